@@ -1,0 +1,148 @@
+# Everything that one does with this project. On a fresh machine with Python, make and git, each target brings what it
+# needs; `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+# Passed on to what a target runs: make run ARGS="--listen 127.0.0.1:6000", make test ARGS="-k replay"
+ARGS ?=
+# Debian 12's Go is 1.19, which builds no newer grpcurl that is still offered.
+GRPCURL_VERSION := v1.8.9
+
+export PYTHON
+export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
+
+bin := .venv/bin
+# Each environment is complete when its stamp is newer than what it was made from.
+venv := .venv/.complete
+protos_venv := .venv-protos/.complete
+stubs_venvs := .tools/stubs-oldest/.complete .tools/stubs-newest/.complete
+grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+
+## ----- to use it
+
+.PHONY: setup
+setup: $(venv) ## Build .venv from the locked requirements and the project itself
+	@:
+
+# Short, so that a replayed token's alarm can be watched; your own settings win.
+SESSION_AUTHORITY_GRACE ?= 5s
+SESSION_AUTHORITY_ALARM_AFTER ?= 10s
+
+.PHONY: run
+run: export SESSION_AUTHORITY_GRACE := $(SESSION_AUTHORITY_GRACE)
+run: export SESSION_AUTHORITY_ALARM_AFTER := $(SESSION_AUTHORITY_ALARM_AFTER)
+run: $(venv) ## Run the development server; ARGS go to `session-authority dev`
+	@exec $(bin)/session-authority dev $(ARGS)
+
+.PHONY: grpcurl
+grpcurl: $(grpcurl) ## Build grpcurl into .tools/bin
+	@:
+
+.PHONY: backends
+backends: $(grpcurl) ## Install what the full tests want: Redis (never started as a service) and grpcurl
+	@command -v redis-server >/dev/null || scripts/apt_install.sh redis-server "there is no redis-server to test against"
+
+## ----- to change it
+
+.PHONY: test
+test: $(venv) ## Run the tests; ARGS go to pytest
+	@$(bin)/pytest $(ARGS)
+
+.PHONY: lint
+lint: style types imports contract breaking stubs stubs-compat dockerfile ## Run every check that is not a test
+
+.PHONY: style
+style: $(venv) ## Check style and formatting
+	@$(bin)/ruff check --quiet
+	@$(bin)/ruff format --quiet --check || { echo "Not formatted as agreed. Run: make format" >&2; exit 1; }
+
+.PHONY: format
+format: $(venv) ## Format the code and mend what can be mended without thought
+	@$(bin)/ruff check --quiet --fix-only
+	@$(bin)/ruff format --quiet
+
+.PHONY: types
+types: $(venv) ## Check the types
+	@$(bin)/mypy --no-error-summary
+
+.PHONY: imports
+imports: $(venv) ## Check that imports point the way that the layout says
+	@scripts/quietly.sh $(bin)/lint-imports --no-logo
+
+.PHONY: contract
+contract: $(venv) ## Check the style of the protos
+	@$(bin)/buf lint
+
+.PHONY: breaking
+breaking: $(venv) ## Check that the protos break no client of the last release
+	@scripts/check_breaking.sh
+
+.PHONY: protos
+protos: $(protos_venv) ## Generate the stubs from protos/
+	@scripts/protos.sh
+
+.PHONY: stubs
+stubs: $(protos_venv) ## Check that the committed stubs are what protos/ generates
+	@scripts/protos.sh --check
+
+.PHONY: stubs-compat
+stubs-compat: $(stubs_venvs) ## Check that the stubs work on the oldest and the newest grpcio and protobuf
+	@for folder in $(dir $(stubs_venvs)); do $${folder}bin/python scripts/stubs_compat.py --quiet; done
+
+.PHONY: dockerfile
+dockerfile: $(venv) ## Check the Dockerfile
+	@$(bin)/hadolint Dockerfile
+
+.PHONY: requirements
+requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the newest versions
+	@compile() { \
+	    echo "Locking requirements/$$1.txt ..."; \
+	    CUSTOM_COMPILE_COMMAND="make requirements" $(bin)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	        --no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(ARGS) --output-file="requirements/$$1.txt" "$${@:2}"; \
+	}; \
+	compile runtime --extra=embedded pyproject.toml requirements/oldest-python.in; \
+	compile dev --extra=embedded --extra=dev --constraint=requirements/runtime.txt pyproject.toml requirements/oldest-python.in; \
+	compile build --build-deps-for=wheel --only-build-deps pyproject.toml; \
+	compile protos requirements/protos.in; \
+	compile stubs-oldest requirements/stubs-oldest.in; \
+	compile stubs-newest requirements/stubs-newest.in
+
+.PHONY: wheel
+wheel: $(venv) ## Build the wheel into dist/
+	@scripts/quietly.sh $(bin)/python -m build --wheel --no-isolation --outdir dist
+
+.PHONY: clean
+clean: ## Remove everything that the other targets made, except .dev-data
+	@rm -rf .venv .venv-protos .tools build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(venv): requirements/dev.txt pyproject.toml scripts/venv.sh
+	@scripts/venv.sh .venv requirements/dev.txt
+	@scripts/quietly.sh $(bin)/python -m pip install --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(protos_venv): requirements/protos.txt scripts/venv.sh
+	@scripts/venv.sh .venv-protos requirements/protos.txt
+	@touch $@
+
+.tools/stubs-%/.complete: requirements/stubs-%.txt scripts/venv.sh
+	@mkdir -p .tools
+	@scripts/venv.sh .tools/stubs-$* requirements/stubs-$*.txt
+	@touch $@
+
+$(grpcurl):
+	@command -v go >/dev/null || scripts/apt_install.sh golang-go "there is no Go to build grpcurl with"
+	@echo "Building grpcurl $(GRPCURL_VERSION) ..."
+	@mkdir -p $(@D)
+	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
+	    -ldflags "-s -w -X main.version=$(GRPCURL_VERSION)" github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+	@ln -f $(@D)/grpcurl $@

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs a command and shows what it printed only if it failed: scripts/quietly.sh COMMAND [ARGUMENT ...]
+set -euo pipefail
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+"$@" >"$log" 2>&1 </dev/null || {
+    code=$?
+    cat "$log" >&2
+    exit "$code"
+}

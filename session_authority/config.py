@@ -1,0 +1,282 @@
+"""All settings: `SESSION_AUTHORITY_*` variables, or the same names in a TOML file. Variables win over the file.
+
+No other module reads the environment. Every fault is named at once, by the setting's name and rule, and no value of a
+secret setting is ever shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from session_authority.domain.policy import MAX_SESSION_TTL, DeviceLimitAction, Policy, ReplayAction
+
+PREFIX = "SESSION_AUTHORITY_"
+CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG"
+
+_SHORT = re.compile(r"(\d+)\s*(ms|s|m|h|d)", re.ASCII)
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_ISO = TypeAdapter(timedelta)
+
+
+class SettingsError(Exception):
+    """Settings that can't be used; the message has a line for each fault."""
+
+
+def parse_duration(value: object) -> object:
+    """`90s`, `15m`, `12h`, `30d`, `250ms`, or ISO 8601 (`PT15M`, `P30D`) as a timedelta."""
+    if not isinstance(value, str):
+        if isinstance(value, timedelta):
+            return value
+        raise ValueError("must be a duration with a unit, like 90s, 15m, 12h or 30d")
+    short = _SHORT.fullmatch(value.strip())
+    if short is not None:
+        try:
+            return timedelta(**{_UNITS[short[2]]: int(short[1])})
+        except OverflowError:
+            raise ValueError("is too long") from None
+    if value.strip().upper().startswith("P"):
+        try:
+            return _ISO.validate_python(value.strip().upper())
+        except ValidationError:
+            pass
+    raise ValueError("must be a duration, like 90s, 15m, 12h, 30d or ISO 8601's PT15M")
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class Listen:
+    """A host and a port: `127.0.0.1:50051`, `[::1]:50051`; port 0 picks a free one."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Reads `HOST:PORT`."""
+        if isinstance(value, cls):
+            return value
+        host, colon, port = str(value).rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or not host or (":" in host and not bracketed) or not port.isascii() or not port.isdecimal():
+            raise ValueError("must be HOST:PORT, like 127.0.0.1:50051 or [::1]:50051")
+        if int(port) > 65535:
+            raise ValueError("must have a port up to 65535")
+        return cls(host[1:-1] if bracketed else host, int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Only this machine can reach it."""
+        return self.host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", self.host) is not None
+
+    def with_port(self, port: int) -> Listen:
+        """The same host with another port."""
+        return Listen(self.host, port)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _listen(value: object) -> object:
+    return Listen.parse(value)
+
+
+def _folder(value: object) -> object:
+    if value == "":  # a Path would take it for the current folder
+        raise ValueError("must not be empty")
+    return value
+
+
+def _matching(pattern: str, rule: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(rule)
+        return value
+
+    return AfterValidator(check)
+
+
+Address = Annotated[Any, BeforeValidator(_listen)]
+Folder = Annotated[Path, BeforeValidator(_folder)]
+
+# They are in every token, which has 4 KiB in all.
+Name = Annotated[str, _matching(r"[!-~]{1,200}", "must be 1 to 200 characters of ASCII without white space")]
+Prefix = Annotated[str, _matching(r"[A-Za-z0-9_.\-]{1,32}", "must be 1 to 32 letters, digits, '_', '.' or '-'")]
+
+
+class Settings(BaseSettings):
+    """Every setting of the service, with its default. See the README for what each means."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,  # as compose files pass on what is not set
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    listen: Address = Listen("127.0.0.1", 50051)
+    redis_url: SecretStr | None = None
+    redis_prefix: Prefix = "sa"
+    redis_timeout: Duration = timedelta(seconds=1)
+    redis_connections: Annotated[int, Field(ge=8, le=10_000)] = 64
+    keys: Folder | None = None
+    issuer: Name = "session-authority"
+    audience: Name = "session-authority"
+    token_ttl: Duration = timedelta(hours=1)
+    session_ttl: Duration = timedelta(days=30)
+    idle_timeout: Duration = timedelta(days=7)
+    grace: Duration = timedelta(seconds=30)
+    alarm_after: Duration = timedelta(minutes=5)
+    replay_action: ReplayAction = ReplayAction.REVOKE_ALL
+    max_devices: Annotated[int, Field(ge=1, le=10_000)] = 100
+    device_limit_action: DeviceLimitAction = DeviceLimitAction.EVICT_OLDEST
+    touch_interval: Duration = timedelta(seconds=60)
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    drain_timeout: Duration = timedelta(seconds=10)
+    metrics_listen: Address | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What was given on the command line, then variables, then the file."""
+        assert isinstance(init_settings, InitSettingsSource)
+        file = os.environ.get(CONFIG_FILE_VARIABLE)
+        if not file:
+            return (init_settings, env_settings)
+        return (init_settings, env_settings, _TomlFile(settings_cls, Path(file)))
+
+    @field_validator("token_ttl", "session_ttl", "idle_timeout", "alarm_after", "redis_timeout")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if value <= timedelta(0):
+            raise ValueError("must be longer than zero")
+        return value
+
+    @field_validator("grace", "touch_interval", "drain_timeout")
+    @classmethod
+    def _not_negative(cls, value: timedelta) -> timedelta:
+        if value < timedelta(0):
+            raise ValueError("must not be negative")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        faults = []
+        if self.token_ttl < timedelta(seconds=2):
+            faults.append("TOKEN_TTL must be at least 2s: tokens tell time in whole seconds")
+        if self.grace > self.alarm_after:
+            faults.append("GRACE must be at most ALARM_AFTER")
+        if self.alarm_after > self.token_ttl / 2:
+            faults.append("ALARM_AFTER must be at most half of TOKEN_TTL")
+        if self.token_ttl > self.session_ttl:
+            faults.append("TOKEN_TTL must be at most SESSION_TTL")
+        if self.session_ttl > MAX_SESSION_TTL:
+            faults.append(f"SESSION_TTL must be at most {MAX_SESSION_TTL.days}d")
+        if self.idle_timeout < 2 * self.touch_interval:
+            faults.append("IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag behind")
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    def policy(self) -> Policy:
+        """The part that decisions are taken with."""
+        return Policy(
+            token_ttl=self.token_ttl,
+            session_ttl=self.session_ttl,
+            idle_timeout=self.idle_timeout,
+            grace=self.grace,
+            alarm_after=self.alarm_after,
+            replay_action=self.replay_action,
+            max_devices=self.max_devices,
+            device_limit_action=self.device_limit_action,
+            touch_interval=self.touch_interval,
+        )
+
+
+class _TomlFile(TomlConfigSettingsSource):
+    """The TOML file, with names in any case: `token_ttl` or `TOKEN_TTL`."""
+
+    def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
+        if not path.is_file():
+            raise SettingsError(f"{CONFIG_FILE_VARIABLE}: there is no file {path}")
+        try:
+            super().__init__(settings_cls, toml_file=path)
+        except OSError as error:
+            raise SettingsError(f"{CONFIG_FILE_VARIABLE}: can't read {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{CONFIG_FILE_VARIABLE}: {path} is not UTF-8") from None
+        except ValueError as error:
+            raise SettingsError(f"{CONFIG_FILE_VARIABLE}: {path} is not TOML: {error}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for given, value in self.toml_data.items():
+            name = given.lower().removeprefix(PREFIX.lower())
+            if name in found:
+                raise SettingsError(f"{PREFIX}{name.upper()}: is given twice")
+            found[name] = value
+        return found
+
+
+def load_settings(**given: Any) -> Settings:
+    """The settings in force; what is `given` (and not None) wins. Raises SettingsError with every fault."""
+    faults = [
+        f"{name}: is not a setting"
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and not _is_setting(name.removeprefix(PREFIX)) and name != CONFIG_FILE_VARIABLE
+    ]
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        faults += _faults(error)
+    except SettingsError as error:  # there is something about the TOML file
+        faults.append(str(error))
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return settings
+
+
+def _is_setting(name: str) -> bool:
+    return name.lower() in Settings.model_fields
+
+
+def _faults(error: ValidationError) -> list[str]:
+    found = []
+    for fault in error.errors(include_input=False, include_url=False, include_context=False):
+        text = fault["msg"].removeprefix("Value error, ")
+        name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else ""
+        if fault["type"] == "extra_forbidden":
+            text = "is not a setting"
+        found += [f"{name}: {text}"] if name else [f"{PREFIX}{line}" for line in text.splitlines()]
+    return found

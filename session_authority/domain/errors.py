@@ -1,0 +1,99 @@
+"""Why a request fails: one exception for each reason of the public contract.
+
+The rpc room maps each to a gRPC status by its type; the message is written for the caller, so it never holds a token, a
+key or a driver's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """A field that breaks its rule: its path in the request, and the rule."""
+
+    field: str
+    description: str
+
+
+class AuthorityError(Exception):
+    """A request that can't be answered as asked. Never raised itself."""
+
+
+class InvalidRequest(AuthorityError):
+    """Fields break their rules; all of them are named."""
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = tuple(violations)
+
+
+class MalformedMessage(AuthorityError):
+    """The bytes are no message of the called method."""
+
+    def __init__(self) -> None:
+        super().__init__("the request is not a well-formed message of this method")
+
+
+class MessageTooLarge(AuthorityError):
+    """The encoded request is larger than the method takes."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"the request has {size} bytes; this method takes at most {limit}")
+
+
+class RequestIdReused(AuthorityError):
+    """A `request_id` came back with other contents."""
+
+    def __init__(self) -> None:
+        super().__init__("request_id: was used in the last 15 minutes by a request with other contents")
+
+
+class RequestIdSpent(AuthorityError):
+    """The session that a `request_id` started was since used, replaced or ended."""
+
+    def __init__(self) -> None:
+        super().__init__("request_id: the session that it started was since used, replaced or ended; use a fresh one")
+
+
+class DeviceLimitReached(AuthorityError):
+    """One more device than the user may be signed in on."""
+
+    def __init__(self, max_devices: int) -> None:
+        super().__init__(f"the user is signed in on {max_devices} devices, which is the limit")
+        self.max_devices = max_devices
+
+
+class DeviceNotFound(AuthorityError):
+    """The user has no such device."""
+
+    def __init__(self) -> None:
+        super().__init__("the user has no device with this device_id")
+
+
+class Conflict(AuthorityError):
+    """Other requests kept changing what this one had read; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("other requests for this user kept interfering; nothing was written, try again")
+
+
+class StoreUnavailable(AuthorityError):
+    """The store is away, slow or refusing."""
+
+    retry_after = timedelta(milliseconds=500)
+
+    def __init__(self) -> None:
+        super().__init__("the session store does not answer; try again")
+
+
+class DeadlineTooShort(AuthorityError):
+    """The caller's deadline left too little time to ask the store."""
+
+    retry_after = timedelta(0)
+
+    def __init__(self) -> None:
+        super().__init__("the deadline leaves too little time to ask the session store")

@@ -1,0 +1,183 @@
+"""The rule of every field that a caller may send.
+
+A `FieldChecks` collects all violations of one request, so that a caller learns of every mistake at once. Each check
+returns the value in its checked form; after a violation that value means nothing, and `done` raises.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from session_authority.domain.clients import Client
+from session_authority.domain.errors import FieldViolation, InvalidRequest
+from session_authority.domain.identifiers import parse_uuid
+
+MAX_USER_ID = 128
+MAX_USER_AGENT_BYTES = 512
+MAX_DISPLAY_NAME = 100
+MAX_APP_VERSION = 64
+MAX_REASON = 128
+MAX_CLAIMS_BYTES = 1024
+MAX_AUTH_METHODS = 8
+MAX_BATCH = 500
+MAX_PAGE_SIZE = 1000
+DEFAULT_PAGE_SIZE = 50
+MIN_SESSION_TTL = timedelta(seconds=1)
+
+# Names that a token gives a meaning of its own (RFC 7519, RFC 8693, RFC 9068, OpenID Connect Core), or that stand for
+# permissions: those must not last as long as a session does (RFC 9068 §2.2.3.1).
+RESERVED_CLAIMS = frozenset(
+    "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id typ "
+    "scope roles groups entitlements permissions".split()
+)
+_CLAIM_NAME = re.compile(r"[A-Za-z0-9_\-.:/]{1,64}", re.ASCII)
+_AUTH_METHOD = re.compile(r"[A-Za-z0-9_\-.:/]{1,32}", re.ASCII)
+
+
+class FieldChecks:
+    """Checks the fields of one request; use one for each request, and `done` after the last field."""
+
+    def __init__(self) -> None:
+        self._violations: list[FieldViolation] = []
+
+    def done(self) -> None:
+        """Raises InvalidRequest if any field broke its rule."""
+        if self._violations:
+            raise InvalidRequest(self._violations)
+
+    def _broken(self, field: str, rule: str) -> None:
+        self._violations.append(FieldViolation(field, rule))
+
+    def user_id(self, value: str, field: str = "user_id") -> str:
+        """1–128 printable characters without white space."""
+        if not value:
+            self._broken(field, "must not be empty")
+        elif len(value) > MAX_USER_ID:
+            self._broken(field, f"must have at most {MAX_USER_ID} characters")
+        elif not value.isprintable() or any(c.isspace() for c in value):
+            self._broken(field, "must have no white space, control or other unprintable characters")
+        return value
+
+    def device_id(self, value: str, field: str = "device_id") -> UUID:
+        """A UUID that must be there. Where a malformed one means "assign one", parse it instead."""
+        parsed = parse_uuid(value)
+        if parsed is None:
+            self._broken(field, "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000")
+            return UUID(int=0)
+        return parsed
+
+    def optional_device_id(self, value: str, field: str) -> UUID | None:
+        """A UUID, or empty for none."""
+        return self.device_id(value, field) if value else None
+
+    def client(
+        self, ip_address: str, user_agent: str, display_name: str, app_version: str, field: str = "client"
+    ) -> Client:
+        """An address that is one, short printable names, and a user agent cut to what is kept."""
+        return Client(
+            ip_address=self._ip_address(ip_address, f"{field}.ip_address"),
+            user_agent=cut_user_agent(user_agent),
+            display_name=self._printable(display_name, MAX_DISPLAY_NAME, f"{field}.display_name"),
+            app_version=self._printable(app_version, MAX_APP_VERSION, f"{field}.app_version"),
+        )
+
+    def _ip_address(self, value: str, field: str) -> str:
+        if not value:
+            return ""
+        try:
+            address = ipaddress.ip_address(value)
+        except ValueError:
+            self._broken(field, "must be an IPv4 or IPv6 address without port")
+            return ""
+        if isinstance(address, ipaddress.IPv6Address):
+            if address.scope_id is not None:
+                self._broken(field, "must have no zone")
+            if address.ipv4_mapped is not None:
+                return str(address.ipv4_mapped)
+        return str(address)
+
+    def _printable(self, value: str, limit: int, field: str) -> str:
+        stripped = value.strip()
+        if len(stripped) > limit:
+            self._broken(field, f"must have at most {limit} characters")
+        elif not stripped.isprintable():
+            self._broken(field, "must have no control or other unprintable characters")
+        return stripped
+
+    def display_name(self, value: str) -> str:
+        """At most 100 printable characters; may be empty."""
+        return self._printable(value, MAX_DISPLAY_NAME, "display_name")
+
+    def reason(self, value: str) -> str:
+        """At most 128 printable characters; may be empty."""
+        return self._printable(value, MAX_REASON, "reason")
+
+    def claims(self, value: Mapping[str, str]) -> dict[str, str]:
+        """Names with an allowed form that are not reserved; at most 1 KiB in all, as the JSON that goes into the token."""
+        if any(_CLAIM_NAME.fullmatch(name) is None for name in value):
+            self._broken("claims", "names must be 1 to 64 letters, digits, '_', '-', '.', ':' or '/'")
+        for name in sorted(RESERVED_CLAIMS & value.keys()):
+            self._broken(f"claims.{name}", "is a reserved name")
+        claims = dict(value)
+        # Measured as it is written: JSON spells some characters with six bytes, and a token has a limit of its own.
+        if claims and len(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_CLAIMS_BYTES:
+            self._broken("claims", f"must have at most {MAX_CLAIMS_BYTES} bytes as JSON")
+        return claims
+
+    def auth_methods(self, value: Sequence[str]) -> tuple[str, ...]:
+        """At most 8 short names (RFC 8176)."""
+        if len(value) > MAX_AUTH_METHODS:
+            self._broken("auth_methods", f"must be at most {MAX_AUTH_METHODS}")
+        for i, method in enumerate(value[:MAX_AUTH_METHODS]):
+            if _AUTH_METHOD.fullmatch(method) is None:
+                self._broken(f"auth_methods[{i}]", "must be 1 to 32 letters, digits, '_', '-', '.', ':' or '/'")
+        return tuple(value)
+
+    def session_ttl(self, value: timedelta | None, longest: timedelta) -> timedelta:
+        """From one second to the service's own; absent means that."""
+        if value is None:
+            return longest
+        if not MIN_SESSION_TTL <= value <= longest:
+            self._broken("session_ttl", f"must be from 1 to {int(longest.total_seconds())} seconds")
+        return value
+
+    def request_id(self, value: str) -> UUID | None:
+        """A UUID, or empty for none (AIP-155)."""
+        if not value:
+            return None
+        parsed = parse_uuid(value)
+        if parsed is None:
+            self._broken("request_id", "must be a UUID")
+        return parsed
+
+    def page_size(self, value: int) -> int:
+        """0 (the default) to 1,000."""
+        if value < 0:
+            self._broken("page_size", "must not be negative")
+        elif value > MAX_PAGE_SIZE:
+            self._broken("page_size", f"must be at most {MAX_PAGE_SIZE}")
+        return value or DEFAULT_PAGE_SIZE
+
+    def batch(self, size: int) -> None:
+        """1–500 requests."""
+        if not 1 <= size <= MAX_BATCH:
+            self._broken("requests", f"must be 1 to {MAX_BATCH} requests, not {size}")
+
+    def broken(self, field: str, rule: str) -> None:
+        """Notes a violation that another room found."""
+        self._broken(field, rule)
+
+
+def cut_user_agent(value: str) -> str:
+    """At most 512 bytes of it, whole characters only, without control characters."""
+    if not value.isprintable():
+        value = "".join(c for c in value if c.isprintable())
+    encoded = value.encode()
+    if len(encoded) <= MAX_USER_AGENT_BYTES:
+        return value
+    return encoded[:MAX_USER_AGENT_BYTES].decode(errors="ignore")

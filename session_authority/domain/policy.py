@@ -1,0 +1,51 @@
+"""The numbers that every decision is taken with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+
+class ReplayAction(Enum):
+    """What happens when a replay is caught."""
+
+    REVOKE_ALL = "revoke_all"
+    REVOKE_DEVICE = "revoke_device"
+    DENY = "deny"
+
+
+class DeviceLimitAction(Enum):
+    """What happens when a user signs in on one device too many."""
+
+    EVICT_OLDEST = "evict_oldest"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How long things last and what happens then. See the settings of the same names."""
+
+    token_ttl: timedelta = timedelta(hours=1)
+    session_ttl: timedelta = timedelta(days=30)
+    idle_timeout: timedelta = timedelta(days=7)
+    grace: timedelta = timedelta(seconds=30)
+    alarm_after: timedelta = timedelta(minutes=5)
+    replay_action: ReplayAction = ReplayAction.REVOKE_ALL
+    max_devices: int = 100
+    device_limit_action: DeviceLimitAction = DeviceLimitAction.EVICT_OLDEST
+    touch_interval: timedelta = timedelta(seconds=60)
+
+
+# How far a token's end is stretched for verifiers whose clocks differ (RFC 7519 §4.1.4).
+LEEWAY = timedelta(seconds=30)
+# How far ahead of the store's generation a token may be after a failover that lost writes.
+MAX_LOST_GENERATIONS = 1000
+# How long a device is remembered after it was last seen.
+DEVICE_MEMORY = timedelta(days=180)
+# How long a `request_id` is remembered.
+REQUEST_MEMORY = timedelta(minutes=15)
+# At most one quiet event for each session in this time.
+QUIET_EVENT_INTERVAL = timedelta(hours=1)
+# Longest session that a record can describe with room to spare (4-byte offsets of 10 ms reach 497 days).
+MAX_SESSION_TTL = timedelta(days=400)

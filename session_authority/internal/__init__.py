@@ -1,0 +1,1 @@
+"""Generated code that is nobody else's business."""

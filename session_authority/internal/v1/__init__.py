@@ -1,0 +1,1 @@
+"""Generated code of what Redis holds. See `protos/session_authority/internal/v1`."""

@@ -1,0 +1,58 @@
+"""Structured logs: for people on a terminal, JSON lines elsewhere.
+
+Never a token, a key, a user agent or an address; of an unexpected exception only its type and where it came from, since
+its text and the values around it can hold any of those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import traceback
+from typing import Any, TextIO
+
+import structlog
+
+_DEEPEST_FRAMES = 12
+
+
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Sets up logging for this process, to standard error."""
+    out = stream or sys.stderr
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if out.isatty() else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        # Writes a line and its end at once: the workers share a stream, and must not write into each other's lines.
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries log the text of exceptions and the arguments of calls; what is worth knowing of those is logged here.
+    logging.basicConfig(stream=out, level=logging.CRITICAL, format="%(levelname)s %(name)s %(message)s", force=True)
+    for name in ("asyncio", "grpc"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def fault(error: BaseException) -> dict[str, Any]:
+    """What a log may say of an unexpected exception: its type, and the frames it came through, the innermost last."""
+    frames = traceback.extract_tb(error.__traceback__)[-_DEEPEST_FRAMES:]
+    return {
+        "error": f"{type(error).__module__}.{type(error).__qualname__}",
+        "trace": [f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} {frame.name}" for frame in frames],
+    }
+
+
+def watch_loop() -> None:
+    """Logs, in the same careful way, what the running event loop finds that nobody awaited."""
+
+    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        details = fault(error) if isinstance(error, BaseException) else {}
+        structlog.get_logger(__name__).error("unhandled_in_background", **details)
+
+    asyncio.get_running_loop().set_exception_handler(handle)

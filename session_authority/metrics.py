@@ -1,0 +1,76 @@
+"""What the service counts, in Prometheus' terms. Label values come from fixed sets; no user, device or token is one."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from session_authority.domain.sessions import ReplayCause, SessionStatus
+
+_NAMESPACE = "session_authority"
+_RPC_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """The counters of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        verdicts = Counter(
+            "verdicts",
+            "Tokens judged, by what they were worth.",
+            ["status"],
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
+        self._verdicts = {status: verdicts.labels(status.value) for status in SessionStatus}
+        replays = Counter(
+            "replays", "Replays acted upon, by cause.", ["cause"], namespace=_NAMESPACE, registry=self.registry
+        )
+        self._replays = {cause: replays.labels(cause.value) for cause in ReplayCause}
+        self.forwards = Counter(
+            "records_forwarded",
+            "Session records that a token moved forward, because the store had lost writes.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
+        self.conflicts = Counter(
+            "commit_conflicts",
+            "Commits that found something changed, and were decided again.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
+        self.dropped_notes = Counter(
+            "background_notes_dropped",
+            "Marks and touches not written, because too many were waiting or the store was away. Harmless.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
+        self.store_up = Gauge(
+            "store_up",
+            "1 if Redis answered the last probe and its clock agrees.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
+        self.rpcs = Counter(
+            "rpcs", "Calls, by method and gRPC code.", ["method", "code"], namespace=_NAMESPACE, registry=self.registry
+        )
+        self.rpc_seconds = Histogram(
+            "rpc_seconds",
+            "Time from a call's arrival to its answer.",
+            ["method"],
+            namespace=_NAMESPACE,
+            registry=self.registry,
+            buckets=_RPC_SECONDS,
+        )
+
+    def verdict(self, status: SessionStatus) -> None:
+        """Counts a judged token."""
+        self._verdicts[status].inc()
+
+    def replay(self, cause: ReplayCause) -> None:
+        """Counts a replay that was acted upon."""
+        self._replays[cause].inc()
+
+    def serve(self, host: str, port: int) -> None:
+        """Offers them over HTTP, from a thread of its own."""
+        start_http_server(port, addr=host, registry=self.registry)

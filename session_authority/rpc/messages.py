@@ -1,0 +1,159 @@
+"""Decodes requests into checked values and encodes answers: the only place that knows both the wire and the domain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from session_authority.authority import ActiveSession, IssuedDevice, RenewedSession, SignInRequest, Validation
+from session_authority.domain.clients import Client, FormFactor, appearance
+from session_authority.domain.devices import ListedDevice
+from session_authority.domain.fields import FieldChecks
+from session_authority.domain.identifiers import parse_uuid
+from session_authority.domain.sessions import SessionStatus
+from session_authority.v1 import session_authority_pb2 as pb
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+_NOBODY = Client()
+
+# The enums of the contract and of the domain have the same names, by which they are tied here once.
+_STATUS = {
+    status: cast("pb.SessionStatus", pb.SessionStatus.Value(f"SESSION_STATUS_{status.name}"))
+    for status in SessionStatus
+}
+_FORM_FACTOR = {
+    factor: cast(
+        "pb.FormFactor",
+        pb.FormFactor.Value(f"FORM_FACTOR_{'UNSPECIFIED' if factor is FormFactor.UNKNOWN else factor.name}"),
+    )
+    for factor in FormFactor
+}
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """The moment on the wire."""
+    since = moment - _EPOCH
+    return Timestamp(seconds=since // _SECOND, nanos=since.microseconds * 1000)
+
+
+def client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
+    """The client that a request tells of."""
+    address, agent = message.ip_address, message.user_agent
+    name, version = message.display_name, message.app_version
+    if not (address or agent or name or version):
+        return _NOBODY
+    return checks.client(address, agent, name, version)
+
+
+def sign_in_request(message: pb.IssueDeviceRequest, longest_session: timedelta) -> SignInRequest:
+    """The request, checked. Raises InvalidRequest."""
+    checks = FieldChecks()
+    ttl = message.session_ttl
+    # Out-of-range durations don't fit a timedelta; cut, they break the rule all the same.
+    seconds = min(max(ttl.seconds, -(10**9)), 10**9)
+    asked = timedelta(seconds=seconds, microseconds=ttl.nanos // 1000) if message.HasField("session_ttl") else None
+    request = SignInRequest(
+        user_id=checks.user_id(message.user_id),
+        device_id=parse_uuid(message.device_id),
+        client=client_of(message.client, checks),
+        claims=checks.claims(message.claims),
+        auth_methods=checks.auth_methods(message.auth_methods),
+        session_ttl=checks.session_ttl(asked, longest_session),
+        request_id=checks.request_id(message.request_id),
+    )
+    checks.done()
+    return request
+
+
+def issue_device_response(issued: IssuedDevice) -> pb.IssueDeviceResponse:
+    """The answer to a sign-in."""
+    return pb.IssueDeviceResponse(
+        device=device_message(issued.device),
+        access_token=issued.access_token,
+        token_expire_time=timestamp(issued.token_expires),
+        device_id_assigned=issued.device_id_assigned,
+        new_device=issued.new_device,
+        evicted_devices=map(device_message, issued.evicted),
+    )
+
+
+def session_message(session: ActiveSession) -> pb.Session:
+    """A good session."""
+    token = session.token
+    return pb.Session(
+        user_id=token.user_id,
+        device_id=str(session.device_id),
+        session_id=token.session_id.hex(),
+        generation=token.generation,
+        claims=token.claims,
+        sign_in_time=timestamp(token.sign_in),
+        token_expire_time=timestamp(token.expires),
+        expire_time=timestamp(session.expires),
+        auth_methods=token.auth_methods,
+    )
+
+
+def validate_session_response(validation: Validation) -> pb.ValidateSessionResponse:
+    """The answer to a validation."""
+    return pb.ValidateSessionResponse(
+        active=validation.status is SessionStatus.ACTIVE,
+        status=_STATUS[validation.status],
+        device_id=str(validation.device_id),
+        device_id_assigned=validation.device_id_assigned,
+        session=None if validation.session is None else session_message(validation.session),
+        renew_recommended=validation.renew_recommended,
+        revoked_devices=validation.revoked_devices,
+    )
+
+
+def renew_session_response(renewed: RenewedSession) -> pb.RenewSessionResponse:
+    """The answer to a renewal."""
+    response = pb.RenewSessionResponse(status=_STATUS[renewed.status], revoked_devices=renewed.revoked_devices)
+    if renewed.session is not None:
+        response.session.CopyFrom(session_message(renewed.session))
+        if renewed.access_token is not None:
+            response.rotated = True
+            response.access_token = renewed.access_token
+            response.token_expire_time.CopyFrom(timestamp(renewed.session.token.expires))
+    return response
+
+
+def device_message(listed: ListedDevice) -> pb.Device:
+    """A device as it is shown."""
+    device, session = listed.device, listed.session
+    client = device.last_client
+    looks = appearance(client.user_agent)
+    return pb.Device(
+        device_id=str(device.device_id),
+        display_name=device.shown_name(),
+        operating_system=looks.operating_system,
+        browser=looks.browser,
+        form_factor=_FORM_FACTOR[looks.form_factor],
+        last_client=pb.ClientInfo(
+            ip_address=client.ip_address,
+            user_agent=client.user_agent,
+            display_name=client.display_name,
+            app_version=client.app_version,
+        ),
+        session_id="" if session is None else session.session_id.hex(),
+        create_time=timestamp(device.first_seen),
+        sign_in_time=timestamp(device.last_sign_in),
+        last_seen_time=timestamp(listed.last_seen),
+        expire_time=None if listed.expires is None else timestamp(listed.expires),
+        current=listed.current,
+        signed_in=session is not None,
+    )
+
+
+def signing_keys_response(jwks: Iterable[dict[str, str]]) -> pb.GetSigningKeysResponse:
+    """The public keys."""
+    keys = list(jwks)
+    return pb.GetSigningKeysResponse(
+        keys=[pb.SigningKey(key_id=key["kid"], algorithm=key["alg"], jwk_json=json.dumps(key)) for key in keys],
+        jwks_json=json.dumps({"keys": keys}),
+    )

@@ -1,0 +1,130 @@
+"""The service's methods, each in three steps: decode, call the authority, encode."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+
+from session_authority.authority import Authority
+from session_authority.domain.errors import AuthorityError, StoreUnavailable
+from session_authority.domain.fields import FieldChecks
+from session_authority.rpc import messages
+from session_authority.rpc.status import failure_of, failure_of_fault
+from session_authority.v1 import session_authority_pb2 as pb
+from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
+
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].full_name
+# Who calls is not asked yet: the service listens on loopback only.
+_ANYONE = "anonymous"
+# Fresh signatures cost time: so many of a batch are checked before other calls get a turn.
+_BATCH_STRIDE = 64
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
+    """Implements the contract; see `session_authority.proto` for what each method promises."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+
+    async def IssueDevice(self, request: pb.IssueDeviceRequest, context: Context) -> pb.IssueDeviceResponse:
+        sign_in = messages.sign_in_request(request, self._authority.policy.session_ttl)
+        return messages.issue_device_response(await self._authority.issue_device(sign_in, _ANYONE))
+
+    async def RenewSession(self, request: pb.RenewSessionRequest, context: Context) -> pb.RenewSessionResponse:
+        checks = FieldChecks()
+        client = messages.client_of(request.client, checks)
+        checks.done()
+        renewed = await self._authority.renew_session(request.access_token, request.device_id, client, _ANYONE)
+        return messages.renew_session_response(renewed)
+
+    async def ValidateSession(self, request: pb.ValidateSessionRequest, context: Context) -> pb.ValidateSessionResponse:
+        return await self._validate(request)
+
+    async def BatchValidateSessions(
+        self, request: pb.BatchValidateSessionsRequest, context: Context
+    ) -> pb.BatchValidateSessionsResponse:
+        checks = FieldChecks()
+        checks.batch(len(request.requests))
+        checks.done()
+        results: list[pb.BatchValidateSessionsResult] = []
+        for start in range(0, len(request.requests), _BATCH_STRIDE):
+            stride = request.requests[start : start + _BATCH_STRIDE]
+            results += await asyncio.gather(*map(self._validate_one_of_batch, stride))
+        return pb.BatchValidateSessionsResponse(results=results)
+
+    async def _validate(self, request: pb.ValidateSessionRequest) -> pb.ValidateSessionResponse:
+        checks = FieldChecks()
+        client = messages.client_of(request.client, checks)
+        checks.done()
+        validation = await self._authority.validate_session(
+            request.access_token, request.device_id, client, _ANYONE, observe_only=request.observe_only
+        )
+        return messages.validate_session_response(validation)
+
+    async def _validate_one_of_batch(self, request: pb.ValidateSessionRequest) -> pb.BatchValidateSessionsResult:
+        try:
+            return pb.BatchValidateSessionsResult(response=await self._validate(request))
+        except AuthorityError as error:
+            failure = failure_of(error)
+        except TimeoutError:
+            failure = failure_of(StoreUnavailable())
+        except Exception as error:  # noqa: BLE001 - a fault with one must not fail the others
+            failure = failure_of_fault("BatchValidateSessions", error)
+        return pb.BatchValidateSessionsResult(error=failure.message_of_batch())
+
+    async def ListDevices(self, request: pb.ListDevicesRequest, context: Context) -> pb.ListDevicesResponse:
+        checks = FieldChecks()
+        user_id = checks.user_id(request.user_id)
+        current = checks.optional_device_id(request.current_device_id, "current_device_id")
+        page_size = checks.page_size(request.page_size)
+        checks.done()
+        page = await self._authority.list_devices(
+            user_id,
+            current_device_id=current,
+            include_signed_out=request.include_signed_out,
+            page_size=page_size,
+            page_token=request.page_token,
+        )
+        return pb.ListDevicesResponse(
+            devices=map(messages.device_message, page.devices),
+            next_page_token=page.next_page_token,
+            total_size=page.total_size,
+        )
+
+    async def UpdateDevice(self, request: pb.UpdateDeviceRequest, context: Context) -> pb.UpdateDeviceResponse:
+        checks = FieldChecks()
+        user_id = checks.user_id(request.user_id)
+        device_id = checks.device_id(request.device_id)
+        display_name = checks.display_name(request.display_name)
+        checks.done()
+        device = await self._authority.update_device(user_id, device_id, display_name)
+        return pb.UpdateDeviceResponse(device=messages.device_message(device))
+
+    async def RevokeDevice(self, request: pb.RevokeDeviceRequest, context: Context) -> pb.RevokeDeviceResponse:
+        checks = FieldChecks()
+        user_id = checks.user_id(request.user_id)
+        device_id = checks.device_id(request.device_id)
+        reason = checks.reason(request.reason)
+        checks.done()
+        revoked = await self._authority.revoke_device(
+            user_id, device_id, reason=reason, forget=request.forget, actor=_ANYONE
+        )
+        return pb.RevokeDeviceResponse(revoked=revoked)
+
+    async def RevokeAll(self, request: pb.RevokeAllRequest, context: Context) -> pb.RevokeAllResponse:
+        checks = FieldChecks()
+        user_id = checks.user_id(request.user_id)
+        kept = checks.optional_device_id(request.except_device_id, "except_device_id")
+        reason = checks.reason(request.reason)
+        checks.done()
+        revoked = await self._authority.revoke_all(
+            user_id, except_device_id=kept, reason=reason, forget=request.forget, actor=_ANYONE
+        )
+        return pb.RevokeAllResponse(revoked_devices=revoked)
+
+    async def GetSigningKeys(self, request: pb.GetSigningKeysRequest, context: Context) -> pb.GetSigningKeysResponse:
+        return messages.signing_keys_response(self._authority.signing_keys())

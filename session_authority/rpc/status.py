@@ -1,0 +1,128 @@
+"""From the errors of the domain to gRPC statuses with machine-readable details (AIP-193).
+
+One table. What it does not name is a fault of the service: INTERNAL, with a fixed text.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from session_authority.domain import errors
+from session_authority.logs import fault
+from session_authority.v1 import errors_pb2
+from session_authority.v1 import session_authority_pb2 as pb
+
+DOMAIN = "session-authority"
+INTERNAL_TEXT = "internal error"
+_REASON_PREFIX = "ERROR_REASON_"
+# A status travels in trailers, and clients refuse more than 8 KiB of those: then they would see no reason at all.
+_MAX_MESSAGE = 1024
+_MAX_VIOLATIONS_BYTES = 3072
+
+_log = structlog.get_logger(__name__)
+
+_TABLE: dict[type[errors.AuthorityError], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = {
+    errors.InvalidRequest: (grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_INVALID_REQUEST),
+    errors.MalformedMessage: (grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_MALFORMED_MESSAGE),
+    errors.MessageTooLarge: (grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE),
+    errors.RequestIdReused: (grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_REQUEST_ID_REUSED),
+    errors.RequestIdSpent: (grpc.StatusCode.ABORTED, errors_pb2.ERROR_REASON_REQUEST_ID_SPENT),
+    errors.DeviceLimitReached: (grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_DEVICE_LIMIT_REACHED),
+    errors.DeviceNotFound: (grpc.StatusCode.NOT_FOUND, errors_pb2.ERROR_REASON_DEVICE_NOT_FOUND),
+    errors.Conflict: (grpc.StatusCode.ABORTED, errors_pb2.ERROR_REASON_CONFLICT),
+    errors.StoreUnavailable: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_STORE_UNAVAILABLE),
+    errors.DeadlineTooShort: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_DEADLINE_TOO_SHORT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error in the words of the contract."""
+
+    code: grpc.StatusCode
+    reason: errors_pb2.ErrorReason
+    message: str
+    violations: tuple[errors.FieldViolation, ...] = ()
+    retry_after: timedelta | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    def status(self) -> grpc.Status:
+        """The gRPC status, with ErrorInfo and, where they apply, BadRequest and RetryInfo."""
+        name = errors_pb2.ErrorReason.Name(self.reason).removeprefix(_REASON_PREFIX)
+        status = status_pb2.Status(code=code_number(self.code), message=self.message)
+        info = error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=dict(self.metadata))
+        status.details.add().Pack(info)
+        if self.violations:
+            bad = error_details_pb2.BadRequest()
+            for violation in self.violations:
+                bad.field_violations.add(field=violation.field, description=violation.description)
+            status.details.add().Pack(bad)
+        if self.retry_after is not None:
+            delay = Duration()
+            delay.FromTimedelta(self.retry_after)
+            status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        return rpc_status.to_status(status)
+
+    def message_of_batch(self) -> pb.RequestError:
+        """The same, as one outcome of a batch."""
+        return pb.RequestError(
+            code=code_number(self.code),
+            reason=self.reason,
+            message=self.message,
+            field_violations=[pb.FieldViolation(field=v.field, description=v.description) for v in self.violations],
+        )
+
+
+def failure_of(error: errors.AuthorityError) -> Failure:
+    """What a caller is told of an error."""
+    code, reason = _TABLE[type(error)]
+    text = str(error)
+    metadata: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, errors.DeviceLimitReached):
+        metadata = (("max_devices", str(error.max_devices)),)
+    return Failure(
+        code,
+        reason,
+        text if len(text) <= _MAX_MESSAGE else f"{text[: _MAX_MESSAGE - 4]} ...",
+        violations=_fitting(error.violations) if isinstance(error, errors.InvalidRequest) else (),
+        retry_after=getattr(error, "retry_after", None),
+        metadata=metadata,
+    )
+
+
+def _fitting(violations: Sequence[errors.FieldViolation]) -> tuple[errors.FieldViolation, ...]:
+    """Each violation once, as many as fit."""
+    fitting, size = [], 0
+    for violation in dict.fromkeys(violations):
+        size += len(violation.field) + len(violation.description)
+        if size > _MAX_VIOLATIONS_BYTES:
+            break
+        fitting.append(violation)
+    return tuple(fitting)
+
+
+def failure_of_fault(method: str, error: Exception) -> Failure:
+    """What a caller is told of a fault of the service: nothing but where to look it up in the log."""
+    error_id = secrets.token_hex(8)
+    _log.error("internal_error", method=method, error_id=error_id, **fault(error))
+    return Failure(
+        grpc.StatusCode.INTERNAL,
+        errors_pb2.ERROR_REASON_INTERNAL,
+        INTERNAL_TEXT,
+        metadata=(("error_id", error_id),),
+    )
+
+
+def code_number(code: grpc.StatusCode) -> int:
+    """The code's number on the wire."""
+    number: int = code.value[0]
+    return number

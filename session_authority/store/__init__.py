@@ -1,0 +1,36 @@
+"""What Redis holds of users' sessions and devices, and how it changes. The only room that speaks to Redis."""
+
+from session_authority.store.codec import UnreadableRecord
+from session_authority.store.connection import BadRedisUrl, Client, Limits, connect
+from session_authority.store.keys import Keys
+from session_authority.store.records import (
+    AlreadyDone,
+    Changed,
+    Commit,
+    CommitResult,
+    Committed,
+    IssuedRecord,
+    Once,
+    Stored,
+    UserState,
+)
+from session_authority.store.store import Store
+
+__all__ = [
+    "AlreadyDone",
+    "BadRedisUrl",
+    "Changed",
+    "Client",
+    "Commit",
+    "CommitResult",
+    "Committed",
+    "IssuedRecord",
+    "Keys",
+    "Limits",
+    "Once",
+    "Store",
+    "Stored",
+    "UnreadableRecord",
+    "UserState",
+    "connect",
+]

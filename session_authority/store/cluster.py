@@ -1,0 +1,167 @@
+"""The driver's cluster client, so that a node that is away takes its own slots with it and nothing else.
+
+As it comes, redis-py 8.1 sends what waits for the first look at the cluster to a random node, hangs up every connection
+with all that is on its way after some redirections, finds no cluster at all while the first of its primaries is away,
+forgets to look again when a pipeline fails, and hands out connections that the server has closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from redis._parsers import AsyncCommandsParser
+from redis.asyncio import RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import MaxConnectionsError, RedisClusterException
+from redis.exceptions import TimeoutError as TimedOut
+
+from session_authority.store.batcher import Command
+
+_KEY_COMES_FIRST = frozenset({"DEL", "EXISTS", "GET", "HGET", "HGETALL", "XRANGE", "XREVRANGE"})
+_LOST = (Disconnected, TimedOut)
+_NO_REDIS_ERROR = (RedisClusterException, KeyError)
+# How long a look at the cluster is good for while nodes fail.
+_FRESH_SECONDS = 0.25
+
+
+class Cluster(RedisCluster):
+    """Raises nothing but RedisError. `send_reads` is its pipeline: what one node does is no matter to the others."""
+
+    def __init__(self, nodes: Sequence[tuple[str, int]], **options: Any) -> None:
+        super().__init__(
+            startup_nodes=[ClusterNode(host, port) for host, port in nodes],
+            require_full_coverage=False,
+            reinitialize_steps=0,  # follow each slot; never hang up on everybody
+            **options,
+        )
+        # The driver has no option for it. The manager of the nodes shares these settings.
+        connection = _SecureConnection if options.get("ssl") else _PlainConnection
+        self.connection_kwargs["connection_class"] = connection
+        for node in self.startup_nodes:
+            node.connection_class = connection
+        self.commands_parser = _Parser()
+        self._failed: str | None = None
+        self._look: asyncio.Task[None] | None = None
+        self._looked = 0.0
+
+    async def initialize(self, *_: Any, **__: Any) -> Cluster:
+        """Looks at the cluster if there is reason to, and waits for it if nothing is known. One look serves all."""
+        if self._initialize:
+            unknown = self.get_default_node() is None
+            if self._look is None or (self._look.done() and self._is_stale(self._look, unknown)):
+                self._looked = asyncio.get_running_loop().time()
+                self._look = asyncio.ensure_future(self._look_around())
+                self._look.add_done_callback(lambda look: look.cancelled() or look.exception())
+            if unknown:
+                await asyncio.shield(self._look)
+        return self
+
+    async def _look_around(self) -> None:
+        try:
+            await super().initialize(last_failed_node_name=self._failed)
+        except (RedisClusterException, LookupError):
+            raise Disconnected("no node of the cluster answers") from None
+
+    def _is_stale(self, look: asyncio.Task[None], unknown: bool) -> bool:
+        forgotten = unknown and look.exception() is None
+        return forgotten or asyncio.get_running_loop().time() - self._looked >= _FRESH_SECONDS
+
+    async def aclose(self) -> None:
+        """Hangs up."""
+        if self._look is not None:
+            await asyncio.wait([self._look])
+        self._initialize = False  # else the driver, about to look again, would leave all connections open
+        await super().aclose()
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """As the driver's."""
+        try:
+            await self.initialize()  # the driver would choose the node before it knows any
+            return await super().execute_command(*args, **kwargs)
+        except _LOST as error:
+            self._failed = getattr(error, "last_failed_node_name", self._failed)
+            raise
+        except _NO_REDIS_ERROR as error:  # nobody serves the slot
+            self._initialize = True
+            raise Disconnected(type(error).__name__) from None
+
+    async def send_reads(self, commands: Sequence[Command]) -> Sequence[Any]:
+        """The answers, or exceptions, to commands of one key each, sent as one pipeline to each node."""
+        await self.initialize()
+        answers: list[Any] = [Disconnected("nobody serves the slot")] * len(commands)
+        places: dict[str, list[int]] = {}
+        for place, command in enumerate(commands):
+            nodes = self.nodes_manager.slots_cache.get(self.keyslot(command[1]))
+            if nodes:
+                places.setdefault(nodes[0].name, []).append(place)
+            else:
+                self._initialize = True
+
+        async def exchange(name: str, mine: Sequence[int]) -> None:
+            pipeline = self.pipeline()
+            for place in mine:
+                pipeline.execute_command(*commands[place])
+            try:
+                replies = await pipeline.execute(raise_on_error=False)
+            except Exception as error:  # noqa: BLE001 - whatever it is, all that went to this node get it
+                replies = [error] * len(mine)
+            for place, reply in zip(mine, replies, strict=True):
+                answers[place] = Disconnected(type(reply).__name__) if isinstance(reply, _NO_REDIS_ERROR) else reply
+            if any(isinstance(r, _LOST) and not isinstance(r, MaxConnectionsError) for r in replies):
+                await self._lost(name)
+
+        await asyncio.gather(*(exchange(name, mine) for name, mine in places.items()))
+        return answers
+
+    async def ask_primaries(self, command: str) -> Sequence[Any]:
+        """The answers of the primaries that answer. Raises if none does: one that is away takes only its slots with it."""
+        await self.initialize()
+        asked = (self.execute_command(command, target_nodes=[node]) for node in self.get_primaries())
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        good = [answer for answer in answers if not isinstance(answer, BaseException)]
+        if not good:
+            raise Disconnected("no primary answers")
+        return good
+
+    async def _lost(self, name: str) -> None:
+        """What the driver does when a single command fails, but not when a pipeline does."""
+        self._failed, self._initialize = name, True
+        node = self.get_node(node_name=name)
+        if node is not None:
+            node.update_active_connections_for_reconnect()
+            await node.disconnect_free_connections()
+            self.nodes_manager.move_node_to_end_of_cached_nodes(name)
+
+
+class _Parser(AsyncCommandsParser):
+    """Knows where the key is in what the store sends, so that it need not ask a node that may be away."""
+
+    async def initialize(self, node: ClusterNode | None = None) -> None:
+        if node is None:
+            await super().initialize()
+        else:
+            self.node = node
+
+    async def get_keys(self, *args: Any) -> Any:
+        return args[1:2] if args[0] in _KEY_COMES_FIRST else await super().get_keys(*args)
+
+
+class _Attentive:
+    """A connection that does not go on after the server has hung up, or with something to read that nobody asked for."""
+
+    def should_reconnect(self) -> bool:
+        reader = self._reader  # type: ignore[attr-defined]
+        out_of_step = reader is not None and (reader.at_eof() or getattr(reader, "_buffer", b""))
+        return bool(super().should_reconnect() or out_of_step)  # type: ignore[misc]
+
+
+class _PlainConnection(_Attentive, Connection):
+    pass
+
+
+class _SecureConnection(_Attentive, SSLConnection):
+    pass

@@ -1,0 +1,196 @@
+"""How records look in Redis.
+
+A session record is a fixed struct of 59 bytes: Redis keeps a hash compact only while every value is below 64. Its times
+are offsets from the sign-in in units of 10 ms, so they are cut to that; a record that was read encodes to the same bytes
+again. Everything else is protobuf (`records.proto`).
+"""
+
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar, cast
+from uuid import UUID
+
+from google.protobuf.message import DecodeError
+
+from session_authority.domain.clients import Client
+from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.events import Event
+from session_authority.domain.sessions import REPLACED_ID_BYTES, ReplayCause, SessionRecord
+from session_authority.internal.v1 import records_pb2
+from session_authority.store.records import IssuedRecord
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_UNIT = timedelta(milliseconds=10)
+
+# version, session ID, replaced session, generation, holder, predecessor, sign-in (6 bytes: high and low part);
+# then offsets: date of the generation, its token's end, absolute end, first seen, last seen
+_SESSION = struct.Struct(">B16s8sIHHHIIIIII")
+_VERSION = 1
+_NO_SESSION = bytes(REPLACED_ID_BYTES)
+_NO_COPY = 0
+_NOT_SEEN = 0xFFFFFFFF
+_LAST_OFFSET = _NOT_SEEN - 1
+
+
+class UnreadableRecord(Exception):
+    """A record was written by a later version of the service, or by something else."""
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since the epoch, cut."""
+    return (moment - EPOCH) // _MILLISECOND
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The moment, in UTC."""
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def encode_session(record: SessionRecord) -> bytes:
+    """59 bytes. Times before the sign-in or more than 497 days after it are clamped."""
+    sign_in_ms = to_ms(record.sign_in)
+    start = from_ms(sign_in_ms)
+
+    def offset(moment: datetime) -> int:
+        return min(max((moment - start) // _UNIT, 0), _LAST_OFFSET)
+
+    return _SESSION.pack(
+        _VERSION,
+        record.session_id,
+        record.replaced or _NO_SESSION,
+        record.generation,
+        record.holder or _NO_COPY,
+        record.predecessor or _NO_COPY,
+        sign_in_ms >> 32,
+        sign_in_ms & 0xFFFFFFFF,
+        offset(record.dated),
+        offset(record.token_end),
+        offset(record.end),
+        _NOT_SEEN if record.first_seen is None else offset(record.first_seen),
+        offset(record.last_seen),
+    )
+
+
+def decode_session(raw: bytes) -> SessionRecord:
+    """The record; raises UnreadableRecord."""
+    if len(raw) != _SESSION.size or raw[0] != _VERSION:
+        raise UnreadableRecord(f"a session record of {len(raw)} bytes, version {raw[0] if raw else 'none'}")
+    _, session_id, replaced, generation, holder, predecessor, high, low, *offsets = _SESSION.unpack(raw)
+    start = from_ms(high << 32 | low)
+    dated, token_end, end, first_seen, last_seen = offsets
+    return SessionRecord(
+        session_id=session_id,
+        replaced=None if replaced == _NO_SESSION else replaced,
+        generation=generation,
+        holder=None if holder == _NO_COPY else holder,
+        predecessor=None if predecessor == _NO_COPY else predecessor,
+        sign_in=start,
+        dated=start + dated * _UNIT,
+        token_end=start + token_end * _UNIT,
+        end=start + end * _UNIT,
+        first_seen=None if first_seen == _NOT_SEEN else start + first_seen * _UNIT,
+        last_seen=start + last_seen * _UNIT,
+    )
+
+
+def _client_record(client: Client) -> records_pb2.ClientRecord:
+    return records_pb2.ClientRecord(
+        ip_address=client.ip_address,
+        user_agent=client.user_agent,
+        display_name=client.display_name,
+        app_version=client.app_version,
+    )
+
+
+def _client(record: records_pb2.ClientRecord) -> Client:
+    return Client(record.ip_address, record.user_agent, record.display_name, record.app_version)
+
+
+_M = TypeVar("_M", records_pb2.DeviceRecord, records_pb2.IssuedRecord)
+
+
+def _read(message: type[_M], raw: bytes) -> tuple[_M, UUID]:
+    """The message, and the device that it is about."""
+    try:
+        record = message.FromString(raw)
+        return record, UUID(bytes=record.device_id)
+    except (DecodeError, ValueError):
+        raise UnreadableRecord(f"a {message.__name__} of {len(raw)} bytes") from None
+
+
+def encode_device(device: DeviceRecord) -> bytes:
+    """A `DeviceRecord` message."""
+    return records_pb2.DeviceRecord(
+        device_id=device.device_id.bytes,
+        display_name=device.display_name,
+        last_client=_client_record(device.last_client),
+        first_seen_ms=to_ms(device.first_seen),
+        last_sign_in_ms=to_ms(device.last_sign_in),
+        last_seen_ms=to_ms(device.last_seen),
+    ).SerializeToString()
+
+
+def decode_device(raw: bytes) -> DeviceRecord:
+    """The record; raises UnreadableRecord."""
+    record, device_id = _read(records_pb2.DeviceRecord, raw)
+    return DeviceRecord(
+        device_id=device_id,
+        display_name=record.display_name,
+        last_client=_client(record.last_client),
+        first_seen=from_ms(record.first_seen_ms),
+        last_sign_in=from_ms(record.last_sign_in_ms),
+        last_seen=from_ms(record.last_seen_ms),
+    )
+
+
+def encode_issued(issued: IssuedRecord) -> bytes:
+    """An `IssuedRecord` message."""
+    return records_pb2.IssuedRecord(
+        request_digest=issued.request_digest,
+        session_id=issued.session_id,
+        device_id=issued.device_id.bytes,
+        device_id_assigned=issued.device_id_assigned,
+        new_device=issued.new_device,
+        evicted_device_keys=issued.evicted,
+    ).SerializeToString()
+
+
+def decode_issued(raw: bytes) -> IssuedRecord:
+    """The record; raises UnreadableRecord."""
+    record, device_id = _read(records_pb2.IssuedRecord, raw)
+    return IssuedRecord(
+        request_digest=record.request_digest,
+        session_id=record.session_id,
+        device_id=device_id,
+        device_id_assigned=record.device_id_assigned,
+        new_device=record.new_device,
+        evicted=tuple(record.evicted_device_keys),
+    )
+
+
+def encode_event(event: Event) -> bytes:
+    """An `EventRecord` message. The enums of both sides share their names."""
+    return records_pb2.EventRecord(
+        type=cast("records_pb2.EventType", records_pb2.EventType.Value(f"EVENT_TYPE_{event.type.name}")),
+        time_ms=to_ms(event.time),
+        user_id=event.user_id,
+        device_id=b"" if event.device_id is None else event.device_id.bytes,
+        device_display_name=event.device_display_name,
+        client=_client_record(event.client),
+        session_id=event.session_id or b"",
+        actor=event.actor,
+        reason=event.reason,
+        new_device=event.new_device,
+        first_device=event.first_device,
+        replay_cause=_replay_cause(event.replay_cause),
+        replay_action="" if event.replay_action is None else event.replay_action.value,
+        except_device_id=b"" if event.except_device_id is None else event.except_device_id.bytes,
+    ).SerializeToString()
+
+
+def _replay_cause(cause: ReplayCause | None) -> records_pb2.ReplayCause:
+    name = "UNSPECIFIED" if cause is None else cause.name
+    return cast("records_pb2.ReplayCause", records_pb2.ReplayCause.Value(f"REPLAY_CAUSE_{name}"))

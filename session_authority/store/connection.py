@@ -1,0 +1,175 @@
+"""From a URL to a client of a standalone server, a Sentinel group or a Cluster, with the driver's traps disarmed.
+
+The driver retries nothing: it can't know whether a command whose reply was lost was carried out. It speaks RESP2, as its
+RESP3 skips the check for left-over replies. No command is ever cancelled half-way (see `store.Store`), so no connection
+goes back to its pool with a reply on the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from redis.asyncio import Redis, Sentinel
+from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.backoff import NoBackoff
+
+from session_authority.store.cluster import Cluster
+
+Client = Redis | Cluster
+
+_DEFAULT_PORT = {"redis": 6379, "redis+cluster": 6379, "redis+sentinel": 26379}
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+
+
+class BadRedisUrl(ValueError):
+    """A Redis URL that can't be used. The message never holds the URL: it may have a password."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a connection or a reply may take, and how many connections there may be (to each node of a cluster)."""
+
+    connect_timeout: timedelta = timedelta(milliseconds=500)
+    reply_timeout: timedelta = timedelta(seconds=1)
+    max_connections: int = 64
+
+
+def connect(url: str, limits: Limits) -> Client:
+    """A client for `redis://`, `rediss://`, `unix://`, `redis+sentinel://h1,h2/name` or `redis+cluster://h1,h2`.
+
+    With an `s` (`rediss+cluster://`) all connections use TLS. Nothing is connected yet. Raises BadRedisUrl.
+    """
+    try:
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query, strict_parsing=True) if parts.query else [])
+    except ValueError:
+        raise BadRedisUrl("is not a URL") from None
+    if parts.fragment or "@" in parts.path + parts.query:  # then most of a password is where options should be
+        raise BadRedisUrl("must write /, ?, # and @ in a user name, password or path as %2F, %3F, %23 and %40")
+    scheme = parts.scheme.replace("rediss", "redis", 1)
+    tls = parts.scheme.startswith("rediss")
+    common: dict[str, Any] = {
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": limits.reply_timeout.total_seconds(),
+        "socket_connect_timeout": limits.connect_timeout.total_seconds(),
+        "socket_keepalive": True,
+        "username": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+    }
+    allowed = ["db"] if scheme in ("redis", "unix") else []
+    allowed += _TLS_OPTIONS if tls else ()
+    allowed += _SENTINEL_OPTIONS if scheme == "redis+sentinel" else ()
+    for name in query:
+        if name not in allowed:
+            raise BadRedisUrl(f"has an unknown option {name!r}; this kind of URL takes {', '.join(allowed) or 'none'}")
+    secure = {name: query[name] for name in _TLS_OPTIONS if name in query}
+    if scheme == "unix" and not tls:
+        if not parts.path or parts.netloc.rpartition("@")[2]:
+            raise BadRedisUrl("must name a socket by its absolute path: unix:///path/to/socket")
+        del common["socket_keepalive"]
+        return Redis.from_pool(
+            ConnectionPool(
+                connection_class=UnixDomainSocketConnection,
+                path=unquote(parts.path),
+                db=_database(query.get("db", "0")),
+                max_connections=limits.max_connections,
+                **common,
+            )
+        )
+    if scheme == "redis":
+        [(host, port)] = _hosts(parts, scheme, most=1)
+        if tls:
+            common |= {"connection_class": SSLConnection, **secure}
+        return Redis.from_pool(
+            ConnectionPool(
+                host=host,
+                port=port,
+                db=_database(query.get("db") or parts.path.strip("/") or "0"),
+                max_connections=limits.max_connections,
+                **common,
+            )
+        )
+    if scheme == "redis+sentinel":
+        return _sentinel(parts, scheme, query, common, limits, tls, secure)
+    if scheme == "redis+cluster":
+        if parts.path.strip("/"):
+            raise BadRedisUrl("must have no path: a cluster has only database 0")
+        return Cluster(
+            _hosts(parts, scheme),
+            max_connections=limits.max_connections,
+            ssl=tls,
+            **common,
+            **secure,
+        )
+    raise BadRedisUrl(
+        "must start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// (rediss+… for TLS)"
+    )
+
+
+def _sentinel(
+    parts: SplitResult,
+    scheme: str,
+    query: dict[str, str],
+    common: dict[str, Any],
+    limits: Limits,
+    tls: bool,
+    secure: dict[str, str],
+) -> Redis:
+    name, _, database = parts.path.strip("/").partition("/")
+    if not name:
+        raise BadRedisUrl("must name the Sentinel group: redis+sentinel://host1,host2/name")
+    watchers = common | {
+        "username": query.get("sentinel_username"),
+        "password": query.get("sentinel_password"),
+        "ssl": tls,
+        **secure,
+    }
+    sentinel = Sentinel(_hosts(parts, scheme), sentinel_kwargs=watchers)
+    return Redis.from_pool(
+        _SentinelPool(
+            unquote(name),
+            sentinel,
+            db=_database(database or "0"),
+            max_connections=limits.max_connections,
+            ssl=tls,
+            **common,
+            **secure,
+        )
+    )
+
+
+class _SentinelPool(SentinelConnectionPool):
+    async def aclose(self) -> None:
+        """Hangs up, on the Sentinels too."""
+        await super().aclose()
+        await self.sentinel_manager.aclose()
+
+
+def _database(text: str) -> int:
+    if not text.isdecimal() or int(text) > 1_000_000:
+        raise BadRedisUrl("must name the database by its number")
+    return int(text)
+
+
+def _hosts(parts: SplitResult, scheme: str, most: int = 64) -> list[tuple[str, int]]:
+    """The hosts and ports of `h1:p1,h2,[::1]:p3`."""
+    found = []
+    for text in parts.netloc.rpartition("@")[2].split(","):
+        try:
+            one = urlsplit(f"//{text}")
+            host, port = one.hostname, one.port or _DEFAULT_PORT[scheme]
+        except ValueError:
+            raise BadRedisUrl("has a port that is not a number from 1 to 65535") from None
+        if not host:
+            raise BadRedisUrl("must name a host")
+        found.append((host, port))
+    if len(found) > most:
+        raise BadRedisUrl("must name one host; use redis+sentinel:// or redis+cluster:// for several")
+    return found

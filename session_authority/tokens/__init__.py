@@ -1,0 +1,35 @@
+"""Keys, and the tokens that they sign: the only room that knows of JWT.
+
+Owns which key signs and which ones verify, and what an access token looks like. Whether a token's session is still good
+is not asked here.
+"""
+
+from session_authority.tokens.codec import MAX_TOKEN_BYTES, Tokens, TokenTooLarge
+from session_authority.tokens.keyring import (
+    Keyring,
+    KeySource,
+    add_key,
+    load_keyring,
+    promote,
+    retire,
+    revoke,
+)
+from session_authority.tokens.keys import Algorithm, KeyringError, KeyState, SigningKey, generate
+
+__all__ = [
+    "MAX_TOKEN_BYTES",
+    "Algorithm",
+    "KeySource",
+    "KeyState",
+    "Keyring",
+    "KeyringError",
+    "SigningKey",
+    "TokenTooLarge",
+    "Tokens",
+    "add_key",
+    "generate",
+    "load_keyring",
+    "promote",
+    "retire",
+    "revoke",
+]

@@ -1,0 +1,223 @@
+"""Access tokens: signing them, and telling a token of ours from everything else.
+
+Owns the JWT form of `domain.sessions.Token` (RFC 7519, RFC 9068) and every check of one but two: whether the token is
+over, and what its session is worth, are asked by the caller. What is not exactly what this module signs is no token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import TypeVar
+
+from cachetools import LRUCache
+
+from session_authority.domain.errors import InvalidRequest
+from session_authority.domain.fields import RESERVED_CLAIMS, FieldChecks
+from session_authority.domain.identifiers import DEVICE_KEY_BYTES
+from session_authority.domain.policy import LEEWAY
+from session_authority.domain.sessions import Token
+from session_authority.tokens.encoding import decode_base64url, decode_json_object, encode_base64url, encode_json
+from session_authority.tokens.keyring import KeySource
+from session_authority.tokens.keys import SigningKey
+
+MAX_TOKEN_BYTES = 4096
+
+_TYP = "at+jwt"  # RFC 9068 §2.1
+_HEADER = frozenset({"alg", "kid", "typ"})
+_SESSION_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_COPY = re.compile(r"[0-9a-f]{4}", re.ASCII)
+_MAX_GENERATION = 2**32 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+_MAX_SECONDS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _SECOND
+
+_T = TypeVar("_T")
+
+
+class TokenTooLarge(Exception):
+    """The token of these fields would have more than 4 KiB, and nobody would accept it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the token would have {size} bytes; the limit is {MAX_TOKEN_BYTES}")
+        self.size = size
+
+
+class Tokens:
+    """Signs and verifies the tokens of one issuer for one audience. For one thread.
+
+    `lifetime` is how long a token may be presented after it was signed, for renewal included: a demoted key verifies
+    that long. At most `cache_size` verified tokens are remembered by their hash, until the keys change.
+    """
+
+    def __init__(
+        self, source: KeySource, issuer: str, audience: str, lifetime: timedelta, cache_size: int = 65536
+    ) -> None:
+        if cache_size < 1:
+            raise ValueError("cache_size must be at least 1")
+        self._source = source
+        self._issuer = issuer
+        self._audience = audience
+        self._lifetime = lifetime
+        self._remembered: LRUCache[bytes, tuple[Token, str]] = LRUCache(cache_size)
+        self._version = source.version
+
+    def sign(self, token: Token) -> str:
+        """The token's text, with times in whole seconds.
+
+        Raises ValueError for a claim with a reserved name, TokenTooLarge, and KeyringError if no key signs.
+        """
+        if reserved := RESERVED_CLAIMS & token.claims.keys():
+            raise ValueError(f"reserved claims: {', '.join(sorted(reserved))}")
+        key = self._source.current.signing
+        header = {"alg": key.algorithm.value, "kid": key.kid, "typ": _TYP}
+        signed = f"{encode_base64url(encode_json(header))}.{encode_base64url(encode_json(self._payload(token)))}"
+        text = f"{signed}.{encode_base64url(key.sign(signed.encode()))}"
+        if len(text) > MAX_TOKEN_BYTES:
+            raise TokenTooLarge(len(text))
+        return text
+
+    def verify(self, text: str, now: datetime) -> Token | None:
+        """The token that `text` is, or None for anything that is no token of ours. It may be over: see `expires`."""
+        if len(text) > MAX_TOKEN_BYTES or not text.isascii():
+            return None
+        if self._version != self._source.version:
+            self._remembered.clear()
+            self._version = self._source.version
+        digest = hashlib.sha256(text.encode()).digest()
+        if (remembered := self._remembered.get(digest)) is not None:
+            token, kid = remembered
+            # The one check that time can undo: a demoted key verifies for a while only.
+            return token if self._verifier(kid, now) is not None else None
+        try:
+            token, kid = self._open(text, now)
+        except (ValueError, RecursionError, InvalidRequest):
+            return None
+        self._remembered[digest] = token, kid
+        return token
+
+    def public_jwks(self) -> list[dict[str, str]]:
+        """The public part of every key that tokens may be signed with, now or soon."""
+        return self._source.current.public_jwks()
+
+    def _payload(self, token: Token) -> dict[str, object]:
+        session_id = token.session_id.hex()
+        payload: dict[str, object] = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": token.user_id,
+            "dk": encode_base64url(token.device_key),
+            "sid": session_id,
+            "gen": token.generation,
+            "jti": f"{session_id}.{token.generation}.{token.copy:04x}",
+            "iat": _seconds(token.issued),
+            "exp": _seconds(token.expires),
+            "auth_time": _seconds(token.sign_in),
+        }
+        if token.auth_methods:
+            payload["amr"] = token.auth_methods
+        return {**payload, **token.claims}
+
+    def _open(self, text: str, now: datetime) -> tuple[Token, str]:
+        """The token, and the key that vouches for it; raises ValueError, RecursionError or InvalidRequest otherwise."""
+        header_text, payload_text, signature_text = text.split(".")
+        key = self._key_of(decode_json_object(decode_base64url(header_text)), now)
+        signed = text[: -len(signature_text) - 1].encode()
+        if not key.verify(signed, decode_base64url(signature_text)):
+            raise ValueError("signature")
+        return self._read(decode_json_object(decode_base64url(payload_text)), now), key.kid
+
+    def _key_of(self, header: dict[str, object], now: datetime) -> SigningKey:
+        # Nothing but these three: `jku`, `jwk`, `x5u` and `x5c` bring a key along, `crit` and `b64` change the rules.
+        if header.keys() != _HEADER or header["typ"] != _TYP:
+            raise ValueError("header")
+        key = self._verifier(_take(header, "kid", str), now)
+        # The key says which algorithm is used (RFC 8725 §3.1); the header may only agree.
+        if key is None or header["alg"] != key.algorithm.value:
+            raise ValueError("key")
+        return key
+
+    def _verifier(self, kid: str, now: datetime) -> SigningKey | None:
+        return self._source.current.verifier(kid, now, self._lifetime)
+
+    def _read(self, payload: dict[str, object], now: datetime) -> Token:
+        """The payload as a token. Takes its own claims out; those of the caller are left."""
+        if _take(payload, "iss", str) != self._issuer or _take(payload, "aud", str) != self._audience:
+            raise ValueError("issuer or audience")
+        user_id = _take(payload, "sub", str)
+        device_key = decode_base64url(_take(payload, "dk", str))
+        session_id = _take(payload, "sid", str)
+        generation = _take(payload, "gen", int)
+        if len(device_key) != DEVICE_KEY_BYTES or not _SESSION_ID.fullmatch(session_id):
+            raise ValueError("device key or session")
+        if not 1 <= generation <= _MAX_GENERATION:
+            raise ValueError("generation")
+        copy = _read_copy(_take(payload, "jti", str), f"{session_id}.{generation}.")
+        issued = _moment(_take(payload, "iat", int))
+        not_before = _moment(_take(payload, "nbf", int)) if "nbf" in payload else issued
+        if max(issued, not_before) > now + LEEWAY:
+            raise ValueError("not yet good")
+        token = Token(
+            user_id=user_id,
+            device_key=device_key,
+            session_id=bytes.fromhex(session_id),
+            generation=generation,
+            copy=copy,
+            issued=issued,
+            expires=_moment(_take(payload, "exp", int)),
+            sign_in=_moment(_take(payload, "auth_time", int)),
+            auth_methods=_strings(payload.pop("amr", [])),
+            claims=_claims(payload),
+        )
+        checks = FieldChecks()
+        checks.user_id(token.user_id)
+        checks.auth_methods(token.auth_methods)
+        checks.done()
+        return token
+
+
+def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:
+    """Takes a member out; it must be there, and of that type."""
+    value = members.pop(name, None)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(name)
+    return value
+
+
+def _read_copy(token_id: str, start: str) -> int:
+    """The copy that a `jti` names; the rest of it must be the session and generation that were named before."""
+    text = token_id.removeprefix(start)
+    if token_id != start + text or not _COPY.fullmatch(text) or int(text, 16) == 0:
+        raise ValueError("jti")
+    return int(text, 16)
+
+
+def _strings(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise ValueError("not a list")
+    strings = tuple(value for value in values if isinstance(value, str))
+    if len(strings) != len(values):
+        raise ValueError("not a list of strings")
+    return strings
+
+
+def _claims(members: dict[str, object]) -> MappingProxyType[str, str]:
+    """The caller's claims. Read-only: everyone who presents the token is handed the same."""
+    claims = {name: value for name, value in members.items() if isinstance(value, str)}
+    if len(claims) != len(members) or RESERVED_CLAIMS & claims.keys():
+        raise ValueError("claims")
+    "".join((*claims, *claims.values())).encode()  # raises UnicodeEncodeError, a ValueError, for half a character
+    return MappingProxyType(claims)
+
+
+def _seconds(moment: datetime) -> int:
+    """Whole seconds since 1970, rounded down."""
+    return (moment - _EPOCH) // _SECOND
+
+
+def _moment(seconds: int) -> datetime:
+    if not 0 <= seconds <= _MAX_SECONDS:
+        raise ValueError("no moment of a token")
+    return _EPOCH + timedelta(seconds=seconds)

@@ -1,0 +1,159 @@
+"""Key files: a folder with one for each key, or a single file with all of them.
+
+Owns how keys are read, strictly and naming every fault at once, and how one is written: as a whole or not at all, and
+readable for its owner only. Knows nothing of what the times in a key mean.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from session_authority.tokens.encoding import decode_json_object, encode_json
+from session_authority.tokens.keys import KeyringError, SigningKey, parse_key
+
+_SUFFIX = ".json"
+
+
+def refuse_single_file(directory: Path) -> None:
+    """Raises KeyringError for a file with all keys: that one is somebody else's to write."""
+    if directory.exists() and not directory.is_dir():
+        raise KeyringError(f"{directory}: is a single file; keys can be changed in a folder only")
+
+
+def read_keys(path: Path) -> list[SigningKey]:
+    """The keys of a folder, or of one file that holds all; raises KeyringError with every fault."""
+    return _read_folder(path) if path.is_dir() else _read_file(path)
+
+
+def _read_folder(directory: Path) -> list[SigningKey]:
+    return _all_or_faults(partial(_read_key_file, path) for path in _key_files(directory))
+
+
+def _read_key_file(path: Path) -> SigningKey:
+    if path.suffix != _SUFFIX:
+        raise KeyringError(f"{path}: is no key file: its name does not end with {_SUFFIX}")
+    key = parse_key(_read_json(path), str(path))
+    if path.name != key.kid + _SUFFIX:
+        raise KeyringError(f"{path}: must have the name {key.kid}{_SUFFIX}, after its kid")
+    return key
+
+
+def _read_file(path: Path) -> list[SigningKey]:
+    value = _read_json(path)
+    members = value.get("keys")
+    if value.keys() != {"keys"} or not isinstance(members, list):
+        raise KeyringError(f'{path}: must hold {{"keys": [...]}} and nothing else')
+    return _all_or_faults(partial(parse_key, member, f"{path}: keys[{i}]") for i, member in enumerate(members))
+
+
+def _all_or_faults(reads: Iterable[Callable[[], SigningKey]]) -> list[SigningKey]:
+    """What all of them read, or one KeyringError with the faults of all."""
+    keys: list[SigningKey] = []
+    faults: list[str] = []
+    for read in reads:
+        try:
+            keys.append(read())
+        except KeyringError as error:
+            faults += error.faults
+    if faults:
+        raise KeyringError(*faults)
+    return keys
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise KeyringError(f"{path}: can't be read: {error.strerror}") from error
+    value = _json_or_none(data)
+    if value is None:
+        raise KeyringError(f"{path}: is not a JSON object in UTF-8 with unique members")
+    return value
+
+
+def _json_or_none(data: bytes) -> dict[str, object] | None:
+    """The decoder's own error is dropped here: it holds the whole text, keys and all, for whoever prints it."""
+    try:
+        return decode_json_object(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _key_files(directory: Path) -> list[Path]:
+    """All but hidden files: those are unfinished ones of ours, and the links by which Kubernetes swaps a secret."""
+    try:
+        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise KeyringError(f"{directory}: can't be read: {error.strerror}") from error
+
+
+def fingerprint(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """What changes whenever a key does, without reading one."""
+    files = _key_files(path) if path.is_dir() else [path]
+    try:
+        stats = [(file.name, file.stat()) for file in files]
+    except OSError as error:
+        raise KeyringError(f"{path}: can't be read: {error.strerror}") from error
+    return tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats)
+
+
+def add_file(directory: Path, key: SigningKey) -> None:
+    """Writes the file of a new key, and makes the folder if there is none."""
+    if _file(directory, key.kid).exists():
+        raise KeyringError(f"there is a key {key.kid!r} already")
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise KeyringError(f"{directory}: can't be made: {error.strerror}") from error
+    write_file(directory, key)
+
+
+def write_file(directory: Path, key: SigningKey) -> None:
+    """Writes the file of a key, new or not; raises KeyringError if it can't. The old file stays until the new is whole."""
+    path = _file(directory, key.kid)
+    try:
+        _replace(path, encode_json(key.to_json()) + b"\n")
+    except OSError as error:
+        raise KeyringError(f"{path}: can't be written: {error.strerror}") from error
+
+
+def remove_file(directory: Path, kid: str) -> None:
+    """Removes the file of a key."""
+    path = _file(directory, kid)
+    try:
+        path.unlink()
+        _sync(directory)
+    except OSError as error:
+        raise KeyringError(f"{path}: can't be removed: {error.strerror}") from error
+
+
+def _file(directory: Path, kid: str) -> Path:
+    return directory / f"{kid}{_SUFFIX}"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")  # mode 0600
+    unfinished = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink()
+        raise
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    """Makes the folder's new state outlive a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,177 @@
+"""The keys of a folder or file: which one signs, which ones verify and until when, and how that changes.
+
+Owns the life of keys. A key's state is never stored: it follows from the times in the key files, so that a promotion
+writes one file, and no crash leaves two signing keys or none. Asks no clock, and starts no thread to watch the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+from session_authority.tokens.keyfiles import (
+    add_file,
+    fingerprint,
+    read_keys,
+    refuse_single_file,
+    remove_file,
+    write_file,
+)
+from session_authority.tokens.keys import KeyringError, KeyState, SigningKey, format_time
+
+_TICK = timedelta(microseconds=1)
+
+
+class Keyring:
+    """A fixed set of keys.
+
+    The key that was promoted last signs; one that was promoted earlier was demoted at the moment when the next one was
+    promoted. Revoked keys neither sign nor demote: if the signing key is revoked, the one before it signs again.
+    """
+
+    def __init__(self, keys: Iterable[SigningKey]) -> None:
+        self.keys = tuple(sorted(keys, key=lambda key: (key.created, key.kid)))
+        self._by_kid = {key.kid: key for key in self.keys}
+        if len(self._by_kid) != len(self.keys):
+            raise KeyringError("two keys have the same kid")
+        signers = sorted((key.promoted, key.kid) for key in self.keys if key.promoted and not key.revoked)
+        self._signing = self._by_kid[signers[-1][1]] if signers else None
+        self._demoted = {kid: demoted for (_, kid), (demoted, _) in pairwise(signers)}
+
+    def __repr__(self) -> str:
+        return f"Keyring({', '.join(f'{key.kid}: {self.state(key.kid).value}' for key in self.keys)})"
+
+    @property
+    def signing(self) -> SigningKey:
+        """The key that signs; raises KeyringError if none does."""
+        if self._signing is None:
+            raise KeyringError("there is no signing key: promote one")
+        return self._signing
+
+    def key(self, kid: str) -> SigningKey:
+        """The key of this name; raises KeyringError if there is none."""
+        key = self._by_kid.get(kid)
+        if key is None:
+            raise KeyringError(f"there is no key {kid!r}")
+        return key
+
+    def state(self, kid: str) -> KeyState:
+        """Where the key is in its life; raises KeyringError if there is none of this name."""
+        key = self.key(kid)
+        if key.revoked is not None:
+            return KeyState.REVOKED
+        if key.promoted is None:
+            return KeyState.PUBLISHED
+        return KeyState.SIGNING if key is self._signing else KeyState.VERIFYING
+
+    def demoted(self, kid: str) -> datetime | None:
+        """When the key stopped signing, or None if it signs, or never did; raises KeyringError if there is none."""
+        return self._demoted.get(self.key(kid).kid)
+
+    def verifier(self, kid: str, now: datetime, lifetime: timedelta) -> SigningKey | None:
+        """The key, if it may verify: it is not revoked, and was not demoted `lifetime` ago or longer.
+
+        `lifetime` is how long a token that was just signed may be presented at all, for renewal included. A key that
+        was promoted ahead of `now`, by a clock that differs, verifies like any other.
+        """
+        key = self._by_kid.get(kid)
+        if key is None or key.revoked is not None:
+            return None
+        demoted = self._demoted.get(kid)
+        return key if demoted is None or now - demoted < lifetime else None
+
+    def public_jwks(self) -> list[dict[str, str]]:
+        """The public part of every key that is not revoked, oldest first."""
+        jwks = (key.public_jwk() for key in self.keys if key.revoked is None)
+        return [jwk for jwk in jwks if jwk is not None]
+
+
+class KeySource:
+    """The keyring of a path, as it changes. Raises KeyringError if it is broken at the start."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.version = 0
+        self._fingerprint = fingerprint(path)
+        self._current = load_keyring(path)
+
+    @property
+    def current(self) -> Keyring:
+        """The keyring as it was last read whole."""
+        return self._current
+
+    def refresh(self) -> bool:
+        """Reads the keys again if their files changed, and says whether they did.
+
+        Raises KeyringError as long as the files are broken; until they are mended, the keyring stays as it was.
+        """
+        # Taken before the files are read: a change in between is noticed by the next refresh.
+        found = fingerprint(self.path)
+        if found == self._fingerprint:
+            return False
+        self._current = load_keyring(self.path)
+        self._fingerprint = found
+        self.version += 1
+        return True
+
+
+def load_keyring(path: Path) -> Keyring:
+    """The keyring of a folder of key files, or of one file with all keys; raises KeyringError with every fault."""
+    keys = read_keys(path)
+    if not keys:
+        # A folder that was unmounted looks like this; taking it for the truth would void every token.
+        raise KeyringError(f"{path}: holds no key")
+    return Keyring(keys)
+
+
+def add_key(directory: Path, key: SigningKey) -> None:
+    """Writes a new key; makes the folder if there is none."""
+    refuse_single_file(directory)
+    add_file(directory, key)
+
+
+def promote(directory: Path, kid: str, now: datetime) -> None:
+    """Makes a published or verifying key the signing key, and so demotes the one that signs."""
+    ring = _ring_of(directory)
+    key, state = ring.key(kid), ring.state(kid)
+    if state is KeyState.SIGNING:
+        raise KeyringError(f"the key {kid!r} is signing already")
+    if state is KeyState.REVOKED:
+        raise KeyringError(f"the key {kid!r} is revoked: what it signed can't be trusted")
+    # The order of promotions says which key signs: it must survive a clock that was set back.
+    earlier = [other.promoted + _TICK for other in ring.keys if other.promoted is not None]
+    write_file(directory, replace(key, promoted=max([now, *earlier])))
+
+
+def revoke(directory: Path, kid: str, now: datetime) -> None:
+    """Voids every token that the key signed, at once. Refused for the signing key, so that one always signs."""
+    ring = _ring_of(directory)
+    key, state = ring.key(kid), ring.state(kid)
+    if state is KeyState.REVOKED:
+        raise KeyringError(f"the key {kid!r} is revoked already")
+    if state is KeyState.SIGNING:
+        raise KeyringError(f"the key {kid!r} is signing: promote another one first")
+    write_file(directory, replace(key, revoked=now))
+
+
+def retire(directory: Path, kid: str, now: datetime, lifetime: timedelta, force: bool = False) -> None:
+    """Removes a key that is not needed: one that never signed, is revoked, or was demoted `lifetime` ago.
+
+    `force` removes a key whose tokens may still be presented, which voids them; the signing key stays in any case.
+    """
+    ring = _ring_of(directory)
+    state, demoted = ring.state(kid), ring.demoted(kid)
+    if state is KeyState.SIGNING:
+        raise KeyringError(f"the key {kid!r} is signing: promote another one first")
+    if state is KeyState.VERIFYING and demoted is not None and ring.verifier(kid, now, lifetime) and not force:
+        until = format_time(demoted + lifetime)
+        raise KeyringError(f"tokens of the key {kid!r} may still be presented: it can be removed from {until} on")
+    remove_file(directory, kid)
+
+
+def _ring_of(directory: Path) -> Keyring:
+    refuse_single_file(directory)
+    return load_keyring(directory)

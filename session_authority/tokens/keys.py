@@ -1,0 +1,252 @@
+"""One key: how it is made, what it signs with, and its form in a file.
+
+Owns the rules that make a key fit to use, and the only handles on PyJWT's algorithms: exactly one for each key. Key
+material leaves this module in `SigningKey.to_json` only; no message and no repr holds any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
+
+from session_authority.tokens.encoding import encode_base64url, encode_json
+
+RSA_BITS = 3072
+MIN_RSA_BITS = 2048
+# RFC 7518 §3.2: an HMAC key is at least as long as its hash.
+HMAC_BYTES = 32
+
+# A key ID is a file name, and an argument of a command: it must not look like an option or a hidden file.
+_KID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)", re.ASCII)
+_TIMES = ("created", "promoted", "revoked")
+
+PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey | bytes
+PublicKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey | bytes
+
+
+class KeyringError(Exception):
+    """Keys that can't be used, or a change of them that is refused. Every fault is named; key material never is."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+class Algorithm(Enum):
+    """How a key signs; the values are the `alg` of RFC 7518 and RFC 8037."""
+
+    EDDSA = "EdDSA"
+    ES256 = "ES256"
+    RS256 = "RS256"
+    HS256 = "HS256"
+
+
+class KeyState(Enum):
+    """Where a key is in its life."""
+
+    PUBLISHED = "published"
+    SIGNING = "signing"
+    VERIFYING = "verifying"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class _JwkForm:
+    """The members of a private JWK: those that say what it is, those that are public, and those that are not."""
+
+    kind: Mapping[str, str]
+    public: tuple[str, ...]
+    private: tuple[str, ...]
+
+
+_JWK_FORMS = {
+    Algorithm.EDDSA: _JwkForm({"kty": "OKP", "crv": "Ed25519"}, ("x",), ("d",)),
+    Algorithm.ES256: _JwkForm({"kty": "EC", "crv": "P-256"}, ("x", "y"), ("d",)),
+    Algorithm.RS256: _JwkForm({"kty": "RSA"}, ("n", "e"), ("d", "p", "q", "dp", "dq", "qi")),
+    Algorithm.HS256: _JwkForm({"kty": "oct"}, (), ("k",)),
+}
+# PyJWT's algorithms, without its `encode` and `decode`: those would read a token and prepare a key a second time, by
+# looser rules than ours, and take 40 to 50 µs longer. Not from its global registry, which anybody may change.
+_JWS = jwt.PyJWS(algorithms=[algorithm.value for algorithm in Algorithm])
+_SIGNERS = {algorithm: _JWS.get_algorithm_by_name(algorithm.value) for algorithm in Algorithm}
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key and its life so far; its keyring says which state that makes. `private` and `public` are ready to use.
+
+    Keys are equal if their names and lives are: the material is not compared.
+    """
+
+    kid: str
+    algorithm: Algorithm
+    created: datetime
+    promoted: datetime | None
+    revoked: datetime | None
+    private: PrivateKey = field(repr=False, compare=False)
+    public: PublicKey = field(repr=False, compare=False)
+
+    def sign(self, data: bytes) -> bytes:
+        """The signature of `data`, in the form that JWS wants."""
+        return _SIGNERS[self.algorithm].sign(data, self.private)
+
+    def verify(self, data: bytes, signature: bytes) -> bool:
+        """This key made that signature of `data`, with its own algorithm."""
+        return _SIGNERS[self.algorithm].verify(data, self.public, signature)
+
+    def public_jwk(self) -> dict[str, str] | None:
+        """What others verify tokens with (RFC 7517), or None for a secret that both sides would share."""
+        if self.algorithm is Algorithm.HS256:
+            return None
+        form = _JWK_FORMS[self.algorithm]
+        jwk = _export(self.algorithm, self.private)
+        public = {name: jwk[name] for name in (*form.kind, *form.public)}
+        return {**public, "kid": self.kid, "alg": self.algorithm.value, "use": "sig"}
+
+    def to_json(self) -> dict[str, object]:
+        """The key as its file holds it, **with the private part**."""
+        times = dict(zip(_TIMES, (self.created, self.promoted, self.revoked), strict=True))
+        return {
+            "kid": self.kid,
+            "alg": self.algorithm.value,
+            **{name: format_time(time) for name, time in times.items() if time is not None},
+            "jwk": _export(self.algorithm, self.private),
+        }
+
+
+def generate(algorithm: Algorithm, now: datetime) -> SigningKey:
+    """A fresh key, not yet promoted."""
+    while True:
+        private = _generate_private(algorithm)
+        kid = _name(algorithm, private)
+        if _KID.fullmatch(kid):  # one in 64 starts with '-'
+            return SigningKey(kid, algorithm, now, None, None, private, _public(private))
+
+
+def _generate_private(algorithm: Algorithm) -> PrivateKey:
+    match algorithm:
+        case Algorithm.EDDSA:
+            return Ed25519PrivateKey.generate()
+        case Algorithm.ES256:
+            return generate_private_key(SECP256R1())
+        case Algorithm.RS256:
+            return generate_rsa_key(public_exponent=65537, key_size=RSA_BITS)
+        case Algorithm.HS256:
+            return secrets.token_bytes(HMAC_BYTES)
+
+
+def _public(private: PrivateKey) -> PublicKey:
+    return private if isinstance(private, bytes) else private.public_key()
+
+
+def _export(algorithm: Algorithm, private: PrivateKey) -> dict[str, str]:
+    form = _JWK_FORMS[algorithm]
+    jwk = _SIGNERS[algorithm].to_jwk(private, as_dict=True)
+    return {name: jwk[name] for name in (*form.kind, *form.public, *form.private)}
+
+
+def _name(algorithm: Algorithm, private: PrivateKey) -> str:
+    """The thumbprint of the public key (RFC 7638 §3). That of a secret could be searched for: it is named at random."""
+    if isinstance(private, bytes):
+        return encode_base64url(secrets.token_bytes(16))
+    form, jwk = _JWK_FORMS[algorithm], _export(algorithm, private)
+    named = {name: jwk[name] for name in sorted((*form.kind, *form.public))}
+    return encode_base64url(hashlib.sha256(encode_json(named)).digest())
+
+
+def parse_key(value: object, where: str) -> SigningKey:
+    """The key that a file's JSON describes; raises KeyringError with all of its faults, each starting with `where`."""
+    if not isinstance(value, dict):
+        raise KeyringError(f"{where}: a key must be a JSON object")
+    members: dict[str, Any] = value
+    faults = [f"{name!r} is not a member of a key" for name in sorted(members.keys() - {"kid", "alg", "jwk", *_TIMES})]
+    kid = _parse_kid(members.get("kid"))
+    if kid is None:
+        faults.append("kid must be 1 to 128 letters, digits, '_' or '-', and not start with '-'")
+    created, promoted, revoked = times = [_parse_time(members.get(name)) for name in _TIMES]
+    for name, time in zip(_TIMES, times, strict=True):
+        if time is None and (name in members or name == "created"):
+            faults.append(f"{name} must be a time in UTC, like 2026-01-31T12:00:00Z")
+    algorithm = next((a for a in Algorithm if a.value == members.get("alg")), None)
+    private: PrivateKey | None = None
+    if algorithm is None:
+        faults.append(f"alg must be one of {', '.join(a.value for a in Algorithm)}")
+    else:
+        try:
+            private = _load_private(algorithm, members.get("jwk"))
+        except _Unfit as unfit:
+            faults.append(f"jwk {unfit}")
+    if faults or kid is None or algorithm is None or created is None or private is None:
+        raise KeyringError(*(f"{where}: {fault}" for fault in faults))
+    return SigningKey(kid, algorithm, created, promoted, revoked, private, _public(private))
+
+
+def _parse_kid(text: object) -> str | None:
+    return text if isinstance(text, str) and _KID.fullmatch(text) else None
+
+
+class _Unfit(Exception):
+    """The rule that a JWK breaks."""
+
+
+def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
+    form = _JWK_FORMS[algorithm]
+    names = (*form.kind, *form.public, *form.private)
+    if not isinstance(jwk, dict) or jwk.keys() != set(names):
+        raise _Unfit(f"must be a private key for {algorithm.value} with exactly the members {', '.join(names)}")
+    for name, kind in form.kind.items():
+        if jwk[name] != kind:
+            raise _Unfit(f"must have the {name} {kind} for {algorithm.value}")
+    private = _import(algorithm, jwk)
+    if private is None:
+        raise _Unfit("is no valid key: its members are malformed or do not belong together")
+    if _export(algorithm, private) != jwk:
+        raise _Unfit("has members that are not in their canonical form (base64url without padding or leading zeros)")
+    if isinstance(private, RSAPrivateKey) and private.key_size < MIN_RSA_BITS:
+        raise _Unfit(f"has {private.key_size} bits; {algorithm.value} needs at least {MIN_RSA_BITS}")
+    if isinstance(private, bytes) and len(private) < HMAC_BYTES:
+        raise _Unfit(f"has {len(private)} bytes; {algorithm.value} needs at least {HMAC_BYTES}")
+    return private
+
+
+def _import(algorithm: Algorithm, jwk: dict[str, Any]) -> PrivateKey | None:
+    """The key, or None: what the libraries say of a bad one may quote it, so their exceptions end here."""
+    try:
+        private: PrivateKey = _SIGNERS[algorithm].from_jwk(jwk)
+        _SIGNERS[algorithm].prepare_key(private)  # refuses a secret that is someone's public key
+    except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, OverflowError):
+        return None
+    return private
+
+
+def format_time(time: datetime) -> str:
+    """RFC 3339 in UTC."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _parse_time(text: object) -> datetime | None:
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""The public contract's generated stubs. See `protos/session_authority/v1`."""

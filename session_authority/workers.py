@@ -1,0 +1,101 @@
+"""Several processes on one port: the kernel spreads connections over them (SO_REUSEPORT).
+
+The parent serves nothing; it starts the workers, starts one anew that died, and passes an orderly end on. Workers are
+spawned, never forked: gRPC's threads don't survive a fork. A worker whose parent is gone ends too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+
+import structlog
+
+from session_authority import logs
+from session_authority.config import Listen, Settings
+from session_authority.server import CannotListen, Mode, serve
+
+# A worker that dies at once is not started again at once.
+_RESTART_DELAY_SECONDS = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
+    """Runs the service in as many processes as set, until SIGTERM or SIGINT. Raises CannotListen, KeyringError."""
+    if settings.workers > 1 and settings.listen.port == 0:
+        raise CannotListen("several workers need a port that is named; 0 gives each another one")
+    _refuse_taken(settings.listen)
+    if settings.workers == 1:
+        asyncio.run(serve(settings, mode, ready))
+        return
+    _Supervisor(settings, replace(mode, share_port=True)).run(ready)
+
+
+def _refuse_taken(listen: Listen) -> None:
+    """Several workers would share a port with strangers, and nobody would notice; of one, grpc would print its own line."""
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listen.host, listen.port))
+        except OSError:
+            raise CannotListen(
+                f"can't listen on {listen}: the port is taken or the address is not this machine's"
+            ) from None
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, mode: Mode) -> None:
+        self._settings = settings
+        self._mode = mode
+        self._context = multiprocessing.get_context("spawn")
+        self._stopping = False
+
+    def run(self, ready: Callable[[Listen], None]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        workers = [self._start(index) for index in range(self._settings.workers)]
+        ready(self._settings.listen)
+        while not self._stopping:
+            wait([worker.sentinel for worker in workers], timeout=0.5)
+            for index, worker in enumerate(workers):
+                if worker.exitcode is not None and not self._stopping:
+                    _log.error("worker_died", worker=index, exit_code=worker.exitcode)
+                    time.sleep(_RESTART_DELAY_SECONDS)
+                    workers[index] = self._start(index)
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join(self._settings.drain_timeout.total_seconds() + 5)
+            if worker.exitcode is None:
+                worker.kill()
+
+    def _start(self, index: int) -> SpawnProcess:
+        worker = self._context.Process(target=_work, args=(self._settings, self._mode, index), daemon=False)
+        worker.start()
+        return worker
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+
+def _work(settings: Settings, mode: Mode, index: int) -> None:
+    logs.configure(settings.log_level)
+    if settings.metrics_listen is not None:
+        mine = settings.metrics_listen.with_port(settings.metrics_listen.port + index)
+        settings = settings.model_copy(update={"metrics_listen": mine})
+    try:
+        asyncio.run(serve(settings, mode, lambda _: None))
+    except Exception as error:  # noqa: BLE001 - the parent starts another; what went wrong must be told in one line
+        _log.error("worker_failed", worker=index, **logs.fault(error))
+        sys.exit(1)

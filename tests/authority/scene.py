@@ -1,0 +1,267 @@
+"""A whole authority on a store of the test's choice: with a clock to turn, and eyes on everything that it wrote.
+
+What a token says and what was written is read here without the service's own decoders, where that is cheap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from session_authority.authority import Authority, IssuedDevice, RenewedSession, SignInRequest, Validation
+from session_authority.domain.clients import Client
+from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.policy import Policy
+from session_authority.domain.sessions import SessionRecord
+from session_authority.internal.v1 import records_pb2
+from session_authority.metrics import Metrics
+from session_authority.store import Client as StoreClient
+from session_authority.store import Commit, CommitResult, Keys, Store
+from session_authority.tokens import KeySource, Tokens
+from tests.support.backends import Backend
+from tests.support.clock import Clock
+
+T = TypeVar("T")
+
+TICK = timedelta(milliseconds=10)  # what records can tell apart
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+# Long past: the stream's own IDs are of today, and it is trimmed by the injected clock.
+START = datetime(2020, 1, 1, tzinfo=UTC)
+ISSUER, AUDIENCE = "https://sessions.example", "example"
+USER, ACTOR = "ada", "login-service"
+PHONE, LAPTOP, TABLET = (UUID(int=0xD000 + number, version=4) for number in range(3))
+CLIENT = Client("203.0.113.7", "curl/8.5.0", "Pixel 8", "4.12.0")
+
+
+class WatchedStore(Store):
+    """The real store, with a moment before each commit for whatever a test wants to happen just then."""
+
+    before_commit: Callable[[Commit], Awaitable[None]] | None = None
+
+    async def commit(self, commit: Commit) -> CommitResult:
+        """Lets that happen, then commits."""
+        if self.before_commit is not None:
+            happening, self.before_commit = self.before_commit, None
+            await happening(commit)
+        return await super().commit(commit)
+
+
+class ComeBetween:
+    """Holds the next commit of a store back until something else, decided later, was done."""
+
+    def __init__(self, store: WatchedStore) -> None:
+        self._about_to_commit, self._done = asyncio.Event(), asyncio.Event()
+        store.before_commit = self._hold
+
+    async def _hold(self, _: Commit) -> None:
+        self._about_to_commit.set()
+        await self._done.wait()
+
+    async def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Waits until a commit is on its way, and does it before."""
+        try:
+            await self._about_to_commit.wait()
+            return await work
+        finally:
+            self._done.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a token's text says, as anybody can read it."""
+
+    user_id: str
+    device_key: bytes
+    session_id: bytes
+    generation: int
+    copy: int
+    issued: int  # seconds since START
+    expires: int
+    payload: Mapping[str, Any]
+
+
+def read_token(text: str) -> Text:
+    """The payload; nothing is verified."""
+    part = text.split(".")[1]
+    payload = json.loads(_decode(part))
+    session_id, generation, copy = payload["jti"].split(".")
+    assert (session_id, int(generation)) == (payload["sid"], payload["gen"])
+    start = int(START.timestamp())
+    return Text(
+        user_id=payload["sub"],
+        device_key=_decode(payload["dk"]),
+        session_id=bytes.fromhex(session_id),
+        generation=payload["gen"],
+        copy=int(copy, 16),
+        issued=payload["iat"] - start,
+        expires=payload["exp"] - start,
+        payload=payload,
+    )
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def key_of(device_id: UUID) -> bytes:
+    """The device key, as DESIGN defines it."""
+    return hashlib.sha256(device_id.bytes).digest()[:16]
+
+
+def request(
+    user_id: str = USER,
+    device_id: UUID | None = None,
+    *,
+    client: Client = CLIENT,
+    claims: Mapping[str, str] | None = None,
+    auth_methods: tuple[str, ...] = (),
+    session_ttl: timedelta = 30 * DAY,
+    request_id: UUID | None = None,
+) -> SignInRequest:
+    """A request to sign in that says no more than it must."""
+    return SignInRequest(user_id, device_id, client, claims or {}, auth_methods, session_ttl, request_id)
+
+
+class Scene:
+    """An authority as one process has it. Several may share a store's prefix, and a clock."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        prefix: str,
+        source: KeySource,
+        policy: Policy | None = None,
+        clock: Clock | None = None,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self.policy = policy or Policy()
+        self.source = source
+        self.clock = clock or Clock(START)
+        self.client: StoreClient = backend.connect()
+        self.keys = Keys(prefix)
+        self.prefix = prefix
+        self.store = WatchedStore(self.client, self.keys)
+        self.tokens = Tokens(source, ISSUER, AUDIENCE, self.policy.token_ttl + self.policy.idle_timeout + MINUTE)
+        self.metrics = Metrics()
+        self.authority = Authority(
+            store=self.store,
+            tokens=self.tokens,
+            policy=self.policy,
+            metrics=self.metrics,
+            clock=self.clock,
+            random_bytes=random_bytes,
+        )
+
+    async def close(self) -> None:
+        """Writes what is pending and hangs up."""
+        await self.authority.settled()
+        await self.store.close()
+
+    async def sign_in(self, device_id: UUID | None = None, user_id: str = USER, **more: Any) -> IssuedDevice:
+        """Signs a user in."""
+        return await self.authority.issue_device(request(user_id, device_id, **more), ACTOR)
+
+    async def validate(
+        self, token: str, device_id: UUID | str = PHONE, client: Client = CLIENT, *, observe_only: bool = False
+    ) -> Validation:
+        """Validates, and waits until everything that it noted is written."""
+        validation = await self.authority.validate_session(
+            token, str(device_id), client, ACTOR, observe_only=observe_only
+        )
+        await self.authority.settled()
+        return validation
+
+    async def renew(self, token: str, device_id: UUID | str = PHONE, client: Client = CLIENT) -> RenewedSession:
+        """Renews, and waits until everything that it noted is written."""
+        renewed = await self.authority.renew_session(token, str(device_id), client, ACTOR)
+        await self.authority.settled()
+        return renewed
+
+    # What is in the store.
+
+    async def session(self, device_id: UUID = PHONE, user_id: str = USER) -> SessionRecord | None:
+        """The stored session on a device, live or not."""
+        stored = await self.store.session(user_id, key_of(device_id))
+        return None if stored is None else stored.record
+
+    async def device(self, device_id: UUID = PHONE, user_id: str = USER) -> DeviceRecord | None:
+        """What is remembered of a device."""
+        stored = await self.store.device(user_id, key_of(device_id))
+        return None if stored is None else stored.record
+
+    async def raw_session(self, device_id: UUID = PHONE, user_id: str = USER) -> bytes | None:
+        """The bytes of the session on a device."""
+        raw: bytes | None = await self.client.execute_command("HGET", self.keys.sessions(user_id), key_of(device_id))
+        return raw
+
+    async def put_back(self, raw: bytes | None, device_id: UUID = PHONE, user_id: str = USER) -> None:
+        """What a failover that lost writes does: the session on a device is again what it was."""
+        if raw is None:
+            await self.client.execute_command("HDEL", self.keys.sessions(user_id), key_of(device_id))
+        else:
+            await self.client.execute_command("HSET", self.keys.sessions(user_id), key_of(device_id), raw)
+
+    async def events(self, user_id: str = USER, after: str = "-") -> list[records_pb2.EventRecord]:
+        """A user's events, oldest first."""
+        entries = await self.client.execute_command("XRANGE", self.keys.events(user_id), after, "+")
+        events = [records_pb2.EventRecord.FromString(fields[1]) for _, fields in _pairs(entries)]
+        return [event for event in events if event.user_id == user_id]
+
+    def told(self, event: records_pb2.EventRecord) -> dict[str, Any]:
+        """All that an event says; what it leaves empty is not there."""
+        client = event.client
+        said: dict[str, Any] = {
+            "type": kind_of(event),
+            "time": datetime.fromtimestamp(event.time_ms / 1000, UTC),
+            "user_id": event.user_id,
+            "device_id": UUID(bytes=event.device_id) if event.device_id else None,
+            "device_display_name": event.device_display_name,
+            "session_id": event.session_id,
+            "actor": event.actor,
+            "reason": event.reason,
+            "new_device": event.new_device,
+            "first_device": event.first_device,
+            "replay_action": event.replay_action,
+            "except_device_id": UUID(bytes=event.except_device_id) if event.except_device_id else None,
+        }
+        if event.replay_cause:
+            said["replay_cause"] = records_pb2.ReplayCause.Name(event.replay_cause).removeprefix("REPLAY_CAUSE_")
+        if client.ListFields():
+            said["client"] = Client(client.ip_address, client.user_agent, client.display_name, client.app_version)
+        return {name: value for name, value in said.items() if value}
+
+    async def happened(self, user_id: str = USER) -> list[str]:
+        """The types of a user's events, oldest first."""
+        return [kind_of(event) for event in await self.events(user_id)]
+
+    async def dump(self) -> dict[bytes, Any]:
+        """Everything below the prefix."""
+        found: dict[bytes, Any] = {}
+        for key in await self.client.execute_command("KEYS", f"{self.prefix}:*"):
+            kind = await self.client.execute_command("TYPE", key)
+            read = {b"hash": ("HGETALL", key), b"string": ("GET", key), b"stream": ("XRANGE", key, "-", "+")}
+            command = read[kind if isinstance(kind, bytes) else kind.encode()]
+            found[key] = await self.client.execute_command(*command)
+        return found
+
+
+def kind_of(event: records_pb2.EventRecord) -> str:
+    """The type's name, without its prefix."""
+    return records_pb2.EventType.Name(event.type).removeprefix("EVENT_TYPE_")
+
+
+def _pairs(entries: Any) -> list[tuple[bytes, tuple[bytes, bytes]]]:
+    """Entries of a stream, in whichever of its forms the driver gives them."""
+    pairs = []
+    for entry_id, fields in entries:
+        ((name, value),) = fields.items() if isinstance(fields, dict) else [(fields[0], fields[1])]
+        pairs.append((entry_id, (name, value)))
+    return pairs

@@ -1,0 +1,368 @@
+"""The command teaches: its help says what to do, its errors are one line and name the fault, its exit codes tell them apart."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from typer.testing import CliRunner, Result
+
+from session_authority import __version__, cli
+from session_authority.tokens import Algorithm, load_keyring
+from tests.server.processes import PATIENCE, Caller, Command, dev_server, run
+from tests.support.backends import free_port, wait_for
+
+COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
+    (): ("dev", "serve", "health", "demo", "keys", "version", "SESSION_AUTHORITY_CONFIG", "Exit codes"),
+    ("dev",): ("--listen", "--data-dir", "127.0.0.1:50051", "survive a restart", "SESSION_AUTHORITY_REDIS_URL"),
+    ("serve",): ("--listen", "SESSION_AUTHORITY_REDIS_URL", "SESSION_AUTHORITY_KEYS", "loopback"),
+    ("health",): ("--address", "--timeout", "exit code 0", "SESSION_AUTHORITY_LISTEN"),
+    ("demo",): ("--address", "--patience", "SESSION_AUTHORITY_GRACE", "SESSION_AUTHORITY_ALARM_AFTER"),
+    ("version",): ("version",),
+    ("keys",): ("generate", "list", "promote", "retire", "published", "within a second"),
+    ("keys", "generate"): ("--dir", "--algorithm", "EdDSA", "ES256", "RS256", "HS256", "--promote"),
+    ("keys", "list"): ("--dir",),
+    ("keys", "promote"): ("--dir", "KEY_ID"),
+    ("keys", "retire"): ("--dir", "KEY_ID", "--force"),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command finds no settings of whoever runs the tests, and leaves no set-up of logs behind."""
+    for name in os.environ:
+        if name.startswith("SESSION_AUTHORITY_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("session_authority.workers.run", lambda *_: pytest.fail("a server was started in this process"))
+    yield
+    structlog.reset_defaults()
+
+
+def call(*arguments: str, **settings: str) -> Result:
+    """The command, run in this process."""
+    return CliRunner().invoke(
+        cli.app,
+        list(arguments),
+        prog_name="session-authority",
+        env={f"SESSION_AUTHORITY_{name}": value for name, value in settings.items()},
+    )
+
+
+def fault(result: Result) -> tuple[int, str]:
+    """The exit code, and the one line that a failed command says. Nothing else is printed, least of all a traceback."""
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith("session-authority: ")
+    return result.exit_code, line.removeprefix("session-authority: ")
+
+
+# --- help -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids="-".join)
+def test_help_teaches(command: tuple[str, ...]):
+    result = call(*command, "--help")
+    assert result.exit_code == 0
+    text = re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]", " ", result.stdout))
+    for word in COMMANDS[command]:
+        assert word in text
+    assert "[bold]" not in text, "markup is shown as it is written"
+
+
+def test_no_command_is_left_out():
+    app = cli.app.registered_commands
+    found: set[tuple[str, ...]] = {(command.name or command.callback.__name__,) for command in app if command.callback}
+    for group in cli.app.registered_groups:
+        assert group.typer_instance is not None
+        found |= {(str(group.name), str(command.name)) for command in group.typer_instance.registered_commands}
+        found.add((str(group.name),))
+    assert set(COMMANDS) - {()} == found
+
+
+def test_without_a_command_it_shows_its_help():
+    result = call()
+    assert "Start with dev" in result.output
+
+
+@pytest.mark.parametrize("arguments", [("fly",), ("dev", "--fly"), ("keys", "promote"), ("health", "--timeout", "x")])
+def test_wrong_usage(arguments: tuple[str, ...]):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert "Usage: session-authority" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_version():
+    result = call("version")
+    assert (result.exit_code, result.stdout) == (0, f"{__version__}\n")
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+def table(folder: Path) -> dict[str, str]:
+    """What `keys list` says: the state of each key."""
+    result = call("keys", "list", "--dir", str(folder))
+    assert result.exit_code == 0, result.output
+    header, *rows = result.stdout.splitlines()
+    assert header.split() == ["key", "ID", "algorithm", "state", "created", "promoted", "demoted"]
+    return {row.split()[0]: row.split()[2] for row in rows}
+
+
+def test_the_life_of_keys(tmp_path: Path):
+    folder = tmp_path / "keys"
+    first = call("keys", "generate", "--dir", str(folder))
+    assert first.exit_code == 0
+    kid = first.stdout.strip()
+    assert table(folder) == {kid: "published"}
+    assert "No key signs: promote one." in call("keys", "list", "--dir", str(folder)).stderr
+
+    promoted = call("keys", "promote", kid, "--dir", str(folder))
+    assert (promoted.exit_code, promoted.stdout) == (0, f"{kid} signs.\n")
+    assert call("keys", "list", "--dir", str(folder)).stderr == ""
+
+    second = call("keys", "generate", "--dir", str(folder), "--algorithm", "ES256", "--promote").stdout.strip()
+    assert table(folder) == {kid: "verifying", second: "signing"}
+    assert load_keyring(folder).signing.algorithm is Algorithm.ES256
+
+    code, text = fault(call("keys", "retire", kid, "--dir", str(folder)))
+    assert code == 1
+    assert "may still be presented" in text
+    retired = call("keys", "retire", kid, "--dir", str(folder), "--force")
+    assert (retired.exit_code, retired.stdout) == (0, f"{kid} is gone.\n")
+    assert table(folder) == {second: "signing"}
+
+
+def test_keys_that_cannot_be_had(tmp_path: Path):
+    folder = tmp_path / "keys"
+    kid = call("keys", "generate", "--dir", str(folder), "--promote").stdout.strip()
+    assert fault(call("keys", "promote", kid, "--dir", str(folder))) == (1, f"the key {kid!r} is signing already")
+    assert fault(call("keys", "promote", "nobody", "--dir", str(folder))) == (1, "there is no key 'nobody'")
+    code, text = fault(call("keys", "retire", kid, "--dir", str(folder), "--force"))
+    assert (code, "promote another one first" in text) == (1, True)
+    assert fault(call("keys", "list", "--dir", str(tmp_path / "nowhere")))[0] == 1
+    assert fault(call("keys", "list")) == (2, "name the key folder with --dir or SESSION_AUTHORITY_KEYS")
+    (tmp_path / "file").write_text("{}")
+    assert fault(call("keys", "generate", "--dir", str(tmp_path / "file")))[0] == 1
+
+
+def test_the_key_folder_of_the_settings(tmp_path: Path):
+    folder = tmp_path / "keys"
+    kid = call("keys", "generate", "--promote", KEYS=str(folder)).stdout.strip()
+    assert table(folder) == {kid: "signing"}
+    assert kid in call("keys", "list", KEYS=str(folder)).stdout
+
+
+def test_key_files_are_for_their_owner_only(tmp_path: Path):
+    call("keys", "generate", "--dir", str(tmp_path / "keys"))
+    for path in (tmp_path / "keys", *(tmp_path / "keys").iterdir()):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+# --- what refuses to start ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:50051", "[::]:0", "192.0.2.1:50051", "host.example:50051"])
+@pytest.mark.parametrize("command", ["dev", "serve"])
+def test_what_others_could_reach_is_refused(tmp_path: Path, command: str, listen: str):
+    keys, data = tmp_path / "keys", tmp_path / "data"
+    call("keys", "generate", "--dir", str(keys), "--promote")
+    arguments = ["--data-dir", str(data)] if command == "dev" else []
+    result = call(command, "--listen", listen, *arguments, REDIS_URL="redis://h", KEYS=str(keys))
+    assert fault(result) == (
+        2,
+        (
+            f"SESSION_AUTHORITY_LISTEN: {listen} can be reached from elsewhere; without TLS and access control only "
+            "loopback (127.0.0.1, ::1, localhost) is allowed"
+        ),
+    )
+    assert not data.exists()
+
+
+def test_serve_names_every_fault_at_once(tmp_path: Path):
+    result = call("serve", "--listen", "0.0.0.0:1")
+    assert result.exit_code == 2
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [
+        "SESSION_AUTHORITY_REDIS_URL", "SESSION_AUTHORITY_KEYS", "SESSION_AUTHORITY_LISTEN",
+    ]  # fmt: skip
+    assert "session-authority keys generate" in result.stderr
+    result = call("serve", REDIS_URL="http://:hunter2@h", KEYS=str(tmp_path / "nowhere"))
+    assert result.exit_code == 2
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [
+        "SESSION_AUTHORITY_REDIS_URL", "SESSION_AUTHORITY_KEYS",
+    ]  # fmt: skip
+    assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2@h:port",
+        "redis://:hunter2@h/zero",
+        "redis://:hunter2@h?ssl=1",
+        "redis://:hunter2@",
+        "redis://:hunter2@h1,h2",
+        "redis+sentinel://:hunter2@h1,h2",
+        "redis+cluster://:hunter2@h/1",
+        "unix://:hunter2@h/path",
+        "postgres://:hunter2@h",
+        "hunter2",
+        "redis://:hunter2[@h",
+    ],
+)
+@pytest.mark.parametrize("command", ["dev", "serve"])
+def test_a_store_url_that_is_wrong_is_not_repeated(tmp_path: Path, command: str, url: str):
+    keys = tmp_path / "keys"
+    call("keys", "generate", "--dir", str(keys), "--promote")
+    arguments = ["--data-dir", str(tmp_path)] if command == "dev" else []
+    code, text = fault(call(command, *arguments, REDIS_URL=url, KEYS=str(keys)))
+    assert code == 2
+    assert text.startswith("SESSION_AUTHORITY_REDIS_URL: ")
+    assert "hunter2" not in text
+
+
+def test_serve_wants_a_key_that_signs(tmp_path: Path):
+    call("keys", "generate", "--dir", str(tmp_path / "keys"))
+    code, text = fault(call("serve", REDIS_URL="redis://h", KEYS=str(tmp_path / "keys")))
+    assert code == 2
+    assert text.startswith("SESSION_AUTHORITY_KEYS: ")
+
+
+def test_wrong_settings_are_named_by_every_command(tmp_path: Path):
+    for arguments in (["dev"], ["serve"], ["health"], ["demo"], ["keys", "list"]):
+        result = call(*arguments, TOKEN_TTL="soon", TOKEN_TLL="1h")
+        assert result.exit_code == 2
+        assert result.stderr.splitlines() == [
+            "session-authority: SESSION_AUTHORITY_TOKEN_TLL: is not a setting",
+            "session-authority: SESSION_AUTHORITY_TOKEN_TTL: must be a duration, like 90s, 15m, 12h, 30d or ISO 8601's PT15M",
+        ]
+    assert call("version", TOKEN_TTL="soon").exit_code == 0
+
+
+def test_a_data_folder_that_is_a_file(tmp_path: Path):
+    (tmp_path / "file").touch()
+    code, text = fault(call("dev", "--data-dir", str(tmp_path / "file")))
+    assert (code, text) == (2, f"--data-dir: can't make {tmp_path / 'file'}: File exists")
+
+
+# --- against a running server ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dev") / "data"
+
+
+@pytest.fixture(scope="module")
+def address(data_dir: Path) -> Iterator[str]:
+    """A dev server in a hurry."""
+    with dev_server(data_dir, GRACE="1s", ALARM_AFTER="2s", TOKEN_TTL="10s") as server:
+        wait_for(lambda: "Ctrl-C stops it." in server.printed, "it to greet")
+        assert server.printed.count("grpcurl -plaintext") == 4
+        assert f"session-authority demo --address {server.address}" in server.printed
+        assert "A superseded token is good for 1 s (GRACE), and raises the alarm after 2 s" in server.printed
+        assert str(data_dir) in server.printed
+        yield server.address
+        assert server.terminate() == 0, server.errors
+
+
+def test_health_of_a_running_server(address: str):
+    result = call("health", "--address", address)
+    assert (result.exit_code, result.stdout) == (0, "SERVING\n")
+    port = address.rpartition(":")[2]
+    assert call("health", LISTEN=f"0.0.0.0:{port}").exit_code == 0, "found where it can be called from here"
+
+
+def test_health_of_nothing():
+    address = f"127.0.0.1:{free_port()}"
+    code, text = fault(call("health", "--address", address, "--timeout", "0.1"))
+    assert (code, text.startswith(f"{address}: no answer")) == (1, True)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        code, _ = fault(call("health", "--address", f"127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.1"))
+        assert code == 1
+    assert fault(call("health", "--address", "50051"))[0] == 2
+
+
+def test_health_of_a_server_without_its_store(tmp_path: Path):
+    nowhere = f"redis://:hunter2@127.0.0.1:{free_port()}"
+    with dev_server(tmp_path / "data", REDIS_URL=nowhere) as server:
+        assert fault(call("health", "--address", server.address)) == (1, f"{server.address}: NOT_SERVING")
+        assert fault(call("demo", "--address", server.address)) == (
+            1,
+            f"{server.address}: NOT_SERVING; start a server with `session-authority dev`",
+        )
+        assert server.terminate() == 0
+        assert "hunter2" not in server.printed + server.errors
+
+
+def test_the_demo_plays_a_whole_life(address: str):
+    result = call("demo", "--address", address)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("That was a session's life.\n")
+    assert "ACTIVE → SUPERSEDED → REPLAYED" in result.stdout
+    assert "Sami's phone" in result.stdout
+    assert "Chrome 140 on Windows" in result.stdout
+    assert re.findall(r"^\d+\. ", result.stdout, re.MULTILINE) == [f"{step}. " for step in range(1, 10)]
+    with Caller(address) as caller:
+        assert caller.health() == "SERVING"
+
+
+def test_the_demo_says_what_it_waits_for_in_vain(tmp_path: Path):
+    with dev_server(tmp_path / "data") as server:
+        result = call("demo", "--address", server.address, "--patience", "1")
+        [line] = result.stderr.splitlines()
+        assert result.exit_code == 1
+        assert "takes this server longer than 1 s" in line
+        assert "SESSION_AUTHORITY_ALARM_AFTER=6s" in line
+
+
+def test_a_second_server_on_the_same_folder_is_refused(address: str, data_dir: Path):
+    result = run(data_dir.parent, "dev", "--listen", "127.0.0.1:0", "--data-dir", str(data_dir))
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f"session-authority: another server is running on the data folder {data_dir.resolve()}"
+    ]
+    with Caller(address) as caller:
+        assert caller.status(caller.sign_in()) == "ACTIVE", "the first one is not disturbed"
+
+
+def test_a_metrics_port_that_is_taken_is_refused(tmp_path: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        mine = f"127.0.0.1:{taken.getsockname()[1]}"
+        data = str(tmp_path / "data")
+        result = run(tmp_path, "dev", "--listen", "127.0.0.1:0", "--data-dir", data, METRICS_LISTEN=mine)
+        assert result.returncode == 1
+        assert f"session-authority: can't listen on {mine} for metrics: Address already in use" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_dev_mends_a_key_folder_that_was_left_empty(tmp_path: Path):
+    (tmp_path / "data" / "keys").mkdir(parents=True)
+    with dev_server(tmp_path / "data") as server, Caller(server.address) as caller:
+        assert caller.status(caller.sign_in()) == "ACTIVE"
+
+
+def test_serve_serves(tmp_path: Path, valkey_backend):
+    keys = tmp_path / "keys"
+    call("keys", "generate", "--dir", str(keys), "--promote")
+    server = Command(
+        tmp_path, ["serve", "--listen", "127.0.0.1:0"], {"REDIS_URL": valkey_backend.url, "KEYS": str(keys)}
+    )
+    try:
+        with Caller(server.wait_for_event("listening")["address"]) as caller:
+            wait_for(lambda: caller.health() == "SERVING", "it to serve", PATIENCE)
+            assert caller.status(caller.sign_in()) == "ACTIVE"
+        assert server.terminate() == 0
+        assert server.printed == ""
+    finally:
+        server.kill()

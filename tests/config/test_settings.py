@@ -1,0 +1,304 @@
+"""Settings come from variables or a file, are named with their rule where they are wrong, and give no secret away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_authority.config import PREFIX, Listen, Settings, SettingsError, load_settings, parse_duration
+
+README = Path(__file__).parents[2] / "README.md"
+DURATION_RULE = "must be a duration, like 90s, 15m, 12h, 30d or ISO 8601's PT15M"
+ADDRESS_RULE = "must be HOST:PORT, like 127.0.0.1:50051 or [::1]:50051"
+SECRET = "hunter2"
+
+SetAll = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def put(monkeypatch: pytest.MonkeyPatch) -> SetAll:
+    """Sets variables, named without their prefix; there are no others."""
+    for name in os.environ:
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+    def put_all(**values: str) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(PREFIX + name, value)
+
+    return put_all
+
+
+@pytest.fixture
+def put_file(put: SetAll, tmp_path: Path) -> Callable[[str | bytes], Path]:
+    """Writes the TOML file, and names it."""
+
+    def write(content: str | bytes) -> Path:
+        path = tmp_path / "settings.toml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        put(CONFIG=str(path))
+        return path
+
+    return write
+
+
+def faults(**given: Any) -> list[str]:
+    """The lines of the error that loading must raise, without the prefix."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(**given)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(PREFIX) for line in lines), lines
+    assert caught.value.__context__ is None or SECRET not in str(caught.value.__context__)
+    return [line.removeprefix(PREFIX) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("250ms", timedelta(milliseconds=250)),
+        ("90s", timedelta(seconds=90)),
+        ("15m", timedelta(minutes=15)),
+        ("12h", timedelta(hours=12)),
+        ("30d", timedelta(days=30)),
+        ("0s", timedelta(0)),
+        (" 15 m ", timedelta(minutes=15)),
+        ("PT15M", timedelta(minutes=15)),
+        ("PT1H30M", timedelta(minutes=90)),
+        ("P30D", timedelta(days=30)),
+        ("P1DT12H", timedelta(hours=36)),
+        ("pt15m", timedelta(minutes=15)),
+        ("PT0.25S", timedelta(milliseconds=250)),
+    ],
+)
+def test_durations(text: str, duration: timedelta):
+    assert parse_duration(text) == duration
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "90",
+        "s",
+        "1.5h",
+        "-5m",
+        "1h30m",
+        "5 minutes",
+        "15M",
+        "1w",
+        "１s",
+        "90s\n5m",
+        "P",
+        "PT",
+        "P1X",
+        "0x10s",
+        "never",
+    ],
+)
+def test_what_is_no_duration(text: str):
+    with pytest.raises(ValueError, match=r"must be a duration"):
+        parse_duration(text)
+
+
+def test_durations_that_no_clock_holds():
+    for text in ("99999999999d", "9" * 400 + "s"):
+        with pytest.raises(ValueError, match=r"is too long|must be a duration"):
+            parse_duration(text)
+
+
+@pytest.mark.parametrize("value", [90, 1.5, True, None, ["15m"]])
+def test_a_number_alone_is_no_duration(value: object):
+    with pytest.raises(ValueError, match="with a unit"):
+        parse_duration(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "loopback"),
+    [
+        ("127.0.0.1:50051", "127.0.0.1", 50051, True),
+        ("127.8.9.1:1", "127.8.9.1", 1, True),
+        ("localhost:0", "localhost", 0, True),
+        ("[::1]:65535", "::1", 65535, True),
+        ("0.0.0.0:50051", "0.0.0.0", 50051, False),
+        ("[::]:50051", "::", 50051, False),
+        ("10.0.0.1:50051", "10.0.0.1", 50051, False),
+        ("127.0.0.1.example.org:50051", "127.0.0.1.example.org", 50051, False),
+        ("localhost.example.org:50051", "localhost.example.org", 50051, False),
+    ],
+)
+def test_addresses(text: str, host: str, port: int, loopback: bool):
+    listen = Listen.parse(text)
+    assert (listen.host, listen.port, listen.is_loopback, str(listen)) == (host, port, loopback, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "50051", ":50051", "127.0.0.1", "127.0.0.1:", "::1:50051", "h:-1", "h:1 ", "h:１", "h:x"]
+)
+def test_what_is_no_address(put: SetAll, text: str):
+    with pytest.raises(ValueError, match="must be HOST:PORT"):
+        Listen.parse(text)
+    if text:
+        put(LISTEN=text)
+        assert faults() == [f"LISTEN: {ADDRESS_RULE}"]
+
+
+def test_every_setting_has_a_default_that_is_consistent():
+    settings = load_settings()
+    assert settings == Settings()
+    assert not [name for name, field in Settings.model_fields.items() if field.is_required()]
+    assert (settings.listen.host, settings.listen.port) == ("127.0.0.1", 50051)
+    assert (settings.redis_url, settings.keys, settings.metrics_listen) == (None, None, None)
+
+
+@pytest.mark.skipif(not README.exists(), reason="there is no README yet")
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_in_the_readme_with_its_default(name: str):
+    rows = [line.split("|")[1:] for line in README.read_text().splitlines() if line.startswith("|")]
+    [row] = [row for row in rows if f"`{name.upper()}`" in row[0]]
+    default, shown = Settings.model_fields[name].default, row[1].strip().strip("`")
+    if default is None:
+        assert shown == "–"
+    elif isinstance(default, timedelta):
+        assert parse_duration(shown) == default
+    else:
+        assert shown == str(getattr(default, "value", default))
+
+
+def test_variables(put: SetAll):
+    put(TOKEN_TTL="2h", MAX_DEVICES="7", REPLAY_ACTION="deny", LISTEN="[::1]:1", KEYS="/keys", REDIS_URL="redis://h")
+    settings = load_settings()
+    assert (settings.token_ttl, settings.max_devices, str(settings.listen)) == (timedelta(hours=2), 7, "[::1]:1")
+    assert settings.policy().replay_action.value == "deny"
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value() == "redis://h"
+
+
+def test_what_is_given_wins_over_variables_and_they_over_the_file(put: SetAll, put_file: Callable[[str], Path]):
+    put_file('LISTEN = "127.0.0.1:1"\ntoken_ttl = "3h"\nMax_Devices = 3\nSESSION_AUTHORITY_WORKERS = 2')
+    put(LISTEN="127.0.0.1:2", TOKEN_TTL="2h")
+    settings = load_settings(listen="127.0.0.1:3")
+    assert (settings.listen.port, settings.token_ttl) == (3, timedelta(hours=2))
+    assert (settings.max_devices, settings.workers) == (3, 2)
+
+
+def test_a_variable_that_is_empty_is_not_set(put: SetAll):
+    put(KEYS="", REDIS_URL="", LISTEN="", TOKEN_TTL="", METRICS_LISTEN="", CONFIG="")
+    assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("TOKEN_TTL", "soon", DURATION_RULE),
+        ("TOKEN_TTL", "0s", "must be longer than zero"),
+        ("GRACE", "-1s", DURATION_RULE),
+        ("GRACE", "-PT1S", DURATION_RULE),
+        ("DRAIN_TIMEOUT", "P-1D", DURATION_RULE),
+        ("SESSION_TTL", "9999999999999d", "is too long"),
+        ("MAX_DEVICES", "0", "Input should be greater than or equal to 1"),
+        ("REDIS_CONNECTIONS", "1", "Input should be greater than or equal to 8"),
+        ("WORKERS", "many", "Input should be a valid integer, unable to parse string as an integer"),
+        ("REPLAY_ACTION", "explode", "Input should be 'revoke_all', 'revoke_device' or 'deny'"),
+        ("DEVICE_LIMIT_ACTION", "explode", "Input should be 'evict_oldest' or 'reject'"),
+        ("LOG_LEVEL", "loud", "Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("LISTEN", "127.0.0.1:65536", "must have a port up to 65535"),
+        ("METRICS_LISTEN", "9090", ADDRESS_RULE),
+        ("REDIS_PREFIX", "s a", "must be 1 to 32 letters, digits, '_', '.' or '-'"),
+        ("REDIS_PREFIX", "{sa}", "must be 1 to 32 letters, digits, '_', '.' or '-'"),
+        ("ISSUER", "x" * 201, "must be 1 to 200 characters of ASCII without white space"),
+        ("AUDIENCE", "ex ample", "must be 1 to 200 characters of ASCII without white space"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_rule(put: SetAll, name: str, value: str, rule: str):
+    put(**{name: value})
+    assert faults() == [f"{name}: {rule}"]
+
+
+def test_all_wrong_settings_are_named_at_once(put: SetAll, put_file: Callable[[str], Path]):
+    put_file("max_devices = 0\nfoo = 1\n[table]\nx = 1\n")
+    put(TOKEN_TTL="soon", BAR="1", LISTENS="127.0.0.1:1")
+    assert sorted(faults()) == [
+        "BAR: is not a setting",
+        "FOO: is not a setting",
+        "LISTENS: is not a setting",
+        "MAX_DEVICES: Input should be greater than or equal to 1",
+        "TABLE: is not a setting",
+        f"TOKEN_TTL: {DURATION_RULE}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"GRACE": "6m"}, ["GRACE must be at most ALARM_AFTER"]),
+        ({"ALARM_AFTER": "31m"}, ["ALARM_AFTER must be at most half of TOKEN_TTL"]),
+        ({"TOKEN_TTL": "9m"}, ["ALARM_AFTER must be at most half of TOKEN_TTL"]),
+        ({"SESSION_TTL": "59m"}, ["TOKEN_TTL must be at most SESSION_TTL"]),
+        ({"SESSION_TTL": "401d"}, ["SESSION_TTL must be at most 400d"]),
+        (
+            {"IDLE_TIMEOUT": "119s"},
+            ["IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag behind"],
+        ),
+        (
+            {"TOKEN_TTL": "1s", "ALARM_AFTER": "500ms", "GRACE": "0s"},
+            ["TOKEN_TTL must be at least 2s: tokens tell time in whole seconds"],
+        ),
+        (
+            {"GRACE": "20m", "ALARM_AFTER": "10m", "TOKEN_TTL": "10m", "SESSION_TTL": "5m"},
+            [
+                "GRACE must be at most ALARM_AFTER",
+                "ALARM_AFTER must be at most half of TOKEN_TTL",
+                "TOKEN_TTL must be at most SESSION_TTL",
+            ],
+        ),
+    ],
+    ids=lambda value: "-".join(value),
+)
+def test_settings_that_do_not_fit_together(put: SetAll, values: dict[str, str], expected: list[str]):
+    put(**values)
+    assert faults() == expected
+
+
+def test_a_file_that_is_none(put: SetAll, put_file: Callable[[str | bytes], Path], tmp_path: Path):
+    put(CONFIG=str(tmp_path / "missing.toml"), FOO="1")
+    assert faults() == ["FOO: is not a setting", f"CONFIG: there is no file {tmp_path / 'missing.toml'}"]
+    put(CONFIG=str(tmp_path))
+    assert faults() == ["FOO: is not a setting", f"CONFIG: there is no file {tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("content", "start"),
+    [
+        ("token_ttl 1h", "CONFIG: {path} is not TOML: "),
+        (f'redis_url = "redis://:{SECRET}@h\n', "CONFIG: {path} is not TOML: "),
+        (f"redis_url = {SECRET}", "CONFIG: {path} is not TOML: "),
+        (b'issuer = "\xff"', "CONFIG: {path} is not UTF-8"),
+        ('token_ttl = "1h"\nTOKEN_TTL = "2h"', "TOKEN_TTL: is given twice"),
+        ("token_ttl = 90", "TOKEN_TTL: must be a duration with a unit, like 90s, 15m, 12h or 30d"),
+        ('keys = ""', "KEYS: must not be empty"),
+        ('config = "other.toml"', "CONFIG: is not a setting"),
+    ],
+)
+def test_a_file_with_a_fault(put_file: Callable[[str | bytes], Path], content: str | bytes, start: str):
+    path = put_file(content)
+    [fault] = faults()
+    assert fault.startswith(start.format(path=path))
+    assert SECRET not in fault
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_no_value_is_shown_in_an_error(put_file: Callable[[str], Path], name: str):
+    """Whatever setting it was put in by mistake."""
+    put_file(f'{name} = ["redis://:{SECRET}@h"]\n{SECRET[:-1]}x = "{SECRET}"')
+    assert SECRET not in "\n".join(faults())
+
+
+def test_no_secret_is_shown_by_what_was_loaded(put: SetAll):
+    put(REDIS_URL=f"redis://:{SECRET}@h")
+    settings = load_settings()
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()}"

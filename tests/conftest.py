@@ -1,0 +1,47 @@
+"""Fixtures for every room: the backends, started once for a whole run and only when a test asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from typing import Any
+
+import pytest
+
+from tests.support.backends import STARTERS, Backend
+
+_prefixes = count()
+
+
+@pytest.fixture(scope="session")
+def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Backend]]:
+    """Gives a backend by its name."""
+    started: dict[str, Backend] = {}
+    with ExitStack() as stack:
+
+        def start(name: str) -> Backend:
+            if name not in started:
+                starter: Any = STARTERS[name]
+                started[name] = stack.enter_context(starter(tmp_path_factory.mktemp(name)))
+            return started[name]
+
+        yield start
+
+
+@pytest.fixture(params=sorted(STARTERS))
+def backend(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) -> Backend:
+    """Each backend in turn."""
+    return backends(request.param)
+
+
+@pytest.fixture
+def valkey_backend(backends: Callable[[str], Backend]) -> Backend:
+    """The bundled Valkey: the real thing, where one is enough."""
+    return backends("valkey")
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix that no other test uses."""
+    return f"t{next(_prefixes)}"

@@ -1,0 +1,230 @@
+"""Honest browsers: several tabs, one cookie jar where the last cookie written wins, and a human in front of it.
+
+What happens to them is what happens to real ones: slow, crossing and lost replies, requests in parallel, double submits,
+sign-ins that are tried again, pauses of every length. One thing is assumed, see `longest_flight`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from random import Random
+from uuid import UUID
+
+from session_authority.domain.identifiers import device_key
+from session_authority.domain.policy import LEEWAY, Policy
+from session_authority.domain.sessions import SessionStatus, Token
+from tests.domain.world import ACTIVE, EXPIRED, World
+
+
+def longest_flight(policy: Policy) -> timedelta:
+    """How long an honest request and its reply may be under way together.
+
+    A copy of a generation is handed out up to `GRACE` after that generation's date. Its reply may overwrite another copy
+    in the jar at the very end of its flight, and a request with that other copy may have started just before. Both
+    flights must be over when `ALARM_AFTER` is and a holder is chosen.
+    """
+    return (policy.alarm_after - policy.grace) / 2
+
+
+class Browser:
+    """One browser of the user. With `owed`, an answer that locks it out of a live session breaks the history."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        *,
+        steps: int,
+        pause: Callable[[Random], float],
+        restless: float = 0.009,
+        owed: bool = False,
+        before_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.world = world
+        self.name = name
+        self.device_id = UUID(int=world.random.getrandbits(128) | 1)
+        self.key = device_key(self.device_id)
+        self.jar: Token | None = None
+        self._steps = steps
+        self._pause = pause
+        self._restless = restless
+        self._owed = owed
+        self._before_step = before_step
+        self._longest_flight = longest_flight(world.policy).total_seconds()
+        self._signing_in = 0
+        self._denied = False
+        world.after(world.random.random() * 5, self._act)
+
+    def _act(self) -> None:
+        """One thing that its human does, and the next one after a pause."""
+        self._before_step()
+        random = self.world.random
+        chance = random.random()
+        if self._signing_in and chance < 0.9:
+            pass  # the human waits for the login page
+        elif self.jar is None or (self._denied and chance < 0.6) or chance < self._restless * 2 / 3:
+            self._start_sign_in()
+        elif chance < self._restless:
+            self._sign_out(clears_jar=chance < self._restless * 0.9)
+        else:
+            for _ in range(1 if chance < 0.7 else random.randint(2, 5)):
+                self.world.after(random.random() * 0.2 if chance > 0.9 else 0, self._send)
+        self._steps -= 1
+        if self._steps > 0:
+            self.world.after(self._pause(random), self._act)
+
+    def look_again(self) -> None:
+        """A last request, when nothing is under way any more."""
+        if self.jar is not None:
+            self._arrive(self.jar, between=0, back=0)
+
+    # Signing in: may be submitted twice, and is tried again where its reply is lost.
+
+    def _start_sign_in(self) -> None:
+        self._denied = False
+        self._send_sign_in(None)
+        if self.world.random.random() < 0.25:
+            self.world.after(self.world.random.random() * 2, lambda: self._send_sign_in(None))
+
+    def _send_sign_in(self, repeated: Token | None) -> None:
+        self._signing_in += 1
+        there, _, back = self._flight()
+
+        def arrive() -> None:
+            again = None if repeated is None else self.world.sign_in_again(repeated, self.name)
+            made = again or self.world.sign_in(self.device_id, self.name)
+            if not self._is_lost():
+                self.world.after(back, lambda: signed_in(made))
+                return
+            same_request = made if self.world.random.random() < 0.5 else None
+            self.world.after(self.world.random.uniform(0.5, 60), lambda: try_again(same_request))
+
+        def signed_in(made: Token) -> None:
+            self._signing_in -= 1
+            self._store(made)
+
+        def try_again(same_request: Token | None) -> None:
+            self._signing_in -= 1
+            self._send_sign_in(same_request)
+
+        self.world.after(there, arrive)
+
+    def _sign_out(self, *, clears_jar: bool) -> None:
+        self.world.after(self.world.random.random(), lambda: self.world.sign_out(self.key, self.name))
+        if clears_jar:
+            self.jar = None
+
+    # A request: what a backend does with it is validate, and renew where that is recommended.
+
+    def _send(self) -> None:
+        token = self.jar
+        if token is not None:
+            there, between, back = self._flight()
+            self.world.after(there, lambda: self._arrive(token, between, back))
+
+    def _arrive(self, token: Token, between: float, back: float) -> None:
+        owed = self._is_owed_an_active_answer(token)
+        status, recommended = self.world.validate(token, self.key, self.name)
+        if owed and status not in (ACTIVE, EXPIRED):
+            self._locked_out(status.name)
+        # Some backends do what is recommended only now and then, and some renew whenever a page is loaded.
+        wanted = 0.9 if recommended else 0.05 if status is ACTIVE else 0
+        if status is EXPIRED or self.world.random.random() < wanted:
+            self.world.after(between, lambda: self._renew(token, back))
+        else:
+            self._answer(token, status, None, back)
+
+    def _renew(self, token: Token, back: float) -> None:
+        owed = self._is_owed_an_active_answer(token)
+        status, newer = self.world.renew(token, self.key, self.name)
+        if owed and status is not ACTIVE:
+            self._locked_out(status.name)
+        if owed and newer is None and self.world.now >= token.expires + LEEWAY:
+            self._locked_out("its token has ended and it gets none")
+        if self.world.random.random() < 0.05:  # the backend lost the answer and asks again
+            status, again = self.world.renew(token, self.key, self.name)
+            newer = again or (newer if self.world.random.random() < 0.5 else None)
+        self._answer(token, status, newer, back)
+
+    def _answer(self, token: Token, status: SessionStatus, newer: Token | None, back: float) -> None:
+        if self._is_lost():
+            self.world.counts["token lost"] += newer is not None
+        elif newer is not None:
+            self.world.after(back, lambda: self._store(newer))
+        elif status is not ACTIVE:
+            self.world.after(back, lambda: self._is_denied(token))
+
+    def _store(self, token: Token) -> None:
+        self.world.log(self.name, "stores", token)
+        if self.jar is not None and self.jar.issued > token.issued:
+            self.world.counts["older cookie written last"] += 1
+        self.jar = token
+        self._denied = False
+
+    def _is_denied(self, token: Token) -> None:
+        if token is self.jar:  # else it has a newer one already, and this request was stuck
+            self._denied = True
+            self.world.counts["denied"] += 1
+
+    def _is_owed_an_active_answer(self, token: Token) -> bool:
+        """It presents what its jar holds, and that is a token of the session that lives on its device."""
+        record = self.world.records.get(self.key)
+        return (
+            token is self.jar
+            and record is not None
+            and record.session_id == token.session_id
+            and record.is_live(self.world.policy, self.world.now)
+        )
+
+    def _locked_out(self, why: str) -> None:
+        self.world.counts["locked out"] += 1
+        if self._owed:
+            raise self.world.broken(f"{self.name} is locked out of its live session: {why}")
+
+    def _is_lost(self) -> bool:
+        return self.world.random.random() < 0.06
+
+    def _flight(self) -> tuple[float, float, float]:
+        """Seconds to the server, between validating and renewing, and back."""
+        random = self.world.random
+        chance = random.random()
+        if chance < 0.85:
+            whole = random.uniform(0.01, 0.6)
+        elif chance < 0.96:
+            whole = random.uniform(0.6, 20)
+        else:
+            whole = random.uniform(20, self._longest_flight)
+        there = whole * random.random()
+        between = (whole - there) * random.random() ** 3
+        return there, between, whole - there - between
+
+
+def pauses(random: Random) -> float:
+    """Seconds until a human does the next thing: from one click to the next up to more than any idle timeout."""
+    chance = random.random()
+    if chance < 0.35:
+        return random.uniform(0.001, 0.3)
+    if chance < 0.65:
+        return random.uniform(1, 20)
+    if chance < 0.82:
+        return random.uniform(20, 600)
+    if chance < 0.935:
+        return random.uniform(600, 5_000)
+    if chance < 0.985:
+        return random.uniform(3_600, 36_000)
+    if chance < 0.996:
+        return random.uniform(86_400, 6 * 86_400)
+    return random.uniform(6 * 86_400, 9 * 86_400)
+
+
+def busy_pauses(random: Random) -> float:
+    """The same of someone who is at it for hours."""
+    chance = random.random()
+    if chance < 0.3:
+        return random.uniform(0.001, 0.3)
+    if chance < 0.75:
+        return random.uniform(1, 20)
+    if chance < 0.96:
+        return random.uniform(20, 400)
+    return random.uniform(400, 4_000)

@@ -1,0 +1,80 @@
+"""A session in the middle of its life, a token of it, and the moments around an edge, for tests to vary."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from session_authority.domain.clients import Client
+from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.identifiers import device_key
+from session_authority.domain.policy import Policy
+from session_authority.domain.sessions import SessionRecord, Token, sign_in
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+MS = timedelta(milliseconds=1)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+POLICY = Policy()
+PHONE, LAPTOP, TABLET = (UUID(int=n) for n in (0xA, 0xB, 0xC))
+PHONE_KEY, LAPTOP_KEY, TABLET_KEY = (device_key(d) for d in (PHONE, LAPTOP, TABLET))
+SESSION, REPLACED, ENDED = (bytes([n]) * 16 for n in (1, 2, 3))
+COPY, OTHER_COPY = 0x1234, 0x4321
+
+
+def record(policy: Policy = POLICY, **changes: Any) -> SessionRecord:
+    """Generation 7, settled: in use for as long as it takes for every alarm, and by one holder."""
+    began = NOW - DAY
+    fresh = sign_in(
+        session_id=SESSION, replaced=None, session_ttl_end=began + policy.session_ttl, policy=policy, now=began
+    )
+    dated = NOW - policy.alarm_after - MINUTE
+    settled: dict[str, Any] = {
+        "generation": 7,
+        "holder": COPY,
+        "predecessor": COPY,
+        "dated": dated,
+        "token_end": dated + policy.token_ttl,
+        "first_seen": dated + MS,
+        "last_seen": NOW - SECOND,
+    }
+    return replace(fresh, **settled | changes)
+
+
+def token(policy: Policy = POLICY, **changes: Any) -> Token:
+    """The token that `record` is about, a minute old and far from its half-life."""
+    issued = NOW - MINUTE
+    values: dict[str, Any] = {
+        "user_id": "sami",
+        "device_key": PHONE_KEY,
+        "session_id": SESSION,
+        "generation": 7,
+        "copy": COPY,
+        "issued": issued,
+        "expires": issued + policy.token_ttl,
+        "sign_in": NOW - DAY,
+        "claims": {},
+        "auth_methods": (),
+    }
+    return Token(**values | changes)
+
+
+def device(device_id: UUID = PHONE, **changes: Any) -> DeviceRecord:
+    """A device that is known for a week and was just used."""
+    values: dict[str, Any] = {
+        "device_id": device_id,
+        "display_name": "",
+        "last_client": Client(),
+        "first_seen": NOW - 7 * DAY,
+        "last_sign_in": NOW - DAY,
+        "last_seen": NOW - SECOND,
+    }
+    return DeviceRecord(**values | changes)
+
+
+def around(edge: timedelta) -> list[tuple[str, timedelta]]:
+    """Just before, at, and just after it."""
+    return [("before", edge - MS), ("at", edge), ("after", edge + MS)]

@@ -1,0 +1,154 @@
+"""The list of devices: which are shown, in which order, and under which name."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from session_authority.domain.clients import Client
+from session_authority.domain.devices import DeviceRecord, ListedDevice, list_devices, listed
+from session_authority.domain.sessions import SessionRecord
+from tests.domain.samples import DAY, LAPTOP_KEY, MINUTE, MS, NOW, PHONE_KEY, POLICY, SECOND, TABLET_KEY, device, record
+
+FIREFOX = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0"
+
+
+def shown(
+    devices: Mapping[bytes, DeviceRecord],
+    sessions: Mapping[bytes, SessionRecord] | None = None,
+    *,
+    current_key: bytes | None = None,
+    include_signed_out: bool = True,
+) -> list[ListedDevice]:
+    return list(
+        list_devices(
+            sessions=sessions or {},
+            devices=devices,
+            current_key=current_key,
+            include_signed_out=include_signed_out,
+            policy=POLICY,
+            now=NOW,
+        )
+    )
+
+
+def seen(moment: datetime) -> DeviceRecord:
+    return device(last_seen=moment)
+
+
+# Order.
+
+
+def test_the_newest_activity_comes_first():
+    devices = {PHONE_KEY: seen(NOW - DAY), LAPTOP_KEY: seen(NOW), TABLET_KEY: seen(NOW - MINUTE)}
+    assert [d.key for d in shown(devices)] == [LAPTOP_KEY, TABLET_KEY, PHONE_KEY]
+
+
+def test_activity_is_that_of_the_device_or_of_its_session():
+    devices = {PHONE_KEY: seen(NOW - DAY), LAPTOP_KEY: seen(NOW - MINUTE), TABLET_KEY: seen(NOW)}
+    sessions = {PHONE_KEY: record(last_seen=NOW - SECOND), TABLET_KEY: record(last_seen=NOW - DAY)}
+    order = shown(devices, sessions)
+    assert [d.key for d in order] == [TABLET_KEY, PHONE_KEY, LAPTOP_KEY]
+    assert [d.last_seen for d in order] == [NOW, NOW - SECOND, NOW - MINUTE]
+
+
+def test_an_ended_session_counts_no_more():
+    devices = {PHONE_KEY: seen(NOW - DAY), LAPTOP_KEY: seen(NOW - MINUTE)}
+    sessions = {PHONE_KEY: record(last_seen=NOW, end=NOW)}
+    assert [d.key for d in shown(devices, sessions)] == [LAPTOP_KEY, PHONE_KEY]
+
+
+def test_equally_active_ones_are_ordered_by_key_however_they_are_stored():
+    keys = [bytes([n]) * 16 for n in range(20)]
+    shuffled = random.Random(1).sample(keys, len(keys))
+    assert [d.key for d in shown({k: seen(NOW) for k in shuffled})] == keys
+
+
+def test_a_millisecond_makes_an_order():
+    devices = {b"\x01" * 16: seen(NOW - MS), b"\x02" * 16: seen(NOW)}
+    assert [d.key[0] for d in shown(devices)] == [2, 1]
+
+
+def test_places_grow_along_the_list():
+    devices = {bytes([n]) * 16: seen(NOW - (n % 3) * SECOND) for n in range(9)}
+    places = [d.place() for d in shown(devices)]
+    assert places == sorted(set(places))
+
+
+# Which.
+
+
+def test_signed_out_devices_are_shown_on_request_only():
+    devices = {PHONE_KEY: seen(NOW), LAPTOP_KEY: seen(NOW - MINUTE), TABLET_KEY: seen(NOW - DAY)}
+    sessions = {LAPTOP_KEY: record(), TABLET_KEY: record(end=NOW)}
+    assert [d.key for d in shown(devices, sessions, include_signed_out=False)] == [LAPTOP_KEY]
+    everything = shown(devices, sessions)
+    assert {d.key: d.session is not None for d in everything} == {
+        PHONE_KEY: False,
+        LAPTOP_KEY: True,
+        TABLET_KEY: False,
+    }
+
+
+def test_the_current_device_is_marked_and_no_other():
+    devices = {PHONE_KEY: seen(NOW), LAPTOP_KEY: seen(NOW)}
+    assert {d.key: d.current for d in shown(devices, current_key=PHONE_KEY)} == {PHONE_KEY: True, LAPTOP_KEY: False}
+    for nobody in (None, TABLET_KEY):
+        assert not any(d.current for d in shown(devices, current_key=nobody))
+
+
+def test_a_user_without_devices_has_an_empty_list():
+    assert shown({}) == []
+
+
+# What of each.
+
+
+def test_a_session_is_shown_with_its_idle_or_absolute_end():
+    idle = record(end=NOW + 300 * DAY)
+    assert listed(PHONE_KEY, device(), idle, POLICY, NOW).expires == idle.last_seen + POLICY.idle_timeout
+    short = record(end=NOW + MS)
+    assert listed(PHONE_KEY, device(), short, POLICY, NOW) == ListedDevice(PHONE_KEY, device(), short, NOW + MS)
+
+
+@pytest.mark.parametrize("session", [None, record(end=NOW), record(last_seen=NOW - POLICY.idle_timeout)])
+def test_without_a_live_session_there_is_nothing_to_end(session: SessionRecord | None):
+    assert listed(PHONE_KEY, device(), session, POLICY, NOW) == ListedDevice(PHONE_KEY, device(), None, None)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "client", "name"),
+    [
+        ("Sami's phone", Client(display_name="Pixel 8", user_agent=FIREFOX), "Sami's phone"),
+        ("", Client(display_name="Pixel 8", user_agent=FIREFOX), "Pixel 8"),
+        ("", Client(user_agent=FIREFOX), "Firefox 133 on Ubuntu"),
+        ("", Client(user_agent="curl/8.5.0"), "curl 8"),
+        ("", Client(user_agent="Acme (Windows NT 10.0; Win64; x64)"), "Windows"),
+        ("", Client(user_agent="nobody knows me"), "Unknown device"),
+        ("", Client(), "Unknown device"),
+        ("Sami's phone", Client(), "Sami's phone"),
+    ],
+)
+def test_the_users_name_goes_before_the_apps_before_one_from_the_user_agent(chosen: str, client: Client, name: str):
+    assert device(display_name=chosen, last_client=client).shown_name() == name
+
+
+def test_taking_the_name_away_shows_the_apps_again():
+    named = device(display_name="Sami's phone", last_client=Client(display_name="Pixel 8"))
+    assert replace(named, display_name="").shown_name() == "Pixel 8"
+
+
+def test_use_brings_what_the_client_knows_and_forgets_nothing():
+    before = device(
+        last_client=Client(ip_address="203.0.113.7", user_agent=FIREFOX, display_name="Pixel 8", app_version="1"),
+        last_seen=NOW - DAY,
+    )
+    after = before.touched(Client(ip_address="2001:db8::7", app_version="2"), NOW)
+    assert after.last_client == Client("2001:db8::7", FIREFOX, "Pixel 8", "2")
+    assert replace(after, last_client=before.last_client, last_seen=before.last_seen) == before
+    assert after.last_seen == NOW
+    assert after.touched(Client(), NOW - DAY) == after

@@ -1,0 +1,433 @@
+"""The rule of every field: its boundary values, what breaks it, and what the caller is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_authority.domain.clients import Client
+from session_authority.domain.errors import FieldViolation, InvalidRequest
+from session_authority.domain.fields import (
+    DEFAULT_PAGE_SIZE,
+    MAX_APP_VERSION,
+    MAX_AUTH_METHODS,
+    MAX_BATCH,
+    MAX_CLAIMS_BYTES,
+    MAX_DISPLAY_NAME,
+    MAX_PAGE_SIZE,
+    MAX_REASON,
+    MAX_USER_AGENT_BYTES,
+    MAX_USER_ID,
+    MIN_SESSION_TTL,
+    RESERVED_CLAIMS,
+    FieldChecks,
+    cut_user_agent,
+)
+
+SPELLED = "123e4567-e89b-42d3-a456-426614174000"
+US = timedelta(microseconds=1)
+MONTH = timedelta(days=30)
+UNPRINTABLE = {
+    "a null": "a\0b",
+    "a tab": "a\tb",
+    "a line feed": "a\nb",
+    "an escape": "a\x1b[31mb",
+    "a delete": "a\x7fb",
+    "a C1 control": "a\x9bb",
+    "a line separator": "a\u2028b",
+    "a right-to-left override": "a\u202eb",
+    "a byte order mark": "a\ufeffb",
+    "a soft hyphen": "a\xadb",
+    "a private character": "a\ue000b",
+    "an unassigned character": "a\u0378b",
+    "half of a surrogate pair": "a\ud83db",
+}
+
+
+def told(check: Callable[[FieldChecks], Any]) -> list[tuple[str, str]]:
+    """What a caller is told after a check: nothing if it passed."""
+    checks = FieldChecks()
+    check(checks)
+    try:
+        checks.done()
+    except InvalidRequest as refusal:
+        return [(v.field, v.description) for v in refusal.violations]
+    return []
+
+
+def passed(check: Callable[[FieldChecks], Any]) -> Any:
+    """What a check that must pass returns."""
+    checks = FieldChecks()
+    value = check(checks)
+    checks.done()
+    return value
+
+
+# A user ID.
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a", "a" * MAX_USER_ID, "sami@example.org", "auth0|5f7c8ec7c33c6c004bbafe82", "用户", "😀", "é", "<\"'&;\\>"],
+)
+def test_a_user_id(value: str):
+    assert passed(lambda c: c.user_id(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("", "must not be empty"),
+        ("a" * (MAX_USER_ID + 1), "must have at most 128 characters"),
+        ("😀" * (MAX_USER_ID + 1), "must have at most 128 characters"),
+        *(
+            (value, "must have no white space, control or other unprintable characters")
+            for value in (" ", "a b", " a", "a ", "a\xa0b", "a\u3000b", "a\u200bb", *UNPRINTABLE.values())
+        ),
+    ],
+)
+def test_a_bad_user_id(value: str, rule: str):
+    assert told(lambda c: c.user_id(value)) == [("user_id", rule)]
+    assert told(lambda c: c.user_id(value, "user_ids[3]")) == [("user_ids[3]", rule)]
+
+
+def test_a_user_id_is_counted_in_characters():
+    assert passed(lambda c: c.user_id("😀" * MAX_USER_ID))
+
+
+# A device ID that must be there, and one that may.
+
+
+def test_a_device_id():
+    assert passed(lambda c: c.device_id(SPELLED)) == UUID(SPELLED)
+    assert passed(lambda c: c.optional_device_id(SPELLED.upper(), "current_device_id")) == UUID(SPELLED)
+    assert passed(lambda c: c.optional_device_id("", "current_device_id")) is None
+
+
+@pytest.mark.parametrize("value", [" ", "nobody", SPELLED.replace("-", ""), SPELLED + "\n", str(UUID(int=0))])
+def test_a_bad_device_id(value: str):
+    rule = "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
+    assert told(lambda c: c.device_id(value)) == [("device_id", rule)]
+    assert told(lambda c: c.optional_device_id(value, "except_device_id")) == [("except_device_id", rule)]
+    assert told(lambda c: c.device_id("")) == [("device_id", rule)]
+
+
+# The client.
+
+
+def client(**fields: str) -> Callable[[FieldChecks], Client]:
+    values = {"ip_address": "", "user_agent": "", "display_name": "", "app_version": ""} | fields
+    return lambda checks: checks.client(**values)
+
+
+def test_a_client_may_be_unknown():
+    assert passed(client()) == Client()
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("2001:DB8:0:0:0:0:0:7", "2001:db8::7"),
+        ("::1", "::1"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+    ],
+)
+def test_an_address_is_kept_in_its_usual_form(value: str, kept: str):
+    assert passed(client(ip_address=value)).ip_address == kept
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "203.0.113.7:443",
+        "[2001:db8::7]",
+        "[2001:db8::7]:443",
+        "203.0.113",
+        "203.0.113.256",
+        "203.0.113.07",
+        "203.0.113.7/32",
+        " 203.0.113.7",
+        "203.0.113.7, 198.51.100.1",
+        "localhost",
+        "3405803783",
+        "٢٠٣.0.113.7",
+        ":" * 10_000,
+    ],
+)
+def test_a_bad_address(value: str):
+    rule = "must be an IPv4 or IPv6 address without port"
+    assert told(client(ip_address=value)) == [("client.ip_address", rule)]
+
+
+def test_an_address_with_a_zone():
+    assert told(client(ip_address="fe80::1%eth0")) == [("client.ip_address", "must have no zone")]
+
+
+SHORT_TEXTS: dict[str, tuple[int, Callable[[str], Callable[[FieldChecks], Any]], Callable[[Any], str]]] = {
+    "display_name": (MAX_DISPLAY_NAME, lambda v: lambda c: c.display_name(v), str),
+    "reason": (MAX_REASON, lambda v: lambda c: c.reason(v), str),
+    "client.display_name": (MAX_DISPLAY_NAME, lambda v: client(display_name=v), lambda c: c.display_name),
+    "client.app_version": (MAX_APP_VERSION, lambda v: client(app_version=v), lambda c: c.app_version),
+}
+EVERY_SHORT_TEXT = pytest.mark.parametrize("field", SHORT_TEXTS)
+
+
+@EVERY_SHORT_TEXT
+def test_a_short_text(field: str):
+    limit, check, kept = SHORT_TEXTS[field]
+    for value in ("", "a", "Sami's phone", "Сами 📱", "a" * limit, "😀" * limit):
+        assert kept(passed(check(value))) == value
+    assert kept(passed(check("  Sami's phone\n"))) == "Sami's phone"
+    assert kept(passed(check(" " + "a" * limit + " "))) == "a" * limit
+    assert kept(passed(check("   "))) == ""
+
+
+@EVERY_SHORT_TEXT
+def test_a_bad_short_text(field: str):
+    limit, check, _ = SHORT_TEXTS[field]
+    assert told(check("a" * (limit + 1))) == [(field, f"must have at most {limit} characters")]
+    for value in UNPRINTABLE.values():
+        assert told(check(value)) == [(field, "must have no control or other unprintable characters")]
+
+
+def test_the_limits_are_those_of_the_contract():
+    assert (MAX_USER_ID, MAX_DISPLAY_NAME, MAX_REASON, MAX_APP_VERSION) == (128, 100, 128, 64)
+    assert (MAX_USER_AGENT_BYTES, MAX_CLAIMS_BYTES, MAX_AUTH_METHODS) == (512, 1024, 8)
+    assert (MAX_BATCH, MAX_PAGE_SIZE, DEFAULT_PAGE_SIZE) == (500, 1000, 50)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("a" * 512, "a" * 512),
+        ("a" * 513, "a" * 512),
+        ("a" * 511 + "é", "a" * 511),
+        ("a" * 510 + "é", "a" * 510 + "é"),
+        ("a" * 509 + "😀", "a" * 509),
+        ("a" * 508 + "😀", "a" * 508 + "😀"),
+        ("😀" * 10_000, "😀" * 128),
+        ("curl\r\n/8\0.5", "curl/8.5"),
+        ("\0" * 600 + "curl", "curl"),
+        ("\ud83d" * 600, ""),
+        ("", ""),
+    ],
+)
+def test_a_user_agent_is_cut_never_refused(value: str, kept: str):
+    assert cut_user_agent(value) == kept
+    assert passed(client(user_agent=value)).user_agent == kept
+
+
+@given(st.text(st.characters(), max_size=700))
+def test_every_user_agent_can_be_stored(value: str):
+    cut = cut_user_agent(value)
+    assert len(cut.encode()) <= MAX_USER_AGENT_BYTES
+    assert cut.isprintable()
+    assert cut_user_agent(cut) == cut
+    assert "".join(c for c in value if c.isprintable()).startswith(cut)
+
+
+# Claims.
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"email": ""},
+        {"n" * 64: "a"},
+        {"https://example.org/a-b_c.d": "Сами 📱\n"},
+        {"Sub": "a", "SCOPE": "b", "subs": "c"},
+        {f"n{n}": "a" for n in range(50)},
+    ],
+)
+def test_claims(value: dict[str, str]):
+    assert passed(lambda c: c.claims(value)) == value
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_CLAIMS))
+def test_a_reserved_claim(name: str):
+    assert told(lambda c: c.claims({name: "a"})) == [(f"claims.{name}", "is a reserved name")]
+
+
+def test_what_a_token_says_itself_and_what_permits_is_reserved():
+    own = "iss aud sub dk sid gen jti iat exp auth_time amr typ nbf"
+    permissions = "scope roles groups entitlements permissions"
+    assert set(f"{own} {permissions}".split()) <= RESERVED_CLAIMS
+
+
+@pytest.mark.parametrize("name", ["", "n" * 65, "a b", "a\n", "é", "a$", "a[0]", "a\0", "١"])
+def test_a_bad_claim_name(name: str):
+    rule = "names must be 1 to 64 letters, digits, '_', '-', '.', ':' or '/'"
+    assert told(lambda c: c.claims({name: "a"})) == [("claims", rule)]
+
+
+def test_many_bad_claim_names_are_told_of_once():
+    """What is told travels in trailers, and those have a limit."""
+    assert len(told(lambda c: c.claims({f"{n}!": "" for n in range(100)}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("letter", "size"), [("a", 1), ('"', 2), ("\\", 2), ("\n", 2), ("é", 2), ("😀", 4), ("\u2028", 3), ("\x01", 6)]
+)
+def test_claims_are_counted_as_the_json_in_the_token(letter: str, size: int):
+    room = MAX_CLAIMS_BYTES - len('{"n":""}')
+    fits = {"n": letter * (room // size) + "a" * (room % size)}
+    assert passed(lambda c: c.claims(fits)) == fits
+    too_much = {"n": fits["n"] + "a"}
+    assert told(lambda c: c.claims(too_much)) == [("claims", "must have at most 1024 bytes as JSON")]
+
+
+def test_names_of_claims_count_too():
+    room = MAX_CLAIMS_BYTES - len('{"n":"","mm":""}')
+    assert told(lambda c: c.claims({"n": "a" * room, "mm": ""})) == []
+    assert told(lambda c: c.claims({"n": "a" * room, "mmm": ""})) == [
+        ("claims", "must have at most 1024 bytes as JSON")
+    ]
+
+
+# Authentication methods.
+
+
+@pytest.mark.parametrize(
+    "value", [[], ["pwd"], ["pwd", "otp", "hwk"], ["m" * 32], ["a:b/c.d-e_F9"], ["pwd"] * MAX_AUTH_METHODS]
+)
+def test_auth_methods(value: list[str]):
+    assert passed(lambda c: c.auth_methods(value)) == tuple(value)
+
+
+@pytest.mark.parametrize("bad", ["", "m" * 33, "a b", "é", "pwd\n"])
+def test_a_bad_auth_method(bad: str):
+    rule = "must be 1 to 32 letters, digits, '_', '-', '.', ':' or '/'"
+    assert told(lambda c: c.auth_methods(["pwd", bad])) == [("auth_methods[1]", rule)]
+
+
+def test_too_many_auth_methods():
+    assert told(lambda c: c.auth_methods(["pwd"] * (MAX_AUTH_METHODS + 1))) == [("auth_methods", "must be at most 8")]
+    assert len(told(lambda c: c.auth_methods([""] * 10_000))) == 1 + MAX_AUTH_METHODS
+
+
+# Times, retries, pages, batches.
+
+
+@pytest.mark.parametrize("value", [MIN_SESSION_TTL, MIN_SESSION_TTL + US, timedelta(hours=8), MONTH - US, MONTH])
+def test_a_session_ttl(value: timedelta):
+    assert passed(lambda c: c.session_ttl(value, MONTH)) == value
+
+
+def test_an_absent_session_ttl_is_the_longest():
+    assert passed(lambda c: c.session_ttl(None, MONTH)) == MONTH
+
+
+@pytest.mark.parametrize("value", [timedelta(0), -MIN_SESSION_TTL, MIN_SESSION_TTL - US, MONTH + US, timedelta.max])
+def test_a_bad_session_ttl(value: timedelta):
+    rule = "must be from 1 to 2592000 seconds"
+    assert told(lambda c: c.session_ttl(value, MONTH)) == [("session_ttl", rule)]
+
+
+def test_a_request_id():
+    assert passed(lambda c: c.request_id(SPELLED)) == UUID(SPELLED)
+    assert passed(lambda c: c.request_id("")) is None
+
+
+@pytest.mark.parametrize("value", ["again", SPELLED[:-1], f" {SPELLED}", str(UUID(int=0))])
+def test_a_bad_request_id(value: str):
+    assert told(lambda c: c.request_id(value)) == [("request_id", "must be a UUID")]
+
+
+@pytest.mark.parametrize(("value", "size"), [(0, 50), (1, 1), (50, 50), (999, 999), (1000, 1000)])
+def test_a_page_size(value: int, size: int):
+    assert passed(lambda c: c.page_size(value)) == size
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        (-1, "must not be negative"),
+        (-(2**31), "must not be negative"),
+        (1001, "must be at most 1000"),
+        (2**31 - 1, "must be at most 1000"),
+    ],
+)
+def test_a_bad_page_size(value: int, rule: str):
+    assert told(lambda c: c.page_size(value)) == [("page_size", rule)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 499, 500])
+def test_a_batch(size: int):
+    assert told(lambda c: c.batch(size)) == []
+
+
+@pytest.mark.parametrize("size", [0, 501, 10_000])
+def test_a_bad_batch(size: int):
+    assert told(lambda c: c.batch(size)) == [("requests", f"must be 1 to 500 requests, not {size}")]
+
+
+# Together.
+
+
+def test_all_mistakes_of_a_request_are_told_at_once_in_their_order():
+    checks = FieldChecks()
+    checks.user_id("")
+    checks.client("localhost", "curl", "a\0", "v" * 65)
+    checks.claims({"sub": "a", "a b": ""})
+    checks.auth_methods([""])
+    checks.session_ttl(timedelta(0), MONTH)
+    checks.request_id("again")
+    checks.page_size(-1)
+    checks.batch(0)
+    checks.broken("page_token", "must be one of this list")
+    with pytest.raises(InvalidRequest) as refusal:
+        checks.done()
+    fields = [v.field for v in refusal.value.violations]
+    assert fields == [
+        "user_id",
+        "client.ip_address",
+        "client.display_name",
+        "client.app_version",
+        "claims",
+        "claims.sub",
+        "auth_methods[0]",
+        "session_ttl",
+        "request_id",
+        "page_size",
+        "requests",
+        "page_token",
+    ]
+    for violation in refusal.value.violations:
+        assert f"{violation.field}: {violation.description}" in str(refusal.value)
+
+
+def test_a_request_without_mistakes_passes():
+    FieldChecks().done()
+
+
+def test_a_message_never_repeats_what_was_sent():
+    """It may hold a secret, or be written to a log or a page as it is."""
+    secret = "s3cr3t\n<script>"
+    checks = FieldChecks()
+    checks.user_id(secret)
+    checks.device_id(secret)
+    checks.optional_device_id(secret, "current_device_id")
+    checks.client(secret, secret, secret, secret)
+    checks.display_name(secret)
+    checks.reason(secret)
+    checks.claims({secret: secret, "sub": secret})
+    checks.auth_methods([secret])
+    checks.request_id(secret)
+    with pytest.raises(InvalidRequest) as refusal:
+        checks.done()
+    assert len(refusal.value.violations) == 12
+    assert "s3cr3t" not in str(refusal.value)
+
+
+def test_a_violation_names_field_and_rule():
+    refusal = InvalidRequest([FieldViolation("a", "must be b"), FieldViolation("c", "must be d")])
+    assert str(refusal) == "a: must be b; c: must be d"

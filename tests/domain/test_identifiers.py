@@ -1,0 +1,72 @@
+"""Device IDs: what spells one, and what tokens and the store call it."""
+
+from __future__ import annotations
+
+import hashlib
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_authority.domain.identifiers import DEVICE_KEY_BYTES, device_key, parse_uuid
+
+SPELLED = "123e4567-e89b-42d3-a456-426614174000"
+
+
+@given(st.uuids())
+def test_every_uuid_is_read_in_either_case(value: UUID):
+    assert parse_uuid(str(value)) == value
+    assert parse_uuid(str(value).upper()) == value
+
+
+def test_the_version_does_not_matter():
+    for version in "013478f":
+        spelled = SPELLED[:14] + version + SPELLED[15:]
+        assert parse_uuid(spelled) == UUID(spelled)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "nobody",
+        str(UUID(int=0)),
+        SPELLED.replace("-", ""),
+        f"{{{SPELLED}}}",
+        f"urn:uuid:{SPELLED}",
+        f" {SPELLED}",
+        f"{SPELLED} ",
+        f"{SPELLED}\n",
+        f"{SPELLED}\0",
+        SPELLED[:-1],
+        SPELLED + "0",
+        SPELLED.replace("1", "g", 1),
+        SPELLED.replace("-", "_"),
+        SPELLED.replace("-", "–"),  # an en dash
+        SPELLED.replace("1", "١", 1),  # an Arabic digit, which int() would read
+        SPELLED.replace("e", "е", 1),
+        "123e4567e-89b-42d3-a456-426614174000",
+        SPELLED * 1000,
+    ],
+)
+def test_nothing_else_is_one(text: str):
+    assert parse_uuid(text) is None
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text: str):
+    parsed = parse_uuid(text)
+    assert parsed is None or str(parsed) == text.lower()
+
+
+def test_a_device_key_is_the_start_of_a_hash():
+    assert device_key(UUID(SPELLED)).hex() == hashlib.sha256(UUID(SPELLED).bytes).hexdigest()[:32]
+    assert device_key(UUID(SPELLED)).hex() == "8f7acbf51eecfbc78e7d7b7a6ff4f006"
+    assert len(device_key(uuid4())) == DEVICE_KEY_BYTES == 16
+
+
+def test_a_device_key_gives_no_device_id_away():
+    assert UUID(bytes=device_key(UUID(SPELLED))) != UUID(SPELLED)
+    assert device_key(UUID(int=1)) != device_key(UUID(int=2))

@@ -1,0 +1,89 @@
+"""What using a token proves: that it arrived, who holds it, and that the session is in use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_authority.domain.sessions import mark
+from tests.domain.samples import COPY, MINUTE, NOW, OTHER_COPY, POLICY, SECOND, around, record, token
+
+CURRENT, PREVIOUS = token(), token(generation=6)
+spans = st.timedeltas(timedelta(days=-1), timedelta(days=1))
+
+
+def test_the_first_use_is_noted():
+    unseen = record(first_seen=None, holder=None, dated=NOW - SECOND)
+    assert mark(unseen, CURRENT, POLICY, NOW) == replace(unseen, first_seen=NOW)
+
+
+def test_later_uses_do_not_move_the_first():
+    seen = record(first_seen=NOW - SECOND, holder=None, dated=NOW - SECOND)
+    assert mark(seen, CURRENT, POLICY, NOW) == seen
+
+
+@pytest.mark.parametrize(("when", "age"), around(POLICY.alarm_after))
+def test_the_first_copy_used_once_the_generation_has_settled_is_its_holder(when: str, age: timedelta):
+    unsettled = record(holder=None, dated=NOW - age)
+    assert mark(unsettled, CURRENT, POLICY, NOW).holder == (None if when == "before" else COPY)
+
+
+def test_a_holder_is_chosen_though_nobody_was_seen_before():
+    untouched = record(holder=None, first_seen=None, dated=NOW - POLICY.alarm_after)
+    marked = mark(untouched, CURRENT, POLICY, NOW)
+    assert (marked.holder, marked.first_seen) == (COPY, NOW)
+
+
+def test_a_holder_stays():
+    held = record(holder=OTHER_COPY)
+    assert mark(held, CURRENT, POLICY, NOW).holder == OTHER_COPY
+
+
+@pytest.mark.parametrize("first_seen", [None, NOW - SECOND])
+def test_an_older_generation_proves_only_that_the_session_is_in_use(first_seen: datetime | None):
+    idle = record(first_seen=first_seen, holder=None, last_seen=NOW - POLICY.touch_interval)
+    assert mark(idle, PREVIOUS, POLICY, NOW) == replace(idle, last_seen=NOW)
+
+
+@pytest.mark.parametrize("presented", [CURRENT, PREVIOUS])
+@pytest.mark.parametrize(("when", "idle"), around(POLICY.touch_interval))
+def test_last_seen_is_written_once_per_touch_interval(when: str, idle: timedelta, presented):
+    before = record(last_seen=NOW - idle)
+    assert mark(before, presented, POLICY, NOW).last_seen == (NOW - idle if when == "before" else NOW)
+
+
+def test_the_clock_of_a_process_that_is_behind_moves_nothing_back():
+    ahead = record(first_seen=NOW + SECOND, last_seen=NOW + MINUTE)
+    assert mark(ahead, CURRENT, POLICY, NOW) == ahead
+
+
+@pytest.mark.parametrize("presented", [CURRENT, PREVIOUS])
+def test_nothing_new_leaves_the_record_as_it_is(presented):
+    settled = record()
+    assert mark(settled, presented, POLICY, NOW) == settled
+
+
+@given(
+    seen=st.none() | spans,
+    dated=spans,
+    last_seen=spans,
+    holder=st.sampled_from([None, COPY, OTHER_COPY]),
+    generation=st.sampled_from([6, 7]),
+)
+def test_a_mark_changes_no_more_than_it_may_and_is_the_same_twice(
+    seen: timedelta | None, dated: timedelta, last_seen: timedelta, holder: int | None, generation: int
+):
+    first_seen = None if seen is None else NOW + seen
+    before = record(first_seen=first_seen, dated=NOW + dated, last_seen=NOW + last_seen, holder=holder)
+    presented = token(generation=generation)
+    after = mark(before, presented, POLICY, NOW)
+    same = replace(after, first_seen=before.first_seen, holder=before.holder, last_seen=before.last_seen)
+    assert same == before
+    assert after.last_seen >= before.last_seen
+    assert after.first_seen in ({NOW} if first_seen is None and generation == 7 else {first_seen})
+    assert holder is None or after.holder == holder
+    assert mark(after, presented, POLICY, NOW) == after

@@ -1,0 +1,305 @@
+"""What a sign-in does to the user's other sessions and devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_authority.domain.clients import Client
+from session_authority.domain.devices import DeviceRecord, SignIn, decide_sign_in
+from session_authority.domain.errors import DeviceLimitReached
+from session_authority.domain.policy import DEVICE_MEMORY, DeviceLimitAction, Policy
+from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
+from tests.domain.samples import (
+    DAY,
+    LAPTOP_KEY,
+    MINUTE,
+    MS,
+    NOW,
+    PHONE,
+    PHONE_KEY,
+    POLICY,
+    SECOND,
+    SESSION,
+    around,
+    device,
+    record,
+)
+
+NEW_SESSION = b"\xaa" * 16
+SMALL = Policy(max_devices=3)
+REJECT = replace(SMALL, device_limit_action=DeviceLimitAction.REJECT)
+OVER = record(end=NOW)
+
+
+def signed_in(
+    sessions: Mapping[bytes, SessionRecord] | None = None,
+    devices: Mapping[bytes, DeviceRecord] | None = None,
+    *,
+    policy: Policy = SMALL,
+    remembered: bool = True,
+    **changes: Any,
+) -> SignIn:
+    """A sign-in on the phone. Sessions bring a device of their own along, as every session does."""
+    sessions = sessions or {}
+    arguments: dict[str, Any] = {
+        "sessions": sessions,
+        "devices": {k: device(UUID(bytes=k)) for k in sessions if remembered} | dict(devices or {}),
+        "key": PHONE_KEY,
+        "device_id": PHONE,
+        "session_id": NEW_SESSION,
+        "client": Client(),
+        "session_end": NOW + policy.session_ttl,
+        "policy": policy,
+        "now": NOW,
+    }
+    return decide_sign_in(**arguments | changes)
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(16)
+
+
+def used(*ago: timedelta) -> dict[bytes, SessionRecord]:
+    """Live sessions on devices 1, 2, ..., last used so long ago."""
+    return {key(i): record(last_seen=NOW - a) for i, a in enumerate(ago, 1)}
+
+
+# The session.
+
+
+def test_a_session_begins_with_generation_1_unseen_and_anyones():
+    session = signed_in().session
+    assert (session.session_id, session.generation, session.holder, session.first_seen) == (NEW_SESSION, 1, None, None)
+    assert (session.sign_in, session.dated, session.last_seen) == (NOW, NOW, NOW)
+    assert (session.token_end, session.end) == (NOW + SMALL.token_ttl, NOW + SMALL.session_ttl)
+    assert session.replaced is None
+
+
+@pytest.mark.parametrize(("when", "left"), around(SMALL.token_ttl))
+def test_its_first_token_does_not_outlive_it(when: str, left: timedelta):
+    assert signed_in(session_end=NOW + left).session.token_end == NOW + min(left, SMALL.token_ttl)
+
+
+def test_a_live_session_on_the_device_is_replaced_and_remembered():
+    decision = signed_in({PHONE_KEY: record()})
+    assert decision.replaced
+    assert decision.session.replaced == SESSION[:REPLACED_ID_BYTES]
+    assert decision.session.session_id == NEW_SESSION
+    assert (decision.ended, decision.evicted) == ((), ())
+
+
+def test_only_the_last_one_is_remembered():
+    first = replace(record(), replaced=b"\x77" * REPLACED_ID_BYTES)
+    assert signed_in({PHONE_KEY: first}).session.replaced == SESSION[:REPLACED_ID_BYTES]
+
+
+@pytest.mark.parametrize(
+    "over",
+    [record(end=NOW), record(end=NOW - DAY), record(last_seen=NOW - POLICY.idle_timeout)],
+    ids=["just", "yesterday", "idle"],
+)
+def test_one_that_had_ended_is_overwritten_and_forgotten(over: SessionRecord):
+    decision = signed_in({PHONE_KEY: over})
+    assert not decision.replaced
+    assert decision.session.replaced is None
+    assert decision.ended == ()
+
+
+def test_a_session_on_another_device_is_left_alone():
+    decision = signed_in({LAPTOP_KEY: record()})
+    assert (decision.replaced, decision.session.replaced) == (False, None)
+    assert (decision.ended, decision.evicted) == ((), ())
+
+
+def test_ended_sessions_elsewhere_are_dropped():
+    sessions = {key(1): OVER, key(2): record(), key(3): record(last_seen=NOW - POLICY.idle_timeout)}
+    assert set(signed_in(sessions).ended) == {key(1), key(3)}
+
+
+# The device.
+
+
+def test_a_device_that_was_never_seen_is_new():
+    client = Client(user_agent="curl/8.5.0")
+    decision = signed_in(client=client)
+    assert (decision.new_device, decision.first_device) == (True, True)
+    assert decision.device == DeviceRecord(PHONE, "", client, NOW, NOW, NOW)
+
+
+def test_one_that_is_remembered_is_not_and_keeps_its_name():
+    known = device(
+        display_name="Sami's phone",
+        last_client=Client(ip_address="203.0.113.7", app_version="4.11"),
+        last_seen=NOW - 90 * DAY,
+    )
+    decision = signed_in(devices={PHONE_KEY: known}, client=Client(app_version="4.12"))
+    assert (decision.new_device, decision.first_device) == (False, False)
+    assert decision.device == replace(
+        known,
+        last_client=Client(ip_address="203.0.113.7", app_version="4.12"),
+        last_sign_in=NOW,
+        last_seen=NOW,
+    )
+
+
+def test_last_seen_of_a_device_never_goes_back():
+    ahead = device(last_seen=NOW + SECOND)
+    assert signed_in(devices={PHONE_KEY: ahead}).device.last_seen == NOW + SECOND
+
+
+def test_a_second_device_is_new_but_not_the_first():
+    decision = signed_in(devices={LAPTOP_KEY: device()})
+    assert (decision.new_device, decision.first_device) == (True, False)
+
+
+def test_a_device_is_not_the_first_beside_a_session_whose_device_was_forgotten():
+    assert not signed_in({LAPTOP_KEY: record()}, devices={}, remembered=False).first_device
+    assert signed_in({LAPTOP_KEY: OVER}, devices={}, remembered=False).first_device
+
+
+# The limit.
+
+
+def test_up_to_the_limit_nobody_makes_room():
+    assert signed_in(used(MINUTE, MINUTE)).evicted == ()
+
+
+def test_the_longest_unused_session_makes_room():
+    assert signed_in(used(MINUTE, DAY, SECOND)).evicted == (key(2),)
+
+
+def test_equally_unused_ones_make_room_by_their_key():
+    assert signed_in(used(DAY, DAY, DAY)).evicted == (key(1),)
+    assert signed_in(used(DAY - MS, DAY, DAY)).evicted == (key(2),)
+
+
+def test_a_limit_that_was_lowered_is_reached_at_once():
+    assert signed_in(used(SECOND, 3 * DAY, MINUTE, 2 * DAY, DAY)).evicted == (key(2), key(4), key(5))
+
+
+def test_the_sessions_own_use_counts_not_the_devices():
+    sessions = used(MINUTE, DAY, MINUTE)
+    devices = {key(2): device(last_seen=NOW), key(1): device(last_seen=NOW - 99 * DAY)}
+    assert signed_in(sessions, devices).evicted == (key(2),)
+
+
+def test_signing_in_again_takes_no_room():
+    sessions = {PHONE_KEY: record(last_seen=NOW - 5 * DAY), **used(MINUTE, DAY)}
+    for policy in (SMALL, REJECT):
+        decision = signed_in(sessions, policy=policy)
+        assert (decision.replaced, decision.evicted) == (True, ())
+
+
+def test_ended_sessions_take_no_room():
+    sessions = {**used(MINUTE, DAY), key(3): OVER, key(4): OVER}
+    for policy in (SMALL, REJECT):
+        decision = signed_in(sessions, policy=policy)
+        assert (set(decision.ended), decision.evicted) == ({key(3), key(4)}, ())
+
+
+def test_a_limit_of_one_leaves_only_the_newest():
+    assert signed_in(used(MINUTE), policy=Policy(max_devices=1)).evicted == (key(1),)
+
+
+def test_where_the_limit_rejects_one_more_is_refused():
+    with pytest.raises(DeviceLimitReached, match=r"3 devices") as refusal:
+        signed_in(used(DAY, DAY, DAY), policy=REJECT)
+    assert refusal.value.max_devices == 3
+    assert signed_in(used(DAY, DAY), policy=REJECT).evicted == ()
+
+
+# What is remembered.
+
+
+@pytest.mark.parametrize(("when", "ago"), around(DEVICE_MEMORY))
+def test_devices_are_forgotten_by_age(when: str, ago: timedelta):
+    devices = {key(1): device(last_seen=NOW - ago), key(2): device()}
+    assert signed_in(devices=devices).pruned == ((key(1),) if when == "after" else ())
+
+
+def test_a_device_with_a_live_session_is_never_forgotten():
+    ancient = device(last_seen=NOW - 2 * DEVICE_MEMORY)
+    assert signed_in({key(1): record()}, {key(1): ancient}).pruned == ()
+    assert signed_in({key(1): OVER}, {key(1): ancient}).pruned == (key(1),)
+
+
+def test_nor_is_the_one_that_signs_in():
+    decision = signed_in(devices={PHONE_KEY: device(last_seen=NOW - 2 * DEVICE_MEMORY)})
+    assert (decision.pruned, decision.new_device) == ((), False)
+
+
+def test_at_most_twice_the_limit_is_remembered():
+    devices = {key(i): device(last_seen=NOW - i * MINUTE) for i in range(1, 6)}
+    assert signed_in(devices=devices).pruned == ()
+    devices[key(6)] = device(last_seen=NOW - 6 * MINUTE)
+    assert signed_in(devices=devices).pruned == (key(6),)
+    devices[key(7)] = device(last_seen=NOW - 7 * MINUTE)
+    assert signed_in(devices=devices).pruned == (key(7), key(6))
+
+
+def test_a_device_that_returns_adds_none():
+    devices = {key(i): device(last_seen=NOW - i * MINUTE) for i in range(1, 6)} | {PHONE_KEY: device()}
+    assert signed_in(devices=devices).pruned == ()
+
+
+def test_equally_old_ones_are_forgotten_by_their_key():
+    devices = {key(i): device(last_seen=NOW - DAY) for i in range(1, 8)}
+    assert signed_in(devices=devices).pruned == (key(1), key(2))
+
+
+def test_those_forgotten_by_age_count_first():
+    devices = {key(i): device(last_seen=NOW - i * MINUTE) for i in range(1, 6)}
+    devices[key(9)] = device(last_seen=NOW - 2 * DEVICE_MEMORY)
+    assert signed_in(devices=devices).pruned == (key(9),)
+
+
+def test_signed_in_devices_count_but_stay():
+    sessions = used(DAY, DAY)
+    devices = {key(i): device(last_seen=NOW - i * DAY) for i in range(1, 7)}
+    assert signed_in(sessions, devices).pruned == (key(6),)
+
+
+def test_one_that_makes_room_may_be_forgotten_too():
+    sessions = used(DAY, DAY, DAY)
+    devices = {key(i): device(last_seen=NOW - DAY) for i in range(1, 7)}
+    decision = signed_in(sessions, devices)
+    assert (decision.evicted, decision.pruned) == ((key(1),), (key(1),))
+
+
+# Whatever there was before.
+
+lives = st.dictionaries(
+    st.integers(1, 12).map(key) | st.just(PHONE_KEY),
+    st.tuples(st.booleans(), st.booleans(), st.integers(0, 250)),
+    max_size=13,
+)
+
+
+@given(lives)
+def test_the_bounds_hold_and_everything_is_accounted_for(life: dict[bytes, tuple[bool, bool, int]]):
+    sessions = {
+        k: record(last_seen=NOW - (days % 6) * DAY, end=NOW + (MINUTE if is_live else -MINUTE))
+        for k, (has_session, is_live, days) in life.items()
+        if has_session
+    }
+    devices = {k: device(UUID(bytes=k), last_seen=NOW - days * DAY) for k, (_, _, days) in life.items()}
+    decision = signed_in(sessions, devices)
+    live = {k for k, s in sessions.items() if s.is_live(SMALL, NOW)}
+    gone = set(decision.ended) | set(decision.evicted)
+    assert PHONE_KEY not in gone | set(decision.pruned)
+    assert set(decision.ended) == sessions.keys() - live - {PHONE_KEY}
+    assert set(decision.evicted) <= live
+    assert len((live | {PHONE_KEY}) - gone) <= SMALL.max_devices
+    assert len((devices.keys() | {PHONE_KEY}) - set(decision.pruned)) <= 2 * SMALL.max_devices
+    assert not set(decision.pruned) & ((live | {PHONE_KEY}) - gone)
+    assert len(decision.pruned) == len(set(decision.pruned))
+    assert decision.replaced == (PHONE_KEY in live)
+    assert decision.new_device == (PHONE_KEY not in devices)

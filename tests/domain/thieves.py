@@ -1,0 +1,103 @@
+"""Thieves: each kind holds a copy of a browser's cookies and has its own way to use it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from session_authority.domain.sessions import SessionStatus, Token
+from tests.domain.world import ACTIVE, EXPIRED, World
+
+
+class Thief:
+    """Whoever holds a copy of a browser's cookies and uses it every so often. Each kind of thief is one `_use`."""
+
+    def __init__(self, world: World, token: Token, *, every: float, key: bytes) -> None:
+        self.world = world
+        self.newest = token
+        self.key = key
+        self.every = every
+        self.last_status: SessionStatus | None = None
+        self.last_active: datetime | None = None
+        world.log("thief copies", token)
+
+    def poll(self) -> None:
+        self._use()
+        if not self.is_out_for_good():
+            self.world.after(self.every, self.poll)
+
+    def is_out_for_good(self) -> bool:
+        """It holds nothing that could ever be good again."""
+        return self.last_status in (
+            SessionStatus.NO_SESSION,
+            SessionStatus.SESSION_EXPIRED,
+            SessionStatus.SESSION_ENDED,
+        )
+
+    def _use(self) -> None:
+        raise NotImplementedError
+
+    def _validate(self, token: Token) -> tuple[SessionStatus, bool]:
+        status, recommended = self.world.validate(token, self.key, "thief")
+        self._took(status)
+        return status, recommended
+
+    def _renew(self, token: Token) -> Token | None:
+        status, newer = self.world.renew(token, self.key, "thief")
+        self._took(status)
+        return newer
+
+    def _took(self, status: SessionStatus) -> None:
+        self.last_status = status
+        if status is ACTIVE:
+            self.last_active = self.world.now
+
+
+class GreedyThief(Thief):
+    """Renews at every opportunity."""
+
+    def _use(self) -> None:
+        self._validate(self.newest)
+        self.newest = self._renew(self.newest) or self.newest
+
+
+class LazyThief(Thief):
+    """Does what a well-behaved client does: renews when told to, or when its token has ended."""
+
+    def _use(self) -> None:
+        status, recommended = self._validate(self.newest)
+        if recommended or status is EXPIRED:
+            self.newest = self._renew(self.newest) or self.newest
+
+
+class IdleThief(Thief):
+    """Never renews."""
+
+    def is_out_for_good(self) -> bool:
+        return super().is_out_for_good() or self.last_status is EXPIRED
+
+    def _use(self) -> None:
+        self._validate(self.newest)
+
+
+class PatientThief(Thief):
+    """Knows the rule: takes the next generation as soon as there may be one, and presents it only once the victim has."""
+
+    def __init__(self, world: World, token: Token, *, every: float, key: bytes) -> None:
+        super().__init__(world, token, every=every, key=key)
+        self.older: Token | None = None
+
+    def _use(self) -> None:
+        if self.older is not None:
+            status, _ = self._validate(self.older)
+            if status is EXPIRED:
+                self.newest = self._renew(self.older) or self.newest
+                status = self.last_status or status
+            if status is ACTIVE:
+                return
+            self.older = None
+        if self.world.now - self.newest.issued < self.world.policy.alarm_after:
+            self._validate(self.newest)
+            return
+        newer = self._renew(self.newest)
+        if newer is not None:
+            self.older, self.newest = self.newest, newer

@@ -1,0 +1,235 @@
+"""A small world in which the rule of generations is tried: a server and its store on an invented clock, for one user.
+
+The server calls the real decisions and adds only what the use cases add to them: it reads, compares and sets, makes
+tokens, and signs everybody out at an alarm. All that is left to chance comes from the seed, so a history can be told again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from random import Random
+from uuid import UUID
+
+from session_authority.domain.clients import Client
+from session_authority.domain.devices import DeviceRecord, decide_sign_in
+from session_authority.domain.identifiers import device_key
+from session_authority.domain.policy import LEEWAY, Policy
+from session_authority.domain.sessions import (
+    MAX_COPY,
+    SESSION_ID_BYTES,
+    ReplayCause,
+    SessionRecord,
+    SessionStatus,
+    Token,
+    judge,
+    mark,
+    renew,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ACTIVE, EXPIRED = SessionStatus.ACTIVE, SessionStatus.TOKEN_EXPIRED
+MEMORY = 40  # log lines that a failure prints
+VERSIONS = 8  # earlier versions of a record that a store may fall back to
+
+
+class Broken(AssertionError):
+    """A history that must not be; its text is the last lines of it."""
+
+
+class World:
+    """The clock, what is due, the server with its store, and the log."""
+
+    def __init__(self, seed: int, policy: Policy) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.policy = policy
+        self.now = START
+        self.records: dict[bytes, SessionRecord] = {}
+        self.devices: dict[bytes, DeviceRecord] = {}
+        self.versions: dict[bytes, deque[SessionRecord]] = {}
+        self.alarm: ReplayCause | None = None
+        self.lost_marks = 0.1
+        self.counts: Counter[str] = Counter()
+        self._due: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._numbers = 0
+        self._log: deque[tuple[object, ...]] = deque(maxlen=MEMORY)
+
+    # Time.
+
+    def after(self, seconds: float, what: Callable[[], None]) -> None:
+        self._numbers += 1
+        heapq.heappush(self._due, (self.now + timedelta(seconds=seconds), self._numbers, what))
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Lets everything that is due happen, in order; ends when nothing is or when `until` says so."""
+        due = self._due
+        while due and not until():
+            self.now, _, what = heapq.heappop(due)
+            what()
+
+    def log(self, *what: object) -> None:
+        self._log.append((self.now, *what))
+
+    def broken(self, why: str) -> Broken:
+        lines = [f"seed {self.seed}: {why}"]
+        for moment, *what in self._log:
+            assert isinstance(moment, datetime)
+            shown = (_shown(w) for w in what)
+            lines.append(f"  {(moment - START).total_seconds():14.3f}  {' '.join(shown)}")
+        return Broken("\n".join(lines))
+
+    # The server.
+
+    def sign_in(self, device_id: UUID, who: str) -> Token:
+        key = device_key(device_id)
+        decided = decide_sign_in(
+            sessions=self.records,
+            devices=self.devices,
+            key=key,
+            device_id=device_id,
+            session_id=self.random.randbytes(SESSION_ID_BYTES),
+            client=Client(),
+            session_end=self.now + self.policy.session_ttl,
+            policy=self.policy,
+            now=self.now,
+        )
+        self.devices[key] = decided.device
+        for gone in decided.ended:
+            del self.records[gone]
+        self._commit(key, decided.session)
+        token = self._token(key, decided.session)
+        self.counts["sign-in that replaces" if decided.replaced else "sign-in"] += 1
+        self.log(who, "signs in:", token)
+        return token
+
+    def sign_in_again(self, first: Token, who: str) -> Token | None:
+        """The same `request_id` as that of the sign-in that made `first`; None if that can't be answered any more."""
+        record = self.records.get(first.device_key)
+        if record is None or record.session_id != first.session_id or record.first_seen is not None:
+            return None
+        if record.generation != first.generation:
+            return None
+        token = self._token(first.device_key, record)
+        self.counts["sign-in repeated"] += 1
+        self.log(who, "repeats its sign-in:", token)
+        return token
+
+    def sign_out(self, key: bytes, who: str) -> None:
+        self.log(who, "signs out")
+        self.records.pop(key, None)
+
+    def validate(self, token: Token, key: bytes, who: str) -> tuple[SessionStatus, bool]:
+        now = self.now
+        if now >= token.expires + LEEWAY:
+            self.counts["validate token_expired"] += 1
+            self.log(who, "validates", token, EXPIRED)
+            return EXPIRED, False
+        record = self.records.get(token.device_key)
+        verdict = judge(record, token, key, self.policy, now)
+        self._noted("validate", who, token, verdict.status)
+        if verdict.status is SessionStatus.REPLAYED:
+            self._raise_alarm(verdict.cause)
+        elif verdict.forwarded is not None:
+            self.counts["forwarded"] += 1
+            self._commit(token.device_key, mark(verdict.forwarded, token, self.policy, now))
+        elif verdict.status is ACTIVE:
+            assert record is not None
+            self._write_later(token.device_key, record, mark(record, token, self.policy, now))
+        return verdict.status, verdict.renew_recommended
+
+    def renew(self, token: Token, key: bytes, who: str) -> tuple[SessionStatus, Token | None]:
+        record = self.records.get(token.device_key)
+        renewal = renew(record, token, key, self.policy, self.now)
+        self._noted("renew", who, token, renewal.verdict.status)
+        if renewal.verdict.status is SessionStatus.REPLAYED:
+            self._raise_alarm(renewal.verdict.cause)
+        if renewal.record is None:
+            return renewal.verdict.status, None
+        assert record is not None
+        if not renewal.hand_out:
+            if renewal.verdict.forwarded is not None:
+                self._commit(token.device_key, renewal.record)
+            else:
+                self._write_later(token.device_key, record, renewal.record)
+            return renewal.verdict.status, None
+        self.counts["rotation" if renewal.record.generation > record.generation else "another copy"] += 1
+        self._commit(token.device_key, renewal.record)
+        handed_out = self._token(token.device_key, renewal.record)
+        self.log(who, "gets", handed_out)
+        return renewal.verdict.status, handed_out
+
+    def roll_back(self) -> None:
+        """Some device's record becomes an earlier version of itself."""
+        keys = [k for k in self.records if self.versions.get(k)]
+        if not keys:
+            return
+        key = self.random.choice(keys)
+        versions = self.versions[key]
+        for _ in range(self.random.randrange(len(versions))):
+            versions.pop()
+        self.records[key] = versions.pop()
+        self.counts["roll-back"] += 1
+        self.log("store falls back to generation", self.records[key].generation, "of", self.records[key].session_id)
+
+    def _token(self, key: bytes, record: SessionRecord) -> Token:
+        return Token(
+            user_id="u",
+            device_key=key,
+            session_id=record.session_id,
+            generation=record.generation,
+            copy=self.random.randint(1, MAX_COPY),
+            issued=self.now.replace(microsecond=0),  # as a JWT has it
+            expires=record.token_end.replace(microsecond=0),
+            sign_in=record.sign_in,
+            claims={},
+            auth_methods=(),
+        )
+
+    def _noted(self, call: str, who: str, token: Token, status: SessionStatus) -> None:
+        self.counts[f"{call} {status.value}"] += 1
+        self.log(who, call + "s", token, status)
+
+    def _raise_alarm(self, cause: ReplayCause | None) -> None:
+        self.alarm = cause
+        self.records.clear()
+
+    def _commit(self, key: bytes, record: SessionRecord) -> None:
+        before = self.records.get(key)
+        if before is not None:
+            self.versions.setdefault(key, deque(maxlen=VERSIONS)).append(before)
+        self.records[key] = record
+
+    def _write_later(self, key: bytes, read: SessionRecord, marked: SessionRecord) -> None:
+        """What a mark is worth: it may be lost, it may come late, and it is dropped where the record changed meanwhile."""
+        if marked == read:
+            return
+        chance = self.random.random()
+        if chance < self.lost_marks:
+            self.counts["mark lost"] += 1
+            return
+
+        def write() -> None:
+            if self.records.get(key) == read:
+                self._commit(key, marked)
+            else:
+                self.counts["mark dropped"] += 1
+
+        if chance < 0.6:
+            write()
+        else:
+            self.after(0.02 if chance < 0.9 else 3 * self.random.random(), write)
+
+
+def _shown(what: object) -> str:
+    match what:
+        case Token():
+            return f"{what.session_id.hex()[:4]}.{what.generation}.{what.copy:04x}"
+        case SessionStatus():
+            return what.name
+        case bytes():
+            return what.hex()[:4]
+        case _:
+            return str(what)

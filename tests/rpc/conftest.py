@@ -1,0 +1,54 @@
+"""Servers to call. Each is ended when its test is over."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import structlog
+
+from session_authority.domain.policy import Policy
+from session_authority.server import Mode
+from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
+from tests.rpc.stage import START, Stage, StageWith
+from tests.support.backends import Backend
+
+
+@pytest.fixture
+def source(tmp_path_factory: pytest.TempPathFactory) -> KeySource:
+    """A folder with one key that signs and can be shown."""
+    folder = tmp_path_factory.mktemp("keys") / "keyring"
+    key = generate(Algorithm.EDDSA, START)
+    add_key(folder, key)
+    promote(folder, key.kid, START - timedelta(days=1))
+    return KeySource(folder)
+
+
+@pytest.fixture
+async def stage_with(backends: Callable[[str], Backend], prefix: str, source: KeySource) -> AsyncIterator[StageWith]:
+    """Runs a server on a backend, with a policy that differs from the default in what is named."""
+    async with AsyncExitStack() as stack:
+
+        async def run(backend: Backend | None = None, *, reflection: bool = False, **policy: Any) -> Stage:
+            client = (backend or backends("fakeredis")).connect()
+            stage = Stage(client, prefix, source, Policy(**policy), Mode(reflection=reflection))
+            return await stack.enter_async_context(stage.open())
+
+        yield run
+
+
+@pytest.fixture
+async def stage(stage_with: StageWith) -> Stage:
+    """A server with the default policy, on an imitation of Redis."""
+    running: Stage = await stage_with()
+    return running
+
+
+@pytest.fixture
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What is logged from here on, entry by entry."""
+    with structlog.testing.capture_logs() as entries:
+        yield entries

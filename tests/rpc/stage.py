@@ -1,0 +1,166 @@
+"""A whole server, in this process and on a real port, with a client that calls it over the wire and reads its errors."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from session_authority.authority import Authority
+from session_authority.config import Listen
+from session_authority.domain.policy import Policy
+from session_authority.metrics import Metrics
+from session_authority.server import Mode, Server
+from session_authority.store import Client, Keys, Store
+from session_authority.tokens import KeySource, Tokens
+from session_authority.v1 import session_authority_pb2 as pb
+from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
+from tests.support.clock import Clock
+
+SERVICE = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"]
+METHODS = {method.name: method for method in SERVICE.methods}
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+# Long past: the stream's own IDs are of today, and it is trimmed by the injected clock.
+START = datetime(2020, 1, 1, tzinfo=UTC)
+ANYWHERE = Listen("127.0.0.1", 0)
+PATIENCE = 20.0  # seconds; what a call may take on a machine that has much else to do
+LAPTOP_AGENT = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error as a client sees it, with its details unpacked."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str = ""
+    domain: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
+    violations: tuple[tuple[str, str], ...] = ()
+    retry_after: timedelta | None = None
+
+
+def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
+    """The error that a call failed with."""
+    for name, value in error.trailing_metadata() or ():
+        if name == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(value)
+            break
+    else:
+        return Refusal(error.code(), error.details() or "")
+    assert (status.code, status.message) == (error.code().value[0], error.details())
+    found: dict[str, Any] = {}
+    for detail in status.details:
+        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            found |= {"reason": info.reason, "domain": info.domain, "metadata": tuple(sorted(info.metadata.items()))}
+        elif detail.Unpack(bad):
+            found["violations"] = tuple((v.field, v.description) for v in bad.field_violations)
+        elif detail.Unpack(retry):
+            found["retry_after"] = retry.retry_delay.ToTimedelta()
+        else:
+            raise AssertionError(f"a detail that the contract does not tell of: {detail.type_url}")
+    return Refusal(error.code(), error.details() or "", **found)
+
+
+class Stage:
+    """A running server and a client of it. `authority` may be replaced by a worse one, part by part."""
+
+    def __init__(self, client: Client, prefix: str, source: KeySource, policy: Policy, mode: Mode) -> None:
+        self.client = client
+        self.prefix = prefix
+        self.clock = Clock(START)
+        self.metrics = Metrics()
+        self.store = Store(client, Keys(prefix))
+        self.authority = Authority(
+            store=self.store,
+            tokens=Tokens(source, "https://sessions.example", "example", policy.token_ttl + policy.idle_timeout),
+            policy=policy,
+            metrics=self.metrics,
+            clock=self.clock,
+            random_bytes=secrets.token_bytes,
+        )
+        self.server = Server(self.authority, self.store, source, self.metrics, mode)
+        self.address = ANYWHERE
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Stage]:
+        """Runs it."""
+        self.address = await self.server.start(ANYWHERE)
+        async with grpc.aio.insecure_channel(str(self.address)) as channel:
+            self.channel: Any = channel
+            self.stub: Any = pb_grpc.SessionAuthorityServiceStub(self.channel)
+            try:
+                yield self
+            finally:
+                await self.server.stop(timedelta(seconds=5))
+                await self.store.close()
+
+    async def call(self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any) -> Any:
+        """Calls a method of the service by its name; with bytes, sends those as they are."""
+        return await self.start(method, request, within, **more)
+
+    def start(self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any) -> Any:
+        """The same, without waiting for the answer."""
+        body = request if isinstance(request, bytes) else request.SerializeToString()
+        path = method if method.startswith("/") else f"/{SERVICE.full_name}/{method}"
+        answer = getattr(pb, METHODS[method].output_type.name).FromString if method in METHODS else bytes
+        return self.channel.unary_unary(path, response_deserializer=answer)(body, timeout=within, **more)
+
+    async def refused(self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any) -> Refusal:
+        """The error that a call must fail with."""
+        try:
+            answer = await self.call(method, request, within, **more)
+        except grpc.aio.AioRpcError as error:
+            return refusal_of(error)
+        raise AssertionError(f"{method} answered {answer!r}")
+
+    async def sign_in(self, user_id: str = "ada", device_id: str = "", **more: Any) -> pb.IssueDeviceResponse:
+        """A sign-in."""
+        answer: pb.IssueDeviceResponse = await self.call(
+            "IssueDevice", pb.IssueDeviceRequest(user_id=user_id, device_id=device_id, **more)
+        )
+        return answer
+
+    async def validate(self, signed_in: pb.IssueDeviceResponse, **more: Any) -> pb.ValidateSessionResponse:
+        """A validation of a sign-in's own token, on its device; what it noted is written when this returns."""
+        request = {"access_token": signed_in.access_token, "device_id": signed_in.device.device_id, **more}
+        answer: pb.ValidateSessionResponse = await self.call("ValidateSession", pb.ValidateSessionRequest(**request))
+        await self.authority.settled()
+        return answer
+
+    async def dump(self) -> dict[bytes, Any]:
+        """Everything that the store holds, once all that was noted is written."""
+        await self.authority.settled()
+        found: dict[bytes, Any] = {}
+        for key in await self.client.execute_command("KEYS", f"{self.prefix}:*"):
+            kind = await self.client.execute_command("TYPE", key)
+            reads: dict[bytes, tuple[Any, ...]] = {
+                b"hash": ("HGETALL", key),
+                b"string": ("GET", key),
+                b"stream": ("XRANGE", key, "-", "+"),
+            }
+            read = reads[kind if isinstance(kind, bytes) else kind.encode()]
+            found[key] = await self.client.execute_command(*read)
+        return found
+
+    def counted(self, method: str) -> dict[str, int]:
+        """How often a method was answered with each code."""
+        found: dict[str, int] = {}
+        for family in self.metrics.registry.collect():
+            for sample in family.samples:
+                if sample.name == "session_authority_rpcs_total" and sample.labels["method"] == method and sample.value:
+                    found[sample.labels["code"]] = int(sample.value)
+        return found
+
+
+StageWith = Callable[..., Any]

@@ -1,0 +1,478 @@
+"""Every bad input has an error of its own, by which a caller can mend it, and leaves no trace in the store."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from session_authority.domain import errors
+from session_authority.domain.clients import FormFactor
+from session_authority.domain.fields import RESERVED_CLAIMS
+from session_authority.domain.sessions import SessionStatus
+from session_authority.rpc import status as rpc_status
+from session_authority.rpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES
+from session_authority.v1 import errors_pb2
+from session_authority.v1 import session_authority_pb2 as pb
+from tests.rpc.stage import METHODS, Refusal, Stage
+
+README = Path(__file__).parents[2] / "README.md"
+LAPTOP, ELSEWHERE = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+REQUEST_ID = "33333333-3333-4333-8333-333333333333"
+
+UUID_RULE = "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
+CHARACTERS = "must have no control or other unprintable characters"
+ADDRESS_RULE = "must be an IPv4 or IPv6 address without port"
+TTL_RULE = "must be from 1 to 2592000 seconds"
+CLAIMS_RULE = "must have at most 1024 bytes as JSON"
+CLAIM_RULE = "names must be 1 to 64 letters, digits, '_', '-', '.', ':' or '/'"
+METHOD_RULE = "must be 1 to 32 letters, digits, '_', '-', '.', ':' or '/'"
+PAGE_RULE = "must be the next_page_token of a page of the same list"
+
+# A request of each method that is good as it stands, but for what a case breaks.
+GOOD: dict[str, Callable[[], Any]] = {
+    "IssueDevice": lambda: pb.IssueDeviceRequest(user_id="ada"),
+    "RenewSession": lambda: pb.RenewSessionRequest(access_token="a.b.c", device_id=LAPTOP),
+    "ValidateSession": lambda: pb.ValidateSessionRequest(access_token="a.b.c", device_id=LAPTOP),
+    "BatchValidateSessions": lambda: pb.BatchValidateSessionsRequest(requests=[pb.ValidateSessionRequest()]),
+    "ListDevices": lambda: pb.ListDevicesRequest(user_id="ada"),
+    "UpdateDevice": lambda: pb.UpdateDeviceRequest(user_id="ada", device_id=LAPTOP, display_name="x"),
+    "RevokeDevice": lambda: pb.RevokeDeviceRequest(user_id="ada", device_id=LAPTOP),
+    "RevokeAll": lambda: pb.RevokeAllRequest(user_id="ada"),
+    "GetSigningKeys": pb.GetSigningKeysRequest,
+}
+# What takes nothing can only be called with bytes that are no message, or too many of them.
+WITHOUT_FIELDS = {"GetSigningKeys": "its request has no field"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One field of one method that breaks one rule."""
+
+    method: str
+    field: str
+    value: Any
+    rule: str
+    about: str
+    broken: str = ""  # the path that is named, if it is not `field`
+
+    def request(self) -> Message:
+        """The good request, with the bad value."""
+        request = GOOD[self.method]()
+        place: Any = request
+        *parents, last = self.field.split(".")
+        for parent in parents:
+            place = getattr(place, parent)
+        if isinstance(self.value, list):
+            del getattr(place, last)[:]
+            getattr(place, last).extend(self.value)
+        elif isinstance(self.value, dict):
+            getattr(place, last).update(self.value)
+        elif isinstance(self.value, Message):
+            getattr(place, last).CopyFrom(self.value)
+        else:
+            setattr(place, last, self.value)
+        assert isinstance(request, Message)
+        return request
+
+    def __str__(self) -> str:
+        return f"{self.method}-{self.field}-{self.about}".replace(" ", "_")
+
+
+def _cases() -> list[Case]:
+    cases = []
+    characters = "must have no white space, control or other unprintable characters"
+    users = [
+        ("", "must not be empty", "empty"),
+        ("x" * 129, "must have at most 128 characters", "129 characters"),
+        ("a b", characters, "space"),
+        (" ada", characters, "leading space"),
+        ("ada\n", characters, "line feed"),
+        ("a\tb", characters, "tab"),
+        ("a\0b", characters, "NUL"),
+        ("a\x7fb", characters, "control"),
+        ("a\u00a0b", characters, "no-break space"),
+        ("a\u202eb", characters, "turned writing direction"),
+        ("a\ue000b", characters, "private use"),
+    ]
+    for method in ("IssueDevice", "ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"):
+        cases += [Case(method, "user_id", *user) for user in users]
+    devices = [
+        ("laptop", UUID_RULE, "word"),
+        (LAPTOP[:-1], UUID_RULE, "cut"),
+        (LAPTOP.replace("-", ""), UUID_RULE, "without dashes"),
+        (f"{{{LAPTOP}}}", UUID_RULE, "braces"),
+        (f"{LAPTOP}\n", UUID_RULE, "line feed"),
+        ("00000000-0000-0000-0000-000000000000", UUID_RULE, "nil"),
+        ("１" * 8 + LAPTOP[8:], UUID_RULE, "other digits"),
+        ("x" * 5000, UUID_RULE, "5000 characters"),
+    ]
+    for method, field in (
+        ("ListDevices", "current_device_id"),
+        ("UpdateDevice", "device_id"),
+        ("RevokeDevice", "device_id"),
+        ("RevokeAll", "except_device_id"),
+    ):
+        cases += [Case(method, field, *device) for device in devices]
+    cases += [Case(method, "device_id", "", UUID_RULE, "empty") for method in ("UpdateDevice", "RevokeDevice")]
+    clients = [
+        ("client.ip_address", "203.0.113.256", ADDRESS_RULE, "out of range"),
+        ("client.ip_address", "203.0.113.7:443", ADDRESS_RULE, "port"),
+        ("client.ip_address", "[2001:db8::7]:443", ADDRESS_RULE, "IPv6 and port"),
+        ("client.ip_address", "[2001:db8::7]", ADDRESS_RULE, "brackets"),
+        ("client.ip_address", "fe80::1%eth0", "must have no zone", "zone"),
+        ("client.ip_address", "host.example", ADDRESS_RULE, "host name"),
+        ("client.ip_address", "203.0.113.7, 10.0.0.1", ADDRESS_RULE, "whole X-Forwarded-For"),
+        ("client.ip_address", "203.0.113.7\n", ADDRESS_RULE, "line feed"),
+        ("client.ip_address", "203.0.113.0/24", ADDRESS_RULE, "network"),
+        ("client.ip_address", "9" * 10_000, ADDRESS_RULE, "10000 digits"),
+        ("client.display_name", "x" * 101, "must have at most 100 characters", "101 characters"),
+        ("client.display_name", "Pixel\x1b[2J", CHARACTERS, "escape"),
+        ("client.app_version", "1" * 65, "must have at most 64 characters", "65 characters"),
+        ("client.app_version", "4.12\x07", CHARACTERS, "bell"),
+    ]
+    for method in ("IssueDevice", "RenewSession", "ValidateSession"):
+        cases += [Case(method, *client) for client in clients]
+    cases += [
+        Case("IssueDevice", "claims", {"note": "x" * 1014}, CLAIMS_RULE, "1025 bytes"),
+        Case("IssueDevice", "claims", {"note": "é" * 507}, CLAIMS_RULE, "1025 bytes of fewer characters"),
+        Case("IssueDevice", "claims", {"note": "\0" * 169}, CLAIMS_RULE, "1025 bytes once escaped"),
+        Case("IssueDevice", "claims", {"": "x"}, CLAIM_RULE, "empty name"),
+        Case("IssueDevice", "claims", {"x" * 65: ""}, CLAIM_RULE, "name of 65"),
+        Case("IssueDevice", "claims", {"e mail": "x"}, CLAIM_RULE, "name with a space"),
+        Case("IssueDevice", "claims", {"é": "x"}, CLAIM_RULE, "name that is not ASCII"),
+        *(
+            Case("IssueDevice", "claims", {name: "x"}, "is a reserved name", name, f"claims.{name}")
+            for name in sorted(RESERVED_CLAIMS)
+        ),
+        Case("IssueDevice", "auth_methods", ["pwd"] * 9, "must be at most 8", "9"),
+        Case("IssueDevice", "auth_methods", ["pwd", ""], METHOD_RULE, "empty", "auth_methods[1]"),
+        Case("IssueDevice", "auth_methods", ["x" * 33], METHOD_RULE, "33 characters", "auth_methods[0]"),
+        Case("IssueDevice", "auth_methods", ["one time"], METHOD_RULE, "space", "auth_methods[0]"),
+        Case("IssueDevice", "session_ttl", Duration(), TTL_RULE, "zero"),
+        Case("IssueDevice", "session_ttl", Duration(seconds=-1), TTL_RULE, "negative"),
+        Case("IssueDevice", "session_ttl", Duration(nanos=999_999_999), TTL_RULE, "under a second"),
+        Case("IssueDevice", "session_ttl", Duration(seconds=2_592_001), TTL_RULE, "too long"),
+        Case("IssueDevice", "session_ttl", Duration(seconds=2_592_000, nanos=1000), TTL_RULE, "a little too long"),
+        Case("IssueDevice", "session_ttl", Duration(seconds=2**63 - 1, nanos=2**31 - 1), TTL_RULE, "absurd"),
+        Case("IssueDevice", "session_ttl", Duration(seconds=-(2**63), nanos=-(2**31)), TTL_RULE, "absurdly negative"),
+        Case("IssueDevice", "request_id", "again", "must be a UUID", "word"),
+        Case("IssueDevice", "request_id", REQUEST_ID + "0", "must be a UUID", "too long"),
+        Case("IssueDevice", "request_id", "00000000-0000-0000-0000-000000000000", "must be a UUID", "nil"),
+        Case("ListDevices", "page_size", -1, "must not be negative", "negative"),
+        Case("ListDevices", "page_size", -(2**31), "must not be negative", "most negative"),
+        Case("ListDevices", "page_size", 1001, "must be at most 1000", "1001"),
+        Case("ListDevices", "page_size", 2**31 - 1, "must be at most 1000", "huge"),
+        Case("ListDevices", "page_token", "2", PAGE_RULE, "made up"),
+        Case("ListDevices", "page_token", "💥" * 50, PAGE_RULE, "not ASCII"),
+        Case("ListDevices", "page_token", base64.urlsafe_b64encode(bytes(33)).decode(), PAGE_RULE, "forged"),
+        Case("UpdateDevice", "display_name", "x" * 101, "must have at most 100 characters", "101 characters"),
+        Case("UpdateDevice", "display_name", "Sami's\nphone", CHARACTERS, "line feed"),
+        Case("BatchValidateSessions", "requests", [], "must be 1 to 500 requests, not 0", "none"),
+        Case("BatchValidateSessions", "requests", [pb.ValidateSessionRequest()] * 501,
+             "must be 1 to 500 requests, not 501", "501"),
+    ]  # fmt: skip
+    for method in ("RevokeDevice", "RevokeAll"):
+        cases += [
+            Case(method, "reason", "x" * 129, "must have at most 128 characters", "129 characters"),
+            Case(method, "reason", "because\x00", CHARACTERS, "NUL"),
+        ]
+    return cases
+
+
+CASES = _cases()
+
+
+async def refuses(stage: Stage, method: str, request: Message | bytes) -> Refusal:
+    """The error, after it was seen that nothing was written."""
+    before, counted = await stage.dump(), stage.counted(method)
+    refusal = await stage.refused(method, request)
+    assert await stage.dump() == before
+    code = refusal.code.name
+    assert stage.counted(method) == counted | {code: counted.get(code, 0) + 1}
+    return refusal
+
+
+@pytest.fixture
+async def signed_in(stage: Stage) -> pb.IssueDeviceResponse:
+    """Ada, on her laptop: so there is something that a bad request could change."""
+    return await stage.sign_in("ada", LAPTOP)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_a_field_that_breaks_its_rule_is_named_with_it(stage: Stage, case: Case):
+    await stage.sign_in("ada", LAPTOP)
+    broken = case.broken or case.field
+    assert await refuses(stage, case.method, case.request()) == Refusal(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        f"{broken}: {case.rule}",
+        "INVALID_REQUEST",
+        "session-authority",
+        violations=((broken, case.rule),),
+    )
+
+
+async def test_all_broken_fields_are_named_at_once(stage: Stage):
+    request = pb.IssueDeviceRequest(
+        client=pb.ClientInfo(ip_address="nowhere", app_version="\0"), claims={"sub": "eve"}, request_id="again"
+    )
+    refusal = await refuses(stage, "IssueDevice", request)
+    assert [field for field, _ in refusal.violations] == [
+        "user_id", "client.ip_address", "client.app_version", "claims.sub", "request_id",
+    ]  # fmt: skip
+    assert refusal.message == "; ".join(": ".join(violation) for violation in refusal.violations)
+
+
+async def test_a_mass_of_mistakes_does_not_burst_the_answer(stage: Stage):
+    """Details travel as trailers, and clients refuse more than 8 KiB of those."""
+    request = pb.IssueDeviceRequest(user_id="ada", claims={f"é{number}": "" for number in range(3000)})
+    refusal = await refuses(stage, "IssueDevice", request)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert ("claims", CLAIM_RULE) in refusal.violations
+    reserved = pb.IssueDeviceRequest(user_id=" ", claims=dict.fromkeys(RESERVED_CLAIMS, "x"), auth_methods=[""] * 9)
+    assert (await stage.refused("IssueDevice", reserved)).reason == "INVALID_REQUEST"
+
+
+def test_the_details_of_any_error_fit_into_the_trailers():
+    violations = [errors.FieldViolation(f"claims.{number}", "x" * 60) for number in range(10_000)]
+    failure = rpc_status.failure_of(errors.InvalidRequest(violations * 2))
+    [(_, details)] = failure.status().trailing_metadata
+    assert isinstance(details, bytes)
+    assert len(base64.b64encode(details)) + len(failure.message) < 8000
+    assert failure.violations == tuple(violations[: len(failure.violations)])
+    assert len(failure.violations) > 30
+
+
+async def test_a_page_token_that_is_cut_or_of_another_list_is_refused(stage: Stage):
+    for user_id in ("ada", "bob"):
+        for _ in range(3):
+            await stage.sign_in(user_id)
+    first = await stage.call("ListDevices", pb.ListDevicesRequest(user_id="ada", page_size=1))
+    token = first.next_page_token
+    assert token
+    foreign = [
+        pb.ListDevicesRequest(user_id="bob", page_token=token),
+        pb.ListDevicesRequest(user_id="ada", page_token=token, include_signed_out=True),
+        pb.ListDevicesRequest(user_id="ada", page_token=token[:-1]),
+        pb.ListDevicesRequest(user_id="ada", page_token=token[1:]),
+        pb.ListDevicesRequest(user_id="ada", page_token=token + "A"),
+        pb.ListDevicesRequest(user_id="ada", page_token=("B" if token[0] == "A" else "A") + token[1:]),
+        pb.ListDevicesRequest(user_id="ada", page_token=token[:20] + ("B" if token[20] == "A" else "A") + token[21:]),
+    ]
+    for request in foreign:
+        refusal = await stage.refused("ListDevices", request)
+        assert (refusal.reason, refusal.violations) == ("INVALID_REQUEST", (("page_token", PAGE_RULE),))
+    assert len((await stage.call("ListDevices", pb.ListDevicesRequest(user_id="ada", page_token=token))).devices) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"user_id": "ada", "claims": {"email": "a@example.org"}},
+        {"user_id": "ada", "auth_methods": ["pwd"]},
+        {"user_id": "ada", "device_id": LAPTOP},
+        {"user_id": "ada", "client": pb.ClientInfo(ip_address="203.0.113.7")},
+        {"user_id": "ada", "session_ttl": Duration(seconds=60)},
+    ],
+    ids=lambda other: list(other)[-1],
+)
+async def test_a_request_id_with_other_contents_is_refused(stage: Stage, other: dict[str, Any]):
+    await stage.sign_in("ada", request_id=REQUEST_ID)
+    before = await stage.dump()
+    refusal = await stage.refused("IssueDevice", pb.IssueDeviceRequest(request_id=REQUEST_ID, **other))
+    assert await stage.dump() == before
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+    assert refusal.message.startswith("request_id: ")
+
+
+async def test_a_request_id_whose_token_was_used_is_spent(stage: Stage):
+    await stage.validate(await stage.sign_in("ada", request_id=REQUEST_ID))
+    before = await stage.dump()
+    refusal = await stage.refused("IssueDevice", pb.IssueDeviceRequest(user_id="ada", request_id=REQUEST_ID))
+    assert await stage.dump() == before
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "REQUEST_ID_SPENT")
+
+
+async def test_an_unknown_device_has_no_name(stage: Stage, signed_in: pb.IssueDeviceResponse):
+    request = pb.UpdateDeviceRequest(user_id="ada", device_id=ELSEWHERE, display_name="x")
+    refusal = await refuses(stage, "UpdateDevice", request)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "DEVICE_NOT_FOUND")
+    assert (refusal.violations, refusal.retry_after) == ((), None)
+
+
+@pytest.mark.parametrize("device_id", ["", "laptop", LAPTOP[:-1], "x" * 5000, f"{LAPTOP} "])
+async def test_a_malformed_device_id_of_a_client_is_replaced(
+    stage: Stage, signed_in: pb.IssueDeviceResponse, device_id: str
+):
+    """It is what a browser sent, and no fault of the caller."""
+    answer = await stage.validate(signed_in, device_id=device_id)
+    assert (answer.active, answer.status) == (False, pb.SESSION_STATUS_NO_SESSION)
+    assert answer.device_id_assigned
+    assert answer.device_id not in ("", LAPTOP, device_id)
+
+    renewal = pb.RenewSessionRequest(access_token=signed_in.access_token, device_id=device_id)
+    assert (await stage.call("RenewSession", renewal)).status == pb.SESSION_STATUS_NO_SESSION
+
+    issued = await stage.sign_in("ada", device_id)
+    assert issued.device_id_assigned
+    assert issued.device.device_id not in ("", LAPTOP, device_id)
+    assert (await stage.validate(signed_in)).active
+
+
+@pytest.mark.parametrize(
+    "token", ["x" * 5120, "ä.ö.ü", "a.b.c", " ", "\0"], ids=["5 KiB", "umlauts", "abc", "space", "NUL"]
+)
+async def test_what_is_no_token_is_an_answer(stage: Stage, signed_in: pb.IssueDeviceResponse, token: str):
+    before = await stage.dump()
+    answer = await stage.validate(signed_in, access_token=token)
+    renewal = pb.RenewSessionRequest(access_token=token, device_id=LAPTOP)
+    renewed = await stage.call("RenewSession", renewal)
+    assert answer.status == renewed.status == pb.SESSION_STATUS_TOKEN_INVALID
+    assert not answer.HasField("session")
+    assert await stage.dump() == before
+
+
+# --- the message itself ---------------------------------------------------------------------------------------------
+
+TOO_LARGE = {name: MAX_BATCH_BYTES if name.startswith("Batch") else MAX_MESSAGE_BYTES for name in METHODS}
+
+
+def padded(method: str, size: int) -> bytes:
+    """A good request of this size, by an unknown field, which a receiver must skip."""
+    body: bytes = GOOD[method]().SerializeToString()
+    for length_bytes in (1, 2, 3, 4):
+        filling = size - len(body) - 2 - length_bytes
+        header = bytes([0xFA, 0x7F]) + _varint(filling)  # field 2047, length-delimited
+        if len(body) + len(header) + filling == size:
+            return body + header + bytes(filling)
+    raise AssertionError("no such size")
+
+
+def _varint(number: int) -> bytes:
+    digits = b""
+    while number > 127:
+        digits += bytes([number & 127 | 128])
+        number >>= 7
+    return digits + bytes([number])
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_bytes_that_are_no_message_are_refused(stage: Stage, method: str):
+    for body in (b"\xff\xff\xff", b"\x0a\x05abc", b"\x0f"):
+        assert await refuses(stage, method, body) == Refusal(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "the request is not a well-formed message of this method",
+            "MALFORMED_MESSAGE",
+            "session-authority",
+        )
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in WITHOUT_FIELDS])
+async def test_text_that_is_not_utf_8_is_refused(stage: Stage, method: str):
+    not_utf_8 = b"\x0a\x02\xc3\x28"  # field 1, which is text
+    if method == "BatchValidateSessions":
+        not_utf_8 = b"\x0a\x04" + not_utf_8
+    assert (await refuses(stage, method, not_utf_8)).reason == "MALFORMED_MESSAGE"
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_message_up_to_the_methods_limit_is_taken_and_no_larger_one(stage: Stage, method: str):
+    if method == "UpdateDevice":
+        await stage.sign_in("ada", LAPTOP)
+    limit = TOO_LARGE[method]
+    await stage.call(method, padded(method, limit))
+    refusal = await stage.refused(method, padded(method, limit + 1))
+    assert refusal == Refusal(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"the request has {limit + 1} bytes; this method takes at most {limit}",
+        "MESSAGE_TOO_LARGE",
+        "session-authority",
+    )
+    assert stage.counted(method) == {"OK": 1, "RESOURCE_EXHAUSTED": 1}
+
+
+@pytest.mark.parametrize("method", ["IssueDevice", "BatchValidateSessions"])
+async def test_a_message_that_no_method_takes_is_not_even_read(stage: Stage, method: str):
+    refusal = await stage.refused(method, padded(method, 5 * 1024 * 1024))
+    assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert stage.counted(method) == {}
+    await stage.sign_in()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "IssueDevices",
+        "issuedevice",
+        "/session_authority.v2.SessionAuthorityService/IssueDevice",
+        "/IssueDevice",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+async def test_an_unknown_method_is_unimplemented(stage: Stage, method: str):
+    refusal = await stage.refused(method, GOOD["IssueDevice"]())
+    assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
+    assert method.rpartition("/")[2] not in str(list(stage.metrics.registry.collect())), "anyone could fill the memory"
+    assert await stage.dump() == {}
+
+
+# --- nothing is left out --------------------------------------------------------------------------------------------
+
+
+def test_every_method_has_bad_input_cases():
+    assert set(GOOD) == set(METHODS)
+    assert {case.method for case in CASES} | set(WITHOUT_FIELDS) == set(METHODS)
+    for method in WITHOUT_FIELDS:
+        assert not METHODS[method].input_type.fields
+
+
+def test_every_field_of_every_request_has_a_case_or_can_hold_nothing_bad():
+    anything_goes = {
+        "IssueDevice.device_id",  # the end user's: a malformed one is replaced
+        "RenewSession.device_id",
+        "ValidateSession.device_id",
+        "RenewSession.access_token",  # a bad one is an answer
+        "ValidateSession.access_token",
+        "client.user_agent",  # cut
+    }
+    tried = {f"{case.method}.{case.field}" for case in CASES} | {case.field for case in CASES if "." in case.field}
+    for name, method in METHODS.items():
+        for field in method.input_type.fields:
+            if field.type == FieldDescriptor.TYPE_BOOL:
+                continue
+            if field.message_type is pb.ClientInfo.DESCRIPTOR:
+                wanted = {f"client.{part.name}" for part in field.message_type.fields}
+            else:
+                wanted = {f"{name}.{field.name}"}
+            assert wanted <= tried | anything_goes
+
+
+@pytest.mark.skipif(not README.exists(), reason="there is no README yet")
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_row_in_the_readme(method: str):
+    rows = [line for line in README.read_text().splitlines() if line.startswith("|")]
+    assert any(f"`{method}`" in row for row in rows)
+
+
+def test_every_reason_comes_from_an_error_and_every_error_has_one():
+    reasons = [reason for _, reason in rpc_status._TABLE.values()]
+    assert len(set(reasons)) == len(reasons), "two errors share a reason"
+    unsaid = {errors_pb2.ERROR_REASON_UNSPECIFIED, errors_pb2.ERROR_REASON_INTERNAL}
+    assert set(reasons) | unsaid == set(errors_pb2.ErrorReason.values())
+    assert set(rpc_status._TABLE) == set(errors.AuthorityError.__subclasses__())
+    assert not [e for e in rpc_status._TABLE if e.__subclasses__()], "a table by type knows no subclasses"
+
+
+def test_the_enums_of_the_contract_and_of_the_domain_are_twins():
+    statuses = {name.removeprefix("SESSION_STATUS_") for name in pb.SessionStatus.keys()}  # noqa: SIM118 - no mapping
+    assert statuses - {"UNSPECIFIED"} == {status.name for status in SessionStatus}
+    factors = {name.removeprefix("FORM_FACTOR_") for name in pb.FormFactor.keys()}  # noqa: SIM118 - no mapping
+    assert factors - {"UNSPECIFIED"} == {factor.name for factor in FormFactor} - {"UNKNOWN"}

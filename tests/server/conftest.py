@@ -1,0 +1,39 @@
+"""Servers in this process. Each is ended when its test is over."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from tests.server.house import House, Serve, add_signing_key, house
+
+
+@pytest.fixture
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What is logged from here on, entry by entry."""
+    with structlog.testing.capture_logs() as entries:
+        yield entries
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A folder with a key that signs."""
+    folder = tmp_path / "keys"
+    add_signing_key(folder)
+    return folder
+
+
+@pytest.fixture
+async def serve(keys: Path, prefix: str) -> AsyncIterator[Serve]:
+    """Runs a server on the store at a URL."""
+    async with AsyncExitStack() as stack:
+
+        async def start(url: str, *, reflection: bool = False) -> House:
+            return await stack.enter_async_context(house(url, keys, prefix, reflection))
+
+        yield start

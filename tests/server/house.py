@@ -1,0 +1,88 @@
+"""A server from its settings, run in this process, and a client that asks after its health."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from session_authority.config import Listen, Settings
+from session_authority.server import Mode, Server, now, running
+from session_authority.tokens import Algorithm, add_key, generate, promote
+from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = ("", "session_authority.v1.SessionAuthorityService")
+PATIENCE = 30.0  # seconds; for what is eventual
+
+
+class House:
+    """A running server and a channel to it."""
+
+    def __init__(self, server: Server, channel: grpc.aio.Channel) -> None:
+        self.server = server
+        self.channel = channel
+        self.health: Any = health_pb2_grpc.HealthStub(channel)
+        self.stub: Any = pb_grpc.SessionAuthorityServiceStub(channel)
+
+    async def statuses(self) -> set[int]:
+        """What it says of its services; one status, if it agrees with itself."""
+        requests = [health_pb2.HealthCheckRequest(service=service) for service in SERVICES]
+        return {(await self.health.Check(request, timeout=PATIENCE)).status for request in requests}
+
+    async def becomes(self, status: int) -> None:
+        """Waits until it says so."""
+        await until(self.statuses, {status})
+
+    def watch(self, service: str = "") -> Any:
+        """A stream of what it says."""
+        return self.health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=4 * PATIENCE)
+
+    async def services(self) -> list[str]:
+        """What reflection shows."""
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(self.channel)  # type: ignore[arg-type]
+        asked = [reflection_pb2.ServerReflectionRequest(list_services="*")]
+        async for answer in stub.ServerReflectionInfo(iter(asked), timeout=PATIENCE):
+            return [service.name for service in answer.list_services_response.service]
+        return []
+
+
+Serve = Callable[..., Awaitable[House]]
+
+
+@asynccontextmanager
+async def house(url: str, keys: Path, prefix: str, reflection: bool) -> AsyncIterator[House]:
+    """Runs one, as the command does but for the signals."""
+    settings = Settings(redis_url=url, keys=keys, listen=Listen("127.0.0.1", 0), redis_prefix=prefix)
+    async with (
+        running(settings, Mode(reflection=reflection)) as (server, address),
+        grpc.aio.insecure_channel(str(address)) as channel,
+    ):
+        yield House(server, channel)
+
+
+def add_signing_key(folder: Path) -> str:
+    """Makes a key that signs from now on; its ID."""
+    key = generate(Algorithm.EDDSA, now())
+    add_key(folder, key)
+    promote(folder, key.kid, now())
+    return key.kid
+
+
+async def until(ask: Callable[[], Awaitable[Any]], wanted: Any) -> None:
+    """Asks again and again until the answer is this."""
+    answer = None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while (answer := await ask()) != wanted:  # noqa: ASYNC110 - a condition has no event
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"waited {PATIENCE:g} s for {wanted}; the last answer was {answer}")

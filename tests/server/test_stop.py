@@ -1,0 +1,125 @@
+"""An orderly end: first it says so, then calls under way finish, then everything is closed and gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from session_authority.v1 import session_authority_pb2 as pb
+from tests.server.house import NOT_SERVING, PATIENCE, SERVING, House, Serve
+from tests.server.processes import Caller, descendants, dev_server, is_running
+from tests.support.backends import Backend, wait_for
+
+
+class Gate:
+    """Holds a use case up until it is opened, and tells what became of it."""
+
+    def __init__(self, house: House) -> None:
+        self.entered, self.open, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._sound = house.server._authority.list_devices
+        house.server._authority.list_devices = self._held  # type: ignore[method-assign]
+
+    async def _held(self, *args: Any, **more: Any) -> Any:
+        self.entered.set()
+        try:
+            await self.open.wait()
+            return await self._sound(*args, **more)
+        finally:
+            await asyncio.sleep(0.2)  # it has things to put away
+            self.ended.set()
+
+
+async def test_it_says_so_first_and_finishes_what_is_under_way(serve: Serve, valkey_backend: Backend):
+    house = await serve(valkey_backend.url)
+    gate, watch = Gate(house), house.watch()
+    assert (await watch.read()).status == SERVING
+    call = asyncio.ensure_future(_list_devices(house))
+    await asyncio.wait_for(gate.entered.wait(), PATIENCE)
+    stopping = asyncio.ensure_future(house.server.stop(timedelta(seconds=PATIENCE)))
+    assert (await asyncio.wait_for(watch.read(), PATIENCE)).status == NOT_SERVING
+    assert not stopping.done()
+    assert not call.done()
+    gate.open.set()
+    assert (await call).total_size == 0
+    # Nor does the stream, which would go on for ever, hold it up.
+    await asyncio.wait_for(stopping, PATIENCE / 2)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await watch.read()
+
+
+async def test_whoever_takes_too_long_is_cut_off_and_waited_for(serve: Serve, valkey_backend: Backend):
+    house = await serve(valkey_backend.url)
+    gate = Gate(house)
+    call = asyncio.ensure_future(_list_devices(house))
+    await asyncio.wait_for(gate.entered.wait(), PATIENCE)
+    await house.server.stop(timedelta(0))
+    assert gate.ended.is_set(), "its handler still runs, on a store that is closed"
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call
+
+
+async def _list_devices(house: House) -> Any:
+    return await house.stub.ListDevices(pb.ListDevicesRequest(user_id="ada"), timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_traffic_loses_nothing(tmp_path: Path, number: signal.Signals):
+    """SIGINT goes to the whole group, as Ctrl-C on a terminal does."""
+    data_dir = tmp_path / "data"
+    answered: list[pb.IssueDeviceResponse] = []
+    codes: list[str] = []
+
+    def traffic(address: str) -> None:
+        with Caller(address) as caller:
+            while not codes or codes[-1] == "OK":
+                try:
+                    answered.append(caller.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=20))
+                    codes.append("OK")
+                except grpc.RpcError as error:
+                    codes.append(error.code().name)
+
+    # The stream and the long drain: an end that waited for the stream would take too long for this test.
+    with dev_server(data_dir, DRAIN_TIMEOUT="10m", MAX_DEVICES="10000") as server, Caller(server.address) as watcher:
+        watch = watcher.health_stub.Watch(health_pb2.HealthCheckRequest(), timeout=120)
+        assert next(watch).status == SERVING
+        threads = [threading.Thread(target=traffic, args=(server.address,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: len(answered) > 20, "traffic")
+        family = [server.process.pid, *descendants(server.process.pid)]
+        assert server.valkey_process_id in family
+        if number is signal.SIGINT:
+            os.killpg(server.process.pid, number)
+        else:
+            server.process.send_signal(number)
+        assert server.wait() == 0, server.errors
+        for thread in threads:
+            thread.join()
+        assert next(watch).status == NOT_SERVING
+        with pytest.raises(grpc.RpcError):
+            next(watch)
+        # A call that arrives in the very moment of the end is refused by grpc itself, with either of these.
+        assert set(codes) <= {"OK", "UNAVAILABLE", "CANCELLED"}
+        assert len(codes) - codes.count("OK") == len(threads)
+        wait_for(lambda: not any(map(is_running, family)), "its processes to be gone")
+        assert server.events() == ["serving", "listening", "stopping", "stopped"]
+        assert [line for line in server.errors.splitlines() if not line.startswith("{")] == []
+    with dev_server(data_dir) as again, Caller(again.address) as caller:
+        assert {caller.status(signed_in) for signed_in in answered} == {"ACTIVE"}
+        assert again.terminate() == 0
+
+
+def test_a_second_stop_while_it_drains_is_no_crash(tmp_path: Path):
+    with dev_server(tmp_path / "data") as server:
+        for _ in range(5):
+            server.process.send_signal(signal.SIGTERM)
+        assert server.wait() == 0, server.errors

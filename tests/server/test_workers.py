@@ -1,0 +1,153 @@
+"""Several processes on one port are one service."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from session_authority.v1 import session_authority_pb2 as pb
+from tests.server.processes import Caller, DevServer, descendants, dev_server, is_running, run
+from tests.support.backends import free_port, wait_for
+
+
+class Team:
+    """A dev server with two workers. Which of them has a connection is seen in what it counts."""
+
+    def __init__(self, server: DevServer, metrics_port: int) -> None:
+        self.server = server
+        self._metrics_port = metrics_port
+
+    def process_ids(self) -> set[int]:
+        """The workers' processes."""
+        return {pid for pid in descendants(self.server.process.pid) if b"spawn_main" in _command_line(pid)}
+
+    def worker_of(self, caller: Caller) -> int:
+        """Which worker has this caller's connection."""
+        before = [self._calls(number) for number in range(2)]
+        caller.stub.ListDevices(pb.ListDevicesRequest(user_id="nobody"), timeout=30, wait_for_ready=True)
+        [worker] = [number for number in range(2) if self._calls(number) > before[number]]
+        return worker
+
+    @contextmanager
+    def one_caller_each(self) -> Iterator[tuple[Caller, Caller]]:
+        """A caller whose connection the first worker has, and one whose the second has."""
+        found: dict[int, Caller] = {}
+        with ExitStack() as stack:
+
+            def both() -> bool:
+                caller = stack.enter_context(Caller(self.server.address))
+                found[self.worker_of(caller)] = caller
+                return len(found) == 2
+
+            wait_for(both, "both workers to be given a connection")
+            yield found[0], found[1]
+
+    def _calls(self, number: int) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port + number}/metrics", timeout=30) as page:
+            text = page.read().decode()
+        counts = re.findall(r'^session_authority_rpcs_total\{.*method="ListDevices".*\} (\S+)$', text, re.MULTILINE)
+        return sum(int(float(count)) for count in counts)
+
+
+def _command_line(process_id: int) -> bytes:
+    try:
+        return Path(f"/proc/{process_id}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def two_free_ports() -> int:
+    """The first of two neighbours."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+@contextmanager
+def team(data_dir: Path) -> Iterator[Team]:
+    port, metrics_port = free_port(), two_free_ports()
+    with dev_server(data_dir, f"127.0.0.1:{port}", WORKERS="2", METRICS_LISTEN=f"127.0.0.1:{metrics_port}") as server:
+        server.wait_for_event("listening", 2)
+        yield Team(server, metrics_port)
+
+
+def test_two_workers_are_one_service(tmp_path: Path):
+    with team(tmp_path / "data") as both:
+        with both.one_caller_each() as (first, second):
+            for through, elsewhere in ((first, second), (second, first)):
+                signed_in = through.sign_in()
+                assert elsewhere.status(signed_in) == "ACTIVE"
+                revoke = pb.RevokeAllRequest(user_id="ada")
+                assert elsewhere.stub.RevokeAll(revoke, timeout=30).revoked_devices == 1
+                assert through.status(signed_in) == "NO_SESSION"
+
+        workers = both.process_ids()
+        assert len(workers) == 2
+        lost = min(workers)
+        os.kill(lost, signal.SIGKILL)
+        died = both.server.wait_for_event("worker_died")
+        assert died["exit_code"] == -signal.SIGKILL
+        both.server.wait_for_event("listening", 3)
+        assert len(both.process_ids() - workers) == 1
+        with both.one_caller_each() as (first, second):
+            assert second.status(first.sign_in()) == "ACTIVE"
+
+        family = descendants(both.server.process.pid)
+        assert both.server.terminate() == 0
+        wait_for(lambda: not any(map(is_running, family)), "its processes to be gone")
+        assert both.server.events().count("stopped") == 2
+        assert "Traceback" not in both.server.errors
+
+
+def test_workers_do_not_outlive_the_process_that_restarts_them(tmp_path: Path):
+    with team(tmp_path / "data") as both:
+        workers = both.process_ids()
+        os.kill(both.server.process.pid, signal.SIGKILL)
+        both.server.wait()
+        wait_for(lambda: not any(map(is_running, workers)), "the workers to end", 40)
+        assert both.server.events().count("stopped") == 2
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")])
+def test_a_port_that_is_taken_is_refused(tmp_path: Path, taken: dict[str, str], mine: str, theirs: str):
+    """Also where both would be willing to share it."""
+    address = taken[theirs]
+    result = run(tmp_path, "dev", "--listen", address, "--data-dir", str(tmp_path / "data"), WORKERS=mine)
+    assert result.returncode == 1
+    assert [line for line in result.stderr.splitlines() if not line.startswith("{")] == [
+        f"session-authority: can't listen on {address}: the port is taken or the address is not this machine's"
+    ]
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The address of a server with one worker, and that of one with two."""
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("taken")
+        found = {}
+        for workers in ("1", "2"):
+            server = stack.enter_context(dev_server(folder / workers, f"127.0.0.1:{free_port()}", WORKERS=workers))
+            found[workers] = server.address
+        yield found
+        assert all(Caller(address).health() == "SERVING" for address in found.values())
+
+
+def test_workers_need_a_port_that_is_named(tmp_path: Path):
+    result = run(tmp_path, "dev", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"), WORKERS="2")
+    assert (result.returncode, result.stderr.strip()) == (
+        1,
+        "session-authority: several workers need a port that is named; 0 gives each another one",
+    )

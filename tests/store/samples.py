@@ -1,0 +1,172 @@
+"""Records to put into a store, and a look at what is in it that does not go through the store's own reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from session_authority.domain.clients import Client as EndUserClient
+from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.domain.events import Event, EventType
+from session_authority.domain.identifiers import device_key
+from session_authority.domain.sessions import SessionRecord
+from session_authority.internal.v1 import records_pb2
+from session_authority.store import Client, Commit, Committed, IssuedRecord, Keys, Store
+from session_authority.store.keys import PARTITIONS, partition
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, 120_000, tzinfo=UTC)
+DAY = timedelta(days=1)
+SECOND = timedelta(seconds=1)
+
+
+def key(number: int) -> bytes:
+    """The device key of the device with this number."""
+    return device_key(UUID(int=number))
+
+
+def session(number: int = 1, *, ttl: timedelta = 30 * DAY, **changes: Any) -> SessionRecord:
+    """The session with this number, just signed in."""
+    record = SessionRecord(
+        session_id=number.to_bytes(16),
+        replaced=None,
+        generation=1,
+        holder=None,
+        predecessor=None,
+        sign_in=NOW,
+        dated=NOW,
+        token_end=NOW + timedelta(hours=1),
+        end=NOW + ttl,
+        first_seen=None,
+        last_seen=NOW,
+    )
+    return replace(record, **changes)
+
+
+def device(number: int = 1, **changes: Any) -> DeviceRecord:
+    """The device with this number."""
+    record = DeviceRecord(
+        device_id=UUID(int=number),
+        display_name=f"Phone {number}",
+        last_client=EndUserClient("192.0.2.7", "Mozilla/5.0", "Shop", "1.2"),
+        first_seen=NOW,
+        last_sign_in=NOW,
+        last_seen=NOW,
+    )
+    return replace(record, **changes)
+
+
+def event(user_id: str, number: int = 1, *, kind: EventType = EventType.DEVICE_SIGNED_IN, reason: str = "") -> Event:
+    """Something that happened to this user on the device with this number."""
+    return Event(kind, NOW, user_id, "tests", device_id=UUID(int=number), reason=reason)
+
+
+def issued(number: int = 1) -> IssuedRecord:
+    """What a request led to."""
+    return IssuedRecord(
+        request_digest=bytes(32),
+        session_id=number.to_bytes(16),
+        device_id=UUID(int=number),
+        device_id_assigned=True,
+        new_device=False,
+        evicted=(key(8), key(9)),
+    )
+
+
+def user_of_each_partition() -> list[str]:
+    """64 user IDs: the one at place p belongs to partition p."""
+    found: dict[int, str] = {}
+    for number in count():
+        name = f"user-{number}"
+        found.setdefault(partition(name), name)
+        if len(found) == PARTITIONS:
+            return [found[p] for p in range(PARTITIONS)]
+    raise AssertionError
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that is in the store of one user's partition."""
+
+    sessions: dict[bytes, bytes]
+    devices: dict[bytes, bytes]
+    events: list[tuple[bytes, dict[bytes, bytes]]]
+
+
+@dataclass(frozen=True)
+class Room:
+    """A store, and the client and the names below it."""
+
+    store: Store
+    client: Client
+    keys: Keys
+
+    async def put(self, user_id: str, *numbers: int, ttl: timedelta = 30 * DAY) -> None:
+        """Signs the user in on the devices with these numbers, silently."""
+        commit = Commit(
+            user_id=user_id,
+            now=NOW,
+            set_sessions={key(n): session(n, ttl=ttl) for n in numbers},
+            set_devices={key(n): device(n) for n in numbers},
+        )
+        assert await self.store.commit(commit) == Committed(())
+
+    async def run(self, *command: str | bytes | int) -> Any:
+        """The bare reply to a command."""
+        return await self.client.execute_command(*command)
+
+    async def events(self, user_id: str) -> Sequence[records_pb2.EventRecord]:
+        """The events of the user's partition, oldest first."""
+        entries = await self.run("XRANGE", self.keys.events(user_id), "-", "+")
+        return [records_pb2.EventRecord.FromString(fields[b"event"]) for _, fields in entries]
+
+    async def contents(self, user_id: str) -> Contents:
+        """What is there, to the byte."""
+        return Contents(
+            sessions=await self.run("HGETALL", self.keys.sessions(user_id)),
+            devices=await self.run("HGETALL", self.keys.devices(user_id)),
+            events=await self.run("XRANGE", self.keys.events(user_id), "-", "+"),
+        )
+
+    async def ttl(self, name: str) -> timedelta | None:
+        """How long a key lives on. None: for ever; negative: it is not there."""
+        milliseconds = int(await self.run("PTTL", name))
+        return None if milliseconds == -1 else timedelta(milliseconds=milliseconds)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 20.0) -> None:
+    """Waits until it is so; fails, naming what it waited for, if it takes too long."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await condition():  # noqa: ASYNC110 - a server sets no event
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"waited {seconds:g} s for {what}")
+
+
+async def unavailable(*attempts: Awaitable[object]) -> None:
+    """Each of them says that the store is away, in the time of a test."""
+    async with asyncio.timeout(20):
+        results = await asyncio.gather(*attempts, return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailable] * len(attempts), results
+
+
+def every_operation(store: Store, user_id: str, *, probe: bool = True) -> list[Awaitable[object]]:
+    """One of each, all of them on this user; with `probe`, the one that is on no user too."""
+    return [
+        store.session(user_id, key(1)),
+        store.device(user_id, key(1)),
+        store.session_and_device(user_id, key(1)),
+        store.user(user_id),
+        store.commit(Commit(user_id, NOW, set_sessions={key(1): session(1)})),
+        store.revoke_device(user_id, key(1), forget=False, event=event(user_id)),
+        store.revoke_all(user_id, except_key=None, forget=False, event=event(user_id)),
+        *([store.server_times()] if probe else []),
+    ]

@@ -1,0 +1,256 @@
+"""How records look in Redis: their size, what they keep, and what they cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from session_authority.domain.clients import Client as EndUserClient
+from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.events import Event, EventType
+from session_authority.domain.policy import MAX_SESSION_TTL, ReplayAction
+from session_authority.domain.sessions import MAX_COPY, REPLACED_ID_BYTES, ReplayCause, SessionRecord
+from session_authority.internal.v1 import records_pb2
+from session_authority.store import IssuedRecord, Keys, UnreadableRecord
+from session_authority.store.codec import (
+    decode_device,
+    decode_issued,
+    decode_session,
+    encode_device,
+    encode_event,
+    encode_issued,
+    encode_session,
+    to_ms,
+)
+from tests.store.samples import DAY, NOW, device, issued, key, session
+from tests.support.backends import Backend
+
+LONGEST = 60  # bytes of a session record: Redis keeps a hash compact only while every value is below 64
+MOST_FOR_A_SESSION = 140  # bytes of Redis's memory for a session of a user with three devices
+UNIT = timedelta(milliseconds=10)
+REACH = (2**32 - 2) * UNIT
+
+moments = st.timedeltas(timedelta(0), 36_500 * DAY).map(lambda since: datetime(2020, 1, 1, tzinfo=UTC) + since)
+steps = st.one_of(
+    st.timedeltas(-DAY, MAX_SESSION_TTL),
+    st.timedeltas(timedelta(0), timedelta(seconds=1)),
+    st.sampled_from([-DAY, timedelta(0), REACH - UNIT, REACH, REACH + UNIT, 600 * DAY]),
+)
+
+
+@st.composite
+def session_records(draw: st.DrawFn) -> SessionRecord:
+    sign_in = draw(moments)
+    replaced = draw(st.none() | st.binary(min_size=REPLACED_ID_BYTES, max_size=REPLACED_ID_BYTES))
+    assume(replaced != bytes(REPLACED_ID_BYTES))  # the start of 128 random bits
+    return SessionRecord(
+        session_id=draw(st.binary(min_size=16, max_size=16)),
+        replaced=replaced,
+        generation=draw(st.integers(1, 2**32 - 1)),
+        holder=draw(st.none() | st.integers(1, MAX_COPY)),
+        predecessor=draw(st.none() | st.integers(1, MAX_COPY)),
+        sign_in=sign_in,
+        dated=sign_in + draw(steps),
+        token_end=sign_in + draw(steps),
+        end=sign_in + draw(steps),
+        first_seen=draw(st.none() | steps.map(lambda step: sign_in + step)),
+        last_seen=sign_in + draw(steps),
+    )
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+clients = st.builds(EndUserClient, texts, texts, texts, texts)
+milliseconds = moments.map(lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000))
+device_records = st.builds(DeviceRecord, st.uuids(), texts, clients, milliseconds, milliseconds, milliseconds)
+issued_records = st.builds(
+    IssuedRecord,
+    st.binary(min_size=32, max_size=32),
+    st.binary(min_size=16, max_size=16),
+    st.uuids(),
+    st.booleans(),
+    st.booleans(),
+    st.lists(st.binary(min_size=16, max_size=16), max_size=5).map(tuple),
+)
+
+
+def cut(record: SessionRecord) -> SessionRecord:
+    """What is left of a record: times in steps of 10 ms from the sign-in, in whole ms, and none before or far after it."""
+    start = record.sign_in.replace(microsecond=record.sign_in.microsecond // 1000 * 1000)
+
+    def time(moment: datetime) -> datetime:
+        return start + min(max((moment - start) // UNIT * UNIT, timedelta(0)), REACH)
+
+    return replace(
+        record,
+        sign_in=start,
+        dated=time(record.dated),
+        token_end=time(record.token_end),
+        end=time(record.end),
+        first_seen=None if record.first_seen is None else time(record.first_seen),
+        last_seen=time(record.last_seen),
+    )
+
+
+@given(session_records())
+def test_a_session_record_is_small_and_keeps_all_but_fractions(record: SessionRecord) -> None:
+    raw = encode_session(record)
+    assert len(raw) <= LONGEST
+    assert decode_session(raw) == cut(record)
+
+
+@given(session_records())
+def test_a_session_record_that_was_read_is_written_as_the_same_bytes(record: SessionRecord) -> None:
+    raw = encode_session(record)
+    assert encode_session(decode_session(raw)) == raw
+
+
+def test_a_session_of_the_longest_kind_is_not_clamped() -> None:
+    record = session(1, ttl=MAX_SESSION_TTL, last_seen=NOW + MAX_SESSION_TTL, first_seen=NOW + MAX_SESSION_TTL)
+    assert decode_session(encode_session(record)) == record
+
+
+def test_first_seen_at_the_far_end_is_not_never() -> None:
+    record = decode_session(encode_session(session(1, first_seen=NOW + 10_000 * DAY)))
+    assert record.first_seen == NOW + REACH
+
+
+@given(st.binary(max_size=200))
+def test_what_is_no_session_record_is_unreadable(raw: bytes) -> None:
+    assume(len(raw) != len(encode_session(session())) or raw[0] != encode_session(session())[0])
+    with pytest.raises(UnreadableRecord):
+        decode_session(raw)
+
+
+def test_another_version_of_a_session_record_is_unreadable() -> None:
+    raw = encode_session(session())
+    for version in set(range(256)) - {1}:
+        with pytest.raises(UnreadableRecord, match=f"59 bytes, version {version}$"):
+            decode_session(bytes([version]) + raw[1:])
+
+
+def test_any_other_length_of_a_session_record_is_unreadable() -> None:
+    raw = encode_session(session())
+    for length in range(120):
+        if length != len(raw):
+            with pytest.raises(UnreadableRecord):
+                decode_session((raw * 3)[:length])
+
+
+@given(device_records)
+def test_a_device_record_comes_back(record: DeviceRecord) -> None:
+    raw = encode_device(record)
+    assert decode_device(raw) == record
+    assert encode_device(decode_device(raw)) == raw
+
+
+@given(issued_records)
+def test_an_issued_record_comes_back(record: IssuedRecord) -> None:
+    assert decode_issued(encode_issued(record)) == record
+
+
+@pytest.mark.parametrize("decode", [decode_device, decode_issued])
+@pytest.mark.parametrize("raw", [b"", b"\xff", b"\x0a\x03abc", b"\x0a\xff", b"\x1a\x01a"], ids=repr)
+def test_what_has_no_device_is_unreadable(decode: Callable[[bytes], object], raw: bytes) -> None:
+    with pytest.raises(UnreadableRecord):
+        decode(raw)
+
+
+@given(st.binary(max_size=60))
+def test_rubbish_is_unreadable_or_read_but_nothing_else(raw: bytes) -> None:
+    for decode in (decode_device, decode_issued):
+        with suppress(UnreadableRecord):
+            decode(raw)
+
+
+def test_an_unreadable_record_is_not_shown() -> None:
+    with pytest.raises(UnreadableRecord) as caught:
+        decode_device(encode_device(device())[1:])
+    assert "Phone" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", EventType)
+def test_every_kind_of_event_has_its_number(kind: EventType) -> None:
+    record = records_pb2.EventRecord.FromString(encode_event(Event(kind, NOW, "ada", "shop")))
+    assert records_pb2.EventType.Name(record.type) == f"EVENT_TYPE_{kind.name}"
+    assert record.type != records_pb2.EVENT_TYPE_UNSPECIFIED
+
+
+@pytest.mark.parametrize("cause", ReplayCause)
+@pytest.mark.parametrize("action", ReplayAction)
+def test_every_cause_of_a_replay_has_its_number(cause: ReplayCause, action: ReplayAction) -> None:
+    event = Event(EventType.SESSION_REPLAYED, NOW, "ada", "shop", replay_cause=cause, replay_action=action)
+    record = records_pb2.EventRecord.FromString(encode_event(event))
+    assert records_pb2.ReplayCause.Name(record.replay_cause) == f"REPLAY_CAUSE_{cause.name}"
+    assert record.replay_cause != records_pb2.REPLAY_CAUSE_UNSPECIFIED
+    assert record.replay_action == action.value
+
+
+def test_an_event_is_written_whole() -> None:
+    event = Event(
+        type=EventType.DEVICE_SIGNED_IN,
+        time=NOW,
+        user_id="ada",
+        actor="shop",
+        device_id=UUID(int=1),
+        device_display_name="Phone",
+        client=EndUserClient("192.0.2.7", "Mozilla/5.0", "Shop", "1.2"),
+        session_id=b"s" * 16,
+        reason="because",
+        new_device=True,
+        first_device=True,
+        except_device_id=UUID(int=2),
+    )
+    record = records_pb2.EventRecord.FromString(encode_event(event))
+    unset = {"replay_cause", "replay_action"}  # shown above
+    assert {field.name for field, _ in record.ListFields()} == {f.name for f in record.DESCRIPTOR.fields} - unset
+    assert (record.time_ms, record.user_id, record.actor, record.reason) == (to_ms(NOW), "ada", "shop", "because")
+    assert (record.device_id, record.except_device_id) == (UUID(int=1).bytes, UUID(int=2).bytes)
+    assert (record.session_id, record.device_display_name) == (b"s" * 16, "Phone")
+    assert record.client.app_version == "1.2"
+
+
+def test_what_an_event_does_not_know_stays_empty() -> None:
+    record = records_pb2.EventRecord.FromString(encode_event(Event(EventType.ALL_REVOKED, NOW, "ada", "shop")))
+    assert {field.name for field, _ in record.ListFields()} == {"type", "time_ms", "user_id", "actor", "client"}
+
+
+# ----- what it costs
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def real(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) -> Backend:
+    """A real server of each make."""
+    return backends(request.param)
+
+
+async def test_the_sessions_of_a_user_stay_compact(real: Backend, prefix: str) -> None:
+    name = Keys(prefix).sessions("ada")
+    async with real.connect() as client:
+        for number in range(100):
+            record = session(
+                number, replaced=b"r" * 8, generation=2**32 - 1, holder=MAX_COPY, first_seen=NOW + 400 * DAY
+            )
+            await client.execute_command("HSET", name, key(number), encode_session(record))
+        assert await client.execute_command("OBJECT", "ENCODING", name) == b"listpack"
+
+
+async def test_a_session_takes_little_memory(real: Backend) -> None:
+    name = Keys("sa").sessions("8d1c1b8e-2a47-4f0e-9f52-2f1f6f1f0b55")
+    async with real.connect() as client:
+        for number in range(3):
+            await client.execute_command("HSET", name, key(number), encode_session(session(number)))
+        total = int(await client.execute_command("MEMORY", "USAGE", name))
+        await client.execute_command("DEL", name)
+    print(f"{real.name}: {total} bytes for 3 sessions of a user, {total / 3:.0f} for each")
+    assert total / 3 <= MOST_FOR_A_SESSION
+
+
+def test_what_is_remembered_of_a_request_is_small() -> None:
+    assert len(encode_issued(issued())) < 130

@@ -1,0 +1,436 @@
+"""What happens when Redis is away, slow, full or not what it should be: told so, once, and over when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from random import Random
+from uuid import UUID
+
+import pytest
+import redis
+from structlog.testing import capture_logs
+
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.store import Changed, Commit, Committed, Keys, Limits, Store, connect
+from session_authority.store.store import Complaints
+from tests.store.conftest import RoomBehind
+from tests.store.samples import (
+    NOW,
+    Room,
+    device,
+    event,
+    every_operation,
+    issued,
+    key,
+    session,
+    unavailable,
+    until,
+)
+from tests.support.backends import Backend, ValkeyServer, free_port, valkey_server
+from tests.support.proxy import Proxy, lose_one_reply
+
+IMPATIENT = Limits(reply_timeout=timedelta(milliseconds=100))
+SECRET = "s3cr3t"
+
+Mutation = Callable[[Store], Awaitable[object]]
+
+MUTATIONS: dict[str, Mutation] = {
+    "commit": lambda store: store.commit(
+        Commit("ada", NOW, set_sessions={key(1): session(2)}, events=(event("ada", reason="x"),))
+    ),
+    "revoke_device": lambda store: store.revoke_device("ada", key(1), forget=False, event=event("ada", reason="x")),
+    "revoke_all": lambda store: store.revoke_all("ada", except_key=None, forget=True, event=event("ada", reason="x")),
+}
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A Valkey that may be killed. Whoever does starts it again."""
+    with valkey_server(tmp_path_factory.mktemp("victim")) as server:
+        yield server
+
+
+@pytest.fixture
+async def proxy(valkey_backend: Backend) -> AsyncIterator[Proxy]:
+    async with Proxy(valkey_backend.url) as wire:
+        yield wire
+
+
+@pytest.fixture
+async def warm(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
+    """A store behind the proxy that is used already: its scripts are loaded, and ada is signed in."""
+    room = await room_behind(proxy, prefix, IMPATIENT)
+    await room.put("ada", 1)
+    for mutation in MUTATIONS.values():
+        await mutation(room.store)
+    await room.run("DEL", room.keys.events("ada"))
+    await room.put("ada", 1)
+    await room.put("eve", 7)
+    proxy.commands.clear()
+    return room
+
+
+def store_at(url: str, prefix: str, limits: Limits = IMPATIENT) -> Store:
+    return Store(connect(url, limits), Keys(prefix))
+
+
+# ----- away
+
+
+async def test_a_killed_redis_is_unavailable_and_back_when_it_is(victim: ValkeyServer, prefix: str) -> None:
+    store = store_at(f"redis://127.0.0.1:{victim.port}", prefix)
+    try:
+        await asyncio.gather(
+            *(store.commit(Commit(f"u{n}", NOW, set_sessions={key(n): session(n)})) for n in range(20))
+        )
+        await asyncio.gather(*(store.session(f"u{n}", key(n)) for n in range(20)))
+        await asyncio.to_thread(victim.kill)
+        for _ in range(2):
+            await unavailable(*every_operation(store, "ada"))
+        await asyncio.to_thread(victim.start)
+        # At the first try, on connections that the kill has left behind, and without the scripts.
+        for n in range(20):
+            assert await store.session(f"u{n}", key(n)) is None
+            assert await store.commit(Commit(f"u{n}", NOW, set_sessions={key(n): session(n)})) == Committed(())
+        assert await store.server_times()
+    finally:
+        await store.close()
+
+
+async def test_a_refused_connection_is_unavailable_and_back_when_it_is(warm: Room, proxy: Proxy) -> None:
+    await proxy.close()
+    await unavailable(*every_operation(warm.store, "ada"))
+    await proxy.open()
+    found = await warm.store.session("ada", key(1))
+    assert found is not None
+    assert found.record == session(1)
+    assert isinstance(await MUTATIONS["commit"](warm.store), Committed)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:{port}",
+        "redis://no-such-host.invalid:{port}",
+        "unix:///no/such/socket",
+        "redis+sentinel://127.0.0.1:{port}/main",
+        "redis+cluster://127.0.0.1:{port},127.0.0.1:{port}",
+        "rediss+cluster://127.0.0.1:{port}",
+    ],
+)
+async def test_a_store_that_was_never_there_is_unavailable(url: str) -> None:
+    store = store_at(url.format(port=free_port()), "t")
+    try:
+        await unavailable(*every_operation(store, "ada"))
+        await unavailable(*every_operation(store, "ada"))
+    finally:
+        await store.close()
+
+
+async def test_a_server_that_is_no_cluster_is_unavailable_as_one(valkey_backend: Backend) -> None:
+    store = store_at(valkey_backend.url.replace("redis://", "redis+cluster://"), "t")
+    try:
+        await unavailable(*every_operation(store, "ada"))
+    finally:
+        await store.close()
+
+
+async def test_idle_connections_that_were_cut_do_no_harm(warm: Room, proxy: Proxy) -> None:
+    await asyncio.gather(
+        *(warm.store.session("ada", key(1)) for _ in range(30)), *(_commit(warm, n) for n in range(30))
+    )
+    await proxy.cut()
+    await asyncio.gather(
+        *(warm.store.session("ada", key(1)) for _ in range(30)), *(_commit(warm, n) for n in range(30))
+    )
+
+
+async def _commit(room: Room, number: int) -> None:
+    await room.store.commit(Commit(f"c{number}", NOW, set_sessions={key(number): session(number)}))
+
+
+# ----- slow
+
+
+async def test_a_reply_that_never_comes_is_unavailable_and_never_taken_for_another(warm: Room, proxy: Proxy) -> None:
+    held = asyncio.Event()
+
+    async def hold(_: bytes) -> None:
+        await held.wait()
+
+    for _ in range(3):
+        proxy.on_reply = hold
+        await unavailable(*(warm.store.session("ada", key(1)) for _ in range(5)), warm.store.user("ada"))
+        proxy.on_reply = _let_through
+        eve = await warm.store.session("eve", key(7))
+        assert eve is not None
+        assert eve.record == session(7)
+        held.set()  # only now the late replies leave, on connections that nobody listens to
+        for user, number in (("eve", 7), ("ada", 1)) * 10:
+            found = await warm.store.session(user, key(number))
+            assert found is not None
+            assert found.record == session(number)
+        held.clear()
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
+@pytest.mark.parametrize("loss", ["cut", "silence"])
+async def test_a_mutation_whose_reply_is_lost_is_sent_once(
+    warm: Room, proxy: Proxy, mutation: Mutation, loss: str
+) -> None:
+    lose_one_reply([proxy], loss)
+    await unavailable(mutation(warm.store))
+    assert proxy.commands["EVALSHA"] == 1
+    assert proxy.commands["EVAL"] == 0
+    # It took place once, and what follows is right at the first try.
+    assert [e.reason for e in await warm.events("ada")] == ["x"]
+    eve = await warm.store.session("eve", key(7))
+    assert eve is not None
+    assert eve.record == session(7)
+    assert proxy.commands["EVALSHA"] == 1
+
+
+async def test_many_mutations_whose_replies_are_lost_are_sent_once_each(warm: Room, proxy: Proxy) -> None:
+    async def lose(_: bytes) -> None:
+        if chance.random() < 0.5:
+            raise ConnectionError
+
+    chance = Random(3)
+    # So that there are connections, and few replies are lost but those to mutations.
+    await asyncio.gather(*(_commit(warm, n) for n in range(100)))
+    proxy.commands.clear()
+    proxy.on_reply = lose
+    told = [Commit("ada", NOW, events=(event("ada", n),)) for n in range(100)]
+    results = await asyncio.gather(*map(warm.store.commit, told), return_exceptions=True)
+    proxy.on_reply = _let_through
+    assert {type(result) for result in results} == {Committed, StoreUnavailable}
+    devices = [e.device_id for e in await warm.events("ada")]
+    assert len(devices) == len(set(devices)) == proxy.commands["EVALSHA"]
+
+
+async def _let_through(_: bytes) -> None:
+    pass
+
+
+# ----- givers-up
+
+
+async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy: Proxy) -> None:
+    held = asyncio.Event()
+
+    async def hold(_: bytes) -> None:
+        await held.wait()
+
+    patient = Store(connect(proxy.url, Limits()), warm.keys)
+    try:
+        # So that there are connections, and nothing is held but replies.
+        connected = [patient.revoke_device("bob", key(7), forget=False, event=event("bob")) for _ in range(3)]
+        await asyncio.gather(patient.session("eve", key(7)), *connected)
+        proxy.commands.clear()
+        proxy.on_reply = hold
+        mutations = [asyncio.ensure_future(mutation(patient)) for mutation in MUTATIONS.values()]
+        reads = [asyncio.ensure_future(patient.session("ada", key(1))) for _ in range(3)]
+        await until(_seen(proxy, "EVALSHA", 3), "the mutations to be sent")
+        await until(_seen(proxy, "HGET", 1), "the reads to be sent")
+        connections = proxy.connections
+        for task in (*mutations, *reads):
+            task.cancel()
+        results = await asyncio.gather(*mutations, *reads, return_exceptions=True)
+        assert {type(result) for result in results} == {asyncio.CancelledError}
+        proxy.on_reply = _let_through
+        held.set()
+        for user, found in (("eve", session(7)), ("bob", None)) * 20:
+            stored = await patient.session(user, key(7))
+            assert (stored and stored.record) == found
+            assert await patient.revoke_device("bob", key(7), forget=False, event=event("bob")) == []
+        connected = [patient.revoke_device("bob", key(7), forget=False, event=event("bob")) for _ in range(3)]
+        await asyncio.gather(*connected)
+        # Nothing was torn down half-way; the first read may have found its line still busy and opened another.
+        assert proxy.connections <= connections + 1
+    finally:
+        await patient.close()
+    # What was sent took place, once each, whoever waited: the commit, and one of the two revocations that followed.
+    assert (await warm.store.user("ada")).sessions == {}
+    assert proxy.commands["EVALSHA"] == 3 + 3 + 40
+
+
+async def test_giving_up_before_a_mutation_was_sent_means_that_it_never_is(proxy: Proxy, warm: Room) -> None:
+    held = asyncio.Event()
+
+    async def hold(_: bytes) -> None:
+        await held.wait()
+
+    narrow = Store(connect(proxy.url, Limits()), warm.keys, max_connections=4)  # one mutation at a time
+    try:
+        await narrow.revoke_device("bob", key(1), forget=False, event=event("bob"))
+        proxy.commands.clear()
+        proxy.on_reply = hold
+        first = asyncio.ensure_future(MUTATIONS["commit"](narrow))
+        await until(_seen(proxy, "EVALSHA", 1), "the first to be sent")
+        second = asyncio.ensure_future(MUTATIONS["revoke_all"](narrow))
+        await asyncio.sleep(0)
+        second.cancel()
+        with suppress(asyncio.CancelledError):
+            await second
+        held.set()
+        proxy.on_reply = _let_through
+        assert isinstance(await first, Committed)
+        assert (await narrow.user("ada")).session_records() == {key(1): session(2)}
+        assert await narrow.revoke_device("bob", key(1), forget=False, event=event("bob")) == []
+    finally:
+        await narrow.close()
+    assert proxy.commands["EVALSHA"] == 2
+
+
+def _seen(proxy: Proxy, command: str, number: int) -> Callable[[], Awaitable[bool]]:
+    async def seen() -> bool:
+        return proxy.commands[command] >= number
+
+    return seen
+
+
+async def test_a_store_waits_for_what_it_sent_before_it_hangs_up(warm: Room, proxy: Proxy) -> None:
+    store = Store(connect(proxy.url, Limits()), warm.keys)
+    task = asyncio.ensure_future(MUTATIONS["commit"](store))
+    await until(_seen(proxy, "EVALSHA", 1), "the commit to be sent")
+    await store.close()
+    assert isinstance(await task, Committed)
+
+
+# ----- wrong
+
+
+async def test_what_nobody_asked_for_is_never_taken_for_an_answer(warm: Room, proxy: Proxy) -> None:
+    for _ in range(5):
+        await asyncio.gather(*(warm.store.session("eve", key(7)) for _ in range(9)), _commit(warm, 1), _commit(warm, 2))
+        proxy.say(b"$5\r\nwrong\r\n")
+        with suppress(StoreUnavailable):  # it may arrive just after the question left: then the answer is too long
+            assert await warm.store.session("bob", key(1)) is None
+        assert await warm.store.session("bob", key(1)) is None
+        assert await warm.store.revoke_all("bob", except_key=None, forget=False, event=event("bob")) == []
+
+
+async def test_lost_scripts_are_sent_again(warm: Room, proxy: Proxy) -> None:
+    for mutation in MUTATIONS.values():
+        await warm.put("ada", 1)
+        await warm.run("SCRIPT", "FLUSH")
+        proxy.commands.clear()
+        await mutation(warm.store)
+        assert (proxy.commands["EVALSHA"], proxy.commands["EVAL"]) == (1, 1)
+        await mutation(warm.store)
+        assert (proxy.commands["EVALSHA"], proxy.commands["EVAL"]) == (2, 1)
+    assert [e.reason for e in await warm.events("ada")] == ["x", "x", "x", "x"]
+
+
+async def test_a_replica_is_no_store(victim: ValkeyServer, prefix: str) -> None:
+    store = store_at(f"redis://127.0.0.1:{victim.port}", prefix)
+    try:
+        await store.commit(Commit("ada", NOW, set_sessions={key(1): session(1)}))
+        with redis.Redis(port=victim.port) as admin:
+            admin.execute_command("REPLICAOF", "127.0.0.1", free_port())
+            try:
+                await unavailable(store.server_times())
+                await unavailable(*(mutation(store) for mutation in MUTATIONS.values()))
+            finally:
+                admin.execute_command("REPLICAOF", "NO", "ONE")
+        assert await store.server_times()
+        assert isinstance(await MUTATIONS["commit"](store), Committed)
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("make", ["valkey", "redis"])
+async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
+    make: str, backends: Callable[[str], Backend], prefix: str
+) -> None:
+    backend, keys = backends(make), Keys(prefix)
+    client = backend.connect()
+    room = Room(Store(client, keys), client, keys)
+    try:
+        await room.put("ada", 1, 2, 3)
+        once = room.store.once_for_request("ada", UUID(int=7), issued())
+        before = await room.contents("ada")
+        await room.run("CONFIG", "SET", "maxmemory", "1")
+        try:
+            more = Commit(
+                "ada",
+                NOW,
+                once=once,
+                set_sessions={key(4): session(4)},
+                set_devices={key(4): device(4)},
+                events=(event("ada"),),
+            )
+            await unavailable(room.store.commit(more))
+            assert await room.store.commit(replace(more, if_session_count=0)) == Changed()
+            assert await room.contents("ada") == before
+            assert await room.run("EXISTS", once.key) == 0
+            # Nor does one that makes room for itself.
+            swap = Commit("ada", NOW, set_sessions={key(4): session(4), key(3): None}, set_devices={key(4): device(4)})
+            assert await room.store.commit(swap) == Committed((session(3),))
+            # A replay's log-out is a commit, and must go through with its event; so are revocations.
+            gone = Commit("ada", NOW, set_sessions={key(1): None}, events=(event("ada", reason="replay"),))
+            assert await room.store.commit(gone) == Committed((session(1),))
+            assert await room.store.revoke_device("ada", key(2), forget=False, event=event("ada", reason="one")) == [
+                session(2)
+            ]
+            assert await room.store.revoke_all(
+                "ada", except_key=None, forget=True, event=event("ada", reason="all")
+            ) == [session(4)]
+            assert [e.reason for e in await room.events("ada")] == ["replay", "one", "all"]
+        finally:
+            await room.run("CONFIG", "SET", "maxmemory", "0")
+        assert await room.store.commit(more) == Committed(())
+    finally:
+        await room.store.close()
+
+
+async def test_a_changed_password_is_unavailable_and_never_logged(victim: ValkeyServer, prefix: str) -> None:
+    store = store_at(f"redis://:{SECRET}@127.0.0.1:{victim.port}", prefix)
+    with redis.Redis(port=victim.port) as admin, capture_logs() as lines:
+        try:
+            admin.config_set("requirepass", "another")
+            await unavailable(*every_operation(store, "ada"))
+            admin.config_set("requirepass", SECRET)
+            assert await store.session("ada", key(1)) is None
+        finally:
+            admin.config_set("requirepass", "")
+            await store.close()
+    assert lines
+    assert SECRET not in str(lines)
+
+
+async def test_a_record_of_a_wrong_kind_is_unavailable_and_the_others_go_on(valkey_room: Room) -> None:
+    """One command of a pipeline is refused: its asker alone learns of it."""
+    room = valkey_room
+    await room.put("ada", 1)
+    await room.run("SET", room.keys.sessions("odd"), "text")
+    results = await asyncio.gather(
+        *(room.store.session(user, key(1)) for user in ("ada", "odd", "ada", "bob")), return_exceptions=True
+    )
+    assert [type(r).__name__ for r in results] == ["Stored", "StoreUnavailable", "Stored", "NoneType"]
+    await unavailable(room.store.commit(Commit("odd", NOW, set_sessions={key(1): session(1)})))
+    await unavailable(room.store.revoke_all("odd", except_key=None, forget=True, event=event("odd")))
+
+
+# ----- what the log says
+
+
+async def test_an_outage_does_not_flood_the_log(prefix: str) -> None:
+    store = store_at(f"redis://127.0.0.1:{free_port()}", prefix)
+    with capture_logs() as lines:
+        for _ in range(5):
+            await unavailable(*(store.session(f"u{n}", key(n)) for n in range(100)))
+    await store.close()
+    assert len(lines) < 100
+    assert not [line for line in lines if line["log_level"] != "warning" or line["event"] != "store_unavailable"]
+
+
+def test_a_complaint_is_made_at_most_once_a_second() -> None:
+    complaints = Complaints()
+    assert [complaints.count("a", now) for now in (10.0, 10.1, 10.9)] == [0, None, None]
+    assert complaints.count("b", 10.9) == 0
+    assert [complaints.count("a", now) for now in (11.0, 11.5, 50.0, 51.0)] == [2, None, 1, 0]

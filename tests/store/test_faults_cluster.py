@@ -1,0 +1,315 @@
+"""A cluster that loses a master, moves slots, or hangs up: each slot's users share its fate, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.store import Commit, Committed, Keys, Limits, Store, connect
+from session_authority.store.cluster import Cluster
+from session_authority.store.keys import TAGS
+from tests.store.samples import (
+    NOW,
+    Room,
+    event,
+    every_operation,
+    key,
+    session,
+    unavailable,
+    until,
+    user_of_each_partition,
+)
+from tests.support.backends import ValkeyServer, cluster_url, free_port, valkey_cluster_servers, valkey_server, wait_for
+from tests.support.proxy import Proxy, lose_one_reply
+
+IMPATIENT = Limits(reply_timeout=timedelta(milliseconds=300))
+USERS = user_of_each_partition()
+SLOTS = [Cluster.keyslot(Cluster([("h", 1)]), tag) for tag in TAGS]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ValkeyServer]]:
+    """Three masters that may be killed. Whoever does starts them again."""
+    with valkey_cluster_servers(tmp_path_factory.mktemp("cluster")) as made:
+        yield made
+
+
+@pytest.fixture
+async def room(servers: list[ValkeyServer], prefix: str) -> AsyncIterator[Room]:
+    client, keys = connect(cluster_url(servers), IMPATIENT), Keys(prefix)
+    yield Room(Store(client, keys), client, keys)
+    await client.aclose()
+
+
+def users_of(server: int) -> list[str]:
+    """The users whose slots this server has."""
+    return [user for user, slot in zip(USERS, SLOTS, strict=True) if slot * 3 // 16384 == server]
+
+
+async def read(store: Store, users: Sequence[str]) -> list[Any]:
+    """The sessions of all of them, asked for at once, or what went wrong."""
+    async with asyncio.timeout(20):
+        return await asyncio.gather(*(store.session(user, key(1)) for user in users), return_exceptions=True)
+
+
+def sound(results: Sequence[object]) -> bool:
+    return not any(isinstance(result, BaseException) for result in results)
+
+
+async def sign_in(store: Store, users: Sequence[str]) -> list[Any]:
+    """The results of a sign-in of each of them, at once."""
+    commits = (Commit(user, NOW, set_sessions={key(1): session(1)}, events=(event(user),)) for user in users)
+    async with asyncio.timeout(20):
+        return await asyncio.gather(*map(store.commit, commits), return_exceptions=True)
+
+
+async def all_is_well(store: Store) -> bool:
+    return sound(await read(store, USERS)) and sound(await sign_in(store, USERS))
+
+
+async def test_a_first_burst_goes_to_the_right_nodes_at_once(room: Room, servers: list[ValkeyServer]) -> None:
+    """The driver by itself sends what waits for the first look at the cluster anywhere, and is redirected."""
+    before = [_redirections(server) for server in servers]
+    assert sound(await sign_in(room.store, USERS))
+    assert sound(await read(room.store, USERS))
+    assert [_redirections(server) for server in servers] == before
+
+
+def _redirections(server: ValkeyServer) -> int:
+    with redis.Redis(port=server.port) as admin:
+        errors: dict[str, Any] = admin.info("errorstats")
+    return int(errors.get("errorstat_MOVED", {"count": 0})["count"])
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+async def test_a_lost_master_takes_its_own_users_with_it(room: Room, servers: list[ValkeyServer], lost: int) -> None:
+    gone, others = users_of(lost), [user for user in USERS if user not in users_of(lost)]
+    assert len(gone) in (21, 22)
+    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    await asyncio.to_thread(servers[lost].kill)
+    newcomer = Store(connect(cluster_url(servers), IMPATIENT), room.keys)
+    try:
+        for store in (room.store, newcomer, room.store, newcomer):
+            # All at once, so that the lost ones are in the same batches as the others.
+            results = dict(zip(USERS, await read(store, USERS), strict=True))
+            assert {type(results[user]) for user in gone} == {StoreUnavailable}
+            assert {type(results[user]).__name__ for user in others} == {"Stored"}
+            committed = dict(zip(USERS, await sign_in(store, USERS), strict=True))
+            assert {type(committed[user]) for user in gone} == {StoreUnavailable}
+            assert {type(committed[user]) for user in others} == {Committed}
+            assert len(await store.server_times()) == 2
+        await unavailable(*every_operation(room.store, gone[0], probe=False))
+        with redis.Redis(port=servers[lost - 1].port) as survivor:
+            if lost == 0:  # the others have agreed that it is gone: once is enough, it takes them a while
+                await asyncio.to_thread(wait_for, lambda: _knows_of_a_failure(survivor), "the others to notice")
+                assert sound(await read(room.store, others))
+                assert sound(await sign_in(room.store, others))
+                await unavailable(*every_operation(room.store, gone[0], probe=False))
+    finally:
+        await asyncio.to_thread(servers[lost].start)
+    try:
+        for store in (room.store, newcomer):
+            await until(lambda store=store: all_is_well(store), "the master to be back")  # type: ignore[misc]
+            assert len(await store.server_times()) == 3
+    finally:
+        await newcomer.close()
+
+
+def _knows_of_a_failure(node: redis.Redis) -> bool:
+    nodes: dict[str, Any] = node.execute_command("CLUSTER NODES")
+    return any("fail" in one["flags"].split(",") for one in nodes.values())
+
+
+async def test_all_masters_lost_and_found(room: Room, servers: list[ValkeyServer]) -> None:
+    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    for server in servers:
+        await asyncio.to_thread(server.kill)
+    for _ in range(2):
+        await unavailable(*every_operation(room.store, USERS[0]), *every_operation(room.store, USERS[-1]))
+    for server in servers:
+        await asyncio.to_thread(server.start)
+    await until(lambda: all_is_well(room.store), "the masters to be back")
+
+
+async def test_a_moved_slot_is_followed(room: Room, servers: list[ValkeyServer]) -> None:
+    """The user's records move from one master to another, with readers and writers all along."""
+    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    user, slot = USERS[3], SLOTS[3]
+    others = [other for other in USERS if other != user]
+    with redis.Redis(port=servers[0].port) as source, redis.Redis(port=servers[1].port) as target:
+        for here, there in (((source, target)), (target, source)):
+            ids = [node.execute_command("CLUSTER", "MYID").decode() for node in (here, there)]
+            there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+            here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+            while names := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 10):
+                port = there.connection_pool.connection_kwargs["port"]
+                here.execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *names)
+            # On the way: right, or not at all.
+            [found] = await read(room.store, [user])
+            assert isinstance(found, StoreUnavailable) or found.record == session(1)
+            for node in (there, here):
+                node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+            # There: right at the first try, alone or among others.
+            [found] = await read(room.store, [user])
+            assert found.record == session(1)
+            assert (await sign_in(room.store, [user])) == [Committed(())]
+            assert sound(await read(room.store, [user, *others, user]))
+            assert await room.store.revoke_all(user, except_key=None, forget=False, event=event(user)) == [session(1)]
+            assert (await sign_in(room.store, [user])) == [Committed(())]
+
+
+# ----- with wires between
+
+
+@pytest.fixture
+async def wires(servers: list[ValkeyServer]) -> AsyncIterator[list[Proxy]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(Proxy(f"redis://127.0.0.1:{server.port}")) for server in servers]
+
+
+@pytest.fixture
+async def wired(servers: list[ValkeyServer], wires: list[Proxy], prefix: str) -> AsyncIterator[Room]:
+    """A store that reaches each master through its wire, with connections that were used already."""
+    ports = {server.port: int(wire.url.rpartition(":")[2]) for server, wire in zip(servers, wires, strict=True)}
+    client = connect("redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports.values()), IMPATIENT)
+    assert isinstance(client, Cluster)
+    client.nodes_manager.address_remap = lambda address: (address[0], ports[address[1]])
+    keys = Keys(prefix)
+    store = Store(client, keys)
+    await until(lambda: all_is_well(store), "the cluster to be whole")
+    for user in USERS:
+        await store.revoke_all(user, except_key=None, forget=True, event=event(user))
+    await sign_in(store, USERS)
+    for user in USERS:
+        await client.execute_command("DEL", keys.events(user))
+    for wire in wires:
+        wire.commands.clear()
+    yield Room(store, client, keys)
+    await store.close()
+
+
+MUTATIONS: dict[str, Callable[[Store, str], Awaitable[object]]] = {
+    "commit": lambda store, user: store.commit(Commit(user, NOW, events=(event(user, reason="x"),))),
+    "revoke_device": lambda store, user: store.revoke_device(user, key(1), forget=False, event=event(user, reason="x")),
+    "revoke_all": lambda store, user: store.revoke_all(
+        user, except_key=None, forget=True, event=event(user, reason="x")
+    ),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
+@pytest.mark.parametrize("loss", ["cut", "silence"])
+async def test_a_mutation_whose_reply_is_lost_is_sent_once(
+    wired: Room, wires: list[Proxy], mutation: Callable[[Store, str], Awaitable[object]], loss: str
+) -> None:
+    for user in (USERS[0], USERS[30], USERS[63]):
+        lose_one_reply(wires, loss)
+        await unavailable(mutation(wired.store, user))
+        assert sum(wire.commands["EVALSHA"] for wire in wires) == 1
+        assert sum(wire.commands["EVAL"] for wire in wires) == 0
+        assert [e.reason for e in await wired.events(user)] == ["x"]
+        assert sound(await read(wired.store, USERS))
+        assert sum(wire.commands["EVALSHA"] for wire in wires) == 1
+
+
+async def test_a_master_that_is_silent_holds_up_its_own_users_only(wired: Room, wires: list[Proxy]) -> None:
+    never = asyncio.Event()
+
+    async def silence(_: bytes) -> None:
+        await never.wait()
+
+    wires[1].on_reply = silence
+    gone = users_of(1)
+    for _ in range(2):
+        results = dict(zip(USERS, await read(wired.store, USERS), strict=True))
+        assert {user for user in USERS if isinstance(results[user], StoreUnavailable)} == set(gone)
+        committed = dict(zip(USERS, await sign_in(wired.store, USERS), strict=True))
+        assert {user for user in USERS if isinstance(committed[user], StoreUnavailable)} == set(gone)
+    never.set()
+    await until(lambda: all_is_well(wired.store), "the master to talk again")
+
+
+async def test_idle_connections_that_were_cut_do_no_harm(wired: Room, wires: list[Proxy]) -> None:
+    for _ in range(3):
+        assert await all_is_well(wired.store)
+        for wire in wires:
+            await wire.cut()
+        assert await all_is_well(wired.store)
+
+
+async def test_what_nobody_asked_for_is_never_taken_for_an_answer(wired: Room, wires: list[Proxy]) -> None:
+    for wire in wires:
+        wire.say(b"$5\r\nwrong\r\n")
+        for _ in range(10):
+            await asyncio.sleep(0)
+    results = await read(wired.store, USERS)
+    assert {result.record for result in results} == {session(1)}
+
+
+async def test_losing_a_node_hangs_up_on_nobody_else(wired: Room, wires: list[Proxy]) -> None:
+    """What is on its way to the others arrives, however often the cluster is looked at meanwhile."""
+    held = asyncio.Event()
+
+    async def hold(_: bytes) -> None:
+        await held.wait()
+
+    async def cut(_: bytes) -> None:
+        raise ConnectionError
+
+    near, far = users_of(0)[0], users_of(2)[0]
+    wires[0].on_reply = hold
+    slow = asyncio.ensure_future(wired.store.commit(Commit(near, NOW, events=(event(near, reason="slow"),))))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    wires[2].on_reply = cut
+    for _ in range(10):
+        await unavailable(wired.store.session(far, key(1)))
+    held.set()
+    assert await slow == Committed(())
+
+
+# ----- a replica takes over: the last, as it leaves another cluster behind
+
+
+async def test_readers_find_the_replica_that_took_over(room: Room, servers: list[ValkeyServer], tmp_path: Path) -> None:
+    """With nothing but reads that go out together: nobody else looks at the cluster for them."""
+    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    config = {"cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": "2000"}
+    with (
+        valkey_server(tmp_path, **config) as fourth,
+        redis.Redis(port=fourth.port) as replica,
+        redis.Redis(port=servers[0].port) as primary,
+    ):
+        primary.execute_command("CLUSTER", "MEET", "127.0.0.1", fourth.port, config["cluster-port"])
+        name = primary.execute_command("CLUSTER", "MYID").decode()
+        await asyncio.to_thread(wait_for, lambda: name in _names(replica), "the replica to know its primary")
+        replica.execute_command("CLUSTER", "REPLICATE", name)
+        await asyncio.to_thread(
+            wait_for, lambda: replica.info("replication")["master_link_status"] == "up", "replication"
+        )
+        await asyncio.to_thread(servers[0].kill)
+        try:
+            replica.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+
+            async def found() -> bool:
+                results = await read(room.store, users_of(0))
+                return sound(results) and {result.record for result in results} == {session(1)}
+
+            await until(found, "the readers to find it")
+            assert await all_is_well(room.store)
+            assert len(await room.store.server_times()) == 3
+        finally:
+            await asyncio.to_thread(servers[0].start)
+
+
+def _names(node: redis.Redis) -> set[str]:
+    nodes: dict[str, Any] = node.execute_command("CLUSTER NODES")
+    return {one["node_id"] for one in nodes.values()}

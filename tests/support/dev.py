@@ -1,0 +1,67 @@
+"""A real development server, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from session_authority.config import Listen
+from session_authority.probe import health
+from tests.support.backends import free_port, wait_for
+
+_COMMAND = (sys.executable, "-c", "from session_authority.cli import main; main()")
+
+
+@dataclass
+class DevServer:
+    """Its process, address and output."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    log: Path
+
+    def serving(self) -> bool:
+        """It answers, and has its store."""
+        return health(Listen.parse(self.address), 1.0) == "SERVING"
+
+
+def start_dev_server(data_dir: Path, settings: Mapping[str, str] | None = None, port: int | None = None) -> DevServer:
+    """Starts one in a process group of its own and waits until it serves. `settings` are whole variable names."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    address = f"127.0.0.1:{port or free_port()}"
+    log = data_dir / "server.log"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SESSION_AUTHORITY_")} | dict(settings or {})
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            [*_COMMAND, "dev", "--listen", address, "--data-dir", str(data_dir)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    server = DevServer(process, address, log)
+
+    def ready() -> bool:
+        assert process.poll() is None, log.read_text()
+        return server.serving()
+
+    wait_for(ready, "the dev server to serve")
+    return server
+
+
+@contextmanager
+def dev_server(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[DevServer]:
+    """One that is stopped in order at the end."""
+    server = start_dev_server(data_dir, settings)
+    try:
+        yield server
+    finally:
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(30)

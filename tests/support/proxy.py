@@ -1,0 +1,143 @@
+"""A wire between a client and a server that a test can slow down, cut, and listen to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from urllib.parse import urlsplit
+
+_CHUNK = 1 << 16
+
+
+async def _pass(_: bytes) -> None:
+    """Lets it through."""
+
+
+class Proxy:
+    """Passes bytes on between whoever connects to `url` and the server at `target`.
+
+    `on_request` and `on_reply` are awaited before bytes are passed on: they may wait as long as they like, or raise
+    `ConnectionError` to cut that one connection. `commands` counts what was asked, by name.
+    """
+
+    def __init__(self, target: str) -> None:
+        parts = urlsplit(target)
+        assert parts.hostname
+        assert parts.port
+        self._target = (parts.hostname, parts.port)
+        self.on_request: Callable[[bytes], Awaitable[None]] = _pass
+        self.on_reply: Callable[[bytes], Awaitable[None]] = _pass
+        self.commands: Counter[str] = Counter()
+        self.connections = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Where it listens; the same after it was closed and opened again."""
+        return f"redis://127.0.0.1:{self._port}"
+
+    async def open(self) -> None:
+        """Starts to listen."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stops to listen, so that connecting is refused, and cuts all connections."""
+        self._server.close()
+        await self.cut()
+        await self._server.wait_closed()
+
+    def say(self, data: bytes) -> None:
+        """Says something to all clients that nobody asked for."""
+        for writer in self._clients:
+            writer.write(data)
+
+    async def cut(self) -> None:
+        """Cuts all connections, and gives whoever is in this event loop the time to notice."""
+        for writer in self._writers:
+            writer.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def __aenter__(self) -> Proxy:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        self._clients.add(writer)
+        up = None
+        try:
+            server_reader, up = await asyncio.open_connection(*self._target)
+            self._writers.add(up)
+            ways = [
+                asyncio.create_task(self._carry(reader, up, requests=True)),
+                asyncio.create_task(self._carry(server_reader, writer, requests=False)),
+            ]
+            for way in ways:
+                self._tasks.add(way)
+                way.add_done_callback(self._tasks.discard)
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:
+                way.cancel()
+            await asyncio.wait(ways)
+        except OSError:
+            pass  # the server refuses: so does the wire
+        finally:
+            self._clients.discard(writer)
+            for end in (writer, up):
+                if end is not None:
+                    self._writers.discard(end)
+                    end.close()
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, requests: bool) -> None:
+        with suppress(ConnectionError):
+            while data := await source.read(_CHUNK):
+                if requests:
+                    self._count(data)
+                await (self.on_request if requests else self.on_reply)(data)
+                sink.write(data)
+                await sink.drain()
+
+    def _count(self, data: bytes) -> None:
+        """Counts commands by the first line of each that looks like one. Good for commands smaller than a chunk."""
+        for part in data.split(b"\r\n*")[0:]:
+            lines = part.lstrip(b"*").split(b"\r\n", 3)
+            if len(lines) >= 3 and lines[0].isdigit() and lines[1].startswith(b"$"):
+                self.commands[lines[2].decode(errors="replace").upper()] += 1
+
+
+def lose_one_reply(wires: Sequence[Proxy], how: str) -> None:
+    """From now on loses the first reply to a script, by a "cut" or by "silence", and nothing that follows.
+
+    A second attempt would so succeed, and be seen.
+    """
+    lost = False
+
+    async def lose(_: bytes) -> None:
+        nonlocal lost
+        if not lost and any(wire.commands["EVALSHA"] for wire in wires):
+            lost = True
+            if how == "cut":
+                raise ConnectionError
+            await asyncio.Event().wait()
+
+    for wire in wires:
+        wire.commands.clear()
+        wire.on_reply = lose

@@ -1,0 +1,310 @@
+"""A token's way out and back in: what it says, who can verify it, which key it takes, and what is remembered."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from joserfc import jwt
+from joserfc.jwk import KeySet, OctKey
+
+from session_authority.domain.fields import (
+    MAX_AUTH_METHODS,
+    MAX_CLAIMS_BYTES,
+    MAX_USER_ID,
+    RESERVED_CLAIMS,
+)
+from session_authority.domain.sessions import MAX_COPY, Token
+from session_authority.tokens import (
+    MAX_TOKEN_BYTES,
+    Algorithm,
+    KeyringError,
+    KeySource,
+    Tokens,
+    TokenTooLarge,
+    promote,
+    revoke,
+)
+from session_authority.tokens.keys import SigningKey
+from tests.tokens.workshop import (
+    AUDIENCE,
+    DAY,
+    HOUR,
+    ISSUER,
+    LIFETIME,
+    NOW,
+    PAYLOAD,
+    SECOND,
+    TOKEN,
+    base64url,
+    header_of,
+    key_named,
+    material,
+    save,
+    tokens_of,
+)
+
+TICK = timedelta(microseconds=1)
+ALL = pytest.mark.parametrize("algorithm", Algorithm, ids=lambda algorithm: algorithm.value)
+
+
+@pytest.fixture
+def keys(tmp_path):
+    """A folder with a signing key, one that it demoted a day ago, and one to come."""
+    return save(tmp_path / "keys", key_named("old", NOW - 9 * DAY), key_named("current", NOW - DAY), key_named("next"))
+
+
+@pytest.fixture
+def verifications(monkeypatch):
+    """The signatures that were really verified."""
+    seen = []
+    verify = SigningKey.verify
+
+    def noted(self, data, signature):
+        seen.append(signature)
+        return verify(self, data, signature)
+
+    monkeypatch.setattr(SigningKey, "verify", noted)
+    return seen
+
+
+# ----- what a token says
+
+
+@ALL
+def test_a_token_comes_back_as_it_went(tmp_path, algorithm):
+    tokens = tokens_of(save(tmp_path, key_named("k", NOW, algorithm=algorithm)))
+    text = tokens.sign(TOKEN)
+    for _ in range(2):
+        assert tokens.verify(text, NOW) == TOKEN
+
+
+# RFC 9864 renames EdDSA to Ed25519, which few libraries know by now.
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
+@ALL
+def test_another_library_verifies_a_token(tmp_path, algorithm):
+    key = key_named("k", NOW, algorithm=algorithm)
+    source = KeySource(save(tmp_path, key))
+    text = Tokens(source, ISSUER, AUDIENCE, LIFETIME).sign(TOKEN)
+    if isinstance(key.private, bytes):
+        opened = jwt.decode(text, OctKey.import_key(key.private), [algorithm.value])
+    else:
+        jwks: Any = {"keys": source.current.public_jwks()}
+        opened = jwt.decode(text, KeySet.import_key_set(jwks), [algorithm.value])
+    assert opened.header == header_of(key)
+    assert opened.claims == PAYLOAD
+
+
+def test_a_token_is_the_shortest_json(keys):
+    header, payload, _ = tokens_of(keys).sign(TOKEN).split(".")
+    assert header == base64url(b'{"alg":"HS256","kid":"current","typ":"at+jwt"}')
+    assert payload == base64url(json.dumps(PAYLOAD, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def test_without_auth_methods_there_is_no_amr(keys):
+    tokens = tokens_of(keys)
+    token = replace(TOKEN, auth_methods=(), claims={})
+    text = tokens.sign(token)
+    assert tokens.verify(text, NOW) == token
+    without = {name: value for name, value in PAYLOAD.items() if name not in ("amr", "tenant", "Ünï")}
+    assert text.split(".")[1] == base64url(json.dumps(without, separators=(",", ":")).encode())
+
+
+def test_times_are_cut_to_seconds(keys):
+    tokens = tokens_of(keys)
+    late = timedelta(microseconds=999_999)
+    token = replace(TOKEN, issued=NOW + late, expires=NOW + HOUR + late, sign_in=NOW - DAY + late)
+    assert tokens.verify(tokens.sign(token), NOW) == TOKEN
+    far = datetime.max.replace(tzinfo=NOW.tzinfo)
+    assert tokens.verify(tokens.sign(replace(TOKEN, expires=far)), NOW) == replace(TOKEN, expires=far - late)
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_CLAIMS))
+def test_reserved_claims_are_refused(keys, name):
+    with pytest.raises(ValueError, match=f"reserved claims: {name}"):
+        tokens_of(keys).sign(replace(TOKEN, claims={name: "x"}))
+
+
+def test_claims_can_not_be_changed_in_what_is_remembered(keys):
+    tokens = tokens_of(keys)
+    token = tokens.verify(tokens.sign(TOKEN), NOW)
+    assert token is not None
+    with pytest.raises(TypeError):
+        token.claims["tenant"] = "other"  # type: ignore[index]
+
+
+def test_without_a_signing_key_nothing_is_signed(tmp_path):
+    with pytest.raises(KeyringError, match="no signing key"):
+        tokens_of(save(tmp_path, key_named("published"))).sign(TOKEN)
+
+
+def test_being_over_is_for_the_caller_to_say(keys):
+    tokens = tokens_of(keys)
+    assert tokens.verify(tokens.sign(TOKEN), NOW + 3 * DAY) == TOKEN
+
+
+seconds = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)).map(  # noqa: DTZ001
+    lambda moment: moment.replace(microsecond=0, tzinfo=NOW.tzinfo)
+)
+names = st.text("abcXYZ019_-.:/", min_size=1, max_size=20)
+
+
+honest_tokens = st.builds(
+    Token,
+    user_id=st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=MAX_USER_ID),
+    device_key=st.binary(min_size=16, max_size=16),
+    session_id=st.binary(min_size=16, max_size=16),
+    generation=st.integers(1, 2**32 - 1),
+    copy=st.integers(1, MAX_COPY),
+    issued=st.integers(0, 10**9).map(lambda past: NOW - past * SECOND),
+    expires=seconds,
+    sign_in=seconds,
+    claims=st.dictionaries(names.filter(lambda name: name not in RESERVED_CLAIMS), st.text(max_size=50), max_size=3),
+    auth_methods=st.lists(names, max_size=MAX_AUTH_METHODS).map(tuple),
+)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory):
+    return tokens_of(save(tmp_path_factory.mktemp("keys"), key_named("k", NOW, algorithm=Algorithm.EDDSA)))
+
+
+@settings(deadline=None)
+@given(token=honest_tokens)
+def test_every_honest_token_comes_back(tokens, token):
+    assert tokens.verify(tokens.sign(token), NOW) == token
+
+
+# ----- size
+
+
+def test_the_largest_tokens(tmp_path):
+    """Within 4 KiB whatever the user and methods are, and plain claims; not with claims that JSON writes six times as long."""
+    tokens = tokens_of(save(tmp_path, replace(material(Algorithm.RS256), kid="k" * 128, promoted=NOW)))
+    methods = tuple(f"{i}" * 32 for i in range(MAX_AUTH_METHODS))
+    largest = replace(TOKEN, user_id="\U0001f600" * MAX_USER_ID, generation=2**32 - 1, auth_methods=methods)
+    plain = {f"claim-{i}": "v" * 120 for i in range(8)}
+    assert sum(len(name) + len(value) for name, value in plain.items()) <= MAX_CLAIMS_BYTES
+    text = tokens.sign(replace(largest, claims=plain))
+    assert len(text) <= MAX_TOKEN_BYTES
+    assert tokens.verify(text, NOW) is not None
+    short = ["".join(name) for size in (1, 2) for name in product("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", repeat=size)]
+    for claims in ({"c": "\x00" * 1023}, {"c": '"' * 1023}, dict.fromkeys(short[:500], "")):
+        assert sum(len(name) + len(value) for name, value in claims.items()) <= MAX_CLAIMS_BYTES
+        with pytest.raises(TokenTooLarge, match="the limit is 4096") as caught:
+            tokens.sign(replace(largest, claims=claims))
+        assert caught.value.size > MAX_TOKEN_BYTES
+
+
+def test_exactly_4_kib_is_a_token(tmp_path):
+    sizes = {}
+    for kid in ("k", "kk", "kkk"):  # base64url has no text of some lengths: with one of these headers, 4,096 is one
+        tokens = tokens_of(save(tmp_path / kid, key_named(kid, NOW)))
+        for length in range(2700, 2730):
+            token = replace(TOKEN, claims={"c": "x" * length})
+            try:
+                text = tokens.sign(token)
+            except TokenTooLarge as error:
+                sizes[error.size] = False
+            else:
+                sizes[len(text)] = tokens.verify(text, NOW) == token
+    assert sizes[MAX_TOKEN_BYTES]
+    assert sizes == {size: size <= MAX_TOKEN_BYTES for size in sizes}
+    assert min(sizes) < MAX_TOKEN_BYTES < max(sizes)
+
+
+# ----- keys and what is remembered
+
+
+def old_text(keys, kid):
+    """A token that the key signed when it was the one that signs."""
+    alone = keys.parent / f"{kid}-alone"
+    return tokens_of(save(alone, key_named(kid, NOW - 9 * DAY))).sign(TOKEN)
+
+
+def test_published_and_demoted_keys_verify(keys):
+    tokens = tokens_of(keys)
+    for kid in ("old", "current", "next"):
+        assert tokens.verify(old_text(keys, kid), NOW) == TOKEN
+    assert tokens.verify(old_text(keys, "other"), NOW) is None
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_a_demoted_key_verifies_for_a_lifetime(keys, remembered):
+    tokens = tokens_of(keys)
+    text = old_text(keys, "old")
+    end = NOW - DAY + LIFETIME
+    if remembered:
+        assert tokens.verify(text, NOW) == TOKEN
+    assert tokens.verify(text, end) is None
+    assert tokens.verify(text, end + HOUR) is None
+    assert tokens.verify(text, end - TICK) == TOKEN
+
+
+def test_a_verified_token_is_remembered(keys, verifications):
+    tokens = tokens_of(keys)
+    text = tokens.sign(TOKEN)
+    assert tokens.verify(text, NOW) is tokens.verify(text, NOW)
+    assert len(verifications) == 1
+
+
+def test_a_bad_token_is_not_remembered(keys, verifications):
+    tokens = tokens_of(keys)
+    text = tokens.sign(TOKEN)[:-4] + "AAAA"
+    for count in (1, 2):
+        assert tokens.verify(text, NOW) is None
+        assert len(verifications) == count
+
+
+def test_the_longest_unused_token_is_forgotten(keys, verifications):
+    tokens = Tokens(KeySource(keys), ISSUER, AUDIENCE, LIFETIME, cache_size=2)
+    first, second, third = (tokens.sign(replace(TOKEN, copy=copy)) for copy in (1, 2, 3))
+    for text in (first, second, first, third, first):
+        assert tokens.verify(text, NOW) is not None
+    assert len(verifications) == 3
+    assert tokens.verify(second, NOW) is not None
+    assert len(verifications) == 4
+
+
+def test_the_memory_has_at_least_one_place(keys):
+    with pytest.raises(ValueError, match="cache_size"):
+        Tokens(KeySource(keys), ISSUER, AUDIENCE, LIFETIME, cache_size=0)
+
+
+def test_a_revoked_keys_remembered_token_dies_at_once(keys):
+    source = KeySource(keys)
+    tokens = Tokens(source, ISSUER, AUDIENCE, LIFETIME)
+    text = tokens.sign(TOKEN)
+    assert tokens.verify(text, NOW) == TOKEN
+    promote(keys, "next", NOW)
+    revoke(keys, "current", NOW)
+    source.refresh()
+    assert tokens.verify(text, NOW) is None
+    assert tokens.verify(tokens.sign(TOKEN), NOW) == TOKEN
+
+
+def test_what_is_remembered_is_forgotten_when_keys_change(keys, verifications):
+    """Else a key that came back under an old name with other material would vouch for what it never signed."""
+    source = KeySource(keys)
+    tokens = Tokens(source, ISSUER, AUDIENCE, LIFETIME)
+    text = tokens.sign(TOKEN)
+    assert tokens.verify(text, NOW) == TOKEN
+    save(keys, replace(key_named("other", NOW - DAY), kid="current"))
+    source.refresh()
+    assert tokens.verify(text, NOW) is None
+    assert len(verifications) == 2
+
+
+def test_a_remembered_token_is_not_asked_again_whether_it_comes_from_the_future(keys, verifications):
+    tokens = tokens_of(keys)
+    text = tokens.sign(replace(TOKEN, issued=NOW + 31 * SECOND))
+    assert tokens.verify(text, NOW) is None
+    assert tokens.verify(text, NOW + SECOND) is not None
+    assert tokens.verify(text, NOW) is not None
+    assert len(verifications) == 2
