@@ -13,7 +13,7 @@ RUN python -m venv --without-pip /opt/session-authority \
         --require-hashes --only-binary :all: --requirement requirements/runtime.txt \
     && pip install --require-hashes --only-binary :all: --requirement requirements/build.txt
 
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY session_authority/ session_authority/
 RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . \
     && pip --python /opt/session-authority/bin/python install --no-deps --no-index dist/*.whl
@@ -25,6 +25,7 @@ COPY --from=build /opt/session-authority /opt/session-authority
 # Without TLS the service listens on loopback only: for what shares the container's network, as in a pod.
 ENV PATH=/opt/session-authority/bin:$PATH \
     PYTHONUNBUFFERED=1
+RUN python -m pip uninstall --yes pip
 USER 65532:65532
 EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["session-authority", "health"]

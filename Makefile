@@ -33,7 +33,7 @@ help: ## List the targets
 setup: $(venv) ## Build .venv from the locked requirements and the project itself
 	@:
 
-# Short, so that a replayed token's alarm can be watched; your own settings win.
+# Short, so that a replayed token's alarm can be watched; your own variables win.
 SESSION_AUTHORITY_GRACE ?= 5s
 SESSION_AUTHORITY_ALARM_AFTER ?= 10s
 
@@ -109,7 +109,7 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	    CUSTOM_COMPILE_COMMAND="make requirements" $(bin)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	        --no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(ARGS) --output-file="requirements/$$1.txt" "$${@:2}"; \
 	}; \
-	compile runtime --extra=embedded pyproject.toml requirements/oldest-python.in; \
+	compile runtime pyproject.toml requirements/oldest-python.in; \
 	compile dev --extra=embedded --extra=dev --constraint=requirements/runtime.txt pyproject.toml requirements/oldest-python.in; \
 	compile build --build-deps-for=wheel --only-build-deps pyproject.toml; \
 	compile protos requirements/protos.in; \

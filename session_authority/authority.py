@@ -7,20 +7,25 @@ Answers never wait for what may be lost: marks of use and last-seen times are wr
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 from cachetools import TTLCache
 
 from session_authority.domain import pages
+from session_authority.domain.answers import (
+    ActiveSession,
+    DevicePage,
+    IssuedDevice,
+    RenewedSession,
+    SignInRequest,
+    Validation,
+)
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import (
     DeviceRecord,
@@ -31,7 +36,6 @@ from session_authority.domain.devices import (
     listed,
 )
 from session_authority.domain.errors import (
-    AuthorityError,
     Conflict,
     DeviceNotFound,
     FieldViolation,
@@ -55,90 +59,12 @@ from session_authority.domain.sessions import (
     renew,
 )
 from session_authority.metrics import Metrics
+from session_authority.notes import Notes
 from session_authority.store import Changed, Commit, Committed, IssuedRecord, Store, Stored, UserState
 from session_authority.tokens import Tokens, TokenTooLarge
 
 _ATTEMPTS = 8
-_MAX_NOTES = 1024
 _MAX_TOLD = 16384
-
-
-@dataclass(frozen=True, slots=True)
-class SignInRequest:
-    """A checked request to sign a user in. `device_id` None means: assign one."""
-
-    user_id: str
-    device_id: UUID | None
-    client: Client
-    claims: Mapping[str, str]
-    auth_methods: tuple[str, ...]
-    session_ttl: timedelta
-    request_id: UUID | None
-
-    def digest(self) -> bytes:
-        """SHA-256 of its contents, by which a retry is told from another request under the same `request_id`."""
-        client = self.client
-        contents = [
-            self.user_id,
-            str(self.device_id),
-            [client.ip_address, client.user_agent, client.display_name, client.app_version],
-            sorted(self.claims.items()),
-            self.auth_methods,
-            self.session_ttl.total_seconds(),
-        ]
-        return hashlib.sha256(json.dumps(contents).encode()).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedDevice:
-    """A sign-in."""
-
-    device: ListedDevice
-    access_token: str
-    token_expires: datetime
-    device_id_assigned: bool
-    new_device: bool
-    evicted: tuple[ListedDevice, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveSession:
-    """A good session, as a token names it. `expires` is when it ends if it is not used again."""
-
-    token: Token
-    device_id: UUID
-    expires: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """What a presented token is worth. `session` is set if it is ACTIVE."""
-
-    status: SessionStatus
-    device_id: UUID
-    device_id_assigned: bool
-    session: ActiveSession | None = None
-    renew_recommended: bool = False
-    revoked_devices: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RenewedSession:
-    """What a renewal led to. `access_token` is set if one is handed out."""
-
-    status: SessionStatus
-    session: ActiveSession | None = None
-    access_token: str | None = None
-    revoked_devices: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DevicePage:
-    """A page of a user's devices."""
-
-    devices: tuple[ListedDevice, ...]
-    next_page_token: str
-    total_size: int
 
 
 class Authority:
@@ -161,7 +87,7 @@ class Authority:
         self._clock = clock
         self._random_bytes = random_bytes
         self._user_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._notes: dict[tuple[str, bytes], asyncio.Task[None]] = {}
+        self._notes = Notes(metrics)
         self._told: TTLCache[bytes, bool] = TTLCache(_MAX_TOLD, QUIET_EVENT_INTERVAL.total_seconds())
 
     # --- signing in -------------------------------------------------------------------------------------------------
@@ -205,7 +131,7 @@ class Authority:
         return IssuedDevice(
             device=listed(key, decision.device, decision.session, self.policy, now),
             access_token=access_token,
-            token_expires=decision.session.token_end,
+            token_expires=_whole_second(decision.session.token_end),
             device_id_assigned=request.device_id is None,
             new_device=decision.new_device,
             evicted=self._evicted(decision.evicted, state, now),
@@ -296,7 +222,7 @@ class Authority:
         return IssuedDevice(
             device=listed(key, device.record, record, self.policy, now),
             access_token=access_token,
-            token_expires=record.token_end,
+            token_expires=_whole_second(record.token_end),
             device_id_assigned=issued.device_id_assigned,
             new_device=issued.new_device,
             evicted=self._evicted(issued.evicted, state, now),
@@ -491,7 +417,7 @@ class Authority:
     ) -> None:
         """Writes what a good token proved, if it proved anything new. May be lost."""
         if used != stored.record:
-            self._in_background(
+            self._notes.write(
                 (token.user_id, token.device_key), lambda: self._write_use(token, stored, used, client, now)
             )
 
@@ -533,31 +459,14 @@ class Authority:
         """Removes records of sessions that reached their end."""
         if ended:
             commit = Commit(user_id, now, if_sessions=ended, set_sessions=dict.fromkeys(ended))
-            self._in_background((user_id, min(ended)), lambda: self._commit_quietly(commit))
+            self._notes.write((user_id, min(ended)), lambda: self._commit_quietly(commit))
 
     async def _commit_quietly(self, commit: Commit) -> None:
         await self._store.commit(commit)
 
-    def _in_background(self, what: tuple[str, bytes], work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        if what in self._notes:
-            return  # the same is being written; what this one adds will be seen again at the next use
-        if len(self._notes) >= _MAX_NOTES:
-            self._metrics.dropped_notes.inc()
-            return
-        task = asyncio.ensure_future(self._quietly(work))
-        self._notes[what] = task
-        task.add_done_callback(lambda _: self._notes.pop(what, None))
-
-    async def _quietly(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await work()
-        except AuthorityError:
-            self._metrics.dropped_notes.inc()
-
     async def settled(self) -> None:
         """Waits until everything noted so far is written, or dropped."""
-        while self._notes:
-            await asyncio.wait(list(self._notes.values()))
+        await self._notes.settled()
 
     # --- devices ----------------------------------------------------------------------------------------------------
 
@@ -660,8 +569,8 @@ class Authority:
             session_id=record.session_id,
             generation=record.generation,
             copy=self._new_copy(),
-            issued=record.dated,
-            expires=record.token_end,
+            issued=_whole_second(record.dated),
+            expires=_whole_second(record.token_end),
             sign_in=record.sign_in,
             claims=request.claims,
             auth_methods=request.auth_methods,
@@ -673,8 +582,8 @@ class Authority:
             token,
             generation=record.generation,
             copy=self._new_copy(),
-            issued=record.dated,
-            expires=record.token_end,
+            issued=_whole_second(record.dated),
+            expires=_whole_second(record.token_end),
         )
 
     def _sign(self, token: Token) -> str:
@@ -694,6 +603,11 @@ class Authority:
 
     def _count_live(self, sessions: Iterable[SessionRecord], now: datetime) -> int:
         return sum(session.is_live(self.policy, now) for session in sessions)
+
+
+def _whole_second(moment: datetime) -> datetime:
+    """As a token tells it."""
+    return moment.replace(microsecond=0)
 
 
 def _record(stored: Stored[SessionRecord] | None) -> SessionRecord | None:

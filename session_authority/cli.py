@@ -114,6 +114,7 @@ def dev(
         settings = load_settings(listen=listen)
         logs.configure(settings.log_level)
         _refuse_off_loopback(settings)
+        _check_metrics_ports(settings)
         folder = data_dir or _default_data_dir()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,6 +122,7 @@ def dev(
             _fail(f"--data-dir: can't make {folder}: {error.strerror}", WRONG_USAGE)
         if settings.keys is None:
             settings = settings.model_copy(update={"keys": _dev_keys(folder / "keys")})
+        _check_keys(settings)
         mode = Mode(reflection=True)
         if settings.redis_url is not None:
             _check_redis_url(settings)
@@ -149,9 +151,9 @@ def serve(listen: ListenOption = None) -> None:
             faults.append("SESSION_AUTHORITY_REDIS_URL: must be set")
         if settings.keys is None:
             faults.append(
-                "SESSION_AUTHORITY_KEYS: must name a key folder; make one with `session-authority keys generate`"
+                "SESSION_AUTHORITY_KEYS: must name a key folder; make one with `session-authority keys generate --promote --dir DIR`"
             )
-        for check in (_refuse_off_loopback, _check_redis_url, _check_keys):
+        for check in (_refuse_off_loopback, _check_metrics_ports, _check_redis_url, _check_keys):
             try:
                 check(settings)
             except SettingsError as error:
@@ -295,7 +297,7 @@ def _default_data_dir() -> Path:
 
 def _dev_keys(folder: Path) -> Path:
     """The development key folder, with a key that signs."""
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or (folder.is_dir() and not any(folder.glob("[!.]*"))):
         now = _now()
         add_key(folder, replace(generate(Algorithm.EDDSA, now), promoted=now))
     return folder
@@ -307,9 +309,19 @@ def _refuse_off_loopback(settings: Settings) -> None:
             f"SESSION_AUTHORITY_LISTEN: {settings.listen} can be reached from elsewhere; without TLS and access control "
             "only loopback (127.0.0.1, ::1, localhost) is allowed"
         )
+    if settings.metrics_listen is not None and not settings.metrics_listen.is_loopback:
+        raise SettingsError(
+            f"SESSION_AUTHORITY_METRICS_LISTEN: {settings.metrics_listen} can be reached from elsewhere; only loopback is "
+            "allowed"
+        )
+
+
+def _check_metrics_ports(settings: Settings) -> None:
     metrics = settings.metrics_listen
-    if metrics is not None and settings.workers > 1 and metrics.port == 0:
-        raise SettingsError("SESSION_AUTHORITY_METRICS_LISTEN: must name a port; worker n uses the n-th after it")
+    if metrics is not None and settings.workers > 1 and not 0 < metrics.port <= 65536 - settings.workers:
+        raise SettingsError(
+            "SESSION_AUTHORITY_METRICS_LISTEN: must leave each worker a port, counting up from a named one"
+        )
 
 
 def _check_redis_url(settings: Settings) -> None:
@@ -338,7 +350,7 @@ def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
     devices = call.replace("{}", '{"user_id": "sami"}')
     _out.print(f"\nSession Authority {__version__} listens on [bold]{listen}[/bold], for development only.")
     if data_dir is not None:
-        _out.print(f"Sessions and keys are kept in {data_dir}.", soft_wrap=True)
+        _out.print(f"Sessions and keys are kept in {data_dir}.", soft_wrap=True, markup=False)
     _out.print(
         f"A superseded token is good for {_brief(settings.grace)} (GRACE), "
         f"and raises the alarm after {_brief(settings.alarm_after)} (ALARM_AFTER).\n"

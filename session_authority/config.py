@@ -35,6 +35,7 @@ from session_authority.domain.policy import MAX_SESSION_TTL, DeviceLimitAction, 
 PREFIX = "SESSION_AUTHORITY_"
 CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG"
 
+_SERVICE_LINK = re.compile(r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?", re.ASCII)
 _SHORT = re.compile(r"(\d+)\s*(ms|s|m|h|d)", re.ASCII)
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _ISO = TypeAdapter(timedelta)
@@ -254,7 +255,7 @@ def load_settings(**given: Any) -> Settings:
     faults = [
         f"{name}: is not a setting"
         for name in sorted(os.environ)
-        if name.startswith(PREFIX) and not _is_setting(name.removeprefix(PREFIX)) and name != CONFIG_FILE_VARIABLE
+        if name.startswith(PREFIX) and not _is_known(name.removeprefix(PREFIX))
     ]
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
@@ -267,8 +268,9 @@ def load_settings(**given: Any) -> Settings:
     return settings
 
 
-def _is_setting(name: str) -> bool:
-    return name.lower() in Settings.model_fields
+def _is_known(name: str) -> bool:
+    """It is a setting, or what Kubernetes tells every pod of a service that is called session-authority."""
+    return name.lower() in Settings.model_fields or name == "CONFIG" or _SERVICE_LINK.fullmatch(name) is not None
 
 
 def _faults(error: ValidationError) -> list[str]:

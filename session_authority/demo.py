@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from session_authority.config import Listen
-from session_authority.probe import health, reachable
+from session_authority.probe import channel_to, health, reachable
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
@@ -42,7 +42,7 @@ def play(address: Listen, out: Console, patience: timedelta) -> None:
     status = health(target, _CALL_SECONDS)
     if status != "SERVING":
         raise DemoFailed(f"{target}: {status}; start a server with `session-authority dev`")
-    with grpc.insecure_channel(str(target)) as channel:
+    with channel_to(target) as channel:
         try:
             _Life(pb_grpc.SessionAuthorityServiceStub(channel), out, patience.total_seconds()).play()
         except grpc.RpcError as error:

@@ -17,9 +17,14 @@ def reachable(listen: Listen) -> Listen:
     return Listen(_EVERYWHERE.get(listen.host, listen.host), listen.port)
 
 
+def channel_to(address: Listen) -> grpc.Channel:
+    """A plaintext channel, straight to the server: a proxy for the web has no business here."""
+    return grpc.insecure_channel(str(address), options=[("grpc.enable_http_proxy", 0)])
+
+
 def health(address: Listen, timeout_seconds: float) -> str:
     """`SERVING`, `NOT_SERVING`, or why there is no answer."""
-    with grpc.insecure_channel(str(address)) as channel:
+    with channel_to(address) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no method
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds, wait_for_ready=True)

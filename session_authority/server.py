@@ -92,7 +92,6 @@ class Server:
         self._metrics = metrics
         self._health = health.HealthServicer()
         self._serving: bool | None = None
-        self._key_trouble = ""
         self._keys_fault = ""
         self._guard = Guard(metrics)
         self._server = grpc.aio.server(interceptors=[self._guard], options=_options(mode))
@@ -185,6 +184,10 @@ class Server:
         self._keys_fault = ""
         if changed:
             _log.info("keys_changed")
+            try:
+                self._source.current.signing  # noqa: B018 - raises if there is none
+            except KeyringError as error:  # a key that was taken away must be gone; but nobody can sign in now
+                _log.error("no_key_signs", reason=str(error))
 
 
 def _options(mode: Mode) -> list[tuple[str, int]]:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -24,8 +25,10 @@ from session_authority import logs
 from session_authority.config import Listen, Settings
 from session_authority.server import CannotListen, Mode, serve
 
-# A worker that dies at once is not started again at once.
+# A worker that dies is not started again at once; and none any more after so many deaths in so many seconds: what keeps
+# them from living is for whoever runs the service to see.
 _RESTART_DELAY_SECONDS = 1.0
+_MOST_DEATHS, _WITHIN_SECONDS = 10, 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -60,17 +63,23 @@ class _Supervisor:
         self._mode = mode
         self._context = multiprocessing.get_context("spawn")
         self._stopping = False
+        self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
 
     def run(self, ready: Callable[[Listen], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         workers = [self._start(index) for index in range(self._settings.workers)]
         ready(self._settings.listen)
+        failed = False
         while not self._stopping:
             wait([worker.sentinel for worker in workers], timeout=0.5)
             for index, worker in enumerate(workers):
                 if worker.exitcode is not None and not self._stopping:
                     _log.error("worker_died", worker=index, exit_code=worker.exitcode)
+                    self._deaths.append(time.monotonic())
+                    if len(self._deaths) == _MOST_DEATHS and self._deaths[-1] - self._deaths[0] < _WITHIN_SECONDS:
+                        failed = self._stopping = True
+                        break
                     time.sleep(_RESTART_DELAY_SECONDS)
                     workers[index] = self._start(index)
         for worker in workers:
@@ -79,6 +88,8 @@ class _Supervisor:
             worker.join(self._settings.drain_timeout.total_seconds() + 5)
             if worker.exitcode is None:
                 worker.kill()
+        if failed:
+            raise CannotListen("the workers keep dying; the log says of what")
 
     def _start(self, index: int) -> SpawnProcess:
         worker = self._context.Process(target=_work, args=(self._settings, self._mode, index), daemon=False)

@@ -168,10 +168,6 @@ class FieldChecks:
         if not 1 <= size <= MAX_BATCH:
             self._broken("requests", f"must be 1 to {MAX_BATCH} requests, not {size}")
 
-    def broken(self, field: str, rule: str) -> None:
-        """Notes a violation that another room found."""
-        self._broken(field, rule)
-
 
 def cut_user_agent(value: str) -> str:
     """At most 512 bytes of it, whole characters only, without control characters."""

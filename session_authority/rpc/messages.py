@@ -9,7 +9,7 @@ from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from session_authority.authority import ActiveSession, IssuedDevice, RenewedSession, SignInRequest, Validation
+from session_authority.domain.answers import ActiveSession, IssuedDevice, RenewedSession, SignInRequest, Validation
 from session_authority.domain.clients import Client, FormFactor, appearance
 from session_authority.domain.devices import ListedDevice
 from session_authority.domain.fields import FieldChecks

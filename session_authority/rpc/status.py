@@ -84,6 +84,8 @@ class Failure:
 
 def failure_of(error: errors.AuthorityError) -> Failure:
     """What a caller is told of an error."""
+    if type(error) not in _TABLE:
+        return failure_of_fault("", error)
     code, reason = _TABLE[type(error)]
     text = str(error)
     metadata: tuple[tuple[str, str], ...] = ()

@@ -7,10 +7,11 @@ goes back to its pool with a reply on the way.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import Redis, Sentinel
 from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
@@ -22,6 +23,8 @@ from session_authority.store.cluster import Cluster
 
 Client = Redis | Cluster
 
+_FORM = re.compile(r"(?P<scheme>[A-Za-z+]+)://(?P<user>(?:[^/?#]*@)?)(?P<hosts>[^/?#@]*)(?P<rest>.*)", re.DOTALL)
+_WRONG_START = "must start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// (rediss+… for TLS)"
 _DEFAULT_PORT = {"redis": 6379, "redis+cluster": 6379, "redis+sentinel": 26379}
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
@@ -45,8 +48,13 @@ def connect(url: str, limits: Limits) -> Client:
 
     With an `s` (`rediss+cluster://`) all connections use TLS. Nothing is connected yet. Raises BadRedisUrl.
     """
+    form = _FORM.fullmatch(url)
+    if form is None:
+        raise BadRedisUrl(_WRONG_START)
+    hosts = form["hosts"]
     try:
-        parts = urlsplit(url)
+        # The standard library knows of one host only, and refuses several where one is in brackets.
+        parts = urlsplit(f"{form['scheme']}://{form['user']}{'host' if hosts else ''}{form['rest']}")
         query = dict(parse_qsl(parts.query, strict_parsing=True) if parts.query else [])
     except ValueError:
         raise BadRedisUrl("is not a URL") from None
@@ -71,7 +79,7 @@ def connect(url: str, limits: Limits) -> Client:
             raise BadRedisUrl(f"has an unknown option {name!r}; this kind of URL takes {', '.join(allowed) or 'none'}")
     secure = {name: query[name] for name in _TLS_OPTIONS if name in query}
     if scheme == "unix" and not tls:
-        if not parts.path or parts.netloc.rpartition("@")[2]:
+        if not parts.path or hosts:
             raise BadRedisUrl("must name a socket by its absolute path: unix:///path/to/socket")
         del common["socket_keepalive"]
         return Redis.from_pool(
@@ -84,7 +92,7 @@ def connect(url: str, limits: Limits) -> Client:
             )
         )
     if scheme == "redis":
-        [(host, port)] = _hosts(parts, scheme, most=1)
+        [(host, port)] = _hosts(hosts, scheme, most=1)
         if tls:
             common |= {"connection_class": SSLConnection, **secure}
         return Redis.from_pool(
@@ -97,32 +105,30 @@ def connect(url: str, limits: Limits) -> Client:
             )
         )
     if scheme == "redis+sentinel":
-        return _sentinel(parts, scheme, query, common, limits, tls, secure)
+        return _sentinel(hosts, parts.path, query, common, limits, tls, secure)
     if scheme == "redis+cluster":
         if parts.path.strip("/"):
             raise BadRedisUrl("must have no path: a cluster has only database 0")
         return Cluster(
-            _hosts(parts, scheme),
+            _hosts(hosts, scheme),
             max_connections=limits.max_connections,
             ssl=tls,
             **common,
             **secure,
         )
-    raise BadRedisUrl(
-        "must start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// (rediss+… for TLS)"
-    )
+    raise BadRedisUrl(_WRONG_START)
 
 
 def _sentinel(
-    parts: SplitResult,
-    scheme: str,
+    hosts: str,
+    path: str,
     query: dict[str, str],
     common: dict[str, Any],
     limits: Limits,
     tls: bool,
     secure: dict[str, str],
 ) -> Redis:
-    name, _, database = parts.path.strip("/").partition("/")
+    name, _, database = path.strip("/").partition("/")
     if not name:
         raise BadRedisUrl("must name the Sentinel group: redis+sentinel://host1,host2/name")
     watchers = common | {
@@ -131,7 +137,7 @@ def _sentinel(
         "ssl": tls,
         **secure,
     }
-    sentinel = Sentinel(_hosts(parts, scheme), sentinel_kwargs=watchers)
+    sentinel = Sentinel(_hosts(hosts, "redis+sentinel"), sentinel_kwargs=watchers)
     return Redis.from_pool(
         _SentinelPool(
             unquote(name),
@@ -158,14 +164,16 @@ def _database(text: str) -> int:
     return int(text)
 
 
-def _hosts(parts: SplitResult, scheme: str, most: int = 64) -> list[tuple[str, int]]:
+def _hosts(hosts: str, scheme: str, most: int = 64) -> list[tuple[str, int]]:
     """The hosts and ports of `h1:p1,h2,[::1]:p3`."""
     found = []
-    for text in parts.netloc.rpartition("@")[2].split(","):
+    for text in hosts.split(","):
         try:
             one = urlsplit(f"//{text}")
             host, port = one.hostname, one.port or _DEFAULT_PORT[scheme]
         except ValueError:
+            if text.count("[") != text.count("]"):
+                raise BadRedisUrl("is not a URL") from None
             raise BadRedisUrl("has a port that is not a number from 1 to 65535") from None
         if not host:
             raise BadRedisUrl("must name a host")

@@ -86,7 +86,10 @@ class EmbeddedValkey:
         self._drop_lock()
 
     def _take_lock(self) -> None:
-        lock = open(self._data_dir / "lock", "ab")  # noqa: SIM115 - held until stop
+        try:
+            lock = open(self._data_dir / "lock", "ab")  # noqa: SIM115 - held until stop
+        except OSError as error:
+            raise EmbeddedUnavailable(f"can't write to the data folder {self._data_dir}: {error.strerror}") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

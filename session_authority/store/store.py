@@ -25,6 +25,7 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
+from redis.exceptions import ConnectionError as Disconnected
 
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import StoreUnavailable
@@ -36,7 +37,7 @@ from session_authority.store.batcher import Batcher
 from session_authority.store.cluster import Cluster
 from session_authority.store.connection import Client
 from session_authority.store.keys import Keys, partition
-from session_authority.store.lines import sender
+from session_authority.store.lines import lines_to
 from session_authority.store.records import (
     AlreadyDone,
     Changed,
@@ -84,7 +85,8 @@ class Store:
         # The pools raise when they are empty; waiting here instead keeps a burst from failing.
         lines = max(2, min(4, max_connections // 4))
         self._connections = asyncio.Semaphore(max(1, max_connections - lines - 1))
-        self._batcher = Batcher(sender(client), lines=lines)
+        self._lines = lines_to(client)
+        self._batcher = Batcher(self._lines.send, lines=lines)
         self._running: set[asyncio.Task[Any]] = set()
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
@@ -159,7 +161,7 @@ class Store:
         code, *removed = await self._mutate(lambda: self._commit.run(self._client, keys, args))
         if code == 0:
             return Changed()
-        return AlreadyDone() if code < 0 else Committed(tuple(map(codec.decode_session, removed)))
+        return AlreadyDone() if code < 0 else Committed(tuple(_readable(removed)))
 
     async def revoke_device(self, user_id: str, key: bytes, *, forget: bool, event: Event) -> Sequence[SessionRecord]:
         """Ends the session on one device, whatever its state; the event is written only if there was one."""
@@ -183,7 +185,7 @@ class Store:
         ]
         keys = self._script_keys(user_id)
         removed = await self._mutate(lambda: self._revoke.run(self._client, keys, args))
-        return [codec.decode_session(raw) for raw in removed]
+        return list(_readable(removed))
 
     async def server_times(self) -> Sequence[datetime]:
         """What time it is on every primary: the proof that each answers, and is one."""
@@ -228,9 +230,12 @@ class Store:
             try:
                 return await command()
             except _REFUSED:  # not carried out: the primary has just moved
+                await self._lines.hang_up()
                 await asyncio.sleep(0.05)
                 return await command()
         except (RedisError, OSError, TimeoutError) as error:
+            if isinstance(error, (ReadOnlyError, Disconnected)):
+                await self._lines.hang_up()
             raise _unavailable(error) from None
 
     async def _ask_primaries(self) -> Sequence[datetime]:
@@ -244,6 +249,15 @@ class Store:
 def _pairs(reply: Mapping[bytes, bytes] | Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
     """A reply to HGETALL: a mapping if the driver made one of it, else names and values in turn."""
     return reply.items() if isinstance(reply, Mapping) else zip(reply[::2], reply[1::2], strict=True)
+
+
+def _readable(removed: Iterable[bytes]) -> Iterable[SessionRecord]:
+    """The sessions that were removed; that one of them can't be read is no longer anybody's trouble."""
+    for raw in removed:
+        try:
+            yield codec.decode_session(raw)
+        except codec.UnreadableRecord:
+            continue
 
 
 def _moment(reply: Sequence[Any]) -> datetime:

@@ -99,7 +99,7 @@ class Tokens:
         return token
 
     def public_jwks(self) -> list[dict[str, str]]:
-        """The public part of every key that tokens may be signed with, now or soon."""
+        """The public part of every key that a token may verify with: those that sign, will sign, or did."""
         return self._source.current.public_jwks()
 
     def _payload(self, token: Token) -> dict[str, object]:

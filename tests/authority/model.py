@@ -1,6 +1,6 @@
 """The design's rules on sessions a second time: as plain as they can be said, on plain numbers, for one call at a time.
 
-Written from the words of DESIGN.md and from nothing else: no decision of the service is called here. Times are counted
+Written from the rules as they are told, and from nothing else: no decision of the service is called here. Times are counted
 in ticks of 10 ms, of which a second has 100. Marks of use are written at once, or lost where a test says so.
 """
 

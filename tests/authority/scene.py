@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from session_authority.authority import Authority, IssuedDevice, RenewedSession, SignInRequest, Validation
+from session_authority.authority import Authority
+from session_authority.domain.answers import IssuedDevice, RenewedSession, SignInRequest, Validation
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.policy import Policy
@@ -112,7 +113,7 @@ def _decode(text: str) -> bytes:
 
 
 def key_of(device_id: UUID) -> bytes:
-    """The device key, as DESIGN defines it."""
+    """The device key, worked out independently."""
     return hashlib.sha256(device_id.bytes).digest()[:16]
 
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from session_authority.authority import IssuedDevice
+from session_authority.domain.answers import IssuedDevice
 from session_authority.domain.errors import DeviceLimitReached, RequestIdReused, RequestIdSpent
 from session_authority.domain.policy import DeviceLimitAction, Policy, ReplayAction
 from session_authority.domain.sessions import SessionRecord

@@ -20,7 +20,7 @@ from uuid import UUID
 
 import pytest
 
-from session_authority.authority import IssuedDevice, RenewedSession, Validation
+from session_authority.domain.answers import IssuedDevice, RenewedSession, Validation
 from session_authority.domain.errors import DeviceLimitReached, RequestIdSpent
 from session_authority.domain.policy import DeviceLimitAction, Policy, ReplayAction
 from session_authority.domain.sessions import SessionStatus

@@ -186,6 +186,14 @@ def test_what_is_given_wins_over_variables_and_they_over_the_file(put: SetAll, p
     assert (settings.max_devices, settings.workers) == (3, 2)
 
 
+def test_what_kubernetes_tells_of_a_service_of_this_name_is_no_setting(put: SetAll):
+    put(SERVICE_HOST="10.0.0.1", SERVICE_PORT="50051", SERVICE_PORT_GRPC="50051", PORT="tcp://10.0.0.1:50051")
+    put(PORT_50051_TCP="tcp://10.0.0.1:50051", PORT_50051_TCP_ADDR="10.0.0.1", PORT_50051_TCP_PROTO="tcp")
+    assert load_settings() == Settings()
+    put(PORTS="50051")
+    assert faults() == ["PORTS: is not a setting"]
+
+
 def test_a_variable_that_is_empty_is_not_set(put: SetAll):
     put(KEYS="", REDIS_URL="", LISTEN="", TOKEN_TTL="", METRICS_LISTEN="", CONFIG="")
     assert load_settings() == Settings()

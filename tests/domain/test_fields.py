@@ -383,7 +383,6 @@ def test_all_mistakes_of_a_request_are_told_at_once_in_their_order():
     checks.request_id("again")
     checks.page_size(-1)
     checks.batch(0)
-    checks.broken("page_token", "must be one of this list")
     with pytest.raises(InvalidRequest) as refusal:
         checks.done()
     fields = [v.field for v in refusal.value.violations]
@@ -399,7 +398,6 @@ def test_all_mistakes_of_a_request_are_told_at_once_in_their_order():
         "request_id",
         "page_size",
         "requests",
-        "page_token",
     ]
     for violation in refusal.value.violations:
         assert f"{violation.field}: {violation.description}" in str(refusal.value)

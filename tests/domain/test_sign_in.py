@@ -177,8 +177,10 @@ def test_the_longest_unused_session_makes_room():
 
 
 def test_equally_unused_ones_make_room_by_their_key():
-    assert signed_in(used(DAY, DAY, DAY)).evicted == (key(1),)
-    assert signed_in(used(DAY - MS, DAY, DAY)).evicted == (key(2),)
+    for ago, evicted in (((DAY, DAY, DAY), key(1)), ((DAY - MS, DAY, DAY), key(2))):
+        sessions = used(*ago)
+        assert signed_in(sessions).evicted == (evicted,)
+        assert signed_in(dict(reversed(sessions.items()))).evicted == (evicted,)
 
 
 def test_a_limit_that_was_lowered_is_reached_at_once():
@@ -251,7 +253,7 @@ def test_a_device_that_returns_adds_none():
 
 
 def test_equally_old_ones_are_forgotten_by_their_key():
-    devices = {key(i): device(last_seen=NOW - DAY) for i in range(1, 8)}
+    devices = {key(i): device(last_seen=NOW - DAY) for i in reversed(range(1, 8))}
     assert signed_in(devices=devices).pruned == (key(1), key(2))
 
 

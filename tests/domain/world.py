@@ -24,6 +24,7 @@ from session_authority.domain.sessions import (
     SessionRecord,
     SessionStatus,
     Token,
+    copy_again,
     judge,
     mark,
     renew,
@@ -112,6 +113,8 @@ class World:
             return None
         if record.generation != first.generation:
             return None
+        record = copy_again(record, self.policy, self.now)
+        self._commit(first.device_key, record)
         token = self._token(first.device_key, record)
         self.counts["sign-in repeated"] += 1
         self.log(who, "repeats its sign-in:", token)

@@ -33,7 +33,7 @@ from tests.store.samples import (
 from tests.support.backends import Backend, ValkeyServer, free_port, valkey_server
 from tests.support.proxy import Proxy, lose_one_reply
 
-IMPATIENT = Limits(reply_timeout=timedelta(milliseconds=100))
+IMPATIENT = Limits(reply_timeout=timedelta(milliseconds=500))
 SECRET = "s3cr3t"
 
 Mutation = Callable[[Store], Awaitable[object]]
@@ -324,6 +324,23 @@ async def test_lost_scripts_are_sent_again(warm: Room, proxy: Proxy) -> None:
         await mutation(warm.store)
         assert (proxy.commands["EVALSHA"], proxy.commands["EVAL"]) == (2, 1)
     assert [e.reason for e in await warm.events("ada")] == ["x", "x", "x", "x"]
+
+
+async def test_reads_leave_a_primary_that_stepped_down(victim: ValkeyServer, prefix: str) -> None:
+    """A replica would answer them; the one that took over may be behind the same name."""
+    store = store_at(f"redis://127.0.0.1:{victim.port}", prefix)
+    try:
+        with redis.Redis(port=victim.port) as admin:
+            line = await store._batcher.read("CLIENT", "ID")
+            assert await store._batcher.read("CLIENT", "ID") == line
+            admin.execute_command("REPLICAOF", "127.0.0.1", free_port())
+            try:
+                await unavailable(store.server_times())
+                assert await store._batcher.read("CLIENT", "ID") != line
+            finally:
+                admin.execute_command("REPLICAOF", "NO", "ONE")
+    finally:
+        await store.close()
 
 
 async def test_a_replica_is_no_store(victim: ValkeyServer, prefix: str) -> None:

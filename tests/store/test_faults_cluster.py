@@ -30,7 +30,7 @@ from tests.store.samples import (
 from tests.support.backends import ValkeyServer, cluster_url, free_port, valkey_cluster_servers, valkey_server, wait_for
 from tests.support.proxy import Proxy, lose_one_reply
 
-IMPATIENT = Limits(reply_timeout=timedelta(milliseconds=300))
+IMPATIENT = Limits(connect_timeout=timedelta(seconds=2), reply_timeout=timedelta(seconds=2))
 USERS = user_of_each_partition()
 SLOTS = [Cluster.keyslot(Cluster([("h", 1)]), tag) for tag in TAGS]
 

@@ -1,0 +1,92 @@
+"""What the use cases are asked and what they answer, in the terms of the domain."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from session_authority.domain.clients import Client
+from session_authority.domain.devices import ListedDevice
+from session_authority.domain.sessions import SessionStatus, Token
+
+
+@dataclass(frozen=True, slots=True)
+class SignInRequest:
+    """A checked request to sign a user in. `device_id` None means: assign one."""
+
+    user_id: str
+    device_id: UUID | None
+    client: Client
+    claims: Mapping[str, str]
+    auth_methods: tuple[str, ...]
+    session_ttl: timedelta
+    request_id: UUID | None
+
+    def digest(self) -> bytes:
+        """SHA-256 of its contents, by which a retry is told from another request under the same `request_id`."""
+        client = self.client
+        contents = [
+            self.user_id,
+            str(self.device_id),
+            [client.ip_address, client.user_agent, client.display_name, client.app_version],
+            sorted(self.claims.items()),
+            self.auth_methods,
+            self.session_ttl.total_seconds(),
+        ]
+        return hashlib.sha256(json.dumps(contents).encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedDevice:
+    """A sign-in."""
+
+    device: ListedDevice
+    access_token: str
+    token_expires: datetime
+    device_id_assigned: bool
+    new_device: bool
+    evicted: tuple[ListedDevice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSession:
+    """A good session, as a token names it. `expires` is when it ends if it is not used again."""
+
+    token: Token
+    device_id: UUID
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What a presented token is worth. `session` is set if it is ACTIVE."""
+
+    status: SessionStatus
+    device_id: UUID
+    device_id_assigned: bool
+    session: ActiveSession | None = None
+    renew_recommended: bool = False
+    revoked_devices: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RenewedSession:
+    """What a renewal led to. `access_token` is set if one is handed out."""
+
+    status: SessionStatus
+    session: ActiveSession | None = None
+    access_token: str | None = None
+    revoked_devices: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePage:
+    """A page of a user's devices."""
+
+    devices: tuple[ListedDevice, ...]
+    next_page_token: str
+    total_size: int
