@@ -365,6 +365,7 @@ def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
         _out.print(f"[dim]# {title}[/dim]")
         _out.print(line, markup=False, soft_wrap=True)
     _out.print("\nCtrl-C stops it.\n")
+    _out.file.flush()  # a pipe would keep it until the end
 
 
 def _brief(duration: timedelta) -> str:

@@ -35,6 +35,8 @@ RESERVED_CLAIMS = frozenset(
     "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id typ "
     "scope roles groups entitlements permissions".split()
 )
+# Invisible, but part of how Persian words and many emoji are written.
+_JOINERS = dict.fromkeys((0x200C, 0x200D))
 _CLAIM_NAME = re.compile(r"[A-Za-z0-9_\-.:/]{1,64}", re.ASCII)
 _AUTH_METHOD = re.compile(r"[A-Za-z0-9_\-.:/]{1,32}", re.ASCII)
 
@@ -105,7 +107,7 @@ class FieldChecks:
         stripped = value.strip()
         if len(stripped) > limit:
             self._broken(field, f"must have at most {limit} characters")
-        elif not stripped.isprintable():
+        elif not stripped.translate(_JOINERS).isprintable():
             self._broken(field, "must have no control or other unprintable characters")
         return stripped
 

@@ -429,3 +429,10 @@ def test_a_message_never_repeats_what_was_sent():
 def test_a_violation_names_field_and_rule():
     refusal = InvalidRequest([FieldViolation("a", "must be b"), FieldViolation("c", "must be d")])
     assert str(refusal) == "a: must be b; c: must be d"
+
+
+def test_a_display_name_may_join_what_belongs_together():
+    checks = FieldChecks()
+    for name in ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f469\u200d\U0001f4bb"):
+        assert checks.display_name(name) == name
+    checks.done()
