@@ -49,7 +49,8 @@ class _DirectLines:
         self._epoch = 0
 
     async def send(self, commands: Sequence[Command]) -> Sequence[Any]:
-        connection, epoch = await self._connection(), self._epoch
+        epoch = self._epoch  # of before it connects: it may yet reach the primary that was
+        connection = await self._connection()
         try:
             packed = [part for command in commands for part in connection.pack_command(*command)]
             await connection.send_packed_command(packed, check_health=False)

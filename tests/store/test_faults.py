@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -339,6 +340,32 @@ async def test_reads_leave_a_primary_that_stepped_down(victim: ValkeyServer, pre
                 assert await store._batcher.read("CLIENT", "ID") != line
             finally:
                 admin.execute_command("REPLICAOF", "NO", "ONE")
+    finally:
+        await store.close()
+
+
+async def test_reads_leave_it_though_they_were_just_connecting(
+    victim: ValkeyServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_at(f"redis://127.0.0.1:{victim.port}", prefix)
+    connected, moved = asyncio.Event(), asyncio.Event()
+    pool: Any = store._client.connection_pool  # type: ignore[union-attr]
+    connect_first = pool.get_connection
+
+    async def connect_late() -> object:
+        connection = await connect_first()
+        connected.set()
+        await moved.wait()
+        return connection
+
+    try:
+        monkeypatch.setattr(pool, "get_connection", connect_late)
+        line = store._batcher.read("CLIENT", "ID")
+        await connected.wait()
+        await store._lines.hang_up()
+        moved.set()
+        before = await line
+        assert await store._batcher.read("CLIENT", "ID") != before
     finally:
         await store.close()
 
