@@ -85,7 +85,7 @@ def _errors_in_one_line() -> Iterator[None]:
         yield
     except SettingsError as error:
         _fail(str(error), WRONG_USAGE)
-    except (KeyringError, CannotListen, EmbeddedUnavailable) as error:
+    except (KeyringError, CannotListen, EmbeddedUnavailable, workers.WorkersFailed) as error:
         _fail(str(error))
 
 
@@ -304,16 +304,14 @@ def _dev_keys(folder: Path) -> Path:
 
 
 def _refuse_off_loopback(settings: Settings) -> None:
-    if not settings.listen.is_loopback:
-        raise SettingsError(
-            f"SESSION_AUTHORITY_LISTEN: {settings.listen} can be reached from elsewhere; without TLS and access control "
-            "only loopback (127.0.0.1, ::1, localhost) is allowed"
-        )
-    if settings.metrics_listen is not None and not settings.metrics_listen.is_loopback:
-        raise SettingsError(
-            f"SESSION_AUTHORITY_METRICS_LISTEN: {settings.metrics_listen} can be reached from elsewhere; only loopback is "
-            "allowed"
-        )
+    faults = [
+        f"SESSION_AUTHORITY_{name}: {address} can be reached from elsewhere; without TLS and access control only loopback "
+        "(127.0.0.1, ::1, localhost) is allowed"
+        for name, address in (("LISTEN", settings.listen), ("METRICS_LISTEN", settings.metrics_listen))
+        if address is not None and not address.is_loopback
+    ]
+    if faults:
+        raise SettingsError("\n".join(faults))
 
 
 def _check_metrics_ports(settings: Settings) -> None:

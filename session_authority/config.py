@@ -255,7 +255,7 @@ def load_settings(**given: Any) -> Settings:
     faults = [
         f"{name}: is not a setting"
         for name in sorted(os.environ)
-        if name.startswith(PREFIX) and not _is_known(name.removeprefix(PREFIX))
+        if name.startswith(PREFIX) and name != CONFIG_FILE_VARIABLE and not _is_known(name.removeprefix(PREFIX))
     ]
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
@@ -270,7 +270,7 @@ def load_settings(**given: Any) -> Settings:
 
 def _is_known(name: str) -> bool:
     """It is a setting, or what Kubernetes tells every pod of a service that is called session-authority."""
-    return name.lower() in Settings.model_fields or name == "CONFIG" or _SERVICE_LINK.fullmatch(name) is not None
+    return name.lower() in Settings.model_fields or _SERVICE_LINK.fullmatch(name) is not None
 
 
 def _faults(error: ValidationError) -> list[str]:

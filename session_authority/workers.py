@@ -33,8 +33,12 @@ _MOST_DEATHS, _WITHIN_SECONDS = 10, 60.0
 _log = structlog.get_logger(__name__)
 
 
+class WorkersFailed(Exception):
+    """The workers die as fast as they are started."""
+
+
 def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
-    """Runs the service in as many processes as set, until SIGTERM or SIGINT. Raises CannotListen, KeyringError."""
+    """Runs the service in as many processes as set, until SIGTERM or SIGINT. Raises CannotListen, KeyringError, WorkersFailed."""
     if settings.workers > 1 and settings.listen.port == 0:
         raise CannotListen("several workers need a port that is named; 0 gives each another one")
     _refuse_taken(settings.listen)
@@ -89,7 +93,7 @@ class _Supervisor:
             if worker.exitcode is None:
                 worker.kill()
         if failed:
-            raise CannotListen("the workers keep dying; the log says of what")
+            raise WorkersFailed("the workers keep dying; the log says of what")
 
     def _start(self, index: int) -> SpawnProcess:
         worker = self._context.Process(target=_work, args=(self._settings, self._mode, index), daemon=False)

@@ -84,9 +84,10 @@ class Failure:
 
 def failure_of(error: errors.AuthorityError) -> Failure:
     """What a caller is told of an error."""
-    if type(error) not in _TABLE:
+    row = _TABLE.get(type(error))
+    if row is None:
         return failure_of_fault("", error)
-    code, reason = _TABLE[type(error)]
+    code, reason = row
     text = str(error)
     metadata: tuple[tuple[str, str], ...] = ()
     if isinstance(error, errors.DeviceLimitReached):

@@ -170,10 +170,11 @@ def _hosts(hosts: str, scheme: str, most: int = 64) -> list[tuple[str, int]]:
     for text in hosts.split(","):
         try:
             one = urlsplit(f"//{text}")
+        except ValueError:
+            raise BadRedisUrl("is not a URL") from None
+        try:
             host, port = one.hostname, one.port or _DEFAULT_PORT[scheme]
         except ValueError:
-            if text.count("[") != text.count("]"):
-                raise BadRedisUrl("is not a URL") from None
             raise BadRedisUrl("has a port that is not a number from 1 to 65535") from None
         if not host:
             raise BadRedisUrl("must name a host")

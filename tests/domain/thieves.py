@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import datetime
 
 from session_authority.domain.sessions import SessionStatus, Token
 from tests.domain.world import ACTIVE, EXPIRED, World
 
 
-class Thief:
+class Thief(ABC):
     """Whoever holds a copy of a browser's cookies and uses it every so often. Each kind of thief is one `_use`."""
 
     def __init__(self, world: World, token: Token, *, every: float, key: bytes) -> None:
@@ -33,8 +34,9 @@ class Thief:
             SessionStatus.SESSION_ENDED,
         )
 
+    @abstractmethod
     def _use(self) -> None:
-        raise NotImplementedError
+        """What it does with its cookies each time."""
 
     def _validate(self, token: Token) -> tuple[SessionStatus, bool]:
         status, recommended = self.world.validate(token, self.key, "thief")

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from session_authority import workers
+from session_authority.config import Settings
+from session_authority.server import Mode
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.server.processes import Caller, DevServer, descendants, dev_server, is_running, run
 from tests.support.backends import free_port, wait_for
@@ -151,3 +154,21 @@ def test_workers_need_a_port_that_is_named(tmp_path: Path):
         1,
         "session-authority: several workers need a port that is named; 0 gives each another one",
     )
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Whoever handles these now does so again afterwards."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_workers_that_keep_dying_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_RESTART_DELAY_SECONDS", 0)
+    monkeypatch.setattr(workers, "_work", os.abort)  # takes no arguments, so that each dies of its first call
+    with pytest.raises(workers.WorkersFailed, match="keep dying"):
+        workers.run(Settings(listen=f"127.0.0.1:{free_port()}", workers=2), Mode(reflection=False), lambda _: None)
