@@ -43,7 +43,7 @@ from session_authority.domain.errors import (
     RequestIdReused,
     RequestIdSpent,
 )
-from session_authority.domain.events import Event, EventType
+from session_authority.domain.events import NOBODY, Event, EventType
 from session_authority.domain.identifiers import device_key, parse_uuid
 from session_authority.domain.policy import LEEWAY, QUIET_EVENT_INTERVAL, Policy, ReplayAction
 from session_authority.domain.sessions import (
@@ -88,6 +88,7 @@ class Authority:
         self._random_bytes = random_bytes
         self._user_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._notes = Notes(metrics)
+        self._told_keys: set[str] = set()
         self._told: TTLCache[bytes, bool] = TTLCache(_MAX_TOLD, QUIET_EVENT_INTERVAL.total_seconds())
 
     # --- signing in -------------------------------------------------------------------------------------------------
@@ -153,7 +154,8 @@ class Authority:
             request.user_id,
             actor,
             device_id=device_id,
-            device_display_name=decision.device.display_name,
+            device_display_name=decision.device.shown_name(),
+            device_client=decision.device.last_client,
             client=request.client,
             session_id=decision.session.session_id,
             new_device=decision.new_device,
@@ -539,6 +541,14 @@ class Authority:
         removed = await self._store.revoke_all(user_id, except_key=except_key, forget=forget, event=event)
         return self._count_live(removed, now)
 
+    async def tell_of_revoked_keys(self) -> None:
+        """Leaves one event for each revoked key, however many processes find it: what it signed may be cached."""
+        for kid in self._tokens.revoked_keys() - self._told_keys:
+            now = self._clock()
+            event = Event(EventType.SIGNING_KEY_REVOKED, now, user_id=NOBODY, actor="", key_id=kid)
+            await self._store.commit(Commit(NOBODY, now, once=self._store.once_for_key(kid), events=(event,)))
+            self._told_keys.add(kid)
+
     def signing_keys(self) -> list[dict[str, str]]:
         """The public keys, as JWKs."""
         return self._tokens.public_jwks()
@@ -629,6 +639,6 @@ def _about_device(
     return replace(
         event,
         device_id=device.record.device_id,
-        device_display_name=device.record.display_name,
-        client=device.record.last_client,
+        device_display_name=device.record.shown_name(),
+        device_client=device.record.last_client,
     )

@@ -51,6 +51,13 @@ class Metrics:
             namespace=_NAMESPACE,
             registry=self.registry,
         )
+        self.watchers = Gauge("watchers", "Watches of events under way.", namespace=_NAMESPACE, registry=self.registry)
+        self.watches_expired = Counter(
+            "watches_expired",
+            "Watches ended because something may have been missed: too slow, or the store's history changed.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
         self.rpcs = Counter(
             "rpcs", "Calls, by method and gRPC code.", ["method", "code"], namespace=_NAMESPACE, registry=self.registry
         )

@@ -28,10 +28,11 @@ from session_authority.authority import Authority
 from session_authority.config import Listen, Settings
 from session_authority.domain.errors import AuthorityError
 from session_authority.domain.policy import LEEWAY
+from session_authority.feed import Feed
 from session_authority.metrics import Metrics
-from session_authority.rpc import SERVICE_NAME, Guard, SessionAuthorityService
+from session_authority.rpc import SERVICE_NAME, EventWire, Guard, SessionAuthorityService
 from session_authority.rpc.interceptors import MAX_BATCH_BYTES
-from session_authority.store import Keys, Limits, Store, connect
+from session_authority.store import EventLog, Keys, Limits, Store, connect
 from session_authority.tokens import KeyringError, KeySource, Tokens
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
@@ -85,7 +86,9 @@ def build_authority(settings: Settings, store: Store, source: KeySource, metrics
 class Server:
     """A running service."""
 
-    def __init__(self, authority: Authority, store: Store, source: KeySource, metrics: Metrics, mode: Mode) -> None:
+    def __init__(
+        self, authority: Authority, feed: Feed, store: Store, source: KeySource, metrics: Metrics, mode: Mode
+    ) -> None:
         self._authority = authority
         self._store = store
         self._source = source
@@ -95,7 +98,7 @@ class Server:
         self._keys_fault = ""
         self._guard = Guard(metrics)
         self._server = grpc.aio.server(interceptors=[self._guard], options=_options(mode))
-        pb_grpc.add_SessionAuthorityServiceServicer_to_server(SessionAuthorityService(authority), self._server)
+        pb_grpc.add_SessionAuthorityServiceServicer_to_server(SessionAuthorityService(authority, feed), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if mode.reflection:
             names = (SERVICE_NAME, HEALTH_NAME, reflection.SERVICE_NAME)
@@ -140,6 +143,8 @@ class Server:
             try:
                 await self._probe()
                 self._refresh_keys()
+                if self._serving:
+                    await self._tell_of_revoked_keys()
             except Exception as error:  # noqa: BLE001 - whatever it is, health must go on telling the truth
                 _log.error("watch_failed", **logs.fault(error))
 
@@ -171,6 +176,10 @@ class Server:
         if skew > MAX_CLOCK_SKEW:
             return f"the store's clock differs by {skew.total_seconds():.1f} s"
         return None
+
+    async def _tell_of_revoked_keys(self) -> None:
+        with contextlib.suppress(AuthorityError):  # it is tried again with the next probe
+            await self._authority.tell_of_revoked_keys()
 
     def _refresh_keys(self) -> None:
         try:
@@ -218,13 +227,13 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
     source.current.signing  # noqa: B018 - raises if there is none
     metrics = Metrics()
     limits = Limits(reply_timeout=settings.redis_timeout, max_connections=settings.redis_connections)
-    store = Store(
-        connect(settings.redis_url.get_secret_value(), limits),
-        Keys(settings.redis_prefix),
-        max_connections=settings.redis_connections,
-    )
+    client = connect(settings.redis_url.get_secret_value(), limits)
+    keys = Keys(settings.redis_prefix)
+    store = Store(client, keys, max_connections=settings.redis_connections)
     try:
-        server = Server(build_authority(settings, store, source, metrics), store, source, metrics, mode)
+        authority = build_authority(settings, store, source, metrics)
+        feed = Feed(EventLog(client, keys), EventWire(), now, metrics)
+        server = Server(authority, feed, store, source, metrics, mode)
         if settings.metrics_listen is not None:
             _serve_metrics(metrics, settings.metrics_listen)
         bound = await server.start(settings.listen)

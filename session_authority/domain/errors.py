@@ -81,6 +81,13 @@ class Conflict(AuthorityError):
         super().__init__("other requests for this user kept interfering; nothing was written, try again")
 
 
+class CursorExpired(AuthorityError):
+    """A watch can't go on without missing events."""
+
+    def __init__(self) -> None:
+        super().__init__("events may be missed from here on; drop what you cache and watch again without a cursor")
+
+
 class StoreUnavailable(AuthorityError):
     """The store is away, slow or refusing."""
 

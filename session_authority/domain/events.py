@@ -11,21 +11,30 @@ from session_authority.domain.clients import Client
 from session_authority.domain.policy import ReplayAction
 from session_authority.domain.sessions import ReplayCause
 
+# In place of a user: it concerns everybody.
+NOBODY = ""
+
 
 class EventType(Enum):
-    """What happened."""
+    """What happened. UNKNOWN was written by a later version of the service."""
 
+    UNKNOWN = "unknown"
     DEVICE_SIGNED_IN = "device_signed_in"
     SESSION_REPLAYED = "session_replayed"
     ENDED_TOKEN_PRESENTED = "ended_token_presented"
     DEVICE_REVOKED = "device_revoked"
     ALL_REVOKED = "all_revoked"
     DEVICE_EVICTED = "device_evicted"
+    SIGNING_KEY_REVOKED = "signing_key_revoked"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One happening: enough to write a mail from. Fields that do not apply to the type are left as they are."""
+    """One happening: enough to write a mail from. Fields that do not apply to the type are left as they are.
+
+    `client` is who signed in or presented a token, `device_client` the device as last seen; `device_display_name` is what
+    the device is called. `user_id` is NOBODY if it concerns everybody.
+    """
 
     type: EventType
     time: datetime
@@ -33,6 +42,7 @@ class Event:
     actor: str
     device_id: UUID | None = None
     device_display_name: str = ""
+    device_client: Client = Client()
     client: Client = Client()
     session_id: bytes | None = None
     reason: str = ""
@@ -41,3 +51,31 @@ class Event:
     replay_cause: ReplayCause | None = None
     replay_action: ReplayAction | None = None
     except_device_id: UUID | None = None
+    key_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """An event as it was written, with the ID by which it is known wherever it is told."""
+
+    event_id: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events somebody wants to be told of. Empty means all; what concerns everybody passes any user's filter."""
+
+    types: frozenset[EventType] = frozenset()
+    user_ids: frozenset[str] = frozenset()
+
+    def passes(self, event: Event) -> bool:
+        """It is one of them."""
+        if self.types and event.type not in self.types:
+            return False
+        return not self.user_ids or event.user_id == NOBODY or event.user_id in self.user_ids
+
+    @property
+    def is_open(self) -> bool:
+        """Everything passes."""
+        return not (self.types or self.user_ids)

@@ -10,11 +10,12 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from session_authority.domain.clients import Client
 from session_authority.domain.errors import FieldViolation, InvalidRequest
+from session_authority.domain.events import EventType
 from session_authority.domain.identifiers import parse_uuid
 
 MAX_USER_ID = 128
@@ -27,6 +28,7 @@ MAX_AUTH_METHODS = 8
 MAX_BATCH = 500
 MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 50
+MAX_WATCHED_USERS = 1000
 MIN_SESSION_TTL = timedelta(seconds=1)
 
 # Names that a token gives a meaning of its own (RFC 7519, RFC 8693, RFC 9068, OpenID Connect Core), or that stand for
@@ -35,6 +37,7 @@ RESERVED_CLAIMS = frozenset(
     "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id typ "
     "scope roles groups entitlements permissions".split()
 )
+_LAST_SECOND = 253402300799  # of the year 9999
 # Invisible, but part of how Persian words and many emoji are written.
 _JOINERS = dict.fromkeys((0x200C, 0x200D))
 _CLAIM_NAME = re.compile(r"[A-Za-z0-9_\-.:/]{1,64}", re.ASCII)
@@ -164,6 +167,29 @@ class FieldChecks:
         elif value > MAX_PAGE_SIZE:
             self._broken("page_size", f"must be at most {MAX_PAGE_SIZE}")
         return value or DEFAULT_PAGE_SIZE
+
+    def user_ids(self, value: Sequence[str]) -> Sequence[str]:
+        """At most 1,000 users."""
+        if len(value) > MAX_WATCHED_USERS:
+            self._broken("user_ids", f"must be at most {MAX_WATCHED_USERS}")
+            return ()
+        return [self.user_id(user_id, f"user_ids[{i}]") for i, user_id in enumerate(value)]
+
+    def event_type(self, value: EventType | None, field: str) -> EventType:
+        """A type that the contract names; None is one that it does not."""
+        if value is None:
+            self._broken(field, "must be a type of event that there is")
+            return EventType.UNKNOWN
+        return value
+
+    def start_time(self, seconds: int, *, has_cursor: bool) -> datetime:
+        """A moment that a calendar has; not together with a cursor."""
+        if has_cursor:
+            self._broken("start_time", "must not be given together with a cursor")
+        if not 0 <= seconds <= _LAST_SECOND:
+            self._broken("start_time", "must be from 1970 to 9999")
+            seconds = 0
+        return datetime.fromtimestamp(seconds, UTC)
 
     def batch(self, size: int) -> None:
         """1–500 requests."""

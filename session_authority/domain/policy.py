@@ -45,6 +45,8 @@ MAX_LOST_GENERATIONS = 1000
 DEVICE_MEMORY = timedelta(days=180)
 # How long a `request_id` is remembered.
 REQUEST_MEMORY = timedelta(minutes=15)
+# How long it is remembered that a key's revocation was told of: longer than any session.
+KEY_EVENT_MEMORY = timedelta(days=500)
 # At most one quiet event for each session in this time.
 QUIET_EVENT_INTERVAL = timedelta(hours=1)
 # Longest session that a record can describe with room to spare (4-byte offsets of 10 ms reach 497 days).

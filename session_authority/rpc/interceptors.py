@@ -72,12 +72,14 @@ class Guard(grpc.aio.ServerInterceptor):
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                _guarded_stream(name, handler.unary_stream, handler.request_deserializer),
-                response_serializer=handler.response_serializer,
+                _guarded_stream(name, handler.unary_stream, self._metrics, handler.request_deserializer),
+                response_serializer=_unless_serialized(handler.response_serializer),
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(name, handler.stream_stream), handler.request_deserializer, handler.response_serializer
+                _guarded_stream(name, handler.stream_stream, self._metrics),
+                handler.request_deserializer,
+                handler.response_serializer,
             )
         raise NotImplementedError("no method takes a stream and answers once")
 
@@ -159,27 +161,48 @@ def _decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
         raise MalformedMessage from None
 
 
+def _unless_serialized(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """A message that goes to many is serialised once, and passes as it is."""
+    return lambda message: message if isinstance(message, bytes) else serialize(message)
+
+
 def _guarded_stream(
-    name: str, behavior: Callable[..., Any], decode: Callable[[bytes], Any] | None = None
+    name: str, behavior: Callable[..., Any], metrics: Metrics, decode: Callable[[bytes], Any] | None = None
 ) -> Callable[..., Awaitable[None]]:
     """With `decode` given, the guarded method takes one request, as bytes. It may be a generator or write by itself."""
+    counts = {code: metrics.rpcs.labels(name, code.name) for code in grpc.StatusCode}
+
+    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        if decode is not None:
+            if len(request) > MAX_MESSAGE_BYTES:
+                raise MessageTooLarge(len(request), MAX_MESSAGE_BYTES)
+            request = _decoded(decode, request)
+        answers = behavior(request, context)
+        if not inspect.isasyncgen(answers):
+            await answers
+            return
+        async with aclosing(answers):
+            async for message in answers:
+                await context.write(message)
 
     async def run(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
-            answers = behavior(request if decode is None else _decoded(decode, request), context)
-            if not inspect.isasyncgen(answers):
-                await answers
-                return
-            async with aclosing(answers):
-                async for answer in answers:
-                    await context.write(answer)
-            return
-        except (asyncio.CancelledError, grpc.aio.AbortError):
+            await answer(request, context)
+        except asyncio.CancelledError:
+            counts[grpc.StatusCode.CANCELLED].inc()
+            raise
+        except grpc.aio.AbortError:
             raise
         except AuthorityError as error:
             failure = failure_of(error)
+        except TimeoutError:
+            failure = failure_of(StoreUnavailable())
         except Exception as error:  # noqa: BLE001 - the last line of defence: its text must not reach the caller
             failure = failure_of_fault(name, error)
+        else:
+            counts[grpc.StatusCode.OK].inc()
+            return
+        counts[failure.code].inc()
         await context.abort_with_status(failure.status())
 
     return run

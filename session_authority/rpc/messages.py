@@ -12,9 +12,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from session_authority.domain.answers import ActiveSession, IssuedDevice, RenewedSession, SignInRequest, Validation
 from session_authority.domain.clients import Client, FormFactor, appearance
 from session_authority.domain.devices import ListedDevice
+from session_authority.domain.events import EventFilter, EventType, RecordedEvent
 from session_authority.domain.fields import FieldChecks
 from session_authority.domain.identifiers import parse_uuid
-from session_authority.domain.sessions import SessionStatus
+from session_authority.domain.policy import ReplayAction
+from session_authority.domain.sessions import ReplayCause, SessionStatus
 from session_authority.v1 import session_authority_pb2 as pb
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,6 +34,19 @@ _FORM_FACTOR = {
         pb.FormFactor.Value(f"FORM_FACTOR_{'UNSPECIFIED' if factor is FormFactor.UNKNOWN else factor.name}"),
     )
     for factor in FormFactor
+}
+_EVENT_TYPE = {
+    kind: cast(
+        "pb.EventType", pb.EventType.Value(f"EVENT_TYPE_{'UNSPECIFIED' if kind is EventType.UNKNOWN else kind.name}")
+    )
+    for kind in EventType
+}
+_EVENT_TYPES = {number: kind for kind, number in _EVENT_TYPE.items() if kind is not EventType.UNKNOWN}
+_REPLAY_CAUSE = {
+    cause: cast("pb.ReplayCause", pb.ReplayCause.Value(f"REPLAY_CAUSE_{cause.name}")) for cause in ReplayCause
+}
+_REPLAY_ACTION = {
+    action: cast("pb.ReplayAction", pb.ReplayAction.Value(f"REPLAY_ACTION_{action.name}")) for action in ReplayAction
 }
 
 
@@ -134,12 +149,7 @@ def device_message(listed: ListedDevice) -> pb.Device:
         operating_system=looks.operating_system,
         browser=looks.browser,
         form_factor=_FORM_FACTOR[looks.form_factor],
-        last_client=pb.ClientInfo(
-            ip_address=client.ip_address,
-            user_agent=client.user_agent,
-            display_name=client.display_name,
-            app_version=client.app_version,
-        ),
+        last_client=_client_info(client),
         session_id="" if session is None else session.session_id.hex(),
         create_time=timestamp(device.first_seen),
         sign_in_time=timestamp(device.last_sign_in),
@@ -148,6 +158,76 @@ def device_message(listed: ListedDevice) -> pb.Device:
         current=listed.current,
         signed_in=session is not None,
     )
+
+
+def _client_info(client: Client) -> pb.ClientInfo:
+    return pb.ClientInfo(
+        ip_address=client.ip_address,
+        user_agent=client.user_agent,
+        display_name=client.display_name,
+        app_version=client.app_version,
+    )
+
+
+def watch_request(message: pb.WatchEventsRequest) -> tuple[str | datetime | None, EventFilter]:
+    """From where on, and which events. Raises InvalidRequest."""
+    checks = FieldChecks()
+    types = [checks.event_type(_EVENT_TYPES.get(number), f"types[{i}]") for i, number in enumerate(message.types)]
+    user_ids = checks.user_ids(message.user_ids)
+    since: str | datetime | None = message.cursor or None
+    if message.HasField("start_time"):
+        since = checks.start_time(message.start_time.seconds, has_cursor=bool(message.cursor))
+    checks.done()
+    return since, EventFilter(frozenset(types), frozenset(user_ids))
+
+
+def event_message(recorded: RecordedEvent) -> pb.Event:
+    """An event."""
+    event = recorded.event
+    message = pb.Event(
+        event_id=recorded.event_id,
+        type=_EVENT_TYPE[event.type],
+        create_time=timestamp(event.time),
+        user_id=event.user_id,
+        session_id="" if event.session_id is None else event.session_id.hex(),
+        actor=event.actor,
+        reason=event.reason,
+        new_device=event.new_device,
+        first_device=event.first_device,
+        replay_cause=None if event.replay_cause is None else _REPLAY_CAUSE[event.replay_cause],
+        replay_action=None if event.replay_action is None else _REPLAY_ACTION[event.replay_action],
+        except_device_id="" if event.except_device_id is None else str(event.except_device_id),
+        key_id=event.key_id,
+    )
+    if event.device_id is not None:
+        message.device.device_id = str(event.device_id)
+        message.device.display_name = event.device_display_name
+        message.device.last_client.CopyFrom(_event_client(event.device_client))
+    if event.client != _NOBODY:
+        message.client.CopyFrom(_event_client(event.client))
+    return message
+
+
+def _event_client(client: Client) -> pb.EventClient:
+    looks = appearance(client.user_agent)
+    return pb.EventClient(
+        info=_client_info(client),
+        operating_system=looks.operating_system,
+        browser=looks.browser,
+        form_factor=_FORM_FACTOR[looks.form_factor],
+    )
+
+
+class EventWire:
+    """Writes the messages of a watch: encoded messages that follow each other are one message with the contents of both."""
+
+    def event(self, recorded: RecordedEvent) -> bytes:
+        """A message with one event."""
+        return pb.WatchEventsResponse(events=[event_message(recorded)]).SerializeToString()
+
+    def cursor(self, cursor: str) -> bytes:
+        """A message with a cursor."""
+        return pb.WatchEventsResponse(cursor=cursor).SerializeToString()
 
 
 def signing_keys_response(jwks: Iterable[dict[str, str]]) -> pb.GetSigningKeysResponse:

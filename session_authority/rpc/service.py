@@ -10,6 +10,7 @@ import grpc
 from session_authority.authority import Authority
 from session_authority.domain.errors import AuthorityError, StoreUnavailable
 from session_authority.domain.fields import FieldChecks
+from session_authority.feed import Feed
 from session_authority.rpc import messages
 from session_authority.rpc.status import failure_of, failure_of_fault
 from session_authority.v1 import session_authority_pb2 as pb
@@ -27,8 +28,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
     """Implements the contract; see `session_authority.proto` for what each method promises."""
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, feed: Feed) -> None:
         self._authority = authority
+        self._feed = feed
 
     async def IssueDevice(self, request: pb.IssueDeviceRequest, context: Context) -> pb.IssueDeviceResponse:
         sign_in = messages.sign_in_request(request, self._authority.policy.session_ttl)
@@ -128,3 +130,7 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
 
     async def GetSigningKeys(self, request: pb.GetSigningKeysRequest, context: Context) -> pb.GetSigningKeysResponse:
         return messages.signing_keys_response(self._authority.signing_keys())
+
+    async def WatchEvents(self, request: pb.WatchEventsRequest, context: Context) -> None:
+        since, only = messages.watch_request(request)
+        await self._feed.watch(since, only, context.write)

@@ -2,7 +2,8 @@
 
 from session_authority.store.codec import UnreadableRecord
 from session_authority.store.connection import BadRedisUrl, Client, Limits, connect
-from session_authority.store.keys import Keys
+from session_authority.store.event_log import EVENT_MEMORY, EventLog, HistoryGone, Page
+from session_authority.store.keys import PARTITIONS, Keys
 from session_authority.store.records import (
     AlreadyDone,
     Changed,
@@ -17,6 +18,8 @@ from session_authority.store.records import (
 from session_authority.store.store import Store
 
 __all__ = [
+    "EVENT_MEMORY",
+    "PARTITIONS",
     "AlreadyDone",
     "BadRedisUrl",
     "Changed",
@@ -24,10 +27,13 @@ __all__ = [
     "Commit",
     "CommitResult",
     "Committed",
+    "EventLog",
+    "HistoryGone",
     "IssuedRecord",
     "Keys",
     "Limits",
     "Once",
+    "Page",
     "Store",
     "Stored",
     "UnreadableRecord",

@@ -117,15 +117,23 @@ class Cluster(RedisCluster):
         await asyncio.gather(*(exchange(name, mine) for name, mine in places.items()))
         return answers
 
-    async def ask_primaries(self, command: str) -> Sequence[Any]:
-        """The answers of the primaries that answer. Raises if none does: one that is away takes only its slots with it."""
+    async def ask_each_primary(self, *command: str) -> dict[str, Any]:
+        """The answers of the primaries that answer, by their names. Raises if none does: one that is away takes only its
+        slots with it.
+        """
         await self.initialize()
-        asked = (self.execute_command(command, target_nodes=[node]) for node in self.get_primaries())
+        nodes = self.get_primaries()
+        asked = (self.execute_command(*command, target_nodes=[node]) for node in nodes)
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        good = [answer for answer in answers if not isinstance(answer, BaseException)]
+        good = {n.name: a for n, a in zip(nodes, answers, strict=True) if not isinstance(a, BaseException)}
         if not good:
             raise Disconnected("no primary answers")
         return good
+
+    def primary_of(self, key: str) -> str:
+        """The name of the node that serves a key, or "" if none does."""
+        nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
+        return nodes[0].name if nodes else ""
 
     async def _lost(self, name: str) -> None:
         """What the driver does when a single command fails, but not when a pipeline does."""

@@ -16,7 +16,8 @@ from google.protobuf.message import DecodeError
 
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
-from session_authority.domain.events import Event
+from session_authority.domain.events import Event, EventType
+from session_authority.domain.policy import ReplayAction
 from session_authority.domain.sessions import REPLACED_ID_BYTES, ReplayCause, SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.store.records import IssuedRecord
@@ -173,8 +174,9 @@ def decode_issued(raw: bytes) -> IssuedRecord:
 
 def encode_event(event: Event) -> bytes:
     """An `EventRecord` message. The enums of both sides share their names."""
+    device_client = None if event.device_client == event.client else _client_record(event.device_client)
     return records_pb2.EventRecord(
-        type=cast("records_pb2.EventType", records_pb2.EventType.Value(f"EVENT_TYPE_{event.type.name}")),
+        type=_event_type(event.type),
         time_ms=to_ms(event.time),
         user_id=event.user_id,
         device_id=b"" if event.device_id is None else event.device_id.bytes,
@@ -188,9 +190,47 @@ def encode_event(event: Event) -> bytes:
         replay_cause=_replay_cause(event.replay_cause),
         replay_action="" if event.replay_action is None else event.replay_action.value,
         except_device_id=b"" if event.except_device_id is None else event.except_device_id.bytes,
+        device_client=device_client,
+        key_id=event.key_id,
     ).SerializeToString()
+
+
+def decode_event(raw: bytes) -> Event:
+    """The event; raises UnreadableRecord. A type, cause or action of a later version is unknown, or None."""
+    try:
+        record = records_pb2.EventRecord.FromString(raw)
+        client = _client(record.client)
+        return Event(
+            type=_EVENT_TYPES.get(record.type, EventType.UNKNOWN),
+            time=from_ms(record.time_ms),
+            user_id=record.user_id,
+            actor=record.actor,
+            device_id=UUID(bytes=record.device_id) if record.device_id else None,
+            device_display_name=record.device_display_name,
+            device_client=_client(record.device_client) if record.HasField("device_client") else client,
+            client=client,
+            session_id=record.session_id or None,
+            reason=record.reason,
+            new_device=record.new_device,
+            first_device=record.first_device,
+            replay_cause=_REPLAY_CAUSES.get(record.replay_cause),
+            replay_action=_REPLAY_ACTIONS.get(record.replay_action),
+            except_device_id=UUID(bytes=record.except_device_id) if record.except_device_id else None,
+            key_id=record.key_id,
+        )
+    except (DecodeError, ValueError, OverflowError):
+        raise UnreadableRecord(f"an EventRecord of {len(raw)} bytes") from None
+
+
+def _event_type(kind: EventType) -> records_pb2.EventType:
+    return cast("records_pb2.EventType", records_pb2.EventType.Value(f"EVENT_TYPE_{kind.name}"))
 
 
 def _replay_cause(cause: ReplayCause | None) -> records_pb2.ReplayCause:
     name = "UNSPECIFIED" if cause is None else cause.name
     return cast("records_pb2.ReplayCause", records_pb2.ReplayCause.Value(f"REPLAY_CAUSE_{name}"))
+
+
+_EVENT_TYPES = {_event_type(kind): kind for kind in EventType if kind is not EventType.UNKNOWN}
+_REPLAY_CAUSES = {_replay_cause(cause): cause for cause in ReplayCause}
+_REPLAY_ACTIONS = {action.value: action for action in ReplayAction}

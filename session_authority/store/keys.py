@@ -10,6 +10,8 @@ import binascii
 import hashlib
 from uuid import UUID
 
+from session_authority.domain.events import NOBODY
+
 PARTITIONS = 64
 _SLOTS = 16384
 
@@ -64,6 +66,14 @@ class Keys:
         """String: this session's quiet event was written."""
         return f"{self._head(user_id)}x:{session_id.hex()}"
 
+    def told_of_key(self, kid: str) -> str:
+        """String: the revocation of this signing key was told of. Where what concerns everybody is."""
+        return f"{self._head(NOBODY)}k:{kid}"
+
     def events(self, user_id: str) -> str:
         """Stream: the events of the user's partition."""
-        return f"{self._head(user_id)}e"
+        return self.stream(partition(user_id))
+
+    def stream(self, number: int) -> str:
+        """Stream: the events of a partition, by its number."""
+        return f"{self._heads[number]}e"

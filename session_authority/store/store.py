@@ -11,31 +11,27 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from time import monotonic
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
+from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import (
-    ClusterDownError,
-    MaxConnectionsError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
-    ResponseError,
-    TryAgainError,
 )
-from redis.exceptions import ConnectionError as Disconnected
 
 from session_authority.domain.devices import DeviceRecord
-from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import Event
-from session_authority.domain.policy import DEVICE_MEMORY, QUIET_EVENT_INTERVAL, REQUEST_MEMORY
+from session_authority.domain.policy import DEVICE_MEMORY, KEY_EVENT_MEMORY, QUIET_EVENT_INTERVAL, REQUEST_MEMORY
 from session_authority.domain.sessions import SessionRecord
 from session_authority.store import codec
 from session_authority.store.batcher import Batcher
 from session_authority.store.cluster import Cluster
+from session_authority.store.complaints import REFUSED, unavailable
 from session_authority.store.connection import Client
+from session_authority.store.event_log import EVENT_LOG_CONNECTIONS, EVENT_MEMORY, MAX_EVENTS_PER_PARTITION
 from session_authority.store.keys import Keys, partition
 from session_authority.store.lines import lines_to
 from session_authority.store.records import (
@@ -50,10 +46,7 @@ from session_authority.store.records import (
     UserState,
 )
 
-EVENT_MEMORY = timedelta(days=7)
-MAX_EVENTS_PER_PARTITION = 100_000
 _MILLISECOND = timedelta(milliseconds=1)
-_REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -84,7 +77,7 @@ class Store:
         self._revoke = Script("revoke")
         # The pools raise when they are empty; waiting here instead keeps a burst from failing.
         lines = max(2, min(4, max_connections // 4))
-        self._connections = asyncio.Semaphore(max(1, max_connections - lines - 1))
+        self._connections = asyncio.Semaphore(max(1, max_connections - lines - EVENT_LOG_CONNECTIONS - 1))
         self._lines = lines_to(client)
         self._batcher = Batcher(self._lines.send, lines=lines)
         self._running: set[asyncio.Task[Any]] = set()
@@ -130,6 +123,10 @@ class Store:
     def once_for_session(self, user_id: str, session_id: bytes) -> Once:
         """Lets a commit take place at most once an hour for a session."""
         return Once(self._keys.told(user_id, session_id), b"1", QUIET_EVENT_INTERVAL // _MILLISECOND)
+
+    def once_for_key(self, kid: str) -> Once:
+        """Lets a commit take place once for a signing key."""
+        return Once(self._keys.told_of_key(kid), b"1", KEY_EVENT_MEMORY // _MILLISECOND)
 
     async def commit(self, commit: Commit) -> CommitResult:
         """Carries out a decision if all that it was taken on is still so."""
@@ -209,7 +206,7 @@ class Store:
         try:
             return await self._batcher.read(*command)
         except (RedisError, OSError, TimeoutError) as error:
-            raise _unavailable(error) from None
+            raise unavailable(error) from None
 
     async def _mutate(self, command: Callable[[], Awaitable[T]]) -> T:
         """Runs a command to its end, even if whoever asked has gone: a cancelled one would leave its reply behind."""
@@ -229,18 +226,18 @@ class Store:
         try:
             try:
                 return await command()
-            except _REFUSED:  # not carried out: the primary has just moved
+            except REFUSED:  # not carried out: the primary has just moved
                 await self._lines.hang_up()
                 await asyncio.sleep(0.05)
                 return await command()
         except (RedisError, OSError, TimeoutError) as error:
             if isinstance(error, (ReadOnlyError, Disconnected)):
                 await self._lines.hang_up()
-            raise _unavailable(error) from None
+            raise unavailable(error) from None
 
     async def _ask_primaries(self) -> Sequence[datetime]:
         if isinstance(self._client, Cluster):
-            return [_moment(time) for time in await self._client.ask_primaries("TIME")]
+            return [_moment(time) for time in (await self._client.ask_each_primary("TIME")).values()]
         # Removing nothing writes nothing, but is refused where writes are: by a replica, or a disk that is full.
         await self._client.execute_command("DEL", self._keys.probe)
         return [_moment(await self._client.execute_command("TIME"))]
@@ -271,33 +268,3 @@ def _times_to_live(commit: Commit) -> tuple[int, int]:
     sessions = max((end - commit.now for end in ends), default=timedelta(0))
     devices = max(DEVICE_MEMORY, sessions) if any(commit.set_devices.values()) else timedelta(0)
     return max(sessions // _MILLISECOND, 0), devices // _MILLISECOND
-
-
-def _unavailable(error: Exception) -> StoreUnavailable:
-    """What callers may know of a driver's error. Its text can hold keys and passwords: only its type is logged."""
-    refused = isinstance(error, ResponseError) and not isinstance(error, (*_REFUSED, MaxConnectionsError))
-    kind, code = type(error).__name__, str(error).partition(" ")[0][:24] if refused else ""
-    left_out = _complaints.count(f"{kind} {code}", monotonic())
-    if left_out is not None:
-        if refused:
-            _log.error("store_refused", error=kind, code=code, left_out=left_out)
-        else:
-            _log.warning("store_unavailable", error=kind, left_out=left_out)
-    return StoreUnavailable()
-
-
-class Complaints:
-    """Says of each kind of complaint whether it is worth a line in the log: at most one a second is."""
-
-    def __init__(self) -> None:
-        self._kinds: dict[str, tuple[float, int]] = {}
-
-    def count(self, kind: str, now: float) -> int | None:
-        """How many of this kind were left out since the last line, or None if this one is left out too."""
-        quiet_until, left_out = self._kinds.get(kind, (now, 0))
-        loud = now >= quiet_until
-        self._kinds[kind] = (now + 1.0, 0) if loud else (quiet_until, left_out + 1)
-        return left_out if loud else None
-
-
-_complaints = Complaints()

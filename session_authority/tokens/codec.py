@@ -102,6 +102,10 @@ class Tokens:
         """The public part of every key that a token may verify with: those that sign, will sign, or did."""
         return self._source.current.public_jwks()
 
+    def revoked_keys(self) -> set[str]:
+        """The names of the keys that were revoked."""
+        return self._source.current.revoked()
+
     def _payload(self, token: Token) -> dict[str, object]:
         session_id = token.session_id.hex()
         payload: dict[str, object] = {

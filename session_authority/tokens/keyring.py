@@ -83,6 +83,10 @@ class Keyring:
         demoted = self._demoted.get(kid)
         return key if demoted is None or now - demoted < lifetime else None
 
+    def revoked(self) -> set[str]:
+        """The names of the keys that were revoked."""
+        return {key.kid for key in self.keys if key.revoked is not None}
+
     def public_jwks(self) -> list[dict[str, str]]:
         """The public part of every key that is not revoked, oldest first."""
         jwks = (key.public_jwk() for key in self.keys if key.revoked is None)

@@ -33,6 +33,32 @@ class FormFactor(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FORM_FACTOR_CONSOLE: _ClassVar[FormFactor]
     FORM_FACTOR_WEARABLE: _ClassVar[FormFactor]
     FORM_FACTOR_BOT: _ClassVar[FormFactor]
+
+class EventType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EVENT_TYPE_UNSPECIFIED: _ClassVar[EventType]
+    EVENT_TYPE_DEVICE_SIGNED_IN: _ClassVar[EventType]
+    EVENT_TYPE_SESSION_REPLAYED: _ClassVar[EventType]
+    EVENT_TYPE_ENDED_TOKEN_PRESENTED: _ClassVar[EventType]
+    EVENT_TYPE_DEVICE_REVOKED: _ClassVar[EventType]
+    EVENT_TYPE_ALL_REVOKED: _ClassVar[EventType]
+    EVENT_TYPE_DEVICE_EVICTED: _ClassVar[EventType]
+    EVENT_TYPE_SIGNING_KEY_REVOKED: _ClassVar[EventType]
+
+class ReplayCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPLAY_CAUSE_UNSPECIFIED: _ClassVar[ReplayCause]
+    REPLAY_CAUSE_SUPERSEDED_TOKEN: _ClassVar[ReplayCause]
+    REPLAY_CAUSE_SECOND_COPY: _ClassVar[ReplayCause]
+    REPLAY_CAUSE_LEFT_DEVICE: _ClassVar[ReplayCause]
+    REPLAY_CAUSE_REPLACED_SESSION: _ClassVar[ReplayCause]
+
+class ReplayAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPLAY_ACTION_UNSPECIFIED: _ClassVar[ReplayAction]
+    REPLAY_ACTION_REVOKE_ALL: _ClassVar[ReplayAction]
+    REPLAY_ACTION_REVOKE_DEVICE: _ClassVar[ReplayAction]
+    REPLAY_ACTION_DENY: _ClassVar[ReplayAction]
 SESSION_STATUS_UNSPECIFIED: SessionStatus
 SESSION_STATUS_ACTIVE: SessionStatus
 SESSION_STATUS_TOKEN_MISSING: SessionStatus
@@ -52,6 +78,23 @@ FORM_FACTOR_TV: FormFactor
 FORM_FACTOR_CONSOLE: FormFactor
 FORM_FACTOR_WEARABLE: FormFactor
 FORM_FACTOR_BOT: FormFactor
+EVENT_TYPE_UNSPECIFIED: EventType
+EVENT_TYPE_DEVICE_SIGNED_IN: EventType
+EVENT_TYPE_SESSION_REPLAYED: EventType
+EVENT_TYPE_ENDED_TOKEN_PRESENTED: EventType
+EVENT_TYPE_DEVICE_REVOKED: EventType
+EVENT_TYPE_ALL_REVOKED: EventType
+EVENT_TYPE_DEVICE_EVICTED: EventType
+EVENT_TYPE_SIGNING_KEY_REVOKED: EventType
+REPLAY_CAUSE_UNSPECIFIED: ReplayCause
+REPLAY_CAUSE_SUPERSEDED_TOKEN: ReplayCause
+REPLAY_CAUSE_SECOND_COPY: ReplayCause
+REPLAY_CAUSE_LEFT_DEVICE: ReplayCause
+REPLAY_CAUSE_REPLACED_SESSION: ReplayCause
+REPLAY_ACTION_UNSPECIFIED: ReplayAction
+REPLAY_ACTION_REVOKE_ALL: ReplayAction
+REPLAY_ACTION_REVOKE_DEVICE: ReplayAction
+REPLAY_ACTION_DENY: ReplayAction
 
 class ClientInfo(_message.Message):
     __slots__ = ("ip_address", "user_agent", "display_name", "app_version")
@@ -358,3 +401,79 @@ class SigningKey(_message.Message):
     algorithm: str
     jwk_json: str
     def __init__(self, key_id: _Optional[str] = ..., algorithm: _Optional[str] = ..., jwk_json: _Optional[str] = ...) -> None: ...
+
+class WatchEventsRequest(_message.Message):
+    __slots__ = ("cursor", "types", "user_ids", "start_time")
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
+    USER_IDS_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    cursor: str
+    types: _containers.RepeatedScalarFieldContainer[EventType]
+    user_ids: _containers.RepeatedScalarFieldContainer[str]
+    start_time: _timestamp_pb2.Timestamp
+    def __init__(self, cursor: _Optional[str] = ..., types: _Optional[_Iterable[_Union[EventType, str]]] = ..., user_ids: _Optional[_Iterable[str]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class WatchEventsResponse(_message.Message):
+    __slots__ = ("events", "cursor")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    cursor: str
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("event_id", "type", "create_time", "user_id", "device", "client", "session_id", "actor", "reason", "new_device", "first_device", "replay_cause", "replay_action", "except_device_id", "key_id")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NEW_DEVICE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_DEVICE_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_CAUSE_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_ACTION_FIELD_NUMBER: _ClassVar[int]
+    EXCEPT_DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    type: EventType
+    create_time: _timestamp_pb2.Timestamp
+    user_id: str
+    device: EventDevice
+    client: EventClient
+    session_id: str
+    actor: str
+    reason: str
+    new_device: bool
+    first_device: bool
+    replay_cause: ReplayCause
+    replay_action: ReplayAction
+    except_device_id: str
+    key_id: str
+    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[_Union[EventType, str]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., user_id: _Optional[str] = ..., device: _Optional[_Union[EventDevice, _Mapping]] = ..., client: _Optional[_Union[EventClient, _Mapping]] = ..., session_id: _Optional[str] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., new_device: bool = ..., first_device: bool = ..., replay_cause: _Optional[_Union[ReplayCause, str]] = ..., replay_action: _Optional[_Union[ReplayAction, str]] = ..., except_device_id: _Optional[str] = ..., key_id: _Optional[str] = ...) -> None: ...
+
+class EventDevice(_message.Message):
+    __slots__ = ("device_id", "display_name", "last_client")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    LAST_CLIENT_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    display_name: str
+    last_client: EventClient
+    def __init__(self, device_id: _Optional[str] = ..., display_name: _Optional[str] = ..., last_client: _Optional[_Union[EventClient, _Mapping]] = ...) -> None: ...
+
+class EventClient(_message.Message):
+    __slots__ = ("info", "operating_system", "browser", "form_factor")
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    OPERATING_SYSTEM_FIELD_NUMBER: _ClassVar[int]
+    BROWSER_FIELD_NUMBER: _ClassVar[int]
+    FORM_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    info: ClientInfo
+    operating_system: str
+    browser: str
+    form_factor: FormFactor
+    def __init__(self, info: _Optional[_Union[ClientInfo, _Mapping]] = ..., operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[_Union[FormFactor, str]] = ...) -> None: ...

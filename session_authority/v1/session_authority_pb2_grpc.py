@@ -80,6 +80,11 @@ class SessionAuthorityServiceStub(object):
                 request_serializer=session__authority_dot_v1_dot_session__authority__pb2.GetSigningKeysRequest.SerializeToString,
                 response_deserializer=session__authority_dot_v1_dot_session__authority__pb2.GetSigningKeysResponse.FromString,
                 _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/session_authority.v1.SessionAuthorityService/WatchEvents',
+                request_serializer=session__authority_dot_v1_dot_session__authority__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=session__authority_dot_v1_dot_session__authority__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
 
 
 class SessionAuthorityServiceServicer(object):
@@ -162,6 +167,21 @@ class SessionAuthorityServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchEvents(self, request, context):
+        """Tells what happens to sessions, within milliseconds: for caches that must learn of a logout, and for whoever notifies
+        users.
+
+        The first message comes at once, and every message has a cursor. To resume, give the last one that you have dealt
+        with: nothing is missed, and what happened around it may be told twice, with the same event ID. Without a cursor the
+        watch starts now. Events of one user come in their order; those of different users may not.
+
+        A message without events comes every 10 seconds, only if everything that happened before it was read and sent: as
+        long as they keep coming, nothing was missed. If the watch fails with CURSOR_EXPIRED, something may have been.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionAuthorityServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -209,6 +229,11 @@ def add_SessionAuthorityServiceServicer_to_server(servicer, server):
                     servicer.GetSigningKeys,
                     request_deserializer=session__authority_dot_v1_dot_session__authority__pb2.GetSigningKeysRequest.FromString,
                     response_serializer=session__authority_dot_v1_dot_session__authority__pb2.GetSigningKeysResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=session__authority_dot_v1_dot_session__authority__pb2.WatchEventsRequest.FromString,
+                    response_serializer=session__authority_dot_v1_dot_session__authority__pb2.WatchEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -455,6 +480,33 @@ class SessionAuthorityService(object):
             '/session_authority.v1.SessionAuthorityService/GetSigningKeys',
             session__authority_dot_v1_dot_session__authority__pb2.GetSigningKeysRequest.SerializeToString,
             session__authority_dot_v1_dot_session__authority__pb2.GetSigningKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/session_authority.v1.SessionAuthorityService/WatchEvents',
+            session__authority_dot_v1_dot_session__authority__pb2.WatchEventsRequest.SerializeToString,
+            session__authority_dot_v1_dot_session__authority__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

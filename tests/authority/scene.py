@@ -236,7 +236,9 @@ class Scene:
         if event.replay_cause:
             said["replay_cause"] = records_pb2.ReplayCause.Name(event.replay_cause).removeprefix("REPLAY_CAUSE_")
         if client.ListFields():
-            said["client"] = Client(client.ip_address, client.user_agent, client.display_name, client.app_version)
+            said["client"] = _client(client)
+        if event.HasField("device_client"):
+            said["device_client"] = _client(event.device_client)
         return {name: value for name, value in said.items() if value}
 
     async def happened(self, user_id: str = USER) -> list[str]:
@@ -252,6 +254,10 @@ class Scene:
             command = read[kind if isinstance(kind, bytes) else kind.encode()]
             found[key] = await self.client.execute_command(*command)
         return found
+
+
+def _client(record: records_pb2.ClientRecord) -> Client:
+    return Client(record.ip_address, record.user_agent, record.display_name, record.app_version)
 
 
 def kind_of(event: records_pb2.EventRecord) -> str:

@@ -220,7 +220,7 @@ async def test_a_revoked_device_is_signed_out_once(scene: Scene) -> None:
             "user_id": USER,
             "device_id": PHONE,
             "device_display_name": "Ada's phone",
-            "client": CLIENT,
+            "device_client": CLIENT,
             "session_id": read_token(token).session_id,
             "actor": ACTOR,
             "reason": "lost",

@@ -16,9 +16,11 @@ from google.rpc import error_details_pb2, status_pb2
 from session_authority.authority import Authority
 from session_authority.config import Listen
 from session_authority.domain.policy import Policy
+from session_authority.feed import Feed
 from session_authority.metrics import Metrics
+from session_authority.rpc import EventWire
 from session_authority.server import Mode, Server
-from session_authority.store import Client, Keys, Store
+from session_authority.store import Client, EventLog, Keys, Store
 from session_authority.tokens import KeySource, Tokens
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
@@ -80,7 +82,9 @@ class Stage:
         self.prefix = prefix
         self.clock = Clock(START)
         self.metrics = Metrics()
-        self.store = Store(client, Keys(prefix))
+        keys = Keys(prefix)
+        self.store = Store(client, keys)
+        self.log = EventLog(client, keys)
         self.authority = Authority(
             store=self.store,
             tokens=Tokens(source, "https://sessions.example", "example", policy.token_ttl + policy.idle_timeout),
@@ -89,7 +93,8 @@ class Stage:
             clock=self.clock,
             random_bytes=secrets.token_bytes,
         )
-        self.server = Server(self.authority, self.store, source, self.metrics, mode)
+        self.feed = Feed(self.log, EventWire(), self.clock, self.metrics)
+        self.server = Server(self.authority, self.feed, self.store, source, self.metrics, mode)
         self.address = ANYWHERE
 
     @asynccontextmanager
@@ -106,7 +111,13 @@ class Stage:
                 await self.store.close()
 
     async def call(self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any) -> Any:
-        """Calls a method of the service by its name; with bytes, sends those as they are."""
+        """Calls a method of the service by its name; with bytes, sends those as they are. Of a stream, the first message."""
+        if method in METHODS and METHODS[method].server_streaming:
+            watch = self.watch(request, within)
+            try:
+                return await watch.read()
+            finally:
+                watch.cancel()
         return await self.start(method, request, within, **more)
 
     def start(self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any) -> Any:
@@ -115,6 +126,14 @@ class Stage:
         path = method if method.startswith("/") else f"/{SERVICE.full_name}/{method}"
         answer = getattr(pb, METHODS[method].output_type.name).FromString if method in METHODS else bytes
         return self.channel.unary_unary(path, response_deserializer=answer)(body, timeout=within, **more)
+
+    def watch(self, request: Message | bytes, within: float = PATIENCE) -> Any:
+        """Watches events."""
+        body = request if isinstance(request, bytes) else request.SerializeToString()
+        path = f"/{SERVICE.full_name}/WatchEvents"
+        return self.channel.unary_stream(path, response_deserializer=pb.WatchEventsResponse.FromString)(
+            body, timeout=within
+        )
 
     async def refused(self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any) -> Refusal:
         """The error that a call must fail with."""

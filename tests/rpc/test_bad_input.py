@@ -13,6 +13,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from session_authority.domain import errors
 from session_authority.domain.clients import FormFactor
@@ -35,6 +36,9 @@ TTL_RULE = "must be from 1 to 2592000 seconds"
 CLAIMS_RULE = "must have at most 1024 bytes as JSON"
 CLAIM_RULE = "names must be 1 to 64 letters, digits, '_', '-', '.', ':' or '/'"
 METHOD_RULE = "must be 1 to 32 letters, digits, '_', '-', '.', ':' or '/'"
+CURSOR_RULE = "must be the cursor of a message of an earlier watch"
+TYPE_RULE = "must be a type of event that there is"
+TIME_RULE = "must be from 1970 to 9999"
 PAGE_RULE = "must be the next_page_token of a page of the same list"
 
 # A request of each method that is good as it stands, but for what a case breaks.
@@ -48,6 +52,7 @@ GOOD: dict[str, Callable[[], Any]] = {
     "RevokeDevice": lambda: pb.RevokeDeviceRequest(user_id="ada", device_id=LAPTOP),
     "RevokeAll": lambda: pb.RevokeAllRequest(user_id="ada"),
     "GetSigningKeys": pb.GetSigningKeysRequest,
+    "WatchEvents": pb.WatchEventsRequest,
 }
 # What takes nothing can only be called with bytes that are no message, or too many of them.
 WITHOUT_FIELDS = {"GetSigningKeys": "its request has no field"}
@@ -179,6 +184,16 @@ def _cases() -> list[Case]:
         Case("BatchValidateSessions", "requests", [], "must be 1 to 500 requests, not 0", "none"),
         Case("BatchValidateSessions", "requests", [pb.ValidateSessionRequest()] * 501,
              "must be 1 to 500 requests, not 501", "501"),
+        Case("WatchEvents", "cursor", "2", CURSOR_RULE, "made up"),
+        Case("WatchEvents", "cursor", "💥" * 50, CURSOR_RULE, "not ASCII"),
+        Case("WatchEvents", "cursor", "A" * 5000, CURSOR_RULE, "too long"),
+        Case("WatchEvents", "cursor", base64.urlsafe_b64encode(bytes(70)).decode(), CURSOR_RULE, "forged"),
+        Case("WatchEvents", "types", [1, 99], TYPE_RULE, "later", "types[1]"),
+        Case("WatchEvents", "types", [0], TYPE_RULE, "unspecified", "types[0]"),
+        Case("WatchEvents", "user_ids", ["u"] * 1001, "must be at most 1000", "1001"),
+        *(Case("WatchEvents", "user_ids", ["ada", value], rule, about, "user_ids[1]") for value, rule, about in users),
+        Case("WatchEvents", "start_time", Timestamp(seconds=-1), TIME_RULE, "before 1970"),
+        Case("WatchEvents", "start_time", Timestamp(seconds=2**63 - 1), TIME_RULE, "absurd"),
     ]  # fmt: skip
     for method in ("RevokeDevice", "RevokeAll"):
         cases += [
@@ -396,7 +411,8 @@ async def test_a_message_up_to_the_methods_limit_is_taken_and_no_larger_one(stag
         "MESSAGE_TOO_LARGE",
         "session-authority",
     )
-    assert stage.counted(method) == {"OK": 1, "RESOURCE_EXHAUSTED": 1}
+    taken = "CANCELLED" if METHODS[method].server_streaming else "OK"
+    assert stage.counted(method) == {taken: 1, "RESOURCE_EXHAUSTED": 1}
 
 
 @pytest.mark.parametrize("method", ["IssueDevice", "BatchValidateSessions"])

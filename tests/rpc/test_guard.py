@@ -35,6 +35,7 @@ USE_CASES = {
     "RevokeDevice": "revoke_device",
     "RevokeAll": "revoke_all",
     "GetSigningKeys": "signing_keys",
+    "WatchEvents": "watch",
 }
 WATCH = "/grpc.health.v1.Health/Watch"
 AWAY = Refusal(
@@ -62,7 +63,8 @@ def fails_with(stage: Stage, method: str, error: BaseException) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise error
 
-    setattr(stage.authority, USE_CASES[method], fail)
+    owner: object = stage.feed if method == "WatchEvents" else stage.authority
+    setattr(owner, USE_CASES[method], fail)
 
 
 async def eventually(condition: Callable[[], bool], what: str) -> None:
@@ -80,7 +82,7 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
 
 def test_every_method_is_tried():
     assert set(USE_CASES) | {"BatchValidateSessions"} == set(METHODS)
-    assert set(NEEDY) | {"BatchValidateSessions", "GetSigningKeys"} == set(METHODS)
+    assert set(NEEDY) | {"BatchValidateSessions", "GetSigningKeys", "WatchEvents"} == set(METHODS)
 
 
 @pytest.mark.parametrize("method", USE_CASES)

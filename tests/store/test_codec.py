@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -21,6 +22,7 @@ from session_authority.internal.v1 import records_pb2
 from session_authority.store import IssuedRecord, Keys, UnreadableRecord
 from session_authority.store.codec import (
     decode_device,
+    decode_event,
     decode_issued,
     decode_session,
     encode_device,
@@ -175,9 +177,11 @@ def test_an_unreadable_record_is_not_shown() -> None:
     assert "Phone" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", EventType)
+@pytest.mark.parametrize("kind", set(EventType) - {EventType.UNKNOWN}, ids=lambda kind: kind.name)
 def test_every_kind_of_event_has_its_number(kind: EventType) -> None:
-    record = records_pb2.EventRecord.FromString(encode_event(Event(kind, NOW, "ada", "shop")))
+    event = Event(kind, NOW, "ada", "shop")
+    assert decode_event(encode_event(event)) == event
+    record = records_pb2.EventRecord.FromString(encode_event(event))
     assert records_pb2.EventType.Name(record.type) == f"EVENT_TYPE_{kind.name}"
     assert record.type != records_pb2.EVENT_TYPE_UNSPECIFIED
 
@@ -186,6 +190,7 @@ def test_every_kind_of_event_has_its_number(kind: EventType) -> None:
 @pytest.mark.parametrize("action", ReplayAction)
 def test_every_cause_of_a_replay_has_its_number(cause: ReplayCause, action: ReplayAction) -> None:
     event = Event(EventType.SESSION_REPLAYED, NOW, "ada", "shop", replay_cause=cause, replay_action=action)
+    assert decode_event(encode_event(event)) == event
     record = records_pb2.EventRecord.FromString(encode_event(event))
     assert records_pb2.ReplayCause.Name(record.replay_cause) == f"REPLAY_CAUSE_{cause.name}"
     assert record.replay_cause != records_pb2.REPLAY_CAUSE_UNSPECIFIED
@@ -200,13 +205,16 @@ def test_an_event_is_written_whole() -> None:
         actor="shop",
         device_id=UUID(int=1),
         device_display_name="Phone",
+        device_client=EndUserClient("192.0.2.8"),
         client=EndUserClient("192.0.2.7", "Mozilla/5.0", "Shop", "1.2"),
         session_id=b"s" * 16,
         reason="because",
         new_device=True,
         first_device=True,
         except_device_id=UUID(int=2),
+        key_id="k1",
     )
+    assert decode_event(encode_event(event)) == event
     record = records_pb2.EventRecord.FromString(encode_event(event))
     unset = {"replay_cause", "replay_action"}  # shown above
     assert {field.name for field, _ in record.ListFields()} == {f.name for f in record.DESCRIPTOR.fields} - unset
@@ -214,6 +222,19 @@ def test_an_event_is_written_whole() -> None:
     assert (record.device_id, record.except_device_id) == (UUID(int=1).bytes, UUID(int=2).bytes)
     assert (record.session_id, record.device_display_name) == (b"s" * 16, "Phone")
     assert record.client.app_version == "1.2"
+    assert (record.device_client.ip_address, record.key_id) == ("192.0.2.8", "k1")
+
+
+def test_what_a_later_version_tells_is_read_as_far_as_it_is_known() -> None:
+    later = records_pb2.EventRecord(type=cast("records_pb2.EventType", 99), user_id="ada", replay_action="banish")
+    event = decode_event(later.SerializeToString())
+    assert (event.type, event.user_id, event.replay_action) == (EventType.UNKNOWN, "ada", None)
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xff", records_pb2.EventRecord(device_id=b"short").SerializeToString()])
+def test_an_event_that_is_none_is_unreadable(raw: bytes) -> None:
+    with pytest.raises(UnreadableRecord):
+        decode_event(raw)
 
 
 def test_what_an_event_does_not_know_stays_empty() -> None:

@@ -15,6 +15,7 @@ class EventType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EVENT_TYPE_DEVICE_REVOKED: _ClassVar[EventType]
     EVENT_TYPE_ALL_REVOKED: _ClassVar[EventType]
     EVENT_TYPE_DEVICE_EVICTED: _ClassVar[EventType]
+    EVENT_TYPE_SIGNING_KEY_REVOKED: _ClassVar[EventType]
 
 class ReplayCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -30,6 +31,7 @@ EVENT_TYPE_ENDED_TOKEN_PRESENTED: EventType
 EVENT_TYPE_DEVICE_REVOKED: EventType
 EVENT_TYPE_ALL_REVOKED: EventType
 EVENT_TYPE_DEVICE_EVICTED: EventType
+EVENT_TYPE_SIGNING_KEY_REVOKED: EventType
 REPLAY_CAUSE_UNSPECIFIED: ReplayCause
 REPLAY_CAUSE_SUPERSEDED_TOKEN: ReplayCause
 REPLAY_CAUSE_SECOND_COPY: ReplayCause
@@ -81,7 +83,7 @@ class IssuedRecord(_message.Message):
     def __init__(self, request_digest: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., device_id: _Optional[bytes] = ..., device_id_assigned: bool = ..., new_device: bool = ..., evicted_device_keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class EventRecord(_message.Message):
-    __slots__ = ("type", "time_ms", "user_id", "device_id", "device_display_name", "client", "session_id", "actor", "reason", "new_device", "first_device", "replay_cause", "replay_action", "except_device_id")
+    __slots__ = ("type", "time_ms", "user_id", "device_id", "device_display_name", "client", "session_id", "actor", "reason", "new_device", "first_device", "replay_cause", "replay_action", "except_device_id", "device_client", "key_id")
     TYPE_FIELD_NUMBER: _ClassVar[int]
     TIME_MS_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +98,8 @@ class EventRecord(_message.Message):
     REPLAY_CAUSE_FIELD_NUMBER: _ClassVar[int]
     REPLAY_ACTION_FIELD_NUMBER: _ClassVar[int]
     EXCEPT_DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_CLIENT_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
     type: EventType
     time_ms: int
     user_id: str
@@ -110,4 +114,6 @@ class EventRecord(_message.Message):
     replay_cause: ReplayCause
     replay_action: str
     except_device_id: bytes
-    def __init__(self, type: _Optional[_Union[EventType, str]] = ..., time_ms: _Optional[int] = ..., user_id: _Optional[str] = ..., device_id: _Optional[bytes] = ..., device_display_name: _Optional[str] = ..., client: _Optional[_Union[ClientRecord, _Mapping]] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., new_device: bool = ..., first_device: bool = ..., replay_cause: _Optional[_Union[ReplayCause, str]] = ..., replay_action: _Optional[str] = ..., except_device_id: _Optional[bytes] = ...) -> None: ...
+    device_client: ClientRecord
+    key_id: str
+    def __init__(self, type: _Optional[_Union[EventType, str]] = ..., time_ms: _Optional[int] = ..., user_id: _Optional[str] = ..., device_id: _Optional[bytes] = ..., device_display_name: _Optional[str] = ..., client: _Optional[_Union[ClientRecord, _Mapping]] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., new_device: bool = ..., first_device: bool = ..., replay_cause: _Optional[_Union[ReplayCause, str]] = ..., replay_action: _Optional[str] = ..., except_device_id: _Optional[bytes] = ..., device_client: _Optional[_Union[ClientRecord, _Mapping]] = ..., key_id: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,410 @@
+"""Tells watchers what happens: one reader of the event log for the whole process, however many watch.
+
+The reader is woken when a partition has news, and looks at all of them once a second in case a wake-up was lost. What it
+reads goes into one short memory that all watchers read from, each at its own pace; whoever falls behind further than that
+reaches is sent away, so that no watcher costs more memory than another. Every event is serialised once, and a message
+that several watchers get is put together once.
+
+The reader runs only while somebody watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NoReturn, Protocol
+
+import structlog
+
+from session_authority import logs
+from session_authority.domain.cursors import EntryId, Place, cursor_of, parse_cursor
+from session_authority.domain.errors import CursorExpired, FieldViolation, InvalidRequest, StoreUnavailable
+from session_authority.domain.events import EventFilter, RecordedEvent
+from session_authority.metrics import Metrics
+from session_authority.store import EVENT_MEMORY, PARTITIONS, EventLog, HistoryGone, Page
+
+POLL_INTERVAL = timedelta(seconds=1)
+HEARTBEAT_INTERVAL = timedelta(seconds=10)
+# A cursor must be this much younger than the oldest event that is kept.
+_CURSOR_MARGIN = timedelta(hours=1)
+# How far behind a watcher may fall.
+MEMORY_EVENTS, MEMORY_BYTES = 8192, 8 * 1024 * 1024
+# How much is read at once, so that other calls get their turn, and put into one message.
+_ROUND_EVENTS, _MESSAGE_EVENTS = 256, 500
+
+Send = Callable[[bytes], Awaitable[None]]
+
+_log = structlog.get_logger(__name__)
+
+
+class Wire(Protocol):
+    """How messages are written. Two of them, one after the other, are one message with the contents of both."""
+
+    def event(self, recorded: RecordedEvent) -> bytes:
+        """A message with one event."""
+
+    def cursor(self, cursor: str) -> bytes:
+        """A message with a cursor."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    recorded: RecordedEvent
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one look at the log brought, and where it led. Without events it is a heartbeat."""
+
+    events: tuple[_Written, ...]
+    cursor: bytes
+
+    @property
+    def size(self) -> int:
+        return sum(len(event.message) for event in self.events) + len(self.cursor)
+
+
+class _Watcher:
+    """Where somebody is in the memory, and how to send them away."""
+
+    def __init__(self) -> None:
+        self.next = 0
+        self.begun = False
+        self.patience = asyncio.timeout(None)
+        self.expired = False
+
+    def expire(self) -> None:
+        """Interrupts it, even while it waits for a slow connection."""
+        self.expired = True
+        self.patience.reschedule(asyncio.get_running_loop().time())
+
+
+class Feed:
+    """What happens, for anybody who watches."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        wire: Wire,
+        clock: Callable[[], datetime],
+        metrics: Metrics,
+        *,
+        poll_interval: timedelta = POLL_INTERVAL,
+        heartbeat_interval: timedelta = HEARTBEAT_INTERVAL,
+    ) -> None:
+        self._log = log
+        self._wire = wire
+        self._clock = clock
+        self._metrics = metrics
+        self._poll_seconds = poll_interval.total_seconds()
+        self._heartbeat_seconds = heartbeat_interval.total_seconds()
+        self._watchers: set[_Watcher] = set()
+        self._reader: asyncio.Task[None] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Makes the next round start behind all that is there, and knows nothing of what was."""
+        self._entries: list[EntryId] = []
+        self._primaries: list[str | None] = []
+        self._as_of = self._clock()
+        self._memory: dict[int, _Batch] = {}
+        self._first = self._end = 1  # 0 is where a watcher is that has not joined yet
+        self._held_events = self._held_bytes = 0
+        self._together: dict[tuple[int, int], bytes] = {}
+        self._news: asyncio.Future[None] | None = None
+        self._changed: set[int] = set()
+        self._bell = asyncio.Event()
+        self._round_wanted: asyncio.Future[None] | None = None
+        self._last_heartbeat = 0.0
+
+    # --- watching ---------------------------------------------------------------------------------------------------
+
+    async def watch(self, since: str | datetime | None, only: EventFilter, send: Send) -> NoReturn:
+        """Sends what happens after a cursor or a moment, or from now on, until cancelled.
+
+        Raises InvalidRequest for what is no cursor, CursorExpired if something may be missed, StoreUnavailable if the log
+        can't be read at the start.
+        """
+        place = _place_of(since) if isinstance(since, str) else since
+        watcher = _Watcher()
+        try:
+            async with watcher.patience, self._attended_by(watcher):
+                await self._watch(watcher, place, only, send)
+        except TimeoutError:
+            if not watcher.expired:
+                raise
+            raise CursorExpired from None
+
+    async def _watch(
+        self, watcher: _Watcher, since: Place | datetime | None, only: EventFilter, send: Send
+    ) -> NoReturn:
+        await self._fresh_round()  # what had happened when this was called is behind it
+        watcher.begun = True
+        if since is not None:
+            watcher.next = await self._catch_up(since, only, send)
+        else:
+            watcher.next = self._end
+            await send(self._wire.cursor(cursor_of(self._place())))
+        while True:
+            while watcher.next == self._end:
+                await self._await_news()
+            until = self._reach(watcher.next)
+            message = self._message(watcher.next, until, only)
+            watcher.next = until
+            if message:
+                await send(message)
+
+    def _reach(self, start: int) -> int:
+        """How many batches from there on fit into one message."""
+        end, events = start, 0
+        while end < self._end:
+            events += len(self._memory[end].events)
+            end += 1
+            if events >= _MESSAGE_EVENTS:
+                break
+        return end
+
+    def _message(self, start: int, end: int, only: EventFilter) -> bytes:
+        """The message for batches from `start` up to `end`. Empty if the filter leaves nothing to say."""
+        if only.is_open:
+            together = self._together.get((start, end))
+            if together is None:
+                together = self._together[start, end] = self._joined(start, end, only)
+            return together
+        return self._joined(start, end, only)
+
+    def _joined(self, start: int, end: int, only: EventFilter) -> bytes:
+        batches = [self._memory[number] for number in range(start, end)]
+        parts = [e.message for batch in batches for e in batch.events if only.passes(e.recorded.event)]
+        if not parts and all(batch.events for batch in batches):
+            return b""
+        return b"".join((*parts, batches[-1].cursor))
+
+    async def _catch_up(self, since: Place | datetime, only: EventFilter, send: Send) -> int:
+        """Sends what the reader has read already; where in the memory it goes on."""
+        entries, as_of = await self._start_of(since)
+        await send(self._wire.cursor(cursor_of(Place(tuple(entries), as_of))))
+        while True:
+            tip, joined = self._place(), self._end
+            behind = {n: e for n, e in enumerate(entries) if e != tip.entries[n]}
+            while behind:
+                found: list[tuple[EntryId, RecordedEvent]] = []
+                for number, page in (await self._read_on(behind)).items():
+                    found += (event for event in page.events if event[0] <= tip.entries[number])
+                    entries[number] = behind[number] = min(page.last, tip.entries[number])
+                    if page.last >= tip.entries[number] or not page.more:
+                        del behind[number]
+                place = Place(tuple(entries), as_of if behind else tip.as_of)
+                found.sort(key=lambda event: event[0])
+                parts = [self._wire.event(recorded) for _, recorded in found if only.passes(recorded.event)]
+                await send(b"".join((*parts, self._wire.cursor(cursor_of(place)))))
+            if joined >= self._first:
+                return joined
+
+    async def _start_of(self, since: Place | datetime) -> tuple[list[EntryId], datetime]:
+        now = self._clock()
+        if isinstance(since, datetime):
+            place = await self._log.at(since, now)
+            return list(place.entries), now
+        if since.as_of < now - EVENT_MEMORY + _CURSOR_MARGIN:
+            raise CursorExpired
+        # All of them, before anything is sent: a cursor that leads nowhere must be known from the start.
+        await self._read_on({n: e for n, e in enumerate(since.entries) if e != self._entries[n]}, limit=1)
+        return list(since.entries), since.as_of
+
+    async def _read_on(self, after: dict[int, EntryId], limit: int = 0) -> dict[int, Page]:
+        """The pages after entries of some partitions. Raises CursorExpired if something is missing there."""
+        pages: dict[int, Page] = {}
+        for number, page in (await self._read(after, limit)).items():
+            if isinstance(page, HistoryGone):
+                raise CursorExpired
+            if isinstance(page, StoreUnavailable):
+                raise page
+            pages[number] = page
+        return pages
+
+    async def _read(
+        self, after: Mapping[int, EntryId], limit: int = 0
+    ) -> Mapping[int, Page | HistoryGone | StoreUnavailable]:
+        if not after:
+            return {}
+        limit = limit or max(_ROUND_EVENTS // len(after), 4)
+        return await self._log.read(after, limit=limit, now=self._clock())
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _attended_by(self, watcher: _Watcher) -> AsyncIterator[None]:
+        """Keeps the reader running."""
+        self._watchers.add(watcher)
+        self._metrics.watchers.set(len(self._watchers))
+        if self._reader is None:
+            self._forget()
+            self._reader = asyncio.ensure_future(self._keep_reading())
+        try:
+            yield
+        finally:
+            self._watchers.discard(watcher)
+            self._metrics.watchers.set(len(self._watchers))
+            if not self._watchers and self._reader is not None:
+                reader, self._reader = self._reader, None
+                reader.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await reader
+
+    async def _fresh_round(self) -> None:
+        """Waits until every partition was looked at by a round that began after this was called."""
+        if self._round_wanted is None:
+            self._round_wanted = asyncio.get_running_loop().create_future()
+            self._bell.set()
+        await asyncio.shield(self._round_wanted)
+
+    async def _await_news(self) -> None:
+        if self._news is None or self._news.done():
+            self._news = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._news)
+
+    async def _keep_reading(self) -> None:
+        wakes = asyncio.ensure_future(self._listen())
+        try:
+            loop = asyncio.get_running_loop()
+            next_poll = loop.time()
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(next_poll):
+                        await self._bell.wait()
+                self._bell.clear()
+                wanted, self._round_wanted = self._round_wanted, None
+                full = wanted is not None or loop.time() >= next_poll
+                try:
+                    await self._round(full)
+                    outcome: Exception | None = None
+                except StoreUnavailable as error:
+                    outcome = error
+                except Exception as error:  # noqa: BLE001 - it must go on; whoever waits for this round is told
+                    _log.error("feed_failed", **logs.fault(error))
+                    outcome = StoreUnavailable()
+                if full:
+                    next_poll = loop.time() + self._poll_seconds
+                _settle(wanted, outcome)
+        finally:
+            wakes.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await wakes
+            _settle(self._round_wanted, StoreUnavailable())
+
+    async def _listen(self) -> None:
+        async for number in self._log.wakes():
+            self._changed.update(range(len(self._entries)) if number is None else [number])
+            self._bell.set()
+
+    async def _round(self, full: bool) -> None:
+        """Looks at all partitions, or at those with news. Raises StoreUnavailable if one of all can't be read."""
+        began, now = asyncio.get_running_loop().time(), self._clock()
+        if not self._entries:
+            await self._begin()
+            full = True
+        elif full and self._is_another(await self._log.primaries()):
+            self._start_over("a primary was replaced or restarted")
+            await self._begin()
+        changed, self._changed = self._changed, set()
+        asked = range(len(self._entries)) if full else changed
+        pages = await self._read({n: self._entries[n] for n in asked})
+        if any(isinstance(page, HistoryGone) for page in pages.values()):
+            self._start_over("the log is another one than it was, or was trimmed too early")
+            await self._begin()
+            return
+        trouble: StoreUnavailable | None = None
+        events: list[RecordedEvent] = []
+        for number, page in pages.items():
+            if isinstance(page, Page):
+                events += (recorded for _, recorded in page.events)
+                self._entries[number] = page.last
+                if page.more:
+                    self._ring(number)
+            elif isinstance(page, StoreUnavailable):
+                trouble = page
+        if full and trouble is None:
+            self._as_of = now
+        if events:
+            self._keep(events)
+        if trouble is not None:
+            raise trouble
+        # It proves that all was read, so it comes only after a round that read all.
+        if full and began - self._last_heartbeat >= self._heartbeat_seconds:
+            self._last_heartbeat = began
+            self._keep([])
+
+    def _ring(self, number: int) -> None:
+        self._changed.add(number)
+        self._bell.set()
+
+    async def _begin(self) -> None:
+        """Takes its place behind all that is there."""
+        primaries = await self._log.primaries()
+        place = await self._log.end(self._clock())
+        self._primaries, self._entries, self._as_of = list(primaries), list(place.entries), place.as_of
+        self._last_heartbeat = asyncio.get_running_loop().time()
+
+    def _is_another(self, primaries: Iterable[str | None]) -> bool:
+        """Whether a partition is served by another primary than before. One that can't be asked counts as the same."""
+        known = self._primaries
+        self._primaries = [new if new is not None else old for old, new in zip(known, primaries, strict=True)]
+        return any(old is not None and old != new for old, new in zip(known, self._primaries, strict=True))
+
+    def _start_over(self, reason: str) -> None:
+        """Sends everybody away: something may have been missed, and what they cache may never have been."""
+        _log.warning("watches_expired", reason=reason, watchers=len(self._watchers))
+        for watcher in self._watchers:
+            if watcher.begun:
+                self._expire(watcher)
+        self._entries = []
+
+    def _place(self) -> Place:
+        return Place(tuple(self._entries), self._as_of)
+
+    def _keep(self, events: Iterable[RecordedEvent]) -> None:
+        """Remembers a batch, tells everybody, and forgets what is too old."""
+        written = tuple(_Written(recorded, self._wire.event(recorded)) for recorded in events)
+        batch = _Batch(written, self._wire.cursor(cursor_of(self._place())))
+        self._memory[self._end] = batch
+        self._end += 1
+        self._held_events += len(written)
+        self._held_bytes += batch.size
+        self._together.clear()
+        while self._held_events > MEMORY_EVENTS or self._held_bytes > MEMORY_BYTES:
+            old = self._memory.pop(self._first)
+            self._first += 1
+            self._held_events -= len(old.events)
+            self._held_bytes -= old.size
+        for watcher in self._watchers:
+            if 0 < watcher.next < self._first:
+                self._expire(watcher)
+        _settle(self._news, None)
+
+    def _expire(self, watcher: _Watcher) -> None:
+        if not watcher.expired:
+            self._metrics.watches_expired.inc()
+            watcher.expire()
+
+
+def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> None:
+    if future is None or future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+        future.exception()  # whoever waited may have gone
+
+
+def _place_of(cursor: str) -> Place:
+    place = parse_cursor(cursor, PARTITIONS)
+    if place is None:
+        raise InvalidRequest([FieldViolation("cursor", "must be the cursor of a message of an earlier watch")])
+    return place

@@ -1,0 +1,254 @@
+"""The log of events: 64 streams, read in order, and a channel that says which of them has news.
+
+A place in a stream is an entry that was read. Reading on starts with that entry itself: if it is still there, then what
+follows it is all that followed, whatever became of the primaries and their clocks in between, as the IDs of one stream
+only ever grow. If it is not, the log was trimmed, or is another one than it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import choice
+from typing import Any
+
+import structlog
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError, ResponseError
+
+from session_authority.domain.cursors import START, EntryId, Place
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.domain.events import RecordedEvent
+from session_authority.store import codec
+from session_authority.store.cluster import Cluster
+from session_authority.store.complaints import unavailable
+from session_authority.store.connection import Client
+from session_authority.store.keys import PARTITIONS, TAGS, Keys
+from session_authority.store.lines import lines_to
+
+EVENT_MEMORY = timedelta(days=7)
+MAX_EVENTS_PER_PARTITION = 100_000
+# One to read with and one to be woken by.
+EVENT_LOG_CONNECTIONS = 2
+# How much earlier than it may be trimmed an entry counts as such: clocks differ, and who reads takes time.
+_TRIM_MARGIN = timedelta(hours=1)
+_QUIET_SECONDS = 5.0
+_RETRY_SECONDS = 0.5
+_EVENT_FIELD = b"event"
+
+_log = structlog.get_logger(__name__)
+
+
+class HistoryGone(Exception):
+    """What followed a place in the log can't be told any more: it was trimmed, or the log is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What follows an entry of a stream. `last` is the last entry read, `more` says that there are others."""
+
+    events: tuple[tuple[EntryId, RecordedEvent], ...]
+    last: EntryId
+    more: bool
+
+
+class EventLog:
+    """Reads the log. Raises StoreUnavailable if Redis is away, slow or refusing."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._lines = lines_to(client)
+
+    async def primaries(self) -> tuple[str | None, ...]:
+        """Names who serves each partition: a name that differs from the one before is of another primary, or a restarted one.
+
+        None if one can't be asked now. Where INFO is refused all names are empty, and only a history that differs tells
+        of a change.
+        """
+        try:
+            if isinstance(self._client, Cluster):
+                return await self._primaries_of_cluster(self._client)
+            [info] = await self._lines.send([("INFO", "replication")])
+        except (RedisError, OSError, TimeoutError) as error:
+            raise unavailable(error) from None
+        return (_lineage(info),) * PARTITIONS
+
+    async def _primaries_of_cluster(self, client: Cluster) -> tuple[str | None, ...]:
+        answers = await client.ask_each_primary("INFO", "replication")
+        names = {node: f"{node} {_lineage(info)}" for node, info in answers.items()}
+        return tuple(names.get(client.primary_of(self._keys.stream(number))) for number in range(PARTITIONS))
+
+    async def end(self, as_of: datetime) -> Place:
+        """Behind all that is there."""
+        keys = [self._keys.stream(number) for number in range(PARTITIONS)]
+        replies = await self._ask([("XREVRANGE", key, "+", "-", "COUNT", "1") for key in keys])
+        return Place(tuple(_last(reply) for reply in replies), as_of)
+
+    async def at(self, moment: datetime, as_of: datetime) -> Place:
+        """Behind all that happened before a moment, as far as it is remembered."""
+        before = f"({max(codec.to_ms(moment), 1)}-0"
+        keys = [self._keys.stream(number) for number in range(PARTITIONS)]
+        replies = await self._ask([("XREVRANGE", key, before, "-", "COUNT", "1") for key in keys])
+        return Place(tuple(_last(reply) for reply in replies), as_of)
+
+    async def read(
+        self, after: Mapping[int, EntryId], *, limit: int, now: datetime
+    ) -> Mapping[int, Page | HistoryGone | StoreUnavailable]:
+        """Up to `limit` events of each partition, after an entry of it (START: from its beginning)."""
+        commands = [
+            (
+                "XRANGE",
+                self._keys.stream(number),
+                "-" if entry == START else _text(entry),
+                "+",
+                "COUNT",
+                str(limit if entry == START else limit + 1),
+            )
+            for number, entry in after.items()
+        ]
+        try:
+            replies = await self._lines.send(commands)
+        except (RedisError, OSError, TimeoutError) as error:
+            replies = [error] * len(commands)
+        pages: dict[int, Page | HistoryGone | StoreUnavailable] = {}
+        for (number, entry), reply in zip(after.items(), replies, strict=True):
+            if isinstance(reply, Exception):
+                if isinstance(reply, ResponseError):
+                    await self._lines.hang_up()
+                pages[number] = unavailable(reply)
+            else:
+                pages[number] = await self._page(number, entry, _entries(reply), limit, now)
+        return pages
+
+    async def _page(
+        self, number: int, after: EntryId, entries: Sequence[tuple[EntryId, bytes]], limit: int, now: datetime
+    ) -> Page | HistoryGone | StoreUnavailable:
+        if after != START and entries and entries[0][0] == after:
+            entries = entries[1:]
+        else:
+            try:
+                if not await self._is_whole(number, after, len(entries) >= limit, now):
+                    return HistoryGone()
+            except StoreUnavailable as error:
+                return error
+        shown = entries[:limit]
+        events = []
+        for entry, raw in shown:
+            try:
+                events.append((entry, RecordedEvent(event_id(number, entry), codec.decode_event(raw))))
+            except codec.UnreadableRecord:
+                _log.error("event_unreadable", partition=number, entry=_text(entry))
+        return Page(tuple(events), shown[-1][0] if shown else after, len(shown) == limit)
+
+    async def _is_whole(self, number: int, after: EntryId, is_long: bool, now: datetime) -> bool:
+        """Whether nothing is missing after an entry that is not there, or before the first of a stream.
+
+        What is old may have been trimmed, and nobody misses it. But what went because the stream was too long may have
+        been young; then the stream is still that long.
+        """
+        if after != START and codec.from_ms(after[0]) > now - EVENT_MEMORY + _TRIM_MARGIN:
+            return False
+        if not is_long:
+            return True
+        [length] = await self._ask([("XLEN", self._keys.stream(number))])
+        return int(length) < MAX_EVENTS_PER_PARTITION
+
+    async def wakes(self) -> AsyncGenerator[int | None]:
+        """The partitions that have news, as they get it; None whenever word of some may have been missed. Never ends."""
+        while True:
+            try:
+                pubsub = await self._subscribe()
+                try:
+                    yield None
+                    async with aclosing(_heard(pubsub)) as heard:
+                        async for number in heard:
+                            yield number
+                finally:
+                    await pubsub.aclose()
+            except (RedisError, OSError, TimeoutError) as error:
+                unavailable(error)  # it is told of in the log; who waits polls meanwhile
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _subscribe(self) -> PubSub:
+        if isinstance(self._client, Cluster):
+            await self._client.initialize()
+            # Every node passes on what is published on any. A random one: the one of before may be away.
+            pubsub: PubSub = self._client.pubsub(node=choice(self._client.get_primaries()))  # noqa: S311 - no secret
+        else:
+            pubsub = self._client.pubsub()
+        try:
+            await pubsub.subscribe(self._keys.wake_channel)
+        except BaseException:
+            await pubsub.aclose()
+            raise
+        return pubsub
+
+    async def _ask(self, commands: Sequence[tuple[str, ...]]) -> Sequence[Any]:
+        try:
+            replies = await self._lines.send(commands)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise unavailable(error) from None
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise unavailable(reply)
+        return replies
+
+
+async def _heard(pubsub: PubSub) -> AsyncGenerator[int]:
+    """The partitions named on the channel. Raises TimeoutError if the connection says nothing, even if asked."""
+    asked = False
+    while True:
+        message = await pubsub.get_message(timeout=_QUIET_SECONDS)
+        if message is None:
+            if asked:
+                raise TimeoutError
+            await pubsub.ping()
+            asked = True
+            continue
+        asked = False
+        if message["type"] == "message" and message["data"].isdigit() and int(message["data"]) < PARTITIONS:
+            yield int(message["data"])
+
+
+def event_id(number: int, entry: EntryId) -> str:
+    """The ID of the event in an entry of a partition: no full stop, as signatures of webhooks join parts with those."""
+    return f"evt_{TAGS[number]}_{entry[0]}_{entry[1]}"
+
+
+def _lineage(info: Any) -> str:
+    """The ID of a primary's history, from its `INFO replication`. Raises ResponseError-like errors other than a refusal."""
+    if isinstance(info, ResponseError):
+        return ""
+    if isinstance(info, Exception):
+        raise info
+    if not isinstance(info, Mapping):
+        lines = (line.partition(":") for line in info.decode().splitlines())
+        info = {name: value for name, _, value in lines}
+    return f"{info.get('role')} {info.get('master_replid')}"
+
+
+def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:
+    """A reply to XRANGE: the fields of an entry are a mapping if the driver made one of them, else a list."""
+    found = []
+    for raw_id, fields in reply:
+        pairs = fields if isinstance(fields, Mapping) else dict(zip(fields[::2], fields[1::2], strict=True))
+        found.append((_entry_id(raw_id), pairs.get(_EVENT_FIELD, b"")))
+    return found
+
+
+def _last(reply: Sequence[Any]) -> EntryId:
+    return _entry_id(reply[0][0]) if reply else START
+
+
+def _entry_id(raw: bytes | str) -> EntryId:
+    text = raw.decode() if isinstance(raw, bytes) else raw
+    ms, _, number = text.partition("-")
+    return int(ms), int(number)
+
+
+def _text(entry: EntryId) -> str:
+    return f"{entry[0]}-{entry[1]}"
