@@ -57,6 +57,10 @@ backends: $(grpcurl) ## Install what the full tests want: Redis (never started a
 test: $(venv) ## Run the tests; ARGS go to pytest
 	@$(bin)/pytest $(ARGS)
 
+.PHONY: bench
+bench: $(venv) ## Measure; ARGS name what: watch
+	@$(bin)/python -m benchmarks.$(or $(ARGS),watch)
+
 .PHONY: lint
 lint: style types imports contract breaking stubs stubs-compat dockerfile ## Run every check that is not a test
 

@@ -156,6 +156,7 @@ class Settings(BaseSettings):
     max_devices: Annotated[int, Field(ge=1, le=10_000)] = 100
     device_limit_action: DeviceLimitAction = DeviceLimitAction.EVICT_OLDEST
     touch_interval: Duration = timedelta(seconds=60)
+    relay_endpoints: Folder | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     drain_timeout: Duration = timedelta(seconds=10)
     metrics_listen: Address | None = None

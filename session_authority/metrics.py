@@ -58,6 +58,13 @@ class Metrics:
             namespace=_NAMESPACE,
             registry=self.registry,
         )
+        self.deliveries = Counter(
+            "deliveries",
+            "Attempts to deliver an event to an endpoint: delivered, failed; and events that were given_up.",
+            ["endpoint", "outcome"],
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
         self.rpcs = Counter(
             "rpcs", "Calls, by method and gRPC code.", ["method", "code"], namespace=_NAMESPACE, registry=self.registry
         )

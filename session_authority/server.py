@@ -235,7 +235,7 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         feed = Feed(EventLog(client, keys), EventWire(), now, metrics)
         server = Server(authority, feed, store, source, metrics, mode)
         if settings.metrics_listen is not None:
-            _serve_metrics(metrics, settings.metrics_listen)
+            serve_metrics(metrics, settings.metrics_listen)
         bound = await server.start(settings.listen)
         try:
             yield server, bound
@@ -245,7 +245,8 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         await store.close()
 
 
-def _serve_metrics(metrics: Metrics, listen: Listen) -> None:
+def serve_metrics(metrics: Metrics, listen: Listen) -> None:
+    """Offers metrics over HTTP. Raises CannotListen."""
     try:
         metrics.serve(listen.host, listen.port)
     except OSError as error:

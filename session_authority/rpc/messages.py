@@ -208,6 +208,11 @@ def event_message(recorded: RecordedEvent) -> pb.Event:
     return message
 
 
+def event_type_name(number: pb.EventType) -> str:
+    """The type's name in the contract, without its prefix; UNSPECIFIED for one that this version does not know."""
+    return pb.EventType.Name(number).removeprefix("EVENT_TYPE_")
+
+
 def _event_client(client: Client) -> pb.EventClient:
     looks = appearance(client.user_agent)
     return pb.EventClient(

@@ -2,6 +2,16 @@
 
 from session_authority.store.codec import UnreadableRecord
 from session_authority.store.connection import BadRedisUrl, Client, Limits, connect
+from session_authority.store.deliveries import (
+    LEASE_TIME,
+    Attempts,
+    DeadLetter,
+    Deliveries,
+    DeliveryState,
+    GroupGone,
+    LeaseLost,
+    TakenEvent,
+)
 from session_authority.store.event_log import EVENT_MEMORY, EventLog, HistoryGone, Page
 from session_authority.store.keys import PARTITIONS, Keys
 from session_authority.store.records import (
@@ -19,23 +29,31 @@ from session_authority.store.store import Store
 
 __all__ = [
     "EVENT_MEMORY",
+    "LEASE_TIME",
     "PARTITIONS",
     "AlreadyDone",
+    "Attempts",
     "BadRedisUrl",
     "Changed",
     "Client",
     "Commit",
     "CommitResult",
     "Committed",
+    "DeadLetter",
+    "Deliveries",
+    "DeliveryState",
     "EventLog",
+    "GroupGone",
     "HistoryGone",
     "IssuedRecord",
     "Keys",
+    "LeaseLost",
     "Limits",
     "Once",
     "Page",
     "Store",
     "Stored",
+    "TakenEvent",
     "UnreadableRecord",
     "UserState",
     "connect",

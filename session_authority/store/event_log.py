@@ -37,7 +37,7 @@ EVENT_LOG_CONNECTIONS = 2
 _TRIM_MARGIN = timedelta(hours=1)
 _QUIET_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
-_EVENT_FIELD = b"event"
+EVENT_FIELD = b"event"
 
 _log = structlog.get_logger(__name__)
 
@@ -103,7 +103,7 @@ class EventLog:
             (
                 "XRANGE",
                 self._keys.stream(number),
-                "-" if entry == START else _text(entry),
+                "-" if entry == START else entry_text(entry),
                 "+",
                 "COUNT",
                 str(limit if entry == START else limit + 1),
@@ -141,7 +141,7 @@ class EventLog:
             try:
                 events.append((entry, RecordedEvent(event_id(number, entry), codec.decode_event(raw))))
             except codec.UnreadableRecord:
-                _log.error("event_unreadable", partition=number, entry=_text(entry))
+                _log.error("event_unreadable", partition=number, entry=entry_text(entry))
         return Page(tuple(events), shown[-1][0] if shown else after, len(shown) == limit)
 
     async def _is_whole(self, number: int, after: EntryId, is_long: bool, now: datetime) -> bool:
@@ -236,19 +236,21 @@ def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:
     found = []
     for raw_id, fields in reply:
         pairs = fields if isinstance(fields, Mapping) else dict(zip(fields[::2], fields[1::2], strict=True))
-        found.append((_entry_id(raw_id), pairs.get(_EVENT_FIELD, b"")))
+        found.append((entry_id(raw_id), pairs.get(EVENT_FIELD, b"")))
     return found
 
 
 def _last(reply: Sequence[Any]) -> EntryId:
-    return _entry_id(reply[0][0]) if reply else START
+    return entry_id(reply[0][0]) if reply else START
 
 
-def _entry_id(raw: bytes | str) -> EntryId:
+def entry_id(raw: bytes | str) -> EntryId:
+    """An entry's ID as Redis writes it."""
     text = raw.decode() if isinstance(raw, bytes) else raw
     ms, _, number = text.partition("-")
     return int(ms), int(number)
 
 
-def _text(entry: EntryId) -> str:
+def entry_text(entry: EntryId) -> str:
+    """An entry's ID as Redis reads it."""
     return f"{entry[0]}-{entry[1]}"

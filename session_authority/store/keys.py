@@ -46,6 +46,7 @@ class Keys:
         self._heads = tuple(f"{prefix}:{{{tag}}}:" for tag in TAGS)
         self.wake_channel = f"{prefix}:wake"
         self.probe = f"{prefix}:probe"
+        self.relays = f"{prefix}:relays"
 
     def _head(self, user_id: str) -> str:
         return self._heads[partition(user_id)]
@@ -77,3 +78,15 @@ class Keys:
     def stream(self, number: int) -> str:
         """Stream: the events of a partition, by its number."""
         return f"{self._heads[number]}e"
+
+    def lease(self, number: int, endpoint: str) -> str:
+        """String: which relay delivers a partition's events to an endpoint."""
+        return f"{self._heads[number]}l:{endpoint}"
+
+    def attempts(self, number: int, endpoint: str) -> str:
+        """Hash of entry → what became of the attempts to deliver it so far."""
+        return f"{self._heads[number]}a:{endpoint}"
+
+    def dead_letters(self, number: int, endpoint: str) -> str:
+        """Stream: the events of a partition that could not be delivered to an endpoint."""
+        return f"{self._heads[number]}z:{endpoint}"

@@ -7,18 +7,13 @@ cached; every read asks the primary.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import (
-    NoScriptError,
-    ReadOnlyError,
     RedisError,
 )
 
@@ -29,11 +24,12 @@ from session_authority.domain.sessions import SessionRecord
 from session_authority.store import codec
 from session_authority.store.batcher import Batcher
 from session_authority.store.cluster import Cluster
-from session_authority.store.complaints import REFUSED, unavailable
+from session_authority.store.complaints import unavailable
 from session_authority.store.connection import Client
 from session_authority.store.event_log import EVENT_LOG_CONNECTIONS, EVENT_MEMORY, MAX_EVENTS_PER_PARTITION
 from session_authority.store.keys import Keys, partition
 from session_authority.store.lines import lines_to
+from session_authority.store.mutations import Mutations, Script
 from session_authority.store.records import (
     AlreadyDone,
     Changed,
@@ -52,21 +48,6 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-class Script:
-    """A Lua script, run by its hash, and sent whole where the server does not have it."""
-
-    def __init__(self, name: str) -> None:
-        self.text = files(__package__).joinpath("scripts", f"{name}.lua").read_text("utf-8")
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-    async def run(self, client: Client, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        """What the script returns."""
-        try:
-            return await client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
-        except NoScriptError:  # refused before anything ran, so sending it again does nothing twice
-            return await client.execute_command("EVAL", self.text, len(keys), *keys, *args)
-
-
 class Store:
     """The records of all users. Every method raises StoreUnavailable if Redis is away, slow or refusing."""
 
@@ -75,12 +56,10 @@ class Store:
         self._keys = keys
         self._commit = Script("commit")
         self._revoke = Script("revoke")
-        # The pools raise when they are empty; waiting here instead keeps a burst from failing.
         lines = max(2, min(4, max_connections // 4))
-        self._connections = asyncio.Semaphore(max(1, max_connections - lines - EVENT_LOG_CONNECTIONS - 1))
         self._lines = lines_to(client)
         self._batcher = Batcher(self._lines.send, lines=lines)
-        self._running: set[asyncio.Task[Any]] = set()
+        self._mutations = Mutations(self._lines, max(1, max_connections - lines - EVENT_LOG_CONNECTIONS - 1))
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
         """The session on one device."""
@@ -155,7 +134,7 @@ class Store:
             *writes,
             *map(codec.encode_event, commit.events),
         ]
-        code, *removed = await self._mutate(lambda: self._commit.run(self._client, keys, args))
+        code, *removed = await self._mutations.run(lambda: self._commit.run(self._client, keys, args))
         if code == 0:
             return Changed()
         return AlreadyDone() if code < 0 else Committed(tuple(_readable(removed)))
@@ -181,18 +160,17 @@ class Store:
             codec.encode_event(event),
         ]
         keys = self._script_keys(user_id)
-        removed = await self._mutate(lambda: self._revoke.run(self._client, keys, args))
+        removed = await self._mutations.run(lambda: self._revoke.run(self._client, keys, args))
         return list(_readable(removed))
 
     async def server_times(self) -> Sequence[datetime]:
         """What time it is on every primary: the proof that each answers, and is one."""
-        return await self._mutate(self._ask_primaries)
+        return await self._mutations.run(self._ask_primaries)
 
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
         await self._batcher.drained()
-        while self._running:
-            await asyncio.wait(self._running)
+        await self._mutations.settled()
         await self._client.aclose()
 
     def _script_keys(self, user_id: str) -> list[str]:
@@ -206,33 +184,6 @@ class Store:
         try:
             return await self._batcher.read(*command)
         except (RedisError, OSError, TimeoutError) as error:
-            raise unavailable(error) from None
-
-    async def _mutate(self, command: Callable[[], Awaitable[T]]) -> T:
-        """Runs a command to its end, even if whoever asked has gone: a cancelled one would leave its reply behind."""
-        await self._connections.acquire()  # who gives up here has sent nothing, and nothing will be
-        task = asyncio.ensure_future(self._guarded(command))
-        self._running.add(task)
-        task.add_done_callback(self._settled)
-        return await asyncio.shield(task)
-
-    def _settled(self, task: asyncio.Task[Any]) -> None:
-        self._connections.release()
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever asked may have gone; then this keeps asyncio from complaining
-
-    async def _guarded(self, command: Callable[[], Awaitable[T]]) -> T:
-        try:
-            try:
-                return await command()
-            except REFUSED:  # not carried out: the primary has just moved
-                await self._lines.hang_up()
-                await asyncio.sleep(0.05)
-                return await command()
-        except (RedisError, OSError, TimeoutError) as error:
-            if isinstance(error, (ReadOnlyError, Disconnected)):
-                await self._lines.hang_up()
             raise unavailable(error) from None
 
     async def _ask_primaries(self) -> Sequence[datetime]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+import typer
 from typer.testing import CliRunner, Result
 
 from session_authority import __version__, cli
@@ -29,6 +30,13 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("keys", "list"): ("--dir",),
     ("keys", "promote"): ("--dir", "KEY_ID"),
     ("keys", "retire"): ("--dir", "KEY_ID", "--force"),
+    ("relay",): ("--endpoints FILE", "status", "secret", "dead", "share the work"),
+    ("relay", "status"): ("--endpoints",),
+    ("relay", "secret"): ("sign with",),
+    ("relay", "dead"): ("list", "retry", "drop"),
+    ("relay", "dead", "list"): ("--endpoint NAME", "--endpoints"),
+    ("relay", "dead", "retry"): ("EVENT_ID", "--all", "--endpoint NAME"),
+    ("relay", "dead", "drop"): ("EVENT_ID", "--all", "--endpoint NAME"),
 }
 
 
@@ -75,14 +83,18 @@ def test_help_teaches(command: tuple[str, ...]):
     assert "[bold]" not in text, "markup is shown as it is written"
 
 
-def test_no_command_is_left_out():
-    app = cli.app.registered_commands
-    found: set[tuple[str, ...]] = {(command.name or command.callback.__name__,) for command in app if command.callback}
-    for group in cli.app.registered_groups:
+def commands_of(app: typer.Typer, before: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+    """All commands and groups of commands."""
+    found = {(*before, c.name or c.callback.__name__) for c in app.registered_commands if c.callback}
+    for group in app.registered_groups:
         assert group.typer_instance is not None
-        found |= {(str(group.name), str(command.name)) for command in group.typer_instance.registered_commands}
-        found.add((str(group.name),))
-    assert set(COMMANDS) - {()} == found
+        here = (*before, str(group.name))
+        found |= {here} | commands_of(group.typer_instance, here)
+    return found
+
+
+def test_no_command_is_left_out():
+    assert set(COMMANDS) - {()} == commands_of(cli.app)
 
 
 def test_without_a_command_it_shows_its_help():

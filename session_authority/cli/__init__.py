@@ -1,0 +1,41 @@
+"""The command line: starts the service, asks after its health, keeps its keys, delivers its events.
+
+Exit codes: 0 done; 1 what was asked for is not so or can't be done; 2 wrong usage or settings.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from session_authority import __version__
+from session_authority.cli import keys, relay, server
+from session_authority.cli.terminal import out
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="session-authority",
+    help="The service that other services ask whether a user's session on a device is still good.\n\n"
+    "Start with [bold]dev[/bold], then let [bold]demo[/bold] play a session's life. Settings are "
+    "SESSION_AUTHORITY_* variables or a TOML file named by SESSION_AUTHORITY_CONFIG; see the README.\n\n"
+    "Exit codes: 0 done; 1 what was asked for is not so or can't be done; 2 wrong usage or settings.",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (server.dev, server.serve, server.health, server.demo):
+    app.command()(command)
+app.add_typer(keys.app, name="keys")
+app.add_typer(relay.app, name="relay")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    out.print(__version__)
+
+
+def main() -> None:
+    """The entry point of the `session-authority` command."""
+    app()

@@ -1,0 +1,97 @@
+"""`session-authority keys`: keeps the keys that sign tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from session_authority.cli.terminal import WRONG_USAGE, err, errors_in_one_line, fail, now, out, when
+from session_authority.config import load_settings
+from session_authority.domain.policy import LEEWAY
+from session_authority.tokens import Algorithm, KeyState, add_key, generate, load_keyring, promote, retire
+
+app = typer.Typer(
+    help="Keep the keys that sign tokens, in a folder with one file a key.\n\n"
+    "A key is [bold]published[/bold] first, so that everyone can learn it; [bold]promote[/bold] makes it the one that "
+    "signs, and the one before it goes on verifying until its last token has ended; then it can be [bold]retired[/bold]. "
+    "Running servers see changes within a second.",
+    no_args_is_help=True,
+)
+
+KeysOption = Annotated[
+    Path | None,
+    typer.Option("--dir", metavar="DIR", help="The key folder. Default: SESSION_AUTHORITY_KEYS.", show_default=False),
+]
+
+
+@app.command("generate")
+def keys_generate(
+    directory: KeysOption = None,
+    algorithm: Annotated[Algorithm, typer.Option("--algorithm", help="What it signs with.")] = Algorithm.EDDSA,
+    promote_now: Annotated[bool, typer.Option("--promote", help="Let it sign at once.")] = False,
+) -> None:
+    """Make a key. It is published, and signs once it is promoted."""
+    with errors_in_one_line():
+        folder = _key_folder(directory)
+        key = generate(algorithm, now())
+        add_key(folder, key)
+        if promote_now:
+            promote(folder, key.kid, now())
+        out.print(key.kid, markup=False)
+
+
+@app.command("list")
+def keys_list(directory: KeysOption = None) -> None:
+    """List the keys and their states."""
+    with errors_in_one_line():
+        ring = load_keyring(_key_folder(directory))
+        table = Table("key ID", "algorithm", "state", "created", "promoted", "demoted", box=None, pad_edge=False)
+        for key in sorted(ring.keys, key=lambda k: k.created):
+            table.add_row(
+                key.kid,
+                key.algorithm.value,
+                ring.state(key.kid).value,
+                when(key.created),
+                when(key.promoted),
+                when(ring.demoted(key.kid)),
+            )
+        out.print(table)
+        if not any(ring.state(key.kid) is KeyState.SIGNING for key in ring.keys):
+            err.print("No key signs: promote one.")
+
+
+@app.command("promote")
+def keys_promote(
+    kid: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key; see `keys list`.")],
+    directory: KeysOption = None,
+) -> None:
+    """Let a key sign from now on. The one that did goes on verifying."""
+    with errors_in_one_line():
+        promote(_key_folder(directory), kid, now())
+        out.print(f"{kid} signs.", markup=False)
+
+
+@app.command("retire")
+def keys_retire(
+    kid: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key; see `keys list`.")],
+    directory: KeysOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Even if tokens that it signed still live.")] = False,
+) -> None:
+    """Remove a key that nothing needs any more.
+
+    Refused while sessions may still hold a token that it signed: those users would have to sign in again.
+    """
+    with errors_in_one_line():
+        policy = load_settings().policy()
+        retire(_key_folder(directory), kid, now(), policy.token_ttl + policy.idle_timeout + LEEWAY, force)
+        out.print(f"{kid} is gone.", markup=False)
+
+
+def _key_folder(given: Path | None) -> Path:
+    folder = given or load_settings().keys
+    if folder is None:
+        fail("name the key folder with --dir or SESSION_AUTHORITY_KEYS", WRONG_USAGE)
+    return folder

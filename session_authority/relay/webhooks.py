@@ -1,0 +1,216 @@
+"""How one event is sent to an endpoint: a CloudEvent, signed, to an address that may be sent to.
+
+Whoever can name an endpoint must not reach what only this machine can: a name is looked up for each attempt, addresses that
+are not public are left out unless the endpoint's host is allowed by name, and the connection goes to the address that was
+checked. Redirects are not followed, and nothing of an answer but its status and Retry-After is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import math
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from urllib.parse import urlsplit
+
+import httpx
+from google.protobuf.json_format import MessageToDict
+
+from session_authority import __version__
+from session_authority.domain.events import RecordedEvent
+from session_authority.relay.endpoints import Endpoint, is_loopback
+from session_authority.rpc.messages import event_message, event_type_name
+
+CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
+LONGEST_RETRY_AFTER = timedelta(hours=1)
+_MOST_OF_AN_ANSWER = 16 * 1024
+_TYPE_PREFIX = "session_authority.v1."
+# Public by their own range, but what they lead to may not be: NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380).
+_LEADING_ELSEWHERE = tuple(map(ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
+
+Address = IPv4Address | IPv6Address
+# The addresses of a host and port.
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The endpoint took the event: it answered with a 2xx status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The event did not arrive, or nobody knows. `reason` is for operators; `retry_after` what the endpoint asked for."""
+
+    reason: str
+    retry_after: timedelta | None = None
+
+
+def cloud_event(recorded: RecordedEvent, source: str) -> bytes:
+    """The event in the JSON format of CloudEvents 1.0; `data` is the contract's `Event` in protobuf's JSON mapping, with
+    the names of the contract.
+    """
+    message = event_message(recorded)
+    envelope = {
+        "specversion": "1.0",
+        "id": recorded.event_id,
+        "source": source,
+        "type": _TYPE_PREFIX + event_type_name(message.type),
+        "subject": recorded.event.user_id,
+        "time": message.create_time.ToJsonString(),
+        "datacontenttype": "application/json",
+        "data": MessageToDict(message, preserving_proto_field_name=True),
+    }
+    if not recorded.event.user_id:  # an attribute that is there must not be empty
+        del envelope["subject"]
+    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def signature_headers(secrets: Sequence[bytes], event_id: str, body: bytes, now: datetime) -> dict[str, str]:
+    """The headers of the Standard Webhooks specification: ID, time, and a signature with each secret."""
+    timestamp = str(int(now.timestamp()))
+    signed = b".".join((event_id.encode(), timestamp.encode(), body))
+    signatures = (base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode() for secret in secrets)
+    return {
+        "webhook-id": event_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+    }
+
+
+def is_public(address: Address) -> bool:
+    """It is on the public Internet, and leads nowhere else."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if address.scope_id is not None or any(address in network for network in _LEADING_ELSEWHERE):
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+async def look_up(host: str, port: int) -> Sequence[str]:
+    """The addresses of a host, as the system knows them. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+class Sender:
+    """Sends events to one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, resolve: Resolve = look_up, tls: ssl.SSLContext | None = None) -> None:
+        self._endpoint = endpoint
+        self._resolve = resolve
+        self._url = httpx.URL(endpoint.url)
+        self._host = urlsplit(endpoint.url).hostname or ""
+        self._port = self._url.port or (443 if self._url.scheme == "https" else 80)
+        self._client = httpx.AsyncClient(
+            verify=tls or ssl.create_default_context(),
+            trust_env=False,  # a proxy for the web has no business here
+            follow_redirects=False,
+            timeout=None,  # noqa: S113 - the whole exchange has one, below
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=endpoint.max_in_flight),
+            headers={"User-Agent": f"session-authority/{__version__}", "Content-Type": CONTENT_TYPE},
+        )
+
+    async def send(self, event_id: str, body: bytes, now: datetime) -> Delivered | Refused:
+        """Sends one event. Raises nothing."""
+        headers = signature_headers(self._endpoint.secrets, event_id, body, now)
+        try:
+            async with asyncio.timeout(self._endpoint.timeout.total_seconds()):
+                return await self._send(headers, body, now)
+        except TimeoutError:
+            return Refused("timeout")
+        except httpx.ConnectError as error:
+            return Refused("TLS failed" if _is_of_tls(error) else "connection failed")
+        except (httpx.ProtocolError, httpx.DecodingError, httpx.InvalidURL):
+            return Refused("not HTTP")
+        except (httpx.HTTPError, OSError) as error:
+            return Refused(f"connection lost ({type(error).__name__})")
+        except Exception as error:  # noqa: BLE001 - whatever an endpoint can make the client do, it is its own trouble
+            return Refused(f"failed ({type(error).__name__})")
+
+    async def _send(self, headers: dict[str, str], body: bytes, now: datetime) -> Delivered | Refused:
+        addresses = await self._addresses()
+        if not addresses:
+            return Refused("address not allowed")
+        for last, address in ((address is addresses[-1], address) for address in addresses):
+            request = self._client.build_request(
+                "POST",
+                self._url.copy_with(host=str(address)),
+                content=body,
+                headers={**headers, "Host": self._url.netloc.decode()},
+                extensions={"sni_hostname": self._host},
+            )
+            try:
+                response = await self._client.send(request, stream=True)
+            except httpx.ConnectError as error:
+                if last or _is_of_tls(error):
+                    raise
+                continue
+            return await self._outcome(response, now)
+        raise AssertionError("the last address was tried")
+
+    async def _addresses(self) -> Sequence[Address]:
+        """Where to connect: what the host's name leads to and may be sent to. Raises httpx.ConnectError."""
+        try:
+            found = await self._resolve(self._host, self._port)
+        except OSError:
+            raise httpx.ConnectError("no such host") from None
+        return [address for address in map(ip_address, found) if self._may_reach(address)]
+
+    def _may_reach(self, address: Address) -> bool:
+        if is_loopback(self._host):
+            return address.is_loopback
+        return self._endpoint.private or is_public(address)
+
+    async def _outcome(self, response: httpx.Response, now: datetime) -> Delivered | Refused:
+        try:
+            read = 0
+            async for chunk in response.aiter_raw():
+                read += len(chunk)
+                if read > _MOST_OF_AN_ANSWER:  # the connection is not worth reading on for
+                    break
+        finally:
+            await response.aclose()
+        if response.is_success:
+            return Delivered()
+        if response.is_redirect:
+            return Refused(f"redirect {response.status_code}")
+        retry_after = response.headers.get("retry-after") if response.status_code in (429, 503) else None
+        return Refused(f"status {response.status_code}", _retry_after(retry_after, now))
+
+    async def close(self) -> None:
+        """Hangs up."""
+        await self._client.aclose()
+
+
+def _is_of_tls(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _retry_after(value: str | None, now: datetime) -> timedelta | None:
+    """What Retry-After asks for: seconds, or a date (RFC 9110 §10.2.3). At most an hour; nonsense asks for nothing."""
+    if not value:
+        return None
+    if value.isascii() and value.isdecimal():
+        seconds = float(value[:10])
+    else:
+        try:
+            moment = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
+    return timedelta(seconds=math.ceil(min(max(seconds, 0), LONGEST_RETRY_AFTER.total_seconds())))

@@ -1,0 +1,308 @@
+"""Who delivers which events to which endpoint, and how far that has come.
+
+For each endpoint every partition's stream has a consumer group of the endpoint's name, and a lease that one relay at a
+time holds. The holder takes events, and settles each once it is delivered or put aside. What a relay that died had taken
+and not settled is found by whoever gets the lease next: all of them are the same consumer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from session_authority.domain.cursors import START, EntryId
+from session_authority.domain.events import Event
+from session_authority.store import codec
+from session_authority.store.complaints import unavailable
+from session_authority.store.connection import Client
+from session_authority.store.event_log import EVENT_FIELD, EVENT_LOG_CONNECTIONS, entry_id, entry_text, event_id
+from session_authority.store.keys import PARTITIONS, Keys
+from session_authority.store.lines import lines_to
+from session_authority.store.mutations import Mutations, Script
+
+LEASE_TIME = timedelta(seconds=10)
+MAX_DEAD_LETTERS_PER_PARTITION = 10_000
+_CONSUMER = "relay"
+_MILLISECOND = timedelta(milliseconds=1)
+_PAGE = 100
+
+
+class LeaseLost(Exception):
+    """Another relay delivers this partition's events to the endpoint now."""
+
+
+class GroupGone(Exception):
+    """The store forgot how far the deliveries to an endpoint had come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Failed attempts to deliver an event: how many, and when the first one was."""
+
+    count: int
+    first: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TakenEvent:
+    """An event to deliver. None if what was written can't be read, or is there no more."""
+
+    entry: EntryId
+    event_id: str
+    event: Event | None
+    raw: bytes
+    attempts: Attempts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that could not be delivered: how often that was tried, why the last attempt failed, when it was given up."""
+
+    partition: int
+    entry: str
+    event_id: str
+    event: Event | None
+    attempts: int
+    reason: str
+    given_up: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """How an endpoint is doing. `waiting` counts events not taken yet (None if the server can't tell), `taken` those under
+    way or to be tried again, `relays` those that hold a lease, `partitions` the leases held.
+    """
+
+    waiting: int | None
+    taken: int
+    dead: int
+    relays: int
+    partitions: int
+
+
+class Deliveries:
+    """Keeps the state of all deliveries. Every method raises StoreUnavailable if Redis is away, slow or refusing."""
+
+    def __init__(self, client: Client, keys: Keys, *, max_connections: int = 64) -> None:
+        self._client = client
+        self._keys = keys
+        self._lines = lines_to(client)
+        self._mutations = Mutations(self._lines, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2))
+        self._take, self._settle = Script("take"), Script("settle")
+        self._unlease, self._enlist = Script("unlease"), Script("enlist")
+
+    async def enlist(self, relay: str) -> int:
+        """Notes that a relay is alive, which counts for as long as a lease does; how many are."""
+        return await self._note(relay, "1")
+
+    async def leave(self, relay: str) -> None:
+        """Notes that a relay is about to end."""
+        await self._note(relay, "0")
+
+    async def _note(self, relay: str, here: str) -> int:
+        args: list[str | int] = [relay, LEASE_TIME // _MILLISECOND, here]
+        count: int = await self._mutations.run(lambda: self._enlist.run(self._client, [self._keys.relays], args))
+        return count
+
+    async def lease(self, number: int, endpoint: str, relay: str) -> bool:
+        """Takes a partition's lease, if it is free; whether it was. An endpoint's first lease of a partition starts with
+        what happens from then on.
+        """
+        command = ("SET", self._keys.lease(number, endpoint), relay, "NX", "PX", LEASE_TIME // _MILLISECOND)
+        if await self._mutations.run(lambda: self._client.execute_command(*command)) is None:
+            return False
+        await self._make_group(number, endpoint, "$")
+        return True
+
+    async def release(self, number: int, endpoint: str, relay: str) -> None:
+        """Gives a lease back."""
+        keys = [self._keys.lease(number, endpoint)]
+        await self._mutations.run(lambda: self._unlease.run(self._client, keys, [relay]))
+
+    async def take(self, number: int, endpoint: str, relay: str, count: int) -> Sequence[TakenEvent]:
+        """Up to `count` events that were never taken, and a prolonged lease. Raises LeaseLost, GroupGone."""
+        entries, _ = await self._taken(number, endpoint, relay, ">", count)
+        return [self._event(number, *entry) for entry in entries]
+
+    async def unsettled(self, number: int, endpoint: str, relay: str) -> Sequence[TakenEvent]:
+        """All events that were taken and not settled, oldest first. Raises LeaseLost, GroupGone."""
+        found: list[TakenEvent] = []
+        after = START
+        while True:
+            entries, attempts = await self._taken(number, endpoint, relay, entry_text(after), _PAGE)
+            found += [self._event(number, entry, raw, attempts.get(entry)) for entry, raw in entries]
+            if len(entries) < _PAGE:
+                return found
+            after = entries[-1][0]
+
+    async def _taken(
+        self, number: int, endpoint: str, relay: str, after: str, count: int
+    ) -> tuple[list[tuple[EntryId, bytes]], Mapping[EntryId, Attempts]]:
+        keys = [
+            self._keys.lease(number, endpoint),
+            self._keys.stream(number),
+            self._keys.attempts(number, endpoint),
+        ]
+        args: list[str | int] = [relay, LEASE_TIME // _MILLISECOND, endpoint, _CONSUMER, after, count]
+        reply = await self._mutations.run(lambda: self._run_take(keys, args))
+        if reply is None:
+            raise GroupGone
+        if reply[0] == 0:
+            raise LeaseLost
+        _, entries, noted = reply
+        attempts = {entry_id(entry): _attempts(raw) for entry, raw in zip(noted[::2], noted[1::2], strict=True)}
+        return [(entry_id(entry), _field(fields)) for entry, fields in entries], attempts
+
+    async def _run_take(self, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        try:
+            return await self._take.run(self._client, keys, args)
+        except ResponseError as error:
+            if "NOGROUP" in str(error):
+                return None
+            raise
+
+    def _event(self, number: int, entry: EntryId, raw: bytes, attempts: Attempts | None = None) -> TakenEvent:
+        return TakenEvent(entry, event_id(number, entry), _readable(raw), raw, attempts)
+
+    async def start_group(self, number: int, endpoint: str, after: EntryId | None) -> None:
+        """Makes a consumer group that is gone anew: it goes on after an entry, or with what happens from now on."""
+        await self._make_group(number, endpoint, "$" if after is None else entry_text(after))
+
+    async def _make_group(self, number: int, endpoint: str, after: str) -> None:
+        async def create() -> None:
+            try:
+                stream = self._keys.stream(number)
+                await self._client.execute_command("XGROUP", "CREATE", stream, endpoint, after, "MKSTREAM")
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):  # there is one: all the better
+                    raise
+
+        await self._mutations.run(create)
+
+    async def settle(self, number: int, endpoint: str, entries: Sequence[EntryId]) -> None:
+        """Notes that events were delivered, or are not for this endpoint."""
+        await self._run_settle(number, endpoint, entries)
+
+    async def put_aside(
+        self, number: int, endpoint: str, taken: TakenEvent, attempts: int, reason: str, now: datetime
+    ) -> None:
+        """Moves an event to the endpoint's dead letters."""
+        letter: list[str | bytes | int] = ["event", taken.raw, "entry", entry_text(taken.entry)]
+        letter += ["attempts", attempts, "reason", reason, "given_up", codec.to_ms(now)]
+        await self._run_settle(number, endpoint, [taken.entry], letter)
+
+    async def _run_settle(
+        self, number: int, endpoint: str, entries: Sequence[EntryId], letter: Sequence[str | bytes | int] = ()
+    ) -> None:
+        keys = [
+            self._keys.stream(number),
+            self._keys.attempts(number, endpoint),
+            self._keys.dead_letters(number, endpoint),
+        ]
+        args = [endpoint, MAX_DEAD_LETTERS_PER_PARTITION, len(entries), *map(entry_text, entries), *letter]
+        await self._mutations.run(lambda: self._settle.run(self._client, keys, args))
+
+    async def note_failure(self, number: int, endpoint: str, entry: EntryId, attempts: Attempts) -> None:
+        """Remembers that attempts failed, for whoever goes on."""
+        key, text = self._keys.attempts(number, endpoint), f"{attempts.count} {codec.to_ms(attempts.first)}"
+        await self._mutations.run(lambda: self._client.execute_command("HSET", key, entry_text(entry), text))
+
+    async def dead_letters(self, endpoint: str) -> Sequence[DeadLetter]:
+        """All of an endpoint's, oldest first."""
+        keys = [self._keys.dead_letters(number, endpoint) for number in range(PARTITIONS)]
+        replies = await self._ask([("XRANGE", key, "-", "+") for key in keys])
+        letters = [
+            _dead_letter(number, letter, fields) for number, reply in enumerate(replies) for letter, fields in reply
+        ]
+        return sorted(letters, key=lambda letter: (letter.given_up, letter.partition, letter.entry))
+
+    async def drop(self, endpoint: str, letter: DeadLetter) -> bool:
+        """Forgets a dead letter; whether it was there."""
+        key = self._keys.dead_letters(letter.partition, endpoint)
+        return bool(await self._mutations.run(lambda: self._client.execute_command("XDEL", key, letter.entry)))
+
+    async def state(self, endpoint: str) -> DeliveryState:
+        """How the endpoint is doing."""
+        numbers = range(PARTITIONS)
+        groups = await self._ask([("XINFO", "GROUPS", self._keys.stream(n)) for n in numbers], forgiving=True)
+        dead = await self._ask([("XLEN", self._keys.dead_letters(n, endpoint)) for n in numbers])
+        holders = await self._ask([("GET", self._keys.lease(n, endpoint)) for n in numbers])
+        mine = [group for reply in groups for group in map(_info, reply) if group.get("name") == endpoint]
+        lags: list[Any] = [group.get("lag") for group in mine]
+        return DeliveryState(
+            waiting=None if None in lags else sum(lags),
+            taken=sum(int(group["pending"]) for group in mine),
+            dead=sum(map(int, dead)),
+            relays=len({holder for holder in holders if holder is not None}),
+            partitions=sum(holder is not None for holder in holders),
+        )
+
+    async def _ask(self, commands: Sequence[tuple[str, ...]], *, forgiving: bool = False) -> Sequence[Any]:
+        """The answers to commands that change nothing; with `forgiving`, nothing where a stream is not there yet."""
+        try:
+            replies = list(await self._lines.send(commands))
+        except (RedisError, OSError, TimeoutError) as error:
+            raise unavailable(error) from None
+        for place, reply in enumerate(replies):
+            if forgiving and isinstance(reply, ResponseError):
+                replies[place] = ()
+            elif isinstance(reply, Exception):
+                raise unavailable(reply)
+        return replies
+
+    async def close(self) -> None:
+        """Waits for what was sent, then hangs up."""
+        await self._mutations.settled()
+        await asyncio.shield(self._client.aclose())
+
+
+def _readable(raw: bytes) -> Event | None:
+    try:
+        return codec.decode_event(raw) if raw else None
+    except codec.UnreadableRecord:
+        return None
+
+
+def _attempts(raw: bytes) -> Attempts:
+    count, _, first = raw.decode().partition(" ")
+    return Attempts(int(count), codec.from_ms(int(first)))
+
+
+def _fields(fields: Any) -> dict[bytes, bytes]:
+    """An entry's fields: a mapping if the driver made one of them, else names and values in turn."""
+    if fields is None:  # taken, but trimmed since
+        return {}
+    return dict(fields) if isinstance(fields, Mapping) else dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _field(fields: Any) -> bytes:
+    return _fields(fields).get(EVENT_FIELD, b"")
+
+
+def _dead_letter(number: int, letter: bytes, fields: Any) -> DeadLetter:
+    found = _fields(fields)
+    entry = entry_id(found[b"entry"])
+    return DeadLetter(
+        partition=number,
+        entry=letter.decode(),
+        event_id=event_id(number, entry),
+        event=_readable(found[b"event"]),
+        attempts=int(found[b"attempts"]),
+        reason=found[b"reason"].decode(),
+        given_up=codec.from_ms(int(found[b"given_up"])),
+    )
+
+
+def _info(group: Any) -> dict[str, Any]:
+    """One group of a reply to XINFO GROUPS, whichever of its forms the driver gives it."""
+    pairs = group.items() if isinstance(group, Mapping) else zip(group[::2], group[1::2], strict=True)
+    return {_string(name): _string(value) for name, value in pairs}
+
+
+def _string(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

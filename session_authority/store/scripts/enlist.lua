@@ -1,0 +1,13 @@
+-- Purpose: notes that a relay is alive, by the server's own clock, and forgets those that are not.
+-- KEYS:    1 sorted set of relays
+-- ARGV:    1 relay   2 how long it counts as alive, ms   3 '0': it is about to leave
+-- Returns: how many are alive
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+if ARGV[3] == '0' then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+else
+  redis.call('ZADD', KEYS[1], now, ARGV[1])
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
+return redis.call('ZCARD', KEYS[1])

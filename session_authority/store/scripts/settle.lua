@@ -1,0 +1,16 @@
+-- Purpose: ends the delivery of events to an endpoint: they were delivered, or are put aside among the dead letters.
+-- KEYS:    1 event stream   2 attempts hash   3 dead-letter stream
+-- ARGV:    1 consumer group   2 most dead letters to keep
+--          3 number of entries, then the entries
+--          then, to put the only one aside, the fields and values of the dead letter
+-- Returns: how many were not settled before
+local entries = tonumber(ARGV[3])
+local settled = 0
+for i = 4, 3 + entries do
+  settled = settled + redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+  redis.call('HDEL', KEYS[2], ARGV[i])
+end
+if settled > 0 and #ARGV > 3 + entries then
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', unpack(ARGV, 4 + entries))
+end
+return settled
