@@ -88,9 +88,8 @@ def status(endpoints: EndpointsOption = None) -> None:
 
         table = Table("endpoint", "waiting", "under way", "dead", "relays", "partitions", box=None, pad_edge=False)
         for name, state in _with_deliveries(settings, ask):
-            waiting = "?" if state.waiting is None else str(state.waiting)
-            numbers = (state.taken, state.dead, state.relays, f"{state.partitions}/64")
-            table.add_row(name, waiting, *map(str, numbers))
+            numbers = (state.waiting, state.taken, state.dead, state.relays, f"{state.partitions}/64")
+            table.add_row(name, *map(str, numbers))
         out.print(table)
 
 

@@ -20,7 +20,7 @@ from typing import Protocol
 import structlog
 
 from session_authority import logs
-from session_authority.domain.cursors import START, EntryId
+from session_authority.domain.cursors import EntryId
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import EventFilter, RecordedEvent
 from session_authority.metrics import Metrics
@@ -39,6 +39,8 @@ from session_authority.store import (
 
 GIVE_UP_AFTER = timedelta(hours=24)
 _FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=1), timedelta(minutes=15)
+# How far clocks may differ.
+_CLOCK_MARGIN = timedelta(seconds=5)
 # How often relays count each other, and look at a partition that nobody spoke of. Both keep leases, which last longer.
 _ROUND_SECONDS = 2.0
 _LOOK_SECONDS = 3.0
@@ -161,6 +163,8 @@ class _Route:
         self._metrics = metrics
         self.slots = asyncio.Semaphore(endpoint.max_in_flight)
         self._held: dict[int, _Partition] = {}
+        # How far this relay saw each partition come: from there on it delivers again if the store forgets its groups.
+        self.known: dict[int, EntryId] = {}
         self._failures = 0
         self._failing_since: datetime | None = None
         self._recovered = asyncio.Event()
@@ -188,7 +192,10 @@ class _Route:
                 self._held[number] = _Partition(self, number)
 
     async def _lease(self, number: int) -> bool:
-        return await self.deliveries.lease(number, self.endpoint.name, self.relay)
+        mine = await self.deliveries.lease(number, self.endpoint.name, self.relay, self.known.get(number))
+        if mine and number not in self.known:
+            self.known[number] = (int((self.clock() - _CLOCK_MARGIN).timestamp() * 1000), 0)
+        return mine
 
     async def hold(self, kept: Iterable[int]) -> None:
         """Gives back all leases but these, once what is being sent is through."""
@@ -263,7 +270,6 @@ class _Partition:
         self._deliveries = route.deliveries
         self.look = asyncio.Event()
         self._held_until = asyncio.get_running_loop().time() + LEASE_TIME.total_seconds()
-        self._last: EntryId | None = None
         # What waits for each user, the first of which is being delivered by a task of its own.
         self._waiting: dict[str, deque[TakenEvent]] = {}
         self._under_way = 0
@@ -306,7 +312,7 @@ class _Partition:
                     fetch = self._fetch
                 except GroupGone:
                     _log.error("deliveries_forgotten", endpoint=self._endpoint, partition=self._number)
-                    await self._deliveries.start_group(self._number, self._endpoint, self._last)
+                    await self._deliveries.start_group(self._number, self._endpoint, self._route.known[self._number])
                     continue
             except StoreUnavailable:
                 if not self._is_ours():
@@ -344,7 +350,7 @@ class _Partition:
     async def _start(self, events: Sequence[TakenEvent]) -> None:
         skipped: list[EntryId] = []
         for taken in events:
-            self._last = max(self._last or START, taken.entry)
+            self._route.known[self._number] = max(self._route.known[self._number], taken.entry)
             if taken.event is not None and not self._route.only.passes(taken.event):
                 skipped.append(taken.entry)
                 continue

@@ -74,11 +74,12 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryState:
-    """How an endpoint is doing. `waiting` counts events not taken yet (None if the server can't tell), `taken` those under
-    way or to be tried again, `relays` those that hold a lease, `partitions` the leases held.
+    """How an endpoint is doing. `waiting` counts events not taken yet (of a partition at most 1,000, where the server does
+    not keep count), `taken` those under way or to be tried again, `relays` those that hold a lease, `partitions` the leases
+    held.
     """
 
-    waiting: int | None
+    waiting: int
     taken: int
     dead: int
     relays: int
@@ -109,14 +110,14 @@ class Deliveries:
         count: int = await self._mutations.run(lambda: self._enlist.run(self._client, [self._keys.relays], args))
         return count
 
-    async def lease(self, number: int, endpoint: str, relay: str) -> bool:
+    async def lease(self, number: int, endpoint: str, relay: str, after: EntryId | None = None) -> bool:
         """Takes a partition's lease, if it is free; whether it was. An endpoint's first lease of a partition starts with
-        what happens from then on.
+        what happens from then on; or after an entry, for a relay that knows of earlier ones, which the store forgot.
         """
         command = ("SET", self._keys.lease(number, endpoint), relay, "NX", "PX", LEASE_TIME // _MILLISECOND)
         if await self._mutations.run(lambda: self._client.execute_command(*command)) is None:
             return False
-        await self._make_group(number, endpoint, "$")
+        await self.start_group(number, endpoint, after)
         return True
 
     async def release(self, number: int, endpoint: str, relay: str) -> None:
@@ -170,16 +171,15 @@ class Deliveries:
         return TakenEvent(entry, event_id(number, entry), _readable(raw), raw, attempts)
 
     async def start_group(self, number: int, endpoint: str, after: EntryId | None) -> None:
-        """Makes a consumer group that is gone anew: it goes on after an entry, or with what happens from now on."""
-        await self._make_group(number, endpoint, "$" if after is None else entry_text(after))
+        """Makes a consumer group, if there is none: it goes on after an entry, or with what happens from now on."""
+        start = "$" if after is None else entry_text(after)
 
-    async def _make_group(self, number: int, endpoint: str, after: str) -> None:
         async def create() -> None:
             try:
                 stream = self._keys.stream(number)
-                await self._client.execute_command("XGROUP", "CREATE", stream, endpoint, after, "MKSTREAM")
+                await self._client.execute_command("XGROUP", "CREATE", stream, endpoint, start, "MKSTREAM")
             except ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):  # there is one: all the better
+                if not str(error).startswith("BUSYGROUP"):
                     raise
 
         await self._mutations.run(create)
@@ -232,11 +232,14 @@ class Deliveries:
         groups = await self._ask([("XINFO", "GROUPS", self._keys.stream(n)) for n in numbers], forgiving=True)
         dead = await self._ask([("XLEN", self._keys.dead_letters(n, endpoint)) for n in numbers])
         holders = await self._ask([("GET", self._keys.lease(n, endpoint)) for n in numbers])
-        mine = [group for reply in groups for group in map(_info, reply) if group.get("name") == endpoint]
-        lags: list[Any] = [group.get("lag") for group in mine]
+        mine = {n: g for n, reply in enumerate(groups) for g in map(_info, reply) if g["name"] == endpoint}
+        unknown = {n: g["last-delivered-id"] for n, g in mine.items() if g.get("lag") is None}
+        uncounted = await self._ask(
+            [("XRANGE", self._keys.stream(n), f"({last}", "+", "COUNT", "1000") for n, last in unknown.items()]
+        )
         return DeliveryState(
-            waiting=None if None in lags else sum(lags),
-            taken=sum(int(group["pending"]) for group in mine),
+            waiting=sum(int(group["lag"]) for n, group in mine.items() if n not in unknown) + sum(map(len, uncounted)),
+            taken=sum(int(group["pending"]) for group in mine.values()),
             dead=sum(map(int, dead)),
             relays=len({holder for holder in holders if holder is not None}),
             partitions=sum(holder is not None for holder in holders),
@@ -244,6 +247,8 @@ class Deliveries:
 
     async def _ask(self, commands: Sequence[tuple[str, ...]], *, forgiving: bool = False) -> Sequence[Any]:
         """The answers to commands that change nothing; with `forgiving`, nothing where a stream is not there yet."""
+        if not commands:
+            return ()
         try:
             replies = list(await self._lines.send(commands))
         except (RedisError, OSError, TimeoutError) as error:

@@ -1,0 +1,236 @@
+"""The state of deliveries, on each real backend. fakeredis is left out: its scripts get replies of XREADGROUP that no server
+gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.store import (
+    Attempts,
+    Client,
+    Commit,
+    Deliveries,
+    DeliveryState,
+    GroupGone,
+    Keys,
+    LeaseLost,
+    Limits,
+    Store,
+    TakenEvent,
+    connect,
+)
+from session_authority.store.keys import partition
+from tests.store.samples import NOW, SECOND, event
+from tests.support.backends import Backend, free_port
+
+USER = "ada"
+HERE = partition(USER)
+ONE, OTHER = "relay-1", "relay-2"
+MAILER, AUDIT = "mailer", "audit"
+
+
+@dataclass(frozen=True)
+class Post:
+    """Deliveries, and a store to write events with."""
+
+    deliveries: Deliveries
+    store: Store
+    client: Client
+    keys: Keys
+
+    async def happen(self, *reasons: str) -> None:
+        """Something happens to the user, once for each reason."""
+        for reason in reasons:
+            await self.store.commit(Commit(USER, NOW, events=(event(USER, reason=reason),)))
+
+    async def take(self, count: int = 10, relay: str = ONE, endpoint: str = MAILER) -> Sequence[TakenEvent]:
+        """What is new."""
+        return await self.deliveries.take(HERE, endpoint, relay, count)
+
+    async def unsettled(self, relay: str = ONE) -> Sequence[TakenEvent]:
+        """What was taken before."""
+        return await self.deliveries.unsettled(HERE, MAILER, relay)
+
+
+@pytest.fixture(params=["cluster", "redis", "valkey"])
+async def post(request: pytest.FixtureRequest, backends: Callable[[str], Backend], prefix: str) -> AsyncIterator[Post]:
+    backend, keys = backends(request.param), Keys(prefix)
+    client = backend.connect()
+    store, deliveries = Store(client, keys), Deliveries(backend.connect(), keys)
+    yield Post(deliveries, store, client, keys)
+    await deliveries.close()
+    await store.close()
+
+
+@pytest.fixture
+async def leased(post: Post) -> Post:
+    """The first relay has the lease, and nothing has happened since."""
+    await post.happen("before")
+    assert await post.deliveries.lease(HERE, MAILER, ONE)
+    return post
+
+
+def reasons(events: Sequence[TakenEvent]) -> list[str]:
+    return ["" if taken.event is None else taken.event.reason for taken in events]
+
+
+async def test_relays_count_each_other(post: Post) -> None:
+    assert [await post.deliveries.enlist(relay) for relay in (ONE, OTHER, ONE)] == [1, 2, 2]
+    await post.deliveries.leave(OTHER)
+    assert await post.deliveries.enlist(ONE) == 1
+
+
+async def test_a_relay_that_is_silent_counts_no_longer(post: Post) -> None:
+    await post.client.execute_command("ZADD", post.keys.relays, 1, "long gone")
+    assert await post.deliveries.enlist(ONE) == 1
+
+
+async def test_one_relay_at_a_time_has_a_lease(leased: Post) -> None:
+    assert not await leased.deliveries.lease(HERE, MAILER, OTHER)
+    assert await leased.deliveries.lease(HERE, AUDIT, OTHER), "each endpoint has leases of its own"
+    assert await leased.deliveries.lease((HERE + 1) % 64, MAILER, OTHER)
+    await leased.deliveries.release(HERE, MAILER, OTHER)
+    assert not await leased.deliveries.lease(HERE, MAILER, OTHER), "only the holder gives it back"
+    await leased.deliveries.release(HERE, MAILER, ONE)
+    assert await leased.deliveries.lease(HERE, MAILER, OTHER)
+
+
+async def test_a_lease_runs_out_unless_it_is_used(leased: Post) -> None:
+    key = leased.keys.lease(HERE, MAILER)
+    assert 0 < await leased.client.execute_command("PTTL", key) <= 10_000
+    await leased.client.execute_command("PEXPIRE", key, 500)
+    assert await leased.take(0) == []
+    assert await leased.client.execute_command("PTTL", key) > 500
+    await leased.client.execute_command("PEXPIRE", key, 500)
+    assert await leased.unsettled() == []
+    assert await leased.client.execute_command("PTTL", key) > 500
+
+
+async def test_who_has_no_lease_takes_nothing(leased: Post) -> None:
+    await leased.happen("a")
+    with pytest.raises(LeaseLost):
+        await leased.take(relay=OTHER)
+    with pytest.raises(LeaseLost):
+        await leased.unsettled(relay=OTHER)
+    with pytest.raises(LeaseLost):
+        await leased.deliveries.take((HERE + 1) % 64, MAILER, ONE, 1)
+    assert reasons(await leased.take()) == ["a"]
+
+
+async def test_events_are_taken_once_in_order_from_the_first_lease_on(leased: Post) -> None:
+    await leased.happen("a", "b", "c")
+    assert reasons(await leased.take(2)) == ["a", "b"]
+    assert await leased.take(0) == []
+    assert reasons(await leased.take(2)) == ["c"]
+    assert await leased.take(2) == []
+
+
+async def test_each_endpoint_gets_all(leased: Post) -> None:
+    assert await leased.deliveries.lease(HERE, AUDIT, ONE)
+    await leased.happen("a")
+    assert reasons(await leased.take()) == reasons(await leased.take(endpoint=AUDIT)) == ["a"]
+
+
+async def test_what_a_dead_relay_had_taken_goes_to_the_next(leased: Post) -> None:
+    await leased.happen("a", "b", "c")
+    a, _, c = await leased.take()
+    await leased.deliveries.settle(HERE, MAILER, [a.entry])
+    await leased.deliveries.note_failure(HERE, MAILER, c.entry, Attempts(3, NOW))
+    await leased.client.execute_command("DEL", leased.keys.lease(HERE, MAILER))
+    await leased.happen("d")
+    assert await leased.deliveries.lease(HERE, MAILER, OTHER)
+    again = await leased.unsettled(OTHER)
+    assert reasons(again) == ["b", "c"]
+    assert [taken.attempts for taken in again] == [None, Attempts(3, NOW)]
+    assert again[1].event_id == c.event_id
+    assert reasons(await leased.take(relay=OTHER)) == ["d"]
+
+
+async def test_many_unsettled_events_are_all_found(leased: Post) -> None:
+    await leased.happen(*(str(number) for number in range(250)))
+    assert len(await leased.take(250)) == 250
+    assert reasons(await leased.unsettled()) == [str(number) for number in range(250)]
+
+
+async def test_what_is_settled_is_forgotten(leased: Post) -> None:
+    await leased.happen("a", "b")
+    a, b = await leased.take()
+    await leased.deliveries.note_failure(HERE, MAILER, a.entry, Attempts(1, NOW))
+    await leased.deliveries.settle(HERE, MAILER, [a.entry, b.entry])
+    await leased.deliveries.settle(HERE, MAILER, [a.entry])
+    assert await leased.unsettled() == []
+    assert not await leased.client.execute_command("EXISTS", leased.keys.attempts(HERE, MAILER))
+    assert await leased.deliveries.dead_letters(MAILER) == []
+
+
+async def test_what_is_put_aside_is_among_the_dead_once(leased: Post) -> None:
+    await leased.happen("a", "b")
+    a, b = await leased.take()
+    await leased.deliveries.note_failure(HERE, MAILER, a.entry, Attempts(7, NOW))
+    for _ in range(2):
+        await leased.deliveries.put_aside(HERE, MAILER, a, 8, "status 500", NOW + SECOND)
+    assert reasons(await leased.unsettled()) == ["b"]
+    [letter] = await leased.deliveries.dead_letters(MAILER)
+    assert (letter.event_id, letter.event, letter.attempts) == (a.event_id, a.event, 8)
+    assert (letter.reason, letter.given_up, letter.partition) == ("status 500", NOW + SECOND, HERE)
+    assert await leased.deliveries.dead_letters(AUDIT) == []
+    await leased.deliveries.put_aside(HERE, MAILER, b, 1, "timeout", NOW)
+    assert [letter.reason for letter in await leased.deliveries.dead_letters(MAILER)] == ["timeout", "status 500"]
+    assert await leased.deliveries.drop(MAILER, letter)
+    assert not await leased.deliveries.drop(MAILER, letter)
+    assert [letter.reason for letter in await leased.deliveries.dead_letters(MAILER)] == ["timeout"]
+
+
+async def test_an_event_that_was_trimmed_or_makes_no_sense_is_taken_without_contents(leased: Post) -> None:
+    stream = leased.keys.stream(HERE)
+    await leased.client.execute_command("XADD", stream, "*", "event", b"\xff\xff")
+    await leased.happen("a")
+    nonsense, trimmed = await leased.take()
+    assert nonsense.event is None
+    await leased.client.execute_command("XTRIM", stream, "MAXLEN", 0)
+    again = await leased.unsettled()
+    assert [(taken.event_id, taken.event) for taken in again] == [(nonsense.event_id, None), (trimmed.event_id, None)]
+    await leased.deliveries.put_aside(HERE, MAILER, again[1], 0, "trimmed", NOW)
+    [letter] = await leased.deliveries.dead_letters(MAILER)
+    assert letter.event is None
+
+
+async def test_a_group_that_is_gone_is_told_and_goes_on_after_what_was_seen(leased: Post) -> None:
+    await leased.happen("a", "b", "c")
+    a, *_ = await leased.take(2)
+    await leased.client.execute_command("XGROUP", "DESTROY", leased.keys.stream(HERE), MAILER)
+    with pytest.raises(GroupGone):
+        await leased.take()
+    with pytest.raises(GroupGone):
+        await leased.unsettled()
+    for _ in range(2):  # that there is one already is no trouble
+        await leased.deliveries.start_group(HERE, MAILER, a.entry)
+    assert reasons(await leased.take()) == ["b", "c"]
+
+
+async def test_how_an_endpoint_is_doing(leased: Post) -> None:
+    assert await leased.deliveries.state(AUDIT) == DeliveryState(0, 0, 0, 0, 0)
+    await leased.happen("a", "b", "c")
+    first, _ = await leased.take(2)
+    await leased.deliveries.put_aside(HERE, MAILER, first, 1, "timeout", NOW)
+    await leased.deliveries.lease((HERE + 1) % 64, MAILER, OTHER)
+    assert await leased.deliveries.state(MAILER) == DeliveryState(waiting=1, taken=1, dead=1, relays=2, partitions=2)
+
+
+async def test_without_a_store_nothing_is_said() -> None:
+    deliveries = Deliveries(connect(f"redis://127.0.0.1:{free_port()}", Limits()), Keys())
+    for ask in (
+        deliveries.enlist(ONE),
+        deliveries.lease(0, MAILER, ONE),
+        deliveries.take(0, MAILER, ONE, 1),
+        deliveries.state(MAILER),
+        deliveries.dead_letters(MAILER),
+    ):
+        with pytest.raises(StoreUnavailable):
+            await ask
+    await deliveries.close()
