@@ -35,6 +35,8 @@ _CURSOR_MARGIN = timedelta(hours=1)
 MEMORY_EVENTS, MEMORY_BYTES = 8192, 8 * 1024 * 1024
 # How much is read at once, so that other calls get their turn, and put into one message.
 _ROUND_EVENTS, _MESSAGE_EVENTS = 256, 500
+# How many messages that were put together are remembered for the next watcher.
+_TOGETHER = 16
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -109,6 +111,7 @@ class Feed:
 
     def _forget(self) -> None:
         """Makes the next round start behind all that is there, and knows nothing of what was."""
+        self._begun = False
         self._entries: list[EntryId] = []
         self._primaries: list[str | None] = []
         self._as_of = self._clock()
@@ -174,7 +177,10 @@ class Feed:
         if only.is_open:
             together = self._together.get((start, end))
             if together is None:
-                together = self._together[start, end] = self._joined(start, end, only)
+                together = self._joined(start, end, only)
+                if len(self._together) == _TOGETHER:  # those behind by different lengths share little
+                    self._together.clear()
+                self._together[start, end] = together
             return together
         return self._joined(start, end, only)
 
@@ -209,8 +215,10 @@ class Feed:
     async def _start_of(self, since: Place | datetime) -> tuple[list[EntryId], datetime]:
         now = self._clock()
         if isinstance(since, datetime):
-            place = await self._log.at(since, now)
-            return list(place.entries), now
+            # All that happened since then comes after it, so it is no younger than that. One from before the memory of the
+            # log gets some time to be resumed in, though what it has not been told of may be trimmed meanwhile.
+            as_of = max(since, now - EVENT_MEMORY + 2 * _CURSOR_MARGIN)
+            return list((await self._log.at(since, as_of)).entries), as_of
         if since.as_of < now - EVENT_MEMORY + _CURSOR_MARGIN:
             raise CursorExpired
         # All of them, before anything is sent: a cursor that leads nowhere must be known from the start.
@@ -254,8 +262,7 @@ class Feed:
             if not self._watchers and self._reader is not None:
                 reader, self._reader = self._reader, None
                 reader.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await reader
+                await asyncio.wait([reader])
 
     async def _fresh_round(self) -> None:
         """Waits until every partition was looked at by a round that began after this was called."""
@@ -270,8 +277,7 @@ class Feed:
         await asyncio.shield(self._news)
 
     async def _keep_reading(self) -> None:
-        wakes = asyncio.ensure_future(self._listen())
-        try:
+        async with self._log.listening(self._hear):
             loop = asyncio.get_running_loop()
             next_poll = loop.time()
             while True:
@@ -288,51 +294,47 @@ class Feed:
                     outcome = error
                 except Exception as error:  # noqa: BLE001 - it must go on; whoever waits for this round is told
                     _log.error("feed_failed", **logs.fault(error))
+                    self._start_over("what was read could not be told")
                     outcome = StoreUnavailable()
                 if full:
                     next_poll = loop.time() + self._poll_seconds
                 _settle(wanted, outcome)
-        finally:
-            wakes.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await wakes
-            _settle(self._round_wanted, StoreUnavailable())
 
-    async def _listen(self) -> None:
-        async for number in self._log.wakes():
-            self._changed.update(range(len(self._entries)) if number is None else [number])
-            self._bell.set()
+    def _hear(self, number: int | None) -> None:
+        self._changed.update(range(PARTITIONS) if number is None else [number])
+        self._bell.set()
 
     async def _round(self, full: bool) -> None:
-        """Looks at all partitions, or at those with news. Raises StoreUnavailable if one of all can't be read."""
+        """Reads all partitions to their ends, or those with news. Raises StoreUnavailable if one of them can't be read."""
         began, now = asyncio.get_running_loop().time(), self._clock()
-        if not self._entries:
+        if not self._begun:
             await self._begin()
             full = True
         elif full and self._is_another(await self._log.primaries()):
             self._start_over("a primary was replaced or restarted")
             await self._begin()
-        changed, self._changed = self._changed, set()
-        asked = range(len(self._entries)) if full else changed
-        pages = await self._read({n: self._entries[n] for n in asked})
-        if any(isinstance(page, HistoryGone) for page in pages.values()):
-            self._start_over("the log is another one than it was, or was trimmed too early")
-            await self._begin()
-            return
+        behind, self._changed = set(range(PARTITIONS)) if full else self._changed, set()
         trouble: StoreUnavailable | None = None
-        events: list[RecordedEvent] = []
-        for number, page in pages.items():
-            if isinstance(page, Page):
-                events += (recorded for _, recorded in page.events)
-                self._entries[number] = page.last
-                if page.more:
-                    self._ring(number)
-            elif isinstance(page, StoreUnavailable):
-                trouble = page
-        if full and trouble is None:
-            self._as_of = now
-        if events:
-            self._keep(events)
+        while behind:
+            pages = await self._read({n: self._entries[n] for n in behind})
+            if any(isinstance(page, HistoryGone) for page in pages.values()):
+                self._start_over("the log is another one than it was, or was trimmed too early")
+                await self._begin()
+                return
+            behind = set()
+            events: list[RecordedEvent] = []
+            for number, page in pages.items():
+                if isinstance(page, Page):
+                    events += (recorded for _, recorded in page.events)
+                    self._entries[number] = page.last
+                    if page.more:
+                        behind.add(number)
+                elif isinstance(page, StoreUnavailable):
+                    trouble = page
+            if full and trouble is None and not behind:
+                self._as_of = now
+            if events:
+                self._keep(events)
         if trouble is not None:
             raise trouble
         # It proves that all was read, so it comes only after a round that read all.
@@ -340,16 +342,13 @@ class Feed:
             self._last_heartbeat = began
             self._keep([])
 
-    def _ring(self, number: int) -> None:
-        self._changed.add(number)
-        self._bell.set()
-
     async def _begin(self) -> None:
         """Takes its place behind all that is there."""
         primaries = await self._log.primaries()
         place = await self._log.end(self._clock())
         self._primaries, self._entries, self._as_of = list(primaries), list(place.entries), place.as_of
         self._last_heartbeat = asyncio.get_running_loop().time()
+        self._begun = True
 
     def _is_another(self, primaries: Iterable[str | None]) -> bool:
         """Whether a partition is served by another primary than before. One that can't be asked counts as the same."""
@@ -363,7 +362,7 @@ class Feed:
         for watcher in self._watchers:
             if watcher.begun:
                 self._expire(watcher)
-        self._entries = []
+        self._begun = False
 
     def _place(self) -> Place:
         return Place(tuple(self._entries), self._as_of)

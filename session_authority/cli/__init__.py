@@ -1,4 +1,4 @@
-"""The command line: starts the service, asks after its health, keeps its keys, delivers its events.
+"""The command line: starts the service, asks after its health, keeps its keys, shows and delivers its events.
 
 Exit codes: 0 done; 1 what was asked for is not so or can't be done; 2 wrong usage or settings.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import typer
 
 from session_authority import __version__
-from session_authority.cli import keys, relay, server
+from session_authority.cli import events, keys, relay, server
 from session_authority.cli.terminal import out
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for command in (server.dev, server.serve, server.health, server.demo):
     app.command()(command)
+app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(relay.app, name="relay")
 

@@ -187,13 +187,18 @@ def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
         f"A superseded token is good for {_brief(settings.grace)} (GRACE), "
         f"and raises the alarm after {_brief(settings.alarm_after)} (ALARM_AFTER).\n"
     )
-    for title, line in (
+    lines = [
         ("Sign in", f"{sign_in}/IssueDevice"),
         ("Validate", f"{validate}/ValidateSession"),
         ("My devices", f"{devices}/ListDevices"),
         ("Everything it can do", f"grpcurl -plaintext {listen} describe session_authority.v1.SessionAuthorityService"),
         ("A whole session's life, told", f"session-authority demo --address {listen}"),
-    ):
+        ("What happens, as it happens", f"session-authority events tail --address {listen}"),
+    ]
+    if data_dir is not None and settings.redis_url is not None:  # one that nobody else knows of, and without a password
+        relay = f"SESSION_AUTHORITY_REDIS_URL={settings.redis_url.get_secret_value()} session-authority relay"
+        lines.append(("Deliver it to an endpoint of yours (docs/events.md)", f"{relay} --endpoints endpoints.toml"))
+    for title, line in lines:
         out.print(f"[dim]# {title}[/dim]")
         out.print(line, markup=False, soft_wrap=True)
     out.print("\nCtrl-C stops it.\n")

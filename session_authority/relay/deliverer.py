@@ -106,15 +106,14 @@ class Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Delivers until told to stop; then finishes what is being sent, and leaves the rest to others."""
-        listening = asyncio.ensure_future(self._listen())
         stopped = asyncio.ensure_future(stop.wait())
         try:
-            while not stop.is_set():
-                await self._share_out()
-                await asyncio.wait([stopped], timeout=_ROUND_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
+            async with self._log.listening(self._hear):
+                while not stop.is_set():
+                    await self._share_out()
+                    await asyncio.wait([stopped], timeout=_ROUND_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
         finally:
-            for task in (listening, stopped):
-                task.cancel()
+            stopped.cancel()
             await asyncio.gather(*(route.hold([]) for route in self._routes))
             await asyncio.gather(*(route.close() for route in self._routes))
             with contextlib.suppress(StoreUnavailable):
@@ -131,11 +130,9 @@ class Relay:
         except Exception as error:  # noqa: BLE001 - one bad round must not end the relay
             _log.error("relay_round_failed", **logs.fault(error))
 
-    async def _listen(self) -> None:
-        async with contextlib.aclosing(self._log.wakes()) as wakes:
-            async for number in wakes:
-                for route in self._routes:
-                    route.wake(range(PARTITIONS) if number is None else [number])
+    def _hear(self, number: int | None) -> None:
+        for route in self._routes:
+            route.wake(range(PARTITIONS) if number is None else [number])
 
 
 class _Route:
@@ -272,7 +269,7 @@ class _Partition:
         self._held_until = asyncio.get_running_loop().time() + LEASE_TIME.total_seconds()
         # What waits for each user, the first of which is being delivered by a task of its own.
         self._waiting: dict[str, deque[TakenEvent]] = {}
-        self._under_way = 0
+        self._under_way: set[EntryId] = set()
         self._senders: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._task = asyncio.ensure_future(self._run())
@@ -317,6 +314,7 @@ class _Partition:
             except StoreUnavailable:
                 if not self._is_ours():
                     raise LeaseLost from None
+                fetch = self._fetch_unsettled  # the reply that did not come may have had some
                 await self._pause(_STORE_PAUSE_SECONDS)
                 continue
             if not full:
@@ -324,21 +322,21 @@ class _Partition:
                     await asyncio.wait_for(self.look.wait(), _LOOK_SECONDS)
 
     async def _fetch_unsettled(self) -> bool:
-        """Goes on with what was taken before, by whoever had the lease."""
-        began = asyncio.get_running_loop().time()
+        """Goes on with what was taken before, by whoever had the lease, and is not under way."""
+        began, under_way = asyncio.get_running_loop().time(), set(self._under_way)
         taken = await self._deliveries.unsettled(self._number, self._endpoint, self._route.relay)
         self._prolong(began)
-        await self._start(taken)
+        await self._start([event for event in taken if event.entry not in under_way])
         return True
 
     async def _fetch(self) -> bool:
         """Takes what is new, as far as there is room; whether there may be more."""
-        room = _WINDOW - self._under_way
+        room = max(_WINDOW - len(self._under_way), 0)
         began = asyncio.get_running_loop().time()
         taken = await self._deliveries.take(self._number, self._endpoint, self._route.relay, room)
         self._prolong(began)
         await self._start(taken)
-        return 0 < room == len(taken) and self._under_way < _WINDOW
+        return 0 < room == len(taken) and len(self._under_way) < _WINDOW
 
     def _prolong(self, began: float) -> None:
         self._held_until = began + LEASE_TIME.total_seconds()
@@ -357,7 +355,7 @@ class _Partition:
             if taken.attempts is not None:
                 self._route.inherit(taken.attempts)
             user = "" if taken.event is None else taken.event.user_id
-            self._under_way += 1
+            self._under_way.add(taken.entry)
             if user in self._waiting:
                 self._waiting[user].append(taken)
             else:
@@ -374,9 +372,8 @@ class _Partition:
         try:
             while queue and not self._stopping.is_set():
                 await self._deliver(queue[0])
-                queue.popleft()
-                self._under_way -= 1
-                if self._under_way == _WINDOW - 1:
+                self._under_way.discard(queue.popleft().entry)
+                if len(self._under_way) == _WINDOW - 1:
                     self.look.set()  # there is room again
             del self._waiting[user]
         except LeaseLost:

@@ -6,7 +6,6 @@ Every fault of the file is named at once, by the endpoint, the field and the rul
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import secrets
 import stat
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+import httpx
+
 from session_authority.config import parse_duration
 from session_authority.domain.events import EventType
 
@@ -29,7 +30,8 @@ _MOST_IN_FLIGHT = 256
 _SECRET_PREFIX = "whsec_"
 _SECRET_BYTES = range(24, 65)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?", re.ASCII)
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,254}}$){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
 _FIELDS = frozenset({"name", "url", "secrets", "secret_files", "types", "timeout", "max_in_flight"})
 _TYPES = {kind.name: kind for kind in EventType if kind is not EventType.UNKNOWN}
 
@@ -113,7 +115,7 @@ class _Reading:
             name = table.get("name")
             self._about = f"endpoint {name!r}: " if isinstance(name, str) and name else f"endpoint number {number}: "
             endpoint = self._endpoint(table, hosts)
-            if any(other.name == endpoint.name for other in endpoints):
+            if endpoint.name and any(other.name == endpoint.name for other in endpoints):
                 self._broken("name", "is taken by another endpoint")
             endpoints.append(endpoint)
         return tuple(endpoints)
@@ -138,9 +140,9 @@ class _Reading:
 
     def _texts(self, table: Mapping[str, Any], name: str) -> list[str]:
         texts = table.get(name, [])
-        if isinstance(texts, list) and all(isinstance(text, str) and text for text in texts):
+        if isinstance(texts, list) and all(isinstance(text, str) and text and text.isprintable() for text in texts):
             return texts
-        self._broken(name, "must be a list of texts")
+        self._broken(name, "must be a list of printable texts, none of them empty")
         return []
 
     def _url(self, url: object) -> tuple[str, str]:
@@ -150,11 +152,11 @@ class _Reading:
             return "", ""
         try:
             parts = urlsplit(url)
-            host, _ = parts.hostname or "", parts.port
+            host, port = parts.hostname or "", parts.port
         except ValueError:
             self._broken("url", "is not a URL")
             return "", ""
-        rule = _rule_of_url(url, parts, host)
+        rule = "must have a port from 1 to 65535" if port == 0 else _rule_of_url(url, parts, host)
         if rule:
             self._broken("url", rule)
             return "", ""
@@ -190,6 +192,9 @@ class _Reading:
         before = len(self.faults)
         found = [self._secret("secrets", text) for text in self._texts(table, "secrets")]
         for name in self._texts(table, "secret_files"):
+            if name.startswith(_SECRET_PREFIX):  # it must not be shown as the name of a file that is missing
+                self._broken("secret_files", "must be names of files; a secret itself belongs in secrets")
+                continue
             found += [self._secret("secret_files", line) for line in self._lines(self._path.parent / name)]
         if not found and len(self.faults) == before:
             self._broken("secrets", "there must be at least one, here or in secret_files; `relay secret` makes one")
@@ -209,7 +214,7 @@ class _Reading:
     def _secret(self, name: str, text: str) -> bytes:
         try:
             secret = base64.b64decode(text.removeprefix(_SECRET_PREFIX), validate=True)
-        except binascii.Error:
+        except ValueError:  # not base64, or not even ASCII
             secret = b""
         if not text.startswith(_SECRET_PREFIX) or len(secret) not in _SECRET_BYTES:
             self._broken(name, f"each must be {_SECRET_PREFIX} and the base64 of 24 to 64 bytes")
@@ -231,4 +236,8 @@ def _rule_of_url(url: str, parts: SplitResult, host: str) -> str:
         return "must name a host"
     if parts.scheme == "http" and not is_loopback(host):
         return "must be https, unless it is on this machine"
+    try:
+        httpx.URL(url)  # what will call it knows further rules: 0177.0.0.1 is no address
+    except httpx.InvalidURL:
+        return "must name a host"
     return ""

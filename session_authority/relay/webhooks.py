@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
@@ -34,8 +35,14 @@ CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 _MOST_OF_AN_ANSWER = 16 * 1024
 _TYPE_PREFIX = "session_authority.v1."
-# Public by their own range, but what they lead to may not be: NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380).
-_LEADING_ELSEWHERE = tuple(map(ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
+# Public by their own range, but what they lead to may not be: NAT64 (RFC 6052), 6to4 (RFC 3056) and its relays
+# (RFC 7526), Teredo (RFC 4380), and the platform beneath a machine on Azure.
+_LEADING_ELSEWHERE = tuple(
+    map(
+        ip_network,
+        ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "192.88.99.0/24", "2001::/32", "168.63.129.16/32"),
+    )
+)
 
 Address = IPv4Address | IPv6Address
 # The addresses of a host and port.
@@ -92,8 +99,10 @@ def is_public(address: Address) -> bool:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
-        if address.scope_id is not None or any(address in network for network in _LEADING_ELSEWHERE):
+        if address.scope_id is not None or address.is_site_local:
             return False
+    if any(address in network for network in _LEADING_ELSEWHERE):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
@@ -116,6 +125,7 @@ class Sender:
             verify=tls or ssl.create_default_context(),
             trust_env=False,  # a proxy for the web has no business here
             follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is kept
             timeout=None,  # noqa: S113 - the whole exchange has one, below
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=endpoint.max_in_flight),
             headers={"User-Agent": f"session-authority/{__version__}", "Content-Type": CONTENT_TYPE},
@@ -148,7 +158,7 @@ class Sender:
                 self._url.copy_with(host=str(address)),
                 content=body,
                 headers={**headers, "Host": self._url.netloc.decode()},
-                extensions={"sni_hostname": self._host},
+                extensions={"sni_hostname": self._host.rstrip(".")},  # RFC 6066 §3
             )
             try:
                 response = await self._client.send(request, stream=True)
@@ -163,7 +173,7 @@ class Sender:
         """Where to connect: what the host's name leads to and may be sent to. Raises httpx.ConnectError."""
         try:
             found = await self._resolve(self._host, self._port)
-        except OSError:
+        except (OSError, UnicodeError):
             raise httpx.ConnectError("no such host") from None
         return [address for address in map(ip_address, found) if self._may_reach(address)]
 
@@ -206,11 +216,11 @@ def _retry_after(value: str | None, now: datetime) -> timedelta | None:
     if not value:
         return None
     if value.isascii() and value.isdecimal():
-        seconds = float(value[:10])
+        seconds = float(value)
     else:
         try:
             moment = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
     return timedelta(seconds=math.ceil(min(max(seconds, 0), LONGEST_RETRY_AFTER.total_seconds())))

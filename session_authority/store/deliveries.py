@@ -7,7 +7,6 @@ and not settled is found by whoever gets the lease next: all of them are the sam
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +23,7 @@ from session_authority.store.event_log import EVENT_FIELD, EVENT_LOG_CONNECTIONS
 from session_authority.store.keys import PARTITIONS, Keys
 from session_authority.store.lines import lines_to
 from session_authority.store.mutations import Mutations, Script
+from session_authority.store.unbroken import Unbroken
 
 LEASE_TIME = timedelta(seconds=10)
 MAX_DEAD_LETTERS_PER_PARTITION = 10_000
@@ -94,6 +94,7 @@ class Deliveries:
         self._keys = keys
         self._lines = lines_to(client)
         self._mutations = Mutations(self._lines, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2))
+        self._unbroken = Unbroken()
         self._take, self._settle = Script("take"), Script("settle")
         self._unlease, self._enlist = Script("unlease"), Script("enlist")
 
@@ -250,7 +251,7 @@ class Deliveries:
         if not commands:
             return ()
         try:
-            replies = list(await self._lines.send(commands))
+            replies = list(await self._unbroken.run(self._lines.send(commands)))
         except (RedisError, OSError, TimeoutError) as error:
             raise unavailable(error) from None
         for place, reply in enumerate(replies):
@@ -263,7 +264,8 @@ class Deliveries:
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
         await self._mutations.settled()
-        await asyncio.shield(self._client.aclose())
+        await self._unbroken.settled()
+        await self._client.aclose()
 
 
 def _readable(raw: bytes) -> Event | None:

@@ -8,8 +8,8 @@ only ever grow. If it is not, the log was trimmed, or is another one than it was
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import choice
@@ -28,6 +28,7 @@ from session_authority.store.complaints import unavailable
 from session_authority.store.connection import Client
 from session_authority.store.keys import PARTITIONS, TAGS, Keys
 from session_authority.store.lines import lines_to
+from session_authority.store.unbroken import Unbroken
 
 EVENT_MEMORY = timedelta(days=7)
 MAX_EVENTS_PER_PARTITION = 100_000
@@ -62,6 +63,8 @@ class EventLog:
         self._client = client
         self._keys = keys
         self._lines = lines_to(client)
+        self._turn = asyncio.Lock()
+        self._unbroken = Unbroken()
 
     async def primaries(self) -> tuple[str | None, ...]:
         """Names who serves each partition: a name that differs from the one before is of another primary, or a restarted one.
@@ -72,14 +75,19 @@ class EventLog:
         try:
             if isinstance(self._client, Cluster):
                 return await self._primaries_of_cluster(self._client)
-            [info] = await self._lines.send([("INFO", "replication")])
+            [info] = await self._send([("INFO", "replication")])
+            lineage = _lineage(info)
         except (RedisError, OSError, TimeoutError) as error:
             raise unavailable(error) from None
-        return (_lineage(info),) * PARTITIONS
+        if lineage is None:
+            await self._lines.hang_up()
+            raise StoreUnavailable
+        return (lineage,) * PARTITIONS
 
     async def _primaries_of_cluster(self, client: Cluster) -> tuple[str | None, ...]:
         answers = await client.ask_each_primary("INFO", "replication")
-        names = {node: f"{node} {_lineage(info)}" for node, info in answers.items()}
+        lineages = {node: _lineage(info) for node, info in answers.items()}
+        names = {node: f"{node} {lineage}" for node, lineage in lineages.items() if lineage is not None}
         return tuple(names.get(client.primary_of(self._keys.stream(number))) for number in range(PARTITIONS))
 
     async def end(self, as_of: datetime) -> Place:
@@ -111,7 +119,7 @@ class EventLog:
             for number, entry in after.items()
         ]
         try:
-            replies = await self._lines.send(commands)
+            replies = await self._send(commands)
         except (RedisError, OSError, TimeoutError) as error:
             replies = [error] * len(commands)
         pages: dict[int, Page | HistoryGone | StoreUnavailable] = {}
@@ -131,7 +139,7 @@ class EventLog:
             entries = entries[1:]
         else:
             try:
-                if not await self._is_whole(number, after, len(entries) >= limit, now):
+                if not await self._is_whole(number, after, len(entries), limit, now):
                     return HistoryGone()
             except StoreUnavailable as error:
                 return error
@@ -144,18 +152,35 @@ class EventLog:
                 _log.error("event_unreadable", partition=number, entry=entry_text(entry))
         return Page(tuple(events), shown[-1][0] if shown else after, len(shown) == limit)
 
-    async def _is_whole(self, number: int, after: EntryId, is_long: bool, now: datetime) -> bool:
+    async def _is_whole(self, number: int, after: EntryId, found: int, limit: int, now: datetime) -> bool:
         """Whether nothing is missing after an entry that is not there, or before the first of a stream.
 
-        What is old may have been trimmed, and nobody misses it. But what went because the stream was too long may have
-        been young; then the stream is still that long.
+        What is old may have been trimmed, and nobody misses it: but only when something newer was added, so a stream that
+        ends before the entry is another one. And what went because the stream was too long may have been young; then the
+        stream is still that long.
         """
-        if after != START and codec.from_ms(after[0]) > now - EVENT_MEMORY + _TRIM_MARGIN:
+        if after != START and (not found or codec.from_ms(after[0]) > now - EVENT_MEMORY + _TRIM_MARGIN):
             return False
-        if not is_long:
+        if found < limit:
             return True
         [length] = await self._ask([("XLEN", self._keys.stream(number))])
         return int(length) < MAX_EVENTS_PER_PARTITION
+
+    @asynccontextmanager
+    async def listening(self, hear: Callable[[int | None], None]) -> AsyncIterator[None]:
+        """Tells inside what `wakes` does."""
+
+        async def listen() -> None:
+            async for number in self.wakes():
+                hear(number)
+
+        task = asyncio.ensure_future(listen())
+        try:
+            yield
+        finally:
+            while not task.done():  # again, as the driver may lose a cancellation; see `unbroken`
+                task.cancel()
+                await asyncio.wait([task], timeout=0.1)
 
     async def wakes(self) -> AsyncGenerator[int | None]:
         """The partitions that have news, as they get it; None whenever word of some may have been missed. Never ends."""
@@ -163,13 +188,12 @@ class EventLog:
             try:
                 pubsub = await self._subscribe()
                 try:
-                    yield None
                     async with aclosing(_heard(pubsub)) as heard:
                         async for number in heard:
                             yield number
                 finally:
                     await pubsub.aclose()
-            except (RedisError, OSError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - not all that the driver raises for a cluster is a RedisError
                 unavailable(error)  # it is told of in the log; who waits polls meanwhile
             await asyncio.sleep(_RETRY_SECONDS)
 
@@ -187,9 +211,17 @@ class EventLog:
             raise
         return pubsub
 
+    async def _send(self, commands: Sequence[tuple[str, ...]]) -> Sequence[Any]:
+        """Takes turns, so that one connection is enough, however many read."""
+        return await self._unbroken.run(self._exchange(commands))
+
+    async def _exchange(self, commands: Sequence[tuple[str, ...]]) -> Sequence[Any]:
+        async with self._turn:
+            return await self._lines.send(commands)
+
     async def _ask(self, commands: Sequence[tuple[str, ...]]) -> Sequence[Any]:
         try:
-            replies = await self._lines.send(commands)
+            replies = await self._send(commands)
         except (RedisError, OSError, TimeoutError) as error:
             raise unavailable(error) from None
         for reply in replies:
@@ -198,8 +230,11 @@ class EventLog:
         return replies
 
 
-async def _heard(pubsub: PubSub) -> AsyncGenerator[int]:
-    """The partitions named on the channel. Raises TimeoutError if the connection says nothing, even if asked."""
+async def _heard(pubsub: PubSub) -> AsyncGenerator[int | None]:
+    """The partitions named on the channel, once it is listened to: None says that it is.
+
+    Raises TimeoutError if the connection says nothing, even if asked.
+    """
     asked = False
     while True:
         message = await pubsub.get_message(timeout=_QUIET_SECONDS)
@@ -210,6 +245,8 @@ async def _heard(pubsub: PubSub) -> AsyncGenerator[int]:
             asked = True
             continue
         asked = False
+        if message["type"] == "subscribe":
+            yield None
         if message["type"] == "message" and message["data"].isdigit() and int(message["data"]) < PARTITIONS:
             yield int(message["data"])
 
@@ -219,8 +256,11 @@ def event_id(number: int, entry: EntryId) -> str:
     return f"evt_{TAGS[number]}_{entry[0]}_{entry[1]}"
 
 
-def _lineage(info: Any) -> str:
-    """The ID of a primary's history, from its `INFO replication`. Raises ResponseError-like errors other than a refusal."""
+def _lineage(info: Any) -> str | None:
+    """The ID of a primary's history, from its `INFO replication`; "" if it refuses, None if it is no primary.
+
+    Raises what else was answered.
+    """
     if isinstance(info, ResponseError):
         return ""
     if isinstance(info, Exception):
@@ -228,7 +268,7 @@ def _lineage(info: Any) -> str:
     if not isinstance(info, Mapping):
         lines = (line.partition(":") for line in info.decode().splitlines())
         info = {name: value for name, _, value in lines}
-    return f"{info.get('role')} {info.get('master_replid')}"
+    return None if info.get("role") == "slave" else str(info.get("master_replid"))
 
 
 def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:

@@ -14,6 +14,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from session_authority.store.complaints import REFUSED, unavailable
 from session_authority.store.connection import Client
 from session_authority.store.lines import Lines
+from session_authority.store.unbroken import Unbroken
 
 T = TypeVar("T")
 
@@ -40,26 +41,16 @@ class Mutations:
         self._lines = lines
         # The pools raise when they are empty; waiting here instead keeps a burst from failing.
         self._connections = asyncio.Semaphore(most)
-        self._running: set[asyncio.Task[Any]] = set()
+        self._unbroken = Unbroken()
 
     async def run(self, command: Callable[[], Awaitable[T]]) -> T:
-        """Runs a command to its end, even if whoever asked has gone: a cancelled one would leave its reply behind."""
+        """What a command comes to. It is run to its end, even if whoever asked has gone."""
         await self._connections.acquire()  # who gives up here has sent nothing, and nothing will be
-        task = asyncio.ensure_future(self._guarded(command))
-        self._running.add(task)
-        task.add_done_callback(self._settled)
-        return await asyncio.shield(task)
+        return await self._unbroken.run(self._guarded(command))
 
     async def settled(self) -> None:
         """Waits for everything that was sent."""
-        while self._running:
-            await asyncio.wait(self._running)
-
-    def _settled(self, task: asyncio.Task[Any]) -> None:
-        self._connections.release()
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever asked may have gone; then this keeps asyncio from complaining
+        await self._unbroken.settled()
 
     async def _guarded(self, command: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -73,3 +64,5 @@ class Mutations:
             if isinstance(error, (ReadOnlyError, Disconnected)):
                 await self._lines.hang_up()
             raise unavailable(error) from None
+        finally:
+            self._connections.release()

@@ -24,6 +24,7 @@ from session_authority.store import Attempts, Commit, DeadLetter, Deliveries, Ev
 from session_authority.store.keys import PARTITIONS, partition
 from tests.support.backends import Backend, ValkeyServer, valkey_server
 from tests.support.clock import Clock
+from tests.support.proxy import Proxy
 
 PATIENCE = 20.0
 NOW = datetime.fromisoformat("2026-01-01T00:00:00Z")
@@ -425,6 +426,27 @@ async def test_a_store_that_is_killed_and_comes_back_loses_nothing(victim: Valke
         await eventually(lambda: set(box.arrived) == set(map(str, range(40))), "all")
     assert all(len(ids) == 1 for ids in box.by_id.values())
     await town.store.close()
+
+
+async def test_events_whose_reply_was_lost_are_found_again(valkey_backend: Backend, prefix: str, box: Mailbox) -> None:
+    """The store counts them as taken, so nobody would be handed them a second time."""
+    lost: list[bytes] = []
+
+    async def lose(reply: bytes) -> None:
+        if b"marked" in reply and len(lost) < 3:
+            lost.append(reply)
+            raise ConnectionError
+
+    async with Proxy(valkey_backend.url) as wire:
+        town, behind = Town(valkey_backend.url, prefix), Town(wire.url, prefix)
+        wire.on_reply = lose
+        async with behind.relay(box):
+            await town.happen("ada", "a", "marked", "b")
+            await eventually(lambda: len(box.arrived) == 3, "all of them")
+        assert box.arrived == ["a", "marked", "b"]
+        assert len(lost) == 3
+        for one in (town, behind):
+            await one.store.close()
 
 
 async def test_after_a_store_that_forgot_everything_what_happens_then_is_delivered(town: Town, box: Mailbox) -> None:

@@ -143,6 +143,7 @@ class Caller:
     """A client on a connection of its own."""
 
     def __init__(self, address: str) -> None:
+        self.address = address
         # Without this all channels of a process to one address share a connection.
         self.channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
         self.stub: Any = pb_grpc.SessionAuthorityServiceStub(self.channel)

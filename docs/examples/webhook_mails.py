@@ -1,0 +1,108 @@
+"""Mails users about a sign-in on a device that is new to them, and about a stolen token: a receiver of webhooks.
+
+    SECRET=whsec_... LISTEN=127.0.0.1:8080 SMTP=127.0.0.1:25 python docs/examples/webhook_mails.py
+
+Needs standardwebhooks, and no gRPC. It answers once the mail was handed over: if anything goes wrong the relay sends the
+event again. Events may come twice; those that it remembers send one mail. Put it behind what ends your TLS.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import smtplib
+import sys
+from email.headerregistry import Address
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+from standardwebhooks import Webhook, WebhookVerificationError
+
+SECRET = os.environ.get("SECRET", "")
+LISTEN = os.environ.get("LISTEN", "127.0.0.1:8080")
+SMTP = os.environ.get("SMTP", "127.0.0.1:25")
+MAIL_DOMAIN = os.environ.get("MAIL_DOMAIN", "example.org")
+LONGEST_BODY = 1024 * 1024
+REMEMBERED = 10_000
+mailed: dict[str, None] = {}  # event IDs, the oldest first
+
+
+def address_of(user_id: str) -> str:
+    """Where a user gets mail. Put your own look-up here."""
+    if re.fullmatch(r"[\w+-]+(\.[\w+-]+)*@[\w-]+(\.[\w-]+)*", user_id, re.ASCII):
+        return user_id
+    return Address(username=user_id, domain=MAIL_DOMAIN).addr_spec  # quoted: "a@b, c@d" must not be two addresses
+
+
+def mail_about(cloud_event: dict[str, Any]) -> EmailMessage | None:
+    """Everything that it says is in the event. None if it is not worth a mail."""
+    event = cloud_event["data"]
+    replayed = event["type"] == "EVENT_TYPE_SESSION_REPLAYED"
+    if not replayed and not (event.get("new_device") and not event.get("first_device")):
+        return None
+    mail = EmailMessage()
+    mail["To"], mail["From"] = address_of(cloud_event["subject"]), f"security@{MAIL_DOMAIN}"
+    mail["Message-ID"] = f"<{cloud_event['id']}@{MAIL_DOMAIN}>"  # the same if it is sent twice
+    mail["Subject"] = "A copy of your sign-in was used" if replayed else "A new sign-in"
+    device = event.get("device", {}).get("display_name", "a device")
+    mail.set_content(f"On {device}, at {cloud_event['time']}.")
+    return mail
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes one event after the other."""
+
+    timeout = 10  # seconds: nobody may keep the rest waiting
+
+    def do_POST(self) -> None:
+        """204 once the mail was handed over, 400 for what the relay did not send, 503 to be sent it again."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > LONGEST_BODY:
+            return self.send_error(413)
+        try:
+            event = Webhook(SECRET).verify(self.rfile.read(int(length)), dict(self.headers))
+        except (WebhookVerificationError, ValueError):
+            return self.send_error(400, "not signed as agreed")
+        if event["id"] not in mailed:
+            try:
+                send(mail_about(event))
+            except (OSError, smtplib.SMTPException) as error:
+                print(f"no mail can be sent: {type(error).__name__}", file=sys.stderr, flush=True)
+                return self.send_error(503)
+            remember(event["id"])
+        self.send_response(204)
+        self.end_headers()
+        return None
+
+
+def send(mail: EmailMessage | None) -> None:
+    """Raises OSError or SMTPException if it may be sent later. A mail that never will must not come again and again."""
+    if mail is None:
+        return
+    with smtplib.SMTP(SMTP, timeout=5) as smtp:
+        try:
+            smtp.send_message(mail)
+        except (smtplib.SMTPRecipientsRefused, smtplib.SMTPNotSupportedError) as error:
+            if any(code < 500 for code, _ in getattr(error, "recipients", {}).values()):
+                raise
+            print(f"no mail {mail['Message-ID']}: {type(error).__name__}", file=sys.stderr, flush=True)
+
+
+def remember(event_id: str) -> None:
+    """The latest ones."""
+    mailed[event_id] = None
+    if len(mailed) > REMEMBERED:
+        del mailed[next(iter(mailed))]
+
+
+def main() -> None:
+    """Listens until it is stopped."""
+    Webhook(SECRET)  # raises if there is none: better now than at the first event
+    host, _, port = LISTEN.rpartition(":")
+    with HTTPServer((host, int(port)), Receiver) as server:
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,540 @@
+"""`events tail`, as people and scripts use it: a process of its own, against a real server that comes and goes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from rich.console import Console
+from typer.testing import CliRunner
+
+from session_authority import cli
+from session_authority import tail as module
+from session_authority.config import Listen
+from session_authority.tail import EVENT_TYPES, TailFailed, follow, printable, question
+from session_authority.v1 import session_authority_pb2 as pb
+from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
+from tests.server.processes import COMMAND, PATIENCE, ROOT, Caller, Command, environment, run
+from tests.support.backends import free_port, wait_for
+from tests.support.dev import DevServer, dev_server, start_dev_server
+
+HURRY = {"SESSION_AUTHORITY_GRACE": "0s", "SESSION_AUTHORITY_ALARM_AFTER": "1s", "SESSION_AUTHORITY_TOKEN_TTL": "10s"}
+LAPTOP = pb.ClientInfo(
+    ip_address="203.0.113.7",
+    user_agent="Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/140.0.0.0 Safari/537.36",
+)
+WIDTHS = (15, 21, 36, 28, 64)  # of a table that nobody sees but a pipe or a file
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
+    with dev_server(tmp_path_factory.mktemp("dev") / "data", HURRY) as running:
+        yield running
+
+
+@pytest.fixture
+def caller(server: DevServer) -> Iterator[Caller]:
+    with Caller(server.address) as caller:
+        yield caller
+
+
+@contextmanager
+def tailing(folder: Path, address: str, *arguments: str) -> Iterator[Command]:
+    """The command, once it watches."""
+    command = Command(folder, ["events", "tail", "--address", address, *arguments], {})
+    try:
+        # Its header is printed once the server has told where the watch begins. JSON has none.
+        if "--json" not in arguments:
+            wait_for(lambda: command.printed.startswith("time "), "the header", PATIENCE)
+        yield command
+    finally:
+        command.kill()
+
+
+def cells(row: str) -> list[str]:
+    """A row's cells: the columns are where they should be, however long their contents."""
+    found, start = [], 0
+    for width in WIDTHS:
+        found.append(row[start : start + width].rstrip())
+        assert row[start + width : start + width + 2] in ("  ", "")
+        start += width + 2
+    return [*found, row[start:]]
+
+
+def rows(command: Command) -> list[list[str]]:
+    """The table's rows that are complete, without its header."""
+    return [cells(line) for line in command.printed.split("\n")[1:-1]]
+
+
+def wait_for_rows(command: Command, count: int) -> list[list[str]]:
+    wait_for(lambda: len(rows(command)) >= count, f"{count} rows", PATIENCE)
+    return rows(command)
+
+
+def once(address: str, *arguments: str) -> list[dict[str, Any]]:
+    """The events that the command prints as JSON before it ends by itself."""
+    command = [*COMMAND, "events", "tail", "--json", "--address", address, *arguments]
+    done = subprocess.run(command, env=environment(Path()), capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def test_a_life_as_a_table(tmp_path: Path, server: DevServer, caller: Caller):
+    """A replay names its cause and what it led to, a logout its reason and what was left."""
+    with tailing(tmp_path, server.address, "--user", "life") as command:
+        first = caller.sign_in("life", client=LAPTOP)
+        second = caller.sign_in("life")
+        caller.stub.RevokeDevice(
+            pb.RevokeDeviceRequest(user_id="life", device_id=second.device.device_id, reason="lost")
+        )
+        thief = pb.ClientInfo(ip_address="192.0.2.66", user_agent="curl/8.7.1")
+        stolen = pb.ValidateSessionRequest(
+            access_token=first.access_token, device_id=second.device.device_id, client=thief
+        )
+        caller.stub.ValidateSession(stolen)
+        kept = caller.sign_in("life", device_id=first.device.device_id)
+        caller.stub.ValidateSession(
+            pb.ValidateSessionRequest(access_token=first.access_token, device_id=first.device.device_id)
+        )
+        caller.sign_in("life")
+        caller.stub.RevokeAll(
+            pb.RevokeAllRequest(user_id="life", except_device_id=kept.device.device_id, reason="password_changed")
+        )
+        found = wait_for_rows(command, 8)
+        chrome = "Chrome 140 on Windows"
+        actor = "by anonymous"
+        assert [row[1:] for row in found] == [
+            ["device_signed_in", "life", chrome, f"{chrome}, 203.0.113.7", f"first device; {actor}"],
+            ["device_signed_in", "life", "Unknown device", "-", f"new device; {actor}"],
+            ["device_revoked", "life", "Unknown device", "-", f"lost; {actor}"],
+            ["session_replayed", "life", chrome, "curl 8, 192.0.2.66", f"left device; revoke all; {actor}"],
+            ["device_signed_in", "life", chrome, "-", actor],
+            ["ended_token_presented", "life", chrome, "-", actor],
+            ["device_signed_in", "life", "Unknown device", "-", f"new device; {actor}"],
+            ["all_revoked", "life", "-", "-", f"password_changed; all but {kept.device.device_id}; {actor}"],
+        ]
+        for row in found:
+            assert re.fullmatch(r"[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d", row[0])
+        assert cells(command.printed.split("\n")[0]) == ["time", "type", "user", "device", "client", "details"]
+        assert command.terminate() == 0
+        assert command.errors == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_is_ended_quietly(tmp_path: Path, server: DevServer, number: signal.Signals):
+    with tailing(tmp_path, server.address) as command:
+        for _ in range(3):  # whoever is impatient
+            command.process.send_signal(number)
+        assert command.wait() == 0
+        assert command.errors == ""
+
+
+def test_what_strangers_chose_stays_in_its_column(tmp_path: Path, server: DevServer, caller: Caller):
+    user = "[red]" + "u" * 120 + ":x:"
+    with tailing(tmp_path, server.address, "--user", user, "--user", "short") as command:
+        caller.sign_in(user, client=pb.ClientInfo(display_name="名前" * 40, user_agent="[bold]" + "agent" * 90))
+        caller.sign_in("short", client=pb.ClientInfo(display_name="[/bold][link=http://a]:smile:", ip_address="::1"))
+        wait_for(lambda: command.printed.count("\n") == 3, "two rows", PATIENCE)
+        wide, second = command.printed.split("\n")[1:3]
+        assert f"  {user[:35]}…  名前" in wide
+        assert "  [bold]agentagentagentage  " in wide
+        assert cells(second)[2:] == ["short", "[/bold][link=http://a]:smil…", "::1", "first device; by anonymous"]
+        assert wide.endswith("  first device; by anonymous")
+
+
+def row_of(event: pb.Event, width: int | None = None) -> str:
+    return module._Table(Console(width=width, force_terminal=width is not None, color_system="truecolor")).row(event)
+
+
+def test_nothing_that_a_terminal_would_obey_is_printed():
+    hostile = "\x1b[2J\x07\r\n\t\x9b31m\u202eevil\u2028"
+    assert printable(hostile) == r"\x1b[2J\x07\r\n\t\x9b31m\u202eevil\u2028"
+    assert printable("सामी\u200dका 名前 👩\u200d💻") == "सामी\u200dका 名前 👩\u200d💻"
+    info = pb.ClientInfo(user_agent=hostile, ip_address=hostile)
+    client = pb.EventClient(info=info, browser=hostile, operating_system=hostile)
+    device = pb.EventDevice(display_name=hostile, last_client=client)
+    event = pb.Event(user_id=hostile, device=device, client=client, reason=hostile, actor=hostile, key_id=hostile)
+    for row in (row_of(event), row_of(event, 160)):
+        assert row.isprintable()
+    assert module._json(event).isascii()
+    assert module._json(event).isprintable()
+
+
+def test_a_terminal_shows_what_is_grave():
+    colours = {}
+    for name in EVENT_TYPES:
+        row = row_of(pb.Event(type=f"EVENT_TYPE_{name}", user_id="ada"), 160)
+        colours[name] = re.match(r"(?:\x1b\[([\d;]+)m)?", row)[1]  # type: ignore[index]
+    assert colours["SESSION_REPLAYED"] == "1;31"
+    assert colours["ENDED_TOKEN_PRESENTED"] == "33"
+    assert colours["DEVICE_REVOKED"] is None
+
+
+@pytest.mark.parametrize("width", [1, 80, 120, 160, 400])
+def test_a_terminal_of_any_width_gets_aligned_columns(width: int):
+    table = module._Table(Console(width=width, force_terminal=True, no_color=True))
+    plain = re.sub(r"\x1b\[[\d;]*m", "", table.row(pb.Event(user_id="u" * 99, key_id="k", reason="r" * 200)))
+    start = sum(column + 2 for column in table._widths())
+    assert plain[start - 2 :].startswith("  rrr")
+    assert plain.endswith("; key k")
+
+
+def test_a_type_that_only_a_newer_server_knows():
+    event = pb.Event.FromString(b"\x10\x63")
+    assert cells(row_of(event))[1] == "99"
+    assert json.loads(module._json(event)) == {"type": 99}
+
+
+# --- JSON, filters, times -------------------------------------------------------------------------------------------
+
+
+def test_json_is_the_event_in_the_words_of_the_contract(server: DevServer, caller: Caller):
+    signed_in = caller.sign_in("json", client=LAPTOP)
+    [event] = once(server.address, "--since", "1h", "--user", "json", "--count", "1")
+    assert event["type"] == "EVENT_TYPE_DEVICE_SIGNED_IN"
+    assert (event["user_id"], event["new_device"], event["first_device"]) == ("json", True, True)
+    assert event["device"]["device_id"] == signed_in.device.device_id
+    assert event["client"]["info"]["ip_address"] == "203.0.113.7"
+    assert event["event_id"]
+    assert datetime.fromisoformat(event["create_time"]).tzinfo is UTC
+
+
+def test_json_comes_line_by_line(tmp_path: Path, server: DevServer, caller: Caller):
+    """Whoever reads a pipe gets an event when it happens, and not when a buffer is full."""
+    command = [*COMMAND, "events", "tail", "--json", "--since", "1h", "--user", "lines", "--address", server.address]
+    with subprocess.Popen(command, env=environment(tmp_path), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(2):
+            caller.sign_in("lines")
+            assert json.loads(process.stdout.readline())["user_id"] == "lines"
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+
+
+def test_filters(server: DevServer, caller: Caller):
+    for user_id in ("f1", "f2", "f3"):
+        caller.sign_in(user_id)
+        caller.stub.RevokeAll(pb.RevokeAllRequest(user_id=user_id))
+    users = ["--user", "f1", "--user", "f3"]
+    found = once(server.address, "--since", "1h", *users, "--type", "all_revoked", "--count", "2")
+    assert {(event["type"], event["user_id"]) for event in found} == {
+        ("EVENT_TYPE_ALL_REVOKED", "f1"), ("EVENT_TYPE_ALL_REVOKED", "f3"),
+    }  # fmt: skip
+    both = ["--type", "Device_Signed_In", "--type", "EVENT_TYPE_ALL_REVOKED"]
+    assert len(once(server.address, "--since", "1h", "--user", "f2", *both, "--count", "2")) == 2
+
+
+def test_since_a_time(server: DevServer, caller: Caller):
+    caller.sign_in("since")
+    an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="seconds")
+    assert once(server.address, "--since", an_hour_ago, "--user", "since", "--count", "1")
+    assert once(server.address, "--since", "PT1H", "--user", "since", "--count", "1")
+
+
+def test_since_is_when_it_begins():
+    now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+    def start(since: str) -> datetime:
+        return question((), (), since, now).start_time.ToDatetime(UTC)
+
+    assert start("15m") == datetime(2026, 11, 24, 11, 45, tzinfo=UTC)
+    assert start("7d") == datetime(2026, 11, 17, 12, tzinfo=UTC)
+    assert start("2026-11-24T09:30:00Z") == datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+    assert start("2026-11-24T09:30:00.5+02:00") == datetime(2026, 11, 24, 7, 30, 0, 500_000, tzinfo=UTC)
+    assert start("90000d") == datetime(1970, 1, 1, tzinfo=UTC)
+    assert not question((), (), None, now).HasField("start_time")
+
+
+@pytest.mark.parametrize(
+    "since",
+    ["", "soon", "15", "-5m", "2026-11-24", "2026-11-24T09:30:00", "2026-13-01T00:00:00Z", "9" * 400 + "d", "Z"],
+)
+def test_since_that_is_no_time(since: str):
+    with pytest.raises(ValueError, match=r"^--since: must be"):
+        question((), (), since, datetime.now(UTC))
+
+
+def test_help_teaches():
+    result = CliRunner().invoke(cli.app, ["events", "tail", "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for word in ("--address", "--json", "--user", "--type", "--since", "--count", "restarts", "15m"):
+        assert word in result.stdout
+
+
+# --- what is told of it ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/events.md"])
+def test_every_type_is_told_of(page: str):
+    told = re.findall(r"^\| (`[A-Z_]+`(?:, `[A-Z_]+`)*) \|", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+    assert set(EVENT_TYPES) <= set(re.findall(r"[A-Z_]+", " ".join(told)))
+
+
+def test_the_demo_goes_by_as_the_readme_tells(tmp_path: Path, server: DevServer):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    lines = "make run\n.venv/bin/session-authority events tail\n.venv/bin/session-authority demo\n"
+    assert f"```sh\n{lines}```" in readme
+    with tailing(tmp_path, server.address) as command:
+        assert run(tmp_path, "demo", "--address", server.address).returncode == 0
+        found = [row[1] for row in wait_for_rows(command, 6) if row[2].startswith("demo-")]
+        assert found == [
+            "device_signed_in", "device_signed_in", "session_replayed", "device_signed_in", "ended_token_presented",
+            "all_revoked",
+        ]  # fmt: skip
+
+
+# --- faults ---------------------------------------------------------------------------------------------------------
+
+
+def fault(tmp_path: Path, *arguments: str) -> tuple[int, str]:
+    done = run(tmp_path, "events", "tail", *arguments)
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    return done.returncode, line.removeprefix("session-authority: ")
+
+
+def test_wrong_usage(tmp_path: Path):
+    nowhere = ("--address", f"127.0.0.1:{free_port()}")
+    known = ", ".join(EVENT_TYPES).lower()
+    assert fault(tmp_path, *nowhere, "--type", "fly") == (2, f"--type: there is no 'fly'; there are {known}")
+    code, text = fault(tmp_path, *nowhere, "--since", "soon")
+    assert (code, text.startswith("--since: must be a duration like 15m")) == (2, True)
+    assert fault(tmp_path, "--address", "50051")[0] == 2
+
+
+def test_no_server(tmp_path: Path):
+    address = f"127.0.0.1:{free_port()}"
+    code, text = fault(tmp_path, "--address", address)
+    assert (code, text.startswith(f"{address}: no answer")) == (1, True)
+
+
+def test_what_the_server_refuses(tmp_path: Path, server: DevServer):
+    code, text = fault(tmp_path, "--address", server.address, "--user", "a b")
+    assert (code, text.startswith(f"{server.address}: INVALID_ARGUMENT: user_ids[0]: must")) == (1, True)
+
+
+def shell(tmp_path: Path, server: DevServer, rest: str) -> subprocess.CompletedProcess[str]:
+    """The command in a shell's pipeline, which fails if any part of it does."""
+    script = f'"$@" events tail --address {server.address} {rest}'
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", script, "bash", *COMMAND],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+@pytest.mark.parametrize(
+    "rest", ["| head -n 1", "2>&1 | head -n 1", "--since 1h | head -n 1", "--since 1h --json | head -c 1"]
+)
+def test_whoever_reads_may_leave(tmp_path: Path, server: DevServer, caller: Caller, rest: str):
+    """Even if nothing happens any more."""
+    caller.sign_in("head")
+    done = shell(tmp_path, server, rest)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout[:1] in ("t", "{")
+
+
+def test_whoever_reads_may_leave_while_it_waits_for_them(tmp_path: Path, server: DevServer, caller: Caller):
+    for number in range(100):
+        caller.sign_in(f"many{number}", client=pb.ClientInfo(user_agent="x" * 500))
+    arguments = ["events", "tail", "--json", "--since", "1h", "--address", server.address]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*COMMAND, *arguments], env=environment(tmp_path), stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        # It holds 64 KiB, less what is wasted at the ends of its pages.
+        wait_for(lambda: unread(process.stdout) > 40 * 1024, "the pipe to be all but full", PATIENCE)
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr.read() == b""
+
+
+def unread(pipe: Any) -> int:
+    """The number of bytes in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def test_a_full_disk(tmp_path: Path, server: DevServer):
+    done = shell(tmp_path, server, "> /dev/full")
+    assert (done.returncode, done.stderr) == (1, "session-authority: can't write: No space left on device\n")
+
+
+def test_a_locale_that_has_no_such_letters(tmp_path: Path, server: DevServer, caller: Caller):
+    caller.sign_in("locale", client=pb.ClientInfo(display_name="名前"))
+    rest = "--since 1h --user locale --count 1"
+    done = subprocess.run(
+        [*COMMAND, "events", "tail", "--address", server.address, *rest.split()],
+        env={**environment(tmp_path), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"\u540d\u524d" in done.stdout
+
+
+# --- servers that come and go ---------------------------------------------------------------------------------------
+
+
+def stop(server: DevServer) -> None:
+    server.process.send_signal(signal.SIGTERM)
+    server.process.wait(PATIENCE)
+
+
+def test_a_restart_misses_nothing(tmp_path: Path):
+    data = tmp_path / "data"
+    with dev_server(data) as first:
+        port = Listen.parse(first.address).port
+        with tailing(tmp_path / "tail", first.address) as command:
+            with Caller(first.address) as caller:
+                caller.sign_in("before")
+            wait_for_rows(command, 1)
+            stop(first)
+            wait_for(lambda: "is away" in command.errors, "it to notice", PATIENCE)
+            second = start_dev_server(data, port=port)
+            try:
+                with Caller(second.address) as caller:
+                    caller.sign_in("after")
+                assert [row[2] for row in wait_for_rows(command, 2)] == ["before", "after"]
+                assert [line.partition(": is ")[2] for line in command.errors.splitlines()] == [
+                    "away (UNAVAILABLE); going on where this watch was as soon as it is back",
+                    "back",
+                ]
+                assert command.terminate() == 0
+            finally:
+                stop(second)
+
+
+def test_a_history_that_is_gone_is_told(tmp_path: Path):
+    data = tmp_path / "data"
+    with dev_server(data) as first:
+        port = Listen.parse(first.address).port
+        with tailing(tmp_path / "tail", first.address) as command:
+            with Caller(first.address) as caller:
+                caller.sign_in("before")
+            wait_for_rows(command, 1)
+            stop(first)
+            wait_for(lambda: "is away" in command.errors, "it to notice", PATIENCE)
+            shutil.rmtree(data)
+            second = start_dev_server(data, port=port)
+            try:
+                wait_for(lambda: ": is back\n" in command.errors, "it to go on", PATIENCE)
+                assert command.errors.count("events may have been missed") == 1
+                with Caller(second.address) as caller:
+                    caller.sign_in("after")
+                assert [row[2] for row in wait_for_rows(command, 2)] == ["before", "after"]
+            finally:
+                stop(second)
+
+
+class Script(pb_grpc.SessionAuthorityServiceServicer, health_pb2_grpc.HealthServicer):
+    """A server that answers as told: for each watch the messages, then a status; None keeps silent instead."""
+
+    def __init__(self, *watches: tuple[list[pb.WatchEventsResponse], grpc.StatusCode | None]) -> None:
+        self.asked: list[pb.WatchEventsRequest] = []
+        self._watches = iter(watches)
+
+    def Check(self, request: Any, context: Any) -> Any:
+        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+    def WatchEvents(self, request: Any, context: grpc.ServicerContext) -> Iterator[pb.WatchEventsResponse]:
+        self.asked.append(request)
+        messages, status = next(self._watches)
+        yield from messages
+        if status is None:
+            wait_for(lambda: not context.is_active(), "the client to hang up")
+        elif status is not grpc.StatusCode.OK:
+            context.abort(status, "as told")
+
+
+@contextmanager
+def playing(script: Script) -> Iterator[Listen]:
+    server = grpc.server(ThreadPoolExecutor(4))
+    pb_grpc.add_SessionAuthorityServiceServicer_to_server(script, server)
+    health_pb2_grpc.add_HealthServicer_to_server(script, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield Listen("127.0.0.1", port)
+    finally:
+        server.stop(None).wait()
+
+
+def message(cursor: str, *event_ids: str) -> pb.WatchEventsResponse:
+    return pb.WatchEventsResponse(cursor=cursor, events=[pb.Event(event_id=event_id) for event_id in event_ids])
+
+
+def followed(script: Script, count: int) -> tuple[list[str], list[str]]:
+    """The IDs of so many events, and what was said meanwhile."""
+    said: list[str] = []
+    with playing(script) as address:
+        watch = follow(address, pb.WatchEventsRequest(start_time={"seconds": 1}), said.append)
+        events = list(islice(chain.from_iterable(watch), count))
+    return [event.event_id for event in events], said
+
+
+@pytest.mark.parametrize(
+    "status", [grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL]
+)
+def test_it_goes_on_from_its_last_cursor_and_shows_an_event_once(status: grpc.StatusCode):
+    script = Script(
+        ([message("1"), message("2", "a", "b")], status),
+        ([message("2"), message("3", "b", "c")], None),
+    )
+    events, said = followed(script, 3)
+    assert events == ["a", "b", "c"]
+    assert [ask.cursor for ask in script.asked] == ["", "2"]
+    assert [ask.HasField("start_time") for ask in script.asked] == [True, False]
+    assert said == [], "a server that is back at once is not worth a word"
+
+
+def test_a_server_without_a_sign_of_life_is_called_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_SILENCE_SECONDS", 0.5)
+    script = Script(([message("1", "a")], None), ([message("2", "b")], None))
+    assert followed(script, 2) == (["a", "b"], [])
+    assert [ask.cursor for ask in script.asked] == ["", "1"]
+
+
+def test_a_cursor_that_has_expired_is_dropped():
+    script = Script(
+        ([message("1", "a")], grpc.StatusCode.OUT_OF_RANGE),
+        ([message("9"), message("9", "b")], None),
+    )
+    events, [said] = followed(script, 2)
+    assert events == ["a", "b"]
+    assert [ask.cursor for ask in script.asked] == ["", ""]
+    assert "events may have been missed" in said
+
+
+@pytest.mark.parametrize("status", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
+def test_a_watch_that_never_began_has_failed(status: grpc.StatusCode):
+    with pytest.raises(TailFailed, match=f"{status.name}: as told"):
+        followed(Script(([], status)), 1)
+
+
+def test_a_server_that_does_not_want_to_tell_any_more():
+    script = Script(([message("1", "a")], grpc.StatusCode.PERMISSION_DENIED))
+    with pytest.raises(TailFailed, match="PERMISSION_DENIED: as told"):
+        followed(script, 2)
