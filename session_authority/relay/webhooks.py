@@ -15,12 +15,13 @@ import json
 import math
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -142,7 +143,7 @@ class Sender:
         except httpx.ConnectError as error:
             return Refused("TLS failed" if _is_of_tls(error) else "connection failed")
         except (httpx.ProtocolError, httpx.DecodingError, httpx.InvalidURL):
-            return Refused("not HTTP")
+            return Refused("no HTTP answer")
         except (httpx.HTTPError, OSError) as error:
             return Refused(f"connection lost ({type(error).__name__})")
         except Exception as error:  # noqa: BLE001 - whatever an endpoint can make the client do, it is its own trouble
@@ -161,13 +162,29 @@ class Sender:
                 extensions={"sni_hostname": self._host.rstrip(".")},  # RFC 6066 §3
             )
             try:
-                response = await self._client.send(request, stream=True)
+                response = await self._call(request)
             except httpx.ConnectError as error:
                 if last or _is_of_tls(error):
                     raise
                 continue
             return await self._outcome(response, now)
         raise AssertionError("the last address was tried")
+
+    async def _call(self, request: httpx.Request) -> httpx.Response:
+        """The start of the answer. httpcore leaves a connection open that is cancelled while TLS begins; here it is closed."""
+        connected: list[Any] = []
+
+        async def note(step: str, info: Mapping[str, Any]) -> None:
+            if step == "connection.connect_tcp.complete":
+                connected.append(info["return_value"])
+
+        request.extensions["trace"] = note
+        try:
+            return await self._client.send(request, stream=True)
+        except BaseException:
+            for stream in connected:
+                await stream.aclose()
+            raise
 
     async def _addresses(self) -> Sequence[Address]:
         """Where to connect: what the host's name leads to and may be sent to. Raises httpx.ConnectError."""

@@ -30,6 +30,8 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("keys", "list"): ("--dir",),
     ("keys", "promote"): ("--dir", "KEY_ID"),
     ("keys", "retire"): ("--dir", "KEY_ID", "--force"),
+    ("events",): ("tail",),
+    ("events", "tail"): ("--address", "--json", "--user", "--type", "--since", "--count"),
     ("relay",): ("--endpoints FILE", "status", "secret", "dead", "share the work"),
     ("relay", "status"): ("--endpoints",),
     ("relay", "secret"): ("sign with",),

@@ -88,10 +88,15 @@ def wait_for_rows(command: Command, count: int) -> list[list[str]]:
     return rows(command)
 
 
+def buffering(folder: Path) -> dict[str, str]:
+    """The environment of a command that keeps its output to itself until a buffer is full, unless it takes care."""
+    return {**environment(folder), "PYTHONUNBUFFERED": ""}
+
+
 def once(address: str, *arguments: str) -> list[dict[str, Any]]:
     """The events that the command prints as JSON before it ends by itself."""
     command = [*COMMAND, "events", "tail", "--json", "--address", address, *arguments]
-    done = subprocess.run(command, env=environment(Path()), capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, env=buffering(Path()), capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -222,13 +227,19 @@ def test_json_is_the_event_in_the_words_of_the_contract(server: DevServer, calle
 def test_json_comes_line_by_line(tmp_path: Path, server: DevServer, caller: Caller):
     """Whoever reads a pipe gets an event when it happens, and not when a buffer is full."""
     command = [*COMMAND, "events", "tail", "--json", "--since", "1h", "--user", "lines", "--address", server.address]
-    with subprocess.Popen(command, env=environment(tmp_path), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=buffering(tmp_path), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for _ in range(2):
             caller.sign_in("lines")
+            wait_for(lambda: unread(process.stdout) > 0, "the event", PATIENCE)
             assert json.loads(process.stdout.readline())["user_id"] == "lines"
         process.terminate()
         assert process.wait(PATIENCE) == 0
+
+
+def unread(pipe: Any) -> int:
+    """The number of bytes in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_filters(server: DevServer, caller: Caller):
@@ -338,7 +349,7 @@ def shell(tmp_path: Path, server: DevServer, rest: str) -> subprocess.CompletedP
     script = f'"$@" events tail --address {server.address} {rest}'
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", script, "bash", *COMMAND],
-        env=environment(tmp_path),
+        env=buffering(tmp_path),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -361,7 +372,7 @@ def test_whoever_reads_may_leave_while_it_waits_for_them(tmp_path: Path, server:
         caller.sign_in(f"many{number}", client=pb.ClientInfo(user_agent="x" * 500))
     arguments = ["events", "tail", "--json", "--since", "1h", "--address", server.address]
     pipe = subprocess.PIPE
-    with subprocess.Popen([*COMMAND, *arguments], env=environment(tmp_path), stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen([*COMMAND, *arguments], env=buffering(tmp_path), stdout=pipe, stderr=pipe) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         # It holds 64 KiB, less what is wasted at the ends of its pages.
@@ -369,11 +380,6 @@ def test_whoever_reads_may_leave_while_it_waits_for_them(tmp_path: Path, server:
         process.stdout.close()
         assert process.wait(PATIENCE) == 0
         assert process.stderr.read() == b""
-
-
-def unread(pipe: Any) -> int:
-    """The number of bytes in a pipe."""
-    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_a_full_disk(tmp_path: Path, server: DevServer):
@@ -386,7 +392,7 @@ def test_a_locale_that_has_no_such_letters(tmp_path: Path, server: DevServer, ca
     rest = "--since 1h --user locale --count 1"
     done = subprocess.run(
         [*COMMAND, "events", "tail", "--address", server.address, *rest.split()],
-        env={**environment(tmp_path), "PYTHONIOENCODING": "ascii"},
+        env={**buffering(tmp_path), "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -1,0 +1,221 @@
+"""Servers on loopback that answer a request as a test says, however badly, and note what they saw."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from itertools import count
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+_DRIP_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Request:
+    """What arrived. The names of the headers are in lower case."""
+
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Server:
+    """Answers each request by `answer`, which hangs up by closing its writer."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.port = 0
+        self.connections = 0
+        self.requests: list[Request] = []
+        self.names: list[str | None] = []  # that TLS was begun with
+        self._at_work: set[asyncio.Task[None]] = set()
+        self._arrived = asyncio.Condition()
+
+    def tell_name(self, _: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> None:
+        """Notes whom a client wants to talk to."""
+        self.names.append(name)
+
+    def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A connection."""
+        self.connections += 1
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+
+    async def asked(self, times: int) -> None:
+        """Waits until it was asked so often."""
+        async with self._arrived:
+            await self._arrived.wait_for(lambda: len(self.requests) >= times)
+
+    async def left(self) -> None:
+        """Waits until everybody has hung up."""
+        await asyncio.gather(*self._at_work)
+
+    async def close(self) -> None:
+        """Hangs up on everybody."""
+        for task in self._at_work:
+            task.cancel()
+        await asyncio.gather(*self._at_work, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while not writer.is_closing():
+                request = await _read(reader)
+                async with self._arrived:
+                    self.requests.append(request)
+                    self._arrived.notify_all()
+                await self.answer(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client hung up
+        finally:
+            if writer.transport.get_write_buffer_size():
+                writer.transport.abort()  # nobody reads it
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+async def _read(reader: asyncio.StreamReader) -> Request:
+    line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields)}
+    return Request(line, headers, await reader.readexactly(int(headers["content-length"])))
+
+
+@asynccontextmanager
+async def serving(
+    answer: Answer, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Server]:
+    """A server, listening."""
+    server = Server(answer)
+    if tls is not None:
+        tls.sni_callback = server.tell_name
+    listening = await asyncio.start_server(server.take, host, port, ssl=tls)
+    server.port = listening.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listening.close()
+        await server.close()
+        await listening.wait_closed()
+
+
+def says(answer: bytes, then_hangs_up: bool = False) -> Answer:
+    """Sends these bytes."""
+
+    async def say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+        if then_hangs_up:
+            writer.close()
+
+    return say
+
+
+def status(line: str, *headers: str) -> Answer:
+    """An answer without a body, with this status."""
+    return says("\r\n".join((f"HTTP/1.1 {line}", *headers, "content-length: 0", "", "")).encode())
+
+
+async def hangs(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    """Says nothing until the client has had enough."""
+    await reader.read()
+
+
+def drips(start: bytes) -> Answer:
+    """Sends this, and then a byte now and then until the client hangs up."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(start)
+        while not reader.at_eof():
+            writer.write(b".")
+            await writer.drain()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DRIP_SECONDS):
+                    await reader.read(1)
+
+    return drip
+
+
+def floods(start: bytes, more: bytes) -> Answer:
+    """Sends this, and then more of it as fast as the client takes it."""
+
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(start)
+        while True:
+            writer.write(more)
+            await writer.drain()
+
+    return flood
+
+
+class Authority:
+    """Signs certificates for servers; `trusting` is how a client sees its world."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._numbers = folder, count()
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._certificate = _certificate("CA", "CA", self._key, self._key, [], timedelta(days=1), authority=True)
+
+    def trusting(self) -> ssl.SSLContext:
+        """A client that trusts nobody else."""
+        return ssl.create_default_context(cadata=self._certificate.public_bytes(Encoding.PEM).decode())
+
+    def server(self, *names: str, lasts: timedelta = timedelta(days=1), self_signed: bool = False) -> ssl.SSLContext:
+        """A server with a certificate for these names and addresses, which began a week ago and lasts from now on."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        issuer, issuer_key = ("server", key) if self_signed else ("CA", self._key)
+        certificate = _certificate("server", issuer, key, issuer_key, names, lasts)
+        path = self._folder / f"server-{next(self._numbers)}.pem"
+        path.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            + certificate.public_bytes(Encoding.PEM)
+        )
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(path)
+        return context
+
+
+def _certificate(
+    subject: str,
+    issuer: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    names: Sequence[str],
+    lasts: timedelta,
+    authority: bool = False,
+) -> x509.Certificate:
+    now = datetime.now(UTC)
+    subject_name, issuer_name = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in (subject, issuer)
+    )
+    start = x509.CertificateBuilder().subject_name(subject_name).issuer_name(issuer_name).public_key(key.public_key())
+    start = start.serial_number(x509.random_serial_number())
+    start = start.not_valid_before(now - timedelta(days=7)).not_valid_after(now + lasts)
+    start = start.add_extension(x509.BasicConstraints(authority, None), critical=True)
+    if names:
+        start = start.add_extension(
+            x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
+        )
+    return start.sign(issuer_key, hashes.SHA256())
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
