@@ -156,6 +156,8 @@ class Feed:
         while True:
             while watcher.next == self._end:
                 await self._await_news()
+            if watcher.expired:  # in this very turn of the loop: what it would read is forgotten
+                raise CursorExpired
             until = self._reach(watcher.next)
             message = self._message(watcher.next, until, only)
             watcher.next = until
@@ -215,9 +217,10 @@ class Feed:
     async def _start_of(self, since: Place | datetime) -> tuple[list[EntryId], datetime]:
         now = self._clock()
         if isinstance(since, datetime):
-            # All that happened since then comes after it, so it is no younger than that. One from before the memory of the
-            # log gets some time to be resumed in, though what it has not been told of may be trimmed meanwhile.
-            as_of = max(since, now - EVENT_MEMORY + 2 * _CURSOR_MARGIN)
+            # All that happened since then comes after it, so it is no younger than that, nor of the future. One from before
+            # the memory of the log gets some time to be resumed in, though what it has not been told of may be trimmed
+            # meanwhile.
+            as_of = min(max(since, now - EVENT_MEMORY + 2 * _CURSOR_MARGIN), now)
             return list((await self._log.at(since, as_of)).entries), as_of
         if since.as_of < now - EVENT_MEMORY + _CURSOR_MARGIN:
             raise CursorExpired

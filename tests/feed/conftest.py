@@ -1,0 +1,84 @@
+"""Feeds on real stores."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from session_authority.store import Client
+from tests.feed.scene import Scene
+from tests.support.backends import Backend, wait_for
+
+SceneOn = Callable[..., Scene]
+
+
+@pytest.fixture(params=["cluster", "valkey"])
+def store(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) -> Backend:
+    """The bundled Valkey, alone and as a cluster."""
+    backend = backends(request.param)
+    if request.param == "cluster":
+        with ExitStack() as stack:
+            ports = [int(place.rpartition(":")[2]) for place in backend.url.split(",")]
+            nodes = [stack.enter_context(redis.Redis(port=port)) for port in ports]
+            wait_for(lambda: _hear_each_other(nodes), "the nodes to pass wake-ups on")
+    return backend
+
+
+def _hear_each_other(nodes: Sequence[redis.Redis]) -> bool:
+    """Whether what is published on any is heard on all. A new cluster says that all are connected some time before."""
+    for node in nodes:
+        with node.pubsub(ignore_subscribe_messages=True) as listener:
+            listener.subscribe("anybody?")
+            listener.get_message(timeout=1)
+            for other in nodes:
+                other.publish("anybody?", "")
+            if any(listener.get_message(timeout=0.2) is None for _ in nodes):
+                return False
+    return True
+
+
+@pytest.fixture
+async def scene_on(prefix: str) -> AsyncIterator[SceneOn]:
+    """Makes scenes on any client."""
+    scenes: list[Scene] = []
+
+    def make(client: Client, **intervals: timedelta) -> Scene:
+        scenes.append(Scene(client, prefix, **intervals))
+        return scenes[-1]
+
+    yield make
+    for scene in scenes:
+        await scene.close()
+
+
+@pytest.fixture
+def scene_with(store: Backend, scene_on: SceneOn) -> SceneOn:
+    """Makes scenes whose intervals differ from the default in what is named."""
+
+    def make(**intervals: Any) -> Scene:
+        return scene_on(store.connect(), **intervals)
+
+    return make
+
+
+@pytest.fixture
+def scene(scene_with: SceneOn) -> Scene:
+    """A feed that looks often."""
+    return scene_with()
+
+
+@pytest.fixture
+def hang_up(valkey_backend: Backend) -> Callable[[], None]:
+    """Cuts the lines of all who listen to the bundled Valkey or read from it."""
+
+    def cut() -> None:
+        with redis.Redis.from_url(valkey_backend.url) as own:
+            for kind in ("pubsub", "normal"):
+                own.client_kill_filter(_type=kind, skipme=True)
+
+    return cut

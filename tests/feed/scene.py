@@ -1,0 +1,236 @@
+"""A feed on a store of its own, things that happen in it, and watchers that note what they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from session_authority.domain.cursors import Place, parse_cursor
+from session_authority.domain.events import EventFilter, EventType, RecordedEvent
+from session_authority.feed import Feed
+from session_authority.metrics import Metrics
+from session_authority.store import PARTITIONS, Client, Commit, EventLog, Keys, Store
+from tests.store.samples import event
+from tests.support.clock import Clock
+
+QUICK, NEVER = timedelta(milliseconds=20), timedelta(hours=1)
+ALL = EventFilter()
+USERS = ["ada", "bob", "cleo", "dan", "eve", "fay", "gus"]
+
+
+class Ink:
+    """Writes messages as lines that a test can read, and counts what it wrote."""
+
+    def __init__(self) -> None:
+        self.events = self.cursors = 0
+
+    def event(self, recorded: RecordedEvent) -> bytes:
+        self.events += 1
+        happened = recorded.event
+        return json.dumps([recorded.event_id, happened.user_id, happened.reason]).encode() + b"\n"
+
+    def cursor(self, cursor: str) -> bytes:
+        self.cursors += 1
+        return json.dumps(cursor).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a watcher was sent at once: its events, each as a user and what happened, and the cursor after them."""
+
+    raw: bytes
+    ids: tuple[str, ...]
+    events: tuple[tuple[str, str], ...]
+    cursor: str
+
+
+def read_message(raw: bytes) -> Message:
+    *events, cursor = [json.loads(line) for line in raw.splitlines()]
+    assert isinstance(cursor, str), "a message ends with a cursor, and has one only"
+    return Message(raw, tuple(e[0] for e in events), tuple((e[1], e[2]) for e in events), cursor)
+
+
+class Watcher:
+    """Watches until it is stopped. One that is held takes only as many messages as it is let."""
+
+    def __init__(self, feed: Feed, since: str | datetime | None = None, only: EventFilter = ALL) -> None:
+        self.messages: list[Message] = []
+        self.waiting = False
+        self._held = False
+        self._let = asyncio.Semaphore(0)
+        self._task = asyncio.ensure_future(feed.watch(since, only, self._take))
+
+    async def _take(self, raw: bytes) -> None:
+        if self._held:
+            self.waiting = True
+            await self._let.acquire()
+            self.waiting = False
+        self.messages.append(read_message(raw))
+
+    def hold(self) -> Watcher:
+        """From now on it takes nothing, as over a connection that is stuck."""
+        self._held = True
+        return self
+
+    def free(self) -> None:
+        """From now on it takes everything."""
+        self._held = False
+        self._let.release()
+
+    async def take_one(self) -> None:
+        """Takes the message that it is held by."""
+        taken = len(self.messages)
+        await self.has(lambda: self.waiting, "a message")
+        self._let.release()
+        await self.has(lambda: len(self.messages) > taken, "the message to be taken")
+
+    @property
+    def events(self) -> list[tuple[str, str]]:
+        return [happened for message in self.messages for happened in message.events]
+
+    @property
+    def heartbeats(self) -> int:
+        return sum(not message.events for message in self.messages[1:])
+
+    @property
+    def cursor(self) -> str:
+        return self.messages[-1].cursor
+
+    @property
+    def is_watching(self) -> bool:
+        return not self._task.done()
+
+    async def has(self, condition: Callable[[], bool], what: str) -> None:
+        """Waits for it, as long as the watch goes on."""
+        await eventually(lambda: condition() or not self.is_watching, what)
+        if not condition():
+            raise AssertionError(f"the watch ended before {what}: {self._task}")
+
+    async def started(self) -> Watcher:
+        await self.has(lambda: bool(self.messages), "the first message")
+        assert self.messages[0].events == ()
+        return self
+
+    async def told(self, *expected: tuple[str, str]) -> None:
+        """Waits until it was told as much as this, which must then be it; in order for each user."""
+        await self.has(lambda: len(self.events) >= len(expected), f"{len(expected)} events")
+        assert by_user(self.events) == by_user(expected)
+
+    async def ended(self) -> BaseException:
+        """Why it ended."""
+        async with asyncio.timeout(20):
+            await asyncio.wait([self._task])
+        error = self._task.exception()
+        assert error is not None
+        return error
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+def place_of(cursor: str) -> Place:
+    place = parse_cursor(cursor, PARTITIONS)
+    assert place is not None
+    return place
+
+
+def by_user(events: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """What happened to each, in order."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for user, happened in events:
+        found[user].append(happened)
+    return dict(found)
+
+
+class Listening(EventLog):
+    """The real log. Counts what it was asked for, and calls back before it answers."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        super().__init__(client, keys)
+        self.asked: Counter[str] = Counter()
+        self.failed = 0
+        self.partitions: list[set[int]] = []
+        self.on_read: Callable[[Any], None] = lambda _: None
+
+    async def primaries(self) -> tuple[str | None, ...]:
+        self.asked["primaries"] += 1
+        try:
+            return await super().primaries()
+        except Exception:
+            self.failed += 1
+            raise
+
+    async def read(self, after: Any, *, limit: int, now: datetime) -> Any:
+        self.partitions.append(set(after))
+        pages = await super().read(after, limit=limit, now=now)
+        self.on_read(pages)
+        return pages
+
+
+class Scene:
+    """A feed, the store below it, and who watches."""
+
+    def __init__(self, client: Client, prefix: str, *, poll: timedelta = QUICK, heartbeat: timedelta = NEVER) -> None:
+        self.client, self.keys = client, Keys(prefix)
+        self.store, self.log = Store(client, self.keys), Listening(client, self.keys)
+        self.ink, self.clock, self.metrics = Ink(), Clock(), Metrics()
+        self.feed = self.another_feed(poll=poll, heartbeat=heartbeat)
+        self._watchers: list[Watcher] = []
+        self._written: Counter[str] = Counter()
+
+    def another_feed(self, *, poll: timedelta = QUICK, heartbeat: timedelta = NEVER) -> Feed:
+        return Feed(self.log, self.ink, self.clock, self.metrics, poll_interval=poll, heartbeat_interval=heartbeat)
+
+    def watch(self, since: str | datetime | None = None, only: EventFilter = ALL, feed: Feed | None = None) -> Watcher:
+        watcher = Watcher(feed or self.feed, since, only)
+        self._watchers.append(watcher)
+        return watcher
+
+    async def happen(self, *users: str, kind: EventType = EventType.DEVICE_SIGNED_IN) -> list[tuple[str, str]]:
+        """Something happens to each of them in turn."""
+        return [await self._happen(user, kind) for user in users]
+
+    async def _happen(self, user: str, kind: EventType) -> tuple[str, str]:
+        self._written[user] += 1
+        reason = str(self._written[user])
+        await self.store.commit(Commit(user, self.clock(), events=(event(user, kind=kind, reason=reason),)))
+        return user, reason
+
+    async def run(self, *command: str | bytes | int) -> Any:
+        return await self.client.execute_command(*command)
+
+    def expired(self) -> int:
+        """How many watches were ended, as the metrics tell."""
+        value = self.metrics.registry.get_sample_value("session_authority_watches_expired_total")
+        assert value is not None
+        return int(value)
+
+    def watching(self) -> int:
+        """How many watch, as the metrics tell."""
+        value = self.metrics.registry.get_sample_value("session_authority_watchers")
+        assert value is not None
+        return int(value)
+
+    async def close(self) -> None:
+        for watcher in self._watchers:
+            await watcher.stop()
+        assert self.watching() == 0
+        await self.store.close()
+
+
+async def eventually(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    """Waits until it is so; fails, naming what it waited for, if it takes too long."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110 - much of it sets no event
+                await asyncio.sleep(0.002)
+    except TimeoutError:
+        pytest.fail(f"waited {seconds:g} s for {what}")

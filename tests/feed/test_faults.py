@@ -1,0 +1,210 @@
+"""Stores that fail: watches go on if nothing can have been missed, and end if something may have been."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import redis
+
+from session_authority.domain.errors import CursorExpired, StoreUnavailable
+from session_authority.store import Commit, Limits, Store, connect
+from tests.feed.conftest import SceneOn
+from tests.feed.scene import QUICK, USERS, Scene, Watcher, eventually, place_of
+from tests.store.samples import NOW, event, until
+from tests.support.backends import Backend, cluster_url, sentinel_group, valkey_cluster_servers, valkey_server
+
+IMPATIENT = Limits(connect_timeout=timedelta(seconds=2), reply_timeout=timedelta(milliseconds=500))
+
+
+async def watchers_of(scene: Scene) -> list[Watcher]:
+    """One that was there all along, one that was resumed, one that wants little and one that is stuck; all have seen events."""
+    first = await scene.watch().started()
+    happened = await scene.happen(*USERS)
+    await first.told(*happened)
+    resumed = scene.watch(first.messages[0].cursor)
+    await resumed.told(*happened)
+    idle = await scene.watch().started()
+    stuck = scene.watch(first.messages[0].cursor).hold()
+    await stuck.has(lambda: stuck.waiting, "the first message")
+    return [first, resumed, idle, stuck]
+
+
+async def all_expire(scene: Scene, watchers: list[Watcher]) -> None:
+    """And whoever comes afterwards is served, but for those who come with a cursor of before."""
+    for watcher in watchers:
+        assert isinstance(await watcher.ended(), CursorExpired)
+    assert scene.expired() == len(watchers)
+    assert scene.watching() == 0
+    await until(lambda: is_served(scene), "the store to be found")
+    later = await scene.watch().started()
+    await until(lambda: writes(scene.store, "zoe", "0"), "something to happen")
+    await later.has(lambda: ("zoe", "0") in later.events, "it to be told")
+    await scene.watch(later.cursor).started()
+
+
+async def is_served(scene: Scene) -> bool:
+    watcher = scene.watch()
+    await eventually(lambda: bool(watcher.messages) or not watcher.is_watching, "it to begin or not")
+    served = watcher.is_watching
+    await watcher.stop()
+    return served
+
+
+async def test_a_flushed_store_ends_all_watches(scene: Scene):
+    watchers = await watchers_of(scene)
+    cursor = watchers[0].cursor
+    await scene.client.flushall()
+    await all_expire(scene, watchers)
+    assert isinstance(await scene.watch(cursor).ended(), CursorExpired)
+
+
+async def test_a_stream_that_vanished_ends_all_watches(scene: Scene):
+    """What became of the records beside it nobody knows."""
+    watchers = await watchers_of(scene)
+    await scene.run("DEL", scene.keys.events("ada"))
+    await all_expire(scene, watchers)
+
+
+async def test_a_restart_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
+    """Though all is still there, as far as one can see: what was written last may be lost."""
+    with valkey_server(tmp_path) as server:
+        scene = scene_on(connect(f"redis://127.0.0.1:{server.port}", IMPATIENT))
+        watchers = await watchers_of(scene)
+        server.kill()
+        await eventually(lambda: scene.log.failed >= 3, "looks that fail")
+        assert all(watcher.is_watching for watcher in watchers), "nothing is known to be lost yet"
+        server.start()
+        await all_expire(scene, watchers)
+
+
+async def test_a_restart_of_one_node_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
+    with valkey_cluster_servers(tmp_path) as servers:
+        scene = scene_on(connect(cluster_url(servers), IMPATIENT))
+        watchers = await watchers_of(scene)
+        reads = len(scene.log.partitions)
+        servers[1].kill()
+        await eventually(lambda: len(scene.log.partitions) >= reads + 5, "looks that fail in part")
+        assert all(watcher.is_watching for watcher in watchers)
+        servers[1].start()
+        await all_expire(scene, watchers)
+
+
+async def test_a_failover_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
+    group_context = sentinel_group(tmp_path)
+    group = await asyncio.to_thread(group_context.__enter__)
+    try:
+        scene = scene_on(connect(group.url, IMPATIENT))
+        watchers = await watchers_of(scene)
+        first = group.primary()
+        with redis.Redis(port=first) as old:
+            await until(lambda: replicated(old), "the replica to have it all")
+        group.servers[first].kill()
+        group.servers[first].wait(10)
+        await all_expire(scene, watchers)
+        assert group.primary() != first
+        for watcher in watchers:
+            await watcher.stop()
+        await scene.store.close()
+    finally:
+        await asyncio.to_thread(group_context.__exit__, None, None, None)
+
+
+async def replicated(primary: redis.Redis) -> bool:
+    return int(primary.execute_command("WAIT", 1, 1000)) >= 1
+
+
+async def test_a_store_that_hangs_ends_no_watch(tmp_path: Path, scene_on: SceneOn):
+    """Nothing proves that all is told while it does; and nothing is lost."""
+    with valkey_server(tmp_path) as server:
+        url = f"redis://127.0.0.1:{server.port}"
+        scene = scene_on(connect(url, IMPATIENT), heartbeat=timedelta())
+        with redis.Redis(port=server.port) as own:
+            process = own.info("server")["process_id"]
+        watchers = [await scene.watch().started() for _ in range(3)]
+        happened = await scene.happen(*USERS)
+        for watcher in watchers:
+            await watcher.told(*happened)
+            await watcher.has(lambda w=watcher: w.heartbeats >= 2, "heartbeats")  # type: ignore[misc]
+        patient = Store(connect(url, Limits(reply_timeout=timedelta(seconds=30))), scene.keys)
+        os.kill(process, signal.SIGSTOP)
+        try:
+            later = asyncio.ensure_future(patient.commit(Commit("ada", NOW, events=(event("ada", reason="2"),))))
+            await eventually(lambda: scene.log.failed >= 1, "a look that fails")
+            before = [len(watcher.messages) for watcher in watchers]
+            await eventually(lambda: scene.log.failed >= 3, "more of them")
+            assert [len(watcher.messages) for watcher in watchers] == before, "no heartbeat"
+            assert all(watcher.is_watching for watcher in watchers)
+        finally:
+            os.kill(process, signal.SIGCONT)
+        await later
+        happened.append(("ada", "2"))
+        for number, watcher in enumerate(watchers):
+            await watcher.told(*happened)
+            beats = watcher.heartbeats
+            await watcher.has(lambda w=watcher, n=beats: w.heartbeats > n, "heartbeats again")  # type: ignore[misc]
+            assert len(watcher.messages) > before[number] + 1
+        assert scene.expired() == 0
+        await patient.close()
+        for watcher in watchers:
+            await watcher.stop()
+        await scene.store.close()
+
+
+async def test_a_heartbeat_proves_that_everything_was_read(scene_with: SceneOn):
+    """So there is none while one partition can't be, though the others' events are told."""
+    scene = scene_with(heartbeat=timedelta())
+    watcher = await scene.watch().started()
+    await watcher.has(lambda: watcher.heartbeats >= 3, "heartbeats")
+    await scene.run("SET", scene.keys.events("ada"), "no stream")
+    await until(lambda: reads_fail(scene, 2), "looks that fail in part")
+    beats, as_of = watcher.heartbeats, scene.clock()
+    scene.clock.advance(timedelta(hours=1))
+    await until(lambda: reads_fail(scene, 2), "looks that fail in part")
+    happened = await scene.happen("bob", "cleo")
+    await watcher.told(*happened)
+    assert place_of(watcher.cursor).as_of == as_of, "what happened since then may be missing"
+    await until(lambda: reads_fail(scene, 3), "looks that fail in part")
+    assert watcher.heartbeats == beats
+    assert watcher.is_watching
+    await scene.run("DEL", scene.keys.events("ada"))
+    await watcher.has(lambda: watcher.heartbeats > beats, "heartbeats again")
+    await watcher.told(*happened, *await scene.happen("ada"))
+
+
+async def reads_fail(scene: Scene, times: int) -> bool:
+    """So many looks at everything have been made since this was first asked."""
+    asked = scene.log.asked["primaries"]
+    await eventually(lambda: scene.log.asked["primaries"] >= asked + times, "looks")
+    return True
+
+
+async def test_a_lost_line_loses_nothing(valkey_backend: Backend, scene_on: SceneOn, hang_up: Callable[[], None]):
+    """All connections are cut again and again, while events flow."""
+    scene = scene_on(valkey_backend.connect(), heartbeat=QUICK)
+    watchers = [await scene.watch().started() for _ in range(3)]
+    happened: list[tuple[str, str]] = []
+    writer = Store(valkey_backend.connect(), scene.keys)
+    for number in range(60):
+        user = USERS[number % len(USERS)]
+        reason = str(number // len(USERS))
+        if number % 10 == 5:
+            hang_up()
+        await until(lambda u=user, r=reason: writes(writer, u, r), "an event to be written")  # type: ignore[misc]
+        happened.append((user, reason))
+    for watcher in watchers:
+        await watcher.told(*happened)
+    assert scene.expired() == 0
+    await writer.close()
+
+
+async def writes(store: Store, user: str, reason: str) -> bool:
+    try:
+        await store.commit(Commit(user, NOW, events=(event(user, reason=reason),)))
+    except StoreUnavailable:
+        return False
+    return True

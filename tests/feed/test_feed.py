@@ -1,0 +1,582 @@
+"""What watchers are told, from where on, and what that costs."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from session_authority import feed as feed_module
+from session_authority.domain.cursors import START, Place, cursor_of
+from session_authority.domain.errors import CursorExpired, InvalidRequest, StoreUnavailable
+from session_authority.domain.events import NOBODY, EventFilter, EventType
+from session_authority.store import EVENT_MEMORY, PARTITIONS, HistoryGone, Limits, Store, codec, connect
+from session_authority.store.keys import partition
+from tests.feed.conftest import SceneOn
+from tests.feed.scene import NEVER, QUICK, USERS, Scene, by_user, eventually, place_of
+from tests.store.samples import event, until
+from tests.support.backends import Backend
+from tests.support.proxy import Proxy
+
+MILLISECOND, HOUR = timedelta(milliseconds=1), timedelta(hours=1)
+REVOKED = EventType.DEVICE_REVOKED
+
+
+# --- what is told -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_message_comes_at_once(scene_with: SceneOn):
+    scene = scene_with(poll=NEVER)
+    watcher = await scene.watch().started()
+    assert place_of(watcher.cursor) == Place((START,) * PARTITIONS, scene.clock())
+    other = await scene.watch().started()
+    assert scene.watching() == 2
+    assert other.messages[0].events == ()
+
+
+async def test_a_wake_up_is_enough(scene_with: SceneOn):
+    scene = scene_with(poll=NEVER)
+    watcher = await scene.watch().started()
+    happened: list[tuple[str, str]] = []
+    for _ in range(3):
+        happened += await scene.happen(*USERS)
+        await watcher.told(*happened)
+    assert watcher.heartbeats == 0
+
+
+async def test_a_poll_finds_what_no_wake_up_told_of(scene: Scene):
+    watcher = await scene.watch().started()
+    for number in range(1, 4):
+        raw = codec.encode_event(event("ada", reason=str(number)))
+        await scene.run("XADD", scene.keys.events("ada"), "*", "event", raw)
+        await watcher.told(*(("ada", str(n)) for n in range(1, number + 1)))
+
+
+async def test_what_had_happened_before_is_not_told(scene: Scene):
+    await scene.happen(*USERS)
+    first = await scene.watch().started()
+    assert scene.ink.events == 0, "nor is it read"
+    happened = await scene.happen("ada", "bob")
+    second = await scene.watch().started()
+    happened += await scene.happen("ada")
+    await first.told(*happened)
+    await second.told(happened[-1])
+
+
+async def test_watchers_are_told_what_they_asked_for(scene: Scene):
+    some = scene.watch(only=EventFilter(types=frozenset({REVOKED})))
+    adas = scene.watch(only=EventFilter(user_ids=frozenset({"ada", "bob"})))
+    both = scene.watch(only=EventFilter(frozenset({REVOKED}), frozenset({"ada"})))
+    all_of_it = scene.watch()
+    for watcher in (some, adas, both, all_of_it):
+        await watcher.started()
+    happened = [
+        *await scene.happen("ada", "bob", "cleo"),
+        *await scene.happen("ada", "cleo", kind=REVOKED),
+        *await scene.happen(NOBODY, kind=EventType.SIGNING_KEY_REVOKED),
+        *await scene.happen(NOBODY, kind=REVOKED),
+    ]
+    await all_of_it.told(*happened)
+    await some.told(("ada", "2"), ("cleo", "2"), (NOBODY, "2"))
+    await adas.told(("ada", "1"), ("ada", "2"), ("bob", "1"), (NOBODY, "1"), (NOBODY, "2"))
+    await both.told(("ada", "2"), (NOBODY, "2"))
+    # And resumed, from the very first cursor on.
+    for watcher, only in [
+        (some, EventFilter(types=frozenset({REVOKED}))),
+        (both, EventFilter(frozenset({REVOKED}), frozenset({"ada"}))),
+    ]:
+        again = scene.watch(watcher.messages[0].cursor, only)
+        await again.told(*watcher.events)
+
+
+async def test_what_is_not_for_a_watcher_sends_it_nothing(scene_with: SceneOn):
+    scene = scene_with(poll=NEVER)
+    picky = await scene.watch(only=EventFilter(user_ids=frozenset({"ada"}))).started()
+    everything = await scene.watch().started()
+    others = await scene.happen(*["bob"] * 10)
+    await everything.told(*others)
+    mine = await scene.happen("ada")
+    await picky.told(*mine)
+    assert [len(message.events) for message in picky.messages] == [0, 1]
+    # Its cursor is behind all that was kept from it.
+    again = await scene.watch(picky.cursor).started()
+    await again.told(*await scene.happen("ada"))
+
+
+async def test_watches_that_nothing_is_for_are_kept_alive(scene_with: SceneOn):
+    """By heartbeats, whose cursors move on though nothing is told."""
+    scene = scene_with(heartbeat=QUICK)
+    picky = await scene.watch(only=EventFilter(user_ids=frozenset({"ada"}))).started()
+    await scene.happen(*["bob"] * 3)
+    end = (await scene.log.end(scene.clock())).entries
+    await picky.has(lambda: place_of(picky.cursor).entries == end, "a heartbeat behind the others' events")
+    assert not picky.events
+
+
+async def test_heartbeats_tell_how_far_time_has_come(scene_with: SceneOn):
+    scene = scene_with(heartbeat=QUICK)
+    watcher = await scene.watch().started()
+    for _ in range(3):
+        scene.clock.advance(HOUR)
+        await watcher.has(lambda: place_of(watcher.cursor).as_of == scene.clock(), "a heartbeat of now")
+    assert watcher.heartbeats >= 3
+    assert not watcher.events
+
+
+async def test_only_a_look_at_everything_proves_how_far_time_has_come(scene_with: SceneOn):
+    scene = scene_with(poll=NEVER)
+    watcher, as_of = await scene.watch().started(), scene.clock()
+    scene.clock.advance(HOUR)
+    await watcher.told(*await scene.happen("ada"))
+    assert place_of(watcher.cursor).as_of == as_of
+    await scene.watch().started()  # which takes such a look
+    await watcher.told(("ada", "1"), *await scene.happen("ada"))
+    assert place_of(watcher.cursor).as_of == scene.clock()
+
+
+# --- from where on ------------------------------------------------------------------------------------------------------
+
+
+async def test_every_cursor_leads_to_exactly_what_follows(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feed_module, "_ROUND_EVENTS", 16)  # so that catching up takes several pages
+    first = await scene.watch().started()
+    happened: list[tuple[str, str]] = []
+    for number in range(24):
+        happened += await scene.happen(*(USERS[(number + n) % 5] for n in range(1 + number % 4)))
+        if number % 3:
+            await first.told(*happened)
+    await first.told(*happened)
+    another = scene.another_feed()  # of another server
+    resumed = []
+    for number, message in enumerate(first.messages):
+        rest = [e for later in first.messages[number + 1 :] for e in later.events]
+        feed = another if number % 2 else scene.feed
+        resumed.append((await scene.watch(message.cursor, feed=feed).started(), rest))
+    # And those that were told while catching up do the same.
+    for watcher, rest in resumed:
+        await watcher.told(*rest)
+    for watcher, _ in resumed[:: len(resumed) // 4]:
+        for number, message in enumerate(watcher.messages):
+            rest = [e for later in watcher.messages[number + 1 :] for e in later.events]
+            again = await scene.watch(message.cursor, feed=another).started()
+            await again.told(*rest)
+            resumed.append((again, rest))
+    more = await scene.happen(*USERS)
+    for watcher, rest in resumed:
+        await watcher.told(*rest, *more)
+    ids = [event_id for message in first.messages for event_id in message.ids]
+    assert len(set(ids)) == len(ids)
+    assert [i for message in resumed[0][0].messages for i in message.ids if i not in ids] == []
+
+
+async def test_a_moment_leads_to_what_followed_it(scene: Scene):
+    before = await scene.happen(*USERS)
+    [(last, _)] = await scene.run("XREVRANGE", scene.keys.events(USERS[-1]), "+", "-", "COUNT", "1")
+    moment = codec.from_ms(int(last.split(b"-")[0]) + 1)
+    await until(lambda: _later_than(scene.store, moment), "the store's clock to move on")
+    after = await scene.happen(*USERS, *USERS)
+    everything = await scene.watch(codec.from_ms(0)).started()
+    later = await scene.watch(moment).started()
+    future = await scene.watch(moment + 1000 * HOUR).started()
+    await everything.told(*before, *after)
+    await later.told(*after)
+    more = await scene.happen("ada")
+    await everything.told(*before, *after, *more)
+    await later.told(*after, *more)
+    await future.told(*more)
+    for message in later.messages:
+        await scene.watch(message.cursor).started()
+
+
+async def _later_than(store: Store, moment: datetime) -> bool:
+    return all(time >= moment for time in await store.server_times())
+
+
+async def test_a_moment_counts_as_the_age_of_its_cursor(scene: Scene):
+    """Unless it is yet to come, or so long past that the cursor could not be used."""
+    now = scene.clock()
+    oldest = now - EVENT_MEMORY + 2 * HOUR
+    for since, as_of in [(now - HOUR, now - HOUR), (now + HOUR, now), (now - 2 * EVENT_MEMORY, oldest)]:
+        watcher = await scene.watch(since).started()
+        assert place_of(watcher.messages[0].cursor).as_of == as_of
+        await scene.watch(watcher.messages[0].cursor).started()
+
+
+async def test_catching_up_goes_on_while_events_flow(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feed_module, "_ROUND_EVENTS", 8)
+    first = await scene.watch().started()
+    happened = await scene.happen(*USERS * 10)
+    await first.told(*happened)
+    slow = scene.watch(first.messages[0].cursor).hold()
+    for _ in range(12):
+        await slow.has(lambda: slow.waiting, "the next page")
+        happened += await scene.happen(*USERS)
+        await first.told(*happened)
+        await slow.take_one()
+    slow.free()
+    await slow.told(*happened)
+    happened += await scene.happen(*USERS)
+    await slow.told(*happened)
+
+
+async def test_catching_up_outlasts_the_memory(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    """What was forgotten meanwhile is read again."""
+    monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 10)
+    first = await scene.watch().started()
+    happened = await scene.happen("ada")
+    await first.told(*happened)
+    slow = scene.watch(first.messages[0].cursor).hold()
+    for _ in range(5):
+        await slow.has(lambda: slow.waiting, "the next message")
+        for _ in range(3):
+            happened += await scene.happen(*USERS)
+            await first.told(*happened)
+        await slow.take_one()
+    slow.free()
+    await slow.told(*happened)
+    assert scene.expired() == 0
+
+
+async def test_what_is_no_cursor_is_refused(scene: Scene):
+    cursor = (await scene.watch().started()).cursor
+    for bad in ("", "1", cursor[:-1], cursor + "A", cursor_of(Place((START,) * 3, scene.clock())), "💥"):
+        error = await scene.watch(bad).ended()
+        assert isinstance(error, InvalidRequest)
+        assert [violation.field for violation in error.violations] == ["cursor"]
+    assert scene.watching() == 1
+
+
+async def test_a_cursor_older_than_the_memory_has_expired(scene: Scene):
+    cursor = (await scene.watch().started()).cursor
+    scene.clock.advance(EVENT_MEMORY - HOUR)
+    await scene.watch(cursor).started()
+    scene.clock.advance(MILLISECOND)
+    watcher = scene.watch(cursor)
+    assert isinstance(await watcher.ended(), CursorExpired)
+    assert not watcher.messages
+    await scene.watch().started()
+
+
+async def test_a_cursor_that_leads_nowhere_has_expired_from_the_start(scene: Scene):
+    """Even where only one of many partitions was lost, and even if nothing happens any more."""
+    watcher = await scene.watch().started()
+    await watcher.told(*await scene.happen(*USERS))
+    cursor = watcher.cursor
+    await watcher.stop()
+    await scene.run("DEL", scene.keys.events("ada"))
+    refused = scene.watch(cursor)
+    assert isinstance(await refused.ended(), CursorExpired)
+    assert not refused.messages
+    assert scene.watching() == 0
+
+
+# --- at whose pace ------------------------------------------------------------------------------------------------------
+
+
+async def test_who_falls_too_far_behind_is_sent_away(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 20)
+    stuck, slow, good = [await scene.watch().started() for _ in range(3)]
+    stuck.hold()
+    happened: list[tuple[str, str]] = []
+    for number in range(40):
+        happened += await scene.happen(USERS[number % len(USERS)])
+        await good.told(*happened)
+        if number == 15:
+            slow.hold()
+        if number == 30:
+            slow.free()
+            await slow.told(*happened)
+    assert isinstance(await stuck.ended(), CursorExpired), "though it is blocked"
+    assert len(stuck.messages) == 1
+    assert scene.expired() == 1
+    assert scene.watching() == 2
+    await slow.told(*happened)
+    resumed = scene.watch(stuck.cursor)
+    await resumed.told(*happened)
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MEMORY_EVENTS", 12), ("MEMORY_BYTES", 6000)])
+async def test_the_memory_is_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch, limit: str, most: int):
+    monkeypatch.setattr(feed_module, limit, most)
+    watcher = await scene.watch().started()
+    happened: list[tuple[str, str]] = []
+    for _ in range(40):
+        happened += await scene.happen("ada", "bob")
+        await watcher.told(*happened)
+        held = list(scene.feed._memory.values())
+        events = sum(len(batch.events) for batch in held)
+        size = sum(len(batch.cursor) + sum(len(e.message) for e in batch.events) for batch in held)
+        assert (events if limit == "MEMORY_EVENTS" else size) <= most
+        assert held, "nor is it empty"
+    assert scene.expired() == 0
+
+
+async def test_heartbeats_alone_do_not_fill_the_memory(scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feed_module, "MEMORY_BYTES", 1000)
+    scene = scene_with(heartbeat=timedelta())
+    watcher = await scene.watch().started()
+    await watcher.has(lambda: watcher.heartbeats >= 30, "30 heartbeats")
+    assert sum(len(batch.cursor) for batch in scene.feed._memory.values()) <= 1000
+
+
+async def test_who_is_behind_is_told_many_events_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feed_module, "_MESSAGE_EVENTS", 10)
+    slow, good = [await scene.watch().started() for _ in range(2)]
+    slow.hold()
+    happened: list[tuple[str, str]] = []
+    for _ in range(35):
+        happened += await scene.happen("ada")
+        await good.told(*happened)
+    slow.free()
+    await slow.told(*happened)
+    assert max(len(message.events) for message in slow.messages) == 10
+    assert len(slow.messages) <= 6
+
+
+# --- what it costs ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_is_written_once_for_all_watchers(scene_with: SceneOn):
+    scene = scene_with(poll=NEVER)
+    watchers = [await scene.watch().started() for _ in range(6)]
+    watchers += [await scene.watch(only=EventFilter(user_ids=frozenset({"ada"}))).started() for _ in range(3)]
+    happened: list[tuple[str, str]] = []
+    for number in range(1, 11):
+        happened += await scene.happen("ada")
+        for watcher in watchers:
+            await watcher.told(*happened)
+        assert scene.ink.events == number
+    batches = len(watchers[0].messages) - 1
+    assert scene.ink.cursors == len(watchers) + batches
+    for messages in zip(*(watcher.messages for watcher in watchers[:6]), strict=True):
+        assert not messages[0].events or all(message.raw is messages[0].raw for message in messages)
+
+
+async def test_only_partitions_with_news_are_read_between_polls(scene_with: SceneOn):
+    scene = scene_with(poll=NEVER)
+    watcher = await scene.watch().started()
+    happened: list[tuple[str, str]] = []
+
+    async def only_one_is_read() -> bool:
+        scene.log.partitions.clear()
+        happened.extend(await scene.happen("ada"))
+        await watcher.told(*happened)
+        return set().union(*scene.log.partitions) == {partition("ada")}
+
+    await until(only_one_is_read, "the first looks at everything to be over", seconds=5)
+    scene.log.asked.clear()
+    for user in USERS * 2:
+        scene.log.partitions.clear()
+        happened += await scene.happen(user)
+        await watcher.told(*happened)
+        assert set().union(*scene.log.partitions) == {partition(user)}
+    assert scene.log.asked["primaries"] == 0
+
+
+async def test_what_goes_over_the_wire_for_one_event(scene_on: SceneOn, valkey_backend: Backend):
+    async with Proxy(valkey_backend.url) as wire:
+        scene = scene_on(connect(wire.url, Limits()), poll=NEVER)
+        watchers = [await scene.watch().started() for _ in range(5)]
+        happened: list[tuple[str, str]] = []
+
+        async def one_read() -> bool:
+            wire.commands.clear()
+            happened.extend(await scene.happen("ada"))
+            for watcher in watchers:
+                await watcher.told(*happened)
+            return wire.commands["XRANGE"] == 1
+
+        await until(one_read, "the first looks at everything to be over", seconds=5)
+        for _ in range(5):
+            assert await one_read()
+            assert wire.commands["EVALSHA"] == 1
+            assert sum(wire.commands.values()) == 2
+        for watcher in watchers:
+            await watcher.stop()
+        await scene.store.close()
+
+
+# --- when nobody watches ------------------------------------------------------------------------------------------------
+
+
+def tasks() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks()
+
+
+async def test_the_last_watcher_leaves_nothing_behind(scene_on: SceneOn, valkey_backend: Backend):
+    scene = scene_on(valkey_backend.connect())
+    before = tasks()
+
+    async def listeners() -> int:
+        [_, number] = await scene.run("PUBSUB", "NUMSUB", scene.keys.wake_channel)
+        return int(number)
+
+    async def nobody_listens() -> bool:
+        return await listeners() == 0
+
+    async def somebody_listens() -> bool:
+        return await listeners() == 1
+
+    for _ in range(3):
+        one, two = [await scene.watch().started() for _ in range(2)]
+        await until(somebody_listens, "the reader to listen")
+        await one.stop()
+        await two.told(*await scene.happen("ada"))
+        await two.stop()
+        await eventually(lambda: tasks() == before, "all tasks to be over")
+        await until(nobody_listens, "the reader to hang up")
+        reads = len(scene.log.partitions)
+        await scene.happen("ada")
+        assert len(scene.log.partitions) == reads
+    assert scene.watching() == 0
+
+
+async def test_leaving_at_any_time_leaves_nothing_behind(scene: Scene):
+    await scene.happen(*USERS)
+    before = tasks()
+    moments = [codec.from_ms(0), None]
+    for steps in range(60):
+        watcher = scene.watch(moments[steps % 2])
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await watcher.stop()
+        if steps % 3 == 0:  # while the reader of before still ends, or not
+            await eventually(lambda: tasks() == before, "all tasks to be over")
+    watcher = await scene.watch().started()
+    await watcher.told(*await scene.happen(*USERS))
+    await watcher.stop()
+    await eventually(lambda: tasks() == before, "all tasks to be over")
+
+
+async def test_who_comes_as_the_last_one_leaves_is_told_everything(scene: Scene):
+    cursor: str | None = None
+    told: list[tuple[str, str]] = []
+    happened: list[tuple[str, str]] = []
+    for number in range(10):
+        watcher = await scene.watch(cursor).started()
+        happened += await scene.happen("ada", "bob")
+        await watcher.has(lambda w=watcher: len(w.events) >= 1, "some of it")  # type: ignore[misc]
+        if number % 2:
+            stopping = asyncio.ensure_future(watcher.stop())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        else:
+            stopping = asyncio.ensure_future(watcher.stop())
+            await stopping
+        told += watcher.events
+        cursor = watcher.cursor
+        await stopping
+    last = scene.watch(cursor)
+    await eventually(lambda: len(told) + len(last.events) >= len(happened), "the rest")
+    assert by_user([*told, *last.events]) == by_user(happened)
+
+
+async def test_who_cannot_begin_is_told_so(scene_on: SceneOn, valkey_backend: Backend):
+    before = tasks()
+    async with Proxy(valkey_backend.url) as wire:
+        scene = scene_on(connect(wire.url, Limits()))
+        await wire.close()
+        for since in (None, codec.from_ms(0), cursor_of(Place((START,) * PARTITIONS, scene.clock()))):
+            watcher = scene.watch(since)
+            assert isinstance(await watcher.ended(), StoreUnavailable)
+            assert not watcher.messages
+            assert scene.watching() == 0
+        await wire.open()
+        watcher = await scene.watch().started()
+        # While others watch: that they go on with what is known helps nobody who comes.
+        await wire.close()
+        assert isinstance(await scene.watch().ended(), StoreUnavailable)
+        assert watcher.is_watching
+        await wire.open()
+        await until(lambda: _can_watch(scene), "the store to be found again")
+        await watcher.told(*await scene.happen("ada"))
+        await watcher.stop()
+        assert scene.watching() == 0
+        await scene.store.close()
+    await eventually(lambda: tasks() == before, "all tasks to be over")
+
+
+async def _can_watch(scene: Scene) -> bool:
+    watcher = scene.watch()
+    await eventually(lambda: bool(watcher.messages) or not watcher.is_watching, "it to begin or not")
+    good = watcher.is_watching
+    await watcher.stop()
+    return good
+
+
+# --- what must not matter -----------------------------------------------------------------------------------------------
+
+
+async def test_what_one_watcher_raises_is_its_own(scene: Scene):
+    good = await scene.watch().started()
+
+    async def broken(_: bytes) -> None:
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError):
+        await scene.feed.watch(None, EventFilter(), broken)
+    await good.told(*await scene.happen("ada"))
+
+    async def too_slow(_: bytes) -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        await scene.feed.watch(None, EventFilter(), too_slow)
+    assert scene.watching() == 1
+    assert scene.expired() == 0
+
+
+async def test_an_event_that_cannot_be_written_ends_no_reader(scene: Scene):
+    """It ends the watches instead: they would miss it."""
+    watcher = await scene.watch().started()
+    write, scene.ink.event = scene.ink.event, _refuse  # type: ignore[method-assign,assignment]
+    await scene.happen("ada")
+    assert isinstance(await watcher.ended(), CursorExpired)
+    scene.ink.event = write  # type: ignore[method-assign]
+    other = await scene.watch().started()
+    await other.told(*await scene.happen("bob"))
+
+
+def _refuse(_: object) -> bytes:
+    raise ValueError("can't be written")
+
+
+async def test_being_sent_away_while_a_page_arrives_is_still_that(scene: Scene):
+    """The history goes at the very moment at which a page that was sent lets a watcher go on."""
+    watcher = await scene.watch().started()
+    await watcher.told(*await scene.happen(*USERS))
+    late = scene.watch(watcher.messages[0].cursor).hold()
+    await late.has(lambda: late.waiting, "the first message")
+
+    def let_go(pages: dict[int, object]) -> None:
+        if any(isinstance(page, HistoryGone) for page in pages.values()):
+            late.free()
+
+    scene.log.on_read = let_go
+    await scene.run("DEL", scene.keys.events("ada"))
+    assert isinstance(await late.ended(), CursorExpired)
+    assert isinstance(await watcher.ended(), CursorExpired)
+
+
+async def test_being_sent_away_while_a_message_is_taken_is_still_that(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    """What it would be told next is forgotten at the very moment at which it could go on."""
+    monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 5)
+    watcher = (await scene.watch().started()).hold()
+    await scene.watch().started()
+    write = scene.ink.cursor
+
+    def let_go(cursor: str) -> bytes:
+        if scene.ink.events == 7:
+            watcher.free()
+        return write(cursor)
+
+    monkeypatch.setattr(scene.ink, "cursor", let_go)
+    for number in range(1, 8):
+        await scene.happen("ada")
+        await eventually(lambda n=number: scene.ink.events == n, "it to be read")  # type: ignore[misc]
+        if number == 1:
+            await watcher.has(lambda: watcher.waiting, "a message")
+    assert isinstance(await watcher.ended(), CursorExpired)
+    assert scene.expired() == 1

@@ -1,0 +1,260 @@
+"""Where one reading meets another: backlogs, moments, pages of a catch-up, and messages that several watchers share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from copy import copy
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from session_authority import feed as feed_module
+from session_authority.domain.cursors import Place, parse_cursor
+from session_authority.domain.errors import CursorExpired, StoreUnavailable
+from session_authority.domain.events import EventFilter
+from session_authority.store import EVENT_MEMORY, PARTITIONS, Limits, codec, connect
+from session_authority.store.keys import partition
+from tests.feed.conftest import SceneOn
+from tests.feed.scene import NEVER, USERS, Scene, Watcher, by_user, eventually
+from tests.support.backends import Backend
+from tests.support.proxy import Proxy
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+def place_of(watcher: Watcher, number: int = -1) -> Place:
+    """The place that a message of a watcher leads to."""
+    place = parse_cursor(watcher.messages[number].cursor, PARTITIONS)
+    assert place is not None
+    return place
+
+
+@asynccontextmanager
+async def unheard(scene: Scene) -> AsyncIterator[None]:
+    """What happens inside wakes nobody."""
+    keys = scene.store._keys
+    scene.store._keys = copy(keys)  # the log, which may be about to listen, has the same
+    scene.store._keys.wake_channel = "nobody listens"
+    yield
+    scene.store._keys = keys
+
+
+# --- backlogs -------------------------------------------------------------------------------------------------------
+
+
+async def test_no_heartbeat_passes_what_was_there_before_it(scene_with: SceneOn):
+    """Not even if a partition has more than is read at once: whoever hears it may believe that it was told everything."""
+    scene = scene_with(poll=NEVER, heartbeat=timedelta())
+    watcher = await scene.watch().started()
+    happened: list[tuple[str, str]] = []
+    for _ in range(5):
+        async with unheard(scene):
+            happened += await scene.happen(*["ada"] * 30, "bob")
+        beats = sum(not batch.events for batch in scene.feed._memory.values())
+        newcomer = await scene.watch().started()  # makes the reader look at everything
+        await newcomer.stop()
+        # A message may hold several batches, so they are looked at where they are remembered.
+        batches = list(scene.feed._memory.values())
+        assert sum(not batch.events for batch in batches) == beats + 1
+        last = max(number for number, batch in enumerate(batches) if not batch.events)
+        assert sum(len(batch.events) for batch in batches[:last]) == len(happened)
+    await watcher.told(*happened)
+
+
+async def test_who_comes_begins_behind_a_backlog(scene_with: SceneOn):
+    scene = scene_with(poll=NEVER)
+    first = await scene.watch().started()
+    happened: list[tuple[str, str]] = []
+    for _ in range(10):
+        async with unheard(scene):
+            happened += await scene.happen(*["ada"] * 9)
+        watcher = await scene.watch().started()
+        after = await scene.happen("ada")
+        await watcher.told(*after)
+        happened += after
+        await watcher.stop()
+    await first.told(*happened)
+
+
+async def test_what_had_happened_is_not_even_read(scene_with: SceneOn):
+    """However long the history is: it may be of days."""
+    scene = scene_with(poll=NEVER)
+    await scene.happen(*USERS * 3)
+    watcher = await scene.watch().started()
+    await watcher.told(*await scene.happen("ada"))
+    assert scene.ink.events == 1
+
+
+async def test_a_burst_of_one_user_arrives_whole_and_in_order(scene_with: SceneOn):
+    scene = scene_with(poll=NEVER)
+    watcher = await scene.watch().started()
+    async with unheard(scene):
+        happened = await scene.happen(*["ada"] * 600)
+    happened += await scene.happen("ada")
+    await watcher.told(*happened)
+    assert watcher.messages[-1].cursor == (await scene.watch().started()).cursor
+
+
+# --- how old a cursor is --------------------------------------------------------------------------------------------
+
+
+async def test_a_cursor_is_no_younger_than_what_was_read(scene_with: SceneOn):
+    """A partition that could not be read may have news of any age."""
+    scene = scene_with(poll=NEVER)
+    watcher = await scene.watch().started()
+    began = scene.clock()
+    scene.clock.advance(3 * DAY)
+    away = partition("bob")
+
+    def lose(pages: dict[int, object]) -> None:
+        if away in pages:
+            pages[away] = StoreUnavailable()
+
+    scene.log.on_read = lose
+    assert isinstance(await scene.watch().ended(), StoreUnavailable)
+    await watcher.told(*await scene.happen("ada"))
+    assert place_of(watcher).as_of == began
+    scene.log.on_read = lambda _: None
+    newcomer = await scene.watch().started()
+    assert place_of(newcomer).as_of == scene.clock()
+
+
+async def test_a_cursor_from_a_moment_is_no_younger_than_the_moment(scene_with: SceneOn):
+    """Until all that happened since was told: what was not may be trimmed before the cursor comes back."""
+    scene = scene_with(poll=NEVER)
+    scene.clock.now = codec.from_ms(codec.to_ms(datetime.now(UTC)))
+    happened = await scene.happen(*USERS)
+    watcher = scene.watch(scene.clock() - 6 * DAY)
+    await watcher.told(*happened)
+    opening = watcher.messages[0].cursor
+    scene.clock.advance(DAY - HOUR)
+    await scene.watch(opening).told(*happened)
+    scene.clock.advance(timedelta(milliseconds=1))
+    assert isinstance(await scene.watch(opening).ended(), CursorExpired)
+    await scene.watch(watcher.cursor).started()
+
+
+async def test_a_watch_from_before_all_memory_can_be_resumed(scene_with: SceneOn):
+    scene = scene_with(poll=NEVER)
+    scene.clock.now = datetime.now(UTC)
+    happened = await scene.happen(*USERS)
+    watcher = await scene.watch(scene.clock() - 300 * DAY).started()
+    scene.clock.advance(HOUR / 2)
+    await scene.watch(watcher.messages[0].cursor).told(*happened)
+    scene.clock.advance(HOUR)
+    assert isinstance(await scene.watch(watcher.messages[0].cursor).ended(), CursorExpired)
+
+
+async def test_cursors_on_the_way_are_as_old_as_the_first(scene: Scene):
+    """Only the last one of a catch-up knows all up to now."""
+    start = await scene.watch().started()
+    old = place_of(start).as_of
+    happened = await scene.happen(*["ada"] * 400, *["bob"] * 100)
+    await start.told(*happened)
+    scene.clock.advance(EVENT_MEMORY / 2)
+    late = await scene.watch(start.messages[0].cursor).started()
+    await late.told(*happened)
+    assert len(late.messages) >= 3
+    ages = [place_of(late, number).as_of for number in range(len(late.messages))]
+    assert ages[:-1] == [old] * (len(ages) - 1)
+    assert ages[-1] == scene.clock()
+
+
+# --- catching up ----------------------------------------------------------------------------------------------------
+
+
+async def test_every_page_of_a_catch_up_leads_to_exactly_what_follows(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    """In partitions of very different lengths."""
+    monkeypatch.setattr(feed_module, "_ROUND_EVENTS", 12)
+    start = await scene.watch().started()
+    happened = await scene.happen(*["ada"] * 60, *["bob"] * 7, *USERS)
+    await start.told(*happened)
+    late = scene.watch(start.messages[0].cursor)
+    await late.told(*happened)
+    assert len(late.messages) > 4
+    told: list[tuple[str, str]] = []
+    for message in list(late.messages):
+        told += message.events
+        resumed = await scene.watch(message.cursor).started()
+        rest = len(happened) - len(told)
+        await resumed.has(lambda r=resumed, n=rest: len(r.events) >= n, "the rest")  # type: ignore[misc]
+        assert by_user([*told, *resumed.events]) == by_user(happened)
+        await resumed.stop()
+
+
+async def test_a_filter_holds_while_catching_up(scene: Scene):
+    start = await scene.watch().started()
+    happened = await scene.happen(*USERS * 3)
+    await start.told(*happened)
+    late = scene.watch(start.messages[0].cursor, EventFilter(user_ids=frozenset({"bob"})))
+    await late.told(*(one for one in happened if one[0] == "bob"))
+    await late.told(*(one for one in [*happened, *await scene.happen(*USERS)] if one[0] == "bob"))
+
+
+async def test_however_many_catch_up_they_take_one_connection(scene_on: SceneOn, valkey_backend: Backend):
+    """Beside the one that is woken: what sign-ins and validations need is theirs."""
+    async with Proxy(valkey_backend.url) as wire:
+        limits = Limits(reply_timeout=timedelta(seconds=10), max_connections=5)
+        scene = scene_on(connect(wire.url, limits), poll=NEVER)
+        first = await scene.watch().started()
+        happened = await scene.happen(*USERS * 5)
+        await first.told(*happened)
+        before = wire.connections
+        crowd = [scene.watch(first.messages[0].cursor) for _ in range(100)]
+        for watcher in crowd:
+            await watcher.told(*happened)
+        assert wire.connections == before
+        for watcher in crowd:
+            await watcher.stop()
+        await first.stop()
+        await scene.store.close()
+
+
+# --- sharing --------------------------------------------------------------------------------------------------------
+
+
+async def test_those_who_are_behind_by_as_much_share_a_message(scene_with: SceneOn):
+    scene = scene_with(poll=NEVER)
+    good = await scene.watch().started()
+    slow = [(await scene.watch().started()).hold() for _ in range(4)]
+    happened: list[tuple[str, str]] = []
+    for _ in range(10):
+        happened += await scene.happen("ada")
+        await good.told(*happened)
+    for watcher in slow:
+        watcher.free()
+        await watcher.told(*happened)
+    assert len({id(watcher.messages[-1].raw) for watcher in slow}) == 1
+    assert len(slow[0].messages[-1].events) == 9, "it was put together from all that it had missed"
+    assert scene.ink.events == 10
+
+
+async def test_what_was_put_together_is_not_kept_for_ever(scene_with: SceneOn):
+    """Each who is behind by another length gets a message that is nobody else's."""
+    scene = scene_with(poll=NEVER)
+    good = await scene.watch().started()
+    slow: list[Watcher] = []
+    happened: list[tuple[str, str]] = []
+    for _ in range(50):
+        slow.append((await scene.watch().started()).hold())
+        happened += await scene.happen("ada")
+        await good.told(*happened)
+    for watcher in slow:
+        watcher.free()
+    for number, watcher in enumerate(slow):
+        await watcher.told(*happened[number:])
+    assert len(scene.feed._together) <= feed_module._TOGETHER
+
+
+async def test_who_is_sent_away_is_sent_away_once(scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch):
+    """However much more happens before it has gone."""
+    monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 5)
+    scene = scene_with(poll=NEVER)
+    stuck = await scene.watch().started()
+    stuck.hold()
+    await asyncio.gather(*(scene.happen(user) for user in USERS * 10))
+    assert isinstance(await stuck.ended(), CursorExpired)
+    assert scene.expired() == 1
+    await eventually(lambda: scene.watching() == 0, "it to be gone")

@@ -1,0 +1,461 @@
+"""The log of events on each backend: where it ends, what follows a place, when that can't be told, and who has news."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import structlog
+from redis.asyncio import Redis
+
+from session_authority.domain.cursors import START, EntryId
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.store import (
+    EVENT_MEMORY,
+    PARTITIONS,
+    Client,
+    Commit,
+    EventLog,
+    HistoryGone,
+    Keys,
+    Limits,
+    Page,
+    Store,
+    codec,
+    connect,
+    event_log,
+)
+from session_authority.store.cluster import Cluster
+from session_authority.store.keys import TAGS, partition
+from tests.store.samples import NOW, event, until, user_of_each_partition
+from tests.support.backends import Backend, valkey_server
+from tests.support.proxy import Proxy
+
+HERE, THERE = 5, 60  # two partitions; on a cluster they are on different nodes
+HOUR, MILLISECOND = timedelta(hours=1), timedelta(milliseconds=1)
+NOW_MS = codec.to_ms(NOW)
+
+
+@dataclass(frozen=True)
+class Book:
+    """A log, and what is below it."""
+
+    log: EventLog
+    client: Client
+    keys: Keys
+
+    async def write(self, *entries: EntryId, number: int = HERE, **fields: bytes) -> None:
+        """Adds entries with IDs of the test's choice. The reason of each event is its ID."""
+        for entry in entries:
+            text = f"{entry[0]}-{entry[1]}"
+            raw = fields or {"event": codec.encode_event(event("ada", reason=text))}
+            pairs = [part for pair in raw.items() for part in pair]
+            await self.run("XADD", self.keys.stream(number), text, *pairs)
+
+    async def run(self, *command: str | bytes | int) -> Any:
+        """A bare command."""
+        return await self.client.execute_command(*command)
+
+    async def read(self, after: EntryId, *, limit: int = 100, now: datetime = NOW, number: int = HERE) -> Any:
+        """What follows."""
+        [(answered, page)] = (await self.log.read({number: after}, limit=limit, now=now)).items()
+        assert answered == number
+        return page
+
+
+@pytest.fixture
+async def book(backend: Backend, prefix: str) -> AsyncIterator[Book]:
+    client, keys = backend.connect(), Keys(prefix)
+    yield Book(EventLog(client, keys), client, keys)
+    await client.aclose()
+
+
+def at(milliseconds: int, number: int = 0) -> EntryId:
+    return NOW_MS + milliseconds, number
+
+
+def told(page: Any) -> list[EntryId]:
+    assert isinstance(page, Page), page
+    for entry, recorded in page.events:
+        assert recorded.event.reason == f"{entry[0]}-{entry[1]}"
+    return [entry for entry, _ in page.events]
+
+
+# --- places -------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_empty_log_ends_at_its_start(book: Book):
+    for place in (await book.log.end(NOW), await book.log.at(NOW, NOW)):
+        assert place.entries == (START,) * PARTITIONS
+        assert place.as_of == NOW
+    assert await book.read(START) == Page((), START, more=False)
+
+
+async def test_the_end_is_the_last_entry_of_each_stream(book: Book):
+    await book.write(at(0), at(1), at(1, 1))
+    await book.write(at(-5), number=THERE)
+    place = await book.log.end(NOW + HOUR)
+    assert place.as_of == NOW + HOUR
+    expected = {HERE: at(1, 1), THERE: at(-5)}
+    assert place.entries == tuple(expected.get(number, START) for number in range(PARTITIONS))
+
+
+async def test_a_moment_is_before_what_happens_in_it(book: Book):
+    await book.write((1, 0), at(0), at(0, 7), at(10), at(10, 1))
+    for milliseconds, last in [(-1, (1, 0)), (0, (1, 0)), (1, at(0, 7)), (10, at(0, 7)), (11, at(10, 1))]:
+        place = await book.log.at(NOW + milliseconds * MILLISECOND, NOW)
+        assert (place.entries[HERE], place.entries[THERE], place.as_of) == (last, START, NOW)
+    for early in (codec.from_ms(0), codec.from_ms(1)):
+        assert (await book.log.at(early, NOW)).entries[HERE] == START
+    assert (await book.log.at(codec.from_ms(2), NOW)).entries[HERE] == (1, 0)
+
+
+# --- reading ------------------------------------------------------------------------------------------------------------
+
+
+async def test_all_that_follows_is_read(book: Book):
+    entries = [at(0), at(0, 1), at(3), at(1000)]
+    await book.write(*entries)
+    for place, entry in enumerate([START, *entries]):
+        page = await book.read(entry)
+        assert told(page) == entries[place:]
+        assert page.last == entries[-1]
+        assert not page.more
+
+
+async def test_pages_lead_to_the_end(book: Book):
+    entries = [at(number // 3, number % 3) for number in range(10)]
+    await book.write(*entries)
+    for limit in (1, 3, 4, 5, 9, 10, 11):
+        found: list[EntryId] = []
+        place, more = START, True
+        while more:
+            page = await book.read(place, limit=limit)
+            assert len(page.events) <= limit
+            found += told(page)
+            assert page.last == (found[-1] if found else START)
+            place, more = page.last, page.more
+        assert found == entries
+
+
+async def test_each_partition_is_read_from_its_own_place(book: Book):
+    await book.write(at(0), at(1))
+    await book.write(at(0), at(1), at(2), number=THERE)
+    pages = await book.log.read({THERE: at(1), HERE: START, 0: START}, limit=10, now=NOW)
+    assert {number: told(page) for number, page in pages.items()} == {THERE: [at(2)], HERE: [at(0), at(1)], 0: []}
+
+
+async def test_events_are_known_by_where_they_are(book: Book):
+    await book.write(at(0, 3))
+    [(_, recorded)] = (await book.read(START)).events
+    assert recorded.event_id == f"evt_{TAGS[HERE]}_{NOW_MS}_3"
+    assert recorded.event == event("ada", reason=f"{NOW_MS}-3")
+
+
+async def test_what_the_store_writes_is_read(book: Book):
+    store = Store(book.client, book.keys)
+    users = user_of_each_partition()
+    for user in users:
+        await store.commit(Commit(user, NOW, events=(event(user), event(user, 2))))
+    pages = await book.log.read(dict.fromkeys(range(PARTITIONS), START), limit=10, now=NOW)
+    for number, user in enumerate(users):
+        page = pages[number]
+        assert isinstance(page, Page)
+        assert [recorded.event for _, recorded in page.events] == [event(user), event(user, 2)]
+        assert (await book.log.end(NOW)).entries[number] == page.last
+
+
+async def test_what_is_unreadable_is_skipped(book: Book):
+    await book.write(at(0))
+    await book.write(at(1), event=b"\xff\xff")
+    await book.write(at(3))
+    await book.write(at(4), event=b"\xff")
+    with structlog.testing.capture_logs() as logged:
+        page = await book.read(START)
+    unreadable = [(entry["partition"], entry["entry"]) for entry in logged if entry["event"] == "event_unreadable"]
+    assert unreadable == [(HERE, f"{NOW_MS + 1}-0"), (HERE, f"{NOW_MS + 4}-0")]
+    assert told(page) == [at(0), at(3)]
+    assert page.last == at(4)
+    assert told(await book.read(at(1), limit=1)) == [at(3)]
+    assert (await book.read(at(3))).last == at(4)
+
+
+# --- what can't be told any more ----------------------------------------------------------------------------------------
+
+
+async def test_a_flushed_store_has_no_history(book: Book):
+    await book.write(at(0), at(1))
+    assert told(await book.read(at(0))) == [at(1)]
+    await book.client.flushall()
+    assert isinstance(await book.read(at(0)), HistoryGone)
+    await book.write(at(1), at(2))  # and it stays so
+    assert isinstance(await book.read(at(0)), HistoryGone)
+    assert told(await book.read(START)) == [at(1), at(2)]
+
+
+async def test_a_removed_entry_leads_nowhere(book: Book):
+    await book.write(at(0), at(1), at(2))
+    await book.run("XDEL", book.keys.stream(HERE), f"{NOW_MS + 1}-0")
+    assert isinstance(await book.read(at(1)), HistoryGone)
+    assert told(await book.read(at(0))) == [at(2)]
+
+
+@pytest.mark.parametrize("then", [[], [at(0), at(1)], [at(0), at(1), at(1, 9), at(3)]], ids=["empty", "short", "other"])
+async def test_a_stream_rolled_back_is_another(book: Book, then: list[EntryId]):
+    await book.write(at(0), at(1), at(2))
+    await book.run("DEL", book.keys.stream(HERE))
+    await book.write(*then)
+    assert isinstance(await book.read(at(2)), HistoryGone)
+
+
+async def test_only_the_partition_that_lost_it_is_told_so(book: Book):
+    for number in (HERE, THERE):
+        await book.write(at(0), at(1), number=number)
+    await book.run("DEL", book.keys.stream(HERE))
+    pages = await book.log.read({HERE: at(0), THERE: at(0)}, limit=10, now=NOW)
+    assert isinstance(pages[HERE], HistoryGone)
+    assert told(pages[THERE]) == [at(1)]
+
+
+async def test_nobody_misses_what_is_old(book: Book):
+    """The place itself was trimmed, as all are after a week; whatever follows it is all that is remembered."""
+    await book.write(at(0), at(1), at(2))
+    await book.run("XTRIM", book.keys.stream(HERE), "MINID", f"{NOW_MS + 2}-0")
+    oldest = NOW + EVENT_MEMORY - HOUR  # with an hour to spare
+    assert told(await book.read(at(0), now=oldest)) == [at(2)]
+    assert told(await book.read(at(1), now=oldest + MILLISECOND)) == [at(2)]
+    assert isinstance(await book.read(at(1), now=oldest), HistoryGone)
+    assert isinstance(await book.read(at(0), now=oldest - MILLISECOND), HistoryGone)
+    await book.run("DEL", book.keys.stream(HERE))  # only what was added later trims, so something would be there
+    assert isinstance(await book.read(at(0), now=oldest), HistoryGone)
+
+
+@pytest.mark.parametrize("after", [START, at(0)], ids=["start", "old"])
+async def test_a_stream_that_was_too_long_lost_what_was_young(
+    book: Book, monkeypatch: pytest.MonkeyPatch, after: EntryId
+):
+    monkeypatch.setattr(event_log, "MAX_EVENTS_PER_PARTITION", 8)
+    later = NOW + EVENT_MEMORY
+    await book.write(*(at(number) for number in range(1, 8)))
+    for limit in (3, 7, 8, 100):
+        assert told(await book.read(after, limit=limit, now=later))[:3] == [at(1), at(2), at(3)]
+    await book.write(at(8))
+    for limit in (3, 7, 8):
+        assert isinstance(await book.read(after, limit=limit, now=later), HistoryGone)
+    assert told(await book.read(at(1), limit=3, now=later)) == [at(2), at(3), at(4)]  # which is still there
+
+
+# --- failures -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_partition_that_cannot_be_read_is_no_matter_to_others(book: Book):
+    await book.run("SET", book.keys.stream(HERE), "no stream")
+    await book.write(at(0), number=THERE)
+    pages = await book.log.read({HERE: START, THERE: START}, limit=10, now=NOW)
+    assert isinstance(pages[HERE], StoreUnavailable)
+    assert told(pages[THERE]) == [at(0)]
+    with pytest.raises(StoreUnavailable):
+        await book.log.end(NOW)
+    with pytest.raises(StoreUnavailable):
+        await book.log.at(NOW, NOW)
+    await book.run("DEL", book.keys.stream(HERE))
+    assert (await book.log.end(NOW)).entries[THERE] == at(0)
+
+
+async def test_a_store_that_is_away_is_unavailable(valkey_backend: Backend, prefix: str):
+    async with Proxy(valkey_backend.url) as wire:
+        client = connect(wire.url, Limits())
+        log = EventLog(client, Keys(prefix))
+        await log.end(NOW)
+        await wire.close()
+        for attempt in (log.end(NOW), log.at(NOW, NOW), log.primaries()):
+            with pytest.raises(StoreUnavailable):
+                await attempt
+        pages = await log.read({HERE: START, THERE: at(0)}, limit=1, now=NOW)
+        assert [type(pages[number]) for number in (HERE, THERE)] == [StoreUnavailable] * 2
+        await wire.open()
+        await log.end(NOW)
+        await client.aclose()
+
+
+async def test_a_length_that_cannot_be_asked_is_no_answer(valkey_backend: Backend, prefix: str):
+    """Whether something is missing is not known then."""
+    async with Proxy(valkey_backend.url) as wire:
+        client = connect(wire.url, Limits())
+        book = Book(EventLog(client, Keys(prefix)), client, Keys(prefix))
+        await book.write(at(0), at(1))
+
+        async def refuse(data: bytes) -> None:
+            if b"XLEN" in data:
+                raise ConnectionError
+
+        wire.on_request = refuse
+        assert isinstance(await book.read(START, limit=1), StoreUnavailable)
+        assert told(await book.read(START, limit=3)) == [at(0), at(1)]
+        await client.aclose()
+
+
+# --- who serves it ------------------------------------------------------------------------------------------------------
+
+
+async def test_primaries_keep_their_names(book: Book):
+    names = await book.log.primaries()
+    assert len(names) == PARTITIONS
+    assert None not in names
+    assert await book.log.primaries() == names
+    assert len(set(names)) == (3 if isinstance(book.client, Cluster) else 1)
+
+
+async def test_a_primary_started_again_has_another_name(tmp_path: Any, prefix: str):
+    with valkey_server(tmp_path) as server:
+        client = connect(f"redis://127.0.0.1:{server.port}", Limits())
+        log = EventLog(client, Keys(prefix))
+        before = await log.primaries()
+        server.kill()
+        with pytest.raises(StoreUnavailable):
+            await log.primaries()
+        server.start()
+        after = await log.primaries()
+        assert all(old and new and old != new for old, new in zip(before, after, strict=True))
+        await client.aclose()
+
+
+async def test_a_store_that_tells_nothing_of_itself_has_no_names(valkey_backend: Backend, prefix: str):
+    own = valkey_backend.connect()
+    await own.execute_command("ACL", "SETUSER", prefix, "on", "nopass", "~*", "&*", "+@all", "-info")
+    client = connect(valkey_backend.url.replace("//", f"//{prefix}:x@"), Limits())
+    assert await EventLog(client, Keys(prefix)).primaries() == ("",) * PARTITIONS
+    await client.aclose()
+    await own.execute_command("ACL", "DELUSER", prefix)
+    await own.aclose()
+
+
+# --- who has news -------------------------------------------------------------------------------------------------------
+
+
+async def heard(wakes: AsyncGenerator[int | None]) -> int | None:
+    async with asyncio.timeout(20):
+        return await anext(wakes)
+
+
+async def test_who_has_news_is_told(book: Book):
+    store, users = Store(book.client, book.keys), user_of_each_partition()
+    async with aclosing(book.log.wakes()) as wakes:
+        assert await heard(wakes) is None
+        for number in (0, HERE, THERE, 63, HERE):
+            user = users[number]
+            await store.commit(Commit(user, NOW, events=(event(user),)))
+            assert await heard(wakes) == number
+        for nonsense in ("", "64", "-1", "1.5", "\0", "no number", "99999999999"):
+            await book.run("PUBLISH", book.keys.wake_channel, nonsense)
+        await book.run("PUBLISH", book.keys.wake_channel, "7")
+        assert await heard(wakes) == 7
+        await book.run("PUBLISH", Keys("another").wake_channel, "8")
+        await book.run("PUBLISH", book.keys.wake_channel, "9")
+        assert await heard(wakes) == 9
+
+
+async def hang_up_on_listeners(client: Client) -> None:
+    if isinstance(client, Cluster):
+        places = [(str(node.host), int(node.port)) for node in client.get_primaries()]
+    else:
+        options = client.connection_pool.connection_kwargs
+        places = [(str(options["host"]), int(options["port"]))]
+    for host, port in places:
+        async with Redis(host=host, port=port) as own:
+            await own.client_kill_filter(_type="pubsub")
+
+
+@pytest.mark.parametrize("name", ["cluster", "redis", "valkey"])
+async def test_wakes_survive_a_killed_connection(
+    backends: Any, name: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(event_log, "_RETRY_SECONDS", 0.01)
+    client, keys = backends(name).connect(), Keys(prefix)
+    async with aclosing(EventLog(client, keys).wakes()) as wakes:
+        assert await heard(wakes) is None
+        for _ in range(3):
+            await client.execute_command("PUBLISH", keys.wake_channel, "7")
+            assert await heard(wakes) == 7
+            await hang_up_on_listeners(client)
+            assert await heard(wakes) is None, "what was missed meanwhile must be looked for"
+    await client.aclose()
+
+
+async def test_wakes_survive_a_store_that_is_away(
+    valkey_backend: Backend, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(event_log, "_RETRY_SECONDS", 0.01)
+    async with Proxy(valkey_backend.url) as wire:
+        client = connect(wire.url, Limits())
+        async with aclosing(EventLog(client, Keys(prefix)).wakes()) as wakes:
+            assert await heard(wakes) is None
+            await wire.close()
+            next_wake = asyncio.ensure_future(heard(wakes))
+            await wire.open()
+            assert await next_wake is None
+        await client.aclose()
+
+
+async def test_a_line_that_says_nothing_is_given_up(
+    valkey_backend: Backend, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    """It may be dead without anybody having been told: it is asked, and must answer."""
+    monkeypatch.setattr(event_log, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(event_log, "_QUIET_SECONDS", 0.05)
+    async with Proxy(valkey_backend.url) as wire:
+        client = connect(wire.url, Limits())
+        async with aclosing(EventLog(client, Keys(prefix)).wakes()) as wakes:
+            assert await heard(wakes) is None
+            next_wake = asyncio.ensure_future(heard(wakes))
+            await until(lambda: _is(wire.commands["PING"] >= 3), "the line to be asked thrice")
+            assert not next_wake.done(), "it answers, so it is not given up"
+            silent = asyncio.Event()
+
+            async def swallow(data: bytes) -> None:
+                if b"PONG" in data or b"pong" in data:
+                    await silent.wait()
+
+            wire.on_reply = swallow
+            assert await next_wake is None
+            assert wire.commands["SUBSCRIBE"] >= 2
+            silent.set()
+        await client.aclose()
+
+
+async def test_who_stops_listening_hangs_up(valkey_backend: Backend, prefix: str):
+    client, keys = valkey_backend.connect(), Keys(prefix)
+
+    async def listeners() -> int:
+        [_, number] = await client.execute_command("PUBSUB", "NUMSUB", keys.wake_channel)
+        return int(number)
+
+    wakes = EventLog(client, keys).wakes()
+    assert await heard(wakes) is None
+    assert await listeners() == 1
+    next_wake = asyncio.ensure_future(heard(wakes))
+    await asyncio.sleep(0)
+    next_wake.cancel()
+    await asyncio.wait([next_wake])
+    await wakes.aclose()
+    await until(lambda: _none(listeners()), "the server to see that nobody listens")
+    await client.aclose()
+
+
+async def _is(value: bool) -> bool:
+    return value
+
+
+async def _none(count: Any) -> bool:
+    return not await count
+
+
+def test_the_partitions_of_these_tests_are_of_different_users():
+    users: Mapping[int, str] = dict(enumerate(user_of_each_partition()))
+    assert partition(users[HERE]) == HERE
+    assert partition(users[THERE]) == THERE

@@ -1,0 +1,42 @@
+"""Whom the log asks: one connection at a time, and only a primary."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import redis
+
+from session_authority.domain.cursors import START
+from session_authority.store import EventLog, Keys, Limits, connect
+from session_authority.store.keys import PARTITIONS
+from tests.store.samples import NOW, unavailable
+from tests.support.backends import Backend, redis_server
+from tests.support.proxy import Proxy
+
+
+async def test_however_many_read_one_connection_is_enough(valkey_backend: Backend, prefix: str):
+    async with Proxy(valkey_backend.url) as wire:
+        client = connect(wire.url, Limits(reply_timeout=timedelta(seconds=10)))
+        log = EventLog(client, Keys(prefix))
+        reads = [log.read({number: START}, limit=1, now=NOW) for number in range(PARTITIONS)]
+        async with asyncio.timeout(20):
+            await asyncio.gather(*reads, log.end(NOW), log.primaries())
+        assert wire.connections == 1
+        assert wire.commands["XRANGE"] == PARTITIONS
+        await client.aclose()
+
+
+async def test_a_replica_is_never_believed(tmp_path: Path, prefix: str):
+    """A primary that stepped down goes on answering on connections that were open, and what it says is of before."""
+    with redis_server(tmp_path) as server:
+        client = connect(server.url, Limits())
+        log = EventLog(client, Keys(prefix))
+        [before] = set(await log.primaries())
+        with redis.Redis.from_url(server.url) as admin:
+            admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+            await unavailable(log.primaries(), log.primaries())
+            admin.execute_command("REPLICAOF", "NO", "ONE")
+        assert set(await log.primaries()) != {before}
+        await client.aclose()
