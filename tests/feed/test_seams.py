@@ -63,6 +63,22 @@ async def test_no_heartbeat_passes_what_was_there_before_it(scene_with: SceneOn)
     await watcher.told(*happened)
 
 
+async def test_a_heartbeat_comes_once_it_is_time_and_not_with_every_look(scene: Scene):
+    watcher = await scene.watch().started()
+
+    async def looks(count: int) -> None:
+        seen = scene.log.asked["primaries"]
+        await eventually(lambda: scene.log.asked["primaries"] >= seen + count, f"{count} looks")
+
+    await looks(5)
+    assert watcher.heartbeats == 0
+    for number in range(1, 4):
+        scene.feed._last_heartbeat -= NEVER.total_seconds()  # as if so much time had gone by
+        await watcher.has(lambda n=number: watcher.heartbeats == n, "a heartbeat")  # type: ignore[misc]
+        await looks(5)
+        assert watcher.heartbeats == number
+
+
 async def test_who_comes_begins_behind_a_backlog(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     first = await scene.watch().started()
@@ -87,6 +103,18 @@ async def test_what_had_happened_is_not_even_read(scene_with: SceneOn):
     assert scene.ink.events == 1
 
 
+async def test_who_comes_as_the_history_goes_begins_behind_it(scene_with: SceneOn):
+    """Those who were there are sent away; whoever has been told nothing yet has nothing to forget."""
+    scene = scene_with(poll=NEVER)
+    watcher = await scene.watch().started()
+    await watcher.told(*await scene.happen("ada"))
+    await scene.run("DEL", scene.keys.events("ada"))
+    newcomer = await scene.watch().started()
+    assert isinstance(await watcher.ended(), CursorExpired)
+    await newcomer.told(*await scene.happen("ada", "bob"))
+    assert scene.expired() == 1
+
+
 async def test_a_burst_of_one_user_arrives_whole_and_in_order(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     watcher = await scene.watch().started()
@@ -95,6 +123,25 @@ async def test_a_burst_of_one_user_arrives_whole_and_in_order(scene_with: SceneO
     happened += await scene.happen("ada")
     await watcher.told(*happened)
     assert watcher.messages[-1].cursor == (await scene.watch().started()).cursor
+
+
+async def test_what_happened_while_nobody_could_be_woken_is_read_as_soon_as_one_can(
+    scene_on: SceneOn, valkey_backend: Backend, prefix: str
+):
+    elsewhere = Scene(valkey_backend.connect(), prefix)
+    async with Proxy(valkey_backend.url) as wire:
+        scene = scene_on(connect(wire.url, Limits()), poll=NEVER)
+        watcher = await scene.watch().started()
+        happened = await elsewhere.happen("ada")
+        await watcher.told(*happened)
+        for _ in range(2):
+            await wire.close()
+            happened += await elsewhere.happen(*USERS)
+            await wire.open()
+            await watcher.told(*happened)
+        await watcher.stop()
+        await scene.store.close()
+    await elsewhere.close()
 
 
 # --- how old a cursor is --------------------------------------------------------------------------------------------

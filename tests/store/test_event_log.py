@@ -379,9 +379,10 @@ async def test_wakes_survive_a_killed_connection(
     client, keys = backends(name).connect(), Keys(prefix)
     async with aclosing(EventLog(client, keys).wakes()) as wakes:
         assert await heard(wakes) is None
-        for _ in range(3):
-            await client.execute_command("PUBLISH", keys.wake_channel, "7")
-            assert await heard(wakes) == 7
+        for number in range(3):
+            await client.execute_command("PUBLISH", keys.wake_channel, str(number))
+            while (told := await heard(wakes)) != number:
+                assert told == number - 1, "another node of a cluster may pass the one before on, late"
             await hang_up_on_listeners(client)
             assert await heard(wakes) is None, "what was missed meanwhile must be looked for"
     await client.aclose()
