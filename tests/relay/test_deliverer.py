@@ -32,6 +32,8 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FAST = Pace(first_delay=timedelta(milliseconds=1), longest_delay=timedelta(milliseconds=20))
 SLOW = Pace(first_delay=timedelta(hours=1), longest_delay=timedelta(hours=1))
 BAD = Refused("status 500")
+# Whether a loaded machine answers in time is not what is asked here.
+PATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
 
 
 @pytest.fixture(autouse=True)
@@ -109,9 +111,9 @@ async def _all_held(deliveries: Deliveries, box: Mailbox) -> bool:
 class Town:
     """A store, and relays that come and go."""
 
-    def __init__(self, url: str, prefix: str, limits: Limits | None = None) -> None:
-        self.keys, self._url, self._limits = Keys(prefix), url, limits or Limits()
-        self.client = connect(url, self._limits)
+    def __init__(self, url: str, prefix: str) -> None:
+        self.keys, self._url = Keys(prefix), url
+        self.client = connect(url, PATIENT)
         self.store = Store(self.client, self.keys)
         self.clock = Clock(NOW)
         self.metrics = Metrics()
@@ -125,7 +127,7 @@ class Town:
     @asynccontextmanager
     async def relay(self, *boxes: Mailbox, pace: Pace = FAST, name: str = "relay-1") -> AsyncIterator[asyncio.Event]:
         """A relay that has begun: all partitions are held, by it or another. Setting what is given stops it."""
-        client = connect(self._url, self._limits)
+        client = connect(self._url, PATIENT)
         deliveries = Deliveries(client, self.keys)
         relay = Relay(
             name,
