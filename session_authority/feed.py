@@ -52,6 +52,9 @@ class Wire(Protocol):
     def cursor(self, cursor: str) -> bytes:
         """A message with a cursor."""
 
+    def read_time(self, moment: datetime) -> bytes:
+        """A message that says that everything until then was told."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Written:
@@ -61,14 +64,15 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one look at the log brought, and where it led. Without events it is a heartbeat."""
+    """What one look at the log brought, and where it led. A heartbeat has no events, but a proof that all was read."""
 
     events: tuple[_Written, ...]
     cursor: bytes
+    proof: bytes = b""
 
     @property
     def size(self) -> int:
-        return sum(len(event.message) for event in self.events) + len(self.cursor)
+        return sum(len(event.message) for event in self.events) + len(self.cursor) + len(self.proof)
 
 
 class _Watcher:
@@ -152,7 +156,7 @@ class Feed:
             watcher.next = await self._catch_up(since, only, send)
         else:
             watcher.next = self._end
-            await send(self._wire.cursor(cursor_of(self._place())))
+            await send(self._wire.cursor(cursor_of(self._place())) + self._wire.read_time(self._as_of))
         while True:
             while watcher.next == self._end:
                 await self._await_news()
@@ -189,9 +193,10 @@ class Feed:
     def _joined(self, start: int, end: int, only: EventFilter) -> bytes:
         batches = [self._memory[number] for number in range(start, end)]
         parts = [e.message for batch in batches for e in batch.events if only.passes(e.recorded.event)]
-        if not parts and all(batch.events for batch in batches):
+        proof = next((batch.proof for batch in reversed(batches) if batch.proof), b"")
+        if not parts and not proof:
             return b""
-        return b"".join((*parts, batches[-1].cursor))
+        return b"".join((*parts, batches[-1].cursor, proof))
 
     async def _catch_up(self, since: Place | datetime, only: EventFilter, send: Send) -> int:
         """Sends what the reader has read already; where in the memory it goes on."""
@@ -343,7 +348,7 @@ class Feed:
         # It proves that all was read, so it comes only after a round that read all.
         if full and began - self._last_heartbeat >= self._heartbeat_seconds:
             self._last_heartbeat = began
-            self._keep([])
+            self._keep([], self._wire.read_time(self._as_of))
 
     async def _begin(self) -> None:
         """Takes its place behind all that is there."""
@@ -370,10 +375,10 @@ class Feed:
     def _place(self) -> Place:
         return Place(tuple(self._entries), self._as_of)
 
-    def _keep(self, events: Iterable[RecordedEvent]) -> None:
+    def _keep(self, events: Iterable[RecordedEvent], proof: bytes = b"") -> None:
         """Remembers a batch, tells everybody, and forgets what is too old."""
         written = tuple(_Written(recorded, self._wire.event(recorded)) for recorded in events)
-        batch = _Batch(written, self._wire.cursor(cursor_of(self._place())))
+        batch = _Batch(written, self._wire.cursor(cursor_of(self._place())), proof)
         self._memory[self._end] = batch
         self._end += 1
         self._held_events += len(written)

@@ -134,7 +134,7 @@ def follow(target: Listen, ask: pb.WatchEventsRequest, say: Callable[[str], None
     while True:
         trouble = "the stream ended"
         try:
-            for message in _messages(target, ask):
+            for message in _messages(target, ask, _SILENCE_SECONDS if begun else _FIRST_ANSWER_SECONDS):
                 if failures > 1:
                     say(f"{target}: is back")
                 begun, failures = True, 0
@@ -154,16 +154,16 @@ def follow(target: Listen, ask: pb.WatchEventsRequest, say: Callable[[str], None
         failures += 1
         if failures == 2:
             say(f"{target}: is away ({trouble}); going on where this watch was as soon as it is back")
-        longest = min(_LONGEST_PAUSE_SECONDS, 0.1 * 2.0**failures)
+        longest = min(_LONGEST_PAUSE_SECONDS, 0.1 * 2 ** min(failures, 10))  # however long it is away
         time.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - spreads, hides nothing
 
 
-def _messages(target: Listen, ask: pb.WatchEventsRequest) -> Iterator[pb.WatchEventsResponse]:
+def _messages(target: Listen, ask: pb.WatchEventsRequest, patience_seconds: float) -> Iterator[pb.WatchEventsResponse]:
     """One call. A channel of its own: one that has failed waits longer and longer before it connects again."""
     with channel_to(target) as channel:
         call = pb_grpc.SessionAuthorityServiceStub(channel).WatchEvents(ask)
         while True:
-            watchdog = threading.Timer(_SILENCE_SECONDS, call.cancel)
+            watchdog = threading.Timer(patience_seconds, call.cancel)
             watchdog.daemon = True
             watchdog.start()
             try:
@@ -173,6 +173,7 @@ def _messages(target: Listen, ask: pb.WatchEventsRequest) -> Iterator[pb.WatchEv
             if message is None:
                 return
             yield message
+            patience_seconds = _SILENCE_SECONDS
 
 
 # --- showing --------------------------------------------------------------------------------------------------------

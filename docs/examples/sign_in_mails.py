@@ -41,7 +41,7 @@ def mail_about(event: pb.Event) -> EmailMessage:
     mail = EmailMessage()
     mail["To"], mail["From"] = address_of(event.user_id), "security@example.org"
     mail["Message-ID"] = f"<{event.event_id}@example.org>"  # the same if it is sent twice: mailers show it once
-    mail["Subject"] = "A new sign-in" if event.new_device else "Your account was signed out everywhere"
+    mail["Subject"] = "A new sign-in" if event.new_device else "Somebody else used a sign-in of yours"
     who = f"{event.client.browser or 'A browser'} on {event.client.operating_system or 'a device'}"
     mail.set_content(f"{who}, at {event.client.info.ip_address}, {event.create_time.ToDatetime():%d %B, %H:%M} UTC.")
     return mail

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -30,6 +30,7 @@ from session_authority.relay.running import deliveries_of, run_relay
 from session_authority.relay.webhooks import Delivered, Sender, cloud_event
 from session_authority.server import now
 from session_authority.store import DeadLetter, Deliveries
+from session_authority.tail import printable
 
 app = typer.Typer(
     help="Deliver events to HTTP endpoints, as signed webhooks.\n\n"
@@ -59,7 +60,7 @@ EventIds = Annotated[
 AllOption = Annotated[bool, typer.Option("--all", help="All that are listed.")]
 
 T = TypeVar("T")
-_Letters = Sequence[tuple[str, DeadLetter]]
+_WIDE = 1000
 
 
 @app.callback()
@@ -100,22 +101,27 @@ def secret() -> None:
 
 
 @dead_app.command("list")
-def dead_list(endpoint: EndpointOption = None, endpoints: EndpointsOption = None) -> None:
+def dead_list(
+    endpoint: EndpointOption = None,
+    endpoints: EndpointsOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many to list at the most.")] = 100,
+) -> None:
     """List what could not be delivered, and why."""
     with errors_in_one_line():
         settings = _settings()
         names = _names(settings, endpoint, endpoints)
-        table = Table(
-            "endpoint", "event ID", "type", "user", "attempts", "reason", "given up", box=None, pad_edge=False
-        )
-        for name, letter in _with_deliveries(settings, lambda deliveries: _letters(deliveries, names)):
+        titles = ("endpoint", "event ID", "type", "user", "attempts", "reason", "given up")
+        table = Table(*titles, box=None, pad_edge=False)
+        for name, letter in _with_deliveries(settings, lambda deliveries: _first(deliveries, names, limit)):
             kind, user = ("?", "?") if letter.event is None else (letter.event.type.name, letter.event.user_id)
             row = (name, letter.event_id, kind, user, str(letter.attempts), letter.reason, when(letter.given_up))
-            table.add_row(*map(escape, row))
+            table.add_row(*(escape(printable(text)) for text in row))
         if table.row_count:
-            out.print(table)
+            out.print(table, width=_WIDE, crop=False, no_wrap=True)  # an event ID must be there whole, to be copied
         else:
             err.print("Nothing is dead.")
+        if table.row_count == limit:
+            err.print("There may be more: give --limit.")
 
 
 @dead_app.command("retry")
@@ -136,9 +142,9 @@ def dead_retry(
         async def retry(deliveries: Deliveries) -> bool:
             senders = {name: Sender(by_name[name]) for name in names}
             try:
-                letters = _chosen(await _letters(deliveries, names), event_ids, everything)
                 arrived = [
-                    await _retry(deliveries, name, letter, senders[name], settings.issuer) for name, letter in letters
+                    await _retry(deliveries, name, letter, senders[name], settings.issuer)
+                    async for name, letter in _chosen(deliveries, names, event_ids, everything)
                 ]
             finally:
                 for sender in senders.values():
@@ -162,7 +168,7 @@ def dead_drop(
         names = _names(settings, endpoint, endpoints)
 
         async def drop(deliveries: Deliveries) -> None:
-            for name, letter in _chosen(await _letters(deliveries, names), event_ids, everything):
+            async for name, letter in _chosen(deliveries, names, event_ids, everything):
                 if await deliveries.drop(name, letter):
                     out.print(f"{name} {letter.event_id}: dropped", markup=False)
 
@@ -183,19 +189,39 @@ async def _retry(deliveries: Deliveries, name: str, letter: DeadLetter, sender: 
     return True
 
 
-async def _letters(deliveries: Deliveries, names: Sequence[str]) -> _Letters:
-    return [(name, letter) for name in names for letter in await deliveries.dead_letters(name)]
+async def _letters(
+    deliveries: Deliveries, names: Sequence[str], event_id: str | None = None
+) -> AsyncIterator[tuple[str, DeadLetter]]:
+    for name in names:
+        async for letter in deliveries.dead_letters(name, event_id):
+            yield name, letter
 
 
-def _chosen(letters: _Letters, event_ids: Sequence[str] | None, everything: bool) -> _Letters:
+async def _first(deliveries: Deliveries, names: Sequence[str], limit: int) -> list[tuple[str, DeadLetter]]:
+    found: list[tuple[str, DeadLetter]] = []
+    async for named in _letters(deliveries, names):
+        found.append(named)
+        if len(found) == limit:
+            break
+    return sorted(found, key=lambda named: named[1].given_up)
+
+
+async def _chosen(
+    deliveries: Deliveries, names: Sequence[str], event_ids: Sequence[str] | None, everything: bool
+) -> AsyncIterator[tuple[str, DeadLetter]]:
     if everything == bool(event_ids):
         fail("name the events, or give --all", WRONG_USAGE)
     if everything:
-        return letters
-    unknown = set(event_ids or ()) - {letter.event_id for _, letter in letters}
+        async for named in _letters(deliveries, names):
+            yield named
+        return
+    found = {event_id: [named async for named in _letters(deliveries, names, event_id)] for event_id in event_ids or ()}
+    unknown = sorted(event_id for event_id, letters in found.items() if not letters)
     if unknown:
-        fail("\n".join(f"{event_id}: is not among the dead" for event_id in sorted(unknown)))
-    return [(name, letter) for name, letter in letters if letter.event_id in (event_ids or ())]
+        fail("\n".join(f"{event_id}: is not among the dead" for event_id in unknown))
+    for letters in found.values():
+        for named in letters:
+            yield named
 
 
 def _with_deliveries(settings: Settings, work: Callable[[Deliveries], Coroutine[Any, Any, T]]) -> T:

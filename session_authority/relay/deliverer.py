@@ -13,7 +13,7 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -45,8 +45,9 @@ _CLOCK_MARGIN = timedelta(seconds=5)
 _ROUND_SECONDS = 2.0
 _LOOK_SECONDS = 3.0
 _STORE_PAUSE_SECONDS = 0.5
-# So many events of a partition are under way or to be tried again; the others wait in the log.
-_WINDOW = 128
+# So many events of a partition are under way or to be tried again; the others wait in the log. Of one user no more than a
+# few count, so that one whose events can't be taken leaves room for others; but all of them must fit into memory.
+_WINDOW, _OF_ONE_USER, _MOST_TAKEN = 128, 8, 4096
 # An endpoint that answers again after so many failures in a row gets at once what had to wait for it; not too often.
 _OUTAGE_FAILURES, _RECOVERY_SECONDS = 5, 30.0
 
@@ -96,8 +97,6 @@ class Relay:
         metrics: Metrics,
         pace: Pace | None = None,
     ) -> None:
-        self._name = name
-        self._deliveries = deliveries
         self._log = log
         self._routes = [
             _Route(name, deliveries, endpoint, sender, source, clock, metrics, pace or Pace())
@@ -106,29 +105,8 @@ class Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Delivers until told to stop; then finishes what is being sent, and leaves the rest to others."""
-        stopped = asyncio.ensure_future(stop.wait())
-        try:
-            async with self._log.listening(self._hear):
-                while not stop.is_set():
-                    await self._share_out()
-                    await asyncio.wait([stopped], timeout=_ROUND_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
-        finally:
-            stopped.cancel()
-            await asyncio.gather(*(route.hold([]) for route in self._routes))
-            await asyncio.gather(*(route.close() for route in self._routes))
-            with contextlib.suppress(StoreUnavailable):
-                await self._deliveries.leave(self._name)
-
-    async def _share_out(self) -> None:
-        """Takes or gives back leases, so that every relay that is alive holds about as many."""
-        try:
-            relays = await self._deliveries.enlist(self._name)
-            share = -(-PARTITIONS // max(relays, 1))
-            await asyncio.gather(*(route.hold_about(share) for route in self._routes))
-        except StoreUnavailable:
-            pass  # it is logged; leases run out by themselves
-        except Exception as error:  # noqa: BLE001 - one bad round must not end the relay
-            _log.error("relay_round_failed", **logs.fault(error))
+        async with self._log.listening(self._hear):
+            await asyncio.gather(*(route.run(stop) for route in self._routes))
 
     def _hear(self, number: int | None) -> None:
         for route in self._routes:
@@ -159,7 +137,9 @@ class _Route:
         self._source = source
         self._metrics = metrics
         self.slots = asyncio.Semaphore(endpoint.max_in_flight)
+        self._relays = 1
         self._held: dict[int, _Partition] = {}
+        self._leaving: dict[int, asyncio.Task[None]] = {}
         # How far this relay saw each partition come: from there on it delivers again if the store forgets its groups.
         self.known: dict[int, EntryId] = {}
         self._failures = 0
@@ -173,14 +153,40 @@ class _Route:
             if number in self._held:
                 self._held[number].look.set()
 
-    async def hold_about(self, share: int) -> None:
-        """Gives back leases that are too many, or tries to get those that are missing."""
+    async def run(self, stop: asyncio.Event) -> None:
+        """Delivers to this endpoint until told to stop."""
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            while not stop.is_set():
+                try:
+                    await self._share_out()
+                except Exception as error:  # noqa: BLE001 - one bad round must not end the relay
+                    _log.error("relay_round_failed", endpoint=self.endpoint.name, **logs.fault(error))
+                await asyncio.wait([stopped], timeout=_ROUND_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
+        finally:
+            stopped.cancel()
+            self._give_back(self._held)
+            if self._leaving:
+                await asyncio.wait(self._leaving.values())
+            await self._sender.close()
+            with contextlib.suppress(StoreUnavailable):
+                await self.deliveries.leave(self.endpoint.name, self.relay)
+
+    async def _share_out(self) -> None:
+        """Takes or gives back leases, so that every relay that delivers to the endpoint holds about as many."""
+        with contextlib.suppress(StoreUnavailable):  # it is logged; the last count is good enough
+            self._relays = max(await self.deliveries.enlist(self.endpoint.name, self.relay), 1)
+        share = -(-PARTITIONS // self._relays)
         for number in [number for number, partition in self._held.items() if partition.ended]:
             del self._held[number]
-        if len(self._held) >= share:
-            await self.hold(random.sample(sorted(self._held), share))
+        for number in [number for number, leaving in self._leaving.items() if leaving.done()]:
+            del self._leaving[number]
+        if len(self._held) > share:
+            self._give_back(random.sample(sorted(self._held), len(self._held) - share))
             return
-        free = [number for number in range(PARTITIONS) if number not in self._held]
+        # Also of those that others hold: what happens from now on is for this endpoint, whoever may deliver it.
+        await asyncio.gather(*(self._begin(number) for number in range(PARTITIONS) if number not in self.known))
+        free = [number for number in self.known if number not in self._held and number not in self._leaving]
         random.shuffle(free)
         while free and len(self._held) < share:
             some, free = free[: share - len(self._held)], free[share - len(self._held) :]
@@ -188,19 +194,23 @@ class _Route:
             for number in [number for number, mine in zip(some, won, strict=True) if mine]:
                 self._held[number] = _Partition(self, number)
 
-    async def _lease(self, number: int) -> bool:
-        mine = await self.deliveries.lease(number, self.endpoint.name, self.relay, self.known.get(number))
-        if mine and number not in self.known:
+    async def _begin(self, number: int) -> None:
+        with contextlib.suppress(StoreUnavailable):  # it is tried again in the next round
+            await self.deliveries.start_group(number, self.endpoint.name, None)
             self.known[number] = (int((self.clock() - _CLOCK_MARGIN).timestamp() * 1000), 0)
-        return mine
 
-    async def hold(self, kept: Iterable[int]) -> None:
-        """Gives back all leases but these, once what is being sent is through."""
-        given_back = [self._held.pop(number) for number in self._held.keys() - set(kept)]
-        await asyncio.gather(*(partition.stop() for partition in given_back))
+    async def _lease(self, number: int) -> bool:
+        """Takes a lease. Whatever becomes of one partition is no matter to the others."""
+        with contextlib.suppress(StoreUnavailable):
+            if await self.deliveries.lease(number, self.endpoint.name, self.relay):
+                await self.deliveries.start_group(number, self.endpoint.name, self.known[number])
+                return True
+        return False
 
-    async def close(self) -> None:
-        await self._sender.close()
+    def _give_back(self, numbers: Iterable[int]) -> None:
+        """Gives leases back, each once what is being sent is through."""
+        for number in list(numbers):
+            self._leaving[number] = asyncio.ensure_future(self._held.pop(number).stop())
 
     async def send(self, taken: TakenEvent) -> Delivered | Refused:
         """One attempt, by whoever has one of the slots."""
@@ -269,7 +279,9 @@ class _Partition:
         self._held_until = asyncio.get_running_loop().time() + LEASE_TIME.total_seconds()
         # What waits for each user, the first of which is being delivered by a task of its own.
         self._waiting: dict[str, deque[TakenEvent]] = {}
-        self._under_way: set[EntryId] = set()
+        # When each became due: from then on it has its day.
+        self._under_way: dict[EntryId, datetime] = {}
+        self._full = False
         self._senders: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._task = asyncio.ensure_future(self._run())
@@ -294,8 +306,10 @@ class _Partition:
             _log.error("delivery_failed", endpoint=self._endpoint, partition=self._number, **logs.fault(error))
         finally:
             self._stopping.set()
-            if self._senders:
-                await asyncio.wait(self._senders)
+            while self._senders:
+                await asyncio.wait(self._senders, timeout=_LOOK_SECONDS)
+                with contextlib.suppress(StoreUnavailable, LeaseLost):  # the next holder waits for what is being sent
+                    await self._deliveries.take(self._number, self._endpoint, self._route.relay, 0)
             with contextlib.suppress(StoreUnavailable):  # then it runs out
                 await self._deliveries.release(self._number, self._endpoint, self._route.relay)
 
@@ -331,12 +345,17 @@ class _Partition:
 
     async def _fetch(self) -> bool:
         """Takes what is new, as far as there is room; whether there may be more."""
-        room = max(_WINDOW - len(self._under_way), 0)
+        room = self._room()
+        self._full = room == 0
         began = asyncio.get_running_loop().time()
         taken = await self._deliveries.take(self._number, self._endpoint, self._route.relay, room)
         self._prolong(began)
         await self._start(taken)
-        return 0 < room == len(taken) and len(self._under_way) < _WINDOW
+        return 0 < room == len(taken)
+
+    def _room(self) -> int:
+        counted = sum(min(len(queue), _OF_ONE_USER) for queue in self._waiting.values())
+        return max(min(_WINDOW - counted, _MOST_TAKEN - len(self._under_way)), 0)
 
     def _prolong(self, began: float) -> None:
         self._held_until = began + LEASE_TIME.total_seconds()
@@ -355,7 +374,7 @@ class _Partition:
             if taken.attempts is not None:
                 self._route.inherit(taken.attempts)
             user = "" if taken.event is None else taken.event.user_id
-            self._under_way.add(taken.entry)
+            self._under_way[taken.entry] = self._route.clock() if taken.attempts is None else taken.attempts.first
             if user in self._waiting:
                 self._waiting[user].append(taken)
             else:
@@ -372,8 +391,8 @@ class _Partition:
         try:
             while queue and not self._stopping.is_set():
                 await self._deliver(queue[0])
-                self._under_way.discard(queue.popleft().entry)
-                if len(self._under_way) == _WINDOW - 1:
+                del self._under_way[queue.popleft().entry]
+                if self._full:
                     self.look.set()  # there is room again
             del self._waiting[user]
         except LeaseLost:
@@ -393,21 +412,37 @@ class _Partition:
         if attempts is not None:
             await self._pause(self._route.pace.delay(1, None))
         while not self._stopping.is_set():
-            async with self._route.slots:
-                if self._stopping.is_set():
-                    return
+            if not await self._slot():
+                return
+            try:
                 if not self._is_ours():
                     raise LeaseLost
                 outcome = await self._route.send(taken)
+            finally:
+                self._route.slots.release()
             if isinstance(outcome, Delivered):
                 await self._note(lambda: self._deliveries.settle(self._number, self._endpoint, [taken.entry]))
                 return
-            attempts = _one_more(attempts, self._route.clock())
+            attempts = Attempts(1 if attempts is None else attempts.count + 1, self._under_way[taken.entry])
             if self._route.is_hopeless(taken, attempts):
                 await self._give_up(taken, attempts, outcome.reason)
                 return
             await self._note_failure(taken, attempts)
             await self._pause(self._route.pace.delay(attempts.count, outcome.retry_after))
+
+    async def _slot(self) -> bool:
+        """Waits for one of the endpoint's slots; False, and none, if this relay is told to stop meanwhile."""
+        waiting = asyncio.ensure_future(self._route.slots.acquire())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not self._stopping.is_set():
+            stopping.cancel()
+            return True
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        if not waiting.cancelled():
+            self._route.slots.release()
+        return False
 
     async def _note_failure(self, taken: TakenEvent, attempts: Attempts) -> None:
         await self._note(lambda: self._deliveries.note_failure(self._number, self._endpoint, taken.entry, attempts))
@@ -439,7 +474,3 @@ class _Partition:
         finally:
             stopping.cancel()
             pause.cancel()
-
-
-def _one_more(attempts: Attempts | None, now: datetime) -> Attempts:
-    return Attempts(1, now) if attempts is None else replace(attempts, count=attempts.count + 1)

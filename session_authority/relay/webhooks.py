@@ -16,9 +16,11 @@ import math
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
@@ -107,18 +109,31 @@ def is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-async def look_up(host: str, port: int) -> Sequence[str]:
-    """The addresses of a host, as the system knows them. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+class Resolver:
+    """Looks hosts up as the system does, in a thread of its own: a name server that hangs holds up nobody else's look-ups."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="look-up")
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """The addresses of a host. Raises OSError."""
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._thread, look_up)
+        return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+    def close(self) -> None:
+        """Waits for nothing."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 class Sender:
     """Sends events to one endpoint."""
 
-    def __init__(self, endpoint: Endpoint, resolve: Resolve = look_up, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, resolve: Resolve | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._endpoint = endpoint
-        self._resolve = resolve
+        self._resolver = Resolver()
+        self._resolve = resolve or self._resolver
+        self._looking: asyncio.Future[Sequence[str]] | None = None
         self._url = httpx.URL(endpoint.url)
         self._host = urlsplit(endpoint.url).hostname or ""
         self._port = self._url.port or (443 if self._url.scheme == "https" else 80)
@@ -189,10 +204,17 @@ class Sender:
     async def _addresses(self) -> Sequence[Address]:
         """Where to connect: what the host's name leads to and may be sent to. Raises httpx.ConnectError."""
         try:
-            found = await self._resolve(self._host, self._port)
+            found = await self._look_up()
         except (OSError, UnicodeError):
             raise httpx.ConnectError("no such host") from None
         return [address for address in map(ip_address, found) if self._may_reach(address)]
+
+    async def _look_up(self) -> Sequence[str]:
+        """Joins a look-up that is under way: more of them would only wait for each other."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._resolve(self._host, self._port))
+            self._looking.add_done_callback(lambda looking: looking.cancelled() or looking.exception())
+        return await asyncio.shield(self._looking)
 
     def _may_reach(self, address: Address) -> bool:
         if is_loopback(self._host):
@@ -217,6 +239,7 @@ class Sender:
 
     async def close(self) -> None:
         """Hangs up."""
+        self._resolver.close()
         await self._client.aclose()
 
 

@@ -234,6 +234,10 @@ class EventWire:
         """A message with a cursor."""
         return pb.WatchEventsResponse(cursor=cursor).SerializeToString()
 
+    def read_time(self, moment: datetime) -> bytes:
+        """A message that says that everything until then was told."""
+        return pb.WatchEventsResponse(read_time=timestamp(moment)).SerializeToString()
+
 
 def signing_keys_response(jwks: Iterable[dict[str, str]]) -> pb.GetSigningKeysResponse:
     """The public keys."""

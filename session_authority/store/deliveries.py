@@ -7,7 +7,7 @@ and not settled is found by whoever gets the lease next: all of them are the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,13 +20,13 @@ from session_authority.store import codec
 from session_authority.store.complaints import unavailable
 from session_authority.store.connection import Client
 from session_authority.store.event_log import EVENT_FIELD, EVENT_LOG_CONNECTIONS, entry_id, entry_text, event_id
-from session_authority.store.keys import PARTITIONS, Keys
+from session_authority.store.keys import PARTITIONS, TAGS, Keys
 from session_authority.store.lines import lines_to
 from session_authority.store.mutations import Mutations, Script
 from session_authority.store.unbroken import Unbroken
 
 LEASE_TIME = timedelta(seconds=10)
-MAX_DEAD_LETTERS_PER_PARTITION = 10_000
+MAX_DEAD_LETTERS_PER_PARTITION = 1000
 _CONSUMER = "relay"
 _MILLISECOND = timedelta(milliseconds=1)
 _PAGE = 100
@@ -98,28 +98,29 @@ class Deliveries:
         self._take, self._settle = Script("take"), Script("settle")
         self._unlease, self._enlist = Script("unlease"), Script("enlist")
 
-    async def enlist(self, relay: str) -> int:
-        """Notes that a relay is alive, which counts for as long as a lease does; how many are."""
-        return await self._note(relay, "1")
+    async def enlist(self, endpoint: str, relay: str) -> int:
+        """Notes that a relay that delivers to an endpoint is alive, which counts as long as a lease does; how many are."""
+        return await self._note(endpoint, relay, "1")
 
-    async def leave(self, relay: str) -> None:
+    async def leave(self, endpoint: str, relay: str) -> None:
         """Notes that a relay is about to end."""
-        await self._note(relay, "0")
+        await self._note(endpoint, relay, "0")
 
-    async def _note(self, relay: str, here: str) -> int:
+    async def _note(self, endpoint: str, relay: str, here: str) -> int:
+        keys = [self._keys.relays(endpoint)]
         args: list[str | int] = [relay, LEASE_TIME // _MILLISECOND, here]
-        count: int = await self._mutations.run(lambda: self._enlist.run(self._client, [self._keys.relays], args))
+        count: int = await self._mutations.run(lambda: self._enlist.run(self._client, keys, args))
         return count
 
-    async def lease(self, number: int, endpoint: str, relay: str, after: EntryId | None = None) -> bool:
-        """Takes a partition's lease, if it is free; whether it was. An endpoint's first lease of a partition starts with
-        what happens from then on; or after an entry, for a relay that knows of earlier ones, which the store forgot.
-        """
-        command = ("SET", self._keys.lease(number, endpoint), relay, "NX", "PX", LEASE_TIME // _MILLISECOND)
-        if await self._mutations.run(lambda: self._client.execute_command(*command)) is None:
-            return False
-        await self.start_group(number, endpoint, after)
-        return True
+    async def lease(self, number: int, endpoint: str, relay: str) -> bool:
+        """Takes a partition's lease, if it is free or was taken by the same relay; whether that has it now."""
+        key = self._keys.lease(number, endpoint)
+        command = ("SET", key, relay, "NX", "PX", LEASE_TIME // _MILLISECOND)
+        if await self._mutations.run(lambda: self._client.execute_command(*command)) is not None:
+            return True
+        # The reply to an earlier one may have been lost.
+        holder: bytes | None = await self._mutations.run(lambda: self._client.execute_command("GET", key))
+        return holder == relay.encode()
 
     async def release(self, number: int, endpoint: str, relay: str) -> None:
         """Gives a lease back."""
@@ -213,14 +214,22 @@ class Deliveries:
         key, text = self._keys.attempts(number, endpoint), f"{attempts.count} {codec.to_ms(attempts.first)}"
         await self._mutations.run(lambda: self._client.execute_command("HSET", key, entry_text(entry), text))
 
-    async def dead_letters(self, endpoint: str) -> Sequence[DeadLetter]:
-        """All of an endpoint's, oldest first."""
-        keys = [self._keys.dead_letters(number, endpoint) for number in range(PARTITIONS)]
-        replies = await self._ask([("XRANGE", key, "-", "+") for key in keys])
-        letters = [
-            _dead_letter(number, letter, fields) for number, reply in enumerate(replies) for letter, fields in reply
-        ]
-        return sorted(letters, key=lambda letter: (letter.given_up, letter.partition, letter.entry))
+    async def dead_letters(self, endpoint: str, event: str | None = None) -> AsyncIterator[DeadLetter]:
+        """An endpoint's, those of each partition oldest first; or only those of one event."""
+        for number in range(PARTITIONS):
+            if event is not None and not event.startswith(f"evt_{TAGS[number]}_"):
+                continue
+            after = "-"
+            while True:
+                key = self._keys.dead_letters(number, endpoint)
+                [page] = await self._ask([("XRANGE", key, after, "+", "COUNT", str(_PAGE))])
+                for letter, fields in page:
+                    found = _dead_letter(number, letter, fields)
+                    if event in (None, found.event_id):
+                        yield found
+                if len(page) < _PAGE:
+                    break
+                after = f"({page[-1][0].decode()}"
 
     async def drop(self, endpoint: str, letter: DeadLetter) -> bool:
         """Forgets a dead letter; whether it was there."""

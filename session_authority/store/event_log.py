@@ -75,8 +75,7 @@ class EventLog:
         try:
             if isinstance(self._client, Cluster):
                 return await self._primaries_of_cluster(self._client)
-            [info] = await self._send([("INFO", "replication")])
-            lineage = _lineage(info)
+            lineage = _lineage(*await self._send([("INFO", "replication"), ("INFO", "server")]))
         except (RedisError, OSError, TimeoutError) as error:
             raise unavailable(error) from None
         if lineage is None:
@@ -85,8 +84,8 @@ class EventLog:
         return (lineage,) * PARTITIONS
 
     async def _primaries_of_cluster(self, client: Cluster) -> tuple[str | None, ...]:
-        answers = await client.ask_each_primary("INFO", "replication")
-        lineages = {node: _lineage(info) for node, info in answers.items()}
+        roles, servers = [await client.ask_each_primary("INFO", section) for section in ("replication", "server")]
+        lineages = {node: _lineage(roles[node], servers[node]) for node in roles.keys() & servers.keys()}
         names = {node: f"{node} {lineage}" for node, lineage in lineages.items() if lineage is not None}
         return tuple(names.get(client.primary_of(self._keys.stream(number))) for number in range(PARTITIONS))
 
@@ -256,19 +255,26 @@ def event_id(number: int, entry: EntryId) -> str:
     return f"evt_{TAGS[number]}_{entry[0]}_{entry[1]}"
 
 
-def _lineage(info: Any) -> str | None:
-    """The ID of a primary's history, from its `INFO replication`; "" if it refuses, None if it is no primary.
+def _lineage(replication: Any, server: Any) -> str | None:
+    """Names a primary's run, from two sections of its INFO; "" if it refuses, None if it is no primary.
 
-    Raises what else was answered.
+    The run, and whom it succeeded when it was promoted: the ID of its own replication changes when a first replica joins,
+    too, which loses nothing. Raises what else was answered.
     """
-    if isinstance(info, ResponseError):
-        return ""
-    if isinstance(info, Exception):
-        raise info
-    if not isinstance(info, Mapping):
-        lines = (line.partition(":") for line in info.decode().splitlines())
-        info = {name: value for name, _, value in lines}
-    return None if info.get("role") == "slave" else str(info.get("master_replid"))
+    sections = []
+    for info in (replication, server):
+        if isinstance(info, ResponseError):
+            return ""
+        if isinstance(info, Exception):
+            raise info
+        if isinstance(info, Mapping):
+            sections.append(info)
+        else:
+            lines = (line.partition(":") for line in info.decode().splitlines())
+            sections.append({name: value for name, _, value in lines})
+    if sections[0].get("role") == "slave":
+        return None
+    return f"{sections[1].get('run_id')} {sections[0].get('master_replid2')}"
 
 
 def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:

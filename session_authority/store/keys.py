@@ -43,10 +43,10 @@ class Keys:
     """Makes the names, all below one prefix."""
 
     def __init__(self, prefix: str = "sa") -> None:
+        self._prefix = prefix
         self._heads = tuple(f"{prefix}:{{{tag}}}:" for tag in TAGS)
         self.wake_channel = f"{prefix}:wake"
         self.probe = f"{prefix}:probe"
-        self.relays = f"{prefix}:relays"
 
     def _head(self, user_id: str) -> str:
         return self._heads[partition(user_id)]
@@ -78,6 +78,10 @@ class Keys:
     def stream(self, number: int) -> str:
         """Stream: the events of a partition, by its number."""
         return f"{self._heads[number]}e"
+
+    def relays(self, endpoint: str) -> str:
+        """Sorted set: the relays that are alive and deliver to an endpoint."""
+        return f"{self._prefix}:relays:{endpoint}"
 
     def lease(self, number: int, endpoint: str) -> str:
         """String: which relay delivers a partition's events to an endpoint."""

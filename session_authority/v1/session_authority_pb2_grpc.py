@@ -175,7 +175,7 @@ class SessionAuthorityServiceServicer(object):
         with: nothing is missed, and what happened around it may be told twice, with the same event ID. Without a cursor the
         watch starts now. Events of one user come in their order; those of different users may not.
 
-        A message without events comes every 10 seconds, only if everything that happened before it was read and sent: as
+        About every 10 seconds a message has a `read_time`: only if everything that happened before then was read and sent. As
         long as they keep coming, nothing was missed. If the watch fails with CURSOR_EXPIRED, something may have been.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -57,6 +57,7 @@ class Office:
         async def put_aside() -> list[str]:
             deliveries = Deliveries(connect(self.url, Limits()), Keys())
             await deliveries.lease(partition(user), endpoint, "tests")
+            await deliveries.start_group(partition(user), endpoint, None)
             await asyncio.to_thread(self.happen, user, *reasons)
             taken = await deliveries.take(partition(user), endpoint, "tests", 100)
             for event in taken:

@@ -12,10 +12,11 @@ import sys
 import termios
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -27,6 +28,7 @@ from typer.testing import CliRunner
 from session_authority import cli
 from session_authority import tail as module
 from session_authority.config import Listen
+from session_authority.probe import channel_to
 from session_authority.tail import EVENT_TYPES, TailFailed, follow, printable, question
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
@@ -521,6 +523,28 @@ def test_a_server_without_a_sign_of_life_is_called_again(monkeypatch: pytest.Mon
     script = Script(([message("1", "a")], None), ([message("2", "b")], None))
     assert followed(script, 2) == (["a", "b"], [])
     assert [ask.cursor for ask in script.asked] == ["", "1"]
+
+
+def test_a_server_may_be_away_for_as_long_as_it_likes(monkeypatch: pytest.MonkeyPatch):
+    pauses: list[float] = []
+    script = Script(
+        ([message("1", "a")], grpc.StatusCode.UNAVAILABLE),
+        *[([], grpc.StatusCode.UNAVAILABLE)] * 1100,
+        ([message("2", "b")], None),
+    )
+    monkeypatch.setattr("session_authority.tail.time", SimpleNamespace(sleep=pauses.append))
+    with playing(script) as address, channel_to(address) as channel:
+        monkeypatch.setattr(module, "channel_to", lambda _: nullcontext(channel))
+        watch = chain.from_iterable(follow(address, pb.WatchEventsRequest(), lambda _: None))
+        assert [event.event_id for event in islice(watch, 2)] == ["a", "b"]
+    assert max(pauses) <= 5
+
+
+def test_a_server_that_is_silent_from_the_start(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_FIRST_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(module, "_SILENCE_SECONDS", 3600.0)
+    with pytest.raises(TailFailed, match="CANCELLED"):
+        followed(Script(([], None)), 1)
 
 
 def test_a_cursor_that_has_expired_is_dropped():

@@ -40,21 +40,29 @@ class Ink:
         self.cursors += 1
         return json.dumps(cursor).encode() + b"\n"
 
+    def read_time(self, moment: datetime) -> bytes:
+        return json.dumps({"read_time": moment.isoformat()}).encode() + b"\n"
+
 
 @dataclass(frozen=True)
 class Message:
-    """What a watcher was sent at once: its events, each as a user and what happened, and the cursor after them."""
+    """What a watcher was sent at once: its events, each as a user and what happened, the cursor after them, and until when
+    everything was told, if that is said.
+    """
 
     raw: bytes
     ids: tuple[str, ...]
     events: tuple[tuple[str, str], ...]
     cursor: str
+    read_time: datetime | None = None
 
 
 def read_message(raw: bytes) -> Message:
-    *events, cursor = [json.loads(line) for line in raw.splitlines()]
+    lines = [json.loads(line) for line in raw.splitlines()]
+    read_time = datetime.fromisoformat(lines.pop()["read_time"]) if isinstance(lines[-1], dict) else None
+    *events, cursor = lines
     assert isinstance(cursor, str), "a message ends with a cursor, and has one only"
-    return Message(raw, tuple(e[0] for e in events), tuple((e[1], e[2]) for e in events), cursor)
+    return Message(raw, tuple(e[0] for e in events), tuple((e[1], e[2]) for e in events), cursor, read_time)
 
 
 class Watcher:

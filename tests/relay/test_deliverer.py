@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import structlog
@@ -125,8 +126,10 @@ class Town:
             await self.store.commit(Commit(user, NOW, events=(event,)))
 
     @asynccontextmanager
-    async def relay(self, *boxes: Mailbox, pace: Pace = FAST, name: str = "relay-1") -> AsyncIterator[asyncio.Event]:
-        """A relay that has begun: all partitions are held, by it or another. Setting what is given stops it."""
+    async def relay(
+        self, *boxes: Mailbox, pace: Pace = FAST, name: str = "relay-1", whole: bool = True
+    ) -> AsyncIterator[asyncio.Event]:
+        """A relay that has begun: if `whole`, all partitions are held, by it or another. Setting what is given stops it."""
         client = connect(self._url, PATIENT)
         deliveries = Deliveries(client, self.keys)
         relay = Relay(
@@ -142,7 +145,7 @@ class Town:
         stop = asyncio.Event()
         running = asyncio.ensure_future(relay.run(stop))
         try:
-            for box in boxes:
+            for box in boxes if whole else ():
                 await until(lambda box=box: _all_held(deliveries, box), "all partitions to be held")  # type: ignore[misc]
             yield stop
         finally:
@@ -159,9 +162,13 @@ class Town:
         """Each relay holds so many."""
         return await self.holders() == expected
 
+    async def are_dead(self, count: int) -> bool:
+        """So many were put aside."""
+        return len(await self.dead()) == count
+
     async def dead(self) -> Sequence[DeadLetter]:
         """What was put aside."""
-        return await Deliveries(self.client, self.keys).dead_letters("mailer")
+        return [letter async for letter in Deliveries(self.client, self.keys).dead_letters("mailer")]
 
     async def all_settled(self) -> bool:
         """Nothing is under way."""
@@ -271,6 +278,58 @@ async def test_more_than_the_window_waits_in_the_log(town: Town, box: Mailbox, m
     assert box.arrived == list(map(str, range(30)))
 
 
+async def test_one_users_trouble_is_no_others_however_much_it_is(town: Town, box: Mailbox) -> None:
+    """Much more than the window holds, in the same partition; and all of it has the same day."""
+    neighbour = next(f"n{i}" for i in range(10_000) if partition(f"n{i}") == partition("ada"))
+    box.refuses["poison"] = 10**9
+    async with town.relay(box):
+        await town.happen("ada", *["poison"] * 300)
+        await town.happen(neighbour, "a", "b")
+        await eventually(lambda: box.arrived == ["a", "b"], "the neighbour's")
+        town.clock.advance(DAY)
+        await until(lambda: town.are_dead(300), "all of them to be given up")
+
+
+async def test_relays_for_different_endpoints_don_t_count_on_each_other(town: Town) -> None:
+    one, other = Mailbox("one"), Mailbox("other")
+    async with town.relay(one), town.relay(other, name="relay-2"):
+        for number in range(100):
+            await town.happen(f"u{number}", f"{number}")
+        await eventually(lambda: len(one.arrived) == len(other.arrived) == 100, "each to get all")
+
+
+async def test_all_partitions_are_begun_with_the_first_relay(town: Town, box: Mailbox) -> None:
+    """Also those that it does not come to deliver."""
+    stream, name = town.keys.stream(partition("ada")), "mailer"
+    await town.client.execute_command("SET", town.keys.lease(partition("ada"), name), "another relay", "PX", 600_000)
+    async with town.relay(box):
+        groups = await town.client.execute_command("XINFO", "GROUPS", stream)
+        assert len(groups) == 1
+
+
+@pytest.mark.parametrize("when", ["lease", "start_group"])
+async def test_a_partition_that_is_away_keeps_no_other_back(
+    town: Town, box: Mailbox, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    away = partition("ada")
+    sound = getattr(Deliveries, when)
+
+    async def fails(self: Deliveries, number: int, *rest: Any) -> Any:
+        if number == away and not back.is_set():
+            raise StoreUnavailable
+        return await sound(self, number, *rest)
+
+    back = asyncio.Event()
+    monkeypatch.setattr(Deliveries, when, fails)
+    other = next(f"n{i}" for i in range(10_000) if partition(f"n{i}") != away)
+    async with town.relay(box, whole=False):
+        await until(lambda: town.are_held({"relay-1": 63}), "all others to be held")
+        await town.happen(other, "a")
+        await eventually(lambda: box.arrived == ["a"], "what can be delivered")
+        back.set()
+        await until(lambda: town.are_held({"relay-1": 64}), "the last one")
+
+
 # --- giving up ------------------------------------------------------------------------------------------------------
 
 
@@ -304,8 +363,9 @@ async def test_what_piled_up_behind_a_long_outage_is_given_up_as_it_gets_old(
         town.clock.advance(DAY)
         await town.happen("ada", "young")
         await eventually(lambda: box.attempts.count("young") >= 3, "the young one")
-    letters = await town.dead()
-    assert [letter.event.reason for letter in letters if letter.event] == [f"old-{number}" for number in range(5)]
+    assert [letter.event.reason for letter in await town.dead() if letter.event] == [
+        f"old-{number}" for number in range(5)
+    ]
 
 
 async def test_what_is_old_because_no_relay_ran_gets_its_day(town: Town, box: Mailbox) -> None:

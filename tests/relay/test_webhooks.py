@@ -30,10 +30,10 @@ from session_authority.relay.webhooks import (
     Delivered,
     Refused,
     Resolve,
+    Resolver,
     Sender,
     cloud_event,
     is_public,
-    look_up,
     signature_headers,
 )
 from tests.relay.servers import (
@@ -604,12 +604,12 @@ class TestAddresses:
             except EndpointsError:
                 continue
             assert scheme == "https"
-            assert await _send(endpoint, look_up) == NOT_ALLOWED
+            assert await _send(endpoint, Resolver()) == NOT_ALLOWED
 
     async def test_this_machine_by_its_name_is_reached_without_being_allowed(self):
         async with serving(says(NO_CONTENT)) as server:
             for host, known in (("localhost", ["127.0.0.1"]), ("localhost.", ["127.0.0.1"]), ("127.0.0.1", None)):
-                resolve = look_up if known is None else Names(known)
+                resolve = Resolver() if known is None else Names(known)
                 endpoint = _endpoint(f"http://{host}:{server.port}/", private=False)
                 assert await _send(endpoint, resolve) == Delivered()
             assert server.connections == 3
@@ -629,8 +629,10 @@ class TestAddresses:
             assert await _send(_endpoint(url, private=True)) == Delivered()
 
     async def test_look_up_knows_addresses(self):
-        assert await look_up("127.0.0.1", 80) == ["127.0.0.1"]
-        assert await look_up("::1", 80) == ["::1"]
+        resolver = Resolver()
+        assert await resolver("127.0.0.1", 80) == ["127.0.0.1"]
+        assert await resolver("::1", 80) == ["::1"]
+        resolver.close()
 
 
 class TestRebinding:

@@ -14,6 +14,7 @@ from session_authority.store import (
     Attempts,
     Client,
     Commit,
+    DeadLetter,
     Deliveries,
     DeliveryState,
     GroupGone,
@@ -52,6 +53,10 @@ class Post:
         """What is new."""
         return await self.deliveries.take(HERE, endpoint, relay, count)
 
+    async def dead(self, endpoint: str = MAILER, event_id: str | None = None) -> list[DeadLetter]:
+        """What was put aside."""
+        return [letter async for letter in self.deliveries.dead_letters(endpoint, event_id)]
+
     async def unsettled(self, relay: str = ONE) -> Sequence[TakenEvent]:
         """What was taken before."""
         return await self.deliveries.unsettled(HERE, MAILER, relay)
@@ -72,6 +77,7 @@ async def leased(post: Post) -> Post:
     """The first relay has the lease, and nothing has happened since."""
     await post.happen("before")
     assert await post.deliveries.lease(HERE, MAILER, ONE)
+    await post.deliveries.start_group(HERE, MAILER, None)
     return post
 
 
@@ -80,18 +86,19 @@ def reasons(events: Sequence[TakenEvent]) -> list[str]:
 
 
 async def test_relays_count_each_other(post: Post) -> None:
-    assert [await post.deliveries.enlist(relay) for relay in (ONE, OTHER, ONE)] == [1, 2, 2]
-    await post.deliveries.leave(OTHER)
-    assert await post.deliveries.enlist(ONE) == 1
+    assert [await post.deliveries.enlist(MAILER, relay) for relay in (ONE, OTHER, ONE)] == [1, 2, 2]
+    await post.deliveries.leave(MAILER, OTHER)
+    assert await post.deliveries.enlist(MAILER, ONE) == 1
 
 
 async def test_a_relay_that_is_silent_counts_no_longer(post: Post) -> None:
-    await post.client.execute_command("ZADD", post.keys.relays, 1, "long gone")
-    assert await post.deliveries.enlist(ONE) == 1
+    await post.client.execute_command("ZADD", post.keys.relays(MAILER), 1, "long gone")
+    assert await post.deliveries.enlist(MAILER, ONE) == 1
 
 
 async def test_one_relay_at_a_time_has_a_lease(leased: Post) -> None:
     assert not await leased.deliveries.lease(HERE, MAILER, OTHER)
+    assert await leased.deliveries.lease(HERE, MAILER, ONE), "it may not have heard that it got it"
     assert await leased.deliveries.lease(HERE, AUDIT, OTHER), "each endpoint has leases of its own"
     assert await leased.deliveries.lease((HERE + 1) % 64, MAILER, OTHER)
     await leased.deliveries.release(HERE, MAILER, OTHER)
@@ -132,6 +139,7 @@ async def test_events_are_taken_once_in_order_from_the_first_lease_on(leased: Po
 
 async def test_each_endpoint_gets_all(leased: Post) -> None:
     assert await leased.deliveries.lease(HERE, AUDIT, ONE)
+    await leased.deliveries.start_group(HERE, AUDIT, None)
     await leased.happen("a")
     assert reasons(await leased.take()) == reasons(await leased.take(endpoint=AUDIT)) == ["a"]
 
@@ -165,7 +173,14 @@ async def test_what_is_settled_is_forgotten(leased: Post) -> None:
     await leased.deliveries.settle(HERE, MAILER, [a.entry])
     assert await leased.unsettled() == []
     assert not await leased.client.execute_command("EXISTS", leased.keys.attempts(HERE, MAILER))
-    assert await leased.deliveries.dead_letters(MAILER) == []
+    assert await leased.dead(MAILER) == []
+
+
+async def test_many_dead_letters_are_read_in_pages(leased: Post) -> None:
+    await leased.happen(*(str(number) for number in range(250)))
+    for taken in await leased.take(250):
+        await leased.deliveries.put_aside(HERE, MAILER, taken, 1, "timeout", NOW)
+    assert [letter.event.reason for letter in await leased.dead() if letter.event] == list(map(str, range(250)))
 
 
 async def test_what_is_put_aside_is_among_the_dead_once(leased: Post) -> None:
@@ -175,15 +190,17 @@ async def test_what_is_put_aside_is_among_the_dead_once(leased: Post) -> None:
     for _ in range(2):
         await leased.deliveries.put_aside(HERE, MAILER, a, 8, "status 500", NOW + SECOND)
     assert reasons(await leased.unsettled()) == ["b"]
-    [letter] = await leased.deliveries.dead_letters(MAILER)
+    [letter] = await leased.dead(MAILER)
     assert (letter.event_id, letter.event, letter.attempts) == (a.event_id, a.event, 8)
     assert (letter.reason, letter.given_up, letter.partition) == ("status 500", NOW + SECOND, HERE)
-    assert await leased.deliveries.dead_letters(AUDIT) == []
+    assert await leased.dead(AUDIT) == []
     await leased.deliveries.put_aside(HERE, MAILER, b, 1, "timeout", NOW)
-    assert [letter.reason for letter in await leased.deliveries.dead_letters(MAILER)] == ["timeout", "status 500"]
+    assert [letter.reason for letter in await leased.dead(MAILER)] == ["status 500", "timeout"]
+    assert [letter.reason for letter in await leased.dead(MAILER, b.event_id)] == ["timeout"]
+    assert await leased.dead(MAILER, "evt_nothing") == []
     assert await leased.deliveries.drop(MAILER, letter)
     assert not await leased.deliveries.drop(MAILER, letter)
-    assert [letter.reason for letter in await leased.deliveries.dead_letters(MAILER)] == ["timeout"]
+    assert [letter.reason for letter in await leased.dead(MAILER)] == ["timeout"]
 
 
 async def test_an_event_that_was_trimmed_or_makes_no_sense_is_taken_without_contents(leased: Post) -> None:
@@ -196,7 +213,7 @@ async def test_an_event_that_was_trimmed_or_makes_no_sense_is_taken_without_cont
     again = await leased.unsettled()
     assert [(taken.event_id, taken.event) for taken in again] == [(nonsense.event_id, None), (trimmed.event_id, None)]
     await leased.deliveries.put_aside(HERE, MAILER, again[1], 0, "trimmed", NOW)
-    [letter] = await leased.deliveries.dead_letters(MAILER)
+    [letter] = await leased.dead(MAILER)
     assert letter.event is None
 
 
@@ -225,11 +242,11 @@ async def test_how_an_endpoint_is_doing(leased: Post) -> None:
 async def test_without_a_store_nothing_is_said() -> None:
     deliveries = Deliveries(connect(f"redis://127.0.0.1:{free_port()}", Limits()), Keys())
     for ask in (
-        deliveries.enlist(ONE),
+        deliveries.enlist(MAILER, ONE),
         deliveries.lease(0, MAILER, ONE),
         deliveries.take(0, MAILER, ONE, 1),
         deliveries.state(MAILER),
-        deliveries.dead_letters(MAILER),
+        anext(deliveries.dead_letters(MAILER)),
     ):
         with pytest.raises(StoreUnavailable):
             await ask
