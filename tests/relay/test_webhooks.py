@@ -7,11 +7,13 @@ import base64
 import json
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -633,6 +635,26 @@ class TestAddresses:
         assert await resolver("127.0.0.1", 80) == ["127.0.0.1"]
         assert await resolver("::1", 80) == ["::1"]
         resolver.close()
+
+    async def test_a_name_server_that_hangs_holds_up_no_other_endpoint(self, monkeypatch: pytest.MonkeyPatch):
+        known, over = socket.getaddrinfo, threading.Event()
+
+        def hang(host: str, *rest: Any, **more: Any) -> Any:
+            if host == NAME:
+                over.wait(PATIENCE)
+                raise OSError
+            return known(host, *rest, **more)
+
+        monkeypatch.setattr(socket, "getaddrinfo", hang)
+        stuck = Sender(_endpoint(f"http://{NAME}/", SHORT))
+        try:
+            sends = [stuck.send("e1", BODY, NOW) for _ in range(60)]  # more than any pool of threads has
+            assert set(await asyncio.gather(*sends)) == {Refused("timeout")}
+            async with serving(says(NO_CONTENT)) as server:
+                assert await _send(_endpoint(f"http://127.0.0.1:{server.port}/"), Resolver()) == Delivered()
+        finally:
+            over.set()
+            await stuck.close()
 
 
 class TestRebinding:
