@@ -29,6 +29,8 @@ _SHORTEST, _LONGEST = timedelta(milliseconds=100), timedelta(seconds=60)
 _MOST_IN_FLIGHT = 256
 _SECRET_PREFIX = "whsec_"
 _SECRET_BYTES = range(24, 65)
+# A secret in the wrong place, which an error must not show.
+_SHOWN_SECRET = re.compile(rf"{_SECRET_PREFIX}[A-Za-z0-9+/=_-]+", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,254}}$){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
@@ -37,7 +39,10 @@ _TYPES = {kind.name: kind for kind in EventType if kind is not EventType.UNKNOWN
 
 
 class EndpointsError(Exception):
-    """Endpoints that can't be used; the message has a line for each fault."""
+    """Endpoints that can't be used; the message has a line for each fault. Whatever looks like a secret is left out of it."""
+
+    def __init__(self, faults: str) -> None:
+        super().__init__(_SHOWN_SECRET.sub(f"{_SECRET_PREFIX}...", faults))
 
 
 @dataclass(frozen=True, slots=True)

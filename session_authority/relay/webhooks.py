@@ -46,6 +46,9 @@ _LEADING_ELSEWHERE = tuple(
         ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "192.88.99.0/24", "2001::/32", "168.63.129.16/32"),
     )
 )
+# Special, though not every Python from 3.11 on says so: protocol assignments (RFC 6890 §2.2.2), where a cloud's metadata
+# is found at 192.0.0.192, and documentation (RFC 9637).
+_SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "3fff::/20")))
 
 Address = IPv4Address | IPv6Address
 # The addresses of a host and port.
@@ -104,7 +107,7 @@ def is_public(address: Address) -> bool:
             return is_public(address.ipv4_mapped)
         if address.scope_id is not None or address.is_site_local:
             return False
-    if any(address in network for network in _LEADING_ELSEWHERE):
+    if any(address in network for network in _LEADING_ELSEWHERE + _SPECIAL):
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
@@ -168,17 +171,24 @@ class Sender:
         addresses = await self._addresses()
         if not addresses:
             return Refused("address not allowed")
-        for last, address in ((address is addresses[-1], address) for address in addresses):
+        deadline = asyncio.get_running_loop().time() + self._endpoint.timeout.total_seconds()
+        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            last = left == 1
+            # One that swallows what it is sent must leave time for the others; the last has all that remains.
+            connect = None if last else (deadline - asyncio.get_running_loop().time()) / left
             request = self._client.build_request(
                 "POST",
                 self._url.copy_with(host=str(address)),
                 content=body,
                 headers={**headers, "Host": self._url.netloc.decode()},
-                extensions={"sni_hostname": self._host.rstrip(".")},  # RFC 6066 §3
+                extensions={
+                    "sni_hostname": self._host.rstrip("."),  # RFC 6066 §3
+                    "timeout": {"connect": connect},
+                },
             )
             try:
                 response = await self._call(request)
-            except httpx.ConnectError as error:
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if last or _is_of_tls(error):
                     raise
                 continue
@@ -239,6 +249,9 @@ class Sender:
 
     async def close(self) -> None:
         """Hangs up."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
         self._resolver.close()
         await self._client.aclose()
 

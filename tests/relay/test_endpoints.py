@@ -298,8 +298,35 @@ def test_all_faults_at_once_and_no_secret_among_them(tmp_path):
         assert base64.b64encode(byte * 6).decode() not in "".join(lines)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": f'"{SECRET}"'},
+        {"types": f'["{SECRET}"]'},
+        {SECRET: "1"},
+        {"secret_files": f'[" {SECRET}"]'},
+        {"secret_files": f'["../{SECRET}"]'},
+        {"url": f'"{SECRET}"'},
+        {"timeout": f'"{SECRET}"'},
+        {"x": f'{{"{SECRET}" = 1, "{SECRET}" = 2}}'},
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_shown(tmp_path, fields):
+    quoted = {name if name.isidentifier() else f'"{name}"': value for name, value in fields.items()}
+    lines = _faults(_write(tmp_path, _table(**quoted)))
+    assert SECRET.removeprefix("whsec_")[:8] not in "".join(lines)
+
+
 def test_an_endpoint_shows_no_secret():
     assert "sss" not in repr(Endpoint("a", "https://a.example/", (b"s" * 32,)))
+
+
+@pytest.mark.parametrize("mode", [0o601, 0o602, 0o604, 0o607])
+def test_a_secret_file_that_is_open_to_everybody_in_any_way(tmp_path, mode):
+    (tmp_path / "open").write_text(SECRET)
+    (tmp_path / "open").chmod(mode)
+    lines = _faults(_write(tmp_path, _table(secret_files='["open"]')))
+    assert lines == [f"endpoint 'a': secret_files: {tmp_path}/open must not be open to everybody: chmod o= it"]
 
 
 def test_a_secret_file_without_a_secret(tmp_path):

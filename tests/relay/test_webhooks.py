@@ -8,8 +8,8 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -212,6 +212,10 @@ class TestCloudEvent:
         assert json.loads(body.decode("utf-8"))["data"]["reason"] == event.reason
         assert "😀".encode() in body
 
+    def test_no_byte_is_wasted(self):
+        body = cloud_event(RecordedEvent("e1", Event(EventType.ALL_REVOKED, NOW, NOBODY, "")), "urn:x")
+        assert b" " not in body
+
 
 class TestSignature:
     SECRETS = (b"new" * 10, b"old" * 8, bytes(range(64)))
@@ -312,6 +316,11 @@ class TestAnswers:
     @pytest.mark.parametrize(("line", "outcome"), [(b"200 OK", Delivered()), (b"500 Oh", Refused("status 500"))])
     async def test_a_body_without_end_is_not_read_on(self, start, more, line, outcome):
         assert await _outcome(floods(start % line, more)) == outcome
+
+    async def test_no_more_than_16_kib_are_waited_for(self):
+        start = b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n"
+        assert await _outcome(says(start + b"x" * 16385), SHORT) == Delivered()
+        assert await _outcome(says(start + b"x" * 16384), SHORT) == Refused("timeout")
 
     @pytest.mark.parametrize(
         "answer",
@@ -464,6 +473,11 @@ class TestRequest:
                 assert await sender.send("e1", BODY, NOW) == Delivered()
         assert server.connections == 2
 
+    async def test_whoever_says_too_much_is_hung_up_on_at_once(self):
+        async with _calling(floods(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 5000)) as (sender, server):
+            assert await sender.send("e1", BODY, NOW) == Delivered()
+            await server.left()
+
     async def test_after_a_refusal_the_next_is_sent_all_the_same(self):
         for bad in (says(b"garbage\r\n\r\n"), says(b"", then_hangs_up=True), hangs):
             async with _calling(bad, SHORT) as (sender, server):
@@ -560,12 +574,12 @@ class TestTls:
 PRIVATE = """
     0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.127.255.254 127.0.0.1 127.255.255.254 168.63.129.16
     169.254.0.1 169.254.169.254 169.254.170.2 172.16.0.1 172.31.255.254 192.0.0.1 192.0.0.170 192.0.2.1 192.88.99.1
-    192.168.0.1 192.168.255.254 198.18.0.1 198.19.255.254 198.51.100.1 203.0.113.1 224.0.0.1 233.252.0.1
+    192.0.0.8 192.0.0.9 192.0.0.192 192.168.0.1 192.168.255.254 198.18.0.1 198.19.255.254 198.51.100.1 203.0.113.1 224.0.0.1 233.252.0.1
     239.255.255.250 240.0.0.1 255.255.255.255
     :: ::1 ::7f00:1 ::ffff:10.0.0.1 ::ffff:127.0.0.1 ::ffff:169.254.169.254 ::ffff:0:127.0.0.1 ::ffff:100.64.0.1
     ::ffff:224.0.0.1 64:ff9b::10.0.0.1 64:ff9b::169.254.169.254 64:ff9b::8.8.8.8 64:ff9b:1::1 100::1 2001::1
     2001:0:4136:e378:8000:63bf:3fff:fdd2 2001:db8::1 2002:7f00:1:: 2002:a9fe:a9fe:: 2002:808:808:: fc00::1
-    fd00:ec2::254 fd12:3456:789a::1 fe80::1 fe80::1%lo fec0::1 2606:4700::1111%lo ff02::1 ff05::2 ff0e::1
+    3fff::1 fd00:ec2::254 fd12:3456:789a::1 fe80::1 fe80::1%lo fec0::1 2606:4700::1111%lo ff02::1 ff05::2 ff0e::1
 """.split()
 PUBLIC = """
     8.8.8.8 1.1.1.1 100.63.255.255 100.128.0.0 172.15.0.1 172.32.0.1 192.167.0.1 223.255.255.254
@@ -694,12 +708,107 @@ class TestRebinding:
             assert secret.connections == 0
 
 
+class Gate:
+    """A look-up that takes until the gate is opened."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.begun, self.open = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, *_: object) -> Sequence[str]:
+        self.asked += 1
+        self.begun.set()
+        await self.open.wait()
+        return []
+
+
+class TestLookUps:
+    async def test_those_that_wait_share_one_and_the_next_asks_anew(self):
+        gate = Gate()
+        async with _sender(_endpoint(f"https://{NAME}/"), gate) as sender:
+            sending = [asyncio.create_task(sender.send(f"e{n}", BODY, NOW)) for n in range(3)]
+            await gate.begun.wait()
+            gate.open.set()
+            assert await asyncio.gather(*sending) == [NOT_ALLOWED] * 3
+            assert gate.asked == 1
+            assert await sender.send("e4", BODY, NOW) == NOT_ALLOWED
+            assert gate.asked == 2
+
+    async def test_who_gives_up_takes_it_from_nobody_else(self):
+        gate = Gate()
+        async with _sender(_endpoint(f"https://{NAME}/"), gate) as sender:
+            first = asyncio.create_task(sender.send("e1", BODY, NOW))
+            await gate.begun.wait()
+            second = asyncio.create_task(sender.send("e2", BODY, NOW))
+            await asyncio.sleep(0)  # so that it waits, too
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            gate.open.set()
+            assert await second == NOT_ALLOWED
+        assert gate.asked == 1
+
+    async def test_none_goes_on_once_it_is_closed(self):
+        before = asyncio.all_tasks()
+        assert await _send(_endpoint(f"https://{NAME}/", SHORT), Gate()) == Refused("timeout")
+        assert asyncio.all_tasks() == before
+
+    async def test_one_that_hangs_holds_up_no_other_sender_and_no_closing(self, monkeypatch):
+        release, hanging = threading.Event(), threading.Event()
+        known = socket.getaddrinfo
+
+        def getaddrinfo(host: str, *rest: Any, **more: Any) -> Any:
+            if host == NAME:
+                hanging.set()
+                release.wait(PATIENCE)
+            return known("127.0.0.1", *rest, **more)
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        # As many as the loop's own threads could be, so that one more would have to wait for them.
+        stuck = [Sender(_endpoint(f"https://{NAME}/", SHORT)) for _ in range(40)]
+        try:
+            async with serving(says(NO_CONTENT)) as server, asyncio.timeout(PATIENCE / 2):
+                assert await asyncio.gather(*(one.send("e1", BODY, NOW) for one in stuck)) == [Refused("timeout")] * 40
+                assert hanging.is_set()
+                other = Sender(_endpoint(f"http://localhost:{server.port}/"))
+                assert await other.send("e1", BODY, NOW) == Delivered()
+                await asyncio.gather(*(one.close() for one in [*stuck, other]))
+        finally:
+            release.set()
+
+
+@contextmanager
+def _swallowing() -> Iterator[int]:
+    """A port of 127.0.0.1 where nobody is turned away and nobody is let in: its queue is full (listen(2))."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
 class TestSeveralAddresses:
     async def test_the_next_is_tried_if_nobody_is_at_the_first(self):
         async with serving(says(NO_CONTENT), None, "127.0.0.2") as server:
             endpoint = _endpoint(f"http://{NAME}:{server.port}/")
             assert await _send(endpoint, Names(["127.0.0.1", "127.0.0.2"])) == Delivered()
             assert server.connections == 1
+
+    async def test_one_that_swallows_what_it_is_sent_leaves_time_for_the_next(self):
+        with _swallowing() as port:
+            async with serving(says(NO_CONTENT), None, "127.0.0.2", port) as server:
+                endpoint = _endpoint(f"http://{NAME}:{port}/", timedelta(seconds=2))
+                assert await _send(endpoint, Names(["127.0.0.1", "127.0.0.2"])) == Delivered()
+                assert server.connections == 1
+
+    async def test_if_all_swallow_it_is_a_timeout(self):
+        with _swallowing() as port:
+            endpoint = _endpoint(f"http://{NAME}:{port}/", SHORT)
+            assert await _send(endpoint, Names(["127.0.0.1", "127.0.0.1"])) == Refused("timeout")
 
     @pytest.mark.parametrize("answer", [says(b"", then_hangs_up=True), status("500 Oh")])
     async def test_once_connected_no_other_is_tried(self, answer):
