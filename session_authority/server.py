@@ -32,7 +32,7 @@ from session_authority.feed import Feed
 from session_authority.metrics import Metrics
 from session_authority.rpc import SERVICE_NAME, EventWire, Guard, SessionAuthorityService
 from session_authority.rpc.interceptors import MAX_BATCH_BYTES
-from session_authority.store import EventLog, Keys, Limits, Store, connect
+from session_authority.store import Client, EventLog, Keys, Limits, Store, connect
 from session_authority.tokens import KeyringError, KeySource, Tokens
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
@@ -218,17 +218,21 @@ def _options(mode: Mode) -> list[tuple[str, int]]:
     ]
 
 
+def connect_as_set(settings: Settings) -> tuple[Client, Keys]:
+    """A client of the Redis that is set, and the names of what is in it."""
+    assert settings.redis_url is not None  # the command line sees to it
+    limits = Limits(reply_timeout=settings.redis_timeout, max_connections=settings.redis_connections)
+    return connect(settings.redis_url.get_secret_value(), limits), Keys(settings.redis_prefix)
+
+
 @asynccontextmanager
 async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server, Listen]]:
     """A service from its settings: listening inside, in order ended outside. Raises CannotListen, KeyringError."""
-    assert settings.redis_url is not None  # the command line sees to it
-    assert settings.keys is not None  # and to this
+    assert settings.keys is not None  # the command line sees to it
     source = KeySource(settings.keys)
     source.current.signing  # noqa: B018 - raises if there is none
     metrics = Metrics()
-    limits = Limits(reply_timeout=settings.redis_timeout, max_connections=settings.redis_connections)
-    client = connect(settings.redis_url.get_secret_value(), limits)
-    keys = Keys(settings.redis_prefix)
+    client, keys = connect_as_set(settings)
     store = Store(client, keys, max_connections=settings.redis_connections)
     try:
         authority = build_authority(settings, store, source, metrics)
@@ -253,12 +257,18 @@ def serve_metrics(metrics: Metrics, listen: Listen) -> None:
         raise CannotListen(f"can't listen on {listen} for metrics: {error.strerror}") from None
 
 
-async def serve(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
-    """Runs the service until SIGTERM or SIGINT; tells `ready` the address once it listens."""
-    logs.watch_loop()
+def stop_on_signal() -> asyncio.Event:
+    """Set once SIGTERM or SIGINT comes."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def serve(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
+    """Runs the service until SIGTERM or SIGINT; tells `ready` the address once it listens."""
+    logs.watch_loop()
+    stop = stop_on_signal()
     parent = multiprocessing.parent_process()
     if parent is not None:  # a worker must not outlive who restarts it
         loop = asyncio.get_running_loop()

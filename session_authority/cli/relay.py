@@ -74,7 +74,7 @@ def relay(context: typer.Context, endpoints: EndpointsOption = None) -> None:
         settings = _settings()
         found = _endpoints(settings, endpoints)
         logs.configure(settings.log_level)
-        asyncio.run(run_relay(settings, found, lambda: None))
+        asyncio.run(run_relay(settings, found))
 
 
 @app.command()

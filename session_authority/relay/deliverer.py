@@ -293,9 +293,12 @@ class _Partition:
 
     async def stop(self) -> None:
         """Finishes what is being sent right now, and gives the lease back."""
+        self._halt()
+        await asyncio.wait([self._task])
+
+    def _halt(self) -> None:
         self._stopping.set()
         self.look.set()
-        await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         try:
@@ -396,12 +399,10 @@ class _Partition:
                     self.look.set()  # there is room again
             del self._waiting[user]
         except LeaseLost:
-            self._stopping.set()
-            self.look.set()
+            self._halt()
         except Exception as error:  # noqa: BLE001 - the lease goes back, and somebody starts anew
             _log.error("delivery_failed", endpoint=self._endpoint, partition=self._number, **logs.fault(error))
-            self._stopping.set()
-            self.look.set()
+            self._halt()
 
     async def _deliver(self, taken: TakenEvent) -> None:
         """Tries until the event has arrived, is given up, or this relay stops."""

@@ -19,7 +19,14 @@ from session_authority.domain.events import Event
 from session_authority.store import codec
 from session_authority.store.complaints import unavailable
 from session_authority.store.connection import Client
-from session_authority.store.event_log import EVENT_FIELD, EVENT_LOG_CONNECTIONS, entry_id, entry_text, event_id
+from session_authority.store.event_log import (
+    EVENT_FIELD,
+    EVENT_LOG_CONNECTIONS,
+    entry_id,
+    entry_text,
+    event_id,
+    fields_of,
+)
 from session_authority.store.keys import PARTITIONS, TAGS, Keys
 from session_authority.store.lines import lines_to
 from session_authority.store.mutations import Mutations, Script
@@ -289,19 +296,13 @@ def _attempts(raw: bytes) -> Attempts:
     return Attempts(int(count), codec.from_ms(int(first)))
 
 
-def _fields(fields: Any) -> dict[bytes, bytes]:
-    """An entry's fields: a mapping if the driver made one of them, else names and values in turn."""
-    if fields is None:  # taken, but trimmed since
-        return {}
-    return dict(fields) if isinstance(fields, Mapping) else dict(zip(fields[::2], fields[1::2], strict=True))
-
-
 def _field(fields: Any) -> bytes:
-    return _fields(fields).get(EVENT_FIELD, b"")
+    """An entry's event; nothing if it was taken, but trimmed since."""
+    return b"" if fields is None else fields_of(fields).get(EVENT_FIELD, b"")
 
 
 def _dead_letter(number: int, letter: bytes, fields: Any) -> DeadLetter:
-    found = _fields(fields)
+    found = fields_of(fields)
     entry = entry_id(found[b"entry"])
     return DeadLetter(
         partition=number,
@@ -315,9 +316,8 @@ def _dead_letter(number: int, letter: bytes, fields: Any) -> DeadLetter:
 
 
 def _info(group: Any) -> dict[str, Any]:
-    """One group of a reply to XINFO GROUPS, whichever of its forms the driver gives it."""
-    pairs = group.items() if isinstance(group, Mapping) else zip(group[::2], group[1::2], strict=True)
-    return {_string(name): _string(value) for name, value in pairs}
+    """One group of a reply to XINFO GROUPS, as text."""
+    return {_string(name): _string(value) for name, value in fields_of(group).items()}
 
 
 def _string(value: Any) -> Any:

@@ -91,15 +91,15 @@ class EventLog:
 
     async def end(self, as_of: datetime) -> Place:
         """Behind all that is there."""
-        keys = [self._keys.stream(number) for number in range(PARTITIONS)]
-        replies = await self._ask([("XREVRANGE", key, "+", "-", "COUNT", "1") for key in keys])
-        return Place(tuple(_last(reply) for reply in replies), as_of)
+        return await self._behind("+", as_of)
 
     async def at(self, moment: datetime, as_of: datetime) -> Place:
         """Behind all that happened before a moment, as far as it is remembered."""
-        before = f"({max(codec.to_ms(moment), 1)}-0"
+        return await self._behind(f"({max(codec.to_ms(moment), 1)}-0", as_of)
+
+    async def _behind(self, latest: str, as_of: datetime) -> Place:
         keys = [self._keys.stream(number) for number in range(PARTITIONS)]
-        replies = await self._ask([("XREVRANGE", key, before, "-", "COUNT", "1") for key in keys])
+        replies = await self._ask([("XREVRANGE", key, latest, "-", "COUNT", "1") for key in keys])
         return Place(tuple(_last(reply) for reply in replies), as_of)
 
     async def read(
@@ -278,12 +278,13 @@ def _lineage(replication: Any, server: Any) -> str | None:
 
 
 def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:
-    """A reply to XRANGE: the fields of an entry are a mapping if the driver made one of them, else a list."""
-    found = []
-    for raw_id, fields in reply:
-        pairs = fields if isinstance(fields, Mapping) else dict(zip(fields[::2], fields[1::2], strict=True))
-        found.append((entry_id(raw_id), pairs.get(EVENT_FIELD, b"")))
-    return found
+    """A reply to XRANGE."""
+    return [(entry_id(raw_id), fields_of(fields).get(EVENT_FIELD, b"")) for raw_id, fields in reply]
+
+
+def fields_of(fields: Any) -> Mapping[Any, Any]:
+    """What a reply names and gives values: a mapping if the driver made one of it, else names and values in turn."""
+    return fields if isinstance(fields, Mapping) else dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 def _last(reply: Sequence[Any]) -> EntryId:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-import structlog
 from redis.exceptions import (
     RedisError,
 )
@@ -43,9 +42,6 @@ from session_authority.store.records import (
 )
 
 _MILLISECOND = timedelta(milliseconds=1)
-
-T = TypeVar("T")
-_log = structlog.get_logger(__name__)
 
 
 class Store:
