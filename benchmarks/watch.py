@@ -75,8 +75,8 @@ def _committed_ms(event_id: str) -> int:
 def _serve(url: str, keys: Path, port: int, pipe: Connection) -> None:
     async def main() -> None:
         settings = load_settings(redis_url=url, keys=keys, listen=f"127.0.0.1:{port}")
-        async with running(settings, Mode(reflection=False)) as (_, listen):
-            pipe.send(str(listen))
+        async with running(settings, Mode(reflection=False)) as (_, ports):
+            pipe.send(str(ports.main))
             await asyncio.to_thread(pipe.recv)
             pipe.send(time.process_time())
 

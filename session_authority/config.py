@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -25,6 +28,7 @@ from pydantic import (
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -66,6 +70,39 @@ def parse_duration(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class Unsafe(Enum):
+    """What `serve` refuses to start with, unless it is allowed by this name."""
+
+    PLAINTEXT = "plaintext"
+    OPEN_ACCESS = "open-access"
+    OPEN_METRICS = "open-metrics"
+    PLAINTEXT_STORE = "plaintext-store"
+    EVICTING_STORE = "evicting-store"
+    VOLATILE_STORE = "volatile-store"
+    EXPOSED_SECRETS = "exposed-secrets"
+    SHORT_GRACE = "short-grace"
+
+
+class Assurance(Enum):
+    """Authenticator assurance levels of NIST SP 800-63B-4."""
+
+    AAL1 = "aal1"
+    AAL2 = "aal2"
+    AAL3 = "aal3"
+
+
+_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+# What a level sets: SESSION_TTL is its overall timeout, IDLE_TIMEOUT its inactivity timeout (SP 800-63B-4 §2.1.3, §2.2.3,
+# §2.3.3; it names none for AAL1). TOKEN_TTL is ours: a token should not outlast the idle session that it speaks of.
+PRESETS: Mapping[Assurance, Mapping[str, timedelta]] = MappingProxyType(
+    {
+        Assurance.AAL1: {"token_ttl": _HOUR, "session_ttl": 30 * _DAY, "idle_timeout": 7 * _DAY},
+        Assurance.AAL2: {"token_ttl": 15 * _MINUTE, "session_ttl": 24 * _HOUR, "idle_timeout": _HOUR},
+        Assurance.AAL3: {"token_ttl": 15 * _MINUTE, "session_ttl": 12 * _HOUR, "idle_timeout": 15 * _MINUTE},
+    }
+)
 
 
 class Listen:
@@ -111,6 +148,11 @@ def _folder(value: object) -> object:
     return value
 
 
+def _names(value: object) -> object:
+    """`a, b` as a list; a list as it is."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
 def _matching(pattern: str, rule: str) -> AfterValidator:
     def check(value: str) -> str:
         if re.fullmatch(pattern, value) is None:
@@ -122,6 +164,7 @@ def _matching(pattern: str, rule: str) -> AfterValidator:
 
 Address = Annotated[Any, BeforeValidator(_listen)]
 Folder = Annotated[Path, BeforeValidator(_folder)]
+UnsafeNames = Annotated[frozenset[Unsafe], NoDecode, BeforeValidator(_names)]
 
 # They are in every token, which has 4 KiB in all.
 Name = Annotated[str, _matching(r"[!-~]{1,200}", "must be 1 to 200 characters of ASCII without white space")]
@@ -140,6 +183,14 @@ class Settings(BaseSettings):
     )
 
     listen: Address = Listen("127.0.0.1", 50051)
+    bearer_listen: Address | None = None
+    health_listen: Address | None = None
+    tls_certificate: Folder | None = None
+    tls_key: Folder | None = None
+    tls_client_authority: Folder | None = None
+    access_policy: Folder | None = None
+    caller_tokens: Folder | None = None
+    allow_unsafe: UnsafeNames = frozenset()
     redis_url: SecretStr | None = None
     redis_prefix: Prefix = "sa"
     redis_timeout: Duration = timedelta(seconds=1)
@@ -147,6 +198,7 @@ class Settings(BaseSettings):
     keys: Folder | None = None
     issuer: Name = "session-authority"
     audience: Name = "session-authority"
+    assurance: Assurance | None = None
     token_ttl: Duration = timedelta(hours=1)
     session_ttl: Duration = timedelta(days=30)
     idle_timeout: Duration = timedelta(days=7)
@@ -156,6 +208,9 @@ class Settings(BaseSettings):
     max_devices: Annotated[int, Field(ge=1, le=10_000)] = 100
     device_limit_action: DeviceLimitAction = DeviceLimitAction.EVICT_OLDEST
     touch_interval: Duration = timedelta(seconds=60)
+    reflection: bool = False
+    max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
+    max_watchers: Annotated[int, Field(ge=1, le=100_000)] = 1000
     relay_endpoints: Folder | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     drain_timeout: Duration = timedelta(seconds=10)
@@ -171,12 +226,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What was given on the command line, then variables, then the file."""
+        """What was given on the command line, then variables, then the file, then what the level of assurance sets."""
         assert isinstance(init_settings, InitSettingsSource)
         file = os.environ.get(CONFIG_FILE_VARIABLE)
-        if not file:
-            return (init_settings, env_settings)
-        return (init_settings, env_settings, _TomlFile(settings_cls, Path(file)))
+        files = (_TomlFile(settings_cls, Path(file)),) if file else ()
+        return (init_settings, env_settings, *files, _Preset(settings_cls))
 
     @field_validator("token_ttl", "session_ttl", "idle_timeout", "alarm_after", "redis_timeout")
     @classmethod
@@ -207,9 +261,30 @@ class Settings(BaseSettings):
             faults.append(f"SESSION_TTL must be at most {MAX_SESSION_TTL.days}d")
         if self.idle_timeout < 2 * self.touch_interval:
             faults.append("IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag behind")
+        faults += self._doors()
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    def _doors(self) -> list[str]:
+        """The rules of who is let in, and where."""
+        faults = []
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            faults.append("TLS_CERTIFICATE and TLS_KEY must be set together")
+        if self.tls_client_authority is not None and self.tls_certificate is None:
+            faults.append("TLS_CLIENT_AUTHORITY needs TLS_CERTIFICATE and TLS_KEY")
+        if self.bearer_listen is not None and self.tls_client_authority is None:
+            faults.append(
+                "BEARER_LISTEN is for beside TLS_CLIENT_AUTHORITY; without it LISTEN takes bearer tokens itself"
+            )
+        if self.caller_tokens is not None and self.access_policy is None:
+            faults.append("CALLER_TOKENS needs ACCESS_POLICY, which says what their callers may do")
+        return faults
+
+    def beside_preset(self) -> dict[str, tuple[timedelta, timedelta]]:
+        """What is set otherwise than the level of assurance has it: by name, what is set and what the level has."""
+        preset = PRESETS[self.assurance] if self.assurance is not None else {}
+        return {name: (getattr(self, name), value) for name, value in preset.items() if getattr(self, name) != value}
 
     def policy(self) -> Policy:
         """The part that decisions are taken with."""
@@ -224,6 +299,19 @@ class Settings(BaseSettings):
             device_limit_action=self.device_limit_action,
             touch_interval=self.touch_interval,
         )
+
+
+class _Preset(PydanticBaseSettingsSource):
+    """What the level of assurance sets, for whatever nobody set otherwise."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """The value of one setting."""
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        named = self.current_state.get("assurance")
+        level = next((level for level in Assurance if named in (level, level.value)), None)
+        return dict(PRESETS[level]) if level is not None else {}
 
 
 class _TomlFile(TomlConfigSettingsSource):

@@ -11,8 +11,7 @@ import grpc
 from rich.console import Console
 from rich.table import Table
 
-from session_authority.config import Listen
-from session_authority.probe import channel_to, health, reachable
+from session_authority.probe import Target, channel_to, health
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
@@ -36,9 +35,9 @@ class DemoFailed(Exception):
     """The server did not play along; the message says how."""
 
 
-def play(address: Listen, out: Console, patience: timedelta) -> None:
+def play(server: Target, out: Console, patience: timedelta) -> None:
     """Plays it; raises DemoFailed if a step does not lead where it should."""
-    target = reachable(address)
+    target = server.reachable()
     status = health(target, _CALL_SECONDS)
     if status != "SERVING":
         raise DemoFailed(f"{target}: {status}; start a server with `session-authority dev`")

@@ -23,6 +23,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,  # who makes the call that is being answered
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.dev.ConsoleRenderer() if out.isatty() else structlog.processors.JSONRenderer(),
@@ -56,3 +57,17 @@ def watch_loop() -> None:
         structlog.get_logger(__name__).error("unhandled_in_background", **details)
 
     asyncio.get_running_loop().set_exception_handler(handle)
+
+
+class Complaints:
+    """Says of each kind of complaint whether it is worth a line in the log: at most one a second is."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, tuple[float, int]] = {}
+
+    def count(self, kind: str, now: float) -> int | None:
+        """How many of this kind were left out since the last line, or None if this one is left out too."""
+        quiet_until, left_out = self._kinds.get(kind, (now, 0))
+        loud = now >= quiet_until
+        self._kinds[kind] = (now + 1.0, 0) if loud else (quiet_until, left_out + 1)
+        return left_out if loud else None

@@ -51,6 +51,19 @@ class Metrics:
             namespace=_NAMESPACE,
             registry=self.registry,
         )
+        self.files_broken = Gauge(
+            "files_broken",
+            "1 while changed files of this kind (keys, access, certificates) can't be used, and the old ones still are.",
+            ["what"],
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
+        self.certificate_end = Gauge(
+            "certificate_end_seconds",
+            "When the service's TLS certificate ends, in seconds since 1970; 0 without one.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
         self.watchers = Gauge("watchers", "Watches of events under way.", namespace=_NAMESPACE, registry=self.registry)
         self.watches_expired = Counter(
             "watches_expired",

@@ -1,7 +1,9 @@
-"""Asks a running server after its health, over gRPC as any other caller."""
+"""Asks a running server, over gRPC as any other caller: after its health, and for whatever else a command wants of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -12,19 +14,73 @@ from session_authority.config import Listen
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a server that listens everywhere is found
 
 
-def reachable(listen: Listen) -> Listen:
-    """Where a server that listens there can be called from this machine."""
-    return Listen(_EVERYWHERE.get(listen.host, listen.host), listen.port)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server, and what to show it. All that is bytes is PEM.
+
+    With `tls` set the connection is encrypted, and the server's certificate must be signed by `authority`, or by one that
+    gRPC trusts anyway.
+    """
+
+    address: Listen
+    tls: bool = False
+    authority: bytes | None = None
+    certificate: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+    def reachable(self) -> Target:
+        """The same server where it can be called from this machine."""
+        host = _EVERYWHERE.get(self.address.host, self.address.host)
+        return replace(self, address=Listen(host, self.address.port))
 
 
-def channel_to(address: Listen) -> grpc.Channel:
-    """A plaintext channel, straight to the server: a proxy for the web has no business here."""
-    return grpc.insecure_channel(str(address), options=[("grpc.enable_http_proxy", 0)])
+def channel_to(target: Target) -> grpc.Channel:
+    """A channel straight to the server: a proxy for the web has no business here."""
+    options = [("grpc.enable_http_proxy", 0)]
+    if target.tls:
+        credentials = grpc.ssl_channel_credentials(target.authority, target.key, target.certificate)
+        channel = grpc.secure_channel(str(target.address), credentials, options)
+    else:
+        channel = grpc.insecure_channel(str(target.address), options)
+    return channel if target.token is None else grpc.intercept_channel(channel, _BearerToken(target.token))
 
 
-def health(address: Listen, timeout_seconds: float) -> str:
+class _Details(grpc.ClientCallDetails):
+    """What a call is made with, and one more piece of metadata."""
+
+    def __init__(self, details: grpc.ClientCallDetails, name: str, value: str) -> None:
+        self.method = details.method
+        self.timeout = details.timeout
+        self.metadata = (*(details.metadata or ()), (name, value))
+        self.credentials = details.credentials
+        self.wait_for_ready = details.wait_for_ready
+        self.compression = details.compression
+
+
+class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """Puts a bearer token into each call (RFC 6750 §2.1). gRPC's own way to do so knows TLS only."""
+
+    def __init__(self, token: str) -> None:
+        self._value = f"Bearer {token}"
+
+    def intercept_unary_unary(
+        self, continuation: Callable[..., Any], client_call_details: grpc.ClientCallDetails, request: Any
+    ) -> Any:
+        return continuation(_Details(client_call_details, "authorization", self._value), request)
+
+    def intercept_unary_stream(
+        self, continuation: Callable[..., Any], client_call_details: grpc.ClientCallDetails, request: Any
+    ) -> Any:
+        return continuation(_Details(client_call_details, "authorization", self._value), request)
+
+
+def health(target: Target, timeout_seconds: float) -> str:
     """`SERVING`, `NOT_SERVING`, or why there is no answer."""
-    with channel_to(address) as channel:
+    with channel_to(target) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no method
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds, wait_for_ready=True)

@@ -1,4 +1,5 @@
-"""Puts the service together and runs it: the gRPC server, its health, the store's probe, and an orderly end.
+"""Puts the service together and runs it: the gRPC server and its ports, its health, what is read again when it changes, the
+store's probe, and an orderly end.
 
 Health is what the last probe of Redis said. At the end it turns to NOT_SERVING first, then calls under way finish, then
 everything is closed.
@@ -13,27 +14,38 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_health.v1.health import aio as health
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from session_authority import logs
+from session_authority.access import AccessError, AccessSource, everybody, rows_missing
 from session_authority.authority import Authority
-from session_authority.config import Listen, Settings
+from session_authority.config import Listen, Settings, Unsafe
 from session_authority.domain.errors import AuthorityError
 from session_authority.domain.policy import LEEWAY
 from session_authority.feed import Feed
 from session_authority.metrics import Metrics
-from session_authority.rpc import SERVICE_NAME, EventWire, Guard, SessionAuthorityService
+from session_authority.rpc import (
+    SERVICE_NAME,
+    Capacity,
+    Doorkeeper,
+    EventWire,
+    Guard,
+    SessionAuthorityService,
+)
 from session_authority.rpc.interceptors import MAX_BATCH_BYTES
 from session_authority.store import Client, EventLog, Keys, Limits, Store, connect
+from session_authority.tls import CertificateError, Certificates, TlsFiles, TlsSource
 from session_authority.tokens import KeyringError, KeySource, Tokens
+from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
 PROBE_INTERVAL = timedelta(milliseconds=500)
@@ -50,12 +62,37 @@ class CannotListen(Exception):
     """The address can't be listened on."""
 
 
+class UncoveredRpcs(Exception):
+    """The access table says nothing of some RPCs: nobody would know who may call them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mode:
     """How `dev` and `serve` differ once they run."""
 
     reflection: bool
     share_port: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Who is let in, over what, and how many at once. Without `access` anyone may do everything; without `tls` all is plaintext."""
+
+    access: AccessSource | None = None
+    tls: TlsSource | None = None
+    capacity: Capacity = field(default_factory=Capacity)
+    plaintext_tokens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where to listen, or where it listens: for calls; for calls with bearer tokens, where the first wants certificates;
+    and, in plaintext, for questions after its health and nothing else.
+    """
+
+    main: Listen
+    bearer: Listen | None = None
+    health: Listen | None = None
 
 
 def now() -> datetime:
@@ -83,40 +120,126 @@ def build_authority(settings: Settings, store: Store, source: KeySource, metrics
     )
 
 
+class _Source(Protocol):
+    """Files that may change; the version counts how often they did."""
+
+    version: int
+
+    def refresh(self) -> bool:
+        """Reads them again if they changed, and says whether they did; raises if they are broken."""
+
+
+class _Watched:
+    """Looks for changes of files. What is broken about them is told once, loudly, and changes nothing."""
+
+    def __init__(self, what: str, source: _Source, metrics: Metrics) -> None:
+        self._what = what
+        self._source = source
+        self._version = source.version
+        self._fault = ""
+        self._broken = metrics.files_broken.labels(what)
+
+    def look(self) -> bool:
+        """Whether there is something new, and it is in force."""
+        try:
+            self._source.refresh()
+        except (KeyringError, AccessError, CertificateError) as error:
+            fault = str(error)
+            if fault != self._fault:
+                _log.error(f"{self._what}_not_changed", reason=fault)
+            self._fault = fault
+            self._broken.set(1)
+            return False
+        self._fault = ""
+        self._broken.set(0)
+        if self._version == self._source.version:
+            return False
+        self._version = self._source.version
+        _log.info(f"{self._what}_changed")
+        return True
+
+
 class Server:
-    """A running service."""
+    """A running service. Raises UncoveredRpcs rather than offer an RPC that the access table does not name."""
 
     def __init__(
-        self, authority: Authority, feed: Feed, store: Store, source: KeySource, metrics: Metrics, mode: Mode
+        self,
+        authority: Authority,
+        feed: Feed,
+        store: Store,
+        source: KeySource,
+        metrics: Metrics,
+        mode: Mode,
+        doors: Doors,
     ) -> None:
         self._authority = authority
         self._store = store
         self._source = source
         self._metrics = metrics
+        self._doors = doors
         self._health = health.HealthServicer()
         self._serving: bool | None = None
-        self._keys_fault = ""
-        self._guard = Guard(metrics)
+        access = doors.access
+        open_to_all = everybody()
+        self._guard = Guard(
+            metrics,
+            Doorkeeper(
+                (lambda: open_to_all) if access is None else (lambda: access.current),
+                plaintext_tokens=doors.plaintext_tokens,
+            ),
+            doors.capacity,
+        )
         self._server = grpc.aio.server(interceptors=[self._guard], options=_options(mode))
+        self._health_server = grpc.aio.server(interceptors=[self._guard], options=_options(mode))
         pb_grpc.add_SessionAuthorityServiceServicer_to_server(SessionAuthorityService(authority, feed), self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        services: list[Any] = [pb.DESCRIPTOR.services_by_name["SessionAuthorityService"]]
+        for server in (self._server, self._health_server):
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        services.append(health_pb2.DESCRIPTOR.services_by_name["Health"])
         if mode.reflection:
             names = (SERVICE_NAME, HEALTH_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
+            services.append(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"])
+        paths = [f"/{service.full_name}/{method.name}" for service in services for method in service.methods]
+        if missing := rows_missing(paths):
+            raise UncoveredRpcs(f"the access table has no row for {', '.join(missing)}")
+        self._keys = _Watched("keys", source, metrics)
+        self._access = None if access is None else _Watched("access", access, metrics)
+        self._certificates = None if doors.tls is None else _Watched("certificates", doors.tls, metrics)
         self._watch: asyncio.Task[None] | None = None
 
-    async def start(self, listen: Listen) -> Listen:
-        """Listens; returns the address with the port that was bound. Raises CannotListen."""
+    async def start(self, ports: Ports) -> Ports:
+        """Listens; returns the addresses with the ports that were bound. Raises CannotListen."""
+        tls = self._doors.tls
+        bound = Ports(
+            main=self._bind(self._server, ports.main, _credentials(tls)),
+            bearer=self._bind_if(self._server, ports.bearer, _credentials(tls, ask_for_certificates=False)),
+            health=self._bind_if(self._health_server, ports.health, None),
+        )
+        self._tell_certificate_end()
+        await self._probe()
+        await self._server.start()
+        if bound.health is not None:
+            await self._health_server.start()
+        self._watch = asyncio.ensure_future(self._keep_watch())
+        return bound
+
+    def _bind(self, server: grpc.aio.Server, listen: Listen, credentials: grpc.ServerCredentials | None) -> Listen:
         try:
-            port = self._server.add_insecure_port(str(listen))
+            if credentials is None:
+                port = server.add_insecure_port(str(listen))
+            else:
+                port = server.add_secure_port(str(listen), credentials)
         except RuntimeError:
             port = 0
         if port == 0:
             raise CannotListen(f"can't listen on {listen}: the port is taken or the address is not this machine's")
-        await self._probe()
-        await self._server.start()
-        self._watch = asyncio.ensure_future(self._keep_watch())
         return listen.with_port(port)
+
+    def _bind_if(
+        self, server: grpc.aio.Server, listen: Listen | None, credentials: grpc.ServerCredentials | None
+    ) -> Listen | None:
+        return None if listen is None else self._bind(server, listen, credentials)
 
     async def stop(self, grace: timedelta) -> None:
         """Turns to NOT_SERVING, lets calls under way finish for as long as `grace`, and writes what is pending."""
@@ -129,6 +252,7 @@ class Server:
         await self._idle(grace)
         await self._server.stop(min(grace, _FAREWELL).total_seconds())
         await stopping
+        await self._health_server.stop(None)
         await self._idle(_FAREWELL)  # handlers that were cut off: grpc cancels them, but does not wait for them
         await self._authority.settled()
 
@@ -142,7 +266,7 @@ class Server:
             await asyncio.sleep(PROBE_INTERVAL.total_seconds())
             try:
                 await self._probe()
-                self._refresh_keys()
+                self._look_for_changes()
                 if self._serving:
                     await self._tell_of_revoked_keys()
             except Exception as error:  # noqa: BLE001 - whatever it is, health must go on telling the truth
@@ -181,22 +305,47 @@ class Server:
         with contextlib.suppress(AuthorityError):  # it is tried again with the next probe
             await self._authority.tell_of_revoked_keys()
 
-    def _refresh_keys(self) -> None:
-        try:
-            changed = self._source.refresh()
-        except KeyringError as error:
-            fault = str(error)
-            if fault != self._keys_fault:  # it is looked at again and again, but told once
-                _log.error("keys_not_changed", reason=fault)
-            self._keys_fault = fault
-            return
-        self._keys_fault = ""
-        if changed:
-            _log.info("keys_changed")
+    def _look_for_changes(self) -> None:
+        """Takes new keys, a new access policy and new certificates into use."""
+        if self._keys.look():
             try:
                 self._source.current.signing  # noqa: B018 - raises if there is none
             except KeyringError as error:  # a key that was taken away must be gone; but nobody can sign in now
                 _log.error("no_key_signs", reason=str(error))
+        if self._access is not None and self._access.look():
+            self._guard.access_changed()
+        if self._certificates is not None and self._certificates.look():
+            self._tell_certificate_end()
+
+    def _tell_certificate_end(self) -> None:
+        if self._doors.tls is not None:
+            self._metrics.certificate_end.set(self._doors.tls.current.ends.timestamp())
+
+
+def _credentials(tls: TlsSource | None, *, ask_for_certificates: bool = True) -> grpc.ServerCredentials | None:
+    """What a port speaks: always the certificates that are in force when a connection is made. None is plaintext."""
+    if tls is None:
+        return None
+    given = tls.current
+
+    def news() -> grpc.ServerCertificateConfiguration | None:
+        """Asked at each handshake, by a thread of gRPC's."""
+        nonlocal given
+        current = tls.current
+        if current is given:
+            return None
+        given = current
+        return _configuration(current)
+
+    wanted = ask_for_certificates and given.client_authority is not None
+    # Its types know nothing of None, by which it hears that nothing changed.
+    ask: Any = news
+    return grpc.dynamic_ssl_server_credentials(_configuration(given), ask, require_client_authentication=wanted)
+
+
+def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
+    pair = (certificates.key, certificates.chain)
+    return grpc.ssl_server_certificate_configuration([pair], root_certificates=certificates.client_authority)
 
 
 def _options(mode: Mode) -> list[tuple[str, int]]:
@@ -205,9 +354,17 @@ def _options(mode: Mode) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
         ("grpc.max_send_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
         ("grpc.max_metadata_size", 16 * 1024),
+        ("grpc.absolute_max_metadata_size", 16 * 1024),
         ("grpc.max_concurrent_streams", 1000),
-        # Clients may ping as often as this to keep idle connections open.
+        # Who connects and then says nothing is hung up on.
+        ("grpc.server_handshake_timeout_ms", 5_000),
+        # Calls that nobody came to: more are refused, and older ones given up, before they cost anything.
+        ("grpc.server.max_pending_requests", 1000),
+        ("grpc.server.max_pending_requests_hard_limit", 2000),
+        ("grpc.server_max_unrequested_time_in_server", 5),
+        # Clients may ping as often as this to keep idle connections open; who goes on more often is hung up on.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 2),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
@@ -225,22 +382,42 @@ def connect_as_set(settings: Settings) -> tuple[Client, Keys]:
     return connect(settings.redis_url.get_secret_value(), limits), Keys(settings.redis_prefix)
 
 
+def doors_as_set(settings: Settings) -> Doors:
+    """Who is let in and over what. Raises AccessError, CertificateError."""
+    access = tls = None
+    if settings.access_policy is not None:
+        access = AccessSource(settings.access_policy, settings.caller_tokens)
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        files = TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_authority)
+        tls = TlsSource(files, now)
+    return Doors(
+        access=access,
+        tls=tls,
+        capacity=Capacity(calls=settings.max_in_flight, streams=settings.max_watchers),
+        plaintext_tokens=Unsafe.PLAINTEXT in settings.allow_unsafe,
+    )
+
+
 @asynccontextmanager
-async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server, Listen]]:
-    """A service from its settings: listening inside, in order ended outside. Raises CannotListen, KeyringError."""
+async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server, Ports]]:
+    """A service from its settings: listening inside, in order ended outside.
+
+    Raises CannotListen, KeyringError, AccessError, CertificateError.
+    """
     assert settings.keys is not None  # the command line sees to it
     source = KeySource(settings.keys)
     source.current.signing  # noqa: B018 - raises if there is none
+    doors = doors_as_set(settings)
     metrics = Metrics()
     client, keys = connect_as_set(settings)
     store = Store(client, keys, max_connections=settings.redis_connections)
     try:
         authority = build_authority(settings, store, source, metrics)
         feed = Feed(EventLog(client, keys), EventWire(), now, metrics)
-        server = Server(authority, feed, store, source, metrics, mode)
+        server = Server(authority, feed, store, source, metrics, mode, doors)
         if settings.metrics_listen is not None:
             serve_metrics(metrics, settings.metrics_listen)
-        bound = await server.start(settings.listen)
+        bound = await server.start(Ports(settings.listen, settings.bearer_listen, settings.health_listen))
         try:
             yield server, bound
         finally:
@@ -278,9 +455,15 @@ async def serve(settings: Settings, mode: Mode, ready: Callable[[Listen], None])
             stop.set()
 
         loop.add_reader(parent.sentinel, orphaned, parent.sentinel)
-    async with running(settings, mode) as (_, listen):
-        _log.info("listening", address=str(listen))
-        ready(listen)
+    async with running(settings, mode) as (_, bound):
+        others = {"bearer": bound.bearer, "health": bound.health}
+        _log.info(
+            "listening",
+            address=str(bound.main),
+            tls=settings.tls_certificate is not None,
+            **{name: str(listen) for name, listen in others.items() if listen is not None},
+        )
+        ready(bound.main)
         await stop.wait()
         _log.info("stopping", drain_seconds=settings.drain_timeout.total_seconds())
     _log.info("stopped")

@@ -28,8 +28,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.text import Text
 
-from session_authority.config import Listen, parse_duration
-from session_authority.probe import channel_to, health, reachable
+from session_authority.config import parse_duration
+from session_authority.probe import Target, channel_to, health
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
@@ -93,14 +93,14 @@ def _moment(since: str, now: datetime) -> Timestamp:
     return Timestamp(seconds=max(0, int(now.timestamp() - ago.total_seconds())))
 
 
-def tail(address: Listen, ask: pb.WatchEventsRequest, out: Console, *, as_json: bool, count: int | None) -> None:
+def tail(target: Target, ask: pb.WatchEventsRequest, out: Console, *, as_json: bool, count: int | None) -> None:
     """Shows events until there were `count`. Raises TailFailed.
 
     Ctrl-C, SIGTERM, or that whoever reads the output has left, end the process: that is how a watch ends.
     """
     _end_when_told()
     try:
-        batches = follow(reachable(address), ask, _say)
+        batches = follow(target.reachable(), ask, _say)
         first = next(batches)  # nothing is shown before the server has answered
         events = islice(chain(first, chain.from_iterable(batches)), count)
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -120,7 +120,7 @@ def tail(address: Listen, ask: pb.WatchEventsRequest, out: Console, *, as_json: 
 # --- following ------------------------------------------------------------------------------------------------------
 
 
-def follow(target: Listen, ask: pb.WatchEventsRequest, say: Callable[[str], None]) -> Iterator[Sequence[pb.Event]]:
+def follow(target: Target, ask: pb.WatchEventsRequest, say: Callable[[str], None]) -> Iterator[Sequence[pb.Event]]:
     """The events of one message after the other, each event once; none with the first, and when it shows a sign of life.
 
     When the server goes away it is called again, from the last cursor. `say` is told, once, unless it was back at once:
@@ -158,7 +158,7 @@ def follow(target: Listen, ask: pb.WatchEventsRequest, say: Callable[[str], None
         time.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - spreads, hides nothing
 
 
-def _messages(target: Listen, ask: pb.WatchEventsRequest, patience_seconds: float) -> Iterator[pb.WatchEventsResponse]:
+def _messages(target: Target, ask: pb.WatchEventsRequest, patience_seconds: float) -> Iterator[pb.WatchEventsResponse]:
     """One call. A channel of its own: one that has failed waits longer and longer before it connects again."""
     with channel_to(target) as channel:
         call = pb_grpc.SessionAuthorityServiceStub(channel).WatchEvents(ask)

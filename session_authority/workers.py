@@ -39,9 +39,13 @@ class WorkersFailed(Exception):
 
 def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
     """Runs the service in as many processes as set, until SIGTERM or SIGINT. Raises CannotListen, KeyringError, WorkersFailed."""
-    if settings.workers > 1 and settings.listen.port == 0:
+    listens = [
+        listen for listen in (settings.listen, settings.bearer_listen, settings.health_listen) if listen is not None
+    ]
+    if settings.workers > 1 and any(listen.port == 0 for listen in listens):
         raise CannotListen("several workers need a port that is named; 0 gives each another one")
-    _refuse_taken(settings.listen)
+    for listen in listens:
+        _refuse_taken(listen)
     if settings.workers == 1:
         asyncio.run(serve(settings, mode, ready))
         return

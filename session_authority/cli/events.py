@@ -9,6 +9,11 @@ import typer
 from session_authority.cli.terminal import (
     WRONG_USAGE,
     AddressOption,
+    TlsAuthorityOption,
+    TlsCertificateOption,
+    TlsKeyOption,
+    TlsOption,
+    TokenFileOption,
     errors_in_one_line,
     fail,
     now,
@@ -47,6 +52,11 @@ def events_tail(
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many events.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
+    tls: TlsOption = False,
+    tls_ca: TlsAuthorityOption = None,
+    tls_cert: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Show events as they happen, until Ctrl-C.
 
@@ -55,7 +65,7 @@ def events_tail(
     from session_authority import tail
 
     with errors_in_one_line():
-        target = server_at(address)
+        target = server_at(address, tls, tls_ca, tls_cert, tls_key, token_file)
         try:
             ask = tail.question(types or (), users or (), since, now())
         except ValueError as error:

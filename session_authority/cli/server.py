@@ -14,6 +14,11 @@ from session_authority import __version__, logs, workers
 from session_authority.cli.terminal import (
     WRONG_USAGE,
     AddressOption,
+    TlsAuthorityOption,
+    TlsCertificateOption,
+    TlsKeyOption,
+    TlsOption,
+    TokenFileOption,
     check_redis_url,
     errors_in_one_line,
     fail,
@@ -100,13 +105,18 @@ def serve(listen: ListenOption = None) -> None:
 def health(
     address: AddressOption = None,
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for an answer.")] = 3.0,
+    tls: TlsOption = False,
+    tls_ca: TlsAuthorityOption = None,
+    tls_cert: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Ask a server whether it is serving: exit code 0 if it is, 1 if not."""
     from session_authority import probe
 
     with errors_in_one_line():
-        target = server_at(address)
-        status = probe.health(probe.reachable(target), timeout)
+        target = server_at(address, tls, tls_ca, tls_cert, tls_key, token_file, for_health=True)
+        status = probe.health(target.reachable(), timeout)
         if status != "SERVING":
             fail(f"{target}: {status}")
         out.print(status)
@@ -117,6 +127,11 @@ def demo(
     patience: Annotated[
         float, typer.Option(min=1, max=3600, help="Seconds to wait for a token to be old enough to be renewed.")
     ] = 60.0,
+    tls: TlsOption = False,
+    tls_ca: TlsAuthorityOption = None,
+    tls_cert: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Play a session's whole life against a running dev server, and tell what happens.
 
@@ -126,7 +141,7 @@ def demo(
     from session_authority import demo as life
 
     with errors_in_one_line():
-        target = server_at(address)
+        target = server_at(address, tls, tls_ca, tls_cert, tls_key, token_file)
         try:
             life.play(target, out, timedelta(seconds=patience))
         except life.DemoFailed as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from session_authority import workers
 from session_authority.config import Listen, Settings, SettingsError, load_settings
+from session_authority.probe import Target
 from session_authority.server import CannotListen
 from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.embedded import EmbeddedUnavailable
@@ -28,6 +30,24 @@ AddressOption = Annotated[
     typer.Option(
         "--address", metavar="HOST:PORT", help="The server. Default: SESSION_AUTHORITY_LISTEN.", show_default=False
     ),
+]
+
+
+TlsOption = Annotated[bool, typer.Option("--tls", help="Speak TLS, trusting the authorities that gRPC trusts.")]
+TlsAuthorityOption = Annotated[
+    Path | None,
+    typer.Option("--tls-ca", metavar="FILE", help="Speak TLS, trusting these authorities (PEM).", show_default=False),
+]
+TlsCertificateOption = Annotated[
+    Path | None,
+    typer.Option("--tls-cert", metavar="FILE", help="The certificate to show the server (PEM).", show_default=False),
+]
+TlsKeyOption = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="FILE", help="Its private key (PEM).", show_default=False)
+]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", help="A file with a caller's bearer token.", show_default=False),
 ]
 
 
@@ -49,12 +69,50 @@ def errors_in_one_line() -> Iterator[None]:
         fail(str(error))
 
 
-def server_at(address: str | None) -> Listen:
-    """The server that is meant."""
+def server_at(
+    address: str | None,
+    tls: bool,
+    authority: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    token_file: Path | None,
+    *,
+    for_health: bool = False,
+) -> Target:
+    """The server that is meant, and what to show it."""
+    if (certificate is None) != (key is None):
+        fail("--tls-cert and --tls-key: give both or neither", WRONG_USAGE)
     try:
-        return Listen.parse(address) if address else load_settings().listen
+        listen = Listen.parse(address) if address else _listens_at(for_health)
     except ValueError as error:
         fail(f"--address: {error}", WRONG_USAGE)
+    tls = tls or authority is not None or certificate is not None
+    token = None if token_file is None else _content("--token-file", token_file).decode("ascii", "replace").strip()
+    if token is not None and not tls and not listen.is_loopback:
+        fail("--token-file: a token goes to another machine over TLS only; give --tls or --tls-ca", WRONG_USAGE)
+    return Target(
+        listen,
+        tls=tls,
+        authority=None if authority is None else _content("--tls-ca", authority),
+        certificate=None if certificate is None else _content("--tls-cert", certificate),
+        key=None if key is None else _content("--tls-key", key),
+        token=token,
+    )
+
+
+def _listens_at(for_health: bool) -> Listen:
+    """Where a server with these settings listens."""
+    settings = load_settings()
+    listen = settings.health_listen if for_health and settings.health_listen is not None else settings.listen
+    assert isinstance(listen, Listen)
+    return listen
+
+
+def _content(option: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        fail(f"{option}: {path}: can't be read: {error.strerror}", WRONG_USAGE)
 
 
 def check_redis_url(settings: Settings) -> None:

@@ -104,3 +104,26 @@ class DeadlineTooShort(AuthorityError):
 
     def __init__(self) -> None:
         super().__init__("the deadline leaves too little time to ask the session store")
+
+
+class CallerUnknown(AuthorityError):
+    """Nobody knows who calls."""
+
+    def __init__(self, why: str = "the call brings no certificate and no bearer token of a known caller") -> None:
+        super().__init__(why)
+
+
+class CallerNotAllowed(AuthorityError):
+    """The caller is known, and may not do this."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the caller may not {what}")
+
+
+class Overloaded(AuthorityError):
+    """As much is under way as the service takes."""
+
+    retry_after = timedelta(milliseconds=100)
+
+    def __init__(self) -> None:
+        super().__init__("too many calls are under way; try again")

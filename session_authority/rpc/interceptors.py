@@ -1,7 +1,8 @@
 """What every call passes before it reaches its handler.
 
-The guard takes the request as bytes, so that a method's own size limit is checked before anything is decoded; keeps the
-call inside its deadline; and lets no exception out: grpc.aio would send its text to the caller.
+The guard turns calls away when too much is under way, asks the doorkeeper who calls, takes the request as bytes, so that a
+method's own size limit is checked before anything is decoded, keeps the call inside its deadline, and lets no exception
+out: grpc.aio would send its text to the caller.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
 from datetime import timedelta
-from types import TracebackType
 from typing import Any
 
 import grpc
@@ -23,14 +25,20 @@ from session_authority.domain.errors import (
     DeadlineTooShort,
     MalformedMessage,
     MessageTooLarge,
+    Overloaded,
     StoreUnavailable,
 )
 from session_authority.metrics import Metrics
-from session_authority.rpc.status import failure_of, failure_of_fault
+from session_authority.rpc.access import Doorkeeper
+from session_authority.rpc.status import Failure, failure_of, failure_of_fault
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_METHODS = frozenset({"BatchValidateSessions"})
+# A batch weighs as much as one call for each so many bytes, which a handful of its items have.
+_BYTES_OF_ONE = 4 * 1024
+# Answered however much is under way: whoever asks after the health of a busy server must not take it for a dead one.
+_UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"})
 # A deadline is kept with this much to spare, for the answer's way back.
 _SPARE = timedelta(milliseconds=10)
 # Callers without a deadline get this one.
@@ -39,17 +47,31 @@ _LONGEST_CALL = timedelta(seconds=10)
 _Handler = Any  # grpc.RpcMethodHandler has no usable type
 
 
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much may be under way in one process: unary calls, and streams of each method."""
+
+    calls: int = 256
+    streams: int = 1000
+
+
 class Guard(grpc.aio.ServerInterceptor):
     """Wraps each method's handler once, and remembers it."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, door: Doorkeeper, capacity: Capacity) -> None:
         self._metrics = metrics
-        self._under_way = _UnderWay()
+        self._door = door
+        self._load = _Load(capacity.calls)
+        self._streams = _Streams(door, capacity.streams)
         self._guarded: dict[str, _Handler] = {}
 
     async def idle(self) -> None:
         """Waits until no handler of a unary call is running. Streams don't count: they end when the server does."""
-        await self._under_way.none.wait()
+        await self._load.none.wait()
+
+    def access_changed(self) -> None:
+        """Ends the streams whose callers may no longer have them."""
+        self._streams.recheck()
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]], details: grpc.HandlerCallDetails
@@ -63,64 +85,84 @@ class Guard(grpc.aio.ServerInterceptor):
             guarded = self._guarded[details.method] = self._guard(details.method, handler)
         return guarded
 
-    def _guard(self, method: str, handler: _Handler) -> _Handler:
-        name = method.rpartition("/")[2]
+    def _guard(self, path: str, handler: _Handler) -> _Handler:
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                _Call(name, handler, self._metrics, self._under_way).run,
+                _Call(path, handler, self._metrics, self._door, self._load).run,
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                _guarded_stream(name, handler.unary_stream, self._metrics, handler.request_deserializer),
+                _guarded_stream(path, handler.unary_stream, self._metrics, self._streams, handler.request_deserializer),
                 response_serializer=_unless_serialized(handler.response_serializer),
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(name, handler.stream_stream, self._metrics),
+                _guarded_stream(path, handler.stream_stream, self._metrics, self._streams),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         raise NotImplementedError("no method takes a stream and answers once")
 
 
-class _UnderWay:
-    """Counts the calls that are inside it."""
+class _Load:
+    """The unary calls that are under way, and what they weigh."""
 
-    def __init__(self) -> None:
-        self._count = 0
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._weight = self._calls = 0
         self.none = asyncio.Event()
         self.none.set()
 
-    def __enter__(self) -> None:
-        self._count += 1
-        self.none.clear()
+    def fits(self, weight: int) -> bool:
+        """Whether that much more may be under way. What is too heavy for any limit may be, alone."""
+        return self._weight + weight <= self._most or not self._weight
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._count -= 1
-        if not self._count:
-            self.none.set()
+    @contextmanager
+    def of(self, weight: int) -> Iterator[None]:
+        """Counts a call in."""
+        self._weight += weight
+        self._calls += 1
+        self.none.clear()
+        try:
+            yield
+        finally:
+            self._weight -= weight
+            self._calls -= 1
+            if not self._calls:
+                self.none.set()
 
 
 class _Call:
     """How one unary method is called."""
 
-    def __init__(self, name: str, handler: _Handler, metrics: Metrics, under_way: _UnderWay) -> None:
-        self._name = name
-        self._under_way = under_way
+    def __init__(self, path: str, handler: _Handler, metrics: Metrics, door: Doorkeeper, load: _Load) -> None:
+        self._path = path
+        self._name = path.rpartition("/")[2]
+        self._door = door
+        self._load = load
+        self._limited = path not in _UNLIMITED
+        self._is_batch = self._name in _BATCH_METHODS
         self._behavior = handler.unary_unary
         self._decode = handler.request_deserializer
-        self._limit = MAX_BATCH_BYTES if name in _BATCH_METHODS else MAX_MESSAGE_BYTES
-        self._counts = {code: metrics.rpcs.labels(name, code.name) for code in grpc.StatusCode}
-        self._seconds = metrics.rpc_seconds.labels(name)
+        self._limit = MAX_BATCH_BYTES if self._is_batch else MAX_MESSAGE_BYTES
+        self._counts = {code: metrics.rpcs.labels(self._name, code.name) for code in grpc.StatusCode}
+        self._seconds = metrics.rpc_seconds.labels(self._name)
 
     async def run(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        with self._under_way:
+        weight = 0
+        if self._limited:
+            weight = max(1, len(body) // _BYTES_OF_ONE) if self._is_batch else 1
+            if not self._load.fits(weight):
+                with self._load.of(0):
+                    return await self._refuse(failure_of(Overloaded()), context)
+        with self._load.of(weight):
             return await self._run(body, context)
 
     async def _run(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         started = time.perf_counter()
         try:
+            self._door.admit(self._path, context)
             answer = await self._answer(body, context)
         except AuthorityError as error:
             failure = failure_of(error)
@@ -138,6 +180,9 @@ class _Call:
             return answer
         finally:
             self._seconds.observe(time.perf_counter() - started)
+        return await self._refuse(failure, context)
+
+    async def _refuse(self, failure: Failure, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         self._counts[failure.code].inc()
         return await context.abort_with_status(failure.status())
 
@@ -166,10 +211,61 @@ def _unless_serialized(serialize: Callable[[Any], bytes]) -> Callable[[Any], byt
     return lambda message: message if isinstance(message, bytes) else serialize(message)
 
 
+class _Stream:
+    """One stream that is under way."""
+
+    def __init__(self, path: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self.path = path
+        self.context = context
+        self.patience = asyncio.timeout(None)
+        self.refusal: AuthorityError | None = None
+
+    def end(self, refusal: AuthorityError) -> None:
+        """Ends it with a TimeoutError; `refusal` is what its caller is told."""
+        if self.refusal is None:
+            self.refusal = refusal
+            self.patience.reschedule(asyncio.get_running_loop().time())
+
+
+class _Streams:
+    """The streams that are under way."""
+
+    def __init__(self, door: Doorkeeper, most: int) -> None:
+        self._door = door
+        self._most = most
+        self._streams: dict[str, set[_Stream]] = {}
+
+    @contextmanager
+    def admitted(self, stream: _Stream) -> Iterator[None]:
+        """Counts one in. Raises Overloaded, CallerUnknown and CallerNotAllowed."""
+        others = self._streams.setdefault(stream.path, set())
+        if len(others) >= self._most:
+            raise Overloaded
+        self._door.admit(stream.path, stream.context)
+        others.add(stream)
+        try:
+            yield
+        finally:
+            others.discard(stream)
+
+    def recheck(self) -> None:
+        """Ends those that would not be let in now."""
+        for stream in [stream for streams in self._streams.values() for stream in streams]:
+            try:
+                copy_context().run(self._door.admit, stream.path, stream.context)
+            except AuthorityError as error:
+                stream.end(error)
+
+
 def _guarded_stream(
-    name: str, behavior: Callable[..., Any], metrics: Metrics, decode: Callable[[bytes], Any] | None = None
+    path: str,
+    behavior: Callable[..., Any],
+    metrics: Metrics,
+    streams: _Streams,
+    decode: Callable[[bytes], Any] | None = None,
 ) -> Callable[..., Awaitable[None]]:
     """With `decode` given, the guarded method takes one request, as bytes. It may be a generator or write by itself."""
+    name = path.rpartition("/")[2]
     counts = {code: metrics.rpcs.labels(name, code.name) for code in grpc.StatusCode}
 
     async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -186,8 +282,11 @@ def _guarded_stream(
                 await context.write(message)
 
     async def run(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        stream = _Stream(path, context)
         try:
-            await answer(request, context)
+            with streams.admitted(stream):
+                async with stream.patience:
+                    await answer(request, context)
         except asyncio.CancelledError:
             counts[grpc.StatusCode.CANCELLED].inc()
             raise
@@ -196,7 +295,7 @@ def _guarded_stream(
         except AuthorityError as error:
             failure = failure_of(error)
         except TimeoutError:
-            failure = failure_of(StoreUnavailable())
+            failure = failure_of(stream.refusal or StoreUnavailable())
         except Exception as error:  # noqa: BLE001 - the last line of defence: its text must not reach the caller
             failure = failure_of_fault(name, error)
         else:

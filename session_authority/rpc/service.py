@@ -8,17 +8,16 @@ from typing import Any
 import grpc
 
 from session_authority.authority import Authority
-from session_authority.domain.errors import AuthorityError, StoreUnavailable
+from session_authority.domain.errors import AuthorityError, CallerNotAllowed, StoreUnavailable
 from session_authority.domain.fields import FieldChecks
 from session_authority.feed import Feed
 from session_authority.rpc import messages
+from session_authority.rpc.access import caller
 from session_authority.rpc.status import failure_of, failure_of_fault
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].full_name
-# Who calls is not asked yet: the service listens on loopback only.
-_ANYONE = "anonymous"
 # Fresh signatures cost time: so many of a batch are checked before other calls get a turn.
 _BATCH_STRIDE = 64
 
@@ -34,13 +33,13 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
 
     async def IssueDevice(self, request: pb.IssueDeviceRequest, context: Context) -> pb.IssueDeviceResponse:
         sign_in = messages.sign_in_request(request, self._authority.policy.session_ttl)
-        return messages.issue_device_response(await self._authority.issue_device(sign_in, _ANYONE))
+        return messages.issue_device_response(await self._authority.issue_device(sign_in, caller().name))
 
     async def RenewSession(self, request: pb.RenewSessionRequest, context: Context) -> pb.RenewSessionResponse:
         checks = FieldChecks()
         client = messages.client_of(request.client, checks)
         checks.done()
-        renewed = await self._authority.renew_session(request.access_token, request.device_id, client, _ANYONE)
+        renewed = await self._authority.renew_session(request.access_token, request.device_id, client, caller().name)
         return messages.renew_session_response(renewed)
 
     async def ValidateSession(self, request: pb.ValidateSessionRequest, context: Context) -> pb.ValidateSessionResponse:
@@ -62,8 +61,10 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         checks = FieldChecks()
         client = messages.client_of(request.client, checks)
         checks.done()
+        if request.observe_only and not caller().may_observe:
+            raise CallerNotAllowed("ask with observe_only")
         validation = await self._authority.validate_session(
-            request.access_token, request.device_id, client, _ANYONE, observe_only=request.observe_only
+            request.access_token, request.device_id, client, caller().name, observe_only=request.observe_only
         )
         return messages.validate_session_response(validation)
 
@@ -113,7 +114,7 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         reason = checks.reason(request.reason)
         checks.done()
         revoked = await self._authority.revoke_device(
-            user_id, device_id, reason=reason, forget=request.forget, actor=_ANYONE
+            user_id, device_id, reason=reason, forget=request.forget, actor=caller().name
         )
         return pb.RevokeDeviceResponse(revoked=revoked)
 
@@ -124,7 +125,7 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         reason = checks.reason(request.reason)
         checks.done()
         revoked = await self._authority.revoke_all(
-            user_id, except_device_id=kept, reason=reason, forget=request.forget, actor=_ANYONE
+            user_id, except_device_id=kept, reason=reason, forget=request.forget, actor=caller().name
         )
         return pb.RevokeAllResponse(revoked_devices=revoked)
 

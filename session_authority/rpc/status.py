@@ -40,6 +40,9 @@ _TABLE: dict[type[errors.AuthorityError], tuple[grpc.StatusCode, errors_pb2.Erro
     errors.DeviceNotFound: (grpc.StatusCode.NOT_FOUND, errors_pb2.ERROR_REASON_DEVICE_NOT_FOUND),
     errors.Conflict: (grpc.StatusCode.ABORTED, errors_pb2.ERROR_REASON_CONFLICT),
     errors.CursorExpired: (grpc.StatusCode.OUT_OF_RANGE, errors_pb2.ERROR_REASON_CURSOR_EXPIRED),
+    errors.CallerUnknown: (grpc.StatusCode.UNAUTHENTICATED, errors_pb2.ERROR_REASON_CALLER_UNKNOWN),
+    errors.CallerNotAllowed: (grpc.StatusCode.PERMISSION_DENIED, errors_pb2.ERROR_REASON_CALLER_NOT_ALLOWED),
+    errors.Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_OVERLOADED),
     errors.StoreUnavailable: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_STORE_UNAVAILABLE),
     errors.DeadlineTooShort: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_DEADLINE_TOO_SHORT),
 }

@@ -8,6 +8,7 @@ import structlog
 from redis.exceptions import ClusterDownError, MaxConnectionsError, ReadOnlyError, ResponseError, TryAgainError
 
 from session_authority.domain.errors import StoreUnavailable
+from session_authority.logs import Complaints
 
 # Not carried out: the primary has just moved, or is about to.
 REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)
@@ -26,20 +27,6 @@ def unavailable(error: Exception) -> StoreUnavailable:
         else:
             _log.warning("store_unavailable", error=kind, left_out=left_out)
     return StoreUnavailable()
-
-
-class Complaints:
-    """Says of each kind of complaint whether it is worth a line in the log: at most one a second is."""
-
-    def __init__(self) -> None:
-        self._kinds: dict[str, tuple[float, int]] = {}
-
-    def count(self, kind: str, now: float) -> int | None:
-        """How many of this kind were left out since the last line, or None if this one is left out too."""
-        quiet_until, left_out = self._kinds.get(kind, (now, 0))
-        loud = now >= quiet_until
-        self._kinds[kind] = (now + 1.0, 0) if loud else (quiet_until, left_out + 1)
-        return left_out if loud else None
 
 
 _complaints = Complaints()

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 from session_authority import cli
 from session_authority import tail as module
 from session_authority.config import Listen
-from session_authority.probe import channel_to
+from session_authority.probe import Target, channel_to
 from session_authority.tail import EVENT_TYPES, TailFailed, follow, printable, question
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
@@ -498,7 +498,7 @@ def followed(script: Script, count: int) -> tuple[list[str], list[str]]:
     """The IDs of so many events, and what was said meanwhile."""
     said: list[str] = []
     with playing(script) as address:
-        watch = follow(address, pb.WatchEventsRequest(start_time={"seconds": 1}), said.append)
+        watch = follow(Target(address), pb.WatchEventsRequest(start_time={"seconds": 1}), said.append)
         events = list(islice(chain.from_iterable(watch), count))
     return [event.event_id for event in events], said
 
@@ -533,9 +533,9 @@ def test_a_server_may_be_away_for_as_long_as_it_likes(monkeypatch: pytest.Monkey
         ([message("2", "b")], None),
     )
     monkeypatch.setattr("session_authority.tail.time", SimpleNamespace(sleep=pauses.append))
-    with playing(script) as address, channel_to(address) as channel:
+    with playing(script) as address, channel_to(Target(address)) as channel:
         monkeypatch.setattr(module, "channel_to", lambda _: nullcontext(channel))
-        watch = chain.from_iterable(follow(address, pb.WatchEventsRequest(), lambda _: None))
+        watch = chain.from_iterable(follow(Target(address), pb.WatchEventsRequest(), lambda _: None))
         assert [event.event_id for event in islice(watch, 2)] == ["a", "b"]
     assert max(pauses) <= 5
 

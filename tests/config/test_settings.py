@@ -160,8 +160,10 @@ def test_every_setting_is_in_the_readme_with_its_default(name: str):
     rows = [line.split("|")[1:] for line in README.read_text().splitlines() if line.startswith("|")]
     [row] = [row for row in rows if f"`{name.upper()}`" in row[0]]
     default, shown = Settings.model_fields[name].default, row[1].strip().strip("`")
-    if default is None:
+    if default is None or default == frozenset():
         assert shown == "–"
+    elif isinstance(default, bool):
+        assert shown == str(default).lower()
     elif isinstance(default, timedelta):
         assert parse_duration(shown) == default
     else:

@@ -19,7 +19,7 @@ from session_authority.domain.policy import Policy
 from session_authority.feed import Feed
 from session_authority.metrics import Metrics
 from session_authority.rpc import EventWire
-from session_authority.server import Mode, Server
+from session_authority.server import Doors, Mode, Ports, Server
 from session_authority.store import Client, EventLog, Keys, Store
 from session_authority.tokens import KeySource, Tokens
 from session_authority.v1 import session_authority_pb2 as pb
@@ -32,6 +32,7 @@ SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelt
 # Long past: the stream's own IDs are of today, and it is trimmed by the injected clock.
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ANYWHERE = Listen("127.0.0.1", 0)
+OPEN = Doors()  # anyone may do everything, as in `dev`
 PATIENCE = 20.0  # seconds; what a call may take on a machine that has much else to do
 LAPTOP_AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
@@ -77,7 +78,9 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
 class Stage:
     """A running server and a client of it. `authority` may be replaced by a worse one, part by part."""
 
-    def __init__(self, client: Client, prefix: str, source: KeySource, policy: Policy, mode: Mode) -> None:
+    def __init__(
+        self, client: Client, prefix: str, source: KeySource, policy: Policy, mode: Mode, doors: Doors = OPEN
+    ) -> None:
         self.client = client
         self.prefix = prefix
         self.clock = Clock(START)
@@ -94,13 +97,13 @@ class Stage:
             random_bytes=secrets.token_bytes,
         )
         self.feed = Feed(self.log, EventWire(), self.clock, self.metrics)
-        self.server = Server(self.authority, self.feed, self.store, source, self.metrics, mode)
+        self.server = Server(self.authority, self.feed, self.store, source, self.metrics, mode, doors)
         self.address = ANYWHERE
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stage]:
         """Runs it."""
-        self.address = await self.server.start(ANYWHERE)
+        self.address = (await self.server.start(Ports(ANYWHERE))).main
         async with grpc.aio.insecure_channel(str(self.address)) as channel:
             self.channel: Any = channel
             self.stub: Any = pb_grpc.SessionAuthorityServiceStub(self.channel)

@@ -16,9 +16,10 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 import session_authority
+from session_authority.access import Access, Caller
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.metrics import Metrics
-from session_authority.rpc import Guard
+from session_authority.rpc import Capacity, Doorkeeper, Guard
 from session_authority.store import Limits, connect
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.stage import METHODS, PATIENCE, Refusal, Stage, StageWith, refusal_of
@@ -295,7 +296,8 @@ async def test_a_fault_in_a_stream_reaches_nobody_either(
         raise error
 
     handlers = {"Generate": generate, "Write": write}
-    server = grpc.aio.server(interceptors=[Guard(Metrics())])
+    access = Access(anyone=Caller("ada", frozenset(f"/test.Streams/{name}" for name in handlers)))
+    server = grpc.aio.server(interceptors=[Guard(Metrics(), Doorkeeper(lambda: access), Capacity())])
     server.add_registered_method_handlers(
         "test.Streams", {n: grpc.unary_stream_rpc_method_handler(h, bytes, bytes) for n, h in handlers.items()}
     )

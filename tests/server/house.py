@@ -63,8 +63,8 @@ async def house(url: str, keys: Path, prefix: str, reflection: bool) -> AsyncIte
     """Runs one, as the command does but for the signals."""
     settings = Settings(redis_url=url, keys=keys, listen=Listen("127.0.0.1", 0), redis_prefix=prefix)
     async with (
-        running(settings, Mode(reflection=reflection)) as (server, address),
-        grpc.aio.insecure_channel(str(address)) as channel,
+        running(settings, Mode(reflection=reflection)) as (server, ports),
+        grpc.aio.insecure_channel(str(ports.main)) as channel,
     ):
         yield House(server, channel)
 

@@ -16,8 +16,8 @@ import redis
 from structlog.testing import capture_logs
 
 from session_authority.domain.errors import StoreUnavailable
+from session_authority.logs import Complaints
 from session_authority.store import Changed, Commit, Committed, Keys, Limits, Store, connect
-from session_authority.store.complaints import Complaints
 from tests.store.conftest import RoomBehind
 from tests.store.samples import (
     NOW,

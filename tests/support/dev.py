@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from session_authority.config import Listen
-from session_authority.probe import health
+from session_authority.probe import Target, health
 from tests.support.backends import free_port, wait_for
 
 _COMMAND = (sys.executable, "-c", "from session_authority.cli import main; main()")
@@ -28,7 +28,7 @@ class DevServer:
 
     def serving(self) -> bool:
         """It answers, and has its store."""
-        return health(Listen.parse(self.address), 1.0) == "SERVING"
+        return health(Target(Listen.parse(self.address)), 1.0) == "SERVING"
 
 
 def start_dev_server(data_dir: Path, settings: Mapping[str, str] | None = None, port: int | None = None) -> DevServer:

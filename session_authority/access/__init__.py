@@ -1,0 +1,44 @@
+"""Who may call what: callers, what names them, and which RPCs each may call. All of it is data; default deny.
+
+Knows neither gRPC nor the clock; how a call shows who makes it is for the rpc room.
+"""
+
+from session_authority.access.callers import (
+    CallerToken,
+    add_token,
+    new_token,
+    read_tokens,
+    remove_tokens,
+)
+from session_authority.access.errors import AccessError
+from session_authority.access.policy import (
+    ROWS,
+    Access,
+    AccessSource,
+    Caller,
+    Policy,
+    Role,
+    everybody,
+    load_access,
+    read_policy,
+    rows_missing,
+)
+
+__all__ = [
+    "ROWS",
+    "Access",
+    "AccessError",
+    "AccessSource",
+    "Caller",
+    "CallerToken",
+    "Policy",
+    "Role",
+    "add_token",
+    "everybody",
+    "load_access",
+    "new_token",
+    "read_policy",
+    "read_tokens",
+    "remove_tokens",
+    "rows_missing",
+]

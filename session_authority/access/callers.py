@@ -1,0 +1,163 @@
+"""Bearer tokens of callers that cannot bring a certificate: made, kept as hashes, checked, removed.
+
+A token is 256 random bits behind a prefix that secret scanners can be taught. The file has a line for each: the caller,
+the token's ID, when it was added, and the SHA-256 of the token. Nobody can make a token from that, and as many of one
+caller as need be are good at once, so that one can be replaced without a gap.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from session_authority.access.errors import AccessError
+
+TOKEN_PREFIX = "sacall_"
+NAME_RULE = "must be 1 to 64 lower-case letters, digits, '.', '_' or '-', starting with a letter or digit"
+_TOKEN_BYTES = 32
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_ID_LENGTH = 8
+_TITLE = "# caller  token ID  added  SHA-256 of the token\n"
+
+
+@dataclass(frozen=True, slots=True)
+class CallerToken:
+    """What is kept of a token. `digest` is its SHA-256; the ID is the start of that."""
+
+    caller: str
+    added: datetime
+    digest: bytes
+
+    @property
+    def token_id(self) -> str:
+        """Names it, for people."""
+        return self.digest.hex()[:_ID_LENGTH]
+
+    def matches(self, digest: bytes) -> bool:
+        """Whether this is the token of that digest. Takes as long whatever the answer."""
+        return hmac.compare_digest(self.digest, digest)
+
+
+def digest_of(token: str) -> bytes:
+    """The SHA-256 of a token's text."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def is_name(name: object) -> bool:
+    """Whether a caller may have this name."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def new_token() -> str:
+    """A token of 256 random bits."""
+    return TOKEN_PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(_TOKEN_BYTES)).rstrip(b"=").decode()
+
+
+def read_tokens(path: Path) -> tuple[CallerToken, ...]:
+    """The tokens of a file. Raises AccessError with every fault."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise AccessError(f"{path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise AccessError(f"{path}: is not UTF-8") from None
+    found: list[CallerToken] = []
+    faults: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        token = _parsed(line)
+        if token is None:
+            faults.append(
+                f"{path}: line {number}: must have a caller, a token ID, a time and a SHA-256, all of one token"
+            )
+        elif any(other.digest == token.digest for other in found):
+            faults.append(f"{path}: line {number}: this token is there already")
+        else:
+            found.append(token)
+    if faults:
+        raise AccessError(*faults)
+    return tuple(found)
+
+
+def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken:
+    """Lets a caller use a token from now on; makes the file if there is none. Raises AccessError."""
+    if not is_name(caller):
+        raise AccessError(f"the caller's name {NAME_RULE}")
+    added = CallerToken(caller, now.replace(microsecond=0), digest_of(token))
+    with _alone(path):
+        _write(path, [*(read_tokens(path) if path.exists() else ()), added])
+    return added
+
+
+def remove_tokens(path: Path, caller: str, token_id: str | None = None) -> Sequence[CallerToken]:
+    """Takes one token of a caller away, or all of them; those that it took. Raises AccessError if there is none."""
+    with _alone(path):
+        tokens = read_tokens(path)
+        gone = [t for t in tokens if t.caller == caller and token_id in (None, t.token_id)]
+        if not gone:
+            which = f"token {token_id!r}" if token_id is not None else "token"
+            raise AccessError(f"{path}: the caller {caller!r} has no {which}")
+        _write(path, [token for token in tokens if token not in gone])
+    return gone
+
+
+def _parsed(line: str) -> CallerToken | None:
+    match line.split():
+        case [caller, token_id, added, digest] if is_name(caller) and _DIGEST.fullmatch(digest):
+            try:
+                moment = datetime.fromisoformat(added)
+            except ValueError:
+                return None
+            token = CallerToken(caller, moment, bytes.fromhex(digest))
+            return token if token.token_id == token_id and moment.tzinfo is not None else None
+    return None
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Nobody else changes the file meanwhile. The lock is on a file beside it, as the file itself is replaced."""
+    try:
+        handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise AccessError(f"{path}: can't be written: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _write(path: Path, tokens: Sequence[CallerToken]) -> None:
+    """The whole file or, if that fails, the one before."""
+    lines = [
+        f"{t.caller}  {t.token_id}  {t.added.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}  {t.digest.hex()}\n" for t in tokens
+    ]
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")  # mode 0600
+        unfinished = Path(name)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                if path.exists():  # who may read it stays as it was
+                    os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
+                file.writelines([_TITLE, *lines])
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise AccessError(f"{path}: can't be written: {error.strerror}") from None

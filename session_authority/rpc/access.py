@@ -1,0 +1,108 @@
+"""Who makes a call, and whether they may: asked before anything of the call is read.
+
+A caller is known by the names in its certificate, or else by the bearer token that the call brings. Who turned out to be
+calling is kept beside the call for as long as it runs: for its handler, for what it starts, and for the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from ipaddress import ip_address
+from time import monotonic
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+import structlog
+
+from session_authority.access import ROWS, Access, Caller
+from session_authority.domain.errors import CallerNotAllowed, CallerUnknown
+from session_authority.logs import Complaints
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_calling: ContextVar[Caller] = ContextVar("caller")
+_log = structlog.get_logger(__name__)
+
+
+def caller() -> Caller:
+    """Who makes the call that is being answered."""
+    return _calling.get()
+
+
+class Doorkeeper:
+    """Lets in who may, by the access that is in force at that moment.
+
+    `plaintext_tokens` takes bearer tokens over unencrypted connections from elsewhere too.
+    """
+
+    def __init__(self, access: Callable[[], Access], *, plaintext_tokens: bool = False) -> None:
+        self._access = access
+        self._plaintext_tokens = plaintext_tokens
+        self._complaints = Complaints()
+
+    def admit(self, path: str, context: Context) -> None:
+        """Remembers who calls. Raises CallerUnknown and CallerNotAllowed."""
+        row = ROWS.get(path)
+        if row is not None and row.public:
+            return
+        try:
+            calling = self._who(context)
+            if path not in calling.paths:
+                raise CallerNotAllowed(f"call {path.rpartition('/')[2]}")
+        except CallerUnknown as error:
+            self._complain("caller_unknown", path, context, why=str(error))
+            raise
+        except CallerNotAllowed:
+            self._complain("caller_not_allowed", path, context, caller=calling.name)
+            raise
+        _calling.set(calling)
+        structlog.contextvars.bind_contextvars(caller=calling.name)
+
+    def _who(self, context: Context) -> Caller:
+        access = self._access()
+        if access.anyone is not None:
+            return access.anyone
+        connection: Mapping[str, Iterable[bytes]] = context.auth_context()
+        names = [*connection.get("peer_uri", ()), *connection.get("peer_dns", ())]
+        if names:
+            by_certificate = access.by_certificate(name.decode("utf-8", "replace") for name in names)
+            if by_certificate is not None:
+                return by_certificate
+        token = _bearer_token(context)
+        if token is None:
+            raise CallerUnknown
+        is_encrypted = b"ssl" in connection.get("transport_security_type", ())
+        if not is_encrypted and not self._plaintext_tokens and not _is_loopback(context.peer()):
+            raise CallerUnknown("a bearer token is taken over TLS only; this one can be read on its way: replace it")
+        by_token = access.by_token(token)
+        if by_token is None:
+            raise CallerUnknown
+        return by_token
+
+    def _complain(self, event: str, path: str, context: Context, **details: str) -> None:
+        left_out = self._complaints.count(f"{event} {path} {details}", monotonic())
+        if left_out is not None:
+            _log.warning(event, method=path, peer=unquote(context.peer()), left_out=left_out, **details)
+
+
+def _bearer_token(context: Context) -> str | None:
+    """The one that the call brings. Two are none: what stands before this service may have looked at the other."""
+    found = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+    if len(found) != 1:
+        return None
+    value = found[0].decode("utf-8", "replace") if isinstance(found[0], bytes) else found[0]
+    scheme, _, token = value.partition(" ")
+    return token if scheme.lower() == "bearer" and token else None
+
+
+def _is_loopback(peer: str) -> bool:
+    """Whether a gRPC peer, `ipv4:127.0.0.1:50000`, is on this machine."""
+    family, _, rest = unquote(peer).partition(":")
+    if family == "unix":
+        return True
+    try:
+        return ip_address(rest.rpartition(":")[0].strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,170 @@
+"""The service's certificate, its key, and the authority that vouches for callers: read from files, again when they change.
+
+Everything is checked before it is used: what can't work, like a key of another certificate, is an error with a name here,
+and not a handshake that fails for everybody. A change that is broken, or half-written, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+MIN_RSA_BITS = 2048
+
+
+class CertificateError(Exception):
+    """Certificates or a key that can't be used; the message has a line for each fault. Holds no key."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where they are. With `client_authority`, callers must bring a certificate that it signed."""
+
+    certificate: Path
+    key: Path
+    client_authority: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM, as it goes to whoever speaks TLS, and when the certificate ends."""
+
+    chain: bytes
+    key: bytes = field(repr=False)
+    client_authority: bytes | None
+    ends: datetime
+
+
+class TlsSource:
+    """The certificates of files, as they change. Raises CertificateError if they are broken at the start."""
+
+    def __init__(self, files: TlsFiles, clock: Callable[[], datetime]) -> None:
+        self._files = files
+        self._clock = clock
+        self.version = 0
+        self._fingerprint = self._look()
+        self.current = load_certificates(files, clock())
+
+    def refresh(self) -> bool:
+        """Reads the files again if they changed, and says whether they did.
+
+        Raises CertificateError as long as they are broken; until they are mended, the certificates stay as they were.
+        """
+        found = self._look()
+        if found == self._fingerprint:
+            return False
+        self.current = load_certificates(self._files, self._clock())
+        self._fingerprint = found
+        self.version += 1
+        return True
+
+    def _look(self) -> list[tuple[int, int, int]]:
+        """What changes whenever a file does. Taken before it is read: a change in between is seen the next time."""
+        found = []
+        for path in (self._files.certificate, self._files.key, self._files.client_authority):
+            if path is not None:
+                try:
+                    stat = path.stat()
+                except OSError as error:
+                    raise CertificateError(f"{path}: can't be read: {error.strerror}") from None
+                found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        return found
+
+
+def load_certificates(files: TlsFiles, now: datetime) -> Certificates:
+    """Reads them all. Raises CertificateError with every fault."""
+    reading = _Reading(now)
+    chain, certificates = reading.chain(files.certificate)
+    key = reading.key(files.key, certificates[0] if certificates else None)
+    authority = None
+    if files.client_authority is not None:
+        authority = reading.authorities(files.client_authority)
+    if reading.faults:
+        raise CertificateError(*reading.faults)
+    return Certificates(chain, key, authority, certificates[0].not_valid_after_utc)
+
+
+class _Reading:
+    """Collects faults while it reads."""
+
+    def __init__(self, now: datetime) -> None:
+        self.faults: list[str] = []
+        self._now = now
+
+    def _broken(self, path: Path, fault: str) -> None:
+        self.faults.append(f"{path}: {fault}")
+
+    def _bytes(self, path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            self._broken(path, f"can't be read: {error.strerror}")
+            return None
+
+    def _certificates(self, path: Path) -> tuple[bytes, list[x509.Certificate]]:
+        pem = self._bytes(path)
+        if pem is None:
+            return b"", []
+        try:
+            return pem, x509.load_pem_x509_certificates(pem)
+        except ValueError:
+            self._broken(path, "holds no certificates in PEM form")
+            return pem, []
+
+    def chain(self, path: Path) -> tuple[bytes, list[x509.Certificate]]:
+        """The PEM of certificates, and the certificates; the first one must be good now."""
+        pem, certificates = self._certificates(path)
+        if certificates and (fault := self._fault_of(certificates[0])):
+            self._broken(path, fault)
+        return pem, certificates
+
+    def authorities(self, path: Path) -> bytes:
+        """The PEM of certificates of authorities; one of them at least must be good now."""
+        pem, certificates = self._certificates(path)
+        faults = [self._fault_of(certificate) for certificate in certificates]
+        if faults and all(faults):
+            self._broken(path, str(faults[0]))
+        return pem
+
+    def _fault_of(self, certificate: x509.Certificate) -> str | None:
+        if self._now > certificate.not_valid_after_utc:
+            return f"expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%SZ}"
+        if self._now < certificate.not_valid_before_utc:
+            return f"is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%SZ}"
+        return None
+
+    def key(self, path: Path, certificate: x509.Certificate | None) -> bytes:
+        """The PEM of a private key; it must be strong, and that of the certificate."""
+        pem = self._bytes(path)
+        if pem is None:
+            return b""
+        try:
+            key = load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):  # what they say of it may quote it
+            self._broken(path, "holds no private key in PEM form that is not encrypted")
+            return pem
+        if isinstance(key, RSAPrivateKey):
+            if key.key_size < MIN_RSA_BITS:
+                self._broken(path, f"has {key.key_size} bits; an RSA key needs at least {MIN_RSA_BITS}")
+        elif not isinstance(key, EllipticCurvePrivateKey | Ed25519PrivateKey):
+            self._broken(path, "must be an RSA, elliptic-curve or Ed25519 key")
+            return pem
+        form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if certificate is not None and key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(
+            *form
+        ):
+            self._broken(path, "is not the key of the certificate")
+        return pem
