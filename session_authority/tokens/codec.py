@@ -137,7 +137,9 @@ class Tokens:
         # Nothing but these three: `jku`, `jwk`, `x5u` and `x5c` bring a key along, `crit` and `b64` change the rules.
         if header.keys() != _HEADER or header["typ"] != _TYP:
             raise ValueError("header")
-        key = self._verifier(_take(header, "kid", str), now)
+        kid = _take(header, "kid", str)
+        self._source.seek(kid, now)
+        key = self._verifier(kid, now)
         # The key says which algorithm is used (RFC 8725 §3.1); the header may only agree.
         if key is None or header["alg"] != key.algorithm.value:
             raise ValueError("key")

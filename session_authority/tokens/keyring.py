@@ -7,6 +7,7 @@ writes one file, and no crash leaves two signing keys or none. Asks no clock, an
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -21,6 +22,9 @@ from session_authority.tokens.keyfiles import (
     write_file,
 )
 from session_authority.tokens.keys import KeyringError, KeyState, SigningKey, format_time
+
+# How often names that no key has may make a source look at its files: whoever makes names up costs no more than that.
+SEEK_INTERVAL = timedelta(milliseconds=100)
 
 _TICK = timedelta(microseconds=1)
 
@@ -50,6 +54,10 @@ class Keyring:
         if self._signing is None:
             raise KeyringError("there is no signing key: promote one")
         return self._signing
+
+    def __contains__(self, kid: str) -> bool:
+        """There is a key of this name, whatever its state."""
+        return kid in self._by_kid
 
     def key(self, kid: str) -> SigningKey:
         """The key of this name; raises KeyringError if there is none."""
@@ -99,7 +107,8 @@ class KeySource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.version = 0
-        self._fingerprint = fingerprint(path)
+        self._fingerprint = self._tried = fingerprint(path)
+        self._sought: datetime | None = None
         self._current = load_keyring(path)
 
     @property
@@ -116,10 +125,24 @@ class KeySource:
         found = fingerprint(self.path)
         if found == self._fingerprint:
             return False
+        self._tried = found
         self._current = load_keyring(self.path)
         self._fingerprint = found
         self.version += 1
         return True
+
+    def seek(self, kid: str, now: datetime) -> None:
+        """Reads the keys again, if they changed, for a name that no key has: another process may sign with a key that was
+        added since this one looked. One look in SEEK_INTERVAL serves all such names.
+
+        Broken files change nothing, and are not read again until they change: it is for `refresh` to tell of them.
+        """
+        if kid in self._current or (self._sought is not None and abs(now - self._sought) < SEEK_INTERVAL):
+            return
+        self._sought = now
+        with suppress(KeyringError):
+            if fingerprint(self.path) != self._tried:
+                self.refresh()
 
 
 def load_keyring(path: Path) -> Keyring:

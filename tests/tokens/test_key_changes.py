@@ -23,6 +23,8 @@ from session_authority.tokens import (
     retire,
     revoke,
 )
+from session_authority.tokens.keyfiles import fingerprint
+from session_authority.tokens.keyring import SEEK_INTERVAL
 from tests.tokens.workshop import DAY, HOUR, LIFETIME, NOW, key_named, save
 
 TICK = timedelta(microseconds=1)
@@ -423,6 +425,81 @@ def test_a_change_while_reading_is_noticed_the_next_time(keys, monkeypatch):
     assert source.current.signing.kid == "next"
     assert source.refresh()
     assert source.current.signing.kid == "old"
+
+
+# ----- seeking
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """How often the files were looked at."""
+    seen = []
+
+    def noted(path):
+        seen.append(path)
+        return fingerprint(path)
+
+    monkeypatch.setattr("session_authority.tokens.keyring.fingerprint", noted)
+    return seen
+
+
+def test_a_key_that_is_not_known_yet_is_found_at_once(keys):
+    source = KeySource(keys)
+    add_key(keys, key_named("more"))
+    source.seek("more", NOW)
+    assert "more" in source.current
+    assert source.version == 1
+    assert not source.refresh()
+
+
+def test_a_key_that_is_known_is_not_sought(keys, looks):
+    source = KeySource(keys)
+    looks.clear()
+    for key in source.current.keys:
+        source.seek(key.kid, NOW)
+    assert looks == []
+
+
+def test_made_up_names_cost_a_bounded_number_of_looks(keys, looks):
+    source = KeySource(keys)
+    looks.clear()
+    for number in range(1000):  # in one second
+        source.seek(f"made-up-{number}", NOW + number * timedelta(milliseconds=1))
+    assert len(looks) == 10
+    add_key(keys, key_named("more"))
+    source.seek("more", NOW + timedelta(milliseconds=999))
+    assert "more" not in source.current
+    source.seek("more", NOW + timedelta(milliseconds=1000))
+    assert "more" in source.current
+
+
+def test_a_clock_that_is_set_back_stops_no_search(keys):
+    source = KeySource(keys)
+    source.seek("more", NOW)
+    add_key(keys, key_named("more"))
+    source.seek("more", NOW - DAY)
+    assert "more" in source.current
+
+
+def test_made_up_names_have_broken_files_read_once(keys, monkeypatch):
+    source = KeySource(keys)
+    (keys / "current.json").write_text("{")
+    reads = []
+
+    def noted(path):
+        reads.append(path)
+        return load_keyring(path)
+
+    monkeypatch.setattr("session_authority.tokens.keyring.load_keyring", noted)
+    for number in range(10):
+        source.seek("more", NOW + number * SEEK_INTERVAL)
+    assert len(reads) == 1
+    assert (source.version, source.current.signing.kid) == (0, "current")
+    with pytest.raises(KeyringError, match=r"current\.json"):
+        source.refresh()
+    save(keys, key_named("current", NOW - DAY), key_named("more"))
+    source.seek("more", NOW + DAY)
+    assert "more" in source.current
 
 
 def test_a_source_needs_good_keys_to_start(tmp_path):

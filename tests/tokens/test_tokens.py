@@ -31,6 +31,7 @@ from session_authority.tokens import (
     promote,
     revoke,
 )
+from session_authority.tokens.keyfiles import fingerprint
 from session_authority.tokens.keys import SigningKey
 from tests.tokens.workshop import (
     AUDIENCE,
@@ -287,6 +288,34 @@ def test_a_revoked_keys_remembered_token_dies_at_once(keys):
     source.refresh()
     assert tokens.verify(text, NOW) is None
     assert tokens.verify(tokens.sign(TOKEN), NOW) == TOKEN
+
+
+def test_a_token_of_a_key_that_is_not_known_yet_is_good_at_once(keys):
+    """Another process may have been first to see that a key was made and promoted."""
+    slow = tokens_of(keys)
+    save(keys, key_named("more", NOW))
+    text = tokens_of(keys).sign(TOKEN)
+    for _ in range(2):
+        assert slow.verify(text, NOW) == TOKEN
+
+
+def test_tokens_of_made_up_keys_cost_a_bounded_number_of_looks(keys, monkeypatch):
+    tokens = tokens_of(keys)
+    looks = []
+
+    def noted(path):
+        looks.append(path)
+        return fingerprint(path)
+
+    monkeypatch.setattr("session_authority.tokens.keyring.fingerprint", noted)
+    stranger = tokens_of(save(keys.parent / "strangers", key_named("made-up", NOW, algorithm=Algorithm.EDDSA)))
+    text = stranger.sign(TOKEN)
+    good = tokens.sign(TOKEN)
+    for number in range(1000):  # in one second
+        now = NOW + number * timedelta(milliseconds=1)
+        assert tokens.verify(text, now) is None
+        assert tokens.verify(good, now) == TOKEN
+    assert len(looks) == 11, "ten, and the one of the stranger who made the token up"
 
 
 def test_what_is_remembered_is_forgotten_when_keys_change(keys, verifications):
