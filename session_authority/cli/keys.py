@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,25 @@ from rich.table import Table
 from session_authority.cli.terminal import WRONG_USAGE, err, errors_in_one_line, fail, now, out, when
 from session_authority.config import load_settings
 from session_authority.domain.policy import LEEWAY
-from session_authority.tokens import Algorithm, KeyState, add_key, generate, load_keyring, promote, retire
+from session_authority.tokens import (
+    Algorithm,
+    KeyState,
+    add_key,
+    generate,
+    load_keyring,
+    promote,
+    retire,
+    revoke_keys,
+)
+
+# Whoever reads GetSigningKeys again and again has read a key of this age.
+_KNOWN_AFTER = timedelta(minutes=10)
 
 app = typer.Typer(
     help="Keep the keys that sign tokens, in a folder with one file a key.\n\n"
     "A key is [bold]published[/bold] first, so that everyone can learn it; [bold]promote[/bold] makes it the one that "
     "signs, and the one before it goes on verifying until its last token has ended; then it can be [bold]retired[/bold]. "
-    "Running servers see changes within a second.",
+    "One that leaked is [bold]revoked[/bold]: all that it signed is void. Running servers see changes within a second.",
     no_args_is_help=True,
 )
 
@@ -39,7 +52,7 @@ def keys_generate(
         key = generate(algorithm, now())
         add_key(folder, key)
         if promote_now:
-            promote(folder, key.kid, now())
+            _promote(folder, key.kid)
         out.print(key.kid, markup=False)
 
 
@@ -48,7 +61,9 @@ def keys_list(directory: KeysOption = None) -> None:
     """List the keys and their states."""
     with errors_in_one_line():
         ring = load_keyring(_key_folder(directory))
-        table = Table("key ID", "algorithm", "state", "created", "promoted", "demoted", box=None, pad_edge=False)
+        table = Table(
+            "key ID", "algorithm", "state", "created", "promoted", "demoted", "revoked", box=None, pad_edge=False
+        )
         for key in sorted(ring.keys, key=lambda k: k.created):
             table.add_row(
                 key.kid,
@@ -57,6 +72,7 @@ def keys_list(directory: KeysOption = None) -> None:
                 when(key.created),
                 when(key.promoted),
                 when(ring.demoted(key.kid)),
+                when(key.revoked),
             )
         out.print(table)
         if not any(ring.state(key.kid) is KeyState.SIGNING for key in ring.keys):
@@ -70,8 +86,39 @@ def keys_promote(
 ) -> None:
     """Let a key sign from now on. The one that did goes on verifying."""
     with errors_in_one_line():
-        promote(_key_folder(directory), kid, now())
+        _promote(_key_folder(directory), kid)
         out.print(f"{kid} signs.", markup=False)
+
+
+@app.command("revoke")
+def keys_revoke(
+    kids: Annotated[list[str], typer.Argument(metavar="KEY_ID...", help="The keys; see `keys list`.")],
+    directory: KeysOption = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Let another key sign if one of them does: a published one, or a fresh one."),
+    ] = False,
+) -> None:
+    """Void all that a leaked key signed, at once and for good.
+
+    Its users must sign in again. The key that signs needs a successor: [bold]--replace[/bold] sees to it.
+    """
+    with errors_in_one_line():
+        folder = _key_folder(directory)
+        revoke_keys(folder, kids, now(), replace)
+        ring = load_keyring(folder)
+        for kid in dict.fromkeys(kids):
+            promoted, revoked = ring.key(kid).promoted, ring.key(kid).revoked
+            void = (
+                "It has signed nothing." if promoted is None else f"All that it signed since {when(promoted)} is void."
+            )
+            out.print(f"{kid} is revoked since {when(revoked)}. {void}", markup=False, soft_wrap=True)
+        out.print(
+            "Running servers refuse such tokens within a second, for renewal too: whoever holds one must sign in again.\n"
+            "Whoever verifies tokens elsewhere must read GetSigningKeys again; SIGNING_KEY_REVOKED tells those who watch.",
+            soft_wrap=True,
+        )
+        out.print(f"{ring.signing.kid} signs.", markup=False, soft_wrap=True)
 
 
 @app.command("retire")
@@ -88,6 +135,19 @@ def keys_retire(
         policy = load_settings().policy()
         retire(_key_folder(directory), kid, now(), policy.token_ttl + policy.idle_timeout + LEEWAY, force)
         out.print(f"{kid} is gone.", markup=False)
+
+
+def _promote(folder: Path, kid: str) -> None:
+    before = load_keyring(folder)
+    promote(folder, kid, now())
+    age = now() - before.key(kid).created
+    if age < _KNOWN_AFTER and any(before.state(key.kid) is KeyState.SIGNING for key in before.keys):
+        err.print(
+            f"{kid} was made {age.total_seconds():.0f} s ago. Servers on this folder know it, but whoever verifies tokens "
+            "elsewhere, or has a copy of the folder, may not, and refuses what it signs.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _key_folder(given: Path | None) -> Path:

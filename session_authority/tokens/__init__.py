@@ -13,6 +13,7 @@ from session_authority.tokens.keyring import (
     promote,
     retire,
     revoke,
+    revoke_keys,
 )
 from session_authority.tokens.keys import Algorithm, KeyringError, KeyState, SigningKey, generate
 
@@ -32,4 +33,5 @@ __all__ = [
     "promote",
     "retire",
     "revoke",
+    "revoke_keys",
 ]

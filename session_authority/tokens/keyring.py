@@ -6,9 +6,9 @@ writes one file, and no crash leaves two signing keys or none. Asks no clock, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from session_authority.tokens.keyfiles import (
     remove_file,
     write_file,
 )
-from session_authority.tokens.keys import KeyringError, KeyState, SigningKey, format_time
+from session_authority.tokens.keys import Algorithm, KeyringError, KeyState, SigningKey, format_time, generate
 
 # How often names that no key has may make a source look at its files: whoever makes names up costs no more than that.
 SEEK_INTERVAL = timedelta(milliseconds=100)
@@ -170,31 +170,55 @@ def promote(directory: Path, kid: str, now: datetime) -> None:
         raise KeyringError(f"the key {kid!r} is revoked: what it signed can't be trusted")
     # The order of promotions says which key signs: it must survive a clock that was set back.
     earlier = [other.promoted + _TICK for other in ring.keys if other.promoted is not None]
-    write_file(directory, replace(key, promoted=max([now, *earlier])))
+    write_file(directory, dataclasses.replace(key, promoted=max([now, *earlier])))
 
 
-def revoke(directory: Path, kid: str, now: datetime) -> None:
-    """Voids every token that the key signed, at once. Refused for the signing key, so that one always signs."""
+def revoke(directory: Path, kid: str, now: datetime, replace: bool = False) -> None:
+    """Voids every token that the key signed, at once. See `revoke_keys`."""
+    revoke_keys(directory, [kid], now, replace)
+
+
+def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bool = False) -> None:
+    """Voids every token that these keys signed, at once. Refused if all were revoked before.
+
+    Refused for the signing key too, so that one always signs, unless `replace` has another one promoted first: of those
+    published, the one made first, which others are most likely to know; if there is none, a fresh one of the same
+    algorithm. A crash on the way leaves one key signing, and the same call again does what is left.
+    """
     ring = _ring_of(directory)
-    key, state = ring.key(kid), ring.state(kid)
-    if state is KeyState.REVOKED:
-        raise KeyringError(f"the key {kid!r} is revoked already")
-    if state is KeyState.SIGNING:
-        raise KeyringError(f"the key {kid!r} is signing: promote another one first")
-    write_file(directory, replace(key, revoked=now))
+    left = [kid for kid in dict.fromkeys(kids) if ring.state(kid) is not KeyState.REVOKED]
+    if not left:
+        raise KeyringError(*(f"the key {kid!r} is revoked already" for kid in dict.fromkeys(kids)))
+    signs = next((kid for kid in left if ring.state(kid) is KeyState.SIGNING), None)
+    if signs is not None:
+        if not replace:
+            raise KeyringError(f"the key {signs!r} is signing: promote another one first, or use --replace")
+        ready = (key for key in ring.keys if ring.state(key.kid) is KeyState.PUBLISHED and key.kid not in left)
+        successor = next(ready, None) or _add_fresh(directory, ring.key(signs).algorithm, now)
+        promote(directory, successor.kid, now)
+    for kid in left:
+        write_file(directory, dataclasses.replace(ring.key(kid), revoked=now))
+
+
+def _add_fresh(directory: Path, algorithm: Algorithm, now: datetime) -> SigningKey:
+    key = generate(algorithm, now)
+    add_key(directory, key)
+    return key
 
 
 def retire(directory: Path, kid: str, now: datetime, lifetime: timedelta, force: bool = False) -> None:
-    """Removes a key that is not needed: one that never signed, is revoked, or was demoted `lifetime` ago.
+    """Removes a key that is not needed: one that never signed, or was demoted or revoked `lifetime` ago.
 
-    `force` removes a key whose tokens may still be presented, which voids them; the signing key stays in any case.
+    A revoked key stays as long as a demoted one though its tokens are void: what is not there any more revokes nothing on
+    a host whose copy of the folder is older, and is told to nobody. `force` removes a key before that, which voids its
+    tokens; the signing key stays in any case.
     """
     ring = _ring_of(directory)
-    state, demoted = ring.state(kid), ring.demoted(kid)
+    state, stopped = ring.state(kid), ring.key(kid).revoked or ring.demoted(kid)
     if state is KeyState.SIGNING:
         raise KeyringError(f"the key {kid!r} is signing: promote another one first")
-    if state is KeyState.VERIFYING and demoted is not None and ring.verifier(kid, now, lifetime) and not force:
-        until = format_time(demoted + lifetime)
+    if stopped is not None and now - stopped < lifetime and not force:
+        until = format_time(stopped + lifetime)
         raise KeyringError(f"tokens of the key {kid!r} may still be presented: it can be removed from {until} on")
     remove_file(directory, kid)
 

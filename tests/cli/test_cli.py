@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -25,10 +26,11 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("health",): ("--address", "--timeout", "exit code 0", "SESSION_AUTHORITY_LISTEN"),
     ("demo",): ("--address", "--patience", "SESSION_AUTHORITY_GRACE", "SESSION_AUTHORITY_ALARM_AFTER"),
     ("version",): ("version",),
-    ("keys",): ("generate", "list", "promote", "retire", "published", "within a second"),
+    ("keys",): ("generate", "list", "promote", "revoke", "retire", "published", "within a second"),
     ("keys", "generate"): ("--dir", "--algorithm", "EdDSA", "ES256", "RS256", "HS256", "--promote"),
     ("keys", "list"): ("--dir",),
     ("keys", "promote"): ("--dir", "KEY_ID"),
+    ("keys", "revoke"): ("--dir", "KEY_ID", "--replace", "sign in again"),
     ("keys", "retire"): ("--dir", "KEY_ID", "--force"),
     ("callers",): ("add", "list", "remove", "SHA-256", "access policy", "within a second"),
     ("callers", "add"): ("CALLER", "--tokens FILE", "this once"),
@@ -129,7 +131,7 @@ def table(folder: Path) -> dict[str, str]:
     result = call("keys", "list", "--dir", str(folder))
     assert result.exit_code == 0, result.output
     header, *rows = result.stdout.splitlines()
-    assert header.split() == ["key", "ID", "algorithm", "state", "created", "promoted", "demoted"]
+    assert header.split() == ["key", "ID", "algorithm", "state", "created", "promoted", "demoted", "revoked"]
     return {row.split()[0]: row.split()[2] for row in rows}
 
 
@@ -155,6 +157,55 @@ def test_the_life_of_keys(tmp_path: Path):
     retired = call("keys", "retire", kid, "--dir", str(folder), "--force")
     assert (retired.exit_code, retired.stdout) == (0, f"{kid} is gone.\n")
     assert table(folder) == {second: "signing"}
+
+
+def test_a_key_that_leaked(tmp_path: Path):
+    folder = ("--dir", str(tmp_path / "keys"))
+    leaked = call("keys", "generate", "--promote", *folder).stdout.strip()
+    assert fault(call("keys", "revoke", leaked, *folder)) == (
+        1,
+        f"the key {leaked!r} is signing: promote another one first, or use --replace",
+    )
+    result = call("keys", "revoke", leaked, "--replace", *folder)
+    assert (result.exit_code, result.stderr) == (0, "")
+    states = table(tmp_path / "keys")
+    assert states.pop(leaked) == "revoked"
+    [(successor, state)] = states.items()
+    assert state == "signing"
+    ring = load_keyring(tmp_path / "keys")
+    since = ring.key(leaked).revoked
+    assert since is not None
+    told = f"{leaked} is revoked since {since:%Y-%m-%d %H:%M:%SZ}. All that it signed since "
+    assert result.stdout.startswith(told)
+    for meaning in ("is void", "within a second", "for renewal too", "must sign in again", f"{successor} signs.\n"):
+        assert meaning in result.stdout
+    assert f"{since:%H:%M:%SZ}" in call("keys", "list", *folder).stdout
+    for more in ([], ["--replace"]):
+        assert fault(call("keys", "revoke", leaked, *folder, *more)) == (1, f"the key {leaked!r} is revoked already")
+    code, text = fault(call("keys", "retire", leaked, *folder))
+    assert (code, "may still be presented" in text) == (1, True)
+
+
+def test_several_keys_that_leaked(tmp_path: Path):
+    folder = ("--dir", str(tmp_path / "keys"))
+    leaked = [call("keys", "generate", *more, *folder).stdout.strip() for more in ([], ["--promote"])]
+    result = call("keys", "revoke", *leaked, "--replace", *folder)
+    assert "It has signed nothing." in result.stdout
+    assert sorted(table(tmp_path / "keys").values()) == ["revoked", "revoked", "signing"]
+
+
+def test_a_key_that_not_everybody_can_know_yet_is_warned_of(tmp_path: Path):
+    folder = ("--dir", str(tmp_path / "keys"))
+    assert call("keys", "generate", "--promote", *folder).stderr == "", "the first one replaces none"
+    assert "may not, and refuses what it signs." in call("keys", "generate", "--promote", *folder).stderr
+    young = call("keys", "generate", *folder).stdout.strip()
+    result = call("keys", "promote", young, *folder)
+    assert (result.exit_code, result.stdout) == (0, f"{young} signs.\n")
+    assert result.stderr.startswith(f"{young} was made ")
+    path = tmp_path / "keys" / f"{call('keys', 'generate', *folder).stdout.strip()}.json"
+    key = json.loads(path.read_text())
+    path.write_text(json.dumps({**key, "created": "2026-01-01T00:00:00Z"}))
+    assert call("keys", "promote", key["kid"], *folder).stderr == ""
 
 
 def test_keys_that_cannot_be_had(tmp_path: Path):

@@ -22,6 +22,7 @@ from session_authority.tokens import (
     promote,
     retire,
     revoke,
+    revoke_keys,
 )
 from session_authority.tokens.keyfiles import fingerprint
 from session_authority.tokens.keyring import SEEK_INTERVAL
@@ -238,6 +239,101 @@ def test_revoking(keys):
     assert ring.key("old").revoked == NOW
     revoke(keys, "next", NOW)
     assert load_keyring(keys).signing.kid == "current"
+
+
+def test_a_signing_key_is_replaced_by_the_published_one_and_revoked(keys):
+    save(keys, replace(key_named("younger"), created=NOW - DAY))
+    revoke(keys, "current", NOW, replace=True)
+    ring = load_keyring(keys)
+    assert (ring.signing.kid, ring.signing.promoted) == ("next", NOW)
+    assert ring.key("current").revoked == NOW
+    assert ring.state("younger") is KeyState.PUBLISHED
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.EDDSA, Algorithm.HS256])
+def test_or_by_a_fresh_one_of_its_algorithm(tmp_path, algorithm):
+    keys = save(tmp_path / "keys", key_named("a", NOW - DAY, algorithm=algorithm))
+    revoke(keys, "a", NOW, replace=True)
+    ring = load_keyring(keys)
+    assert len(ring.keys) == 2
+    assert (ring.signing.algorithm, ring.signing.created, ring.signing.promoted) == (algorithm, NOW, NOW)
+    assert ring.state("a") is KeyState.REVOKED
+
+
+def test_a_key_that_does_not_sign_needs_no_successor(keys):
+    revoke(keys, "old", NOW, replace=True)
+    ring = load_keyring(keys)
+    assert (len(ring.keys), ring.signing.kid, ring.state("old")) == (4, "current", KeyState.REVOKED)
+
+
+def test_a_whole_folder_that_leaked_is_replaced(keys):
+    """No key of those named may succeed."""
+    before = load_keyring(keys)
+    revoke_keys(keys, [key.kid for key in before.keys], NOW, replace=True)
+    ring = load_keyring(keys)
+    assert ring.revoked() == {key.kid for key in before.keys}
+    assert len(ring.keys) == 5
+    assert ring.key("leaked").revoked == NOW - 9 * DAY, "it stays revoked since then"
+
+
+def test_of_several_keys_none_is_revoked_if_one_can_not_be(keys):
+    before = everything(keys)
+    for kids, rule in ((["old", "current"], "promote another one first"), (["old", "other"], "no key 'other'")):
+        with pytest.raises(KeyringError, match=rule):
+            revoke_keys(keys, kids, NOW)
+        assert everything(keys) == before
+    with pytest.raises(KeyringError, match="no key 'other'"):
+        revoke_keys(keys, ["current", "other"], NOW, replace=True)
+    with pytest.raises(KeyringError, match="is revoked already"):
+        revoke_keys(keys, ["leaked", "leaked"], NOW, replace=True)
+    assert everything(keys) == before
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_replacement_that_crashes_leaves_a_key_signing_and_can_be_repeated(keys, monkeypatch, published):
+    class Crash(BaseException):
+        pass
+
+    if not published:
+        retire(keys, "next", NOW, LIFETIME)
+    replace_ = os.replace
+    for written in range(10):  # files, before it crashes
+        left = written
+
+        def crash(*args):
+            nonlocal left
+            if not left:
+                raise Crash
+            left -= 1
+            replace_(*args)
+
+        monkeypatch.setattr(os, "replace", crash)
+        try:
+            revoke_keys(keys, ["current", "old"], NOW, replace=True)
+        except Crash:
+            ring = load_keyring(keys)
+            assert ring.signing.kid == "current" or ring.state("current") is not KeyState.SIGNING
+            continue
+        break
+    ring = load_keyring(keys)
+    assert ring.revoked() == {"current", "old", "leaked"}
+    assert len(ring.keys) == 4, "one successor is enough"
+    assert ring.signing.promoted == NOW
+
+
+def test_a_revoked_key_stays_as_long_as_its_tokens_would(keys):
+    """Gone, it would revoke nothing on a host whose folder still has it."""
+    revoke(keys, "old", NOW)
+    with pytest.raises(KeyringError, match=r"can be removed from 2026-03-08T13:00:30Z on"):
+        retire(keys, "old", NOW + LIFETIME - TICK, LIFETIME)
+    retire(keys, "old", NOW + LIFETIME, LIFETIME)
+    assert "old.json" not in everything(keys)
+
+
+def test_a_revoked_key_goes_early_by_force(keys):
+    revoke(keys, "next", NOW)
+    retire(keys, "next", NOW, LIFETIME, force=True)
+    assert "next.json" not in everything(keys)
 
 
 @pytest.mark.parametrize("kid", ["next", "leaked"])
