@@ -14,8 +14,11 @@ from session_authority.config import load_settings
 from session_authority.domain.policy import LEEWAY
 from session_authority.tokens import (
     Algorithm,
+    Keyring,
     KeyState,
+    SigningKey,
     add_key,
+    exposed,
     generate,
     load_keyring,
     promote,
@@ -60,7 +63,8 @@ def keys_generate(
 def keys_list(directory: KeysOption = None) -> None:
     """List the keys and their states."""
     with errors_in_one_line():
-        ring = load_keyring(_key_folder(directory))
+        folder = _key_folder(directory)
+        ring = load_keyring(folder)
         table = Table(
             "key ID", "algorithm", "state", "created", "promoted", "demoted", "revoked", box=None, pad_edge=False
         )
@@ -75,8 +79,10 @@ def keys_list(directory: KeysOption = None) -> None:
                 when(key.revoked),
             )
         out.print(table)
-        if not any(ring.state(key.kid) is KeyState.SIGNING for key in ring.keys):
-            err.print("No key signs: promote one.")
+        if _signing(ring) is None:
+            _tell_who_signs(ring)
+        for fault in exposed(folder):
+            err.print(fault, markup=False, soft_wrap=True)
 
 
 @app.command("promote")
@@ -108,17 +114,15 @@ def keys_revoke(
         revoke_keys(folder, kids, now(), replace)
         ring = load_keyring(folder)
         for kid in dict.fromkeys(kids):
-            promoted, revoked = ring.key(kid).promoted, ring.key(kid).revoked
-            void = (
-                "It has signed nothing." if promoted is None else f"All that it signed since {when(promoted)} is void."
-            )
-            out.print(f"{kid} is revoked since {when(revoked)}. {void}", markup=False, soft_wrap=True)
+            key = ring.key(kid)
+            void = "It has signed nothing." if key.promoted is None else "All that it ever signed is void."
+            out.print(f"{kid} is revoked since {when(key.revoked)}. {void}", markup=False, soft_wrap=True)
         out.print(
             "Running servers refuse such tokens within a second, for renewal too: whoever holds one must sign in again.\n"
             "Whoever verifies tokens elsewhere must read GetSigningKeys again; SIGNING_KEY_REVOKED tells those who watch.",
             soft_wrap=True,
         )
-        out.print(f"{ring.signing.kid} signs.", markup=False, soft_wrap=True)
+        _tell_who_signs(ring)
 
 
 @app.command("retire")
@@ -137,11 +141,23 @@ def keys_retire(
         out.print(f"{kid} is gone.", markup=False)
 
 
+def _signing(ring: Keyring) -> SigningKey | None:
+    return next((key for key in ring.keys if ring.state(key.kid) is KeyState.SIGNING), None)
+
+
+def _tell_who_signs(ring: Keyring) -> None:
+    key = _signing(ring)
+    if key is None:
+        err.print("No key signs: promote one.")
+    else:
+        out.print(f"{key.kid} signs.", markup=False)
+
+
 def _promote(folder: Path, kid: str) -> None:
     before = load_keyring(folder)
     promote(folder, kid, now())
     age = now() - before.key(kid).created
-    if age < _KNOWN_AFTER and any(before.state(key.kid) is KeyState.SIGNING for key in before.keys):
+    if age < _KNOWN_AFTER and _signing(before) is not None:
         err.print(
             f"{kid} was made {age.total_seconds():.0f} s ago. Servers on this folder know it, but whoever verifies tokens "
             "elsewhere, or has a copy of the folder, may not, and refuses what it signs.",

@@ -5,6 +5,7 @@ is not asked here.
 """
 
 from session_authority.tokens.codec import MAX_TOKEN_BYTES, Tokens, TokenTooLarge
+from session_authority.tokens.keyfiles import exposed
 from session_authority.tokens.keyring import (
     Keyring,
     KeySource,
@@ -28,6 +29,7 @@ __all__ = [
     "TokenTooLarge",
     "Tokens",
     "add_key",
+    "exposed",
     "generate",
     "load_keyring",
     "promote",

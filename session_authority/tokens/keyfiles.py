@@ -1,16 +1,18 @@
 """Key files: a folder with one for each key, or a single file with all of them.
 
 Owns how keys are read, strictly and naming every fault at once, and how one is written: as a whole or not at all, and
-readable for its owner only. Knows nothing of what the times in a key mean.
+readable for its owner only; and who else may get at the files. Knows nothing of what the times in a key mean.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from session_authority.tokens.encoding import decode_json_object, encode_json
 from session_authority.tokens.keys import KeyringError, SigningKey, parse_key
@@ -95,10 +97,37 @@ def fingerprint(path: Path) -> tuple[tuple[str, int, int, int], ...]:
     """What changes whenever a key does, without reading one."""
     files = _key_files(path) if path.is_dir() else [path]
     try:
-        stats = [(file.name, file.stat()) for file in files]
+        found = [(file.name, file.stat()) for file in files]
     except OSError as error:
         raise KeyringError(f"{path}: can't be read: {error.strerror}") from error
-    return tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats)
+    return tuple((name, status.st_mtime_ns, status.st_size, status.st_ino) for name, status in found)
+
+
+def exposed(path: Path) -> list[str]:
+    """What lets others read or change the keys of a folder or file, each with the command that mends it.
+
+    A file may be read by its group, as Kubernetes gives secrets to pods that are not root's. A folder on a file system that
+    is mounted for reading only, as Kubernetes does, may have any mode: there is nothing to change, and names are no secret.
+    Links are followed. Raises KeyringError for what can't be looked at.
+    """
+    try:
+        files = _key_files(path) if path.is_dir() else [path]
+        folders = [path] if path.is_dir() and not os.statvfs(path).f_flag & os.ST_RDONLY else []
+        return [fault for place in (*folders, *files) for fault in _exposed(place)]
+    except OSError as error:
+        raise KeyringError(f"{path}: can't be read: {error.strerror}") from error
+
+
+def _exposed(path: Path) -> list[str]:
+    status = path.stat()
+    faults = []
+    if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+        mode = stat.S_IMODE(status.st_mode)
+        faults.append(f"{path}: its mode {mode:04o} lets others at the keys; mend it: chmod g-w,o= {quote(str(path))}")
+    if status.st_uid not in (0, os.geteuid()):
+        mend = f"chown {os.geteuid()} {quote(str(path))}"
+        faults.append(f"{path}: belongs to another user ({status.st_uid}), who can change it; mend it: {mend}")
+    return faults
 
 
 def add_file(directory: Path, key: SigningKey) -> None:

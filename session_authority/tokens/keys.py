@@ -33,6 +33,9 @@ RSA_BITS = 3072
 MIN_RSA_BITS = 2048
 # RFC 7518 §3.2: an HMAC key is at least as long as its hash.
 HMAC_BYTES = 32
+# 32 random bytes have fewer different ones once in 10^37, 64 random hexadecimal digits once in 10^18; "changemechangeme..."
+# always has. With 16, a quarter of the latter, which are good secrets, would be refused.
+MIN_DIFFERENT_BYTES = 8
 
 # A key ID is a file name, and an argument of a command: it must not look like an option or a hidden file.
 _KID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
@@ -225,6 +228,8 @@ def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
         raise _Unfit(f"has {private.key_size} bits; {algorithm.value} needs at least {MIN_RSA_BITS}")
     if isinstance(private, bytes) and len(private) < HMAC_BYTES:
         raise _Unfit(f"has {len(private)} bytes; {algorithm.value} needs at least {HMAC_BYTES}")
+    if isinstance(private, bytes) and len(set(private)) < MIN_DIFFERENT_BYTES:
+        raise _Unfit(f"has only {len(set(private))} different bytes: it was not drawn at random")
     return private
 
 

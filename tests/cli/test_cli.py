@@ -175,9 +175,9 @@ def test_a_key_that_leaked(tmp_path: Path):
     ring = load_keyring(tmp_path / "keys")
     since = ring.key(leaked).revoked
     assert since is not None
-    told = f"{leaked} is revoked since {since:%Y-%m-%d %H:%M:%SZ}. All that it signed since "
+    told = f"{leaked} is revoked since {since:%Y-%m-%d %H:%M:%SZ}. All that it ever signed is void."
     assert result.stdout.startswith(told)
-    for meaning in ("is void", "within a second", "for renewal too", "must sign in again", f"{successor} signs.\n"):
+    for meaning in ("within a second", "for renewal too", "must sign in again", f"{successor} signs.\n"):
         assert meaning in result.stdout
     assert f"{since:%H:%M:%SZ}" in call("keys", "list", *folder).stdout
     for more in ([], ["--replace"]):
@@ -192,6 +192,13 @@ def test_several_keys_that_leaked(tmp_path: Path):
     result = call("keys", "revoke", *leaked, "--replace", *folder)
     assert "It has signed nothing." in result.stdout
     assert sorted(table(tmp_path / "keys").values()) == ["revoked", "revoked", "signing"]
+
+
+def test_a_revocation_that_leaves_no_key_signing_says_so(tmp_path: Path):
+    folder = ("--dir", str(tmp_path / "keys"))
+    kid = call("keys", "generate", *folder).stdout.strip()
+    result = call("keys", "revoke", kid, *folder)
+    assert (result.exit_code, result.stderr) == (0, "No key signs: promote one.\n")
 
 
 def test_a_key_that_not_everybody_can_know_yet_is_warned_of(tmp_path: Path):
@@ -232,6 +239,16 @@ def test_key_files_are_for_their_owner_only(tmp_path: Path):
     call("keys", "generate", "--dir", str(tmp_path / "keys"))
     for path in (tmp_path / "keys", *(tmp_path / "keys").iterdir()):
         assert path.stat().st_mode & 0o077 == 0
+
+
+def test_keys_that_others_get_at_are_warned_of(tmp_path: Path):
+    folder = tmp_path / "keys"
+    kid = call("keys", "generate", "--promote", "--dir", str(folder)).stdout.strip()
+    (folder / f"{kid}.json").chmod(0o644)
+    result = call("keys", "list", "--dir", str(folder))
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"{folder / kid}.json: its mode 0644")
+    assert "chmod" in result.stderr
 
 
 # --- what refuses to start ------------------------------------------------------------------------------------------

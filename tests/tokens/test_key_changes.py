@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +19,7 @@ from session_authority.tokens import (
     KeySource,
     KeyState,
     add_key,
+    exposed,
     generate,
     load_keyring,
     promote,
@@ -158,6 +161,88 @@ def test_no_keys_is_a_fault(tmp_path):
     (tmp_path / "a.json").mkdir()
     with pytest.raises(KeyringError, match="Is a directory"):
         load_keyring(tmp_path)
+
+
+# ----- who else gets at them
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """A folder as the command makes it, in which a name needs quotes."""
+    folder = tmp_path / "the keys"
+    for kid in ("a", "b"):
+        add_key(folder, key_named(kid))
+    return folder
+
+
+def test_keys_as_they_are_made_are_closed(closed):
+    assert exposed(closed) == []
+    assert exposed(closed / "a.json") == []
+
+
+def test_files_may_be_read_by_their_group(closed):
+    closed.chmod(0o750)
+    for path in closed.iterdir():
+        path.chmod(0o440)
+    assert exposed(closed) == []
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o601, 0o602, 0o620, 0o660, 0o777])
+def test_what_others_get_at_is_named_and_mended(closed, mode):
+    (closed / "b.json").chmod(mode)
+    [fault] = exposed(closed)
+    assert exposed(closed / "b.json") == [fault]
+    assert fault.startswith(f"{closed / 'b.json'}: its mode {mode:04o} lets others at the keys; mend it: chmod ")
+    closed.chmod(mode | 0o700)
+    assert len(exposed(closed)) == 2, "the folder too"
+    for fault in exposed(closed):
+        subprocess.run(["bash", "-c", fault.partition("mend it: ")[2]], check=True)
+    assert exposed(closed) == []
+    assert load_keyring(closed).keys
+
+
+def test_links_are_as_open_as_what_they_lead_to(tmp_path):
+    mount = tmp_path / "mount"
+    mount.mkdir(0o700)
+    save(mount / "..1", key_named("a", NOW))
+    (mount / "..data").symlink_to("..1")
+    (mount / "a.json").symlink_to("..data/a.json")
+    (mount / "..1" / "a.json").chmod(0o644)
+    [fault] = exposed(mount)
+    assert fault.startswith(f"{mount / 'a.json'}: its mode 0644")
+    (mount / "..1" / "a.json").chmod(0o440)
+    assert exposed(mount) == []
+
+
+def test_a_folder_that_is_mounted_for_reading_only_may_have_any_mode(closed, monkeypatch):
+    closed.chmod(0o1777)
+    assert len(exposed(closed)) == 1
+    read_only = SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID)
+    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+    assert exposed(closed) == []
+    (closed / "a.json").chmod(0o644)
+    assert len(exposed(closed)) == 1, "its files may not"
+
+
+def test_another_users_files_are_theirs_to_change(closed, monkeypatch):
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    if mine == 0:
+        assert exposed(closed) == [], "root's are trusted"
+        os.chown(closed / "a.json", 2, -1)
+        assert exposed(closed) == [
+            f"{closed / 'a.json'}: belongs to another user (2), who can change it; mend it: chown 1 '{closed / 'a.json'}'"
+        ]
+    else:
+        assert len(exposed(closed)) == 3
+
+
+def test_what_is_not_there_can_not_be_looked_at(tmp_path):
+    with pytest.raises(KeyringError, match="No such file"):
+        exposed(tmp_path / "nothing")
+    (tmp_path / "a.json").symlink_to("nothing")
+    with pytest.raises(KeyringError, match="No such file"):
+        exposed(tmp_path)
 
 
 # ----- changing

@@ -167,6 +167,8 @@ UNFIT = {
     "padded secret": (with_jwk(HS_KEY, k=SECRET + "="), "canonical"),
     "secret with white space": (with_jwk(HS_KEY, k=SECRET[:10] + "    " + SECRET[10:]), "canonical"),
     "leading zeros": (with_jwk(RS_KEY, e="AAEAAQ"), "canonical"),
+    "a secret of one byte": (with_jwk(HS_KEY, k=base64url(bytes(32))), "has only 1 different bytes"),
+    "a password": (with_jwk(HS_KEY, k=base64url(b"password" * 4)), "has only 7 different bytes"),
     "short secret": (with_jwk(HS_KEY, k=base64url(b"s" * 31)), "has 31 bytes; HS256 needs at least 32"),
     "a public key as secret": (with_jwk(HS_KEY, k=base64url(PEM)), "no valid key"),
     "small RSA": (as_file(RS_KEY, jwk=small_rsa()), "has 1024 bits; RS256 needs at least 2048"),
@@ -195,4 +197,11 @@ def test_all_faults_of_a_key_are_named():
 
 
 def test_a_secret_of_exactly_32_bytes_will_do():
-    assert parse_key(with_jwk(HS_KEY, k=base64url(b"s" * 32)), "file").private == b"s" * 32
+    secret = bytes(range(32))
+    assert parse_key(with_jwk(HS_KEY, k=base64url(secret)), "file").private == secret
+
+
+@pytest.mark.parametrize("secret", [b"01234567" * 8, b"0123456789abcdef" * 4])
+def test_a_secret_that_is_written_in_few_digits_will_do(secret):
+    """Random hexadecimal digits have 16 different ones at most, and rarely all of them."""
+    assert parse_key(with_jwk(HS_KEY, k=base64url(secret)), "file").private == secret
