@@ -60,7 +60,7 @@ from session_authority.domain.sessions import (
 )
 from session_authority.metrics import Metrics
 from session_authority.notes import Notes
-from session_authority.store import Changed, Commit, Committed, IssuedRecord, Store, Stored, UserState
+from session_authority.store import Changed, Commit, Committed, IssuedRecord, Once, Store, Stored, UserState
 from session_authority.tokens import Tokens, TokenTooLarge
 
 _ATTEMPTS = 8
@@ -88,7 +88,8 @@ class Authority:
         self._random_bytes = random_bytes
         self._user_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._notes = Notes(metrics)
-        self._told_keys: set[str] = set()
+        self._told_revoked: set[str] = set()
+        self._told_vanished: set[str] = set()
         self._told: TTLCache[bytes, bool] = TTLCache(_MAX_TOLD, QUIET_EVENT_INTERVAL.total_seconds())
 
     # --- signing in -------------------------------------------------------------------------------------------------
@@ -542,12 +543,23 @@ class Authority:
         return self._count_live(removed, now)
 
     async def tell_of_revoked_keys(self) -> None:
-        """Leaves one event for each revoked key, however many processes find it: what it signed may be cached."""
-        for kid in self._tokens.revoked_keys() - self._told_keys:
-            now = self._clock()
-            event = Event(EventType.SIGNING_KEY_REVOKED, now, user_id=NOBODY, actor="", key_id=kid)
-            await self._store.commit(Commit(NOBODY, now, once=self._store.once_for_key(kid), events=(event,)))
-            self._told_keys.add(kid)
+        """Leaves one event for each revoked key, however many processes find it: what it signed may be cached.
+
+        A key that is removed early counts as revoked: nobody may have seen that it was, and its tokens are as void.
+        """
+        now = self._clock()
+        revoked, vanished = self._tokens.void_keys(now)
+        self._told_vanished &= vanished  # one that came back may vanish again
+        for kid in revoked - self._told_revoked:
+            await self._tell_of_key(kid, self._store.once_for_key(kid), now)
+            self._told_revoked.add(kid)
+        for kid in vanished - self._told_vanished:
+            await self._tell_of_key(kid, self._store.once_for_removed_key(kid), now)
+            self._told_vanished.add(kid)
+
+    async def _tell_of_key(self, kid: str, once: Once, now: datetime) -> None:
+        event = Event(EventType.SIGNING_KEY_REVOKED, now, user_id=NOBODY, actor="", key_id=kid)
+        await self._store.commit(Commit(NOBODY, now, once=once, events=(event,)))
 
     def signing_keys(self) -> list[dict[str, str]]:
         """The public keys, as JWKs."""

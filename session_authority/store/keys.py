@@ -71,6 +71,10 @@ class Keys:
         """String: the revocation of this signing key was told of. Where what concerns everybody is."""
         return f"{self._head(NOBODY)}k:{kid}"
 
+    def told_of_removed_key(self, kid: str) -> str:
+        """String: the removal of this signing key, before its tokens had ended, was told of. In the same place."""
+        return f"{self._head(NOBODY)}g:{kid}"
+
     def events(self, user_id: str) -> str:
         """Stream: the events of the user's partition."""
         return self.stream(partition(user_id))

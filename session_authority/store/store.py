@@ -100,8 +100,12 @@ class Store:
         return Once(self._keys.told(user_id, session_id), b"1", QUIET_EVENT_INTERVAL // _MILLISECOND)
 
     def once_for_key(self, kid: str) -> Once:
-        """Lets a commit take place once for a signing key."""
+        """Lets a commit take place once for a signing key that was revoked."""
         return Once(self._keys.told_of_key(kid), b"1", KEY_EVENT_MEMORY // _MILLISECOND)
+
+    def once_for_removed_key(self, kid: str) -> Once:
+        """Lets a commit take place at most once an hour for a signing key that was removed: it may come back and be again."""
+        return Once(self._keys.told_of_removed_key(kid), b"1", QUIET_EVENT_INTERVAL // _MILLISECOND)
 
     async def commit(self, commit: Commit) -> CommitResult:
         """Carries out a decision if all that it was taken on is still so."""

@@ -63,6 +63,9 @@ class Tokens:
         self._lifetime = lifetime
         self._remembered: LRUCache[bytes, tuple[Token, str]] = LRUCache(cache_size)
         self._version = source.version
+        self._known = source.current
+        self._revoked: frozenset[str] = frozenset()
+        self._vanished: frozenset[str] = frozenset()
 
     def sign(self, token: Token) -> str:
         """The token's text, with times in whole seconds.
@@ -102,9 +105,20 @@ class Tokens:
         """The public part of every key that a token may verify with: those that sign, will sign, or did."""
         return self._source.current.public_jwks()
 
-    def revoked_keys(self) -> set[str]:
-        """The names of the keys that were revoked."""
-        return self._source.current.revoked()
+    def void_keys(self, now: datetime) -> tuple[frozenset[str], frozenset[str]]:
+        """The names of the keys whose tokens are void before their end, as far as this was asked: those that were revoked,
+        and those that vanished and would verify otherwise.
+
+        A revoked key that vanishes stays among the former, and one that comes back is among the latter no more.
+        """
+        before, ring = self._known, self._source.current
+        if ring is not before:
+            gone = (key for key in before.keys if key.promoted is not None and key.kid not in ring)
+            vanished = {key.kid for key in gone if before.verifier(key.kid, now, self._lifetime) is not None}
+            self._vanished = frozenset(kid for kid in self._vanished | vanished if kid not in ring)
+            self._known = ring
+        self._revoked |= ring.revoked()
+        return self._revoked, self._vanished
 
     def _payload(self, token: Token) -> dict[str, object]:
         session_id = token.session_id.hex()

@@ -19,8 +19,7 @@ from session_authority.domain.events import Event, EventType
 from session_authority.domain.policy import ReplayAction
 from session_authority.rpc.messages import timestamp
 from session_authority.store import Commit, Limits, connect
-from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
-from session_authority.tokens.keyring import revoke
+from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote, retire, revoke
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.stage import (
     DAY,
@@ -366,11 +365,54 @@ async def test_a_revoked_key_is_told_of_once_however_many_servers_find_it(
         "create_time": START,
         "key_id": old,
     }
-    await eventually(lambda: all(stage.authority._told_keys == {old} for stage in stages), "all servers to know")
+    await eventually(lambda: all(stage.authority._told_revoked == {old} for stage in stages), "all servers to know")
     another = await stage_with(valkey_backend)  # and one that is started later
-    await eventually(lambda: another.authority._told_keys == {old}, "it to know too")
+    await eventually(lambda: another.authority._told_revoked == {old}, "it to know too")
     found = [value for key, value in (await stages[0].dump()).items() if key.endswith(b":e")]
     assert [len(entries) for entries in found] == [1]
+
+
+async def test_a_key_that_is_removed_early_counts_as_revoked(
+    stage_with: StageWith, valkey_backend: Backend, folder: Path, source: KeySource
+):
+    """Also if it was revoked before, and nobody saw it."""
+    early, seen, published = (generate(Algorithm.EDDSA, START) for _ in range(3))
+    for key in (early, seen, published):
+        add_key(folder, key)
+    stages = [await stage_with(valkey_backend) for _ in range(2)]
+    watch = await Watch(stages[0], types=[pb.EVENT_TYPE_SIGNING_KEY_REVOKED]).started()
+    for key in (early, seen):
+        promote(folder, key.kid, START)
+    over = source.current.signing.kid  # its tokens have ended, with `now` as below
+
+    def all_know_who_signs(kid: str) -> bool:
+        return all(s.authority._tokens._known.signing.kid == kid for s in stages)
+
+    await eventually(lambda: all_know_who_signs(seen.kid), "the promotions to be seen")
+
+    revoke(folder, early.kid, START)
+    for key in (early, published):
+        retire(folder, key.kid, START, DAY, force=True)
+    [event] = await watch.next()
+    assert told(event) == {"type": "EVENT_TYPE_SIGNING_KEY_REVOKED", "create_time": START, "key_id": early.kid}
+    await eventually(lambda: all(s.authority._told_vanished == {early.kid} for s in stages), "all servers to know")
+
+    stages[0].clock.advance(30 * DAY)
+    stages[1].clock.advance(30 * DAY)
+    retire(folder, over, START + 30 * DAY, DAY)
+    add_key(folder, early)
+    await eventually(lambda: all(not s.authority._told_vanished for s in stages), "it to be back")
+    promote(folder, early.kid, START + 30 * DAY)
+    await eventually(lambda: all_know_who_signs(early.kid), "the promotion to be seen")
+    revoke(folder, seen.kid, START + 30 * DAY)
+    [event] = await watch.next()
+    assert event.key_id == seen.kid
+    revoke(folder, early.kid, START + 30 * DAY, replace=True)
+    [event] = await watch.next()
+    assert event.key_id == early.kid, "that it was told of as removed does not keep it from being told of as revoked"
+    await eventually(lambda: all(len(s.authority._told_revoked) == 2 for s in stages), "all servers to know")
+    found = [value for key, value in (await stages[0].dump()).items() if key.endswith(b":e")]
+    assert [len(entries) for entries in found] == [3]
 
 
 # --- where to go on -------------------------------------------------------------------------------------------------
