@@ -1,5 +1,6 @@
 """What Redis holds of users' sessions and devices, and how it changes. The only room that speaks to Redis."""
 
+from session_authority.store.acl import acl_rules, sentinel_acl_rules
 from session_authority.store.codec import UnreadableRecord
 from session_authority.store.connection import BadRedisUrl, Client, Limits, connect
 from session_authority.store.deliveries import (
@@ -56,5 +57,7 @@ __all__ = [
     "TakenEvent",
     "UnreadableRecord",
     "UserState",
+    "acl_rules",
     "connect",
+    "sentinel_acl_rules",
 ]

@@ -65,6 +65,7 @@ def connect(url: str, limits: Limits) -> Client:
     common: dict[str, Any] = {
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
+        "driver_info": None,  # telling its name needs a permission that not every server knows
         "socket_timeout": limits.reply_timeout.total_seconds(),
         "socket_connect_timeout": limits.connect_timeout.total_seconds(),
         "socket_keepalive": True,

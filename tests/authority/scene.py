@@ -147,6 +147,7 @@ class Scene:
         self.source = source
         self.clock = clock or Clock(START)
         self.client: StoreClient = backend.connect()
+        self._backend = backend
         self.keys = Keys(prefix)
         self.prefix = prefix
         self.store = WatchedStore(self.client, self.keys)
@@ -248,11 +249,12 @@ class Scene:
     async def dump(self) -> dict[bytes, Any]:
         """Everything below the prefix."""
         found: dict[bytes, Any] = {}
-        for key in await self.client.execute_command("KEYS", f"{self.prefix}:*"):
-            kind = await self.client.execute_command("TYPE", key)
-            read = {b"hash": ("HGETALL", key), b"string": ("GET", key), b"stream": ("XRANGE", key, "-", "+")}
-            command = read[kind if isinstance(kind, bytes) else kind.encode()]
-            found[key] = await self.client.execute_command(*command)
+        async with self._backend.admin() as admin:
+            for key in await admin.execute_command("KEYS", f"{self.prefix}:*"):
+                kind = await admin.execute_command("TYPE", key)
+                read = {b"hash": ("HGETALL", key), b"string": ("GET", key), b"stream": ("XRANGE", key, "-", "+")}
+                command = read[kind if isinstance(kind, bytes) else kind.encode()]
+                found[key] = await admin.execute_command(*command)
         return found
 
 

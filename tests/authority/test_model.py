@@ -99,7 +99,7 @@ class Lives(RuleBasedStateMachine):
         policy = Policy(**POLICY, replay_action=action, device_limit_action=limit)
 
         async def build() -> Scene:
-            prefix = f"model{next(_runs)}"
+            prefix = f"t-model{next(_runs)}"
             return Scene(self.backend, prefix, self.source, policy, random_bytes=unlike_any_before())
 
         self.scene = self.run(build())

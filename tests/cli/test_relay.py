@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+import redis
 import structlog
 from typer.testing import CliRunner
 
@@ -20,7 +21,7 @@ from session_authority.store import Commit, Deliveries, Keys, Limits, Store, con
 from session_authority.store.keys import partition
 from tests.relay.receiver import Receiver
 from tests.server.processes import Command, run
-from tests.support.backends import free_port, valkey_server, wait_for
+from tests.support.backends import ValkeyServer, free_port, valkey_server, wait_for
 
 PATIENCE = 40.0
 
@@ -70,24 +71,20 @@ class Office:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with valkey_server(tmp_path_factory.mktemp("valkey")) as valkey:
-        yield f"redis://127.0.0.1:{valkey.port}"
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    with valkey_server(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
 
 
 @pytest.fixture
-def office(tmp_path: Path, url: str) -> Iterator[Office]:
+def office(tmp_path: Path, valkey: ValkeyServer) -> Iterator[Office]:
     with Receiver().listening() as receiver:
         endpoints = tmp_path / "endpoints.toml"
         endpoints.write_text(receiver.toml())
-        yield Office(tmp_path, url, receiver, endpoints)
+        yield Office(tmp_path, valkey.url, receiver, endpoints)
 
-        async def forget() -> None:
-            client = connect(url, Limits())
-            await client.execute_command("FLUSHALL")
-            await client.aclose()
-
-        asyncio.run(forget())
+        with redis.Redis.from_url(valkey.admin_url) as admin:
+            admin.flushall()
 
 
 def test_it_delivers_until_it_is_stopped(office: Office):

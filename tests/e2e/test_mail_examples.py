@@ -91,7 +91,7 @@ def example(name: str, folder: Path, **settings: str) -> Iterator[subprocess.Pop
 def served(tmp_path: Path) -> Iterator[tuple[Caller, str, Path]]:
     """A server, its Redis's URL, and a folder."""
     with valkey_server(tmp_path / "valkey") as valkey:
-        url = f"redis://127.0.0.1:{valkey.port}"
+        url = valkey.url
         address = f"127.0.0.1:{free_port()}"
         server = Command(
             tmp_path / "server", ["dev", "--listen", address, "--data-dir", str(tmp_path / "data")], {"REDIS_URL": url}

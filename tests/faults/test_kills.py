@@ -145,11 +145,10 @@ def test_every_event_is_delivered_whoever_is_killed(tmp_path: Path, receiver: Re
     chance = random.Random(os.environ.get("KILL_SEED", "7"))
     with ExitStack() as stack:
         valkey = stack.enter_context(valkey_server(tmp_path / "valkey"))
-        url = f"redis://127.0.0.1:{valkey.port}"
-        cast = Cast(tmp_path, url, receiver)
+        cast = Cast(tmp_path, valkey.url, receiver)
         stack.callback(cast.end)
         wait_for(cast.is_watching, "the watcher to watch", PATIENCE)
-        with redis.Redis.from_url(url) as client:
+        with redis.Redis.from_url(valkey.admin_url) as client:
             groups = [Keys().lease(number, "mailer") for number in range(PARTITIONS)]
             wait_for(lambda: client.exists(*groups) == PARTITIONS, "the relays to share the partitions", PATIENCE)
         pool = stack.enter_context(ThreadPoolExecutor(USERS))
@@ -165,7 +164,7 @@ def test_every_event_is_delivered_whoever_is_killed(tmp_path: Path, receiver: Re
             cast.kill(cast.names[number % 4] if number < 4 else chance.choice(cast.names))
         for done in work:
             done.result()
-        expected = happened(url)
+        expected = happened(valkey.admin_url)
         everything = {event for events in expected.values() for event in events}
         assert len(everything) >= EVENTS
         wait_for(lambda: receiver.ids() >= everything, "the endpoint to get all", PATIENCE)

@@ -23,7 +23,7 @@ def store(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) ->
     backend = backends(request.param)
     if request.param == "cluster":
         with ExitStack() as stack:
-            ports = [int(place.rpartition(":")[2]) for place in backend.url.split(",")]
+            ports = [int(place.rpartition(":")[2]) for place in backend.admin_url.split(",")]
             nodes = [stack.enter_context(redis.Redis(port=port)) for port in ports]
             wait_for(lambda: _hear_each_other(nodes), "the nodes to pass wake-ups on")
     return backend
@@ -77,7 +77,7 @@ def hang_up(valkey_backend: Backend) -> Callable[[], None]:
     """Cuts the lines of all who listen to the bundled Valkey or read from it."""
 
     def cut() -> None:
-        with redis.Redis.from_url(valkey_backend.url) as own:
+        with redis.Redis.from_url(valkey_backend.admin_url) as own:
             for kind in ("pubsub", "normal"):
                 own.client_kill_filter(_type=kind, skipme=True)
 

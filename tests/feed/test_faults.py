@@ -55,10 +55,11 @@ async def is_served(scene: Scene) -> bool:
     return served
 
 
-async def test_a_flushed_store_ends_all_watches(scene: Scene):
+async def test_a_flushed_store_ends_all_watches(scene: Scene, store: Backend):
     watchers = await watchers_of(scene)
     cursor = watchers[0].cursor
-    await scene.client.flushall()
+    async with store.admin() as admin:
+        await admin.flushall()
     await all_expire(scene, watchers)
     assert isinstance(await scene.watch(cursor).ended(), CursorExpired)
 
@@ -73,7 +74,7 @@ async def test_a_stream_that_vanished_ends_all_watches(scene: Scene):
 async def test_a_restart_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
     """Though all is still there, as far as one can see: what was written last may be lost."""
     with valkey_server(tmp_path) as server:
-        scene = scene_on(connect(f"redis://127.0.0.1:{server.port}", IMPATIENT))
+        scene = scene_on(connect(server.url, IMPATIENT))
         watchers = await watchers_of(scene)
         server.kill()
         await eventually(lambda: scene.log.failed >= 3, "looks that fail")
@@ -121,8 +122,7 @@ async def replicated(primary: redis.Redis) -> bool:
 async def test_a_store_that_hangs_ends_no_watch(tmp_path: Path, scene_on: SceneOn):
     """Nothing proves that all is told while it does; and nothing is lost."""
     with valkey_server(tmp_path) as server:
-        url = f"redis://127.0.0.1:{server.port}"
-        scene = scene_on(connect(url, IMPATIENT), heartbeat=timedelta())
+        scene = scene_on(connect(server.url, IMPATIENT), heartbeat=timedelta())
         with redis.Redis(port=server.port) as own:
             process = own.info("server")["process_id"]
         watchers = [await scene.watch().started() for _ in range(3)]
@@ -130,7 +130,7 @@ async def test_a_store_that_hangs_ends_no_watch(tmp_path: Path, scene_on: SceneO
         for watcher in watchers:
             await watcher.told(*happened)
             await watcher.has(lambda w=watcher: w.heartbeats >= 2, "heartbeats")  # type: ignore[misc]
-        patient = Store(connect(url, Limits(reply_timeout=timedelta(seconds=30))), scene.keys)
+        patient = Store(connect(server.url, Limits(reply_timeout=timedelta(seconds=30))), scene.keys)
         os.kill(process, signal.SIGSTOP)
         try:
             later = asyncio.ensure_future(patient.commit(Commit("ada", NOW, events=(event("ada", reason="2"),))))

@@ -410,7 +410,8 @@ async def test_the_last_watcher_leaves_nothing_behind(scene_on: SceneOn, valkey_
     before = tasks()
 
     async def listeners() -> int:
-        [_, number] = await scene.run("PUBSUB", "NUMSUB", scene.keys.wake_channel)
+        async with valkey_backend.admin() as admin:
+            [_, number] = await admin.execute_command("PUBSUB", "NUMSUB", scene.keys.wake_channel)
         return int(number)
 
     async def nobody_listens() -> bool:

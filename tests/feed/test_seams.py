@@ -36,7 +36,7 @@ async def unheard(scene: Scene) -> AsyncIterator[None]:
     """What happens inside wakes nobody."""
     keys = scene.store._keys
     scene.store._keys = copy(keys)  # the log, which may be about to listen, has the same
-    scene.store._keys.wake_channel = "nobody listens"
+    scene.store._keys.wake_channel = "t-nobody-listens:wake"
     yield
     scene.store._keys = keys
 

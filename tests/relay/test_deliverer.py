@@ -453,11 +453,12 @@ async def test_failures_are_remembered_by_the_next_relay(town: Town, box: Mailbo
     assert letter.attempts == len(box.attempts)
 
 
-async def test_a_group_that_is_gone_is_made_anew_and_goes_on(town: Town, box: Mailbox) -> None:
+async def test_a_group_that_is_gone_is_made_anew_and_goes_on(town: Town, box: Mailbox, valkey_backend: Backend) -> None:
     async with town.relay(box):
         await town.happen("ada", "a")
         await eventually(lambda: box.arrived == ["a"], "the first")
-        await town.client.execute_command("XGROUP", "DESTROY", town.keys.stream(partition("ada")), "mailer")
+        async with valkey_backend.admin() as admin:
+            await admin.execute_command("XGROUP", "DESTROY", town.keys.stream(partition("ada")), "mailer")
         await town.happen("ada", "b", "c")
         await eventually(lambda: box.arrived == ["a", "b", "c"], "the others, and none twice")
 
@@ -472,7 +473,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 
 async def test_a_store_that_is_killed_and_comes_back_loses_nothing(victim: ValkeyServer, box: Mailbox) -> None:
-    town = Town(f"redis://127.0.0.1:{victim.port}", "t")
+    town = Town(victim.url, "t")
     async with town.relay(box):
         box.hangs.clear()
         for number in range(20):
@@ -511,12 +512,15 @@ async def test_events_whose_reply_was_lost_are_found_again(valkey_backend: Backe
             await one.store.close()
 
 
-async def test_after_a_store_that_forgot_everything_what_happens_then_is_delivered(town: Town, box: Mailbox) -> None:
+async def test_after_a_store_that_forgot_everything_what_happens_then_is_delivered(
+    town: Town, box: Mailbox, valkey_backend: Backend
+) -> None:
     async with town.relay(box):
         await town.happen("ada", "a")
         await eventually(lambda: box.arrived == ["a"], "the first")
-        for key in await town.client.execute_command("KEYS", f"{town.keys.stream(0).partition(':')[0]}:*"):
-            await town.client.execute_command("DEL", key)
+        async with valkey_backend.admin() as admin:
+            for key in await admin.execute_command("KEYS", f"{town.keys.stream(0).partition(':')[0]}:*"):
+                await admin.execute_command("DEL", key)
         for number in range(100):
             await town.happen(f"u{number}", f"{number}")
         await eventually(lambda: len(box.arrived) == 101, "all that came after")

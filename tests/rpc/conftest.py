@@ -33,8 +33,8 @@ async def stage_with(backends: Callable[[str], Backend], prefix: str, source: Ke
     async with AsyncExitStack() as stack:
 
         async def run(backend: Backend | None = None, *, reflection: bool = False, **policy: Any) -> Stage:
-            client = (backend or backends("fakeredis")).connect()
-            stage = Stage(client, prefix, source, Policy(**policy), Mode(reflection=reflection))
+            chosen = backend or backends("fakeredis")
+            stage = Stage(chosen, prefix, source, Policy(**policy), Mode(reflection=reflection))
             return await stack.enter_async_context(stage.open())
 
         yield run

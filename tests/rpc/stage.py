@@ -20,10 +20,11 @@ from session_authority.feed import Feed
 from session_authority.metrics import Metrics
 from session_authority.rpc import EventWire
 from session_authority.server import Doors, Mode, Ports, Server
-from session_authority.store import Client, EventLog, Keys, Store
+from session_authority.store import EventLog, Keys, Store
 from session_authority.tokens import KeySource, Tokens
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
+from tests.support.backends import Backend
 from tests.support.clock import Clock
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"]
@@ -79,9 +80,10 @@ class Stage:
     """A running server and a client of it. `authority` may be replaced by a worse one, part by part."""
 
     def __init__(
-        self, client: Client, prefix: str, source: KeySource, policy: Policy, mode: Mode, doors: Doors = OPEN
+        self, backend: Backend, prefix: str, source: KeySource, policy: Policy, mode: Mode, doors: Doors = OPEN
     ) -> None:
-        self.client = client
+        client = backend.connect()
+        self.backend = backend
         self.prefix = prefix
         self.clock = Clock(START)
         self.metrics = Metrics()
@@ -164,15 +166,16 @@ class Stage:
         """Everything that the store holds, once all that was noted is written."""
         await self.authority.settled()
         found: dict[bytes, Any] = {}
-        for key in await self.client.execute_command("KEYS", f"{self.prefix}:*"):
-            kind = await self.client.execute_command("TYPE", key)
-            reads: dict[bytes, tuple[Any, ...]] = {
-                b"hash": ("HGETALL", key),
-                b"string": ("GET", key),
-                b"stream": ("XRANGE", key, "-", "+"),
-            }
-            read = reads[kind if isinstance(kind, bytes) else kind.encode()]
-            found[key] = await self.client.execute_command(*read)
+        async with self.backend.admin() as admin:
+            for key in await admin.execute_command("KEYS", f"{self.prefix}:*"):
+                kind = await admin.execute_command("TYPE", key)
+                reads: dict[bytes, tuple[Any, ...]] = {
+                    b"hash": ("HGETALL", key),
+                    b"string": ("GET", key),
+                    b"stream": ("XRANGE", key, "-", "+"),
+                }
+                read = reads[kind if isinstance(kind, bytes) else kind.encode()]
+                found[key] = await admin.execute_command(*read)
         return found
 
     def counted(self, method: str) -> dict[str, int]:

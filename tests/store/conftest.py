@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 
 import pytest
 
@@ -17,32 +18,32 @@ RoomBehind = Callable[..., Awaitable[Room]]
 @pytest.fixture
 async def room(backend: Backend, prefix: str) -> AsyncIterator[Room]:
     """A store on each backend in turn."""
-    client, keys = backend.connect(), Keys(prefix)
-    store = Store(client, keys)
-    yield Room(store, client, keys)
-    await store.close()
+    async with aclosing(backend.admin()) as admin:
+        store = Store(backend.connect(), Keys(prefix))
+        yield Room(store, admin, Keys(prefix))
+        await store.close()
 
 
 @pytest.fixture
 async def valkey_room(valkey_backend: Backend, prefix: str) -> AsyncIterator[Room]:
     """A store on the bundled Valkey."""
-    client, keys = valkey_backend.connect(), Keys(prefix)
-    store = Store(client, keys)
-    yield Room(store, client, keys)
-    await store.close()
+    async with aclosing(valkey_backend.admin()) as admin:
+        store = Store(valkey_backend.connect(), Keys(prefix))
+        yield Room(store, admin, Keys(prefix))
+        await store.close()
 
 
 @pytest.fixture
-async def room_behind() -> AsyncIterator[RoomBehind]:
-    """Makes stores that talk through something in between."""
+async def room_behind(valkey_backend: Backend) -> AsyncIterator[RoomBehind]:
+    """Makes stores that talk to the bundled Valkey through something in between."""
     rooms: list[Room] = []
+    async with aclosing(valkey_backend.admin()) as admin:
 
-    async def make(between: Proxy, prefix: str, limits: Limits | None = None) -> Room:
-        keys = Keys(prefix)
-        client = connect(between.url, limits or Limits())
-        rooms.append(Room(Store(client, keys), client, keys))
-        return rooms[-1]
+        async def make(between: Proxy, prefix: str, limits: Limits | None = None) -> Room:
+            keys = Keys(prefix)
+            rooms.append(Room(Store(connect(between.url, limits or Limits()), keys), admin, keys))
+            return rooms[-1]
 
-    yield make
-    for room in rooms:
-        await room.store.close()
+        yield make
+        for room in rooms:
+            await room.store.close()

@@ -102,10 +102,10 @@ class Contents:
 
 @dataclass(frozen=True)
 class Room:
-    """A store, and the client and the names below it."""
+    """A store, the names below it, and the administrator, who looks at what is there and makes trouble."""
 
     store: Store
-    client: Client
+    admin: Client
     keys: Keys
 
     async def put(self, user_id: str, *numbers: int, ttl: timedelta = 30 * DAY) -> None:
@@ -120,7 +120,7 @@ class Room:
 
     async def run(self, *command: str | bytes | int) -> Any:
         """The bare reply to a command."""
-        return await self.client.execute_command(*command)
+        return await self.admin.execute_command(*command)
 
     async def events(self, user_id: str) -> Sequence[records_pb2.EventRecord]:
         """The events of the user's partition, oldest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from session_authority.store import Limits
 from session_authority.store.batcher import Batcher, Command
 from tests.store.conftest import RoomBehind
 from tests.store.samples import key, session
@@ -286,7 +288,8 @@ async def slow(valkey_backend: Backend) -> AsyncIterator[Proxy]:
 async def test_no_answer_reaches_another_users_question(slow: Proxy, prefix: str, room_behind: RoomBehind) -> None:
     """Thousands of reads, a third of them given up at any moment, through a server whose answers come when they like."""
     chance = Random(11)
-    room = await room_behind(slow, prefix)
+    patient = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
+    room = await room_behind(slow, prefix, patient)
     await asyncio.gather(*(room.put(f"user-{n}", n) for n in range(1, 301)))
     right = 0
 

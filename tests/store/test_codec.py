@@ -253,7 +253,7 @@ def real(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) -> 
 
 async def test_the_sessions_of_a_user_stay_compact(real: Backend, prefix: str) -> None:
     name = Keys(prefix).sessions("ada")
-    async with real.connect() as client:
+    async with real.admin() as client:
         for number in range(100):
             record = session(
                 number, replaced=b"r" * 8, generation=2**32 - 1, holder=MAX_COPY, first_seen=NOW + 400 * DAY
@@ -264,7 +264,7 @@ async def test_the_sessions_of_a_user_stay_compact(real: Backend, prefix: str) -
 
 async def test_a_session_takes_little_memory(real: Backend) -> None:
     name = Keys("sa").sessions("8d1c1b8e-2a47-4f0e-9f52-2f1f6f1f0b55")
-    async with real.connect() as client:
+    async with real.admin() as client:
         for number in range(3):
             await client.execute_command("HSET", name, key(number), encode_session(session(number)))
         total = int(await client.execute_command("MEMORY", "USAGE", name))

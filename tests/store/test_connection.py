@@ -203,7 +203,7 @@ async def test_without_tls_there_is_none(url: str) -> None:
 
 async def test_tls_works_and_only_with_the_right_certificates(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
-    with redis_server_with_tls(tmp_path, certificates) as port:
+    with redis_server_with_tls(tmp_path, certificates) as url:
         right = (
             f"ssl_ca_certs={certificates.authority}&ssl_certfile={certificates.chain}&ssl_keyfile={certificates.key}"
         )
@@ -213,7 +213,7 @@ async def test_tls_works_and_only_with_the_right_certificates(tmp_path: Path) ->
             ("127.0.0.1", right.partition("&")[2], False),  # signed by nobody that the machine trusts
             ("127.0.0.1", right.partition("&")[0], False),  # the server wants to know the client
         ]:
-            store = Store(connect(f"rediss://{host}:{port}?{options}", Limits()), Keys())
+            store = Store(connect(f"{url.replace('127.0.0.1', host)}?{options}", Limits()), Keys())
             try:
                 if works:
                     assert await store.session("ada", b"k" * 16) is None

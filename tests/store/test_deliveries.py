@@ -5,6 +5,7 @@ gives.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import pytest
@@ -41,7 +42,7 @@ class Post:
 
     deliveries: Deliveries
     store: Store
-    client: Client
+    admin: Client
     keys: Keys
 
     async def happen(self, *reasons: str) -> None:
@@ -65,9 +66,9 @@ class Post:
 @pytest.fixture(params=["cluster", "redis", "valkey"])
 async def post(request: pytest.FixtureRequest, backends: Callable[[str], Backend], prefix: str) -> AsyncIterator[Post]:
     backend, keys = backends(request.param), Keys(prefix)
-    client = backend.connect()
-    store, deliveries = Store(client, keys), Deliveries(backend.connect(), keys)
-    yield Post(deliveries, store, client, keys)
+    store, deliveries = Store(backend.connect(), keys), Deliveries(backend.connect(), keys)
+    async with aclosing(backend.admin()) as admin:
+        yield Post(deliveries, store, admin, keys)
     await deliveries.close()
     await store.close()
 
@@ -92,7 +93,7 @@ async def test_relays_count_each_other(post: Post) -> None:
 
 
 async def test_a_relay_that_is_silent_counts_no_longer(post: Post) -> None:
-    await post.client.execute_command("ZADD", post.keys.relays(MAILER), 1, "long gone")
+    await post.admin.execute_command("ZADD", post.keys.relays(MAILER), 1, "long gone")
     assert await post.deliveries.enlist(MAILER, ONE) == 1
 
 
@@ -109,13 +110,13 @@ async def test_one_relay_at_a_time_has_a_lease(leased: Post) -> None:
 
 async def test_a_lease_runs_out_unless_it_is_used(leased: Post) -> None:
     key = leased.keys.lease(HERE, MAILER)
-    assert 0 < await leased.client.execute_command("PTTL", key) <= 10_000
-    await leased.client.execute_command("PEXPIRE", key, 500)
+    assert 0 < await leased.admin.execute_command("PTTL", key) <= 10_000
+    await leased.admin.execute_command("PEXPIRE", key, 500)
     assert await leased.take(0) == []
-    assert await leased.client.execute_command("PTTL", key) > 500
-    await leased.client.execute_command("PEXPIRE", key, 500)
+    assert await leased.admin.execute_command("PTTL", key) > 500
+    await leased.admin.execute_command("PEXPIRE", key, 500)
     assert await leased.unsettled() == []
-    assert await leased.client.execute_command("PTTL", key) > 500
+    assert await leased.admin.execute_command("PTTL", key) > 500
 
 
 async def test_who_has_no_lease_takes_nothing(leased: Post) -> None:
@@ -149,7 +150,7 @@ async def test_what_a_dead_relay_had_taken_goes_to_the_next(leased: Post) -> Non
     a, _, c = await leased.take()
     await leased.deliveries.settle(HERE, MAILER, [a.entry])
     await leased.deliveries.note_failure(HERE, MAILER, c.entry, Attempts(3, NOW))
-    await leased.client.execute_command("DEL", leased.keys.lease(HERE, MAILER))
+    await leased.admin.execute_command("DEL", leased.keys.lease(HERE, MAILER))
     await leased.happen("d")
     assert await leased.deliveries.lease(HERE, MAILER, OTHER)
     again = await leased.unsettled(OTHER)
@@ -172,7 +173,7 @@ async def test_what_is_settled_is_forgotten(leased: Post) -> None:
     await leased.deliveries.settle(HERE, MAILER, [a.entry, b.entry])
     await leased.deliveries.settle(HERE, MAILER, [a.entry])
     assert await leased.unsettled() == []
-    assert not await leased.client.execute_command("EXISTS", leased.keys.attempts(HERE, MAILER))
+    assert not await leased.admin.execute_command("EXISTS", leased.keys.attempts(HERE, MAILER))
     assert await leased.dead(MAILER) == []
 
 
@@ -205,11 +206,11 @@ async def test_what_is_put_aside_is_among_the_dead_once(leased: Post) -> None:
 
 async def test_an_event_that_was_trimmed_or_makes_no_sense_is_taken_without_contents(leased: Post) -> None:
     stream = leased.keys.stream(HERE)
-    await leased.client.execute_command("XADD", stream, "*", "event", b"\xff\xff")
+    await leased.admin.execute_command("XADD", stream, "*", "event", b"\xff\xff")
     await leased.happen("a")
     nonsense, trimmed = await leased.take()
     assert nonsense.event is None
-    await leased.client.execute_command("XTRIM", stream, "MAXLEN", 0)
+    await leased.admin.execute_command("XTRIM", stream, "MAXLEN", 0)
     again = await leased.unsettled()
     assert [(taken.event_id, taken.event) for taken in again] == [(nonsense.event_id, None), (trimmed.event_id, None)]
     await leased.deliveries.put_aside(HERE, MAILER, again[1], 0, "trimmed", NOW)
@@ -220,7 +221,7 @@ async def test_an_event_that_was_trimmed_or_makes_no_sense_is_taken_without_cont
 async def test_a_group_that_is_gone_is_told_and_goes_on_after_what_was_seen(leased: Post) -> None:
     await leased.happen("a", "b", "c")
     a, *_ = await leased.take(2)
-    await leased.client.execute_command("XGROUP", "DESTROY", leased.keys.stream(HERE), MAILER)
+    await leased.admin.execute_command("XGROUP", "DESTROY", leased.keys.stream(HERE), MAILER)
     with pytest.raises(GroupGone):
         await leased.take()
     with pytest.raises(GroupGone):

@@ -26,6 +26,7 @@ from session_authority.store import (
     Limits,
     Page,
     Store,
+    acl_rules,
     codec,
     connect,
     event_log,
@@ -47,6 +48,7 @@ class Book:
 
     log: EventLog
     client: Client
+    admin: Client
     keys: Keys
 
     async def write(self, *entries: EntryId, number: int = HERE, **fields: bytes) -> None:
@@ -58,8 +60,8 @@ class Book:
             await self.run("XADD", self.keys.stream(number), text, *pairs)
 
     async def run(self, *command: str | bytes | int) -> Any:
-        """A bare command."""
-        return await self.client.execute_command(*command)
+        """A bare command, of the administrator."""
+        return await self.admin.execute_command(*command)
 
     async def read(self, after: EntryId, *, limit: int = 100, now: datetime = NOW, number: int = HERE) -> Any:
         """What follows."""
@@ -71,7 +73,8 @@ class Book:
 @pytest.fixture
 async def book(backend: Backend, prefix: str) -> AsyncIterator[Book]:
     client, keys = backend.connect(), Keys(prefix)
-    yield Book(EventLog(client, keys), client, keys)
+    async with aclosing(backend.admin()) as admin:
+        yield Book(EventLog(client, keys), client, admin, keys)
     await client.aclose()
 
 
@@ -191,7 +194,7 @@ async def test_what_is_unreadable_is_skipped(book: Book):
 async def test_a_flushed_store_has_no_history(book: Book):
     await book.write(at(0), at(1))
     assert told(await book.read(at(0))) == [at(1)]
-    await book.client.flushall()
+    await book.admin.flushall()
     assert isinstance(await book.read(at(0)), HistoryGone)
     await book.write(at(1), at(2))  # and it stays so
     assert isinstance(await book.read(at(0)), HistoryGone)
@@ -287,7 +290,7 @@ async def test_a_length_that_cannot_be_asked_is_no_answer(valkey_backend: Backen
     """Whether something is missing is not known then."""
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, Limits())
-        book = Book(EventLog(client, Keys(prefix)), client, Keys(prefix))
+        book = Book(EventLog(client, Keys(prefix)), client, client, Keys(prefix))
         await book.write(at(0), at(1))
 
         async def refuse(data: bytes) -> None:
@@ -313,7 +316,7 @@ async def test_primaries_keep_their_names(book: Book):
 
 async def test_a_primary_started_again_has_another_name(tmp_path: Any, prefix: str):
     with valkey_server(tmp_path) as server:
-        client = connect(f"redis://127.0.0.1:{server.port}", Limits())
+        client = connect(server.url, Limits())
         log = EventLog(client, Keys(prefix))
         before = await log.primaries()
         server.kill()
@@ -326,13 +329,12 @@ async def test_a_primary_started_again_has_another_name(tmp_path: Any, prefix: s
 
 
 async def test_a_store_that_tells_nothing_of_itself_has_no_names(valkey_backend: Backend, prefix: str):
-    own = valkey_backend.connect()
-    await own.execute_command("ACL", "SETUSER", prefix, "on", "nopass", "~*", "&*", "+@all", "-info")
-    client = connect(valkey_backend.url.replace("//", f"//{prefix}:x@"), Limits())
-    assert await EventLog(client, Keys(prefix)).primaries() == ("",) * PARTITIONS
-    await client.aclose()
-    await own.execute_command("ACL", "DELUSER", prefix)
-    await own.aclose()
+    async with aclosing(valkey_backend.admin()) as admin:
+        await admin.execute_command("ACL", "SETUSER", prefix, *acl_rules(prefix), "nopass", "-info")
+        client = connect(f"redis://{prefix}:x@{valkey_backend.url.rpartition('@')[2]}", Limits())
+        assert await EventLog(client, Keys(prefix)).primaries() == ("",) * PARTITIONS
+        await client.aclose()
+        await admin.execute_command("ACL", "DELUSER", prefix)
 
 
 # --- who has news -------------------------------------------------------------------------------------------------------
@@ -432,8 +434,10 @@ async def test_a_line_that_says_nothing_is_given_up(
 async def test_who_stops_listening_hangs_up(valkey_backend: Backend, prefix: str):
     client, keys = valkey_backend.connect(), Keys(prefix)
 
+    admin = valkey_backend.admin()
+
     async def listeners() -> int:
-        [_, number] = await client.execute_command("PUBSUB", "NUMSUB", keys.wake_channel)
+        [_, number] = await admin.execute_command("PUBSUB", "NUMSUB", keys.wake_channel)
         return int(number)
 
     wakes = EventLog(client, keys).wakes()
@@ -446,6 +450,7 @@ async def test_who_stops_listening_hangs_up(valkey_backend: Backend, prefix: str
     await wakes.aclose()
     await until(lambda: _none(listeners()), "the server to see that nobody listens")
     await client.aclose()
+    await admin.aclose()
 
 
 async def _is(value: bool) -> bool:

@@ -34,7 +34,7 @@ async def test_a_replica_is_never_believed(tmp_path: Path, prefix: str):
         client = connect(server.url, Limits())
         log = EventLog(client, Keys(prefix))
         [before] = set(await log.primaries())
-        with redis.Redis.from_url(server.url) as admin:
+        with redis.Redis.from_url(server.admin_url) as admin:
             admin.execute_command("REPLICAOF", "127.0.0.1", "1")
             await unavailable(log.primaries(), log.primaries())
             admin.execute_command("REPLICAOF", "NO", "ONE")

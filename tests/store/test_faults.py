@@ -31,7 +31,7 @@ from tests.store.samples import (
     unavailable,
     until,
 )
-from tests.support.backends import Backend, ValkeyServer, free_port, valkey_server
+from tests.support.backends import Backend, ValkeyServer, free_port, service_rules, valkey_server
 from tests.support.proxy import Proxy, lose_one_reply
 
 IMPATIENT = Limits(reply_timeout=timedelta(milliseconds=500))
@@ -83,7 +83,7 @@ def store_at(url: str, prefix: str, limits: Limits = IMPATIENT) -> Store:
 
 
 async def test_a_killed_redis_is_unavailable_and_back_when_it_is(victim: ValkeyServer, prefix: str) -> None:
-    store = store_at(f"redis://127.0.0.1:{victim.port}", prefix)
+    store = store_at(victim.url, prefix)
     try:
         await asyncio.gather(
             *(store.commit(Commit(f"u{n}", NOW, set_sessions={key(n): session(n)})) for n in range(20))
@@ -329,7 +329,7 @@ async def test_lost_scripts_are_sent_again(warm: Room, proxy: Proxy) -> None:
 
 async def test_reads_leave_a_primary_that_stepped_down(victim: ValkeyServer, prefix: str) -> None:
     """A replica would answer them; the one that took over may be behind the same name."""
-    store = store_at(f"redis://127.0.0.1:{victim.port}", prefix)
+    store = store_at(victim.admin_url, prefix)  # who may ask for the ID of a line
     try:
         with redis.Redis(port=victim.port) as admin:
             line = await store._batcher.read("CLIENT", "ID")
@@ -347,7 +347,7 @@ async def test_reads_leave_a_primary_that_stepped_down(victim: ValkeyServer, pre
 async def test_reads_leave_it_though_they_were_just_connecting(
     victim: ValkeyServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = store_at(f"redis://127.0.0.1:{victim.port}", prefix)
+    store = store_at(victim.admin_url, prefix)  # who may ask for the ID of a line
     connected, moved = asyncio.Event(), asyncio.Event()
     pool: Any = store._client.connection_pool  # type: ignore[union-attr]
     connect_first = pool.get_connection
@@ -371,7 +371,7 @@ async def test_reads_leave_it_though_they_were_just_connecting(
 
 
 async def test_a_replica_is_no_store(victim: ValkeyServer, prefix: str) -> None:
-    store = store_at(f"redis://127.0.0.1:{victim.port}", prefix)
+    store = store_at(victim.url, prefix)
     try:
         await store.commit(Commit("ada", NOW, set_sessions={key(1): session(1)}))
         with redis.Redis(port=victim.port) as admin:
@@ -392,8 +392,8 @@ async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
     make: str, backends: Callable[[str], Backend], prefix: str
 ) -> None:
     backend, keys = backends(make), Keys(prefix)
-    client = backend.connect()
-    room = Room(Store(client, keys), client, keys)
+    admin = backend.admin()
+    room = Room(Store(backend.connect(), keys), admin, keys)
     try:
         await room.put("ada", 1, 2, 3)
         once = room.store.once_for_request("ada", UUID(int=7), issued())
@@ -430,18 +430,19 @@ async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
         assert await room.store.commit(more) == Committed(())
     finally:
         await room.store.close()
+        await admin.aclose()
 
 
 async def test_a_changed_password_is_unavailable_and_never_logged(victim: ValkeyServer, prefix: str) -> None:
-    store = store_at(f"redis://:{SECRET}@127.0.0.1:{victim.port}", prefix)
+    store = store_at(f"redis://changing:{SECRET}@127.0.0.1:{victim.port}", prefix)
     with redis.Redis(port=victim.port) as admin, capture_logs() as lines:
         try:
-            admin.config_set("requirepass", "another")
+            admin.execute_command("ACL", "SETUSER", "changing", *service_rules(), ">another")
             await unavailable(*every_operation(store, "ada"))
-            admin.config_set("requirepass", SECRET)
+            admin.execute_command("ACL", "SETUSER", "changing", "resetpass", f">{SECRET}")
             assert await store.session("ada", key(1)) is None
         finally:
-            admin.config_set("requirepass", "")
+            admin.execute_command("ACL", "DELUSER", "changing")
             await store.close()
     assert lines
     assert SECRET not in str(lines)

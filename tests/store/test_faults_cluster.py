@@ -172,14 +172,14 @@ async def test_a_moved_slot_is_followed(room: Room, servers: list[ValkeyServer])
 @pytest.fixture
 async def wires(servers: list[ValkeyServer]) -> AsyncIterator[list[Proxy]]:
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(Proxy(f"redis://127.0.0.1:{server.port}")) for server in servers]
+        yield [await stack.enter_async_context(Proxy(server.url)) for server in servers]
 
 
 @pytest.fixture
 async def wired(servers: list[ValkeyServer], wires: list[Proxy], prefix: str) -> AsyncIterator[Room]:
     """A store that reaches each master through its wire, with connections that were used already."""
     ports = {server.port: int(wire.url.rpartition(":")[2]) for server, wire in zip(servers, wires, strict=True)}
-    client = connect("redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports.values()), IMPATIENT)
+    client = connect(cluster_url(wires), IMPATIENT)
     assert isinstance(client, Cluster)
     client.nodes_manager.address_remap = lambda address: (address[0], ports[address[1]])
     keys = Keys(prefix)

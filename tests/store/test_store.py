@@ -383,7 +383,8 @@ async def test_a_wake_up_names_the_partition(room: Room) -> None:
     await room.put("ada", 1, 2)
     await room.put("bob", 1)
     assert partition("ada") != partition("bob")
-    async with room.client.pubsub() as listener:
+    await room.admin.initialize()
+    async with room.admin.pubsub() as listener:
         await listener.subscribe(room.keys.wake_channel)
         assert (await listener.get_message(timeout=10.0))["type"] == "subscribe"
         nothing = Commit("ada", NOW, if_session_count=7, events=(event("ada"),))

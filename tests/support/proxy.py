@@ -28,6 +28,7 @@ class Proxy:
         assert parts.hostname
         assert parts.port
         self._target = (parts.hostname, parts.port)
+        self._user = parts.netloc.rpartition("@")[0]
         self.on_request: Callable[[bytes], Awaitable[None]] = _pass
         self.on_reply: Callable[[bytes], Awaitable[None]] = _pass
         self.commands: Counter[str] = Counter()
@@ -39,8 +40,8 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where it listens; the same after it was closed and opened again."""
-        return f"redis://127.0.0.1:{self._port}"
+        """Where it listens, for the same user as at the target; the same after it was closed and opened again."""
+        return f"redis://{self._user}@127.0.0.1:{self._port}" if self._user else f"redis://127.0.0.1:{self._port}"
 
     async def open(self) -> None:
         """Starts to listen."""
