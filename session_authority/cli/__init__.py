@@ -8,7 +8,7 @@ from __future__ import annotations
 import typer
 
 from session_authority import __version__
-from session_authority.cli import callers, events, keys, relay, server
+from session_authority.cli import callers, events, keys, redis, relay, server
 from session_authority.cli.terminal import out
 
 __all__ = ["app", "main"]
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 for command in (server.dev, server.serve, server.health, server.demo):
     app.command()(command)
-app.add_typer(callers.app, name="callers")
+from session_authority.cli import callers, events, keys, redis, relay, server
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(relay.app, name="relay")

@@ -25,6 +25,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("serve",): ("--listen", "SESSION_AUTHORITY_REDIS_URL", "SESSION_AUTHORITY_KEYS", "loopback"),
     ("health",): ("--address", "--timeout", "exit code 0", "SESSION_AUTHORITY_LISTEN"),
     ("demo",): ("--address", "--patience", "SESSION_AUTHORITY_GRACE", "SESSION_AUTHORITY_ALARM_AFTER"),
+    ("redis-acl",): ("--user NAME", "--format", "setuser", "file", "PASSWORD", "SESSION_AUTHORITY_REDIS_PREFIX"),
     ("version",): ("version",),
     ("keys",): ("generate", "list", "promote", "revoke", "retire", "published", "within a second"),
     ("keys", "generate"): ("--dir", "--algorithm", "EdDSA", "ES256", "RS256", "HS256", "--promote"),

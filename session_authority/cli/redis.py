@@ -1,0 +1,45 @@
+"""`session-authority redis-acl`: what the service and its relay need to be allowed in Redis."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from session_authority.cli.terminal import WRONG_USAGE, errors_in_one_line, fail, out
+from session_authority.config import load_settings
+from session_authority.store import acl_rules
+
+# Without anything that a shell, redis-cli or an ACL file reads as more than a name.
+_USER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class AclFormat(StrEnum):
+    """Where the line is put."""
+
+    SETUSER = "setuser"
+    FILE = "file"
+
+
+def redis_acl(
+    user: Annotated[
+        str, typer.Option("--user", metavar="NAME", help="The Redis user that the service connects as.")
+    ] = "session-authority",
+    form: Annotated[
+        AclFormat,
+        typer.Option("--format", help="A command for redis-cli, or a line for the server's ACL file."),
+    ] = AclFormat.SETUSER,
+) -> None:
+    """Print the Redis user that may do what the service and its relay need, and nothing else.
+
+    Put a password in the place of PASSWORD, and both into SESSION_AUTHORITY_REDIS_URL: redis://NAME:PASSWORD@host. The
+    keys are those below SESSION_AUTHORITY_REDIS_PREFIX. Every primary, replica and node of a cluster needs the user.
+    """
+    with errors_in_one_line():
+        if _USER_NAME.fullmatch(user) is None:
+            fail("--user: must be 1 to 64 letters, digits, '_', '.' or '-'", WRONG_USAGE)
+        start = "ACL SETUSER" if form is AclFormat.SETUSER else "user"
+        on, *rules = acl_rules(load_settings().redis_prefix)
+        out.print(" ".join((start, user, on, "resetpass", ">PASSWORD", *rules)), markup=False, soft_wrap=True)
