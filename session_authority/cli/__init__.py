@@ -26,7 +26,8 @@ app = typer.Typer(
 )
 for command in (server.dev, server.serve, server.health, server.demo):
     app.command()(command)
-from session_authority.cli import callers, events, keys, redis, relay, server
+app.add_typer(callers.app, name="callers")
+app.command("redis-acl")(redis.redis_acl)
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(relay.app, name="relay")

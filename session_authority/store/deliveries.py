@@ -271,7 +271,7 @@ class Deliveries:
         except (RedisError, OSError, TimeoutError) as error:
             raise unavailable(error) from None
         for place, reply in enumerate(replies):
-            if forgiving and isinstance(reply, ResponseError):
+            if forgiving and isinstance(reply, ResponseError) and "no such key" in str(reply):
                 replies[place] = ()
             elif isinstance(reply, Exception):
                 raise unavailable(reply)
