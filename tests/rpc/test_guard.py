@@ -137,7 +137,7 @@ async def test_an_address_that_answers_wrong_is_not_shown(
 async def test_a_password_that_is_wrong_is_not_shown(
     stage_with: StageWith, valkey_backend: Backend, logged: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ):
-    url = f"redis://nobody:{SECRET}@{valkey_backend.url.rpartition('@')[2]}"
+    url = valkey_backend.url_as("nobody", SECRET)
     stage = await stage_with(Backend("refusing", url, lambda: connect(url, Limits())))
     assert await stage.refused("RevokeAll", GOOD["RevokeAll"]()) == AWAY
     assert logged

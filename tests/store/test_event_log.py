@@ -331,7 +331,7 @@ async def test_a_primary_started_again_has_another_name(tmp_path: Any, prefix: s
 async def test_a_store_that_tells_nothing_of_itself_has_no_names(valkey_backend: Backend, prefix: str):
     async with aclosing(valkey_backend.admin()) as admin:
         await admin.execute_command("ACL", "SETUSER", prefix, *acl_rules(prefix), "nopass", "-info")
-        client = connect(f"redis://{prefix}:x@{valkey_backend.url.rpartition('@')[2]}", Limits())
+        client = connect(valkey_backend.url_as(prefix), Limits())
         assert await EventLog(client, Keys(prefix)).primaries() == ("",) * PARTITIONS
         await client.aclose()
         await admin.execute_command("ACL", "DELUSER", prefix)

@@ -80,6 +80,11 @@ class Backend:
     admin: Callable[[], Client] = _nobody
     admin_url: str = ""
 
+    def url_as(self, user: str, password: str = "any") -> str:
+        """The URL for another user."""
+        scheme, _, rest = self.admin_url.partition("//")
+        return f"{scheme}//{user}:{password}@{rest}"
+
 
 def missing(what: str) -> None:
     """Skips, or fails where nothing may be skipped."""

@@ -1,0 +1,348 @@
+"""The Redis user of the service: each of its permissions is needed, they are enough, and they reach no further."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import redis
+from redis.exceptions import NoPermissionError, ResponseError
+from structlog.testing import capture_logs
+
+from session_authority.domain.cursors import START
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.store import (
+    Attempts,
+    Client,
+    Commit,
+    Deliveries,
+    EventLog,
+    Keys,
+    Limits,
+    Store,
+    acl_rules,
+    connect,
+    event_log,
+)
+from session_authority.store.cluster import Cluster
+from session_authority.store.complaints import Complaints
+from session_authority.store.keys import partition
+from tests.store.samples import NOW, device, event, issued, key, session, until
+from tests.support.backends import Backend, SentinelGroup, sentinel_group, valkey_cluster_servers
+
+USER, HERE = "ada", partition("ada")
+COMMANDS = [rule.removeprefix("+") for rule in acl_rules("sa") if rule.startswith("+")]
+# What only the driver of a cluster sends.
+OF_A_CLUSTER = ["asking", "cluster|slots", "command"]
+MAILER, RELAY = "mailer", "relay-1"
+
+
+# --- all that the service and its relay do ------------------------------------------------------------------------------
+
+
+async def sign_in(store: Store) -> None:
+    once = store.once_for_request(USER, UUID(int=7), issued())
+    await store.commit(
+        Commit(
+            USER,
+            NOW,
+            if_session_count=0,
+            if_sessions={key(1): None},
+            once=once,
+            set_sessions={key(n): session(n) for n in (1, 2, 3)},
+            set_devices={key(n): device(n) for n in (1, 2, 3)},
+            events=(event(USER), event(USER)),
+        )
+    )
+
+
+async def look(store: Store) -> None:
+    assert await store.session(USER, key(1)) is not None
+    assert (await store.user(USER, UUID(int=7))).issued == issued()
+
+
+async def lose_a_device(store: Store) -> None:
+    await store.commit(Commit(USER, NOW, set_sessions={key(1): None}, set_devices={key(1): None}))
+
+
+async def be_replayed(store: Store) -> None:
+    await store.commit(Commit(USER, NOW, clear_sessions=True, events=(event(USER),)))
+
+
+async def sign_out(store: Store) -> None:
+    await store.revoke_device(USER, key(1), forget=False, event=event(USER))
+    await store.revoke_all(USER, except_key=key(2), forget=True, event=event(USER))
+    await store.revoke_all(USER, except_key=None, forget=True, event=event(USER))
+
+
+async def tell(log: EventLog) -> None:
+    place = await log.end(NOW)
+    assert place.entries[HERE] != START
+    [page] = (await log.read({HERE: START}, limit=1, now=NOW)).values()
+    if isinstance(page, StoreUnavailable):
+        raise page
+    assert all(await log.primaries())
+
+
+async def deliver(deliveries: Deliveries, store: Store) -> None:
+    assert await deliveries.enlist(MAILER, RELAY) == 1
+    assert await deliveries.lease(HERE, MAILER, RELAY)
+    assert await deliveries.lease(HERE, MAILER, RELAY)
+    await deliveries.start_group(HERE, MAILER, START)
+    await store.commit(Commit(USER, NOW, events=(event(USER), event(USER))))
+    first, second, *_ = await deliveries.take(HERE, MAILER, RELAY, 2)
+    await deliveries.note_failure(HERE, MAILER, first.entry, Attempts(1, NOW))
+    assert len(await deliveries.unsettled(HERE, MAILER, RELAY)) == 2
+    await deliveries.put_aside(HERE, MAILER, first, 2, "status 500", NOW)
+    await deliveries.settle(HERE, MAILER, [second.entry])
+    assert (await deliveries.state(MAILER)).dead == 1
+    [letter] = [letter async for letter in deliveries.dead_letters(MAILER)]
+    assert await deliveries.drop(MAILER, letter)
+    await deliveries.release(HERE, MAILER, RELAY)
+    await deliveries.leave(MAILER, RELAY)
+
+
+async def wake(log: EventLog, store: Store, admin: redis.Redis | None) -> None:
+    """A listener hears of news, even after it was quiet for so long that it asked whether anybody is there."""
+    heard: list[int | None] = []
+
+    async def hears(count: int) -> bool:
+        return len(heard) >= count or (admin is not None and bool(refused(admin)))
+
+    async with log.listening(heard.append):
+        await until(lambda: hears(1), "it to listen")
+        if admin is not None:
+            asked = pings(admin)
+            await until(lambda: pinged(admin, asked), "it to ask")
+        await store.commit(Commit(USER, NOW, events=(event(USER),)))
+        await until(lambda: hears(2), "it to hear")
+    assert (heard[:1], heard[-1:], heard.count(None)) == ([None], [HERE], 1)
+
+
+def pings(admin: redis.Redis) -> int:
+    """How many were sent, allowed or not."""
+    stats = admin.info("commandstats").get("cmdstat_ping", {"calls": 0, "rejected_calls": 0})
+    return int(stats["calls"] + stats["rejected_calls"])
+
+
+async def pinged(admin: redis.Redis, before: int) -> bool:
+    return pings(admin) > before or bool(refused(admin))
+
+
+async def everything(client: Client, keys: Keys, admin: redis.Redis | None) -> Exception | None:
+    """Does all of it, until something fails; what did. `admin` is the only server's."""
+    store, log, deliveries = Store(client, keys), EventLog(client, keys), Deliveries(client, keys)
+    steps: list[Callable[[], Awaitable[object]]] = [
+        store.server_times,
+        lambda: sign_in(store),
+        lambda: look(store),
+        lambda: tell(log),
+        lambda: lose_a_device(store),
+        lambda: be_replayed(store),
+        lambda: sign_out(store),
+        lambda: deliver(deliveries, store),
+        lambda: wake(log, store, admin),
+    ]
+    try:
+        for step in steps:
+            await step()
+    except (StoreUnavailable, AssertionError) as failure:
+        return failure
+    finally:
+        await deliveries.close()
+        await store.close()
+    return None
+
+
+@pytest.fixture(autouse=True)
+def soon_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_log, "_QUIET_SECONDS", 0.02)
+    monkeypatch.setattr(event_log, "_RETRY_SECONDS", 0.01)
+
+
+# --- users --------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def user(admin: redis.Redis, name: str, rules: Sequence[str]) -> Iterator[None]:
+    """A user that any password is good for, of a server without its scripts."""
+    admin.execute_command("ACL", "SETUSER", name, *rules, "nopass")
+    admin.execute_command("ACL", "LOG", "RESET")
+    admin.execute_command("SCRIPT", "FLUSH")
+    try:
+        yield
+    finally:
+        admin.execute_command("ACL", "DELUSER", name)
+
+
+def refused(admin: redis.Redis) -> set[tuple[str, str]]:
+    """What was refused: whether a command, key or channel, and which."""
+    return {(entry[b"reason"].decode(), entry[b"object"].decode()) for entry in admin.execute_command("ACL", "LOG")}
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def one(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) -> Backend:
+    return backends(request.param)
+
+
+@pytest.fixture
+def admin(one: Backend) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(one.admin_url) as client:
+        yield client
+
+
+# --- enough -------------------------------------------------------------------------------------------------------------
+
+
+async def test_nothing_that_is_needed_is_refused(one: Backend, admin: redis.Redis, prefix: str) -> None:
+    with user(admin, prefix, acl_rules(prefix)):
+        # Another database than the first, so that it must be selected.
+        assert await everything(connect(f"{one.url_as(prefix)}/1", Limits()), Keys(prefix), admin) is None
+        assert refused(admin) == set()
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[redis.Redis]]:
+    """A cluster's, for their administrator."""
+    with valkey_cluster_servers(tmp_path_factory.mktemp("cluster")) as servers:
+        yield [redis.Redis.from_url(server.admin_url) for server in servers]
+
+
+def cluster_as(name: str, nodes: Sequence[redis.Redis]) -> str:
+    ports = [node.connection_pool.connection_kwargs["port"] for node in nodes]
+    return f"redis+cluster://{name}:any@" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+async def on_a_cluster(nodes: Sequence[redis.Redis], prefix: str, rules: Sequence[str]) -> Exception | None:
+    """Does all of it, and something with a slot that is on its way to another node; what failed."""
+    for node in nodes:
+        node.execute_command("ACL", "SETUSER", prefix, *rules, "nopass")
+        node.execute_command("ACL", "LOG", "RESET")
+        node.execute_command("SCRIPT", "FLUSH")
+    failure = await everything(connect(cluster_as(prefix, nodes), Limits()), Keys(prefix), None)
+    deliveries = Deliveries(connect(cluster_as(prefix, nodes), Limits()), Keys(prefix))
+    try:
+        with a_slot_on_its_way(nodes, Keys(prefix).lease(HERE, "moving")):
+            assert failure or await deliveries.lease(HERE, "moving", RELAY)
+    except StoreUnavailable as refusal:
+        return refusal
+    finally:
+        await deliveries.close()
+    return failure
+
+
+@contextmanager
+def a_slot_on_its_way(nodes: Sequence[redis.Redis], name: str) -> Iterator[None]:
+    """Where a key that is not there yet is to be made at the node that its slot moves to."""
+    slot = Cluster.keyslot(Cluster([("h", 1)]), name)
+    here = slot * len(nodes) // 16384
+    source, target = nodes[here], nodes[here - 1]
+    ids = [node.execute_command("CLUSTER", "MYID") for node in (source, target)]
+    target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+    source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+    try:
+        yield
+    finally:
+        with target.client() as alone:
+            alone.execute_command("ASKING")
+            alone.execute_command("DEL", name)
+        for node in (source, target):
+            node.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
+
+
+async def test_nothing_that_is_needed_is_refused_by_a_cluster(nodes: list[redis.Redis], prefix: str) -> None:
+    assert await on_a_cluster(nodes, prefix, acl_rules(prefix)) is None
+    assert set().union(*map(refused, nodes)) == set()
+
+
+@pytest.fixture
+async def group(tmp_path: Path) -> AsyncIterator[SentinelGroup]:
+    context = sentinel_group(tmp_path)
+    yield await asyncio.to_thread(context.__enter__)
+    await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+async def test_sentinels_want_to_be_asked_for_their_primaries_and_nothing_else(
+    group: SentinelGroup, prefix: str
+) -> None:
+    with redis.Redis(port=group.primary()) as primary, redis.Redis(port=group.sentinel) as sentinel:
+        assert await everything(connect(group.url, Limits()), Keys(prefix), primary) is None
+        assert refused(primary) == refused(sentinel) == set()
+        sentinel.execute_command("ACL", "SETUSER", "session-authority", "-sentinel|masters")
+        assert await everything(connect(group.url, Limits()), Keys(prefix), None) is not None
+        assert refused(sentinel) == {("command", "sentinel|masters")}
+
+
+# --- no more ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in OF_A_CLUSTER])
+async def test_without_any_permission_something_fails(
+    one: Backend, admin: redis.Redis, prefix: str, command: str
+) -> None:
+    rules = [rule for rule in acl_rules(prefix) if rule != f"+{command}"]
+    with user(admin, prefix, rules):
+        assert await everything(connect(f"{one.url_as(prefix)}/1", Limits()), Keys(prefix), admin) is not None
+        assert refused(admin) == {("command", command)}
+
+
+@pytest.mark.parametrize("command", OF_A_CLUSTER)
+async def test_without_any_permission_something_fails_on_a_cluster(
+    nodes: list[redis.Redis], prefix: str, command: str
+) -> None:
+    assert await on_a_cluster(nodes, prefix, [rule for rule in acl_rules(prefix) if rule != f"+{command}"]) is not None
+    assert set().union(*map(refused, nodes)) == {("command", command)}
+
+
+FORBIDDEN = """
+    FLUSHALL; FLUSHDB; KEYS *; SCAN 0; RANDOMKEY; DBSIZE; SWAPDB 0 1; CONFIG GET maxmemory; CONFIG SET maxmemory 1;
+    ACL LIST; ACL SETUSER default off; ACL WHOAMI; CLIENT LIST; CLIENT KILL TYPE normal; CLIENT PAUSE 1;
+    SHUTDOWN NOSAVE; SAVE; BGREWRITEAOF; REPLICAOF NO ONE; SLOWLOG GET; MONITOR; SCRIPT FLUSH; SCRIPT LOAD x;
+    FUNCTION LIST; MODULE LIST; CLUSTER NODES; CLUSTER RESET; PSYNC ? -1; LATENCY LATEST; MEMORY STATS; PUBSUB CHANNELS;
+    DUMP {own}; RENAME {own} {own}2; TYPE {own}; OBJECT ENCODING {own}; COPY {own} {own}2; SORT {own}; UNLINK {own};
+    EXPIRE {own} 1; XGROUP DESTROY {own} g; XINFO STREAM {own}; BLPOP {own} 1; SUNION {own};
+    GET {other}; SET {other} 1; DEL {other}; DEL {own} {other}; HGET {other} f; XADD {other} * a b;
+    GET {longer}; GET wake; EVAL "return 1" 1 {other};
+    PUBLISH {other} 1; PUBLISH {own} 1; SUBSCRIBE {other}; SUBSCRIBE {prefix}:wake2; PSUBSCRIBE *; PSUBSCRIBE {prefix}:wake
+"""
+
+
+@pytest.mark.parametrize("command", [one.strip() for one in FORBIDDEN.split(";")])
+def test_nothing_else_is_allowed(one: Backend, admin: redis.Redis, prefix: str, command: str) -> None:
+    names = {"prefix": prefix, "own": f"{prefix}:probe", "longer": f"{prefix}0:probe", "other": "another:probe"}
+    words = shlex.split(command.format(**names))
+    with (
+        user(admin, prefix, acl_rules(prefix)),
+        redis.Redis.from_url(one.url_as(prefix)) as service,
+        pytest.raises(NoPermissionError),
+    ):
+        service.execute_command(*words)
+
+
+def test_a_script_may_do_no_more(one: Backend, admin: redis.Redis, prefix: str) -> None:
+    with user(admin, prefix, acl_rules(prefix)), redis.Redis.from_url(one.url_as(prefix)) as service:
+        for call in ("'GET', 'another:probe'", "'FLUSHALL'", "'KEYS', '*'", "'PUBLISH', 'other', ''"):
+            with pytest.raises(ResponseError, match=r"ACL failure|The user executing the script"):
+                service.execute_command("EVAL", f"return redis.call({call})", 0)
+
+
+# --- what is missing is told ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["hget", "hset", "publish", "evalsha", "del", "xgroup|create"])
+async def test_a_missing_permission_is_unavailable_and_told_of(
+    one: Backend, admin: redis.Redis, prefix: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("session_authority.store.complaints._complaints", Complaints())
+    with user(admin, prefix, [*acl_rules(prefix), f"-{command}"]), capture_logs() as lines:
+        failure = await everything(connect(one.url_as(prefix), Limits()), Keys(prefix), admin)
+    assert isinstance(failure, StoreUnavailable)
+    assert {(line["event"], line["log_level"], line["code"]) for line in lines} == {
+        ("store_refused", "error", "NOPERM")
+    }
+    assert prefix not in str(lines)
