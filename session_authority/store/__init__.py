@@ -26,6 +26,7 @@ from session_authority.store.records import (
     Stored,
     UserState,
 )
+from session_authority.store.safety import FaultName, StoreFault, faults_of, plaintext_fault
 from session_authority.store.store import Store
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Deliveries",
     "DeliveryState",
     "EventLog",
+    "FaultName",
     "GroupGone",
     "HistoryGone",
     "IssuedRecord",
@@ -53,11 +55,14 @@ __all__ = [
     "Once",
     "Page",
     "Store",
+    "StoreFault",
     "Stored",
     "TakenEvent",
     "UnreadableRecord",
     "UserState",
     "acl_rules",
     "connect",
+    "faults_of",
+    "plaintext_fault",
     "sentinel_acl_rules",
 ]

@@ -120,6 +120,16 @@ def connect(url: str, limits: Limits) -> Client:
     raise BadRedisUrl(_WRONG_START)
 
 
+def hosts_of(url: str) -> tuple[bool, list[str]]:
+    """Whether a URL wants TLS, and the hosts that it names: none if it leads to a socket. Raises BadRedisUrl."""
+    connect(url, Limits())
+    form = _FORM.fullmatch(url)
+    assert form is not None
+    scheme = form["scheme"].lower()
+    hosts = [] if scheme == "unix" else [host for host, _ in _hosts(form["hosts"], "redis")]
+    return scheme.startswith("rediss"), hosts
+
+
 def _sentinel(
     hosts: str,
     path: str,

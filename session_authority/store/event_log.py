@@ -267,14 +267,18 @@ def _lineage(replication: Any, server: Any) -> str | None:
             return ""
         if isinstance(info, Exception):
             raise info
-        if isinstance(info, Mapping):
-            sections.append(info)
-        else:
-            lines = (line.partition(":") for line in info.decode().splitlines())
-            sections.append({name: value for name, _, value in lines})
+        sections.append(info_fields(info))
     if sections[0].get("role") == "slave":
         return None
     return f"{sections[1].get('run_id')} {sections[0].get('master_replid2')}"
+
+
+def info_fields(reply: Any) -> Mapping[str, str]:
+    """A reply to INFO, whether the driver made a mapping of it or not."""
+    if isinstance(reply, Mapping):
+        return {name: str(value) for name, value in reply.items()}
+    lines = (line.partition(":") for line in reply.decode().splitlines())
+    return {name: value for name, _, value in lines}
 
 
 def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:

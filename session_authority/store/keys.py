@@ -13,12 +13,12 @@ from uuid import UUID
 from session_authority.domain.events import NOBODY
 
 PARTITIONS = 64
-_SLOTS = 16384
+SLOTS = 16384
 
 
 def _slot(tag: str) -> int:
     """The cluster slot of a hash tag (CRC-16/XMODEM; Redis Cluster specification)."""
-    return binascii.crc_hqx(tag.encode(), 0) % _SLOTS
+    return binascii.crc_hqx(tag.encode(), 0) % SLOTS
 
 
 def _tags() -> tuple[str, ...]:
@@ -26,7 +26,7 @@ def _tags() -> tuple[str, ...]:
     found: dict[int, str] = {}
     number = 0
     while len(found) < PARTITIONS:
-        found.setdefault(_slot(str(number)) // (_SLOTS // PARTITIONS), str(number))
+        found.setdefault(_slot(str(number)) // (SLOTS // PARTITIONS), str(number))
         number += 1
     return tuple(found[i] for i in range(PARTITIONS))
 
@@ -82,6 +82,10 @@ class Keys:
     def stream(self, number: int) -> str:
         """Stream: the events of a partition, by its number."""
         return f"{self._heads[number]}e"
+
+    def probe_in(self, number: int) -> str:
+        """A key of a partition that is never there."""
+        return f"{self._heads[number]}probe"
 
     def relays(self, endpoint: str) -> str:
         """Sorted set: the relays that are alive and deliver to an endpoint."""

@@ -1,0 +1,224 @@
+"""What makes a Redis unsafe to keep sessions in, asked of the running servers with no more than the service's permissions.
+
+Nothing here is said in a server's or the driver's words: those can hold a password or a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+from redis.asyncio.connection import SSLConnection
+from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from session_authority.store.cluster import Cluster
+from session_authority.store.complaints import NO_PERMISSION, code_of
+from session_authority.store.connection import Client, hosts_of
+from session_authority.store.event_log import info_fields
+from session_authority.store.keys import PARTITIONS, SLOTS, Keys
+from session_authority.store.unbroken import Unbroken
+
+T = TypeVar("T")
+_OLDEST_VALKEY, _OLDEST_REDIS = (7, 2), (6, 2)
+
+
+class FaultName(StrEnum):
+    """The faults that there are."""
+
+    UNREACHABLE = "unreachable"
+    EVICTING = "evicting"
+    VOLATILE = "volatile"
+    TOO_OLD = "too_old"
+    CLOCK_SKEW = "clock_skew"
+    PLAINTEXT = "plaintext"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFault:
+    """One of them, and what to tell an operator of it: no password, no key, no more of a server than its address."""
+
+    name: FaultName
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    who: str
+    ask: Callable[..., Awaitable[Any]]
+    # A key of its own that never is.
+    probe: str | None
+
+
+def plaintext_fault(url: str) -> StoreFault | None:
+    """What is wrong if a URL leads over a network without TLS, be it only to Sentinels. Raises BadRedisUrl."""
+    tls, hosts = hosts_of(url)
+    return None if tls else _seen_by_others(hosts, "the URL")
+
+
+async def faults_of(
+    client: Client, keys: Keys, now: Callable[[], datetime], *, patience: timedelta, max_skew: timedelta
+) -> list[StoreFault]:
+    """All that is wrong with the primaries, but for what the URL says. Takes `patience` at the most; raises nothing."""
+    unbroken, deadline = Unbroken(), asyncio.get_running_loop().time() + patience.total_seconds()
+
+    async def within_time(work: Coroutine[Any, Any, list[T]]) -> list[T]:
+        async with asyncio.timeout_at(deadline):
+            return await unbroken.run(work)  # whatever was sent is read to its end, though nobody waits for it
+
+    faults: list[StoreFault] = []
+    try:
+        servers = await within_time(_servers(client, keys))
+    except Exception as error:  # noqa: BLE001 - see below
+        return [_unreachable("the cluster", error)]
+    if isinstance(client, Cluster) and (served := len(client.nodes_manager.slots_cache)) < SLOTS:
+        text = f"the cluster serves only {served} of {SLOTS} slots: the users of all others have no store"
+        faults.append(StoreFault(FaultName.UNREACHABLE, text))
+
+    async def faults_at(server: _Server) -> list[StoreFault]:
+        try:
+            return await within_time(_examine(server, now, max_skew))
+        except Exception as error:  # noqa: BLE001 - a server whose answers make no sense is no store either
+            return [_unreachable(server.who, error)]
+
+    for found in await asyncio.gather(*map(faults_at, servers)):
+        faults += found
+    plain = _led_to_in_plain(client)
+    return faults if plain is None else [*faults, plain]
+
+
+async def _servers(client: Client, keys: Keys) -> list[_Server]:
+    if not isinstance(client, Cluster):
+        return [_Server("Redis", client.execute_command, keys.probe)]
+    await client.initialize()
+    probes = {client.primary_of(key): key for key in map(keys.probe_in, range(PARTITIONS))}
+    return [
+        _Server(f"the node {node.name}", partial(client.execute_command, target_nodes=[node]), probes.get(node.name))
+        for node in client.get_primaries()
+    ]
+
+
+async def _examine(server: _Server, now: Callable[[], datetime], max_skew: timedelta) -> list[StoreFault]:
+    info = info_fields(await server.ask("INFO"))
+    before = now()
+    seconds, microseconds = await server.ask("TIME")
+    theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(microseconds))
+    skew = max(before - theirs, theirs - now())  # whenever it looked at its clock meanwhile
+    found = [
+        await _takes_no_writes(server),
+        _too_old(server.who, info),
+        _evicting(server.who, info),
+        _volatile(server.who, info),
+    ]
+    if skew > max_skew:
+        text = f"{server.who}'s clock differs by {skew.total_seconds():.1f} s from this machine's; keep both in time"
+        found.append(StoreFault(FaultName.CLOCK_SKEW, text))
+    return [fault for fault in found if fault is not None]
+
+
+async def _takes_no_writes(server: _Server) -> StoreFault | None:
+    try:
+        # Removing nothing writes nothing, but is refused where writes are: by a replica, or a disk that is full.
+        if server.probe is not None:
+            await server.ask("DEL", server.probe)
+    except ResponseError as error:
+        return _unreachable(server.who, error)
+    return None
+
+
+def _too_old(who: str, info: Mapping[str, str]) -> StoreFault | None:
+    make, oldest = ("Valkey", _OLDEST_VALKEY) if "valkey_version" in info else ("Redis", _OLDEST_REDIS)
+    version = re.match(r"(\d+)\.(\d+)", info.get(f"{make.lower()}_version", ""))
+    if version is not None and (int(version[1]), int(version[2])) >= oldest:
+        return None
+    what = "may be too old: it does not tell its version" if version is None else f"is too old: {make} {version[0]}"
+    return StoreFault(FaultName.TOO_OLD, f"{who} {what}; Redis from 6.2 or Valkey from 7.2 is needed")
+
+
+def _evicting(who: str, info: Mapping[str, str]) -> StoreFault | None:
+    if info.get("maxmemory_policy") == "noeviction":
+        return None
+    text = f"{who} drops what it holds when it is full, so that users are signed out and events lost unnoticed; set "
+    return StoreFault(FaultName.EVICTING, text + "maxmemory-policy noeviction")
+
+
+def _volatile(who: str, info: Mapping[str, str]) -> StoreFault | None:
+    if info.get("aof_enabled") == "1":
+        return None
+    text = f"{who} does not append to a file: when it is started again sign-ins are forgotten, and what is worse, "
+    return StoreFault(FaultName.VOLATILE, text + "revoked sessions are back from an older snapshot; set appendonly yes")
+
+
+def _unreachable(who: str, error: Exception) -> StoreFault:
+    return StoreFault(FaultName.UNREACHABLE, f"{who} {_in_plain_words(error)}")
+
+
+def _in_plain_words(error: BaseException) -> str:
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    for cause in causes:  # what a cluster's client raises says less than what it was raised for
+        if isinstance(cause, AuthenticationError):
+            missing = cause.status_code == "NOAUTH"
+            return "wants a user and a password" if missing else "refuses the user or the password"
+        if isinstance(cause, ReadOnlyError):
+            return "takes no writes: it is a replica"
+        if isinstance(cause, BusyLoadingError):
+            return "is still reading its files"
+        if isinstance(cause, ClusterDownError):
+            return "says that the cluster is down"
+        if isinstance(cause, MasterNotFoundError):
+            return "is not to be found: no Sentinel answers that knows a primary of this name, or none lets the user in"
+        if isinstance(cause, ResponseError):
+            if code_of(cause) == NO_PERMISSION:
+                return "refuses the user what the service needs: see `session-authority redis-acl`"
+            return (
+                "takes no writes: it can't write its files"
+                if code_of(cause) == "MISCONF"
+                else "refuses what it is asked"
+            )
+    return "does not answer" if isinstance(error, (RedisError, OSError)) else "gives answers that make no sense"
+
+
+def _led_to_in_plain(client: Client) -> StoreFault | None:
+    """What is wrong if Sentinels, or the nodes of a cluster, sent the client over a network without TLS."""
+    if isinstance(client, Cluster):
+        tls = issubclass(client.connection_kwargs["connection_class"], SSLConnection)
+        hosts = [str(node.host) for node in client.get_primaries()]
+        return None if tls else _seen_by_others(hosts, "the cluster")
+    pool = client.connection_pool
+    if not isinstance(pool, SentinelConnectionPool) or issubclass(pool.connection_class, SSLConnection):
+        return None
+    return _seen_by_others([pool.master_address[0]] if pool.master_address else [], "Sentinel")
+
+
+def _seen_by_others(hosts: list[str], who: str) -> StoreFault | None:
+    far = next((host for host in hosts if not _is_loopback(host)), None)
+    if far is None:
+        return None
+    text = (
+        f"{who} leads to {far} without TLS: whoever is on the way reads passwords and changes sessions; use rediss://"
+    )
+    return StoreFault(FaultName.PLAINTEXT, text)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
