@@ -228,8 +228,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What was given on the command line, then variables, then the file, then what the level of assurance sets."""
         assert isinstance(init_settings, InitSettingsSource)
-        file = os.environ.get(CONFIG_FILE_VARIABLE)
-        files = (_TomlFile(settings_cls, Path(file)),) if file else ()
+        file = config_file()
+        files = (_TomlFile(settings_cls, file),) if file else ()
         return (init_settings, env_settings, *files, _Preset(settings_cls))
 
     @field_validator("token_ttl", "session_ttl", "idle_timeout", "alarm_after", "redis_timeout")
@@ -337,6 +337,12 @@ class _TomlFile(TomlConfigSettingsSource):
                 raise SettingsError(f"{PREFIX}{name.upper()}: is given twice")
             found[name] = value
         return found
+
+
+def config_file() -> Path | None:
+    """The TOML file of settings, if one is named."""
+    file = os.environ.get(CONFIG_FILE_VARIABLE)
+    return Path(file) if file else None
 
 
 def load_settings(**given: Any) -> Settings:

@@ -40,7 +40,8 @@ class Target:
 
 def channel_to(target: Target) -> grpc.Channel:
     """A channel straight to the server: a proxy for the web has no business here."""
-    options = [("grpc.enable_http_proxy", 0)]
+    # And a connection of its own: else all channels of a process to one address share one.
+    options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
     if target.tls:
         credentials = grpc.ssl_channel_credentials(target.authority, target.key, target.certificate)
         channel = grpc.secure_channel(str(target.address), credentials, options)

@@ -12,7 +12,7 @@ import contextlib
 import multiprocessing
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -62,16 +62,25 @@ class CannotListen(Exception):
     """The address can't be listened on."""
 
 
+class UnsafeStore(Exception):
+    """The store turned out to be one that sessions must not be kept in; the message has a line for each fault."""
+
+
 class UncoveredRpcs(Exception):
     """The access table says nothing of some RPCs: nobody would know who may call them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How `dev` and `serve` differ once they run."""
+    """How `dev` and `serve` differ once they run.
+
+    `verify` is asked when the store answers for the first time: what makes it unsafe, which ends the service. It raises
+    StoreUnavailable if that can't be told yet.
+    """
 
     reflection: bool
     share_port: bool = False
+    verify: Callable[[Settings], Awaitable[Sequence[str]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +180,10 @@ class Server:
         metrics: Metrics,
         mode: Mode,
         doors: Doors,
+        verify: Callable[[], Awaitable[Sequence[str]]] | None = None,
     ) -> None:
+        self._verify = verify
+        self._unsafe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._authority = authority
         self._store = store
         self._source = source
@@ -241,6 +253,10 @@ class Server:
     ) -> Listen | None:
         return None if listen is None else self._bind(server, listen, credentials)
 
+    async def failure(self) -> None:
+        """Waits, as a rule for ever, until the service must end. Raises UnsafeStore."""
+        await asyncio.shield(self._unsafe)
+
     async def stop(self, grace: timedelta) -> None:
         """Turns to NOT_SERVING, lets calls under way finish for as long as `grace`, and writes what is pending."""
         if self._watch is not None:
@@ -299,7 +315,23 @@ class Server:
         skew = max(abs(now() - theirs) for theirs in times)
         if skew > MAX_CLOCK_SKEW:
             return f"the store's clock differs by {skew.total_seconds():.1f} s"
-        return None
+        return await self._verified()
+
+    async def _verified(self) -> str | None:
+        """Why the store must not be used, if that has just turned out."""
+        if self._verify is None:
+            return None
+        try:
+            faults = await self._verify()
+        except AuthorityError:
+            return "the store does not answer"
+        if not faults:
+            self._verify = None
+            return None
+        if not self._unsafe.done():
+            self._unsafe.set_exception(UnsafeStore("\n".join(faults)))
+            self._unsafe.exception()  # whoever asked may have gone
+        return f"the store is unsafe: {'; '.join(faults)}"
 
     async def _tell_of_revoked_keys(self) -> None:
         with contextlib.suppress(AuthorityError):  # it is tried again with the next probe
@@ -414,7 +446,9 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
     try:
         authority = build_authority(settings, store, source, metrics)
         feed = Feed(EventLog(client, keys), EventWire(), now, metrics)
-        server = Server(authority, feed, store, source, metrics, mode, doors)
+        verify = mode.verify
+        verified = None if verify is None else lambda: verify(settings)
+        server = Server(authority, feed, store, source, metrics, mode, doors, verified)
         if settings.metrics_listen is not None:
             serve_metrics(metrics, settings.metrics_listen)
         bound = await server.start(Ports(settings.listen, settings.bearer_listen, settings.health_listen))
@@ -455,7 +489,7 @@ async def serve(settings: Settings, mode: Mode, ready: Callable[[Listen], None])
             stop.set()
 
         loop.add_reader(parent.sentinel, orphaned, parent.sentinel)
-    async with running(settings, mode) as (_, bound):
+    async with running(settings, mode) as (server, bound):
         others = {"bearer": bound.bearer, "health": bound.health}
         _log.info(
             "listening",
@@ -464,6 +498,12 @@ async def serve(settings: Settings, mode: Mode, ready: Callable[[Listen], None])
             **{name: str(listen) for name, listen in others.items() if listen is not None},
         )
         ready(bound.main)
-        await stop.wait()
+        ended = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(server.failure())]
+        try:
+            done, _ = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+            done.pop().result()
+        finally:
+            for task in ended:
+                task.cancel()
         _log.info("stopping", drain_seconds=settings.drain_timeout.total_seconds())
     _log.info("stopped")

@@ -23,7 +23,7 @@ import structlog
 
 from session_authority import logs
 from session_authority.config import Listen, Settings
-from session_authority.server import CannotListen, Mode, serve
+from session_authority.server import CannotListen, Mode, UnsafeStore, serve
 
 # A worker that dies is not started again at once; and none any more after so many deaths in so many seconds: what keeps
 # them from living is for whoever runs the service to see.
@@ -115,6 +115,9 @@ def _work(settings: Settings, mode: Mode, index: int) -> None:
         settings = settings.model_copy(update={"metrics_listen": mine})
     try:
         asyncio.run(serve(settings, mode, lambda _: None))
+    except UnsafeStore as error:
+        _log.error("store_unsafe", worker=index, faults=str(error).splitlines())
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the parent starts another; what went wrong must be told in one line
         _log.error("worker_failed", worker=index, **logs.fault(error))
         sys.exit(1)

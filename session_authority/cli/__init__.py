@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (server.dev, server.serve, server.health, server.demo):
+for command in (server.dev, server.serve, server.check, server.health, server.demo):
     app.command()(command)
 app.add_typer(callers.app, name="callers")
 app.command("redis-acl")(redis.redis_acl)

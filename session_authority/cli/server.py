@@ -1,17 +1,22 @@
-"""`dev`, `serve`, and what one asks a running server: `health`, `demo`."""
+"""`dev`, `serve` and its `check`, and what one asks a running server: `health`, `demo`."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
+from rich.table import Table
+from rich.text import Text
 
-from session_authority import __version__, logs, workers
+from session_authority import __version__, checks, logs, workers
 from session_authority.cli.terminal import (
+    FAILED,
     WRONG_USAGE,
     AddressOption,
     TlsAuthorityOption,
@@ -26,10 +31,12 @@ from session_authority.cli.terminal import (
     out,
     server_at,
 )
-from session_authority.config import Listen, Settings, SettingsError, load_settings
+from session_authority.config import Listen, Settings, SettingsError, Unsafe, load_settings
 from session_authority.server import Mode
 from session_authority.store.embedded import EmbeddedValkey
-from session_authority.tokens import Algorithm, KeyringError, add_key, generate, load_keyring
+from session_authority.tokens import Algorithm, add_key, generate
+
+_log = structlog.get_logger(__name__)
 
 ListenOption = Annotated[
     str | None, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen.", show_default="127.0.0.1:50051")
@@ -54,7 +61,7 @@ def dev(
         settings = load_settings(listen=listen)
         logs.configure(settings.log_level)
         _refuse_off_loopback(settings)
-        _check_metrics_ports(settings)
+        _refuse_faults(settings, checks.METRICS)
         folder = data_dir or _default_data_dir()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,7 +69,7 @@ def dev(
             fail(f"--data-dir: can't make {folder}: {error.strerror}", WRONG_USAGE)
         if settings.keys is None:
             settings = settings.model_copy(update={"keys": _dev_keys(folder / "keys")})
-        _check_keys(settings)
+        _refuse_faults(settings, checks.KEYS, checks.ACCESS, checks.TLS)
         mode = Mode(reflection=True)
         if settings.redis_url is not None:
             check_redis_url(settings)
@@ -78,28 +85,45 @@ def dev(
 
 
 def serve(listen: ListenOption = None) -> None:
-    """Run the service against a Redis of yours: needs SESSION_AUTHORITY_REDIS_URL and SESSION_AUTHORITY_KEYS.
+    """Run the service against a Redis of yours, with keys, TLS and an access policy of yours.
 
-    Without TLS and access control it listens on loopback only.
+    Refuses to start with anything unsafe, naming all of it at once; [bold]check[/bold] shows the same without starting.
+    See the README for the settings, and docs/security.md for what they guard against.
     """
     with errors_in_one_line():
         settings = load_settings(listen=listen)
         logs.configure(settings.log_level)
-        faults = []
-        if settings.redis_url is None:
-            faults.append("SESSION_AUTHORITY_REDIS_URL: must be set")
-        if settings.keys is None:
-            faults.append(
-                "SESSION_AUTHORITY_KEYS: must name a key folder; make one with `session-authority keys generate --promote --dir DIR`"
-            )
-        for check in (_refuse_off_loopback, _check_metrics_ports, check_redis_url, _check_keys):
-            try:
-                check(settings)
-            except SettingsError as error:
-                faults.append(str(error))
-        if faults:
+        checked = asyncio.run(checks.check_everything(settings))
+        if faults := checks.refusals(checked, settings.allow_unsafe):
             raise SettingsError("\n".join(faults))
-        workers.run(settings, Mode(reflection=False), lambda _: None)
+        for fault in (fault for check in checked for fault in check.faults):
+            _log.warning("started_anyway", fault=fault.text)
+        workers.run(settings, Mode(reflection=settings.reflection, verify=checks.store_refusals), lambda _: None)
+
+
+def check(listen: ListenOption = None) -> None:
+    """Look at everything that [bold]serve[/bold] looks at before it starts, and show what is wrong: exit code 1 if anything is.
+
+    Starts nothing and changes nothing.
+    """
+    with errors_in_one_line():
+        settings = load_settings(listen=listen)
+        logs.configure("error")
+        checked = asyncio.run(checks.check_everything(settings))
+        table = Table("", "", "", box=None, pad_edge=False, show_header=False)
+        bad = False
+        for one in checked:
+            if not one.faults:
+                table.add_row(one.title, "ok", Text(one.found))
+            for fault in one.faults:
+                allowed = fault.unsafe in settings.allow_unsafe
+                bad |= not allowed
+                table.add_row(
+                    one.title, "allowed" if allowed else "WRONG", Text(fault.text if allowed else checks.told(fault))
+                )
+        out.print(table)
+        if bad:
+            raise typer.Exit(FAILED)
 
 
 def health(
@@ -161,35 +185,36 @@ def _dev_keys(folder: Path) -> Path:
 
 
 def _refuse_off_loopback(settings: Settings) -> None:
+    """Development is for one machine, whatever guards it."""
+    listens = {
+        "LISTEN": settings.listen,
+        "BEARER_LISTEN": settings.bearer_listen,
+        "HEALTH_LISTEN": settings.health_listen,
+        "METRICS_LISTEN": settings.metrics_listen,
+    }
     faults = [
-        f"SESSION_AUTHORITY_{name}: {address} can be reached from elsewhere; without TLS and access control only loopback "
-        "(127.0.0.1, ::1, localhost) is allowed"
-        for name, address in (("LISTEN", settings.listen), ("METRICS_LISTEN", settings.metrics_listen))
-        if address is not None and not address.is_loopback
+        f"SESSION_AUTHORITY_{name}: {listen} can be reached from elsewhere; `dev` listens on loopback (127.0.0.1, ::1, "
+        "localhost) only, `serve` is for the rest"
+        for name, listen in listens.items()
+        if listen is not None and not listen.is_loopback
     ]
     if faults:
         raise SettingsError("\n".join(faults))
 
 
-def _check_metrics_ports(settings: Settings) -> None:
-    metrics = settings.metrics_listen
-    if metrics is not None and settings.workers > 1 and not 0 < metrics.port <= 65536 - settings.workers:
-        raise SettingsError(
-            "SESSION_AUTHORITY_METRICS_LISTEN: must leave each worker a port, counting up from a named one"
-        )
-
-
-def _check_keys(settings: Settings) -> None:
-    if settings.keys is not None:
-        try:
-            load_keyring(settings.keys).signing  # noqa: B018 - raises if there is none
-        except KeyringError as error:
-            raise SettingsError(f"SESSION_AUTHORITY_KEYS: {error}") from None
+def _refuse_faults(settings: Settings, *titles: str) -> None:
+    """Some of the checks of `serve`."""
+    checked = [check for check in checks.check_files(settings) if check.title in titles]
+    if faults := checks.refusals(checked, frozenset(Unsafe)):
+        raise SettingsError("\n".join(faults))
 
 
 def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
     """What a developer wants to know and to paste."""
-    call = f"grpcurl -plaintext -d '{{}}' {listen} session_authority.v1.SessionAuthorityService"
+    wire = "-plaintext" if settings.tls_certificate is None else f"-cacert {settings.tls_certificate}"
+    if settings.access_policy is not None:
+        wire += " -H 'authorization: Bearer TOKEN_OF_A_CALLER'"
+    call = f"grpcurl {wire} -d '{{}}' {listen} session_authority.v1.SessionAuthorityService"
     sign_in = call.replace(
         "{}", '{"user_id": "sami", "client": {"user_agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}}'
     )
@@ -206,7 +231,7 @@ def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
         ("Sign in", f"{sign_in}/IssueDevice"),
         ("Validate", f"{validate}/ValidateSession"),
         ("My devices", f"{devices}/ListDevices"),
-        ("Everything it can do", f"grpcurl -plaintext {listen} describe session_authority.v1.SessionAuthorityService"),
+        ("Everything it can do", f"grpcurl {wire} {listen} describe session_authority.v1.SessionAuthorityService"),
         ("A whole session's life, told", f"session-authority demo --address {listen}"),
         ("What happens, as it happens", f"session-authority events tail --address {listen}"),
     ]

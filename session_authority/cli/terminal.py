@@ -12,11 +12,13 @@ import typer
 from rich.console import Console
 
 from session_authority import workers
+from session_authority.access import AccessError
 from session_authority.config import Listen, Settings, SettingsError, load_settings
 from session_authority.probe import Target
-from session_authority.server import CannotListen
+from session_authority.server import CannotListen, UnsafeStore
 from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.embedded import EmbeddedUnavailable
+from session_authority.tls import CertificateError
 from session_authority.tokens import KeyringError
 
 FAILED = 1
@@ -63,9 +65,9 @@ def errors_in_one_line() -> Iterator[None]:
     """What people can mend is told without a traceback."""
     try:
         yield
-    except SettingsError as error:
+    except (SettingsError, AccessError, CertificateError) as error:
         fail(str(error), WRONG_USAGE)
-    except (KeyringError, CannotListen, EmbeddedUnavailable, workers.WorkersFailed) as error:
+    except (KeyringError, CannotListen, EmbeddedUnavailable, workers.WorkersFailed, UnsafeStore) as error:
         fail(str(error))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import httpx
 
 from session_authority.config import parse_duration
 from session_authority.domain.events import EventType
+from session_authority.files import exposure
 
 DEFAULT_TIMEOUT = timedelta(seconds=10)
 DEFAULT_IN_FLIGHT = 16
@@ -89,6 +89,7 @@ def load_endpoints(path: Path) -> tuple[Endpoint, ...]:
         raise EndpointsError(f"{path}: is not TOML: {error}") from None
     reading = _Reading(path)
     endpoints = reading.endpoints(found)
+    reading.refuse_shown_secrets(found)
     if reading.faults:
         raise EndpointsError("\n".join(f"{path}: {fault}" for fault in reading.faults))
     return endpoints
@@ -205,10 +206,18 @@ class _Reading:
             self._broken("secrets", "there must be at least one, here or in secret_files; `relay secret` makes one")
         return tuple(secret for secret in found if secret)
 
+    def refuse_shown_secrets(self, found: Mapping[str, Any]) -> None:
+        """A file that has secrets itself must be as hidden as one that has nothing else."""
+        tables = found.get("endpoint")
+        self._about = ""
+        if isinstance(tables, list) and any(isinstance(table, dict) and table.get("secrets") for table in tables):
+            for fault in exposure(self._path, "the secrets"):
+                self._broken("secrets", fault)
+
     def _lines(self, path: Path) -> list[str]:
         try:
-            if path.stat().st_mode & stat.S_IRWXO:
-                self._broken("secret_files", f"{path} must not be open to everybody: chmod o= it")
+            for fault in exposure(path, "the secrets"):
+                self._broken("secret_files", fault)
             return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
         except OSError as error:
             self._broken("secret_files", f"{path} can't be read: {error.strerror}")

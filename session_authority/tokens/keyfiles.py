@@ -7,13 +7,12 @@ readable for its owner only; and who else may get at the files. Knows nothing of
 from __future__ import annotations
 
 import os
-import stat
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from shlex import quote
 
+from session_authority.files import exposure
 from session_authority.tokens.encoding import decode_json_object, encode_json
 from session_authority.tokens.keys import KeyringError, SigningKey, parse_key
 
@@ -113,21 +112,9 @@ def exposed(path: Path) -> list[str]:
     try:
         files = _key_files(path) if path.is_dir() else [path]
         folders = [path] if path.is_dir() and not os.statvfs(path).f_flag & os.ST_RDONLY else []
-        return [fault for place in (*folders, *files) for fault in _exposed(place)]
+        return [fault for place in (*folders, *files) for fault in exposure(place, "the keys")]
     except OSError as error:
         raise KeyringError(f"{path}: can't be read: {error.strerror}") from error
-
-
-def _exposed(path: Path) -> list[str]:
-    status = path.stat()
-    faults = []
-    if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
-        mode = stat.S_IMODE(status.st_mode)
-        faults.append(f"{path}: its mode {mode:04o} lets others at the keys; mend it: chmod g-w,o= {quote(str(path))}")
-    if status.st_uid not in (0, os.geteuid()):
-        mend = f"chown {os.geteuid()} {quote(str(path))}"
-        faults.append(f"{path}: belongs to another user ({status.st_uid}), who can change it; mend it: {mend}")
-    return faults
 
 
 def add_file(directory: Path, key: SigningKey) -> None:

@@ -80,6 +80,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 def office(tmp_path: Path, valkey: ValkeyServer) -> Iterator[Office]:
     with Receiver().listening() as receiver:
         endpoints = tmp_path / "endpoints.toml"
+        endpoints.touch(0o600)
         endpoints.write_text(receiver.toml())
         yield Office(tmp_path, valkey.url, receiver, endpoints)
 

@@ -166,6 +166,7 @@ def test_the_webhook_receiver_mails_what_the_relay_delivers(served: tuple[Caller
     caller, url, folder = served
     secret, port = new_secret(), free_port()
     endpoints = folder / "endpoints.toml"
+    endpoints.touch(0o600)
     endpoints.write_text(
         f'[[endpoint]]\nname = "mailer"\nurl = "http://127.0.0.1:{port}/"\nsecrets = ["{secret}"]\n'
         'types = ["DEVICE_SIGNED_IN"]\n'

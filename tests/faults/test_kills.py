@@ -43,11 +43,13 @@ class Cast:
         self.address = f"127.0.0.1:{free_port()}"
         self.told, self._cursor = folder / "told.txt", folder / "cursor"
         endpoints = folder / "endpoints.toml"
+        endpoints.touch(0o600)
         endpoints.write_text(receiver.toml(timeout='"5s"'))
         assert run(folder, "keys", "generate", "--promote", "--dir", str(folder / "keys")).returncode == 0
         self._settings = {
             "REDIS_URL": url,
             "KEYS": str(folder / "keys"),
+            "ALLOW_UNSAFE": "open-access",
             "LISTEN": self.address,
             "RELAY_ENDPOINTS": str(endpoints),
         }

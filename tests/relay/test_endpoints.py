@@ -41,6 +41,7 @@ ASCII = "must be ASCII without white space; write a name that is not as punycode
 
 def _write(folder: Path, text: str) -> Path:
     path = folder / "endpoints.toml"
+    path.touch(0o600)
     path.write_text(text, "utf-8")
     return path
 
@@ -281,7 +282,7 @@ def test_all_faults_at_once_and_no_secret_among_them(tmp_path):
         "endpoint 'A': url: must have no user name or password",
         f"endpoint 'A': secrets: {RULE_OF_SECRETS}",
         f"endpoint 'A': secrets: {RULE_OF_SECRETS}",
-        f"endpoint 'A': secret_files: {tmp_path}/open must not be open to everybody: chmod o= it",
+        f"endpoint 'A': secret_files: {tmp_path}/open: its mode 0644 lets others at the secrets; mend it: chmod g-w,o= {tmp_path}/open",
         f"endpoint 'A': secret_files: {RULE_OF_SECRETS}",
         f"endpoint 'A': secret_files: {tmp_path}/bytes is not UTF-8",
         f"endpoint 'A': secret_files: {tmp_path}/gone can't be read: No such file or directory",
@@ -326,7 +327,26 @@ def test_a_secret_file_that_is_open_to_everybody_in_any_way(tmp_path, mode):
     (tmp_path / "open").write_text(SECRET)
     (tmp_path / "open").chmod(mode)
     lines = _faults(_write(tmp_path, _table(secret_files='["open"]')))
-    assert lines == [f"endpoint 'a': secret_files: {tmp_path}/open must not be open to everybody: chmod o= it"]
+    assert lines == [
+        (
+            f"endpoint 'a': secret_files: {tmp_path}/open: its mode {mode:04o} lets others at the secrets; "
+            f"mend it: chmod g-w,o= {tmp_path}/open"
+        )
+    ]
+
+
+def test_a_file_with_secrets_in_it_is_as_hidden_as_one_with_nothing_else(tmp_path):
+    path = _write(tmp_path, _table())
+    path.chmod(0o644)
+    assert _faults(path) == [f"secrets: {path}: its mode 0644 lets others at the secrets; mend it: chmod g-w,o= {path}"]
+    path.chmod(0o640)
+    assert load_endpoints(path)
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    secret.write_text(SECRET)
+    path.write_text(_table(secrets=None, secret_files='["secret"]'))
+    path.chmod(0o644)
+    assert load_endpoints(path), "it has no secret itself"
 
 
 def test_a_secret_file_without_a_secret(tmp_path):

@@ -611,6 +611,7 @@ class TestAddresses:
     )
     async def test_no_spelling_leads_to_where_it_must_not(self, tmp_path, host):
         path = tmp_path / "endpoints.toml"
+        path.touch(0o600)
         for scheme in ("http", "https"):
             path.write_text(
                 f'[[endpoint]]\nname = "a"\nurl = "{scheme}://{host}:1/"\nsecrets = ["whsec_{"c" * 32}"]', "utf-8"

@@ -16,6 +16,8 @@ import grpc
 import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from session_authority.config import Listen
+from session_authority.probe import Target, channel_to
 from session_authority.store.embedded import EmbeddedValkey
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
@@ -142,10 +144,9 @@ def dev_server(data_dir: Path, listen: str = "127.0.0.1:0", **settings: str) -> 
 class Caller:
     """A client on a connection of its own."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, token: str | None = None) -> None:
         self.address = address
-        # Without this all channels of a process to one address share a connection.
-        self.channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+        self.channel = channel_to(Target(Listen.parse(address), token=token))
         self.stub: Any = pb_grpc.SessionAuthorityServiceStub(self.channel)
         self.health_stub: Any = health_pb2_grpc.HealthStub(self.channel)
 

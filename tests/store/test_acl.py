@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from session_authority.domain.cursors import START
 from session_authority.domain.errors import StoreUnavailable
+from session_authority.logs import Complaints
 from session_authority.store import (
     Attempts,
     Client,
@@ -30,7 +31,6 @@ from session_authority.store import (
     event_log,
 )
 from session_authority.store.cluster import Cluster
-from session_authority.store.complaints import Complaints
 from session_authority.store.keys import partition
 from tests.store.samples import NOW, device, event, issued, key, session, until
 from tests.support.backends import Backend, SentinelGroup, sentinel_group, valkey_cluster_servers

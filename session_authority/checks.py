@@ -1,0 +1,253 @@
+"""What `serve` refuses to start with: one list of checks, which `check` shows as a table.
+
+Each check looks at one thing and names every fault of it. A fault that has a name may be allowed by it. Nothing secret is
+ever shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from session_authority.access import AccessError, read_policy, read_tokens
+from session_authority.config import PREFIX, Listen, Settings, Unsafe, config_file
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.files import exposure
+from session_authority.server import MAX_CLOCK_SKEW, connect_as_set, doors_as_set, now
+from session_authority.store import BadRedisUrl, FaultName, Limits, connect, faults_of, plaintext_fault
+from session_authority.tls import CertificateError, TlsFiles, load_certificates
+from session_authority.tokens import KeyringError, exposed, load_keyring
+
+_PATIENCE = timedelta(seconds=5)
+# What of the store can be allowed, and what may pass by itself.
+_STORE_UNSAFE = {
+    FaultName.EVICTING: Unsafe.EVICTING_STORE,
+    FaultName.VOLATILE: Unsafe.VOLATILE_STORE,
+    FaultName.PLAINTEXT: Unsafe.PLAINTEXT_STORE,
+}
+_PASSING = frozenset({FaultName.UNREACHABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong. `unsafe` is the name by which it may be allowed; one that is `passing` may be gone in a moment."""
+
+    text: str
+    unsafe: Unsafe | None = None
+    passing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check looked at, what it found wrong, and, in words, what it found."""
+
+    title: str
+    faults: tuple[Fault, ...]
+    found: str = ""
+
+
+def refusals(checked: Iterable[Checked], allowed: frozenset[Unsafe]) -> list[str]:
+    """The faults that nothing allows."""
+    return [
+        told(fault) for check in checked for fault in check.faults if not fault.passing and fault.unsafe not in allowed
+    ]
+
+
+def told(fault: Fault) -> str:
+    """A fault, and how to allow it if that can be done."""
+    if fault.unsafe is None:
+        return fault.text
+    return f"{fault.text} (or allow it: {PREFIX}ALLOW_UNSAFE={fault.unsafe.value})"
+
+
+async def check_everything(settings: Settings) -> list[Checked]:
+    """All checks, in the order in which a person would set things up."""
+    return [*check_files(settings), await check_store(settings)]
+
+
+def check_files(settings: Settings) -> Iterator[Checked]:
+    """The checks that ask nobody."""
+    for title, check in _CHECKS.items():
+        faults: list[Fault] = []
+        found = check(settings, faults.append)
+        yield Checked(title, tuple(faults), found)
+
+
+async def check_store(settings: Settings) -> Checked:
+    """Asks Redis what it is and how it is set up."""
+    title = "store"
+    if settings.redis_url is None or _url_fault(settings) is not None:
+        return Checked(title, ())  # told by another check
+    client, keys = connect_as_set(settings)
+    try:
+        found = await faults_of(client, keys, now, patience=_PATIENCE, max_skew=MAX_CLOCK_SKEW)
+    finally:
+        await client.aclose()
+    faults = (Fault(fault.text, _STORE_UNSAFE.get(fault.name), passing=fault.name in _PASSING) for fault in found)
+    return Checked(title, tuple(faults), "answers, keeps what it is told, and has the right time")
+
+
+async def store_refusals(settings: Settings) -> list[str]:
+    """What of the store's faults nothing allows. Raises StoreUnavailable if it does not answer."""
+    checked = await check_store(settings)
+    if any(fault.passing for fault in checked.faults):
+        raise StoreUnavailable
+    return refusals([checked], settings.allow_unsafe)
+
+
+# --- one thing each: tells the faults, returns what it found in words -----------------------------------------------
+
+_Tell = Callable[[Fault], None]
+
+
+def _check_store_url(settings: Settings, tell: _Tell) -> str:
+    name = f"{PREFIX}REDIS_URL"
+    if settings.redis_url is None:
+        tell(Fault(f"{name}: must be set"))
+        return ""
+    url = settings.redis_url.get_secret_value()
+    broken = _url_fault(settings)
+    if broken is not None:
+        tell(Fault(f"{name}: {broken}"))
+        return ""
+    plain = plaintext_fault(url)
+    if plain is not None:
+        tell(Fault(f"{name}: {plain.text}", Unsafe.PLAINTEXT_STORE))
+    return url.partition("://")[0]
+
+
+def _url_fault(settings: Settings) -> str | None:
+    assert settings.redis_url is not None
+    try:
+        connect(settings.redis_url.get_secret_value(), Limits())
+    except BadRedisUrl as error:
+        return str(error)
+    return None
+
+
+def _check_keys(settings: Settings, tell: _Tell) -> str:
+    name = f"{PREFIX}KEYS"
+    if settings.keys is None:
+        make = "`session-authority keys generate --promote --dir DIR`"
+        tell(Fault(f"{name}: must name a key folder; make one with {make}"))
+        return ""
+    try:
+        signing = load_keyring(settings.keys).signing
+        for fault in exposed(settings.keys):
+            tell(Fault(f"{name}: {fault}", Unsafe.EXPOSED_SECRETS))
+    except KeyringError as error:
+        for text in error.faults:
+            tell(Fault(f"{name}: {text}"))
+        return ""
+    return f"{signing.kid} signs with {signing.algorithm.value}"
+
+
+def _check_access(settings: Settings, tell: _Tell) -> str:
+    name = f"{PREFIX}ACCESS_POLICY"
+    if settings.access_policy is None:
+        rule = "must name an access policy, or anyone who can connect may do everything; docs/security.md has one to start from"
+        tell(Fault(f"{name}: {rule}", Unsafe.OPEN_ACCESS))
+        return "anyone may do everything"
+    try:
+        doors_as_set(settings.model_copy(update={"tls_certificate": None, "tls_key": None}))
+    except AccessError as error:
+        for text in error.faults:
+            tell(Fault(f"{name}: {text}"))
+        return ""
+    files = [settings.access_policy, *([settings.caller_tokens] if settings.caller_tokens else [])]
+    for path in files:
+        _tell_exposure(path, "who may do what", Unsafe.EXPOSED_SECRETS, tell, secret=False)
+    policy = read_policy(settings.access_policy)
+    tokens = {token.caller for token in read_tokens(settings.caller_tokens)} if settings.caller_tokens else set()
+    certain = {caller.name for caller in policy.certificates.values()}
+    if certain and settings.tls_client_authority is None:
+        named = ", ".join(sorted(certain))
+        tell(
+            Fault(
+                f"{name}: names certificates (of {named}), but {PREFIX}TLS_CLIENT_AUTHORITY is not set to vouch for any"
+            )
+        )
+    nameless = sorted(policy.callers.keys() - tokens - certain)
+    return f"{len(policy.callers)} callers" + (
+        f"; nothing shows who they are: {', '.join(nameless)}" if nameless else ""
+    )
+
+
+def _check_tls(settings: Settings, tell: _Tell) -> str:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return "none"
+    files = TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_authority)
+    try:
+        certificates = load_certificates(files, now())
+    except CertificateError as error:
+        for text in error.faults:
+            tell(Fault(f"TLS: {text}"))
+        return ""
+    _tell_exposure(files.key, "the key", Unsafe.EXPOSED_SECRETS, tell)
+    _tell_exposure(files.certificate, "the certificate", Unsafe.EXPOSED_SECRETS, tell, secret=False)
+    if files.client_authority is not None:
+        _tell_exposure(files.client_authority, "who vouches for callers", Unsafe.EXPOSED_SECRETS, tell, secret=False)
+    kind = "TLS" if files.client_authority is None else "mutual TLS"
+    return f"{kind}, with a certificate that ends {certificates.ends:%Y-%m-%d}"
+
+
+def _check_listens(settings: Settings, tell: _Tell) -> str:
+    listen: Listen = settings.listen
+    if settings.tls_certificate is None and not listen.is_loopback:
+        rule = "can be reached from elsewhere, in plaintext; set TLS_CERTIFICATE and TLS_KEY"
+        tell(Fault(f"{PREFIX}LISTEN: {listen} {rule}", Unsafe.PLAINTEXT))
+    others = {"bearer tokens": settings.bearer_listen, "health": settings.health_listen}
+    return ", ".join([str(listen), *(f"{other} ({what})" for what, other in others.items() if other is not None)])
+
+
+def _check_metrics(settings: Settings, tell: _Tell) -> str:
+    name, listen = f"{PREFIX}METRICS_LISTEN", settings.metrics_listen
+    if listen is None:
+        return "none"
+    if settings.workers > 1 and not 0 < listen.port <= 65536 - settings.workers:
+        tell(Fault(f"{name}: must leave each worker a port, counting up from a named one"))
+    if not listen.is_loopback:
+        tell(Fault(f"{name}: {listen} can be reached from elsewhere, in plaintext and by anyone", Unsafe.OPEN_METRICS))
+    return str(listen)
+
+
+def _check_settings_file(_: Settings, tell: _Tell) -> str:
+    path = config_file()
+    if path is None:
+        return "none"
+    _tell_exposure(path, "the settings, which may hold a password", Unsafe.EXPOSED_SECRETS, tell)
+    return str(path)
+
+
+def _check_intervals(settings: Settings, tell: _Tell) -> str:
+    if settings.grace < 2 * MAX_CLOCK_SKEW:
+        rule = f"must be at least {2 * MAX_CLOCK_SKEW.seconds}s, twice what clocks may differ by; else requests in flight are denied"
+        tell(Fault(f"{PREFIX}GRACE: {rule}", Unsafe.SHORT_GRACE))
+    if settings.assurance is None:
+        return "no level of assurance"
+    beside = settings.beside_preset()
+    own = "; ".join(f"{name.upper()} is {value}, not {level}" for name, (value, level) in beside.items())
+    return f"{settings.assurance.value}" + (f", but {own}" if own else "")
+
+
+def _tell_exposure(path: Path, what: str, unsafe: Unsafe, tell: _Tell, *, secret: bool = True) -> None:
+    try:
+        for fault in exposure(path, what, secret=secret):
+            tell(Fault(fault, unsafe))
+    except OSError as error:
+        tell(Fault(f"{path}: can't be read: {error.strerror}"))
+
+
+KEYS, ACCESS, TLS, METRICS = "signing keys", "access", "TLS", "metrics"
+_CHECKS: dict[str, Callable[[Settings, _Tell], str]] = {
+    "settings file": _check_settings_file,
+    "store address": _check_store_url,
+    KEYS: _check_keys,
+    ACCESS: _check_access,
+    TLS: _check_tls,
+    "listens on": _check_listens,
+    METRICS: _check_metrics,
+    "intervals": _check_intervals,
+}

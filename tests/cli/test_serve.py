@@ -1,0 +1,239 @@
+"""`serve` starts with nothing unsafe but what is allowed by name, names everything at once, and `check` shows the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import structlog
+from typer.testing import CliRunner, Result
+
+from session_authority import cli
+from session_authority.config import Unsafe
+from tests.server.house import add_signing_key
+from tests.server.processes import PATIENCE, Caller, Command
+from tests.support.backends import Certificates, ValkeyServer, free_port, service_at, valkey_server, wait_for
+
+POLICY = """
+[callers.login]
+roles = ["issuer", "validator"]
+"""
+CANARY = "hunter2-canary"
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No settings of whoever runs the tests, and no server in this process."""
+    monkeypatch.setenv("COLUMNS", "2000")
+    monkeypatch.setattr("session_authority.workers.run", lambda *_: pytest.fail("a server was started in this process"))
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="module")
+def safe_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A store that there is nothing wrong with."""
+    with valkey_server(tmp_path_factory.mktemp("safe"), appendonly="yes") as server:
+        yield server
+
+
+@pytest.fixture
+def sound(tmp_path: Path, safe_valkey: ValkeyServer) -> dict[str, str]:
+    """Settings with nothing wrong."""
+    add_signing_key(tmp_path / "keys")
+    policy = tmp_path / "access.toml"
+    policy.write_text(POLICY)
+    policy.chmod(0o644)
+    return {
+        "REDIS_URL": service_at(safe_valkey.port),
+        "KEYS": str(tmp_path / "keys"),
+        "ACCESS_POLICY": str(policy),
+    }
+
+
+def call(*arguments: str, **settings: str) -> Result:
+    """The command, run in this process."""
+    environment = {f"SESSION_AUTHORITY_{name}": value for name, value in settings.items()}
+    return CliRunner().invoke(cli.app, list(arguments), prog_name="session-authority", env=environment)
+
+
+def wrong(result: Result) -> list[tuple[str, str]]:
+    """What `check` found wrong: which check, and what it said."""
+    rows = [re.split(r"\s+WRONG\s+", line.strip()) for line in result.stdout.splitlines() if " WRONG " in line]
+    assert (result.exit_code == 1) is bool(rows), result.output
+    return [(title, text) for title, text in rows]
+
+
+Change = Callable[[dict[str, str], Path], object]
+
+
+def _put(**settings: str) -> Change:
+    return lambda sound, _: sound.update(settings)
+
+
+def _open_keys(sound: dict[str, str], _: Path) -> None:
+    next(Path(sound["KEYS"]).glob("*.json")).chmod(0o644)
+
+
+def _open_policy(sound: dict[str, str], _: Path) -> None:
+    Path(sound["ACCESS_POLICY"]).chmod(0o666)
+
+
+def _open_tls_key(sound: dict[str, str], folder: Path) -> None:
+    certificates = Certificates(folder)
+    certificates.key.chmod(0o604)
+    sound |= {"TLS_CERTIFICATE": str(certificates.chain), "TLS_KEY": str(certificates.key)}
+
+
+def _empty_policy(sound: dict[str, str], _: Path) -> None:
+    Path(sound["ACCESS_POLICY"]).write_text("")
+
+
+def _certificate_callers(sound: dict[str, str], _: Path) -> None:
+    Path(sound["ACCESS_POLICY"]).write_text('[callers.a]\nroles = ["issuer"]\ncertificates = ["spiffe://x/a"]')
+
+
+def _settings_file(sound: dict[str, str], folder: Path) -> None:
+    path = folder / "settings.toml"
+    path.write_text(f'redis_url = "{sound.pop("REDIS_URL")}"')
+    path.chmod(0o644)
+    sound["CONFIG"] = str(path)
+
+
+def _weak_key(sound: dict[str, str], _: Path) -> None:
+    path = next(Path(sound["KEYS"]).glob("*.json"))
+    path.write_text(path.read_text().replace("EdDSA", "HS256"))
+
+
+FAULTS: dict[str, tuple[Change, str, str, Unsafe | None]] = {
+    "no store": (lambda s, _: s.pop("REDIS_URL"), "store address", "REDIS_URL: must be set", None),
+    "bad store URL": (_put(REDIS_URL=f"http://:{CANARY}@h"), "store address", "REDIS_URL: must start with", None),
+    "a store in plaintext": (
+        _put(REDIS_URL=f"redis://:{CANARY}@192.0.2.1"),
+        "store address",
+        "192.0.2.1 without TLS",
+        Unsafe.PLAINTEXT_STORE,
+    ),
+    "no keys": (lambda s, _: s.pop("KEYS"), "signing keys", "keys generate --promote", None),
+    "keys that are not there": (_put(KEYS="/nowhere"), "signing keys", "/nowhere", None),
+    "keys that others read": (_open_keys, "signing keys", "chmod g-w,o=", Unsafe.EXPOSED_SECRETS),
+    "a key that is no key": (_weak_key, "signing keys", "jwk must be", None),
+    "no policy": (lambda s, _: s.pop("ACCESS_POLICY"), "access", "ACCESS_POLICY: must name", Unsafe.OPEN_ACCESS),
+    "an empty policy": (_empty_policy, "access", "nobody could call", None),
+    "a policy that others change": (_open_policy, "access", "chmod go-w", Unsafe.EXPOSED_SECRETS),
+    "certificates that nobody vouches for": (_certificate_callers, "access", "TLS_CLIENT_AUTHORITY", None),
+    "a certificate that is not there": (
+        _put(TLS_CERTIFICATE="/nowhere/c.pem", TLS_KEY="/nowhere/k.pem"),
+        "TLS",
+        "/nowhere/c.pem: can't be read",
+        None,
+    ),
+    "a TLS key that others read": (_open_tls_key, "TLS", "chmod g-w,o=", Unsafe.EXPOSED_SECRETS),
+    "plaintext for all the world": (_put(LISTEN="0.0.0.0:50051"), "listens on", "in plaintext", Unsafe.PLAINTEXT),
+    "metrics for all the world": (_put(METRICS_LISTEN="0.0.0.0:9464"), "metrics", "by anyone", Unsafe.OPEN_METRICS),
+    "metrics without a port for each": (
+        _put(METRICS_LISTEN="127.0.0.1:65535", WORKERS="2"),
+        "metrics",
+        "must leave each worker a port",
+        None,
+    ),
+    "a password that others read": (_settings_file, "settings file", "chmod g-w,o=", Unsafe.EXPOSED_SECRETS),
+    "too little grace": (_put(GRACE="9s"), "intervals", "must be at least 10s", Unsafe.SHORT_GRACE),
+}
+
+
+def test_there_is_nothing_wrong_with_what_is_sound(sound: dict[str, str]):
+    result = call("check", **sound)
+    assert (result.exit_code, wrong(result)) == (0, [])
+    assert [line.split("  ")[0] for line in result.stdout.splitlines()] == [
+        "settings file", "store address", "signing keys", "access", "TLS", "listens on", "metrics", "intervals", "store",
+    ]  # fmt: skip
+    assert "nothing shows who they are: login" in result.stdout
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_each_fault_is_found_told_and_allowed_by_its_name_alone(sound: dict[str, str], tmp_path: Path, case: str):
+    change, title, text, unsafe = FAULTS[case]
+    change(sound, tmp_path)
+    found = wrong(call("check", **sound))
+    about = [said for where, said in found if where == title]
+    assert any(text in said for said in about), found
+    assert all(where in (title, "store") for where, _ in found)  # some of them lead to no store
+    refused = call("serve", **sound)
+    assert refused.exit_code == 2
+    told = [line.removeprefix("session-authority: ") for line in refused.stderr.splitlines() if "{" not in line]
+    assert told == [said for where, said in found if where == title], "`serve` says what `check` says"
+    others = ",".join(name.value for name in Unsafe if name is not unsafe)
+    assert wrong(call("check", **sound, ALLOW_UNSAFE=others)), "no other name allows it"
+    if unsafe is not None:
+        assert f"(or allow it: SESSION_AUTHORITY_ALLOW_UNSAFE={unsafe.value})" in about[0]
+        allowed = call("check", **sound, ALLOW_UNSAFE=unsafe.value)
+        assert [said for where, said in wrong(allowed) if where == title] == []
+        assert re.search(rf"^{title}\s+allowed\s", allowed.stdout, re.MULTILINE)
+    assert CANARY not in refused.output + call("check", **sound).output
+
+
+def test_every_name_that_allows_something_is_there_for_a_reason():
+    of_the_store = {Unsafe.EVICTING_STORE, Unsafe.VOLATILE_STORE}
+    assert {unsafe for _, _, _, unsafe in FAULTS.values() if unsafe} | of_the_store == set(Unsafe)
+
+
+def test_a_store_that_forgets_is_refused(sound: dict[str, str], tmp_path: Path):
+    with valkey_server(tmp_path / "lru", **{"appendonly": "no", "maxmemory-policy": "allkeys-lru"}) as server:
+        sound["REDIS_URL"] = service_at(server.port)
+        found = wrong(call("check", **sound))
+        assert [title for title, _ in found] == ["store", "store"]
+        assert [re.search(r"ALLOW_UNSAFE=([a-z-]+)", text)[1] for _, text in found] == [  # type: ignore[index]
+            "evicting-store", "volatile-store",
+        ]  # fmt: skip
+        assert call("serve", **sound).exit_code == 2
+        assert wrong(call("check", **sound, ALLOW_UNSAFE="evicting-store,volatile-store")) == []
+
+
+def test_a_store_that_does_not_answer_is_wrong_to_check_and_worth_waiting_for_to_serve(
+    sound: dict[str, str], tmp_path: Path
+):
+    """A store that is away must not keep the service from coming back with it, nor make it trust what comes back."""
+    with valkey_server(tmp_path / "lru", **{"appendonly": "no", "maxmemory-policy": "allkeys-lru"}) as unsafe:
+        unsafe.kill()
+        sound["REDIS_URL"] = service_at(unsafe.port)
+        assert wrong(call("check", **sound)) == [("store", "Redis does not answer")]
+        server = Command(tmp_path / "serve", ["serve", "--listen", "127.0.0.1:0"], sound)
+        try:
+            assert server.wait_for_event("started_anyway")["fault"] == "Redis does not answer"
+            server.wait_for_event("listening")
+            assert "not_serving" in server.events()
+            unsafe.start()
+            assert server.wait() == 1, "it ends as soon as an unsafe store answers"
+            assert "drops what it holds" in server.errors
+            assert "does not append to a file" in server.errors
+            assert "serving" not in server.events()
+        finally:
+            server.kill()
+
+
+def test_serve_serves_callers_that_show_who_they_are(sound: dict[str, str], tmp_path: Path):
+    tokens = tmp_path / "tokens"
+    added = call("callers", "add", "login", "--tokens", str(tokens), ACCESS_POLICY=sound["ACCESS_POLICY"])
+    token = added.stdout.strip()
+    health = free_port()
+    sound |= {"CALLER_TOKENS": str(tokens), "HEALTH_LISTEN": f"127.0.0.1:{health}"}
+    server = Command(tmp_path / "serve", ["serve", "--listen", "127.0.0.1:0"], sound)
+    try:
+        address = server.wait_for_event("listening")["address"]
+        with Caller(address) as caller:
+            wait_for(lambda: caller.health() == "SERVING", "it to serve", PATIENCE)
+            with pytest.raises(grpc.RpcError) as refused:
+                caller.sign_in()
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        with Caller(address, token) as caller:
+            assert caller.status(caller.sign_in()) == "ACTIVE"
+        assert call("health", HEALTH_LISTEN=f"127.0.0.1:{health}").stdout == "SERVING\n"
+        assert server.terminate() == 0
+        assert server.printed == ""
+        assert token not in server.errors + tokens.read_text()
+    finally:
+        server.kill()
