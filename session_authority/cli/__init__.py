@@ -5,6 +5,11 @@ Exit codes: 0 done; 1 what was asked for is not so or can't be done; 2 wrong usa
 
 from __future__ import annotations
 
+import os
+
+# Read when gRPC is imported. Without it every stranger whose handshake fails leaves a line that is no JSON in the log.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 import typer
 
 from session_authority import __version__
