@@ -20,7 +20,7 @@ from session_authority.logs import Complaints
 # Not carried out: the primary has just moved, or is about to.
 REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)
 NO_PERMISSION = "NOPERM"
-# How Valkey and Redis begin what they say of a command in a script, which has no code of its own.
+# What Valkey and Redis say of a command in a script, with no code of its own.
 _NO_PERMISSION_IN_SCRIPT = ("ACL failure in script:", "The user executing the script can't ")
 
 _log = structlog.get_logger(__name__)
@@ -41,9 +41,10 @@ def unavailable(error: Exception) -> StoreUnavailable:
 
 def code_of(error: Exception) -> str:
     """The server's code for an error: NOPERM if a permission is missing, wherever that was noticed."""
-    if isinstance(error, NoPermissionError) or str(error).startswith(_NO_PERMISSION_IN_SCRIPT):
+    text = str(error)
+    if isinstance(error, NoPermissionError) or any(words in text for words in _NO_PERMISSION_IN_SCRIPT):
         return NO_PERMISSION
-    return str(error).partition(" ")[0][:24]
+    return text.partition(" ")[0][:24]
 
 
 _complaints = Complaints()

@@ -31,6 +31,7 @@ from session_authority.store import (
     event_log,
 )
 from session_authority.store.cluster import Cluster
+from session_authority.store.complaints import code_of
 from session_authority.store.keys import partition
 from tests.store.samples import NOW, device, event, issued, key, session, until
 from tests.support.backends import Backend, SentinelGroup, sentinel_group, valkey_cluster_servers
@@ -346,3 +347,9 @@ async def test_a_missing_permission_is_unavailable_and_told_of(
         ("store_refused", "error", "NOPERM")
     }
     assert prefix not in str(lines)
+
+
+def test_how_an_older_redis_tells_of_a_missing_permission_in_a_script() -> None:
+    words = "The user executing the script can't run this command or subcommand"
+    assert code_of(ResponseError(f"Error running script (call to f_1): @user_script:1: {words}")) == "NOPERM"
+    assert code_of(ResponseError("WRONGTYPE Operation against a key")) == "WRONGTYPE"
