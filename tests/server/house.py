@@ -77,12 +77,12 @@ def add_signing_key(folder: Path) -> str:
     return key.kid
 
 
-async def until(ask: Callable[[], Awaitable[Any]], wanted: Any) -> None:
+async def until(ask: Callable[[], Awaitable[Any]], wanted: Any, patience: float = PATIENCE) -> None:
     """Asks again and again until the answer is this."""
     answer = None
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             while (answer := await ask()) != wanted:  # noqa: ASYNC110 - a condition has no event
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        pytest.fail(f"waited {PATIENCE:g} s for {wanted}; the last answer was {answer}")
+        pytest.fail(f"waited {patience:g} s for {wanted}; the last answer was {answer}")
