@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from session_authority.cli.terminal import WRONG_USAGE, err, errors_in_one_line, fail, now, out, when
@@ -28,6 +29,8 @@ from session_authority.tokens import (
 
 # Whoever reads GetSigningKeys again and again has read a key of this age.
 _KNOWN_AFTER = timedelta(minutes=10)
+# Where a key is a line for those who read it by a program, however wide the terminal is.
+_LIST_WIDTH = 300
 
 app = typer.Typer(
     help="Keep the keys that sign tokens, in a folder with one file a key.\n\n"
@@ -78,7 +81,7 @@ def keys_list(directory: KeysOption = None) -> None:
                 when(ring.demoted(key.kid)),
                 when(key.revoked),
             )
-        out.print(table)
+        Console(highlight=False, width=_LIST_WIDTH).print(table, soft_wrap=True)
         if _signing(ring) is None:
             _tell_who_signs(ring)
         for fault in exposed(folder):

@@ -230,6 +230,12 @@ def test_keys_that_cannot_be_had(tmp_path: Path):
     assert fault(call("keys", "generate", "--dir", str(tmp_path / "file")))[0] == 1
 
 
+def test_each_key_is_a_line_however_narrow_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    kids = [call("keys", "generate", "--dir", str(tmp_path / "keys")).stdout.strip() for _ in range(2)]
+    assert table(tmp_path / "keys") == dict.fromkeys(kids, "published")
+
+
 def test_the_key_folder_of_the_settings(tmp_path: Path):
     folder = tmp_path / "keys"
     kid = call("keys", "generate", "--promote", KEYS=str(folder)).stdout.strip()
