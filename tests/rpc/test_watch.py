@@ -118,8 +118,9 @@ class Watch:
     async def next(self, count: int = 1) -> list[pb.Event]:
         """The next events."""
         told = len(self.events)
-        while len(self.events) < told + count:
-            await self.read()
+        async with asyncio.timeout(PATIENCE):  # heartbeats would keep it waiting for ever
+            while len(self.events) < told + count:
+                await self.read()
         assert len(self.events) == told + count
         return self.events[told:]
 
