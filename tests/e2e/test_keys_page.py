@@ -1,0 +1,150 @@
+"""The commands of docs/keys.md, pasted as they stand, in a folder that grows older between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from session_authority.tokens import Keyring, KeyState, exposed, load_keyring
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "keys.md").read_text("utf-8")
+LONG = timedelta(days=8)  # enough for anybody to learn a key, and for its tokens to end
+
+
+def blocks(text: str) -> list[str]:
+    """The shell lines, block by block."""
+    return [re.sub(r"^ +", "", block, flags=re.MULTILINE) for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
+
+
+def section(name: str) -> list[str]:
+    """The blocks between a section's marks."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    assert begin in PAGE
+    return blocks(PAGE.partition(begin)[2].partition(end)[0])
+
+
+SECTIONS = re.findall(r"<!-- (\w+): begin -->", PAGE)
+FIRST = blocks(PAGE)[0]
+
+
+class Shell:
+    """Whose commands print what the comments behind them promise."""
+
+    def __init__(self, folder: Path) -> None:
+        self.keys, self.copy = folder / "keys", folder / "copy"
+        self.copy.mkdir()
+        self._variables = folder / "variables"
+        self._variables.touch()
+        command = folder / "bin" / "session-authority"
+        command.parent.mkdir()
+        command.write_text(
+            f'#!/bin/sh\nexec {sys.executable} -c "from session_authority.cli import main; main()" "$@"\n'
+        )
+        command.chmod(0o755)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("SESSION_AUTHORITY_")}
+        self._environment = clean | {
+            "PATH": f"{command.parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "SESSION_AUTHORITY_KEYS": str(self.keys),
+            "COPY": str(self.copy),
+        }
+
+    def paste(self, block: str) -> str:
+        """Runs a block, with the variables of those before; what it printed."""
+        keep = f'for name in OLD NEW LEAKED; do echo "$name=${{!name-}}"; done > {self._variables}'
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", f". {self._variables}\n{block}\n{keep}"],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        for promise in re.findall(r"  # (.*)", block):
+            assert promise == "prints its ID" or promise in done.stdout
+        return done.stdout + done.stderr
+
+    def wait(self) -> None:
+        """Lets every key grow older."""
+        for path in self.keys.iterdir():
+            key = json.loads(path.read_text())
+            for name in ("created", "promoted", "revoked"):
+                if name in key:
+                    key[name] = (datetime.fromisoformat(key[name]) - LONG).isoformat()
+            path.write_text(json.dumps(key))
+
+    def states(self) -> dict[str, KeyState]:
+        """The keys, in the order in which they were made."""
+        ring = self.ring()
+        return {key.kid: ring.state(key.kid) for key in ring.keys}
+
+    def ring(self) -> Keyring:
+        """What a server reads."""
+        return load_keyring(self.keys)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    made = Shell(tmp_path)
+    made.paste(FIRST)
+    return made
+
+
+def test_rotating(shell: Shell):
+    first = shell.ring().signing.kid
+    publish, promote, retire = section("rotate")
+    shell.wait()
+    shell.paste(publish)
+    assert list(shell.states().values()) == [KeyState.SIGNING, KeyState.PUBLISHED]
+    shell.wait()
+    assert "was made" not in shell.paste(promote), "it is known by then"
+    assert list(shell.states().values()) == [KeyState.VERIFYING, KeyState.SIGNING]
+    with pytest.raises(AssertionError, match="may still be presented"):
+        shell.paste(retire)
+    shell.wait()
+    shell.paste(retire)
+    assert first not in shell.states()
+    assert list(shell.states().values()) == [KeyState.SIGNING]
+
+
+def test_a_leak(shell: Shell):
+    [leak] = section("leak")
+    shell.paste(leak)
+    assert list(shell.states().values()) == [KeyState.REVOKED, KeyState.SIGNING]
+    [folder] = section("folder")
+    shell.paste(section("rotate")[0])
+    shell.paste(folder)
+    assert list(shell.states().values()) == [KeyState.REVOKED] * 3 + [KeyState.SIGNING]
+
+
+def test_copies_and_modes(shell: Shell):
+    [copy] = section("copy")
+    shell.paste(copy)
+    assert load_keyring(shell.copy).keys == shell.ring().keys
+    for path in shell.keys.iterdir():
+        path.chmod(0o666)
+    assert len(exposed(shell.keys)) == 1
+    [modes] = section("modes")
+    assert "lets others" not in shell.paste(modes)
+    assert exposed(shell.keys) == []
+
+
+def test_a_lost_folder(shell: Shell):
+    shell.keys.rename(shell.keys.with_name("lost"))
+    [lost] = section("lost")
+    shell.paste(lost)
+    assert list(shell.states().values()) == [KeyState.SIGNING]
+
+
+def test_no_command_is_left_out():
+    """Those above run every block of the page."""
+    assert SECTIONS == ["rotate", "leak", "folder", "copy", "modes", "lost"]
+    assert blocks(PAGE) == [FIRST, *(block for name in SECTIONS for block in section(name))]
