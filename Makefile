@@ -58,7 +58,7 @@ test: $(venv) ## Run the tests; ARGS go to pytest
 	@$(bin)/pytest $(ARGS)
 
 .PHONY: bench
-bench: $(venv) ## Measure; ARGS name what: watch
+bench: $(venv) ## Measure; ARGS name what: watch, overload
 	@$(bin)/python -m benchmarks.$(or $(ARGS),watch)
 
 .PHONY: lint

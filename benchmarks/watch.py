@@ -74,7 +74,7 @@ def _committed_ms(event_id: str) -> int:
 
 def _serve(url: str, keys: Path, port: int, pipe: Connection) -> None:
     async def main() -> None:
-        settings = load_settings(redis_url=url, keys=keys, listen=f"127.0.0.1:{port}")
+        settings = load_settings(redis_url=url, keys=keys, listen=f"127.0.0.1:{port}", max_per_connection=1000)
         async with running(settings, Mode(reflection=False)) as (_, ports):
             pipe.send(str(ports.main))
             await asyncio.to_thread(pipe.recv)

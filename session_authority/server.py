@@ -138,6 +138,24 @@ class _Source(Protocol):
         """Reads them again if they changed, and says whether they did; raises if they are broken."""
 
 
+class _ByName:
+    """A server that finds methods by their names alone.
+
+    Generated code registers each method too, and grpc.aio then waits for the next call of each on its own: for every call
+    that arrives it sets up and takes down as many waits as there are methods.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Takes the methods."""
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Leaves them out here: they are all among the others."""
+
+
 class _Watched:
     """Looks for changes of files. What is broken about them is told once, loudly, and changes nothing."""
 
@@ -201,12 +219,14 @@ class Server:
             ),
             doors.capacity,
         )
-        self._server = grpc.aio.server(interceptors=[self._guard], options=_options(mode))
-        self._health_server = grpc.aio.server(interceptors=[self._guard], options=_options(mode))
-        pb_grpc.add_SessionAuthorityServiceServicer_to_server(SessionAuthorityService(authority, feed), self._server)
+        self._server = grpc.aio.server(interceptors=[self._guard], options=_options(mode, doors.capacity))
+        self._health_server = grpc.aio.server(interceptors=[self._guard], options=_options(mode, doors.capacity))
+        pb_grpc.add_SessionAuthorityServiceServicer_to_server(
+            SessionAuthorityService(authority, feed), _ByName(self._server)
+        )
         services: list[Any] = [pb.DESCRIPTOR.services_by_name["SessionAuthorityService"]]
         for server in (self._server, self._health_server):
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, _ByName(server))  # type: ignore[arg-type]
         services.append(health_pb2.DESCRIPTOR.services_by_name["Health"])
         if mode.reflection:
             names = (SERVICE_NAME, HEALTH_NAME, reflection.SERVICE_NAME)
@@ -380,17 +400,20 @@ def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfigur
     return grpc.ssl_server_certificate_configuration([pair], root_certificates=certificates.client_authority)
 
 
-def _options(mode: Mode) -> list[tuple[str, int]]:
+def _options(mode: Mode, capacity: Capacity) -> list[tuple[str, int]]:
     """Limits of the gRPC server; those of single methods are the guard's."""
     return [
         ("grpc.max_receive_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
         ("grpc.max_send_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
         ("grpc.max_metadata_size", 16 * 1024),
         ("grpc.absolute_max_metadata_size", 16 * 1024),
-        ("grpc.max_concurrent_streams", 1000),
+        ("grpc.max_concurrent_streams", capacity.per_connection),
+        # Calls that are just being taken down don't count against a client that keeps to that.
+        ("grpc.http2.max_deallocating_streams", 1000),
         # Who connects and then says nothing is hung up on.
         ("grpc.server_handshake_timeout_ms", 5_000),
-        # Calls that nobody came to: more are refused, and older ones given up, before they cost anything.
+        # Calls that wait for this process to get to them: from the first number on more and more are refused, from the second
+        # on all, and those that have waited so many seconds are given up.
         ("grpc.server.max_pending_requests", 1000),
         ("grpc.server.max_pending_requests_hard_limit", 2000),
         ("grpc.server_max_unrequested_time_in_server", 5),
@@ -425,7 +448,9 @@ def doors_as_set(settings: Settings) -> Doors:
     return Doors(
         access=access,
         tls=tls,
-        capacity=Capacity(calls=settings.max_in_flight, streams=settings.max_watchers),
+        capacity=Capacity(
+            calls=settings.max_in_flight, streams=settings.max_watchers, per_connection=settings.max_per_connection
+        ),
         plaintext_tokens=Unsafe.PLAINTEXT in settings.allow_unsafe,
     )
 

@@ -30,7 +30,7 @@ from session_authority.domain.errors import (
 )
 from session_authority.metrics import Metrics
 from session_authority.rpc.access import Doorkeeper
-from session_authority.rpc.status import Failure, failure_of, failure_of_fault
+from session_authority.rpc.status import failure_of, failure_of_fault
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -49,10 +49,15 @@ _Handler = Any  # grpc.RpcMethodHandler has no usable type
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How much may be under way in one process: unary calls, and streams of each method."""
+    """How much may be under way in one process: unary calls, and streams of each method; and of all on one connection.
+
+    What a connection wants beyond that waits with its client, which costs this process nothing. Refusing a call costs nearly
+    as much as answering it: against clients that come back at once, limits on what is answered would not help.
+    """
 
     calls: int = 256
     streams: int = 1000
+    per_connection: int = 32
 
 
 class Guard(grpc.aio.ServerInterceptor):
@@ -153,17 +158,16 @@ class _Call:
         weight = 0
         if self._limited:
             weight = max(1, len(body) // _BYTES_OF_ONE) if self._is_batch else 1
-            if not self._load.fits(weight):
-                with self._load.of(0):
-                    return await self._refuse(failure_of(Overloaded()), context)
-        with self._load.of(weight):
-            return await self._run(body, context)
+        fits = not weight or self._load.fits(weight)
+        with self._load.of(weight if fits else 0):
+            return await self._run(body, context, fits)
 
-    async def _run(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def _run(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any], fits: bool) -> Any:
         started = time.perf_counter()
         try:
+            seconds = self._time_for(context, fits)
             self._door.admit(self._path, context)
-            answer = await self._answer(body, context)
+            answer = await self._answer(body, context, seconds)
         except AuthorityError as error:
             failure = failure_of(error)
         except TimeoutError:
@@ -180,21 +184,24 @@ class _Call:
             return answer
         finally:
             self._seconds.observe(time.perf_counter() - started)
-        return await self._refuse(failure, context)
-
-    async def _refuse(self, failure: Failure, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         self._counts[failure.code].inc()
         return await context.abort_with_status(failure.status())
 
-    async def _answer(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        if len(body) > self._limit:
-            raise MessageTooLarge(len(body), self._limit)
-        request = _decoded(self._decode, body)
+    def _time_for(self, context: grpc.aio.ServicerContext[Any, Any], fits: bool) -> float:
+        """The seconds that the call may take. Raises Overloaded and DeadlineTooShort."""
         left: float | None = context.time_remaining()
         longest = _LONGEST_CALL.total_seconds()
         seconds = longest if left is None else min(left - _SPARE.total_seconds(), longest)
         if seconds <= 0:
             raise DeadlineTooShort
+        if not fits:
+            raise Overloaded
+        return seconds
+
+    async def _answer(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any], seconds: float) -> Any:
+        if len(body) > self._limit:
+            raise MessageTooLarge(len(body), self._limit)
+        request = _decoded(self._decode, body)
         async with asyncio.timeout(seconds):
             return await self._behavior(request, context)
 

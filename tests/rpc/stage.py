@@ -18,7 +18,7 @@ from session_authority.config import Listen
 from session_authority.domain.policy import Policy
 from session_authority.feed import Feed
 from session_authority.metrics import Metrics
-from session_authority.rpc import EventWire
+from session_authority.rpc import Capacity, EventWire
 from session_authority.server import Doors, Mode, Ports, Server
 from session_authority.store import EventLog, Keys, Store
 from session_authority.tokens import KeySource, Tokens
@@ -33,7 +33,7 @@ SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelt
 # Long past: the stream's own IDs are of today, and it is trimmed by the injected clock.
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ANYWHERE = Listen("127.0.0.1", 0)
-OPEN = Doors()  # anyone may do everything, as in `dev`
+OPEN = Doors(capacity=Capacity(per_connection=1000))  # anyone may do everything, as in `dev`, and from one connection
 PATIENCE = 20.0  # seconds; what a call may take on a machine that has much else to do
 LAPTOP_AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
