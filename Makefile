@@ -114,7 +114,8 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	        --no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(ARGS) --output-file="requirements/$$1.txt" "$${@:2}"; \
 	}; \
 	compile runtime pyproject.toml requirements/oldest-python.in; \
-	compile dev --extra=embedded --extra=dev --constraint=requirements/runtime.txt pyproject.toml requirements/oldest-python.in; \
+	compile dev --extra=embedded --extra=dev --constraint=requirements/runtime.txt pyproject.toml requirements/oldest-python.in \
+	    requirements/fuzz.in; \
 	compile build --build-deps-for=wheel --only-build-deps pyproject.toml; \
 	compile protos requirements/protos.in; \
 	compile stubs-oldest requirements/stubs-oldest.in; \
