@@ -179,6 +179,10 @@ class Tokens:
         not_before = _moment(_take(payload, "nbf", int)) if "nbf" in payload else issued
         if max(issued, not_before) > now + LEEWAY:
             raise ValueError("not yet good")
+        expires = _moment(_take(payload, "exp", int))
+        # Equal they may be: a session can be renewed in its last second.
+        if expires < issued:
+            raise ValueError("over before it began")
         token = Token(
             user_id=user_id,
             device_key=device_key,
@@ -186,7 +190,7 @@ class Tokens:
             generation=generation,
             copy=copy,
             issued=issued,
-            expires=_moment(_take(payload, "exp", int)),
+            expires=expires,
             sign_in=_moment(_take(payload, "auth_time", int)),
             auth_methods=_strings(payload.pop("amr", [])),
             claims=_claims(payload),

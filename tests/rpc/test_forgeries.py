@@ -1,0 +1,122 @@
+"""The forgeries, sent to a whole server in the name of a live user: none is good, and none does anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+
+from session_authority.rpc.interceptors import MAX_MESSAGE_BYTES
+from session_authority.tokens import KeySource
+from session_authority.v1 import session_authority_pb2 as pb
+from tests.rpc.stage import START, Stage, StageWith
+from tests.store.samples import until
+from tests.support.backends import Backend
+from tests.tokens.forger import Victim, ring
+from tests.tokens.forgeries import KINDS, forgeries, over, twins
+from tests.tokens.workshop import save
+
+METHODS: dict[str, Callable[..., Message]] = {
+    "ValidateSession": pb.ValidateSessionRequest,
+    "RenewSession": pb.RenewSessionRequest,
+}
+
+
+@pytest.fixture
+def source(tmp_path_factory: pytest.TempPathFactory) -> KeySource:
+    """The ring that the forgeries are made against."""
+    return KeySource(save(tmp_path_factory.mktemp("keys"), *ring(START)))
+
+
+@pytest.fixture
+async def stage(stage_with: StageWith, backends: Callable[[str], Backend]) -> Stage:
+    """A server on the bundled Valkey."""
+    running: Stage = await stage_with(backends("valkey"))
+    return running
+
+
+@pytest.fixture
+async def devices(stage: Stage) -> list[pb.IssueDeviceResponse]:
+    """The sign-ins of one user on three devices, all seen in use."""
+    signed_in = [await stage.sign_in("ada") for _ in range(3)]
+    for device in signed_in:
+        assert (await stage.validate(device)).active
+
+    async def told() -> bool:
+        return any(key.endswith(b":k:revoked") for key in await stage.dump())
+
+    await until(told, "the event of the revoked key, which is none of the forgeries' doing")
+    return signed_in
+
+
+def body(method: str, token: str, device_id: str) -> bytes:
+    """A request with any text at all, also one that no message of protobuf would take."""
+    request = METHODS[method](device_id=device_id)
+    field = request.DESCRIPTOR.fields_by_name["access_token"].number << 3 | 2
+    data = token.encode(errors="surrogatepass")
+    size, digits = len(data), bytearray()
+    while size > 0x7F:
+        digits.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([field, *digits, size]) + data + request.SerializeToString()
+
+
+async def answer(stage: Stage, method: str, token: str, device_id: str) -> str:
+    """What the server says: a status of sessions, or with which code it refuses the message."""
+    try:
+        status = (await stage.call(method, body(method, token, device_id))).status
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return pb.SessionStatus.Name(status).removeprefix("SESSION_STATUS_")
+
+
+def expected(method: str, token: str, device_id: str) -> str:
+    """What it must say of a forgery."""
+    if len(body(method, token, device_id)) > MAX_MESSAGE_BYTES:
+        return "RESOURCE_EXHAUSTED"
+    return "INVALID_ARGUMENT" if any("\ud800" <= letter <= "\udfff" for letter in token) else "TOKEN_INVALID"
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_no_forgery_is_good_and_none_does_anything(
+    stage: Stage, devices: list[pb.IssueDeviceResponse], method: str
+):
+    victim, device_id = Victim.of(devices[0].access_token), devices[0].device.device_id
+    before = await stage.dump()
+    presented: Counter[str] = Counter()
+    for kind, name, text in forgeries(victim):
+        assert await answer(stage, method, text, device_id) == expected(method, text, device_id), (kind, name)
+        presented[kind] += 1
+    assert presented.keys() == KINDS.keys()
+
+    assert await stage.dump() == before  # no session is gone, no event was written
+    for device in devices:
+        assert (await stage.validate(device)).active
+
+
+async def test_an_old_token_is_over_and_does_nothing(stage: Stage, devices: list[pb.IssueDeviceResponse]):
+    """Renewed it may still be good, as that asks the session and not the token's age."""
+    victim, device_id = Victim.of(devices[0].access_token), devices[0].device.device_id
+    before = await stage.dump()
+    for name, text in over(victim):
+        assert await answer(stage, "ValidateSession", text, device_id) == "TOKEN_EXPIRED", name
+    assert await stage.dump() == before
+    for name, text in over(victim):
+        assert await answer(stage, "RenewSession", text, device_id) == "ACTIVE", name
+    for device in devices:
+        assert (await stage.validate(device)).active
+
+
+async def test_another_text_of_a_real_token_is_that_token(stage: Stage, devices: list[pb.IssueDeviceResponse]):
+    """No second copy: nobody is taken for a thief because a signature has two forms."""
+    victim, device_id = Victim.of(devices[0].access_token), devices[0].device.device_id
+    stage.clock.advance(stage.authority.policy.alarm_after)
+    assert (await stage.validate(devices[0])).active  # from now on its copy is the only good one
+    for method in METHODS:
+        for name, text in twins(victim):
+            assert await answer(stage, method, text, device_id) == "ACTIVE", name
+    for device in devices:
+        assert (await stage.validate(device)).active

@@ -1,0 +1,152 @@
+"""Whom the forgeries are made against: an installation with keys in every state, and the real token of a live user.
+
+The forger knows all that is public. Where a forgery says so it even has one of our own keys sign: what we never sign is
+refused all the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from session_authority.tokens import Algorithm, SigningKey
+from tests.tokens.workshop import DAY, base64url, compact, header_of, key_named
+
+# A published key of each algorithm: it verifies, as every process must know a key before one of them signs with it.
+KEYS = {algorithm: key_named(algorithm.value, algorithm=algorithm) for algorithm in Algorithm}
+ASYMMETRIC = [key for algorithm, key in KEYS.items() if algorithm is not Algorithm.HS256]
+SECRET = KEYS[Algorithm.HS256]
+SIGNING = key_named("signing", algorithm=Algorithm.EDDSA)
+# In no ring: one that was removed, and those of another installation that go by our names.
+GONE = key_named("gone")
+NAMESAKES = [replace(key_named("stranger", algorithm=a), kid=key.kid) for a, key in KEYS.items()]
+
+# The order of the group that ECDSA on P-256 reckons in.
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+Sign = Callable[[bytes], bytes]
+
+
+def ring(now: datetime) -> list[SigningKey]:
+    """The keys of the installation: one that signs, one that did too long ago, a revoked one, and the published."""
+    return [
+        replace(SIGNING, promoted=now - 20 * DAY),
+        key_named("demoted", now - 30 * DAY),
+        key_named("revoked", now - 25 * DAY, revoked=now - DAY),
+        *KEYS.values(),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A live user's real token: its text, and its payload."""
+
+    text: str
+    payload: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, text: str) -> Victim:
+        """The victim whose token this is."""
+        return cls(text, json.loads(_decoded(text.split(".")[1])))
+
+    @property
+    def now(self) -> datetime:
+        """When the token was signed, which is when forgeries are presented."""
+        return datetime.fromtimestamp(self.payload["iat"], UTC)
+
+    def signed(
+        self,
+        header: Mapping[str, Any] | bytes | None = None,
+        payload: Mapping[str, Any] | bytes | None = None,
+        key: SigningKey = SECRET,
+        sign: Sign | None = None,
+    ) -> str:
+        """A text that differs from a real token in what is named only: else one of our own keys signs what it says."""
+        return compact(
+            header_of(key) if header is None else header,
+            self.payload if payload is None else payload,
+            key.sign if sign is None else sign,
+        )
+
+    def saying(self, **claims: Any) -> str:
+        """A text with other claims, truly signed by us."""
+        return self.signed(payload={**self.payload, **claims})
+
+    def real_ones(self) -> dict[Algorithm, str]:
+        """A real token of each algorithm, all of this session, generation and copy."""
+        return {algorithm: self.signed(key=key) for algorithm, key in KEYS.items()}
+
+
+# Names and texts, and what gives those of each kind.
+Texts = Iterator[tuple[str, str]]
+Generate = Callable[[Victim], Texts]
+Kinds = dict[str, Generate]
+
+
+def adding_to(kinds: Kinds) -> Callable[[Generate], Generate]:
+    """A decorator that makes a function one of these kinds."""
+
+    def add(generate: Generate) -> Generate:
+        kinds[generate.__name__] = generate
+        return generate
+
+    return add
+
+
+def told(value: object) -> str:
+    """A value as a name tells of it."""
+    text = ascii(value)
+    return text if len(text) < 40 else f"{text[:12]}...{text[-16:]} of {len(text)}"
+
+
+def hmac_with(secret: bytes) -> Sign:
+    """Signs as HS256 does, with this secret."""
+    return lambda data: hmac.digest(secret, data, hashlib.sha256)
+
+
+def always(signature: bytes) -> Sign:
+    """The same signature for everything."""
+    return lambda _: signature
+
+
+def without(members: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """All members but one."""
+    return {key: value for key, value in members.items() if key != name}
+
+
+def spelled(members: Iterable[tuple[str, str]]) -> bytes:
+    """JSON of an object whose members are JSON already, for what no dict can hold."""
+    return ("{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in members) + "}").encode()
+
+
+def json_with(members: Mapping[str, Any], name: str, value: str) -> bytes:
+    """JSON of an object, with one member's value spelled out."""
+    return spelled((key, value if key == name else json.dumps(member)) for key, member in members.items())
+
+
+def flipped_bits(text: str, step: int = 1) -> Texts:
+    """The text with one bit changed: each in turn, or only one of so many."""
+    for number in range(0, len(text) * 8, step):
+        place, bit = divmod(number, 8)
+        yield f"bit {bit} of {place}", f"{text[:place]}{chr(ord(text[place]) ^ 1 << bit)}{text[place + 1 :]}"
+
+
+def resigned(text: str, change: Callable[[bytes], bytes]) -> str:
+    """The text with its signature made another."""
+    signed, _, signature = text.rpartition(".")
+    return f"{signed}.{base64url(change(_decoded(signature)))}"
+
+
+def r_and_s(signature: bytes) -> tuple[int, int]:
+    """What a signature of ES256 is made of."""
+    return int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
