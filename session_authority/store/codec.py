@@ -34,6 +34,8 @@ _NO_SESSION = bytes(REPLACED_ID_BYTES)
 _NO_COPY = 0
 _NOT_SEEN = 0xFFFFFFFF
 _LAST_OFFSET = _NOT_SEEN - 1
+# No clock of ours shows a later time. What is reckoned from one that is read, like an idle end, so has a datetime too.
+_LAST_MS = (datetime(9000, 1, 1, tzinfo=UTC) - EPOCH) // _MILLISECOND
 
 
 class UnreadableRecord(Exception):
@@ -48,6 +50,13 @@ def to_ms(moment: datetime) -> int:
 def from_ms(milliseconds: int) -> datetime:
     """The moment, in UTC."""
     return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _read_ms(milliseconds: int) -> datetime:
+    """The moment that a record names; raises UnreadableRecord for one that never was."""
+    if not 0 <= milliseconds <= _LAST_MS:
+        raise UnreadableRecord("a record of a time that never was")
+    return from_ms(milliseconds)
 
 
 def encode_session(record: SessionRecord) -> bytes:
@@ -80,8 +89,10 @@ def decode_session(raw: bytes) -> SessionRecord:
     if len(raw) != _SESSION.size or raw[0] != _VERSION:
         raise UnreadableRecord(f"a session record of {len(raw)} bytes, version {raw[0] if raw else 'none'}")
     _, session_id, replaced, generation, holder, predecessor, high, low, *offsets = _SESSION.unpack(raw)
-    start = from_ms(high << 32 | low)
+    start = _read_ms(high << 32 | low)
     dated, token_end, end, first_seen, last_seen = offsets
+    if _NOT_SEEN in (dated, token_end, end, last_seen):
+        raise UnreadableRecord("a session record without a time that it must have")
     return SessionRecord(
         session_id=session_id,
         replaced=None if replaced == _NO_SESSION else replaced,
@@ -141,9 +152,9 @@ def decode_device(raw: bytes) -> DeviceRecord:
         device_id=device_id,
         display_name=record.display_name,
         last_client=_client(record.last_client),
-        first_seen=from_ms(record.first_seen_ms),
-        last_sign_in=from_ms(record.last_sign_in_ms),
-        last_seen=from_ms(record.last_seen_ms),
+        first_seen=_read_ms(record.first_seen_ms),
+        last_sign_in=_read_ms(record.last_sign_in_ms),
+        last_seen=_read_ms(record.last_seen_ms),
     )
 
 
@@ -202,7 +213,7 @@ def decode_event(raw: bytes) -> Event:
         client = _client(record.client)
         return Event(
             type=_EVENT_TYPES.get(record.type, EventType.UNKNOWN),
-            time=from_ms(record.time_ms),
+            time=_read_ms(record.time_ms),
             user_id=record.user_id,
             actor=record.actor,
             device_id=UUID(bytes=record.device_id) if record.device_id else None,
@@ -218,7 +229,7 @@ def decode_event(raw: bytes) -> Event:
             except_device_id=UUID(bytes=record.except_device_id) if record.except_device_id else None,
             key_id=record.key_id,
         )
-    except (DecodeError, ValueError, OverflowError):
+    except (DecodeError, ValueError):
         raise UnreadableRecord(f"an EventRecord of {len(raw)} bytes") from None
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from session_authority.domain.clients import Client as EndUserClient
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
-from session_authority.domain.policy import MAX_SESSION_TTL, ReplayAction
+from session_authority.domain.policy import MAX_SESSION_TTL, Policy, ReplayAction
 from session_authority.domain.sessions import MAX_COPY, REPLACED_ID_BYTES, ReplayCause, SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.store import IssuedRecord, Keys, UnreadableRecord
@@ -38,6 +38,8 @@ LONGEST = 60  # bytes of a session record: Redis keeps a hash compact only while
 MOST_FOR_A_SESSION = 140  # bytes of Redis's memory for a session of a user with three devices
 UNIT = timedelta(milliseconds=10)
 REACH = (2**32 - 2) * UNIT
+SIGN_IN = 33  # where a session record has it
+LAST_MS = 253402300799999  # of the year 9999
 
 moments = st.timedeltas(timedelta(0), 36_500 * DAY).map(lambda since: datetime(2020, 1, 1, tzinfo=UTC) + since)
 steps = st.one_of(
@@ -143,6 +145,40 @@ def test_any_other_length_of_a_session_record_is_unreadable() -> None:
         if length != len(raw):
             with pytest.raises(UnreadableRecord):
                 decode_session((raw * 3)[:length])
+
+
+@pytest.mark.parametrize("sign_in_ms", [2**48 - 1, LAST_MS, LAST_MS + 1, 230_000_000_000_000])
+def test_a_session_of_a_time_that_never_was_is_unreadable(sign_in_ms: int) -> None:
+    raw = bytearray(encode_session(session()))
+    raw[SIGN_IN : SIGN_IN + 6] = sign_in_ms.to_bytes(6)
+    with pytest.raises(UnreadableRecord, match="never was"):
+        decode_session(bytes(raw))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 4])
+def test_only_first_seen_may_be_never(place: int) -> None:
+    raw = bytearray(encode_session(session(first_seen=NOW)))
+    offset = SIGN_IN + 6 + 4 * place
+    raw[offset : offset + 4] = b"\xff\xff\xff\xff"
+    with pytest.raises(UnreadableRecord, match="must have"):
+        decode_session(bytes(raw))
+
+
+def test_a_session_of_the_latest_time_that_is_read_has_an_end() -> None:
+    raw = bytearray(encode_session(session()))
+    raw[SIGN_IN : SIGN_IN + 6] = to_ms(datetime(9000, 1, 1, tzinfo=UTC)).to_bytes(6)
+    raw[SIGN_IN + 6 :] = b"\xff\xff\xff\xfe" * 5
+    policy = Policy(idle_timeout=MAX_SESSION_TTL, session_ttl=MAX_SESSION_TTL)
+    assert decode_session(bytes(raw)).is_live(policy, NOW)
+
+
+@pytest.mark.parametrize("name", ["first_seen_ms", "last_sign_in_ms", "last_seen_ms"])
+@pytest.mark.parametrize("milliseconds", [-1, -(2**63), LAST_MS + 1, 2**63 - 1])
+def test_a_device_of_a_time_that_never_was_is_unreadable(name: str, milliseconds: int) -> None:
+    record = records_pb2.DeviceRecord.FromString(encode_device(device()))
+    setattr(record, name, milliseconds)
+    with pytest.raises(UnreadableRecord, match="never was"):
+        decode_device(record.SerializeToString())
 
 
 @given(device_records)
