@@ -39,6 +39,7 @@ MIN_DIFFERENT_BYTES = 8
 
 # A key ID is a file name, and an argument of a command: it must not look like an option or a hidden file.
 _KID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
+_LONGEST_NAME = 16
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)", re.ASCII)
 _TIMES = ("created", "promoted", "revoked")
 
@@ -181,7 +182,9 @@ def parse_key(value: object, where: str) -> SigningKey:
     if not isinstance(value, dict):
         raise KeyringError(f"{where}: a key must be a JSON object")
     members: dict[str, Any] = value
-    faults = [f"{name!r} is not a member of a key" for name in sorted(members.keys() - {"kid", "alg", "jwk", *_TIMES})]
+    faults = [
+        f"{_shown(name)} is not a member of a key" for name in sorted(members.keys() - {"kid", "alg", "jwk", *_TIMES})
+    ]
     kid = _parse_kid(members.get("kid"))
     if kid is None:
         faults.append("kid must be 1 to 128 letters, digits, '_' or '-', and not start with '-'")
@@ -201,6 +204,11 @@ def parse_key(value: object, where: str) -> SigningKey:
     if faults or kid is None or algorithm is None or created is None or private is None:
         raise KeyringError(*(f"{where}: {fault}" for fault in faults))
     return SigningKey(kid, algorithm, created, promoted, revoked, private, _public(private))
+
+
+def _shown(name: str) -> str:
+    """A member's name. Material that was put in the wrong place is longer than any name that somebody means."""
+    return repr(name) if len(name) <= _LONGEST_NAME else f"a name of {len(name)} characters"
 
 
 def _parse_kid(text: object) -> str | None:

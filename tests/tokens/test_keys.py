@@ -129,6 +129,7 @@ def small_rsa() -> dict[str, str]:
 UNFIT = {
     "no object": ([], "must be a JSON object"),
     "unknown member": (as_file(HS_KEY, note="x"), "'note' is not a member"),
+    "a secret as a member": (as_file(HS_KEY, **{SECRET: "x"}), "a name of 43 characters is not a member"),
     "no kid": (as_file(HS_KEY, kid=None), "kid must be"),
     "empty kid": (as_file(HS_KEY, kid=""), "kid must be"),
     "long kid": (as_file(HS_KEY, kid="a" * 129), "kid must be"),
