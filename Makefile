@@ -61,6 +61,14 @@ test: $(venv) ## Run the tests; ARGS go to pytest
 bench: $(venv) ## Measure; ARGS name what: watch, overload
 	@$(bin)/python -m benchmarks.$(or $(ARGS),watch)
 
+# What each target is given. What a run finds and learns stays in .fuzz.
+FUZZ_SECONDS ?= 20
+
+.PHONY: fuzz
+fuzz: export FUZZ_SECONDS := $(FUZZ_SECONDS)
+fuzz: $(venv) ## Look for input that breaks what reads it, FUZZ_SECONDS on each target; ARGS name some
+	@$(bin)/python -m tests.fuzz $(ARGS)
+
 .PHONY: lint
 lint: style types imports contract breaking stubs stubs-compat dockerfile ## Run every check that is not a test
 
@@ -127,7 +135,7 @@ wheel: $(venv) ## Build the wheel into dist/
 
 .PHONY: clean
 clean: ## Remove everything that the other targets made, except .dev-data
-	@rm -rf .venv .venv-protos .tools build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .venv-protos .tools build dist *.egg-info .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(venv): requirements/dev.txt pyproject.toml scripts/venv.sh

@@ -1,0 +1,71 @@
+"""What a caller tells of the end user's client, and what its user agent tells.
+
+Four texts that end with a NUL each: address, user agent, display name, version. What passes the checks passes them again
+unchanged, has the sizes that are kept, and can be stored and shown.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from session_authority.domain.clients import Client, appearance
+from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.errors import InvalidRequest
+from session_authority.domain.fields import MAX_APP_VERSION, MAX_DISPLAY_NAME, MAX_USER_AGENT_BYTES, FieldChecks
+from session_authority.rpc import messages
+from session_authority.store import codec
+from session_authority.v1 import session_authority_pb2 as pb
+from tests.domain.test_clients import ALWAYS, LINES
+from tests.fuzz.target import Target
+from tests.store.samples import device
+
+
+def check(data: bytes) -> None:
+    """Reads a client."""
+    parts = data.decode(errors="replace").split("\0", 3)
+    address, agent, name, version = parts + [""] * (4 - len(parts))
+    try:
+        client = _client(address, agent, name, version)
+    except InvalidRequest as error:
+        assert all(violation.field.startswith("client.") for violation in error.violations)
+        return
+    again = _client(client.ip_address, client.user_agent, client.display_name, client.app_version)
+    assert again == client, "it changes when it is checked again"
+    assert client.ip_address == "" or str(ip_address(client.ip_address)) == client.ip_address
+    assert len(client.user_agent.encode()) <= MAX_USER_AGENT_BYTES
+    assert client.user_agent.isprintable()
+    assert len(client.display_name) <= MAX_DISPLAY_NAME
+    assert len(client.app_version) <= MAX_APP_VERSION
+    looks = appearance.__wrapped__(client.user_agent)
+    assert len(looks.operating_system) + len(looks.browser) <= 2 * MAX_USER_AGENT_BYTES
+    pb.Device(operating_system=looks.operating_system, browser=looks.browser).SerializeToString()
+    record: DeviceRecord = device(last_client=client)
+    assert codec.decode_device(codec.encode_device(record)) == record
+
+
+def _client(address: str, agent: str, name: str, version: str) -> Client:
+    checks = FieldChecks()
+    message = pb.ClientInfo(ip_address=address, user_agent=agent, display_name=name, app_version=version)
+    client = messages.client_of(message, checks)
+    checks.done()
+    return client
+
+
+TARGET = Target(
+    check,
+    seeds=[
+        "\0".join(parts).encode()
+        for parts in [
+            ("203.0.113.7", "curl/8.5.0", "Pixel 8", "4.12.0"),
+            ("::ffff:203.0.113.7", "", "👩‍💻 می‌خواهم", ""),
+            ("2001:db8::1", "Mozilla/5.0 (;;;)", "", "1"),
+            *(("", line[-1].replace("BLINK", ALWAYS["BLINK"]), "", "") for line in LINES),
+        ]
+    ],
+    words=[
+        word.encode()
+        for word in "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko) Chrome/ Mobile Safari/ Firefox/ Android iPhone iPad"
+        " Windows NT Macintosh; Linux CrOS HbbTV/ SMART-TV PlayStation Xbox Watch SM-X Build/ Dalvik/ bot spider okhttp/"
+        " MSIE Trident/ Opera OPR/ Edg/ ; ) %eth0 ::ffff: 127.0.0.1".split()
+    ],
+)

@@ -1,0 +1,66 @@
+"""Cursors of the event log: any text, real ones that are changed in a place, and any body with a checksum that fits.
+
+The first byte says how many streams the log has, and by its two lowest bits what follows. What is read is a place of that
+log, and written again it is the same text.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import UTC, datetime
+
+from session_authority.domain.cursors import MAX_CURSOR, START, Place, cursor_of, parse_cursor
+from tests.fuzz.structure import changed, changes_at_the_end
+from tests.fuzz.target import Target
+from tests.tokens.workshop import base64url
+
+_STREAMS = (1, 2, 3, 64)
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_NOW_MS = int(_NOW.timestamp() * 1000)
+
+
+def check(data: bytes) -> None:
+    """Parses a text, or a body with its checksum."""
+    if not data:
+        return
+    streams, rest = _STREAMS[data[0] >> 2 & 3], data[1:]
+    match data[0] & 3:
+        case 0:
+            text = rest.decode(errors="surrogateescape")
+        case 1:
+            text = base64url(rest + hashlib.sha256(rest).digest()[:4])
+        case _:
+            text = changed(_real(streams), rest)
+    place = parse_cursor(text, streams)
+    if place is None:
+        return
+    assert cursor_of(place) == text, "not the only spelling"
+    assert len(text) <= MAX_CURSOR
+    assert len(place.entries) == streams
+    assert place.as_of.tzinfo is UTC
+    assert all(ms >= 0 and 0 <= number < 1 << 64 for ms, number in place.entries)
+    assert [parse_cursor(text, other) for other in _STREAMS if other != streams] == [None] * 3
+
+
+def _seeds() -> list[bytes]:
+    seeds = []
+    for number, streams in enumerate(_STREAMS):
+        for entry in (START, (_NOW_MS, 0), (_NOW_MS - 86_400_000, 2**21), (1, 2**64 - 1)):
+            text = cursor_of(Place((entry,) * streams, _NOW))
+            seeds.append(bytes([number << 2]) + text.encode())
+            # Its body: what is left without the checksum.
+            seeds.append(bytes([number << 2 | 1]) + _decoded(text)[:-4])
+        seeds += [bytes([number << 2 | 2]) + change for change in changes_at_the_end(_real(streams))]
+    return seeds
+
+
+def _real(streams: int) -> str:
+    return cursor_of(Place(((_NOW_MS - 86_400_000, 2**21),) * streams, _NOW))
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+TARGET = Target(check, _seeds(), words=[b"=", b"-", b"_", b"+", b"/", b"\xff" * 9 + b"\1", b"\x80\0"])

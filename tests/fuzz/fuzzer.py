@@ -1,0 +1,40 @@
+"""Fuzzes one target in this process: `python -m tests.fuzz.fuzzer MODULE NAME`, and what libFuzzer shall know."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from random import Random
+
+import atheris
+
+from tests.fuzz.target import Mutate
+
+
+def main() -> None:
+    """Fuzzes until libFuzzer ends the process."""
+    program, module, name, *arguments = sys.argv
+    # What is imported within is instrumented: its branches are what libFuzzer sees of an input.
+    with atheris.instrument_imports(include=["session_authority"]):
+        target = getattr(import_module(module), name)
+    mutators = {} if target.mutate is None else {"custom_mutator": _mutator(target.mutate)}
+    atheris.Setup([program, *arguments], target.check, **mutators)
+    atheris.Fuzz()
+
+
+def _mutator(mutate: Mutate) -> Callable[[bytes, int, int], bytes]:
+    """Half of the time the target's own, half of the time that of libFuzzer."""
+
+    def mutator(data: bytes, max_size: int, seed: int) -> bytes:
+        random = Random(seed)
+        if random.random() < 0.5:
+            mutated: bytes = atheris.Mutate(data, max_size)
+            return mutated
+        return mutate(data, random, lambda part: atheris.Mutate(part, 2 * len(part) + 16))[:max_size]
+
+    return mutator
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What is read from Redis. It may be of a later version or damaged: then it is unreadable, and nothing worse.
+
+The first byte says which record follows. A session that is read is written as the same bytes; what is protobuf may hold
+what this version does not know, but what it does know stays the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from session_authority.domain.events import Event, EventType
+from session_authority.domain.policy import Policy
+from session_authority.store import UnreadableRecord, codec
+from tests.fuzz.target import Target
+from tests.store.samples import NOW, device, event, issued, session
+
+_POLICY = Policy()
+
+
+def check_session(raw: bytes, decode: Callable[[bytes], Any] = codec.decode_session) -> None:
+    """The form of our own."""
+    record = decode(raw)
+    assert codec.encode_session(record) == raw, "not the only spelling"
+    record.is_live(_POLICY, NOW)
+
+
+def check_device(raw: bytes) -> None:
+    """A device."""
+    record = codec.decode_device(raw)
+    assert codec.decode_device(codec.encode_device(record)) == record
+
+
+def check_issued(raw: bytes) -> None:
+    """What a request led to."""
+    record = codec.decode_issued(raw)
+    assert codec.decode_issued(codec.encode_issued(record)) == record
+
+
+def check_event(raw: bytes) -> None:
+    """An event. One of a type that is not known is read, and never written."""
+    record: Event = codec.decode_event(raw)
+    if record.type is not EventType.UNKNOWN:
+        assert codec.decode_event(codec.encode_event(record)) == record
+
+
+CHECKS: Sequence[Callable[[bytes], None]] = (check_session, check_device, check_issued, check_event)
+
+
+def check(data: bytes) -> None:
+    """Decodes one of them."""
+    if data:
+        try:
+            CHECKS[data[0] % len(CHECKS)](data[1:])
+        except UnreadableRecord as error:
+            assert len(str(error)) < 80, "it quotes what it could not read"
+
+
+TARGET = Target(
+    check,
+    seeds=[
+        b"\0" + codec.encode_session(session()),
+        b"\0" + codec.encode_session(session(replaced=b"r" * 8, holder=7, predecessor=6, first_seen=NOW, generation=9)),
+        b"\1" + codec.encode_device(device()),
+        b"\2" + codec.encode_issued(issued()),
+        *(b"\3" + codec.encode_event(event("ada", kind=kind)) for kind in EventType if kind is not EventType.UNKNOWN),
+    ],
+    words=[b"\xff" * 4, b"\xff\xff\xff\xfe", b"\xff" * 9 + b"\1", b"revoke_all", b"revoke_device", b"deny", b"\0" * 16],
+)
