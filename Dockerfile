@@ -22,12 +22,14 @@ RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . \
 FROM python:3.13-slim-trixie
 
 COPY --from=build /opt/session-authority /opt/session-authority
-# Without TLS the service listens on loopback only: for what shares the container's network, as in a pod.
+# Elsewhere than in its container nobody could call it. It starts with TLS and an access policy only: see docs/security.md.
 ENV PATH=/opt/session-authority/bin:$PATH \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    SESSION_AUTHORITY_LISTEN=0.0.0.0:50051 \
+    SESSION_AUTHORITY_HEALTH_LISTEN=0.0.0.0:50052
 RUN python -m pip uninstall --yes pip
 USER 65532:65532
-EXPOSE 50051
+EXPOSE 50051 50052
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["session-authority", "health"]
 ENTRYPOINT ["session-authority"]
 CMD ["serve"]

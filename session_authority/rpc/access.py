@@ -31,6 +31,12 @@ def caller() -> Caller:
     return _calling.get()
 
 
+def is_calling(caller: Caller) -> None:
+    """Remembers, here and in what is started from here, who makes the call."""
+    _calling.set(caller)
+    structlog.contextvars.bind_contextvars(caller=caller.name)
+
+
 class Doorkeeper:
     """Lets in who may, by the access that is in force at that moment.
 
@@ -57,8 +63,7 @@ class Doorkeeper:
         except CallerNotAllowed:
             self._complain("caller_not_allowed", path, context, caller=calling.name)
             raise
-        _calling.set(calling)
-        structlog.contextvars.bind_contextvars(caller=calling.name)
+        is_calling(calling)
 
     def _who(self, context: Context) -> Caller:
         access = self._access()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import platform
 import re
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 from tests.fuzz.target import Target
 
 TARGETS = ("tokens", "cursors", "pages", "records", "clients", "keys", "requests")
+# As requirements/fuzz.in has it.
+HAS_WHEEL = sys.version_info < (3, 14) and sys.platform == "linux" and platform.machine() == "x86_64"
 HANG_SECONDS = 10
 MAX_MEGABYTES = 1024
 _MAX_INPUT = 6000

@@ -13,9 +13,11 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from session_authority.access import Caller, Role
 from session_authority.domain.errors import DeviceNotFound, InvalidRequest
 from session_authority.domain.policy import Policy
 from session_authority.rpc import SessionAuthorityService
+from session_authority.rpc.access import is_calling
 from session_authority.rpc.status import failure_of
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.fuzz.target import Target
@@ -36,6 +38,7 @@ class _Nobody:
 
 
 _NOBODY: Any = _Nobody()
+_OPERATOR = Caller.of("ops", Role)
 _SERVICE = SessionAuthorityService(_NOBODY, _NOBODY)
 _LOOP = asyncio.new_event_loop()
 atexit.register(_LOOP.close)
@@ -50,6 +53,7 @@ def check(data: bytes) -> None:
         request = getattr(pb, method.input_type.name).FromString(data[1:])
     except DecodeError:
         return
+    is_calling(_OPERATOR)
     try:
         answer = _LOOP.run_until_complete(getattr(_SERVICE, method.name)(request, _NOBODY))
     except DeviceNotFound:

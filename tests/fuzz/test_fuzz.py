@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.campaign import TARGETS, fuzz, target_of
+from tests.fuzz.campaign import HAS_WHEEL, TARGETS, fuzz, target_of
 from tests.fuzz.planted import SEED
 from tests.support.backends import missing
 
@@ -21,6 +21,8 @@ NOT_TARGETS = {"__main__", "campaign", "fuzzer", "planted", "structure", "target
 @pytest.fixture
 def fuzzer() -> None:
     """What finds things."""
+    if not HAS_WHEEL:
+        pytest.skip("there is no atheris for this machine")
     if find_spec("atheris") is None:
         missing("atheris")
 
@@ -87,6 +89,7 @@ def test_a_target_that_is_none_is_named():
 
 
 @pytest.mark.parametrize(("required", "code"), [("", 0), ("1", 1)])
+@pytest.mark.skipif(not HAS_WHEEL, reason="it may be missing here")
 def test_without_the_fuzzer_it_says_so(required: str, code: int):
     hidden = "import sys, runpy, importlib.util as u; find = u.find_spec\n"
     hidden += "u.find_spec = lambda name, *more: None if name == 'atheris' else find(name, *more)\n"
