@@ -235,7 +235,7 @@ class _Reading:
             raise AccessError(f"{self._path}: can't be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise AccessError(f"{self._path}: is not UTF-8") from None
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # TOMLDecodeError is one; a number of 5,000 digits is another
             raise AccessError(f"{self._path}: is not TOML: {error}") from None
         for name in sorted(found.keys() - {"callers"}):
             self._broken(name, "is not known; there is [callers.NAME] only")

@@ -1,0 +1,22 @@
+"""Files of the access room, written as a test has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+WritePolicy = Callable[..., Path]
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> WritePolicy:
+    """Writes a policy file."""
+
+    def write(text: str | bytes, name: str = "access.toml") -> Path:
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
