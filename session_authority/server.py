@@ -51,6 +51,8 @@ from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 PROBE_INTERVAL = timedelta(milliseconds=500)
 PROBE_TIMEOUT = timedelta(seconds=1)
 MAX_CLOCK_SKEW = timedelta(seconds=5)
+# What health is told of: the server as a whole, and its service.
+_HEALTH_OF = ("", SERVICE_NAME)
 # What streams, which never end by themselves, get to hear of the end once all other calls are over.
 _FAREWELL = timedelta(seconds=1)
 _SPARE_BYTES = 64 * 1024  # a request over a method's limit should meet the service's own, clearer error
@@ -186,6 +188,16 @@ class _Watched:
         return True
 
 
+class _Health(health.HealthServicer):
+    """gRPC's own, with the method that it leaves out."""
+
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
+        """What `Check` says of each."""
+        messages: Any = health_pb2  # its types don't know this method either
+        asked = {service: messages.HealthCheckRequest(service=service) for service in _HEALTH_OF}
+        return messages.HealthListResponse(statuses={s: await self.Check(ask, context) for s, ask in asked.items()})
+
+
 class Server:
     """A running service. Raises UncoveredRpcs rather than offer an RPC that the access table does not name."""
 
@@ -207,7 +219,7 @@ class Server:
         self._source = source
         self._metrics = metrics
         self._doors = doors
-        self._health = health.HealthServicer()
+        self._health = _Health()
         self._serving: bool | None = None
         access = doors.access
         open_to_all = everybody()
@@ -320,7 +332,7 @@ class Server:
         else:
             _log.error("not_serving", reason=trouble)
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", SERVICE_NAME):
+        for service in _HEALTH_OF:
             await self._health.set(service, status)
 
     async def _trouble(self) -> str | None:

@@ -203,3 +203,10 @@ def key_of(token: str) -> str:
     header = token.partition(".")[0]
     kid: str = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
     return kid
+
+
+async def test_health_can_be_listed(serve: Serve, valkey_backend: Backend):
+    house = await serve(valkey_backend.url)
+    messages: Any = health_pb2  # its types don't know this method
+    listed = await house.health.List(messages.HealthListRequest(), timeout=PATIENCE)
+    assert {service: answer.status for service, answer in listed.statuses.items()} == dict.fromkeys(SERVICES, SERVING)
