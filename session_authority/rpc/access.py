@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote
@@ -70,7 +70,9 @@ class Doorkeeper:
         if access.anyone is not None:
             return access.anyone
         connection: Mapping[str, Iterable[bytes]] = context.auth_context()
-        names = [*connection.get("peer_uri", ()), *connection.get("peer_dns", ())]
+        # A name of one kind must not pass for one of the other: who signs certificates may look at one kind only.
+        names = [name for name in connection.get("peer_uri", ()) if b"://" in name]
+        names += [name for name in connection.get("peer_dns", ()) if b"://" not in name]
         if names:
             by_certificate = access.by_certificate(name.decode("utf-8", "replace") for name in names)
             if by_certificate is not None:
@@ -108,6 +110,8 @@ def _is_loopback(peer: str) -> bool:
     if family == "unix":
         return True
     try:
-        return ip_address(rest.rpartition(":")[0].strip("[]").partition("%")[0]).is_loopback
+        address = ip_address(rest.rpartition(":")[0].strip("[]").partition("%")[0])
     except ValueError:
         return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback

@@ -11,9 +11,9 @@ import pytest
 import structlog
 
 from session_authority.domain.policy import Policy
-from session_authority.server import Mode
+from session_authority.server import Doors, Mode, Ports
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
-from tests.rpc.stage import START, Stage, StageWith
+from tests.rpc.stage import ANYWHERE, OPEN, START, Stage, StageWith
 from tests.support.backends import Backend
 
 
@@ -32,10 +32,17 @@ async def stage_with(backends: Callable[[str], Backend], prefix: str, source: Ke
     """Runs a server on a backend, with a policy that differs from the default in what is named."""
     async with AsyncExitStack() as stack:
 
-        async def run(backend: Backend | None = None, *, reflection: bool = False, **policy: Any) -> Stage:
+        async def run(
+            backend: Backend | None = None,
+            *,
+            reflection: bool = False,
+            doors: Doors = OPEN,
+            ports: Ports = Ports(ANYWHERE),  # noqa: B008 - frozen
+            **policy: Any,
+        ) -> Stage:
             chosen = backend or backends("fakeredis")
-            stage = Stage(chosen, prefix, source, Policy(**policy), Mode(reflection=reflection))
-            return await stack.enter_async_context(stage.open())
+            stage = Stage(chosen, prefix, source, Policy(**policy), Mode(reflection=reflection), doors)
+            return await stack.enter_async_context(stage.open(ports))
 
         yield run
 

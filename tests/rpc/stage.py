@@ -103,9 +103,10 @@ class Stage:
         self.address = ANYWHERE
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Stage]:
+    async def open(self, ports: Ports = Ports(ANYWHERE)) -> AsyncIterator[Stage]:  # noqa: B008 - frozen
         """Runs it."""
-        self.address = (await self.server.start(Ports(ANYWHERE))).main
+        self.ports = await self.server.start(ports)
+        self.address = self.ports.main
         async with grpc.aio.insecure_channel(str(self.address)) as channel:
             self.channel: Any = channel
             self.stub: Any = pb_grpc.SessionAuthorityServiceStub(self.channel)
