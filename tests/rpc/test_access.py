@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -34,6 +35,7 @@ from tests.rpc.doors import (
     path_of,
     visiting,
 )
+from tests.rpc.frames import line_to, status_of
 from tests.rpc.stage import ANYWHERE, PATIENCE, Refusal, Stage, StageWith, refusal_of
 from tests.support.certificates import Authority, Pair
 
@@ -222,6 +224,34 @@ async def test_a_token_that_is_not_shown_as_it_should_be(house: House, enter: En
     visitor = await enter()
     assert await visitor.outcome("ListDevices", WRONG[how](house.tokens["account"])) == UNKNOWN
     assert await visitor.outcome("ListDevices", bearing(f"Bearer {house.tokens['account']}")) == ANSWERED
+
+
+BEARER = b"Bearer "
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        (b"", 0),
+        (b"\xff", 16),
+        (b"\xe4\xf6\xfc", 16),
+        ("☃".encode(), 16),
+        (b"\0", 16),
+        (b"\r\nx: y", 16),
+        (b"\t", 16),
+        (b" ", 16),
+    ],
+)
+async def test_a_header_that_no_client_of_grpcs_would_send(
+    stage_with: StageWith, house: House, value: bytes, status: int
+):
+    stage = await stage_with(doors=house.doors(tls=False))
+    shown = ("authorization", BEARER + house.tokens["account"].encode() + value)
+    async with line_to(stage.address) as line, asyncio.timeout(PATIENCE):
+        found = await status_of(line, path_of("ListDevices"), body_of(path_of("ListDevices")), shown)
+    assert found == status
+    async with visiting(stage.address, token=house.tokens["account"]) as visitor:
+        assert await visitor.outcome("ListDevices") == ANSWERED
 
 
 async def test_a_certificate_counts_whatever_token_comes_with_it(house: House, enter: Enter):

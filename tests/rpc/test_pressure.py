@@ -1,0 +1,307 @@
+"""Too much at once is turned away at once, and costs nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from session_authority import server as server_module
+from session_authority.rpc import Capacity
+from session_authority.rpc.interceptors import _BYTES_OF_ONE
+from session_authority.server import Doors
+from session_authority.v1 import session_authority_pb2 as pb
+from tests.rpc import frames
+from tests.rpc.doors import ANSWERED, eventually, visiting
+from tests.rpc.frames import Frame, line_to
+from tests.rpc.stage import PATIENCE, Refusal, Stage, StageWith, refusal_of
+
+OVERLOADED = Refusal(
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "too many calls are under way; try again",
+    "OVERLOADED",
+    "session-authority",
+    retry_after=timedelta(milliseconds=100),
+)
+LIST = pb.ListDevicesRequest(user_id="ada")
+CHECK = "/grpc.health.v1.Health/Check"
+
+
+class Held:
+    """Use cases that wait until they are let go."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.entered = 0
+        self._go = asyncio.Event()
+        for name in ("list_devices", "validate_session"):
+            setattr(stage.authority, name, self._holding(getattr(stage.authority, name)))
+
+    def _holding(self, sound: Any) -> Any:
+        async def hold(*given: Any, **more: Any) -> Any:
+            self.entered += 1
+            await self._go.wait()
+            return await sound(*given, **more)
+
+        return hold
+
+    async def have(self, count: int) -> None:
+        """Waits until so many are held."""
+        await eventually(lambda: self.entered == count, f"{count} calls to be held")
+
+    def let_go(self) -> None:
+        """Lets all go on."""
+        self._go.set()
+
+
+def batch_of(weight: int, items: int = 1) -> pb.BatchValidateSessionsRequest:
+    """A batch that weighs as much as so many calls."""
+    request = pb.BatchValidateSessionsRequest(requests=[pb.ValidateSessionRequest() for _ in range(items)])
+    request.requests[0].access_token = "x" * (weight * _BYTES_OF_ONE - len(request.SerializeToString()) - 6)
+    assert len(request.SerializeToString()) // _BYTES_OF_ONE in (weight, weight - 1)
+    while len(request.SerializeToString()) < weight * _BYTES_OF_ONE:
+        request.requests[0].access_token += "x"
+    return request
+
+
+async def with_capacity(stage_with: StageWith, **capacity: int) -> Stage:
+    stage: Stage = await stage_with(doors=Doors(capacity=Capacity(**capacity)))
+    return stage
+
+
+# --- calls ----------------------------------------------------------------------------------------------------------
+
+
+async def test_one_call_too_many_is_refused_at_once_and_then_all_go_on(stage_with: StageWith):
+    stage = await with_capacity(stage_with, calls=3)
+    held = Held(stage)
+    calls = [stage.start("ListDevices", LIST) for _ in range(3)]
+    await held.have(3)
+    for method in ("ListDevices", "GetSigningKeys", "IssueDevice"):
+        assert await stage.refused(method, pb.IssueDeviceRequest(user_id="ada")) == OVERLOADED
+    assert held.entered == 3
+    answer = health_pb2.HealthCheckResponse.FromString(await stage.call(CHECK, health_pb2.HealthCheckRequest()))
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert stage.counted("ListDevices") == {"RESOURCE_EXHAUSTED": 1}
+    held.let_go()
+    assert [answer.total_size for answer in await asyncio.gather(*calls)] == [0, 0, 0]
+    await stage.call("ListDevices", LIST)
+
+
+async def test_health_counts_for_nothing(stage_with: StageWith):
+    stage = await with_capacity(stage_with, calls=1)
+    async with visiting(stage.address) as visitor:
+        for path in (CHECK, "/grpc.health.v1.Health/List"):
+            assert await asyncio.gather(*(visitor.outcome(path) for _ in range(20))) == [ANSWERED] * 20
+
+
+async def test_who_gives_up_makes_room(stage_with: StageWith):
+    stage = await with_capacity(stage_with, calls=1)
+    held = Held(stage)
+    call = stage.start("ListDevices", LIST)
+    await held.have(1)
+    assert await stage.refused("ListDevices", LIST) == OVERLOADED
+    call.cancel()
+    await stage.server._guard.idle()
+    held.let_go()
+    await stage.call("ListDevices", LIST)
+
+
+async def test_a_batch_weighs_as_much_as_it_is_long(stage_with: StageWith):
+    stage = await with_capacity(stage_with, calls=10)
+    held = Held(stage)
+    calls = [stage.start("BatchValidateSessions", batch_of(8))]
+    await held.have(1)
+    assert await stage.refused("BatchValidateSessions", batch_of(3)) == OVERLOADED
+    calls += [stage.start("BatchValidateSessions", batch_of(1)), stage.start("ListDevices", LIST)]
+    await held.have(3)
+    assert await stage.refused("ListDevices", LIST) == OVERLOADED
+    held.let_go()
+    await asyncio.gather(*calls)
+    assert stage.server._guard._load._weight == 0
+
+
+async def test_an_empty_batch_weighs_as_much_as_a_call(stage_with: StageWith):
+    stage = await with_capacity(stage_with, calls=1)
+    held = Held(stage)
+    call = stage.start("ListDevices", LIST)
+    await held.have(1)
+    assert await stage.refused("BatchValidateSessions", b"") == OVERLOADED
+    held.let_go()
+    await call
+
+
+async def test_what_is_too_heavy_for_any_limit_passes_alone(stage_with: StageWith):
+    stage = await with_capacity(stage_with, calls=2)
+    held = Held(stage)
+    heavy = stage.start("BatchValidateSessions", batch_of(50))
+    await held.have(1)
+    assert await stage.refused("ListDevices", LIST) == OVERLOADED
+    held.let_go()
+    assert len((await heavy).results) == 1
+
+
+async def test_and_not_beside_others(stage_with: StageWith):
+    stage = await with_capacity(stage_with, calls=2)
+    held = Held(stage)
+    call = stage.start("ListDevices", LIST)
+    await held.have(1)
+    assert await stage.refused("BatchValidateSessions", batch_of(50)) == OVERLOADED
+    held.let_go()
+    await call
+
+
+async def test_an_end_of_the_service_waits_for_who_is_let_in_only(stage_with: StageWith):
+    stage = await with_capacity(stage_with, calls=1)
+    held = Held(stage)
+    call = stage.start("ListDevices", LIST)
+    await held.have(1)
+    await stage.refused("ListDevices", LIST)
+    assert not stage.server._guard._load.none.is_set(), "the one that is under way counts still"
+    held.let_go()
+    await call
+    await asyncio.wait_for(stage.server._guard.idle(), PATIENCE)
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+
+def watch(stage: Stage, path: str = "/grpc.health.v1.Health/Watch") -> Any:
+    return stage.channel.unary_stream(path)(b"", timeout=PATIENCE)
+
+
+async def test_streams_of_each_method_have_a_limit_of_their_own(stage_with: StageWith):
+    stage = await with_capacity(stage_with, streams=2)
+    streams = [stage.watch(pb.WatchEventsRequest()) for _ in range(2)]
+    for stream in streams:
+        await stream.read()
+    assert await stage.refused("WatchEvents", pb.WatchEventsRequest()) == OVERLOADED
+    others = [watch(stage) for _ in range(2)]
+    for stream in others:
+        await stream.read()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await watch(stage).read()
+    assert refusal_of(caught.value) == OVERLOADED
+    await stage.call("ListDevices", LIST)
+    assert stage.counted("WatchEvents") == {"RESOURCE_EXHAUSTED": 1}
+    streams.pop().cancel()
+    path = "/session_authority.v1.SessionAuthorityService/WatchEvents"
+    await eventually(lambda: len(stage.server._guard._streams._streams[path]) == 1, "the stream to end")
+    again = stage.watch(pb.WatchEventsRequest())
+    await again.read()
+    for stream in (again, *streams, *others):
+        stream.cancel()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_becomes_of_calls_nothing_of_them_stays(stage_with: StageWith, seed: int):
+    chance = random.Random(seed)
+    stage = await with_capacity(stage_with, calls=6, streams=3)
+    sound = stage.authority.list_devices
+
+    async def any_way(*given: Any, **more: Any) -> Any:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        if chance.random() < 0.3:
+            raise chance.choice([RuntimeError(), TimeoutError(), ValueError()])
+        return await sound(*given, **more)
+
+    stage.authority.list_devices = any_way  # type: ignore[method-assign]
+
+    async def one() -> None:
+        kind = chance.randrange(5)
+        if kind == 0:
+            call = stage.start("BatchValidateSessions", batch_of(chance.randrange(1, 9)))
+        elif kind == 1:
+            call = stage.watch(chance.choice([b"", b"\xff"]))
+        elif kind == 2:
+            call = stage.start("ListDevices", b"\xff\xff")
+        else:
+            call = stage.start("ListDevices", LIST, within=chance.choice([0.001, PATIENCE]))
+        for _ in range(chance.randrange(30)):
+            await asyncio.sleep(0)
+        if kind == 1 or chance.random() < 0.3:
+            call.cancel()
+        with suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+            await (call.read() if kind == 1 else call)
+
+    await asyncio.gather(*(one() for _ in range(150)))
+    guard = stage.server._guard
+    await asyncio.wait_for(guard.idle(), PATIENCE)
+    await eventually(lambda: not any(guard._streams._streams.values()), "the streams to end")
+    assert (guard._load._weight, guard._load._calls) == (0, 0)
+    stage.authority.list_devices = sound  # type: ignore[method-assign]
+    await asyncio.gather(*(stage.call("ListDevices", LIST) for _ in range(6)))
+
+
+# --- connections ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def option(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> Iterator[None]:
+    """Servers that are made inside have another value of an option of gRPC's."""
+    sound = server_module._options
+
+    def options(mode: server_module.Mode) -> list[tuple[str, int]]:
+        given = dict(sound(mode))
+        assert name in given
+        return list({**given, name: value}.items())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server_module, "_options", options)
+        yield
+
+
+async def test_who_says_nothing_is_hung_up_on(stage_with: StageWith, monkeypatch: pytest.MonkeyPatch):
+    with option(monkeypatch, "grpc.server_handshake_timeout_ms", 100):
+        stage = await stage_with()
+    async with line_to(stage.address) as line, asyncio.timeout(PATIENCE):
+        async for _ in line.frames():  # it may say something itself, before
+            pass
+    await stage.call("ListDevices", LIST)
+
+
+async def first(line: frames.Line, kind: int) -> Frame:
+    """The first frame of a kind that comes."""
+    async with asyncio.timeout(PATIENCE):
+        async for frame in line.frames():
+            if frame.kind == kind:
+                return frame
+    raise AssertionError("the other side hung up")
+
+
+@pytest.fixture
+async def line(stage: Stage) -> AsyncIterator[frames.Line]:
+    """A connection that has begun as it should."""
+    async with line_to(stage.address) as line:
+        line.send_bytes(frames.PREFACE)
+        line.send(Frame(frames.SETTINGS))
+        yield line
+
+
+async def test_a_connection_has_a_limit_of_calls_at_once(line: frames.Line):
+    settings = await first(line, frames.SETTINGS)
+    assert settings.settings()[frames.MAX_CONCURRENT_STREAMS] == 1000
+
+
+async def test_a_flood_of_pings_ends_the_connection(stage: Stage, line: frames.Line):
+    await first(line, frames.SETTINGS)
+    line.send(*[Frame(frames.PING, payload=bytes(8))] * 6)
+    assert (await first(line, frames.GOAWAY)).error_code() == frames.ENHANCE_YOUR_CALM
+    await stage.call("ListDevices", LIST)
+
+
+@pytest.mark.parametrize("size", [17_000, 60_000, 500_000])
+async def test_metadata_that_is_too_long_is_refused(stage: Stage, size: int):
+    call = stage.start("ListDevices", LIST, metadata=[("x-long", "a" * size)])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert stage.counted("ListDevices") == {}
+    await stage.call("ListDevices", LIST)
