@@ -13,12 +13,13 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 MIN_RSA_BITS = 2048
+# What gRPC's clients ask for. Of other curves, and of Ed25519, they hang up in the handshake.
+_CURVES = (SECP256R1, SECP384R1)
 
 
 class CertificateError(Exception):
@@ -159,8 +160,8 @@ class _Reading:
         if isinstance(key, RSAPrivateKey):
             if key.key_size < MIN_RSA_BITS:
                 self._broken(path, f"has {key.key_size} bits; an RSA key needs at least {MIN_RSA_BITS}")
-        elif not isinstance(key, EllipticCurvePrivateKey | Ed25519PrivateKey):
-            self._broken(path, "must be an RSA, elliptic-curve or Ed25519 key")
+        elif not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, _CURVES):
+            self._broken(path, "must be an RSA, P-256 or P-384 key: gRPC's clients take no other")
             return pem
         form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         if certificate is not None and key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(

@@ -1,0 +1,212 @@
+"""Certificates are looked at before they are used: what gRPC could not serve is an error with a name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from session_authority.tls import CertificateError, TlsFiles, TlsSource, load_certificates
+from tests.support.certificates import Authority, Pair, encrypted_key
+
+PASSWORD = b"hunter2"
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+NO_KEY = "holds no private key in PEM form that is not encrypted"
+NO_CERTIFICATES = "holds no certificates in PEM form"
+NO_OTHER = "must be an RSA, P-256 or P-384 key: gRPC's clients take no other"
+NOT_ITS_KEY = "is not the key of the certificate"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def pair(authority: Authority) -> Pair:
+    return authority.sign(addresses=["127.0.0.1"])
+
+
+def faults_of(files: TlsFiles, now: datetime = NOW) -> list[str]:
+    with pytest.raises(CertificateError) as caught:
+        load_certificates(files, now)
+    assert str(caught.value) == "\n".join(caught.value.faults)
+    return list(caught.value.faults)
+
+
+def own(pair: Pair, authority: Path | None = None) -> TlsFiles:
+    return TlsFiles(pair.certificate, pair.key, authority)
+
+
+@pytest.mark.parametrize("kind", ["p256", "p384", "rsa2048"])
+async def test_keys_that_are_taken_are_served_by_grpc(authority: Authority, kind: str):
+    pair = authority.sign(addresses=["127.0.0.1"], key=kind)
+    assert load_certificates(own(pair), NOW).key == pair.key.read_bytes()
+    assert await is_served(authority, pair)
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "p521", "secp256k1"])
+async def test_keys_that_grpc_does_not_serve_are_refused(authority: Authority, kind: str):
+    pair = authority.sign(addresses=["127.0.0.1"], key=kind)
+    assert faults_of(own(pair)) == [f"{pair.key}: {NO_OTHER}"]
+    assert not await is_served(authority, pair), "gRPC can do it now: take such keys"
+
+
+async def is_served(authority: Authority, pair: Pair) -> bool:
+    """Whether a client of gRPC's gets through to a server of gRPC's with that certificate."""
+    server = grpc.aio.server()
+    credentials = grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.certificate.read_bytes())])
+    try:
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+    except RuntimeError:
+        return False
+    await server.start()
+    trust = grpc.ssl_channel_credentials(authority.pem)
+    async with grpc.aio.secure_channel(f"127.0.0.1:{port}", trust) as channel:
+        state = channel.get_state(try_to_connect=True)
+        async with asyncio.timeout(20):
+            while state not in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+                await channel.wait_for_state_change(state)
+                state = channel.get_state()
+    await server.stop(None)
+    return state is grpc.ChannelConnectivity.READY
+
+
+def test_what_is_taken_is_the_files_as_they_are(authority: Authority, pair: Pair):
+    found = load_certificates(own(pair, authority.file), NOW)
+    assert (found.chain, found.key) == (pair.certificate.read_bytes(), pair.key.read_bytes())
+    assert found.client_authority == authority.pem
+    assert timedelta(hours=23) < found.ends - NOW < timedelta(hours=25)
+    assert "PRIVATE" not in repr(found)
+    assert load_certificates(own(pair), NOW).client_authority is None
+
+
+def test_a_chain_is_taken_as_a_whole(authority: Authority, pair: Pair, tmp_path: Path):
+    between = Authority(tmp_path / "between", "between", above=authority)
+    leaf = between.sign(addresses=["127.0.0.1"])
+    leaf.certificate.write_bytes(leaf.certificate.read_bytes() + between.pem)
+    assert load_certificates(own(leaf), NOW).chain == leaf.certificate.read_bytes()
+    leaf.certificate.write_bytes(between.pem + leaf.certificate.read_bytes())
+    assert faults_of(own(leaf)) == [f"{leaf.key}: {NOT_ITS_KEY}"], "the service's own comes first"
+
+
+def _replace_key(content: bytes) -> Callable[[Pair], object]:
+    return lambda pair: pair.key.write_bytes(content)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-60])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (_replace_key(b""), NO_KEY),
+        (_replace_key(b"garbage"), NO_KEY),
+        (_replace_key(b"\xff\0"), NO_KEY),
+        (_replace_key(encrypted_key(PASSWORD)), NO_KEY),
+        (lambda pair: _cut(pair.key), NO_KEY),
+        (lambda pair: pair.key.write_bytes(pair.certificate.read_bytes()), NO_KEY),
+        (
+            _replace_key(
+                dsa.generate_private_key(1024).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            ),
+            NO_OTHER,
+        ),
+        (lambda pair: pair.key.unlink(), "can't be read: No such file or directory"),
+    ],
+    ids=["empty", "garbage", "bytes", "encrypted", "cut", "certificate", "DSA", "gone"],
+)
+def test_a_key_that_cannot_be_used(pair: Pair, spoil: Callable[[Pair], object], fault: str):
+    spoil(pair)
+    assert faults_of(own(pair)) == [f"{pair.key}: {fault}"]
+
+
+def test_a_key_of_another_certificate(authority: Authority, pair: Pair):
+    other = authority.sign(addresses=["127.0.0.1"])
+    assert faults_of(TlsFiles(pair.certificate, other.key)) == [f"{other.key}: {NOT_ITS_KEY}"]
+
+
+def test_a_key_that_is_weak(authority: Authority):
+    pair = authority.sign(addresses=["127.0.0.1"], key="rsa1024")
+    assert faults_of(own(pair)) == [f"{pair.key}: has 1024 bits; an RSA key needs at least 2048"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lambda path: path.write_bytes(b""), NO_CERTIFICATES),
+        (lambda path: path.write_bytes(b"garbage"), NO_CERTIFICATES),
+        (_cut, NO_CERTIFICATES),
+        (lambda path: path.unlink(), "can't be read: No such file or directory"),
+        (lambda path: (path.unlink(), path.mkdir()), "can't be read: Is a directory"),
+    ],
+    ids=["empty", "garbage", "cut", "gone", "folder"],
+)
+@pytest.mark.parametrize("which", ["certificate", "authority"])
+def test_certificates_that_cannot_be_used(
+    authority: Authority, pair: Pair, which: str, spoil: Callable[[Path], object], fault: str
+):
+    path = pair.certificate if which == "certificate" else authority.file
+    spoil(path)
+    assert faults_of(own(pair, authority.file)) == [f"{path}: {fault}"]
+
+
+def test_a_key_in_the_place_of_certificates(pair: Pair):
+    assert faults_of(TlsFiles(pair.key, pair.key)) == [f"{pair.key}: {NO_CERTIFICATES}"]
+
+
+@pytest.mark.parametrize(("moment", "fault"), [(NOW + 2 * DAY, "expired at"), (NOW - DAY, "is not valid before")])
+def test_certificates_out_of_their_time(authority: Authority, pair: Pair, moment: datetime, fault: str):
+    found = faults_of(own(pair, authority.file), moment)
+    assert [text.startswith(f"{path}: {fault} 2") for text, path in zip(found, (pair.certificate, authority.file), strict=True)] == [
+        True,
+        True,
+    ]  # fmt: skip
+
+
+def test_an_authority_that_is_over_does_no_harm_beside_a_good_one(authority: Authority, pair: Pair, tmp_path: Path):
+    old = Authority(tmp_path / "old").sign(ends=-timedelta(minutes=1))
+    authority.file.write_bytes(old.certificate.read_bytes() + authority.pem)
+    assert load_certificates(own(pair, authority.file), NOW).client_authority == authority.file.read_bytes()
+
+
+def test_all_faults_are_named_at_once_and_none_quotes_a_key(authority: Authority):
+    pair = authority.sign(ends=-timedelta(minutes=1), key="rsa1024")
+    secret = pair.key.read_text().splitlines()[3]
+    authority.file.write_text("garbage")
+    found = faults_of(own(pair, authority.file))
+    assert [text.partition(": ")[0] for text in found] == [str(pair.certificate), str(pair.key), str(authority.file)]
+    assert secret not in str(found)
+
+
+def test_changes_are_seen_and_broken_ones_change_nothing(authority: Authority, pair: Pair):
+    source = TlsSource(own(pair, authority.file), lambda: NOW)
+    before = source.current
+    assert (source.refresh(), source.version) == (False, 0)
+    other = authority.sign(addresses=["127.0.0.1"])
+    pair.certificate.write_bytes(other.certificate.read_bytes())
+    for _ in range(2):
+        with pytest.raises(CertificateError, match="is not the key of the certificate"):
+            source.refresh()
+        assert (source.current is before, source.version) == (True, 0)
+    other.copy_to(pair)
+    assert (source.refresh(), source.version, source.current.key) == (True, 1, other.key.read_bytes())
+    authority.file.unlink()
+    with pytest.raises(CertificateError, match="can't be read"):
+        source.refresh()
+    authority.file.write_bytes(authority.pem)
+    assert (source.refresh(), source.refresh(), source.version) == (True, False, 2)
+
+
+def test_broken_files_at_the_start_are_an_error(pair: Pair):
+    pair.key.unlink()
+    with pytest.raises(CertificateError, match="can't be read"):
+        TlsSource(own(pair), lambda: NOW)
