@@ -98,6 +98,15 @@ def load_certificates(files: TlsFiles, now: datetime) -> Certificates:
     return Certificates(chain, key, authority, certificates[0].not_valid_after_utc)
 
 
+def load_authorities(path: Path, now: datetime) -> bytes:
+    """The PEM of those whom to trust. Raises CertificateError."""
+    reading = _Reading(now)
+    pem = reading.authorities(path)
+    if reading.faults:
+        raise CertificateError(*reading.faults)
+    return pem
+
+
 class _Reading:
     """Collects faults while it reads."""
 
@@ -161,7 +170,7 @@ class _Reading:
             if key.key_size < MIN_RSA_BITS:
                 self._broken(path, f"has {key.key_size} bits; an RSA key needs at least {MIN_RSA_BITS}")
         elif not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, _CURVES):
-            self._broken(path, "must be an RSA, P-256 or P-384 key: gRPC's clients take no other")
+            self._broken(path, "must be an RSA, P-256 or P-384 key: gRPC speaks TLS with no other")
             return pem
         form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         if certificate is not None and key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from session_authority.probe import Target
 from session_authority.server import CannotListen, UnsafeStore
 from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.embedded import EmbeddedUnavailable
-from session_authority.tls import CertificateError
+from session_authority.tls import CertificateError, TlsFiles, load_authorities, load_certificates
 from session_authority.tokens import KeyringError
 
 FAILED = 1
@@ -65,9 +66,17 @@ def errors_in_one_line() -> Iterator[None]:
     """What people can mend is told without a traceback."""
     try:
         yield
-    except (SettingsError, AccessError, CertificateError) as error:
+    except SettingsError as error:
         fail(str(error), WRONG_USAGE)
-    except (KeyringError, CannotListen, EmbeddedUnavailable, workers.WorkersFailed, UnsafeStore) as error:
+    except (
+        AccessError,
+        CertificateError,
+        KeyringError,
+        CannotListen,
+        EmbeddedUnavailable,
+        UnsafeStore,
+        workers.WorkersFailed,
+    ) as error:
         fail(str(error))
 
 
@@ -84,20 +93,25 @@ def server_at(
     """The server that is meant, and what to show it."""
     if (certificate is None) != (key is None):
         fail("--tls-cert and --tls-key: give both or neither", WRONG_USAGE)
+    tls = tls or authority is not None or certificate is not None
     try:
-        listen = Listen.parse(address) if address else _listens_at(for_health)
+        listen = Listen.parse(address) if address else _listens_at(for_health and not tls)
     except ValueError as error:
         fail(f"--address: {error}", WRONG_USAGE)
-    tls = tls or authority is not None or certificate is not None
-    token = None if token_file is None else _content("--token-file", token_file).decode("ascii", "replace").strip()
+    token = None if token_file is None else _token(token_file)
     if token is not None and not tls and not listen.is_loopback:
         fail("--token-file: a token goes to another machine over TLS only; give --tls or --tls-ca", WRONG_USAGE)
+    try:
+        trusted = None if authority is None else load_authorities(authority, now())
+        shown = None if certificate is None or key is None else load_certificates(TlsFiles(certificate, key), now())
+    except CertificateError as error:
+        fail(str(error), WRONG_USAGE)
     return Target(
         listen,
         tls=tls,
-        authority=None if authority is None else _content("--tls-ca", authority),
-        certificate=None if certificate is None else _content("--tls-cert", certificate),
-        key=None if key is None else _content("--tls-key", key),
+        authority=trusted,
+        certificate=None if shown is None else shown.chain,
+        key=None if shown is None else shown.key,
         token=token,
     )
 
@@ -110,11 +124,14 @@ def _listens_at(for_health: bool) -> Listen:
     return listen
 
 
-def _content(option: str, path: Path) -> bytes:
+def _token(path: Path) -> str:
     try:
-        return path.read_bytes()
+        token = path.read_bytes().decode("ascii", "replace").strip()
     except OSError as error:
-        fail(f"{option}: {path}: can't be read: {error.strerror}", WRONG_USAGE)
+        fail(f"--token-file: {path}: can't be read: {error.strerror}", WRONG_USAGE)
+    if re.fullmatch("[!-~]+", token) is None:  # gRPC would say so, with the token
+        fail(f"--token-file: {path}: must hold a token and nothing else", WRONG_USAGE)
+    return token
 
 
 def check_redis_url(settings: Settings) -> None:

@@ -16,11 +16,10 @@ from session_authority.tls import CertificateError, TlsFiles, TlsSource, load_ce
 from tests.support.certificates import Authority, Pair, encrypted_key
 
 PASSWORD = b"hunter2"
-NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 NO_KEY = "holds no private key in PEM form that is not encrypted"
 NO_CERTIFICATES = "holds no certificates in PEM form"
-NO_OTHER = "must be an RSA, P-256 or P-384 key: gRPC's clients take no other"
+NO_OTHER = "must be an RSA, P-256 or P-384 key: gRPC speaks TLS with no other"
 NOT_ITS_KEY = "is not the key of the certificate"
 
 
@@ -34,9 +33,13 @@ def pair(authority: Authority) -> Pair:
     return authority.sign(addresses=["127.0.0.1"])
 
 
-def faults_of(files: TlsFiles, now: datetime = NOW) -> list[str]:
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def faults_of(files: TlsFiles, after: timedelta = timedelta(0)) -> list[str]:
     with pytest.raises(CertificateError) as caught:
-        load_certificates(files, now)
+        load_certificates(files, now() + after)
     assert str(caught.value) == "\n".join(caught.value.faults)
     return list(caught.value.faults)
 
@@ -48,7 +51,7 @@ def own(pair: Pair, authority: Path | None = None) -> TlsFiles:
 @pytest.mark.parametrize("kind", ["p256", "p384", "rsa2048"])
 async def test_keys_that_are_taken_are_served_by_grpc(authority: Authority, kind: str):
     pair = authority.sign(addresses=["127.0.0.1"], key=kind)
-    assert load_certificates(own(pair), NOW).key == pair.key.read_bytes()
+    assert load_certificates(own(pair), now()).key == pair.key.read_bytes()
     assert await is_served(authority, pair)
 
 
@@ -80,19 +83,19 @@ async def is_served(authority: Authority, pair: Pair) -> bool:
 
 
 def test_what_is_taken_is_the_files_as_they_are(authority: Authority, pair: Pair):
-    found = load_certificates(own(pair, authority.file), NOW)
+    found = load_certificates(own(pair, authority.file), now())
     assert (found.chain, found.key) == (pair.certificate.read_bytes(), pair.key.read_bytes())
     assert found.client_authority == authority.pem
-    assert timedelta(hours=23) < found.ends - NOW < timedelta(hours=25)
+    assert timedelta(hours=23) < found.ends - now() < timedelta(hours=25)
     assert "PRIVATE" not in repr(found)
-    assert load_certificates(own(pair), NOW).client_authority is None
+    assert load_certificates(own(pair), now()).client_authority is None
 
 
 def test_a_chain_is_taken_as_a_whole(authority: Authority, pair: Pair, tmp_path: Path):
     between = Authority(tmp_path / "between", "between", above=authority)
     leaf = between.sign(addresses=["127.0.0.1"])
     leaf.certificate.write_bytes(leaf.certificate.read_bytes() + between.pem)
-    assert load_certificates(own(leaf), NOW).chain == leaf.certificate.read_bytes()
+    assert load_certificates(own(leaf), now()).chain == leaf.certificate.read_bytes()
     leaf.certificate.write_bytes(between.pem + leaf.certificate.read_bytes())
     assert faults_of(own(leaf)) == [f"{leaf.key}: {NOT_ITS_KEY}"], "the service's own comes first"
 
@@ -163,9 +166,9 @@ def test_a_key_in_the_place_of_certificates(pair: Pair):
     assert faults_of(TlsFiles(pair.key, pair.key)) == [f"{pair.key}: {NO_CERTIFICATES}"]
 
 
-@pytest.mark.parametrize(("moment", "fault"), [(NOW + 2 * DAY, "expired at"), (NOW - DAY, "is not valid before")])
-def test_certificates_out_of_their_time(authority: Authority, pair: Pair, moment: datetime, fault: str):
-    found = faults_of(own(pair, authority.file), moment)
+@pytest.mark.parametrize(("after", "fault"), [(2 * DAY, "expired at"), (-DAY, "is not valid before")])
+def test_certificates_out_of_their_time(authority: Authority, pair: Pair, after: timedelta, fault: str):
+    found = faults_of(own(pair, authority.file), after)
     assert [text.startswith(f"{path}: {fault} 2") for text, path in zip(found, (pair.certificate, authority.file), strict=True)] == [
         True,
         True,
@@ -175,7 +178,7 @@ def test_certificates_out_of_their_time(authority: Authority, pair: Pair, moment
 def test_an_authority_that_is_over_does_no_harm_beside_a_good_one(authority: Authority, pair: Pair, tmp_path: Path):
     old = Authority(tmp_path / "old").sign(ends=-timedelta(minutes=1))
     authority.file.write_bytes(old.certificate.read_bytes() + authority.pem)
-    assert load_certificates(own(pair, authority.file), NOW).client_authority == authority.file.read_bytes()
+    assert load_certificates(own(pair, authority.file), now()).client_authority == authority.file.read_bytes()
 
 
 def test_all_faults_are_named_at_once_and_none_quotes_a_key(authority: Authority):
@@ -188,7 +191,7 @@ def test_all_faults_are_named_at_once_and_none_quotes_a_key(authority: Authority
 
 
 def test_changes_are_seen_and_broken_ones_change_nothing(authority: Authority, pair: Pair):
-    source = TlsSource(own(pair, authority.file), lambda: NOW)
+    source = TlsSource(own(pair, authority.file), now)
     before = source.current
     assert (source.refresh(), source.version) == (False, 0)
     other = authority.sign(addresses=["127.0.0.1"])
@@ -209,4 +212,4 @@ def test_changes_are_seen_and_broken_ones_change_nothing(authority: Authority, p
 def test_broken_files_at_the_start_are_an_error(pair: Pair):
     pair.key.unlink()
     with pytest.raises(CertificateError, match="can't be read"):
-        TlsSource(own(pair), lambda: NOW)
+        TlsSource(own(pair), now)

@@ -1,0 +1,389 @@
+"""Callers' tokens are made, listed and removed by commands; and every command that calls a server can show who it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from typer.testing import CliRunner, Result
+
+from session_authority import cli
+from session_authority.access import read_tokens
+from session_authority.access.callers import digest_of
+from tests.server.processes import COMMAND, PATIENCE, DevServer, dev_server, environment, run
+from tests.support.backends import free_port, wait_for
+from tests.support.certificates import Authority, Pair, encrypted_key
+
+POLICY = """
+[callers.login]
+roles = ["issuer"]
+certificates = ["login.internal"]
+
+[callers.ops]
+roles = ["operator"]
+certificates = ["spiffe://example.org/ops", "ops.internal"]
+"""
+NOBODY = "the call brings no certificate and no bearer token of a known caller"
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command finds no settings of whoever runs the tests, and leaves no set-up of logs behind."""
+    for name in os.environ:
+        if name.startswith("SESSION_AUTHORITY_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "access.toml"
+    path.write_text(POLICY)
+    return path
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    return tmp_path / "tokens"
+
+
+def call(*arguments: object, **settings: object) -> Result:
+    """The command, run in this process."""
+    environ = {f"SESSION_AUTHORITY_{name}": str(value) for name, value in settings.items()}
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env=environ)
+
+
+def fault(result: Result) -> tuple[int, str]:
+    """The exit code, and the one line that a failed command says."""
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith("session-authority: ")
+    return result.exit_code, line.removeprefix("session-authority: ")
+
+
+# --- callers --------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_printed_once_and_alone(tokens: Path, policy: Path):
+    result = call("callers", "add", "login", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
+    assert result.exit_code == 0
+    assert re.fullmatch(r"sacall_[A-Za-z0-9_-]{43}\n", result.stdout)
+    token = result.stdout.strip()
+    [kept] = read_tokens(tokens)
+    assert (kept.caller, kept.digest) == ("login", digest_of(token))
+    assert result.stderr == f"login has the token {kept.token_id} from now on. It is not shown again.\n"
+    later = [call("callers", what, *name, CALLER_TOKENS=tokens, ACCESS_POLICY=policy) for what, *name in LATER]
+    assert all(result.exit_code == 0 for result in later)
+    assert token not in "".join(result.output for result in later)
+
+
+LATER = [("list",), ("add", "login"), ("remove", "login")]
+
+
+def test_callers_are_listed_with_what_they_may_and_what_shows_who_they_are(tokens: Path, policy: Path):
+    for _ in range(2):
+        call("callers", "add", "login", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
+    result = call("callers", "list", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
+    assert result.exit_code == 0
+    words = result.stdout.split()
+    for word in ("login", "IssueDevice", "login.internal", "ops", "WatchEvents", "spiffe://example.org/ops"):
+        assert word in words
+    for kept in read_tokens(tokens):
+        assert words.count(kept.token_id) == 1
+        assert kept.digest.hex() not in result.stdout
+
+
+def test_the_policy_alone_and_the_tokens_alone_can_be_listed(tmp_path: Path, tokens: Path, policy: Path):
+    assert "login.internal" in call("callers", "list", ACCESS_POLICY=policy).stdout
+    assert "login.internal" in call("callers", "list", "--tokens", tmp_path / "none", ACCESS_POLICY=policy).stdout
+    call("callers", "add", "login", "--tokens", tokens)
+    assert "nothing: the policy does not name it" in call("callers", "list", "--tokens", tokens).stdout
+
+
+def test_tokens_are_removed_one_by_one_or_all_at_once(tokens: Path):
+    for name in ("login", "login", "login", "ops"):
+        call("callers", "add", name, "--tokens", tokens)
+    first, second, third, theirs = [token.token_id for token in read_tokens(tokens)]
+    result = call("callers", "remove", "login", "--token", second, "--tokens", tokens)
+    assert (result.exit_code, result.stdout) == (0, f"login has the token {second} no longer.\n")
+    result = call("callers", "remove", "login", "--tokens", tokens)
+    gone = "".join(f"login has the token {token} no longer.\n" for token in (first, third))
+    assert (result.exit_code, result.stdout) == (0, gone)
+    assert [token.token_id for token in read_tokens(tokens)] == [theirs]
+    assert fault(call("callers", "remove", "login", "--tokens", tokens)) == (
+        1,
+        f"{tokens}: the caller 'login' has no token",
+    )
+    assert fault(call("callers", "remove", "ops", "--token", first, "--tokens", tokens)) == (
+        1,
+        f"{tokens}: the caller 'ops' has no token {first!r}",
+    )
+
+
+def test_no_token_for_a_caller_that_the_policy_does_not_name(tokens: Path, policy: Path):
+    code, text = fault(call("callers", "add", "gateway", CALLER_TOKENS=tokens, ACCESS_POLICY=policy))
+    assert (code, text) == (1, f"'gateway' is no caller of {policy}: name it there first")
+    assert not tokens.exists()
+
+
+def test_faults_of_files_and_names_are_one_line(tmp_path: Path, tokens: Path, policy: Path):
+    code, text = fault(call("callers", "add", "Log in", "--tokens", tokens))
+    assert (code, text.startswith("the caller's name must be ")) == (1, True)
+    tokens.write_text("nonsense\n")
+    for arguments in (("add", "login"), ("list",), ("remove", "login")):
+        code, text = fault(call("callers", *arguments, "--tokens", tokens))
+        assert (code, text.startswith(f"{tokens}: line 1: ")) == (1, True)
+    policy.write_text("callers")
+    for arguments in (("add", "login"), ("list",)):
+        code, text = fault(call("callers", *arguments, "--tokens", tmp_path / "none", ACCESS_POLICY=policy))
+        assert (code, text.startswith(f"{policy}: is not TOML: ")) == (1, True)
+    missing = tmp_path / "none" / "tokens"
+    assert fault(call("callers", "add", "login", "--tokens", missing)) == (
+        1,
+        f"{missing}: can't be written: No such file or directory",
+    )
+
+
+def test_a_command_that_knows_no_file_says_how_to_name_it():
+    for arguments in (("add", "login"), ("remove", "login")):
+        code, text = fault(call("callers", *arguments))
+        assert (code, text) == (2, "name the file of tokens with --tokens or SESSION_AUTHORITY_CALLER_TOKENS")
+    code, text = fault(call("callers", "list"))
+    assert code == 2
+    assert text == "set SESSION_AUTHORITY_ACCESS_POLICY or SESSION_AUTHORITY_CALLER_TOKENS, or give --tokens"
+
+
+# --- what is shown to a server --------------------------------------------------------------------------------------
+
+ASKING: dict[str, tuple[str, ...]] = {
+    "health": ("health",),
+    "demo": ("demo",),
+    "tail": ("events", "tail", "--since", "1h", "--count", "1", "--json"),
+}
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "authority")
+
+
+@pytest.fixture
+def pair(authority: Authority) -> Pair:
+    return authority.sign(hosts=["ops.internal"])
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text("sacall_secret\n")
+    return path
+
+
+@pytest.mark.parametrize("command", ASKING)
+def test_half_of_a_pair_is_wrong_usage(pair: Pair, command: str):
+    for option, path in (("--tls-cert", pair.certificate), ("--tls-key", pair.key)):
+        assert fault(call(*ASKING[command], option, path)) == (2, "--tls-cert and --tls-key: give both or neither")
+
+
+@pytest.mark.parametrize("command", ASKING)
+def test_a_file_that_is_missing_is_named(tmp_path: Path, pair: Pair, command: str):
+    none = tmp_path / "none"
+    gone = f"{none}: can't be read: No such file or directory"
+    assert fault(call(*ASKING[command], "--tls-ca", none)) == (2, gone)
+    assert fault(call(*ASKING[command], "--tls-cert", none, "--tls-key", pair.key)) == (2, gone)
+    assert fault(call(*ASKING[command], "--tls-cert", pair.certificate, "--tls-key", none)) == (2, gone)
+    assert fault(call(*ASKING[command], "--token-file", none)) == (2, f"--token-file: {gone}")
+
+
+def test_files_that_cannot_be_shown_are_named(authority: Authority, pair: Pair):
+    other = authority.sign(hosts=["ops.internal"])
+    code, text = fault(call("health", "--tls-cert", pair.certificate, "--tls-key", other.key))
+    assert (code, text) == (2, f"{other.key}: is not the key of the certificate")
+    other.key.write_bytes(encrypted_key(b"hunter2"))
+    code, text = fault(call("health", "--tls-cert", other.certificate, "--tls-key", other.key))
+    assert (code, text) == (2, f"{other.key}: holds no private key in PEM form that is not encrypted")
+    authority.file.write_text("garbage")
+    code, text = fault(call("health", "--tls-ca", authority.file))
+    assert (code, text) == (2, f"{authority.file}: holds no certificates in PEM form")
+    over = authority.sign(ends=-timedelta(minutes=1))
+    code, text = fault(call("health", "--tls-cert", over.certificate, "--tls-key", over.key))
+    assert (code, text.startswith(f"{over.certificate}: expired at ")) == (2, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"sacall_secret x", b"sacall_secret\nx: y", b"sacall_s\xe4", b"\0"])
+def test_a_file_that_holds_no_token_is_named_and_not_shown(token_file: Path, content: bytes):
+    token_file.write_bytes(content)
+    code, text = fault(call("health", "--token-file", token_file))
+    assert (code, text) == (2, f"--token-file: {token_file}: must hold a token and nothing else")
+
+
+@pytest.mark.parametrize("command", ASKING)
+def test_a_token_does_not_go_elsewhere_in_plaintext(token_file: Path, command: str):
+    for address in ("203.0.113.5:50051", "sessions.example.org:50051", "0.0.0.0:50051"):
+        code, text = fault(call(*ASKING[command], "--address", address, "--token-file", token_file))
+        assert (code, text) == (
+            2,
+            "--token-file: a token goes to another machine over TLS only; give --tls or --tls-ca",
+        )
+
+
+def test_health_over_tls_is_not_asked_where_it_is_told_in_plaintext(authority: Authority):
+    main, health = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    settings = {"LISTEN": main, "HEALTH_LISTEN": health}
+    assert fault(call("health", "--timeout", "0.1", **settings))[1].startswith(f"{health}: ")
+    asked = call("health", "--timeout", "0.1", "--tls-ca", authority.file, **settings)
+    assert fault(asked)[1].startswith(f"{main}: ")
+
+
+# --- a server with all of it ----------------------------------------------------------------------------------------
+
+
+class Town:
+    """A dev server with TLS and a policy, and what its callers need."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = Authority(folder / "authority")
+        self.server_pair = self.authority.sign(addresses=["127.0.0.1"])
+        self.ops = self.authority.sign(uris=["spiffe://example.org/ops"])
+        self.login = self.authority.sign(hosts=["login.internal"])
+        self.policy, self.tokens, self.token = folder / "access.toml", folder / "tokens", folder / "ops.token"
+        self.policy.write_text(POLICY)
+        self.token.write_text(call("callers", "add", "ops", "--tokens", self.tokens).stdout)
+        self.bearer = f"127.0.0.1:{free_port()}"
+        self.health = f"127.0.0.1:{free_port()}"
+        self.server: DevServer
+
+    def settings(self) -> dict[str, str]:
+        """What the server is set to."""
+        return {
+            "TLS_CERTIFICATE": str(self.server_pair.certificate),
+            "TLS_KEY": str(self.server_pair.key),
+            "TLS_CLIENT_AUTHORITY": str(self.authority.file),
+            "ACCESS_POLICY": str(self.policy),
+            "CALLER_TOKENS": str(self.tokens),
+            "BEARER_LISTEN": self.bearer,
+            "HEALTH_LISTEN": self.health,
+            "GRACE": "0s",
+            "ALARM_AFTER": "1s",
+        }
+
+    def ask(self, command: str, *options: object) -> subprocess.CompletedProcess[str]:
+        """Runs a command; in a process of its own, as some end the process that they run in."""
+        return subprocess.run(
+            [*COMMAND, *ASKING[command], *map(str, options)],
+            env=environment(self.folder),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    def shows(self) -> dict[str, tuple[object, ...]]:
+        """The ways to get in."""
+        trust = ("--tls-ca", self.authority.file)
+        pair = ("--tls-cert", self.ops.certificate, "--tls-key", self.ops.key)
+        return {
+            "certificate": ("--address", self.server.address, *trust, *pair),
+            "token": ("--address", self.bearer, *trust, "--token-file", self.token),
+        }
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    town = Town(tmp_path_factory.mktemp("town"))
+    with dev_server(town.folder / "data", **town.settings()) as town.server:
+        yield town
+        assert town.server.terminate() == 0
+
+
+@pytest.mark.parametrize("how", ["certificate", "token"])
+def test_health_is_asked_over_tls(town: Town, how: str):
+    result = town.ask("health", *town.shows()[how])
+    assert (result.returncode, result.stdout, result.stderr) == (0, "SERVING\n", "")
+
+
+def test_health_is_told_in_plaintext_where_it_is_set(town: Town):
+    result = town.ask("health", "--address", town.health)
+    assert (result.returncode, result.stdout) == (0, "SERVING\n")
+    result = town.ask("demo", "--address", town.health)
+    assert (result.returncode, "UNIMPLEMENTED" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("how", ["certificate", "token"])
+def test_the_demo_is_played_and_the_tail_shows_it(town: Town, how: str):
+    result = town.ask("demo", *town.shows()[how])
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.endswith("That was a session's life.\n")
+    result = town.ask("tail", *town.shows()[how])
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["actor"] == "ops"
+
+
+def test_who_may_not_is_told_in_one_line(town: Town):
+    trust = ("--tls-ca", town.authority.file)
+    pair = ("--tls-cert", town.login.certificate, "--tls-key", town.login.key)
+    for options, why in (
+        (("--address", town.server.address, *trust, *pair), "PERMISSION_DENIED: the caller may not call WatchEvents"),
+        (("--address", town.bearer, *trust), f"UNAUTHENTICATED: {NOBODY}"),
+    ):
+        result = town.ask("tail", *options)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == f"session-authority: {options[1]}: {why}\n"
+
+
+def test_who_does_not_get_through_is_told_so(town: Town):
+    trust = ("--tls-ca", town.authority.file)
+    for options in (
+        ("--address", town.server.address, *trust),  # no certificate
+        ("--address", town.bearer),  # plaintext
+        ("--address", town.bearer, "--tls"),  # an authority that nobody else trusts
+    ):
+        result = town.ask("health", "--timeout", "0.5", *options)
+        [line] = [line for line in result.stderr.splitlines() if line.startswith("session-authority: ")]
+        assert (result.returncode, result.stdout) == (1, "")
+        assert line.startswith(f"session-authority: {options[1]}: no answer (")
+        assert "Traceback" not in result.stderr
+
+
+def test_a_watch_ends_when_its_token_is_removed(town: Town):
+    token = town.folder / "short.token"
+    token.write_text(call("callers", "add", "ops", "--tokens", town.tokens).stdout)
+    added = read_tokens(town.tokens)[-1].token_id
+    options: Any = ["--address", town.bearer, "--tls-ca", town.authority.file, "--token-file", token]
+
+    assert town.ask("demo", *town.shows()["token"]).returncode == 0
+    wait_for(lambda: town.ask("tail", *options).returncode == 0, "the token to be good", PATIENCE)
+    with subprocess.Popen(
+        [*COMMAND, "events", "tail", "--since", "1h", "--json", *map(str, options)],
+        env=environment(town.folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as watch:
+        assert watch.stdout is not None
+        assert watch.stderr is not None
+        assert watch.stdout.readline(), "it shows what was"
+        assert call("callers", "remove", "ops", "--token", added, "--tokens", town.tokens).exit_code == 0
+        assert watch.wait(PATIENCE) == 1
+        assert watch.stderr.read().splitlines() == [f"session-authority: {town.bearer}: UNAUTHENTICATED: {NOBODY}"]
+
+
+@pytest.mark.parametrize("broken", ["server_pair", "policy", "tokens"])
+def test_a_server_with_broken_files_does_not_start(tmp_path: Path, broken: str):
+    town = Town(tmp_path)
+    path: Path = town.server_pair.certificate if broken == "server_pair" else getattr(town, broken)
+    path.write_text("garbage\n")
+    result = run(tmp_path, "dev", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"), **town.settings())
+    assert result.returncode in (1, 2)
+    assert [line for line in result.stderr.splitlines() if f"{path}: " in line]
+    assert "Traceback" not in result.stderr
