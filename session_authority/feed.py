@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn, Protocol
@@ -261,7 +262,8 @@ class Feed:
         self._metrics.watchers.set(len(self._watchers))
         if self._reader is None:
             self._forget()
-            self._reader = asyncio.ensure_future(self._keep_reading())
+            # It reads for all, so what it logs is not of the caller who happens to watch first.
+            self._reader = asyncio.get_running_loop().create_task(self._keep_reading(), context=Context())
         try:
             yield
         finally:

@@ -176,6 +176,16 @@ class House:
         self.policy.write_text(text.replace(old, new))
 
 
+async def ended(stream: Any) -> Refusal:
+    """What a stream ends with."""
+    try:
+        while await stream.read() is not grpc.aio.EOF:
+            pass
+    except grpc.aio.AioRpcError as error:
+        return refusal_of(error)
+    raise AssertionError("it ended as if all were well")
+
+
 async def eventually(condition: Callable[[], Any], what: str) -> None:
     """Waits until it is so; `condition` may be a coroutine function."""
     try:

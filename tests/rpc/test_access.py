@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -17,7 +18,9 @@ import pytest
 import structlog
 
 from session_authority import logs
-from session_authority.access import new_token
+from session_authority.access import everybody, new_token
+from session_authority.domain.errors import CallerNotAllowed
+from session_authority.rpc import Doorkeeper
 from session_authority.rpc.access import _is_loopback
 from session_authority.server import Ports
 from session_authority.v1 import errors_pb2
@@ -31,6 +34,7 @@ from tests.rpc.doors import (
     House,
     Visitor,
     body_of,
+    ended,
     not_allowed,
     path_of,
     visiting,
@@ -123,6 +127,13 @@ async def test_who_is_unknown_may_ask_after_its_health_and_nothing_else(enter: E
     wanted = {path: ANSWERED if path in PUBLIC else UNKNOWN for path in METHODS}
     assert await outcomes(await enter()) == wanted
     assert await outcomes(await enter(token=new_token())) == wanted
+
+
+def test_an_rpc_that_no_row_names_is_nobodys():
+    context: Any = SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:5")
+    for path in ("/session_authority.v1.SessionAuthorityService/New", "", "/"):
+        with pytest.raises(CallerNotAllowed):
+            Doorkeeper(everybody).admit(path, context)
 
 
 async def test_who_is_denied_leaves_nothing_done(stage: Stage, enter: Enter):
@@ -519,6 +530,20 @@ async def test_a_line_of_the_log_names_the_caller_whose_call_it_was(log: io.Stri
     for name, method in calls:
         assert (await (await enter(name)).outcome(method)).code is grpc.StatusCode.INTERNAL
     assert [(entry["caller"], entry["method"]) for entry in entries(log, "internal_error")] == calls
+
+
+async def test_what_is_done_for_all_watchers_names_none_of_them(log: io.StringIO, stage: Stage, enter: Enter):
+    notifier = await enter("notifier")
+    watch = notifier.watch()
+    await watch.read()
+
+    async def fail(full: bool) -> None:
+        raise RuntimeError
+
+    stage.feed._round = fail  # type: ignore[method-assign]
+    assert (await ended(watch)).code is grpc.StatusCode.OUT_OF_RANGE
+    assert entries(log, "feed_failed")
+    assert not any("caller" in entry for entry in entries(log, "feed_failed"))
 
 
 async def test_who_is_refused_is_in_the_log_without_what_was_shown(

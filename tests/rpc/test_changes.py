@@ -18,8 +18,8 @@ from session_authority import server as server_module
 from session_authority.access import add_token, new_token, remove_tokens
 from session_authority.server import Ports, now
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.doors import ANSWERED, SPIFFE, UNKNOWN, House, Visitor, eventually, not_allowed, visiting
-from tests.rpc.stage import ANYWHERE, Refusal, Stage, StageWith, refusal_of
+from tests.rpc.doors import ANSWERED, SPIFFE, UNKNOWN, House, Visitor, ended, eventually, not_allowed, visiting
+from tests.rpc.stage import ANYWHERE, Refusal, Stage, StageWith
 from tests.support.certificates import Authority, Pair, encrypted_key
 
 Enter = Callable[..., Any]
@@ -140,16 +140,6 @@ async def is_told(stream: Any) -> None:
     """Waits until a watch tells of it."""
     while not pb.WatchEventsResponse.FromString(await stream.read()).events:
         pass
-
-
-async def ended(stream: Any) -> Refusal:
-    """What a stream ends with."""
-    try:
-        while await stream.read() is not grpc.aio.EOF:
-            pass
-    except grpc.aio.AioRpcError as error:
-        return refusal_of(error)
-    raise AssertionError("it ended as if all were well")
 
 
 async def test_a_watch_ends_with_its_callers_right_to_it_and_others_go_on(stage: Stage, house: House, enter: Enter):
