@@ -16,7 +16,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,8 +150,11 @@ def _write(path: Path, tokens: Sequence[CallerToken]) -> None:
         unfinished = Path(name)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                if path.exists():  # who may read it stays as it was
-                    os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
+                if path.exists():  # whose it is, and who may read it, stays as it was
+                    kept = path.stat()
+                    with suppress(PermissionError):  # only root gives files away
+                        os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
+                    os.fchmod(file.fileno(), kept.st_mode & 0o777)
                 file.writelines([_TITLE, *lines])
                 file.flush()
                 os.fsync(file.fileno())

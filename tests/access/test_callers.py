@@ -106,6 +106,23 @@ def test_the_file_is_for_its_owner_unless_told_otherwise(file: Path):
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
+@pytest.mark.parametrize("may", [True, False])
+def test_the_file_stays_its_owners(file: Path, monkeypatch: pytest.MonkeyPatch, may: bool):
+    """An operator who is root must not take it away from the service, which could not read it any more."""
+    given: list[tuple[int, int]] = []
+
+    def give(_: int, user: int, group: int) -> None:
+        given.append((user, group))
+        if not may:
+            raise PermissionError
+
+    add_token(file, "login", new_token(), NOW)
+    monkeypatch.setattr(os, "fchown", give)
+    add_token(file, "login", new_token(), NOW)
+    assert given == [(file.stat().st_uid, file.stat().st_gid)]
+    assert len(read_tokens(file)) == 2
+
+
 def test_times_are_kept_in_utc(file: Path):
     add_token(file, "login", new_token(), NOW.astimezone(timezone(timedelta(hours=5, minutes=30))))
     assert "2026-03-01T12:00:00Z" in file.read_text()
