@@ -13,7 +13,7 @@ import structlog
 from session_authority.domain.policy import Policy
 from session_authority.server import Doors, Mode, Ports
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
-from tests.rpc.stage import ANYWHERE, OPEN, START, Stage, StageWith
+from tests.rpc.stage import ONE_PORT, OPEN, START, Stage, StageWith
 from tests.support.backends import Backend
 
 
@@ -37,7 +37,7 @@ async def stage_with(backends: Callable[[str], Backend], prefix: str, source: Ke
             *,
             reflection: bool = False,
             doors: Doors = OPEN,
-            ports: Ports = Ports(ANYWHERE),  # noqa: B008 - frozen
+            ports: Ports = ONE_PORT,
             **policy: Any,
         ) -> Stage:
             chosen = backend or backends("fakeredis")

@@ -33,6 +33,7 @@ SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelt
 # Long past: the stream's own IDs are of today, and it is trimmed by the injected clock.
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ANYWHERE = Listen("127.0.0.1", 0)
+ONE_PORT = Ports(ANYWHERE)
 OPEN = Doors(capacity=Capacity(per_connection=1000))  # anyone may do everything, as in `dev`, and from one connection
 PATIENCE = 20.0  # seconds; what a call may take on a machine that has much else to do
 LAPTOP_AGENT = (
@@ -103,7 +104,7 @@ class Stage:
         self.address = ANYWHERE
 
     @asynccontextmanager
-    async def open(self, ports: Ports = Ports(ANYWHERE)) -> AsyncIterator[Stage]:  # noqa: B008 - frozen
+    async def open(self, ports: Ports = ONE_PORT) -> AsyncIterator[Stage]:
         """Runs it."""
         self.ports = await self.server.start(ports)
         self.address = self.ports.main
