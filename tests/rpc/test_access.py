@@ -302,6 +302,11 @@ async def test_tokens_over_plaintext_from_elsewhere(
     assert all(peer.startswith("ipv4:127.0.0.1:") for peer in asked)
 
 
+async def test_tokens_over_tls_from_elsewhere(enter: Enter, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("session_authority.rpc.access._is_loopback", lambda _: False)
+    assert await (await enter("account")).outcome("ListDevices") == ANSWERED
+
+
 @pytest.mark.parametrize(
     ("peer", "here"),
     [

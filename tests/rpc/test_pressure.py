@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,7 +20,7 @@ from session_authority.rpc.interceptors import _BYTES_OF_ONE
 from session_authority.server import Doors
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc import frames
-from tests.rpc.doors import ANSWERED, eventually, visiting
+from tests.rpc.doors import ANSWERED, House, eventually, visiting
 from tests.rpc.frames import Frame, line_to
 from tests.rpc.stage import PATIENCE, Refusal, Stage, StageWith, refusal_of
 
@@ -88,6 +89,8 @@ async def test_one_call_too_many_is_refused_at_once_and_then_all_go_on(stage_wit
     assert held.entered == 3
     answer = health_pb2.HealthCheckResponse.FromString(await stage.call(CHECK, health_pb2.HealthCheckRequest()))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    async with visiting(stage.address) as visitor:
+        assert await visitor.outcome("/grpc.health.v1.Health/List") == ANSWERED
     assert stage.counted("ListDevices") == {"RESOURCE_EXHAUSTED": 1}
     held.let_go()
     assert [answer.total_size for answer in await asyncio.gather(*calls)] == [0, 0, 0]
@@ -258,13 +261,21 @@ def option(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> Iterator[N
         yield
 
 
-async def test_who_says_nothing_is_hung_up_on(stage_with: StageWith, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("tls", [False, True])
+async def test_who_says_nothing_is_hung_up_on(
+    stage_with: StageWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+):
+    house = House(tmp_path)
     with option(monkeypatch, "grpc.server_handshake_timeout_ms", 100):
-        stage = await stage_with()
+        stage = await stage_with(doors=house.doors(tls=tls))
     async with line_to(stage.address) as line, asyncio.timeout(PATIENCE):
         async for _ in line.frames():  # it may say something itself, before
             pass
-    await stage.call("ListDevices", LIST)
+    shows: dict[str, Any] = (
+        {"trust": house.authority.pem, "pair": house.pairs["auditor"]} if tls else {"token": house.tokens["ops"]}
+    )
+    async with visiting(stage.address, **shows) as visitor:
+        assert await visitor.outcome("ListDevices") == ANSWERED
 
 
 async def first(line: frames.Line, kind: int) -> Frame:
