@@ -1,0 +1,188 @@
+"""docs/security.md: its commands are run as they stand, and its tables say what the code says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from session_authority.access import ROWS, Role, read_policy
+from session_authority.cli import server as cli_server
+from session_authority.config import PRESETS, Assurance, Settings, Unsafe, parse_duration
+from session_authority.rpc import interceptors
+from session_authority.server import MAX_CLOCK_SKEW, Mode, _options
+from session_authority.tokens import codec
+from tests.server.processes import environment
+from tests.support.backends import free_port, missing
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")
+_SECONDS = 240
+
+
+def section(name: str) -> str:
+    """What stands between the marks of this name."""
+    found = PAGE.partition(f"<!-- {name}: begin -->")[2].partition(f"<!-- {name}: end -->")[0]
+    assert found
+    return found
+
+
+def table(name: str) -> list[list[str]]:
+    """The cells of its table, without the title."""
+    lines = [line for line in section(name).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def titles(name: str) -> list[str]:
+    """The titles of its columns."""
+    first = next(line for line in section(name).splitlines() if line.startswith("|"))
+    return [cell.strip().strip("`") for cell in first.strip("|").split("|")]
+
+
+def commands() -> str:
+    """The shell lines of the way to production, in order."""
+    return "\n".join(re.findall(r"```sh\n(.*?)```", section("production"), re.DOTALL))
+
+
+@pytest.fixture
+def tools() -> None:
+    """The programs that the page says it needs."""
+    for program in ("openssl", "redis-server"):
+        if shutil.which(program) is None:
+            missing(program)
+    if not list(ROOT.glob(".tools/bin/grpcurl-v*")):
+        missing("grpcurl (`make grpcurl` builds it)")
+
+
+@pytest.mark.usefixtures("tools")
+def test_the_way_to_production_goes_as_the_page_tells(tmp_path: Path):
+    ports = {name: str(free_port()) for name in ("PORT", "BEARER_PORT", "HEALTH_PORT", "REDIS_PORT")}
+    out, err = tmp_path / "out.txt", tmp_path / "err.txt"
+    with out.open("wb") as printed, err.open("wb") as told:
+        process = subprocess.Popen(
+            ["bash", "-eu", "-c", commands()],
+            cwd=ROOT,
+            env={**environment(tmp_path), "TMPDIR": str(tmp_path), **ports},
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=told,
+            start_new_session=True,
+        )
+    try:
+        code = process.wait(_SECONDS)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    text = out.read_text() + err.read_text()
+    logs = "".join(path.read_text() for path in tmp_path.glob("tmp.*/serve.log"))
+    assert code == 0, text + logs
+    assert "WRONG" not in text
+    assert re.search(r"^SERVING$", text, re.MULTILINE)
+    assert re.search(r'"(new_device|newDevice)": true', text)
+    assert re.search(r'"(total_size|totalSize)": 1', text)
+    assert "PermissionDenied" in text
+    assert '"caller_not_allowed"' in logs
+    [token] = [path.read_text().strip() for path in tmp_path.glob("tmp.*/account-page.token")]
+    assert token not in text + logs
+
+
+def test_the_policy_that_explains_the_format_is_one(tmp_path: Path):
+    [example] = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    path = tmp_path / "access.toml"
+    path.write_text(example)
+    assert read_policy(path).callers["gateway"].rpcs() == [
+        "RenewSession", "ValidateSession", "BatchValidateSessions", "GetSigningKeys",
+    ]  # fmt: skip
+
+
+def test_roles_are_those_of_the_policy():
+    _, *columns = titles("roles")
+    assert columns == [role.value for role in Role]
+    shown = {
+        row[0].strip("`"): {role for role, cell in zip(Role, row[1:], strict=True) if cell == "yes"}
+        for row in table("roles")
+    }
+    rows = {
+        path.removeprefix("/session_authority.v1.SessionAuthorityService/").removeprefix("/"): row.roles
+        for path, row in ROWS.items()
+        if not row.public
+    }
+    assert shown == rows
+    assert {path.split("/")[1] for path, row in ROWS.items() if row.public} == {"grpc.health.v1.Health"}
+
+
+def test_levels_of_assurance_are_those_of_the_settings():
+    _, *columns, _ = titles("assurance")
+    shown = {
+        Assurance(row[0].strip("`")): {
+            name.lower(): parse_duration(cell) for name, cell in zip(columns, row[1:4], strict=True)
+        }
+        for row in table("assurance")
+    }
+    assert shown == PRESETS
+
+
+def test_every_name_of_what_may_be_allowed_is_there():
+    assert [row[0].strip("`") for row in table("unsafe")] == [unsafe.value for unsafe in Unsafe]
+    grace = {row[0].strip("`"): row[1] for row in table("unsafe")}["short-grace"]
+    assert f"({2 * MAX_CLOCK_SKEW.seconds} s)" in grace
+
+
+def test_limits_are_those_of_the_code():
+    options = dict(_options(Mode(reflection=False)))
+    fields = Settings.model_fields
+
+    def seconds(name: str) -> str:
+        return f"{options[name] // 1000} s"
+
+    longest: timedelta = interceptors._LONGEST_CALL
+    expected = {
+        "calls under way": [
+            f"{fields['max_in_flight'].default} (`MAX_IN_FLIGHT`)",
+            f"{interceptors._BYTES_OF_ONE // 1024} KiB",
+        ],
+        "watches under way": [f"{fields['max_watchers'].default} (`MAX_WATCHERS`)"],
+        "calls on one connection": [f"{options['grpc.max_concurrent_streams']}"],
+        "calls that wait for the process": [
+            f"{options['grpc.server.max_pending_requests']}",
+            f"{options['grpc.server_max_unrequested_time_in_server']} s",
+        ],
+        "one request": [
+            f"{interceptors.MAX_MESSAGE_BYTES // 1024} KiB",
+            f"{interceptors.MAX_BATCH_BYTES // 1024**2} MiB",
+        ],
+        "metadata of a call": [f"{options['grpc.absolute_max_metadata_size'] // 1024} KiB"],
+        "a TLS handshake": [seconds("grpc.server_handshake_timeout_ms")],
+        "pings of a client": [seconds("grpc.http2.min_recv_ping_interval_without_data_ms")],
+        "a connection": [
+            f"{options['grpc.max_connection_age_ms'] // 60_000} min",
+            seconds("grpc.max_connection_age_grace_ms"),
+        ],
+        "one call": [f"{longest.seconds} s"],
+        "a deadline with too little left": [f"{interceptors._SPARE // timedelta(milliseconds=1)} ms"],
+        "a token": [f"{codec.MAX_TOKEN_BYTES // 1024} KiB"],
+    }
+    shown = {row[0]: row[1] for row in table("pressure")}
+    assert shown.keys() == expected.keys()
+    for what, limits in expected.items():
+        for limit in limits:
+            assert re.search(rf"(?<!\d){re.escape(limit)}", shown[what]), f"{what}: {shown[what]} lacks {limit}"
+    assert f"after {options['grpc.http2.max_ping_strikes']} more" in section("pressure")
+
+
+def test_what_points_to_the_page_finds_its_sections():
+    anchors = {
+        re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", PAGE, re.M)
+    }
+    for source in (PAGE, (ROOT / "README.md").read_text("utf-8"), (ROOT / "SECURITY.md").read_text("utf-8")):
+        for page, anchor in re.findall(r"\]\(([^)#\s]*)#([a-z0-9-]+)\)", source):
+            if (source is PAGE and not page) or page.endswith("docs/security.md"):
+                assert anchor in anchors
+    assert "docs/security.md" in (cli_server.serve.__doc__ or "")
