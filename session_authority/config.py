@@ -43,6 +43,8 @@ _SERVICE_LINK = re.compile(r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP
 _SHORT = re.compile(r"(\d+)\s*(ms|s|m|h|d)", re.ASCII)
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _ISO = TypeAdapter(timedelta)
+# How what belongs into a file begins: PEM, JSON, a caller's token, an endpoint's secret; or it has several lines.
+_CONTENT = re.compile(r"-----BEGIN |\{|sacall_|whsec_|.*\n", re.ASCII)
 
 
 class SettingsError(Exception):
@@ -145,6 +147,8 @@ def _listen(value: object) -> object:
 def _folder(value: object) -> object:
     if value == "":  # a Path would take it for the current folder
         raise ValueError("must not be empty")
+    if isinstance(value, str) and _CONTENT.match(value):  # it would be shown as the name of a file that is missing
+        raise ValueError("must be the name of a file or folder, not what is in it")
     return value
 
 

@@ -290,6 +290,7 @@ def test_a_file_that_is_none(put: SetAll, put_file: Callable[[str | bytes], Path
         ('token_ttl = "1h"\nTOKEN_TTL = "2h"', "TOKEN_TTL: is given twice"),
         ("token_ttl = 90", "TOKEN_TTL: must be a duration with a unit, like 90s, 15m, 12h or 30d"),
         ('keys = ""', "KEYS: must not be empty"),
+        (f'tls_key = """-----BEGIN PRIVATE KEY-----\n{SECRET}"""', "TLS_KEY: must be the name of a file or folder"),
         ('config = "other.toml"', "CONFIG: is not a setting"),
     ],
 )
