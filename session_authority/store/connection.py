@@ -26,6 +26,7 @@ Client = Redis | Cluster
 _FORM = re.compile(r"(?P<scheme>[A-Za-z+]+)://(?P<user>(?:[^/?#]*@)?)(?P<hosts>[^/?#@]*)(?P<rest>.*)", re.DOTALL)
 _WRONG_START = "must start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// (rediss+… for TLS)"
 _DEFAULT_PORT = {"redis": 6379, "redis+cluster": 6379, "redis+sentinel": 26379}
+_OPTION = re.compile(r"[a-z_]{1,32}", re.ASCII)
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
@@ -77,7 +78,9 @@ def connect(url: str, limits: Limits) -> Client:
     allowed += _SENTINEL_OPTIONS if scheme == "redis+sentinel" else ()
     for name in query:
         if name not in allowed:
-            raise BadRedisUrl(f"has an unknown option {name!r}; this kind of URL takes {', '.join(allowed) or 'none'}")
+            # Behind a ? that was not escaped it may be part of a password: only what looks like an option is shown.
+            shown = f" {name!r}" if _OPTION.fullmatch(name) else ""
+            raise BadRedisUrl(f"has an unknown option{shown}; this kind of URL takes {', '.join(allowed) or 'none'}")
     secure = {name: query[name] for name in _TLS_OPTIONS if name in query}
     if scheme == "unix" and not tls:
         if not parts.path or hosts:

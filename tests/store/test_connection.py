@@ -66,6 +66,7 @@ REFUSED = {
     "redis://h1,h2": "must name one host",
     "redis://h?x": "is not a URL",
     "redis://h?retries=3": "unknown option 'retries'; this kind of URL takes db",
+    "redis://default:Pass?w0rd=1": "unknown option; this kind of URL takes db",
     "redis://h?ssl_ca_certs=/ca.pem": "unknown option 'ssl_ca_certs'",
     "redis://h#1": "must write /, ?, # and @",
     "redis://:pass/word@h": "must write /, ?, # and @",
