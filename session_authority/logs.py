@@ -1,6 +1,6 @@
 """Structured logs: for people on a terminal, JSON lines elsewhere.
 
-Never a token, a key, a user agent or an address; of an unexpected exception only its type and where it came from, since
+Never a token, a key, or an end user's address or user agent; of an unexpected exception only its type and where it came from, since
 its text and the values around it can hold any of those.
 """
 

@@ -53,8 +53,9 @@ PROBE_TIMEOUT = timedelta(seconds=1)
 MAX_CLOCK_SKEW = timedelta(seconds=5)
 # What health is told of: the server as a whole, and its service.
 _HEALTH_OF = ("", SERVICE_NAME)
-# What streams, which never end by themselves, get to hear of the end once all other calls are over.
-_FAREWELL = timedelta(seconds=1)
+# For streams to hear of the end, once all other calls are over; and for what is cut off to notice.
+_FAREWELL = timedelta(milliseconds=100)
+_CUT_OFF = timedelta(seconds=1)
 _SPARE_BYTES = 64 * 1024  # a request over a method's limit should meet the service's own, clearer error
 
 _log = structlog.get_logger(__name__)
@@ -232,13 +233,11 @@ class Server:
             doors.capacity,
         )
         self._server = grpc.aio.server(interceptors=[self._guard], options=_options(mode, doors.capacity))
-        self._health_server = grpc.aio.server(interceptors=[self._guard], options=_options(mode, doors.capacity))
         pb_grpc.add_SessionAuthorityServiceServicer_to_server(
             SessionAuthorityService(authority, feed), _ByName(self._server)
         )
         services: list[Any] = [pb.DESCRIPTOR.services_by_name["SessionAuthorityService"]]
-        for server in (self._server, self._health_server):
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, _ByName(server))  # type: ignore[arg-type]
+        self._offer_health(self._server)
         services.append(health_pb2.DESCRIPTOR.services_by_name["Health"])
         if mode.reflection:
             names = (SERVICE_NAME, HEALTH_NAME, reflection.SERVICE_NAME)
@@ -250,7 +249,12 @@ class Server:
         self._keys = _Watched("keys", source, metrics)
         self._access = None if access is None else _Watched("access", access, metrics)
         self._certificates = None if doors.tls is None else _Watched("certificates", doors.tls, metrics)
+        self._mode = mode
+        self._started = [self._server]
         self._watch: asyncio.Task[None] | None = None
+
+    def _offer_health(self, server: grpc.aio.Server) -> None:
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, _ByName(server))  # type: ignore[arg-type]
 
     async def start(self, ports: Ports) -> Ports:
         """Listens; returns the addresses with the ports that were bound. Raises CannotListen."""
@@ -258,15 +262,21 @@ class Server:
         bound = Ports(
             main=self._bind(self._server, ports.main, _credentials(tls)),
             bearer=self._bind_if(self._server, ports.bearer, _credentials(tls, ask_for_certificates=False)),
-            health=self._bind_if(self._health_server, ports.health, None),
+            health=None if ports.health is None else self._bind(self._health_server(), ports.health, None),
         )
         self._tell_certificate_end()
         await self._probe()
-        await self._server.start()
-        if bound.health is not None:
-            await self._health_server.start()
+        for server in self._started:
+            await server.start()
         self._watch = asyncio.ensure_future(self._keep_watch())
         return bound
+
+    def _health_server(self) -> grpc.aio.Server:
+        """Another server, that has health and nothing else."""
+        server = grpc.aio.server(interceptors=[self._guard], options=_options(self._mode, self._doors.capacity))
+        self._offer_health(server)
+        self._started.append(server)
+        return server
 
     def _bind(self, server: grpc.aio.Server, listen: Listen, credentials: grpc.ServerCredentials | None) -> Listen:
         try:
@@ -296,12 +306,15 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
         await self._health.enter_graceful_shutdown()
-        stopping = asyncio.ensure_future(self._server.stop(grace.total_seconds()))
+        # Each is stopped once and no more: a second call of grpc.aio's `stop` can find the server destroyed by the first, and
+        # crash the process.
+        stopping = asyncio.gather(*(server.stop(grace.total_seconds()) for server in self._started))
         await self._idle(grace)
-        await self._server.stop(min(grace, _FAREWELL).total_seconds())
+        if self._guard.is_streaming:
+            await asyncio.sleep(_FAREWELL.total_seconds())  # those that watch its health hear that it is not serving
+            self._guard.end_streams()
         await stopping
-        await self._health_server.stop(None)
-        await self._idle(_FAREWELL)  # handlers that were cut off: grpc cancels them, but does not wait for them
+        await self._idle(_CUT_OFF)  # handlers that were cut off: grpc cancels them, but does not wait for them
         await self._authority.settled()
 
     async def _idle(self, patience: timedelta) -> None:
@@ -376,8 +389,10 @@ class Server:
                 self._source.current.signing  # noqa: B018 - raises if there is none
             except KeyringError as error:  # a key that was taken away must be gone; but nobody can sign in now
                 _log.error("no_key_signs", reason=str(error))
-        if self._access is not None and self._access.look():
+        if self._access is not None and self._doors.access is not None and self._access.look():
             self._guard.access_changed()
+            if unknown := self._doors.access.current.unknown:
+                _log.error("tokens_of_nobody", callers=sorted(unknown))
         if self._certificates is not None and self._certificates.look():
             self._tell_certificate_end()
 

@@ -97,6 +97,7 @@ def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken
     if not is_name(caller):
         raise AccessError(f"the caller's name {NAME_RULE}")
     added = CallerToken(caller, now.replace(microsecond=0), digest_of(token))
+    path = path.resolve()  # a link stays one
     with _alone(path):
         _write(path, [*(read_tokens(path) if path.exists() else ()), added])
     return added
@@ -104,6 +105,7 @@ def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken
 
 def remove_tokens(path: Path, caller: str, token_id: str | None = None) -> Sequence[CallerToken]:
     """Takes one token of a caller away, or all of them; those that it took. Raises AccessError if there is none."""
+    path = path.resolve()
     with _alone(path):
         tokens = read_tokens(path)
         gone = [t for t in tokens if t.caller == caller and token_id in (None, t.token_id)]

@@ -97,15 +97,17 @@ class Caller:
 
 
 class Access:
-    """Who may call, and what. With `anyone` set, whoever calls is that caller."""
+    """Who may call, and what. With `anyone` set, whoever calls is that caller. `unknown` are names that only tokens have."""
 
     def __init__(
         self,
         certificates: Mapping[str, Caller] = MappingProxyType({}),
         tokens: Iterable[tuple[CallerToken, Caller]] = (),
         anyone: Caller | None = None,
+        unknown: Iterable[str] = (),
     ) -> None:
         self.anyone = anyone
+        self.unknown = frozenset(unknown)
         self._certificates = dict(certificates)
         self._tokens = tuple(tokens)
 
@@ -121,15 +123,6 @@ class Access:
             if kept.matches(digest):
                 found = caller
         return found
-
-    @property
-    def has_tokens(self) -> bool:
-        """Whether any bearer token is good."""
-        return bool(self._tokens)
-
-    def callers(self) -> set[str]:
-        """The names of those who have anything to show who they are."""
-        return {c.name for c in self._certificates.values()} | {caller.name for _, caller in self._tokens}
 
 
 def everybody() -> Access:
@@ -153,8 +146,11 @@ def read_policy(path: Path) -> Policy:
     return Policy(reading.callers, reading.certificates)
 
 
-def load_access(policy: Path, tokens: Path | None) -> Access:
-    """The access that a policy file and, if there is one, a file of caller tokens give. Raises AccessError with every fault."""
+def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = False) -> Access:
+    """The access that a policy file and, if there is one, a file of caller tokens give. Raises AccessError with every fault.
+
+    A token of a caller that the policy does not name is a fault, unless `nobodys_tokens` are allowed: they open nothing.
+    """
     faults: list[str] = []
     found: Policy | None = None
     kept: tuple[CallerToken, ...] = ()
@@ -167,12 +163,13 @@ def load_access(policy: Path, tokens: Path | None) -> Access:
             kept = read_tokens(tokens)
         except AccessError as error:
             faults += error.faults
-    if found is not None:
-        unknown = sorted({token.caller for token in kept} - found.callers.keys())
-        faults += [f"{tokens}: {name}: is no caller of {policy}" for name in unknown]
+    unknown = {token.caller for token in kept} - found.callers.keys() if found is not None else set()
+    if not nobodys_tokens:
+        faults += [f"{tokens}: {name}: is no caller of {policy}" for name in sorted(unknown)]
     if faults or found is None:
         raise AccessError(*faults)
-    return Access(found.certificates, [(token, found.callers[token.caller]) for token in kept])
+    owned = [(token, found.callers[token.caller]) for token in kept if token.caller in found.callers]
+    return Access(found.certificates, owned, unknown=unknown)
 
 
 class AccessSource:
@@ -188,12 +185,13 @@ class AccessSource:
     def refresh(self) -> bool:
         """Reads the files again if they changed, and says whether they did.
 
-        Raises AccessError as long as they are broken; until they are mended, who may call what stays as it was.
+        Raises AccessError as long as they are broken; until they are mended, who may call what stays as it was. That tokens of a
+        caller are left who is out of the policy does not count as broken: who is out must be out at once.
         """
         found = self._look()
         if found == self._fingerprint:
             return False
-        self.current = load_access(self._policy, self._tokens)
+        self.current = load_access(self._policy, self._tokens, nobodys_tokens=True)
         self._fingerprint = found
         self.version += 1
         return True

@@ -120,6 +120,15 @@ class CallerNotAllowed(AuthorityError):
         super().__init__(f"the caller may not {what}")
 
 
+class Stopping(AuthorityError):
+    """The process that serves a stream ends."""
+
+    retry_after = timedelta(0)
+
+    def __init__(self) -> None:
+        super().__init__("the service is stopping here; go on at another one")
+
+
 class Overloaded(AuthorityError):
     """As much is under way as the service takes."""
 

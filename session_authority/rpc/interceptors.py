@@ -26,6 +26,7 @@ from session_authority.domain.errors import (
     MalformedMessage,
     MessageTooLarge,
     Overloaded,
+    Stopping,
     StoreUnavailable,
 )
 from session_authority.metrics import Metrics
@@ -73,6 +74,15 @@ class Guard(grpc.aio.ServerInterceptor):
     async def idle(self) -> None:
         """Waits until no handler of a unary call is running. Streams don't count: they end when the server does."""
         await self._load.none.wait()
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether any stream is under way."""
+        return bool(self._streams.all())
+
+    def end_streams(self) -> None:
+        """Ends all streams, which would not end by themselves; their callers are told that the service stops."""
+        self._streams.end_all()
 
     def access_changed(self) -> None:
         """Ends the streams whose callers may no longer have them."""
@@ -255,9 +265,18 @@ class _Streams:
         finally:
             others.discard(stream)
 
+    def all(self) -> list[_Stream]:
+        """Those that are under way."""
+        return [stream for streams in self._streams.values() for stream in streams]
+
+    def end_all(self) -> None:
+        """Ends them all."""
+        for stream in self.all():
+            stream.end(Stopping())
+
     def recheck(self) -> None:
         """Ends those that would not be let in now."""
-        for stream in [stream for streams in self._streams.values() for stream in streams]:
+        for stream in self.all():
             try:
                 copy_context().run(self._door.admit, stream.path, stream.context)
             except AuthorityError as error:

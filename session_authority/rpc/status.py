@@ -43,6 +43,7 @@ _TABLE: dict[type[errors.AuthorityError], tuple[grpc.StatusCode, errors_pb2.Erro
     errors.CallerUnknown: (grpc.StatusCode.UNAUTHENTICATED, errors_pb2.ERROR_REASON_CALLER_UNKNOWN),
     errors.CallerNotAllowed: (grpc.StatusCode.PERMISSION_DENIED, errors_pb2.ERROR_REASON_CALLER_NOT_ALLOWED),
     errors.Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_OVERLOADED),
+    errors.Stopping: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_STOPPING),
     errors.StoreUnavailable: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_STORE_UNAVAILABLE),
     errors.DeadlineTooShort: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_DEADLINE_TOO_SHORT),
 }

@@ -21,6 +21,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_CURSOR_EXPIRED: _ClassVar[ErrorReason]
     ERROR_REASON_CALLER_UNKNOWN: _ClassVar[ErrorReason]
     ERROR_REASON_CALLER_NOT_ALLOWED: _ClassVar[ErrorReason]
+    ERROR_REASON_STOPPING: _ClassVar[ErrorReason]
     ERROR_REASON_OVERLOADED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_REQUEST: ErrorReason
@@ -37,4 +38,5 @@ ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_CURSOR_EXPIRED: ErrorReason
 ERROR_REASON_CALLER_UNKNOWN: ErrorReason
 ERROR_REASON_CALLER_NOT_ALLOWED: ErrorReason
+ERROR_REASON_STOPPING: ErrorReason
 ERROR_REASON_OVERLOADED: ErrorReason

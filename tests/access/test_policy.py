@@ -387,7 +387,6 @@ def test_every_token_is_compared_in_constant_time_whichever_it_is(monkeypatch: p
 def test_without_tokens_and_certificates_nobody_is_known():
     access = Access()
     assert (access.by_token(""), access.by_certificate(["ada"]), access.anyone) == (None, None, None)
-    assert (access.has_tokens, access.callers()) == (False, set())
 
 
 # --- both files -----------------------------------------------------------------------------------------------------
@@ -409,9 +408,9 @@ def test_a_policy_and_tokens_together(policy: WritePolicy, tmp_path: Path):
     assert (known := access.by_token(text)) is not None
     assert known.name == "gateway"
     assert known.rpcs() == ["ValidateSession", "BatchValidateSessions", "GetSigningKeys"]
-    assert access.callers() == {"login", "gateway"}
-    assert access.has_tokens
-    assert not load_access(policy(POLICY), None).has_tokens
+    assert (certified := access.by_certificate(["login.internal"])) is not None
+    assert certified.name == "login"
+    assert load_access(policy(POLICY), None).by_token(text) is None
 
 
 def test_the_faults_of_both_files_are_named_at_once(policy: WritePolicy, tmp_path: Path):
@@ -462,6 +461,16 @@ def names(source: AccessSource) -> tuple[str | None, str | None]:
 def test_what_does_not_change_is_not_read_again(source: AccessSource):
     before = source.current
     assert (source.refresh(), source.current is before, source.version) == (False, True, 0)
+
+
+def test_who_is_taken_out_is_out_whatever_tokens_are_left(source: AccessSource, policy: WritePolicy):
+    head, _, rest = POLICY.partition("[callers.gateway]")
+    policy(head + "[callers.doorway]" + rest)
+    assert source.refresh() is True
+    assert names(source)[1] is None
+    assert source.current.unknown == {"gateway"}
+    policy(POLICY)
+    assert (source.refresh(), names(source)[1], source.current.unknown) == (True, "gateway", frozenset())
 
 
 def test_a_changed_policy_is_in_force(source: AccessSource, policy: WritePolicy):

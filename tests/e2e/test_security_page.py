@@ -136,7 +136,7 @@ def test_every_name_of_what_may_be_allowed_is_there():
 
 
 def test_limits_are_those_of_the_code():
-    options = dict(_options(Mode(reflection=False)))
+    options = dict(_options(Mode(reflection=False), interceptors.Capacity()))
     fields = Settings.model_fields
 
     def seconds(name: str) -> str:
@@ -149,7 +149,7 @@ def test_limits_are_those_of_the_code():
             f"{interceptors._BYTES_OF_ONE // 1024} KiB",
         ],
         "watches under way": [f"{fields['max_watchers'].default} (`MAX_WATCHERS`)"],
-        "calls on one connection": [f"{options['grpc.max_concurrent_streams']}"],
+        "calls and watches on one connection": [f"{fields['max_per_connection'].default} (`MAX_PER_CONNECTION`)"],
         "calls that wait for the process": [
             f"{options['grpc.server.max_pending_requests']}",
             f"{options['grpc.server_max_unrequested_time_in_server']} s",

@@ -251,8 +251,8 @@ def option(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> Iterator[N
     """Servers that are made inside have another value of an option of gRPC's."""
     sound = server_module._options
 
-    def options(mode: server_module.Mode) -> list[tuple[str, int]]:
-        given = dict(sound(mode))
+    def options(mode: server_module.Mode, capacity: Capacity) -> list[tuple[str, int]]:
+        given = dict(sound(mode, capacity))
         assert name in given
         return list({**given, name: value}.items())
 
