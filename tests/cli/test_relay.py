@@ -188,6 +188,7 @@ def test_what_is_missing_or_wrong_is_said(
     assert code == 2
     assert line.startswith("SESSION_AUTHORITY_REDIS_URL: ")
     assert "secret" not in line
+    endpoints.touch(mode=0o600)
     endpoints.write_text('[[endpoint]]\nname = "A"\nurl = "http://example.com"\nsecrets = ["whsec_hunter2"]\n')
     code, lines = says(*command, REDIS_URL=url, RELAY_ENDPOINTS=str(endpoints))
     assert (code, len(lines)) == (2, 3)
