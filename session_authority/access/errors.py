@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
+# A token in the wrong place, which an error must not show.
+_SHOWN_TOKEN = re.compile(r"sacall_[A-Za-z0-9_-]+", re.ASCII)
+
 
 class AccessError(Exception):
-    """A policy or a file of caller tokens that can't be used; the message has a line for each fault. Holds no token."""
+    """A policy or a file of caller tokens that can't be used; the message has a line for each fault. Whatever looks like
+    a token is left out of it.
+    """
 
     def __init__(self, *faults: str) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
+        self.faults = tuple(_SHOWN_TOKEN.sub("sacall_...", fault) for fault in faults)
+        super().__init__("\n".join(self.faults))

@@ -173,7 +173,6 @@ PASTED = {
 
 
 @pytest.mark.parametrize("place", PASTED)
-@pytest.mark.xfail(reason="the access room shows what it does not know", strict=True)
 def test_no_caller_token_in_the_place_of_a_name_is_shown(told: Told, tmp_path: Path, place: str):
     canaries = Canaries()
     token = new_token()
