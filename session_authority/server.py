@@ -322,16 +322,17 @@ class Server:
             await asyncio.wait_for(self._guard.idle(), patience.total_seconds())
 
     async def _keep_watch(self) -> None:
-        """Probes the store and looks for new keys, again and again."""
-        while True:
-            await asyncio.sleep(PROBE_INTERVAL.total_seconds())
-            try:
-                await self._probe()
-                self._look_for_changes()
-                if self._serving:
-                    await self._tell_of_revoked_keys()
-            except Exception as error:  # noqa: BLE001 - whatever it is, health must go on telling the truth
-                _log.error("watch_failed", **logs.fault(error))
+        """Probes the store and looks for changed files, again and again. Neither waits for the other."""
+
+        async def probe() -> None:
+            await self._probe()
+            if self._serving:
+                await self._tell_of_revoked_keys()
+
+        async def look() -> None:
+            self._look_for_changes()
+
+        await asyncio.gather(_again_and_again(probe), _again_and_again(look))
 
     async def _probe(self) -> None:
         trouble = await self._trouble()
@@ -399,6 +400,15 @@ class Server:
     def _tell_certificate_end(self) -> None:
         if self._doors.tls is not None:
             self._metrics.certificate_end.set(self._doors.tls.current.ends.timestamp())
+
+
+async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(PROBE_INTERVAL.total_seconds())
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, health must go on telling the truth
+            _log.error("watch_failed", **logs.fault(error))
 
 
 def _credentials(tls: TlsSource | None, *, ask_for_certificates: bool = True) -> grpc.ServerCredentials | None:

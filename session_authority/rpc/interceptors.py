@@ -1,8 +1,9 @@
 """What every call passes before it reaches its handler.
 
-The guard turns calls away when too much is under way, asks the doorkeeper who calls, takes the request as bytes, so that a
-method's own size limit is checked before anything is decoded, keeps the call inside its deadline, and lets no exception
-out: grpc.aio would send its text to the caller.
+The guard turns calls away when too much is under way, asks the doorkeeper who calls, and only then reads the request: it
+stands between grpc.aio and a unary method as a method that takes a stream, so that strangers can't make the process hold what
+they send. It takes the request as bytes, so that a method's own size limit is checked before anything is decoded, keeps the
+call inside its deadline, and lets no exception out: grpc.aio would send its text to the caller.
 """
 
 from __future__ import annotations
@@ -102,12 +103,12 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def _guard(self, path: str, handler: _Handler) -> _Handler:
         if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(
+            return grpc.stream_unary_rpc_method_handler(
                 _Call(path, handler, self._metrics, self._door, self._load).run,
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(
+            return grpc.stream_stream_rpc_method_handler(
                 _guarded_stream(path, handler.unary_stream, self._metrics, self._streams, handler.request_deserializer),
                 response_serializer=_unless_serialized(handler.response_serializer),
             )
@@ -129,9 +130,9 @@ class _Load:
         self.none = asyncio.Event()
         self.none.set()
 
-    def fits(self, weight: int) -> bool:
-        """Whether that much more may be under way. What is too heavy for any limit may be, alone."""
-        return self._weight + weight <= self._most or not self._weight
+    def fits(self, weight: int, held: int = 0) -> bool:
+        """Whether a call that holds so much may have that much more. What is too heavy for any limit may be, alone."""
+        return self._weight + weight <= self._most or self._weight == held
 
     @contextmanager
     def of(self, weight: int) -> Iterator[None]:
@@ -164,20 +165,19 @@ class _Call:
         self._counts = {code: metrics.rpcs.labels(self._name, code.name) for code in grpc.StatusCode}
         self._seconds = metrics.rpc_seconds.labels(self._name)
 
-    async def run(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        weight = 0
-        if self._limited:
-            weight = max(1, len(body) // _BYTES_OF_ONE) if self._is_batch else 1
+    async def run(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        weight = 1 if self._limited else 0
         fits = not weight or self._load.fits(weight)
         with self._load.of(weight if fits else 0):
-            return await self._run(body, context, fits)
+            return await self._run(context, fits)
 
-    async def _run(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any], fits: bool) -> Any:
+    async def _run(self, context: grpc.aio.ServicerContext[Any, Any], fits: bool) -> Any:
         started = time.perf_counter()
         try:
             seconds = self._time_for(context, fits)
             self._door.admit(self._path, context)
-            answer = await self._answer(body, context, seconds)
+            async with asyncio.timeout(seconds):
+                answer = await self._answer(await _read(context, self._limit), context)
         except AuthorityError as error:
             failure = failure_of(error)
         except TimeoutError:
@@ -208,12 +208,25 @@ class _Call:
             raise Overloaded
         return seconds
 
-    async def _answer(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any], seconds: float) -> Any:
-        if len(body) > self._limit:
-            raise MessageTooLarge(len(body), self._limit)
-        request = _decoded(self._decode, body)
-        async with asyncio.timeout(seconds):
-            return await self._behavior(request, context)
+    async def _answer(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        more = max(len(body) // _BYTES_OF_ONE - 1, 0) if self._is_batch else 0
+        if more and not self._load.fits(more, held=1):
+            raise Overloaded
+        with self._load.of(more):
+            return await self._behavior(_decoded(self._decode, body), context)
+
+
+async def _read(context: grpc.aio.ServicerContext[Any, Any], limit: int) -> bytes:
+    """The one message of a request. Raises MessageTooLarge, and MalformedMessage if there is none: one that gRPC itself would
+    not read, and answered, is told of in no other way.
+    """
+    body = await context.read()
+    if body is grpc.aio.EOF:
+        raise MalformedMessage
+    assert isinstance(body, bytes)
+    if len(body) > limit:
+        raise MessageTooLarge(len(body), limit)
+    return body
 
 
 def _decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
@@ -290,15 +303,14 @@ def _guarded_stream(
     streams: _Streams,
     decode: Callable[[bytes], Any] | None = None,
 ) -> Callable[..., Awaitable[None]]:
-    """With `decode` given, the guarded method takes one request, as bytes. It may be a generator or write by itself."""
+    """With `decode` given, the guarded method takes one request. It may be a generator or write by itself."""
     name = path.rpartition("/")[2]
     counts = {code: metrics.rpcs.labels(name, code.name) for code in grpc.StatusCode}
 
     async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         if decode is not None:
-            if len(request) > MAX_MESSAGE_BYTES:
-                raise MessageTooLarge(len(request), MAX_MESSAGE_BYTES)
-            request = _decoded(decode, request)
+            async with asyncio.timeout(_LONGEST_CALL.total_seconds()):
+                request = _decoded(decode, await _read(context, MAX_MESSAGE_BYTES))
         answers = behavior(request, context)
         if not inspect.isasyncgen(answers):
             await answers
