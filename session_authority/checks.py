@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from session_authority.access import AccessError, read_policy, read_tokens
+from session_authority.access import AccessError, load_access, read_policy, read_tokens
 from session_authority.config import PREFIX, Listen, Settings, Unsafe, config_file
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.files import exposure
-from session_authority.server import MAX_CLOCK_SKEW, connect_as_set, doors_as_set, now
+from session_authority.server import MAX_CLOCK_SKEW, connect_as_set, now
 from session_authority.store import BadRedisUrl, FaultName, Limits, connect, faults_of, plaintext_fault
 from session_authority.tls import CertificateError, TlsFiles, load_certificates
 from session_authority.tokens import KeyringError, exposed, load_keyring
@@ -151,7 +151,7 @@ def _check_access(settings: Settings, tell: _Tell) -> str:
         tell(Fault(f"{name}: {rule}", Unsafe.OPEN_ACCESS))
         return "anyone may do everything"
     try:
-        doors_as_set(settings.model_copy(update={"tls_certificate": None, "tls_key": None}))
+        load_access(settings.access_policy, settings.caller_tokens)
     except AccessError as error:
         for text in error.faults:
             tell(Fault(f"{name}: {text}"))

@@ -133,9 +133,10 @@ def build_authority(settings: Settings, store: Store, source: KeySource, metrics
 
 
 class _Source(Protocol):
-    """Files that may change; the version counts how often they did."""
+    """Files that may change; the version counts how often they did, `pending` is a change that is not taken yet."""
 
     version: int
+    pending: bool
 
     def refresh(self) -> bool:
         """Reads them again if they changed, and says whether they did; raises if they are broken."""
@@ -173,12 +174,14 @@ class _Watched:
         """Whether there is something new, and it is in force."""
         try:
             self._source.refresh()
-        except (KeyringError, AccessError, CertificateError) as error:
-            fault = str(error)
+        except (KeyringError, AccessError, CertificateError, OSError) as error:
+            fault = error.strerror or "can't be read" if isinstance(error, OSError) else str(error)
             if fault != self._fault:
                 _log.error(f"{self._what}_not_changed", reason=fault)
             self._fault = fault
             self._broken.set(1)
+            return False
+        if self._source.pending:
             return False
         self._fault = ""
         self._broken.set(0)
@@ -224,15 +227,14 @@ class Server:
         self._serving: bool | None = None
         access = doors.access
         open_to_all = everybody()
-        self._guard = Guard(
-            metrics,
-            Doorkeeper(
-                (lambda: open_to_all) if access is None else (lambda: access.current),
-                plaintext_tokens=doors.plaintext_tokens,
-            ),
-            doors.capacity,
+        self._door = Doorkeeper(
+            (lambda: open_to_all) if access is None else (lambda: access.current),
+            plaintext_tokens=doors.plaintext_tokens,
         )
-        self._server = grpc.aio.server(interceptors=[self._guard], options=_options(mode, doors.capacity))
+        self._mode = mode
+        self._guards: list[Guard] = []
+        self._servers: list[grpc.aio.Server] = []
+        self._server = self._another_server()
         pb_grpc.add_SessionAuthorityServiceServicer_to_server(
             SessionAuthorityService(authority, feed), _ByName(self._server)
         )
@@ -249,8 +251,6 @@ class Server:
         self._keys = _Watched("keys", source, metrics)
         self._access = None if access is None else _Watched("access", access, metrics)
         self._certificates = None if doors.tls is None else _Watched("certificates", doors.tls, metrics)
-        self._mode = mode
-        self._started = [self._server]
         self._watch: asyncio.Task[None] | None = None
 
     def _offer_health(self, server: grpc.aio.Server) -> None:
@@ -265,17 +265,25 @@ class Server:
             health=None if ports.health is None else self._bind(self._health_server(), ports.health, None),
         )
         self._tell_certificate_end()
+        self._tell_tokens_of_nobody()
         await self._probe()
-        for server in self._started:
+        for server in self._servers:
             await server.start()
         self._watch = asyncio.ensure_future(self._keep_watch())
         return bound
 
     def _health_server(self) -> grpc.aio.Server:
         """Another server, that has health and nothing else."""
-        server = grpc.aio.server(interceptors=[self._guard], options=_options(self._mode, self._doors.capacity))
+        server = self._another_server()
         self._offer_health(server)
-        self._started.append(server)
+        return server
+
+    def _another_server(self) -> grpc.aio.Server:
+        """With a guard of its own: one remembers the methods of its server, and no port has those of another."""
+        guard = Guard(self._metrics, self._door, self._doors.capacity)
+        server = grpc.aio.server(interceptors=[guard], options=_options(self._mode, self._doors.capacity))
+        self._guards.append(guard)
+        self._servers.append(server)
         return server
 
     def _bind(self, server: grpc.aio.Server, listen: Listen, credentials: grpc.ServerCredentials | None) -> Listen:
@@ -308,18 +316,20 @@ class Server:
         await self._health.enter_graceful_shutdown()
         # Each is stopped once and no more: a second call of grpc.aio's `stop` can find the server destroyed by the first, and
         # crash the process.
-        stopping = asyncio.gather(*(server.stop(grace.total_seconds()) for server in self._started))
+        stopping = asyncio.gather(*(server.stop(grace.total_seconds()) for server in self._servers))
         await self._idle(grace)
-        if self._guard.is_streaming:
+        if any(guard.is_streaming for guard in self._guards):
             await asyncio.sleep(_FAREWELL.total_seconds())  # those that watch its health hear that it is not serving
-            self._guard.end_streams()
+            for guard in self._guards:
+                guard.end_streams()
         await stopping
         await self._idle(_CUT_OFF)  # handlers that were cut off: grpc cancels them, but does not wait for them
         await self._authority.settled()
 
     async def _idle(self, patience: timedelta) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._guard.idle(), patience.total_seconds())
+            idle = asyncio.gather(*(guard.idle() for guard in self._guards))
+            await asyncio.wait_for(idle, patience.total_seconds())
 
     async def _keep_watch(self) -> None:
         """Probes the store and looks for changed files, again and again. Neither waits for the other."""
@@ -329,10 +339,8 @@ class Server:
             if self._serving:
                 await self._tell_of_revoked_keys()
 
-        async def look() -> None:
-            self._look_for_changes()
-
-        await asyncio.gather(_again_and_again(probe), _again_and_again(look))
+        looks = (self._look_at_access, self._look_at_keys, self._look_at_certificates)
+        await asyncio.gather(_again_and_again(probe), *map(_again_and_again, looks))
 
     async def _probe(self) -> None:
         trouble = await self._trouble()
@@ -355,7 +363,7 @@ class Server:
             async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
                 times = await self._store.server_times()
         except (AuthorityError, TimeoutError):
-            return "the store does not answer"
+            return "the store does not answer, or refuses"
         except Exception as error:  # noqa: BLE001 - an answer that makes no sense is no sign of health either
             return f"the store can't be asked ({logs.fault(error)['error']})"
         skew = max(abs(now() - theirs) for theirs in times)
@@ -383,17 +391,25 @@ class Server:
         with contextlib.suppress(AuthorityError):  # it is tried again with the next probe
             await self._authority.tell_of_revoked_keys()
 
-    def _look_for_changes(self) -> None:
-        """Takes new keys, a new access policy and new certificates into use."""
+    async def _look_at_access(self) -> None:
+        if self._access is None or self._doors.access is None or not self._access.look():
+            return
+        for guard in self._guards:
+            guard.access_changed()
+        self._tell_tokens_of_nobody()
+
+    def _tell_tokens_of_nobody(self) -> None:
+        if self._doors.access is not None and (unknown := self._doors.access.current.unknown):
+            _log.error("tokens_of_nobody", callers=sorted(unknown))
+
+    async def _look_at_keys(self) -> None:
         if self._keys.look():
             try:
                 self._source.current.signing  # noqa: B018 - raises if there is none
             except KeyringError as error:  # a key that was taken away must be gone; but nobody can sign in now
                 _log.error("no_key_signs", reason=str(error))
-        if self._access is not None and self._doors.access is not None and self._access.look():
-            self._guard.access_changed()
-            if unknown := self._doors.access.current.unknown:
-                _log.error("tokens_of_nobody", callers=sorted(unknown))
+
+    async def _look_at_certificates(self) -> None:
         if self._certificates is not None and self._certificates.look():
             self._tell_certificate_end()
 

@@ -56,7 +56,8 @@ class TlsSource:
         self._files = files
         self._clock = clock
         self.version = 0
-        self._fingerprint = self._look()
+        self.pending = False
+        self._fingerprint = self._seen = self._look()
         self.current = load_certificates(files, clock())
 
     def refresh(self) -> bool:
@@ -64,8 +65,10 @@ class TlsSource:
 
         Raises CertificateError as long as they are broken; until they are mended, the certificates stay as they were.
         """
-        found = self._look()
-        if found == self._fingerprint:
+        before, self._seen = self._seen, self._look()
+        found = self._seen
+        self.pending = found not in (self._fingerprint, before)  # what still changes may be half-written
+        if self.pending or found == self._fingerprint:
             return False
         self.current = load_certificates(self._files, self._clock())
         self._fingerprint = found

@@ -22,12 +22,15 @@ from types import FrameType
 import structlog
 
 from session_authority import logs
+from session_authority.access import AccessError
 from session_authority.config import Listen, Settings
 from session_authority.server import CannotListen, Mode, UnsafeStore, serve
+from session_authority.tls import CertificateError
+from session_authority.tokens import KeyringError
 
-# A worker that dies is not started again at once; and none any more after so many deaths in so many seconds: what keeps
-# them from living is for whoever runs the service to see.
-_RESTART_DELAY_SECONDS = 1.0
+# A worker that dies is not started again at once. After so many deaths in so many seconds something keeps them from living,
+# which is for whoever runs the service to see: then it is tried seldom as long as another one lives, and else no more.
+_RESTART_DELAY_SECONDS, _LONG_RESTART_DELAY_SECONDS = 1.0, 10.0
 _MOST_DEATHS, _WITHIN_SECONDS = 10, 60.0
 
 _log = structlog.get_logger(__name__)
@@ -72,6 +75,7 @@ class _Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._stopping = False
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
+        self._started: dict[int, float] = {}
 
     def run(self, ready: Callable[[Listen], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,10 +89,11 @@ class _Supervisor:
                 if worker.exitcode is not None and not self._stopping:
                     _log.error("worker_died", worker=index, exit_code=worker.exitcode)
                     self._deaths.append(time.monotonic())
-                    if len(self._deaths) == _MOST_DEATHS and self._deaths[-1] - self._deaths[0] < _WITHIN_SECONDS:
+                    often = len(self._deaths) == _MOST_DEATHS and self._deaths[-1] - self._deaths[0] < _WITHIN_SECONDS
+                    if often and not any(self._lives(index, worker) for index, worker in enumerate(workers)):
                         failed = self._stopping = True
                         break
-                    time.sleep(_RESTART_DELAY_SECONDS)
+                    self._pause(_LONG_RESTART_DELAY_SECONDS if often else _RESTART_DELAY_SECONDS)
                     workers[index] = self._start(index)
         for worker in workers:
             worker.terminate()
@@ -99,9 +104,20 @@ class _Supervisor:
         if failed:
             raise WorkersFailed("the workers keep dying; the log says of what")
 
+    def _lives(self, index: int, worker: SpawnProcess) -> bool:
+        """Whether a worker has been there for longer than those that can't live."""
+        return worker.exitcode is None and time.monotonic() - self._started[index] > _LONG_RESTART_DELAY_SECONDS
+
+    def _pause(self, seconds: float) -> None:
+        """Waits, unless it is to stop."""
+        until = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < until:
+            time.sleep(0.1)
+
     def _start(self, index: int) -> SpawnProcess:
         worker = self._context.Process(target=_work, args=(self._settings, self._mode, index), daemon=False)
         worker.start()
+        self._started[index] = time.monotonic()
         return worker
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -115,8 +131,8 @@ def _work(settings: Settings, mode: Mode, index: int) -> None:
         settings = settings.model_copy(update={"metrics_listen": mine})
     try:
         asyncio.run(serve(settings, mode, lambda _: None))
-    except UnsafeStore as error:
-        _log.error("store_unsafe", worker=index, faults=str(error).splitlines())
+    except (AccessError, CannotListen, CertificateError, KeyringError, UnsafeStore) as error:
+        _log.error("worker_failed", worker=index, faults=str(error).splitlines())
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the parent starts another; what went wrong must be told in one line
         _log.error("worker_failed", worker=index, **logs.fault(error))

@@ -10,6 +10,7 @@ from session_authority.access.callers import (
     read_tokens,
     remove_tokens,
 )
+from session_authority.access.certificates import names_in
 from session_authority.access.errors import AccessError
 from session_authority.access.policy import (
     ROWS,
@@ -36,6 +37,7 @@ __all__ = [
     "add_token",
     "everybody",
     "load_access",
+    "names_in",
     "new_token",
     "read_policy",
     "read_tokens",

@@ -111,10 +111,9 @@ class Access:
         self._certificates = dict(certificates)
         self._tokens = tuple(tokens)
 
-    def by_certificate(self, names: Iterable[str]) -> Caller | None:
-        """Whom a certificate's names (URI and DNS SANs) stand for. One that stands for several callers is nobody's."""
-        found = {self._certificates[name] for name in names if name in self._certificates}
-        return found.pop() if len(found) == 1 else None
+    def by_certificate(self, names: Iterable[str]) -> set[Caller]:
+        """Whom a certificate's names stand for. One that stands for several callers is nobody's."""
+        return {self._certificates[name] for name in names if name in self._certificates}
 
     def by_token(self, token: str) -> Caller | None:
         """Whose bearer token this is. Every token is compared, whichever it is, each in constant time."""
@@ -173,23 +172,28 @@ def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = Fal
 
 
 class AccessSource:
-    """The access of files, as they change. Raises AccessError if they are broken at the start."""
+    """The access of files, as they change. Raises AccessError if they are broken at the start.
+
+    A change is taken once it was seen twice. Tokens of callers that the policy does not name open nothing.
+    """
 
     def __init__(self, policy: Path, tokens: Path | None) -> None:
         self._policy = policy
         self._tokens = tokens
         self.version = 0
-        self._fingerprint = self._look()
-        self.current = load_access(policy, tokens)
+        self.pending = False
+        self._fingerprint = self._seen = self._look()
+        self.current = load_access(policy, tokens, nobodys_tokens=True)
 
     def refresh(self) -> bool:
         """Reads the files again if they changed, and says whether they did.
 
-        Raises AccessError as long as they are broken; until they are mended, who may call what stays as it was. That tokens of a
-        caller are left who is out of the policy does not count as broken: who is out must be out at once.
+        Raises AccessError as long as they are broken; until they are mended, who may call what stays as it was.
         """
-        found = self._look()
-        if found == self._fingerprint:
+        before, self._seen = self._seen, self._look()
+        found = self._seen
+        self.pending = found not in (self._fingerprint, before)  # what still changes may be half-written
+        if self.pending or found == self._fingerprint:
             return False
         self.current = load_access(self._policy, self._tokens, nobodys_tokens=True)
         self._fingerprint = found

@@ -6,7 +6,7 @@ calling is kept beside the call for as long as it runs: for its handler, for wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from ipaddress import IPv6Address, ip_address
 from time import monotonic
@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import grpc
 import structlog
 
-from session_authority.access import ROWS, Access, Caller
+from session_authority.access import ROWS, Access, Caller, names_in
 from session_authority.domain.errors import CallerNotAllowed, CallerUnknown
 from session_authority.logs import Complaints
 
@@ -58,7 +58,7 @@ class Doorkeeper:
             if path not in calling.paths:
                 raise CallerNotAllowed(f"call {path.rpartition('/')[2]}")
         except CallerUnknown as error:
-            self._complain("caller_unknown", path, context, why=str(error))
+            self._complain("caller_unknown", path, context, why=str(error), **_for_the_log(error))
             raise
         except CallerNotAllowed:
             self._complain("caller_not_allowed", path, context, caller=calling.name)
@@ -70,28 +70,42 @@ class Doorkeeper:
         if access.anyone is not None:
             return access.anyone
         connection: Mapping[str, Iterable[bytes]] = context.auth_context()
-        # A name of one kind must not pass for one of the other: who signs certificates may look at one kind only.
-        names = [name for name in connection.get("peer_uri", ()) if b"://" in name]
-        names += [name for name in connection.get("peer_dns", ()) if b"://" not in name]
-        if names:
-            by_certificate = access.by_certificate(name.decode("utf-8", "replace") for name in names)
-            if by_certificate is not None:
-                return by_certificate
+        shown = [name for pem in connection.get("x509_pem_cert", ()) for name in names_in(pem)]
+        by_certificate = access.by_certificate(shown) if shown else set()
+        if len(by_certificate) == 1:
+            return by_certificate.pop()
         token = _bearer_token(context)
         if token is None:
-            raise CallerUnknown
+            raise _Unknown(shown, several=bool(by_certificate))
         is_encrypted = b"ssl" in connection.get("transport_security_type", ())
         if not is_encrypted and not self._plaintext_tokens and not _is_loopback(context.peer()):
             raise CallerUnknown("a bearer token is taken over TLS only; this one can be read on its way: replace it")
         by_token = access.by_token(token)
         if by_token is None:
-            raise CallerUnknown
+            raise _Unknown(shown, several=bool(by_certificate))
         return by_token
 
     def _complain(self, event: str, path: str, context: Context, **details: str) -> None:
         left_out = self._complaints.count(f"{event} {path} {details}", monotonic())
         if left_out is not None:
             _log.warning(event, method=path, peer=unquote(context.peer()), left_out=left_out, **details)
+
+
+class _Unknown(CallerUnknown):
+    """And what the certificate showed, which only the log may know."""
+
+    def __init__(self, shown: Sequence[str], *, several: bool) -> None:
+        super().__init__()
+        self.shown = shown
+        self.several = several
+
+
+def _for_the_log(error: CallerUnknown) -> dict[str, str]:
+    """The names that a certificate showed; some of them, if they are many or long."""
+    if not isinstance(error, _Unknown) or not error.shown:
+        return {}
+    certificate = ", ".join(name[:80] for name in error.shown[:5])
+    return {"certificate": certificate, **({"trouble": "stands for several callers"} if error.several else {})}
 
 
 def _bearer_token(context: Context) -> str | None:

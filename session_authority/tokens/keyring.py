@@ -107,6 +107,7 @@ class KeySource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.version = 0
+        self.pending = False  # each key file is written as a whole
         self._fingerprint = self._tried = fingerprint(path)
         self._sought: datetime | None = None
         self._current = load_keyring(path)

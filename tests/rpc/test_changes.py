@@ -85,16 +85,22 @@ async def told(logged: Logged, event: str, times: int = 1) -> MutableMapping[str
 
 async def looked_again(stage: Stage) -> None:
     """Waits until the server looked for changes several times more."""
-    looks: list[None] = []
-    sound = stage.server._look_for_changes
+    watched = [one for one in (stage.server._access, stage.server._keys, stage.server._certificates) if one is not None]
+    sound = {id(one): one.look for one in watched}
+    counts = dict.fromkeys(sound, 0)
 
-    def look() -> None:
-        looks.append(None)
-        sound()
+    def counting(one: Any) -> Any:
+        def look() -> bool:
+            counts[id(one)] += 1
+            return sound[id(one)]()
 
-    stage.server._look_for_changes = look  # type: ignore[method-assign]
-    await eventually(lambda: len(looks) >= 3, "some looks")
-    stage.server._look_for_changes = sound  # type: ignore[method-assign]
+        return look
+
+    for one in watched:
+        one.look = counting(one)  # type: ignore[method-assign]
+    await eventually(lambda: min(counts.values()) >= 4, "some looks")
+    for one in watched:
+        one.look = sound[id(one)]  # type: ignore[method-assign]
 
 
 # --- access ---------------------------------------------------------------------------------------------------------

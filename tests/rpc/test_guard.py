@@ -181,7 +181,7 @@ async def test_an_answer_comes_before_the_deadline_does(stage: Stage, method: st
     async with asyncio.timeout(PATIENCE):
         while (refusal := await stage.refused(method, GOOD[method](), within=0.3)) != AWAY:
             assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    await asyncio.wait_for(stage.server._guard.idle(), PATIENCE)
+    await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
 
 
 # --- cancellation ---------------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ async def test_a_cancelled_call_ends_and_leaves_nothing_behind(stage: Stage, met
     await asyncio.wait_for(entered.wait(), PATIENCE)
     call.cancel()
     await asyncio.wait_for(ended.wait(), PATIENCE)
-    await asyncio.wait_for(stage.server._guard.idle(), PATIENCE)
+    await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
     assert stage.counted(method) == {"CANCELLED": 1}
     setattr(stage.authority, USE_CASES[method], sound)
     await stage.sign_in("ada")
@@ -220,7 +220,7 @@ async def test_calls_cancelled_at_any_moment_do_all_or_nothing(stage_with: Stage
         if number % 3:
             await asyncio.sleep(0.0003 * (number % 10))
         call.cancel()
-    await asyncio.wait_for(stage.server._guard.idle(), PATIENCE)
+    await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
     await eventually(lambda: not stage.store._mutations._unbroken._running, "what was sent to be answered")
     whole = 0
     for number in range(120):

@@ -112,7 +112,7 @@ async def test_who_gives_up_makes_room(stage_with: StageWith):
     await held.have(1)
     assert await stage.refused("ListDevices", LIST) == OVERLOADED
     call.cancel()
-    await stage.server._guard.idle()
+    await stage.server._guards[0].idle()
     held.let_go()
     await stage.call("ListDevices", LIST)
 
@@ -128,7 +128,7 @@ async def test_a_batch_weighs_as_much_as_it_is_long(stage_with: StageWith):
     assert await stage.refused("ListDevices", LIST) == OVERLOADED
     held.let_go()
     await asyncio.gather(*calls)
-    assert stage.server._guard._load._weight == 0
+    assert stage.server._guards[0]._load._weight == 0
 
 
 async def test_an_empty_batch_weighs_as_much_as_a_call(stage_with: StageWith):
@@ -167,10 +167,10 @@ async def test_an_end_of_the_service_waits_for_who_is_let_in_only(stage_with: St
     call = stage.start("ListDevices", LIST)
     await held.have(1)
     await stage.refused("ListDevices", LIST)
-    assert not stage.server._guard._load.none.is_set(), "the one that is under way counts still"
+    assert not stage.server._guards[0]._load.none.is_set(), "the one that is under way counts still"
     held.let_go()
     await call
-    await asyncio.wait_for(stage.server._guard.idle(), PATIENCE)
+    await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
 
 
 # --- streams --------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ async def test_streams_of_each_method_have_a_limit_of_their_own(stage_with: Stag
     assert stage.counted("WatchEvents") == {"RESOURCE_EXHAUSTED": 1}
     streams.pop().cancel()
     path = "/session_authority.v1.SessionAuthorityService/WatchEvents"
-    await eventually(lambda: len(stage.server._guard._streams._streams[path]) == 1, "the stream to end")
+    await eventually(lambda: len(stage.server._guards[0]._streams._streams[path]) == 1, "the stream to end")
     again = stage.watch(pb.WatchEventsRequest())
     await again.read()
     for stream in (again, *streams, *others):
@@ -236,7 +236,7 @@ async def test_whatever_becomes_of_calls_nothing_of_them_stays(stage_with: Stage
             await (call.read() if kind == 1 else call)
 
     await asyncio.gather(*(one() for _ in range(150)))
-    guard = stage.server._guard
+    guard = stage.server._guards[0]
     await asyncio.wait_for(guard.idle(), PATIENCE)
     await eventually(lambda: not any(guard._streams._streams.values()), "the streams to end")
     assert (guard._load._weight, guard._load._calls) == (0, 0)
@@ -344,4 +344,4 @@ async def test_who_never_sends_the_request_does_not_hold_a_place_for_ever(
             timeout=PATIENCE
         )
         assert await call.code() is grpc.StatusCode.UNAVAILABLE
-    assert stage.server._guard._load._calls == 0
+    assert stage.server._guards[0]._load._calls == 0
