@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from session_authority.access import AccessError, load_access, read_policy, read_tokens
 from session_authority.config import PREFIX, Listen, Settings, Unsafe, config_file
@@ -115,6 +116,10 @@ def _check_store_url(settings: Settings, tell: _Tell) -> str:
     plain = plaintext_fault(url)
     if plain is not None:
         tell(Fault(f"{name}: {plain.text}", Unsafe.PLAINTEXT_STORE))
+    for option, value in parse_qsl(urlsplit(url).query):
+        if option in ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"):
+            secret = option == "ssl_keyfile"
+            _tell_exposure(Path(value), "what Redis is shown", Unsafe.EXPOSED_SECRETS, tell, secret=secret)
     return url.partition("://")[0]
 
 
@@ -186,7 +191,8 @@ def _check_tls(settings: Settings, tell: _Tell) -> str:
             tell(Fault(f"TLS: {text}"))
         return ""
     _tell_exposure(files.key, "the key", Unsafe.EXPOSED_SECRETS, tell)
-    _tell_exposure(files.certificate, "the certificate", Unsafe.EXPOSED_SECRETS, tell, secret=False)
+    holds_key = b"PRIVATE KEY" in certificates.chain
+    _tell_exposure(files.certificate, "the certificate", Unsafe.EXPOSED_SECRETS, tell, secret=holds_key)
     if files.client_authority is not None:
         _tell_exposure(files.client_authority, "who vouches for callers", Unsafe.EXPOSED_SECRETS, tell, secret=False)
     kind = "TLS" if files.client_authority is None else "mutual TLS"

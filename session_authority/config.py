@@ -282,9 +282,26 @@ class Settings(BaseSettings):
             faults.append(
                 "BEARER_LISTEN is for beside TLS_CLIENT_AUTHORITY; without it LISTEN takes bearer tokens itself"
             )
+        faults += self._shared_ports()
         if self.caller_tokens is not None and self.access_policy is None:
             faults.append("CALLER_TOKENS needs ACCESS_POLICY, which says what their callers may do")
         return faults
+
+    def _shared_ports(self) -> list[str]:
+        """Ports that two of them would have: with several workers the kernel would spread calls over both."""
+        ports = [
+            (name, listen.host, port)
+            for name in ("listen", "bearer_listen", "health_listen", "metrics_listen")
+            if (listen := getattr(self, name)) is not None and listen.port
+            for port in range(listen.port, listen.port + (self.workers if name == "metrics_listen" else 1))
+        ]
+        everywhere = {"0.0.0.0", "::"}  # noqa: S104 - the question is who listens there
+        return [
+            f"{name.upper()} and {other.upper()} must not have the port {port} both"
+            for index, (name, host, port) in enumerate(ports)
+            for other, other_host, other_port in ports[index + 1 :]
+            if name != other and port == other_port and (host == other_host or everywhere & {host, other_host})
+        ]
 
     def beside_preset(self) -> dict[str, tuple[timedelta, timedelta]]:
         """What is set otherwise than the level of assurance has it: by name, what is set and what the level has."""
@@ -323,7 +340,13 @@ class _TomlFile(TomlConfigSettingsSource):
     """The TOML file, with names in any case: `token_ttl` or `TOKEN_TTL`."""
 
     def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
-        if not path.is_file():
+        try:
+            is_file = path.is_file()
+        except OSError as error:
+            raise SettingsError(
+                f"{CONFIG_FILE_VARIABLE}: can't read the file that it names: {error.strerror}"
+            ) from None
+        if not is_file:
             raise SettingsError(f"{CONFIG_FILE_VARIABLE}: there is no file {path}")
         try:
             super().__init__(settings_cls, toml_file=path)

@@ -19,7 +19,7 @@ class Target:
     """A server, and what to show it. All that is bytes is PEM.
 
     With `tls` set the connection is encrypted, and the server's certificate must be signed by `authority`, or by one that
-    gRPC trusts anyway.
+    gRPC trusts anyway, and be for `server_name`, or for the address if none is given.
     """
 
     address: Listen
@@ -28,6 +28,7 @@ class Target:
     certificate: bytes | None = None
     key: bytes | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    server_name: str | None = None
 
     def __str__(self) -> str:
         return str(self.address)
@@ -41,7 +42,9 @@ class Target:
 def channel_to(target: Target) -> grpc.Channel:
     """A channel straight to the server: a proxy for the web has no business here."""
     # And a connection of its own: else all channels of a process to one address share one.
-    options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+    options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+    if target.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", target.server_name))
     if target.tls:
         credentials = grpc.ssl_channel_credentials(target.authority, target.key, target.certificate)
         channel = grpc.secure_channel(str(target.address), credentials, options)
@@ -86,5 +89,15 @@ def health(target: Target, timeout_seconds: float) -> str:
             stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no method
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds, wait_for_ready=True)
         except grpc.RpcError as error:
-            return f"no answer ({error.code().name})"
+            return f"no answer ({error.code().name}{_why(stub, timeout_seconds)})"
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+def _why(stub: Any, timeout_seconds: float) -> str:
+    """What a call says that does not wait until it gets through: why a connection can't be made, if so."""
+    try:
+        stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return f": {error.details()}"
+    return ""

@@ -16,6 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 MIN_RSA_BITS = 2048
 # What gRPC's clients ask for. Of other curves, and of Ed25519, they hang up in the handshake.
@@ -88,10 +89,10 @@ class TlsSource:
         return found
 
 
-def load_certificates(files: TlsFiles, now: datetime) -> Certificates:
-    """Reads them all. Raises CertificateError with every fault."""
+def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True) -> Certificates:
+    """Reads them all, for a server or for who calls one. Raises CertificateError with every fault."""
     reading = _Reading(now)
-    chain, certificates = reading.chain(files.certificate)
+    chain, certificates = reading.chain(files.certificate, for_server)
     key = reading.key(files.key, certificates[0] if certificates else None)
     authority = None
     if files.client_authority is not None:
@@ -137,11 +138,13 @@ class _Reading:
             self._broken(path, "holds no certificates in PEM form")
             return pem, []
 
-    def chain(self, path: Path) -> tuple[bytes, list[x509.Certificate]]:
+    def chain(self, path: Path, for_server: bool) -> tuple[bytes, list[x509.Certificate]]:
         """The PEM of certificates, and the certificates; the first one must be good now."""
         pem, certificates = self._certificates(path)
         if certificates and (fault := self._fault_of(certificates[0])):
             self._broken(path, fault)
+        if for_server and certificates and not _is_for_servers(certificates[0]):
+            self._broken(path, "is not for servers: its extended key usage lacks serverAuth, and clients would hang up")
         return pem, certificates
 
     def authorities(self, path: Path) -> bytes:
@@ -150,6 +153,8 @@ class _Reading:
         faults = [self._fault_of(certificate) for certificate in certificates]
         if faults and all(faults):
             self._broken(path, str(faults[0]))
+        if certificates and not any(map(_is_authority, certificates)):
+            self._broken(path, "holds no authority: none of its certificates may sign others")
         return pem
 
     def _fault_of(self, certificate: x509.Certificate) -> str | None:
@@ -181,3 +186,18 @@ class _Reading:
         ):
             self._broken(path, "is not the key of the certificate")
         return pem
+
+
+def _is_for_servers(certificate: x509.Certificate) -> bool:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True  # it is for everything
+    return bool({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage))
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False

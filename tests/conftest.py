@@ -8,10 +8,23 @@ from itertools import count
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.support.backends import STARTERS, Backend
 
 _prefixes = count()
+
+
+@pytest.fixture(autouse=True)
+def no_logger_outlives_its_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that is run in this process sets up logging, to a stream that is closed when it ends."""
+    configure = structlog.configure
+    monkeypatch.setattr(
+        structlog, "configure", lambda **given: configure(**{**given, "cache_logger_on_first_use": False})
+    )
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(scope="session")

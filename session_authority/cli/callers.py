@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from session_authority.access import add_token, new_token, read_policy, read_tokens, remove_tokens
-from session_authority.cli.terminal import WRONG_USAGE, err, errors_in_one_line, fail, now, out, when
+from session_authority.cli.terminal import WRONG_USAGE, err, errors_in_one_line, fail, now, out, show, when
 from session_authority.config import load_settings
 
 app = typer.Typer(
@@ -68,7 +68,7 @@ def callers_list(tokens: FileOption = None) -> None:
                 "\n".join(certificates) or "-",
                 "\n".join(f"{t.token_id} since {when(t.added)}" for t in kept if t.caller == name) or "-",
             )
-        out.print(table)
+        show(table)
 
 
 @app.command("remove")

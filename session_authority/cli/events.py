@@ -13,6 +13,7 @@ from session_authority.cli.terminal import (
     TlsCertificateOption,
     TlsKeyOption,
     TlsOption,
+    TlsServerNameOption,
     TokenFileOption,
     errors_in_one_line,
     fail,
@@ -56,6 +57,7 @@ def events_tail(
     tls_ca: TlsAuthorityOption = None,
     tls_cert: TlsCertificateOption = None,
     tls_key: TlsKeyOption = None,
+    tls_server_name: TlsServerNameOption = None,
     token_file: TokenFileOption = None,
 ) -> None:
     """Show events as they happen, until Ctrl-C.
@@ -65,7 +67,7 @@ def events_tail(
     from session_authority import tail
 
     with errors_in_one_line():
-        target = server_at(address, tls, tls_ca, tls_cert, tls_key, token_file)
+        target = server_at(address, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_file)
         try:
             ask = tail.question(types or (), users or (), since, now())
         except ValueError as error:

@@ -23,6 +23,7 @@ from session_authority.cli.terminal import (
     TlsCertificateOption,
     TlsKeyOption,
     TlsOption,
+    TlsServerNameOption,
     TokenFileOption,
     check_redis_url,
     errors_in_one_line,
@@ -30,6 +31,7 @@ from session_authority.cli.terminal import (
     now,
     out,
     server_at,
+    show,
 )
 from session_authority.config import Listen, Settings, SettingsError, Unsafe, load_settings
 from session_authority.server import Mode
@@ -121,7 +123,7 @@ def check(listen: ListenOption = None) -> None:
                 table.add_row(
                     one.title, "allowed" if allowed else "WRONG", Text(fault.text if allowed else checks.told(fault))
                 )
-        out.print(table)
+        show(table)
         if bad:
             raise typer.Exit(FAILED)
 
@@ -133,13 +135,14 @@ def health(
     tls_ca: TlsAuthorityOption = None,
     tls_cert: TlsCertificateOption = None,
     tls_key: TlsKeyOption = None,
+    tls_server_name: TlsServerNameOption = None,
     token_file: TokenFileOption = None,
 ) -> None:
     """Ask a server whether it is serving: exit code 0 if it is, 1 if not."""
     from session_authority import probe
 
     with errors_in_one_line():
-        target = server_at(address, tls, tls_ca, tls_cert, tls_key, token_file, for_health=True)
+        target = server_at(address, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_file, for_health=True)
         status = probe.health(target.reachable(), timeout)
         if status != "SERVING":
             fail(f"{target}: {status}")
@@ -155,6 +158,7 @@ def demo(
     tls_ca: TlsAuthorityOption = None,
     tls_cert: TlsCertificateOption = None,
     tls_key: TlsKeyOption = None,
+    tls_server_name: TlsServerNameOption = None,
     token_file: TokenFileOption = None,
 ) -> None:
     """Play a session's whole life against a running dev server, and tell what happens.
@@ -165,7 +169,7 @@ def demo(
     from session_authority import demo as life
 
     with errors_in_one_line():
-        target = server_at(address, tls, tls_ca, tls_cert, tls_key, token_file)
+        target = server_at(address, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_file)
         try:
             life.play(target, out, timedelta(seconds=patience))
         except life.DemoFailed as error:

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from session_authority import workers
 from session_authority.access import AccessError
@@ -23,6 +24,7 @@ from session_authority.tls import CertificateError, TlsFiles, load_authorities, 
 from session_authority.tokens import KeyringError
 
 FAILED = 1
+_WIDE = 1000
 WRONG_USAGE = 2
 
 out = Console(highlight=False)
@@ -47,6 +49,12 @@ TlsCertificateOption = Annotated[
 ]
 TlsKeyOption = Annotated[
     Path | None, typer.Option("--tls-key", metavar="FILE", help="Its private key (PEM).", show_default=False)
+]
+TlsServerNameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-server-name", metavar="NAME", help="The name in the server's certificate.", show_default="its address"
+    ),
 ]
 TokenFileOption = Annotated[
     Path | None,
@@ -86,6 +94,7 @@ def server_at(
     authority: Path | None,
     certificate: Path | None,
     key: Path | None,
+    server_name: str | None,
     token_file: Path | None,
     *,
     for_health: bool = False,
@@ -103,7 +112,11 @@ def server_at(
         fail("--token-file: a token goes to another machine over TLS only; give --tls or --tls-ca", WRONG_USAGE)
     try:
         trusted = None if authority is None else load_authorities(authority, now())
-        shown = None if certificate is None or key is None else load_certificates(TlsFiles(certificate, key), now())
+        shown = (
+            None
+            if certificate is None or key is None
+            else load_certificates(TlsFiles(certificate, key), now(), for_server=False)
+        )
     except CertificateError as error:
         fail(str(error), WRONG_USAGE)
     return Target(
@@ -113,6 +126,7 @@ def server_at(
         certificate=None if shown is None else shown.chain,
         key=None if shown is None else shown.key,
         token=token,
+        server_name=server_name,
     )
 
 
@@ -141,6 +155,14 @@ def check_redis_url(settings: Settings) -> None:
             connect(settings.redis_url.get_secret_value(), Limits())
         except BadRedisUrl as error:
             raise SettingsError(f"SESSION_AUTHORITY_REDIS_URL: {error}") from None
+
+
+def show(table: Table) -> None:
+    """Prints a table; whole lines where they are read by a program, or pasted from a file."""
+    if out.is_terminal:
+        out.print(table)
+    else:
+        out.print(table, width=_WIDE, crop=False, no_wrap=True)
 
 
 def now() -> datetime:

@@ -37,10 +37,17 @@ T = TypeVar("T")
 _OLDEST_VALKEY, _OLDEST_REDIS = (7, 2), (6, 2)
 
 
+_WANTS_PASSWORD = "wants a user and a password"
+_WRONG_PASSWORD = "refuses the user or the password"
+_MISSING_PERMISSION = "refuses the user what the service needs: see `session-authority redis-acl`"
+_REFUSALS = frozenset({_WANTS_PASSWORD, _WRONG_PASSWORD, _MISSING_PERMISSION})
+
+
 class FaultName(StrEnum):
     """The faults that there are."""
 
     UNREACHABLE = "unreachable"
+    REFUSING = "refusing"
     EVICTING = "evicting"
     VOLATILE = "volatile"
     TOO_OLD = "too_old"
@@ -164,7 +171,10 @@ def _volatile(who: str, info: Mapping[str, str]) -> StoreFault | None:
 
 
 def _unreachable(who: str, error: Exception) -> StoreFault:
-    return StoreFault(FaultName.UNREACHABLE, f"{who} {_in_plain_words(error)}")
+    """It does not answer, which may pass, or refuses this user, which does not."""
+    words = _in_plain_words(error)
+    name = FaultName.REFUSING if words in _REFUSALS else FaultName.UNREACHABLE
+    return StoreFault(name, f"{who} {words}")
 
 
 def _in_plain_words(error: BaseException) -> str:
@@ -174,7 +184,7 @@ def _in_plain_words(error: BaseException) -> str:
     for cause in causes:  # what a cluster's client raises says less than what it was raised for
         if isinstance(cause, AuthenticationError):
             missing = cause.status_code == "NOAUTH"
-            return "wants a user and a password" if missing else "refuses the user or the password"
+            return _WANTS_PASSWORD if missing else _WRONG_PASSWORD
         if isinstance(cause, ReadOnlyError):
             return "takes no writes: it is a replica"
         if isinstance(cause, BusyLoadingError):
@@ -185,7 +195,7 @@ def _in_plain_words(error: BaseException) -> str:
             return "is not to be found: no Sentinel answers that knows a primary of this name, or none lets the user in"
         if isinstance(cause, ResponseError):
             if code_of(cause) == NO_PERMISSION:
-                return "refuses the user what the service needs: see `session-authority redis-acl`"
+                return _MISSING_PERMISSION
             return (
                 "takes no writes: it can't write its files"
                 if code_of(cause) == "MISCONF"

@@ -27,7 +27,14 @@ def refuse_single_file(directory: Path) -> None:
 
 def read_keys(path: Path) -> list[SigningKey]:
     """The keys of a folder, or of one file that holds all; raises KeyringError with every fault."""
-    return _read_folder(path) if path.is_dir() else _read_file(path)
+    return _read_folder(path) if _is_folder(path) else _read_file(path)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:  # a folder above may be shut, or the name too long
+        raise KeyringError(f"{path}: can't be read: {error.strerror}") from None
 
 
 def _read_folder(directory: Path) -> list[SigningKey]:
@@ -94,7 +101,7 @@ def _key_files(directory: Path) -> list[Path]:
 
 def fingerprint(path: Path) -> tuple[tuple[str, int, int, int], ...]:
     """What changes whenever a key does, without reading one."""
-    files = _key_files(path) if path.is_dir() else [path]
+    files = _key_files(path) if _is_folder(path) else [path]
     try:
         found = [(file.name, file.stat()) for file in files]
     except OSError as error:
@@ -110,9 +117,11 @@ def exposed(path: Path) -> list[str]:
     Links are followed. Raises KeyringError for what can't be looked at.
     """
     try:
-        files = _key_files(path) if path.is_dir() else [path]
-        folders = [path] if path.is_dir() and not os.statvfs(path).f_flag & os.ST_RDONLY else []
-        return [fault for place in (*folders, *files) for fault in exposure(place, "the keys")]
+        files = _key_files(path) if _is_folder(path) else [path]
+        folders = [path] if _is_folder(path) and not os.statvfs(path).f_flag & os.ST_RDONLY else []
+        return [
+            fault for place in (*folders, *files) for fault in exposure(place, "the keys", alone=place.parent == path)
+        ]
     except OSError as error:
         raise KeyringError(f"{path}: can't be read: {error.strerror}") from error
 

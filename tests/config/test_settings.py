@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from session_authority.config import PREFIX, Listen, Settings, SettingsError, load_settings, parse_duration
+from session_authority.config import PREFIX, Listen, Settings, SettingsError, Unsafe, load_settings, parse_duration
 
 README = Path(__file__).parents[2] / "README.md"
 DURATION_RULE = "must be a duration, like 90s, 15m, 12h, 30d or ISO 8601's PT15M"
@@ -312,3 +312,72 @@ def test_no_secret_is_shown_by_what_was_loaded(put: SetAll):
     put(REDIS_URL=f"redis://:{SECRET}@h")
     settings = load_settings()
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+# --- who is let in ----------------------------------------------------------------------------------------------------
+
+PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"TLS_KEY": "k.pem"}, ["TLS_CERTIFICATE and TLS_KEY must be set together"]),
+        ({"TLS_CLIENT_AUTHORITY": "a.pem"}, ["TLS_CLIENT_AUTHORITY needs TLS_CERTIFICATE and TLS_KEY"]),
+        (
+            {**PAIR, "BEARER_LISTEN": "127.0.0.1:1"},
+            ["BEARER_LISTEN is for beside TLS_CLIENT_AUTHORITY; without it LISTEN takes bearer tokens itself"],
+        ),
+        ({"CALLER_TOKENS": "t"}, ["CALLER_TOKENS needs ACCESS_POLICY, which says what their callers may do"]),
+        (
+            {"LISTEN": "127.0.0.1:7", "HEALTH_LISTEN": "127.0.0.1:7"},
+            ["LISTEN and HEALTH_LISTEN must not have the port 7 both"],
+        ),
+        (
+            {"LISTEN": "0.0.0.0:7", "HEALTH_LISTEN": "127.0.0.1:7"},
+            ["LISTEN and HEALTH_LISTEN must not have the port 7 both"],
+        ),
+        (
+            {"LISTEN": "127.0.0.1:9", "METRICS_LISTEN": "[::]:7", "WORKERS": "3"},
+            ["LISTEN and METRICS_LISTEN must not have the port 9 both"],
+        ),
+        ({"LISTEN": "127.0.0.1:7", "HEALTH_LISTEN": "127.0.0.2:7"}, []),
+        ({"LISTEN": "127.0.0.1:0", "HEALTH_LISTEN": "127.0.0.1:0"}, []),
+        ({**PAIR, "TLS_CLIENT_AUTHORITY": "a.pem", "BEARER_LISTEN": "127.0.0.1:8", "ACCESS_POLICY": "p"}, []),
+        ({"ALLOW_UNSAFE": "nonsense"}, None),
+        ({"ASSURANCE": "aal4"}, None),
+    ],
+)
+def test_who_is_let_in_and_where(put: SetAll, given: dict[str, str], expected: list[str] | None):
+    put(**given)
+    if expected == []:
+        load_settings()
+    elif expected is None:
+        [fault] = faults()
+        assert fault.startswith(f"{next(iter(given))}: Input should be ")
+    else:
+        assert faults() == expected
+
+
+def test_a_level_of_assurance_sets_what_nobody_set(put: SetAll, put_file: Callable[[str], Path]):
+    put(ASSURANCE="aal3")
+    settings = load_settings()
+    assert (settings.token_ttl, settings.session_ttl, settings.idle_timeout) == (
+        timedelta(minutes=15), timedelta(hours=12), timedelta(minutes=15),
+    )  # fmt: skip
+    assert settings.beside_preset() == {}
+    put_file('IDLE_TIMEOUT = "10m"')
+    put(SESSION_TTL="1h")
+    settings = load_settings()
+    assert (settings.session_ttl, settings.idle_timeout) == (timedelta(hours=1), timedelta(minutes=10))
+    assert settings.beside_preset() == {
+        "session_ttl": (timedelta(hours=1), timedelta(hours=12)),
+        "idle_timeout": (timedelta(minutes=10), timedelta(minutes=15)),
+    }
+
+
+def test_names_of_what_is_allowed(put: SetAll, put_file: Callable[[str], Path]):
+    put_file('allow_unsafe = ["plaintext"]')
+    assert load_settings().allow_unsafe == {Unsafe.PLAINTEXT}
+    put(ALLOW_UNSAFE=" open-access , short-grace,")
+    assert load_settings().allow_unsafe == {Unsafe.OPEN_ACCESS, Unsafe.SHORT_GRACE}

@@ -319,6 +319,17 @@ async def test_metadata_that_is_too_long_is_refused(stage: Stage, size: int):
     await stage.call("ListDevices", LIST)
 
 
+async def test_a_client_that_keeps_to_the_limit_of_its_connection_is_never_refused(stage_with: StageWith):
+    """Calls that are just being taken down, which gRPC counts too, must not count against the next."""
+    stage = await stage_with(doors=Doors(capacity=Capacity(per_connection=4)))
+
+    async def caller() -> None:
+        for _ in range(60):
+            await stage.call("ListDevices", LIST)
+
+    await asyncio.gather(*(caller() for _ in range(16)))
+
+
 # --- strangers ------------------------------------------------------------------------------------------------------
 
 

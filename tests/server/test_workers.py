@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from session_authority import workers
+from session_authority.access import add_token, new_token
 from session_authority.config import Settings
-from session_authority.server import Mode
+from session_authority.server import Mode, now
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.server.processes import Caller, DevServer, descendants, dev_server, is_running, run
 from tests.support.backends import free_port, wait_for
@@ -154,6 +155,31 @@ def test_workers_need_a_port_that_is_named(tmp_path: Path):
         1,
         "session-authority: several workers need a port that is named; 0 gives each another one",
     )
+
+
+def test_a_worker_that_cannot_live_takes_no_other_with_it(tmp_path: Path):
+    """A policy that is broken changes nothing for who has read it; nor must it, when one worker has to read it anew."""
+    policy = tmp_path / "access.toml"
+    policy.write_text('[callers.login]\nroles = ["operator"]\n')
+    token, tokens = new_token(), tmp_path / "tokens"
+    add_token(tokens, "login", token, now())
+    listen = f"127.0.0.1:{free_port()}"
+    with dev_server(
+        tmp_path / "data", listen, WORKERS="2", ACCESS_POLICY=str(policy), CALLER_TOKENS=str(tokens)
+    ) as server:
+        server.wait_for_event("serving", 2)
+        whole = policy.read_text()
+        policy.write_text("[callers")
+        server.wait_for_event("access_not_changed", 2)
+        [victim, *_] = [pid for pid in descendants(server.process.pid) if b"spawn_main" in _command_line(pid)]
+        os.kill(victim, signal.SIGKILL)
+        failed = server.wait_for_event("worker_failed", 2)
+        assert str(policy) in failed["faults"][0], "the log says why"
+        with Caller(server.address, token) as caller:
+            assert caller.status(caller.sign_in()) == "ACTIVE"
+        policy.write_text(whole)
+        server.wait_for_event("serving", 3)
+        assert server.terminate() == 0
 
 
 @pytest.fixture

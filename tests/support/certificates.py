@@ -73,6 +73,7 @@ class Authority:
         starts: timedelta = -_HOUR,
         ends: timedelta = _DAY,
         self_signed: bool = False,
+        purposes: Iterable[x509.ObjectIdentifier] = (),
     ) -> Pair:
         """A certificate with these names, and its key. `starts` and `ends` are from now."""
         own = KEYS[key]()
@@ -82,6 +83,8 @@ class Authority:
         names += [x509.IPAddress(ip_address(address)) for address in addresses]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        if purposes := list(purposes):
+            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         if self_signed:
             certificate = builder.issuer_name(_name(common_name)).sign(own, _hash_for(own))
         else:

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from session_authority.tls import CertificateError, TlsFiles, TlsSource, load_certificates
 from tests.support.certificates import Authority, Pair, encrypted_key
@@ -188,6 +189,20 @@ def test_all_faults_are_named_at_once_and_none_quotes_a_key(authority: Authority
     found = faults_of(own(pair, authority.file))
     assert [text.partition(": ")[0] for text in found] == [str(pair.certificate), str(pair.key), str(authority.file)]
     assert secret not in str(found)
+
+
+def test_a_certificate_that_is_not_for_servers(authority: Authority):
+    pair = authority.sign(addresses=["127.0.0.1"], purposes=[ExtendedKeyUsageOID.CLIENT_AUTH])
+    [fault] = faults_of(own(pair))
+    assert fault.startswith(f"{pair.certificate}: is not for servers")
+    load_certificates(own(pair), now(), for_server=False)
+    both = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+    load_certificates(own(authority.sign(addresses=["127.0.0.1"], purposes=both)), now())
+
+
+def test_authorities_that_are_none(authority: Authority, pair: Pair):
+    [fault] = faults_of(own(pair, pair.certificate))
+    assert fault.startswith(f"{pair.certificate}: holds no authority")
 
 
 def refreshed(source: TlsSource) -> bool:
