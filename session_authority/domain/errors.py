@@ -107,10 +107,15 @@ class DeadlineTooShort(AuthorityError):
 
 
 class CallerUnknown(AuthorityError):
-    """Nobody knows who calls."""
+    """Nobody knows who calls. `shown` are the names in a certificate that the call came with: for the log only."""
 
-    def __init__(self, why: str = "the call brings no certificate and no bearer token of a known caller") -> None:
+    def __init__(
+        self,
+        why: str = "the call brings no certificate and no bearer token of a known caller",
+        shown: Sequence[str] = (),
+    ) -> None:
         super().__init__(why)
+        self.shown = tuple(shown)
 
 
 class CallerNotAllowed(AuthorityError):

@@ -6,7 +6,7 @@ calling is kept beside the call for as long as it runs: for its handler, for wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from ipaddress import IPv6Address, ip_address
 from time import monotonic
@@ -76,13 +76,13 @@ class Doorkeeper:
             return by_certificate.pop()
         token = _bearer_token(context)
         if token is None:
-            raise _Unknown(shown, several=bool(by_certificate))
+            raise CallerUnknown(shown=shown)
         is_encrypted = b"ssl" in connection.get("transport_security_type", ())
         if not is_encrypted and not self._plaintext_tokens and not _is_loopback(context.peer()):
             raise CallerUnknown("a bearer token is taken over TLS only; this one can be read on its way: replace it")
         by_token = access.by_token(token)
         if by_token is None:
-            raise _Unknown(shown, several=bool(by_certificate))
+            raise CallerUnknown(shown=shown)
         return by_token
 
     def _complain(self, event: str, path: str, context: Context, **details: str) -> None:
@@ -91,21 +91,9 @@ class Doorkeeper:
             _log.warning(event, method=path, peer=unquote(context.peer()), left_out=left_out, **details)
 
 
-class _Unknown(CallerUnknown):
-    """And what the certificate showed, which only the log may know."""
-
-    def __init__(self, shown: Sequence[str], *, several: bool) -> None:
-        super().__init__()
-        self.shown = shown
-        self.several = several
-
-
 def _for_the_log(error: CallerUnknown) -> dict[str, str]:
     """The names that a certificate showed; some of them, if they are many or long."""
-    if not isinstance(error, _Unknown) or not error.shown:
-        return {}
-    certificate = ", ".join(name[:80] for name in error.shown[:5])
-    return {"certificate": certificate, **({"trouble": "stands for several callers"} if error.several else {})}
+    return {"certificate": ", ".join(name[:80] for name in error.shown[:5])} if error.shown else {}
 
 
 def _bearer_token(context: Context) -> str | None:

@@ -89,7 +89,7 @@ class Failure:
 
 def failure_of(error: errors.AuthorityError) -> Failure:
     """What a caller is told of an error."""
-    row = next((row for kind in type(error).__mro__ if (row := _TABLE.get(kind)) is not None), None)
+    row = _TABLE.get(type(error))
     if row is None:
         return failure_of_fault("", error)
     code, reason = row

@@ -49,7 +49,7 @@ class Cast:
         self._settings = {
             "REDIS_URL": url,
             "KEYS": str(folder / "keys"),
-            "ALLOW_UNSAFE": "open-access",
+            "ALLOW_UNSAFE": "open-access,volatile-store",
             "LISTEN": self.address,
             "RELAY_ENDPOINTS": str(endpoints),
         }

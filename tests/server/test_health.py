@@ -45,7 +45,7 @@ async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
             assert (await asyncio.wait_for(watch.read(), PATIENCE)).status == SERVING
             watch.cancel()
     told = [(entry["event"], entry.get("reason")) for entry in logged if entry["event"].endswith("serving")]
-    assert told == [("serving", None), ("not_serving", "the store does not answer"), ("serving", None)]
+    assert told == [("serving", None), ("not_serving", "the store does not answer, or refuses"), ("serving", None)]
 
 
 def test_health_follows_the_store_within_two_seconds():
@@ -105,7 +105,7 @@ async def test_the_watch_survives_what_nobody_thought_of(
     refresh = source.refresh
 
     def denied() -> bool:
-        raise PermissionError("hunter2")
+        raise RuntimeError("hunter2")
 
     source.refresh = denied
 
