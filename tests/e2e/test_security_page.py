@@ -160,7 +160,7 @@ def test_limits_are_those_of_the_code():
         ],
         "metadata of a call": [f"{options['grpc.absolute_max_metadata_size'] // 1024} KiB"],
         "a TLS handshake": [seconds("grpc.server_handshake_timeout_ms")],
-        "pings of a client": [seconds("grpc.http2.min_recv_ping_interval_without_data_ms")],
+        "pings of a client": [seconds("grpc.http2.min_ping_interval_without_data_ms")],
         "a connection": [
             f"{options['grpc.max_connection_age_ms'] // 60_000} min",
             seconds("grpc.max_connection_age_grace_ms"),
