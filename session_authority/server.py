@@ -29,6 +29,7 @@ from session_authority import logs
 from session_authority.access import AccessError, AccessSource, everybody, rows_missing
 from session_authority.authority import Authority
 from session_authority.config import Listen, Settings, Unsafe
+from session_authority.domain.clients import appearance
 from session_authority.domain.errors import AuthorityError
 from session_authority.domain.policy import LEEWAY
 from session_authority.feed import Feed
@@ -267,6 +268,7 @@ class Server:
         self._tell_certificate_end()
         self._tell_tokens_of_nobody()
         await self._probe()
+        appearance("Mozilla/5.0")  # its first reading takes longer than callers have patience
         for server in self._servers:
             await server.start()
         self._watch = asyncio.ensure_future(self._keep_watch())
