@@ -210,3 +210,13 @@ async def test_health_can_be_listed(serve: Serve, valkey_backend: Backend):
     messages: Any = health_pb2  # its types don't know this method
     listed = await house.health.List(messages.HealthListRequest(), timeout=PATIENCE)
     assert {service: answer.status for service, answer in listed.statuses.items()} == dict.fromkeys(SERVICES, SERVING)
+
+
+async def test_the_first_user_agent_is_read_before_anybody_waits_for_it(
+    serve: Serve, valkey_backend: Backend, monkeypatch: pytest.MonkeyPatch
+):
+    """The parser builds its tables when it is first used, which takes longer than callers have patience."""
+    read: list[str] = []
+    monkeypatch.setattr("session_authority.server.appearance", read.append)
+    await serve(valkey_backend.url)
+    assert read
