@@ -1,11 +1,17 @@
-"""Who else may get at a file: what is secret must be for its owner, what is trusted must not be anybody's to change."""
+"""Who else may get at a file: what is secret must be for its owner, what is trusted must not be anybody's to change. And
+what is read again when files change.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from shlex import quote
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 def exposure(path: Path, what: str, *, secret: bool = True, alone: bool = False) -> list[str]:
@@ -40,3 +46,47 @@ def _exposure(path: Path, what: str, secret: bool) -> list[str]:
         mend = f"chown {os.geteuid()} {quote(str(path))}"
         faults.append(f"{path}: belongs to another user ({status.st_uid}), who can change it; mend it: {mend}")
     return faults
+
+
+class Reread(Generic[T]):
+    """What is in files, read again when they change. A change is taken once two looks in a row saw the same: what is still
+    being written may look whole.
+
+    `version` counts how often they changed, `pending` is a change that was seen once. Broken files are an `error` of that kind,
+    at the start too.
+    """
+
+    def __init__(self, paths: Iterable[Path | None], read: Callable[[], T], error: type[Exception]) -> None:
+        self._paths = tuple(path for path in paths if path is not None)
+        self._read = read
+        self._error = error
+        self.version = 0
+        self.pending = False
+        self._taken = self._seen = self._look()
+        self.current = read()
+
+    def refresh(self) -> bool:
+        """Reads the files again if they changed, and says whether they did.
+
+        Raises the error as long as they are broken; until they are mended, `current` stays as it was.
+        """
+        before, self._seen = self._seen, self._look()
+        found = self._seen
+        self.pending = found not in (self._taken, before)
+        if self.pending or found == self._taken:
+            return False
+        self.current = self._read()
+        self._taken = found
+        self.version += 1
+        return True
+
+    def _look(self) -> list[tuple[int, int, int]]:
+        """What changes whenever a file does. Taken before it is read: a change in between is seen the next time."""
+        found = []
+        for path in self._paths:
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise self._error(f"{path}: can't be read: {error.strerror}") from None
+            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+        return found

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from session_authority.files import Reread
+
 MIN_RSA_BITS = 2048
 # What gRPC's clients ask for. Of other curves, and of Ed25519, they hang up in the handshake.
 _CURVES = (SECP256R1, SECP384R1)
@@ -50,43 +52,12 @@ class Certificates:
     ends: datetime
 
 
-class TlsSource:
-    """The certificates of files, as they change. Raises CertificateError if they are broken at the start."""
+class TlsSource(Reread[Certificates]):
+    """The certificates of files, as they change: until broken ones are mended, they stay as they were. Raises CertificateError."""
 
     def __init__(self, files: TlsFiles, clock: Callable[[], datetime]) -> None:
-        self._files = files
-        self._clock = clock
-        self.version = 0
-        self.pending = False
-        self._fingerprint = self._seen = self._look()
-        self.current = load_certificates(files, clock())
-
-    def refresh(self) -> bool:
-        """Reads the files again if they changed, and says whether they did.
-
-        Raises CertificateError as long as they are broken; until they are mended, the certificates stay as they were.
-        """
-        before, self._seen = self._seen, self._look()
-        found = self._seen
-        self.pending = found not in (self._fingerprint, before)  # what still changes may be half-written
-        if self.pending or found == self._fingerprint:
-            return False
-        self.current = load_certificates(self._files, self._clock())
-        self._fingerprint = found
-        self.version += 1
-        return True
-
-    def _look(self) -> list[tuple[int, int, int]]:
-        """What changes whenever a file does. Taken before it is read: a change in between is seen the next time."""
-        found = []
-        for path in (self._files.certificate, self._files.key, self._files.client_authority):
-            if path is not None:
-                try:
-                    stat = path.stat()
-                except OSError as error:
-                    raise CertificateError(f"{path}: can't be read: {error.strerror}") from None
-                found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
-        return found
+        paths = [files.certificate, files.key, files.client_authority]
+        super().__init__(paths, lambda: load_certificates(files, clock()), CertificateError)
 
 
 def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True) -> Certificates:

@@ -17,6 +17,7 @@ from typing import Any
 
 from session_authority.access.callers import NAME_RULE, CallerToken, digest_of, is_name, read_tokens
 from session_authority.access.errors import AccessError
+from session_authority.files import Reread
 
 _SERVICE = "session_authority.v1.SessionAuthorityService"
 _FIELDS = ("roles", "rpcs", "certificates")
@@ -171,46 +172,14 @@ def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = Fal
     return Access(found.certificates, owned, unknown=unknown)
 
 
-class AccessSource:
-    """The access of files, as they change. Raises AccessError if they are broken at the start.
+class AccessSource(Reread[Access]):
+    """The access of files, as they change: until broken ones are mended, who may call what stays as it was. Raises AccessError.
 
-    A change is taken once it was seen twice. Tokens of callers that the policy does not name open nothing.
+    Tokens of callers that the policy does not name open nothing.
     """
 
     def __init__(self, policy: Path, tokens: Path | None) -> None:
-        self._policy = policy
-        self._tokens = tokens
-        self.version = 0
-        self.pending = False
-        self._fingerprint = self._seen = self._look()
-        self.current = load_access(policy, tokens, nobodys_tokens=True)
-
-    def refresh(self) -> bool:
-        """Reads the files again if they changed, and says whether they did.
-
-        Raises AccessError as long as they are broken; until they are mended, who may call what stays as it was.
-        """
-        before, self._seen = self._seen, self._look()
-        found = self._seen
-        self.pending = found not in (self._fingerprint, before)  # what still changes may be half-written
-        if self.pending or found == self._fingerprint:
-            return False
-        self.current = load_access(self._policy, self._tokens, nobodys_tokens=True)
-        self._fingerprint = found
-        self.version += 1
-        return True
-
-    def _look(self) -> list[tuple[int, int, int]]:
-        """What changes whenever a file does. Taken before it is read: a change in between is seen the next time."""
-        found = []
-        for path in (self._policy, self._tokens):
-            if path is not None:
-                try:
-                    stat = path.stat()
-                except OSError as error:
-                    raise AccessError(f"{path}: can't be read: {error.strerror}") from None
-                found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
-        return found
+        super().__init__([policy, tokens], lambda: load_access(policy, tokens, nobodys_tokens=True), AccessError)
 
 
 class _Reading:
