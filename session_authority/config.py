@@ -214,7 +214,7 @@ class Settings(BaseSettings):
     touch_interval: Duration = timedelta(seconds=60)
     reflection: bool = False
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
-    max_per_connection: Annotated[int, Field(ge=1, le=100_000)] = 32
+    max_per_connection: Annotated[int, Field(ge=1, le=100_000)] = 100
     max_watchers: Annotated[int, Field(ge=1, le=100_000)] = 1000
     relay_endpoints: Folder | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 1

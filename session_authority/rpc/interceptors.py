@@ -55,11 +55,13 @@ class Capacity:
 
     What a connection wants beyond that waits with its client, which costs this process nothing. Refusing a call costs nearly
     as much as answering it: against clients that come back at once, limits on what is answered would not help.
+    But clients on gRPC's core 1.83 and later now and then lose a call that was given up while it waited there, which then never
+    ends: so the limit is one that only a flood reaches, and what RFC 9113 (section 6.5.2) recommends at the least.
     """
 
     calls: int = 256
     streams: int = 1000
-    per_connection: int = 32
+    per_connection: int = 100
 
 
 class Guard(grpc.aio.ServerInterceptor):

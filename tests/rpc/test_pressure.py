@@ -73,7 +73,9 @@ def batch_of(weight: int, items: int = 1) -> pb.BatchValidateSessionsRequest:
 
 
 async def with_capacity(stage_with: StageWith, **capacity: int) -> Stage:
-    stage: Stage = await stage_with(doors=Doors(capacity=Capacity(**capacity)))
+    # A client's own queue must not come into it: gRPC's core (1.83 to 1.85.3 at least) now and then loses a call that was given
+    # up while it waited for its turn on a connection. It never ends, and whoever tears gRPC down then waits for ever.
+    stage: Stage = await stage_with(doors=Doors(capacity=Capacity(per_connection=1000, **capacity)))
     return stage
 
 
