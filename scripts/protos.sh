@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Generates the Python stubs from protos/, or with --check compares the committed ones with fresh ones.
 #
+# The Python client gets its own, under another package: in one process with the server, or with another version of the
+# client's own contract, two files of one name would not be taken. On the wire they are the same.
+#
 # Only a file that defines a service gets a *_pb2_grpc.py: an empty one would drag grpc into whatever imports it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,7 +16,19 @@ mapfile -t services < <(cd protos && grep -lE '^service ' "${files[@]}")
 "$python" -m grpc_tools.protoc --proto_path=protos --python_out="$fresh" --pyi_out="$fresh" "${files[@]}"
 "$python" -m grpc_tools.protoc --proto_path=protos --grpc_python_out="$fresh" "${services[@]}"
 
-generated() { (cd "$1" && find session_authority -name '*_pb2.py' -o -name '*_pb2.pyi' -o -name '*_pb2_grpc.py' | sort); }
+client=clients/python
+mkdir -p "$fresh/protos/session_authority_client/wire"
+for file in protos/session_authority/v1/*.proto "$client"/protos/*.proto; do
+    sed -e 's#^package session_authority\.v1;#package session_authority_client.wire;#' \
+        -e 's#"session_authority/v1/#"session_authority_client/wire/#' "$file" \
+        > "$fresh/protos/session_authority_client/wire/$(basename "$file")"
+done
+mkdir "$fresh/clients" "$fresh/$client"
+(cd "$fresh/protos" && find . -name '*.proto' -printf '%P\n' | sort) |
+    xargs "$python" -m grpc_tools.protoc --proto_path="$fresh/protos" --python_out="$fresh/$client" --pyi_out="$fresh/$client"
+rm -r "$fresh/protos"
+
+generated() { (cd "$1" && find session_authority clients -name '*_pb2.py' -o -name '*_pb2.pyi' -o -name '*_pb2_grpc.py' | sort); }
 
 if [ "${1:-}" = --check ]; then
     stale=no
@@ -26,5 +41,5 @@ if [ "${1:-}" = --check ]; then
     fi
 else
     generated . | xargs --no-run-if-empty rm --
-    cp -r "$fresh/session_authority" .
+    cp -r "$fresh/session_authority" "$fresh/clients" .
 fi

@@ -1,0 +1,78 @@
+"""Asks a Session Authority whether a user's session on a device is still good.
+
+`AsyncSessionAuthority` is for asyncio, `SessionAuthority` for threads; both have the same methods.
+"""
+
+from session_authority_client._async.client import AsyncSessionAuthority
+from session_authority_client._sync.client import SessionAuthority
+from session_authority_client.errors import (
+    CallerNotAllowed,
+    CallerUnknown,
+    Conflict,
+    CursorExpired,
+    DeviceLimitReached,
+    DeviceNotFound,
+    FieldViolation,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    RequestIdReused,
+    RequestIdSpent,
+    SessionAuthorityError,
+    Unavailable,
+)
+from session_authority_client.transport import Tls
+from session_authority_client.types import (
+    ClientInfo,
+    Device,
+    DevicePage,
+    Event,
+    EventBatch,
+    EventType,
+    FormFactor,
+    IssuedDevice,
+    Renewal,
+    ReplayAction,
+    ReplayCause,
+    Session,
+    SessionStatus,
+    SigningKey,
+    SigningKeys,
+    Validation,
+)
+
+__all__ = [
+    "AsyncSessionAuthority",
+    "CallerNotAllowed",
+    "CallerUnknown",
+    "ClientInfo",
+    "Conflict",
+    "CursorExpired",
+    "Device",
+    "DeviceLimitReached",
+    "DeviceNotFound",
+    "DevicePage",
+    "Event",
+    "EventBatch",
+    "EventType",
+    "FieldViolation",
+    "FormFactor",
+    "InternalError",
+    "InvalidRequest",
+    "IssuedDevice",
+    "Overloaded",
+    "Renewal",
+    "ReplayAction",
+    "ReplayCause",
+    "RequestIdReused",
+    "RequestIdSpent",
+    "Session",
+    "SessionAuthority",
+    "SessionAuthorityError",
+    "SessionStatus",
+    "SigningKey",
+    "SigningKeys",
+    "Tls",
+    "Unavailable",
+    "Validation",
+]

@@ -1,0 +1,274 @@
+"""The client: one method for each RPC, typed, with a deadline. Whatever fails raises a `SessionAuthorityError`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+import grpc
+from google.protobuf.message import Message
+
+from session_authority_client import convert
+from session_authority_client.errors import SessionAuthorityError, error_of, error_of_item
+from session_authority_client.transport import DEFAULT_TIMEOUT, Tls, Transport, path_of
+from session_authority_client.types import (
+    ClientInfo,
+    Device,
+    DevicePage,
+    EventBatch,
+    EventType,
+    IssuedDevice,
+    Renewal,
+    SigningKeys,
+    Validation,
+)
+from session_authority_client.wire import session_authority_pb2 as pb
+
+
+class AsyncSessionAuthority:
+    """Asks one Session Authority. Close it, or use it as a context manager.
+
+    `target` is `host:port`, or `dns:///host:port` to spread over all addresses of a name. `token` is this caller's bearer
+    token, or returns it. `timeout` is what each call may take unless it says otherwise, retries included. For one event loop.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: Tls | None = None,
+        token: str | Callable[[], str] | None = None,
+        timeout: timedelta = DEFAULT_TIMEOUT,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        self._transport = Transport(target, tls, token, options)
+        self._timeout = timeout.total_seconds()
+        channel_options = self._transport.channel_options()
+        if tls is None:
+            self._channel = grpc.aio.insecure_channel(target, channel_options)
+        else:
+            self._channel = grpc.aio.secure_channel(target, tls.credentials(), channel_options)
+        self._methods = {
+            name: self._channel.unary_unary(
+                path_of(name),
+                request_serializer=getattr(pb, f"{name}Request").SerializeToString,
+                response_deserializer=getattr(pb, f"{name}Response").FromString,
+            )
+            for name in (
+                "IssueDevice",
+                "RenewSession",
+                "ValidateSession",
+                "BatchValidateSessions",
+                "ListDevices",
+                "UpdateDevice",
+                "RevokeDevice",
+                "RevokeAll",
+                "GetSigningKeys",
+            )
+        }
+        self._watch = self._channel.unary_stream(
+            path_of("WatchEvents"),
+            request_serializer=pb.WatchEventsRequest.SerializeToString,
+            response_deserializer=pb.WatchEventsResponse.FromString,
+        )
+
+    async def __aenter__(self) -> AsyncSessionAuthority:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Hangs up. Calls under way fail."""
+        await self._channel.close()
+
+    async def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
+        seconds = self._timeout if timeout is None else timeout.total_seconds()
+        try:
+            return await self._methods[method](request, timeout=seconds, metadata=self._transport.metadata())
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+
+    # --- signing in -------------------------------------------------------------------------------------------------
+
+    async def issue_device(
+        self,
+        user_id: str,
+        *,
+        device_id: str = "",
+        client: ClientInfo | None = None,
+        claims: Mapping[str, str] | None = None,
+        auth_methods: Sequence[str] = (),
+        session_ttl: timedelta | None = None,
+        request_id: str | None = None,
+        timeout: timedelta | None = None,
+    ) -> IssuedDevice:
+        """Signs a user in on a device, whose ID may be empty or nonsense: then a fresh one is assigned.
+
+        A `request_id` is made if none is given, so that a retry after a lost reply signs in once. Give your own to go on with
+        a sign-in that a crash of yours interrupted. Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent.
+        """
+        request = pb.IssueDeviceRequest(
+            user_id=user_id,
+            device_id=device_id,
+            client=convert.client_message(client),
+            claims=claims,
+            auth_methods=auth_methods,
+            request_id=request_id or str(uuid4()),
+        )
+        if session_ttl is not None:
+            request.session_ttl.FromTimedelta(session_ttl)
+        return convert.issued_device(await self._call("IssueDevice", request, timeout))
+
+    async def renew_session(
+        self, access_token: str, device_id: str, *, client: ClientInfo | None = None, timeout: timedelta | None = None
+    ) -> Renewal:
+        """Swaps a token for the next one, when `renew_recommended` says so or when it has expired."""
+        request = pb.RenewSessionRequest(
+            access_token=access_token, device_id=device_id, client=convert.client_message(client)
+        )
+        return convert.renewal(await self._call("RenewSession", request, timeout))
+
+    # --- validating -------------------------------------------------------------------------------------------------
+
+    async def validate_session(
+        self,
+        access_token: str,
+        device_id: str,
+        *,
+        client: ClientInfo | None = None,
+        observe_only: bool = False,
+        timeout: timedelta | None = None,
+    ) -> Validation:
+        """Whether (device, user, token) is good, right now. `observe_only` changes nothing, and is for operators."""
+        request = pb.ValidateSessionRequest(
+            access_token=access_token,
+            device_id=device_id,
+            client=convert.client_message(client),
+            observe_only=observe_only,
+        )
+        return convert.validation(await self._call("ValidateSession", request, timeout))
+
+    async def validate_sessions(
+        self,
+        presented: Sequence[tuple[str, str]],
+        *,
+        timeout: timedelta | None = None,
+    ) -> list[Validation | SessionAuthorityError]:
+        """The same for up to 500 pairs of access token and device ID at once, in their order.
+
+        What is wrong with one fails that one only: its error is in its place.
+        """
+        request = pb.BatchValidateSessionsRequest(
+            requests=[pb.ValidateSessionRequest(access_token=token, device_id=device) for token, device in presented]
+        )
+        answer = await self._call("BatchValidateSessions", request, timeout)
+        return [
+            convert.validation(result.response) if result.HasField("response") else error_of_item(result.error)
+            for result in answer.results
+        ]
+
+    # --- devices ----------------------------------------------------------------------------------------------------
+
+    async def list_devices(
+        self,
+        user_id: str,
+        *,
+        current_device_id: str = "",
+        include_signed_out: bool = False,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout: timedelta | None = None,
+    ) -> DevicePage:
+        """A page of a user's devices. See `devices` for all of them."""
+        request = pb.ListDevicesRequest(
+            user_id=user_id,
+            current_device_id=current_device_id,
+            include_signed_out=include_signed_out,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        return convert.device_page(await self._call("ListDevices", request, timeout))
+
+    async def devices(
+        self, user_id: str, *, current_device_id: str = "", include_signed_out: bool = False
+    ) -> AsyncIterator[Device]:
+        """All of a user's devices, the newest activity first: "My devices"."""
+        token = ""
+        while True:
+            page = await self.list_devices(
+                user_id,
+                current_device_id=current_device_id,
+                include_signed_out=include_signed_out,
+                page_token=token,
+            )
+            for device in page.devices:
+                yield device
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def update_device(
+        self, user_id: str, device_id: str, *, display_name: str, timeout: timedelta | None = None
+    ) -> Device:
+        """Gives a device a name, or with an empty one takes it away. Raises DeviceNotFound."""
+        request = pb.UpdateDeviceRequest(user_id=user_id, device_id=device_id, display_name=display_name)
+        return convert.device((await self._call("UpdateDevice", request, timeout)).device)
+
+    async def revoke_device(
+        self, user_id: str, device_id: str, *, reason: str = "", forget: bool = False, timeout: timedelta | None = None
+    ) -> bool:
+        """Signs a user out on a device; whether they were signed in there. `forget` drops the device from the list too."""
+        request = pb.RevokeDeviceRequest(user_id=user_id, device_id=device_id, reason=reason, forget=forget)
+        revoked: bool = (await self._call("RevokeDevice", request, timeout)).revoked
+        return revoked
+
+    async def revoke_all(
+        self,
+        user_id: str,
+        *,
+        except_device_id: str = "",
+        reason: str = "",
+        forget: bool = False,
+        timeout: timedelta | None = None,
+    ) -> int:
+        """Signs a user out everywhere, or everywhere else; on how many devices they were signed in."""
+        request = pb.RevokeAllRequest(user_id=user_id, except_device_id=except_device_id, reason=reason, forget=forget)
+        revoked: int = (await self._call("RevokeAll", request, timeout)).revoked_devices
+        return revoked
+
+    # --- keys and events --------------------------------------------------------------------------------------------
+
+    async def get_signing_keys(self, *, timeout: timedelta | None = None) -> SigningKeys:
+        """The public keys, for verifying tokens elsewhere. That says nothing of whether their sessions are still good."""
+        return convert.signing_keys(await self._call("GetSigningKeys", pb.GetSigningKeysRequest(), timeout))
+
+    async def watch_events(
+        self,
+        *,
+        cursor: str = "",
+        since: datetime | None = None,
+        types: Sequence[EventType] = (),
+        user_ids: Sequence[str] = (),
+    ) -> AsyncIterator[EventBatch]:
+        """What happens, from a cursor, from a moment, or from now on, until the service or the connection ends it.
+
+        The first batch comes at once. Keep the cursor of the last one, and go on from it after `Unavailable`. Raises
+        CursorExpired if that can't be done without missing events.
+        """
+        request = pb.WatchEventsRequest(cursor=cursor, types=[kind.value for kind in types], user_ids=user_ids)
+        if since is not None:
+            request.start_time.FromDatetime(since)
+        stream = self._watch(request, metadata=self._transport.metadata())
+        try:
+            async for message in stream:
+                yield convert.event_batch(message)
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+        finally:
+            stream.cancel()

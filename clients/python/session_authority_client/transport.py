@@ -1,0 +1,127 @@
+"""How the service is reached: addresses, TLS, bearer tokens, retries, keepalive. The same for both kinds of clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import Any
+
+import grpc
+
+SERVICE = "session_authority.v1.SessionAuthorityService"
+DEFAULT_TIMEOUT = timedelta(milliseconds=300)
+# What a call that was refused or lost is tried again with. Safe for every method: IssueDevice always has a `request_id`, and
+# a token that was renewed twice is still one renewal. A watch is resumed by whoever reads it, from its cursor.
+_RETRIED = (
+    "IssueDevice",
+    "RenewSession",
+    "ValidateSession",
+    "BatchValidateSessions",
+    "ListDevices",
+    "UpdateDevice",
+    "RevokeDevice",
+    "RevokeAll",
+    "GetSigningKeys",
+)
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": SERVICE, "method": method} for method in _RETRIED],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.02s",
+                "maxBackoff": "0.2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    # After ten failures that nothing made up for nobody tries again: retries must not keep a service down.
+    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
+}
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.enable_retries", 1),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A service that was away for long is found again soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A proxy for the web has no business between services.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """An encrypted connection. All is PEM; without `root_certificates` those that gRPC trusts vouch for the service.
+
+    With a certificate and its key this side shows who it is, too (mutual TLS).
+    """
+
+    root_certificates: bytes | None = None
+    certificate_chain: bytes | None = None
+    private_key: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.certificate_chain is None) != (self.private_key is None):
+            raise ValueError("certificate_chain and private_key: give both or neither")
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """For a channel of gRPC's."""
+        return grpc.ssl_channel_credentials(self.root_certificates, self.private_key, self.certificate_chain)
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """Where the service is, and how to speak to it.
+
+    `target` is what gRPC takes: `host:port`, or `dns:///host:port` to spread over all addresses of a name. `token` is the
+    bearer token of this caller, or what returns the current one. Raises ValueError for a token that others could read.
+    """
+
+    target: str
+    tls: Tls | None = None
+    token: str | Callable[[], str] | None = field(default=None, repr=False)
+    options: Sequence[tuple[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        if self.token is not None and self.tls is None and not _is_local(self.target):
+            raise ValueError("token: goes to another machine over TLS only; give tls")
+
+    def channel_options(self) -> list[tuple[str, Any]]:
+        """Ours, and what was given beside or instead of them."""
+        return list({**dict(_OPTIONS), **dict(self.options)}.items())
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with each call."""
+        if self.token is None:
+            return ()
+        token = self.token if isinstance(self.token, str) else self.token()
+        return (("authorization", f"Bearer {token}"),)
+
+
+def path_of(method: str) -> str:
+    """Where a method is on the wire."""
+    return f"/{SERVICE}/{method}"
+
+
+def _is_local(target: str) -> bool:
+    """Whether a target is this machine."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    address = target.removeprefix("dns:///").removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:")
+    host = address.rpartition(":")[0].strip("[]") or address
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+

@@ -1,0 +1,230 @@
+"""What goes in and comes out: plain values, without anything of gRPC or protobuf. All times are aware and UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from types import MappingProxyType
+
+_NO_CLAIMS: Mapping[str, str] = MappingProxyType({})
+
+
+class SessionStatus(Enum):
+    """What a token is worth. `UNSPECIFIED` is one that this version does not know: it is not active."""
+
+    UNSPECIFIED = 0
+    ACTIVE = 1
+    TOKEN_MISSING = 2
+    TOKEN_INVALID = 3
+    TOKEN_EXPIRED = 4
+    NO_SESSION = 5
+    SESSION_EXPIRED = 6
+    SUPERSEDED = 7
+    REPLAYED = 8
+    SESSION_ENDED = 9
+    WRONG_DEVICE = 10
+
+
+class FormFactor(Enum):
+    """What kind of thing a device is."""
+
+    UNSPECIFIED = 0
+    DESKTOP = 1
+    PHONE = 2
+    TABLET = 3
+    TV = 4
+    CONSOLE = 5
+    WEARABLE = 6
+    BOT = 7
+
+
+class EventType(Enum):
+    """What happened. `UNSPECIFIED` is something that this version does not know: drop whatever you cache."""
+
+    UNSPECIFIED = 0
+    DEVICE_SIGNED_IN = 1
+    SESSION_REPLAYED = 2
+    ENDED_TOKEN_PRESENTED = 3
+    DEVICE_REVOKED = 4
+    ALL_REVOKED = 5
+    DEVICE_EVICTED = 6
+    SIGNING_KEY_REVOKED = 7
+
+
+class ReplayCause(Enum):
+    """Why a token counts as replayed."""
+
+    UNSPECIFIED = 0
+    SUPERSEDED_TOKEN = 1
+    SECOND_COPY = 2
+    LEFT_DEVICE = 3
+    REPLACED_SESSION = 4
+
+
+class ReplayAction(Enum):
+    """What was done about a replay."""
+
+    UNSPECIFIED = 0
+    REVOKE_ALL = 1
+    REVOKE_DEVICE = 2
+    DENY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """What is known of the end user's browser or app. Only to be shown: nothing is decided by it."""
+
+    ip_address: str = ""
+    user_agent: str = ""
+    display_name: str = ""
+    app_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A browser or an app installation of a user. Texts are empty where nothing is known."""
+
+    device_id: str
+    display_name: str
+    operating_system: str
+    browser: str
+    form_factor: FormFactor
+    last_client: ClientInfo
+    session_id: str
+    create_time: datetime | None
+    sign_in_time: datetime | None
+    last_seen_time: datetime | None
+    expire_time: datetime | None
+    current: bool
+    signed_in: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A sign-in of a user on a device that is still good."""
+
+    user_id: str
+    device_id: str
+    session_id: str
+    generation: int
+    claims: Mapping[str, str]
+    auth_methods: Sequence[str]
+    sign_in_time: datetime
+    token_expire_time: datetime
+    expire_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedDevice:
+    """A sign-in that has just happened."""
+
+    device: Device
+    access_token: str = field(repr=False)
+    token_expire_time: datetime
+    device_id_assigned: bool
+    new_device: bool
+    evicted_devices: Sequence[Device]
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Whether a request is who it says. True in a condition if, and only if, it is `active`."""
+
+    active: bool
+    status: SessionStatus
+    device_id: str
+    device_id_assigned: bool
+    session: Session | None
+    renew_recommended: bool
+    revoked_devices: int
+
+    def __bool__(self) -> bool:
+        return self.active
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What renewing a token led to. True in a condition if, and only if, the session is good.
+
+    `access_token` is None if the client keeps the one that it has.
+    """
+
+    status: SessionStatus
+    session: Session | None
+    rotated: bool
+    access_token: str | None = field(repr=False)
+    token_expire_time: datetime | None
+    revoked_devices: int
+
+    @property
+    def active(self) -> bool:
+        """The session is good."""
+        return self.status is SessionStatus.ACTIVE
+
+    def __bool__(self) -> bool:
+        return self.active
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePage:
+    """Some of a user's devices, the newest activity first. `next_page_token` is empty on the last page."""
+
+    devices: Sequence[Device]
+    next_page_token: str
+    total_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A public key that tokens verify with (RFC 7517)."""
+
+    key_id: str
+    algorithm: str
+    jwk_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKeys:
+    """All of them; `jwks_json` is a JWK set."""
+
+    keys: Sequence[SigningKey]
+    jwks_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a session. See docs/events.md for which fields are set when."""
+
+    event_id: str
+    type: EventType
+    create_time: datetime
+    user_id: str
+    session_id: str
+    actor: str
+    reason: str
+    device_id: str
+    device_display_name: str
+    client: ClientInfo
+    operating_system: str
+    browser: str
+    form_factor: FormFactor
+    new_device: bool
+    first_device: bool
+    replay_cause: ReplayCause
+    replay_action: ReplayAction
+    except_device_id: str
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """Events that came together, and where to go on after them.
+
+    `read_time` is set in proofs of life: all that happened before it has been told.
+    """
+
+    events: Sequence[Event]
+    cursor: str
+    read_time: datetime | None
