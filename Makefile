@@ -70,7 +70,7 @@ fuzz: $(venv) ## Look for input that breaks what reads it, FUZZ_SECONDS on each 
 	@$(bin)/python -m tests.fuzz $(ARGS)
 
 .PHONY: lint
-lint: style types imports contract breaking stubs stubs-compat dockerfile ## Run every check that is not a test
+lint: style types imports contract breaking stubs stubs-compat client-compat dockerfile ## Run every check that is not a test
 
 .PHONY: style
 style: $(venv) ## Check style and formatting
@@ -88,7 +88,7 @@ types: $(venv) ## Check the types
 
 .PHONY: imports
 imports: $(venv) ## Check that imports point the way that the layout says
-	@scripts/quietly.sh $(bin)/lint-imports --no-logo
+	@PYTHONPATH=clients/python scripts/quietly.sh $(bin)/lint-imports --no-logo
 
 .PHONY: contract
 contract: $(venv) ## Check the style of the protos
@@ -99,16 +99,22 @@ breaking: $(venv) ## Check that the protos break no client of the last release
 	@scripts/check_breaking.sh
 
 .PHONY: protos
-protos: $(protos_venv) ## Generate the stubs from protos/
+protos: $(protos_venv) ## Generate the stubs from protos/, and the client for threads from that for asyncio
 	@scripts/protos.sh
+	@.venv-protos/bin/python clients/python/scripts/unasync.py
 
 .PHONY: stubs
-stubs: $(protos_venv) ## Check that the committed stubs are what protos/ generates
+stubs: $(protos_venv) ## Check that what is generated and committed is fresh
 	@scripts/protos.sh --check
+	@.venv-protos/bin/python clients/python/scripts/unasync.py --check
 
 .PHONY: stubs-compat
 stubs-compat: $(stubs_venvs) ## Check that the stubs work on the oldest and the newest grpcio and protobuf
 	@for folder in $(dir $(stubs_venvs)); do $${folder}bin/python scripts/stubs_compat.py --quiet; done
+
+.PHONY: client-compat
+client-compat: $(venv) $(stubs_venvs) ## Check the Python client's wheel, alone with the oldest and the newest grpcio and protobuf
+	@scripts/client_compat.sh $(dir $(stubs_venvs))
 
 .PHONY: dockerfile
 dockerfile: $(venv) ## Check the Dockerfile
@@ -130,12 +136,14 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	compile stubs-newest requirements/stubs-newest.in
 
 .PHONY: wheel
-wheel: $(venv) ## Build the wheel into dist/
-	@scripts/quietly.sh $(bin)/python -m build --wheel --no-isolation --outdir dist
+wheel: $(venv) ## Build the wheels, of the service and of its Python client, into dist/
+	@for project in . clients/python; do \
+	    scripts/quietly.sh $(bin)/python -m build --wheel --no-isolation --outdir dist $$project; \
+	done
 
 .PHONY: clean
 clean: ## Remove everything that the other targets made, except .dev-data
-	@rm -rf .venv .venv-protos .tools build dist *.egg-info .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .venv-protos .tools {.,clients/python}/{build,dist,*.egg-info} .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(venv): requirements/dev.txt pyproject.toml scripts/venv.sh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from types import MappingProxyType
@@ -129,6 +130,11 @@ def signing_keys(message: pb.GetSigningKeysResponse) -> t.SigningKeys:
     """The public keys."""
     keys = tuple(t.SigningKey(key.key_id, key.algorithm, key.jwk_json) for key in message.keys)
     return t.SigningKeys(keys, message.jwks_json)
+
+
+def event_types(kinds: Sequence[t.EventType]) -> Any:
+    """Which events a watch asks for. Numbers, whatever the generated types say."""
+    return [kind.value for kind in kinds]
 
 
 def event_batch(message: pb.WatchEventsResponse) -> t.EventBatch:

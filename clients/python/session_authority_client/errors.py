@@ -164,7 +164,8 @@ def error_of_item(error: session_authority_pb2.RequestError) -> SessionAuthority
 
 
 def _details_of(error: grpc.RpcError) -> Sequence[Any]:
-    for name, value in error.trailing_metadata() or ():
+    found: Any = error.trailing_metadata() or ()  # pairs, whatever the types of grpcio say
+    for name, value in found:
         if name == _DETAILS and isinstance(value, bytes):
             try:
                 return list(status_pb2.Status.FromString(value).details)

@@ -104,7 +104,10 @@ class Transport:
         """What goes with each call."""
         if self.token is None:
             return ()
-        token = self.token if isinstance(self.token, str) else self.token()
+        token = (self.token if isinstance(self.token, str) else self.token()).strip()
+        if not (token and token.isascii() and token.isprintable()):
+            # gRPC would refuse it too, and say what it is.
+            raise ValueError("token: is empty, or holds what no header may")
         return (("authorization", f"Bearer {token}"),)
 
 
@@ -114,14 +117,16 @@ def path_of(method: str) -> str:
 
 
 def _is_local(target: str) -> bool:
-    """Whether a target is this machine."""
+    """Whether a target is this machine; of several addresses, all."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
-    address = target.removeprefix("dns:///").removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:")
+    addresses = target.removeprefix("dns:///").removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:")
+    return all(map(_is_loopback, addresses.split(",")))
+
+
+def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]") or address
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from types import MappingProxyType
-
-_NO_CLAIMS: Mapping[str, str] = MappingProxyType({})
 
 
 class SessionStatus(Enum):

@@ -262,7 +262,7 @@ class SessionAuthority:
         The first batch comes at once. Keep the cursor of the last one, and go on from it after `Unavailable`. Raises
         CursorExpired if that can't be done without missing events.
         """
-        request = pb.WatchEventsRequest(cursor=cursor, types=[kind.value for kind in types], user_ids=user_ids)
+        request = pb.WatchEventsRequest(cursor=cursor, types=convert.event_types(types), user_ids=user_ids)
         if since is not None:
             request.start_time.FromDatetime(since)
         stream = self._watch(request, metadata=self._transport.metadata())
