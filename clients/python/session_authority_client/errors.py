@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import grpc
@@ -49,6 +50,15 @@ class SessionAuthorityError(Exception):
         self.retry_after = retry_after
         self.violations = tuple(violations)
         self.metadata = dict(metadata or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An exception crosses from one process to another by what it was made of, and Python knows the message only."""
+        more: dict[str, Any] = {
+            "retry_after": self.retry_after,
+            "violations": self.violations,
+            "metadata": self.metadata,
+        }
+        return partial(type(self), str(self), self.code, self.reason, **more), ()
 
 
 class InvalidRequest(SessionAuthorityError):
@@ -156,8 +166,8 @@ def error_of(error: grpc.RpcError) -> SessionAuthorityError:
 def error_of_item(error: session_authority_pb2.RequestError) -> SessionAuthorityError:
     """What one item of a batch failed with."""
     code = _CODES.get(error.code, grpc.StatusCode.UNKNOWN)
-    known = errors_pb2.ErrorReason.values()
-    reason = errors_pb2.ErrorReason.Name(error.reason).removeprefix(_PREFIX) if error.reason in known else ""
+    known = error.reason and error.reason in errors_pb2.ErrorReason.values()
+    reason = errors_pb2.ErrorReason.Name(error.reason).removeprefix(_PREFIX) if known else ""
     made = _BY_REASON.get(reason) or _BY_CODE.get(code, SessionAuthorityError)
     violations = [FieldViolation(v.field, v.description) for v in error.field_violations]
     return made(error.message, code, reason, violations=violations)

@@ -1,0 +1,36 @@
+"""What the client is tested against: a development server, and one that does as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from client_tests.stage import KINDS, Connect, Fake
+from tests.support.dev import dev_server
+
+SETTINGS = {
+    "SESSION_AUTHORITY_GRACE": "0s",
+    "SESSION_AUTHORITY_ALARM_AFTER": "1s",
+    "SESSION_AUTHORITY_MAX_DEVICES": "2",
+}
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A development server in a hurry: tokens rotate, and are replays, after a second; users have two devices."""
+    with dev_server(tmp_path_factory.mktemp("dev") / "data", SETTINGS) as server:
+        yield server.address
+
+
+@pytest.fixture(params=sorted(KINDS))
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """Makes a client, of each kind in turn."""
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    """A service that does as it is told."""
+    with Fake() as server:
+        yield server

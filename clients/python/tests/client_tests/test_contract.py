@@ -1,0 +1,448 @@
+"""The client knows the whole contract: each enum value, each reason, each field of each message, each method."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from itertools import count
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import any_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2, status_pb2
+
+import session_authority_client as sa
+from client_tests.stage import PATIENCE, SERVICE, Connect, Fake, answers, fails, refuses
+from session_authority.rpc.status import Failure
+from session_authority.v1 import errors_pb2
+from session_authority.v1 import session_authority_pb2 as pb
+from session_authority_client import convert
+from session_authority_client.errors import error_of_item
+from session_authority_client.wire import session_authority_pb2 as wire
+
+ENUMS = {name: getattr(sa, name) for name in pb.DESCRIPTOR.enum_types_by_name}
+# What each message is for a user of the client, and what makes it so.
+VALUES: dict[str, tuple[type, Any]] = {
+    "IssueDeviceResponse": (sa.IssuedDevice, convert.issued_device),
+    "RenewSessionResponse": (sa.Renewal, convert.renewal),
+    "ValidateSessionResponse": (sa.Validation, convert.validation),
+    "ListDevicesResponse": (sa.DevicePage, convert.device_page),
+    "GetSigningKeysResponse": (sa.SigningKeys, convert.signing_keys),
+    "WatchEventsResponse": (sa.EventBatch, convert.event_batch),
+    "Device": (sa.Device, convert.device),
+}
+# These are no values of their own: a method returns what is in them. The methods' own tests look at them.
+UNWRAPPED = {"BatchValidateSessionsResponse", "RevokeAllResponse", "RevokeDeviceResponse", "UpdateDeviceResponse"}
+# Where in an event a field is that the contract has further inside.
+PLACES = {
+    "Event.device.device_id": "device_id",
+    "Event.device.display_name": "device_display_name",
+    "Event.client.info": "client",
+    "Event.client.operating_system": "operating_system",
+    "Event.client.browser": "browser",
+    "Event.client.form_factor": "form_factor",
+}
+LEFT_OUT = {"Event.device.last_client": "the device's display name tells its user which one it is"}
+PARAMETERS = {
+    "WatchEventsRequest.start_time": "since",
+    "BatchValidateSessionsRequest.requests": "presented",
+}
+METHODS = {"BatchValidateSessions": "validate_sessions"}
+
+REASONS: dict[str, tuple[grpc.StatusCode, type[sa.SessionAuthorityError]]] = {
+    "INVALID_REQUEST": (grpc.StatusCode.INVALID_ARGUMENT, sa.InvalidRequest),
+    "MALFORMED_MESSAGE": (grpc.StatusCode.INVALID_ARGUMENT, sa.InvalidRequest),
+    "MESSAGE_TOO_LARGE": (grpc.StatusCode.RESOURCE_EXHAUSTED, sa.InvalidRequest),
+    "REQUEST_ID_REUSED": (grpc.StatusCode.INVALID_ARGUMENT, sa.RequestIdReused),
+    "REQUEST_ID_SPENT": (grpc.StatusCode.ABORTED, sa.RequestIdSpent),
+    "DEVICE_LIMIT_REACHED": (grpc.StatusCode.RESOURCE_EXHAUSTED, sa.DeviceLimitReached),
+    "DEVICE_NOT_FOUND": (grpc.StatusCode.NOT_FOUND, sa.DeviceNotFound),
+    "CONFLICT": (grpc.StatusCode.ABORTED, sa.Conflict),
+    "STORE_UNAVAILABLE": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
+    "DEADLINE_TOO_SHORT": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
+    "INTERNAL": (grpc.StatusCode.INTERNAL, sa.InternalError),
+    "CURSOR_EXPIRED": (grpc.StatusCode.OUT_OF_RANGE, sa.CursorExpired),
+    "CALLER_UNKNOWN": (grpc.StatusCode.UNAUTHENTICATED, sa.CallerUnknown),
+    "CALLER_NOT_ALLOWED": (grpc.StatusCode.PERMISSION_DENIED, sa.CallerNotAllowed),
+    "STOPPING": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
+    "OVERLOADED": (grpc.StatusCode.RESOURCE_EXHAUSTED, sa.Overloaded),
+}
+# What is said without a reason: by gRPC, or by something on the way.
+CODES = {
+    grpc.StatusCode.UNAVAILABLE: sa.Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: sa.Unavailable,
+    grpc.StatusCode.CANCELLED: sa.Unavailable,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: sa.Overloaded,
+    grpc.StatusCode.INVALID_ARGUMENT: sa.InvalidRequest,
+    grpc.StatusCode.UNAUTHENTICATED: sa.CallerUnknown,
+    grpc.StatusCode.PERMISSION_DENIED: sa.CallerNotAllowed,
+}
+
+
+def snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def method_of(rpc: str) -> str:
+    return METHODS.get(rpc, snake(rpc))
+
+
+# --- enums ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_every_value_of_an_enum_is_known(name: str):
+    prefix = snake(name).upper() + "_"
+    contract = {
+        value.name.removeprefix(prefix): value.number for value in pb.DESCRIPTOR.enum_types_by_name[name].values
+    }
+    assert {member.name: member.value for member in ENUMS[name]} == contract
+
+
+# --- reasons --------------------------------------------------------------------------------------------------------
+
+
+def test_every_reason_is_in_the_table():
+    names = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()}  # noqa: SIM118 - an enum
+    assert names - {"UNSPECIFIED"} == set(REASONS)
+
+
+def failure(reason: str) -> Failure:
+    code, _ = REASONS[reason]
+    number: Any = errors_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}")
+    return Failure(
+        code,
+        number,
+        f"because of {reason}",
+        retry_after=PATIENCE,
+        metadata=(("error_id", "e1"),),
+    )
+
+
+@pytest.mark.parametrize("reason", REASONS)
+async def test_every_reason_has_its_exception(connect: Connect, fake: Fake, reason: str):
+    code, kind = REASONS[reason]
+    fake.always = refuses(failure(reason))
+    async with connect(fake.address, timeout=PATIENCE) as authority:
+        with pytest.raises(sa.SessionAuthorityError) as caught:
+            await authority.list_devices("ada")
+        with pytest.raises(sa.SessionAuthorityError) as caught_watching:
+            await anext(aiter(authority.watch_events()))
+    for error in (caught.value, caught_watching.value):
+        assert type(error) is kind
+        assert (error.code, error.reason, str(error)) == (code, reason, f"because of {reason}")
+        assert (error.retry_after, error.metadata) == (PATIENCE, {"error_id": "e1"})
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_has_the_same_exception_in_a_batch(reason: str):
+    code, kind = REASONS[reason]
+    sent = failure(reason).message_of_batch()
+    error = error_of_item(wire.RequestError.FromString(sent.SerializeToString()))
+    assert type(error) is kind
+    assert (error.code, error.reason, str(error)) == (code, reason, f"because of {reason}")
+
+
+@pytest.mark.parametrize("code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK}, key=str))
+async def test_a_status_without_a_reason_has_one_too(connect: Connect, fake: Fake, code: grpc.StatusCode):
+    fake.always = fails(code, "somebody says no")
+    async with connect(fake.address, timeout=PATIENCE) as authority:
+        with pytest.raises(sa.SessionAuthorityError, match="somebody says no") as caught:
+            await authority.get_signing_keys()
+    assert type(caught.value) is CODES.get(code, sa.SessionAuthorityError)
+    assert (caught.value.code, caught.value.reason, caught.value.violations) == (code, "", ())
+
+
+def test_only_what_is_no_answer_is_unavailable():
+    unsure = {kind for _, kind in REASONS.values() if issubclass(kind, sa.Unavailable)}
+    assert unsure == {sa.Unavailable, sa.Overloaded}
+
+
+def details(content: bytes) -> Any:
+    def act(request: Message, context: grpc.ServicerContext) -> None:
+        context.set_trailing_metadata((("grpc-status-details-bin", content),))
+        context.abort(grpc.StatusCode.UNAVAILABLE, "no")
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xff\xff",
+        b"\x1a\x02\x08\x96",
+        status_pb2.Status(
+            details=[any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff")]
+        ).SerializeToString(),
+    ],
+)
+async def test_details_that_are_none_hide_no_error(connect: Connect, fake: Fake, content: bytes):
+    fake.always = details(content)
+    async with connect(fake.address, timeout=PATIENCE) as authority:
+        with pytest.raises(sa.Unavailable) as caught:
+            await authority.get_signing_keys()
+    assert caught.value.reason == ""
+
+
+async def test_another_services_reasons_are_not_ours(connect: Connect, fake: Fake):
+    status = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0])
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="DEVICE_NOT_FOUND", domain="envoy"))
+    fake.always = details(status.SerializeToString())
+    async with connect(fake.address, timeout=PATIENCE) as authority:
+        with pytest.raises(sa.Unavailable) as caught:
+            await authority.get_signing_keys()
+    assert (caught.value.reason, caught.value.metadata) == ("", {})
+
+
+def test_an_error_can_go_from_one_process_to_another():
+    violations = [sa.FieldViolation("user_id", "is empty")]
+    sent = sa.RequestIdReused(
+        "no", grpc.StatusCode.ABORTED, "X", retry_after=PATIENCE, violations=violations, metadata={"a": "b"}
+    )
+    for came in (pickle.loads(pickle.dumps(sent)), copy.deepcopy(sent)):
+        assert type(came) is sa.RequestIdReused
+        assert (str(came), vars(came)) == ("no", vars(sent))
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+def filled(descriptor: Descriptor, numbers: Any = None) -> Any:
+    """A message in which every field is set, each to something else."""
+    numbers = numbers or count(1)
+    message = GetMessageClass(descriptor)()
+    for field in descriptor.fields:
+        if field.containing_oneof is not None and field is not field.containing_oneof.fields[0]:
+            continue
+        if field.message_type and field.message_type.full_name in TIMES:
+            getattr(message, field.name).seconds = 1_700_000_000 + next(numbers)
+        elif field.message_type and field.message_type.GetOptions().map_entry:
+            getattr(message, field.name)[f"key {next(numbers)}"] = f"value {next(numbers)}"
+        elif field.message_type and field.is_repeated:
+            getattr(message, field.name).add().CopyFrom(filled(field.message_type, numbers))
+        elif field.message_type:
+            getattr(message, field.name).CopyFrom(filled(field.message_type, numbers))
+        elif field.is_repeated:
+            getattr(message, field.name).append(scalar(field, numbers))
+        else:
+            setattr(message, field.name, scalar(field, numbers))
+    return message
+
+
+TIMES = {"google.protobuf.Timestamp", "google.protobuf.Duration"}
+
+
+def scalar(field: FieldDescriptor, numbers: Any) -> Any:
+    if field.enum_type is not None:
+        # The first one that is something: of a status it is the one with which all else is said.
+        return field.enum_type.values[1].number
+    kinds: dict[int, Any] = {
+        FieldDescriptor.CPPTYPE_STRING: lambda: f"text {next(numbers)}",
+        FieldDescriptor.CPPTYPE_BOOL: lambda: True,
+        FieldDescriptor.CPPTYPE_INT32: lambda: next(numbers),
+        FieldDescriptor.CPPTYPE_UINT32: lambda: next(numbers),
+    }
+    return kinds[field.cpp_type]()
+
+
+def check(message: Any, value: Any, path: str, seen: set[str]) -> None:
+    """Compares what came with what it became, field by field; `seen` are those of the value that were looked at."""
+    for field in message.DESCRIPTOR.fields:
+        here = f"{path}.{field.name}"
+        if here in LEFT_OUT:
+            continue
+        came = getattr(message, field.name)
+        if path.count(".") == 0 and any(place.startswith(f"{here}.") for place in PLACES):
+            check(came, value, here, seen)
+            continue
+        name = PLACES.get(here, field.name)
+        assert name in {known.name for known in fields(value)}, f"{here} is nowhere in {type(value).__name__}"
+        seen.add(name)
+        compare(came, getattr(value, name), here)
+
+
+def compare(came: Any, became: Any, here: str) -> None:
+    if isinstance(became, datetime):
+        assert became == datetime.fromtimestamp(came.seconds, UTC), here
+        assert became.tzinfo is UTC
+    elif isinstance(became, Enum):
+        assert became.value == came, here
+    elif isinstance(became, Mapping):
+        assert dict(became) == dict(came), here
+    elif is_dataclass(became):
+        whole(came, became)
+    elif isinstance(became, Sequence) and not isinstance(became, str):
+        assert len(became) == len(came), here
+        for one, other in zip(came, became, strict=True):
+            compare(one, other, here)
+    else:
+        assert (type(became), became) == (type(came), came), here
+
+
+def whole(message: Any, value: Any) -> None:
+    seen: set[str] = set()
+    check(message, value, message.DESCRIPTOR.name, seen)
+    assert seen == {field.name for field in fields(value)}, "it has something that the contract has not"
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_field_arrives(name: str):
+    kind, made_by = VALUES[name]
+    message = filled(pb.DESCRIPTOR.message_types_by_name[name])
+    value = made_by(
+        GetMessageClass(wire.DESCRIPTOR.message_types_by_name[name]).FromString(message.SerializeToString())
+    )
+    assert type(value) is kind
+    whole(message, value)
+
+
+def test_every_answer_is_in_the_table():
+    assert {method.output_type.name for method in SERVICE.methods} <= VALUES.keys() | UNWRAPPED
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_an_empty_answer_is_an_answer(name: str):
+    value = VALUES[name][1](getattr(wire, name)())
+    for field in fields(value):
+        found = getattr(value, field.name)
+        assert found is None or not isinstance(found, datetime) or found.year == 1970
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def given(message: Any) -> dict[str, Any]:
+    """What to call a method with, so that it sends this."""
+    arguments: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        name = PARAMETERS.get(f"{message.DESCRIPTOR.name}.{field.name}", field.name)
+        value = getattr(message, field.name)
+        if field.name == "client":
+            value = sa.ClientInfo(**{inner.name: getattr(value, inner.name) for inner in value.DESCRIPTOR.fields})
+        elif field.name == "requests":
+            value = [(item.access_token, item.device_id) for item in value]
+        elif field.name == "types":
+            value = [sa.EventType(number) for number in value]
+        elif field.message_type and field.message_type.full_name == "google.protobuf.Duration":
+            value = value.ToTimedelta()
+        elif field.message_type and field.message_type.full_name == "google.protobuf.Timestamp":
+            value = value.ToDatetime(UTC)
+        elif field.is_repeated:
+            value = dict(value) if field.message_type else list(value)
+        arguments[name] = value
+    return arguments
+
+
+@pytest.mark.parametrize("rpc", [method.name for method in SERVICE.methods])
+async def test_every_field_of_a_request_can_be_given_and_goes_out(connect: Connect, fake: Fake, rpc: str):
+    message = filled(SERVICE.methods_by_name[rpc].input_type)
+    if rpc == "BatchValidateSessions":
+        for item in message.requests:
+            item.ClearField("client")  # many at once are of many clients; whoever tells of them asks one by one
+            item.ClearField("observe_only")
+    async with connect(fake.address, timeout=PATIENCE) as authority:
+        called = getattr(authority, method_of(rpc))(**given(message))
+        if SERVICE.methods_by_name[rpc].server_streaming:
+            assert [batch async for batch in called] == []
+        else:
+            await called
+    (call,) = fake.calls
+    assert (call.method, call.request) == (rpc, message)
+
+
+@pytest.mark.parametrize("kind", [sa.AsyncSessionAuthority, sa.SessionAuthority])
+def test_every_rpc_has_a_method_and_every_call_its_deadline(kind: type):
+    for method in SERVICE.methods:
+        parameters = inspect.signature(getattr(kind, method_of(method.name))).parameters
+        assert ("timeout" in parameters) != method.server_streaming
+
+
+# --- from a newer service -------------------------------------------------------------------------------------------
+
+
+UNKNOWN: Any = 99
+
+
+def good() -> Any:
+    message = pb.ValidateSessionResponse(active=True, status=pb.SESSION_STATUS_ACTIVE)
+    message.session.user_id = "ada"
+    return message
+
+
+async def test_a_status_that_is_not_known_is_not_active(connect: Connect, fake: Fake):
+    unknown = good()
+    unknown.status = UNKNOWN
+    renewed = pb.RenewSessionResponse(status=UNKNOWN, access_token="x")
+    fake.acts.extend([answers(good()), answers(unknown), answers(renewed)])
+    async with connect(fake.address, timeout=PATIENCE) as authority:
+        assert (await authority.validate_session("t", "d")).active
+        found = await authority.validate_session("t", "d")
+        renewal = await authority.renew_session("t", "d")
+    assert (found.active, found.status, found.session) == (False, sa.SessionStatus.UNSPECIFIED, None)
+    assert not found
+    assert (renewal.active, renewal.status) == (False, sa.SessionStatus.UNSPECIFIED)
+    assert not renewal
+
+
+@pytest.mark.parametrize("status", [status for status in sa.SessionStatus if status is not sa.SessionStatus.ACTIVE])
+def test_only_active_is_true(status: sa.SessionStatus):
+    message: Any = wire.ValidateSessionResponse.FromString(good().SerializeToString())
+    assert convert.validation(message)
+    message.status = status.value
+    found = convert.validation(message)
+    assert not found
+    assert not found.active
+    assert (found.status, found.session) == (status, None)
+    renewed: Any = wire.RenewSessionResponse(status=wire.SESSION_STATUS_ACTIVE)
+    assert convert.renewal(renewed)
+    renewed.status = status.value
+    assert not convert.renewal(renewed)
+
+
+def test_an_answer_that_contradicts_itself_is_not_active():
+    for field in ("active", "status", "session"):
+        message = wire.ValidateSessionResponse.FromString(good().SerializeToString())
+        message.ClearField(field)
+        assert not convert.validation(message), field
+
+
+def test_an_unknown_kind_of_event_is_one_of_no_kind():
+    message = wire.WatchEventsResponse(events=[wire.Event(event_id="e1")])
+    message.events[0].type = message.events[0].replay_cause = message.events[0].replay_action = UNKNOWN
+    message.events[0].client.form_factor = UNKNOWN
+    (event,) = convert.event_batch(message).events
+    assert (event.type, event.replay_cause) == (sa.EventType.UNSPECIFIED, sa.ReplayCause.UNSPECIFIED)
+    assert (event.replay_action, event.form_factor) == (sa.ReplayAction.UNSPECIFIED, sa.FormFactor.UNSPECIFIED)
+
+
+async def test_an_unknown_reason_is_told_by_its_code(connect: Connect, fake: Fake):
+    status = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0])
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="TOO_COLD", domain="session-authority"))
+    fake.always = details(status.SerializeToString())
+    async with connect(fake.address, timeout=PATIENCE) as authority:
+        with pytest.raises(sa.Unavailable) as caught:
+            await authority.get_signing_keys()
+    assert caught.value.reason == "TOO_COLD"
+    found = error_of_item(wire.RequestError(code=grpc.StatusCode.ABORTED.value[0], message="no"))
+    assert (type(found), found.code, found.reason) == (sa.SessionAuthorityError, grpc.StatusCode.ABORTED, "")
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------
+
+
+def test_tokens_are_not_shown():
+    issued = convert.issued_device(wire.IssueDeviceResponse(access_token="hunter2"))
+    renewed = convert.renewal(wire.RenewSessionResponse(access_token="hunter2"))
+    assert (issued.access_token, renewed.access_token) == ("hunter2", "hunter2")
+    assert "hunter2" not in f"{issued!r} {renewed!r} {issued} {renewed}"
