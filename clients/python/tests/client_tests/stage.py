@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority_client import AsyncSessionAuthority, SessionAuthority
+from tests.support.proxy import Proxy
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"]
 PATIENCE = timedelta(seconds=20)  # what a call may take on a machine that has much else to do
@@ -80,11 +81,14 @@ class Fake:
     It may be stopped and started again, at the same port.
     """
 
-    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
+    def __init__(
+        self, credentials: grpc.ServerCredentials | None = None, options: Sequence[tuple[str, int]] = ()
+    ) -> None:
         self.calls: list[Call] = []
         self.acts: deque[Act] = deque()
         self.always: Act | None = None
         self._credentials = credentials
+        self._options = [*options, ("grpc.so_reuseport", 0)]
         self._port = 0
         self.start()
 
@@ -99,8 +103,7 @@ class Fake:
 
     def start(self) -> None:
         """Listens."""
-        options = [("grpc.so_reuseport", 0)]
-        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=options)
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=self._options)
         handlers = {method.name: self._handler(method) for method in SERVICE.methods}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
         if self._credentials is None:
@@ -181,6 +184,11 @@ class Hang:
             self.over.set()
         self.began.set()
         self.over.wait(2 * PATIENCE.total_seconds())  # whoever waits for the end gives up before
+
+
+def behind(wire: Proxy) -> str:
+    """The address of a service through this wire."""
+    return wire.url.removeprefix("redis://")
 
 
 async def happens(event: threading.Event) -> None:

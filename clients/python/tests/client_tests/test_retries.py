@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 import session_authority_client as sa
-from client_tests.stage import PATIENCE, SERVICE, Connect, Fake, Hang, away, fails, refuses
+from client_tests.stage import PATIENCE, SERVICE, Connect, Fake, Hang, away, behind, fails, refuses
 from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
 from session_authority_client import transport
@@ -30,10 +30,6 @@ CALLS: dict[str, Any] = {
     "RevokeAll": lambda authority: authority.revoke_all("ada"),
     "GetSigningKeys": lambda authority: authority.get_signing_keys(),
 }
-
-
-def behind(wire: Proxy) -> str:
-    return wire.url.removeprefix("redis://")
 
 
 @pytest.mark.parametrize("method", UNARY)

@@ -13,13 +13,14 @@ import grpc
 import pytest
 
 import session_authority_client as sa
-from client_tests.stage import PATIENCE, Connect, Fake
+from client_tests.stage import PATIENCE, Connect, Fake, behind
 from session_authority.access import add_token, new_token
 from session_authority.rpc import Capacity
 from session_authority.server import Mode, _options
 from session_authority_client.transport import Transport
 from tests.server.processes import dev_server
 from tests.support.certificates import Authority, Pair
+from tests.support.proxy import Proxy
 
 TOKEN = "hunter2-hunter2"
 
@@ -266,12 +267,39 @@ async def test_a_client_can_be_there_before_the_service(connect: Connect, fake: 
 # --- options --------------------------------------------------------------------------------------------------------
 
 
-def test_the_service_takes_as_many_pings_as_the_client_sends():
+PING = b"\x00\x00\x08\x06"  # how its frame begins (RFC 9113, section 6.7)
+FASTER = 100
+
+
+async def test_the_service_takes_as_many_pings_as_the_client_sends(connect: Connect):
+    """With all intervals, of both sides, a hundred times shorter."""
     ours: dict[str, Any] = dict(Transport("h:1").channel_options())
     theirs: dict[str, Any] = dict(_options(Mode(reflection=False), Capacity()))
-    assert ours["grpc.keepalive_time_ms"] >= theirs["grpc.http2.min_recv_ping_interval_without_data_ms"]
-    assert theirs["grpc.keepalive_permit_without_calls"] == ours["grpc.keepalive_permit_without_calls"] == 1
-    assert ours["grpc.http2.max_pings_without_data"] == 0, "else it stops to ask after a while"
+    assert ours["grpc.keepalive_time_ms"] >= theirs["grpc.http2.min_ping_interval_without_data_ms"]
+    theirs["grpc.http2.min_ping_interval_without_data_ms"] //= FASTER
+    pings = 0
+
+    async def count(data: bytes) -> None:
+        nonlocal pings
+        pings += data.count(PING)
+
+    with Fake(options=list(theirs.items())) as server:
+        async with Proxy(f"redis://{server.address}") as wire:
+            wire.on_request = count
+            often = [("grpc.keepalive_time_ms", ours["grpc.keepalive_time_ms"] // FASTER)]
+            async with connect(behind(wire), timeout=PATIENCE, options=often) as client:
+                await client.get_signing_keys()
+                async with asyncio.timeout(PATIENCE.total_seconds()):
+                    while pings < 5:  # noqa: ASYNC110 - a condition has no event
+                        await asyncio.sleep(0.02)
+                await client.get_signing_keys()
+            assert wire.connections == 1, "the service hung up"
+
+
+def test_every_option_has_a_name_that_grpc_knows():
+    (library,) = [path.read_bytes() for path in (Path(grpc.__file__).parent / "_cython").glob("cygrpc.*.so")]
+    names = [name for name, _ in Transport("h:1").channel_options()]
+    assert [name for name in names if name.encode() + b"\0" not in library] == []
 
 
 def test_a_service_that_was_away_is_looked_for_every_two_seconds():
