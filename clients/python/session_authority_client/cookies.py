@@ -1,0 +1,97 @@
+"""The two cookies of a browser: its access token, and its device ID. Reads and writes headers, and decides nothing.
+
+Always host-only, for all paths, and out of reach of scripts (RFC 6265bis, section 4.1.3.2: `__Host-`). Both are written as
+exact text: what could end a header or an attribute is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+# Browsers drop what is longer, name and value together, and keep nothing for longer.
+LONGEST_COOKIE_BYTES = 4096
+LONGEST_LIFE = timedelta(days=400)
+_BLANK = " \t"
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
+_VALUE = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
+
+
+class SameSite(Enum):
+    """When other sites' links bring the cookies. `STRICT`: never. `LAX`: when the user follows one to a page."""
+
+    STRICT = "Strict"
+    LAX = "Lax"
+
+
+@dataclass(frozen=True, slots=True)
+class Cookies:
+    """How they are called and written.
+
+    `insecure` is for developing on http://localhost, with a browser that does not take that for secure: without it both names
+    begin with `__Host-`. It is refused for any other host.
+    """
+
+    token: str = "session"
+    device: str = "device"
+    same_site: SameSite = SameSite.STRICT
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        for field, name in (("token", self.token), ("device", self.device)):
+            if not _NAME.fullmatch(name) or name.lower().startswith(("__host-", "__secure-")):
+                raise ValueError(f"{field}: must be a cookie's name, without a prefix")
+        if self.token == self.device:
+            raise ValueError("token and device: are two cookies")
+
+    @property
+    def token_name(self) -> str:
+        """What the browser calls the one with the token."""
+        return self._full(self.token)
+
+    @property
+    def device_name(self) -> str:
+        """What it calls the one with the device ID."""
+        return self._full(self.device)
+
+    def _full(self, name: str) -> str:
+        return name if self.insecure else f"__Host-{name}"
+
+    def read(self, headers: Iterable[str]) -> tuple[str, str]:
+        """The token and the device ID of a request's `Cookie` headers; empty if there is none."""
+        pairs = [pair.partition("=") for header in headers for pair in header.split(";")]
+        return self._only(pairs, self.token_name), self._only(pairs, self.device_name)
+
+    @staticmethod
+    def _only(pairs: Iterable[tuple[str, str, str]], name: str) -> str:
+        """Its value. Of two that differ one was planted, and nothing tells which: then there is none.
+
+        Only blanks are stripped: other white space before a name would make one of ours of one without the prefix's rules.
+        """
+        found = {value.strip(_BLANK) for key, equals, value in pairs if equals and key.strip(_BLANK) == name}
+        return found.pop() if len(found) == 1 else ""
+
+    def hand_out(self, token: str, device_id: str, end: datetime, now: datetime) -> list[str]:
+        """`Set-Cookie` headers that give a browser both. The token stays until its session's `end`: an expired one renews."""
+        life = min(max(end - now, timedelta()), LONGEST_LIFE)
+        return [self._set(self.token_name, token, life), self._set(self.device_name, device_id, LONGEST_LIFE)]
+
+    def take_back(self, *, device: bool) -> list[str]:
+        """Those that take the token back, and with `device` the device ID too."""
+        names = [self.token_name, self.device_name] if device else [self.token_name]
+        return [self._line(name, "", timedelta()) for name in names]
+
+    def _set(self, name: str, value: str, life: timedelta) -> str:
+        if not _VALUE.fullmatch(value):
+            raise ValueError(f"{name}: can't be the value of a cookie")
+        if len(name) + len(value) > LONGEST_COOKIE_BYTES:
+            raise ValueError(f"{name}: is longer than browsers keep; sign in with fewer claims")
+        return self._line(name, value, life)
+
+    def _line(self, name: str, value: str, life: timedelta) -> str:
+        secure = "" if self.insecure else "Secure; "
+        seconds = int(life.total_seconds())
+        return f"{name}={value}; Path=/; Max-Age={seconds}; {secure}HttpOnly; SameSite={self.same_site.value}"

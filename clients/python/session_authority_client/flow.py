@@ -1,0 +1,238 @@
+"""What a request means and what its response must say: the decisions of all middleware, without any I/O.
+
+What was presented leads to what to ask; the answer leads to whether to go on, what becomes of the cookies, and which response
+an app that needs a session gives. A device ID is handed out only together with a token: a browser that keeps its cookies back
+(SameSite=Strict, after a click in a mail) must not get a fresh one in place of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from session_authority_client.cookies import Cookies
+from session_authority_client.errors import SessionAuthorityError
+from session_authority_client.types import ClientInfo, IssuedDevice, Renewal, SessionStatus
+
+LONGEST_TOKEN_BYTES = 4096
+_LONGEST_USER_AGENT = 512
+_TOKEN = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST_TOKEN_BYTES}}}", re.ASCII)
+_DEVICE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
+_LOCAL_HOST = re.compile(r"(localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE | re.ASCII)
+_RETRY_AFTER = timedelta(seconds=1)
+_LONGEST_RETRY_AFTER = timedelta(seconds=60)
+
+Headers = Mapping[str, Sequence[str]]
+"""A request's, by their lower-case names."""
+
+
+class Conduct(Enum):
+    """What a verdict leads to."""
+
+    GO_ON = "go on"
+    RENEW = "renew, and do what that says"
+    DENY = "deny"  # and let the cookies be: an old request in flight must not wipe a fresh sign-in
+    WIPE = "deny and take the cookies back"
+
+
+CONDUCT: Mapping[SessionStatus, Conduct] = {
+    SessionStatus.UNSPECIFIED: Conduct.DENY,
+    SessionStatus.ACTIVE: Conduct.GO_ON,
+    SessionStatus.TOKEN_MISSING: Conduct.DENY,
+    SessionStatus.TOKEN_INVALID: Conduct.DENY,
+    SessionStatus.TOKEN_EXPIRED: Conduct.RENEW,
+    SessionStatus.NO_SESSION: Conduct.DENY,
+    SessionStatus.SESSION_EXPIRED: Conduct.DENY,
+    SessionStatus.SUPERSEDED: Conduct.DENY,
+    SessionStatus.REPLAYED: Conduct.WIPE,
+    SessionStatus.SESSION_ENDED: Conduct.DENY,
+    SessionStatus.WRONG_DEVICE: Conduct.DENY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response that stands in for the app's."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+class Refused(Exception):
+    """The request can't be served; `answer` says so to the client, and `code` in one word. Middleware turns it into that."""
+
+    def __init__(self, code: str, answer: Answer) -> None:
+        super().__init__(code)
+        self.code = code
+        self.answer = answer
+
+
+class SignInRequired(Refused):
+    """It needs a session that is good, and has none."""
+
+
+class NoAnswer(Refused):
+    """It needs a session, and the Session Authority does not say whether there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a request brought. `token` and `device_id` are empty if there was none, or nothing that could be one.
+
+    `status` is what the token is worth, where nobody need be asked. `app`: it came from an app, which keeps its token and its
+    device ID itself; such a response never has cookies. `page`: a browser wants something to show.
+    """
+
+    status: SessionStatus | None
+    token: str = field(repr=False)
+    device_id: str
+    app: bool
+    client: ClientInfo
+    page: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How an app wants it.
+
+    `sign_in_url`: where browsers without a session are sent instead of being answered 401. `trusted_proxies`: addresses and
+    networks whose `X-Forwarded-For` is believed; "unix" for a proxy at a unix socket. `device_header`: where apps put their device
+    ID. Whoever sends that header, be it empty, or a bearer token is an app.
+    """
+
+    cookies: Cookies = field(default_factory=Cookies)
+    sign_in_url: str | None = None
+    trusted_proxies: Sequence[str] = ()
+    device_header: str = "x-device-id"
+    _networks: Sequence[IPv4Network | IPv6Network] = field(init=False, repr=False, default=())
+
+    def __post_init__(self) -> None:
+        if self.sign_in_url is not None and not re.fullmatch(r"[!-~]+", self.sign_in_url, re.ASCII):
+            raise ValueError("sign_in_url: must be printable ASCII")
+        networks = tuple(ip_network(proxy) for proxy in self.trusted_proxies if proxy != "unix")
+        object.__setattr__(self, "_networks", networks)
+
+    # --- what was presented -----------------------------------------------------------------------------------------
+
+    def presented(self, method: str, headers: Headers, peer: str) -> Presented:
+        """What a request brought. `peer` is the address at the other end of its connection; empty at a unix socket."""
+        authorization, devices = headers.get("authorization", ()), headers.get(self.device_header.lower(), ())
+        bearer = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
+        app = bearer is not None or len(devices) > 0
+        if app:
+            token, device_id = bearer[1] if bearer else "", devices[0] if len(devices) == 1 else ""
+        else:
+            self._check_host(headers)
+            token, device_id = self.cookies.read(headers.get("cookie", ()))
+        status = None
+        if not token:
+            status = SessionStatus.TOKEN_MISSING
+        elif not _TOKEN.fullmatch(token):
+            status = SessionStatus.TOKEN_INVALID
+        return Presented(
+            status=status,
+            token="" if status else token,
+            device_id=device_id if is_device_id(device_id) else "",
+            app=app,
+            client=ClientInfo(
+                ip_address=self._address(headers, peer),
+                user_agent="".join(headers.get("user-agent", ())[:1])[:_LONGEST_USER_AGENT],
+            ),
+            page=method in ("GET", "HEAD") and not app,
+        )
+
+    def _check_host(self, headers: Headers) -> None:
+        if self.cookies.insecure and not _LOCAL_HOST.fullmatch("".join(headers.get("host", ("localhost",)))):
+            raise ValueError("insecure cookies are for http://localhost only")
+
+    def _address(self, headers: Headers, peer: str) -> str:
+        """The end user's: the nearest one that no trusted proxy has. Empty if unknown."""
+        if not self._is_trusted(peer):
+            return _plain(peer)
+        hops = [hop.strip() for header in headers.get("x-forwarded-for", ()) for hop in header.split(",")]
+        for hop in reversed(hops):
+            if not _plain(hop) or not self._is_trusted(hop):
+                return _plain(hop)
+        return _plain(hops[0] if hops else peer)
+
+    def _is_trusted(self, peer: str) -> bool:
+        if not peer:
+            return "unix" in self.trusted_proxies
+        plain = _plain(peer)
+        return bool(plain) and any(ip_address(plain) in network for network in self._networks)
+
+    # --- what becomes of the cookies --------------------------------------------------------------------------------
+
+    def after_denial(self, presented: Presented, status: SessionStatus) -> list[str]:
+        """`Set-Cookie` headers for a request whose session is not good."""
+        if CONDUCT[status] is Conduct.WIPE and not presented.app:
+            return self.cookies.take_back(device=True)
+        return []
+
+    def after_renewal(self, presented: Presented, renewal: Renewal, now: datetime) -> list[str]:
+        """Those for a renewal. One that brings no token leaves the browser what it has."""
+        if not renewal.active:
+            return self.after_denial(presented, renewal.status)
+        if presented.app or renewal.access_token is None or renewal.session is None:
+            return []
+        session = renewal.session
+        return self.cookies.hand_out(renewal.access_token, session.device_id, session.expire_time, now)
+
+    def after_sign_in(self, presented: Presented, issued: IssuedDevice, now: datetime) -> list[str]:
+        """Those for a sign-in."""
+        if presented.app:
+            return []
+        end = issued.device.expire_time or issued.token_expire_time
+        return self.cookies.hand_out(issued.access_token, issued.device.device_id, end, now)
+
+    def after_sign_out(self, presented: Presented) -> list[str]:
+        """Those for a sign-out. The browser stays the device that it is: else its next sign-in would look like a stranger's."""
+        return [] if presented.app else self.cookies.take_back(device=False)
+
+    # --- what an app answers that needs a session -------------------------------------------------------------------
+
+    def sign_in_required(self, presented: Presented, status: SessionStatus) -> SignInRequired:
+        """401, or a redirect for a page. Only an app that is to renew its token itself is told so; nobody is told why."""
+        if self.sign_in_url is not None and presented.page:
+            location = ("Location", self.sign_in_url)
+            return SignInRequired("sign_in_required", Answer(303, (location, *_JUST_NOW), b""))
+        code = "token_expired" if CONDUCT[status] is Conduct.RENEW else "sign_in_required"
+        challenge = ("WWW-Authenticate", "Bearer")
+        return SignInRequired(code, _json(401, code, challenge))
+
+    def no_answer(self, error: SessionAuthorityError) -> NoAnswer:
+        """503: it says nothing of the session, so the client keeps what it has and comes again."""
+        wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _LONGEST_RETRY_AFTER)
+        retry = ("Retry-After", str(math.ceil(wait.total_seconds())))
+        return NoAnswer("unavailable", _json(503, "unavailable", retry))
+
+
+_JUST_NOW = (("Cache-Control", "no-store"),)
+
+
+def is_device_id(text: str) -> bool:
+    """Whether it can name a device at all."""
+    return _DEVICE_ID.fullmatch(text) is not None
+
+
+def _json(status: int, code: str, header: tuple[str, str]) -> Answer:
+    body = json.dumps({"error": code}).encode()
+    headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))), header, *_JUST_NOW)
+    return Answer(status, headers, body)
+
+
+def _plain(address: str) -> str:
+    """An address without a zone; an IPv4 one that came as IPv6 as what it is. Empty if it is none."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)

@@ -1,0 +1,327 @@
+"""What requests mean and what responses say, decided without any I/O; and the text of cookies."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import pytest
+
+from session_authority_client import ClientInfo, Renewal, Session, SessionStatus, Unavailable
+from session_authority_client.cookies import Cookies, SameSite
+from session_authority_client.flow import CONDUCT, Conduct, Flow, Presented
+from session_authority_client.turns import AsyncTurns, Turns
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DEVICE = "123e4567-e89b-42d3-a456-426614174000"
+BROWSER = Presented(None, "abc", DEVICE, app=False, client=ClientInfo(), page=True)
+APP = Presented(None, "abc", DEVICE, app=True, client=ClientInfo(), page=False)
+SESSION = Session("ada", DEVICE, "0" * 32, 2, {}, (), NOW, NOW + timedelta(hours=1), NOW + timedelta(days=7))
+STRICT = "Secure; HttpOnly; SameSite=Strict"
+
+
+def presented(flow: Flow | None = None, *, method: str = "GET", peer: str = "192.0.2.1", **headers: str | list[str]):
+    given = {name.replace("_", "-"): [text] if isinstance(text, str) else text for name, text in headers.items()}
+    return (flow or Flow()).presented(method, given, peer)
+
+
+# --- cookies ------------------------------------------------------------------------------------------------------------
+
+
+def test_cookies_are_written_in_the_strictest_mode():
+    assert Cookies().hand_out("a.b-c_d", DEVICE, NOW + timedelta(days=7), NOW) == [
+        f"__Host-session=a.b-c_d; Path=/; Max-Age=604800; {STRICT}",
+        f"__Host-device={DEVICE}; Path=/; Max-Age=34560000; {STRICT}",
+    ]
+
+
+def test_cookies_are_lax_if_the_app_asks_and_insecure_only_by_name():
+    lax, _ = Cookies(same_site=SameSite.LAX).hand_out("t", DEVICE, NOW, NOW)
+    assert lax == "__Host-session=t; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"
+    insecure, _ = Cookies(insecure=True).hand_out("t", DEVICE, NOW, NOW)
+    assert insecure == "session=t; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"
+
+
+def test_no_cookie_outlives_what_browsers_keep():
+    token, _ = Cookies().hand_out("t", DEVICE, NOW + timedelta(days=4000), NOW)
+    assert "Max-Age=34560000;" in token
+
+
+def test_cookies_are_taken_back_with_the_attributes_that_they_were_set_with():
+    assert Cookies().take_back(device=False) == [f"__Host-session=; Path=/; Max-Age=0; {STRICT}"]
+    assert Cookies().take_back(device=True)[1] == f"__Host-device=; Path=/; Max-Age=0; {STRICT}"
+
+
+@pytest.mark.parametrize("evil", ["a\r\nSet-Cookie: b=c", "a; Domain=evil.example", "a\0", "", "ä", "a b", 'a"'])
+def test_nothing_can_be_put_into_a_header(evil: str):
+    for token, device in ((evil, DEVICE), ("t", evil)):
+        with pytest.raises(ValueError, match="can't be the value"):
+            Cookies().hand_out(token, device, NOW, NOW)
+
+
+def test_a_cookie_that_browsers_would_drop_is_refused():
+    with pytest.raises(ValueError, match="longer than browsers keep"):
+        Cookies().hand_out("t" * 4090, DEVICE, NOW, NOW)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a=b", "a;b", "ä", "__Host-a", "__SECURE-a"])
+def test_names_of_cookies_are_checked(name: str):
+    with pytest.raises(ValueError, match="token: must be a cookie"):
+        Cookies(token=name)
+
+
+def test_the_two_cookies_have_two_names():
+    with pytest.raises(ValueError, match="two cookies"):
+        Cookies(token="a", device="a")
+
+
+@pytest.mark.parametrize(
+    ("headers", "token", "device"),
+    [
+        ([f"__Host-session=t; __Host-device={DEVICE}"], "t", DEVICE),
+        ([f"__Host-session=t;__Host-device={DEVICE};"], "t", DEVICE),
+        (["__Host-session=t", f"__Host-device={DEVICE}"], "t", DEVICE),  # HTTP/2 splits
+        (["a=b; c; ; =; =__Host-session=evil; __Host-session=t"], "t", ""),
+        (["__Host-session=t; __Host-session=t"], "t", ""),
+        (["__Host-session=t; __Host-session=planted"], "", ""),
+        (["__Host-session=planted; __Host-session="], "", ""),
+        (["\u2000__Host-session=planted; \x0b__Host-session=planted; \xa0__Host-session=planted"], "", ""),
+        (["__host-session=t; session=t; xx__Host-session=t"], "", ""),
+        (["__Host-session"], "", ""),
+        (["__Host-session=a=b"], "a=b", ""),
+        ([";" * 100_000], "", ""),
+        ([], "", ""),
+    ],
+)
+def test_cookies_are_read(headers: list[str], token: str, device: str):
+    assert Cookies().read(headers) == (token, device)
+
+
+# --- what was presented -------------------------------------------------------------------------------------------------
+
+
+def test_a_browser_brings_cookies():
+    found = presented(cookie=f"__Host-session=abc; __Host-device={DEVICE}", user_agent="Firefox")
+    assert found == Presented(None, "abc", DEVICE, False, ClientInfo("192.0.2.1", "Firefox"), page=True)
+    assert "abc" not in repr(found)
+
+
+def test_an_app_brings_a_bearer_token_and_its_cookies_are_not_looked_at():
+    cookie = f"__Host-session=cookie; __Host-device={DEVICE}"
+    found = presented(authorization="bearer abc", x_device_id=DEVICE, cookie=cookie)
+    assert (found.token, found.device_id, found.app, found.page) == ("abc", DEVICE, True, False)
+    assert presented(authorization="Bearer abc", cookie=cookie).device_id == ""
+
+
+def test_an_app_that_is_not_signed_in_shows_itself_by_the_header():
+    found = presented(x_device_id="", cookie="__Host-session=cookie")
+    assert (found.app, found.token, found.status) == (True, "", SessionStatus.TOKEN_MISSING)
+
+
+@pytest.mark.parametrize("authorization", ["Basic abc", "Bearer", "Bearer a b", ["Bearer a", "Bearer b"], ""])
+def test_other_authorization_is_the_apps_own_business(authorization: str | list[str]):
+    assert presented(authorization=authorization, cookie="__Host-session=abc").token == "abc"
+
+
+@pytest.mark.parametrize("token", ["a" * 4097, "a=b", '"abc"', "ä", "a,b"])
+def test_what_can_not_be_a_token_is_not_asked_about(token: str):
+    found = presented(cookie=f"__Host-session={token}")
+    assert (found.status, found.token) == (SessionStatus.TOKEN_INVALID, "")
+
+
+@pytest.mark.parametrize("device", ["", "nonsense", DEVICE[:-1], DEVICE + "0", DEVICE.replace("-", "")])
+def test_a_malformed_device_id_is_none(device: str):
+    found = presented(cookie=f"__Host-session=abc; __Host-device={device}")
+    assert (found.token, found.device_id) == ("abc", "")
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("192.0.2.1", ["203.0.113.7"], "192.0.2.1"),  # nobody to believe
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["6.6.6.6, 203.0.113.7, 10.0.0.2"], "203.0.113.7"),
+        ("10.0.0.1", ["6.6.6.6", "203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ("10.0.0.1", ["nonsense"], ""),
+        ("", ["2001:db8::7"], "2001:db8::7"),
+        ("testclient", [], ""),
+        ("fe80::1%eth0", [], "fe80::1"),
+        ("::ffff:10.0.0.1", ["203.0.113.7"], "203.0.113.7"),
+    ],
+)
+def test_only_named_proxies_are_believed(peer: str, forwarded: list[str], address: str):
+    flow = Flow(trusted_proxies=("10.0.0.0/8", "unix"))
+    assert presented(flow, peer=peer, x_forwarded_for=forwarded).client.ip_address == address
+
+
+def test_no_proxy_is_believed_without_being_named():
+    assert presented(peer="", x_forwarded_for="203.0.113.7").client.ip_address == ""
+    with pytest.raises(ValueError, match="nonsense"):
+        Flow(trusted_proxies=("nonsense",))
+
+
+def test_a_long_user_agent_is_cut():
+    assert len(presented(user_agent="x" * 9000).client.user_agent) == 512
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:80", "[::1]:80", "app.localhost"])
+def test_insecure_cookies_are_for_this_machine(host: str):
+    assert presented(Flow(Cookies(insecure=True)), host=host, cookie="session=abc").token == "abc"
+
+
+@pytest.mark.parametrize("host", ["example.org", "localhost.example.org", "127.0.0.1.example.org", "localhost:x", ""])
+def test_insecure_cookies_are_refused_elsewhere(host: str):
+    with pytest.raises(ValueError, match="http://localhost only"):
+        presented(Flow(Cookies(insecure=True)), host=host)
+
+
+# --- what becomes of it -------------------------------------------------------------------------------------------------
+
+
+def test_each_verdict_has_its_conduct():
+    assert set(CONDUCT) == set(SessionStatus)
+    assert {status for status, conduct in CONDUCT.items() if conduct is Conduct.GO_ON} == {SessionStatus.ACTIVE}
+
+
+@pytest.mark.parametrize("status", SessionStatus)
+def test_only_a_replay_takes_cookies_back(status: SessionStatus):
+    taken = Flow().after_denial(BROWSER, status)
+    assert bool(taken) is (status is SessionStatus.REPLAYED)
+    assert len(taken) in (0, 2)
+    assert Flow().after_denial(APP, status) == []
+
+
+def renewal(status: SessionStatus = SessionStatus.ACTIVE, token: str | None = None) -> Renewal:
+    session = SESSION if status is SessionStatus.ACTIVE else None
+    return Renewal(status, session, token is not None, token, SESSION.token_expire_time if token else None, 0)
+
+
+def test_a_renewal_hands_out_both_cookies_or_leaves_what_is_there():
+    flow = Flow()
+    assert [line.partition(";")[0] for line in flow.after_renewal(BROWSER, renewal(token="next"), NOW)] == [
+        "__Host-session=next",
+        f"__Host-device={DEVICE}",
+    ]
+    assert flow.after_renewal(BROWSER, renewal(), NOW) == []
+    assert flow.after_renewal(APP, renewal(token="next"), NOW) == []
+    assert flow.after_renewal(BROWSER, renewal(SessionStatus.NO_SESSION), NOW) == []
+    assert len(flow.after_renewal(BROWSER, renewal(SessionStatus.REPLAYED), NOW)) == 2
+
+
+def test_401_says_nothing_but_a_code():
+    flow = Flow()
+    denied = {flow.sign_in_required(BROWSER, s).answer.body for s in SessionStatus if s != SessionStatus.TOKEN_EXPIRED}
+    assert denied == {b'{"error": "sign_in_required"}'}
+    answer = flow.sign_in_required(APP, SessionStatus.TOKEN_EXPIRED).answer
+    assert (answer.status, answer.body) == (401, b'{"error": "token_expired"}')
+    assert dict(answer.headers) == {
+        "Content-Type": "application/json",
+        "Content-Length": "26",
+        "WWW-Authenticate": "Bearer",
+        "Cache-Control": "no-store",
+    }
+
+
+def test_pages_are_redirected_where_the_app_says_so():
+    flow = Flow(sign_in_url="/sign-in")
+    answer = flow.sign_in_required(BROWSER, SessionStatus.NO_SESSION).answer
+    assert (answer.status, dict(answer.headers)["Location"]) == (303, "/sign-in")
+    for other in (APP, presented(method="POST")):
+        assert flow.sign_in_required(other, SessionStatus.NO_SESSION).answer.status == 401
+    with pytest.raises(ValueError, match="printable ASCII"):
+        Flow(sign_in_url="/sign-in\r\nX: y")
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "header"),
+    [(None, "1"), (timedelta(0), "1"), (timedelta(seconds=2.5), "3"), (timedelta(days=1), "60")],
+)
+def test_503_says_when_to_come_again(retry_after: timedelta | None, header: str):
+    error = Unavailable("secret", grpc.StatusCode.UNAVAILABLE, retry_after=retry_after)
+    answer = Flow().no_answer(error).answer
+    assert (answer.status, dict(answer.headers)["Retry-After"]) == (503, header)
+    assert answer.body == b'{"error": "unavailable"}'
+
+
+# --- asking once for many -----------------------------------------------------------------------------------------------
+
+
+async def test_tasks_that_come_before_a_question_is_sent_share_it():
+    turns, asked, gate, both_asked = AsyncTurns(), 0, asyncio.Event(), asyncio.Event()
+
+    async def ask() -> int:
+        nonlocal asked
+        asked += 1
+        mine = asked
+        if asked == 2:
+            both_asked.set()
+        await gate.wait()
+        return mine
+
+    first = [asyncio.create_task(turns.share("k", ask)) for _ in range(500)]
+    other = asyncio.create_task(turns.share("other", ask))
+    await both_asked.wait()
+    late = [asyncio.create_task(turns.share("k", ask)) for _ in range(500)]
+    late[0].cancel()  # whoever goes away takes nothing from the others
+    await asyncio.sleep(0)
+    gate.set()
+    assert {await task for task in first} == {1}
+    assert await other == 2
+    assert {await task for task in late[1:]} == {3}
+    assert turns._lines == {}
+
+
+async def test_tasks_share_failures_and_the_next_one_asks_anew():
+    turns = AsyncTurns()
+
+    async def fail() -> int:
+        raise ValueError("away")
+
+    async def succeed() -> int:
+        return 1
+
+    results = await asyncio.gather(*(turns.share("k", fail) for _ in range(3)), return_exceptions=True)
+    assert [str(result) for result in results] == ["away"] * 3
+    assert await turns.share("k", succeed) == 1
+    assert turns._lines == {}
+
+
+def test_threads_share_what_follows_a_question_under_way():
+    turns, lock, asked = Turns(), threading.Lock(), []
+    gate, under_way = threading.Event(), threading.Event()
+
+    def ask() -> int:
+        with lock:
+            asked.append(None)
+            mine = len(asked)
+        under_way.set()
+        assert gate.wait(30)
+        return mine
+
+    with ThreadPoolExecutor(41) as pool:
+        first = pool.submit(turns.share, "k", ask)
+        assert under_way.wait(30)
+        late = [pool.submit(turns.share, "k", ask) for _ in range(40)]
+        while turns._lines["k"].users < 41:
+            threading.Event().wait(0.001)
+        gate.set()
+        assert first.result() == 1
+        assert {future.result() for future in late} == {2}
+    assert turns._lines == {}
+
+
+def test_threads_share_failures():
+    turns = Turns()
+
+    def fail() -> int:
+        raise ValueError("away")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="away"):
+            turns.share("k", fail)
+    assert turns._lines == {}
