@@ -1,0 +1,213 @@
+"""The double of the service, through the client: an app's tests must see what production does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_authority_client import (
+    ClientInfo,
+    CursorExpired,
+    DeviceNotFound,
+    EventType,
+    InvalidRequest,
+    SessionAuthority,
+    SessionStatus,
+    Unavailable,
+)
+from session_authority_client.testing import FakeAuthority
+from session_authority_client.transport import SERVICE
+from session_authority_client.wire import session_authority_pb2 as pb
+
+PATIENCE = timedelta(seconds=20)
+
+
+@pytest.fixture
+def authority() -> Iterator[FakeAuthority]:
+    with FakeAuthority() as authority:
+        yield authority
+
+
+@pytest.fixture
+def client(authority: FakeAuthority) -> Iterator[SessionAuthority]:
+    with authority.client(timeout=PATIENCE) as client:
+        yield client
+
+
+def sign_in(client: SessionAuthority, user_id: str = "ada", device_id: str = "") -> tuple[str, str]:
+    issued = client.issue_device(user_id, device_id=device_id)
+    return issued.access_token, issued.device.device_id
+
+
+def test_it_has_every_method_of_the_contract(authority: FakeAuthority):
+    contract = pb.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]]
+    assert set(authority._handlers()) == {method.name for method in contract.methods}
+
+
+def test_a_sign_in_is_good_until_it_is_revoked(authority: FakeAuthority, client: SessionAuthority):
+    issued = client.issue_device("ada", claims={"email": "a@example.org"}, auth_methods=["pwd"])
+    assert issued.device_id_assigned
+    assert issued.new_device
+    found = client.validate_session(issued.access_token, issued.device.device_id)
+    assert found
+    assert found.session is not None
+    assert (found.session.user_id, dict(found.session.claims)) == ("ada", {"email": "a@example.org"})
+    assert found.session.auth_methods == ("pwd",)
+    assert not found.renew_recommended
+    assert client.revoke_device("ada", issued.device.device_id)
+    assert client.validate_session(issued.access_token, issued.device.device_id).status is SessionStatus.NO_SESSION
+    assert authority.calls["ValidateSession"] == 2
+
+
+def test_a_repeated_request_id_signs_in_once(client: SessionAuthority):
+    request_id = str(uuid4())
+    first, second = (client.issue_device("ada", request_id=request_id) for _ in range(2))
+    assert first == second
+
+
+def test_what_is_no_token_is_told(client: SessionAuthority):
+    token, device = sign_in(client)
+    assert client.validate_session("", device).status is SessionStatus.TOKEN_MISSING
+    assert client.validate_session("nonsense", device).status is SessionStatus.TOKEN_INVALID
+    lost = client.validate_session(token, "")
+    assert (lost.status, lost.device_id_assigned) == (SessionStatus.NO_SESSION, True)
+
+
+def test_an_expired_token_renews_and_its_retries_get_copies(authority: FakeAuthority, client: SessionAuthority):
+    token, device = sign_in(client)
+    assert client.renew_session(token, device).access_token is None  # too young
+    authority.expire_tokens()
+    assert client.validate_session(token, device).status is SessionStatus.TOKEN_EXPIRED
+    renewals = [client.renew_session(token, device) for _ in range(3)]
+    assert all(renewal.access_token for renewal in renewals)
+    assert {renewal.session.generation for renewal in renewals if renewal.session} == {2}
+    assert authority.rotations == 1
+    assert client.validate_session(renewals[2].access_token or "", device)
+    late = client.renew_session(token, device)
+    assert (late.active, late.access_token) == (True, None)
+
+
+def test_aged_tokens_are_good_and_better_renewed(authority: FakeAuthority, client: SessionAuthority):
+    token, device = sign_in(client)
+    authority.age_tokens()
+    assert client.validate_session(token, device).renew_recommended
+    assert client.renew_session(token, device).rotated
+
+
+def test_a_token_that_is_two_generations_old_is_a_replay(authority: FakeAuthority, client: SessionAuthority):
+    first, device = sign_in(client)
+    token = first
+    for _ in range(2):
+        authority.age_tokens()
+        token = client.renew_session(token, device).access_token or ""
+        assert client.validate_session(token, device)
+    replayed = client.validate_session(first, device)
+    assert (replayed.status, replayed.revoked_devices) == (SessionStatus.REPLAYED, 1)
+    assert client.validate_session(token, device).status is SessionStatus.NO_SESSION
+
+
+def test_replays_can_be_had_at_will(authority: FakeAuthority, client: SessionAuthority):
+    token, device = sign_in(client)
+    sign_in(client)
+    authority.replay_tokens()
+    assert client.validate_session(token, device).revoked_devices == 2
+    assert client.validate_session(token, str(uuid4())).status is SessionStatus.NO_SESSION
+
+
+def test_a_token_that_left_its_device_is_a_replay(client: SessionAuthority):
+    token, _ = sign_in(client)
+    assert client.validate_session(token, str(uuid4())).status is SessionStatus.REPLAYED
+
+
+def test_a_newer_sign_in_ends_the_session_before(client: SessionAuthority):
+    token, device = sign_in(client)
+    sign_in(client, device_id=device)
+    assert client.validate_session(token, device).status is SessionStatus.SESSION_ENDED
+
+
+def test_observing_changes_nothing(authority: FakeAuthority, client: SessionAuthority):
+    token, device = sign_in(client)
+    authority.replay_tokens()
+    assert client.validate_session(token, device, observe_only=True).status is SessionStatus.REPLAYED
+    assert [found.signed_in for found in client.devices("ada")] == [True]
+
+
+def test_many_are_judged_at_once(client: SessionAuthority):
+    pair = sign_in(client)
+    good, bad = client.validate_sessions([pair, ("nonsense", pair[1])])
+    assert good
+    assert not bad
+
+
+def test_devices_are_listed_named_and_forgotten(client: SessionAuthority):
+    for number in range(3):
+        client.issue_device("ada", client=ClientInfo(display_name=f"Phone {number}"))
+    _, here = sign_in(client)
+    assert [d.current for d in client.devices("ada", current_device_id=here)] == [True, False, False, False]
+    page = client.list_devices("ada", page_size=3)
+    assert (page.total_size, len(page.devices)) == (4, 3)
+    assert [d.display_name for d in client.list_devices("ada", page_token=page.next_page_token).devices] == ["Phone 0"]
+    assert client.update_device("ada", here, display_name="Mine").display_name == "Mine"
+    assert client.revoke_all("ada", except_device_id=here) == 3
+    assert [device.display_name for device in client.devices("ada")] == ["Mine"]
+    assert len(list(client.devices("ada", include_signed_out=True))) == 4
+    assert client.revoke_all("ada", forget=True) == 1
+    assert list(client.devices("ada", include_signed_out=True)) == []
+    assert not client.revoke_device("ada", here)
+
+
+def test_errors_are_those_of_the_service(client: SessionAuthority):
+    with pytest.raises(DeviceNotFound):
+        client.update_device("ada", str(uuid4()), display_name="x")
+    with pytest.raises(InvalidRequest):
+        client.issue_device("")
+    assert client.get_signing_keys().keys == ()
+
+
+def test_it_can_be_away_and_slow(authority: FakeAuthority, client: SessionAuthority):
+    token, device = sign_in(client)
+    with authority.unavailable(), pytest.raises(Unavailable) as away:
+        client.validate_session(token, device)
+    assert (away.value.reason, away.value.retry_after) == ("STORE_UNAVAILABLE", timedelta(seconds=1))
+    with authority.slow(timedelta(seconds=1)), pytest.raises(Unavailable):
+        client.validate_session(token, device, timeout=timedelta(milliseconds=50))
+    assert client.validate_session(token, device)
+
+
+def test_it_can_restart_where_it_was(authority: FakeAuthority, client: SessionAuthority):
+    token, device = sign_in(client)
+    address = authority.address
+    authority.stop()
+    with pytest.raises(Unavailable):
+        client.validate_session(token, device, timeout=timedelta(milliseconds=200))
+    authority.start()
+    assert authority.address == address
+    with authority.client(timeout=PATIENCE) as another:
+        assert another.validate_session(token, device)
+
+
+def test_what_happens_is_told(client: SessionAuthority):
+    watch: Any = client.watch_events()
+    start = next(watch).cursor
+    _, device = sign_in(client)
+    client.revoke_device("ada", device, reason="lost")
+    first = next(watch).events[0]
+    watch.close()
+    assert (first.type, first.device_id) == (EventType.DEVICE_SIGNED_IN, device)
+    resumed: Any = client.watch_events(cursor=start, types=[EventType.DEVICE_REVOKED], user_ids=["ada"])
+    next(resumed)
+    assert [event.reason for event in next(resumed).events] == ["lost"]
+    assert next(resumed).read_time is not None
+    resumed.close()
+    with pytest.raises(CursorExpired):
+        next(client.watch_events(cursor="nonsense"))
+
+
+async def test_asyncio_has_a_client_too(authority: FakeAuthority):
+    async with authority.async_client(timeout=PATIENCE) as client:
+        issued = await client.issue_device("ada")
+        assert await client.validate_session(issued.access_token, issued.device.device_id)
