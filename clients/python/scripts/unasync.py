@@ -15,6 +15,9 @@ WORDS = {
     "_async": "_sync",
     "AsyncSessionAuthority": "SessionAuthority",
     "AsyncIterator": "Iterator",
+    "AsyncTurns": "Turns",
+    "AsyncVisit": "Visit",
+    "AsyncVisits": "Visits",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
 }

@@ -292,7 +292,8 @@ async def test_tasks_share_failures_and_the_next_one_asks_anew():
 
 
 def test_threads_share_what_follows_a_question_under_way():
-    turns, lock, asked = Turns(), threading.Lock(), []
+    turns, lock = Turns(), threading.Lock()
+    asked: list[None] = []
     gate, under_way = threading.Event(), threading.Event()
 
     def ask() -> int:

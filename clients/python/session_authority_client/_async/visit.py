@@ -1,0 +1,253 @@
+"""Requests of end users: who they are, signing in and out, and the cookies that the responses must set.
+
+Middleware opens a visit before the app, and closes it when the response's headers go out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+
+from session_authority_client._async.client import AsyncSessionAuthority
+from session_authority_client.errors import SessionAuthorityError, Unavailable
+from session_authority_client.flow import CONDUCT, Conduct, Flow, Headers, Presented, is_device_id
+from session_authority_client.turns import AsyncTurns
+from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
+
+_log = logging.getLogger("session_authority_client")
+
+
+class AsyncVisit:
+    """A request, with the session that it has, if any. Not for use by several tasks or threads at once."""
+
+    def __init__(self, authority: AsyncSessionAuthority, flow: Flow, turns: AsyncTurns, presented: Presented) -> None:
+        self._authority = authority
+        self._flow = flow
+        self._turns = turns
+        self._presented = presented
+        self._status = presented.status or SessionStatus.UNSPECIFIED
+        self._session: Session | None = None
+        self._failure: SessionAuthorityError | None = None
+        self._renew_at_close = False
+        self._cookies: list[str] | None = None
+        self._closed = False
+
+    @property
+    def session(self) -> Session | None:
+        """Who it is; None if nobody is signed in. Raises NoAnswer if that is unknown: it must not look like a sign-out."""
+        if self._failure is not None:
+            raise self._flow.no_answer(self._failure) from None
+        return self._session
+
+    @property
+    def status(self) -> SessionStatus:
+        """What its token is worth, for logs. UNSPECIFIED while that is unknown."""
+        return self._status
+
+    @property
+    def device_id(self) -> str:
+        """The browser or app. Empty if it has no device ID yet: it gets one with its first sign-in."""
+        return self._presented.device_id if self._session is None else self._session.device_id
+
+    def require(self) -> Session:
+        """Who it is. Raises SignInRequired if nobody is signed in, NoAnswer if that is unknown."""
+        session = self.session
+        if session is None:
+            raise self._flow.sign_in_required(self._presented, self._status)
+        return session
+
+    # --- for middleware ---------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Finds out whether the session is good. An expired token is renewed at once: nothing else tells.
+
+        Fails only with what is no answer at all; a Session Authority that is away is told to whoever asks for the session.
+        """
+        presented = self._presented
+        if presented.status is not None:
+            return
+        try:
+            found = await self._authority.validate_session(
+                presented.token, presented.device_id, client=presented.client
+            )
+            self._status, self._session = found.status, found.session
+            conduct = CONDUCT[found.status]
+            if conduct is Conduct.RENEW and not presented.app:
+                await self._renew()
+            elif conduct is Conduct.WIPE:
+                self._cookies = self._flow.after_denial(presented, found.status)
+            self._renew_at_close = found.active and found.renew_recommended and not presented.app
+        except SessionAuthorityError as error:
+            self._fail(error)
+
+    async def close(self) -> Sequence[str]:
+        """The `Set-Cookie` headers of the response, as they go out. Renews if that was recommended, and can wait no longer."""
+        if not self._closed:
+            self._closed = True
+            if self._renew_at_close and self._cookies is None:
+                try:
+                    await self._renew()
+                except SessionAuthorityError as error:  # its token is good for now; the next request renews
+                    _log.info("A token was not renewed: %s", error.reason or error.code.name)
+        return self._cookies or ()
+
+    async def _renew(self) -> Renewal:
+        presented = self._presented
+        renewal = await self._turns.share(
+            (presented.token, presented.device_id),
+            lambda: self._authority.renew_session(presented.token, presented.device_id, client=presented.client),
+        )
+        self._status = renewal.status
+        self._session = renewal.session if renewal.active else None
+        self._cookies = self._flow.after_renewal(presented, renewal, datetime.now(UTC))
+        return renewal
+
+    def _fail(self, error: SessionAuthorityError) -> None:
+        if not isinstance(error, Unavailable):
+            _log.error("The Session Authority refuses to say who is signed in: %s", error.reason or error.code.name)
+        self._failure, self._status = error, SessionStatus.UNSPECIFIED
+
+    # --- signing in and out -----------------------------------------------------------------------------------------
+
+    async def sign_in(
+        self,
+        user_id: str,
+        *,
+        claims: Mapping[str, str] | None = None,
+        auth_methods: Sequence[str] = (),
+        session_ttl: timedelta | None = None,
+        request_id: str | None = None,
+    ) -> IssuedDevice:
+        """Signs a user in who has proven who they are. The response sets both cookies; an app is to be told both by yours.
+
+        Raises NoAnswer, and whatever else `issue_device` does.
+        """
+        self._check_open()
+        with self._answering():
+            issued = await self._authority.issue_device(
+                user_id,
+                device_id=self._presented.device_id,
+                client=self._presented.client,
+                claims=claims,
+                auth_methods=auth_methods,
+                session_ttl=session_ttl,
+                request_id=request_id,
+            )
+        now, device = datetime.now(UTC), issued.device
+        self._cookies = self._flow.after_sign_in(self._presented, issued, now)
+        self._status, self._failure = SessionStatus.ACTIVE, None
+        self._session = Session(
+            user_id=user_id,
+            device_id=device.device_id,
+            session_id=device.session_id,
+            generation=1,
+            claims=dict(claims or {}),
+            auth_methods=tuple(auth_methods),
+            sign_in_time=device.sign_in_time or now,
+            token_expire_time=issued.token_expire_time,
+            expire_time=device.expire_time or issued.token_expire_time,
+        )
+        return issued
+
+    async def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> None:
+        """Signs the user out here, or on another device of theirs. Nothing to do is no error. Raises NoAnswer."""
+        session = self.session
+        if device_id is not None and not is_device_id(device_id):
+            return
+        here = device_id is None or (session is not None and device_id.lower() == session.device_id)
+        if here:
+            self._check_open()
+        if session is not None:
+            with self._answering():
+                await self._authority.revoke_device(session.user_id, device_id or session.device_id, reason=reason)
+        if here:
+            self._forget()
+
+    async def sign_out_everywhere(self, *, except_current: bool = True, reason: str = "sign_out_everywhere") -> int:
+        """Signs the user out on all devices, or on all others; on how many they were. Raises SignInRequired, NoAnswer."""
+        session = self.require()
+        if not except_current:
+            self._check_open()
+        spared = session.device_id if except_current else ""
+        with self._answering():
+            revoked = await self._authority.revoke_all(session.user_id, except_device_id=spared, reason=reason)
+        if not except_current:
+            self._forget()
+        return revoked
+
+    async def devices(self, *, include_signed_out: bool = False) -> Sequence[Device]:
+        """The user's devices, the newest activity first; this one is `current`. Raises SignInRequired, NoAnswer."""
+        session = self.require()
+        with self._answering():
+            found = self._authority.devices(
+                session.user_id, current_device_id=session.device_id, include_signed_out=include_signed_out
+            )
+            return [device async for device in found]
+
+    async def renew(self) -> Renewal:
+        """Renews the token of an app, for the endpoint where it asks for that; a browser's renews by itself.
+
+        `access_token` is None if the app keeps the one that it has. Raises SignInRequired, NoAnswer.
+        """
+        self._check_open()
+        if not self._presented.token:
+            raise self._flow.sign_in_required(self._presented, self._status)
+        with self._answering():
+            renewal = await self._renew()
+        self._failure = None
+        if not renewal.active:
+            raise self._flow.sign_in_required(self._presented, renewal.status)
+        return renewal
+
+    def _forget(self) -> None:
+        self._session, self._status = None, SessionStatus.NO_SESSION
+        self._cookies = self._flow.after_sign_out(self._presented)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the response's headers are out: its cookies can't be changed any more")
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            raise self._flow.no_answer(error) from error
+
+
+class AsyncVisits:
+    """Opens the visits of one app, each with what its request brought.
+
+    `authority` may be a function that makes a client, for use by one process and event loop: it is called with the first
+    visit, after a server has forked, and that client is closed by `close`. A client that was given is not.
+    """
+
+    def __init__(self, authority: AsyncSessionAuthority | Callable[[], AsyncSessionAuthority], flow: Flow) -> None:
+        self._given = authority
+        self._made: AsyncSessionAuthority | None = None
+        self._lock = Lock()
+        self._flow = flow
+        self._turns = AsyncTurns()
+
+    async def open(self, method: str, headers: Headers, peer: str) -> AsyncVisit:
+        """The visit of a request. `peer` is the address at the other end of its connection, empty at a unix socket."""
+        presented = self._flow.presented(method, headers, peer)
+        visit = AsyncVisit(self._authority(), self._flow, self._turns, presented)
+        await visit.open()
+        return visit
+
+    async def close(self) -> None:
+        """Hangs up. It would call again for another visit."""
+        made, self._made = self._made, None
+        if made is not None:
+            await made.close()
+
+    def _authority(self) -> AsyncSessionAuthority:
+        if isinstance(self._given, AsyncSessionAuthority):
+            return self._given
+        with self._lock:
+            self._made = self._made or self._given()
+            return self._made

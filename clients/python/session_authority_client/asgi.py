@@ -1,0 +1,107 @@
+"""Middleware for apps that speak ASGI: Starlette, FastAPI, and whatever else takes (scope, receive, send).
+
+It opens a visit before the app, leaves it at `scope["state"]["visit"]`, and writes the cookies as the headers go out. What the
+app refuses (`Refused`) it answers. Nothing is bought from a framework; `session_authority_client.starlette` has dependencies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from session_authority_client._async.client import AsyncSessionAuthority
+from session_authority_client._async.visit import AsyncVisit, AsyncVisits
+from session_authority_client.flow import Answer, Flow, Refused
+
+__all__ = ["SessionAuthorityMiddleware", "visit_of"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_HEADERS_GO_OUT = ("http.response.start", "websocket.accept", "websocket.http.response.start")
+_POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
+
+
+def visit_of(scope: Scope) -> AsyncVisit:
+    """The visit of a request."""
+    visit = scope.get("state", {}).get("visit")
+    if not isinstance(visit, AsyncVisit):
+        raise RuntimeError("SessionAuthorityMiddleware is not around this app")
+    return visit
+
+
+class SessionAuthorityMiddleware:
+    """Knows who is signed in, request by request. `authority` is a client, or better a function that makes one.
+
+    A WebSocket is judged as it connects, and its cookies go with the handshake: a session that ends later does not end it.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        authority: AsyncSessionAuthority | Callable[[], AsyncSessionAuthority],
+        flow: Flow | None = None,
+    ) -> None:
+        self._app = app
+        self._visits = AsyncVisits(authority, flow or Flow())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A connection."""
+        if scope["type"] == "lifespan":
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                await self._visits.close()
+        elif scope["type"] in ("http", "websocket"):
+            await self._serve(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[str, list[str]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        peer = (scope.get("client") or ("",))[0]
+        visit = await self._visits.open(scope.get("method", "WEBSOCKET"), headers, peer)
+        began = False
+
+        async def sending(message: Message) -> None:
+            nonlocal began
+            if message["type"] in _HEADERS_GO_OUT:
+                began = True
+                message = {**message, "headers": _with_cookies(message.get("headers", ()), await visit.close())}
+            await send(message)
+
+        try:
+            await self._app({**scope, "state": {**scope.get("state", {}), "visit": visit}}, receive, sending)
+        except Refused as refused:
+            if scope["type"] == "websocket" and (began or not _can_answer(scope)):
+                await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refused.code})
+            elif began:
+                raise
+            else:
+                await _answer(scope, refused.answer, sending)
+
+
+def _can_answer(scope: Scope) -> bool:
+    """Whether a handshake can be refused with more than 403."""
+    return "websocket.http.response" in (scope.get("extensions") or {})
+
+
+async def _answer(scope: Scope, answer: Answer, send: Send) -> None:
+    kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+    await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": b"" if scope.get("method") == "HEAD" else answer.body})
+
+
+def _with_cookies(headers: Iterable[tuple[bytes, bytes]], cookies: Iterable[str]) -> list[tuple[bytes, bytes]]:
+    """A response that hands out a token is for one browser: no cache may keep it, whatever the app says of its contents."""
+    added = [(b"set-cookie", cookie.encode("latin-1")) for cookie in cookies]
+    if not added:
+        return list(headers)
+    kept = [(name, value) for name, value in headers if name.lower() != b"cache-control"]
+    return [*kept, (b"cache-control", b"no-store"), *added]

@@ -1,0 +1,509 @@
+"""The middleware for ASGI, around apps of FastAPI, Starlette and none, before the double of the service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from http.cookies import SimpleCookie
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.websockets import WebSocket
+
+from session_authority_client import InvalidRequest, Session
+from session_authority_client._async.visit import AsyncVisit
+from session_authority_client.asgi import SessionAuthorityMiddleware, visit_of
+from session_authority_client.cookies import Cookies, SameSite
+from session_authority_client.flow import Flow, SignInRequired
+from session_authority_client.starlette import require_session
+from session_authority_client.starlette import visit_of as visit_dependency
+from session_authority_client.testing import FakeAuthority
+
+PATIENCE = timedelta(seconds=20)
+Visit = Annotated[AsyncVisit, Depends(visit_dependency)]
+SignedIn = Annotated[Session, Depends(require_session)]
+
+
+def app_for(authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE) -> FastAPI:
+    app = FastAPI()
+
+    @app.post("/sign-in")
+    async def sign_in(visit: Visit, user: str = "ada") -> dict[str, str]:
+        issued = await visit.sign_in(user, auth_methods=["pwd"])
+        assert visit.require().user_id == user
+        return {"token": issued.access_token, "device": issued.device.device_id}
+
+    @app.post("/sign-out")
+    async def sign_out(visit: Visit, device: str | None = None) -> None:
+        await visit.sign_out(device)
+
+    @app.post("/sign-out-everywhere")
+    async def sign_out_everywhere(visit: Visit, also_here: bool = False) -> int:
+        return await visit.sign_out_everywhere(except_current=not also_here)
+
+    @app.post("/renew")
+    async def renew(visit: Visit) -> dict[str, str | None]:
+        return {"token": (await visit.renew()).access_token}
+
+    @app.get("/devices")
+    async def devices(visit: Visit) -> list[dict[str, Any]]:
+        return [{"id": device.device_id, "current": device.current} for device in await visit.devices()]
+
+    @app.get("/me")
+    async def me(session: SignedIn) -> str:
+        return session.user_id
+
+    @app.head("/me")
+    async def me_head(session: SignedIn) -> None:
+        return None
+
+    @app.get("/maybe")
+    async def maybe(request: Request) -> str | None:
+        session = request.state.visit.session
+        return session.user_id if session else None
+
+    @app.get("/static")
+    async def static(visit: Visit) -> Response:
+        return Response("same for all", headers={"Cache-Control": "public, max-age=600"})
+
+    @app.get("/stream")
+    async def stream(visit: Visit) -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"one"
+            with pytest.raises(RuntimeError, match="headers are out"):
+                await visit.sign_in("eve")
+            yield b"two"
+
+        return StreamingResponse(body())
+
+    @app.get("/two-cookies")
+    async def two_cookies(response: Response, visit: Visit) -> None:
+        await visit.sign_in("ada")
+        response.set_cookie("a", "1")
+        response.set_cookie("b", "2")
+
+    @app.get("/fault")
+    async def fault(visit: Visit) -> None:
+        raise ZeroDivisionError
+
+    app.add_middleware(
+        SessionAuthorityMiddleware, authority=lambda: authority.async_client(timeout=timeout), flow=flow or Flow()
+    )
+    return app
+
+
+@pytest.fixture
+def authority() -> Iterator[FakeAuthority]:
+    with FakeAuthority() as authority:
+        yield authority
+
+
+@asynccontextmanager
+async def browser_of(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser that keeps cookies, at an app whose lifespan runs."""
+    started, stop = asyncio.Event(), asyncio.Event()
+    messages = iter(({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}))
+
+    async def receive() -> Any:
+        if started.is_set():
+            await stop.wait()
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        started.set()
+
+    lifespan = asyncio.create_task(app({"type": "lifespan", "state": {}, "asgi": {}}, receive, send))
+    await started.wait()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="https://app.example") as browser:
+        yield browser
+    stop.set()
+    await lifespan
+
+
+@pytest.fixture
+async def browser(authority: FakeAuthority) -> AsyncIterator[httpx.AsyncClient]:
+    async with browser_of(app_for(authority)) as browser:
+        yield browser
+
+
+def set_cookies(response: httpx.Response) -> dict[str, str]:
+    """What a response sets, by name."""
+    lines = response.headers.get_list("set-cookie")
+    return {line.partition("=")[0]: line.partition("=")[2] for line in lines}
+
+
+# --- who it is ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stranger_is_nobody_and_gets_no_cookies(authority: FakeAuthority, browser: httpx.AsyncClient):
+    answer = await browser.get("/maybe")
+    assert (answer.json(), set_cookies(answer)) == (None, {})
+    denied = await browser.get("/me")
+    assert (denied.status_code, denied.json()) == (401, {"error": "sign_in_required"})
+    assert (denied.headers["www-authenticate"], denied.headers["cache-control"]) == ("Bearer", "no-store")
+    assert set_cookies(denied) == {}
+    assert authority.calls == {}  # without a token nobody is asked
+
+
+async def test_a_sign_in_sets_both_cookies_and_the_next_request_is_signed_in(browser: httpx.AsyncClient):
+    answer = await browser.post("/sign-in")
+    token, device = answer.json()["token"], answer.json()["device"]
+    strict = "Secure; HttpOnly; SameSite=Strict"
+    cookies = set_cookies(answer)
+    assert cookies["__Host-device"] == f"{device}; Path=/; Max-Age=34560000; {strict}"
+    assert cookies["__Host-session"].startswith(f"{token}; Path=/; Max-Age=25919")
+    assert cookies["__Host-session"].endswith(strict)
+    assert answer.headers["cache-control"] == "no-store"
+    again = await browser.get("/me")
+    assert (again.json(), set_cookies(again)) == ("ada", {})
+
+
+async def test_a_browser_stays_the_same_device(browser: httpx.AsyncClient):
+    device = (await browser.post("/sign-in")).json()["device"]
+    out = await browser.post("/sign-out")
+    assert set(set_cookies(out)) == {"__Host-session"}
+    assert (await browser.get("/me")).status_code == 401
+    assert (await browser.post("/sign-in")).json()["device"] == device
+
+
+async def test_the_client_is_told_of(authority: FakeAuthority):
+    flow = Flow(trusted_proxies=("127.0.0.1",))
+    async with browser_of(app_for(authority, flow)) as browser:
+        headers = {"user-agent": "Firefox", "x-forwarded-for": "203.0.113.7"}
+        await browser.post("/sign-in", headers=headers)
+    with authority.client(timeout=PATIENCE) as client:
+        (device,) = client.devices("ada")
+    assert (device.last_client.user_agent, device.last_client.ip_address) == ("Firefox", "203.0.113.7")
+
+
+@pytest.mark.parametrize(
+    "cookie", ["=", ";;;", "__Host-session", "__Host-session=\xff", "__Host-session=" + "a" * 60_000]
+)
+async def test_malformed_cookies_are_no_sign_in(browser: httpx.AsyncClient, cookie: str):
+    answer = await browser.get("/me", headers={b"cookie": cookie.encode("latin-1")})
+    assert (answer.status_code, set_cookies(answer)) == (401, {})
+
+
+async def test_lax_cookies_and_redirects_if_the_app_asks(authority: FakeAuthority):
+    flow = Flow(Cookies(same_site=SameSite.LAX), sign_in_url="/sign-in")
+    async with browser_of(app_for(authority, flow)) as browser:
+        answer = await browser.get("/me")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+        assert (await browser.get("/me", headers={"x-device-id": ""})).status_code == 401
+        assert set_cookies(await browser.post("/sign-in"))["__Host-session"].endswith("SameSite=Lax")
+
+
+async def test_head_and_options(browser: httpx.AsyncClient):
+    head = await browser.head("/me")
+    assert (head.status_code, head.content) == (401, b"")
+    assert (await browser.options("/me")).status_code == 405
+
+
+# --- renewing -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_expired_token_is_renewed_before_the_app(authority: FakeAuthority, browser: httpx.AsyncClient):
+    device = (await browser.post("/sign-in")).json()["device"]
+    authority.expire_tokens()
+    answer = await browser.get("/me")
+    assert answer.json() == "ada"
+    assert set(set_cookies(answer)) == {"__Host-session", "__Host-device"}
+    assert set_cookies(answer)["__Host-device"].startswith(device)
+    assert set_cookies(await browser.get("/me")) == {}
+    assert authority.rotations == 1
+
+
+async def test_an_old_token_is_renewed_when_the_headers_go_out(authority: FakeAuthority, browser: httpx.AsyncClient):
+    await browser.post("/sign-in")
+    authority.age_tokens()
+    answer = await browser.get("/static")
+    assert set(set_cookies(answer)) == {"__Host-session", "__Host-device"}
+    assert answer.headers.get_list("cache-control") == ["no-store"]  # a token for one is not for a cache
+    answer = await browser.get("/static")
+    assert (set_cookies(answer), answer.headers["cache-control"]) == ({}, "public, max-age=600")
+
+
+async def test_a_renewal_that_fails_late_costs_nothing(authority: FakeAuthority):
+    app = app_for(authority)
+
+    @app.get("/outage")
+    async def outage(session: SignedIn) -> str:
+        outages.append(authority.unavailable())
+        outages[-1].__enter__()
+        return session.user_id
+
+    outages: list[Any] = []
+    async with browser_of(app) as browser:
+        await browser.post("/sign-in")
+        authority.age_tokens()
+        answer = await browser.get("/outage")
+        assert (answer.json(), set_cookies(answer)) == ("ada", {})
+        outages[-1].__exit__(None, None, None)
+        assert set_cookies(await browser.get("/me"))
+
+
+async def test_a_sign_in_is_not_undone_by_a_renewal(authority: FakeAuthority, browser: httpx.AsyncClient):
+    await browser.post("/sign-in")
+    authority.age_tokens()
+    answer = await browser.post("/sign-in")
+    assert set_cookies(answer)["__Host-session"].startswith(answer.json()["token"])
+    authority.age_tokens()
+    out = await browser.post("/sign-out")
+    assert set_cookies(out)["__Host-session"].startswith("; Path=/; Max-Age=0")
+    assert authority.rotations == 0
+
+
+async def test_a_thousand_parallel_requests_renew_once(authority: FakeAuthority, browser: httpx.AsyncClient):
+    await browser.post("/sign-in")
+    authority.expire_tokens()
+    answers = await asyncio.gather(*(browser.get("/me") for _ in range(1000)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert authority.rotations == 1
+    assert authority.calls["RenewSession"] < 100
+    assert (await browser.get("/me")).json() == "ada"
+
+
+# --- what is denied -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_replay_takes_the_cookies_back(authority: FakeAuthority, browser: httpx.AsyncClient):
+    await browser.post("/sign-in")
+    authority.replay_tokens()
+    answer = await browser.get("/me")
+    assert (answer.status_code, answer.json()) == (401, {"error": "sign_in_required"})
+    assert set(set_cookies(answer)) == {"__Host-session", "__Host-device"}
+    assert all("Max-Age=0;" in line for line in set_cookies(answer).values())
+    assert not browser.cookies
+
+
+async def test_a_replay_that_the_renewal_finds_does_so_too(authority: FakeAuthority, browser: httpx.AsyncClient):
+    await browser.post("/sign-in")
+    authority.expire_tokens()
+    authority.replay_tokens()
+    answer = await browser.get("/maybe")
+    assert (answer.json(), len(set_cookies(answer))) == (None, 2)
+
+
+async def test_an_old_request_does_not_wipe_a_fresh_sign_in(authority: FakeAuthority, browser: httpx.AsyncClient):
+    await browser.post("/sign-in")
+    old = "; ".join(f"{cookie.name}={cookie.value}" for cookie in browser.cookies.jar)
+    await browser.post("/sign-in")
+    answer = await browser.get("/me", headers={"cookie": old})
+    assert (answer.status_code, set_cookies(answer)) == (401, {})
+    assert (await browser.get("/me")).json() == "ada"
+
+
+async def test_a_lost_device_cookie_is_no_alarm(authority: FakeAuthority, browser: httpx.AsyncClient):
+    token = (await browser.post("/sign-in")).json()["token"]
+    answer = await browser.get("/me", headers={"cookie": f"__Host-session={token}"})
+    assert (answer.status_code, set_cookies(answer)) == (401, {})
+    assert (await browser.get("/me")).json() == "ada"
+
+
+# --- when the authority is away -----------------------------------------------------------------------------------------
+
+
+async def test_it_fails_closed_and_recovers(authority: FakeAuthority, browser: httpx.AsyncClient):
+    await browser.post("/sign-in")
+    with authority.unavailable():
+        for path in ("/me", "/maybe"):  # "nobody is signed in" would be a lie
+            answer = await browser.get(path)
+            assert (answer.status_code, answer.json()) == (503, {"error": "unavailable"})
+            assert (answer.headers["retry-after"], set_cookies(answer)) == ("1", {})
+        for path in ("/sign-in", "/sign-out", "/sign-out-everywhere", "/renew"):
+            assert (await browser.post(path)).status_code == 503
+        assert (await browser.get("/static")).status_code == 200  # needs no session
+    assert (await browser.get("/me")).json() == "ada"
+
+
+async def test_it_answers_within_its_deadline(authority: FakeAuthority):
+    async with browser_of(app_for(authority, timeout=timedelta(milliseconds=100))) as browser:
+        with authority.client(timeout=PATIENCE) as client:
+            issued = client.issue_device("ada")
+        browser.cookies.set("__Host-session", issued.access_token)
+        browser.cookies.set("__Host-device", issued.device.device_id)
+        with authority.slow(timedelta(seconds=2)):
+            async with asyncio.timeout(1.5):
+                assert (await browser.get("/me")).status_code == 503
+
+
+async def test_an_outage_while_an_expired_token_is_renewed_is_no_sign_out(
+    authority: FakeAuthority, browser: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    await browser.post("/sign-in")
+    authority.expire_tokens()
+    authority.stop()
+    renew = authority._renew_session
+    monkeypatch.setattr(authority, "_renew_session", lambda request, context: authority_away(context))
+
+    def authority_away(context: Any) -> None:
+        with authority.unavailable():
+            authority._check_available(context)
+
+    authority.start()
+    answer = await browser.get("/me")
+    assert (answer.status_code, set_cookies(answer)) == (503, {})
+    authority.stop()
+    monkeypatch.setattr(authority, "_renew_session", renew)
+    authority.start()
+    assert (await browser.get("/me")).json() == "ada"
+
+
+async def test_faults_of_the_app_are_its_own(browser: httpx.AsyncClient):
+    with pytest.raises(ZeroDivisionError):
+        await browser.get("/fault")
+    with pytest.raises(InvalidRequest):
+        await browser.post("/sign-in", params={"user": " "})
+
+
+# --- responses ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_streamed_response_has_its_cookies_and_none_later(authority: FakeAuthority, browser: httpx.AsyncClient):
+    await browser.post("/sign-in")
+    authority.age_tokens()
+    answer = await browser.get("/stream")
+    assert answer.text == "onetwo"
+    assert len(set_cookies(answer)) == 2
+
+
+async def test_the_apps_own_cookies_are_kept(browser: httpx.AsyncClient):
+    assert set(set_cookies(await browser.get("/two-cookies"))) == {"a", "b", "__Host-session", "__Host-device"}
+    parsed = SimpleCookie((await browser.get("/two-cookies")).headers.get_list("set-cookie")[-1])
+    assert parsed["__Host-device"]["samesite"] == "Strict"
+
+
+# --- my devices ---------------------------------------------------------------------------------------------------------
+
+
+async def test_my_devices(authority: FakeAuthority, browser: httpx.AsyncClient):
+    async with browser_of(app_for(authority)) as other, browser_of(app_for(authority)) as third:
+        mine, theirs = [(await one.post("/sign-in")).json()["device"] for one in (browser, other)]
+        await third.post("/sign-in")
+        listed = (await browser.get("/devices")).json()
+        assert [device["id"] for device in listed if device["current"]] == [mine]
+        assert len(listed) == 3
+        answer = await browser.post("/sign-out", params={"device": theirs})
+        assert set_cookies(answer) == {}
+        assert (await other.get("/me")).status_code == 401
+        assert set_cookies(await browser.post("/sign-out", params={"device": "nonsense"})) == {}
+        assert (await browser.post("/sign-out-everywhere")).json() == 1
+        assert [(await one.get("/me")).status_code for one in (browser, third)] == [200, 401]
+        answer = await browser.post("/sign-out-everywhere", params={"also_here": True})
+        assert (answer.json(), set(set_cookies(answer))) == (1, {"__Host-session"})
+        assert (await browser.get("/devices")).status_code == 401
+
+
+async def test_nobody_signs_others_out(authority: FakeAuthority, browser: httpx.AsyncClient):
+    async with browser_of(app_for(authority)) as other:
+        theirs = (await other.post("/sign-in", params={"user": "eve"})).json()["device"]
+        await browser.post("/sign-in")
+        await browser.post("/sign-out", params={"device": theirs})
+        assert (await other.get("/me")).json() == "eve"
+
+
+# --- apps with bearer tokens --------------------------------------------------------------------------------------------
+
+
+async def test_an_app_keeps_its_token_itself(authority: FakeAuthority, browser: httpx.AsyncClient):
+    signed_in = await browser.post("/sign-in", headers={"x-device-id": ""})
+    assert set_cookies(signed_in) == {}
+    headers = {"authorization": f"Bearer {signed_in.json()['token']}", "x-device-id": signed_in.json()["device"]}
+    assert (await browser.get("/me", headers=headers)).json() == "ada"
+    assert (await browser.post("/renew", headers=headers)).json() == {"token": None}
+    authority.expire_tokens()
+    answer = await browser.get("/me", headers=headers)
+    assert (answer.status_code, answer.json(), set_cookies(answer)) == (401, {"error": "token_expired"}, {})
+    renewed = await browser.post("/renew", headers=headers)
+    assert set_cookies(renewed) == {}
+    headers["authorization"] = f"Bearer {renewed.json()['token']}"
+    assert (await browser.get("/me", headers=headers)).json() == "ada"
+    assert (await browser.post("/sign-out", headers=headers)).status_code == 200
+    assert (await browser.post("/renew", headers=headers)).status_code == 401
+    assert (await browser.post("/renew", headers={"x-device-id": ""})).status_code == 401
+
+
+# --- without a framework ------------------------------------------------------------------------------------------------
+
+
+async def connect(app: Any, authority: FakeAuthority, cookie: str, **scope: Any) -> list[Any]:
+    """What a WebSocket's client gets."""
+    sent: list[Any] = []
+    headers = [(b"host", b"app.example"), (b"cookie", cookie.encode())]
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with authority.async_client(timeout=PATIENCE) as client:
+        middleware = SessionAuthorityMiddleware(app, client)
+        await middleware({"type": "websocket", "path": "/", "headers": headers, **scope}, receive, send)
+    return sent
+
+
+async def greet(scope: Any, receive: Any, send: Any) -> None:
+    socket = WebSocket(scope, receive, send)
+    session = await require_session(socket)
+    await socket.accept(headers=[(b"x-app", b"1")])
+    await socket.send_text(session.user_id)
+
+
+async def test_a_websocket_is_judged_as_it_connects(authority: FakeAuthority, browser: httpx.AsyncClient):
+    await browser.post("/sign-in")
+    cookie = "; ".join(f"{cookie.name}={cookie.value}" for cookie in browser.cookies.jar)
+    accepted, greeting = await connect(greet, authority, cookie)
+    assert (accepted["headers"], greeting["text"]) == ([(b"x-app", b"1")], "ada")
+    authority.age_tokens()
+    accepted, _ = await connect(greet, authority, cookie)
+    assert [name for name, _ in accepted["headers"]].count(b"set-cookie") == 2
+
+    assert await connect(greet, authority, "") == [
+        {"type": "websocket.close", "code": 1008, "reason": "sign_in_required"}
+    ]
+    start, body = await connect(greet, authority, "", extensions={"websocket.http.response": {}})
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
+    assert body == {"type": "websocket.http.response.body", "body": b'{"error": "sign_in_required"}'}
+
+
+async def test_a_websocket_that_is_refused_late_is_closed(authority: FakeAuthority):
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        visit_of(scope).require()
+
+    accepted, closed = await connect(late, authority, "", extensions={"websocket.http.response": {}})
+    assert (accepted["type"], closed["type"], closed["code"]) == ("websocket.accept", "websocket.close", 1008)
+
+
+async def test_what_is_refused_after_the_headers_can_only_break_off(authority: FakeAuthority):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        visit_of(scope).require()
+
+    async with authority.async_client() as client:
+        transport = httpx.ASGITransport(app=SessionAuthorityMiddleware(app, client))
+        async with httpx.AsyncClient(transport=transport, base_url="https://app.example") as browser:
+            with pytest.raises(SignInRequired):
+                await browser.get("/")
+
+
+async def test_other_kinds_of_scopes_pass(authority: FakeAuthority):
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+
+    async with authority.async_client() as client:
+        await SessionAuthorityMiddleware(app, client)({"type": "new"}, None, None)  # type: ignore[arg-type]
+    assert seen == ["new"]
+
+
+async def test_without_the_middleware_one_is_told(authority: FakeAuthority):
+    with pytest.raises(RuntimeError, match="not around this app"):
+        visit_of({"type": "http"})
