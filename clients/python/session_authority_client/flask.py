@@ -1,0 +1,45 @@
+"""For apps of Flask: `install` puts the middleware around one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from flask import Flask, Response, request
+
+from session_authority_client import wsgi
+from session_authority_client._sync.client import SessionAuthority
+from session_authority_client._sync.visit import Visit
+from session_authority_client.flow import Flow, Refused
+
+__all__ = ["install", "require_session", "visit"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def install(app: Flask, authority: SessionAuthority | Callable[[], SessionAuthority], flow: Flow | None = None) -> None:
+    """Puts the middleware around an app. `authority` is a client, or better a function that makes one: see `wsgi`."""
+    app.wsgi_app = wsgi.SessionAuthorityMiddleware(app.wsgi_app, authority, flow)  # type: ignore[method-assign]
+    app.register_error_handler(Refused, _answer)
+
+
+def visit() -> Visit:
+    """The visit of the current request: who it is, if anybody, and signing in and out."""
+    return wsgi.visit_of(request.environ)
+
+
+def require_session(view: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A view for those who are signed in. Others are answered 401, or sent to sign in; 503 if that is unknown."""
+
+    @wraps(view)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        visit().require()
+        return view(*args, **kwargs)
+
+    return guarded
+
+
+def _answer(refused: Refused) -> Response:
+    return Response(refused.answer.body, refused.answer.status, list(refused.answer.headers))
