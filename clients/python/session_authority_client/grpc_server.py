@@ -1,0 +1,181 @@
+"""Interceptors for apps that are gRPC servers themselves, of asyncio or of threads.
+
+Their clients send `authorization: Bearer ...` and `x-device-id` as metadata. Whoever is not signed in gets UNAUTHENTICATED, with
+`token_expired` for a text where the client is to renew, else `sign_in_required`; UNAVAILABLE if that is unknown. Handlers find
+the visit with `current_visit`. A stream is judged as it begins.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+
+from session_authority_client._async.client import AsyncSessionAuthority
+from session_authority_client._async.visit import AsyncVisit, AsyncVisits
+from session_authority_client._sync.client import SessionAuthority
+from session_authority_client._sync.visit import Visit, Visits
+from session_authority_client.flow import Flow, NoAnswer, Refused
+
+__all__ = ["AsyncSessionInterceptor", "SessionInterceptor", "current_async_visit", "current_visit"]
+
+_Handler = Any  # grpc.RpcMethodHandler has no usable type
+_current: ContextVar[AsyncVisit | Visit] = ContextVar("session_authority_client.visit")
+
+
+def current_visit() -> Visit:
+    """The visit of the call that is being handled, in a server of threads."""
+    visit = _current.get(None)
+    if not isinstance(visit, Visit):
+        raise RuntimeError("SessionInterceptor is not in front of this handler")
+    return visit
+
+
+def current_async_visit() -> AsyncVisit:
+    """The visit of the call that is being handled, in a server of asyncio."""
+    visit = _current.get(None)
+    if not isinstance(visit, AsyncVisit):
+        raise RuntimeError("AsyncSessionInterceptor is not in front of this handler")
+    return visit
+
+
+class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
+    """For `grpc.aio.server`. `public` methods ("/package.Service/Method") are served to everybody, with a visit."""
+
+    def __init__(
+        self,
+        authority: AsyncSessionAuthority | Callable[[], AsyncSessionAuthority],
+        *,
+        public: Collection[str] = (),
+        flow: Flow | None = None,
+    ) -> None:
+        self._flow = flow or Flow()
+        self._visits = AsyncVisits(authority, self._flow)
+        self._public = frozenset(public)
+
+    async def close(self) -> None:
+        """Hangs up, if it made the client itself."""
+        await self._visits.close()
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[_Handler]], handler_call_details: Any
+    ) -> _Handler:
+        """The method's handler, behind the question who calls."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        public = handler_call_details.method in self._public
+
+        async def enter(context: Any) -> None:
+            visit = await self._visits.open("POST", _headers_of(context, self._flow), _peer_of(context))
+            _current.set(visit)
+            if not public:
+                visit.require()
+
+        async def unary(request: Any, context: Any) -> Any:
+            try:
+                await enter(context)
+                return await inner(request, context)
+            except Refused as refused:
+                return await context.abort(_code_of(refused), refused.code)
+
+        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                await enter(context)
+                responses = inner(request, context)
+                if inspect.isawaitable(responses):
+                    await responses  # it writes them itself
+                else:
+                    async for response in responses:
+                        yield response
+            except Refused as refused:
+                await context.abort(_code_of(refused), refused.code)
+
+        inner = _inner(handler)
+        return _guarded(handler, stream if handler.response_streaming else unary)
+
+
+class SessionInterceptor(grpc.ServerInterceptor):
+    """For `grpc.server`. `public` methods ("/package.Service/Method") are served to everybody, with a visit."""
+
+    def __init__(
+        self,
+        authority: SessionAuthority | Callable[[], SessionAuthority],
+        *,
+        public: Collection[str] = (),
+        flow: Flow | None = None,
+    ) -> None:
+        self._flow = flow or Flow()
+        self._visits = Visits(authority, self._flow)
+        self._public = frozenset(public)
+
+    def close(self) -> None:
+        """Hangs up, if it made the client itself."""
+        self._visits.close()
+
+    def intercept_service(self, continuation: Callable[[Any], _Handler], handler_call_details: Any) -> _Handler:
+        """The method's handler, behind the question who calls."""
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        public = handler_call_details.method in self._public
+
+        def enter(context: Any) -> None:
+            visit = self._visits.open("POST", _headers_of(context, self._flow), _peer_of(context))
+            _current.set(visit)
+            if not public:
+                visit.require()
+
+        def unary(request: Any, context: Any) -> Any:
+            try:
+                enter(context)
+                return inner(request, context)
+            except Refused as refused:
+                return context.abort(_code_of(refused), refused.code)
+
+        def stream(request: Any, context: Any) -> Iterator[Any]:
+            try:
+                enter(context)
+                yield from inner(request, context)
+            except Refused as refused:
+                context.abort(_code_of(refused), refused.code)
+
+        inner = _inner(handler)
+        return _guarded(handler, stream if handler.response_streaming else unary)
+
+
+def _inner(handler: _Handler) -> Any:
+    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+
+
+def _guarded(handler: _Handler, behavior: Callable[..., Any]) -> _Handler:
+    """The same kind of handler, with another behavior."""
+    requests = "stream" if handler.request_streaming else "unary"
+    responses = "stream" if handler.response_streaming else "unary"
+    make = getattr(grpc, f"{requests}_{responses}_rpc_method_handler")
+    return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+
+def _headers_of(context: Any, flow: Flow) -> dict[str, list[str]]:
+    """A call's metadata, as that of an app whatever it brings: there are no cookies in gRPC."""
+    headers: dict[str, list[str]] = {flow.device_header.lower(): []}
+    for name, value in context.invocation_metadata() or ():
+        if isinstance(value, str):
+            headers.setdefault(name, []).append(value)
+    headers[flow.device_header.lower()] = headers[flow.device_header.lower()] or [""]
+    return headers
+
+
+def _peer_of(context: Any) -> str:
+    """The address at the other end: of "ipv4:127.0.0.1:5000" and "ipv6:%5B::1%5D:5000"."""
+    kind, _, rest = context.peer().partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return ""
+    return str(rest.rpartition(":")[0]).replace("%5B", "").replace("%5D", "").strip("[]")
+
+
+def _code_of(refused: Refused) -> grpc.StatusCode:
+    return grpc.StatusCode.UNAVAILABLE if isinstance(refused, NoAnswer) else grpc.StatusCode.UNAUTHENTICATED

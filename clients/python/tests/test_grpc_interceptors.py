@@ -1,0 +1,256 @@
+"""The interceptors, in real servers of asyncio and of threads, before the double of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+
+from session_authority_client.flow import Flow
+from session_authority_client.grpc_server import (
+    AsyncSessionInterceptor,
+    SessionInterceptor,
+    current_async_visit,
+    current_visit,
+)
+from session_authority_client.testing import FakeAuthority
+
+PATIENCE = timedelta(seconds=20)
+SECONDS = PATIENCE.total_seconds()
+SERVICE = "example.Greeter"
+PUBLIC = f"/{SERVICE}/Public"
+
+
+def bytes_handler(kind: str, behavior: Callable[..., Any]) -> Any:
+    return getattr(grpc, f"{kind}_rpc_method_handler")(behavior)
+
+
+class Greeter:
+    """For a server of threads."""
+
+    def greet(self, request: bytes, context: Any) -> bytes:
+        return b"hello " + current_visit().require().user_id.encode()
+
+    def greet_many(self, request: bytes, context: Any) -> Iterator[bytes]:
+        for _ in range(3):
+            yield b"hello " + current_visit().require().user_id.encode()
+
+    def count(self, requests: Iterator[bytes], context: Any) -> bytes:
+        return str(sum(1 for _ in requests)).encode()
+
+    def echo(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        yield from requests
+
+    def public(self, request: bytes, context: Any) -> bytes:
+        session = current_visit().session
+        return session.user_id.encode() if session else b"nobody"
+
+    def sign_in(self, request: bytes, context: Any) -> bytes:
+        issued = current_visit().sign_in(request.decode())
+        return f"{issued.access_token} {issued.device.device_id}".encode()
+
+    def handlers(self) -> Any:
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Greet": bytes_handler("unary_unary", self.greet),
+                "GreetMany": bytes_handler("unary_stream", self.greet_many),
+                "Count": bytes_handler("stream_unary", self.count),
+                "Echo": bytes_handler("stream_stream", self.echo),
+                "Public": bytes_handler("unary_unary", self.public),
+                "SignIn": bytes_handler("unary_unary", self.sign_in),
+            },
+        )
+
+
+class AsyncGreeter(Greeter):
+    """For a server of asyncio."""
+
+    async def greet(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        return b"hello " + current_async_visit().require().user_id.encode()
+
+    async def greet_many(self, request: bytes, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+        for _ in range(3):
+            yield b"hello " + current_async_visit().require().user_id.encode()
+
+    async def count(self, requests: AsyncIterator[bytes], context: Any) -> bytes:  # type: ignore[override]
+        return str(len([request async for request in requests])).encode()
+
+    async def echo(self, requests: AsyncIterator[bytes], context: Any) -> None:  # type: ignore[override]
+        async for request in requests:
+            await context.write(request)  # the other way to answer with a stream
+
+    async def public(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        session = current_async_visit().session
+        return session.user_id.encode() if session else b"nobody"
+
+    async def sign_in(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        issued = await current_async_visit().sign_in(request.decode())
+        return f"{issued.access_token} {issued.device.device_id}".encode()
+
+
+@dataclass
+class Running:
+    """A server, and a way to call it."""
+
+    channel: Any
+
+    def call(self, method: str, request: bytes = b"", *metadata: tuple[str, str]) -> bytes:
+        answer: bytes = self.channel.unary_unary(f"/{SERVICE}/{method}")(request, SECONDS, metadata)
+        return answer
+
+    def stream(self, method: str, *metadata: tuple[str, str]) -> list[bytes]:
+        return list(self.channel.unary_stream(f"/{SERVICE}/{method}")(b"", SECONDS, metadata))
+
+    def refusal(self, method: str, *metadata: tuple[str, str]) -> tuple[str, str]:
+        with pytest.raises(grpc.RpcError) as refused:
+            self.call(method, b"", *metadata)
+        return refused.value.code().name, refused.value.details() or ""
+
+    def sign_in(self, user_id: str = "ada") -> list[tuple[str, str]]:
+        """What a client sends from then on."""
+        token, device = self.call("SignIn", user_id.encode()).decode().split()
+        return [("authorization", f"Bearer {token}"), ("x-device-id", device)]
+
+
+OPEN = (PUBLIC, f"/{SERVICE}/SignIn")
+NO_SHARING = [("grpc.so_reuseport", 0)]
+
+
+@contextmanager
+def threads(authority: FakeAuthority, flow: Flow | None = None) -> Iterator[Running]:
+    interceptor = SessionInterceptor(lambda: authority.client(timeout=PATIENCE), public=OPEN, flow=flow)
+    server = grpc.server(ThreadPoolExecutor(8), interceptors=[interceptor], options=NO_SHARING)
+    server.add_generic_rpc_handlers((Greeter().handlers(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Running(channel)
+    finally:
+        server.stop(None).wait()
+        interceptor.close()
+
+
+@contextmanager
+def tasks(authority: FakeAuthority, flow: Flow | None = None) -> Iterator[Running]:
+    """One of asyncio, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def start() -> tuple[Any, Any, int]:
+        interceptor = AsyncSessionInterceptor(lambda: authority.async_client(timeout=PATIENCE), public=OPEN, flow=flow)
+        server = grpc.aio.server(interceptors=[interceptor], options=NO_SHARING)
+        server.add_generic_rpc_handlers((AsyncGreeter().handlers(),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        return server, interceptor, port
+
+    async def stop() -> None:
+        await server.stop(None)
+        await interceptor.close()
+
+    server, interceptor, port = asyncio.run_coroutine_threadsafe(start(), loop).result(SECONDS)
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Running(channel)
+    finally:
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture
+def authority() -> Iterator[FakeAuthority]:
+    with FakeAuthority() as authority:
+        yield authority
+
+
+@pytest.fixture(params=[threads, tasks])
+def running(request: pytest.FixtureRequest, authority: FakeAuthority) -> Iterator[Running]:
+    with request.param(authority) as running:
+        yield running
+
+
+def test_whoever_is_signed_in_is_served(running: Running):
+    metadata = running.sign_in()
+    assert running.call("Greet", b"", *metadata) == b"hello ada"
+    assert running.stream("GreetMany", *metadata) == [b"hello ada"] * 3
+    count = running.channel.stream_unary(f"/{SERVICE}/Count")
+    assert count(iter([b"a", b"b"]), SECONDS, metadata) == b"2"
+    echo = running.channel.stream_stream(f"/{SERVICE}/Echo")
+    assert list(echo(iter([b"a", b"b"]), SECONDS, metadata)) == [b"a", b"b"]
+
+
+def test_others_are_not(authority: FakeAuthority, running: Running):
+    (_, token), device = running.sign_in()
+    required = ("UNAUTHENTICATED", "sign_in_required")
+    assert running.refusal("Greet") == required
+    assert running.refusal("Greet", ("authorization", token)) == required
+    assert running.refusal("Greet", ("authorization", "Basic x"), device) == required
+    with pytest.raises(grpc.RpcError) as refused:
+        running.stream("GreetMany")
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    with pytest.raises(grpc.RpcError) as refused:
+        running.channel.stream_unary(f"/{SERVICE}/Count")(iter([b"a"]), SECONDS)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    with pytest.raises(grpc.RpcError) as refused:
+        list(running.channel.stream_stream(f"/{SERVICE}/Echo")(iter([b"a"]), SECONDS))
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_cookies_are_nothing_here(running: Running):
+    (_, token), (_, device) = running.sign_in()
+    cookie = f"__Host-session={token.removeprefix('Bearer ')}; __Host-device={device}"
+    assert running.refusal("Greet", ("cookie", cookie)) == ("UNAUTHENTICATED", "sign_in_required")
+
+
+def test_public_methods_see_who_calls_if_anybody(running: Running):
+    assert running.call("Public") == b"nobody"
+    assert running.call("Public", b"", *running.sign_in("eve")) == b"eve"
+    assert running.call("Public") == b"nobody"
+
+
+def test_a_client_is_told_to_renew(authority: FakeAuthority, running: Running):
+    metadata = running.sign_in()
+    authority.expire_tokens()
+    assert running.refusal("Greet", *metadata) == ("UNAUTHENTICATED", "token_expired")
+
+
+def test_it_fails_closed_and_recovers(authority: FakeAuthority, running: Running):
+    metadata = running.sign_in()
+    with authority.unavailable():
+        assert running.refusal("Greet", *metadata) == ("UNAVAILABLE", "unavailable")
+        assert running.refusal("Public", *metadata) == ("UNAVAILABLE", "unavailable")
+        assert running.call("Public") == b"nobody"  # no token, no question
+    assert running.call("Greet", b"", *metadata) == b"hello ada"
+
+
+@pytest.mark.parametrize("serve", [threads, tasks])
+def test_the_client_is_told_of(authority: FakeAuthority, serve: Any):
+    with serve(authority) as running:
+        running.sign_in()
+    with authority.client(timeout=PATIENCE) as client:
+        (device,) = client.devices("ada")
+    assert device.last_client.ip_address == "127.0.0.1"
+    assert device.last_client.user_agent.startswith("grpc-python/")
+
+
+def test_methods_that_nobody_has_are_unknown(running: Running):
+    assert running.refusal("Nothing")[0] == "UNIMPLEMENTED"
+
+
+def test_without_the_interceptor_one_is_told():
+    for current in (current_visit, current_async_visit):
+        with pytest.raises(RuntimeError, match="not in front of this handler"):
+            current()
