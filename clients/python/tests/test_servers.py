@@ -1,0 +1,188 @@
+"""The whole flow: real uvicorn and gunicorn, with several processes, before the real service."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from session_authority.tokens import KeySource, Tokens
+from session_authority_client import SessionAuthority, SessionStatus
+from tests.support.backends import free_port, wait_for
+from tests.support.dev import dev_server, start_dev_server
+
+HERE = Path(__file__).parent
+PATIENCE = 40.0  # seconds
+REQUESTS = 1000
+# Short, so that a token is soon old enough to be renewed.
+ALARM_AFTER = timedelta(seconds=5)
+SETTINGS = {"SESSION_AUTHORITY_GRACE": "5s", "SESSION_AUTHORITY_ALARM_AFTER": "5s"}
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "uvicorn": ("uvicorn", "apps:asgi", "--workers", "2", "--no-access-log", "--port"),
+    "gunicorn": ("gunicorn", "apps:wsgi", "--workers", "2", "--threads", "16", "--bind"),
+}
+
+
+@contextmanager
+def served(server: str, folder: Path, authority: str, timeout: float) -> Iterator[str]:
+    """The app, served by a process of its own; its URL."""
+    port = free_port()
+    where = str(port) if server == "uvicorn" else f"127.0.0.1:{port}"
+    path = os.pathsep.join((str(HERE), str(HERE.parent)))
+    with (folder / f"{server}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *COMMANDS[server], where],
+            env={**os.environ, "AUTHORITY": authority, "TIMEOUT": str(timeout), "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+
+    def ready() -> bool:
+        assert process.poll() is None, (folder / f"{server}.log").read_text()
+        try:
+            return httpx.get(f"{url}/open", timeout=PATIENCE).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_for(ready, f"{server} to serve", PATIENCE)
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(PATIENCE)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@dataclass
+class Browser:
+    """Keeps cookies, as one does over HTTPS: the last one wins."""
+
+    url: str
+    http: httpx.AsyncClient
+    jar: dict[str, str] = field(default_factory=dict)
+
+    async def request(self, method: str, path: str) -> httpx.Response:
+        """One request with what is in the jar now."""
+        cookie = "; ".join(f"{name}={value}" for name, value in self.jar.items())
+        answer = await self.http.request(method, f"{self.url}{path}", headers={"cookie": cookie})
+        for line in answer.headers.get_list("set-cookie"):
+            name, _, rest = line.partition("=")
+            self.jar[name] = rest.partition(";")[0]
+        return answer
+
+
+def expired(token: str, data_dir: Path) -> str:
+    """The same token, as it would be if it had been made two hours ago."""
+    tokens = Tokens(KeySource(data_dir / "keys"), "session-authority", "session-authority", timedelta(days=8))
+    now = datetime.now(UTC)
+    known = tokens.verify(token, now)
+    assert known is not None
+    return tokens.sign(replace(known, issued=now - timedelta(hours=2), expires=now - timedelta(hours=1)))
+
+
+def generation(token: str) -> int:
+    """What a token says of itself."""
+    payload = token.split(".")[1]
+    number: int = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["gen"]
+    return number
+
+
+@pytest.mark.parametrize("server", sorted(COMMANDS))
+async def test_a_thousand_parallel_requests_renew_once_and_sign_nobody_out(tmp_path: Path, server: str):
+    limits = httpx.Limits(max_connections=None)
+    with (
+        dev_server(tmp_path / "data", SETTINGS) as dev,
+        served(server, tmp_path, dev.address, PATIENCE) as url,
+        SessionAuthority(dev.address, timeout=timedelta(seconds=PATIENCE)) as client,
+    ):
+        async with httpx.AsyncClient(limits=limits, timeout=PATIENCE * 2) as http:
+            browser = Browser(url, http)
+            await browser.request("POST", "/sign-in")
+            signed_in = datetime.now(UTC)
+            device = browser.jar["__Host-device"]
+            browser.jar["__Host-session"] = token = expired(browser.jar["__Host-session"], tmp_path / "data")
+            observed = client.validate_session(token, device, observe_only=True)
+            assert observed.status is SessionStatus.TOKEN_EXPIRED
+            await asyncio.to_thread(
+                wait_for, lambda: datetime.now(UTC) - signed_in > ALARM_AFTER, "the token to settle", PATIENCE
+            )
+
+            parallel = [Browser(url, http, dict(browser.jar)) for _ in range(REQUESTS)]
+            answers = await asyncio.gather(*(one.request("GET", "/me") for one in parallel))
+
+            assert {answer.status_code for answer in answers} == {200}
+            assert {generation(one.jar["__Host-session"]) for one in parallel} == {2}
+            browser.jar = parallel[-1].jar
+            for _ in range(20):
+                again = await browser.request("GET", "/me")
+                assert (again.status_code, again.json()) == (200, {"user": "ada"})
+            found = client.validate_session(browser.jar["__Host-session"], device, observe_only=True)
+            assert found.session is not None
+            assert found.session.generation == 2
+            assert [listed.signed_in for listed in client.devices("ada")] == [True]
+
+
+@pytest.mark.parametrize("server", sorted(COMMANDS))
+async def test_while_the_service_is_away_it_is_503_and_never_401(tmp_path: Path, server: str):
+    dev = start_dev_server(tmp_path / "data", SETTINGS)
+    port = int(dev.address.rpartition(":")[2])
+    try:
+        with served(server, tmp_path, dev.address, 1.0) as url:
+            async with httpx.AsyncClient(timeout=PATIENCE) as http:
+                browser = Browser(url, http)
+
+                async def status() -> int:
+                    return (await browser.request("GET", "/me")).status_code
+
+                async def recovered() -> None:
+                    async with asyncio.timeout(PATIENCE):
+                        while (now := await status()) != 200:
+                            assert now == 503
+
+                async def away() -> None:
+                    async with asyncio.timeout(PATIENCE):
+                        while (now := await status()) != 503:
+                            assert now == 200  # it had answered before it was gone
+
+                async with asyncio.timeout(PATIENCE):
+                    while (await browser.request("POST", "/sign-in")).status_code != 200:
+                        pass
+                jar = dict(browser.jar)
+                await recovered()
+
+                os.killpg(dev.process.pid, signal.SIGSTOP)  # it hangs, and hangs up on nobody
+                await away()
+                answer = await browser.request("GET", "/me")
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+                assert (await browser.request("GET", "/open")).status_code == 200
+                os.killpg(dev.process.pid, signal.SIGCONT)
+                await recovered()
+
+                dev.process.send_signal(signal.SIGTERM)
+                await asyncio.to_thread(dev.process.wait, PATIENCE)
+                await away()
+                dev = await asyncio.to_thread(start_dev_server, tmp_path / "data", SETTINGS, port)
+                await recovered()
+                assert browser.jar == jar
+    finally:
+        os.killpg(dev.process.pid, signal.SIGCONT)
+        dev.process.send_signal(signal.SIGTERM)
+        dev.process.wait(PATIENCE)
