@@ -37,6 +37,7 @@ class SessionAuthorityMiddleware:
     """Knows who is signed in, request by request. `authority` is a client, or better a function that makes one.
 
     A WebSocket is judged as it connects, and its cookies go with the handshake: a session that ends later does not end it.
+    Middleware that adds headers to every response (CORS) goes around this one.
     """
 
     def __init__(

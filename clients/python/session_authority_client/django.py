@@ -17,7 +17,7 @@ from session_authority_client._sync.visit import Visit, Visits
 from session_authority_client.flow import Flow, Refused
 from session_authority_client.wsgi import headers_of
 
-__all__ = ["SessionAuthorityMiddleware", "require_session", "visit_of"]
+__all__ = ["SessionAuthorityMiddleware", "Visit", "require_session", "visit_of"]
 
 
 def visit_of(request: HttpRequest) -> Visit:

@@ -13,7 +13,7 @@ from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._sync.visit import Visit
 from session_authority_client.flow import Flow, Refused
 
-__all__ = ["install", "require_session", "visit"]
+__all__ = ["Visit", "install", "require_session", "visit"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -10,7 +10,7 @@ from session_authority_client import asgi
 from session_authority_client._async.visit import AsyncVisit
 from session_authority_client.types import Session
 
-__all__ = ["require_session", "visit_of"]
+__all__ = ["AsyncVisit", "require_session", "visit_of"]
 
 
 async def visit_of(connection: HTTPConnection) -> AsyncVisit:

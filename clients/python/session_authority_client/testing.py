@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 from uuid import UUID, uuid4
 
 import grpc
@@ -107,7 +107,7 @@ class FakeAuthority:
         self.calls: Counter[str] = Counter()
         self.rotations = 0
 
-    def __enter__(self) -> FakeAuthority:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.websockets import WebSocket
 
 from session_authority_client import InvalidRequest, Session
@@ -23,6 +25,7 @@ from session_authority_client.flow import Flow, SignInRequired
 from session_authority_client.starlette import require_session
 from session_authority_client.starlette import visit_of as visit_dependency
 from session_authority_client.testing import FakeAuthority
+from tests.support.backends import wait_for
 
 PATIENCE = timedelta(seconds=20)
 Visit = Annotated[AsyncVisit, Depends(visit_dependency)]
@@ -332,26 +335,40 @@ async def test_it_answers_within_its_deadline(authority: FakeAuthority):
                 assert (await browser.get("/me")).status_code == 503
 
 
-async def test_an_outage_while_an_expired_token_is_renewed_is_no_sign_out(
-    authority: FakeAuthority, browser: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-):
-    await browser.post("/sign-in")
-    authority.expire_tokens()
-    authority.stop()
-    renew = authority._renew_session
-    monkeypatch.setattr(authority, "_renew_session", lambda request, context: authority_away(context))
+class StumblingAuthority(FakeAuthority):
+    """One whose next renewals are away, or decided long before they are answered."""
 
-    def authority_away(context: Any) -> None:
-        with authority.unavailable():
-            authority._check_available(context)
+    def __init__(self) -> None:
+        super().__init__()
+        self.renewals_away = False
+        self.stuck = False
+        self.decided = threading.Event()
 
-    authority.start()
-    answer = await browser.get("/me")
-    assert (answer.status_code, set_cookies(answer)) == (503, {})
-    authority.stop()
-    monkeypatch.setattr(authority, "_renew_session", renew)
-    authority.start()
-    assert (await browser.get("/me")).json() == "ada"
+    def _renew_session(self, request: Any, context: Any) -> Any:
+        if self.renewals_away:
+            with self.unavailable():
+                self._check_available(context)
+        answer = super()._renew_session(request, context)
+        self.decided.set()
+        assert self._changed.wait_for(lambda: not self.stuck, PATIENCE.total_seconds())
+        return answer
+
+    def go_on(self) -> None:
+        with self._changed:
+            self.stuck = False
+            self._changed.notify_all()
+
+
+async def test_an_outage_while_an_expired_token_is_renewed_is_no_sign_out():
+    with StumblingAuthority() as authority:
+        async with browser_of(app_for(authority)) as browser:
+            await browser.post("/sign-in")
+            authority.expire_tokens()
+            authority.renewals_away = True
+            answer = await browser.get("/me")
+            assert (answer.status_code, set_cookies(answer)) == (503, {})
+            authority.renewals_away = False
+            assert (await browser.get("/me")).json() == "ada"
 
 
 async def test_faults_of_the_app_are_its_own(browser: httpx.AsyncClient):
@@ -491,6 +508,40 @@ async def test_what_is_refused_after_the_headers_can_only_break_off(authority: F
         async with httpx.AsyncClient(transport=transport, base_url="https://app.example") as browser:
             with pytest.raises(SignInRequired):
                 await browser.get("/")
+
+
+async def test_what_is_refused_gets_through_other_middleware(authority: FakeAuthority):
+    app = FastAPI()
+
+    class Between(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: Any) -> Response:
+            answer: Response = await call_next(request)
+            return answer
+
+    @app.get("/me", dependencies=[Depends(require_session)])
+    async def me() -> None:
+        return None
+
+    app.add_middleware(Between)
+    app.add_middleware(SessionAuthorityMiddleware, authority=authority.async_client)
+    async with browser_of(app) as browser:
+        assert (await browser.get("/me")).status_code == 401
+
+
+async def test_a_request_does_not_share_a_renewal_that_was_sent_before_it():
+    with StumblingAuthority() as authority:
+        async with browser_of(app_for(authority)) as browser, authority.async_client(timeout=PATIENCE) as client:
+            await browser.post("/sign-in")
+            authority.expire_tokens()
+            authority.stuck = True
+            before = asyncio.create_task(browser.get("/me"))
+            assert await asyncio.to_thread(authority.decided.wait, PATIENCE.total_seconds())
+            await client.revoke_all("ada")
+            after = asyncio.create_task(browser.get("/me"))
+            await asyncio.to_thread(wait_for, lambda: authority.calls["ValidateSession"] == 2, "the question")
+            authority.go_on()
+            assert (await before).status_code == 200  # it was decided before the sign-out
+            assert (await after).status_code == 401
 
 
 async def test_other_kinds_of_scopes_pass(authority: FakeAuthority):

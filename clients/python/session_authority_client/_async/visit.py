@@ -64,7 +64,8 @@ class AsyncVisit:
     async def open(self) -> None:
         """Finds out whether the session is good. An expired token is renewed at once: nothing else tells.
 
-        Fails only with what is no answer at all; a Session Authority that is away is told to whoever asks for the session.
+        A Session Authority that is away is told to whoever asks for the session. It takes as long as one call may, or three if
+        the token has expired: a renewal may wait for another one.
         """
         presented = self._presented
         if presented.status is not None:
@@ -246,7 +247,7 @@ class AsyncVisits:
             await made.close()
 
     def _authority(self) -> AsyncSessionAuthority:
-        if isinstance(self._given, AsyncSessionAuthority):
+        if not callable(self._given):
             return self._given
         with self._lock:
             self._made = self._made or self._given()

@@ -65,7 +65,8 @@ class Visit:
     def open(self) -> None:
         """Finds out whether the session is good. An expired token is renewed at once: nothing else tells.
 
-        Fails only with what is no answer at all; a Session Authority that is away is told to whoever asks for the session.
+        A Session Authority that is away is told to whoever asks for the session. It takes as long as one call may, or three if
+        the token has expired: a renewal may wait for another one.
         """
         presented = self._presented
         if presented.status is not None:
@@ -247,7 +248,7 @@ class Visits:
             made.close()
 
     def _authority(self) -> SessionAuthority:
-        if isinstance(self._given, SessionAuthority):
+        if not callable(self._given):
             return self._given
         with self._lock:
             self._made = self._made or self._given()
