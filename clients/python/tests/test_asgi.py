@@ -10,6 +10,7 @@ from datetime import timedelta
 from http.cookies import SimpleCookie
 from typing import Annotated, Any
 
+import grpc
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, Request, Response
@@ -369,6 +370,19 @@ async def test_an_outage_while_an_expired_token_is_renewed_is_no_sign_out():
             assert (answer.status_code, set_cookies(answer)) == (503, {})
             authority.renewals_away = False
             assert (await browser.get("/me")).json() == "ada"
+
+
+async def test_a_service_that_refuses_this_app_is_as_good_as_away(caplog: pytest.LogCaptureFixture):
+    class Strict(FakeAuthority):
+        def _validate_session(self, request: Any, context: Any) -> Any:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
+
+    with Strict() as authority:
+        async with browser_of(app_for(authority)) as browser:
+            await browser.post("/sign-in")
+            answer = await browser.get("/me")
+            assert (answer.status_code, set_cookies(answer)) == (503, {})
+    assert "refuses to say who is signed in: PERMISSION_DENIED" in caplog.text
 
 
 async def test_faults_of_the_app_are_its_own(browser: httpx.AsyncClient):

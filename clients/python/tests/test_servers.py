@@ -89,13 +89,18 @@ class Browser:
         return answer
 
 
-def expired(token: str, data_dir: Path) -> str:
-    """The same token, as it would be if it had been made two hours ago."""
+def aged(token: str, data_dir: Path, age: timedelta) -> str:
+    """The same token, as it would be if it had been made that long ago, for an hour."""
     tokens = Tokens(KeySource(data_dir / "keys"), "session-authority", "session-authority", timedelta(days=8))
     now = datetime.now(UTC)
     known = tokens.verify(token, now)
     assert known is not None
-    return tokens.sign(replace(known, issued=now - timedelta(hours=2), expires=now - timedelta(hours=1)))
+    return tokens.sign(replace(known, issued=now - age, expires=now - age + timedelta(hours=1)))
+
+
+async def settled(since: datetime) -> None:
+    """Waits until a token that was made at that moment can be renewed."""
+    await asyncio.to_thread(wait_for, lambda: datetime.now(UTC) - since > ALARM_AFTER, "the token to settle", PATIENCE)
 
 
 def generation(token: str) -> int:
@@ -118,12 +123,11 @@ async def test_a_thousand_parallel_requests_renew_once_and_sign_nobody_out(tmp_p
             await browser.request("POST", "/sign-in")
             signed_in = datetime.now(UTC)
             device = browser.jar["__Host-device"]
-            browser.jar["__Host-session"] = token = expired(browser.jar["__Host-session"], tmp_path / "data")
+            token = aged(browser.jar["__Host-session"], tmp_path / "data", timedelta(hours=2))
+            browser.jar["__Host-session"] = token
             observed = client.validate_session(token, device, observe_only=True)
             assert observed.status is SessionStatus.TOKEN_EXPIRED
-            await asyncio.to_thread(
-                wait_for, lambda: datetime.now(UTC) - signed_in > ALARM_AFTER, "the token to settle", PATIENCE
-            )
+            await settled(signed_in)
 
             parallel = [Browser(url, http, dict(browser.jar)) for _ in range(REQUESTS)]
             answers = await asyncio.gather(*(one.request("GET", "/me") for one in parallel))
@@ -137,6 +141,30 @@ async def test_a_thousand_parallel_requests_renew_once_and_sign_nobody_out(tmp_p
             found = client.validate_session(browser.jar["__Host-session"], device, observe_only=True)
             assert found.session is not None
             assert found.session.generation == 2
+            assert [listed.signed_in for listed in client.devices("ada")] == [True]
+
+
+@pytest.mark.parametrize("server", sorted(COMMANDS))
+async def test_a_page_with_many_parts_renews_an_old_token_once(tmp_path: Path, server: str):
+    with (
+        dev_server(tmp_path / "data", SETTINGS) as dev,
+        served(server, tmp_path, dev.address, PATIENCE) as url,
+        SessionAuthority(dev.address, timeout=timedelta(seconds=PATIENCE)) as client,
+    ):
+        async with httpx.AsyncClient(timeout=PATIENCE) as http:
+            browser, connections = Browser(url, http), asyncio.Semaphore(6)
+            await browser.request("POST", "/sign-in")
+            signed_in = datetime.now(UTC)
+            old = aged(browser.jar["__Host-session"], tmp_path / "data", timedelta(minutes=45))
+            browser.jar["__Host-session"] = old
+            await settled(signed_in)
+
+            async def part() -> int:
+                async with connections:  # with the cookies that the parts before it brought
+                    return (await browser.request("GET", "/me")).status_code
+
+            assert set(await asyncio.gather(*(part() for _ in range(100)))) == {200}
+            assert generation(browser.jar["__Host-session"]) == 2
             assert [listed.signed_in for listed in client.devices("ada")] == [True]
 
 
