@@ -194,8 +194,13 @@ class Flow:
         return self.cookies.hand_out(issued.access_token, issued.device.device_id, end, now)
 
     def after_sign_out(self, presented: Presented) -> list[str]:
-        """Those for a sign-out. The browser stays the device that it is: else its next sign-in would look like a stranger's."""
-        return [] if presented.app else self.cookies.take_back(device=False)
+        """Those for a sign-out. The browser stays the device that it is: else its next sign-in would look like a stranger's.
+
+        One that kept its token back keeps it: another site's form that is sent here must not sign its reader out.
+        """
+        if presented.app or presented.status is SessionStatus.TOKEN_MISSING:
+            return []
+        return self.cookies.take_back(device=False)
 
     # --- what an app answers that needs a session -------------------------------------------------------------------
 

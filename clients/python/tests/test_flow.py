@@ -326,3 +326,11 @@ def test_threads_share_failures():
         with pytest.raises(ValueError, match="away"):
             turns.share("k", fail)
     assert turns._lines == {}
+
+
+def test_another_sites_form_that_signs_out_takes_nothing_back():
+    kept_back = presented(method="POST")
+    assert Flow().after_sign_out(kept_back) == []
+    assert Flow().after_sign_out(BROWSER) == Cookies().take_back(device=False)
+    garbled = presented(cookie="__Host-session=ä")
+    assert Flow().after_sign_out(garbled) == Cookies().take_back(device=False)
