@@ -146,7 +146,7 @@ class Flow:
                 ip_address=self._address(headers, peer),
                 user_agent="".join(headers.get("user-agent", ())[:1])[:_LONGEST_USER_AGENT],
             ),
-            page=method in ("GET", "HEAD") and not app,
+            page=not app and (method in ("GET", "HEAD") or "navigate" in headers.get("sec-fetch-mode", ())),
         )
 
     def _check_host(self, headers: Headers) -> None:

@@ -334,3 +334,19 @@ def test_another_sites_form_that_signs_out_takes_nothing_back():
     assert Flow().after_sign_out(BROWSER) == Cookies().take_back(device=False)
     garbled = presented(cookie="__Host-session=ä")
     assert Flow().after_sign_out(garbled) == Cookies().take_back(device=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", {}, 303),
+        ("POST", {}, 401),
+        ("POST", {"sec_fetch_mode": "navigate"}, 303),
+        ("POST", {"sec_fetch_mode": "cors"}, 401),
+        ("POST", {"sec_fetch_mode": "navigate", "authorization": "Bearer abc"}, 401),
+    ],
+)
+def test_whoever_sends_a_form_without_a_session_is_sent_to_sign_in(method: str, headers: dict[str, str], status: int):
+    flow = Flow(sign_in_url="/sign-in")
+    refused = flow.sign_in_required(presented(flow, method=method, **headers), SessionStatus.NO_SESSION)
+    assert refused.answer.status == status
