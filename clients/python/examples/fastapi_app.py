@@ -33,7 +33,13 @@ Visit = Annotated[AsyncVisit, Depends(visit_of)]
 @app.get("/sign-in", response_class=HTMLResponse)
 async def ask() -> str:
     """A form."""
-    return "<form method=post><input name=user> <input name=password type=password> <button>Sign in</button></form>"
+    return page(
+        "Sign in",
+        """<form method=post>
+        <p><label>Name <input name=user autocomplete=username required autofocus></label>
+        <p><label>Password <input name=password type=password autocomplete=current-password required></label>
+        <p><button>Sign in</button></form>""",
+    )
 
 
 @app.post("/sign-in")
@@ -47,18 +53,39 @@ async def sign_in(visit: Visit, request: Request) -> Response:
 
 
 @app.get("/", response_class=HTMLResponse, dependencies=[Depends(require_session)])
-async def my_devices(visit: Visit) -> str:
-    """The page."""
+async def my_devices(visit: Visit, response: Response) -> str:
+    """Who is signed in, and where else."""
+    response.headers["Cache-Control"] = "no-store"  # see `page`, too: what was shown must not outlast the session
     items = "".join(item(device) for device in await visit.devices())
-    return f"""<h1>Hello {escape(visit.require().user_id)}</h1> <h2>My devices</h2> <ul>{items}</ul>
-        <form method=post action=/sign-out-everywhere><button>Sign out everywhere else</button></form>"""
+    return page(
+        f"Hello {escape(visit.require().user_id)}",
+        f"""<h2>My devices</h2> <ul>{items}</ul>
+        <form method=post action=/sign-out-everywhere><button>Sign out everywhere else</button></form>""",
+    )
+
+
+def page(title: str, body: str) -> str:
+    """All around it. The script: after a sign-out the way back leads to a page that browsers kept, `no-store` or not."""
+    return f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
+        <title>{title}</title><link rel=icon href=data:,>
+        <style>
+            body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto; padding: 0 1rem }}
+            ul {{ padding: 0 }}
+            li {{ display: flex; gap: 1rem; align-items: center; padding: .5rem 0; border-bottom: 1px solid #ccc }}
+            li span {{ flex: 1 }}
+            label {{ display: block }}
+            input, button {{ font: inherit; padding: .25rem .75rem }}
+        </style>
+        <script>addEventListener("pageshow", (event) => event.persisted && location.reload())</script>
+        <h1>{title}</h1> {body}"""
 
 
 def item(device: Device) -> str:
     """A device, and a button to sign out there."""
     where = " (this one)" if device.current else ""
-    return f"""<li>{escape(device.display_name)}{where} <form method=post action=/sign-out>
-        <button name=device value={escape(device.device_id)}>Sign out</button></form>"""
+    device_id = escape(device.device_id)
+    return f"""<li><span id={device_id}>{escape(device.display_name)}{where}</span> <form method=post action=/sign-out>
+        <button name=device value={device_id} aria-describedby={device_id}>Sign out</button></form>"""
 
 
 @app.post("/sign-out")
