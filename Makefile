@@ -48,8 +48,10 @@ grpcurl: $(grpcurl) ## Build grpcurl into .tools/bin
 	@:
 
 .PHONY: backends
-backends: $(grpcurl) ## Install what the full tests want: Redis (never started as a service) and grpcurl
+backends: $(grpcurl) ## Install what the full tests want: Redis (never started as a service), grpcurl and Chromium
 	@command -v redis-server >/dev/null || scripts/apt_install.sh redis-server "there is no redis-server to test against"
+	@command -v chromium >/dev/null || scripts/apt_install.sh chromium "there is no chromium to test with"
+	@command -v chromedriver >/dev/null || scripts/apt_install.sh chromium-driver "there is no chromedriver to test with"
 
 ## ----- to change it
 

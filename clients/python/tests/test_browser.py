@@ -1,0 +1,396 @@
+"""Real browsers' rules: the FastAPI example behind HTTPS and before the real service, used with Chromium.
+
+Its hosts are names that only these browsers know. `app.test` and `mail.test` are two sites, `www.app.test` is a subdomain.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+
+from session_authority_client import SessionAuthority
+from session_authority_client.cookies import LONGEST_LIFE
+from tests.support.backends import free_port, missing, wait_for
+from tests.support.certificates import Authority, Pair
+from tests.support.dev import DevServer, dev_server
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 40.0  # seconds
+# Short, so that a token is soon old enough to be renewed, and the old one to be an alarm.
+SETTINGS = {
+    "SESSION_AUTHORITY_TOKEN_TTL": "10s",
+    "SESSION_AUTHORITY_GRACE": "1s",
+    "SESSION_AUTHORITY_ALARM_AFTER": "2s",
+}
+TOKEN, DEVICE = "__Host-session", "__Host-device"
+PHONE = (
+    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Mobile Safari/537.36"
+)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",  # where the tests run as root there is none
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    # Nobody is called that is not in the test.
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP *.test 127.0.0.1, MAP * ~NOTFOUND",
+)
+
+
+_marks = count(1)
+
+
+class Browser:
+    """Chromium with a profile of its own."""
+
+    def __init__(self, app: App, folder: Path, user_agent: str | None = None) -> None:
+        options = ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        options.add_argument(f"--user-data-dir={folder}")
+        # Nothing but the one certificate is excused for having no authority that the browser knows.
+        options.add_argument(f"--ignore-certificate-errors-spki-list={_pin(app.pair)}")
+        for flag in (*FLAGS, *([f"--user-agent={user_agent}"] if user_agent else ())):
+            options.add_argument(flag)
+        self.app = app
+        self.driver = Chrome(options, ChromeService(shutil.which("chromedriver")))
+        self.driver.set_page_load_timeout(PATIENCE)
+
+    # --- what a person does -----------------------------------------------------------------------------------------
+
+    def open(self, path: str = "/", host: str = "app.test") -> None:
+        """Types an address."""
+        self.driver.get(f"https://{host}:{self.app.port}{path}")
+
+    def click(self, text: str, near: str = "") -> None:
+        """Presses the button with that text, in the part of the list that has the other one."""
+        within = f"//li[contains(., '{near}')]" if near else ""
+        self._leave(self.driver.find_element(By.XPATH, f"{within}//button[contains(., '{text}')]").click)
+
+    def sign_in(self, user: str) -> None:
+        """Fills the form in."""
+        self.open("/sign-in")
+        self.driver.find_element(By.NAME, "user").send_keys(user)
+        self.driver.find_element(By.NAME, "password").send_keys("demo")
+        self.click("Sign in")
+        assert self.is_in(user)
+
+    def come_from_mail(self, path: str, method: str = "get") -> None:
+        """Follows a link on another site, or sends a form that is there."""
+        self.open("/sign-in", host="mail.test")
+        self.driver.execute_script(
+            "document.body.innerHTML = '<form method=' + arguments[1] + ' action=' + arguments[0] + '><button>Go</button>'",
+            f"https://app.test:{self.app.port}{path}",
+            method,
+        )
+        self.click("Go")
+
+    def go_back(self) -> None:
+        """To the page before this one."""
+        self._leave(self.driver.back)
+
+    def _leave(self, act: Callable[[], None]) -> None:
+        """Does what leads to another page, and waits for that."""
+        mark = next(_marks)
+        self.driver.execute_script("window.mark = arguments[0]", mark)
+        act()
+        script = f"return document.readyState == 'complete' && window.mark != {mark}"
+        wait_for(lambda: self._asked(script) is True, "the next page", PATIENCE)
+
+    def _asked(self, script: str) -> object:
+        try:
+            answer: object = self.driver.execute_script(script)
+        except WebDriverException:  # between two pages there is none to ask
+            return None
+        return answer
+
+    # --- what they see ----------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """Where they are."""
+        return urlsplit(str(self.driver.current_url)).path
+
+    def is_in(self, user: str) -> bool:
+        """The page greets them."""
+        return self.path == "/" and f"Hello {user}" in self.text
+
+    @property
+    def is_out(self) -> bool:
+        """They are asked to sign in."""
+        return self.path == "/sign-in" and bool(self.driver.find_elements(By.NAME, "password"))
+
+    @property
+    def text(self) -> str:
+        """The whole page."""
+        return str(self.driver.find_element(By.TAG_NAME, "body").text)
+
+    @property
+    def devices(self) -> list[str]:
+        """The list on it."""
+        return [item.text for item in self.driver.find_elements(By.TAG_NAME, "li")]
+
+    @property
+    def cookies(self) -> dict[str, dict[str, Any]]:
+        """What the browser keeps for the app, by name."""
+        found = self.driver.execute_cdp_cmd("Network.getCookies", {"urls": [f"https://app.test:{self.app.port}/"]})
+        return {cookie["name"]: cookie for cookie in found["cookies"]}
+
+    @property
+    def token(self) -> str:
+        """The one that it would send now."""
+        return str(self.cookies[TOKEN]["value"])
+
+    def plant(self, cookies: dict[str, dict[str, Any]]) -> None:
+        """Makes cookies of another browser its own."""
+        for name, cookie in cookies.items():
+            planted = {"name": name, "value": cookie["value"], "url": f"https://app.test:{self.app.port}/", "path": "/"}
+            answer = self.driver.execute_cdp_cmd("Network.setCookie", {**planted, "secure": True, "httpOnly": True})
+            assert answer["success"]
+
+
+class App:
+    """The example, and its browsers: each is started when it is first wanted, and forgets its cookies with every test."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.pair = Authority(folder).sign(hosts=["app.test", "www.app.test", "mail.test"])
+        self.tls = ("--ssl-certfile", str(self.pair.certificate), "--ssl-keyfile", str(self.pair.key))
+        self._stack = stack
+        self._browsers: dict[str, Browser] = {}
+
+    def browser(self, name: str, user_agent: str | None = None) -> Browser:
+        """That with this name."""
+        if name not in self._browsers:
+            browser = self._browsers[name] = Browser(self, self.folder / name, user_agent)
+            self._stack.callback(browser.driver.quit)
+        return self._browsers[name]
+
+    def forget(self) -> None:
+        """Empties the jars of all browsers."""
+        for browser in self._browsers.values():
+            browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+
+
+def _pin(pair: Pair) -> str:
+    key = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).public_key()
+    digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    return base64.b64encode(digest).decode()
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
+    for name in ("chromium", "chromedriver"):
+        if shutil.which(name) is None:
+            missing(name)
+    with dev_server(tmp_path_factory.mktemp("dev"), SETTINGS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def served(dev: DevServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    with ExitStack() as stack:
+        app = App(tmp_path_factory.mktemp("app"), stack)
+        example = (ROOT / "examples" / "fastapi_app.py").read_text()
+        behind_https = example.replace("cookies=Cookies(insecure=True), ", "")  # as it says itself
+        assert behind_https != example
+        (app.folder / "fastapi_app.py").write_text(behind_https)
+        log = app.folder / "uvicorn.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", str(app.port), *app.tls],
+                cwd=app.folder,
+                env={**os.environ, "AUTHORITY": dev.address, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        stack.callback(_stop, process)
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            try:
+                answer = httpx.get(f"https://127.0.0.1:{app.port}/sign-in", verify=False, timeout=PATIENCE)
+            except httpx.TransportError:
+                return False
+            return answer.status_code == 200
+
+        wait_for(ready, "the example to serve", PATIENCE)
+        yield app
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(PATIENCE)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def app(served: App) -> Iterator[App]:
+    yield served
+    served.forget()
+
+
+@pytest.fixture
+def laptop(app: App) -> Browser:
+    return app.browser("laptop")
+
+
+@pytest.fixture
+def phone(app: App) -> Browser:
+    return app.browser("phone", PHONE)
+
+
+@pytest.fixture
+def thief(app: App) -> Browser:
+    return app.browser("thief")
+
+
+def test_the_cookies_are_kept_for_the_host_alone_and_from_scripts(laptop: Browser):
+    laptop.sign_in("ada")
+    cookies = laptop.cookies
+    assert set(cookies) == {TOKEN, DEVICE}
+    for cookie in cookies.values():
+        kept = {name: cookie.get(name) for name in ("secure", "httpOnly", "sameSite", "path", "domain", "session")}
+        assert kept == {
+            "secure": True,
+            "httpOnly": True,
+            "sameSite": "Strict",
+            "path": "/",
+            "domain": "app.test",  # with a dot before it, it were for subdomains, too
+            "session": False,
+        }
+        assert cookie["expires"] <= time.time() + LONGEST_LIFE.total_seconds()
+    assert laptop.driver.execute_script("return document.cookie") == ""
+    laptop.driver.execute_script(f"document.cookie = '{TOKEN}=x; Path=/; Secure'")
+    laptop.open("/sign-in", host="www.app.test")
+    for name in (TOKEN, DEVICE):  # a subdomain that was taken over can plant neither
+        laptop.driver.execute_script(f"document.cookie = '{name}=x; Path=/; Secure; Domain=app.test'")
+    assert laptop.cookies == cookies
+    laptop.open()
+    assert laptop.is_in("ada")
+
+
+def test_my_devices(laptop: Browser, phone: Browser):
+    laptop.open()
+    assert laptop.is_out
+    laptop.sign_in("<grace>")
+    phone.sign_in("<grace>")
+    first, second = phone.devices  # the newest activity is first
+    assert "Chrome Mobile" in first
+    assert "Android" in first
+    assert "this one" in first
+    assert "Chrome" in second
+    assert "Linux" in second
+    assert "this one" not in second
+    phone.driver.save_screenshot(str(phone.app.folder / "my-devices.png"))
+
+    phone.click("Sign out", near="Linux")
+    assert phone.is_in("<grace>")
+    assert len(phone.devices) == 1
+    device = laptop.cookies[DEVICE]["value"]
+    laptop.click("Sign out everywhere else")  # of the page that it still has
+    assert laptop.is_out
+    phone.open()
+    assert phone.is_in("<grace>")
+
+    laptop.sign_in("<grace>")
+    assert laptop.cookies[DEVICE]["value"] == device  # it is no new device
+    phone.open()
+    phone.click("Sign out everywhere else")
+    assert phone.is_in("<grace>")
+    laptop.open()
+    assert laptop.is_out
+
+    phone.click("Sign out", near="this one")
+    assert phone.is_out
+    assert set(phone.cookies) == {DEVICE}
+
+
+def test_after_signing_out_the_way_back_shows_nothing(laptop: Browser):
+    laptop.sign_in("ada")
+    laptop.click("Sign out", near="this one")
+    laptop.go_back()
+    assert laptop.is_out
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("path", ["/", "/sign-out", "/sign-out-everywhere"])
+def test_what_comes_from_other_sites_brings_no_cookies_and_changes_none(laptop: Browser, method: str, path: str):
+    laptop.sign_in("ada")
+    cookies = laptop.cookies
+    laptop.come_from_mail(path, method)
+    assert "Hello" not in laptop.text
+    assert laptop.cookies == cookies
+    laptop.open()
+    assert laptop.is_in("ada")
+
+
+def test_whoever_stays_on_the_page_stays_signed_in(laptop: Browser):
+    laptop.sign_in("alan")
+    tokens, device = {laptop.token}, laptop.cookies[DEVICE]["value"]
+
+    def clicked() -> bool:
+        laptop.open()
+        assert laptop.is_in("alan")
+        tokens.add(laptop.token)
+        return len(tokens) == 3
+
+    wait_for(clicked, "two renewals", PATIENCE)
+    assert laptop.cookies[DEVICE]["value"] == device
+
+
+def test_a_copied_cookie_signs_both_out(laptop: Browser, thief: Browser, dev: DevServer):
+    laptop.sign_in("kurt")
+    copied = laptop.cookies
+    thief.plant(copied)
+
+    def renewed() -> bool:
+        laptop.open()
+        assert laptop.is_in("kurt")
+        return laptop.token != str(copied[TOKEN]["value"])
+
+    wait_for(renewed, "a renewal", PATIENCE)
+    laptop.open()
+    assert laptop.is_in("kurt")
+
+    def noticed() -> bool:
+        """Until ALARM_AFTER it may still be a request that was under way."""
+        thief.open()
+        return thief.is_out and not thief.cookies
+
+    wait_for(noticed, "the alarm", PATIENCE)
+    laptop.open()
+    assert laptop.is_out
+    with SessionAuthority(dev.address, timeout=timedelta(seconds=PATIENCE)) as client:
+        assert list(client.devices("kurt")) == []
+    laptop.sign_in("kurt")
