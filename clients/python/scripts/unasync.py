@@ -20,6 +20,7 @@ WORDS = {
     "AsyncVisits": "Visits",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
+    "TaskLine": "ThreadLine",
 }
 TEXTS = {
     "For one event loop.": "Threads may share it.",

@@ -173,6 +173,14 @@ def error_of_item(error: session_authority_pb2.RequestError) -> SessionAuthority
     return made(error.message, code, reason, violations=violations)
 
 
+def copy_of(error: BaseException) -> BaseException:
+    """The same error for somebody else: exceptions carry where they went, and may be added to."""
+    made = error.__class__.__new__(error.__class__)
+    made.args = error.args
+    made.__dict__.update(error.__dict__)
+    return made
+
+
 def _details_of(error: grpc.RpcError) -> Sequence[Any]:
     found: Any = error.trailing_metadata() or ()  # pairs, whatever the types of grpcio say
     for name, value in found:

@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from session_authority_client import convert
+from session_authority_client.batching import TaskLine
 from session_authority_client.errors import SessionAuthorityError, error_of, error_of_item
 from session_authority_client.transport import DEFAULT_TIMEOUT, Tls, Transport, path_of
 from session_authority_client.types import (
@@ -33,6 +34,8 @@ class AsyncSessionAuthority:
 
     `target` is `host:port`, or `dns:///host:port` to spread over all addresses of a name. `token` is this caller's bearer
     token, or returns it. `timeout` is what each call may take unless it says otherwise, retries included. For one event loop.
+
+    `batching`: validations that come while others are under way go together after them.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class AsyncSessionAuthority:
         token: str | Callable[[], str] | None = None,
         timeout: timedelta = DEFAULT_TIMEOUT,
         options: Sequence[tuple[str, Any]] = (),
+        batching: bool = True,
     ) -> None:
         self._transport = Transport(target, tls, token, options)
         self._timeout = timeout.total_seconds()
@@ -74,6 +78,7 @@ class AsyncSessionAuthority:
             request_serializer=pb.WatchEventsRequest.SerializeToString,
             response_deserializer=pb.WatchEventsResponse.FromString,
         )
+        self._line = TaskLine(self._methods, self._transport, batching=batching)
 
     async def __aenter__(self) -> AsyncSessionAuthority:
         return self
@@ -85,6 +90,7 @@ class AsyncSessionAuthority:
 
     async def close(self) -> None:
         """Hangs up. Calls under way fail."""
+        await self._line.close()
         await self._channel.close()
 
     async def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
@@ -152,7 +158,8 @@ class AsyncSessionAuthority:
             client=convert.client_message(client),
             observe_only=observe_only,
         )
-        return convert.validation(await self._call("ValidateSession", request, timeout))
+        seconds = self._timeout if timeout is None else timeout.total_seconds()
+        return convert.validation(await self._line.ask(request, seconds))
 
     async def validate_sessions(
         self,

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from session_authority_client import convert
+from session_authority_client.batching import ThreadLine
 from session_authority_client.errors import SessionAuthorityError, error_of, error_of_item
 from session_authority_client.transport import DEFAULT_TIMEOUT, Tls, Transport, path_of
 from session_authority_client.types import (
@@ -34,6 +35,8 @@ class SessionAuthority:
 
     `target` is `host:port`, or `dns:///host:port` to spread over all addresses of a name. `token` is this caller's bearer
     token, or returns it. `timeout` is what each call may take unless it says otherwise, retries included. Threads may share it.
+
+    `batching`: validations that come while others are under way go together after them.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class SessionAuthority:
         token: str | Callable[[], str] | None = None,
         timeout: timedelta = DEFAULT_TIMEOUT,
         options: Sequence[tuple[str, Any]] = (),
+        batching: bool = True,
     ) -> None:
         self._transport = Transport(target, tls, token, options)
         self._timeout = timeout.total_seconds()
@@ -75,6 +79,7 @@ class SessionAuthority:
             request_serializer=pb.WatchEventsRequest.SerializeToString,
             response_deserializer=pb.WatchEventsResponse.FromString,
         )
+        self._line = ThreadLine(self._methods, self._transport, batching=batching)
 
     def __enter__(self) -> SessionAuthority:
         return self
@@ -86,6 +91,7 @@ class SessionAuthority:
 
     def close(self) -> None:
         """Hangs up. Calls under way fail."""
+        self._line.close()
         self._channel.close()
 
     def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
@@ -153,7 +159,8 @@ class SessionAuthority:
             client=convert.client_message(client),
             observe_only=observe_only,
         )
-        return convert.validation(self._call("ValidateSession", request, timeout))
+        seconds = self._timeout if timeout is None else timeout.total_seconds()
+        return convert.validation(self._line.ask(request, seconds))
 
     def validate_sessions(
         self,

@@ -1,0 +1,196 @@
+"""A stand-in for the service, on a real connection, that does what a test wants: holds answers back, fails, stalls its watches.
+
+It keeps the contract where it matters to a cache: a revocation and its event are one step, a validation reads what is so when
+it is asked, and a proof of life is as old as the reading that it rests on. Unlike the service it proves every 0.1 s, so that a
+cache may be told to believe a proof for a second only.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from session_authority_client.transport import SERVICE
+from session_authority_client.wire import session_authority_pb2 as pb
+
+PROOF_SECONDS = 0.1
+DEVICE = "6f1c2f0e-5d53-4c0b-8f43-0c1d2e3f4a5b"
+
+Outcome = pb.ValidateSessionResponse | pb.RequestError
+
+
+class Service:
+    """What it was asked, and how it behaves."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._revoked: set[str] = set()
+        self._events: list[pb.Event] = []
+        self._epoch = 0
+        self._over = False
+        self.calls: list[tuple[str, int, float]] = []  # method, how many at once, seconds that it was given
+        self.metadata: list[dict[str, Any]] = []
+        self.requests: list[pb.ValidateSessionRequest] = []
+        self.watches = 0
+        self.on_their_way: list[str] = []  # tokens of answers that were decided, and are not sent yet
+        self.open = threading.Event()  # answers are held back while it is not set
+        self.open.set()
+        self.flowing = threading.Event()  # watches stall while it is not set
+        self.flowing.set()
+        self.code: grpc.StatusCode | None = None  # what validations fail with
+        self.watch_code: grpc.StatusCode | None = None  # and what watches do
+        self.renew = False
+        self.life_seconds = 3600.0
+        self.answer_delay: Callable[[], float] = lambda: 0.0
+        self.message_delay: Callable[[], float] = lambda: 0.0
+
+    # --- what a test does -------------------------------------------------------------------------------------------
+
+    def revoke(self, user_id: str) -> None:
+        """Ends a user's session and writes the event, in one step."""
+        with self._lock:
+            self._revoked.add(user_id)
+            self._write(pb.EVENT_TYPE_ALL_REVOKED, user_id)
+
+    def happen(self, kind: int, user_id: str = "") -> None:
+        """Something that ends no session."""
+        with self._lock:
+            self._write(kind, user_id)
+
+    def cut(self) -> None:
+        """Breaks all watches."""
+        with self._lock:
+            self._epoch += 1
+            self._lock.notify_all()
+
+    def methods(self) -> list[tuple[str, int]]:
+        """What was called, with how many requests."""
+        return [(method, count) for method, count, _ in self.calls]
+
+    def end(self) -> None:
+        """Lets everything go on to its end."""
+        self._over = True
+        self.open.set()
+        self.flowing.set()
+        self.cut()
+
+    # --- what it does -----------------------------------------------------------------------------------------------
+
+    def _write(self, kind: int, user_id: str) -> None:
+        self._events.append(pb.Event(event_id=str(len(self._events)), type=kind, user_id=user_id))  # type: ignore[arg-type]
+        self._lock.notify_all()
+
+    def _validate(self, request: pb.ValidateSessionRequest) -> Outcome:
+        """A token is `token of <user>`, or `broken`."""
+        if request.access_token == "broken":
+            return pb.RequestError(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message="broken")
+        user = request.access_token.removeprefix("token of ")
+        with self._lock:
+            revoked = user in self._revoked
+        if revoked:
+            return pb.ValidateSessionResponse(status=pb.SESSION_STATUS_NO_SESSION, device_id=request.device_id)
+        answer = pb.ValidateSessionResponse(
+            active=True,
+            status=pb.SESSION_STATUS_ACTIVE,
+            device_id=request.device_id,
+            session=pb.Session(user_id=user, device_id=request.device_id, session_id="0" * 32, generation=1),
+            renew_recommended=self.renew,
+        )
+        now = time.time()
+        answer.session.sign_in_time.FromSeconds(int(now))
+        answer.session.token_expire_time.FromNanoseconds(int((now + self.life_seconds) * 1e9))
+        answer.session.expire_time.FromNanoseconds(int((now + 86400) * 1e9))
+        return answer
+
+    def _asked(
+        self, method: str, requests: list[pb.ValidateSessionRequest], context: grpc.ServicerContext
+    ) -> list[Outcome]:
+        with self._lock:
+            self.calls.append((method, len(requests), context.time_remaining()))
+            self.metadata.append(dict(context.invocation_metadata()))
+            self.requests += requests
+        outcomes = [self._validate(request) for request in requests]
+        self.on_their_way = [request.access_token for request in requests]
+        self.open.wait(30)
+        time.sleep(self.answer_delay())
+        if self.code is not None:
+            context.abort(self.code, "as the test wants")
+        return outcomes
+
+    def validate(self, request: pb.ValidateSessionRequest, context: grpc.ServicerContext) -> pb.ValidateSessionResponse:
+        """One."""
+        [outcome] = self._asked("ValidateSession", [request], context)
+        if isinstance(outcome, pb.RequestError):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, outcome.message)
+        assert isinstance(outcome, pb.ValidateSessionResponse)
+        return outcome
+
+    def validate_batch(
+        self, request: pb.BatchValidateSessionsRequest, context: grpc.ServicerContext
+    ) -> pb.BatchValidateSessionsResponse:
+        """Many."""
+        outcomes = self._asked("BatchValidateSessions", list(request.requests), context)
+        return pb.BatchValidateSessionsResponse(
+            results=[
+                pb.BatchValidateSessionsResult(error=outcome)
+                if isinstance(outcome, pb.RequestError)
+                else pb.BatchValidateSessionsResult(response=outcome)
+                for outcome in outcomes
+            ]
+        )
+
+    def watch(self, _: pb.WatchEventsRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchEventsResponse]:
+        """What happens from now on, with a proof each time."""
+        if self.watch_code is not None:
+            context.abort(self.watch_code, "as the test wants")
+        with self._lock:
+            self.watches += 1
+            told, epoch = len(self._events), self._epoch
+        while context.is_active():
+            self.flowing.wait(30)
+            with self._lock:
+                if epoch != self._epoch:
+                    break
+                message = pb.WatchEventsResponse(events=self._events[told:], cursor=str(len(self._events)))
+                told = len(self._events)
+                message.read_time.GetCurrentTime()
+            time.sleep(self.message_delay())
+            yield message
+            with self._lock:
+                self._lock.wait_for(lambda: len(self._events) > told or epoch != self._epoch, PROOF_SECONDS)  # noqa: B023
+        if not self._over:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
+
+
+@contextmanager
+def running() -> Iterator[tuple[Service, str]]:
+    """One that runs, and its address."""
+    service = Service()
+    server = grpc.server(ThreadPoolExecutor(100))
+    handlers = {
+        "ValidateSession": grpc.unary_unary_rpc_method_handler(
+            service.validate, pb.ValidateSessionRequest.FromString, pb.ValidateSessionResponse.SerializeToString
+        ),
+        "BatchValidateSessions": grpc.unary_unary_rpc_method_handler(
+            service.validate_batch,
+            pb.BatchValidateSessionsRequest.FromString,
+            pb.BatchValidateSessionsResponse.SerializeToString,
+        ),
+        "WatchEvents": grpc.unary_stream_rpc_method_handler(
+            service.watch, pb.WatchEventsRequest.FromString, pb.WatchEventsResponse.SerializeToString
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield service, f"127.0.0.1:{port}"
+    finally:
+        service.end()
+        server.stop(1).wait()

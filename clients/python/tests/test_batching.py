@@ -1,0 +1,407 @@
+"""Adaptive batching, on a real connection: what goes out when, and that each caller's trouble stays their own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+
+import grpc
+import pytest
+
+from clients.python.tests.service import DEVICE, Service
+from session_authority_client import (
+    AsyncSessionAuthority,
+    ClientInfo,
+    InvalidRequest,
+    SessionAuthority,
+    SessionAuthorityError,
+    Unavailable,
+    Validation,
+    batching,
+)
+from tests.support.backends import wait_for
+
+LONG = timedelta(seconds=30)
+SINGLE, BATCH = "ValidateSession", "BatchValidateSessions"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - a condition has no event
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def nobody_loses_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits goes when the line is free, or never."""
+    monkeypatch.setattr(batching, "_PATIENCE_SECONDS", 3600)
+    monkeypatch.setattr(batching, "_PATIENCE_PART", 1)
+
+
+# --- asyncio ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def client(fake: tuple[Service, str]) -> AsyncIterator[AsyncSessionAuthority]:
+    async with AsyncSessionAuthority(fake[1], timeout=LONG) as made:
+        yield made
+
+
+def ask(
+    client: AsyncSessionAuthority, user: str, timeout: timedelta | None = None, info: ClientInfo | None = None
+) -> asyncio.Task[Validation]:
+    return asyncio.create_task(client.validate_session(f"token of {user}", DEVICE, timeout=timeout, client=info))
+
+
+async def hold_one(service: Service, client: AsyncSessionAuthority) -> asyncio.Task[Validation]:
+    """A validation that is under way and stays so, until the service is opened."""
+    service.open.clear()
+    task = ask(client, "first")
+    await until(lambda: len(service.calls) == 1)
+    return task
+
+
+async def test_one_after_the_other_are_calls_of_their_own(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    for _ in range(3):
+        assert (await ask(client, "ada")).active
+    assert fake[0].methods() == [(SINGLE, 1)] * 3
+
+
+@pytest.mark.usefixtures("nobody_loses_patience")
+async def test_what_comes_while_one_is_under_way_goes_together_and_each_gets_their_own(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    service.revoke("user 3")
+    first = await hold_one(service, client)
+    tasks = [ask(client, f"user {number}") for number in range(20)]
+    await asyncio.sleep(0)
+    service.open.set()
+    answers = [await task for task in tasks]
+    assert (await first).session.user_id == "first"  # type: ignore[union-attr]
+    assert [answer.session and answer.session.user_id for answer in answers] == [
+        None if number == 3 else f"user {number}" for number in range(20)
+    ]
+    assert service.methods() == [(SINGLE, 1), (BATCH, 20)]
+
+
+async def test_a_batch_has_no_more_than_the_service_takes(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    await hold_one(service, client)
+    many = [ask(client, f"user {number}") for number in range(502)]
+    large = [ask(client, "x" * 7000) for _ in range(500)]
+    await asyncio.sleep(0)
+    service.open.set()
+    assert all(await asyncio.gather(*many, *large))
+    assert max(count for _, count in service.methods()) == 500
+    assert len(service.requests) == 1003
+
+
+async def test_what_is_too_large_for_any_token_goes_alone(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    await hold_one(service, client)
+    tasks = [ask(client, user) for user in ("ada", "x" * 9000, "bob")]
+    await until(lambda: len(service.calls) == 3)
+    assert sorted(service.methods()) == [(BATCH, 2), (SINGLE, 1), (SINGLE, 1)]
+    service.open.set()
+    assert all(await asyncio.gather(*tasks))
+
+
+async def test_a_bad_request_fails_its_caller_only(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+    service, _ = fake
+    await hold_one(service, client)
+    bad = asyncio.create_task(client.validate_session("broken", DEVICE))
+    good = ask(client, "ada")
+    await asyncio.sleep(0)
+    service.open.set()
+    assert (await good).active
+    with pytest.raises(InvalidRequest, match="broken"):
+        await bad
+
+
+async def test_a_batch_that_fails_fails_each_with_an_exception_of_their_own(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    await hold_one(service, client)
+    tasks = [ask(client, f"user {number}") for number in range(3)]
+    await asyncio.sleep(0)
+    service.code = grpc.StatusCode.INTERNAL
+    service.open.set()
+    errors = [await asyncio.wait_for(_error(task), 20) for task in tasks]
+    assert len({id(error) for error in errors}) == 3
+    assert [(type(error), str(error)) for error in errors] == [(SessionAuthorityError, "as the test wants")] * 3
+    service.code = None
+    assert await ask(client, "ada")
+
+
+async def _error(task: asyncio.Task[Validation]) -> BaseException:
+    with pytest.raises(SessionAuthorityError) as caught:
+        await task
+    return caught.value
+
+
+async def test_who_is_cancelled_while_waiting_is_not_asked_for(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    await hold_one(service, client)
+    gone, stays, also = ask(client, "gone"), ask(client, "stays"), ask(client, "also")
+    await asyncio.sleep(0)
+    gone.cancel()
+    service.open.set()
+    assert await stays
+    assert await also
+    assert [request.access_token for request in service.requests[1:]] == ["token of stays", "token of also"]
+
+
+async def test_who_is_cancelled_while_the_batch_is_under_way_takes_nobody_along(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    await hold_one(service, client)
+    gone, stays = ask(client, "gone", LONG), ask(client, "stays", LONG)
+    await until(lambda: len(service.calls) == 2)  # the line is slow, so they don't wait for it
+    gone.cancel()
+    service.open.set()
+    assert await stays
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+
+
+async def test_who_has_less_time_leaves_earlier_and_the_batch_has_that_of_the_most_patient(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    first = await hold_one(service, client)
+    hasty, patient = ask(client, "hasty", timedelta(seconds=0.4)), ask(client, "patient")
+    with pytest.raises(Unavailable) as caught:
+        await hasty
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert service.methods()[1] == (BATCH, 2)
+    assert service.calls[1][2] > 20
+    service.open.set()
+    assert await patient
+    assert await first
+
+
+async def test_a_slow_call_holds_nobody_up(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+    service, _ = fake
+    await hold_one(service, client)
+    tasks = []
+    for number in range(3):
+        tasks.append(ask(client, f"user {number}"))
+        await until(lambda: len(service.calls) == number + 2)  # noqa: B023
+    service.open.set()
+    assert all(await asyncio.gather(*tasks))
+
+
+async def test_a_caller_that_is_cancelled_hands_the_line_on(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    first = await hold_one(service, client)
+    second = ask(client, "second")
+    first.cancel()
+    await until(lambda: len(service.calls) == 2)
+    service.open.set()
+    assert await second
+
+
+async def test_what_is_known_of_the_client_and_observe_only_go_along(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    await hold_one(service, client)
+    tasks = [
+        ask(client, "ada", info=ClientInfo(ip_address="203.0.113.7")),
+        asyncio.create_task(client.validate_session("token of bob", DEVICE, observe_only=True)),
+    ]
+    await asyncio.sleep(0)
+    service.open.set()
+    await asyncio.gather(*tasks)
+    assert service.methods()[1] == (BATCH, 2)
+    assert [(r.client.ip_address, r.observe_only) for r in service.requests[1:]] == [("203.0.113.7", False), ("", True)]
+
+
+async def test_without_batching_all_are_calls_of_their_own(fake: tuple[Service, str]) -> None:
+    service, address = fake
+    async with AsyncSessionAuthority(address, timeout=LONG, batching=False) as client:
+        assert all(await asyncio.gather(*(ask(client, f"user {number}") for number in range(20))))
+    assert service.methods() == [(SINGLE, 1)] * 20
+
+
+async def test_a_token_that_cannot_be_had_fails_whoever_it_was_for(fake: tuple[Service, str]) -> None:
+    service, address = fake
+    broken = False
+
+    def token() -> str:
+        if broken:
+            raise OSError("no such file")
+        return "secret"
+
+    async with AsyncSessionAuthority(address, timeout=LONG, token=token) as client:
+        first = await hold_one(service, client)
+        tasks = [ask(client, "ada"), ask(client, "bob")]
+        await asyncio.sleep(0)
+        broken = True
+        service.open.set()
+        assert await first
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(error) for error in errors] == [OSError, OSError]
+        assert errors[0] is not errors[1]
+        broken = False
+        assert await ask(client, "carl")
+    assert service.metadata[-1]["authorization"] == "Bearer secret"
+
+
+async def test_closing_tells_whoever_waits(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+    service, _ = fake
+    first = await hold_one(service, client)
+    under_way = [ask(client, f"under way {number}") for number in range(2)]
+    await until(lambda: len(service.calls) == 2)
+    waits = ask(client, "waits")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(15):  # calls have longer
+        await client.close()
+    outcomes = await asyncio.wait_for(asyncio.gather(first, *under_way, waits, return_exceptions=True), 20)
+    assert all(isinstance(outcome, Unavailable | asyncio.CancelledError) for outcome in outcomes), outcomes
+    assert [type(outcome) for outcome in outcomes[1:]] == [Unavailable] * 3
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+class Threads:
+    """A client, and threads that share it."""
+
+    def __init__(self, client: SessionAuthority) -> None:
+        self.client = client
+        self.pool = ThreadPoolExecutor(64)
+
+    def ask(self, user: str, timeout: timedelta | None = None) -> Future[Validation]:
+        return self.pool.submit(self.client.validate_session, f"token of {user}", DEVICE, timeout=timeout)
+
+    def hold_one(self, service: Service) -> Future[Validation]:
+        service.open.clear()
+        future = self.ask("first")
+        wait_for(lambda: len(service.calls) == 1, "the first to be asked for")
+        return future
+
+    def wait_in_line(self, count: int) -> None:
+        line = self.client._line
+        wait_for(lambda: len(line._queue) == count or line._under_way > 1, "them to wait in line")
+
+
+@pytest.fixture
+def threads(fake: tuple[Service, str]) -> Iterator[Threads]:
+    with SessionAuthority(fake[1], timeout=LONG) as client:
+        made = Threads(client)
+        yield made
+        fake[0].open.set()
+        made.pool.shutdown()
+
+
+def test_one_thread_makes_calls_of_its_own(fake: tuple[Service, str], threads: Threads) -> None:
+    for _ in range(3):
+        assert threads.client.validate_session("token of ada", DEVICE)
+    assert fake[0].methods() == [(SINGLE, 1)] * 3
+
+
+@pytest.mark.usefixtures("nobody_loses_patience")
+def test_threads_share_batches_and_each_gets_their_own(fake: tuple[Service, str], threads: Threads) -> None:
+    service, _ = fake
+    service.revoke("user 3")
+    first = threads.hold_one(service)
+    futures = [threads.ask(f"user {number}") for number in range(20)]
+    wait_for(
+        lambda: sum(count for _, count, _ in service.calls) + len(threads.client._line._queue) == 21, "all to be there"
+    )
+    service.open.set()
+    answers = [future.result(20) for future in futures]
+    assert first.result(20)
+    assert [answer.session and answer.session.user_id for answer in answers] == [
+        None if number == 3 else f"user {number}" for number in range(20)
+    ]
+    assert service.methods() == [(SINGLE, 1), (BATCH, 20)]
+
+
+def test_a_thread_with_less_time_leaves_earlier(fake: tuple[Service, str], threads: Threads) -> None:
+    service, _ = fake
+    threads.hold_one(service)
+    hasty, patient = threads.ask("hasty", timedelta(seconds=0.4)), threads.ask("patient")
+    with pytest.raises(Unavailable) as caught:
+        hasty.result(20)
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    service.open.set()
+    assert patient.result(20)
+
+
+def test_a_slow_call_holds_no_thread_up(fake: tuple[Service, str], threads: Threads) -> None:
+    service, _ = fake
+    threads.hold_one(service)
+    futures = []
+    for number in range(3):
+        futures.append(threads.ask(f"user {number}"))
+        wait_for(lambda: len(service.calls) == number + 2, "the next to go beside it")  # noqa: B023
+    service.open.set()
+    assert all(future.result(20) for future in futures)
+
+
+def test_errors_of_threads_are_their_own(fake: tuple[Service, str], threads: Threads) -> None:
+    service, _ = fake
+    threads.hold_one(service)
+    futures = [threads.ask(f"user {number}") for number in range(3)]
+    service.code = grpc.StatusCode.INTERNAL
+    service.open.set()
+    errors = [future.exception(20) for future in futures]
+    assert len({id(error) for error in errors}) == 3
+    assert [str(error) for error in errors] == ["as the test wants"] * 3
+    service.code = None
+    bad = threads.pool.submit(threads.client.validate_session, "broken", DEVICE)
+    with pytest.raises(InvalidRequest):
+        bad.result(20)
+    assert threads.ask("ada").result(20)
+
+
+def test_many_threads_and_no_answer_goes_astray(fake: tuple[Service, str], threads: Threads) -> None:
+    wrong: list[str] = []
+
+    def often(number: int) -> None:
+        for turn in range(30):
+            user = f"user {number}-{turn}"
+            session = threads.client.validate_session(f"token of {user}", DEVICE).session
+            if session is None or session.user_id != user:
+                wrong.append(user)
+
+    workers = [threading.Thread(target=often, args=(number,)) for number in range(32)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert not wrong
+    assert len(fake[0].requests) == 32 * 30
+    assert len(fake[0].calls) < 32 * 30
+
+
+def test_closing_tells_threads_that_wait(fake: tuple[Service, str], threads: Threads) -> None:
+    service, _ = fake
+    threads.hold_one(service)
+    futures = [threads.ask(f"user {number}") for number in range(3)]
+    wait_for(lambda: len(service.calls) > 1, "a batch to be under way")
+    threads.client.close()
+    assert all(isinstance(future.exception(20), Unavailable) for future in futures)
+
+
+def test_the_service_takes_such_batches() -> None:
+    largest = batching._BATCH_BYTES + batching._ALONE_BYTES + 8 * batching._BATCH_ITEMS
+    assert largest < 4 * 1024 * 1024
