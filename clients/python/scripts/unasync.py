@@ -21,6 +21,8 @@ WORDS = {
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
     "TaskLine": "ThreadLine",
+    "TaskMisses": "ThreadMisses",
+    "TaskWatch": "ThreadWatch",
 }
 TEXTS = {
     "For one event loop.": "Threads may share it.",

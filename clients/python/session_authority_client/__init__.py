@@ -5,6 +5,7 @@
 
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._sync.client import SessionAuthority
+from session_authority_client.cache import CacheStats, NearCache
 from session_authority_client.errors import (
     CallerNotAllowed,
     CallerUnknown,
@@ -43,6 +44,7 @@ from session_authority_client.types import (
 
 __all__ = [
     "AsyncSessionAuthority",
+    "CacheStats",
     "CallerNotAllowed",
     "CallerUnknown",
     "ClientInfo",
@@ -60,6 +62,7 @@ __all__ = [
     "InternalError",
     "InvalidRequest",
     "IssuedDevice",
+    "NearCache",
     "Overloaded",
     "Renewal",
     "ReplayAction",

@@ -14,7 +14,9 @@ from google.protobuf.message import Message
 
 from session_authority_client import convert
 from session_authority_client.batching import ThreadLine
+from session_authority_client.cache import NearCache
 from session_authority_client.errors import SessionAuthorityError, error_of, error_of_item
+from session_authority_client.misses import ThreadMisses
 from session_authority_client.transport import DEFAULT_TIMEOUT, Tls, Transport, path_of
 from session_authority_client.types import (
     ClientInfo,
@@ -27,6 +29,7 @@ from session_authority_client.types import (
     SigningKeys,
     Validation,
 )
+from session_authority_client.watching import ThreadWatch
 from session_authority_client.wire import session_authority_pb2 as pb
 
 
@@ -36,7 +39,8 @@ class SessionAuthority:
     `target` is `host:port`, or `dns:///host:port` to spread over all addresses of a name. `token` is this caller's bearer
     token, or returns it. `timeout` is what each call may take unless it says otherwise, retries included. Threads may share it.
 
-    `batching`: validations that come while others are under way go together after them.
+    `batching`: validations that come while others are under way go together after them. `cache`: validations are answered in
+    this process as long as they certainly hold; CACHE.md says how stale they can be.
     """
 
     def __init__(
@@ -48,14 +52,13 @@ class SessionAuthority:
         timeout: timedelta = DEFAULT_TIMEOUT,
         options: Sequence[tuple[str, Any]] = (),
         batching: bool = True,
+        cache: NearCache | None = None,
     ) -> None:
         self._transport = Transport(target, tls, token, options)
+        if cache is not None:
+            cache.take()
         self._timeout = timeout.total_seconds()
-        channel_options = self._transport.channel_options()
-        if tls is None:
-            self._channel = grpc.insecure_channel(target, channel_options)
-        else:
-            self._channel = grpc.secure_channel(target, tls.credentials(), channel_options)
+        self._channel = self._open_channel()
         self._methods = {
             name: self._channel.unary_unary(
                 path_of(name),
@@ -80,6 +83,17 @@ class SessionAuthority:
             response_deserializer=pb.WatchEventsResponse.FromString,
         )
         self._line = ThreadLine(self._methods, self._transport, batching=batching)
+        self._cache = cache
+        if cache is not None:
+            self._misses = ThreadMisses(cache, self._line)
+            self._cache_watch = ThreadWatch(cache, self._transport, self._open_channel)
+
+    def _open_channel(self, more_options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+        target, tls = self._transport.target, self._transport.tls
+        channel_options = [*self._transport.channel_options(), *more_options]
+        if tls is None:
+            return grpc.insecure_channel(target, channel_options)
+        return grpc.secure_channel(target, tls.credentials(), channel_options)
 
     def __enter__(self) -> SessionAuthority:
         return self
@@ -91,6 +105,9 @@ class SessionAuthority:
 
     def close(self) -> None:
         """Hangs up. Calls under way fail."""
+        if self._cache is not None:
+            self._cache_watch.close()
+            self._misses.close()
         self._line.close()
         self._channel.close()
 
@@ -100,6 +117,11 @@ class SessionAuthority:
             return self._methods[method](request, timeout=seconds, metadata=self._transport.metadata())
         except grpc.RpcError as error:
             raise error_of(error) from None
+
+    def _forget(self, user_id: str) -> None:
+        """Whatever came of a change of this client's, its next validation asks: it need not wait for the event."""
+        if self._cache is not None:
+            self._cache.forget_user(user_id)
 
     # --- signing in -------------------------------------------------------------------------------------------------
 
@@ -130,7 +152,10 @@ class SessionAuthority:
         )
         if session_ttl is not None:
             request.session_ttl.FromTimedelta(session_ttl)
-        return convert.issued_device(self._call("IssueDevice", request, timeout))
+        try:
+            return convert.issued_device(self._call("IssueDevice", request, timeout))
+        finally:
+            self._forget(user_id)
 
     def renew_session(
         self, access_token: str, device_id: str, *, client: ClientInfo | None = None, timeout: timedelta | None = None
@@ -139,7 +164,11 @@ class SessionAuthority:
         request = pb.RenewSessionRequest(
             access_token=access_token, device_id=device_id, client=convert.client_message(client)
         )
-        return convert.renewal(self._call("RenewSession", request, timeout))
+        try:
+            return convert.renewal(self._call("RenewSession", request, timeout))
+        finally:
+            if self._cache is not None:
+                self._cache.discard(access_token, device_id)
 
     # --- validating -------------------------------------------------------------------------------------------------
 
@@ -152,7 +181,15 @@ class SessionAuthority:
         observe_only: bool = False,
         timeout: timedelta | None = None,
     ) -> Validation:
-        """Whether (device, user, token) is good, right now. `observe_only` changes nothing, and is for operators."""
+        """Whether (device, user, token) is good: right now, or with a cache as far as it can know.
+
+        `observe_only` changes nothing, and is for operators: it never looks into the cache.
+        """
+        cache = None if observe_only else self._cache
+        if cache is not None:
+            found = cache.get(access_token, device_id)
+            if found is not None:
+                return found
         request = pb.ValidateSessionRequest(
             access_token=access_token,
             device_id=device_id,
@@ -160,7 +197,10 @@ class SessionAuthority:
             observe_only=observe_only,
         )
         seconds = self._timeout if timeout is None else timeout.total_seconds()
-        return convert.validation(self._line.ask(request, seconds))
+        if cache is None:
+            return convert.validation(self._line.ask(request, seconds))
+        self._cache_watch.start()
+        return self._misses.ask(request, seconds)
 
     def validate_sessions(
         self,
@@ -170,7 +210,7 @@ class SessionAuthority:
     ) -> list[Validation | SessionAuthorityError]:
         """The same for up to 500 pairs of access token and device ID at once, in their order.
 
-        What is wrong with one fails that one only: its error is in its place.
+        What is wrong with one fails that one only: its error is in its place. They never come from a cache.
         """
         request = pb.BatchValidateSessionsRequest(
             requests=[pb.ValidateSessionRequest(access_token=token, device_id=device) for token, device in presented]
@@ -233,7 +273,10 @@ class SessionAuthority:
     ) -> bool:
         """Signs a user out on a device; whether they were signed in there. `forget` drops the device from the list too."""
         request = pb.RevokeDeviceRequest(user_id=user_id, device_id=device_id, reason=reason, forget=forget)
-        revoked: bool = (self._call("RevokeDevice", request, timeout)).revoked
+        try:
+            revoked: bool = (self._call("RevokeDevice", request, timeout)).revoked
+        finally:
+            self._forget(user_id)
         return revoked
 
     def revoke_all(
@@ -247,7 +290,10 @@ class SessionAuthority:
     ) -> int:
         """Signs a user out everywhere, or everywhere else; on how many devices they were signed in."""
         request = pb.RevokeAllRequest(user_id=user_id, except_device_id=except_device_id, reason=reason, forget=forget)
-        revoked: int = (self._call("RevokeAll", request, timeout)).revoked_devices
+        try:
+            revoked: int = (self._call("RevokeAll", request, timeout)).revoked_devices
+        finally:
+            self._forget(user_id)
         return revoked
 
     # --- keys and events --------------------------------------------------------------------------------------------

@@ -1,0 +1,69 @@
+"""Real servers on one store, each a process that can be stopped, killed and started again on its port.
+
+python -m clients.python.tests.servers REDIS_URL KEYS PORT      runs one until its input ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from session_authority.config import Listen, Settings
+from session_authority.probe import Target, health
+from session_authority.server import Mode, running
+from tests.support.backends import free_port, wait_for
+
+_ROOT = Path(__file__).parents[3]
+
+
+class Server:
+    """One of them."""
+
+    def __init__(self, url: str, keys: Path) -> None:
+        self._command = [sys.executable, "-m", __spec__.name, url, str(keys)]
+        self._port = free_port()
+        self.address = f"127.0.0.1:{self._port}"
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, again, and waits until it serves."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("SESSION_AUTHORITY_")}
+        self.process = subprocess.Popen(
+            [*self._command, str(self._port)],
+            cwd=_ROOT,
+            env=environment | {"PYTHONPATH": str(_ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(lambda: health(Target(Listen.parse(self.address)), 1.0) == "SERVING", "the server to serve", 40)
+
+    def kill(self) -> None:
+        """Kills it, whatever state it is in."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def server(url: str, keys: Path) -> Iterator[Server]:
+    """One that is gone in the end."""
+    made = Server(url, keys)
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+async def _serve(url: str, keys: Path, port: int) -> None:
+    settings = Settings(redis_url=url, keys=keys, listen=Listen("127.0.0.1", port))
+    async with running(settings, Mode(reflection=False)):
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,429 @@
+"""The near cache of a client, on a real connection: what is asked for, what is answered here, and what turns it off and on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+
+import session_authority_client
+from clients.python.tests.service import DEVICE, Service
+from clients.python.tests.test_batching import until
+from session_authority_client import (
+    AsyncSessionAuthority,
+    NearCache,
+    SessionAuthority,
+    SessionAuthorityError,
+    Unavailable,
+    Validation,
+)
+from session_authority_client.wire import session_authority_pb2 as pb
+from tests.support.backends import wait_for
+from tests.support.proxy import Proxy
+
+LONG = timedelta(seconds=30)
+
+
+@pytest.fixture
+async def client(fake: tuple[Service, str]) -> AsyncIterator[AsyncSessionAuthority]:
+    """One whose cache is live, and nothing is in it."""
+    cache = NearCache()
+    async with AsyncSessionAuthority(fake[1], timeout=LONG, cache=cache) as made:
+        await made.validate_session("token of starter", DEVICE)
+        await until(lambda: cache.live)
+        fake[0].calls.clear()
+        yield made
+
+
+async def ask(client: AsyncSessionAuthority, user: str = "ada", within: timedelta | None = None) -> Validation:
+    return await client.validate_session(f"token of {user}", DEVICE, timeout=within)
+
+
+async def test_what_was_answered_once_is_answered_here(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    first = await ask(client)
+    assert await ask(client) is first
+    assert len(fake[0].calls) == 1
+
+
+async def test_another_device_is_another_question(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+    await ask(client)
+    await client.validate_session("token of ada", DEVICE.upper())
+    assert len(fake[0].calls) == 2
+
+
+async def test_a_revocation_elsewhere_is_denied_here(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+    service, _ = fake
+    assert await ask(client)
+    assert await ask(client, "bob")
+    service.revoke("ada")
+    cache = client._cache
+    assert cache is not None
+    await until(lambda: cache.stats().entries == 1)
+    assert not await ask(client)
+    count = len(service.calls)
+    assert not await ask(client)  # a refusal is asked for each time
+    assert len(service.calls) == count + 1
+    assert await ask(client, "bob")
+    assert len(service.calls) == count + 1
+
+
+async def test_what_should_be_renewed_is_asked_for_each_time(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    fake[0].renew = True
+    for _ in range(3):
+        assert (await ask(client)).renew_recommended
+    assert len(fake[0].calls) == 3
+
+
+async def test_operators_see_the_truth(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+    await ask(client)
+    for _ in range(2):
+        await client.validate_session("token of ada", DEVICE, observe_only=True)
+    assert [request.observe_only for request in fake[0].requests[-2:]] == [True, True]
+    await client.validate_session("token of bob", DEVICE, observe_only=True)
+    await ask(client, "bob")
+    assert len(fake[0].calls) == 5
+
+
+async def test_who_asks_the_same_at_the_same_time_shares_an_answer(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    service.open.clear()
+    tasks = [asyncio.create_task(ask(client)) for _ in range(20)]
+    await until(lambda: len(service.calls) == 1)
+    service.open.set()
+    answers = await asyncio.gather(*tasks)
+    assert len({id(answer) for answer in answers}) == 1
+    assert len(service.requests) == 2  # with that which started it
+
+
+async def test_who_comes_after_news_does_not_join_what_was_asked_before(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    service.open.clear()
+    before = asyncio.create_task(ask(client))
+    await until(lambda: len(service.calls) == 1)
+    service.revoke("ada")
+    cache = client._cache
+    assert cache is not None
+    await until(lambda: cache._events == 1)
+    after = asyncio.create_task(ask(client))
+    await until(lambda: len(service.calls) == 2)
+    service.open.set()
+    assert await before
+    assert not await after
+    assert not await ask(client)
+
+
+async def test_who_is_cancelled_leaves_the_answer_to_the_others(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    service.open.clear()
+    tasks = [asyncio.create_task(ask(client)) for _ in range(3)]
+    await until(lambda: len(service.calls) == 1)
+    tasks[0].cancel()
+    await asyncio.sleep(0)
+    service.open.set()
+    assert all(await asyncio.gather(*tasks[1:]))
+    assert len(service.calls) == 1
+    assert await ask(client)
+    assert len(service.calls) == 1
+
+
+async def test_who_has_more_time_than_the_one_who_asked_asks_again(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    service.open.clear()
+    hasty = asyncio.create_task(ask(client, within=timedelta(seconds=0.3)))
+    await until(lambda: len(service.calls) == 1)
+    patient = asyncio.create_task(ask(client))
+    with pytest.raises(Unavailable):
+        await hasty
+    await until(lambda: len(service.calls) == 2)
+    service.open.set()
+    assert await patient
+
+
+async def test_who_has_less_time_leaves(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+    service, _ = fake
+    service.open.clear()
+    patient = asyncio.create_task(ask(client))
+    await until(lambda: len(service.calls) == 1)
+    with pytest.raises(Unavailable):
+        await ask(client, within=timedelta(seconds=0.1))
+    service.open.set()
+    assert await patient
+    assert len(service.calls) == 1
+
+
+async def test_those_who_share_a_failure_have_an_exception_each(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    service.open.clear()
+    service.code = grpc.StatusCode.INTERNAL
+    tasks = [asyncio.create_task(ask(client)) for _ in range(3)]
+    await until(lambda: len(service.calls) == 1)
+    service.open.set()
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert len({id(error) for error in errors}) == 3
+    assert [str(error) for error in errors] == ["as the test wants"] * 3
+    service.code = None
+    assert await ask(client)
+
+
+async def test_what_this_client_revokes_is_not_answered_here(
+    fake: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = fake
+    await ask(client)
+    service.flowing.clear()
+    with pytest.raises(SessionAuthorityError):  # this service knows no RevokeAll: nobody can tell what came of it
+        await client.revoke_all("ada")
+    await ask(client)
+    assert len(service.requests) == 3
+
+
+def _before(
+    then: Callable[[logging.LogRecord], None], first: Callable[[], None]
+) -> Callable[[logging.LogRecord], None]:
+    def both(record: logging.LogRecord) -> None:
+        first()
+        then(record)
+
+    return both
+
+
+async def test_a_cut_watch_empties_it_until_there_is_another(
+    fake: tuple[Service, str],
+    client: AsyncSessionAuthority,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service, _ = fake
+    caplog.set_level(logging.INFO, "session_authority_client")
+    cache = client._cache
+    assert cache is not None
+    await ask(client)
+    was_live: list[bool] = []
+    monkeypatch.setattr(caplog.handler, "emit", _before(caplog.handler.emit, lambda: was_live.append(cache.live)))
+    service.watch_code = grpc.StatusCode.PERMISSION_DENIED
+    service.cut()
+    await until(lambda: "CallerNotAllowed" in caplog.text)
+    assert not any(was_live)  # off at once, before it tries again
+    for _ in range(2):
+        assert await ask(client)
+    assert len(service.calls) == 3
+    assert "token" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.OK]
+)
+async def test_it_watches_again_whatever_ended_the_last_watch(
+    fake: tuple[Service, str], client: AsyncSessionAuthority, code: grpc.StatusCode
+) -> None:
+    service, _ = fake
+    cache = client._cache
+    assert cache is not None
+    await ask(client)
+    watches = service.watches
+    service._over = code is grpc.StatusCode.OK  # then it just ends
+    service.cut()
+    await until(lambda: service.watches == watches + 1 and cache.live)
+    assert cache.stats().emptied == 1
+    assert await ask(client)
+    assert len(service.calls) == 2
+
+
+async def test_a_watch_that_proves_nothing_is_given_up(fake: tuple[Service, str]) -> None:
+    service, address = fake
+    cache = NearCache(max_silence=timedelta(seconds=0.5))
+    async with AsyncSessionAuthority(address, timeout=LONG, cache=cache) as client:
+        await ask(client)
+        await until(lambda: cache.live)
+        watches = service.watches
+        service.flowing.clear()
+        await until(lambda: service.watches > watches)
+        assert not cache.live
+        service.flowing.set()
+        await until(lambda: cache.live)
+
+
+async def test_what_tell_raises_does_not_end_the_watching(
+    fake: tuple[Service, str], client: AsyncSessionAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, _ = fake
+    cache = client._cache
+    assert cache is not None
+    tell, broken = cache.tell, True
+
+    def failing(message: pb.WatchEventsResponse) -> None:
+        if broken:
+            raise RuntimeError("a fault of its own")
+        tell(message)
+
+    monkeypatch.setattr(cache, "tell", failing)
+    service.happen(pb.EVENT_TYPE_DEVICE_SIGNED_IN, "ada")
+    await until(lambda: not cache.live)
+    broken = False
+    await until(lambda: cache.live)
+
+
+async def test_the_watch_has_a_connection_of_its_own(fake: tuple[Service, str]) -> None:
+    _, address = fake
+    cache = NearCache()
+    async with (
+        Proxy(f"grpc://{address}") as wire,
+        AsyncSessionAuthority(wire.url.removeprefix("redis://"), timeout=LONG, cache=cache) as client,
+    ):
+        await ask(client)
+        await until(lambda: cache.live)
+        assert wire.connections == 2
+
+
+async def test_a_closed_client_watches_no_more(fake: tuple[Service, str]) -> None:
+    _, address = fake
+    cache = NearCache()
+    async with AsyncSessionAuthority(address, timeout=LONG, cache=cache) as client:
+        await ask(client)
+        await until(lambda: cache.live)
+    assert not cache.live
+    task = client._cache_watch._task
+    assert task is not None
+    assert task.done()
+
+
+async def test_one_cache_is_not_given_to_two_clients(fake: tuple[Service, str]) -> None:
+    _, address = fake
+    cache = NearCache()
+    async with AsyncSessionAuthority(address, cache=cache):
+        with pytest.raises(ValueError, match="another client"):
+            SessionAuthority(address, cache=cache)
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads(fake: tuple[Service, str]) -> Iterator[SessionAuthority]:
+    """A client whose cache is live, and nothing is in it."""
+    cache = NearCache()
+    with SessionAuthority(fake[1], timeout=LONG, cache=cache) as made:
+        made.validate_session("token of starter", DEVICE)
+        wait_for(lambda: cache.live, "the watch")
+        fake[0].calls.clear()
+        yield made
+
+
+def test_threads_are_answered_here_until_a_revocation(fake: tuple[Service, str], threads: SessionAuthority) -> None:
+    service, _ = fake
+    cache = threads._cache
+    assert cache is not None
+    first = threads.validate_session("token of ada", DEVICE)
+    assert threads.validate_session("token of ada", DEVICE) is first
+    service.revoke("ada")
+    wait_for(lambda: cache.stats().entries == 0, "the event")
+    assert not threads.validate_session("token of ada", DEVICE)
+    assert len(service.calls) == 2
+
+
+def test_threads_share_an_answer(fake: tuple[Service, str], threads: SessionAuthority) -> None:
+    service, _ = fake
+    service.open.clear()
+    with ThreadPoolExecutor(17) as pool:
+        futures = [pool.submit(threads.validate_session, "token of ada", DEVICE) for _ in range(16)]
+        wait_for(lambda: len(service.calls) == 1, "the first")
+        hasty = pool.submit(threads.validate_session, "token of bob", DEVICE, timeout=timedelta(seconds=0.3))
+        assert isinstance(hasty.exception(20), Unavailable)
+        service.open.set()
+        assert all(future.result(20) for future in futures)
+    assert [request.access_token for request in service.requests].count("token of ada") == 1
+
+
+def test_a_thread_with_more_time_asks_again(fake: tuple[Service, str], threads: SessionAuthority) -> None:
+    service, _ = fake
+    service.open.clear()
+    with ThreadPoolExecutor(2) as pool:
+        hasty = pool.submit(threads.validate_session, "token of ada", DEVICE, timeout=timedelta(seconds=0.5))
+        wait_for(lambda: len(service.calls) == 1, "the first")
+        patient = pool.submit(threads.validate_session, "token of ada", DEVICE)
+        assert isinstance(hasty.exception(20), Unavailable)
+        wait_for(lambda: len(service.calls) == 2, "the second")
+        service.open.set()
+        assert patient.result(20)
+
+
+def test_the_watching_thread_goes_on_after_a_cut_and_after_silence(fake: tuple[Service, str]) -> None:
+    service, address = fake
+    cache = NearCache(max_silence=timedelta(seconds=0.5))
+    with SessionAuthority(address, timeout=LONG, cache=cache) as client:
+        client.validate_session("token of ada", DEVICE)
+        wait_for(lambda: cache.live, "the watch")
+        service.cut()
+        wait_for(lambda: service.watches == 2 and cache.live, "another watch")
+        watches = service.watches
+        service.flowing.clear()
+        wait_for(lambda: service.watches > watches, "yet another")
+        assert not cache.live
+        service.flowing.set()
+        wait_for(lambda: cache.live, "it to begin")
+        thread = client._cache_watch._thread
+        assert thread is not None
+    assert not thread.is_alive()
+    assert not cache.live
+
+
+def test_a_client_that_was_never_asked_watches_nothing(fake: tuple[Service, str]) -> None:
+    service, address = fake
+    with SessionAuthority(address, cache=NearCache()):
+        pass
+    assert service.watches == 0
+
+
+_FORGETFUL = """
+import asyncio, sys, time
+from session_authority_client import AsyncSessionAuthority, NearCache, SessionAuthority
+
+async def tasks():
+    client = AsyncSessionAuthority(sys.argv[2], cache=NearCache())
+    while not await client.validate_session("token of ada", "d") or not client._cache.live:
+        await asyncio.sleep(0.01)
+
+def threads():
+    client = SessionAuthority(sys.argv[2], cache=NearCache())
+    while not client.validate_session("token of ada", "d") or not client._cache.live:
+        time.sleep(0.01)
+
+asyncio.run(tasks()) if sys.argv[1] == "tasks" else threads()
+print("over")
+"""
+
+
+@pytest.mark.parametrize("kind", ["tasks", "threads"])
+def test_a_program_that_forgets_to_close_ends_all_the_same(fake: tuple[Service, str], kind: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FORGETFUL, kind, fake[1]],
+        env={**os.environ, "PYTHONPATH": str(Path(session_authority_client.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
+    assert "Traceback" not in done.stderr
