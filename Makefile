@@ -60,8 +60,8 @@ test: $(venv) ## Run the tests; ARGS go to pytest
 	@$(bin)/pytest $(ARGS)
 
 .PHONY: bench
-bench: $(venv) ## Measure; ARGS name what: watch, overload
-	@$(bin)/python -m benchmarks.$(or $(ARGS),watch)
+bench: $(venv) ## Measure; ARGS name what: watch, overload, client
+	@PYTHONPATH=clients/python $(bin)/python -m benchmarks.$(or $(ARGS),watch)
 
 # What each target is given. What a run finds and learns stays in .fuzz.
 FUZZ_SECONDS ?= 20
