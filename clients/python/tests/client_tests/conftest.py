@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from client_tests import service
 from client_tests.stage import KINDS, Connect, Fake
 from tests.support.dev import dev_server
 
@@ -34,3 +35,10 @@ def fake() -> Iterator[Fake]:
     """A service that does as it is told."""
     with Fake() as server:
         yield server
+
+
+@pytest.fixture
+def scripted() -> Iterator[tuple[service.Service, str]]:
+    """A service that answers as a test wants, and its address."""
+    with service.running() as running:
+        yield running

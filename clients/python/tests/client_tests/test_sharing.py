@@ -17,7 +17,15 @@ from session_authority.v1 import session_authority_pb2 as pb
 
 
 def echo(request: Any, context: grpc.ServicerContext) -> Message:
-    """Tells each caller of their own session."""
+    """Tells each caller of their own session, be it in a batch."""
+    if isinstance(request, pb.BatchValidateSessionsRequest):
+        return pb.BatchValidateSessionsResponse(
+            results=[pb.BatchValidateSessionsResult(response=_told(one)) for one in request.requests]
+        )
+    return _told(request)
+
+
+def _told(request: pb.ValidateSessionRequest) -> pb.ValidateSessionResponse:
     answer = pb.ValidateSessionResponse(active=True, status=pb.SESSION_STATUS_ACTIVE, device_id=request.device_id)
     answer.session.user_id = request.access_token
     return answer
@@ -40,7 +48,8 @@ def test_many_threads_each_get_their_own_answers(fake: Fake):
         ThreadPoolExecutor(16) as threads,
     ):
         assert all(threads.map(work, range(16)))
-    assert len(fake.calls) == 16 * 25
+    asked = [len(getattr(request, "requests", ())) or 1 for request in fake.requests()]
+    assert sum(asked) == 16 * 25, "each was asked for once"
 
 
 async def test_many_tasks_each_get_their_own_answers(fake: Fake):

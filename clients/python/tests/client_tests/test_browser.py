@@ -35,7 +35,7 @@ from tests.support.backends import free_port, missing, wait_for
 from tests.support.certificates import Authority, Pair
 from tests.support.dev import DevServer, dev_server
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATIENCE = 40.0  # seconds
 # Short, so that a token is soon old enough to be renewed, and the old one to be an alarm.
 SETTINGS = {

@@ -16,8 +16,8 @@ import grpc
 import pytest
 
 import session_authority_client
-from clients.python.tests.service import DEVICE, Service
-from clients.python.tests.test_batching import until
+from client_tests.service import DEVICE, Service
+from client_tests.test_batching import until
 from session_authority_client import (
     AsyncSessionAuthority,
     NearCache,
@@ -34,13 +34,13 @@ LONG = timedelta(seconds=30)
 
 
 @pytest.fixture
-async def client(fake: tuple[Service, str]) -> AsyncIterator[AsyncSessionAuthority]:
+async def client(scripted: tuple[Service, str]) -> AsyncIterator[AsyncSessionAuthority]:
     """One whose cache is live, and nothing is in it."""
     cache = NearCache()
-    async with AsyncSessionAuthority(fake[1], timeout=LONG, cache=cache) as made:
+    async with AsyncSessionAuthority(scripted[1], timeout=LONG, cache=cache) as made:
         await made.validate_session("token of starter", DEVICE)
         await until(lambda: cache.live)
-        fake[0].calls.clear()
+        scripted[0].calls.clear()
         yield made
 
 
@@ -49,21 +49,23 @@ async def ask(client: AsyncSessionAuthority, user: str = "ada", within: timedelt
 
 
 async def test_what_was_answered_once_is_answered_here(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
     first = await ask(client)
     assert await ask(client) is first
-    assert len(fake[0].calls) == 1
+    assert len(scripted[0].calls) == 1
 
 
-async def test_another_device_is_another_question(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+async def test_another_device_is_another_question(scripted: tuple[Service, str], client: AsyncSessionAuthority) -> None:
     await ask(client)
     await client.validate_session("token of ada", DEVICE.upper())
-    assert len(fake[0].calls) == 2
+    assert len(scripted[0].calls) == 2
 
 
-async def test_a_revocation_elsewhere_is_denied_here(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
-    service, _ = fake
+async def test_a_revocation_elsewhere_is_denied_here(
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = scripted
     assert await ask(client)
     assert await ask(client, "bob")
     service.revoke("ada")
@@ -79,28 +81,28 @@ async def test_a_revocation_elsewhere_is_denied_here(fake: tuple[Service, str], 
 
 
 async def test_what_should_be_renewed_is_asked_for_each_time(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    fake[0].renew = True
+    scripted[0].renew = True
     for _ in range(3):
         assert (await ask(client)).renew_recommended
-    assert len(fake[0].calls) == 3
+    assert len(scripted[0].calls) == 3
 
 
-async def test_operators_see_the_truth(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+async def test_operators_see_the_truth(scripted: tuple[Service, str], client: AsyncSessionAuthority) -> None:
     await ask(client)
     for _ in range(2):
         await client.validate_session("token of ada", DEVICE, observe_only=True)
-    assert [request.observe_only for request in fake[0].requests[-2:]] == [True, True]
+    assert [request.observe_only for request in scripted[0].requests[-2:]] == [True, True]
     await client.validate_session("token of bob", DEVICE, observe_only=True)
     await ask(client, "bob")
-    assert len(fake[0].calls) == 5
+    assert len(scripted[0].calls) == 5
 
 
 async def test_who_asks_the_same_at_the_same_time_shares_an_answer(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     service.open.clear()
     tasks = [asyncio.create_task(ask(client)) for _ in range(20)]
     await until(lambda: len(service.calls) == 1)
@@ -111,9 +113,9 @@ async def test_who_asks_the_same_at_the_same_time_shares_an_answer(
 
 
 async def test_who_comes_after_news_does_not_join_what_was_asked_before(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     service.open.clear()
     before = asyncio.create_task(ask(client))
     await until(lambda: len(service.calls) == 1)
@@ -130,9 +132,9 @@ async def test_who_comes_after_news_does_not_join_what_was_asked_before(
 
 
 async def test_who_is_cancelled_leaves_the_answer_to_the_others(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     service.open.clear()
     tasks = [asyncio.create_task(ask(client)) for _ in range(3)]
     await until(lambda: len(service.calls) == 1)
@@ -146,9 +148,9 @@ async def test_who_is_cancelled_leaves_the_answer_to_the_others(
 
 
 async def test_who_has_more_time_than_the_one_who_asked_asks_again(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     service.open.clear()
     hasty = asyncio.create_task(ask(client, within=timedelta(seconds=0.3)))
     await until(lambda: len(service.calls) == 1)
@@ -160,8 +162,8 @@ async def test_who_has_more_time_than_the_one_who_asked_asks_again(
     assert await patient
 
 
-async def test_who_has_less_time_leaves(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
-    service, _ = fake
+async def test_who_has_less_time_leaves(scripted: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+    service, _ = scripted
     service.open.clear()
     patient = asyncio.create_task(ask(client))
     await until(lambda: len(service.calls) == 1)
@@ -173,9 +175,9 @@ async def test_who_has_less_time_leaves(fake: tuple[Service, str], client: Async
 
 
 async def test_those_who_share_a_failure_have_an_exception_each(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     service.open.clear()
     service.code = grpc.StatusCode.INTERNAL
     tasks = [asyncio.create_task(ask(client)) for _ in range(3)]
@@ -189,9 +191,9 @@ async def test_those_who_share_a_failure_have_an_exception_each(
 
 
 async def test_what_this_client_revokes_is_not_answered_here(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     await ask(client)
     service.flowing.clear()
     with pytest.raises(SessionAuthorityError):  # this service knows no RevokeAll: nobody can tell what came of it
@@ -211,12 +213,12 @@ def _before(
 
 
 async def test_a_cut_watch_empties_it_until_there_is_another(
-    fake: tuple[Service, str],
+    scripted: tuple[Service, str],
     client: AsyncSessionAuthority,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     caplog.set_level(logging.INFO, "session_authority_client")
     cache = client._cache
     assert cache is not None
@@ -237,9 +239,9 @@ async def test_a_cut_watch_empties_it_until_there_is_another(
     "code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.OK]
 )
 async def test_it_watches_again_whatever_ended_the_last_watch(
-    fake: tuple[Service, str], client: AsyncSessionAuthority, code: grpc.StatusCode
+    scripted: tuple[Service, str], client: AsyncSessionAuthority, code: grpc.StatusCode
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     cache = client._cache
     assert cache is not None
     await ask(client)
@@ -252,8 +254,8 @@ async def test_it_watches_again_whatever_ended_the_last_watch(
     assert len(service.calls) == 2
 
 
-async def test_a_watch_that_proves_nothing_is_given_up(fake: tuple[Service, str]) -> None:
-    service, address = fake
+async def test_a_watch_that_proves_nothing_is_given_up(scripted: tuple[Service, str]) -> None:
+    service, address = scripted
     cache = NearCache(max_silence=timedelta(seconds=0.5))
     async with AsyncSessionAuthority(address, timeout=LONG, cache=cache) as client:
         await ask(client)
@@ -267,9 +269,9 @@ async def test_a_watch_that_proves_nothing_is_given_up(fake: tuple[Service, str]
 
 
 async def test_what_tell_raises_does_not_end_the_watching(
-    fake: tuple[Service, str], client: AsyncSessionAuthority, monkeypatch: pytest.MonkeyPatch
+    scripted: tuple[Service, str], client: AsyncSessionAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     cache = client._cache
     assert cache is not None
     tell, broken = cache.tell, True
@@ -286,8 +288,8 @@ async def test_what_tell_raises_does_not_end_the_watching(
     await until(lambda: cache.live)
 
 
-async def test_the_watch_has_a_connection_of_its_own(fake: tuple[Service, str]) -> None:
-    _, address = fake
+async def test_the_watch_has_a_connection_of_its_own(scripted: tuple[Service, str]) -> None:
+    _, address = scripted
     cache = NearCache()
     async with (
         Proxy(f"grpc://{address}") as wire,
@@ -298,8 +300,8 @@ async def test_the_watch_has_a_connection_of_its_own(fake: tuple[Service, str]) 
         assert wire.connections == 2
 
 
-async def test_a_closed_client_watches_no_more(fake: tuple[Service, str]) -> None:
-    _, address = fake
+async def test_a_closed_client_watches_no_more(scripted: tuple[Service, str]) -> None:
+    _, address = scripted
     cache = NearCache()
     async with AsyncSessionAuthority(address, timeout=LONG, cache=cache) as client:
         await ask(client)
@@ -310,8 +312,8 @@ async def test_a_closed_client_watches_no_more(fake: tuple[Service, str]) -> Non
     assert task.done()
 
 
-async def test_one_cache_is_not_given_to_two_clients(fake: tuple[Service, str]) -> None:
-    _, address = fake
+async def test_one_cache_is_not_given_to_two_clients(scripted: tuple[Service, str]) -> None:
+    _, address = scripted
     cache = NearCache()
     async with AsyncSessionAuthority(address, cache=cache):
         with pytest.raises(ValueError, match="another client"):
@@ -322,18 +324,18 @@ async def test_one_cache_is_not_given_to_two_clients(fake: tuple[Service, str]) 
 
 
 @pytest.fixture
-def threads(fake: tuple[Service, str]) -> Iterator[SessionAuthority]:
+def threads(scripted: tuple[Service, str]) -> Iterator[SessionAuthority]:
     """A client whose cache is live, and nothing is in it."""
     cache = NearCache()
-    with SessionAuthority(fake[1], timeout=LONG, cache=cache) as made:
+    with SessionAuthority(scripted[1], timeout=LONG, cache=cache) as made:
         made.validate_session("token of starter", DEVICE)
         wait_for(lambda: cache.live, "the watch")
-        fake[0].calls.clear()
+        scripted[0].calls.clear()
         yield made
 
 
-def test_threads_are_answered_here_until_a_revocation(fake: tuple[Service, str], threads: SessionAuthority) -> None:
-    service, _ = fake
+def test_threads_are_answered_here_until_a_revocation(scripted: tuple[Service, str], threads: SessionAuthority) -> None:
+    service, _ = scripted
     cache = threads._cache
     assert cache is not None
     first = threads.validate_session("token of ada", DEVICE)
@@ -344,8 +346,8 @@ def test_threads_are_answered_here_until_a_revocation(fake: tuple[Service, str],
     assert len(service.calls) == 2
 
 
-def test_threads_share_an_answer(fake: tuple[Service, str], threads: SessionAuthority) -> None:
-    service, _ = fake
+def test_threads_share_an_answer(scripted: tuple[Service, str], threads: SessionAuthority) -> None:
+    service, _ = scripted
     service.open.clear()
     with ThreadPoolExecutor(17) as pool:
         futures = [pool.submit(threads.validate_session, "token of ada", DEVICE) for _ in range(16)]
@@ -357,8 +359,8 @@ def test_threads_share_an_answer(fake: tuple[Service, str], threads: SessionAuth
     assert [request.access_token for request in service.requests].count("token of ada") == 1
 
 
-def test_a_thread_with_more_time_asks_again(fake: tuple[Service, str], threads: SessionAuthority) -> None:
-    service, _ = fake
+def test_a_thread_with_more_time_asks_again(scripted: tuple[Service, str], threads: SessionAuthority) -> None:
+    service, _ = scripted
     service.open.clear()
     with ThreadPoolExecutor(2) as pool:
         hasty = pool.submit(threads.validate_session, "token of ada", DEVICE, timeout=timedelta(seconds=0.5))
@@ -370,8 +372,8 @@ def test_a_thread_with_more_time_asks_again(fake: tuple[Service, str], threads: 
         assert patient.result(20)
 
 
-def test_the_watching_thread_goes_on_after_a_cut_and_after_silence(fake: tuple[Service, str]) -> None:
-    service, address = fake
+def test_the_watching_thread_goes_on_after_a_cut_and_after_silence(scripted: tuple[Service, str]) -> None:
+    service, address = scripted
     cache = NearCache(max_silence=timedelta(seconds=0.5))
     with SessionAuthority(address, timeout=LONG, cache=cache) as client:
         client.validate_session("token of ada", DEVICE)
@@ -390,8 +392,8 @@ def test_the_watching_thread_goes_on_after_a_cut_and_after_silence(fake: tuple[S
     assert not cache.live
 
 
-def test_a_client_that_was_never_asked_watches_nothing(fake: tuple[Service, str]) -> None:
-    service, address = fake
+def test_a_client_that_was_never_asked_watches_nothing(scripted: tuple[Service, str]) -> None:
+    service, address = scripted
     with SessionAuthority(address, cache=NearCache()):
         pass
     assert service.watches == 0
@@ -417,9 +419,9 @@ print("over")
 
 
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
-def test_a_program_that_forgets_to_close_ends_all_the_same(fake: tuple[Service, str], kind: str) -> None:
+def test_a_program_that_forgets_to_close_ends_all_the_same(scripted: tuple[Service, str], kind: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _FORGETFUL, kind, fake[1]],
+        [sys.executable, "-c", _FORGETFUL, kind, scripted[1]],
         env={**os.environ, "PYTHONPATH": str(Path(session_authority_client.__file__).parents[1])},
         capture_output=True,
         text=True,

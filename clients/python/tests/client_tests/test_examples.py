@@ -17,7 +17,7 @@ import pytest
 from session_authority_client.testing import FakeAuthority
 from tests.support.backends import free_port, wait_for
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATIENCE = 40.0  # seconds
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "fastapi": ("uvicorn", "fastapi_app:app", "--port"),

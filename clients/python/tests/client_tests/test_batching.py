@@ -11,7 +11,7 @@ from datetime import timedelta
 import grpc
 import pytest
 
-from clients.python.tests.service import DEVICE, Service
+from client_tests.service import DEVICE, Service
 from session_authority_client import (
     AsyncSessionAuthority,
     ClientInfo,
@@ -45,8 +45,8 @@ def nobody_loses_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def client(fake: tuple[Service, str]) -> AsyncIterator[AsyncSessionAuthority]:
-    async with AsyncSessionAuthority(fake[1], timeout=LONG) as made:
+async def client(scripted: tuple[Service, str]) -> AsyncIterator[AsyncSessionAuthority]:
+    async with AsyncSessionAuthority(scripted[1], timeout=LONG) as made:
         yield made
 
 
@@ -65,18 +65,18 @@ async def hold_one(service: Service, client: AsyncSessionAuthority) -> asyncio.T
 
 
 async def test_one_after_the_other_are_calls_of_their_own(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
     for _ in range(3):
         assert (await ask(client, "ada")).active
-    assert fake[0].methods() == [(SINGLE, 1)] * 3
+    assert scripted[0].methods() == [(SINGLE, 1)] * 3
 
 
 @pytest.mark.usefixtures("nobody_loses_patience")
 async def test_what_comes_while_one_is_under_way_goes_together_and_each_gets_their_own(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     service.revoke("user 3")
     first = await hold_one(service, client)
     tasks = [ask(client, f"user {number}") for number in range(20)]
@@ -91,9 +91,9 @@ async def test_what_comes_while_one_is_under_way_goes_together_and_each_gets_the
 
 
 async def test_a_batch_has_no_more_than_the_service_takes(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     await hold_one(service, client)
     many = [ask(client, f"user {number}") for number in range(502)]
     large = [ask(client, "x" * 7000) for _ in range(500)]
@@ -105,9 +105,9 @@ async def test_a_batch_has_no_more_than_the_service_takes(
 
 
 async def test_what_is_too_large_for_any_token_goes_alone(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     await hold_one(service, client)
     tasks = [ask(client, user) for user in ("ada", "x" * 9000, "bob")]
     await until(lambda: len(service.calls) == 3)
@@ -116,8 +116,10 @@ async def test_what_is_too_large_for_any_token_goes_alone(
     assert all(await asyncio.gather(*tasks))
 
 
-async def test_a_bad_request_fails_its_caller_only(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
-    service, _ = fake
+async def test_a_bad_request_fails_its_caller_only(
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = scripted
     await hold_one(service, client)
     bad = asyncio.create_task(client.validate_session("broken", DEVICE))
     good = ask(client, "ada")
@@ -129,9 +131,9 @@ async def test_a_bad_request_fails_its_caller_only(fake: tuple[Service, str], cl
 
 
 async def test_a_batch_that_fails_fails_each_with_an_exception_of_their_own(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     await hold_one(service, client)
     tasks = [ask(client, f"user {number}") for number in range(3)]
     await asyncio.sleep(0)
@@ -151,9 +153,9 @@ async def _error(task: asyncio.Task[Validation]) -> BaseException:
 
 
 async def test_who_is_cancelled_while_waiting_is_not_asked_for(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     await hold_one(service, client)
     gone, stays, also = ask(client, "gone"), ask(client, "stays"), ask(client, "also")
     await asyncio.sleep(0)
@@ -165,9 +167,9 @@ async def test_who_is_cancelled_while_waiting_is_not_asked_for(
 
 
 async def test_who_is_cancelled_while_the_batch_is_under_way_takes_nobody_along(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     await hold_one(service, client)
     gone, stays = ask(client, "gone", LONG), ask(client, "stays", LONG)
     await until(lambda: len(service.calls) == 2)  # the line is slow, so they don't wait for it
@@ -179,9 +181,9 @@ async def test_who_is_cancelled_while_the_batch_is_under_way_takes_nobody_along(
 
 
 async def test_who_has_less_time_leaves_earlier_and_the_batch_has_that_of_the_most_patient(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     first = await hold_one(service, client)
     hasty, patient = ask(client, "hasty", timedelta(seconds=0.4)), ask(client, "patient")
     with pytest.raises(Unavailable) as caught:
@@ -194,8 +196,8 @@ async def test_who_has_less_time_leaves_earlier_and_the_batch_has_that_of_the_mo
     assert await first
 
 
-async def test_a_slow_call_holds_nobody_up(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
-    service, _ = fake
+async def test_a_slow_call_holds_nobody_up(scripted: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+    service, _ = scripted
     await hold_one(service, client)
     tasks = []
     for number in range(3):
@@ -206,9 +208,9 @@ async def test_a_slow_call_holds_nobody_up(fake: tuple[Service, str], client: As
 
 
 async def test_a_caller_that_is_cancelled_hands_the_line_on(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     first = await hold_one(service, client)
     second = ask(client, "second")
     first.cancel()
@@ -218,9 +220,9 @@ async def test_a_caller_that_is_cancelled_hands_the_line_on(
 
 
 async def test_what_is_known_of_the_client_and_observe_only_go_along(
-    fake: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
 ) -> None:
-    service, _ = fake
+    service, _ = scripted
     await hold_one(service, client)
     tasks = [
         ask(client, "ada", info=ClientInfo(ip_address="203.0.113.7")),
@@ -233,15 +235,15 @@ async def test_what_is_known_of_the_client_and_observe_only_go_along(
     assert [(r.client.ip_address, r.observe_only) for r in service.requests[1:]] == [("203.0.113.7", False), ("", True)]
 
 
-async def test_without_batching_all_are_calls_of_their_own(fake: tuple[Service, str]) -> None:
-    service, address = fake
+async def test_without_batching_all_are_calls_of_their_own(scripted: tuple[Service, str]) -> None:
+    service, address = scripted
     async with AsyncSessionAuthority(address, timeout=LONG, batching=False) as client:
         assert all(await asyncio.gather(*(ask(client, f"user {number}") for number in range(20))))
     assert service.methods() == [(SINGLE, 1)] * 20
 
 
-async def test_a_token_that_cannot_be_had_fails_whoever_it_was_for(fake: tuple[Service, str]) -> None:
-    service, address = fake
+async def test_a_token_that_cannot_be_had_fails_whoever_it_was_for(scripted: tuple[Service, str]) -> None:
+    service, address = scripted
     broken = False
 
     def token() -> str:
@@ -264,8 +266,8 @@ async def test_a_token_that_cannot_be_had_fails_whoever_it_was_for(fake: tuple[S
     assert service.metadata[-1]["authorization"] == "Bearer secret"
 
 
-async def test_closing_tells_whoever_waits(fake: tuple[Service, str], client: AsyncSessionAuthority) -> None:
-    service, _ = fake
+async def test_closing_tells_whoever_waits(scripted: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+    service, _ = scripted
     first = await hold_one(service, client)
     under_way = [ask(client, f"under way {number}") for number in range(2)]
     await until(lambda: len(service.calls) == 2)
@@ -303,23 +305,23 @@ class Threads:
 
 
 @pytest.fixture
-def threads(fake: tuple[Service, str]) -> Iterator[Threads]:
-    with SessionAuthority(fake[1], timeout=LONG) as client:
+def threads(scripted: tuple[Service, str]) -> Iterator[Threads]:
+    with SessionAuthority(scripted[1], timeout=LONG) as client:
         made = Threads(client)
         yield made
-        fake[0].open.set()
+        scripted[0].open.set()
         made.pool.shutdown()
 
 
-def test_one_thread_makes_calls_of_its_own(fake: tuple[Service, str], threads: Threads) -> None:
+def test_one_thread_makes_calls_of_its_own(scripted: tuple[Service, str], threads: Threads) -> None:
     for _ in range(3):
         assert threads.client.validate_session("token of ada", DEVICE)
-    assert fake[0].methods() == [(SINGLE, 1)] * 3
+    assert scripted[0].methods() == [(SINGLE, 1)] * 3
 
 
 @pytest.mark.usefixtures("nobody_loses_patience")
-def test_threads_share_batches_and_each_gets_their_own(fake: tuple[Service, str], threads: Threads) -> None:
-    service, _ = fake
+def test_threads_share_batches_and_each_gets_their_own(scripted: tuple[Service, str], threads: Threads) -> None:
+    service, _ = scripted
     service.revoke("user 3")
     first = threads.hold_one(service)
     futures = [threads.ask(f"user {number}") for number in range(20)]
@@ -335,8 +337,8 @@ def test_threads_share_batches_and_each_gets_their_own(fake: tuple[Service, str]
     assert service.methods() == [(SINGLE, 1), (BATCH, 20)]
 
 
-def test_a_thread_with_less_time_leaves_earlier(fake: tuple[Service, str], threads: Threads) -> None:
-    service, _ = fake
+def test_a_thread_with_less_time_leaves_earlier(scripted: tuple[Service, str], threads: Threads) -> None:
+    service, _ = scripted
     threads.hold_one(service)
     hasty, patient = threads.ask("hasty", timedelta(seconds=0.4)), threads.ask("patient")
     with pytest.raises(Unavailable) as caught:
@@ -346,8 +348,8 @@ def test_a_thread_with_less_time_leaves_earlier(fake: tuple[Service, str], threa
     assert patient.result(20)
 
 
-def test_a_slow_call_holds_no_thread_up(fake: tuple[Service, str], threads: Threads) -> None:
-    service, _ = fake
+def test_a_slow_call_holds_no_thread_up(scripted: tuple[Service, str], threads: Threads) -> None:
+    service, _ = scripted
     threads.hold_one(service)
     futures = []
     for number in range(3):
@@ -357,8 +359,8 @@ def test_a_slow_call_holds_no_thread_up(fake: tuple[Service, str], threads: Thre
     assert all(future.result(20) for future in futures)
 
 
-def test_errors_of_threads_are_their_own(fake: tuple[Service, str], threads: Threads) -> None:
-    service, _ = fake
+def test_errors_of_threads_are_their_own(scripted: tuple[Service, str], threads: Threads) -> None:
+    service, _ = scripted
     threads.hold_one(service)
     futures = [threads.ask(f"user {number}") for number in range(3)]
     service.code = grpc.StatusCode.INTERNAL
@@ -373,7 +375,7 @@ def test_errors_of_threads_are_their_own(fake: tuple[Service, str], threads: Thr
     assert threads.ask("ada").result(20)
 
 
-def test_many_threads_and_no_answer_goes_astray(fake: tuple[Service, str], threads: Threads) -> None:
+def test_many_threads_and_no_answer_goes_astray(scripted: tuple[Service, str], threads: Threads) -> None:
     wrong: list[str] = []
 
     def often(number: int) -> None:
@@ -389,12 +391,12 @@ def test_many_threads_and_no_answer_goes_astray(fake: tuple[Service, str], threa
     for worker in workers:
         worker.join(60)
     assert not wrong
-    assert len(fake[0].requests) == 32 * 30
-    assert len(fake[0].calls) < 32 * 30
+    assert len(scripted[0].requests) == 32 * 30
+    assert len(scripted[0].calls) < 32 * 30
 
 
-def test_closing_tells_threads_that_wait(fake: tuple[Service, str], threads: Threads) -> None:
-    service, _ = fake
+def test_closing_tells_threads_that_wait(scripted: tuple[Service, str], threads: Threads) -> None:
+    service, _ = scripted
     threads.hold_one(service)
     futures = [threads.ask(f"user {number}") for number in range(3)]
     wait_for(lambda: len(service.calls) > 1, "a batch to be under way")

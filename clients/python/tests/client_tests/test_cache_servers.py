@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from clients.python.tests.history import Answered, History, Revoked, now
-from clients.python.tests.servers import Server, server
-from clients.python.tests.test_batching import until
+from client_tests.history import Answered, History, Revoked, now
+from client_tests.servers import Server, server
+from client_tests.test_batching import until
 from session_authority_client import AsyncSessionAuthority, NearCache, SessionAuthority, SessionAuthorityError
 from session_authority_client.cache import MAX_SILENCE
 from tests.server.house import add_signing_key

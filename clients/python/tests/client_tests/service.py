@@ -173,7 +173,7 @@ def running() -> Iterator[tuple[Service, str]]:
     """One that runs, and its address."""
     service = Service()
     server = grpc.server(ThreadPoolExecutor(100))
-    handlers = {
+    handlers: dict[str, Any] = {
         "ValidateSession": grpc.unary_unary_rpc_method_handler(
             service.validate, pb.ValidateSessionRequest.FromString, pb.ValidateSessionResponse.SerializeToString
         ),

@@ -40,7 +40,7 @@ def served(server: str, folder: Path, authority: str, timeout: float) -> Iterato
     """The app, served by a process of its own; its URL."""
     port = free_port()
     where = str(port) if server == "uvicorn" else f"127.0.0.1:{port}"
-    path = os.pathsep.join((str(HERE), str(HERE.parent)))
+    path = os.pathsep.join((str(HERE), str(HERE.parent.parent)))
     with (folder / f"{server}.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *COMMANDS[server], where],

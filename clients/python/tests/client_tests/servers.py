@@ -1,6 +1,6 @@
 """Real servers on one store, each a process that can be stopped, killed and started again on its port.
 
-python -m clients.python.tests.servers REDIS_URL KEYS PORT      runs one until its input ends
+python -m client_tests.servers REDIS_URL KEYS PORT      runs one until its input ends
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from session_authority.probe import Target, health
 from session_authority.server import Mode, running
 from tests.support.backends import free_port, wait_for
 
-_ROOT = Path(__file__).parents[3]
+_ROOT = Path(__file__).parents[4]
 
 
 class Server:
@@ -36,7 +36,7 @@ class Server:
         self.process = subprocess.Popen(
             [*self._command, str(self._port)],
             cwd=_ROOT,
-            env=environment | {"PYTHONPATH": str(_ROOT)},
+            env=environment | {"PYTHONPATH": os.pathsep.join(map(str, (_ROOT, Path(__file__).parents[1])))},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

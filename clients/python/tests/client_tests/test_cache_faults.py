@@ -16,8 +16,8 @@ from datetime import timedelta
 
 import pytest
 
-from clients.python.tests.history import Answered, History, Revoked, now
-from clients.python.tests.service import DEVICE, Service
+from client_tests.history import Answered, History, Revoked, now
+from client_tests.service import DEVICE, Service
 from session_authority_client import AsyncSessionAuthority, NearCache, SessionAuthority, SessionAuthorityError
 from session_authority_client.cache import Ticket
 from session_authority_client.types import Validation
@@ -108,7 +108,7 @@ class Play:
 
 
 def play(
-    fake: tuple[Service, str],
+    scripted: tuple[Service, str],
     kind: str,
     faults: str,
     seconds: float,
@@ -116,7 +116,7 @@ def play(
     until: Callable[[History], bool] = lambda _: False,
 ) -> History:
     """Plays for so long, or until something was seen."""
-    service, address = fake
+    service, address = scripted
     stage = Play(service)
     caches = [make_cache(max_silence=BOUND) for _ in range(CLIENTS)]
     threads = [threading.Thread(target=stage.revoke)]
@@ -155,8 +155,8 @@ def play(
 
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
 @pytest.mark.parametrize("faults", ["none", "cut", "stall", "delay", "cut stall delay none"])
-def test_no_answer_is_staler_than_the_bound(fake: tuple[Service, str], kind: str, faults: str) -> None:
-    history = play(fake, kind, faults, 6 if " " in faults else 3)
+def test_no_answer_is_staler_than_the_bound(scripted: tuple[Service, str], kind: str, faults: str) -> None:
+    history = play(scripted, kind, faults, 6 if " " in faults else 3)
     assert len(history.revoked) > 5
     assert any(not answer.active for answer in history.answered)
     assert history.violations(BOUND.total_seconds()) == []
@@ -214,12 +214,12 @@ class _SurvivesItsWatch(NearCache):
     ],
 )
 def test_the_checker_sees_a_cache_that_breaks_a_rule(
-    fake: tuple[Service, str], broken: type[NearCache], faults: str
+    scripted: tuple[Service, str], broken: type[NearCache], faults: str
 ) -> None:
     def caught(history: History) -> bool:
         return bool(history.violations(BOUND.total_seconds()))
 
-    assert caught(play(fake, "tasks", faults, 30, broken, caught))
+    assert caught(play(scripted, "tasks", faults, 30, broken, caught))
 
 
 def test_the_checker_counts_from_the_answer_to_the_revocation() -> None:
