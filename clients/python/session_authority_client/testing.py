@@ -323,7 +323,9 @@ class FakeAuthority:
         device.display_name = request.display_name
         return pb.UpdateDeviceResponse(device=_device_message(device))
 
-    def _revoke_device(self, request: pb.RevokeDeviceRequest, _: grpc.ServicerContext) -> pb.RevokeDeviceResponse:
+    def _revoke_device(self, request: pb.RevokeDeviceRequest, context: grpc.ServicerContext) -> pb.RevokeDeviceResponse:
+        if _uuid(request.device_id) is None:
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "device_id")
         devices = self._state.devices.get(request.user_id, {})
         device = devices.get(_uuid(request.device_id) or "")
         if device is None:

@@ -34,7 +34,6 @@ class AsyncTurns:
         line = self._lines.setdefault(key, _TaskLine())
         if line.next is None:
             line.next = asyncio.create_task(self._ask(key, line, ask))
-            line.next.add_done_callback(lambda task: task.cancelled() or task.exception())
         answer: _T = await asyncio.shield(line.next)
         return answer
 

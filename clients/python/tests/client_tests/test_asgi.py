@@ -62,10 +62,6 @@ def app_for(authority: FakeAuthority, flow: Flow | None = None, timeout: timedel
     async def me(session: SignedIn) -> str:
         return session.user_id
 
-    @app.head("/me")
-    async def me_head(session: SignedIn) -> None:
-        return None
-
     @app.get("/maybe")
     async def maybe(request: Request) -> str | None:
         session = request.state.visit.session
@@ -202,10 +198,20 @@ async def test_lax_cookies_and_redirects_if_the_app_asks(authority: FakeAuthorit
         assert set_cookies(await browser.post("/sign-in"))["__Host-session"].endswith("SameSite=Lax")
 
 
-async def test_head_and_options(browser: httpx.AsyncClient):
-    head = await browser.head("/me")
-    assert (head.status_code, head.content) == (401, b"")
+async def test_head_and_options(authority: FakeAuthority, browser: httpx.AsyncClient):
     assert (await browser.options("/me")).status_code == 405
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        visit_of(scope).require()
+
+    async with authority.async_client() as client:
+        scope = {"type": "http", "method": "HEAD", "path": "/", "headers": []}
+        await SessionAuthorityMiddleware(app, client)(scope, None, send)  # type: ignore[arg-type]
+    assert [sent[0]["status"], sent[1]["body"]] == [401, b""]
 
 
 # --- renewing -----------------------------------------------------------------------------------------------------------
@@ -447,6 +453,9 @@ async def test_an_app_keeps_its_token_itself(authority: FakeAuthority, browser: 
     headers = {"authorization": f"Bearer {signed_in.json()['token']}", "x-device-id": signed_in.json()["device"]}
     assert (await browser.get("/me", headers=headers)).json() == "ada"
     assert (await browser.post("/renew", headers=headers)).json() == {"token": None}
+    authority.age_tokens()
+    assert (await browser.get("/me", headers=headers)).json() == "ada"
+    assert authority.rotations == 0  # nobody could tell it of another token
     authority.expire_tokens()
     answer = await browser.get("/me", headers=headers)
     assert (answer.status_code, answer.json(), set_cookies(answer)) == (401, {"error": "token_expired"}, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -289,6 +290,27 @@ async def test_tasks_share_failures_and_the_next_one_asks_anew():
     assert [str(result) for result in results] == ["away"] * 3
     assert await turns.share("k", succeed) == 1
     assert turns._lines == {}
+
+
+async def test_a_failure_that_nobody_waits_for_is_no_fault():
+    turns, loop, asked, faults = AsyncTurns(), asyncio.get_running_loop(), asyncio.Event(), []
+    loop.set_exception_handler(lambda _, context: faults.append(context))
+
+    async def fail() -> int:
+        asked.set()
+        await asyncio.sleep(0)
+        raise ValueError("away")
+
+    waiting = asyncio.create_task(turns.share("k", fail))
+    await asked.wait()
+    waiting.cancel()
+    mine = {asyncio.current_task()}
+    await asyncio.wait(asyncio.all_tasks() - mine)
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert turns._lines == {}
+    del waiting
+    gc.collect()
+    assert faults == []
 
 
 def test_threads_share_what_follows_a_question_under_way():

@@ -165,6 +165,8 @@ def test_errors_are_those_of_the_service(client: SessionAuthority):
         client.update_device("ada", str(uuid4()), display_name="x")
     with pytest.raises(InvalidRequest):
         client.issue_device("")
+    with pytest.raises(InvalidRequest):
+        client.revoke_device("ada", "nonsense")
     assert client.get_signing_keys().keys == ()
 
 
