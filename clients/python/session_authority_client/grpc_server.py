@@ -43,7 +43,7 @@ def current_async_visit() -> AsyncVisit:
 
 
 class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
-    """For `grpc.aio.server`. `public` methods ("/package.Service/Method") are served to everybody, with a visit."""
+    """For `grpc.aio.server`, and handlers that are coroutines or asynchronous generators. `public` methods ("/package.Service/Method") are served to everybody, with a visit."""
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ what the newcomer must not miss, such as a sign-out.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -24,13 +25,19 @@ class _TaskLine:
 
 
 class AsyncTurns:
-    """For the tasks of one event loop."""
+    """For tasks. Those of different event loops have nothing to do with each other."""
 
     def __init__(self) -> None:
         self._lines: dict[Hashable, _TaskLine] = {}
 
+    @staticmethod
+    def place() -> Hashable:
+        """Where a client can be used that was made here: in this event loop."""
+        return asyncio.get_running_loop()
+
     async def share(self, key: Hashable, ask: Callable[[], Awaitable[_T]]) -> _T:
         """What `ask` answers, or raises, to all who wait for this key. It goes on if one of them is cancelled."""
+        key = (self.place(), key)
         line = self._lines.setdefault(key, _TaskLine())
         if line.next is None:
             line.next = asyncio.create_task(self._ask(key, line, ask))
@@ -62,6 +69,11 @@ class Turns:
     def __init__(self) -> None:
         self._lines: dict[Hashable, _ThreadLine] = {}
         self._lock = Lock()
+
+    @staticmethod
+    def place() -> Hashable:
+        """Where a client can be used that was made here: in this process, and not in one that it forks."""
+        return os.getpid()
 
     def share(self, key: Hashable, ask: Callable[[], _T]) -> _T:
         """What `ask` answers, or raises, to all who wait for this key. The first of them asks."""

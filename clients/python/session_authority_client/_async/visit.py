@@ -6,7 +6,7 @@ Middleware opens a visit before the app, and closes it when the response's heade
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Lock
@@ -222,13 +222,14 @@ class AsyncVisit:
 class AsyncVisits:
     """Opens the visits of one app, each with what its request brought.
 
-    `authority` may be a function that makes a client, for use by one process and event loop: it is called with the first
-    visit, after a server has forked, and that client is closed by `close`. A client that was given is not.
+    `authority` may be a function that makes a client: it is called with the first visit, and again in another process or event
+    loop. `close` closes what it made, and nothing that was given.
     """
 
     def __init__(self, authority: AsyncSessionAuthority | Callable[[], AsyncSessionAuthority], flow: Flow) -> None:
         self._given = authority
         self._made: AsyncSessionAuthority | None = None
+        self._place: Hashable = None
         self._lock = Lock()
         self._flow = flow
         self._turns = AsyncTurns()
@@ -250,5 +251,6 @@ class AsyncVisits:
         if not callable(self._given):
             return self._given
         with self._lock:
-            self._made = self._made or self._given()
+            if self._made is None or self._place != self._turns.place():
+                self._made, self._place = self._given(), self._turns.place()
             return self._made

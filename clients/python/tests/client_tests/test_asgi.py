@@ -578,6 +578,23 @@ async def test_other_kinds_of_scopes_pass(authority: FakeAuthority):
     assert seen == ["new"]
 
 
+def test_each_event_loop_has_a_client_of_its_own(authority: FakeAuthority):
+    app, cookies = app_for(authority), httpx.Cookies()
+
+    async def request(method: str, path: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="https://app.example", cookies=cookies) as browser:
+            answer = await browser.request(method, path)
+            cookies.update(browser.cookies)
+            return answer
+
+    assert asyncio.run(request("POST", "/sign-in")).status_code == 200
+    authority.expire_tokens()
+    assert asyncio.run(request("GET", "/me")).json() == "ada"
+    assert asyncio.run(request("GET", "/me")).json() == "ada"
+    assert authority.rotations == 1
+
+
 async def test_without_the_middleware_one_is_told(authority: FakeAuthority):
     with pytest.raises(RuntimeError, match="not around this app"):
         visit_of({"type": "http"})

@@ -404,6 +404,23 @@ def test_a_bearer_token_gets_no_cookies(authority: FakeAuthority, browser: Clien
     assert (answer.status_code, answer.json, set_cookies(answer)) == (401, {"error": "token_expired"}, {})
 
 
+def test_a_forked_process_makes_a_client_of_its_own(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
+    made = []
+
+    def make_client() -> SessionAuthority:
+        made.append(authority.client(timeout=PATIENCE))
+        return made[-1]
+
+    browser = Client(SessionAuthorityMiddleware(lambda environ, start: start("200 OK", []) and [], make_client))
+    for _ in range(2):
+        get(browser, "/")
+    assert len(made) == 1
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    for _ in range(2):
+        get(browser, "/")
+    assert len(made) == 2
+
+
 def test_faults_of_the_app_are_its_own(authority: FakeAuthority):
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         raise ZeroDivisionError
