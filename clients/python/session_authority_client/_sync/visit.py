@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Lock
+from time import monotonic
 
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client.errors import SessionAuthorityError, Unavailable
@@ -19,6 +20,9 @@ from session_authority_client.turns import Turns
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
 
 _log = logging.getLogger("session_authority_client")
+# An app that takes longer leaves renewing to the next request. By then another one may have renewed long ago, and the token that
+# this one brought would look stolen: far less than ALARM_AFTER, 5 minutes.
+_RENEWED_WITHIN = timedelta(seconds=10)
 
 
 class Visit:
@@ -32,7 +36,7 @@ class Visit:
         self._status = presented.status or SessionStatus.UNSPECIFIED
         self._session: Session | None = None
         self._failure: SessionAuthorityError | None = None
-        self._renew_at_close = False
+        self._renew_until = 0.0
         self._cookies: list[str] | None = None
         self._closed = False
 
@@ -81,15 +85,16 @@ class Visit:
                 self._renew()
             elif conduct is Conduct.WIPE:
                 self._cookies = self._flow.after_denial(presented, found.status)
-            self._renew_at_close = found.active and found.renew_recommended and not presented.app
+            if found.active and found.renew_recommended and not presented.app:
+                self._renew_until = monotonic() + _RENEWED_WITHIN.total_seconds()
         except SessionAuthorityError as error:
             self._fail(error)
 
     def close(self) -> Sequence[str]:
-        """The `Set-Cookie` headers of the response, as they go out. Renews if that was recommended, and can wait no longer."""
+        """The `Set-Cookie` headers of the response, as they go out. Renews if that was recommended a moment ago."""
         if not self._closed:
             self._closed = True
-            if self._renew_at_close and self._cookies is None:
+            if self._cookies is None and monotonic() < self._renew_until:
                 try:
                     self._renew()
                 except SessionAuthorityError as error:  # its token is good for now; the next request renews

@@ -257,6 +257,26 @@ async def test_a_renewal_that_fails_late_costs_nothing(authority: FakeAuthority)
         assert set_cookies(await browser.get("/me"))
 
 
+async def test_a_slow_app_leaves_renewing_to_the_next_request(
+    authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+):
+    clock = [1000.0]
+    monkeypatch.setattr("session_authority_client._async.visit.monotonic", lambda: clock[0])
+    app = app_for(authority)
+
+    @app.get("/slow")
+    async def slow(session: SignedIn, seconds: float) -> None:
+        clock[0] += seconds
+
+    async with browser_of(app) as browser:
+        await browser.post("/sign-in")
+        authority.age_tokens()
+        # Others have renewed since, and this token is about to look stolen.
+        assert set_cookies(await browser.get("/slow", params={"seconds": 11})) == {}
+        assert authority.calls["RenewSession"] == 0
+        assert len(set_cookies(await browser.get("/slow", params={"seconds": 9}))) == 2
+
+
 async def test_a_sign_in_is_not_undone_by_a_renewal(authority: FakeAuthority, browser: httpx.AsyncClient):
     await browser.post("/sign-in")
     authority.age_tokens()
