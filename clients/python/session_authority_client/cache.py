@@ -269,13 +269,19 @@ class NearCache:
 
     def _make_room(self, now: float) -> None:
         """Drops what is too much; and of what nobody asked for any longer, one more than came, so that it dries up."""
-        while len(self._entries) > self._max_entries:
-            self._discard(next(iter(self._entries)))
+        while len(self._entries) > self._max_entries and (oldest := self._oldest()) is not None:
+            self._discard(oldest)
         for _ in range(2):
-            oldest = next(iter(self._entries), None)
+            oldest = self._oldest()
             if oldest is None or self._entries[oldest].until > now:
                 break
             self._discard(oldest)
+
+    def _oldest(self) -> tuple[str, str] | None:
+        """What was used longest ago. A hit, which takes no lock, may move an entry in the very moment of asking."""
+        while True:
+            with suppress(RuntimeError):
+                return next(iter(self._entries), None)
 
 
 def _counter(user_id: str) -> int:

@@ -99,6 +99,14 @@ class Presented:
     page: bool
 
 
+def _wants_page(method: str, headers: Headers) -> bool:
+    """Whether a browser goes to a page, and not a script that fetches something. All of today say so themselves."""
+    if modes := headers.get("sec-fetch-mode", ()):
+        return "navigate" in modes
+    accepted = ",".join(headers.get("accept", ()))
+    return method in ("GET", "HEAD") and (not accepted or "text/html" in accepted or "*/*" in accepted)
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
     """How an app wants it.
@@ -146,7 +154,7 @@ class Flow:
                 ip_address=self._address(headers, peer),
                 user_agent="".join(headers.get("user-agent", ())[:1])[:_LONGEST_USER_AGENT],
             ),
-            page=not app and (method in ("GET", "HEAD") or "navigate" in headers.get("sec-fetch-mode", ())),
+            page=not app and _wants_page(method, headers),
         )
 
     def _check_host(self, headers: Headers) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import grpc
 
+from session_authority_client.errors import Unavailable
+
 SERVICE = "session_authority.v1.SessionAuthorityService"
 DEFAULT_TIMEOUT = timedelta(milliseconds=300)
 # What a call that was refused or lost is tried again with. Safe for every method: IssueDevice always has a `request_id`, and
@@ -104,11 +106,23 @@ class Transport:
         """What goes with each call."""
         if self.token is None:
             return ()
-        token = (self.token if isinstance(self.token, str) else self.token()).strip()
+        token = self.token if isinstance(self.token, str) else self._current(self.token)
+        token = token.strip()
         if not (token and token.isascii() and token.isprintable()):
             # gRPC would refuse it too, and say what it is.
             raise ValueError("token: is empty, or holds what no header may")
         return (("authorization", f"Bearer {token}"),)
+
+    @staticmethod
+    def _current(ask: Callable[[], str]) -> str:
+        """What a function says. One that fails leaves this caller without a name: then nothing can be asked. Its text may hold
+        anything, so it is not passed on.
+        """
+        try:
+            return ask()
+        except Exception as error:  # noqa: BLE001 - whatever it is, and whatever its text may hold
+            kind = type(error).__name__
+            raise Unavailable(f"token: can't be had ({kind})", grpc.StatusCode.UNAVAILABLE) from None
 
 
 def path_of(method: str) -> str:

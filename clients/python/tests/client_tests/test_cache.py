@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -315,3 +317,30 @@ def test_it_shows_no_token(stage: Stage) -> None:
     stage.keep("secret")
     shown: Sequence[object] = [stage.cache, stage.cache.stats(), stage.ticket()]
     assert "secret" not in repr(shown)
+
+
+def test_hits_of_other_threads_disturb_nobody_who_keeps():
+    """A hit takes no lock: it may move an entry in the moment in which another thread looks for the oldest."""
+    cache = NearCache(max_entries=3)
+    keys = [(f"t{number}", "d") for number in range(3)]
+    entries = cache._entries
+    for key in keys:
+        entries[key] = None  # type: ignore[assignment]
+    stop = threading.Event()
+
+    def move() -> None:
+        while not stop.is_set():
+            for key in keys:
+                entries.move_to_end(key)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    mover = threading.Thread(target=move)
+    mover.start()
+    try:
+        for _ in range(20_000):
+            assert cache._oldest() in keys
+    finally:
+        stop.set()
+        mover.join()
+        sys.setswitchinterval(before)
