@@ -11,7 +11,7 @@ from typing import Any
 
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.visit import AsyncVisit, AsyncVisits
-from session_authority_client.flow import Answer, Flow, Refused
+from session_authority_client.flow import VARIES, Answer, Flow, Refused
 
 __all__ = ["SessionAuthorityMiddleware", "visit_of"]
 
@@ -22,6 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _HEADERS_GO_OUT = ("http.response.start", "websocket.accept", "websocket.http.response.start")
+_VARY = (b"vary", ", ".join(VARIES).encode())
 _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 
 
@@ -62,18 +63,21 @@ class SessionAuthorityMiddleware:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: dict[str, list[str]] = {}
+        asked: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
-            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+            asked.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         peer = (scope.get("client") or ("",))[0]
-        visit = await self._visits.open(scope.get("method", "WEBSOCKET"), headers, peer)
+        visit = await self._visits.open(scope.get("method", "WEBSOCKET"), asked, peer)
         began = False
 
         async def sending(message: Message) -> None:
             nonlocal began
             if message["type"] in _HEADERS_GO_OUT:
                 began = True
-                message = {**message, "headers": _with_cookies(message.get("headers", ()), await visit.close())}
+                headers = _with_cookies(message.get("headers", ()), await visit.close())
+                if message["type"] != "websocket.accept":  # which nobody caches
+                    headers.append(_VARY)
+                message = {**message, "headers": headers}
             await send(message)
 
         try:

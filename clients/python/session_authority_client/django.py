@@ -12,9 +12,10 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.cache import patch_vary_headers
 
 from session_authority_client._sync.visit import Visit, Visits
-from session_authority_client.flow import Flow, Refused
+from session_authority_client.flow import VARIES, Flow, Refused
 from session_authority_client.wsgi import headers_of
 
 __all__ = ["SessionAuthorityMiddleware", "Visit", "require_session", "visit_of"]
@@ -34,7 +35,11 @@ def require_session(view: Callable[..., HttpResponseBase]) -> Callable[..., Http
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         visit_of(request).require()
-        return view(request, *args, **kwargs)
+        response = view(request, *args, **kwargs)
+        patch_vary_headers(
+            response, VARIES
+        )  # here, too: a decorator that caches the view looks at no middleware's headers
+        return response
 
     return guarded
 
@@ -51,6 +56,7 @@ class SessionAuthorityMiddleware:
         visit = self._visits.open(request.method or "", headers_of(request.META), request.META.get("REMOTE_ADDR", ""))
         request.visit = visit
         response = self._get_response(request)
+        patch_vary_headers(response, VARIES)
         for cookie in visit.close():
             response.cookies.load(cookie)
             response.headers["Cache-Control"] = "no-store"

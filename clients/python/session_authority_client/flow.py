@@ -57,6 +57,10 @@ CONDUCT: Mapping[SessionStatus, Conduct] = {
 }
 
 
+# What a response depends on: no cache may give one user's page to another, or to nobody.
+VARIES = ("Cookie", "Authorization", "X-Device-Id")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A response that stands in for the app's."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._sync.visit import Visit, Visits
-from session_authority_client.flow import Flow, Headers, Refused
+from session_authority_client.flow import VARIES, Flow, Headers, Refused
 
 __all__ = ["SessionAuthorityMiddleware", "headers_of", "visit_of"]
 
@@ -59,6 +59,7 @@ class SessionAuthorityMiddleware:
 
         def starting(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             cookies = visit.close()
+            headers = [*headers, ("Vary", ", ".join(VARIES))]
             if cookies:
                 headers = [(name, value) for name, value in headers if name.lower() != "cache-control"]
                 headers += [("Cache-Control", "no-store"), *(("Set-Cookie", cookie) for cookie in cookies)]

@@ -161,7 +161,7 @@ class Visit:
 
     def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> None:
         """Signs the user out here, or on another device of theirs. Nothing to do is no error. Raises NoAnswer."""
-        session = self.session
+        session = self._session_to_end()
         if device_id is not None and not is_device_id(device_id):
             return
         here = device_id is None or (session is not None and device_id.lower() == session.device_id)
@@ -175,6 +175,7 @@ class Visit:
 
     def sign_out_everywhere(self, *, except_current: bool = True, reason: str = "sign_out_everywhere") -> int:
         """Signs the user out on all devices, or on all others; on how many they were. Raises SignInRequired, NoAnswer."""
+        self._session_to_end()
         session = self.require()
         if not except_current:
             self._check_open()
@@ -208,6 +209,13 @@ class Visit:
         if not renewal.active:
             raise self._flow.sign_in_required(self._presented, renewal.status)
         return renewal
+
+    def _session_to_end(self) -> Session | None:
+        """Who it is, even if an app's token has expired: its session goes on, and must not outlive a sign-out."""
+        if self.session is None and self._presented.token and CONDUCT[self._status] is Conduct.RENEW:
+            with self._answering():
+                self._renew()
+        return self.session
 
     def _forget(self) -> None:
         self._session, self._status = None, SessionStatus.NO_SESSION

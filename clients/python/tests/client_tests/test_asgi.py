@@ -623,3 +623,34 @@ def test_each_event_loop_has_a_client_of_its_own(authority: FakeAuthority):
 async def test_without_the_middleware_one_is_told(authority: FakeAuthority):
     with pytest.raises(RuntimeError, match="not around this app"):
         visit_of({"type": "http"})
+
+
+async def test_every_response_depends_on_who_asks(browser: httpx.AsyncClient):
+    """Else a cache between would give one user's page to another, or to nobody."""
+    for path in ("/maybe", "/me", "/static"):
+        answer = await browser.get(path)
+        assert "Cookie" in answer.headers["vary"], path
+    await browser.post("/sign-in")
+    assert "Authorization" in (await browser.get("/me")).headers["vary"]
+
+
+@pytest.mark.parametrize("path", ["/sign-out", "/sign-out-everywhere?also_here=true"])
+async def test_an_app_whose_token_has_expired_can_sign_out(
+    authority: FakeAuthority, browser: httpx.AsyncClient, path: str
+):
+    """Its session goes on: what is not ended here could be renewed for weeks."""
+    issued = (await browser.post("/sign-in", headers={"X-Device-Id": ""})).json()
+    shown = {"Authorization": f"Bearer {issued['token']}", "X-Device-Id": issued["device"]}
+    authority.expire_tokens()
+    assert (await browser.get("/me", headers=shown)).json() == {"error": "token_expired"}
+    assert (await browser.post(path, headers=shown)).status_code == 200
+    assert (await browser.post("/renew", headers=shown)).status_code == 401
+
+
+async def test_a_script_that_fetches_is_not_sent_to_a_page(authority: FakeAuthority):
+    flow = Flow(sign_in_url="/sign-in")
+    async with browser_of(app_for(authority, flow)) as browser:
+        fetch = {"Accept": "application/json", "Sec-Fetch-Mode": "cors"}
+        assert (await browser.get("/me", headers=fetch)).status_code == 401
+        assert (await browser.get("/me", headers={"Accept": "application/json"})).status_code == 401
+        assert (await browser.get("/me", headers={"Sec-Fetch-Mode": "navigate"})).status_code == 303
