@@ -247,7 +247,11 @@ def _json(status: int, code: str, header: tuple[str, str]) -> Answer:
 
 
 def _plain(address: str) -> str:
-    """An address without a zone; an IPv4 one that came as IPv6 as what it is. Empty if it is none."""
+    """An address without a zone or port; an IPv4 one that came as IPv6 as what it is. Empty if it is none."""
+    if address.startswith("["):
+        address = address[1:].partition("]")[0]
+    elif address.count(":") == 1:
+        address = address.partition(":")[0]
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

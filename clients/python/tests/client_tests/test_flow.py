@@ -372,3 +372,17 @@ def test_whoever_sends_a_form_without_a_session_is_sent_to_sign_in(method: str, 
     flow = Flow(sign_in_url="/sign-in")
     refused = flow.sign_in_required(presented(flow, method=method, **headers), SessionStatus.NO_SESSION)
     assert refused.answer.status == status
+
+
+@pytest.mark.parametrize(
+    ("hop", "address"),
+    [
+        ("203.0.113.7:5555", "203.0.113.7"),
+        ("[2001:db8::7]:443", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("x:1", ""),
+    ],
+)
+def test_some_proxies_tell_the_port_too(hop: str, address: str):
+    flow = Flow(trusted_proxies=("10.0.0.0/8",))
+    assert flow.presented("GET", {"x-forwarded-for": (hop,)}, "10.0.0.1").client.ip_address == address
