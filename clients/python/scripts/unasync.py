@@ -20,6 +20,8 @@ WORDS = {
     "AsyncVisits": "Visits",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
+    "aclosing": "closing",
+    "TaskCalls": "ThreadCalls",
     "TaskLine": "ThreadLine",
     "TaskMisses": "ThreadMisses",
     "TaskWatch": "ThreadWatch",

@@ -12,17 +12,25 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as NoResultYet
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 import grpc
 
-from session_authority_client.errors import SessionAuthorityError, Unavailable, copy_of, error_of, error_of_item
-from session_authority_client.transport import Transport
+from session_authority_client.calls import TaskCalls, ThreadCalls
+from session_authority_client.errors import (
+    SessionAuthorityError,
+    Unavailable,
+    client_closed,
+    copy_of,
+    error_of_item,
+    too_late,
+)
 from session_authority_client.wire import session_authority_pb2 as pb
 
 # The service takes 500, in a message of 4 MiB.
@@ -98,19 +106,15 @@ def _fail(waiters: Sequence[Waiter], error: BaseException) -> None:
                 waiter.future.set_exception(copy_of(error))
 
 
-def _too_late() -> Unavailable:
-    return Unavailable("there was no answer in time", grpc.StatusCode.DEADLINE_EXCEEDED)
-
-
 class TaskLine:
     """Validates for the tasks of one event loop."""
 
-    def __init__(self, methods: Mapping[str, Callable[..., Any]], transport: Transport, *, batching: bool) -> None:
-        self._methods = methods
-        self._transport = transport
+    def __init__(self, calls: TaskCalls, *, batching: bool) -> None:
+        self._calls = calls
         self._batching = batching
         self._queue: list[Waiter] = []
         self._under_way = 0
+        self._lined_up = False  # for a place
         self._due: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -132,27 +136,27 @@ class TaskLine:
     async def _wait(self, request: pb.ValidateSessionRequest, size: int, seconds: float) -> pb.ValidateSessionResponse:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[pb.ValidateSessionResponse] = loop.create_future()
-        self._queue.append(Waiter(request, size, loop.time() + seconds, future))
-        if self._due is None:
+        waiter = Waiter(request, size, loop.time() + seconds, future)
+        self._queue.append(waiter)
+        if self._due is None and not self._lined_up:
             self._due = loop.call_later(_patience(seconds), self._send)
-        if len(self._queue) == _BESIDE and self._under_way < 2:
+        if self._due is not None and len(self._queue) == _BESIDE and self._under_way < 2:
             self._due.cancel()
             self._due = loop.call_soon(self._send)
-        expiry = loop.call_later(seconds, _expire, future)
+        expiry = loop.call_later(seconds, self._expire, waiter)
         try:
             return await future
         finally:
             expiry.cancel()
 
     async def _call_one(self, request: pb.ValidateSessionRequest, seconds: float) -> pb.ValidateSessionResponse:
-        answer: pb.ValidateSessionResponse = await self._call("ValidateSession", request, seconds)
+        answer: pb.ValidateSessionResponse = await self._calls.make("ValidateSession", request, seconds)
         return answer
 
-    async def _call(self, method: str, request: Any, seconds: float) -> Any:
-        try:
-            return await self._methods[method](request, timeout=seconds, metadata=self._transport.metadata())
-        except grpc.RpcError as error:
-            raise error_of(error) from None
+    def _expire(self, waiter: Waiter) -> None:
+        if not waiter.future.done():
+            placeless = self._lined_up and waiter in self._queue
+            waiter.future.set_exception(self._calls.places.none_in_time() if placeless else too_late())
 
     def _came_back(self) -> None:
         """Lets the next batch go once those who just got an answer have had their turn: they often ask again."""
@@ -164,23 +168,42 @@ class TaskLine:
 
     def _send(self) -> None:
         self._due = None
+        while self._queue and not self._lined_up:
+            self._lined_up = True
+            if not self._calls.places.enter(self._turn):
+                return
+            if not self._turn(None):
+                self._calls.places.leave()
+
+    def _turn(self, closed: Unavailable | None) -> bool:
+        """There is a place for a batch: it has whoever waits by now."""
+        self._lined_up = False
+        if closed is not None:
+            self._tell_all(closed)
+            return False
+        waiters = _take(self._queue)
+        if not waiters:
+            return False
+        self._under_way += 1
         loop = asyncio.get_running_loop()
-        while waiters := _take(self._queue):
-            self._under_way += 1
-            # It is for all of them, so it is no part of what one of them is in.
-            task = loop.create_task(self._send_batch(waiters), context=Context())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        # It is for all of them, so it is no part of what one of them is in.
+        task = loop.create_task(self._send_batch(waiters), context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self._queue and self._due is None:
+            self._due = loop.call_soon(self._send)
+        return True
 
     async def _send_batch(self, waiters: Sequence[Waiter]) -> None:
         seconds = _seconds_for(waiters, asyncio.get_running_loop().time())
         try:
             if len(waiters) == 1:
-                _settle(waiters, _alone(await self._call_one(waiters[0].request, seconds)))
+                answer = await self._calls.make_there("ValidateSession", waiters[0].request, seconds)
+                _settle(waiters, _alone(answer))
             else:
-                _settle(waiters, await self._call("BatchValidateSessions", _message(waiters), seconds))
-        except asyncio.CancelledError:
-            _fail(waiters, Unavailable("the client was closed", grpc.StatusCode.CANCELLED))
+                _settle(waiters, await self._calls.make_there("BatchValidateSessions", _message(waiters), seconds))
+        except asyncio.CancelledError:  # the loop ends
+            _fail(waiters, client_closed())
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is theirs
             _fail(waiters, error)
@@ -188,36 +211,33 @@ class TaskLine:
             self._came_back()
 
     async def close(self) -> None:
-        """Whoever waits is told so."""
+        """Once no calls are made any more, whoever waits is told so."""
         if self._due is not None:
             self._due.cancel()
-        _fail(self._queue, Unavailable("the client was closed", grpc.StatusCode.CANCELLED))
-        self._queue.clear()
-        for task in self._tasks:
-            task.cancel()
+            self._due = None
+        self._tell_all(client_closed())
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _tell_all(self, error: Unavailable) -> None:
+        _fail(self._queue, error)
+        self._queue.clear()
 
 
 def _alone(answer: pb.ValidateSessionResponse) -> pb.BatchValidateSessionsResponse:
     return pb.BatchValidateSessionsResponse(results=[pb.BatchValidateSessionsResult(response=answer)])
 
 
-def _expire(future: asyncio.Future[pb.ValidateSessionResponse]) -> None:
-    if not future.done():
-        future.set_exception(_too_late())
-
-
 class ThreadLine:
     """Validates for threads. A caller who finds the line idle makes their own call; a batch is sent by whoever comes back."""
 
-    def __init__(self, methods: Mapping[str, Any], transport: Transport, *, batching: bool) -> None:
-        self._methods = methods
-        self._transport = transport
+    def __init__(self, calls: ThreadCalls, *, batching: bool) -> None:
+        self._calls = calls
         self._batching = batching
         self._lock = threading.Lock()
         self._queue: list[Waiter] = []
         self._under_way = 0
+        self._lined_up = False  # for a place
 
     def ask(self, request: pb.ValidateSessionRequest, seconds: float) -> pb.ValidateSessionResponse:
         """The service's answer, within so many seconds."""
@@ -251,19 +271,16 @@ class ThreadLine:
         try:
             return waiter.future.result(waiter.deadline - time.monotonic())  # type: ignore[no-any-return]
         except NoResultYet:
+            with self._lock:
+                placeless = self._lined_up and waiter in self._queue
             waiter.future.cancel()
-            raise _too_late() from None
+            raise (self._calls.places.none_in_time() if placeless else too_late()) from None
         except BaseException:
             waiter.future.cancel()
             raise
 
     def _call(self, request: pb.ValidateSessionRequest, seconds: float) -> pb.ValidateSessionResponse:
-        try:
-            return self._methods["ValidateSession"](  # type: ignore[no-any-return]
-                request, timeout=seconds, metadata=self._transport.metadata()
-            )
-        except grpc.RpcError as error:
-            raise error_of(error) from None
+        return self._calls.make("ValidateSession", request, seconds)  # type: ignore[no-any-return]
 
     def _came_back(self) -> None:
         with self._lock:
@@ -274,39 +291,40 @@ class ThreadLine:
 
     def _send(self) -> None:
         with self._lock:
-            waiters = _take(self._queue)
-            if not waiters:
+            if self._lined_up or not self._queue:
                 return
-            self._under_way += 1
-        try:
-            call = self._methods["BatchValidateSessions"].future(
-                _message(waiters),
-                timeout=_seconds_for(waiters, time.monotonic()),
-                metadata=self._transport.metadata(),
-            )
-        except BaseException as error:
-            _fail(waiters, error)
-            self._came_back()
-            if not isinstance(error, Exception):
-                raise
-            return
-        call.add_done_callback(lambda done: self._landed(waiters, done))
+            self._lined_up = True
+        if self._calls.places.enter(self._turn) and not self._turn(None):
+            self._calls.places.leave()
 
-    def _landed(self, waiters: Sequence[Waiter], call: Any) -> None:
-        try:
-            _settle(waiters, call.result())
-        except grpc.FutureCancelledError:
-            _fail(waiters, Unavailable("the client was closed", grpc.StatusCode.CANCELLED))
-        except grpc.RpcError as error:
-            _fail(waiters, error_of(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is theirs
+    def _turn(self, closed: Unavailable | None) -> bool:
+        """There is a place for a batch: it has whoever waits by now."""
+        with self._lock:
+            self._lined_up = False
+            waiters = [] if closed else _take(self._queue)
+            self._under_way += bool(waiters)
+        if closed is not None:
+            self._tell_all(closed)
+        if not waiters:
+            return False
+        seconds = _seconds_for(waiters, time.monotonic())
+        done = partial(self._landed, waiters)
+        self._calls.start_there("BatchValidateSessions", _message(waiters), seconds, done)
+        return True
+
+    def _landed(self, waiters: Sequence[Waiter], answer: Any, error: BaseException | None) -> None:
+        if error is None:
+            _settle(waiters, answer)
+        else:
             _fail(waiters, error)
-        finally:
-            self._came_back()
+        self._came_back()
 
     def close(self) -> None:
-        """Whoever waits is told so."""
+        """Once no calls are made any more, whoever waits is told so."""
+        self._tell_all(client_closed())
+
+    def _tell_all(self, error: Unavailable) -> None:
         with self._lock:
             waiters = list(self._queue)
             self._queue.clear()
-        _fail(waiters, Unavailable("the client was closed", grpc.StatusCode.CANCELLED))
+        _fail(waiters, error)

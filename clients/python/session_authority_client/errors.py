@@ -173,6 +173,16 @@ def error_of_item(error: session_authority_pb2.RequestError) -> SessionAuthority
     return made(error.message, code, reason, violations=violations)
 
 
+def client_closed() -> Unavailable:
+    """What becomes of the calls of a client that is closed."""
+    return Unavailable("the client is closed", grpc.StatusCode.CANCELLED)
+
+
+def too_late() -> Unavailable:
+    """What becomes of a call whose time is over."""
+    return Unavailable("there was no answer in time", grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
 def copy_of(error: BaseException) -> BaseException:
     """The same error for somebody else: exceptions carry where they went, and may be added to."""
     made = error.__class__.__new__(error.__class__)

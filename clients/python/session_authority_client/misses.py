@@ -21,7 +21,7 @@ import grpc
 from session_authority_client import convert
 from session_authority_client.batching import TaskLine, ThreadLine
 from session_authority_client.cache import NearCache, Ticket
-from session_authority_client.errors import Unavailable, copy_of
+from session_authority_client.errors import Unavailable, client_closed, copy_of, too_late
 from session_authority_client.types import Validation
 from session_authority_client.wire import session_authority_pb2 as pb
 
@@ -35,10 +35,6 @@ def _key(request: pb.ValidateSessionRequest, ticket: Ticket) -> _Key:
 def _had_too_little_time(error: BaseException | None) -> bool:
     """It says nothing to those who have more."""
     return isinstance(error, Unavailable) and error.code is grpc.StatusCode.DEADLINE_EXCEEDED
-
-
-def _too_late() -> Unavailable:
-    return Unavailable("there was no answer in time", grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class TaskMisses:
@@ -65,9 +61,9 @@ class TaskMisses:
                 self._under_way[key] = task
             await asyncio.wait([task], timeout=deadline - loop.time())  # whoever is cancelled leaves it to the others
             if not task.done():
-                raise _too_late()
+                raise too_late()
             if task.cancelled():
-                raise Unavailable("the client was closed", grpc.StatusCode.CANCELLED)
+                raise client_closed()
             error = task.exception()
             if error is None:
                 return task.result()
@@ -83,12 +79,9 @@ class TaskMisses:
             del self._under_way[key]
 
     async def close(self) -> None:
-        """Whoever waits is told so."""
-        tasks = list(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        """Once no call is under way any more, everybody has been told so."""
+        if self._under_way:
+            await asyncio.wait(list(self._under_way.values()))
 
 
 class ThreadMisses:
@@ -116,7 +109,7 @@ class ThreadMisses:
             try:
                 error = shared.exception(deadline - time.monotonic())
             except NoResultYet:
-                raise _too_late() from None
+                raise too_late() from None
             if error is None:
                 return shared.result()
             if not _had_too_little_time(error) or time.monotonic() >= deadline:
@@ -136,7 +129,7 @@ class ThreadMisses:
         except BaseException as error:
             self._done(key)
             # An interrupted thread (KeyboardInterrupt) says nothing of the others: they ask again.
-            shared.set_exception(copy_of(error) if isinstance(error, Exception) else _too_late())
+            shared.set_exception(copy_of(error) if isinstance(error, Exception) else too_late())
             raise
         self._done(key)
         shared.set_result(answer)
@@ -147,4 +140,4 @@ class ThreadMisses:
             del self._under_way[key]
 
     def close(self) -> None:
-        """Nobody waits on their own: the calls under way fail, and so do those who wait for them."""
+        """Once no call is under way any more, everybody is told so by whoever made it."""

@@ -15,9 +15,8 @@ from session_authority_client.errors import Unavailable
 
 SERVICE = "session_authority.v1.SessionAuthorityService"
 DEFAULT_TIMEOUT = timedelta(milliseconds=300)
-# What a call that was refused or lost is tried again with. Safe for every method: IssueDevice always has a `request_id`, and
-# a token that was renewed twice is still one renewal. A watch is resumed by whoever reads it, from its cursor.
-_RETRIED = (
+# All but the watch, which is resumed by whoever reads it, from its cursor.
+METHODS = (
     "IssueDevice",
     "RenewSession",
     "ValidateSession",
@@ -28,11 +27,13 @@ _RETRIED = (
     "RevokeAll",
     "GetSigningKeys",
 )
+# What a call that was refused or lost is tried again with. Safe for every method: IssueDevice always has a `request_id`, and
+# a token that was renewed twice is still one renewal.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
-            "name": [{"service": SERVICE, "method": method} for method in _RETRIED],
+            "name": [{"service": SERVICE, "method": method} for method in METHODS],
             "retryPolicy": {
                 "maxAttempts": 3,
                 "initialBackoff": "0.02s",
@@ -56,6 +57,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Clients to one address would share a connection, and with it the number of calls that the service lets one have.
+    ("grpc.use_local_subchannel_pool", 1),
     # A proxy for the web has no business between services.
     ("grpc.enable_http_proxy", 0),
 )

@@ -21,12 +21,11 @@ from typing import Any
 import grpc
 
 from session_authority_client.cache import NearCache
+from session_authority_client.calls import watch_of
 from session_authority_client.errors import CallerNotAllowed, CallerUnknown, SessionAuthorityError, error_of
-from session_authority_client.transport import Transport, path_of
+from session_authority_client.transport import Transport
 from session_authority_client.wire import session_authority_pb2 as pb
 
-# The service lets one connection have 32 calls and watches. Channels to one address share theirs unless told not to.
-OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 _CLOSE_SECONDS = 2.0
 
@@ -66,14 +65,6 @@ class _Luck:
         return pause
 
 
-def _method(channel: Any) -> Any:
-    return channel.unary_stream(
-        path_of("WatchEvents"),
-        request_serializer=pb.WatchEventsRequest.SerializeToString,
-        response_deserializer=pb.WatchEventsResponse.FromString,
-    )
-
-
 class TaskWatch:
     """Watches in a task of the event loop in which it is first started."""
 
@@ -100,12 +91,12 @@ class TaskWatch:
 
     async def _keep_watching(self) -> None:
         luck = _Luck()
-        channel = self._open_channel(OWN_CONNECTION)
+        channel = self._open_channel()
         try:
             while True:
                 error: BaseException | None = None
                 try:
-                    await self._watch(_method(channel), luck)
+                    await self._watch(watch_of(channel), luck)
                 except Exception as caught:  # noqa: BLE001 - it must go on
                     error = caught
                 finally:
@@ -165,12 +156,12 @@ class ThreadWatch:
 
     def _keep_watching(self) -> None:
         luck = _Luck()
-        channel = self._open_channel(OWN_CONNECTION)
+        channel = self._open_channel()
         try:
             while not self._closed.is_set():
                 error: BaseException | None = None
                 try:
-                    self._watch(_method(channel), luck)
+                    self._watch(watch_of(channel), luck)
                 except Exception as caught:  # noqa: BLE001 - it must go on
                     error = caught
                 finally:

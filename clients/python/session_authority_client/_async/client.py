@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -14,9 +15,11 @@ from google.protobuf.message import Message
 from session_authority_client import convert
 from session_authority_client.batching import TaskLine
 from session_authority_client.cache import NearCache
-from session_authority_client.errors import SessionAuthorityError, error_of, error_of_item
+from session_authority_client.calls import TaskCalls
+from session_authority_client.errors import SessionAuthorityError, error_of_item
 from session_authority_client.misses import TaskMisses
-from session_authority_client.transport import DEFAULT_TIMEOUT, Tls, Transport, path_of
+from session_authority_client.places import MAX_IN_FLIGHT
+from session_authority_client.transport import DEFAULT_TIMEOUT, Tls, Transport
 from session_authority_client.types import (
     ClientInfo,
     Device,
@@ -40,6 +43,10 @@ class AsyncSessionAuthority:
 
     `batching`: validations that come while others are under way go together after them. `cache`: validations are answered in
     this process as long as they certainly hold; CACHE.md says how stale they can be.
+
+    `max_in_flight` is how many calls may be under way at once, a batch being one; what is more waits its turn, which counts
+    against its timeout, and is `Unavailable` if that does not come. It is for one connection, to one server, and must stay
+    below what the service lets one have (its MAX_PER_CONNECTION, 100), with some room: watches that are read here count there.
     """
 
     def __init__(
@@ -52,44 +59,22 @@ class AsyncSessionAuthority:
         options: Sequence[tuple[str, Any]] = (),
         batching: bool = True,
         cache: NearCache | None = None,
+        max_in_flight: int = MAX_IN_FLIGHT,
     ) -> None:
         self._transport = Transport(target, tls, token, options)
         if cache is not None:
             cache.take()
         self._timeout = timeout.total_seconds()
-        self._channel = self._open_channel()
-        self._methods = {
-            name: self._channel.unary_unary(
-                path_of(name),
-                request_serializer=getattr(pb, f"{name}Request").SerializeToString,
-                response_deserializer=getattr(pb, f"{name}Response").FromString,
-            )
-            for name in (
-                "IssueDevice",
-                "RenewSession",
-                "ValidateSession",
-                "BatchValidateSessions",
-                "ListDevices",
-                "UpdateDevice",
-                "RevokeDevice",
-                "RevokeAll",
-                "GetSigningKeys",
-            )
-        }
-        self._watch = self._channel.unary_stream(
-            path_of("WatchEvents"),
-            request_serializer=pb.WatchEventsRequest.SerializeToString,
-            response_deserializer=pb.WatchEventsResponse.FromString,
-        )
-        self._line = TaskLine(self._methods, self._transport, batching=batching)
+        self._calls = TaskCalls(self._open_channel(), self._transport, max_in_flight)
+        self._line = TaskLine(self._calls, batching=batching)
         self._cache = cache
         if cache is not None:
             self._misses = TaskMisses(cache, self._line)
             self._cache_watch = TaskWatch(cache, self._transport, self._open_channel)
 
-    def _open_channel(self, more_options: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Channel:
+    def _open_channel(self) -> grpc.aio.Channel:
         target, tls = self._transport.target, self._transport.tls
-        channel_options = [*self._transport.channel_options(), *more_options]
+        channel_options = self._transport.channel_options()
         if tls is None:
             return grpc.aio.insecure_channel(target, channel_options)
         return grpc.aio.secure_channel(target, tls.credentials(), channel_options)
@@ -103,19 +88,16 @@ class AsyncSessionAuthority:
         await self.close()
 
     async def close(self) -> None:
-        """Hangs up. Calls under way fail."""
-        if self._cache is not None:
-            await self._cache_watch.close()
-            await self._misses.close()
+        """Hangs up. Calls and watches under way end with `Unavailable`, as does every call from now on."""
+        await self._calls.close()
         await self._line.close()
-        await self._channel.close()
+        if self._cache is not None:
+            await self._misses.close()
+            await self._cache_watch.close()
 
     async def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
         seconds = self._timeout if timeout is None else timeout.total_seconds()
-        try:
-            return await self._methods[method](request, timeout=seconds, metadata=self._transport.metadata())
-        except grpc.RpcError as error:
-            raise error_of(error) from None
+        return await self._calls.make(method, request, seconds)
 
     def _forget(self, user_id: str) -> None:
         """Whatever came of a change of this client's, its next validation asks: it need not wait for the event."""
@@ -312,16 +294,12 @@ class AsyncSessionAuthority:
         """What happens, from a cursor, from a moment, or from now on, until the service or the connection ends it.
 
         The first batch comes at once. Keep the cursor of the last one, and go on from it after `Unavailable`. Raises
-        CursorExpired if that can't be done without missing events.
+        CursorExpired if that can't be done without missing events. Each watch holds one of the places that the service lets
+        a connection have.
         """
         request = pb.WatchEventsRequest(cursor=cursor, types=convert.event_types(types), user_ids=user_ids)
         if since is not None:
             request.start_time.FromDatetime(since)
-        stream = self._watch(request, metadata=self._transport.metadata())
-        try:
-            async for message in stream:
+        async with aclosing(self._calls.watch(request)) as messages:
+            async for message in messages:
                 yield convert.event_batch(message)
-        except grpc.RpcError as error:
-            raise error_of(error) from None
-        finally:
-            stream.cancel()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -15,9 +16,11 @@ from google.protobuf.message import Message
 from session_authority_client import convert
 from session_authority_client.batching import ThreadLine
 from session_authority_client.cache import NearCache
-from session_authority_client.errors import SessionAuthorityError, error_of, error_of_item
+from session_authority_client.calls import ThreadCalls
+from session_authority_client.errors import SessionAuthorityError, error_of_item
 from session_authority_client.misses import ThreadMisses
-from session_authority_client.transport import DEFAULT_TIMEOUT, Tls, Transport, path_of
+from session_authority_client.places import MAX_IN_FLIGHT
+from session_authority_client.transport import DEFAULT_TIMEOUT, Tls, Transport
 from session_authority_client.types import (
     ClientInfo,
     Device,
@@ -41,6 +44,10 @@ class SessionAuthority:
 
     `batching`: validations that come while others are under way go together after them. `cache`: validations are answered in
     this process as long as they certainly hold; CACHE.md says how stale they can be.
+
+    `max_in_flight` is how many calls may be under way at once, a batch being one; what is more waits its turn, which counts
+    against its timeout, and is `Unavailable` if that does not come. It is for one connection, to one server, and must stay
+    below what the service lets one have (its MAX_PER_CONNECTION, 100), with some room: watches that are read here count there.
     """
 
     def __init__(
@@ -53,44 +60,22 @@ class SessionAuthority:
         options: Sequence[tuple[str, Any]] = (),
         batching: bool = True,
         cache: NearCache | None = None,
+        max_in_flight: int = MAX_IN_FLIGHT,
     ) -> None:
         self._transport = Transport(target, tls, token, options)
         if cache is not None:
             cache.take()
         self._timeout = timeout.total_seconds()
-        self._channel = self._open_channel()
-        self._methods = {
-            name: self._channel.unary_unary(
-                path_of(name),
-                request_serializer=getattr(pb, f"{name}Request").SerializeToString,
-                response_deserializer=getattr(pb, f"{name}Response").FromString,
-            )
-            for name in (
-                "IssueDevice",
-                "RenewSession",
-                "ValidateSession",
-                "BatchValidateSessions",
-                "ListDevices",
-                "UpdateDevice",
-                "RevokeDevice",
-                "RevokeAll",
-                "GetSigningKeys",
-            )
-        }
-        self._watch = self._channel.unary_stream(
-            path_of("WatchEvents"),
-            request_serializer=pb.WatchEventsRequest.SerializeToString,
-            response_deserializer=pb.WatchEventsResponse.FromString,
-        )
-        self._line = ThreadLine(self._methods, self._transport, batching=batching)
+        self._calls = ThreadCalls(self._open_channel(), self._transport, max_in_flight)
+        self._line = ThreadLine(self._calls, batching=batching)
         self._cache = cache
         if cache is not None:
             self._misses = ThreadMisses(cache, self._line)
             self._cache_watch = ThreadWatch(cache, self._transport, self._open_channel)
 
-    def _open_channel(self, more_options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+    def _open_channel(self) -> grpc.Channel:
         target, tls = self._transport.target, self._transport.tls
-        channel_options = [*self._transport.channel_options(), *more_options]
+        channel_options = self._transport.channel_options()
         if tls is None:
             return grpc.insecure_channel(target, channel_options)
         return grpc.secure_channel(target, tls.credentials(), channel_options)
@@ -104,19 +89,16 @@ class SessionAuthority:
         self.close()
 
     def close(self) -> None:
-        """Hangs up. Calls under way fail."""
-        if self._cache is not None:
-            self._cache_watch.close()
-            self._misses.close()
+        """Hangs up. Calls and watches under way end with `Unavailable`, as does every call from now on."""
+        self._calls.close()
         self._line.close()
-        self._channel.close()
+        if self._cache is not None:
+            self._misses.close()
+            self._cache_watch.close()
 
     def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
         seconds = self._timeout if timeout is None else timeout.total_seconds()
-        try:
-            return self._methods[method](request, timeout=seconds, metadata=self._transport.metadata())
-        except grpc.RpcError as error:
-            raise error_of(error) from None
+        return self._calls.make(method, request, seconds)
 
     def _forget(self, user_id: str) -> None:
         """Whatever came of a change of this client's, its next validation asks: it need not wait for the event."""
@@ -313,16 +295,12 @@ class SessionAuthority:
         """What happens, from a cursor, from a moment, or from now on, until the service or the connection ends it.
 
         The first batch comes at once. Keep the cursor of the last one, and go on from it after `Unavailable`. Raises
-        CursorExpired if that can't be done without missing events.
+        CursorExpired if that can't be done without missing events. Each watch holds one of the places that the service lets
+        a connection have.
         """
         request = pb.WatchEventsRequest(cursor=cursor, types=convert.event_types(types), user_ids=user_ids)
         if since is not None:
             request.start_time.FromDatetime(since)
-        stream = self._watch(request, metadata=self._transport.metadata())
-        try:
-            for message in stream:
+        with closing(self._calls.watch(request)) as messages:
+            for message in messages:
                 yield convert.event_batch(message)
-        except grpc.RpcError as error:
-            raise error_of(error) from None
-        finally:
-            stream.cancel()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +37,7 @@ class Service:
         self.calls: list[tuple[str, int, float]] = []  # method, how many at once, seconds that it was given
         self.metadata: list[dict[str, Any]] = []
         self.requests: list[pb.ValidateSessionRequest] = []
+        self.at_once = self.most_at_once = 0  # calls that it deals with
         self.watches = 0
         self.on_their_way: list[str] = []  # tokens of answers that were decided, and are not sent yet
         self.open = threading.Event()  # answers are held back while it is not set
@@ -115,10 +116,16 @@ class Service:
             self.calls.append((method, len(requests), context.time_remaining()))
             self.metadata.append(dict(context.invocation_metadata()))
             self.requests += requests
-        outcomes = [self._validate(request) for request in requests]
-        self.on_their_way = [request.access_token for request in requests]
-        self.open.wait(30)
-        time.sleep(self.answer_delay())
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            outcomes = [self._validate(request) for request in requests]
+            self.on_their_way = [request.access_token for request in requests]
+            self.open.wait(30)
+            time.sleep(self.answer_delay())
+        finally:
+            with self._lock:
+                self.at_once -= 1
         if self.code is not None:
             context.abort(self.code, "as the test wants")
         return outcomes
@@ -169,10 +176,10 @@ class Service:
 
 
 @contextmanager
-def running() -> Iterator[tuple[Service, str]]:
+def running(options: Sequence[tuple[str, int]] = ()) -> Iterator[tuple[Service, str]]:
     """One that runs, and its address."""
     service = Service()
-    server = grpc.server(ThreadPoolExecutor(100))
+    server = grpc.server(ThreadPoolExecutor(100), options=options)
     handlers: dict[str, Any] = {
         "ValidateSession": grpc.unary_unary_rpc_method_handler(
             service.validate, pb.ValidateSessionRequest.FromString, pb.ValidateSessionResponse.SerializeToString

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 import session_authority_client as sa
 from client_tests.stage import PATIENCE, Connect, Fake, Hang, happens
+from client_tests.test_retries import CALLS
 from session_authority.v1 import session_authority_pb2 as pb
 
 
@@ -97,10 +98,45 @@ async def test_closing_hangs_up(connect: Connect, fake: Fake):
     async with connect(fake.address, timeout=PATIENCE) as authority:
         call = asyncio.ensure_future(authority.validate_session("t", "d"))
         await happens(hang.began)
-    with pytest.raises((sa.Unavailable, asyncio.CancelledError)):
+    with pytest.raises(sa.Unavailable, match="the client is closed"):
         await call
     await happens(hang.over)
-    with pytest.raises(Exception, match=r"(?i)closed"):
-        await authority.get_signing_keys()
     await authority.close()
     assert len(fake.calls) == 1
+
+
+@pytest.mark.parametrize("cached", [False, True])
+async def test_after_closing_every_call_says_so(connect: Connect, fake: Fake, cached: bool):
+    async with connect(fake.address, timeout=PATIENCE, cache=sa.NearCache() if cached else None) as authority:
+        await authority.get_signing_keys()
+    for method, call in {**CALLS, "WatchEvents": lambda authority: anext(aiter(authority.watch_events()))}.items():
+        with pytest.raises(sa.Unavailable, match="the client is closed") as caught:
+            await call(authority)
+        assert caught.value.code is grpc.StatusCode.CANCELLED, method
+
+
+async def test_closing_ends_a_watch(connect: Connect, fake: Fake):
+    over = threading.Event()
+    fake.acts.append(lambda request, context: forever(context, over))
+    async with connect(fake.address, timeout=PATIENCE) as authority:
+        watch = aiter(authority.watch_events())
+        assert (await anext(watch)).cursor == "c1"
+        following = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(0)
+    with pytest.raises(sa.Unavailable, match="the client is closed"):
+        await following
+    await happens(over)
+
+
+async def test_who_is_cancelled_stays_cancelled_when_the_client_is_closed(fake: Fake):
+    fake.always = lambda request, context: Hang()(request, context)
+    authority = sa.AsyncSessionAuthority(fake.address, timeout=PATIENCE, max_in_flight=1)
+    tasks = [asyncio.create_task(authority.get_signing_keys()) for _ in range(4)]
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not fake.calls:  # noqa: ASYNC110 - a condition has no event
+            await asyncio.sleep(0.01)
+    tasks[0].cancel()
+    tasks[2].cancel()
+    await authority.close()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, sa.Unavailable] * 2

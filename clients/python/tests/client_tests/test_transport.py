@@ -264,6 +264,19 @@ async def test_a_client_can_be_there_before_the_service(connect: Connect, fake: 
                     await asyncio.sleep(0.02)
 
 
+async def test_each_client_has_a_connection_of_its_own(connect: Connect, fake: Fake):
+    """The service limits what one connection may have under way, and so does each client."""
+    async with Proxy(f"redis://{fake.address}") as wire:
+        async with (
+            connect(behind(wire), timeout=PATIENCE) as one,
+            connect(behind(wire), timeout=PATIENCE) as other,
+        ):
+            for _ in range(3):
+                await one.get_signing_keys()
+                await other.get_signing_keys()
+        assert wire.connections == 2
+
+
 # --- options --------------------------------------------------------------------------------------------------------
 
 
