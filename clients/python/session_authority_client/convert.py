@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from session_authority_client import types as t
+from session_authority_client.arguments import presented
 from session_authority_client.wire import session_authority_pb2 as pb
 
 _E = TypeVar("_E", bound=Enum)
@@ -37,11 +37,13 @@ def client_message(client: t.ClientInfo | None) -> pb.ClientInfo | None:
     """What to tell the service of an end user's client."""
     if client is None:
         return None
+    if not isinstance(client, t.ClientInfo):
+        raise TypeError(f"client: a ClientInfo, not {type(client).__name__}")
     return pb.ClientInfo(
-        ip_address=client.ip_address,
-        user_agent=client.user_agent,
-        display_name=client.display_name,
-        app_version=client.app_version,
+        ip_address=presented("client.ip_address", client.ip_address or ""),
+        user_agent=presented("client.user_agent", client.user_agent or ""),
+        display_name=presented("client.display_name", client.display_name or ""),
+        app_version=presented("client.app_version", client.app_version or ""),
     )
 
 
@@ -74,7 +76,7 @@ def _session(message: pb.Session) -> t.Session:
         device_id=message.device_id,
         session_id=message.session_id,
         generation=message.generation,
-        claims=MappingProxyType(dict(message.claims)),
+        claims=t.Claims(message.claims),
         auth_methods=tuple(message.auth_methods),
         sign_in_time=moment(message.sign_in_time),
         token_expire_time=moment(message.token_expire_time),
@@ -110,10 +112,12 @@ def validation(message: pb.ValidateSessionResponse) -> t.Validation:
 
 
 def renewal(message: pb.RenewSessionResponse) -> t.Renewal:
-    """What renewing led to."""
+    """What renewing led to. There is a session only if the service says in both of its ways that it is good."""
+    status = _of(t.SessionStatus, message.status)
+    active = status is t.SessionStatus.ACTIVE and message.HasField("session")
     return t.Renewal(
-        status=_of(t.SessionStatus, message.status),
-        session=_session(message.session) if message.HasField("session") else None,
+        status=status,
+        session=_session(message.session) if active else None,
         rotated=message.rotated,
         access_token=message.access_token or None,
         token_expire_time=_maybe(message, "token_expire_time"),

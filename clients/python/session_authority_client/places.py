@@ -34,10 +34,8 @@ class Places:
         self.closed = False
 
     def take(self) -> bool:
-        """Takes a place, if there is one and nobody waits. Raises Unavailable after the end."""
+        """Takes a place, if there is one: then nobody waits."""
         with self._lock:
-            if self.closed:
-                raise client_closed()
             if not self._free:
                 return False
             self._free -= 1
@@ -47,7 +45,7 @@ class Places:
         """Takes a place, or lines up for one."""
         with self._lock:
             if not self.closed:
-                if self._free:  # so nobody waits
+                if self._free:
                     self._free -= 1
                     return True
                 self._turns.append(turn)

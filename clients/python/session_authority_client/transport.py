@@ -76,6 +76,10 @@ class Tls:
     private_key: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        for name in ("root_certificates", "certificate_chain", "private_key"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, bytes):
+                raise TypeError(f"{name}: PEM in bytes, not {type(value).__name__}")
         if (self.certificate_chain is None) != (self.private_key is None):
             raise ValueError("certificate_chain and private_key: give both or neither")
 
@@ -89,7 +93,8 @@ class Transport:
     """Where the service is, and how to speak to it.
 
     `target` is what gRPC takes: `host:port`, or `dns:///host:port` to spread over all addresses of a name. `token` is the
-    bearer token of this caller, or what returns the current one. Raises ValueError for a token that others could read.
+    bearer token of this caller, or what returns the current one. Raises ValueError for a token that others could read, and
+    for a URL, and TypeError.
     """
 
     target: str
@@ -98,6 +103,14 @@ class Transport:
     options: Sequence[tuple[str, Any]] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.target, str):
+            raise TypeError(f"target: a str, not {type(self.target).__name__}")
+        if not self.target or self.target.startswith(("http://", "https://", "grpc://", "grpcs://")):
+            raise ValueError("target: host:port or dns:///host:port, no URL; TLS is asked for with tls")
+        if self.tls is not None and not isinstance(self.tls, Tls):
+            raise TypeError(f"tls: a Tls, not {type(self.tls).__name__}")
+        if not (self.token is None or isinstance(self.token, str) or callable(self.token)):
+            raise TypeError(f"token: a str or a function that returns one, not {type(self.token).__name__}")
         if self.token is not None and self.tls is None and not _is_local(self.target):
             raise ValueError("token: goes to another machine over TLS only; give tls")
 
@@ -110,6 +123,8 @@ class Transport:
         if self.token is None:
             return ()
         token = self.token if isinstance(self.token, str) else self._current(self.token)
+        if not isinstance(token, str):
+            raise TypeError(f"token: what the function returns is no str but {type(token).__name__}")
         token = token.strip()
         if not (token and token.isascii() and token.isprintable()):
             # gRPC would refuse it too, and say what it is.

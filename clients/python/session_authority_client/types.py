@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import Any, NoReturn
 
 
 class SessionStatus(Enum):
@@ -98,9 +99,31 @@ class Device:
     signed_in: bool
 
 
+class Claims(dict[str, str]):
+    """What is known of a user, as a dict that nobody can change: many may share it. `dict(claims)` is one that can be."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __copy__(self) -> Claims:
+        return self
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Claims:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Claims, (dict(self),)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("claims can't be changed; dict(claims) can")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A sign-in of a user on a device that is still good."""
+    """A sign-in of a user on a device that is still good. Its claims and methods are as they were given at sign-in."""
 
     user_id: str
     device_id: str
@@ -111,6 +134,10 @@ class Session:
     sign_in_time: datetime
     token_expire_time: datetime
     expire_time: datetime
+
+    def __post_init__(self) -> None:
+        if type(self.claims) is not Claims:
+            object.__setattr__(self, "claims", Claims(self.claims))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +184,8 @@ class Renewal:
 
     @property
     def active(self) -> bool:
-        """The session is good."""
-        return self.status is SessionStatus.ACTIVE
+        """The session is good, and there is one."""
+        return self.status is SessionStatus.ACTIVE and self.session is not None
 
     def __bool__(self) -> bool:
         return self.active

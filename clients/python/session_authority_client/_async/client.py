@@ -12,7 +12,7 @@ from uuid import uuid4
 import grpc
 from google.protobuf.message import Message
 
-from session_authority_client import convert
+from session_authority_client import arguments, convert
 from session_authority_client.batching import TaskLine
 from session_authority_client.cache import NearCache
 from session_authority_client.calls import TaskCalls
@@ -64,7 +64,7 @@ class AsyncSessionAuthority:
         self._transport = Transport(target, tls, token, options)
         if cache is not None:
             cache.take()
-        self._timeout = timeout.total_seconds()
+        self._timeout = arguments.seconds("timeout", timeout)
         self._calls = TaskCalls(self._open_channel(), self._transport, max_in_flight)
         self._line = TaskLine(self._calls, batching=batching)
         self._cache = cache
@@ -96,8 +96,10 @@ class AsyncSessionAuthority:
             await self._cache_watch.close()
 
     async def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
-        seconds = self._timeout if timeout is None else timeout.total_seconds()
-        return await self._calls.make(method, request, seconds)
+        return await self._calls.make(method, request, self._seconds(timeout))
+
+    def _seconds(self, timeout: timedelta | None) -> float:
+        return self._timeout if timeout is None else arguments.seconds("timeout", timeout)
 
     def _forget(self, user_id: str) -> None:
         """Whatever came of a change of this client's, its next validation asks: it need not wait for the event."""
@@ -124,15 +126,15 @@ class AsyncSessionAuthority:
         a sign-in that a crash of yours interrupted. Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent.
         """
         request = pb.IssueDeviceRequest(
-            user_id=user_id,
-            device_id=device_id,
+            user_id=arguments.text("user_id", user_id),
+            device_id=arguments.presented("device_id", device_id),
             client=convert.client_message(client),
-            claims=claims,
-            auth_methods=auth_methods,
-            request_id=request_id or str(uuid4()),
+            claims=arguments.claims(claims),
+            auth_methods=arguments.texts("auth_methods", auth_methods),
+            request_id=arguments.text("request_id", request_id or str(uuid4())),
         )
         if session_ttl is not None:
-            request.session_ttl.FromTimedelta(session_ttl)
+            request.session_ttl.FromTimedelta(arguments.duration("session_ttl", session_ttl))
         try:
             return convert.issued_device(await self._call("IssueDevice", request, timeout))
         finally:
@@ -143,7 +145,9 @@ class AsyncSessionAuthority:
     ) -> Renewal:
         """Swaps a token for the next one, when `renew_recommended` says so or when it has expired."""
         request = pb.RenewSessionRequest(
-            access_token=access_token, device_id=device_id, client=convert.client_message(client)
+            access_token=arguments.presented("access_token", access_token),
+            device_id=arguments.presented("device_id", device_id),
+            client=convert.client_message(client),
         )
         try:
             return convert.renewal(await self._call("RenewSession", request, timeout))
@@ -172,12 +176,12 @@ class AsyncSessionAuthority:
             if found is not None:
                 return found
         request = pb.ValidateSessionRequest(
-            access_token=access_token,
-            device_id=device_id,
+            access_token=arguments.presented("access_token", access_token),
+            device_id=arguments.presented("device_id", device_id),
             client=convert.client_message(client),
             observe_only=observe_only,
         )
-        seconds = self._timeout if timeout is None else timeout.total_seconds()
+        seconds = self._seconds(timeout)
         if cache is None:
             return convert.validation(await self._line.ask(request, seconds))
         self._cache_watch.start()
@@ -193,8 +197,9 @@ class AsyncSessionAuthority:
 
         What is wrong with one fails that one only: its error is in its place. They never come from a cache.
         """
+        pairs = arguments.pairs("presented", presented)
         request = pb.BatchValidateSessionsRequest(
-            requests=[pb.ValidateSessionRequest(access_token=token, device_id=device) for token, device in presented]
+            requests=[pb.ValidateSessionRequest(access_token=token, device_id=device) for token, device in pairs]
         )
         answer = await self._call("BatchValidateSessions", request, timeout)
         return [
@@ -216,8 +221,8 @@ class AsyncSessionAuthority:
     ) -> DevicePage:
         """A page of a user's devices. See `devices` for all of them."""
         request = pb.ListDevicesRequest(
-            user_id=user_id,
-            current_device_id=current_device_id,
+            user_id=arguments.text("user_id", user_id),
+            current_device_id=arguments.presented("current_device_id", current_device_id),
             include_signed_out=include_signed_out,
             page_size=page_size,
             page_token=page_token,
@@ -246,14 +251,23 @@ class AsyncSessionAuthority:
         self, user_id: str, device_id: str, *, display_name: str, timeout: timedelta | None = None
     ) -> Device:
         """Gives a device a name, or with an empty one takes it away. Raises DeviceNotFound."""
-        request = pb.UpdateDeviceRequest(user_id=user_id, device_id=device_id, display_name=display_name)
+        request = pb.UpdateDeviceRequest(
+            user_id=arguments.text("user_id", user_id),
+            device_id=arguments.text("device_id", device_id),
+            display_name=arguments.text("display_name", display_name),
+        )
         return convert.device((await self._call("UpdateDevice", request, timeout)).device)
 
     async def revoke_device(
         self, user_id: str, device_id: str, *, reason: str = "", forget: bool = False, timeout: timedelta | None = None
     ) -> bool:
         """Signs a user out on a device; whether they were signed in there. `forget` drops the device from the list too."""
-        request = pb.RevokeDeviceRequest(user_id=user_id, device_id=device_id, reason=reason, forget=forget)
+        request = pb.RevokeDeviceRequest(
+            user_id=arguments.text("user_id", user_id),
+            device_id=arguments.text("device_id", device_id),
+            reason=arguments.text("reason", reason),
+            forget=forget,
+        )
         try:
             revoked: bool = (await self._call("RevokeDevice", request, timeout)).revoked
         finally:
@@ -270,7 +284,12 @@ class AsyncSessionAuthority:
         timeout: timedelta | None = None,
     ) -> int:
         """Signs a user out everywhere, or everywhere else; on how many devices they were signed in."""
-        request = pb.RevokeAllRequest(user_id=user_id, except_device_id=except_device_id, reason=reason, forget=forget)
+        request = pb.RevokeAllRequest(
+            user_id=arguments.text("user_id", user_id),
+            except_device_id=arguments.text("except_device_id", except_device_id),
+            reason=arguments.text("reason", reason),
+            forget=forget,
+        )
         try:
             revoked: int = (await self._call("RevokeAll", request, timeout)).revoked_devices
         finally:
@@ -293,13 +312,17 @@ class AsyncSessionAuthority:
     ) -> AsyncIterator[EventBatch]:
         """What happens, from a cursor, from a moment, or from now on, until the service or the connection ends it.
 
-        The first batch comes at once. Keep the cursor of the last one, and go on from it after `Unavailable`. Raises
+        `since` must be aware, and is for whoever has no cursor. The first batch comes at once. Keep the cursor of the last one, and go on from it after `Unavailable`. Raises
         CursorExpired if that can't be done without missing events. Each watch holds one of the places that the service lets
         a connection have.
         """
-        request = pb.WatchEventsRequest(cursor=cursor, types=convert.event_types(types), user_ids=user_ids)
+        request = pb.WatchEventsRequest(
+            cursor=arguments.text("cursor", cursor),
+            types=convert.event_types(arguments.members("types", EventType, types)),
+            user_ids=arguments.texts("user_ids", user_ids),
+        )
         if since is not None:
-            request.start_time.FromDatetime(since)
+            request.start_time.FromDatetime(arguments.aware("since", since))
         async with aclosing(self._calls.watch(request)) as messages:
             async for message in messages:
                 yield convert.event_batch(message)

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 
 import pytest
 
@@ -29,7 +28,7 @@ def answer(user: str = "ada", *, token_life: float = 3600, session_life: float =
         device_id=DEVICE,
         session_id="0" * 32,
         generation=1,
-        claims=MappingProxyType({}),
+        claims={},
         auth_methods=(),
         sign_in_time=end(0),
         token_expire_time=end(token_life),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
+import json
 import pickle
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from itertools import count
@@ -404,10 +406,12 @@ def test_only_active_is_true(status: sa.SessionStatus):
     assert not found
     assert not found.active
     assert (found.status, found.session) == (status, None)
-    renewed: Any = wire.RenewSessionResponse(status=wire.SESSION_STATUS_ACTIVE)
+    renewed: Any = wire.RenewSessionResponse(status=wire.SESSION_STATUS_ACTIVE, session=message.session)
     assert convert.renewal(renewed)
     renewed.status = status.value
-    assert not convert.renewal(renewed)
+    other = convert.renewal(renewed)
+    assert not other
+    assert (other.active, other.status, other.session) == (False, status, None)
 
 
 def test_an_answer_that_contradicts_itself_is_not_active():
@@ -415,6 +419,9 @@ def test_an_answer_that_contradicts_itself_is_not_active():
         message = wire.ValidateSessionResponse.FromString(good().SerializeToString())
         message.ClearField(field)
         assert not convert.validation(message), field
+    renewal = convert.renewal(wire.RenewSessionResponse(status=wire.SESSION_STATUS_ACTIVE))
+    assert not renewal
+    assert (renewal.active, renewal.session) == (False, None)
 
 
 def test_an_unknown_kind_of_event_is_one_of_no_kind():
@@ -436,6 +443,56 @@ async def test_an_unknown_reason_is_told_by_its_code(connect: Connect, fake: Fak
     assert caught.value.reason == "TOO_COLD"
     found = error_of_item(wire.RequestError(code=grpc.StatusCode.ABORTED.value[0], message="no"))
     assert (type(found), found.code, found.reason) == (sa.SessionAuthorityError, grpc.StatusCode.ABORTED, "")
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+def validation() -> sa.Validation:
+    message: Any = wire.ValidateSessionResponse.FromString(good().SerializeToString())
+    message.session.claims["plan"] = "pro"
+    return convert.validation(message)
+
+
+@pytest.mark.parametrize("again", [lambda v: pickle.loads(pickle.dumps(v)), copy.deepcopy, copy.copy])
+def test_an_answer_can_be_copied_and_go_to_another_process(again: Any):
+    answer, other = validation(), again(validation())
+    assert other == answer
+    assert hash(other) == hash(answer)
+    assert len({answer, other, answer.session, other.session}) == 2
+    with pytest.raises(TypeError):
+        other.session.claims["plan"] = "free"
+
+
+def test_an_answer_can_be_told_of():
+    told = asdict(validation())
+    assert json.loads(json.dumps(told["session"], default=str))["claims"] == {"plan": "pro"}
+    assert (told["status"], told["session"]["user_id"]) == (sa.SessionStatus.ACTIVE, "ada")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda claims: claims.__setitem__("plan", "free"),
+        lambda claims: claims.__delitem__("plan"),
+        lambda claims: claims.__ior__({"plan": "free"}),
+        lambda claims: claims.clear(),
+        lambda claims: claims.pop("plan"),
+        lambda claims: claims.popitem(),
+        lambda claims: claims.setdefault("role", "admin"),
+        lambda claims: claims.update(plan="free"),
+    ],
+)
+def test_nobody_can_change_what_others_share(change: Any):
+    given = {"plan": "pro"}
+    found: Any = validation().session
+    for session in (found, dataclasses.replace(found, claims=given)):
+        with pytest.raises(TypeError, match="claims can't be changed"):
+            change(session.claims)
+        given["plan"] = "free"
+        assert session.claims == {"plan": "pro"}
+        assert session.claims | {"role": "admin"} == {"plan": "pro", "role": "admin"}
+        given["plan"] = "pro"
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------

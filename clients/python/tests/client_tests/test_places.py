@@ -158,12 +158,31 @@ async def test_more_than_a_batch_holds_goes_in_several(scripted: tuple[Service, 
     server, address = scripted
     async with sa.AsyncSessionAuthority(address, timeout=PATIENCE, max_in_flight=2) as client:
         server.open.clear()
-        tasks = [ask(client, f"user {number}") for number in range(20)]
+        tasks = [ask(client, "first")]
+        await until(lambda: server.at_once == 1)
+        assert places(client).take()
+        tasks += [ask(client, f"user {number}") for number in range(7)]
+        await until(lambda: len(places(client)._turns) == 1)
+        places(client).leave()
         await until(lambda: server.at_once == 2 and len(places(client)._turns) == 1)
         server.open.set()
         assert all(await asyncio.gather(*tasks))
-        assert sum(count for _, count in server.methods()) == 20
+        assert [count for _, count in server.methods()] == [1, 3, 3, 1]
         assert server.most_at_once == 2
+
+
+def test_whoever_comes_after_the_end_is_told_so():
+    told: list[str] = []
+
+    def turn(error: sa.Unavailable | None) -> bool:
+        told.append(str(error))
+        return False
+
+    found = Places(1)
+    assert found.take()
+    found.close()
+    assert not found.enter(turn)
+    assert told == ["the client is closed"]
 
 
 async def test_closing_ends_whoever_waits_for_a_place(connect: Connect, scripted: tuple[Service, str]):

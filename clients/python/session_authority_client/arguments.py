@@ -1,0 +1,102 @@
+"""What goes in: told at once, and by name, where it is of a kind that can't be meant. The rules of what it says are the service's.
+
+Without this protobuf would take some of it for something else (a text for the list of its letters), and name no field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import grpc
+
+from session_authority_client.errors import FieldViolation, InvalidRequest
+
+
+def _not(name: str, wanted: str, value: object) -> TypeError:
+    return TypeError(f"{name}: {wanted}, not {type(value).__name__}")
+
+
+def seconds(name: str, value: timedelta) -> float:
+    """How long something may take. Raises TypeError, and ValueError where it leaves no time."""
+    if not isinstance(value, timedelta):
+        raise _not(name, "a timedelta", value)
+    if value <= timedelta(0):
+        raise ValueError(f"{name}: more than nothing")
+    return value.total_seconds()
+
+
+def duration(name: str, value: timedelta) -> timedelta:
+    """A length of time. Raises TypeError."""
+    if not isinstance(value, timedelta):
+        raise _not(name, "a timedelta", value)
+    return value
+
+
+def aware(name: str, value: datetime) -> datetime:
+    """A moment. Raises TypeError, and ValueError where nobody knows in which time zone it is."""
+    if not isinstance(value, datetime):
+        raise _not(name, "a datetime", value)
+    if value.utcoffset() is None:
+        raise ValueError(f"{name}: must be aware, such as datetime.now(UTC); it has no time zone")
+    return value
+
+
+def text(name: str, value: str) -> str:
+    """A text. Raises TypeError, and InvalidRequest where it holds what UTF-8 can't (half of a surrogate pair)."""
+    if not isinstance(value, str):
+        raise _not(name, "a str", value)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            rule = "must be text that UTF-8 can hold"
+            raise InvalidRequest(
+                f"{name}: {rule}", grpc.StatusCode.INVALID_ARGUMENT, violations=[FieldViolation(name, rule)]
+            ) from None
+    return value
+
+
+def presented(name: str, value: str) -> str:
+    """What an end user's request brought, who may have written anything: the service says what it is worth. Raises TypeError."""
+    if not isinstance(value, str):
+        raise _not(name, "a str (empty if there is none)", value)
+    return value if value.isascii() else value.encode(errors="replace").decode()
+
+
+def texts(name: str, values: Iterable[str]) -> list[str]:
+    """Several texts. Raises TypeError, also for a single one, which would be taken for its letters; and InvalidRequest."""
+    if isinstance(values, str | bytes):
+        raise _not(name, "several texts", values)
+    return [text(name, value) for value in values]
+
+
+def claims(values: Mapping[str, str] | None) -> dict[str, str] | None:
+    """What is known of a user. Raises TypeError and InvalidRequest."""
+    if values is None:
+        return None
+    if not isinstance(values, Mapping):
+        raise _not("claims", "a mapping of texts to texts", values)
+    return {text("claims", name): text(f"claims[{name}]", value) for name, value in values.items()}
+
+
+def pairs(name: str, values: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Tokens with device IDs. Raises TypeError."""
+    found = []
+    for value in values:
+        if not isinstance(value, tuple | list) or len(value) != 2:
+            raise TypeError(f"{name}: pairs of access token and device ID")
+        found.append((presented("access_token", value[0]), presented("device_id", value[1])))
+    return found
+
+
+def members(name: str, kind: type[Any], values: Iterable[Any]) -> list[Any]:
+    """Several of an enum. Raises TypeError."""
+    if isinstance(values, kind | str):
+        raise _not(name, f"several of {kind.__name__}", values)
+    found = list(values)
+    for value in found:
+        if not isinstance(value, kind):
+            raise _not(name, f"each of {kind.__name__}", value)
+    return found

@@ -1,0 +1,138 @@
+"""What is given by mistake is told by name, at once, and nothing is sent; what an end user wrote is never a mistake of the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+import session_authority_client as sa
+from client_tests.stage import PATIENCE, Connect, Fake
+
+NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001 - that is what it is about
+HALF = "\ud800"  # JSON can bring it: json.loads('"\\ud800"')
+
+Calling = Callable[[Any], Any]
+
+MISTAKES: dict[str, tuple[Calling, type[Exception], str]] = {
+    "a token in bytes": (lambda c: c.validate_session(b"t", "d"), TypeError, "access_token: a str"),
+    "no token": (
+        lambda c: c.renew_session(None, "d"),
+        TypeError,
+        "access_token: a str .empty if there is none., not NoneType",
+    ),
+    "a UUID": (lambda c: c.validate_session("t", uuid4()), TypeError, "device_id: a str .*, not UUID"),
+    "a number for a user": (lambda c: c.revoke_all(7), TypeError, "user_id: a str, not int"),
+    "a user in bytes": (lambda c: c.revoke_device(b"ada", "d"), TypeError, "user_id: a str, not bytes"),
+    "a dict for a client": (lambda c: c.issue_device("ada", client={}), TypeError, "client: a ClientInfo, not dict"),
+    "a number for a claim": (
+        lambda c: c.issue_device("ada", claims={"n": 1}),
+        TypeError,
+        r"claims\[n\]: a str, not int",
+    ),
+    "a list of claims": (lambda c: c.issue_device("ada", claims=["n"]), TypeError, "claims: a mapping"),
+    "one method": (
+        lambda c: c.issue_device("ada", auth_methods="pwd"),
+        TypeError,
+        "auth_methods: several texts, not str",
+    ),
+    "a lifetime as text": (
+        lambda c: c.issue_device("ada", session_ttl="2h"),
+        TypeError,
+        "session_ttl: a timedelta, not str",
+    ),
+    "a timeout in seconds": (lambda c: c.get_signing_keys(timeout=2), TypeError, "timeout: a timedelta, not int"),
+    "a negative timeout": (
+        lambda c: c.validate_session("t", "d", timeout=timedelta(seconds=-1)),
+        ValueError,
+        "timeout: more than nothing",
+    ),
+    "no time": (lambda c: c.get_signing_keys(timeout=timedelta(0)), ValueError, "timeout: more than nothing"),
+    "tokens without devices": (lambda c: c.validate_sessions(["ab"]), TypeError, "presented: pairs of access token"),
+    "a naive time": (lambda c: first(c.watch_events(since=NAIVE)), ValueError, "since: must be aware"),
+    "a day": (lambda c: first(c.watch_events(since=date(2026, 1, 2))), TypeError, "since: a datetime, not date"),
+    "one user": (lambda c: first(c.watch_events(user_ids="ada")), TypeError, "user_ids: several texts, not str"),
+    "one type": (
+        lambda c: first(c.watch_events(types=sa.EventType.ALL_REVOKED)),
+        TypeError,
+        "types: several of EventType",
+    ),
+    "a type's name": (
+        lambda c: first(c.watch_events(types=["ALL_REVOKED"])),
+        TypeError,
+        "types: each of EventType, not str",
+    ),
+}
+
+
+async def first(watch: Any) -> Any:
+    return await anext(aiter(watch))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+async def test_a_mistake_is_told_by_name(connect: Connect, fake: Fake, mistake: str):
+    call, error, text = MISTAKES[mistake]
+    async with connect(fake.address, timeout=PATIENCE) as client:
+        with pytest.raises(error, match=text):
+            await call(client)
+    assert fake.calls == []
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ({"timeout": 2}, TypeError, "timeout: a timedelta, not int"),
+        ({"timeout": timedelta(seconds=-1)}, ValueError, "timeout: more than nothing"),
+        ({"token": b"secret"}, TypeError, "token: a str or a function that returns one, not bytes"),
+        ({"tls": True}, TypeError, "tls: a Tls, not bool"),
+        ({"target": "https://sessions.internal:50051"}, ValueError, "target: host:port"),
+        ({"target": ""}, ValueError, "target: host:port"),
+        ({"target": None}, TypeError, "target: a str, not NoneType"),
+    ],
+)
+async def test_a_client_that_can_not_work_is_not_made(
+    connect: Connect, given: dict[str, Any], error: type[Exception], text: str
+):
+    with pytest.raises(error, match=text):
+        connect(**{"target": "127.0.0.1:1", **given})
+
+
+def test_certificates_are_no_paths():
+    with pytest.raises(TypeError, match="root_certificates: PEM in bytes, not str"):
+        sa.Tls("ca.pem")  # type: ignore[arg-type]
+
+
+async def test_a_function_that_returns_no_text_is_told_without_what_it_returned(connect: Connect, fake: Fake):
+    async with connect(fake.address, timeout=PATIENCE, token=lambda: b"hunter2") as client:
+        with pytest.raises(TypeError, match="token: what the function returns is no str but bytes") as caught:
+            await client.get_signing_keys()
+    assert "hunter2" not in str(caught.value)
+    assert fake.calls == []
+
+
+async def test_an_end_users_nonsense_is_for_the_service_to_judge(connect: Connect, fake: Fake):
+    mobile = sa.ClientInfo(user_agent=f"Mozilla{HALF} \u00fc")
+    async with connect(fake.address, timeout=PATIENCE) as client:
+        await client.validate_session(f"t{HALF}", f"d{HALF}", client=mobile)
+        await client.validate_sessions([(f"t{HALF}", "\u00fc")])
+    one, [two] = fake.calls[0].request, fake.calls[1].request.requests
+    assert (one.access_token, one.device_id, one.client.user_agent) == ("t?", "d?", "Mozilla? \u00fc")
+    assert (two.access_token, two.device_id) == ("t?", "\u00fc")
+
+
+async def test_a_name_that_is_no_text_is_a_bad_request(connect: Connect, fake: Fake):
+    async with connect(fake.address, timeout=PATIENCE) as client:
+        with pytest.raises(sa.InvalidRequest) as caught:
+            await client.update_device("ada", "d", display_name=f"phone{HALF}")
+    assert [violation.field for violation in caught.value.violations] == ["display_name"]
+    assert fake.calls == []
+
+
+async def test_an_aware_time_is_that_moment(connect: Connect, fake: Fake):
+    moment = datetime(2026, 1, 2, 3, tzinfo=UTC)
+    async with connect(fake.address, timeout=PATIENCE) as client:
+        assert [batch async for batch in client.watch_events(since=moment)] == []
+    assert fake.calls[0].request.start_time.ToDatetime(UTC) == moment
