@@ -65,17 +65,41 @@ def _give(place: Any, error: Unavailable | None) -> bool:
 
 
 class TaskCalls:
-    """Makes the calls of the tasks of one event loop."""
+    """Makes the calls of the tasks of one event loop: the one that runs as it is made, or else as the first call is made."""
 
-    def __init__(self, channel: grpc.aio.Channel, transport: Transport, max_in_flight: int) -> None:
+    def __init__(self, open_channel: Callable[[], grpc.aio.Channel], transport: Transport, max_in_flight: int) -> None:
         self.places = Places(max_in_flight)
-        self._channel = channel
+        self._open_channel = open_channel
         self._transport = transport
-        self._unary = _unary_of(channel)
-        self._watch = watch_of(channel)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._unary: dict[str, Callable[..., Any]] = {}
+        self._watch: Any = None
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self._open(loop)
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._channel = self._open_channel()
+        self._unary = _unary_of(self._channel)
+        self._watch = watch_of(self._channel)
+        self._loop = loop
+
+    def _begin(self) -> None:
+        """Raises Unavailable after the end, and RuntimeError in another loop."""
+        if self.places.closed:
+            raise client_closed()
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._open(loop)
+        elif self._loop is not loop:
+            raise RuntimeError("this client belongs to another event loop: make one in each")
 
     async def make(self, method: str, request: Message, seconds: float) -> Any:
         """The answer, within so many seconds."""
+        self._begin()
         if not self.places.take():
             seconds = await self._wait(seconds)
         return await self.make_there(method, request, seconds)
@@ -101,8 +125,7 @@ class TaskCalls:
 
     async def watch(self, request: pb.WatchEventsRequest) -> AsyncGenerator[pb.WatchEventsResponse, None]:
         """What a watch says. It takes no place."""
-        if self.places.closed:
-            raise client_closed()
+        self._begin()
         stream = self._watch(request, metadata=self._transport.metadata())
         try:
             async for message in stream:
@@ -118,7 +141,8 @@ class TaskCalls:
     async def close(self) -> None:
         """Hangs up. Whatever is under way or waits ends, and nothing begins any more."""
         self.places.close()
-        await self._channel.close()
+        if self._channel is not None:
+            await self._channel.close()
 
     async def _wait(self, seconds: float) -> float:
         """Waits for a place; how many seconds are left then."""
@@ -149,12 +173,12 @@ class TaskCalls:
 class ThreadCalls:
     """Makes the calls of threads."""
 
-    def __init__(self, channel: grpc.Channel, transport: Transport, max_in_flight: int) -> None:
+    def __init__(self, open_channel: Callable[[], grpc.Channel], transport: Transport, max_in_flight: int) -> None:
         self.places = Places(max_in_flight)
-        self._channel = channel
+        self._channel = open_channel()
         self._transport = transport
-        self._unary = _unary_of(channel)
-        self._watch = watch_of(channel)
+        self._unary = _unary_of(self._channel)
+        self._watch = watch_of(self._channel)
 
     def make(self, method: str, request: Message, seconds: float) -> Any:
         """The answer, within so many seconds."""

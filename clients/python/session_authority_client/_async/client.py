@@ -65,7 +65,7 @@ class AsyncSessionAuthority:
         if cache is not None:
             cache.take()
         self._timeout = arguments.seconds("timeout", timeout)
-        self._calls = TaskCalls(self._open_channel(), self._transport, max_in_flight)
+        self._calls = TaskCalls(self._open_channel, self._transport, max_in_flight)
         self._line = TaskLine(self._calls, batching=batching)
         self._cache = cache
         if cache is not None:

@@ -66,7 +66,7 @@ class SessionAuthority:
         if cache is not None:
             cache.take()
         self._timeout = arguments.seconds("timeout", timeout)
-        self._calls = ThreadCalls(self._open_channel(), self._transport, max_in_flight)
+        self._calls = ThreadCalls(self._open_channel, self._transport, max_in_flight)
         self._line = ThreadLine(self._calls, batching=batching)
         self._cache = cache
         if cache is not None:

@@ -75,6 +75,22 @@ async def test_a_task_that_is_cancelled_takes_its_call_along(fake: Fake):
     assert len(fake.calls) == 2, "it was tried again"
 
 
+def test_a_client_may_be_made_before_its_loop_runs_and_is_of_one_loop(fake: Fake):
+    authority = sa.AsyncSessionAuthority(fake.address, timeout=PATIENCE)
+    asyncio.run(authority.get_signing_keys())
+    for call in CALLS.values():
+        with pytest.raises(RuntimeError, match="another event loop"):
+            asyncio.run(call(authority))
+    assert len(fake.calls) == 1
+
+
+def test_a_client_that_was_never_asked_can_be_closed(fake: Fake):
+    authority = sa.AsyncSessionAuthority(fake.address)
+    asyncio.run(authority.close())
+    with pytest.raises(sa.Unavailable, match="the client is closed"):
+        asyncio.run(authority.get_signing_keys())
+
+
 def forever(context: grpc.ServicerContext, over: threading.Event) -> Any:
     context.add_callback(over.set)
     yield pb.WatchEventsResponse(cursor="c1")
