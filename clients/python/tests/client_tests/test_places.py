@@ -191,7 +191,7 @@ async def test_closing_ends_whoever_waits_for_a_place(connect: Connect, scripted
         server.open.clear()
         tasks = [ask(client, f"user {number}") for number in range(5)]
         tasks += [asyncio.create_task(client.validate_sessions([("t", "d")])) for _ in range(5)]
-        await until(lambda: len(places(client)._turns) >= 5)
+        await until(lambda: server.at_once == 1 and len(places(client)._turns) >= 5)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [(type(outcome), str(outcome)) for outcome in outcomes] == [(sa.Unavailable, "the client is closed")] * 10
     assert len({id(outcome) for outcome in outcomes}) == 10
