@@ -11,7 +11,7 @@ from typing import Any
 
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.visit import AsyncVisit, AsyncVisits
-from session_authority_client.flow import VARIES, Answer, Flow, Refused
+from session_authority_client.flow import VARIES, Flow, Refused
 
 __all__ = ["SessionAuthorityMiddleware", "visit_of"]
 
@@ -67,28 +67,58 @@ class SessionAuthorityMiddleware:
         for name, value in scope["headers"]:
             asked.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         peer = (scope.get("client") or ("",))[0]
-        visit = await self._visits.open(scope.get("method", "WEBSOCKET"), asked, peer)
-        began = False
-
-        async def sending(message: Message) -> None:
-            nonlocal began
-            if message["type"] in _HEADERS_GO_OUT:
-                began = True
-                headers = _with_cookies(message.get("headers", ()), await visit.close())
-                if message["type"] != "websocket.accept":  # which nobody caches
-                    headers.append(_VARY)
-                message = {**message, "headers": headers}
-            await send(message)
-
         try:
-            await self._app({**scope, "state": {**scope.get("state", {}), "visit": visit}}, receive, sending)
+            visit = await self._visits.open(scope.get("method", "WEBSOCKET"), asked, peer)
         except Refused as refused:
-            if scope["type"] == "websocket" and (began or not _can_answer(scope)):
-                await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refused.code})
-            elif began:
-                raise
+            await _refuse(scope, refused, send)
+            return
+        response = _Response(visit, send)
+        try:
+            await self._app({**scope, "state": {**scope.get("state", {}), "visit": visit}}, receive, response.send)
+            await response.release()
+        except Refused as refused:
+            if not response.began:
+                await _refuse(scope, refused, response.send)
+            elif scope["type"] == "websocket":
+                await _hang_up(refused, send)
             else:
-                await _answer(scope, refused.answer, sending)
+                raise
+
+
+class _Response:
+    """One on its way out. Its headers wait for its contents, in case that what makes these refuses the request.
+
+    Not those of an event stream: a page that opens one waits for the headers, and the first event may be far away.
+    """
+
+    def __init__(self, visit: AsyncVisit, send: Send) -> None:
+        self._visit = visit
+        self._send = send
+        self._held: Message | None = None
+        self.began = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] not in _HEADERS_GO_OUT:
+            await self.release()
+            await self._send(message)
+            return
+        headers = _with_cookies(message.get("headers", ()), await self._visit.close())
+        if message["type"] != "websocket.accept":  # which nobody caches
+            headers.append(_VARY)
+        self._held = {**message, "headers": headers}
+        if message["type"] == "websocket.accept" or _is_event_stream(headers):
+            await self.release()
+
+    async def release(self) -> None:
+        """Sends what waits."""
+        held, self._held = self._held, None
+        if held is not None:
+            self.began = True
+            await self._send(held)
+
+
+def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(n.lower() == b"content-type" and v.lower().startswith(b"text/event-stream") for n, v in headers)
 
 
 def _can_answer(scope: Scope) -> bool:
@@ -96,11 +126,19 @@ def _can_answer(scope: Scope) -> bool:
     return "websocket.http.response" in (scope.get("extensions") or {})
 
 
-async def _answer(scope: Scope, answer: Answer, send: Send) -> None:
-    kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
+async def _refuse(scope: Scope, refused: Refused, send: Send) -> None:
+    """Answers instead of the app."""
+    if scope["type"] == "websocket" and not _can_answer(scope):
+        await _hang_up(refused, send)
+        return
+    answer, kind = refused.answer, "http.response" if scope["type"] == "http" else "websocket.http.response"
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
     await send({"type": f"{kind}.body", "body": b"" if scope.get("method") == "HEAD" else answer.body})
+
+
+async def _hang_up(refused: Refused, send: Send) -> None:
+    await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refused.code})
 
 
 def _with_cookies(headers: Iterable[tuple[bytes, bytes]], cookies: Iterable[str]) -> list[tuple[bytes, bytes]]:

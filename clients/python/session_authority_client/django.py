@@ -11,11 +11,13 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import BadRequest
+from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from session_authority_client._sync.visit import Visit, Visits
-from session_authority_client.flow import VARIES, Flow, Refused
+from session_authority_client.flow import VARIES, CrossOrigin, Flow, NoAnswer, Refused, SignInRequired
 from session_authority_client.wsgi import headers_of
 
 __all__ = ["SessionAuthorityMiddleware", "Visit", "require_session", "visit_of"]
@@ -45,27 +47,70 @@ def require_session(view: Callable[..., HttpResponseBase]) -> Callable[..., Http
 
 
 class SessionAuthorityMiddleware:
-    """Knows who is signed in, request by request."""
+    """Knows who is signed in, request by request. Django's own CsrfViewMiddleware may be there, too.
+
+    What views refuse is answered, and what middleware below this one does.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
-        self._visits = Visits(settings.SESSION_AUTHORITY, getattr(settings, "SESSION_AUTHORITY_FLOW", None) or Flow())
+        flow = getattr(settings, "SESSION_AUTHORITY_FLOW", None) or Flow()
+        self._visits = Visits(settings.SESSION_AUTHORITY, flow, _dress)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """A request."""
-        visit = self._visits.open(request.method or "", headers_of(request.META), request.META.get("REMOTE_ADDR", ""))
+        try:
+            visit = self._visits.open(
+                request.method or "", headers_of(request.META), request.META.get("REMOTE_ADDR", "")
+            )
+        except CrossOrigin as foreign:
+            return _varying(_answer(request, foreign))
         request.visit = visit
         response = self._get_response(request)
-        patch_vary_headers(response, VARIES)
+        refused = visit.take_refusal()
+        if refused is not None and response.status_code == _CONVERTED and _was_converted(refused):
+            response.close()
+            response = _answer(request, refused)
         for cookie in visit.close():
             response.cookies.load(cookie)
             response.headers["Cache-Control"] = "no-store"
-        return response
+        return _varying(response)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """The answer to what a view refused."""
-        if not isinstance(exception, Refused):
-            return None
-        answer = exception.answer
-        body = b"" if request.method == "HEAD" else answer.body
-        return HttpResponse(body, status=answer.status, headers=dict(answer.headers))
+        return _answer(request, exception) if isinstance(exception, Refused) else None
+
+
+def _answer(request: HttpRequest, refused: Refused) -> HttpResponse:
+    answer = refused.answer
+    body = b"" if request.method == "HEAD" else answer.body
+    return HttpResponse(body, status=answer.status, headers=dict(answer.headers))
+
+
+def _varying(response: HttpResponseBase) -> HttpResponseBase:
+    patch_vary_headers(response, VARIES)
+    return response
+
+
+# Django turns what middleware raises into a response, before the middleware around that sees it: an unknown exception into 500, with
+# an alarm in the log, and a BadRequest into 400, which is put right here. Of those that it knows nobody else looks for this one.
+_CONVERTED = 400
+
+
+class _SignInRequired(SignInRequired, BadRequest):  # type: ignore[misc]  # Django has no types
+    pass
+
+
+class _NoAnswer(NoAnswer, BadRequest):  # type: ignore[misc]
+    pass
+
+
+def _dress(refused: Refused) -> Refused:
+    kind = _NoAnswer if isinstance(refused, NoAnswer) else _SignInRequired
+    return kind(refused.code, refused.answer)
+
+
+def _was_converted(refused: Refused) -> bool:
+    """Whether Django caught it, and not an app that then went its own way: who did is the first that a traceback names."""
+    caught = refused.__traceback__
+    return caught is not None and caught.tb_frame.f_globals.get("__name__") == convert_exception_to_response.__module__

@@ -7,18 +7,22 @@ an app that needs a session gives. A device ID is handed out only together with 
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from session_authority_client.answers import Answer, leading, telling
 from session_authority_client.cookies import Cookies
 from session_authority_client.errors import SessionAuthorityError
+from session_authority_client.origins import is_foreign, normal
 from session_authority_client.types import ClientInfo, IssuedDevice, Renewal, SessionStatus
+
+_log = logging.getLogger("session_authority_client")
 
 LONGEST_TOKEN_BYTES = 4096
 _LONGEST_USER_AGENT = 512
@@ -61,15 +65,6 @@ CONDUCT: Mapping[SessionStatus, Conduct] = {
 VARIES = ("Cookie", "Authorization", "X-Device-Id")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response that stands in for the app's."""
-
-    status: int
-    headers: Sequence[tuple[str, str]]
-    body: bytes
-
-
 class Refused(Exception):
     """The request can't be served; `answer` says so to the client, and `code` in one word. Middleware turns it into that."""
 
@@ -85,6 +80,10 @@ class SignInRequired(Refused):
 
 class NoAnswer(Refused):
     """It needs a session, and the Session Authority does not say whether there is one."""
+
+
+class CrossOrigin(Refused):
+    """A page of another origin sent it, and it may change something. Neither the app nor the Session Authority saw it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,29 +115,49 @@ class Flow:
     """How an app wants it.
 
     `sign_in_url`: where browsers without a session are sent instead of being answered 401. `trusted_proxies`: addresses and
-    networks whose `X-Forwarded-For` is believed; "unix" for a proxy at a unix socket. `device_header`: where apps put their device
-    ID. Whoever sends that header, be it empty, or a bearer token is an app.
+    networks whose `X-Forwarded-For` is believed; "unix" for a proxy at a unix socket.
+
+    `bearer`: whoever sends a bearer token, or the `device_header` with a device ID or empty, is an app and no browser. False if
+    something in front adds an `Authorization: Bearer` of its own to what browsers send: then cookies alone are looked at.
+
+    `check_origin`: what may change something (any method but GET, HEAD, OPTIONS and TRACE; a WebSocket's handshake) is refused if
+    a browser sends it for a page of another origin, a sibling subdomain's included. False if all of the app has a protection of
+    its own. `trusted_origins` ("https://id.example", as the header `Origin` has it) may: an OIDC provider that answers with
+    `form_post`, a front end with an origin of its own, and, behind a proxy that rewrites `Host`, this app's own one: without it
+    browsers from before 2023 and those on plain HTTP would be refused there.
     """
 
     cookies: Cookies = field(default_factory=Cookies)
     sign_in_url: str | None = None
     trusted_proxies: Sequence[str] = ()
     device_header: str = "x-device-id"
+    bearer: bool = True
+    check_origin: bool = True
+    trusted_origins: Sequence[str] = ()
     _networks: Sequence[IPv4Network | IPv6Network] = field(init=False, repr=False, default=())
+    _origins: frozenset[str] = field(init=False, repr=False, default=frozenset())
 
     def __post_init__(self) -> None:
         if self.sign_in_url is not None and not re.fullmatch(r"[!-~]+", self.sign_in_url, re.ASCII):
             raise ValueError("sign_in_url: must be printable ASCII")
         networks = tuple(ip_network(proxy) for proxy in self.trusted_proxies if proxy != "unix")
         object.__setattr__(self, "_networks", networks)
+        object.__setattr__(self, "_origins", frozenset(_origins_of(self.trusted_origins)))
 
     # --- what was presented -----------------------------------------------------------------------------------------
 
     def presented(self, method: str, headers: Headers, peer: str) -> Presented:
-        """What a request brought. `peer` is the address at the other end of its connection; empty at a unix socket."""
+        """What a request brought. `peer` is the address at the other end of its connection; empty at a unix socket.
+
+        Raises CrossOrigin.
+        """
         authorization, devices = headers.get("authorization", ()), headers.get(self.device_header.lower(), ())
         bearer = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
-        app = bearer is not None or len(devices) > 0
+        # No page can make an app of a browser: both headers are for scripts, which browsers ask the app about before (CORS).
+        app = self.bearer and (bearer is not None or len(devices) > 0)
+        page = not app and _wants_page(method, headers)
+        if self.check_origin and not app and is_foreign(method, headers, self._origins):
+            raise _cross_origin(method, headers, page)
         if app:
             token, device_id = bearer[1] if bearer else "", devices[0] if len(devices) == 1 else ""
         else:
@@ -158,7 +177,7 @@ class Flow:
                 ip_address=self._address(headers, peer),
                 user_agent="".join(headers.get("user-agent", ())[:1])[:_LONGEST_USER_AGENT],
             ),
-            page=not app and _wants_page(method, headers),
+            page=page,
         )
 
     def _check_host(self, headers: Headers) -> None:
@@ -219,31 +238,40 @@ class Flow:
     def sign_in_required(self, presented: Presented, status: SessionStatus) -> SignInRequired:
         """401, or a redirect for a page. Only an app that is to renew its token itself is told so; nobody is told why."""
         if self.sign_in_url is not None and presented.page:
-            location = ("Location", self.sign_in_url)
-            return SignInRequired("sign_in_required", Answer(303, (location, *_JUST_NOW), b""))
+            return SignInRequired("sign_in_required", leading(self.sign_in_url))
         code = "token_expired" if CONDUCT[status] is Conduct.RENEW else "sign_in_required"
-        challenge = ("WWW-Authenticate", "Bearer")
-        return SignInRequired(code, _json(401, code, challenge))
+        return SignInRequired(code, telling(401, code, ("WWW-Authenticate", "Bearer")))
 
-    def no_answer(self, error: SessionAuthorityError) -> NoAnswer:
+    def no_answer(self, presented: Presented, error: SessionAuthorityError) -> NoAnswer:
         """503: it says nothing of the session, so the client keeps what it has and comes again."""
         wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _LONGEST_RETRY_AFTER)
         retry = ("Retry-After", str(math.ceil(wait.total_seconds())))
-        return NoAnswer("unavailable", _json(503, "unavailable", retry))
+        return NoAnswer("unavailable", telling(503, "unavailable", retry, page=presented.page))
 
 
-_JUST_NOW = (("Cache-Control", "no-store"),)
+def _origins_of(given: Sequence[str]) -> Iterator[str]:
+    if isinstance(given, str):
+        raise ValueError("trusted_origins: must be several, not one text")
+    for origin in given:
+        plain = normal(origin)
+        if plain is None:
+            raise ValueError(f"trusted_origins: must be scheme://host or scheme://host:port in ASCII, not {origin!r}")
+        yield plain
+
+
+def _cross_origin(method: str, headers: Headers, page: bool) -> CrossOrigin:
+    _log.info(
+        "Refused a %.20r that a page of another origin sent: Origin %.200r, Sec-Fetch-Site %.100r, Host %.200r."
+        " If it may, name its origin in Flow(trusted_origins=...)",
+        method,
+        *(", ".join(headers.get(name, ())) for name in ("origin", "sec-fetch-site", "host")),
+    )
+    return CrossOrigin("cross_origin_request", telling(403, "cross_origin_request", page=page))
 
 
 def is_device_id(text: str) -> bool:
     """Whether it can name a device at all."""
     return _DEVICE_ID.fullmatch(text) is not None
-
-
-def _json(status: int, code: str, header: tuple[str, str]) -> Answer:
-    body = json.dumps({"error": code}).encode()
-    headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))), header, *_JUST_NOW)
-    return Answer(status, headers, body)
 
 
 def _plain(address: str) -> str:

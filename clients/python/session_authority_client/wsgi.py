@@ -6,7 +6,7 @@ out. What the app refuses (`Refused`) it answers. Flask and Django catch what vi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -53,21 +53,72 @@ class SessionAuthorityMiddleware:
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """A request."""
-        method = environ["REQUEST_METHOD"]
-        visit = self._visits.open(method, headers_of(environ), environ.get("REMOTE_ADDR", ""))
-        environ[_KEY] = visit
-
-        def starting(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            cookies = visit.close()
-            headers = [*headers, ("Vary", ", ".join(VARIES))]
-            if cookies:
-                headers = [(name, value) for name, value in headers if name.lower() != "cache-control"]
-                headers += [("Cache-Control", "no-store"), *(("Set-Cookie", cookie) for cookie in cookies)]
-            return start_response(status, headers, *exc_info)
-
+        exchange = _Exchange(environ["REQUEST_METHOD"], start_response)
         try:
-            return self._app(environ, starting)
+            headers, peer = headers_of(environ), environ.get("REMOTE_ADDR", "")
+            exchange.visit = environ[_KEY] = self._visits.open(exchange.method, headers, peer)
+            body = self._app(environ, exchange.start)
         except Refused as refused:
-            answer = refused.answer
-            starting(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers))
-            return [] if method == "HEAD" else [answer.body]
+            return exchange.refuse(refused)
+        if isinstance(body, list | tuple) or _is_file(body, environ):
+            return body  # which servers look at, to send it in a better way
+        return _Body(body, exchange)
+
+
+class _Exchange:
+    """A request whose response's headers may not be out yet."""
+
+    def __init__(self, method: str, start_response: Callable[..., Any]) -> None:
+        self.method = method
+        self.visit: Visit | None = None
+        self._start_response = start_response
+        self._started = False
+
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        """The app's `start_response`."""
+        cookies = self.visit.close() if self.visit is not None else ()
+        headers = [*headers, ("Vary", ", ".join(VARIES))]
+        if cookies:
+            headers = [(name, value) for name, value in headers if name.lower() != "cache-control"]
+            headers += [("Cache-Control", "no-store"), *(("Set-Cookie", cookie) for cookie in cookies)]
+        self._started = True
+        again = () if exc_info is None else (exc_info,)
+        return self._start_response(status, headers, *again)
+
+    def refuse(self, refused: Refused) -> list[bytes]:
+        """Answers instead of the app. Where its headers are out already the server raises, and breaks off (PEP 3333)."""
+        answer = refused.answer
+        again = (type(refused), refused, refused.__traceback__) if self._started else None
+        self.start(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers), again)
+        return [] if self.method == "HEAD" else [answer.body]
+
+
+class _Body:
+    """An app's response, as lazy as it was; what it refuses while nothing is out is answered."""
+
+    def __init__(self, chunks: Iterable[bytes], exchange: _Exchange) -> None:
+        self._close = getattr(chunks, "close", None)
+        self._source = chunks
+        self._chunks: Iterator[bytes] | None = None
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            if self._chunks is None:
+                self._chunks = iter(self._source)
+            return next(self._chunks)
+        except Refused as refused:
+            self._chunks = iter(self._exchange.refuse(refused))
+            return next(self._chunks)
+
+    def close(self) -> None:
+        if self._close is not None:
+            self._close()
+
+
+def _is_file(body: Iterable[bytes], environ: Environ) -> bool:
+    wrapper = environ.get("wsgi.file_wrapper")
+    return isinstance(wrapper, type) and isinstance(body, wrapper)

@@ -14,7 +14,7 @@ from time import monotonic
 
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client.errors import SessionAuthorityError, Unavailable
-from session_authority_client.flow import CONDUCT, Conduct, Flow, Headers, Presented, is_device_id
+from session_authority_client.flow import CONDUCT, Conduct, Flow, Headers, Presented, Refused, is_device_id
 from session_authority_client.turns import AsyncTurns
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
 
@@ -27,8 +27,17 @@ _RENEWED_WITHIN = timedelta(seconds=10)
 class AsyncVisit:
     """A request, with the session that it has, if any. Not for use by several tasks or threads at once."""
 
-    def __init__(self, authority: AsyncSessionAuthority, flow: Flow, turns: AsyncTurns, presented: Presented) -> None:
+    def __init__(
+        self,
+        authority: AsyncSessionAuthority,
+        flow: Flow,
+        turns: AsyncTurns,
+        presented: Presented,
+        dress: Callable[[Refused], Refused] | None,
+    ) -> None:
         self._authority = authority
+        self._dress = dress
+        self._refused: Refused | None = None
         self._flow = flow
         self._turns = turns
         self._presented = presented
@@ -43,7 +52,7 @@ class AsyncVisit:
     def session(self) -> Session | None:
         """Who it is; None if nobody is signed in. Raises NoAnswer if that is unknown: it must not look like a sign-out."""
         if self._failure is not None:
-            raise self._flow.no_answer(self._failure) from None
+            raise self._refuse(self._flow.no_answer(self._presented, self._failure)) from None
         return self._session
 
     @property
@@ -60,7 +69,7 @@ class AsyncVisit:
         """Who it is. Raises SignInRequired if nobody is signed in, NoAnswer if that is unknown."""
         session = self.session
         if session is None:
-            raise self._flow.sign_in_required(self._presented, self._status)
+            raise self._refuse(self._flow.sign_in_required(self._presented, self._status))
         return session
 
     # --- for middleware ---------------------------------------------------------------------------------------------
@@ -110,6 +119,17 @@ class AsyncVisit:
         self._session = renewal.session if renewal.active else None
         self._cookies = self._flow.after_renewal(presented, renewal, datetime.now(UTC))
         return renewal
+
+    def take_refusal(self) -> Refused | None:
+        """What it raised last, dressed for a framework whose own handling of it must be put right."""
+        refused, self._refused = self._refused, None
+        return refused
+
+    def _refuse(self, refused: Refused) -> Refused:
+        if self._dress is None:
+            return refused
+        self._refused = self._dress(refused)
+        return self._refused
 
     def _fail(self, error: SessionAuthorityError) -> None:
         if not isinstance(error, Unavailable):
@@ -201,12 +221,12 @@ class AsyncVisit:
         """
         self._check_open()
         if not self._presented.token:
-            raise self._flow.sign_in_required(self._presented, self._status)
+            raise self._refuse(self._flow.sign_in_required(self._presented, self._status))
         with self._answering():
             renewal = await self._renew()
         self._failure = None
         if not renewal.active:
-            raise self._flow.sign_in_required(self._presented, renewal.status)
+            raise self._refuse(self._flow.sign_in_required(self._presented, renewal.status))
         return renewal
 
     async def _session_to_end(self) -> Session | None:
@@ -229,28 +249,37 @@ class AsyncVisit:
         try:
             yield
         except Unavailable as error:
-            raise self._flow.no_answer(error) from error
+            raise self._refuse(self._flow.no_answer(self._presented, error)) from error
 
 
 class AsyncVisits:
     """Opens the visits of one app, each with what its request brought.
 
     `authority` may be a function that makes a client: it is called with the first visit, and again in another process or event
-    loop. `close` closes what it made, and nothing that was given.
+    loop. `close` closes what it made, and nothing that was given. `dress` makes a refusal one that a framework knows.
     """
 
-    def __init__(self, authority: AsyncSessionAuthority | Callable[[], AsyncSessionAuthority], flow: Flow) -> None:
+    def __init__(
+        self,
+        authority: AsyncSessionAuthority | Callable[[], AsyncSessionAuthority],
+        flow: Flow,
+        dress: Callable[[Refused], Refused] | None = None,
+    ) -> None:
         self._given = authority
         self._made: AsyncSessionAuthority | None = None
         self._place: Hashable = None
         self._lock = Lock()
         self._flow = flow
+        self._dress = dress
         self._turns = AsyncTurns()
 
     async def open(self, method: str, headers: Headers, peer: str) -> AsyncVisit:
-        """The visit of a request. `peer` is the address at the other end of its connection, empty at a unix socket."""
+        """The visit of a request. `peer` is the address at the other end of its connection, empty at a unix socket.
+
+        Raises CrossOrigin, before anybody is asked.
+        """
         presented = self._flow.presented(method, headers, peer)
-        visit = AsyncVisit(self._authority(), self._flow, self._turns, presented)
+        visit = AsyncVisit(self._authority(), self._flow, self._turns, presented, self._dress)
         await visit.open()
         return visit
 

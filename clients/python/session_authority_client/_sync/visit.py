@@ -15,7 +15,7 @@ from time import monotonic
 
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client.errors import SessionAuthorityError, Unavailable
-from session_authority_client.flow import CONDUCT, Conduct, Flow, Headers, Presented, is_device_id
+from session_authority_client.flow import CONDUCT, Conduct, Flow, Headers, Presented, Refused, is_device_id
 from session_authority_client.turns import Turns
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
 
@@ -28,8 +28,17 @@ _RENEWED_WITHIN = timedelta(seconds=10)
 class Visit:
     """A request, with the session that it has, if any. Not for use by several tasks or threads at once."""
 
-    def __init__(self, authority: SessionAuthority, flow: Flow, turns: Turns, presented: Presented) -> None:
+    def __init__(
+        self,
+        authority: SessionAuthority,
+        flow: Flow,
+        turns: Turns,
+        presented: Presented,
+        dress: Callable[[Refused], Refused] | None,
+    ) -> None:
         self._authority = authority
+        self._dress = dress
+        self._refused: Refused | None = None
         self._flow = flow
         self._turns = turns
         self._presented = presented
@@ -44,7 +53,7 @@ class Visit:
     def session(self) -> Session | None:
         """Who it is; None if nobody is signed in. Raises NoAnswer if that is unknown: it must not look like a sign-out."""
         if self._failure is not None:
-            raise self._flow.no_answer(self._failure) from None
+            raise self._refuse(self._flow.no_answer(self._presented, self._failure)) from None
         return self._session
 
     @property
@@ -61,7 +70,7 @@ class Visit:
         """Who it is. Raises SignInRequired if nobody is signed in, NoAnswer if that is unknown."""
         session = self.session
         if session is None:
-            raise self._flow.sign_in_required(self._presented, self._status)
+            raise self._refuse(self._flow.sign_in_required(self._presented, self._status))
         return session
 
     # --- for middleware ---------------------------------------------------------------------------------------------
@@ -111,6 +120,17 @@ class Visit:
         self._session = renewal.session if renewal.active else None
         self._cookies = self._flow.after_renewal(presented, renewal, datetime.now(UTC))
         return renewal
+
+    def take_refusal(self) -> Refused | None:
+        """What it raised last, dressed for a framework whose own handling of it must be put right."""
+        refused, self._refused = self._refused, None
+        return refused
+
+    def _refuse(self, refused: Refused) -> Refused:
+        if self._dress is None:
+            return refused
+        self._refused = self._dress(refused)
+        return self._refused
 
     def _fail(self, error: SessionAuthorityError) -> None:
         if not isinstance(error, Unavailable):
@@ -202,12 +222,12 @@ class Visit:
         """
         self._check_open()
         if not self._presented.token:
-            raise self._flow.sign_in_required(self._presented, self._status)
+            raise self._refuse(self._flow.sign_in_required(self._presented, self._status))
         with self._answering():
             renewal = self._renew()
         self._failure = None
         if not renewal.active:
-            raise self._flow.sign_in_required(self._presented, renewal.status)
+            raise self._refuse(self._flow.sign_in_required(self._presented, renewal.status))
         return renewal
 
     def _session_to_end(self) -> Session | None:
@@ -230,28 +250,37 @@ class Visit:
         try:
             yield
         except Unavailable as error:
-            raise self._flow.no_answer(error) from error
+            raise self._refuse(self._flow.no_answer(self._presented, error)) from error
 
 
 class Visits:
     """Opens the visits of one app, each with what its request brought.
 
     `authority` may be a function that makes a client: it is called with the first visit, and again in another process or event
-    loop. `close` closes what it made, and nothing that was given.
+    loop. `close` closes what it made, and nothing that was given. `dress` makes a refusal one that a framework knows.
     """
 
-    def __init__(self, authority: SessionAuthority | Callable[[], SessionAuthority], flow: Flow) -> None:
+    def __init__(
+        self,
+        authority: SessionAuthority | Callable[[], SessionAuthority],
+        flow: Flow,
+        dress: Callable[[Refused], Refused] | None = None,
+    ) -> None:
         self._given = authority
         self._made: SessionAuthority | None = None
         self._place: Hashable = None
         self._lock = Lock()
         self._flow = flow
+        self._dress = dress
         self._turns = Turns()
 
     def open(self, method: str, headers: Headers, peer: str) -> Visit:
-        """The visit of a request. `peer` is the address at the other end of its connection, empty at a unix socket."""
+        """The visit of a request. `peer` is the address at the other end of its connection, empty at a unix socket.
+
+        Raises CrossOrigin, before anybody is asked.
+        """
         presented = self._flow.presented(method, headers, peer)
-        visit = Visit(self._authority(), self._flow, self._turns, presented)
+        visit = Visit(self._authority(), self._flow, self._turns, presented, self._dress)
         visit.open()
         return visit
 

@@ -22,7 +22,7 @@ from session_authority_client import InvalidRequest, Session
 from session_authority_client._async.visit import AsyncVisit
 from session_authority_client.asgi import SessionAuthorityMiddleware, visit_of
 from session_authority_client.cookies import Cookies, SameSite
-from session_authority_client.flow import Flow, SignInRequired
+from session_authority_client.flow import Flow, NoAnswer, SignInRequired
 from session_authority_client.starlette import require_session
 from session_authority_client.starlette import visit_of as visit_dependency
 from session_authority_client.testing import FakeAuthority
@@ -341,9 +341,12 @@ async def test_it_fails_closed_and_recovers(authority: FakeAuthority, browser: h
     await browser.post("/sign-in")
     with authority.unavailable():
         for path in ("/me", "/maybe"):  # "nobody is signed in" would be a lie
-            answer = await browser.get(path)
+            answer = await browser.get(path, headers={"accept": "application/json"})
             assert (answer.status_code, answer.json()) == (503, {"error": "unavailable"})
             assert (answer.headers["retry-after"], set_cookies(answer)) == ("1", {})
+            page = await browser.get(path, headers={"accept": "text/html"})
+            assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+            assert (page.headers["retry-after"], set_cookies(page)) == ("1", {})
         for path in ("/sign-in", "/sign-out", "/sign-out-everywhere", "/renew"):
             assert (await browser.post(path)).status_code == 503
         assert (await browser.get("/static")).status_code == 200  # needs no session
@@ -548,6 +551,7 @@ async def test_a_websocket_that_is_refused_late_is_closed(authority: FakeAuthori
 async def test_what_is_refused_after_the_headers_can_only_break_off(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
         visit_of(scope).require()
 
     async with authority.async_client() as client:
@@ -555,6 +559,113 @@ async def test_what_is_refused_after_the_headers_can_only_break_off(authority: F
         async with httpx.AsyncClient(transport=transport, base_url="https://app.example") as browser:
             with pytest.raises(SignInRequired):
                 await browser.get("/")
+
+
+async def talk(app: Any, authority: FakeAuthority, method: str = "GET", **scope: Any) -> list[Any]:
+    """What an app without a framework sends, one message after the other."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with authority.async_client(timeout=PATIENCE) as client:
+        base = {"type": "http", "method": method, "path": "/", "headers": []}
+        await SessionAuthorityMiddleware(app, client)({**base, **scope}, None, send)  # type: ignore[arg-type]
+    return sent
+
+
+async def test_a_response_that_is_refused_before_its_contents_is_another_one(authority: FakeAuthority):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-app", b"1"), (b"etag", b"1")]})
+        visit_of(scope).require()
+
+    start, body = await talk(app, authority)
+    assert (start["status"], body["body"]) == (401, b'{"error": "sign_in_required"}')
+    assert not {b"x-app", b"etag"} & {name for name, _ in start["headers"]}
+    start, body = await talk(app, authority, "HEAD")
+    assert (start["status"], body["body"]) == (401, b"")
+
+
+async def test_a_stream_that_refuses_before_its_first_part_is_answered(authority: FakeAuthority):
+    app = FastAPI()
+
+    class Between(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: Any) -> Response:
+            answer: Response = await call_next(request)
+            return answer
+
+    @app.get("/stream")
+    async def stream(visit: Visit) -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            yield visit.require().user_id.encode()
+
+        return StreamingResponse(body())
+
+    app.add_middleware(SessionAuthorityMiddleware, authority=authority.async_client)
+    async with browser_of(app) as browser:
+        assert (await browser.get("/stream")).status_code == 401
+
+
+async def test_headers_wait_for_contents_and_not_longer(authority: FakeAuthority):
+    seen: list[int] = []
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": scope["said"]})
+        seen.append(len(sent))
+        for body in (b"one", b"two"):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            seen.append(len(sent))
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with authority.async_client() as client:
+        for said, expected in ([], [0, 2, 3]), ([(b"Content-Type", b"text/event-stream; x")], [1, 2, 3]):
+            scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "said": said}
+            await SessionAuthorityMiddleware(app, client)(scope, None, send)  # type: ignore[arg-type]
+            assert seen == expected
+            seen.clear()
+            sent.clear()
+
+
+async def test_headers_without_contents_go_out_in_the_end(authority: FakeAuthority):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    (start,) = await talk(app, authority)
+    assert start["status"] == 204
+
+
+async def test_a_fault_before_the_contents_is_left_to_the_server(authority: FakeAuthority):
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ZeroDivisionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with authority.async_client() as client:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        with pytest.raises(ZeroDivisionError):
+            await SessionAuthorityMiddleware(app, client)(scope, None, send)  # type: ignore[arg-type]
+    assert sent == []
+
+
+async def test_an_app_may_answer_in_its_own_words(authority: FakeAuthority):
+    app = app_for(authority)
+
+    @app.exception_handler(NoAnswer)
+    async def sorry(request: Request, refused: NoAnswer) -> Response:
+        return Response("sorry", refused.answer.status, {"Retry-After": "7"})
+
+    async with browser_of(app) as browser:
+        await browser.post("/sign-in")
+        with authority.unavailable():
+            answer = await browser.get("/me")
+        assert (answer.status_code, answer.text, answer.headers["retry-after"]) == (503, "sorry", "7")
 
 
 async def test_what_is_refused_gets_through_other_middleware(authority: FakeAuthority):

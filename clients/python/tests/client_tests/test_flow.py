@@ -127,6 +127,13 @@ def test_other_authorization_is_the_apps_own_business(authorization: str | list[
     assert presented(authorization=authorization, cookie="__Host-session=abc").token == "abc"
 
 
+@pytest.mark.parametrize("more", [{}, {"x_device_id": ""}, {"x_device_id": DEVICE}])
+def test_without_bearer_tokens_a_browser_stays_one_whatever_is_added_to_its_requests(more: dict[str, str]):
+    cookie = f"__Host-session=abc; __Host-device={DEVICE}"
+    found = presented(Flow(bearer=False), authorization="Bearer of.the.gateway", cookie=cookie, **more)
+    assert (found.token, found.device_id, found.app, found.page) == ("abc", DEVICE, False, True)
+
+
 @pytest.mark.parametrize("token", ["a" * 4097, "a=b", '"abc"', "ä", "a,b"])
 def test_what_can_not_be_a_token_is_not_asked_about(token: str):
     found = presented(cookie=f"__Host-session={token}")
@@ -244,9 +251,32 @@ def test_pages_are_redirected_where_the_app_says_so():
 )
 def test_503_says_when_to_come_again(retry_after: timedelta | None, header: str):
     error = Unavailable("secret", grpc.StatusCode.UNAVAILABLE, retry_after=retry_after)
-    answer = Flow().no_answer(error).answer
+    answer = Flow().no_answer(APP, error).answer
     assert (answer.status, dict(answer.headers)["Retry-After"]) == (503, header)
     assert answer.body == b'{"error": "unavailable"}'
+
+
+@pytest.mark.parametrize(
+    "page", [BROWSER, presented(method="POST", sec_fetch_mode="navigate", host="a", origin="https://a")]
+)
+def test_people_get_a_page_that_says_when_to_come_again(page: Presented):
+    error = Unavailable("secret", grpc.StatusCode.UNAVAILABLE)
+    answer = Flow().no_answer(page, error).answer
+    headers = dict(answer.headers)
+    assert (answer.status, headers["Retry-After"], headers["Cache-Control"]) == (503, "1", "no-store")
+    assert (headers["Content-Type"], headers["Content-Length"]) == ("text/html; charset=utf-8", str(len(answer.body)))
+    assert b"<h1>Please try again in a moment</h1>" in answer.body
+    for never in (b"script", b"http", b"src=", b"url(", b"secret"):
+        assert never not in answer.body
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"sec_fetch_mode": "cors"}, {"accept": "application/json"}, {"x_device_id": ""}, {"authorization": "Bearer a"}],
+)
+def test_programs_get_the_code(headers: dict[str, str]):
+    error = Unavailable("secret", grpc.StatusCode.UNAVAILABLE)
+    assert Flow().no_answer(presented(Flow(), **headers), error).answer.body == b'{"error": "unavailable"}'
 
 
 # --- asking once for many -----------------------------------------------------------------------------------------------

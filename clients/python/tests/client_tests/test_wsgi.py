@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from wsgiref.handlers import SimpleHandler
+from wsgiref.util import FileWrapper
+from wsgiref.validate import validator
 
 import django
 import pytest
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.test import Client as DjangoClient
 from django.test import RequestFactory
 from django.urls import path
 from flask import Flask, Response, jsonify, request
@@ -24,7 +31,7 @@ from werkzeug.wrappers import Response as PlainResponse
 import session_authority_client.django as for_django
 import session_authority_client.flask as for_flask
 from session_authority_client import SessionAuthority
-from session_authority_client.flow import Flow, Refused
+from session_authority_client.flow import Flow, NoAnswer, Refused, SignInRequired
 from session_authority_client.testing import FakeAuthority
 from session_authority_client.wsgi import SessionAuthorityMiddleware, visit_of
 
@@ -165,6 +172,38 @@ class _Urls:
     )
 
 
+class Requiring:
+    """Middleware of a project, below ours; the path says how it goes about it."""
+
+    def __init__(self, get_response: Any) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> Any:
+        way = request.path.strip("/")
+        try:
+            if way.startswith("required"):
+                for_django.visit_of(request).require()
+        except Refused:
+            if way == "required-and-caught":
+                return HttpResponse("members only", status=400)
+            if way == "required-and-bad":
+                raise BadRequest("of the app") from None
+            raise
+        response = self._get_response(request)
+        if way == "required-after":
+            for_django.visit_of(request).require()
+        return response
+
+
+class Inner(Requiring):
+    """More of it: what is raised here passes through the other."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if request.path == "/inner":
+            for_django.visit_of(request).require()
+        return self._get_response(request)
+
+
 @dataclass(frozen=True)
 class _Made:
     """A client for whichever authority is the current one, when the project asks for it."""
@@ -175,16 +214,18 @@ class _Made:
         return _current[-1].client(timeout=self.timeout)
 
 
-def django_app(authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE) -> App:
+def django_app(
+    authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE, below: Sequence[str] = ()
+) -> App:
     _current[:] = [authority]
     if not settings.configured:
         settings.configure(
             ALLOWED_HOSTS=["*"],
-            MIDDLEWARE=["session_authority_client.django.SessionAuthorityMiddleware"],
             ROOT_URLCONF=_Urls,
             SECRET_KEY="for tests",
         )
         django.setup()
+    settings.MIDDLEWARE = ["session_authority_client.django.SessionAuthorityMiddleware", *below]
     settings.SESSION_AUTHORITY = _Made(timeout)
     settings.SESSION_AUTHORITY_FLOW = flow
     return WSGIHandler()  # type: ignore[no-any-return]
@@ -347,9 +388,12 @@ def test_it_fails_closed_and_recovers(authority: FakeAuthority, browser: Client)
     post(browser, "/sign-in")
     with authority.unavailable():
         for path_ in ("/me", "/maybe", "/devices"):
-            answer = get(browser, path_)
+            answer = get(browser, path_, headers={"Accept": "application/json"})
             assert (answer.status_code, answer.json) == (503, {"error": "unavailable"})
             assert (answer.headers["Retry-After"], set_cookies(answer)) == ("1", {})
+            page = get(browser, path_, headers={"Accept": "text/html"})
+            assert (page.status_code, page.content_type) == (503, "text/html; charset=utf-8")
+            assert (page.headers["Retry-After"], set_cookies(page)) == ("1", {})
         for path_ in ("/sign-in", "/sign-out", "/sign-out-everywhere"):
             assert post(browser, path_).status_code == 503
         assert get(browser, "/static").status_code == 200
@@ -451,3 +495,246 @@ def test_what_is_refused_is_an_exception_that_apps_may_catch(authority: FakeAuth
     with authority.client() as client:
         assert get(Client(SessionAuthorityMiddleware(app, client)), "/").data == b"as you like"
     assert caught == ["sign_in_required"]
+
+
+# --- Django's middleware below ours -------------------------------------------------------------------------------------
+
+BELOW = [f"{__name__}.Requiring", f"{__name__}.Inner"]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("path_", ["required", "inner"])
+def test_what_middleware_refuses_is_answered(authority: FakeAuthority, caplog: Any, debug: bool, path_: str):
+    browser = browser_of(django_app(authority, Flow(sign_in_url="/sign-in"), below=BELOW))
+    settings.DEBUG = debug
+    try:
+        denied = get(browser, f"/{path_}", headers={"Accept": "application/json"})
+        assert (denied.status_code, denied.json) == (401, {"error": "sign_in_required"})
+        assert "Cookie" in denied.headers["Vary"]
+        assert get(browser, f"/{path_}").status_code == 303
+        assert browser.head(f"/{path_}", base_url=HTTPS, headers={"Sec-Fetch-Mode": "cors"}).data == b""
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+        post(browser, "/sign-in")
+        assert get(browser, f"/{path_}").status_code == 404  # there is no such page
+        with authority.unavailable():
+            away = get(browser, f"/{path_}", headers={"Accept": "application/json"})
+        assert (away.status_code, away.json, away.headers["Retry-After"]) == (503, {"error": "unavailable"}, "1")
+        authority.replay_tokens()
+        assert len(set_cookies(get(browser, f"/{path_}"))) == 2
+    finally:
+        settings.DEBUG = False
+
+
+def test_what_middleware_makes_of_it_is_its_own(authority: FakeAuthority):
+    browser = browser_of(django_app(authority, below=BELOW))
+    caught = get(browser, "/required-and-caught")
+    assert (caught.status_code, caught.data) == (400, b"members only")
+    assert get(browser, "/required-and-bad").status_code == 400
+
+
+def test_a_test_client_of_django_sees_the_answer(authority: FakeAuthority):
+    django_app(authority, below=BELOW)
+    assert DjangoClient().get("/required", headers={"accept": "application/json"}).status_code == 401
+
+
+def test_djangos_own_protection_of_forms_may_be_there_too(authority: FakeAuthority):
+    browser = browser_of(django_app(authority, below=["django.middleware.csrf.CsrfViewMiddleware"]))
+    assert post(browser, "/sign-in", headers={"Origin": "https://evil.example"}).json == {
+        "error": "cross_origin_request"
+    }
+    without_token = post(browser, "/sign-in", headers={"Origin": HTTPS})
+    assert (without_token.status_code, b"CSRF" in without_token.data) == (403, True)
+
+
+def test_forms_of_other_sites_are_refused(authority: FakeAuthority, browser: Client):
+    signed_in(browser)
+    before = dict(authority.calls)
+    for path_ in ("/sign-in", "/sign-out", "/sign-out-everywhere"):
+        answer = post(browser, path_, headers={"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"})
+        assert (answer.status_code, answer.json, set_cookies(answer)) == (403, {"error": "cross_origin_request"}, {})
+    assert dict(authority.calls) == before
+    assert get(browser, "/me", headers={"Sec-Fetch-Site": "cross-site"}).json == "ada"
+
+
+# --- apps that answer late ----------------------------------------------------------------------------------------------
+
+
+class Served(SimpleHandler):
+    """A server's part, by the book: headers go out with the first contents."""
+
+    def __init__(self, method: str = "GET") -> None:
+        self.out = io.BytesIO()
+        environ = {"REQUEST_METHOD": method, "SERVER_PROTOCOL": "HTTP/1.1", "PATH_INFO": "/", "SERVER_NAME": "app"}
+        super().__init__(
+            io.BytesIO(),
+            self.out,
+            io.StringIO(),
+            environ | {"SERVER_PORT": "80", "QUERY_STRING": "", "SCRIPT_NAME": ""},
+        )
+
+    def log_exception(self, exc_info: Any) -> None:
+        """Remembers it."""
+        self.raised = exc_info[0]
+
+    raised: type[BaseException] | None = None
+
+
+def serve(authority: FakeAuthority, app: App, method: str = "GET") -> tuple[Served, str]:
+    """What a client gets of it, as text."""
+    served = Served(method)
+    with authority.client() as client:
+        served.run(validator(SessionAuthorityMiddleware(app, client)))  # which checks both sides against PEP 3333
+    return served, served.out.getvalue().decode()
+
+
+class Chunks:
+    """Contents that tell whether they were closed."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("started", ["before", "inside", "never"])
+def test_a_generator_that_refuses_before_its_contents_is_answered(authority: FakeAuthority, started: str):
+    made: list[Chunks] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        def chunks() -> Iterator[bytes]:
+            if started == "inside":
+                start_response("200 OK", [("Content-Type", "text/plain"), ("X-App", "1")])
+            visit_of(environ).require()
+            yield b"secret"
+
+        if started == "before":
+            start_response("200 OK", [("Content-Type", "text/plain"), ("X-App", "1")])
+        made.append(Chunks(chunks()))
+        return made[-1]
+
+    served, text = serve(authority, app)
+    assert served.raised is None
+    assert text.startswith("HTTP/1.0 401 Unauthorized\r\n")
+    assert text.endswith('\r\n\r\n{"error": "sign_in_required"}')
+    assert "X-App" not in text
+    assert made[-1].closed == 1
+    served, text = serve(authority, app, "HEAD")
+    assert (served.raised, text.endswith("\r\n\r\n"), made[-1].closed) == (None, True, 1)
+
+
+def test_a_generator_that_refuses_after_contents_can_only_break_off(authority: FakeAuthority):
+    made: list[Chunks] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        def chunks() -> Iterator[bytes]:
+            yield b"one"
+            visit_of(environ).require()
+            yield b"secret"
+
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        made.append(Chunks(chunks()))
+        return made[-1]
+
+    served, text = serve(authority, app)
+    assert served.raised is SignInRequired
+    assert text.startswith("HTTP/1.0 200 OK\r\n")
+    assert text.endswith("one")
+    assert made[-1].closed == 1
+
+
+def test_an_app_that_wrote_contents_can_only_break_off(authority: FakeAuthority):
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])(b"one")
+        visit_of(environ).require()
+        return [b"secret"]
+
+    served, text = serve(authority, app)
+    assert (served.raised, text.endswith("one")) == (SignInRequired, True)
+
+
+def test_an_app_that_refuses_once_it_started_is_answered(authority: FakeAuthority):
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        visit_of(environ).require()
+        return [b"secret"]
+
+    assert serve(authority, app)[1].startswith("HTTP/1.0 401 ")
+
+
+def test_contents_stay_as_lazy_as_they_were(authority: FakeAuthority):
+    made: list[int] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        for number in range(3):
+            made.append(number)
+            yield b"%d" % number
+
+    with authority.client() as client:
+        body = SessionAuthorityMiddleware(app, client)({"REQUEST_METHOD": "GET"}, lambda status, headers: None)
+        assert made == []
+        assert (next(iter(body)), made) == (b"0", [0])
+        body.close()  # type: ignore[attr-defined]
+        assert list(body) == []
+
+
+def test_contents_that_nobody_wants_are_closed(authority: FakeAuthority):
+    chunks = Chunks(iter([b"one"]))
+    with authority.client() as client:
+        middleware = SessionAuthorityMiddleware(lambda environ, start: chunks, client)
+        middleware({"REQUEST_METHOD": "GET"}, None).close()  # type: ignore[arg-type,attr-defined]
+    assert chunks.closed == 1
+
+
+def test_what_servers_send_in_a_better_way_is_left_to_them(authority: FakeAuthority):
+    file = FileWrapper(io.BytesIO(b"contents"))
+    environ = {"REQUEST_METHOD": "GET", "wsgi.file_wrapper": FileWrapper}
+    with authority.client() as client:
+        for body in (file, [b"one"], (b"one",)):
+            middleware = SessionAuthorityMiddleware(lambda environ, start, body=body: body, client)  # type: ignore[misc]
+            assert middleware(dict(environ), None) is body  # type: ignore[arg-type]
+
+
+def test_a_stream_of_flask_that_refuses_before_its_first_part_is_answered(authority: FakeAuthority):
+    app = flask_app(authority)
+
+    @app.get("/late")  # type: ignore[attr-defined]
+    def late() -> Response:
+        visit = for_flask.visit()
+        return Response(visit.require().user_id.encode() for _ in range(1))
+
+    served = Served()
+    served.base_env["PATH_INFO"] = "/late"
+    served.run(validator(app))
+    assert served.out.getvalue().startswith(b"HTTP/1.0 401 ")
+
+
+def test_an_app_may_answer_in_its_own_words(authority: FakeAuthority):
+    app = flask_app(authority)
+    app.register_error_handler(NoAnswer, lambda refused: ("sorry", refused.answer.status))  # type: ignore[attr-defined]
+    browser = browser_of(app)
+    post(browser, "/sign-in")
+    with authority.unavailable():
+        answer = get(browser, "/me")
+    assert (answer.status_code, answer.data) == (503, b"sorry")
+
+
+def test_exceptions_of_the_app_keep_their_way(authority: FakeAuthority):
+    """An app that found a fault may start again, with `exc_info` (PEP 3333)."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            start_response("500 Oh", [("Content-Type", "text/plain")], sys.exc_info())
+        return [b"oh"]
+
+    _, text = serve(authority, app)
+    assert text.startswith("HTTP/1.0 500 Oh")
+    assert text.count("Vary:") == 1

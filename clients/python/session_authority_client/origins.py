@@ -1,0 +1,60 @@
+"""Whether a request was sent by a page of another origin: what browsers say of it themselves, and no script can say for them.
+
+`Sec-Fetch-Site` tells, in all browsers of today; `Origin` beside `Host` does for those before, and over plain HTTP. What brings
+neither is no browser.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv6Address
+
+# They change nothing (RFC 9110, section 9.2.1), and a link to them is none of anybody's business.
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_OWN = frozenset({"same-origin", "none"})  # "none": the user went there, not a page
+_ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE | re.ASCII
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def normal(origin: str) -> str | None:
+    """An origin as browsers write it: in lower case, and without a port that goes without saying. None if it is none."""
+    found = _ORIGIN.fullmatch(origin)
+    if found is None:
+        return None
+    scheme, host, port = found[1].lower(), found[2].lower(), found[3]
+    if host.startswith("["):
+        try:
+            host = f"[{IPv6Address(host[1:-1]).compressed}]"
+        except ValueError:
+            return None
+    if port is None or int(port) == _DEFAULT_PORTS.get(scheme):
+        return f"{scheme}://{host}"
+    return f"{scheme}://{host}:{int(port)}" if 0 < int(port) < 65536 else None
+
+
+def is_foreign(method: str, headers: Mapping[str, Sequence[str]], trusted: Collection[str]) -> bool:
+    """Whether another origin's page sends what may change something. `trusted` are normal origins that may.
+
+    A WebSocket's handshake may, though it is a GET: browsers let every page open one, and send the cookies.
+    """
+    upgrades = ",".join(headers.get("upgrade", ())).lower()
+    if method in _SAFE_METHODS and "websocket" not in upgrades:
+        return False
+    sites, origins = headers.get("sec-fetch-site", ()), headers.get("origin", ())
+    if len(sites) == 1 and sites[0] in _OWN:
+        return False
+    origin = normal(origins[0]) if len(origins) == 1 else None
+    if origin is not None and origin in trusted:
+        return False
+    if sites:
+        return True
+    return len(origins) > 0 and (origin is None or not _is_at(origin, headers.get("host", ())))
+
+
+def _is_at(origin: str, hosts: Sequence[str]) -> bool:
+    """Whether this origin is where the request went. What ends TLS in front may hide the scheme, so the host decides."""
+    scheme = origin.partition(":")[0]
+    return len(hosts) == 1 and scheme in _DEFAULT_PORTS and normal(f"{scheme}://{hosts[0]}") == origin
