@@ -7,9 +7,11 @@ the visit with `current_visit`. A stream is judged as it begins.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
+from threading import get_ident
 from typing import Any
 
 import grpc
@@ -23,6 +25,7 @@ from session_authority_client.flow import Flow, NoAnswer, Refused
 __all__ = ["AsyncSessionInterceptor", "SessionInterceptor", "current_async_visit", "current_visit"]
 
 _Handler = Any  # grpc.RpcMethodHandler has no usable type
+_END = object()
 _current: ContextVar[AsyncVisit | Visit] = ContextVar("session_authority_client.visit")
 
 
@@ -43,7 +46,11 @@ def current_async_visit() -> AsyncVisit:
 
 
 class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
-    """For `grpc.aio.server`, and handlers that are coroutines or asynchronous generators. `public` methods ("/package.Service/Method") are served to everybody, with a visit."""
+    """For `grpc.aio.server`. `public` methods ("/package.Service/Method") are served to everybody, with a visit.
+
+    Handlers that are plain functions or generators run in the server's threads, as they would without it. They may look at the
+    visit's `session`, and `require()` it; what is to be awaited, they must have the server's event loop do.
+    """
 
     def __init__(
         self,
@@ -52,7 +59,7 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
         public: Collection[str] = (),
         flow: Flow | None = None,
     ) -> None:
-        self._flow = flow or Flow()
+        self._flow = _checked(flow or Flow())
         self._visits = AsyncVisits(authority, self._flow)
         self._public = frozenset(public)
 
@@ -69,11 +76,14 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
             return None
         public = handler_call_details.method in self._public
 
-        async def enter(context: Any) -> None:
+        async def admit(context: Any) -> AsyncVisit:
             visit = await self._visits.open("POST", _headers_of(context, self._flow), _peer_of(context))
-            _current.set(visit)
             if not public:
                 visit.require()
+            return visit
+
+        async def enter(context: Any) -> None:
+            _current.set(await admit(context))
 
         async def unary(request: Any, context: Any) -> Any:
             try:
@@ -94,8 +104,37 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
             except Refused as refused:
                 await context.abort(_code_of(refused), refused.code)
 
+        loop, home = asyncio.get_running_loop(), get_ident()
+
+        def admitted(context: Any) -> Context:
+            """Where a plain function runs. Threads serve one call after the other: its visit must not stay behind in one."""
+            if get_ident() == home:  # where it would wait for itself; another interceptor took it for a coroutine
+                raise RuntimeError("plain functions must not be called on the event loop")
+            place = copy_context()
+            place.run(_current.set, asyncio.run_coroutine_threadsafe(admit(context), loop).result())
+            return place
+
+        def plain_unary(request: Any, context: Any) -> Any:
+            try:
+                return admitted(context).run(inner, request, context)
+            except Refused as refused:
+                return context.abort(_code_of(refused), refused.code)
+
+        def plain_stream(request: Any, context: Any) -> Iterator[Any]:
+            try:
+                place = admitted(context)
+                responses = iter(place.run(inner, request, context))
+                while (response := place.run(next, responses, _END)) is not _END:
+                    yield response
+            except Refused as refused:
+                # No abort: the response before may still be on its way out, which grpc.aio does not wait for then.
+                context.set_code(_code_of(refused))
+                context.set_details(refused.code)
+
         inner = _inner(handler)
-        return _guarded(handler, stream if handler.response_streaming else unary)
+        if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
+            return _guarded(handler, stream if handler.response_streaming else unary)
+        return _guarded(handler, plain_stream if handler.response_streaming else plain_unary)
 
 
 class SessionInterceptor(grpc.ServerInterceptor):
@@ -108,7 +147,7 @@ class SessionInterceptor(grpc.ServerInterceptor):
         public: Collection[str] = (),
         flow: Flow | None = None,
     ) -> None:
-        self._flow = flow or Flow()
+        self._flow = _checked(flow or Flow())
         self._visits = Visits(authority, self._flow)
         self._public = frozenset(public)
 
@@ -145,6 +184,12 @@ class SessionInterceptor(grpc.ServerInterceptor):
 
         inner = _inner(handler)
         return _guarded(handler, stream if handler.response_streaming else unary)
+
+
+def _checked(flow: Flow) -> Flow:
+    if not flow.bearer:
+        raise ValueError("flow: gRPC has no cookies, so bearer tokens must be looked at")
+    return flow
 
 
 def _inner(handler: _Handler) -> Any:

@@ -18,6 +18,7 @@ from session_authority_client.flow import Flow
 from session_authority_client.grpc_server import (
     AsyncSessionInterceptor,
     SessionInterceptor,
+    _current,
     current_async_visit,
     current_visit,
 )
@@ -57,6 +58,16 @@ class Greeter:
         issued = current_visit().sign_in(request.decode())
         return f"{issued.access_token} {issued.device.device_id}".encode()
 
+    def late(self, request: bytes, context: Any) -> bytes:
+        return current_visit().require().user_id.encode()
+
+    def late_many(self, request: bytes, context: Any) -> Iterator[bytes]:
+        yield b"one"
+        yield current_visit().require().user_id.encode()
+
+    def fault(self, request: bytes, context: Any) -> bytes:
+        raise ZeroDivisionError
+
     def handlers(self) -> Any:
         return grpc.method_handlers_generic_handler(
             SERVICE,
@@ -67,6 +78,9 @@ class Greeter:
                 "Echo": bytes_handler("stream_stream", self.echo),
                 "Public": bytes_handler("unary_unary", self.public),
                 "SignIn": bytes_handler("unary_unary", self.sign_in),
+                "Late": bytes_handler("unary_unary", self.late),
+                "LateMany": bytes_handler("unary_stream", self.late_many),
+                "Fault": bytes_handler("unary_unary", self.fault),
             },
         )
 
@@ -92,9 +106,59 @@ class AsyncGreeter(Greeter):
         session = current_async_visit().session
         return session.user_id.encode() if session else b"nobody"
 
+    async def late(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        return current_async_visit().require().user_id.encode()
+
+    async def late_many(self, request: bytes, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+        yield b"one"
+        yield current_async_visit().require().user_id.encode()
+
+    async def fault(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        raise ZeroDivisionError
+
     async def sign_in(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
         issued = await current_async_visit().sign_in(request.decode())
         return f"{issued.access_token} {issued.device.device_id}".encode()
+
+
+class PlainGreeter(AsyncGreeter):
+    """For a server of asyncio, with handlers that are plain functions."""
+
+    def greet(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()  # it may block, and nobody else waits
+        return b"hello " + current_async_visit().require().user_id.encode()
+
+    def greet_many(self, request: bytes, context: Any) -> Iterator[bytes]:  # type: ignore[override]
+        for _ in range(3):
+            yield b"hello " + current_async_visit().require().user_id.encode()
+
+    def count(self, requests: Iterator[bytes], context: Any) -> bytes:  # type: ignore[override]
+        return str(sum(1 for _ in requests)).encode()
+
+    def echo(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:  # type: ignore[override]
+        return (request for request in requests)  # a function that returns a generator
+
+    def public(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        session = current_async_visit().session
+        return session.user_id.encode() if session else b"nobody"
+
+    def late(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        return current_async_visit().require().user_id.encode()
+
+    def late_many(self, request: bytes, context: Any) -> Iterator[bytes]:  # type: ignore[override]
+        yield b"one"
+        yield current_async_visit().require().user_id.encode()
+
+    def fault(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        raise ZeroDivisionError
+
+
+@dataclass
+class HandlerCallDetails:
+    """What an interceptor is asked about."""
+
+    method: str
 
 
 @dataclass
@@ -121,7 +185,7 @@ class Running:
         return [("authorization", f"Bearer {token}"), ("x-device-id", device)]
 
 
-OPEN = (PUBLIC, f"/{SERVICE}/SignIn")
+OPEN = (PUBLIC, *(f"/{SERVICE}/{method}" for method in ("SignIn", "Late", "LateMany", "Fault")))
 NO_SHARING = [("grpc.so_reuseport", 0)]
 
 
@@ -141,7 +205,20 @@ def threads(authority: FakeAuthority, flow: Flow | None = None) -> Iterator[Runn
 
 
 @contextmanager
-def tasks(authority: FakeAuthority, flow: Flow | None = None) -> Iterator[Running]:
+def plain_functions(authority: FakeAuthority) -> Iterator[Running]:
+    """One of asyncio, whose one thread serves one plain function after the other."""
+    with ThreadPoolExecutor(1) as pool, tasks(authority, greeter=PlainGreeter(), pool=pool) as running:
+        yield running
+        assert [*pool.map(lambda _: _current.get(None), range(3))] == [None] * 3  # nobody's visit stays behind
+
+
+@contextmanager
+def tasks(
+    authority: FakeAuthority,
+    flow: Flow | None = None,
+    greeter: AsyncGreeter | None = None,
+    pool: ThreadPoolExecutor | None = None,
+) -> Iterator[Running]:
     """One of asyncio, in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -149,8 +226,8 @@ def tasks(authority: FakeAuthority, flow: Flow | None = None) -> Iterator[Runnin
 
     async def start() -> tuple[Any, Any, int]:
         interceptor = AsyncSessionInterceptor(lambda: authority.async_client(timeout=PATIENCE), public=OPEN, flow=flow)
-        server = grpc.aio.server(interceptors=[interceptor], options=NO_SHARING)
-        server.add_generic_rpc_handlers((AsyncGreeter().handlers(),))
+        server = grpc.aio.server(pool, interceptors=[interceptor], options=NO_SHARING)
+        server.add_generic_rpc_handlers(((greeter or AsyncGreeter()).handlers(),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         return server, interceptor, port
@@ -176,7 +253,7 @@ def authority() -> Iterator[FakeAuthority]:
         yield authority
 
 
-@pytest.fixture(params=[threads, tasks])
+@pytest.fixture(params=[threads, tasks, plain_functions])
 def running(request: pytest.FixtureRequest, authority: FakeAuthority) -> Iterator[Running]:
     with request.param(authority) as running:
         yield running
@@ -248,6 +325,49 @@ def test_the_client_is_told_of(authority: FakeAuthority, serve: Any):
 
 def test_methods_that_nobody_has_are_unknown(running: Running):
     assert running.refusal("Nothing")[0] == "UNIMPLEMENTED"
+
+
+def test_a_handler_that_refuses_late_is_answered(running: Running):
+    assert running.refusal("Late") == ("UNAUTHENTICATED", "sign_in_required")
+    with pytest.raises(grpc.RpcError) as refused:
+        running.stream("LateMany")
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_faults_of_handlers_are_their_own(running: Running):
+    assert running.refusal("Fault")[0] == "UNKNOWN"
+
+
+def test_without_bearer_tokens_nobody_could_come_in(authority: FakeAuthority):
+    for make in (
+        lambda flow: SessionInterceptor(authority.client, flow=flow),
+        lambda flow: AsyncSessionInterceptor(authority.async_client, flow=flow),
+    ):
+        with pytest.raises(ValueError, match="bearer tokens must be looked at"):
+            make(Flow(bearer=False))
+
+
+async def test_a_plain_function_on_the_event_loop_is_no_deadlock(authority: FakeAuthority):
+    async def found(_: Any) -> Any:
+        return bytes_handler("unary_unary", PlainGreeter().greet)
+
+    async with authority.async_client() as client:
+        handler = await AsyncSessionInterceptor(client).intercept_service(found, HandlerCallDetails("/a/b"))
+        with pytest.raises(RuntimeError, match="must not be called on the event loop"):
+            handler.unary_unary(b"", None)
+
+
+def test_many_calls_of_plain_functions_find_their_own_visits(authority: FakeAuthority):
+    with ThreadPoolExecutor(4) as pool, tasks(authority, greeter=PlainGreeter(), pool=pool) as running:
+        callers = {f"user{number}": running.sign_in(f"user{number}") for number in range(8)}
+
+        def ask(user: str) -> bool:
+            hello = b"hello " + user.encode()
+            one, many = running.call("Greet", b"", *callers[user]), running.stream("GreetMany", *callers[user])
+            return [one, *many] == [hello] * 4
+
+        with ThreadPoolExecutor(8) as clients:
+            assert all(clients.map(ask, [*callers] * 10))
 
 
 def test_without_the_interceptor_one_is_told():
