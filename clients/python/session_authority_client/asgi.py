@@ -102,12 +102,16 @@ class _Response:
             await self.release()
             await self._send(message)
             return
-        headers = _with_cookies(message.get("headers", ()), await self._visit.close())
+        cookies = await self._visit.close()
+        headers = _with_cookies((header for header in message.get("headers", ()) if not self._is_ours(header)), cookies)
         if message["type"] != "websocket.accept":  # which nobody caches
             headers.append(_VARY)
         self._held = {**message, "headers": headers}
         if message["type"] == "websocket.accept" or _is_event_stream(headers):
             await self.release()
+
+    def _is_ours(self, header: tuple[bytes, bytes]) -> bool:
+        return header[0].lower() == b"set-cookie" and self._visit.owns(header[1].decode("latin-1"))
 
     async def release(self) -> None:
         """Sends what waits."""

@@ -74,6 +74,10 @@ class Cookies:
         found = {value.strip(_BLANK) for key, equals, value in pairs if equals and key.strip(_BLANK) == name}
         return found.pop() if len(found) == 1 else ""
 
+    def is_set_by(self, line: str) -> bool:
+        """Whether a `Set-Cookie` header is about one of the two."""
+        return line.partition("=")[0].strip(_BLANK) in (self.token_name, self.device_name)
+
     def hand_out(self, token: str, device_id: str, end: datetime, now: datetime) -> list[str]:
         """`Set-Cookie` headers that give a browser both. The token stays until its session's `end`: an expired one renews."""
         life = min(max(end - now, timedelta()), LONGEST_LIFE)

@@ -71,6 +71,8 @@ class SessionAuthorityMiddleware:
         if refused is not None and response.status_code == _CONVERTED and _was_converted(refused):
             response.close()
             response = _answer(request, refused)
+        for name in [name for name in response.cookies if visit.owns(f"{name}=")]:
+            del response.cookies[name]
         for cookie in visit.close():
             response.cookies.load(cookie)
             response.headers["Cache-Control"] = "no-store"

@@ -30,6 +30,7 @@ _TOKEN = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST_TOKEN_BYTES}}}", re.ASCII)
 _DEVICE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
 _LOCAL_HOST = re.compile(r"(localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE | re.ASCII)
+_MOST_HOPS = 64  # of what anybody can make long
 _RETRY_AFTER = timedelta(seconds=1)
 _LONGEST_RETRY_AFTER = timedelta(seconds=60)
 
@@ -189,6 +190,7 @@ class Flow:
         if not self._is_trusted(peer):
             return _plain(peer)
         hops = [hop.strip() for header in headers.get("x-forwarded-for", ()) for hop in header.split(",")]
+        hops = hops[-_MOST_HOPS:]
         for hop in reversed(hops):
             if not _plain(hop) or not self._is_trusted(hop):
                 return _plain(hop)

@@ -77,13 +77,17 @@ class _Exchange:
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """The app's `start_response`."""
         cookies = self.visit.close() if self.visit is not None else ()
-        headers = [*headers, ("Vary", ", ".join(VARIES))]
+        headers = [header for header in headers if not self._is_ours(*header)]
+        headers.append(("Vary", ", ".join(VARIES)))
         if cookies:
             headers = [(name, value) for name, value in headers if name.lower() != "cache-control"]
             headers += [("Cache-Control", "no-store"), *(("Set-Cookie", cookie) for cookie in cookies)]
         self._started = True
         again = () if exc_info is None else (exc_info,)
         return self._start_response(status, headers, *again)
+
+    def _is_ours(self, name: str, value: str) -> bool:
+        return name.lower() == "set-cookie" and self.visit is not None and self.visit.owns(value)
 
     def refuse(self, refused: Refused) -> list[bytes]:
         """Answers instead of the app. Where its headers are out already the server raises, and breaks off (PEP 3333)."""

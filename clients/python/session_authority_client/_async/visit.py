@@ -109,6 +109,17 @@ class AsyncVisit:
                     _log.info("A token was not renewed: %s", error.reason or error.code.name)
         return self._cookies or ()
 
+    def owns(self, line: str) -> bool:
+        """Whether a `Set-Cookie` header of the app's is about one of the two cookies. Then it must not go out: it would sign out."""
+        if not self._flow.cookies.is_set_by(line):
+            return False
+        _log.warning(
+            "The app sets a cookie of its own named %s, which is the Session Authority's, so it was left out."
+            " Give one of them another name: Flow(Cookies(token=..., device=...))",
+            line.partition("=")[0].strip(),
+        )
+        return True
+
     async def _renew(self) -> Renewal:
         presented = self._presented
         renewal = await self._turns.share(

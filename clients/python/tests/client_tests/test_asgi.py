@@ -442,6 +442,143 @@ async def test_the_apps_own_cookies_are_kept(browser: httpx.AsyncClient):
     assert parsed["__Host-device"]["samesite"] == "Strict"
 
 
+async def test_a_cookie_of_the_apps_with_a_name_of_ours_is_left_out(
+    authority: FakeAuthority, caplog: pytest.LogCaptureFixture
+):
+    app = app_for(authority)
+
+    @app.get("/clash")
+    async def clash(response: Response, visit: Visit, signing_in: bool) -> None:
+        if signing_in:
+            await visit.sign_in("ada")
+        for name in ("__Host-session", "__Host-device", "session", "x__Host-session"):
+            response.set_cookie(name, "of-the-app")
+
+    async with browser_of(app) as browser:
+        await browser.post("/sign-in")
+        answer = await browser.get("/clash", params={"signing_in": False})
+        assert set(set_cookies(answer)) == {"session", "x__Host-session"}
+        assert (await browser.get("/me")).json() == "ada"
+        assert "named __Host-device, which is the Session Authority's" in caplog.text
+        assert "of-the-app" not in caplog.text
+        answer = await browser.get("/clash", params={"signing_in": True})
+        lines = answer.headers.get_list("set-cookie")
+        assert sorted(line.partition("=")[0] for line in lines) == [
+            *("__Host-device", "__Host-session", "session", "x__Host-session")
+        ]
+        assert (await browser.get("/me")).json() == "ada"
+
+
+async def test_a_stream_goes_on_after_a_sign_out_and_the_next_request_does_not(authority: FakeAuthority):
+    app = app_for(authority)
+    began, proceed = asyncio.Event(), asyncio.Event()
+
+    @app.get("/long")
+    async def long(session: SignedIn) -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"one"
+            began.set()
+            await proceed.wait()
+            yield b"two"
+
+        return StreamingResponse(body())
+
+    async with browser_of(app) as browser, authority.async_client(timeout=PATIENCE) as client:
+        await browser.post("/sign-in")
+        under_way = asyncio.create_task(browser.get("/long"))
+        await began.wait()
+        await client.revoke_all("ada")
+        proceed.set()
+        assert (await under_way).text == "onetwo"
+        assert (await browser.get("/long")).status_code == 401
+
+
+async def test_a_client_that_goes_away_leaves_nothing_behind(authority: FakeAuthority):
+    """While the headers wait, while a renewal is under way, and while the contents go out."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send(
+            {"type": "http.response.body", "body": visit_of(scope).require().user_id.encode(), "more_body": True}
+        )
+        await send({"type": "http.response.body", "body": b"!"})
+
+    async with authority.async_client(timeout=PATIENCE) as client:
+        issued = await client.issue_device("ada")
+        cookie = f"__Host-session={issued.access_token}; __Host-device={issued.device.device_id}".encode()
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"cookie", cookie)]}
+        middleware = SessionAuthorityMiddleware(app, client)
+        for patience in range(3):
+            sent: list[Any] = []
+
+            async def send(message: Any, sent: list[Any] = sent, patience: int = patience) -> None:
+                if len(sent) == patience:
+                    raise OSError("it went away")
+                sent.append(message)
+
+            with pytest.raises(OSError, match="went away"):
+                await middleware(dict(scope), None, send)  # type: ignore[arg-type]
+        authority.expire_tokens()
+        with authority.slow(PATIENCE):
+            task = asyncio.create_task(middleware(dict(scope), None, send))  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        said: list[Any] = []
+
+        async def hear(message: Any) -> None:
+            said.append(message)
+
+        await middleware(dict(scope), None, hear)  # type: ignore[arg-type]
+        assert [message.get("body") for message in said] == [None, b"ada", b"!"]
+        assert len([name for name, _ in said[0]["headers"] if name == b"set-cookie"]) == 2
+
+
+async def test_a_fault_after_a_sign_in_hands_nothing_out(authority: FakeAuthority):
+    app = app_for(authority)
+
+    @app.post("/sign-in-and-fail")
+    async def sign_in_and_fail(visit: Visit) -> None:
+        await visit.sign_in("ada")
+        raise ZeroDivisionError
+
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="https://app.example") as browser:
+        answer = await browser.post("/sign-in-and-fail")
+        assert (answer.status_code, set_cookies(answer)) == (500, {})
+        assert (await browser.get("/me")).status_code == 401
+
+
+HOSTILE: dict[str, list[tuple[bytes, bytes]]] = {
+    "two tokens": [(b"cookie", b"__Host-session=a; __Host-session=b")],
+    "two headers": [(b"cookie", b"__Host-session=a"), (b"cookie", b"__Host-session=b")],
+    "100 kB": [(b"cookie", b"__Host-session=" + b"a" * 100_000)],
+    "100 kB of names": [(b"cookie", b"__Host-session;" * 7000)],
+    "100 kB of equals signs": [(b"cookie", b"__Host-session" + b"=" * 100_000)],
+    "bytes": [(b"cookie", b"__Host-session=\xff\xfe\x00; __Host-device=\xe2\x80\xa8")],
+    "a header in the token": [(b"cookie", b"__Host-session=a\r\nset-cookie: b=c")],
+    "a header in the device ID": [(b"authorization", b"Bearer a\r\nb: c"), (b"x-device-id", b"a\r\nset-cookie: b=c")],
+    "bytes in the bearer token": [(b"authorization", b"Bearer \xff"), (b"x-device-id", b"\xff")],
+    "two device IDs": [(b"x-device-id", b"a"), (b"x-device-id", b"b")],
+    "upper case": [(b"COOKIE", b"__HOST-SESSION=a")],
+    "a name that is none": [(b"\xff\x00", b"\xff")],
+    "a long user agent": [(b"user-agent", b"\xff" * 100_000)],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "\r\n"])
+async def test_whatever_is_sent_is_a_stranger(authority: FakeAuthority, name: str, method: str):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        visit_of(scope).require()
+
+    start, _ = await talk(app, authority, method, headers=HOSTILE[name])
+    assert start["status"] == 401
+    assert b"set-cookie" not in dict(start["headers"])
+    assert authority.calls == {}  # nothing of it could be a token
+
+
 # --- my devices ---------------------------------------------------------------------------------------------------------
 
 

@@ -173,6 +173,12 @@ def test_no_proxy_is_believed_without_being_named():
         Flow(trusted_proxies=("nonsense",))
 
 
+def test_a_long_way_is_not_followed_to_its_end():
+    flow = Flow(trusted_proxies=("10.0.0.0/8",))
+    found = presented(flow, peer="10.0.0.1", x_forwarded_for="203.0.113.7" + ", 10.0.0.2" * 6000)
+    assert found.client.ip_address == "10.0.0.2"
+
+
 def test_a_long_user_agent_is_cut():
     assert len(presented(user_agent="x" * 9000).client.user_agent) == 512
 

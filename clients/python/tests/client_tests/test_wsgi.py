@@ -31,6 +31,7 @@ from werkzeug.wrappers import Response as PlainResponse
 import session_authority_client.django as for_django
 import session_authority_client.flask as for_flask
 from session_authority_client import SessionAuthority
+from session_authority_client.cookies import Cookies
 from session_authority_client.flow import Flow, NoAnswer, Refused, SignInRequired
 from session_authority_client.testing import FakeAuthority
 from session_authority_client.wsgi import SessionAuthorityMiddleware, visit_of
@@ -495,6 +496,18 @@ def test_what_is_refused_is_an_exception_that_apps_may_catch(authority: FakeAuth
     with authority.client() as client:
         assert get(Client(SessionAuthorityMiddleware(app, client)), "/").data == b"as you like"
     assert caught == ["sign_in_required"]
+
+
+def test_a_cookie_of_the_apps_with_a_name_of_ours_is_left_out(authority: FakeAuthority, make: Maker, caplog: Any):
+    plain = Flow(Cookies(token="a", device="b", insecure=True))
+    browser = browser_of(make(authority, plain))
+    local = {"base_url": "http://localhost"}
+    answer = browser.get("/static", **local)
+    assert set_cookies(answer) == {}
+    assert "named a, which is the Session Authority's" in caplog.text
+    browser.post("/sign-in", **local)
+    browser.get("/static", **local)
+    assert browser.get("/me", **local).json == "ada"
 
 
 # --- Django's middleware below ours -------------------------------------------------------------------------------------
