@@ -5,11 +5,11 @@
         authority.expire_tokens()
         assert client.renew_session(issued.access_token, issued.device.device_id).rotated
 
-It speaks the whole contract, and knows less than the real one. Tokens are no JWTs, and there are no signing keys. Nobody is
-turned away: not for who they are, nor at a device limit, and few fields are checked. Sessions don't end by themselves. Any
-token that `age_tokens` or `expire_tokens` aged can be renewed at once; an older copy of the current generation is never a
-replay, a superseded token is one only if it is older by two, or if `replay_tokens` says so. User agents are not parsed. What
-must be sure of those is tested with `session-authority dev`.
+It speaks the whole contract, and gives the verdicts of the real one with its default settings: use `pass_time` to see what
+becomes of a token after minutes or weeks. It knows less: tokens are no JWTs, and there are no signing keys. Every caller may do
+everything. Of the fields of a request only user IDs, device IDs and names are checked. Sessions have no idle end, only the
+absolute one. User agents are not parsed. Nobody is told of an ended token. What must be sure of those is tested with
+`session-authority dev`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,15 +40,22 @@ from session_authority_client.wire import status_pb2
 
 __all__ = ["FakeAuthority"]
 
+# The defaults of the service.
 _SESSION_TTL = timedelta(days=30)
-_GRACE = timedelta(seconds=30)
+_LEEWAY = _GRACE = timedelta(seconds=30)
+_ALARM_AFTER = timedelta(minutes=5)
+_LONGEST_USER_ID = 128
+_LONGEST_DISPLAY_NAME = 100
+# Invisible, but part of how Persian words and many emoji are written.
+_JOINERS = dict.fromkeys((0x200C, 0x200D))
 _PROOF_OF_LIFE = 1.0  # seconds
+_PATIENCE = timedelta(seconds=30)  # of what tests ask: nothing of it is about time
 _THREADS = 64
 _PAGE_SIZE = 50
 _DONT_SHARE_PORTS = (("grpc.so_reuseport", 0),)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Session:
     user_id: str
     device_id: str
@@ -57,14 +64,21 @@ class _Session:
     auth_methods: tuple[str, ...]
     sign_in: datetime
     end: datetime
+    dated: datetime
+    replaced: _Session | None
     generation: int = 1
     first_seen: datetime | None = None
+    holder: _Token | None = None
+    predecessor: _Token | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Token:
+    """One that was handed out. Each is a copy of its own of its generation."""
+
     session: _Session
     generation: int
+    issued: datetime
     end: datetime
     aged: bool = False
     expired: bool = False
@@ -83,10 +97,19 @@ class _Device:
 
 
 @dataclass
+class _Answered:
+    """A sign-in that had a `request_id`."""
+
+    request: pb.IssueDeviceRequest
+    session: _Session
+    response: pb.IssueDeviceResponse
+
+
+@dataclass
 class _State:
     devices: dict[str, dict[str, _Device]] = field(default_factory=dict)
     tokens: dict[str, _Token] = field(default_factory=dict)
-    answered: dict[str, pb.IssueDeviceResponse] = field(default_factory=dict)
+    answered: dict[str, _Answered] = field(default_factory=dict)
     events: list[pb.Event] = field(default_factory=list)
 
 
@@ -102,6 +125,8 @@ class FakeAuthority:
         self._changed = threading.Condition()
         self._away = False
         self._delay = 0.0
+        self._max_devices: int | None = None
+        self._passed = timedelta()
         self._server: grpc.Server | None = None
         self.address = ""
         self.calls: Counter[str] = Counter()
@@ -138,6 +163,34 @@ class FakeAuthority:
         """A client of it, for asyncio."""
         return AsyncSessionAuthority(self.address, timeout=timeout)
 
+    # --- what tests ask of it ---------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forgets every user, and what it counted: for one that serves many tests. Ends watches with CursorExpired."""
+        with self._changed:
+            self._state = _State()
+            self._passed = timedelta()
+            self.calls.clear()
+            self.rotations = 0
+            self._changed.notify_all()
+
+    def sign_in(
+        self, user_id: str, *, claims: Mapping[str, str] | None = None, auth_methods: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """Signs a user in on a new device that is an app; the headers with which its requests come.
+
+        For tests of what is behind the sign-in: any test client takes them. What browsers have, cookies and redirects, needs a
+        sign-in through the app. Raises InvalidRequest.
+        """
+        with self.client(timeout=_PATIENCE) as client:
+            issued = client.issue_device(user_id, claims=claims, auth_methods=auth_methods)
+        return {"Authorization": f"Bearer {issued.access_token}", "X-Device-Id": issued.device.device_id}
+
+    def sign_out(self, user_id: str) -> int:
+        """Signs a user out everywhere, as from another device or by an operator; on how many devices they were."""
+        with self.client(timeout=_PATIENCE) as client:
+            return client.revoke_all(user_id)
+
     # --- what may happen to it --------------------------------------------------------------------------------------
 
     @contextmanager
@@ -158,6 +211,20 @@ class FakeAuthority:
         finally:
             self._delay = 0.0
 
+    @contextmanager
+    def device_limit(self, devices: int) -> Iterator[None]:
+        """Inside, it signs nobody in on more devices than that."""
+        self._max_devices = devices
+        try:
+            yield
+        finally:
+            self._max_devices = None
+
+    def pass_time(self, passed: timedelta) -> None:
+        """Its clock goes on by so much."""
+        with self._changed:
+            self._passed += passed
+
     def age_tokens(self) -> None:
         """Less than half of the life of each token is left: renewing is recommended."""
         with self._changed:
@@ -171,7 +238,7 @@ class FakeAuthority:
                 token.expired = True
 
     def replay_tokens(self) -> None:
-        """Every token counts as replayed when it is next presented."""
+        """Every token counts as replayed when it is next presented, on a device that is still signed in."""
         with self._changed:
             for token in self._state.tokens.values():
                 token.replayed = True
@@ -218,14 +285,14 @@ class FakeAuthority:
             _abort(context, grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
 
     def _issue_device(self, request: pb.IssueDeviceRequest, context: grpc.ServicerContext) -> pb.IssueDeviceResponse:
-        if not request.user_id or any(letter.isspace() for letter in request.user_id):
-            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "user_id")
-        if request.request_id in self._state.answered:
-            return self._state.answered[request.request_id]
-        now = datetime.now(UTC)
+        _check(context, user_id=request.user_id)
+        if answered := self._state.answered.get(request.request_id):
+            return self._answer_again(answered, request, context)
+        now = self._now()
         presented = _uuid(request.device_id)
         device_id = presented or str(uuid4())
         devices = self._state.devices.setdefault(request.user_id, {})
+        self._check_limit(devices, device_id, context)
         known, first = device_id in devices, not devices
         device = devices.setdefault(device_id, _Device(device_id, request.client, now, now, now))
         ttl = request.session_ttl.ToTimedelta() if request.HasField("session_ttl") else _SESSION_TTL
@@ -236,35 +303,56 @@ class FakeAuthority:
             secrets.token_hex(16),
             dict(request.claims),
             tuple(request.auth_methods),
-            now,
-            now + ttl,
+            sign_in=now,
+            end=now + ttl,
+            dated=now,
+            replaced=device.session if self._is_live(device) else None,
         )
         text, token = self._hand_out(device.session)
         self._tell(pb.EVENT_TYPE_DEVICE_SIGNED_IN, request.user_id, device, new_device=not known, first_device=first)
         response = pb.IssueDeviceResponse(
-            device=_device_message(device),
+            device=self._device_message(device),
             access_token=text,
             token_expire_time=_stamp(token.end),
             device_id_assigned=presented is None,
             new_device=not known,
         )
         if request.request_id:
-            self._state.answered[request.request_id] = response
+            self._state.answered[request.request_id] = _Answered(request, device.session, response)
         return response
+
+    def _answer_again(
+        self, answered: _Answered, request: pb.IssueDeviceRequest, context: grpc.ServicerContext
+    ) -> pb.IssueDeviceResponse:
+        if answered.request != request:
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+        session = answered.session
+        device = self._state.devices[session.user_id].get(session.device_id)
+        if device is None or device.session is not session or session.first_seen or session.generation > 1:
+            _abort(context, grpc.StatusCode.ABORTED, "REQUEST_ID_SPENT")
+        return answered.response
+
+    def _check_limit(self, devices: Mapping[str, _Device], device_id: str, context: grpc.ServicerContext) -> None:
+        others = sum(self._is_live(device) for device in devices.values() if device.device_id != device_id)
+        if self._max_devices is not None and others >= self._max_devices:
+            _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "DEVICE_LIMIT_REACHED")
 
     def _renew_session(self, request: pb.RenewSessionRequest, _: grpc.ServicerContext) -> pb.RenewSessionResponse:
         status, token, revoked = self._judge(request.access_token, request.device_id, renewing=True)
         response = pb.RenewSessionResponse(status=status, revoked_devices=revoked)
         if token is None:
             return response
-        session = token.session
-        current = token.generation == session.generation
-        if current:
-            session.first_seen = session.first_seen or datetime.now(UTC)
-        if current and (token.aged or token.expired or _is_aged(token, self._token_ttl)):
-            session.generation, session.first_seen = session.generation + 1, None
-            self.rotations += 1
+        session, now = token.session, self._now()
+        if token.generation == session.generation:
+            self._mark(token, now)
+            if token.aged or token.expired or now - session.dated >= _ALARM_AFTER:
+                session.generation, session.first_seen = session.generation + 1, None
+                session.holder, session.predecessor = None, token
+                session.dated = now
+                self.rotations += 1
         if token.generation < session.generation and session.first_seen is None:
+            if now - session.dated > _GRACE:
+                session.dated = now
             response.access_token, token = self._hand_out(session)
             response.token_expire_time.CopyFrom(_stamp(token.end))
             response.rotated = True
@@ -284,14 +372,15 @@ class FakeAuthority:
             revoked_devices=revoked,
         )
         if token is not None:
-            session, now = token.session, datetime.now(UTC)
+            session, now = token.session, self._now()
             response.session.CopyFrom(_session_message(token))
             superseded = token.generation < session.generation
-            response.renew_recommended = token.aged or _is_aged(token, self._token_ttl) or superseded
+            half_life = (token.end - token.issued) / 2
+            response.renew_recommended = token.aged or token.end - now < half_life or superseded
             if not request.observe_only:
                 self._state.devices[session.user_id][session.device_id].last_seen = now
                 if not superseded:
-                    session.first_seen = session.first_seen or now
+                    self._mark(token, now)
         return response
 
     def _batch_validate_sessions(
@@ -302,42 +391,45 @@ class FakeAuthority:
         ]
         return pb.BatchValidateSessionsResponse(results=results)
 
-    def _list_devices(self, request: pb.ListDevicesRequest, _: grpc.ServicerContext) -> pb.ListDevicesResponse:
+    def _list_devices(self, request: pb.ListDevicesRequest, context: grpc.ServicerContext) -> pb.ListDevicesResponse:
+        _check(context, user_id=request.user_id)
         devices = sorted(
             self._state.devices.get(request.user_id, {}).values(), key=lambda device: device.last_seen, reverse=True
         )
-        listed = [device for device in devices if device.session is not None or request.include_signed_out]
+        listed = [device for device in devices if self._is_live(device) or request.include_signed_out]
         start, size = int(request.page_token or 0), request.page_size or _PAGE_SIZE
         end = start + size
         current = _uuid(request.current_device_id) or ""
         return pb.ListDevicesResponse(
-            devices=[_device_message(device, current) for device in listed[start:end]],
+            devices=[self._device_message(device, current) for device in listed[start:end]],
             next_page_token=str(end) if end < len(listed) else "",
             total_size=len(listed),
         )
 
     def _update_device(self, request: pb.UpdateDeviceRequest, context: grpc.ServicerContext) -> pb.UpdateDeviceResponse:
+        name = request.display_name.strip()
+        _check(context, user_id=request.user_id, device_id=request.device_id, display_name=name)
         device = self._state.devices.get(request.user_id, {}).get(_uuid(request.device_id) or "")
         if device is None:
             _abort(context, grpc.StatusCode.NOT_FOUND, "DEVICE_NOT_FOUND")
-        device.display_name = request.display_name
-        return pb.UpdateDeviceResponse(device=_device_message(device))
+        device.display_name = name
+        return pb.UpdateDeviceResponse(device=self._device_message(device))
 
     def _revoke_device(self, request: pb.RevokeDeviceRequest, context: grpc.ServicerContext) -> pb.RevokeDeviceResponse:
-        if _uuid(request.device_id) is None:
-            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "device_id")
+        _check(context, user_id=request.user_id, device_id=request.device_id)
         devices = self._state.devices.get(request.user_id, {})
         device = devices.get(_uuid(request.device_id) or "")
         if device is None:
             return pb.RevokeDeviceResponse()
-        revoked, device.session = device.session is not None, None
+        revoked, device.session = self._is_live(device), None
         if revoked:
             self._tell(pb.EVENT_TYPE_DEVICE_REVOKED, request.user_id, device, reason=request.reason)
         if request.forget:
             del devices[device.device_id]
         return pb.RevokeDeviceResponse(revoked=revoked)
 
-    def _revoke_all(self, request: pb.RevokeAllRequest, _: grpc.ServicerContext) -> pb.RevokeAllResponse:
+    def _revoke_all(self, request: pb.RevokeAllRequest, context: grpc.ServicerContext) -> pb.RevokeAllResponse:
+        _check(context, user_id=request.user_id)
         spared = _uuid(request.except_device_id) or ""
         revoked = self._end_sessions(request.user_id, spared)
         if revoked:
@@ -357,56 +449,72 @@ class FakeAuthority:
         with self._changed:
             self.calls["WatchEvents"] += 1
             self._check_available(context)
-            start = len(self._state.events)
+            state, start = self._state, len(self._state.events)
             if request.cursor:
                 if not request.cursor.isdecimal() or int(request.cursor) > start:
                     _abort(context, grpc.StatusCode.OUT_OF_RANGE, "CURSOR_EXPIRED")
                 start = int(request.cursor)
             elif request.HasField("start_time"):
                 since = request.start_time.ToNanoseconds()
-                start = sum(event.create_time.ToNanoseconds() < since for event in self._state.events)
+                start = sum(event.create_time.ToNanoseconds() < since for event in state.events)
             context.add_callback(self._wake)
         yield pb.WatchEventsResponse(cursor=str(start))
         while context.is_active():
             with self._changed:
-                if len(self._state.events) == start:
+                if self._state is state and len(state.events) == start:
                     self._changed.wait(_PROOF_OF_LIFE)
                 self._check_available(context)
-                found, start = self._state.events[start:], len(self._state.events)
+                if self._state is not state:
+                    _abort(context, grpc.StatusCode.OUT_OF_RANGE, "CURSOR_EXPIRED")
+                found, start = state.events[start:], len(state.events)
             told = [event for event in found if _is_wanted(event, request)]
-            now = None if told else _stamp(datetime.now(UTC))
+            now = None if told else _stamp(self._now())
             yield pb.WatchEventsResponse(events=told, cursor=str(start), read_time=now)
 
-    # --- the rule of generations, simplified ------------------------------------------------------------------------
+    # --- the rule of generations ------------------------------------------------------------------------------------
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + self._passed
+
+    def _is_live(self, device: _Device) -> bool:
+        return device.session is not None and self._now() < device.session.end
 
     def _judge(
         self, text: str, device_id: str, *, renewing: bool = False, observe_only: bool = False
     ) -> tuple[pb.SessionStatus, _Token | None, int]:
         """What a token is worth; the token if that is something; how many devices were signed out."""
-        token, presented, now = self._state.tokens.get(text), _uuid(device_id), datetime.now(UTC)
+        token, presented, now = self._state.tokens.get(text), _uuid(device_id), self._now()
         if token is None:
             return pb.SESSION_STATUS_TOKEN_INVALID if text else pb.SESSION_STATUS_TOKEN_MISSING, None, 0
-        if not renewing and (token.expired or now >= token.end):
+        if not renewing and (token.expired or now >= token.end + _LEEWAY):
             return pb.SESSION_STATUS_TOKEN_EXPIRED, None, 0
         device = self._state.devices[token.session.user_id].get(token.session.device_id)
         if presented is None or device is None or device.session is None:
             return pb.SESSION_STATUS_NO_SESSION, None, 0
-        if device.session is not token.session:
-            return pb.SESSION_STATUS_SESSION_ENDED, None, 0
-        behind = device.session.generation - token.generation
-        if token.replayed or behind > 1 or presented != device.device_id:
-            revoked = 0 if observe_only else self._end_sessions(token.session.user_id)
+        if not self._is_live(device):
             if not observe_only:
-                self._tell(pb.EVENT_TYPE_SESSION_REPLAYED, token.session.user_id, device)
-            return pb.SESSION_STATUS_REPLAYED, None, revoked
-        first_seen = device.session.first_seen
-        if behind == 1 and first_seen is not None and now - first_seen >= _GRACE:
-            return pb.SESSION_STATUS_SUPERSEDED, None, 0
-        return pb.SESSION_STATUS_ACTIVE, token, 0
+                device.session = None
+            return pb.SESSION_STATUS_SESSION_EXPIRED, None, 0
+        verdict = _judge_on_its_device(device.session, token, now)
+        if presented != device.device_id:
+            left = verdict in (pb.SESSION_STATUS_ACTIVE, pb.SESSION_STATUS_REPLAYED)
+            verdict = pb.SESSION_STATUS_REPLAYED if left else pb.SESSION_STATUS_WRONG_DEVICE
+        revoked = 0
+        if verdict == pb.SESSION_STATUS_REPLAYED and not observe_only:
+            revoked = self._end_sessions(token.session.user_id)
+            self._tell(pb.EVENT_TYPE_SESSION_REPLAYED, token.session.user_id, device)
+        return verdict, token if verdict == pb.SESSION_STATUS_ACTIVE else None, revoked
+
+    def _mark(self, token: _Token, now: datetime) -> None:
+        """What it proves that a token of the current generation was presented."""
+        session = token.session
+        session.first_seen = session.first_seen or now
+        if session.holder is None and now - session.dated >= _ALARM_AFTER:
+            session.holder = token
 
     def _hand_out(self, session: _Session) -> tuple[str, _Token]:
-        text = f"fake.{secrets.token_urlsafe(16)}"
-        token = _Token(session, session.generation, min(datetime.now(UTC) + self._token_ttl, session.end))
+        text, now = f"fake.{secrets.token_urlsafe(16)}", self._now()
+        token = _Token(session, session.generation, now, min(now + self._token_ttl, session.end))
         self._state.tokens[text] = token
         return text, token
 
@@ -414,7 +522,7 @@ class FakeAuthority:
         live = [
             device
             for device in self._state.devices.get(user_id, {}).values()
-            if device.session is not None and device.device_id != spared
+            if self._is_live(device) and device.device_id != spared
         ]
         for device in live:
             device.session = None
@@ -422,21 +530,52 @@ class FakeAuthority:
 
     def _tell(self, kind: pb.EventType, user_id: str, device: _Device | None, **more: Any) -> None:
         event = pb.Event(event_id=str(len(self._state.events) + 1), type=kind, user_id=user_id, actor="fake", **more)
-        event.create_time.CopyFrom(_stamp(datetime.now(UTC)))
+        event.create_time.CopyFrom(_stamp(self._now()))
         if device is not None:
             event.device.device_id = device.device_id
-            event.device.display_name = _device_message(device).display_name
+            event.device.display_name = self._device_message(device).display_name
             event.client.info.CopyFrom(device.client)
         self._state.events.append(event)
         self._changed.notify_all()
+
+    def _device_message(self, device: _Device, current: str = "") -> pb.Device:
+        message = pb.Device(
+            device_id=device.device_id,
+            display_name=device.display_name or device.client.display_name or "Unknown device",
+            last_client=device.client,
+            create_time=_stamp(device.created),
+            sign_in_time=_stamp(device.sign_in),
+            last_seen_time=_stamp(device.last_seen),
+            current=device.device_id == current,
+            signed_in=self._is_live(device),
+        )
+        if message.signed_in and device.session is not None:
+            message.session_id = device.session.session_id
+            message.expire_time.CopyFrom(_stamp(device.session.end))
+        return message
 
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
 
-def _is_aged(token: _Token, token_ttl: timedelta) -> bool:
-    return token.end - datetime.now(UTC) < token_ttl / 2
+def _judge_on_its_device(live: _Session, token: _Token, now: datetime) -> pb.SessionStatus:
+    """What a token is worth to the session that is live on its device."""
+    used = None if live.first_seen is None else now - live.first_seen
+    if token.session is not live:
+        if token.session is not live.replaced:
+            return pb.SESSION_STATUS_SESSION_ENDED
+        crossed = token.issued > live.sign_in - _ALARM_AFTER
+        if crossed or used is None or used < _ALARM_AFTER:
+            return pb.SESSION_STATUS_SUPERSEDED
+        return pb.SESSION_STATUS_REPLAYED
+    behind = live.generation - token.generation
+    settled = (live.holder, live.predecessor)[behind] if behind < 2 else None
+    if token.replayed or behind > 1 or settled not in (None, token):
+        return pb.SESSION_STATUS_REPLAYED
+    if behind == 0 or used is None or used < _GRACE:
+        return pb.SESSION_STATUS_ACTIVE
+    return pb.SESSION_STATUS_SUPERSEDED if used < _ALARM_AFTER else pb.SESSION_STATUS_REPLAYED
 
 
 def _is_wanted(event: pb.Event, request: pb.WatchEventsRequest) -> bool:
@@ -473,28 +612,53 @@ def _session_message(token: _Token) -> pb.Session:
     )
 
 
-def _device_message(device: _Device, current: str = "") -> pb.Device:
-    message = pb.Device(
-        device_id=device.device_id,
-        display_name=device.display_name or device.client.display_name or "Unknown device",
-        last_client=device.client,
-        create_time=_stamp(device.created),
-        sign_in_time=_stamp(device.sign_in),
-        last_seen_time=_stamp(device.last_seen),
-        current=device.device_id == current,
-        signed_in=device.session is not None,
-    )
-    if device.session is not None:
-        message.session_id = device.session.session_id
-        message.expire_time.CopyFrom(_stamp(device.session.end))
-    return message
+def _check(context: grpc.ServicerContext, **fields: str) -> None:
+    """Fails a call whose fields break their rules, of which it names all."""
+    broken = [(name, rule) for name, value in fields.items() if (rule := _RULES[name](value))]
+    if broken:
+        text = "; ".join(f"{name}: {rule}" for name, rule in broken)
+        violations = [status_pb2.BadRequest.FieldViolation(field=name, description=rule) for name, rule in broken]
+        bad = status_pb2.BadRequest(field_violations=violations)
+        _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", text, bad)
 
 
-def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, text: str = "") -> NoReturn:
+def _broken_user_id(value: str) -> str:
+    if not value:
+        return "must not be empty"
+    if len(value) > _LONGEST_USER_ID:
+        return f"must have at most {_LONGEST_USER_ID} characters"
+    if not value.isprintable() or any(letter.isspace() for letter in value):
+        return "must have no white space, control or other unprintable characters"
+    return ""
+
+
+def _broken_device_id(value: str) -> str:
+    return "" if _uuid(value) else "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
+
+
+def _broken_display_name(value: str) -> str:
+    if len(value) > _LONGEST_DISPLAY_NAME:
+        return f"must have at most {_LONGEST_DISPLAY_NAME} characters"
+    printable = value.translate(_JOINERS).isprintable()
+    return "" if printable else "must have no control or other unprintable characters"
+
+
+_RULES = {"user_id": _broken_user_id, "device_id": _broken_device_id, "display_name": _broken_display_name}
+
+
+def _abort(
+    context: grpc.ServicerContext,
+    code: grpc.StatusCode,
+    reason: str,
+    text: str = "",
+    bad: status_pb2.BadRequest | None = None,
+) -> NoReturn:
     """Fails a call as the real one does, so that clients raise the same."""
     details: list[tuple[str, Message]] = [
         ("ErrorInfo", status_pb2.ErrorInfo(reason=reason, domain="session-authority"))
     ]
+    if bad is not None:
+        details.append(("BadRequest", bad))
     if code is grpc.StatusCode.UNAVAILABLE:
         details.append(("RetryInfo", status_pb2.RetryInfo(retry_delay=Duration(seconds=1))))
     status = status_pb2.Status(code=code.value[0], message=text or reason)
