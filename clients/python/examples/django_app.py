@@ -3,11 +3,9 @@
     pip install session-authority-client django gunicorn
     AUTHORITY=127.0.0.1:50051 gunicorn --threads 8 django_app:application
 
-`session-authority dev` is an authority to try it with; then open http://localhost:8000. The password is "demo". In a project of
-yours what `configure` is given stands in settings.py.
+`session-authority dev` is an authority to try it with; then open http://localhost:8000.
 """
 
-import hmac
 import os
 import secrets
 
@@ -17,62 +15,67 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
 from django.template import engines
 from django.urls import path
+from django.views.decorators.http import require_POST
 
-from session_authority_client import SessionAuthority
+from session_authority_client import InvalidRequest, SessionAuthority
 from session_authority_client.cookies import Cookies
 from session_authority_client.django import require_session, visit_of
 from session_authority_client.flow import Flow
 
 AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
-FORM = "<form method=post><input name=user> <input name=password type=password> <button>Sign in</button></form>"
-PAGE = """<h1>Hello {{ user }}</h1> <h2>My devices</h2> <ul>{% for device in devices %}
-    <li>{{ device.display_name }}{% if device.current %} (this one){% endif %} <form method=post action=/sign-out>
-        <button name=device value="{{ device.device_id }}">Sign out</button></form>{% endfor %}</ul>
-    <form method=post action=/sign-out-everywhere><button>Sign out everywhere else</button></form>"""
 
-settings.configure(
-    ALLOWED_HOSTS=["localhost"],
+settings.configure(  # in a project of yours, this is settings.py
     MIDDLEWARE=["session_authority_client.django.SessionAuthorityMiddleware"],
+    SESSION_AUTHORITY=lambda: SessionAuthority(AUTHORITY),
+    # Leave `cookies` out behind HTTPS: these are for http://localhost, and refused elsewhere.
+    SESSION_AUTHORITY_FLOW=Flow(sign_in_url="/sign-in", cookies=Cookies(insecure=True)),
+    ALLOWED_HOSTS=["localhost"],
     ROOT_URLCONF=__name__,
     SECRET_KEY=secrets.token_urlsafe(),
-    SESSION_AUTHORITY=lambda: SessionAuthority(AUTHORITY),
-    # Leave the cookies out behind HTTPS: these are for http://localhost, and refused elsewhere.
-    SESSION_AUTHORITY_FLOW=Flow(cookies=Cookies(insecure=True), sign_in_url="/sign-in"),
     TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
 )
 django.setup()
 
 
-def sign_in(request: HttpRequest) -> HttpResponse:
-    """A form. Put your own check of who it is here."""
-    if request.method != "POST":
-        return HttpResponse(FORM)
-    if not hmac.compare_digest(request.POST.get("password", "").encode(), b"demo"):
-        return see("/sign-in")
-    visit_of(request).sign_in(request.POST.get("user", ""), auth_methods=["pwd"])
-    return see("/")
-
-
 @require_session
 def my_devices(request: HttpRequest) -> HttpResponse:
-    """The page."""
+    """Who is signed in, and where else."""
     visit = visit_of(request)
-    page = engines["django"].from_string(PAGE)
-    return HttpResponse(page.render({"user": visit.require().user_id, "devices": visit.devices()}, request))
+    devices = [(device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in visit.devices()]
+    return page(user=visit.require().user_id, devices=devices, done=request.GET.get("done"))
 
 
-def sign_out(request: HttpRequest) -> HttpResponse:
-    """Here, or on the device whose button it was. Never for a mere link."""
-    if request.method == "POST":
-        visit_of(request).sign_out(request.POST.get("device"))
+def sign_in(request: HttpRequest) -> HttpResponse:
+    """Whoever the form names."""
+    if request.method != "POST":
+        return page()
+    name = request.POST.get("user", "").strip()
+    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo takes their word for it.
+    try:
+        visit_of(request).sign_in(name)
+    except InvalidRequest as error:  # it is empty, or has a space in it
+        return page(400, name=name, problem=", ".join(rule.description for rule in error.violations))
     return see("/")
 
 
+@require_POST
+def sign_out(request: HttpRequest) -> HttpResponse:
+    """Here, or on the device whose button it was."""
+    visit_of(request).sign_out(request.POST.get("device"))
+    return see("/?done=device")
+
+
+@require_POST
 def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
     """On all devices but this one."""
-    if request.method == "POST":
-        visit_of(request).sign_out_everywhere()
-    return see("/")
+    visit_of(request).sign_out_everywhere()
+    return see("/?done=others")
+
+
+def page(status: int = 200, **shown: object) -> HttpResponse:
+    """The form, or the devices of a user."""
+    html = engines["django"].from_string(PAGE).render(shown)
+    return HttpResponse(html, status=status, headers={"Cache-Control": "no-store"})
 
 
 def see(url: str) -> HttpResponse:
@@ -80,10 +83,58 @@ def see(url: str) -> HttpResponse:
     return HttpResponse(status=303, headers={"Location": url})
 
 
-urlpatterns = (
+urlpatterns = [
     path("", my_devices),
     path("sign-in", sign_in),
     path("sign-out", sign_out),
     path("sign-out-everywhere", sign_out_everywhere),
-)
+]
 application = WSGIHandler()
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{% if user %}My devices{% else %}Sign in{% endif %}</title>
+<link rel="icon" href="data:,">
+<style>
+    :root { color-scheme: light dark }
+    body { font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere }
+    ul { padding: 0 }
+    li { display: flex; gap: 1rem; align-items: center; justify-content: space-between; padding: 1rem 0; border-top: thin solid }
+    label, small { display: block }
+    input, button { font: inherit; box-sizing: border-box; max-width: 100%; min-height: 2.75rem; padding: 0 1rem }
+    li button { white-space: nowrap }
+    [role] { border-left: .25rem solid; padding-left: .75rem }
+</style>
+<script>
+    // Browsers may keep a page for the way back, whatever its headers say: after a sign-out it must not be shown again.
+    addEventListener("pageshow", (event) => event.persisted && location.reload());
+</script>
+{% if user %}
+<h1>Hello {{ user }}</h1>
+{% if done == "device" %}<p role="status">That device is signed out.</p>{% endif %}
+{% if done == "others" %}<p role="status">All other devices are signed out.</p>{% endif %}
+<h2>My devices</h2>
+<ul>{% for device, seen in devices %}
+    <li><span id="{{ device.device_id }}">{{ device.display_name }}{% if device.current %} <b>(this device)</b>{% endif %}
+        <small>Last seen {{ seen }}</small></span>
+        <form method="post" action="/sign-out">
+            <button name="device" value="{{ device.device_id }}" aria-describedby="{{ device.device_id }}">Sign out</button>
+        </form></li>{% endfor %}
+</ul>
+{% if devices|length > 1 %}
+<form method="post" action="/sign-out-everywhere"><button>Sign out everywhere else</button></form>
+{% endif %}
+{% else %}
+<h1>Sign in</h1>
+{% if problem %}<p role="alert" id="problem">The name {{ problem }}.</p>{% endif %}
+<form method="post" action="/sign-in">
+    <label for="user">Name</label>
+    <input id="user" name="user" value="{{ name }}" autocomplete="username" required autofocus
+        {% if problem %}aria-invalid="true" aria-describedby="problem"{% endif %}>
+    <button>Sign in</button>
+</form>
+<p><small>This demo takes your word for it. The app's own proof goes here: a password, a passkey, OpenID Connect.</small></p>
+{% endif %}
+"""

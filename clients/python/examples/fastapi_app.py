@@ -1,107 +1,129 @@
 """A page for those who are signed in, with their devices on it: FastAPI.
 
-    pip install session-authority-client fastapi uvicorn
+    pip install session-authority-client fastapi jinja2 uvicorn
     AUTHORITY=127.0.0.1:50051 uvicorn fastapi_app:app
 
-`session-authority dev` is an authority to try it with; then open http://localhost:8000. The password is "demo".
+`session-authority dev` is an authority to try it with; then open http://localhost:8000.
 """
 
-import hmac
 import os
-from html import escape
 from typing import Annotated
 from urllib.parse import parse_qs
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment
 
-from session_authority_client import AsyncSessionAuthority, Device
+from session_authority_client import AsyncSessionAuthority, InvalidRequest, Session
 from session_authority_client.asgi import SessionAuthorityMiddleware
 from session_authority_client.cookies import Cookies
 from session_authority_client.flow import Flow
 from session_authority_client.starlette import AsyncVisit, require_session, visit_of
 
 AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
-# Leave the cookies out behind HTTPS: these are for http://localhost, and refused elsewhere.
-FLOW = Flow(cookies=Cookies(insecure=True), sign_in_url="/sign-in")
+# Leave `cookies` out behind HTTPS: these are for http://localhost, and refused elsewhere.
+FLOW = Flow(sign_in_url="/sign-in", cookies=Cookies(insecure=True))
 
 app = FastAPI()
 app.add_middleware(SessionAuthorityMiddleware, authority=lambda: AsyncSessionAuthority(AUTHORITY), flow=FLOW)
 Visit = Annotated[AsyncVisit, Depends(visit_of)]
+SignedIn = Annotated[Session, Depends(require_session)]
 
 
-@app.get("/sign-in", response_class=HTMLResponse)
-async def ask() -> str:
-    """A form."""
-    return page(
-        "Sign in",
-        """<form method=post>
-        <p><label>Name <input name=user autocomplete=username required autofocus></label>
-        <p><label>Password <input name=password type=password autocomplete=current-password required></label>
-        <p><button>Sign in</button></form>""",
-    )
+@app.get("/")
+async def my_devices(visit: Visit, session: SignedIn, done: str = "") -> Response:
+    """Who is signed in, and where else."""
+    devices = [(device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in await visit.devices()]
+    return page(user=session.user_id, devices=devices, done=done)
+
+
+@app.get("/sign-in")
+async def ask() -> Response:
+    """The form."""
+    return page()
 
 
 @app.post("/sign-in")
 async def sign_in(visit: Visit, request: Request) -> Response:
-    """Put your own check of who it is here."""
-    form = await form_of(request)
-    if not hmac.compare_digest(form.get("password", "").encode(), b"demo"):
-        return RedirectResponse("/sign-in", 303)
-    await visit.sign_in(form.get("user", ""), auth_methods=["pwd"])
+    """Whoever the form names."""
+    name = (await form_of(request)).get("user", "").strip()
+    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo takes their word for it.
+    try:
+        await visit.sign_in(name)
+    except InvalidRequest as error:  # it is empty, or has a space in it
+        return page(400, name=name, problem=", ".join(rule.description for rule in error.violations))
     return RedirectResponse("/", 303)
-
-
-@app.get("/", response_class=HTMLResponse, dependencies=[Depends(require_session)])
-async def my_devices(visit: Visit, response: Response) -> str:
-    """Who is signed in, and where else."""
-    response.headers["Cache-Control"] = "no-store"  # see `page`, too: what was shown must not outlast the session
-    items = "".join(item(device) for device in await visit.devices())
-    return page(
-        f"Hello {escape(visit.require().user_id)}",
-        f"""<h2>My devices</h2> <ul>{items}</ul>
-        <form method=post action=/sign-out-everywhere><button>Sign out everywhere else</button></form>""",
-    )
-
-
-def page(title: str, body: str) -> str:
-    """All around it. The script: after a sign-out the way back leads to a page that browsers kept, `no-store` or not."""
-    return f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
-        <title>{title}</title><link rel=icon href=data:,>
-        <style>
-            body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto; padding: 0 1rem }}
-            ul {{ padding: 0 }}
-            li {{ display: flex; gap: 1rem; align-items: center; padding: .5rem 0; border-bottom: 1px solid #ccc }}
-            li span {{ flex: 1 }}
-            label {{ display: block }}
-            input, button {{ font: inherit; padding: .25rem .75rem }}
-        </style>
-        <script>addEventListener("pageshow", (event) => event.persisted && location.reload())</script>
-        <h1>{title}</h1> {body}"""
-
-
-def item(device: Device) -> str:
-    """A device, and a button to sign out there."""
-    where = " (this one)" if device.current else ""
-    device_id = escape(device.device_id)
-    return f"""<li><span id={device_id}>{escape(device.display_name)}{where}</span> <form method=post action=/sign-out>
-        <button name=device value={device_id} aria-describedby={device_id}>Sign out</button></form>"""
 
 
 @app.post("/sign-out")
 async def sign_out(visit: Visit, request: Request) -> Response:
     """Here, or on the device whose button it was."""
     await visit.sign_out((await form_of(request)).get("device"))
-    return RedirectResponse("/", 303)
+    return RedirectResponse("/?done=device", 303)
 
 
 @app.post("/sign-out-everywhere")
 async def sign_out_everywhere(visit: Visit) -> Response:
     """On all devices but this one."""
     await visit.sign_out_everywhere()
-    return RedirectResponse("/", 303)
+    return RedirectResponse("/?done=others", 303)
+
+
+def page(status: int = 200, **shown: object) -> Response:
+    """The form, or the devices of a user."""
+    html = Environment(autoescape=True).from_string(PAGE).render(shown)
+    return HTMLResponse(html, status, {"Cache-Control": "no-store"})
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """What a form sent."""
-    return {name: values[-1] for name, values in parse_qs((await request.body()).decode()).items()}
+    """What a form sent. FastAPI's own way needs another package."""
+    return {name: values[-1] for name, values in parse_qs((await request.body()).decode(errors="replace")).items()}
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{% if user %}My devices{% else %}Sign in{% endif %}</title>
+<link rel="icon" href="data:,">
+<style>
+    :root { color-scheme: light dark }
+    body { font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere }
+    ul { padding: 0 }
+    li { display: flex; gap: 1rem; align-items: center; justify-content: space-between; padding: 1rem 0; border-top: thin solid }
+    label, small { display: block }
+    input, button { font: inherit; box-sizing: border-box; max-width: 100%; min-height: 2.75rem; padding: 0 1rem }
+    li button { white-space: nowrap }
+    [role] { border-left: .25rem solid; padding-left: .75rem }
+</style>
+<script>
+    // Browsers may keep a page for the way back, whatever its headers say: after a sign-out it must not be shown again.
+    addEventListener("pageshow", (event) => event.persisted && location.reload());
+</script>
+{% if user %}
+<h1>Hello {{ user }}</h1>
+{% if done == "device" %}<p role="status">That device is signed out.</p>{% endif %}
+{% if done == "others" %}<p role="status">All other devices are signed out.</p>{% endif %}
+<h2>My devices</h2>
+<ul>{% for device, seen in devices %}
+    <li><span id="{{ device.device_id }}">{{ device.display_name }}{% if device.current %} <b>(this device)</b>{% endif %}
+        <small>Last seen {{ seen }}</small></span>
+        <form method="post" action="/sign-out">
+            <button name="device" value="{{ device.device_id }}" aria-describedby="{{ device.device_id }}">Sign out</button>
+        </form></li>{% endfor %}
+</ul>
+{% if devices|length > 1 %}
+<form method="post" action="/sign-out-everywhere"><button>Sign out everywhere else</button></form>
+{% endif %}
+{% else %}
+<h1>Sign in</h1>
+{% if problem %}<p role="alert" id="problem">The name {{ problem }}.</p>{% endif %}
+<form method="post" action="/sign-in">
+    <label for="user">Name</label>
+    <input id="user" name="user" value="{{ name }}" autocomplete="username" required autofocus
+        {% if problem %}aria-invalid="true" aria-describedby="problem"{% endif %}>
+    <button>Sign in</button>
+</form>
+<p><small>This demo takes your word for it. The app's own proof goes here: a password, a passkey, OpenID Connect.</small></p>
+{% endif %}
+"""

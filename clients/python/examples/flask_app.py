@@ -3,64 +3,116 @@
     pip install session-authority-client flask gunicorn
     AUTHORITY=127.0.0.1:50051 gunicorn --threads 8 flask_app:app
 
-`session-authority dev` is an authority to try it with; then open http://localhost:8000. The password is "demo".
+`session-authority dev` is an authority to try it with; then open http://localhost:8000.
 """
 
-import hmac
 import os
 
-from flask import Flask, redirect, render_template_string, request
-from werkzeug.wrappers import Response
+from flask import Flask, make_response, redirect, render_template_string, request
+from werkzeug import Response
 
-from session_authority_client import SessionAuthority
+from session_authority_client import InvalidRequest, SessionAuthority
 from session_authority_client.cookies import Cookies
 from session_authority_client.flask import install, require_session, visit
 from session_authority_client.flow import Flow
 
 AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
-# Leave the cookies out behind HTTPS: these are for http://localhost, and refused elsewhere.
-FLOW = Flow(cookies=Cookies(insecure=True), sign_in_url="/sign-in")
-FORM = "<form method=post><input name=user> <input name=password type=password> <button>Sign in</button></form>"
-PAGE = """<h1>Hello {{ user }}</h1> <h2>My devices</h2> <ul>{% for device in devices %}
-    <li>{{ device.display_name }}{{ " (this one)" if device.current }} <form method=post action=/sign-out>
-        <button name=device value="{{ device.device_id }}">Sign out</button></form>{% endfor %}</ul>
-    <form method=post action=/sign-out-everywhere><button>Sign out everywhere else</button></form>"""
+# Leave `cookies` out behind HTTPS: these are for http://localhost, and refused elsewhere.
+FLOW = Flow(sign_in_url="/sign-in", cookies=Cookies(insecure=True))
 
 app = Flask(__name__)
 install(app, lambda: SessionAuthority(AUTHORITY), FLOW)
 
 
+@app.get("/")
+@require_session
+def my_devices() -> Response:
+    """Who is signed in, and where else."""
+    devices = [(device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in visit().devices()]
+    return page(user=visit().require().user_id, devices=devices, done=request.args.get("done"))
+
+
 @app.get("/sign-in")
-def ask() -> str:
-    """A form."""
-    return FORM
+def ask() -> Response:
+    """The form."""
+    return page()
 
 
 @app.post("/sign-in")
 def sign_in() -> Response:
-    """Put your own check of who it is here."""
-    if not hmac.compare_digest(request.form.get("password", "").encode(), b"demo"):
-        return redirect("/sign-in", 303)
-    visit().sign_in(request.form.get("user", ""), auth_methods=["pwd"])
+    """Whoever the form names."""
+    name = request.form.get("user", "").strip()
+    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo takes their word for it.
+    try:
+        visit().sign_in(name)
+    except InvalidRequest as error:  # it is empty, or has a space in it
+        return page(400, name=name, problem=", ".join(rule.description for rule in error.violations))
     return redirect("/", 303)
-
-
-@app.get("/")
-@require_session
-def my_devices() -> str:
-    """The page."""
-    return render_template_string(PAGE, user=visit().require().user_id, devices=visit().devices())
 
 
 @app.post("/sign-out")
 def sign_out() -> Response:
     """Here, or on the device whose button it was."""
     visit().sign_out(request.form.get("device"))
-    return redirect("/", 303)
+    return redirect("/?done=device", 303)
 
 
 @app.post("/sign-out-everywhere")
 def sign_out_everywhere() -> Response:
     """On all devices but this one."""
     visit().sign_out_everywhere()
-    return redirect("/", 303)
+    return redirect("/?done=others", 303)
+
+
+def page(status: int = 200, **shown: object) -> Response:
+    """The form, or the devices of a user."""
+    return make_response(render_template_string(PAGE, **shown), status, {"Cache-Control": "no-store"})
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{% if user %}My devices{% else %}Sign in{% endif %}</title>
+<link rel="icon" href="data:,">
+<style>
+    :root { color-scheme: light dark }
+    body { font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere }
+    ul { padding: 0 }
+    li { display: flex; gap: 1rem; align-items: center; justify-content: space-between; padding: 1rem 0; border-top: thin solid }
+    label, small { display: block }
+    input, button { font: inherit; box-sizing: border-box; max-width: 100%; min-height: 2.75rem; padding: 0 1rem }
+    li button { white-space: nowrap }
+    [role] { border-left: .25rem solid; padding-left: .75rem }
+</style>
+<script>
+    // Browsers may keep a page for the way back, whatever its headers say: after a sign-out it must not be shown again.
+    addEventListener("pageshow", (event) => event.persisted && location.reload());
+</script>
+{% if user %}
+<h1>Hello {{ user }}</h1>
+{% if done == "device" %}<p role="status">That device is signed out.</p>{% endif %}
+{% if done == "others" %}<p role="status">All other devices are signed out.</p>{% endif %}
+<h2>My devices</h2>
+<ul>{% for device, seen in devices %}
+    <li><span id="{{ device.device_id }}">{{ device.display_name }}{% if device.current %} <b>(this device)</b>{% endif %}
+        <small>Last seen {{ seen }}</small></span>
+        <form method="post" action="/sign-out">
+            <button name="device" value="{{ device.device_id }}" aria-describedby="{{ device.device_id }}">Sign out</button>
+        </form></li>{% endfor %}
+</ul>
+{% if devices|length > 1 %}
+<form method="post" action="/sign-out-everywhere"><button>Sign out everywhere else</button></form>
+{% endif %}
+{% else %}
+<h1>Sign in</h1>
+{% if problem %}<p role="alert" id="problem">The name {{ problem }}.</p>{% endif %}
+<form method="post" action="/sign-in">
+    <label for="user">Name</label>
+    <input id="user" name="user" value="{{ name }}" autocomplete="username" required autofocus
+        {% if problem %}aria-invalid="true" aria-describedby="problem"{% endif %}>
+    <button>Sign in</button>
+</form>
+<p><small>This demo takes your word for it. The app's own proof goes here: a password, a passkey, OpenID Connect.</small></p>
+{% endif %}
+"""

@@ -1,100 +1,122 @@
-"""The examples, as one runs them: each is served by its server, and used as a person with two browsers would."""
+"""The examples, served by the README's own commands, and used as a person with two browsers would."""
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import httpx
 import pytest
 
+from client_tests.readme import EXAMPLES, PATIENCE, PROJECT, served
+from session_authority_client import SessionAuthority
 from session_authority_client.testing import FakeAuthority
-from tests.support.backends import free_port, wait_for
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 40.0  # seconds
-COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "fastapi": ("uvicorn", "fastapi_app:app", "--port"),
-    "flask": ("gunicorn", "--threads", "8", "flask_app:app", "--bind"),
-    "django": ("gunicorn", "--threads", "8", "django_app:application", "--bind"),
-}
+NAMES = sorted(EXAMPLES)
+Browse = Callable[[], AbstractContextManager[httpx.Client]]
 
 
-@contextmanager
-def served(name: str, folder: Path, authority: str) -> Iterator[str]:
-    """The example's URL."""
-    port = free_port()
-    where = str(port) if name == "fastapi" else f"127.0.0.1:{port}"
-    log = folder / f"{name}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *COMMANDS[name], where],
-            cwd=ROOT / "examples",
-            env={**os.environ, "AUTHORITY": authority, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    url = f"http://localhost:{port}"
+def source(name: str) -> str:
+    return (PROJECT / "examples" / f"{name}_app.py").read_text()
 
-    def ready() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            return httpx.get(f"{url}/sign-in", timeout=PATIENCE).status_code == 200
-        except httpx.TransportError:
-            return False
 
-    try:
-        wait_for(ready, f"{name} to serve", PATIENCE)
-        yield url
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(PATIENCE)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+@pytest.fixture(scope="module")
+def running() -> Iterator[FakeAuthority]:
+    with FakeAuthority() as authority:
+        yield authority
+
+
+@pytest.fixture
+def authority(running: FakeAuthority) -> FakeAuthority:
+    running.reset()
+    return running
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def url(
+    request: pytest.FixtureRequest, running: FakeAuthority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Each example's, in turn."""
+    with served(request.param, tmp_path_factory.mktemp("served"), running.address) as port:
+        yield f"http://localhost:{port}"
+
+
+@pytest.fixture
+def browser(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as client:
+        yield client
+
+
+another = browser
 
 
 def test_each_example_is_run():
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {f"{name}_app" for name in COMMANDS}
+    assert {path.stem for path in (PROJECT / "examples").glob("*.py")} == {f"{name}_app" for name in EXAMPLES}
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_my_devices(tmp_path: Path, name: str):
+def test_all_show_the_same_page_and_say_where_the_proof_goes():
+    pages = {re.search(r'PAGE = """(.*?)"""', source(name), re.DOTALL) for name in NAMES}
+    assert len({page[1] for page in pages if page}) == 1
+    for name in NAMES:
+        assert "# Your own proof of who it is goes here" in source(name)
+        assert "The app's own proof goes here" in source(name)
+
+
+def test_my_devices(authority: FakeAuthority, url: str):
     with (
-        FakeAuthority() as authority,
-        served(name, tmp_path, authority.address) as url,
         httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as laptop,
         httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as phone,
     ):
         assert laptop.get("/").url.path == "/sign-in"
-        wrong = laptop.post("/sign-in", data={"user": "ada", "password": "wrong"})
-        assert (wrong.url.path, dict(laptop.cookies)) == ("/sign-in", {})
         for browser in (laptop, phone):
-            page = browser.post("/sign-in", data={"user": "<ada>", "password": "demo"})
+            page = browser.post("/sign-in", data={"user": " <ada> "})
             assert page.url.path == "/"
+            assert page.headers["cache-control"] == "no-store"
             assert "<h1>Hello &lt;ada&gt;</h1>" in page.text
-        assert page.text.count("(this one)") == 1
+        assert page.text.count("(this device)") == 1
         assert page.text.count("Unknown device") == 2
+        assert len(re.findall(r"Last seen \d\d \w{3} \d{4}, \d\d:\d\d UTC", page.text)) == 2
 
         mine = phone.cookies["device"]
         (theirs,) = set(re.findall(r'value="?([0-9a-f-]{36})', page.text)) - {mine}
-        phone.post("/sign-out", data={"device": theirs})
+        assert "That device is signed out." in phone.post("/sign-out", data={"device": theirs}).text
         assert laptop.get("/").url.path == "/sign-in"
-        laptop.post("/sign-in", data={"user": "<ada>", "password": "demo"})
+        laptop.post("/sign-in", data={"user": "<ada>"})
         assert laptop.cookies["device"] == theirs  # it is no new device
         authority.expire_tokens()
-        assert phone.post("/sign-out-everywhere").url.path == "/"
+        assert "All other devices are signed out." in phone.post("/sign-out-everywhere").text
         assert laptop.get("/").url.path == "/sign-in"
         with authority.unavailable():
             assert phone.get("/").status_code == 503
         assert phone.post("/sign-out").url.path == "/sign-in"
         assert list(phone.cookies) == ["device"]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("a b<", "must have no white space, control or other unprintable characters"),
+        (" ", "must not be empty"),
+        ("a" * 129, "must have at most 128 characters"),
+    ],
+)
+def test_a_name_that_is_none_is_told_on_the_form(browser: httpx.Client, name: str, problem: str):
+    page = browser.post("/sign-in", data={"user": name})
+    assert (page.status_code, page.url.path, dict(browser.cookies)) == (400, "/sign-in", {})
+    assert f"The name {problem}." in page.text
+    assert f'value="{name.strip().replace("<", "&lt;")}"' in page.text
+
+
+@pytest.mark.parametrize("body", [b"", b"user", b"user=%ff%00", b"\xff\xfe"])
+def test_what_is_no_form_is_no_crash(browser: httpx.Client, body: bytes):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert browser.post("/sign-in", content=body, headers=form).status_code == 400
+
+
+def test_no_sign_out_by_a_mere_link(authority: FakeAuthority, browser: httpx.Client):
+    browser.post("/sign-in", data={"user": "ada"})
+    for path in ("/sign-out", "/sign-out-everywhere"):
+        assert browser.get(path).status_code == 405
+    with SessionAuthority(authority.address) as client:
+        assert [device.signed_in for device in client.devices("ada")] == [True]

@@ -1,7 +1,11 @@
-"""The README's own code, run as it stands against a development server; and its tables leave nothing out."""
+"""The README's own code, run as it stands against a development server; and its tables leave nothing out.
+
+What it shows of the examples is in them word for word, and `test_examples` runs those by its own commands.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import re
@@ -12,66 +16,109 @@ from pathlib import Path
 import pytest
 
 import session_authority_client as sa
+from client_tests.readme import BLOCKS, EXAMPLES, PROJECT, TEXT, blocks, section
+from session_authority.access import ROWS, Role
+from session_authority_client.flask import Visit
+from session_authority_client.flow import Flow
+from session_authority_client.testing import FakeAuthority
 from session_authority_client.transport import DEFAULT_TIMEOUT
 from tests.support.certificates import Authority
 
-PROJECT = Path(__file__).parents[2]
-README = (PROJECT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"<!-- (run|example) -->\n```python\n(.*?)```", README, re.DOTALL)
-RUN = [code for kind, code in BLOCKS if kind == "run"]
-EXAMPLES = [code for kind, code in BLOCKS if kind == "example"]
+RUN = [block.code for block in BLOCKS if block.mark == "run"]
+WITH_CERTIFICATES = [block.code for block in BLOCKS if block.mark == "example"]
+OF_EXAMPLES = [(block.mark.removeprefix("from "), block.code) for block in BLOCKS if block.mark.startswith("from ")]
+TESTS = [block.code for block in BLOCKS if block.mark == "pytest flask_app"]
 
 
-def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=120,
     )
 
 
-def section(name: str) -> str:
-    return README.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
-
-
 def first_column(name: str) -> list[str]:
-    return re.findall(r"^\| `(\w+)` \|", section(name), re.MULTILINE)
+    """Every name in it."""
+    cells = re.findall(r"^\| (`[^|]*) \|", section(name), re.MULTILINE)
+    return re.findall(r"`(\w+)[^`]*`", " ".join(cells))
 
 
-@pytest.mark.parametrize("code", RUN, ids=["threads", "asyncio"])
+@pytest.mark.parametrize("code", RUN, ids=["threads", "asyncio", "near cache"])
 def test_the_quick_start_does_what_it_says(code: str, address: str, tmp_path: Path):
-    for shown, here in (
-        ("127.0.0.1:50051", address),
-        ("timeout=timedelta(seconds=2)", "timeout=timedelta(seconds=20)"),
-    ):
-        assert shown in code
-        code = code.replace(shown, here)
-    done = run(code, tmp_path)
+    assert code.count('"127.0.0.1:50051"') == 1
+    code = code.replace('"127.0.0.1:50051"', f'"{address}"')
+    patient = code.replace("timeout=timedelta(seconds=2)", "timeout=timedelta(seconds=20)")
+    done = run(tmp_path, "-c", patient)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
 
 
-@pytest.mark.parametrize("code", EXAMPLES)
+@pytest.mark.parametrize("code", WITH_CERTIFICATES)
 def test_what_it_shows_of_certificates_can_be_run(code: str, tmp_path: Path):
     authority = Authority(tmp_path, "ca")
     pair = authority.sign(uris=["spiffe://example.org/gateway"])
     pair.certificate.rename(tmp_path / "gateway.pem")
     pair.key.rename(tmp_path / "gateway.key")
     (tmp_path / "token").write_text("hunter2\n")
-    done = run(code, tmp_path)
+    done = run(tmp_path, "-c", code)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(("path", "code"), OF_EXAMPLES, ids=[path for path, _ in OF_EXAMPLES])
+def test_what_it_shows_of_the_examples_is_in_them(path: str, code: str):
+    head, shown, html = (PROJECT / path).read_text().partition(code)
+    assert shown
+    assert re.fullmatch(r'""".*?"""\n+', head, re.DOTALL)
+    assert re.fullmatch(r'\n+PAGE = """.*?"""\n', html, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", TESTS)
+def test_its_tests_pass(code: str, tmp_path: Path):
+    (tmp_path / "flask_app.py").write_text((PROJECT / "examples" / "flask_app.py").read_text())
+    (tmp_path / "test_app.py").write_text(code)
+    done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", "test_app.py")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert f"{code.count('def test_')} passed" in done.stdout
+
+
 def test_all_code_is_run():
-    assert README.count("```python") == len(BLOCKS)
+    python = [block for block in BLOCKS if block.language == "python"]
+    assert TEXT.count("```python") == len(python) == len(RUN + WITH_CERTIFICATES + OF_EXAMPLES + TESTS)
+    assert {path for path, _ in OF_EXAMPLES} == {f"examples/{name}_app.py" for name in EXAMPLES}
+    # `test_examples` does these but for what pip installs, and what they import `make client-compat` installs.
+    shell = [block.code for block in BLOCKS if block.language == "sh"]
+    served = [code for name in EXAMPLES.values() for code in blocks(name, "sh")]
+    assert shell == ["pip install ./clients/python\n", *served]
 
 
-def test_every_method_is_told_of():
+def test_every_method_is_told_of_and_who_may_call_it():
     public = [name for name, _ in inspect.getmembers(sa.SessionAuthority, callable) if not name.startswith("_")]
     assert sorted(first_column("Methods")) == public
+    roles = {path.rpartition("/")[2]: row.roles - {Role.OPERATOR} for path, row in ROWS.items()}
+    other_names = {"validate_sessions": "BatchValidateSessions", "devices": "ListDevices"}
+    for name, told in re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|", section("Methods"), re.MULTILINE):
+        rpc = other_names.get(name, name.title().replace("_", ""))
+        assert set(told.split(" or ")) == {role.value for role in roles[rpc]}, name
+    needs = re.findall(r"^\| \w.*? \| `(\w+)` \|", section("What the app may call"), re.MULTILINE)
+    assert set(needs) == {role.value for role in Role} - {"operator"}
+
+
+def test_every_setting_of_the_flow_is_told_of():
+    assert first_column("Settings") == [field.name for field in dataclasses.fields(Flow) if field.init]
+
+
+def test_all_of_a_visit_is_told_of():
+    visit = [name for name in dir(Visit) if not name.startswith("_")]
+    assert set(first_column("The visit")) - {"visit"} == set(visit) - {"open", "close"}
+
+
+def test_all_that_the_double_does_is_told_of():
+    does = {name for name in dir(FakeAuthority()) if not name.startswith("_")}
+    assert does <= set(first_column("Testing your app, without Redis"))
 
 
 def test_every_exception_is_told_of():
@@ -79,6 +126,17 @@ def test_every_exception_is_told_of():
         name for name in sa.__all__ if isinstance(getattr(sa, name), type) and issubclass(getattr(sa, name), Exception)
     }
     assert set(first_column("When a call fails")) == errors - {"SessionAuthorityError"}
+
+
+def test_its_links_lead_somewhere():
+    headings = {
+        re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        if target.startswith("#"):
+            assert target[1:] in headings
+        elif "://" not in target:
+            assert (PROJECT / target).exists()
 
 
 def test_the_numbers_are_those_of_the_code():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -226,8 +228,7 @@ def test_it_can_forget_everything(authority: FakeAuthority, client: SessionAutho
     authority.reset()
     assert authority.calls == {}
     with pytest.raises(CursorExpired):
-        for _ in range(10):  # proofs of life may be on their way
-            next(watch)
+        deque(islice(watch, 10), 0)  # proofs of life may be on their way
     assert client.validate_session(token, device).status is SessionStatus.TOKEN_INVALID
     assert client.issue_device("ada").token_expire_time < datetime.now(UTC) + timedelta(minutes=61)
     assert len(list(client.devices("ada"))) == 1
