@@ -89,10 +89,13 @@ PAGE = """<!doctype html>
 <style>
     :root { color-scheme: light dark }
     body { font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere }
+    h1 { font-size: 1.5rem }
+    h2 { font-size: 1.25rem }
     ul { padding: 0 }
     li { display: flex; gap: 1rem; align-items: center; justify-content: space-between; padding: 1rem 0; border-top: thin solid }
     label, small { display: block }
     input, button { font: inherit; box-sizing: border-box; max-width: 100%; min-height: 2.75rem; padding: 0 1rem }
+    input { margin: 0 .25rem .5rem 0 }
     li button { white-space: nowrap }
     [role] { border-left: .25rem solid; padding-left: .75rem }
 </style>

@@ -350,6 +350,16 @@ def test_after_signing_out_the_way_back_shows_nothing(laptop: Browser):
     assert laptop.is_out
 
 
+def test_after_being_signed_out_elsewhere_the_way_back_shows_nothing(laptop: Browser, dev: DevServer):
+    """No cookie changes here, for which browsers would drop a page that they keep for the way back."""
+    laptop.sign_in("emmy")
+    laptop.open("/sign-in")
+    with SessionAuthority(dev.address, timeout=timedelta(seconds=PATIENCE)) as client:
+        assert client.revoke_all("emmy") == 1
+    laptop.driver.back()
+    wait_for(lambda: laptop.is_out, "the page to be asked for anew", PATIENCE)
+
+
 @pytest.mark.parametrize("method", ["get", "post"])
 @pytest.mark.parametrize("path", ["/", "/sign-out", "/sign-out-everywhere"])
 def test_what_comes_from_other_sites_brings_no_cookies_and_changes_none(laptop: Browser, method: str, path: str):
