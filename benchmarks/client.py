@@ -5,9 +5,9 @@ machine does hits both alike. Ratios of medians are what counts.
 
   validate   64 tasks, or one, ask without a cache: batched against one RPC each; with the server's CPU for each
   hit        what the near cache answers, against the RPC
-  denied     caching clients in several processes ask for one user again and again; another revokes. From the revocation's
-             answer to the last "yes" of each, after which nobody is let in there, and to its first "no": that is the answer
-             to an RPC, which all of them make at the same moment
+  denied     caching clients in several processes ask again and again, each for a user of its own, or all for one user;
+             another client revokes. From the revocation's answer to the last "yes", after which nobody is let in there, and
+             to the first "no": that is the answer to an RPC, which all make at the same moment if they ask for one user
 
     make bench ARGS=client
     .venv/bin/python -m benchmarks.client hit --rounds 9
@@ -236,17 +236,20 @@ async def _until_denied(client: AsyncSessionAuthority, pair: Pair, every_seconds
 
 
 def _ask_on(address: str, clients: int, every_seconds: float, pipe: Connection) -> None:
-    """Asks for the user that it is told of, by so many clients, until each was told no."""
+    """Asks by so many clients, each for the user that it is told of, until it was told no."""
 
     async def main() -> None:
         contexts = [_caching(address) for _ in range(clients)]
         made = [await context.__aenter__() for context in contexts]
         pipe.send("ready")
-        while (pair := await asyncio.to_thread(pipe.recv)) is not None:
-            for client, cache in made:
+        while (pairs := await asyncio.to_thread(pipe.recv)) is not None:
+            for (client, cache), pair in zip(made, pairs, strict=True):
                 while not cache.get(*pair):
                     assert await client.validate_session(*pair)
-            tasks = [asyncio.create_task(_until_denied(client, pair, every_seconds)) for client, _ in made]
+            tasks = [
+                asyncio.create_task(_until_denied(client, pair, every_seconds))
+                for (client, _), pair in zip(made, pairs, strict=True)
+            ]
             await asyncio.sleep(0.1)
             pipe.send("asking")
             pipe.send([await task for task in tasks])
@@ -261,38 +264,43 @@ async def denied(at: Server, rounds: int, seconds: float) -> None:
     """From the revocation's answer to the last "yes" of each client, and to its first "no", which is an RPC's."""
     del seconds
     clients, times, every_seconds = 50, max(20, rounds * 20), 0.005
-    processes = [
-        _start(_ask_on, at.address, clients // _CLIENT_PROCESSES, every_seconds) for _ in range(_CLIENT_PROCESSES)
-    ]
+    share = clients // _CLIENT_PROCESSES
+    processes = [_start(_ask_on, at.address, share, every_seconds) for _ in range(_CLIENT_PROCESSES)]
     for _, pipe in processes:
         pipe.recv()
-    yes: list[float] = []
-    no: list[float] = []
+    found: dict[str, tuple[list[float], list[float]]] = {"a user of its own": ([], []), "the one user": ([], [])}
     async with AsyncSessionAuthority(at.address, timeout=_PATIENCE) as revoker:
-        for number in range(times):
-            [pair] = await _sign_in(revoker, [f"denied-{number}"])
-            for _, pipe in processes:
-                pipe.send(pair)
-            for _, pipe in processes:
-                assert await asyncio.to_thread(pipe.recv) == "asking"
-            assert await revoker.revoke_all(f"denied-{number}") == 1
-            answered = time.monotonic()
-            for _, pipe in processes:
-                for last_yes, first_no in await asyncio.to_thread(pipe.recv):
-                    yes.append(max(0.0, last_yes - answered) * 1000)
-                    no.append((first_no - answered) * 1000)
+        for users, rounds_of_it in ((clients, times // 20), (1, times)):
+            yes, no = found["a user of its own" if users > 1 else "the one user"]
+            for number in range(rounds_of_it):
+                names = [f"denied-{users}-{number}-{user}" for user in range(users)]
+                pairs = await _sign_in(revoker, names) * (clients // users)
+                for at_process, (_, pipe) in enumerate(processes):
+                    pipe.send(pairs[at_process * share : (at_process + 1) * share])
+                for _, pipe in processes:
+                    assert await asyncio.to_thread(pipe.recv) == "asking"
+                answered = []
+                for name in names:
+                    assert await revoker.revoke_all(name) == 1
+                    answered.append(time.monotonic())
+                    await asyncio.sleep(every_seconds * 2)
+                asked = [one for _, pipe in processes for one in await asyncio.to_thread(pipe.recv)]
+                for (last_yes, first_no), revoked in zip(asked, answered * (clients // users), strict=True):
+                    yes.append(max(0.0, last_yes - revoked) * 1000)
+                    no.append((first_no - revoked) * 1000)
     for process, pipe in processes:
         pipe.send(None)
         pipe.recv()
         process.join(30)
-    _say(
-        f"{clients} caching clients in {_CLIENT_PROCESSES} processes, each asks every {every_seconds * 1000:g} ms for the "
-        f"one user who is revoked, {times} times"
-    )
-    for name, found in (('the last "yes"', yes), ('the first "no"', no)):
+    for whose, both in found.items():
         _say(
-            f"  {name}: median {_median(found):5.1f}  p99 {statistics.quantiles(found, n=100)[98]:5.1f}  max {max(found):5.1f} ms"
+            f"{clients} caching clients in {_CLIENT_PROCESSES} processes, each asks every {every_seconds * 1000:g} ms for {whose}, "
+            f"{len(both[0])} denials"
         )
+        for name, took in zip(('the last "yes"', 'the first "no"'), both, strict=True):
+            _say(
+                f"  {name}: median {_median(took):5.1f}  p99 {statistics.quantiles(took, n=100)[98]:5.1f}  max {max(took):5.1f} ms"
+            )
 
 
 def _say(text: str) -> None:
