@@ -26,6 +26,8 @@ MAX_SILENCE = timedelta(seconds=15)
 _OF_A_USER = frozenset(
     kind.value for kind in EventType if kind not in (EventType.UNSPECIFIED, EventType.SIGNING_KEY_REVOKED)
 )
+# The first server that finds a key revoked tells it, once for all of them. Others may take what it signed for a little longer.
+_KEY_SECONDS = 15.0
 # Users share a counter of events by their hash: it may keep an answer from being stored, never the other way round.
 _COUNTERS = 4096
 
@@ -110,7 +112,7 @@ class NearCache:
         self._watch += 1
         self._began = float("-inf")
         self._first_read: float | None = None
-        self._live_until = float("-inf")
+        self._live_until = self._keys_known = float("-inf")
 
     # --- what it is worth -------------------------------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class NearCache:
             if session is None or not answer.active or answer.renew_recommended:
                 return False
             now = self._clock()
-            if ticket.watch != self._watch or now >= self._live_until:
+            if ticket.watch != self._watch or now >= self._live_until or ticket.sent < self._keys_known:
                 return False
             if self._last_events[_counter(session.user_id)] > ticket.events:
                 return False
@@ -212,6 +214,8 @@ class NearCache:
                 else:
                     self._empty()
                     self._watch += 1  # so nothing is stored that was asked for before
+                    if event.type == pb.EVENT_TYPE_SIGNING_KEY_REVOKED:
+                        self._keys_known = self._clock() + _KEY_SECONDS
             if message.HasField("read_time"):
                 self._prove(message.read_time.seconds + message.read_time.nanos / 1e9)
 

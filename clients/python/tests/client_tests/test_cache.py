@@ -194,6 +194,22 @@ def test_any_event_of_a_user_drops_what_is_known_of_them(stage: Stage, kind: int
     assert [stage.has(token) for token in "tuv"] == [False, False, True]
 
 
+def test_what_is_asked_soon_after_a_key_was_revoked_is_not_kept() -> None:
+    """Only the first server that finds it tells; another may not have looked yet."""
+    stage = Stage()
+    stage.watch()
+    stage.tell(pb.EVENT_TYPE_SIGNING_KEY_REVOKED)
+    stage.pass_by(14)
+    stage.prove()
+    early = stage.ticket()
+    stage.cache.lost()
+    stage.watch()
+    assert not stage.keep()
+    stage.pass_by(1)
+    assert not stage.cache.store(early, "t", DEVICE, answer())
+    assert stage.keep()
+
+
 @pytest.mark.parametrize(
     ("kind", "user"),
     [(pb.EVENT_TYPE_SIGNING_KEY_REVOKED, ""), (0, ""), (0, "ada"), (99, "ada"), (pb.EVENT_TYPE_ALL_REVOKED, "")],
@@ -206,6 +222,8 @@ def test_an_event_for_everybody_empties_it_and_what_is_on_its_way(stage: Stage, 
     assert not stage.has("t")
     assert not stage.has("v")
     assert not stage.cache.store(ticket, "w", DEVICE, answer("carl"))
+    stage.pass_by(15)
+    stage.prove()
     assert stage.keep("w", "carl")  # it goes on
 
 
