@@ -33,8 +33,16 @@ def _key(request: pb.ValidateSessionRequest, ticket: Ticket) -> _Key:
 
 
 def _had_too_little_time(error: BaseException | None) -> bool:
-    """It says nothing to those who have more."""
-    return isinstance(error, Unavailable) and error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    """It says nothing to those who have more. The service refuses what leaves it too little, as if it was away."""
+    return isinstance(error, Unavailable) and (
+        error.code is grpc.StatusCode.DEADLINE_EXCEEDED or error.reason == "DEADLINE_TOO_SHORT"
+    )
+
+
+def _heard(task: asyncio.Task[Validation]) -> None:
+    """A failure is nobody's fault who left before it came: asyncio need not log it."""
+    if not task.cancelled():
+        task.exception()
 
 
 class TaskMisses:
@@ -58,6 +66,7 @@ class TaskMisses:
             first = task is None
             if task is None:
                 task = loop.create_task(self._ask(key, ticket, request, deadline - loop.time()), context=Context())
+                task.add_done_callback(_heard)
                 self._under_way[key] = task
             await asyncio.wait([task], timeout=deadline - loop.time())  # whoever is cancelled leaves it to the others
             if not task.done():

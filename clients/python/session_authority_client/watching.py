@@ -76,8 +76,8 @@ class TaskWatch:
         self._closed = False
 
     def start(self) -> None:
-        """Watches from now on, if it does not yet."""
-        if self._task is None and not self._closed:
+        """Watches from now on, if it does not yet, or if somebody cancelled all tasks that they found."""
+        if (self._task is None or self._task.done()) and not self._closed:
             # It is for all, so it is no part of what the first who asks is in.
             self._task = asyncio.get_running_loop().create_task(self._keep_watching(), context=Context())
 

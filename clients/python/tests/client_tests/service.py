@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 
+from session_authority.rpc.status import Failure
 from session_authority_client.transport import SERVICE
 from session_authority_client.wire import session_authority_pb2 as pb
 
@@ -45,6 +46,7 @@ class Service:
         self.flowing = threading.Event()  # watches stall while it is not set
         self.flowing.set()
         self.code: grpc.StatusCode | None = None  # what validations fail with
+        self.refusals: list[Failure] = []  # or the next ones do, with a reason
         self.watch_code: grpc.StatusCode | None = None  # and what watches do
         self.renew = False
         self.life_seconds = 3600.0
@@ -128,6 +130,8 @@ class Service:
                 self.at_once -= 1
         if self.code is not None:
             context.abort(self.code, "as the test wants")
+        if self.refusals:
+            context.abort_with_status(self.refusals.pop().status())
         return outcomes
 
     def validate(self, request: pb.ValidateSessionRequest, context: grpc.ServicerContext) -> pb.ValidateSessionResponse:

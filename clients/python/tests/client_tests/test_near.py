@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -18,6 +20,8 @@ import pytest
 import session_authority_client
 from client_tests.service import DEVICE, Service
 from client_tests.test_batching import until
+from session_authority.rpc.status import Failure
+from session_authority.v1 import errors_pb2
 from session_authority_client import (
     AsyncSessionAuthority,
     NearCache,
@@ -31,6 +35,8 @@ from tests.support.backends import wait_for
 from tests.support.proxy import Proxy
 
 LONG = timedelta(seconds=30)
+TOO_SHORT = Failure(grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_DEADLINE_TOO_SHORT, "too little time")
+ATTEMPTS = 3
 
 
 @pytest.fixture
@@ -162,6 +168,44 @@ async def test_who_has_more_time_than_the_one_who_asked_asks_again(
     assert await patient
 
 
+async def _joined(service: Service, client: AsyncSessionAuthority) -> tuple[asyncio.Task[Validation], ...]:
+    """One with little time whose request is under way, and one with more who has joined it."""
+    service.open.clear()
+    hasty = asyncio.create_task(ask(client, within=timedelta(seconds=5)))
+    await until(lambda: len(service.calls) == 1)
+    patient = asyncio.create_task(ask(client))
+    await asyncio.sleep(0)
+    return hasty, patient
+
+
+async def test_who_has_more_time_asks_again_if_the_service_found_it_too_little(
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    service, _ = scripted
+    hasty, patient = await _joined(service, client)
+    service.refusals += [TOO_SHORT] * ATTEMPTS
+    service.open.set()
+    with pytest.raises(Unavailable) as caught:
+        await hasty
+    assert caught.value.reason == "DEADLINE_TOO_SHORT"
+    assert await patient
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_not_logged(
+    scripted: tuple[Service, str], client: AsyncSessionAuthority, caplog: pytest.LogCaptureFixture
+) -> None:
+    service, _ = scripted
+    for waiting in await _joined(service, client):
+        waiting.cancel()
+    [shared] = client._misses._under_way.values()
+    service.code = grpc.StatusCode.INTERNAL
+    service.open.set()
+    await asyncio.wait([shared])
+    del shared, waiting  # whose exception leads to it
+    gc.collect()
+    assert caplog.text == ""
+
+
 async def test_who_has_less_time_leaves(scripted: tuple[Service, str], client: AsyncSessionAuthority) -> None:
     service, _ = scripted
     service.open.clear()
@@ -252,6 +296,20 @@ async def test_it_watches_again_whatever_ended_the_last_watch(
     assert cache.stats().emptied == 1
     assert await ask(client)
     assert len(service.calls) == 2
+
+
+async def test_it_watches_again_after_a_stranger_cancelled_the_watch(
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
+    cache = client._cache
+    assert cache is not None
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.wait(others)
+    assert not cache.live
+    assert await ask(client)
+    await until(lambda: cache.live)
 
 
 async def test_a_watch_that_proves_nothing_is_given_up(scripted: tuple[Service, str]) -> None:
@@ -369,6 +427,24 @@ def test_a_thread_with_more_time_asks_again(scripted: tuple[Service, str], threa
         assert isinstance(hasty.exception(20), Unavailable)
         wait_for(lambda: len(service.calls) == 2, "the second")
         service.open.set()
+        assert patient.result(20)
+
+
+def test_a_thread_with_more_time_asks_again_if_the_service_found_it_too_little(
+    scripted: tuple[Service, str], threads: SessionAuthority
+) -> None:
+    service, _ = scripted
+    service.open.clear()
+    service.refusals += [TOO_SHORT] * ATTEMPTS
+    with ThreadPoolExecutor(2) as pool:
+        hasty = pool.submit(threads.validate_session, "token of ada", DEVICE, timeout=timedelta(seconds=5))
+        wait_for(lambda: len(service.calls) == 1, "the first")
+        patient = pool.submit(threads.validate_session, "token of ada", DEVICE)
+        [shared] = threads._misses._under_way.values()
+        joined: Any = shared._condition
+        wait_for(lambda: bool(joined._waiters), "the second")
+        service.open.set()
+        assert isinstance(hasty.exception(20), Unavailable)
         assert patient.result(20)
 
 
