@@ -72,9 +72,11 @@ class SessionAuthorityMiddleware:
         except Refused as refused:
             await _refuse(scope, refused, send)
             return
+        # In the scope itself: what the app notes there, such as the route, is for the middleware around this one, too.
+        scope.setdefault("state", {})["visit"] = visit
         response = _Response(visit, send)
         try:
-            await self._app({**scope, "state": {**scope.get("state", {}), "visit": visit}}, receive, response.send)
+            await self._app(scope, receive, response.send)
             await response.release()
         except Refused as refused:
             if not response.began:

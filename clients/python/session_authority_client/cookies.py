@@ -46,6 +46,10 @@ class Cookies:
                 raise ValueError(f"{field}: must be a cookie's name, without a prefix")
         if self.token == self.device:
             raise ValueError("token and device: are two cookies")
+        try:
+            object.__setattr__(self, "same_site", SameSite(self.same_site))  # frameworks have text there
+        except ValueError:
+            raise ValueError("same_site: must be SameSite.STRICT or SameSite.LAX") from None
 
     @property
     def token_name(self) -> str:

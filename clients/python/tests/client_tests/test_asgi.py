@@ -868,6 +868,26 @@ def test_each_event_loop_has_a_client_of_its_own(authority: FakeAuthority):
     assert authority.rotations == 1
 
 
+async def test_what_the_app_notes_reaches_the_middleware_around(authority: FakeAuthority):
+    app = app_for(authority)
+    noted: list[object] = []
+
+    @app.get("/notes/{name}")
+    async def note(request: Request, name: str) -> None:
+        request.state.noted = name
+
+    async def look(request: Request, call_next: Any) -> Response:
+        request.state.begun = True
+        response: Response = await call_next(request)
+        noted.extend((request.state.noted, request.scope["route"].path, request.path_params))
+        return response
+
+    app.add_middleware(BaseHTTPMiddleware, dispatch=look)
+    async with browser_of(app) as browser:
+        assert (await browser.get("/notes/one")).status_code == 200
+    assert noted == ["one", "/notes/{name}", {"name": "one"}]
+
+
 async def test_without_the_middleware_one_is_told(authority: FakeAuthority):
     with pytest.raises(RuntimeError, match="not around this app"):
         visit_of({"type": "http"})

@@ -46,6 +46,14 @@ def test_cookies_are_lax_if_the_app_asks_and_insecure_only_by_name():
     assert insecure == "session=t; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"
 
 
+def test_same_site_may_be_text_and_nothing_else_that_only_a_sign_in_would_find():
+    lax, _ = Cookies(same_site="Lax").hand_out("t", DEVICE, NOW, NOW)  # type: ignore[arg-type]
+    assert lax.endswith("; SameSite=Lax")
+    for wrong in ("none", "", None, False):
+        with pytest.raises(ValueError, match="same_site"):
+            Cookies(same_site=wrong)  # type: ignore[arg-type]
+
+
 def test_no_cookie_outlives_what_browsers_keep():
     token, _ = Cookies().hand_out("t", DEVICE, NOW + timedelta(days=4000), NOW)
     assert "Max-Age=34560000;" in token
