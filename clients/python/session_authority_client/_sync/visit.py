@@ -161,9 +161,11 @@ class Visit:
     ) -> IssuedDevice:
         """Signs a user in who has proven who they are. The response sets both cookies; an app is to be told both by yours.
 
-        Raises NoAnswer, and whatever else `issue_device` does.
+        Who else was signed in in this browser is signed out here: its cookies are theirs no more. Raises NoAnswer, and whatever
+        else `issue_device` does.
         """
         self._check_open()
+        before = self._session
         with self._answering():
             issued = self._authority.issue_device(
                 user_id,
@@ -188,6 +190,8 @@ class Visit:
             token_expire_time=issued.token_expire_time,
             expire_time=device.expire_time or issued.token_expire_time,
         )
+        if before is not None and before.user_id != user_id and not self._presented.app:
+            self._end(before)
         return issued
 
     def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> None:
@@ -240,6 +244,16 @@ class Visit:
         if not renewal.active:
             raise self._refuse(self._flow.sign_in_required(self._presented, renewal.status))
         return renewal
+
+    def _end(self, session: Session) -> None:
+        """Ends one that another user's has taken the place of: else a late response would renew it, and bring it back."""
+        try:
+            self._authority.revoke_device(session.user_id, session.device_id, reason="sign_in_of_another_user")
+        except SessionAuthorityError as error:  # who comes is signed in all the same
+            _log.warning(
+                "Who was signed in in a browser before another user is not signed out there: %s",
+                error.reason or error.code.name,
+            )
 
     def _session_to_end(self) -> Session | None:
         """Who it is, even if an app's token has expired: its session goes on, and must not outlive a sign-out."""

@@ -287,6 +287,58 @@ async def test_a_sign_in_is_not_undone_by_a_renewal(authority: FakeAuthority, br
     assert authority.rotations == 0
 
 
+async def test_another_user_takes_a_browser_over_and_no_late_response_gives_it_back(authority: FakeAuthority):
+    app = app_for(authority)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @app.get("/late")
+    async def late(session: SignedIn) -> str:
+        begun.set()
+        await go_on.wait()
+        return session.user_id
+
+    async with browser_of(app) as browser:
+        await browser.post("/sign-in", params={"user": "ada"})
+        authority.age_tokens()
+        waiting = asyncio.create_task(browser.get("/late"))
+        await begun.wait()
+        await browser.post("/sign-in", params={"user": "bob"})
+        go_on.set()
+        answer = await waiting
+        assert (answer.json(), set_cookies(answer)) == ("ada", {})
+        assert (await browser.get("/me")).json() == "bob"
+
+
+async def test_another_user_ends_the_session_before_in_this_browser_only(authority: FakeAuthority):
+    app = app_for(authority)
+    async with browser_of(app) as browser, browser_of(app) as phone:
+        await phone.post("/sign-in", params={"user": "ada"})
+        before = (await browser.post("/sign-in", params={"user": "ada"})).json()
+        old = {"authorization": f"Bearer {before['token']}", "x-device-id": before["device"]}
+        await browser.post("/sign-in", params={"user": "bob"})
+        async with browser_of(app) as thief:
+            assert (await thief.get("/me", headers=old)).status_code == 401
+        assert ((await phone.get("/me")).json(), (await browser.get("/me")).json()) == ("ada", "bob")
+        # An app keeps the tokens of several users itself.
+        headers = authority.sign_in("carol")
+        async with browser_of(app) as client:
+            await client.post("/sign-in", params={"user": "dan"}, headers=headers)
+            assert (await client.get("/me", headers=headers)).json() == "carol"
+
+
+async def test_another_user_is_signed_in_though_the_one_before_can_not_be_signed_out(caplog: pytest.LogCaptureFixture):
+    class Strict(FakeAuthority):
+        def _revoke_device(self, request: Any, context: Any) -> Any:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
+
+    with Strict() as authority:
+        async with browser_of(app_for(authority)) as browser:
+            await browser.post("/sign-in", params={"user": "ada"})
+            assert (await browser.post("/sign-in", params={"user": "bob"})).status_code == 200
+            assert (await browser.get("/me")).json() == "bob"
+    assert "is not signed out there: PERMISSION_DENIED" in caplog.text
+
+
 async def test_a_thousand_parallel_requests_renew_once(authority: FakeAuthority, browser: httpx.AsyncClient):
     await browser.post("/sign-in")
     authority.expire_tokens()
