@@ -137,9 +137,11 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	compile stubs-oldest requirements/stubs-oldest.in; \
 	compile stubs-newest requirements/stubs-newest.in
 
+# What an earlier build left in build/ would go along, though its source is gone.
 .PHONY: wheel
 wheel: $(venv) ## Build the wheels, of the service and of its Python client, into dist/
 	@for project in . clients/python; do \
+	    rm -rf "$$project/build"; \
 	    scripts/quietly.sh $(bin)/python -m build --wheel --no-isolation --outdir dist $$project; \
 	done
 

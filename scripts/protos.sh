@@ -28,7 +28,8 @@ mkdir "$fresh/clients" "$fresh/$client"
     xargs "$python" -m grpc_tools.protoc --proto_path="$fresh/protos" --python_out="$fresh/$client" --pyi_out="$fresh/$client"
 rm -r "$fresh/protos"
 
-generated() { (cd "$1" && find session_authority clients -name '*_pb2.py' -o -name '*_pb2.pyi' -o -name '*_pb2_grpc.py' | sort); }
+# Not what pip leaves in clients/python/build.
+generated() { (cd "$1" && find session_authority "$client/session_authority_client" -name '*_pb2.py' -o -name '*_pb2.pyi' -o -name '*_pb2_grpc.py' | sort); }
 
 if [ "${1:-}" = --check ]; then
     stale=no
