@@ -18,7 +18,6 @@ from tests.support.backends import free_port, wait_for
 from tests.support.certificates import Pair
 
 PROJECT = Path(__file__).parents[2]
-CHECKOUT = PROJECT.parents[1]
 PATIENCE = 40.0  # seconds
 TEXT = (PROJECT / "README.md").read_text("utf-8")
 _BLOCK = re.compile(r"(?:<!-- ([^\n]*) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -54,11 +53,23 @@ def blocks(name: str, language: str) -> list[str]:
 EXAMPLES: Mapping[str, str] = {"fastapi": "FastAPI and Starlette", "flask": "Flask", "django": "Django"}
 
 
+def example(name: str) -> str:
+    """The code of an example, with more time for each call than it has itself: what a busy machine needs."""
+    code = (PROJECT / "examples" / f"{name}_app.py").read_text("utf-8")
+    patient, changes = re.subn(r"(SessionAuthority\(AUTHORITY)\)", r"\1, timeout=timedelta(seconds=20))", code)
+    assert changes == 1
+    return f"{patient}\nfrom datetime import timedelta\n"  # last will do: the client is made when it is first wanted
+
+
 @contextmanager
-def served(
-    name: str, folder: Path, authority: str, checkout: Path = CHECKOUT, tls: Pair | None = None
-) -> Iterator[int]:
-    """Does what the README says to serve an example, but for installing what is there; at which port it serves."""
+def served(name: str, code: str, folder: Path, authority: str, tls: Pair | None = None) -> Iterator[int]:
+    """Does what the README says to serve an example, but for installing what is there; at which port it serves.
+
+    The checkout is in the folder, and has nothing but this code for the example.
+    """
+    examples = folder / "clients" / "python" / "examples"
+    examples.mkdir(parents=True)
+    (examples / f"{name}_app.py").write_text(code, "utf-8")
     (shell,) = blocks(EXAMPLES[name], "sh")
     lines = shell.splitlines()
     assert lines[0].startswith("pip install ./clients/python ")
@@ -68,7 +79,7 @@ def served(
     with log.open("wb") as out:
         process = subprocess.Popen(
             ["bash", "-euc", "\n".join([*before, f"exec {command}"])],
-            cwd=checkout,
+            cwd=folder,
             env={
                 **os.environ,
                 "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),

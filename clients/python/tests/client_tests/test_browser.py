@@ -24,7 +24,7 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
-from client_tests.readme import PATIENCE, PROJECT, served
+from client_tests.readme import PATIENCE, example, served
 from session_authority_client import SessionAuthority
 from session_authority_client.cookies import LONGEST_LIFE
 from tests.support.backends import missing, wait_for
@@ -207,16 +207,14 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
 @contextmanager
 def behind_https(name: str, folder: Path, dev: DevServer) -> Iterator[App]:
     """An example, changed for HTTPS as it says itself."""
-    examples = folder / "clients" / "python" / "examples"
-    examples.mkdir(parents=True)
-    example = (PROJECT / "examples" / f"{name}_app.py").read_text()
-    changed = example.replace(", cookies=Cookies(insecure=True)", "").replace(
-        '["localhost"]', '["localhost", ".app.test"]'
+    changed = (
+        example(name)
+        .replace(", cookies=Cookies(insecure=True)", "")
+        .replace('["localhost"]', '["localhost", ".app.test"]')
     )
     assert "insecure" not in changed
-    (examples / f"{name}_app.py").write_text(changed)
     pair = Authority(folder).sign(hosts=["app.test", "www.app.test", "mail.test"])
-    with served(name, folder, dev.address, folder, pair) as port, ExitStack() as stack:
+    with served(name, changed, folder, dev.address, pair) as port, ExitStack() as stack:
         yield App(folder, pair, port, stack)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from datetime import timedelta
 
 import httpx
 import pytest
 
-from client_tests.readme import EXAMPLES, PATIENCE, PROJECT, served
+from client_tests.readme import EXAMPLES, PATIENCE, PROJECT, example, served
 from session_authority_client import SessionAuthority
 from session_authority_client.testing import FakeAuthority
 
@@ -38,7 +39,8 @@ def url(
     request: pytest.FixtureRequest, running: FakeAuthority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """Each example's, in turn."""
-    with served(request.param, tmp_path_factory.mktemp("served"), running.address) as port:
+    folder = tmp_path_factory.mktemp("served")
+    with served(request.param, example(request.param), folder, running.address) as port:
         yield f"http://localhost:{port}"
 
 
@@ -118,5 +120,5 @@ def test_no_sign_out_by_a_mere_link(authority: FakeAuthority, browser: httpx.Cli
     browser.post("/sign-in", data={"user": "ada"})
     for path in ("/sign-out", "/sign-out-everywhere"):
         assert browser.get(path).status_code == 405
-    with SessionAuthority(authority.address) as client:
+    with SessionAuthority(authority.address, timeout=timedelta(seconds=PATIENCE)) as client:
         assert [device.signed_in for device in client.devices("ada")] == [True]

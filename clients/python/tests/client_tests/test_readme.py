@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 import session_authority_client as sa
-from client_tests.readme import BLOCKS, EXAMPLES, PROJECT, TEXT, blocks, section
+from client_tests.readme import BLOCKS, EXAMPLES, PROJECT, TEXT, blocks, example, section
 from session_authority.access import ROWS, Role
 from session_authority_client.asgi import SessionAuthorityMiddleware, visit_of
 from session_authority_client.flask import Visit
@@ -55,7 +55,10 @@ def first_column(name: str) -> list[str]:
 def test_the_quick_start_does_what_it_says(code: str, address: str, tmp_path: Path):
     assert code.count('"127.0.0.1:50051"') == 1
     code = code.replace('"127.0.0.1:50051"', f'"{address}"')
-    patient = code.replace("timeout=timedelta(seconds=2)", "timeout=timedelta(seconds=20)")
+    patient = code.replace("timeout=timedelta(seconds=2)", "timeout=timedelta(seconds=20)").replace(
+        "cache=cache)", "cache=cache, timeout=__import__('datetime').timedelta(seconds=20))"
+    )
+    assert patient.count("seconds=20") == 1
     done = run(tmp_path, "-W", "error", "-c", patient)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
@@ -98,7 +101,7 @@ def test_its_tests_pass_with_each_example(code: str, name: str, tmp_path: Path):
     if name != "flask":
         code = code.replace("flask_app.app.test_client()", client).replace("flask_app", f"{name}_app")
         code = imports + "\n" + code.replace(".location", '.headers["location"]')
-    (tmp_path / f"{name}_app.py").write_text((PROJECT / "examples" / f"{name}_app.py").read_text())
+    (tmp_path / f"{name}_app.py").write_text(example(name), "utf-8")
     (tmp_path / "test_app.py").write_text(code)
     # No `-W error`: the newest Starlette warns of httpx, and wants httpx2.
     done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", "test_app.py")
