@@ -137,19 +137,22 @@ def play(
         )
     for thread in threads:
         thread.start()
-    wait_for(lambda: all(cache.stats().hits > 20 for cache in caches), "the caches to answer")  # else nothing is proved
-    trouble = threading.Thread(target=stage.trouble, args=(faults,))
-    trouble.start()
-    threads.append(trouble)
-    end = now() + seconds
-    while now() < end and not until(stage.history):
-        stage.over.wait(0.1)
-    stage.over.set()
-    service.message_delay = lambda: 0.0
-    for thread in threads:
-        thread.join(60)
-    for client in sync_clients:
-        client.close()
+    try:
+        # Else nothing is proved.
+        wait_for(lambda: all(cache.stats().hits > 20 for cache in caches), "the caches to answer")
+        trouble = threading.Thread(target=stage.trouble, args=(faults,))
+        threads.append(trouble)
+        trouble.start()
+        end = now() + seconds
+        while now() < end and not until(stage.history):
+            stage.over.wait(0.1)
+    finally:
+        stage.over.set()
+        service.message_delay = lambda: 0.0
+        for thread in threads:
+            thread.join(60)
+        for client in sync_clients:
+            client.close()
     return stage.history
 
 

@@ -236,12 +236,14 @@ def tasks(
         await server.stop(None)
         await interceptor.close()
 
-    server, interceptor, port = asyncio.run_coroutine_threadsafe(start(), loop).result(SECONDS)
     try:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Running(channel)
+        server, interceptor, port = asyncio.run_coroutine_threadsafe(start(), loop).result(SECONDS)
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield Running(channel)
+        finally:
+            asyncio.run_coroutine_threadsafe(stop(), loop).result(SECONDS)
     finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(SECONDS)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
