@@ -52,7 +52,7 @@ def start_dev_server(data_dir: Path, settings: Mapping[str, str] | None = None, 
         assert process.poll() is None, log.read_text()
         return server.serving()
 
-    wait_for(ready, "the dev server to serve")
+    wait_for(ready, "the dev server to serve", 60)
     return server
 
 

@@ -185,7 +185,8 @@ async def test_who_has_less_time_leaves_earlier_and_the_batch_has_that_of_the_mo
 ) -> None:
     service, _ = scripted
     first = await hold_one(service, client)
-    hasty, patient = ask(client, "hasty", timedelta(seconds=0.4)), ask(client, "patient")
+    hasty, patient = ask(client, "hasty", timedelta(seconds=4)), ask(client, "patient")
+    await until(lambda: len(service.calls) == 2)
     with pytest.raises(Unavailable) as caught:
         await hasty
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED

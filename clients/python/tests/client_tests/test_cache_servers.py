@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tests.support.backends import valkey_server
 from tests.support.proxy import Proxy
 
 USERS = 40
+LONG = timedelta(seconds=30)
 
 
 class Stage:
@@ -65,7 +67,7 @@ class Stage:
 
     async def all_live(self, caches: list[NearCache]) -> None:
         async with asyncio.timeout(60):
-            while not all(cache.live and cache.stats().entries > USERS // 4 for cache in caches):  # noqa: ASYNC110
+            while not all(cache.live and cache.stats().entries > USERS // 2 for cache in caches):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
 
@@ -104,7 +106,7 @@ async def test_no_answer_is_staler_than_documented(tmp_path: Path, trouble: str)
         caches = [NearCache(), NearCache(), NearCache()]
         async with (
             Proxy(f"grpc://{watched.address}") as wire,
-            AsyncSessionAuthority(other_server.address) as other,
+            AsyncSessionAuthority(other_server.address, timeout=LONG) as other,
             AsyncSessionAuthority(wire.url.removeprefix("redis://"), cache=caches[0]) as one,
             AsyncSessionAuthority(wire.url.removeprefix("redis://"), cache=caches[1]) as two,
         ):

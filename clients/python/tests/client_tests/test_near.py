@@ -158,7 +158,7 @@ async def test_who_has_more_time_than_the_one_who_asked_asks_again(
 ) -> None:
     service, _ = scripted
     service.open.clear()
-    hasty = asyncio.create_task(ask(client, within=timedelta(seconds=0.3)))
+    hasty = asyncio.create_task(ask(client, within=timedelta(seconds=3)))
     await until(lambda: len(service.calls) == 1)
     patient = asyncio.create_task(ask(client))
     with pytest.raises(Unavailable):
@@ -421,7 +421,7 @@ def test_a_thread_with_more_time_asks_again(scripted: tuple[Service, str], threa
     service, _ = scripted
     service.open.clear()
     with ThreadPoolExecutor(2) as pool:
-        hasty = pool.submit(threads.validate_session, "token of ada", DEVICE, timeout=timedelta(seconds=0.5))
+        hasty = pool.submit(threads.validate_session, "token of ada", DEVICE, timeout=timedelta(seconds=3))
         wait_for(lambda: len(service.calls) == 1, "the first")
         patient = pool.submit(threads.validate_session, "token of ada", DEVICE)
         assert isinstance(hasty.exception(20), Unavailable)
@@ -477,15 +477,16 @@ def test_a_client_that_was_never_asked_watches_nothing(scripted: tuple[Service, 
 
 _FORGETFUL = """
 import asyncio, sys, time
+from datetime import timedelta
 from session_authority_client import AsyncSessionAuthority, NearCache, SessionAuthority
 
 async def tasks():
-    client = AsyncSessionAuthority(sys.argv[2], cache=NearCache())
+    client = AsyncSessionAuthority(sys.argv[2], cache=NearCache(), timeout=timedelta(seconds=30))
     while not await client.validate_session("token of ada", "d") or not client._cache.live:
         await asyncio.sleep(0.01)
 
 def threads():
-    client = SessionAuthority(sys.argv[2], cache=NearCache())
+    client = SessionAuthority(sys.argv[2], cache=NearCache(), timeout=timedelta(seconds=30))
     while not client.validate_session("token of ada", "d") or not client._cache.live:
         time.sleep(0.01)
 

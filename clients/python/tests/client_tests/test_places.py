@@ -85,9 +85,11 @@ async def test_waiting_counts_against_the_time_that_a_call_has(connect: Connect,
     loop = asyncio.get_running_loop()
     async with connect(address, timeout=PATIENCE, batching=False, max_in_flight=1) as client:
         server.open.clear()
-        first, began = ask(client, "first"), loop.time()
+        first = ask(client, "first")
         await until(lambda: server.at_once == 1)
         patient = ask(client, "patient")
+        await until(lambda: len(places(client)._turns) == 1)
+        began = loop.time()
         with pytest.raises(sa.Unavailable, match="no place in time: 1 calls of this client are under way") as caught:
             await ask(client, "hasty", timedelta(milliseconds=100))
         assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
