@@ -599,7 +599,8 @@ async def test_a_watch_with_a_deadline_ends_by_it(stage: Stage):
 
 async def test_without_a_watcher_validations_cost_what_they_did(stage_with: StageWith, valkey_backend: Backend):
     async with Proxy(valkey_backend.url) as wire:
-        stage = await stage_with(Backend("wired", wire.url, lambda: connect(wire.url, Limits())))
+        patient = Limits(timedelta(seconds=10), timedelta(seconds=10))
+        stage = await stage_with(Backend("wired", wire.url, lambda: connect(wire.url, patient)))
         signed_in = await stage.sign_in("ada")
         assert (await stage.validate(signed_in)).active  # and its marks are written
         wire.commands.clear()
