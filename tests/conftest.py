@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -22,9 +23,14 @@ def no_logger_outlives_its_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setattr(
         structlog, "configure", lambda **given: configure(**{**given, "cache_logger_on_first_use": False})
     )
+    loggers = [logging.getLogger(name) for name in (None, "asyncio", "grpc")]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -111,6 +111,8 @@ class Transport:
             raise TypeError(f"tls: a Tls, not {type(self.tls).__name__}")
         if not (self.token is None or isinstance(self.token, str) or callable(self.token)):
             raise TypeError(f"token: a str or a function that returns one, not {type(self.token).__name__}")
+        if isinstance(self.token, str) and not _is_token(self.token):
+            raise ValueError("token: is empty, or holds what no header may")
         if self.token is not None and self.tls is None and not _is_local(self.target):
             raise ValueError("token: goes to another machine over TLS only; give tls")
 
@@ -122,25 +124,31 @@ class Transport:
         """What goes with each call."""
         if self.token is None:
             return ()
-        token = self.token if isinstance(self.token, str) else self._current(self.token)
-        if not isinstance(token, str):
-            raise TypeError(f"token: what the function returns is no str but {type(token).__name__}")
-        token = token.strip()
-        if not (token and token.isascii() and token.isprintable()):
-            # gRPC would refuse it too, and say what it is.
-            raise ValueError("token: is empty, or holds what no header may")
-        return (("authorization", f"Bearer {token}"),)
+        token = self.token if isinstance(self.token, str) else _current(self.token)
+        return (("authorization", f"Bearer {token.strip()}"),)
 
-    @staticmethod
-    def _current(ask: Callable[[], str]) -> str:
-        """What a function says. One that fails leaves this caller without a name: then nothing can be asked. Its text may hold
-        anything, so it is not passed on.
-        """
-        try:
-            return ask()
-        except Exception as error:  # noqa: BLE001 - whatever it is, and whatever its text may hold
-            kind = type(error).__name__
-            raise Unavailable(f"token: can't be had ({kind})", grpc.StatusCode.UNAVAILABLE) from None
+
+def _is_token(token: str) -> bool:
+    """Whether a header may hold it. gRPC would refuse what is none, too, and say what it is."""
+    token = token.strip()
+    return bool(token) and token.isascii() and token.isprintable()
+
+
+def _current(ask: Callable[[], str]) -> str:
+    """What a function says. One that fails, or says nothing of use, leaves this caller without a name for now: then nothing can
+    be asked. Its text may hold anything, so it is not passed on.
+    """
+    try:
+        token: object = ask()
+    except Exception as error:  # noqa: BLE001 - whatever it is, and whatever its text may hold
+        kind = type(error).__name__
+        raise Unavailable(f"token: can't be had ({kind})", grpc.StatusCode.UNAVAILABLE) from None
+    if not isinstance(token, str):
+        kind = type(token).__name__
+        raise Unavailable(f"token: what the function returns is no str but {kind}", grpc.StatusCode.UNAVAILABLE)
+    if not _is_token(token):
+        raise Unavailable("token: is empty, or holds what no header may", grpc.StatusCode.UNAVAILABLE)
+    return token
 
 
 def path_of(method: str) -> str:

@@ -107,7 +107,7 @@ def test_certificates_are_no_paths():
 
 async def test_a_function_that_returns_no_text_is_told_without_what_it_returned(connect: Connect, fake: Fake):
     async with connect(fake.address, timeout=PATIENCE, token=lambda: b"hunter2") as client:
-        with pytest.raises(TypeError, match="token: what the function returns is no str but bytes") as caught:
+        with pytest.raises(sa.Unavailable, match="token: what the function returns is no str but bytes") as caught:
             await client.get_signing_keys()
     assert "hunter2" not in str(caught.value)
     assert fake.calls == []

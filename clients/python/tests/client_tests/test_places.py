@@ -169,7 +169,9 @@ async def test_more_than_a_batch_holds_goes_in_several(scripted: tuple[Service, 
         await until(lambda: server.at_once == 2 and len(places(client)._turns) == 1)
         server.open.set()
         assert all(await asyncio.gather(*tasks))
-        assert [count for _, count in server.methods()] == [1, 3, 3, 1]
+        counts = [count for _, count in server.methods()]
+        assert counts[:2] == [1, 3]
+        assert sorted(counts[2:]) == [1, 3]  # sent together, which may arrive in any order
         assert server.most_at_once == 2
 
 
@@ -216,7 +218,7 @@ async def test_a_client_without_places_is_a_mistake(connect: Connect, value: Any
 
 @pytest.mark.parametrize("batched", [False, True])
 async def test_no_call_is_lost_in_a_crowd_without_patience(connect: Connect, batched: bool):
-    """A server that has a connection make 64 calls at once, and hundreds of callers who hang up or have no time."""
+    """A server that has a connection make 100 calls at once, as ours, and hundreds of callers who hang up or have no time."""
     chance = random.Random(7)
 
     async def one(client: Any, turn: int) -> str:
@@ -233,7 +235,9 @@ async def test_no_call_is_lost_in_a_crowd_without_patience(connect: Connect, bat
         except sa.Unavailable:
             return "late"
 
-    with service.running([("grpc.max_concurrent_streams", 64), ("grpc.http2.max_deallocating_streams", 1000)]) as found:
+    with service.running(
+        [("grpc.max_concurrent_streams", 100), ("grpc.http2.max_deallocating_streams", 1000)]
+    ) as found:
         server, address = found
         server.answer_delay = lambda: chance.random() / 100
         async with connect(address, timeout=PATIENCE, batching=batched) as client:
