@@ -20,9 +20,7 @@ def _not(name: str, wanted: str, value: object) -> TypeError:
 
 def seconds(name: str, value: timedelta) -> float:
     """How long something may take. Raises TypeError, and ValueError where it leaves no time."""
-    if not isinstance(value, timedelta):
-        raise _not(name, "a timedelta", value)
-    if value <= timedelta(0):
+    if duration(name, value) <= timedelta(0):
         raise ValueError(f"{name}: more than nothing")
     return value.total_seconds()
 
