@@ -1,4 +1,5 @@
-# The service as an image: its wheel and the locked requirements on a slim Python, nothing that builds.
+# The service as an image: its wheel and the locked requirements on a slim Python, nothing that
+# builds.
 FROM python:3.13-slim-trixie AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -22,7 +23,8 @@ RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . \
 FROM python:3.13-slim-trixie
 
 COPY --from=build /opt/session-authority /opt/session-authority
-# Elsewhere than in its container nobody could call it. It starts with TLS and an access policy only: see docs/security.md.
+# Elsewhere than in its container nobody could call it. It starts with TLS and an access policy
+# only: see docs/security.md.
 ENV PATH=/opt/session-authority/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SESSION_AUTHORITY_LISTEN=0.0.0.0:50051 \

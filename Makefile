@@ -1,5 +1,5 @@
-# Everything that one does with this project. On a fresh machine with Python, make and git, each target brings what it
-# needs; `make` alone lists them.
+# Everything that one does with this project. On a fresh machine with Python, make and git, each
+# target brings what it needs; `make` alone lists them.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -8,7 +8,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
-# Passed on to what a target runs: make run ARGS="--listen 127.0.0.1:6000", make test ARGS="-k replay"
+# Passed on to what a target runs: make run ARGS="--listen 127.0.0.1:6000", make test ARGS="-k
+# replay"
 ARGS ?=
 # Debian 12's Go is 1.19, which builds no newer grpcurl that is still offered.
 GRPCURL_VERSION := v1.8.9

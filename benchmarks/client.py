@@ -1,7 +1,8 @@
-"""What batching and the near cache bring to a caller in Python, next to plain RPCs, and how long a revocation takes to be denied.
+"""What batching and the near cache bring to a caller in Python, next to plain RPCs, and how long a
+revocation takes to be denied.
 
-Starts a Valkey and a server of its own; everything that is compared is measured in turns within one run, so that what else the
-machine does hits both alike. Ratios of medians are what counts.
+Starts a Valkey and a server of its own; everything that is compared is measured in turns within one
+run, so that what else the machine does hits both alike. Ratios of medians are what counts.
 
   validate   64 tasks, or one, ask without a cache: batched against one RPC each; with the server's CPU for each
   hit        what the near cache answers, against the RPC
@@ -69,7 +70,9 @@ def _serve(url: str, keys: Path, pipe: Connection) -> None:
     asyncio.run(main())
 
 
-def _start(target: object, *arguments: object) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+def _start(
+    target: object, *arguments: object
+) -> tuple[multiprocessing.process.BaseProcess, Connection]:
     here, there = _SPAWN.Pipe()
     process = _SPAWN.Process(target=target, args=(*arguments, there), daemon=True)  # type: ignore[arg-type]
     process.start()
@@ -99,10 +102,12 @@ async def _sign_in(client: AsyncSessionAuthority, users: Sequence[str]) -> list[
     return [(one.access_token, one.device.device_id) for one in issued]
 
 
-# --- without a cache --------------------------------------------------------------------------------------------------
+# --- without a cache ------------------------------------------------------------------------------
 
 
-async def _load(client: AsyncSessionAuthority, pairs: Sequence[Pair], tasks: int, seconds: float) -> list[float]:
+async def _load(
+    client: AsyncSessionAuthority, pairs: Sequence[Pair], tasks: int, seconds: float
+) -> list[float]:
     """How long each validation took, in µs, while so many tasks ask without a pause."""
     end, took = time.perf_counter() + seconds, list[float]()
 
@@ -139,12 +144,12 @@ async def validate(at: Server, rounds: int, seconds: float) -> None:
             _say(f"{tasks} at once, no cache")
             for name in rates:
                 _say(
-                    f"  {name:8} {_median(rates[name]):6.0f}/s   server's CPU {_median(cpu[name]):4.0f} µs each   "
-                    f"median {_median(latency[name]):6.0f} µs"
+                    f"  {name:8} {_median(rates[name]):6.0f}/s   server's CPU"
+                    f" {_median(cpu[name]):4.0f} µs each   median {_median(latency[name]):6.0f} µs"
                 )
             _say(
-                f"  batched / plain: {_ratio(rates):.2f} x the validations/s, {_ratio(cpu):.2f} x the server's CPU, "
-                f"{_ratio(latency):.2f} x the median latency"
+                f"  batched / plain: {_ratio(rates):.2f} x the validations/s, {_ratio(cpu):.2f} x"
+                f" the server's CPU, {_ratio(latency):.2f} x the median latency"
             )
 
 
@@ -154,10 +159,15 @@ def _median(figures: Sequence[float]) -> float:
 
 def _ratio(figures: dict[str, list[float]]) -> float:
     """Median over the rounds, each of which measured both."""
-    return _median([batched / plain for batched, plain in zip(figures["batched"], figures["plain"], strict=True)])
+    return _median(
+        [
+            batched / plain
+            for batched, plain in zip(figures["batched"], figures["plain"], strict=True)
+        ]
+    )
 
 
-# --- with a cache -----------------------------------------------------------------------------------------------------
+# --- with a cache ---------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -219,13 +229,18 @@ async def hit(at: Server, rounds: int, seconds: float) -> None:
             assert min(cache.stats().hits, sync_cache.stats().hits) >= rounds * _HITS * 0.99
     _say(f"the RPC: median {_median(rpcs):.0f} µs")
     for name, found in figures.items():
-        _say(f"  hit, {name:8} median {_median(found):5.2f} µs, {_median(ratios[name]):6.0f} x faster than the RPC")
+        _say(
+            f"  hit, {name:8} median {_median(found):5.2f} µs, {_median(ratios[name]):6.0f} x"
+            " faster than the RPC"
+        )
 
 
-# --- revoked ----------------------------------------------------------------------------------------------------------
+# --- revoked --------------------------------------------------------------------------------------
 
 
-async def _until_denied(client: AsyncSessionAuthority, pair: Pair, every_seconds: float) -> tuple[float, float]:
+async def _until_denied(
+    client: AsyncSessionAuthority, pair: Pair, every_seconds: float
+) -> tuple[float, float]:
     """When the last "yes" was asked for, and when the first "no" came."""
     last_yes = began = time.monotonic()
     while await client.validate_session(*pair):
@@ -261,14 +276,21 @@ def _ask_on(address: str, clients: int, every_seconds: float, pipe: Connection) 
 
 
 async def denied(at: Server, rounds: int, seconds: float) -> None:
-    """From the revocation's answer to the last "yes" of each client, and to its first "no", which is an RPC's."""
+    """From the revocation's answer to the last "yes" of each client, and to its first "no", which
+    is an RPC's.
+    """
     del seconds
     clients, times, every_seconds = 50, max(20, rounds * 20), 0.005
     share = clients // _CLIENT_PROCESSES
-    processes = [_start(_ask_on, at.address, share, every_seconds) for _ in range(_CLIENT_PROCESSES)]
+    processes = [
+        _start(_ask_on, at.address, share, every_seconds) for _ in range(_CLIENT_PROCESSES)
+    ]
     for _, pipe in processes:
         pipe.recv()
-    found: dict[str, tuple[list[float], list[float]]] = {"a user of its own": ([], []), "the one user": ([], [])}
+    found: dict[str, tuple[list[float], list[float]]] = {
+        "a user of its own": ([], []),
+        "the one user": ([], []),
+    }
     async with AsyncSessionAuthority(at.address, timeout=_PATIENCE) as revoker:
         for users, rounds_of_it in ((clients, times // 20), (1, times)):
             yes, no = found["a user of its own" if users > 1 else "the one user"]
@@ -285,7 +307,9 @@ async def denied(at: Server, rounds: int, seconds: float) -> None:
                     answered.append(time.monotonic())
                     await asyncio.sleep(every_seconds * 2)
                 asked = [one for _, pipe in processes for one in await asyncio.to_thread(pipe.recv)]
-                for (last_yes, first_no), revoked in zip(asked, answered * (clients // users), strict=True):
+                for (last_yes, first_no), revoked in zip(
+                    asked, answered * (clients // users), strict=True
+                ):
                     yes.append(max(0.0, last_yes - revoked) * 1000)
                     no.append((first_no - revoked) * 1000)
     for process, pipe in processes:
@@ -294,12 +318,13 @@ async def denied(at: Server, rounds: int, seconds: float) -> None:
         process.join(30)
     for whose, both in found.items():
         _say(
-            f"{clients} caching clients in {_CLIENT_PROCESSES} processes, each asks every {every_seconds * 1000:g} ms for {whose}, "
-            f"{len(both[0])} denials"
+            f"{clients} caching clients in {_CLIENT_PROCESSES} processes, each asks every"
+            f" {every_seconds * 1000:g} ms for {whose}, {len(both[0])} denials"
         )
         for name, took in zip(('the last "yes"', 'the first "no"'), both, strict=True):
             _say(
-                f"  {name}: median {_median(took):5.1f}  p99 {statistics.quantiles(took, n=100)[98]:5.1f}  max {max(took):5.1f} ms"
+                f"  {name}: median {_median(took):5.1f}  p99"
+                f" {statistics.quantiles(took, n=100)[98]:5.1f}  max {max(took):5.1f} ms"
             )
 
 
@@ -311,7 +336,9 @@ def _say(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures what is asked for, or all."""
     what = {"validate": validate, "hit": hit, "denied": denied}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="*", choices=[*what, []], help="all, if none is named")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each turn lasts")

@@ -1,11 +1,13 @@
 """What is left of the service when ten times as much is asked of it as it can do.
 
-Starts a server of its own and asks it with h2load (Debian's nghttp2-client): first on eight connections with more and more
-calls at once on each, to find the peak; then for ten times that; then for the peak again. What was answered well is the
-server's own count. Meanwhile its health is asked again and again, and its memory read.
+Starts a server of its own and asks it with h2load (Debian's nghttp2-client): first on eight
+connections with more and more calls at once on each, to find the peak; then for ten times that;
+then for the peak again. What was answered well is the server's own count. Meanwhile its health is
+asked again and again, and its memory read.
 
-h2load never waits before it asks again, which no client should do: that is the worst there is. Calls have a deadline, as
-those of real clients do; what is answered later than that is answered for nobody.
+h2load never waits before it asks again, which no client should do: that is the worst there is.
+Calls have a deadline, as those of real clients do; what is answered later than that is answered for
+nobody.
 
     make bench ARGS=overload
     .venv/bin/python -m benchmarks.overload --seconds 5 --deadline 300
@@ -45,7 +47,9 @@ _CONNECTIONS = 8
 _AT_ONCE = (1, 2, 4, 8)
 _TIMES = 10
 _HEALTH_PAUSE_SECONDS = 0.1
-_COUNT = re.compile(r'^session_authority_rpcs_total\{code="OK",method="ValidateSession"\} (\S+)$', re.MULTILINE)
+_COUNT = re.compile(
+    r'^session_authority_rpcs_total\{code="OK",method="ValidateSession"\} (\S+)$', re.MULTILINE
+)
 
 
 @dataclass
@@ -68,8 +72,8 @@ class Run:
         )
         ratio = "" if peak is None else f" = {self.good_per_second / peak:4.0%} of the peak"
         return (
-            f"{self.connections:3} connections × {self.at_once:3}: {self.good_per_second:5.0f} good/s{ratio}, "
-            f"{self.asked_per_second:6.0f} ended/s, {self.memory_mib} MiB, {health}"
+            f"{self.connections:3} connections × {self.at_once:3}: {self.good_per_second:5.0f}"
+            f" good/s{ratio}, {self.asked_per_second:6.0f} ended/s, {self.memory_mib} MiB, {health}"
         )
 
 
@@ -77,7 +81,12 @@ class Bench:
     """A server under load."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], address: str, metrics: str, body: Path, deadline_ms: int
+        self,
+        process: subprocess.Popen[bytes],
+        address: str,
+        metrics: str,
+        body: Path,
+        deadline_ms: int,
     ) -> None:
         self._process = process
         self._address = address
@@ -90,8 +99,25 @@ class Bench:
         before, began = self._good(), time.monotonic()
         load = subprocess.Popen(
             [
-                *("h2load", "-t", "1", "-c", str(connections), "-m", str(at_once), "-D", f"{seconds:g}"),
-                *("-d", str(self._body), "-H", "content-type: application/grpc", "-H", "te: trailers"),
+                *(
+                    "h2load",
+                    "-t",
+                    "1",
+                    "-c",
+                    str(connections),
+                    "-m",
+                    str(at_once),
+                    "-D",
+                    f"{seconds:g}",
+                ),
+                *(
+                    "-d",
+                    str(self._body),
+                    "-H",
+                    "content-type: application/grpc",
+                    "-H",
+                    "te: trailers",
+                ),
                 *("-H", f"grpc-timeout: {self._deadline_ms}m", f"http://{self._address}{_METHOD}"),
             ],
             stdout=subprocess.PIPE,
@@ -144,14 +170,22 @@ def bench(deadline_ms: int) -> Iterator[Bench]:
         address, metrics = (f"127.0.0.1:{_free_port()}" for _ in range(2))
         process = subprocess.Popen(
             [*_COMMAND, "dev", "--listen", address, "--data-dir", f"{folder}/data"],
-            env={**os.environ, "SESSION_AUTHORITY_METRICS_LISTEN": metrics, "SESSION_AUTHORITY_LOG_LEVEL": "error"},
+            env={
+                **os.environ,
+                "SESSION_AUTHORITY_METRICS_LISTEN": metrics,
+                "SESSION_AUTHORITY_LOG_LEVEL": "error",
+            },
             stdout=subprocess.DEVNULL,
         )
         try:
             with channel_to(Target(Listen.parse(address))) as channel:
                 stub = pb_grpc.SessionAuthorityServiceStub(channel)
-                issued = stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=30, wait_for_ready=True)
-            request = pb.ValidateSessionRequest(access_token=issued.access_token, device_id=issued.device.device_id)
+                issued = stub.IssueDevice(
+                    pb.IssueDeviceRequest(user_id="ada"), timeout=30, wait_for_ready=True
+                )
+            request = pb.ValidateSessionRequest(
+                access_token=issued.access_token, device_id=issued.device.device_id
+            )
             message = request.SerializeToString()
             body = Path(folder) / "body"
             body.write_bytes(struct.pack(">BI", 0, len(message)) + message)  # as gRPC frames it
@@ -163,7 +197,9 @@ def bench(deadline_ms: int) -> Iterator[Bench]:
 
 def main() -> None:
     """Runs and prints them all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each load lasts")
     parser.add_argument("--deadline", type=int, default=300, help="what each call has, in ms")
     arguments = parser.parse_args()
@@ -183,10 +219,24 @@ def main() -> None:
         peak = best.good_per_second
         most = max(_AT_ONCE)
         for _ in range(2):
-            show(f"{_TIMES} × on each", server.run(_CONNECTIONS, _TIMES * most, arguments.seconds), peak)
-            show("and at once after it", server.run(_CONNECTIONS, best.at_once, arguments.seconds), peak)
-        show(f"{_TIMES} × the connections", server.run(_TIMES * _CONNECTIONS, most, arguments.seconds), peak)
-        show("and at once after it", server.run(_CONNECTIONS, best.at_once, arguments.seconds), peak)
+            show(
+                f"{_TIMES} × on each",
+                server.run(_CONNECTIONS, _TIMES * most, arguments.seconds),
+                peak,
+            )
+            show(
+                "and at once after it",
+                server.run(_CONNECTIONS, best.at_once, arguments.seconds),
+                peak,
+            )
+        show(
+            f"{_TIMES} × the connections",
+            server.run(_TIMES * _CONNECTIONS, most, arguments.seconds),
+            peak,
+        )
+        show(
+            "and at once after it", server.run(_CONNECTIONS, best.at_once, arguments.seconds), peak
+        )
 
 
 if __name__ == "__main__":

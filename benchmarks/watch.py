@@ -1,9 +1,11 @@
-"""How long a revocation takes to reach everybody who watches: from its commit in Redis to the message in the watcher's hands.
+"""How long a revocation takes to reach everybody who watches: from its commit in Redis to the
+message in the watcher's hands.
 
-Starts a Valkey and a server of its own, lets real gRPC clients in processes of their own watch, and revokes devices over
-gRPC at a steady rate. Beside them one plain Redis client listens to the same wake-ups and reads the same streams: what no
-server in between could be faster than. The commit's time is that of the stream's entry, which Redis gives it, to the
-millisecond: so every figure is up to 1 ms too high.
+Starts a Valkey and a server of its own, lets real gRPC clients in processes of their own watch, and
+revokes devices over gRPC at a steady rate. Beside them one plain Redis client listens to the same
+wake-ups and reads the same streams: what no server in between could be faster than. The commit's
+time is that of the stream's entry, which Redis gives it, to the millisecond: so every figure is up
+to 1 ms too high.
 
     make bench ARGS=watch
     .venv/bin/python -m benchmarks.watch --watchers 100 --rate 20 --seconds 10
@@ -64,8 +66,15 @@ class Delays:
         if len(self.found) < 2:
             return f"{len(self.found)} of {self.expected} arrived"
         p99 = statistics.quantiles(self.found, n=100)[98]
-        missing = f", {self.expected - len(self.found)} MISSING" if len(self.found) < self.expected else ""
-        return f"median {statistics.median(self.found):6.1f}  p99 {p99:6.1f}  max {max(self.found):6.1f} ms{missing}"
+        missing = (
+            f", {self.expected - len(self.found)} MISSING"
+            if len(self.found) < self.expected
+            else ""
+        )
+        return (
+            f"median {statistics.median(self.found):6.1f}  p99 {p99:6.1f}  max"
+            f" {max(self.found):6.1f} ms{missing}"
+        )
 
 
 def _committed_ms(event_id: str) -> int:
@@ -74,7 +83,9 @@ def _committed_ms(event_id: str) -> int:
 
 def _serve(url: str, keys: Path, port: int, pipe: Connection) -> None:
     async def main() -> None:
-        settings = load_settings(redis_url=url, keys=keys, listen=f"127.0.0.1:{port}", max_per_connection=1000)
+        settings = load_settings(
+            redis_url=url, keys=keys, listen=f"127.0.0.1:{port}", max_per_connection=1000
+        )
         async with running(settings, Mode(reflection=False)) as (_, ports):
             pipe.send(str(ports.main))
             await asyncio.to_thread(pipe.recv)
@@ -97,7 +108,9 @@ def _watch(address: str, watchers: int, events: int, pipe: Connection) -> None:
                 delays += (now - _committed_ms(event.event_id) for event in message.events)
                 if len(delays) >= events:
                     break
-        except grpc.aio.AioRpcError as error:  # it fell too far behind: what it misses shows in the figures
+        except (
+            grpc.aio.AioRpcError
+        ) as error:  # it fell too far behind: what it misses shows in the figures
             sys.stdout.write(f"  a watch ended: {error.code().name} {error.details()}\n")
         stream.cancel()
         return delays
@@ -130,7 +143,9 @@ def _watch_redis(url: str, events: int, pipe: Connection) -> None:
             if number is None:
                 pipe.send("ready")
                 continue
-            [page] = (await log.read({number: entries[number]}, limit=500, now=datetime.now(UTC))).values()
+            [page] = (
+                await log.read({number: entries[number]}, limit=500, now=datetime.now(UTC))
+            ).values()
             assert not isinstance(page, Exception)
             entries[number], now = page.last, time.time() * 1000
             delays += (now - entry[0] for entry, _ in page.events)
@@ -143,7 +158,9 @@ def _watch_redis(url: str, events: int, pipe: Connection) -> None:
 
 
 def _revoke(address: str, url: str, rate: float, events: int, pipe: Connection) -> None:
-    """Signs users in, straight in the store; then, when told, signs them out again over gRPC, at a steady rate."""
+    """Signs users in, straight in the store; then, when told, signs them out again over gRPC, at a
+    steady rate.
+    """
 
     async def prepare() -> list[str]:
         store = Store(connect(url, Limits()), Keys())
@@ -157,8 +174,14 @@ def _revoke(address: str, url: str, rate: float, events: int, pipe: Connection) 
                 policy=Policy(),
                 now=now,
             )
-            device = DeviceRecord(_DEVICE, "", Client("203.0.113.7", "Mozilla/5.0 Firefox/140.0"), now, now, now)
-            await store.commit(Commit(f"{prefix}{number}", now, set_sessions={key: session}, set_devices={key: device}))
+            device = DeviceRecord(
+                _DEVICE, "", Client("203.0.113.7", "Mozilla/5.0 Firefox/140.0"), now, now, now
+            )
+            await store.commit(
+                Commit(
+                    f"{prefix}{number}", now, set_sessions={key: session}, set_devices={key: device}
+                )
+            )
         await store.close()
         return [f"{prefix}{number}" for number in range(events)]
 
@@ -171,7 +194,9 @@ def _revoke(address: str, url: str, rate: float, events: int, pipe: Connection) 
             at_once = asyncio.Semaphore(_CALLS_AT_ONCE)
 
             async def revoke(user: str) -> None:
-                request = pb.RevokeDeviceRequest(user_id=user, device_id=str(_DEVICE), reason="benchmark")
+                request = pb.RevokeDeviceRequest(
+                    user_id=user, device_id=str(_DEVICE), reason="benchmark"
+                )
                 try:
                     await stub.RevokeDevice(request, timeout=30)
                 finally:
@@ -189,7 +214,9 @@ def _revoke(address: str, url: str, rate: float, events: int, pipe: Connection) 
     asyncio.run(main())
 
 
-def _start(target: object, *arguments: object) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+def _start(
+    target: object, *arguments: object
+) -> tuple[multiprocessing.process.BaseProcess, Connection]:
     here, there = _SPAWN.Pipe()
     process = _SPAWN.Process(target=target, args=(*arguments, there), daemon=True)  # type: ignore[arg-type]
     process.start()
@@ -214,7 +241,8 @@ def measure(watchers: int, rate: float, seconds: float) -> str:
             revoker, revoke_pipe = _start(_revoke, address, url, rate, events)
             revoke_pipe.recv()
             shares = [
-                watchers // _CLIENT_PROCESSES + (i < watchers % _CLIENT_PROCESSES) for i in range(_CLIENT_PROCESSES)
+                watchers // _CLIENT_PROCESSES + (i < watchers % _CLIENT_PROCESSES)
+                for i in range(_CLIENT_PROCESSES)
             ]
             clients = [_start(_watch, address, share, events) for share in shares if share]
             plain = _start(_watch_redis, url, events)
@@ -223,7 +251,9 @@ def measure(watchers: int, rate: float, seconds: float) -> str:
             time.sleep(_SETTLE_SECONDS)
             revoke_pipe.send("go")
             reached = revoke_pipe.recv()
-            told = Delays(tuple(delay for _, pipe in clients for delay in pipe.recv()), watchers * events)
+            told = Delays(
+                tuple(delay for _, pipe in clients for delay in pipe.recv()), watchers * events
+            )
             direct = Delays(tuple(plain[1].recv()), events)
             server_pipe.send("stop")
             cpu = server_pipe.recv()
@@ -231,10 +261,9 @@ def measure(watchers: int, rate: float, seconds: float) -> str:
                 process.join(30)
     ratio = _p99(told) / max(_p99(direct), 0.1)
     return (
-        f"{watchers} watchers, {rate:g} revocations/s asked for, {reached:.0f}/s reached, {events} in all\n"
-        f"  watchers over gRPC   {told.line()}\n"
-        f"  one plain Redis      {direct.line()}\n"
-        f"  p99, one to other    {ratio:.1f} x;   server's CPU {cpu:.1f} s\n"
+        f"{watchers} watchers, {rate:g} revocations/s asked for, {reached:.0f}/s reached, {events}"
+        f" in all\n  watchers over gRPC   {told.line()}\n  one plain Redis      {direct.line()}\n "
+        f" p99, one to other    {ratio:.1f} x;   server's CPU {cpu:.1f} s\n"
     )
 
 
@@ -244,7 +273,9 @@ def _p99(delays: Delays) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures what is asked for, or the base case and what 10 and 100 times as much becomes."""
-    parser = argparse.ArgumentParser(description="How long a revocation takes to reach everybody who watches.")
+    parser = argparse.ArgumentParser(
+        description="How long a revocation takes to reach everybody who watches."
+    )
     parser.add_argument("--watchers", type=int)
     parser.add_argument("--rate", type=float, help="revocations a second")
     parser.add_argument("--seconds", type=float, default=10.0)
@@ -254,7 +285,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         runs = [(100, 20.0), (100, 200.0), (1000, 20.0), (100, 2000.0)]
     for watchers, rate in runs:
-        sys.stdout.write(measure(watchers, rate, asked.seconds if rate <= 200 else min(asked.seconds, 5.0)))
+        sys.stdout.write(
+            measure(watchers, rate, asked.seconds if rate <= 200 else min(asked.seconds, 5.0))
+        )
         sys.stdout.flush()
 
 

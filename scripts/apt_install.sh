@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs one Debian package, saying so first: scripts/apt_install.sh PACKAGE REASON
 #
-# As root, or through sudo where there is one. A service that the package brings is never started: what needs a server
-# here starts one of its own.
+# As root, or through sudo where there is one. A service that the package brings is never started:
+# what needs a server here starts one of its own.
 set -euo pipefail
 package=$1 reason=$2
 
@@ -20,7 +20,8 @@ clean_up() {
     if [ "$made_policy" = yes ]; then "${as_root[@]}" rm -f "$policy"; fi
 }
 trap clean_up EXIT
-# Debian's own switch against starting services at installation; one that is there already is the owner's word.
+# Debian's own switch against starting services at installation; one that is there already is the
+# owner's word.
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
     made_policy=yes

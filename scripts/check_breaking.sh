@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Compares protos/ with the last release (a tag v*), or else with main, and fails on what would break a client.
+# Compares protos/ with the last release (a tag v*), or else with main, and fails on what would
+# break a client.
 #
-# Reads the local repository only, so it works offline, on a detached HEAD and in a shallow clone. Where there is nothing
-# to compare with it says so and passes.
+# Reads the local repository only, so it works offline, on a detached HEAD and in a shallow clone.
+# Where there is nothing to compare with it says so and passes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,8 @@
-"""Proves that the installed Python client works alone, on the grpcio and protobuf of the interpreter that runs this.
+"""Proves that the installed Python client works alone, on the grpcio and protobuf of the
+interpreter that runs this.
 
-Both of its kinds call a real server, which knows the contract only as the client does. Uses nothing but the client and what
-it needs: this runs on versions that the rest of the project does not.
+Both of its kinds call a real server, which knows the contract only as the client does. Uses nothing
+but the client and what it needs: this runs on versions that the rest of the project does not.
 """
 
 from __future__ import annotations
@@ -35,32 +36,50 @@ def _issue(request: pb.IssueDeviceRequest, context: grpc.ServicerContext) -> pb.
     return answer
 
 
-def _validate(request: pb.ValidateSessionRequest, context: grpc.ServicerContext) -> pb.ValidateSessionResponse:
-    answer = pb.ValidateSessionResponse(active=True, status=pb.SESSION_STATUS_ACTIVE, device_id=request.device_id)
+def _validate(
+    request: pb.ValidateSessionRequest, context: grpc.ServicerContext
+) -> pb.ValidateSessionResponse:
+    answer = pb.ValidateSessionResponse(
+        active=True, status=pb.SESSION_STATUS_ACTIVE, device_id=request.device_id
+    )
     answer.session.user_id = "ada"
     return answer
 
 
-def _update(request: pb.UpdateDeviceRequest, context: grpc.ServicerContext) -> pb.UpdateDeviceResponse:
+def _update(
+    request: pb.UpdateDeviceRequest, context: grpc.ServicerContext
+) -> pb.UpdateDeviceResponse:
     status = status_pb2.Status(code=grpc.StatusCode.NOT_FOUND.value[0], message="there is none")
-    reason = errors_pb2.ErrorReason.Name(errors_pb2.ERROR_REASON_DEVICE_NOT_FOUND).removeprefix("ERROR_REASON_")
+    reason = errors_pb2.ErrorReason.Name(errors_pb2.ERROR_REASON_DEVICE_NOT_FOUND).removeprefix(
+        "ERROR_REASON_"
+    )
     info = status_pb2.ErrorInfo(reason=reason, domain="session-authority")
-    status.details.add(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=info.SerializeToString())
+    status.details.add(
+        type_url="type.googleapis.com/google.rpc.ErrorInfo", value=info.SerializeToString()
+    )
     context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
     context.abort(grpc.StatusCode.NOT_FOUND, status.message)
     raise AssertionError("abort raises")
 
 
-def _watch(request: pb.WatchEventsRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchEventsResponse]:
+def _watch(
+    request: pb.WatchEventsRequest, context: grpc.ServicerContext
+) -> Iterator[pb.WatchEventsResponse]:
     event = pb.Event(event_id="e1", type=pb.EVENT_TYPE_ALL_REVOKED, user_id=request.user_ids[0])
     yield pb.WatchEventsResponse(cursor="c1", events=[event])
 
 
 def _server() -> tuple[grpc.Server, str]:
-    unary: dict[str, Any] = {"IssueDevice": _issue, "ValidateSession": _validate, "UpdateDevice": _update}
+    unary: dict[str, Any] = {
+        "IssueDevice": _issue,
+        "ValidateSession": _validate,
+        "UpdateDevice": _update,
+    }
     handlers: dict[str, Any] = {
         name: grpc.unary_unary_rpc_method_handler(
-            handler, getattr(pb, f"{name}Request").FromString, getattr(pb, f"{name}Response").SerializeToString
+            handler,
+            getattr(pb, f"{name}Request").FromString,
+            getattr(pb, f"{name}Response").SerializeToString,
         )
         for name, handler in unary.items()
     }
@@ -76,7 +95,9 @@ def _server() -> tuple[grpc.Server, str]:
 
 def _on_threads(address: str) -> list[Any]:
     with sa.SessionAuthority(address, timeout=_PATIENCE) as authority:
-        issued = authority.issue_device("ada", claims={"plan": "pro"}, session_ttl=timedelta(hours=1))
+        issued = authority.issue_device(
+            "ada", claims={"plan": "pro"}, session_ttl=timedelta(hours=1)
+        )
         valid = authority.validate_session(issued.access_token, "d1")
         try:
             authority.update_device("ada", "d1", display_name="x")
@@ -88,7 +109,9 @@ def _on_threads(address: str) -> list[Any]:
 
 async def _on_a_loop(address: str) -> list[Any]:
     async with sa.AsyncSessionAuthority(address, timeout=_PATIENCE) as authority:
-        issued = await authority.issue_device("ada", claims={"plan": "pro"}, session_ttl=timedelta(hours=1))
+        issued = await authority.issue_device(
+            "ada", claims={"plan": "pro"}, session_ttl=timedelta(hours=1)
+        )
         valid = await authority.validate_session(issued.access_token, "d1")
         try:
             await authority.update_device("ada", "d1", display_name="x")
@@ -110,11 +133,15 @@ def main() -> None:
     for token, valid, reason, batches in answers:
         if (token, bool(valid), reason) != ("token of ada", True, "DEVICE_NOT_FOUND"):
             raise AssertionError(f"the answers came back changed: {token}, {valid}, {reason}")
-        if [(batch.cursor, batch.events[0].type) for batch in batches] != [("c1", sa.EventType.ALL_REVOKED)]:
+        if [(batch.cursor, batch.events[0].type) for batch in batches] != [
+            ("c1", sa.EventType.ALL_REVOKED)
+        ]:
             raise AssertionError(f"the events came back changed: {batches}")
     if "--quiet" not in sys.argv:
         versions = f"grpcio {grpc.__version__} with protobuf {google.protobuf.__version__}"
-        print(f"session-authority-client {version('session-authority-client')} works on {versions}.")
+        print(
+            f"session-authority-client {version('session-authority-client')} works on {versions}."
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Python client's wheel alone into each environment given, and has it make real calls there:
-# scripts/client_compat.sh FOLDER ...
+# Installs the Python client's wheel alone into each environment given, and has it make real calls
+# there: scripts/client_compat.sh FOLDER ...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

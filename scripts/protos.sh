@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Generates the Python stubs from protos/, or with --check compares the committed ones with fresh ones.
+# Generates the Python stubs from protos/, or with --check compares the committed ones with fresh
+# ones.
 #
-# The Python client gets its own, under another package: in one process with the server, or with another version of the
-# client's own contract, two files of one name would not be taken. On the wire they are the same.
+# The Python client gets its own, under another package: in one process with the server, or with
+# another version of the client's own contract, two files of one name would not be taken. On the
+# wire they are the same.
 #
-# Only a file that defines a service gets a *_pb2_grpc.py: an empty one would drag grpc into whatever imports it.
+# Only a file that defines a service gets a *_pb2_grpc.py: an empty one would drag grpc into
+# whatever imports it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv-protos/bin/python

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs a command and shows what it printed only if it failed: scripts/quietly.sh COMMAND [ARGUMENT ...]
+# Runs a command and shows what it printed only if it failed: scripts/quietly.sh COMMAND [ARGUMENT
+# ...]
 set -euo pipefail
 
 log=$(mktemp)

@@ -1,7 +1,8 @@
-"""Proves that the committed stubs work on the grpcio and protobuf of the interpreter that runs this.
+"""Proves that the committed stubs work on the grpcio and protobuf of the interpreter that runs
+this.
 
-A real message goes through a real server and back. Uses nothing but the stubs and what they import: this runs on
-versions that the rest of the project does not.
+A real message goes through a real server and back. Uses nothing but the stubs and what they import:
+this runs on versions that the rest of the project does not.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ import google.protobuf  # noqa: E402  the path comes first
 import grpc  # noqa: E402
 
 from session_authority.internal.v1 import records_pb2  # noqa: E402
-from session_authority.v1 import errors_pb2, session_authority_pb2, session_authority_pb2_grpc  # noqa: E402
+from session_authority.v1 import (
+    errors_pb2,
+    session_authority_pb2,
+    session_authority_pb2_grpc,
+)  # noqa: E402
 
 
 class _Service(session_authority_pb2_grpc.SessionAuthorityServiceServicer):
@@ -53,14 +58,19 @@ def main() -> None:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = session_authority_pb2_grpc.SessionAuthorityServiceStub(channel)
             answer = stub.ValidateSession(
-                session_authority_pb2.ValidateSessionRequest(device_id="d1"), timeout=20, wait_for_ready=True
+                session_authority_pb2.ValidateSessionRequest(device_id="d1"),
+                timeout=20,
+                wait_for_ready=True,
             )
     finally:
         server.stop(None).wait()
     if (answer.status, answer.device_id) != (session_authority_pb2.SESSION_STATUS_SUPERSEDED, "d1"):
         raise AssertionError(f"the answer came back changed: {answer}")
     if "--quiet" not in sys.argv:
-        print(f"The stubs work on grpcio {grpc.__version__} with protobuf {google.protobuf.__version__}.")
+        print(
+            f"The stubs work on grpcio {grpc.__version__} with protobuf"
+            f" {google.protobuf.__version__}."
+        )
 
 
 if __name__ == "__main__":

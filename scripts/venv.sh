@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Brings one virtual environment to what a hashed requirement file says: scripts/venv.sh FOLDER REQUIREMENTS
+# Brings one virtual environment to what a hashed requirement file says: scripts/venv.sh FOLDER
+# REQUIREMENTS
 #
-# The interpreter is $PYTHON (python3). Repeating it is cheap; an environment of another Python is made anew. Says what it
-# does before it takes long or installs anything outside the folder, and nothing else unless it fails.
+# The interpreter is $PYTHON (python3). Repeating it is cheap; an environment of another Python is
+# made anew. Says what it does before it takes long or installs anything outside the folder, and
+# nothing else unless it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$1 requirements=$2 python=${PYTHON:-python3}

@@ -1,7 +1,8 @@
 """The use cases: the one place where store, tokens, clock and randomness meet.
 
-Every use case reads, lets the domain decide, and commits the decision; if something changed meanwhile, it decides again.
-Answers never wait for what may be lost: marks of use and last-seen times are written in the background.
+Every use case reads, lets the domain decide, and commits the decision; if something changed
+meanwhile, it decides again. Answers never wait for what may be lost: marks of use and last-seen
+times are written in the background.
 """
 
 from __future__ import annotations
@@ -60,7 +61,16 @@ from session_authority.domain.sessions import (
 )
 from session_authority.metrics import Metrics
 from session_authority.notes import Notes
-from session_authority.store import Changed, Commit, Committed, IssuedRecord, Once, Store, Stored, UserState
+from session_authority.store import (
+    Changed,
+    Commit,
+    Committed,
+    IssuedRecord,
+    Once,
+    Store,
+    Stored,
+    UserState,
+)
 from session_authority.tokens import Tokens, TokenTooLarge
 
 _ATTEMPTS = 8
@@ -68,7 +78,9 @@ _MAX_TOLD = 16384
 
 
 class Authority:
-    """What the service can do. All times are aware and UTC, cut to milliseconds; `actor` names the calling service."""
+    """What the service can do. All times are aware and UTC, cut to milliseconds; `actor` names the
+    calling service.
+    """
 
     def __init__(
         self,
@@ -90,12 +102,16 @@ class Authority:
         self._notes = Notes(metrics)
         self._told_revoked: set[str] = set()
         self._told_vanished: set[str] = set()
-        self._told: TTLCache[bytes, bool] = TTLCache(_MAX_TOLD, QUIET_EVENT_INTERVAL.total_seconds())
+        self._told: TTLCache[bytes, bool] = TTLCache(
+            _MAX_TOLD, QUIET_EVENT_INTERVAL.total_seconds()
+        )
 
-    # --- signing in -------------------------------------------------------------------------------------------------
+    # --- signing in -------------------------------------------------------------------------------
 
     async def issue_device(self, request: SignInRequest, actor: str) -> IssuedDevice:
-        """Signs a user in on a device. Raises DeviceLimitReached, RequestIdReused, RequestIdSpent, InvalidRequest."""
+        """Signs a user in on a device. Raises DeviceLimitReached, RequestIdReused, RequestIdSpent,
+        InvalidRequest.
+        """
         device_id = request.device_id or self._new_uuid()
         session_id = self._random_bytes(SESSION_ID_BYTES)
         async with self._alone_with(request.user_id):
@@ -105,13 +121,21 @@ class Authority:
                 if state.issued is not None:
                     issued = await self._try_issue_again(request, state, state.issued, now)
                 else:
-                    issued = await self._try_issue(request, device_id, session_id, state, actor, now)
+                    issued = await self._try_issue(
+                        request, device_id, session_id, state, actor, now
+                    )
                 if issued is not None:
                     return issued
         raise Conflict
 
     async def _try_issue(
-        self, request: SignInRequest, device_id: UUID, session_id: bytes, state: UserState, actor: str, now: datetime
+        self,
+        request: SignInRequest,
+        device_id: UUID,
+        session_id: bytes,
+        state: UserState,
+        actor: str,
+        now: datetime,
     ) -> IssuedDevice | None:
         key = device_key(device_id)
         decision = decide_sign_in(
@@ -125,9 +149,12 @@ class Authority:
             policy=self.policy,
             now=now,
         )
-        # Signed before anything is written: a token that can't be made must leave no session behind.
+        # Signed before anything is written: a token that can't be made must leave no session
+        # behind.
         access_token = self._sign(self._token_of(decision.session, request.user_id, key, request))
-        committed = await self._store.commit(self._sign_in_commit(request, decision, state, key, device_id, actor, now))
+        committed = await self._store.commit(
+            self._sign_in_commit(request, decision, state, key, device_id, actor, now)
+        )
         if not isinstance(committed, Committed):
             return None
         return IssuedDevice(
@@ -178,7 +205,8 @@ class Authority:
             request.user_id,
             now,
             if_sessions={key: state.sessions.get(key)} | {k: state.sessions[k] for k in gone},
-            if_devices={key: state.devices.get(key)} | {k: state.devices[k] for k in decision.pruned},
+            if_devices={key: state.devices.get(key)}
+            | {k: state.devices[k] for k in decision.pruned},
             if_session_count=len(state.sessions),
             once=once,
             set_sessions={key: decision.session} | dict.fromkeys(gone),
@@ -202,7 +230,9 @@ class Authority:
     async def _try_issue_again(
         self, request: SignInRequest, state: UserState, issued: IssuedRecord, now: datetime
     ) -> IssuedDevice | None:
-        """The answer to a request that was carried out before: another copy of the same token, if it was not yet used."""
+        """The answer to a request that was carried out before: another copy of the same token, if
+        it was not yet used.
+        """
         if issued.request_digest != request.digest():
             raise RequestIdReused
         key = device_key(issued.device_id)
@@ -219,7 +249,9 @@ class Authority:
         record = copy_again(stored.record, self.policy, now)
         access_token = self._sign(self._token_of(record, request.user_id, key, request))
         if record != stored.record:
-            commit = Commit(request.user_id, now, if_sessions={key: stored}, set_sessions={key: record})
+            commit = Commit(
+                request.user_id, now, if_sessions={key: stored}, set_sessions={key: record}
+            )
             if not isinstance(await self._store.commit(commit), Committed):
                 return None
         return IssuedDevice(
@@ -231,23 +263,45 @@ class Authority:
             evicted=self._evicted(issued.evicted, state, now),
         )
 
-    def _evicted(self, keys: tuple[bytes, ...], state: UserState, now: datetime) -> tuple[ListedDevice, ...]:
-        return tuple(listed(k, state.devices[k].record, None, self.policy, now) for k in keys if k in state.devices)
+    def _evicted(
+        self, keys: tuple[bytes, ...], state: UserState, now: datetime
+    ) -> tuple[ListedDevice, ...]:
+        return tuple(
+            listed(k, state.devices[k].record, None, self.policy, now)
+            for k in keys
+            if k in state.devices
+        )
 
-    # --- using a session --------------------------------------------------------------------------------------------
+    # --- using a session --------------------------------------------------------------------------
 
     async def validate_session(
-        self, access_token: str, device_id: str, client: Client, actor: str, *, observe_only: bool = False
+        self,
+        access_token: str,
+        device_id: str,
+        client: Client,
+        actor: str,
+        *,
+        observe_only: bool = False,
     ) -> Validation:
-        """What a token is worth on a device, right now. With `observe_only` nothing is written, whatever it is."""
+        """What a token is worth on a device, right now. With `observe_only` nothing is written,
+        whatever it is.
+        """
         presented = parse_uuid(device_id)
         answered = presented or self._new_uuid()
-        validation = await self._validate(access_token, presented, answered, client, actor, observe_only)
+        validation = await self._validate(
+            access_token, presented, answered, client, actor, observe_only
+        )
         self._metrics.verdict(validation.status)
         return validation
 
     async def _validate(
-        self, access_token: str, presented: UUID | None, answered: UUID, client: Client, actor: str, observe_only: bool
+        self,
+        access_token: str,
+        presented: UUID | None,
+        answered: UUID,
+        client: Client,
+        actor: str,
+        observe_only: bool,
     ) -> Validation:
         def refused(status: SessionStatus, revoked_devices: int = 0) -> Validation:
             return Validation(status, answered, presented is None, revoked_devices=revoked_devices)
@@ -287,13 +341,19 @@ class Authority:
                 return refused(verdict.status, revoked)
         raise Conflict
 
-    async def renew_session(self, access_token: str, device_id: str, client: Client, actor: str) -> RenewedSession:
-        """Swaps the current token for the next one, or hands out another copy where the last answer may have been lost."""
+    async def renew_session(
+        self, access_token: str, device_id: str, client: Client, actor: str
+    ) -> RenewedSession:
+        """Swaps the current token for the next one, or hands out another copy where the last answer
+        may have been lost.
+        """
         renewed = await self._renew(access_token, parse_uuid(device_id), client, actor)
         self._metrics.verdict(renewed.status)
         return renewed
 
-    async def _renew(self, access_token: str, presented: UUID | None, client: Client, actor: str) -> RenewedSession:
+    async def _renew(
+        self, access_token: str, presented: UUID | None, client: Client, actor: str
+    ) -> RenewedSession:
         if not access_token:
             return RenewedSession(SessionStatus.TOKEN_MISSING)
         token = self._tokens.verify(access_token, self._clock())
@@ -305,7 +365,9 @@ class Authority:
         async with self._alone_with(token.user_id):
             for attempt in range(_ATTEMPTS):
                 now = await self._start(attempt)
-                stored, device = await self._store.session_and_device(token.user_id, token.device_key)
+                stored, device = await self._store.session_and_device(
+                    token.user_id, token.device_key
+                )
                 renewal = renew(_record(stored), token, presented_key, self.policy, now)
                 if renewal.record is None or stored is None:
                     revoked = await self._act_on(renewal.verdict, token, stored, client, actor, now)
@@ -338,7 +400,9 @@ class Authority:
         actor: str,
         now: datetime,
     ) -> int | None:
-        """Does what a refusal asks for; how many devices that signed out, or None if it must be judged again."""
+        """Does what a refusal asks for; how many devices that signed out, or None if it must be
+        judged again.
+        """
         if stored is None:
             return 0
         if verdict.status is SessionStatus.REPLAYED:
@@ -363,7 +427,9 @@ class Authority:
             return 0
         device = await self._store.device(token.user_id, token.device_key)
         event = replace(
-            _about_device(EventType.SESSION_REPLAYED, now, token.user_id, actor, device, stored.record),
+            _about_device(
+                EventType.SESSION_REPLAYED, now, token.user_id, actor, device, stored.record
+            ),
             client=client,
             replay_cause=verdict.cause,
             replay_action=action,
@@ -374,7 +440,9 @@ class Authority:
         elif action is ReplayAction.REVOKE_DEVICE:
             commit = replace(commit, set_sessions={token.device_key: None})
         else:
-            commit = replace(commit, once=self._store.once_for_session(token.user_id, token.session_id))
+            commit = replace(
+                commit, once=self._store.once_for_session(token.user_id, token.session_id)
+            )
         result = await self._store.commit(commit)
         if isinstance(result, Changed):
             return None
@@ -386,8 +454,12 @@ class Authority:
             return self._count_live(result.removed, now)
         return 0
 
-    async def _tell_of_ended_token(self, token: Token, client: Client, actor: str, now: datetime) -> None:
-        """Leaves at most one event an hour: whoever keeps presenting a dead token must not flood anyone."""
+    async def _tell_of_ended_token(
+        self, token: Token, client: Client, actor: str, now: datetime
+    ) -> None:
+        """Leaves at most one event an hour: whoever keeps presenting a dead token must not flood
+        anyone.
+        """
         if token.session_id in self._told:
             return
         device = await self._store.device(token.user_id, token.device_key)
@@ -400,7 +472,9 @@ class Authority:
         await self._store.commit(Commit(token.user_id, now, once=once, events=(event,)))
         self._told[token.session_id] = True
 
-    async def _forward(self, token: Token, stored: Stored[SessionRecord], record: SessionRecord, now: datetime) -> bool:
+    async def _forward(
+        self, token: Token, stored: Stored[SessionRecord], record: SessionRecord, now: datetime
+    ) -> bool:
         """Moves a record to where a token proves that it was before the store lost writes."""
         commit = Commit(
             token.user_id,
@@ -413,19 +487,30 @@ class Authority:
         self._metrics.forwards.inc()
         return True
 
-    # --- noting use, in the background ------------------------------------------------------------------------------
+    # --- noting use, in the background ------------------------------------------------------------
 
     def _note_use(
-        self, token: Token, stored: Stored[SessionRecord], used: SessionRecord, client: Client, now: datetime
+        self,
+        token: Token,
+        stored: Stored[SessionRecord],
+        used: SessionRecord,
+        client: Client,
+        now: datetime,
     ) -> None:
         """Writes what a good token proved, if it proved anything new. May be lost."""
         if used != stored.record:
             self._notes.write(
-                (token.user_id, token.device_key), lambda: self._write_use(token, stored, used, client, now)
+                (token.user_id, token.device_key),
+                lambda: self._write_use(token, stored, used, client, now),
             )
 
     async def _write_use(
-        self, token: Token, stored: Stored[SessionRecord], used: SessionRecord, client: Client, now: datetime
+        self,
+        token: Token,
+        stored: Stored[SessionRecord],
+        used: SessionRecord,
+        client: Client,
+        now: datetime,
     ) -> None:
         device = None
         if used.last_seen != stored.record.last_seen:
@@ -441,7 +526,9 @@ class Authority:
         client: Client,
         now: datetime,
     ) -> bool:
-        """Commits a session's new record and, at most once per touch interval, its device's; whether that took place."""
+        """Commits a session's new record and, at most once per touch interval, its device's;
+        whether that took place.
+        """
         if used == stored.record:
             return True
         commit = Commit(
@@ -458,7 +545,9 @@ class Authority:
             )
         return isinstance(await self._store.commit(commit), Committed)
 
-    def _drop_ended(self, user_id: str, ended: Mapping[bytes, Stored[SessionRecord]], now: datetime) -> None:
+    def _drop_ended(
+        self, user_id: str, ended: Mapping[bytes, Stored[SessionRecord]], now: datetime
+    ) -> None:
         """Removes records of sessions that reached their end."""
         if ended:
             commit = Commit(user_id, now, if_sessions=ended, set_sessions=dict.fromkeys(ended))
@@ -471,7 +560,7 @@ class Authority:
         """Waits until everything noted so far is written, or dropped."""
         await self._notes.settled()
 
-    # --- devices ----------------------------------------------------------------------------------------------------
+    # --- devices ----------------------------------------------------------------------------------
 
     async def list_devices(
         self,
@@ -482,7 +571,9 @@ class Authority:
         page_size: int,
         page_token: str,
     ) -> DevicePage:
-        """A page of a user's devices, the newest activity first. Raises InvalidRequest for a page token of another list."""
+        """A page of a user's devices, the newest activity first. Raises InvalidRequest for a page
+        token of another list.
+        """
         scope = pages.list_scope(user_id, include_signed_out)
         after = None
         if page_token:
@@ -493,7 +584,9 @@ class Authority:
         now = self._clock()
         state = await self._store.user(user_id)
         self._drop_ended(
-            user_id, {k: s for k, s in state.sessions.items() if not s.record.is_live(self.policy, now)}, now
+            user_id,
+            {k: s for k, s in state.sessions.items() if not s.record.is_live(self.policy, now)},
+            now,
         )
         everything = list_devices(
             sessions=state.session_records(),
@@ -523,11 +616,15 @@ class Authority:
                     return listed(key, named, _record(session), self.policy, now)
         raise Conflict
 
-    async def revoke_device(self, user_id: str, device_id: UUID, *, reason: str, forget: bool, actor: str) -> bool:
+    async def revoke_device(
+        self, user_id: str, device_id: UUID, *, reason: str, forget: bool, actor: str
+    ) -> bool:
         """Signs a user out on a device; whether they were signed in there."""
         key, now = device_key(device_id), self._clock()
         session, device = await self._store.session_and_device(user_id, key)
-        event = _about_device(EventType.DEVICE_REVOKED, now, user_id, actor, device, _record(session))
+        event = _about_device(
+            EventType.DEVICE_REVOKED, now, user_id, actor, device, _record(session)
+        )
         event = replace(event, device_id=device_id, reason=reason)
         removed = await self._store.revoke_device(user_id, key, forget=forget, event=event)
         return self._count_live(removed, now) > 0
@@ -535,17 +632,30 @@ class Authority:
     async def revoke_all(
         self, user_id: str, *, except_device_id: UUID | None, reason: str, forget: bool, actor: str
     ) -> int:
-        """Signs a user out on all devices but one, if that is named; on how many they were signed in."""
+        """Signs a user out on all devices but one, if that is named; on how many they were signed
+        in.
+        """
         now = self._clock()
-        event = Event(EventType.ALL_REVOKED, now, user_id, actor, reason=reason, except_device_id=except_device_id)
+        event = Event(
+            EventType.ALL_REVOKED,
+            now,
+            user_id,
+            actor,
+            reason=reason,
+            except_device_id=except_device_id,
+        )
         except_key = None if except_device_id is None else device_key(except_device_id)
-        removed = await self._store.revoke_all(user_id, except_key=except_key, forget=forget, event=event)
+        removed = await self._store.revoke_all(
+            user_id, except_key=except_key, forget=forget, event=event
+        )
         return self._count_live(removed, now)
 
     async def tell_of_revoked_keys(self) -> None:
-        """Leaves one event for each revoked key, however many processes find it: what it signed may be cached.
+        """Leaves one event for each revoked key, however many processes find it: what it signed may
+        be cached.
 
-        A key that is removed early counts as revoked: nobody may have seen that it was, and its tokens are as void.
+        A key that is removed early counts as revoked: nobody may have seen that it was, and its
+        tokens are as void.
         """
         now = self._clock()
         revoked, vanished = self._tokens.void_keys(now)
@@ -565,11 +675,12 @@ class Authority:
         """The public keys, as JWKs."""
         return self._tokens.public_jwks()
 
-    # --- shared -----------------------------------------------------------------------------------------------------
+    # --- shared -----------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _alone_with(self, user_id: str) -> AsyncIterator[None]:
-        """Lets one mutation of a user at a time run in this process, so that they need not be decided again.
+        """Lets one mutation of a user at a time run in this process, so that they need not be
+        decided again.
 
         Correctness does not rest on it: other processes take no part.
         """
@@ -578,13 +689,17 @@ class Authority:
             yield
 
     async def _start(self, attempt: int) -> datetime:
-        """The time at which an attempt to decide and commit begins; later attempts wait a little, to get out of step."""
+        """The time at which an attempt to decide and commit begins; later attempts wait a little,
+        to get out of step.
+        """
         if attempt:
             self._metrics.conflicts.inc()
             await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))  # noqa: S311 - spreads rivals, hides nothing
         return self._clock()
 
-    def _token_of(self, record: SessionRecord, user_id: str, key: bytes, request: SignInRequest) -> Token:
+    def _token_of(
+        self, record: SessionRecord, user_id: str, key: bytes, request: SignInRequest
+    ) -> Token:
         return Token(
             user_id=user_id,
             device_key=key,
@@ -645,7 +760,9 @@ def _about_device(
     session: SessionRecord | None,
 ) -> Event:
     """An event on a device, with all that is remembered of it."""
-    event = Event(kind, now, user_id, actor, session_id=None if session is None else session.session_id)
+    event = Event(
+        kind, now, user_id, actor, session_id=None if session is None else session.session_id
+    )
     if device is None:
         return event
     return replace(

@@ -1,7 +1,7 @@
 """What `serve` refuses to start with: one list of checks, which `check` shows as a table.
 
-Each check looks at one thing and names every fault of it. A fault that has a name may be allowed by it. Nothing secret is
-ever shown.
+Each check looks at one thing and names every fault of it. A fault that has a name may be allowed by
+it. Nothing secret is ever shown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from session_authority.config import PREFIX, Listen, Settings, Unsafe, config_fi
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.files import exposure
 from session_authority.server import MAX_CLOCK_SKEW, connect_as_set, now
-from session_authority.store import BadRedisUrl, FaultName, Limits, connect, faults_of, plaintext_fault
+from session_authority.store import (
+    BadRedisUrl,
+    FaultName,
+    Limits,
+    connect,
+    faults_of,
+    plaintext_fault,
+)
 from session_authority.tls import CertificateError, TlsFiles, load_certificates
 from session_authority.tokens import KeyringError, exposed, load_keyring
 
@@ -33,7 +40,9 @@ _PASSING = frozenset({FaultName.UNREACHABLE})
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong. `unsafe` is the name by which it may be allowed; one that is `passing` may be gone in a moment."""
+    """Something wrong. `unsafe` is the name by which it may be allowed; one that is `passing` may
+    be gone in a moment.
+    """
 
     text: str
     unsafe: Unsafe | None = None
@@ -52,7 +61,10 @@ class Checked:
 def refusals(checked: Iterable[Checked], allowed: frozenset[Unsafe]) -> list[str]:
     """The faults that nothing allows."""
     return [
-        told(fault) for check in checked for fault in check.faults if not fault.passing and fault.unsafe not in allowed
+        told(fault)
+        for check in checked
+        for fault in check.faults
+        if not fault.passing and fault.unsafe not in allowed
     ]
 
 
@@ -86,7 +98,10 @@ async def check_store(settings: Settings) -> Checked:
         found = await faults_of(client, keys, now, patience=_PATIENCE, max_skew=MAX_CLOCK_SKEW)
     finally:
         await client.aclose()
-    faults = (Fault(fault.text, _STORE_UNSAFE.get(fault.name), passing=fault.name in _PASSING) for fault in found)
+    faults = (
+        Fault(fault.text, _STORE_UNSAFE.get(fault.name), passing=fault.name in _PASSING)
+        for fault in found
+    )
     return Checked(title, tuple(faults), "answers, keeps what it is told, and has the right time")
 
 
@@ -98,7 +113,7 @@ async def store_refusals(settings: Settings) -> list[str]:
     return refusals([checked], settings.allow_unsafe)
 
 
-# --- one thing each: tells the faults, returns what it found in words -----------------------------------------------
+# --- one thing each: tells the faults, returns what it found in words -----------------------------
 
 _Tell = Callable[[Fault], None]
 
@@ -119,7 +134,9 @@ def _check_store_url(settings: Settings, tell: _Tell) -> str:
     for option, value in parse_qsl(urlsplit(url).query):
         if option in ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"):
             secret = option == "ssl_keyfile"
-            _tell_exposure(Path(value), "what Redis is shown", Unsafe.EXPOSED_SECRETS, tell, secret=secret)
+            _tell_exposure(
+                Path(value), "what Redis is shown", Unsafe.EXPOSED_SECRETS, tell, secret=secret
+            )
     return url.partition("://")[0]
 
 
@@ -152,7 +169,10 @@ def _check_keys(settings: Settings, tell: _Tell) -> str:
 def _check_access(settings: Settings, tell: _Tell) -> str:
     name = f"{PREFIX}ACCESS_POLICY"
     if settings.access_policy is None:
-        rule = "must name an access policy, or anyone who can connect may do everything; docs/security.md has one to start from"
+        rule = (
+            "must name an access policy, or anyone who can connect may do everything;"
+            " docs/security.md has one to start from"
+        )
         tell(Fault(f"{name}: {rule}", Unsafe.OPEN_ACCESS))
         return "anyone may do everything"
     try:
@@ -165,13 +185,18 @@ def _check_access(settings: Settings, tell: _Tell) -> str:
     for path in files:
         _tell_exposure(path, "who may do what", Unsafe.EXPOSED_SECRETS, tell, secret=False)
     policy = read_policy(settings.access_policy)
-    tokens = {token.caller for token in read_tokens(settings.caller_tokens)} if settings.caller_tokens else set()
+    tokens = (
+        {token.caller for token in read_tokens(settings.caller_tokens)}
+        if settings.caller_tokens
+        else set()
+    )
     certain = {caller.name for caller in policy.certificates.values()}
     if certain and settings.tls_client_authority is None:
         named = ", ".join(sorted(certain))
         tell(
             Fault(
-                f"{name}: names certificates (of {named}), but {PREFIX}TLS_CLIENT_AUTHORITY is not set to vouch for any"
+                f"{name}: names certificates (of {named}), but {PREFIX}TLS_CLIENT_AUTHORITY is not"
+                " set to vouch for any"
             )
         )
     nameless = sorted(policy.callers.keys() - tokens - certain)
@@ -192,9 +217,17 @@ def _check_tls(settings: Settings, tell: _Tell) -> str:
         return ""
     _tell_exposure(files.key, "the key", Unsafe.EXPOSED_SECRETS, tell)
     holds_key = b"PRIVATE KEY" in certificates.chain
-    _tell_exposure(files.certificate, "the certificate", Unsafe.EXPOSED_SECRETS, tell, secret=holds_key)
+    _tell_exposure(
+        files.certificate, "the certificate", Unsafe.EXPOSED_SECRETS, tell, secret=holds_key
+    )
     if files.client_authority is not None:
-        _tell_exposure(files.client_authority, "who vouches for callers", Unsafe.EXPOSED_SECRETS, tell, secret=False)
+        _tell_exposure(
+            files.client_authority,
+            "who vouches for callers",
+            Unsafe.EXPOSED_SECRETS,
+            tell,
+            secret=False,
+        )
     kind = "TLS" if files.client_authority is None else "mutual TLS"
     return f"{kind}, with a certificate that ends {certificates.ends:%Y-%m-%d}"
 
@@ -205,7 +238,9 @@ def _check_listens(settings: Settings, tell: _Tell) -> str:
         rule = "can be reached from elsewhere, in plaintext; set TLS_CERTIFICATE and TLS_KEY"
         tell(Fault(f"{PREFIX}LISTEN: {listen} {rule}", Unsafe.PLAINTEXT))
     others = {"bearer tokens": settings.bearer_listen, "health": settings.health_listen}
-    return ", ".join([str(listen), *(f"{other} ({what})" for what, other in others.items() if other is not None)])
+    return ", ".join(
+        [str(listen), *(f"{other} ({what})" for what, other in others.items() if other is not None)]
+    )
 
 
 def _check_metrics(settings: Settings, tell: _Tell) -> str:
@@ -215,7 +250,12 @@ def _check_metrics(settings: Settings, tell: _Tell) -> str:
     if settings.workers > 1 and not 0 < listen.port <= 65536 - settings.workers:
         tell(Fault(f"{name}: must leave each worker a port, counting up from a named one"))
     if not listen.is_loopback:
-        tell(Fault(f"{name}: {listen} can be reached from elsewhere, in plaintext and by anyone", Unsafe.OPEN_METRICS))
+        tell(
+            Fault(
+                f"{name}: {listen} can be reached from elsewhere, in plaintext and by anyone",
+                Unsafe.OPEN_METRICS,
+            )
+        )
     return str(listen)
 
 
@@ -229,16 +269,23 @@ def _check_settings_file(_: Settings, tell: _Tell) -> str:
 
 def _check_intervals(settings: Settings, tell: _Tell) -> str:
     if settings.grace < 2 * MAX_CLOCK_SKEW:
-        rule = f"must be at least {2 * MAX_CLOCK_SKEW.seconds}s, twice what clocks may differ by; else requests in flight are denied"
+        rule = (
+            f"must be at least {2 * MAX_CLOCK_SKEW.seconds}s, twice what clocks may differ by; else"
+            " requests in flight are denied"
+        )
         tell(Fault(f"{PREFIX}GRACE: {rule}", Unsafe.SHORT_GRACE))
     if settings.assurance is None:
         return "no level of assurance"
     beside = settings.beside_preset()
-    own = "; ".join(f"{name.upper()} is {value}, not {level}" for name, (value, level) in beside.items())
+    own = "; ".join(
+        f"{name.upper()} is {value}, not {level}" for name, (value, level) in beside.items()
+    )
     return f"{settings.assurance.value}" + (f", but {own}" if own else "")
 
 
-def _tell_exposure(path: Path, what: str, unsafe: Unsafe, tell: _Tell, *, secret: bool = True) -> None:
+def _tell_exposure(
+    path: Path, what: str, unsafe: Unsafe, tell: _Tell, *, secret: bool = True
+) -> None:
     try:
         for fault in exposure(path, what, secret=secret):
             tell(Fault(fault, unsafe))

@@ -1,7 +1,8 @@
-"""All settings: `SESSION_AUTHORITY_*` variables, or the same names in a TOML file. Variables win over the file.
+"""All settings: `SESSION_AUTHORITY_*` variables, or the same names in a TOML file. Variables win
+over the file.
 
-No other module reads the environment. Every fault is named at once, by the setting's name and rule, and no value of a
-secret setting is ever shown.
+No other module reads the environment. Every fault is named at once, by the setting's name and rule,
+and no value of a secret setting is ever shown.
 """
 
 from __future__ import annotations
@@ -39,11 +40,14 @@ from session_authority.domain.policy import MAX_SESSION_TTL, DeviceLimitAction, 
 PREFIX = "SESSION_AUTHORITY_"
 CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG"
 
-_SERVICE_LINK = re.compile(r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?", re.ASCII)
+_SERVICE_LINK = re.compile(
+    r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?", re.ASCII
+)
 _SHORT = re.compile(r"(\d+)\s*(ms|s|m|h|d)", re.ASCII)
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _ISO = TypeAdapter(timedelta)
-# How what belongs into a file begins: PEM, JSON, a caller's token, an endpoint's secret; or it has several lines.
+# How what belongs into a file begins: PEM, JSON, a caller's token, an endpoint's secret; or it has
+# several lines.
 _CONTENT = re.compile(r"-----BEGIN |\{|sacall_|whsec_|.*\n", re.ASCII)
 
 
@@ -96,13 +100,22 @@ class Assurance(Enum):
 
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-# What a level sets: SESSION_TTL is its overall timeout, IDLE_TIMEOUT its inactivity timeout (SP 800-63B-4 §2.1.3, §2.2.3,
-# §2.3.3; it names none for AAL1). TOKEN_TTL is ours: a token should not outlast the idle session that it speaks of.
+# What a level sets: SESSION_TTL is its overall timeout, IDLE_TIMEOUT its inactivity timeout (SP
+# 800-63B-4 §2.1.3, §2.2.3, §2.3.3; it names none for AAL1). TOKEN_TTL is ours: a token should not
+# outlast the idle session that it speaks of.
 PRESETS: Mapping[Assurance, Mapping[str, timedelta]] = MappingProxyType(
     {
         Assurance.AAL1: {"token_ttl": _HOUR, "session_ttl": 30 * _DAY, "idle_timeout": 7 * _DAY},
-        Assurance.AAL2: {"token_ttl": 15 * _MINUTE, "session_ttl": 24 * _HOUR, "idle_timeout": _HOUR},
-        Assurance.AAL3: {"token_ttl": 15 * _MINUTE, "session_ttl": 12 * _HOUR, "idle_timeout": 15 * _MINUTE},
+        Assurance.AAL2: {
+            "token_ttl": 15 * _MINUTE,
+            "session_ttl": 24 * _HOUR,
+            "idle_timeout": _HOUR,
+        },
+        Assurance.AAL3: {
+            "token_ttl": 15 * _MINUTE,
+            "session_ttl": 12 * _HOUR,
+            "idle_timeout": 15 * _MINUTE,
+        },
     }
 )
 
@@ -121,7 +134,13 @@ class Listen:
             return value
         host, colon, port = str(value).rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
-        if not colon or not host or (":" in host and not bracketed) or not port.isascii() or not port.isdecimal():
+        if (
+            not colon
+            or not host
+            or (":" in host and not bracketed)
+            or not port.isascii()
+            or not port.isdecimal()
+        ):
             raise ValueError("must be HOST:PORT, like 127.0.0.1:50051 or [::1]:50051")
         if int(port) > 65535:
             raise ValueError("must have a port up to 65535")
@@ -130,7 +149,10 @@ class Listen:
     @property
     def is_loopback(self) -> bool:
         """Only this machine can reach it."""
-        return self.host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", self.host) is not None
+        return (
+            self.host in ("localhost", "::1")
+            or re.fullmatch(r"127(\.\d{1,3}){3}", self.host) is not None
+        )
 
     def with_port(self, port: int) -> Listen:
         """The same host with another port."""
@@ -147,14 +169,20 @@ def _listen(value: object) -> object:
 def _folder(value: object) -> object:
     if value == "":  # a Path would take it for the current folder
         raise ValueError("must not be empty")
-    if isinstance(value, str) and _CONTENT.match(value):  # it would be shown as the name of a file that is missing
+    if isinstance(value, str) and _CONTENT.match(
+        value
+    ):  # it would be shown as the name of a file that is missing
         raise ValueError("must be the name of a file or folder, not what is in it")
     return value
 
 
 def _names(value: object) -> object:
     """`a, b` as a list; a list as it is."""
-    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+    return (
+        [name.strip() for name in value.split(",") if name.strip()]
+        if isinstance(value, str)
+        else value
+    )
 
 
 def _matching(pattern: str, rule: str) -> AfterValidator:
@@ -171,8 +199,12 @@ Folder = Annotated[Path, BeforeValidator(_folder)]
 UnsafeNames = Annotated[frozenset[Unsafe], NoDecode, BeforeValidator(_names)]
 
 # They are in every token, which has 4 KiB in all.
-Name = Annotated[str, _matching(r"[!-~]{1,200}", "must be 1 to 200 characters of ASCII without white space")]
-Prefix = Annotated[str, _matching(r"[A-Za-z0-9_.\-]{1,32}", "must be 1 to 32 letters, digits, '_', '.' or '-'")]
+Name = Annotated[
+    str, _matching(r"[!-~]{1,200}", "must be 1 to 200 characters of ASCII without white space")
+]
+Prefix = Annotated[
+    str, _matching(r"[A-Za-z0-9_.\-]{1,32}", "must be 1 to 32 letters, digits, '_', '.' or '-'")
+]
 
 
 class Settings(BaseSettings):
@@ -231,7 +263,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What was given on the command line, then variables, then the file, then what the level of assurance sets."""
+        """What was given on the command line, then variables, then the file, then what the level of
+        assurance sets.
+        """
         assert isinstance(init_settings, InitSettingsSource)
         file = config_file()
         files = (_TomlFile(settings_cls, file),) if file else ()
@@ -265,7 +299,10 @@ class Settings(BaseSettings):
         if self.session_ttl > MAX_SESSION_TTL:
             faults.append(f"SESSION_TTL must be at most {MAX_SESSION_TTL.days}d")
         if self.idle_timeout < 2 * self.touch_interval:
-            faults.append("IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag behind")
+            faults.append(
+                "IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag"
+                " behind"
+            )
         faults += self._doors()
         if faults:
             raise ValueError("\n".join(faults))
@@ -280,7 +317,8 @@ class Settings(BaseSettings):
             faults.append("TLS_CLIENT_AUTHORITY needs TLS_CERTIFICATE and TLS_KEY")
         if self.bearer_listen is not None and self.tls_client_authority is None:
             faults.append(
-                "BEARER_LISTEN is for beside TLS_CLIENT_AUTHORITY; without it LISTEN takes bearer tokens itself"
+                "BEARER_LISTEN is for beside TLS_CLIENT_AUTHORITY; without it LISTEN takes bearer"
+                " tokens itself"
             )
         faults += self._shared_ports()
         if self.caller_tokens is not None and self.access_policy is None:
@@ -288,25 +326,37 @@ class Settings(BaseSettings):
         return faults
 
     def _shared_ports(self) -> list[str]:
-        """Ports that two of them would have: with several workers the kernel would spread calls over both."""
+        """Ports that two of them would have: with several workers the kernel would spread calls
+        over both.
+        """
         ports = [
             (name, listen.host, port)
             for name in ("listen", "bearer_listen", "health_listen", "metrics_listen")
             if (listen := getattr(self, name)) is not None and listen.port
-            for port in range(listen.port, listen.port + (self.workers if name == "metrics_listen" else 1))
+            for port in range(
+                listen.port, listen.port + (self.workers if name == "metrics_listen" else 1)
+            )
         ]
         everywhere = {"0.0.0.0", "::"}  # noqa: S104 - the question is who listens there
         return [
             f"{name.upper()} and {other.upper()} must not have the port {port} both"
             for index, (name, host, port) in enumerate(ports)
             for other, other_host, other_port in ports[index + 1 :]
-            if name != other and port == other_port and (host == other_host or everywhere & {host, other_host})
+            if name != other
+            and port == other_port
+            and (host == other_host or everywhere & {host, other_host})
         ]
 
     def beside_preset(self) -> dict[str, tuple[timedelta, timedelta]]:
-        """What is set otherwise than the level of assurance has it: by name, what is set and what the level has."""
+        """What is set otherwise than the level of assurance has it: by name, what is set and what
+        the level has.
+        """
         preset = PRESETS[self.assurance] if self.assurance is not None else {}
-        return {name: (getattr(self, name), value) for name, value in preset.items() if getattr(self, name) != value}
+        return {
+            name: (getattr(self, name), value)
+            for name, value in preset.items()
+            if getattr(self, name) != value
+        }
 
     def policy(self) -> Policy:
         """The part that decisions are taken with."""
@@ -351,7 +401,9 @@ class _TomlFile(TomlConfigSettingsSource):
         try:
             super().__init__(settings_cls, toml_file=path)
         except OSError as error:
-            raise SettingsError(f"{CONFIG_FILE_VARIABLE}: can't read {path}: {error.strerror}") from None
+            raise SettingsError(
+                f"{CONFIG_FILE_VARIABLE}: can't read {path}: {error.strerror}"
+            ) from None
         except UnicodeDecodeError:
             raise SettingsError(f"{CONFIG_FILE_VARIABLE}: {path} is not UTF-8") from None
         except ValueError as error:
@@ -374,11 +426,15 @@ def config_file() -> Path | None:
 
 
 def load_settings(**given: Any) -> Settings:
-    """The settings in force; what is `given` (and not None) wins. Raises SettingsError with every fault."""
+    """The settings in force; what is `given` (and not None) wins. Raises SettingsError with every
+    fault.
+    """
     faults = [
         f"{name}: is not a setting"
         for name in sorted(os.environ)
-        if name.startswith(PREFIX) and name != CONFIG_FILE_VARIABLE and not _is_known(name.removeprefix(PREFIX))
+        if name.startswith(PREFIX)
+        and name != CONFIG_FILE_VARIABLE
+        and not _is_known(name.removeprefix(PREFIX))
     ]
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
@@ -392,7 +448,9 @@ def load_settings(**given: Any) -> Settings:
 
 
 def _is_known(name: str) -> bool:
-    """It is a setting, or what Kubernetes tells every pod of a service that is called session-authority."""
+    """It is a setting, or what Kubernetes tells every pod of a service that is called
+    session-authority.
+    """
     return name.lower() in Settings.model_fields or _SERVICE_LINK.fullmatch(name) is not None
 
 

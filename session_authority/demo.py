@@ -1,4 +1,6 @@
-"""A session's whole life, played against a running server and told step by step, for whoever has no `grpcurl` yet."""
+"""A session's whole life, played against a running server and told step by step, for whoever has no
+`grpcurl` yet.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,17 @@ _CALL_SECONDS = 5.0
 _POLL_SECONDS = 0.5
 _LAPTOP = pb.ClientInfo(
     ip_address="203.0.113.7",
-    user_agent="Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
-    "Chrome/140.0.0.0 Safari/537.36",
+    user_agent=(
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+        "Chrome/140.0.0.0 Safari/537.36"
+    ),
 )
 _PHONE = pb.ClientInfo(
     ip_address="198.51.100.23",
-    user_agent="Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
-    "Version/18.5 Mobile/15E148 Safari/604.1",
+    user_agent=(
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like"
+        " Gecko) Version/18.5 Mobile/15E148 Safari/604.1"
+    ),
     app_version="4.12.0",
 )
 _THIEF = pb.ClientInfo(ip_address="192.0.2.66", user_agent="curl/8.7.1")
@@ -43,13 +49,17 @@ def play(server: Target, out: Console, patience: timedelta) -> None:
         raise DemoFailed(f"{target}: {status}; start a server with `session-authority dev`")
     with channel_to(target) as channel:
         try:
-            _Life(pb_grpc.SessionAuthorityServiceStub(channel), out, patience.total_seconds()).play()
+            _Life(
+                pb_grpc.SessionAuthorityServiceStub(channel), out, patience.total_seconds()
+            ).play()
         except grpc.RpcError as error:
             raise DemoFailed(f"{target}: {error.code().name}: {error.details()}") from None
 
 
 class _Life:
-    def __init__(self, stub: pb_grpc.SessionAuthorityServiceStub, out: Console, patience_seconds: float) -> None:
+    def __init__(
+        self, stub: pb_grpc.SessionAuthorityServiceStub, out: Console, patience_seconds: float
+    ) -> None:
         self._stub = stub
         self._out = out
         self._patience = patience_seconds
@@ -60,16 +70,23 @@ class _Life:
         self._tell("Sami signs in on a laptop and on a phone (IssueDevice).")
         laptop = self._sign_in(_LAPTOP)
         phone = self._sign_in(_PHONE)
-        self._say(f"laptop {laptop.device.device_id}, phone {phone.device.device_id}; both new devices")
+        self._say(
+            f"laptop {laptop.device.device_id}, phone {phone.device.device_id}; both new devices"
+        )
 
         self._tell("Every request brings device ID and token; the backend asks (ValidateSession).")
         self._expect(laptop.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
         self._expect("", laptop, _LAPTOP, pb.SESSION_STATUS_TOKEN_MISSING)
         self._expect("not.a.token", laptop, _LAPTOP, pb.SESSION_STATUS_TOKEN_INVALID)
 
-        self._tell("The account page shows My Devices (ListDevices), one with a name of Sami's (UpdateDevice).")
+        self._tell(
+            "The account page shows My Devices (ListDevices), one with a name of Sami's"
+            " (UpdateDevice)."
+        )
         self._stub.UpdateDevice(
-            pb.UpdateDeviceRequest(user_id=self._user, device_id=phone.device.device_id, display_name="Sami's phone"),
+            pb.UpdateDeviceRequest(
+                user_id=self._user, device_id=phone.device.device_id, display_name="Sami's phone"
+            ),
             timeout=_CALL_SECONDS,
         )
         self._show_devices(laptop.device.device_id)
@@ -78,12 +95,19 @@ class _Life:
         renewed = self._renew_when_old_enough(laptop)
         self._say(f"generation {renewed.session.generation}, a new token")
 
-        self._tell("Until the new token is seen in use its answer may have been lost, so the old one is still good.")
+        self._tell(
+            "Until the new token is seen in use its answer may have been lost, so the old one is"
+            " still good."
+        )
         self._expect(laptop.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
         self._expect(renewed.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
-        self._say("the new one was seen: from now on the old one has only a moment of grace (GRACE)")
+        self._say(
+            "the new one was seen: from now on the old one has only a moment of grace (GRACE)"
+        )
 
-        self._tell("A thief has copied the old token, and the device ID too. They wait, and try it.")
+        self._tell(
+            "A thief has copied the old token, and the device ID too. They wait, and try it."
+        )
         seen = self._watch_until_replayed(laptop)
         self._say(f"statuses while time passed: {' → '.join(seen)}")
 
@@ -98,7 +122,8 @@ class _Life:
 
         self._tell("And out, everywhere (RevokeAll).")
         revoked = self._stub.RevokeAll(
-            pb.RevokeAllRequest(user_id=self._user, reason="demo", forget=True), timeout=_CALL_SECONDS
+            pb.RevokeAllRequest(user_id=self._user, reason="demo", forget=True),
+            timeout=_CALL_SECONDS,
         )
         self._say(f"signed out on {revoked.revoked_devices} device")
         self._expect(again.access_token, again, _LAPTOP, pb.SESSION_STATUS_NO_SESSION)
@@ -123,22 +148,36 @@ class _Life:
         answer: pb.IssueDeviceResponse = self._stub.IssueDevice(request, timeout=_CALL_SECONDS)
         return answer
 
-    def _validate(self, token: str, on: pb.IssueDeviceResponse, client: pb.ClientInfo) -> pb.ValidateSessionResponse:
-        request = pb.ValidateSessionRequest(access_token=token, device_id=on.device.device_id, client=client)
-        answer: pb.ValidateSessionResponse = self._stub.ValidateSession(request, timeout=_CALL_SECONDS)
+    def _validate(
+        self, token: str, on: pb.IssueDeviceResponse, client: pb.ClientInfo
+    ) -> pb.ValidateSessionResponse:
+        request = pb.ValidateSessionRequest(
+            access_token=token, device_id=on.device.device_id, client=client
+        )
+        answer: pb.ValidateSessionResponse = self._stub.ValidateSession(
+            request, timeout=_CALL_SECONDS
+        )
         return answer
 
     def _expect(
-        self, token: str, on: pb.IssueDeviceResponse, client: pb.ClientInfo, expected: pb.SessionStatus
+        self,
+        token: str,
+        on: pb.IssueDeviceResponse,
+        client: pb.ClientInfo,
+        expected: pb.SessionStatus,
     ) -> None:
         answer = self._validate(token, on, client)
         if answer.status != expected:
-            raise DemoFailed(f"step {self._step}: expected {_name(expected)}, the server said {_name(answer.status)}")
+            raise DemoFailed(
+                f"step {self._step}: expected {_name(expected)}, the server said"
+                f" {_name(answer.status)}"
+            )
         self._say(_name(answer.status))
 
     def _show_devices(self, current: str) -> None:
         answer = self._stub.ListDevices(
-            pb.ListDevicesRequest(user_id=self._user, current_device_id=current), timeout=_CALL_SECONDS
+            pb.ListDevicesRequest(user_id=self._user, current_device_id=current),
+            timeout=_CALL_SECONDS,
         )
         table = Table("device", "browser", "system", "kind", "address", "last seen", "")
         for device in answer.devices:
@@ -154,7 +193,9 @@ class _Life:
         self._out.print(table)
 
     def _renew_when_old_enough(self, on: pb.IssueDeviceResponse) -> pb.RenewSessionResponse:
-        request = pb.RenewSessionRequest(access_token=on.access_token, device_id=on.device.device_id, client=_LAPTOP)
+        request = pb.RenewSessionRequest(
+            access_token=on.access_token, device_id=on.device.device_id, client=_LAPTOP
+        )
         answers: list[pb.RenewSessionResponse] = []
 
         def rotated() -> bool:
@@ -173,7 +214,9 @@ class _Life:
                 seen.append(status)
             return status == "REPLAYED"
 
-        self._wait("the old token is denied after GRACE, and raises the alarm after ALARM_AFTER", replayed)
+        self._wait(
+            "the old token is denied after GRACE, and raises the alarm after ALARM_AFTER", replayed
+        )
         return seen
 
     def _wait(self, why: str, done: Callable[[], bool]) -> None:
@@ -182,8 +225,9 @@ class _Life:
             while not done():
                 if time.monotonic() > deadline:
                     raise DemoFailed(
-                        f"step {self._step}: {why}, which takes this server longer than {self._patience:g} s; start it "
-                        "with SESSION_AUTHORITY_GRACE=3s and SESSION_AUTHORITY_ALARM_AFTER=6s, or give --patience"
+                        f"step {self._step}: {why}, which takes this server longer than"
+                        f" {self._patience:g} s; start it with SESSION_AUTHORITY_GRACE=3s and"
+                        " SESSION_AUTHORITY_ALARM_AFTER=6s, or give --patience"
                     )
                 time.sleep(_POLL_SECONDS)
 

@@ -1,9 +1,11 @@
-"""Tells watchers what happens: one reader of the event log for the whole process, however many watch.
+"""Tells watchers what happens: one reader of the event log for the whole process, however many
+watch.
 
-The reader is woken when a partition has news, and looks at all of them once a second in case a wake-up was lost. What it
-reads goes into one short memory that all watchers read from, each at its own pace; whoever falls behind further than that
-reaches is sent away, so that no watcher costs more memory than another. Every event is serialised once, and a message
-that several watchers get is put together once.
+The reader is woken when a partition has news, and looks at all of them once a second in case a
+wake-up was lost. What it reads goes into one short memory that all watchers read from, each at its
+own pace; whoever falls behind further than that reaches is sent away, so that no watcher costs more
+memory than another. Every event is serialised once, and a message that several watchers get is put
+together once.
 
 The reader runs only while somebody watches.
 """
@@ -23,7 +25,12 @@ import structlog
 
 from session_authority import logs
 from session_authority.domain.cursors import EntryId, Place, cursor_of, parse_cursor
-from session_authority.domain.errors import CursorExpired, FieldViolation, InvalidRequest, StoreUnavailable
+from session_authority.domain.errors import (
+    CursorExpired,
+    FieldViolation,
+    InvalidRequest,
+    StoreUnavailable,
+)
 from session_authority.domain.events import EventFilter, RecordedEvent
 from session_authority.metrics import Metrics
 from session_authority.store import EVENT_MEMORY, PARTITIONS, EventLog, HistoryGone, Page
@@ -45,7 +52,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Wire(Protocol):
-    """How messages are written. Two of them, one after the other, are one message with the contents of both."""
+    """How messages are written. Two of them, one after the other, are one message with the contents
+    of both.
+    """
 
     def event(self, recorded: RecordedEvent) -> bytes:
         """A message with one event."""
@@ -65,7 +74,9 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one look at the log brought, and where it led. A heartbeat has no events, but a proof that all was read."""
+    """What one look at the log brought, and where it led. A heartbeat has no events, but a proof
+    that all was read.
+    """
 
     events: tuple[_Written, ...]
     cursor: bytes
@@ -130,13 +141,13 @@ class Feed:
         self._round_wanted: asyncio.Future[None] | None = None
         self._last_heartbeat = 0.0
 
-    # --- watching ---------------------------------------------------------------------------------------------------
+    # --- watching ---------------------------------------------------------------------------------
 
     async def watch(self, since: str | datetime | None, only: EventFilter, send: Send) -> NoReturn:
         """Sends what happens after a cursor or a moment, or from now on, until cancelled.
 
-        Raises InvalidRequest for what is no cursor, CursorExpired if something may be missed, StoreUnavailable if the log
-        can't be read at the start.
+        Raises InvalidRequest for what is no cursor, CursorExpired if something may be missed,
+        StoreUnavailable if the log can't be read at the start.
         """
         place = _place_of(since) if isinstance(since, str) else since
         watcher = _Watcher()
@@ -157,7 +168,9 @@ class Feed:
             watcher.next = await self._catch_up(since, only, send)
         else:
             watcher.next = self._end
-            await send(self._wire.cursor(cursor_of(self._place())) + self._wire.read_time(self._as_of))
+            await send(
+                self._wire.cursor(cursor_of(self._place())) + self._wire.read_time(self._as_of)
+            )
         while True:
             while watcher.next == self._end:
                 await self._await_news()
@@ -180,12 +193,16 @@ class Feed:
         return end
 
     def _message(self, start: int, end: int, only: EventFilter) -> bytes:
-        """The message for batches from `start` up to `end`. Empty if the filter leaves nothing to say."""
+        """The message for batches from `start` up to `end`. Empty if the filter leaves nothing to
+        say.
+        """
         if only.is_open:
             together = self._together.get((start, end))
             if together is None:
                 together = self._joined(start, end, only)
-                if len(self._together) == _TOGETHER:  # those behind by different lengths share little
+                if (
+                    len(self._together) == _TOGETHER
+                ):  # those behind by different lengths share little
                     self._together.clear()
                 self._together[start, end] = together
             return together
@@ -193,7 +210,9 @@ class Feed:
 
     def _joined(self, start: int, end: int, only: EventFilter) -> bytes:
         batches = [self._memory[number] for number in range(start, end)]
-        parts = [e.message for batch in batches for e in batch.events if only.passes(e.recorded.event)]
+        parts = [
+            e.message for batch in batches for e in batch.events if only.passes(e.recorded.event)
+        ]
         proof = next((batch.proof for batch in reversed(batches) if batch.proof), b"")
         if not parts and not proof:
             return b""
@@ -215,7 +234,11 @@ class Feed:
                         del behind[number]
                 place = Place(tuple(entries), as_of if behind else tip.as_of)
                 found.sort(key=lambda event: event[0])
-                parts = [self._wire.event(recorded) for _, recorded in found if only.passes(recorded.event)]
+                parts = [
+                    self._wire.event(recorded)
+                    for _, recorded in found
+                    if only.passes(recorded.event)
+                ]
                 await send(b"".join((*parts, self._wire.cursor(cursor_of(place)))))
             if joined >= self._first:
                 return joined
@@ -223,19 +246,24 @@ class Feed:
     async def _start_of(self, since: Place | datetime) -> tuple[list[EntryId], datetime]:
         now = self._clock()
         if isinstance(since, datetime):
-            # All that happened since then comes after it, so it is no younger than that, nor of the future. One from before
-            # the memory of the log gets some time to be resumed in, though what it has not been told of may be trimmed
-            # meanwhile.
+            # All that happened since then comes after it, so it is no younger than that, nor of the
+            # future. One from before the memory of the log gets some time to be resumed in, though
+            # what it has not been told of may be trimmed meanwhile.
             as_of = min(max(since, now - EVENT_MEMORY + 2 * _CURSOR_MARGIN), now)
             return list((await self._log.at(since, as_of)).entries), as_of
         if since.as_of < now - EVENT_MEMORY + _CURSOR_MARGIN:
             raise CursorExpired
-        # All of them, before anything is sent: a cursor that leads nowhere must be known from the start.
-        await self._read_on({n: e for n, e in enumerate(since.entries) if e != self._entries[n]}, limit=1)
+        # All of them, before anything is sent: a cursor that leads nowhere must be known from the
+        # start.
+        await self._read_on(
+            {n: e for n, e in enumerate(since.entries) if e != self._entries[n]}, limit=1
+        )
         return list(since.entries), since.as_of
 
     async def _read_on(self, after: dict[int, EntryId], limit: int = 0) -> dict[int, Page]:
-        """The pages after entries of some partitions. Raises CursorExpired if something is missing there."""
+        """The pages after entries of some partitions. Raises CursorExpired if something is missing
+        there.
+        """
         pages: dict[int, Page] = {}
         for number, page in (await self._read(after, limit)).items():
             if isinstance(page, HistoryGone):
@@ -253,7 +281,7 @@ class Feed:
         limit = limit or max(_ROUND_EVENTS // len(after), 4)
         return await self._log.read(after, limit=limit, now=self._clock())
 
-    # --- reading ----------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _attended_by(self, watcher: _Watcher) -> AsyncIterator[None]:
@@ -263,7 +291,9 @@ class Feed:
         if self._reader is None:
             self._forget()
             # It reads for all, so what it logs is not of the caller who happens to watch first.
-            self._reader = asyncio.get_running_loop().create_task(self._keep_reading(), context=Context())
+            self._reader = asyncio.get_running_loop().create_task(
+                self._keep_reading(), context=Context()
+            )
         try:
             yield
         finally:
@@ -315,7 +345,9 @@ class Feed:
         self._bell.set()
 
     async def _round(self, full: bool) -> None:
-        """Reads all partitions to their ends, or those with news. Raises StoreUnavailable if one of them can't be read."""
+        """Reads all partitions to their ends, or those with news. Raises StoreUnavailable if one of
+        them can't be read.
+        """
         began, now = asyncio.get_running_loop().time(), self._clock()
         if not self._begun:
             await self._begin()
@@ -356,18 +388,30 @@ class Feed:
         """Takes its place behind all that is there."""
         primaries = await self._log.primaries()
         place = await self._log.end(self._clock())
-        self._primaries, self._entries, self._as_of = list(primaries), list(place.entries), place.as_of
+        self._primaries, self._entries, self._as_of = (
+            list(primaries),
+            list(place.entries),
+            place.as_of,
+        )
         self._last_heartbeat = asyncio.get_running_loop().time()
         self._begun = True
 
     def _is_another(self, primaries: Iterable[str | None]) -> bool:
-        """Whether a partition is served by another primary than before. One that can't be asked counts as the same."""
+        """Whether a partition is served by another primary than before. One that can't be asked
+        counts as the same.
+        """
         known = self._primaries
-        self._primaries = [new if new is not None else old for old, new in zip(known, primaries, strict=True)]
-        return any(old is not None and old != new for old, new in zip(known, self._primaries, strict=True))
+        self._primaries = [
+            new if new is not None else old for old, new in zip(known, primaries, strict=True)
+        ]
+        return any(
+            old is not None and old != new for old, new in zip(known, self._primaries, strict=True)
+        )
 
     def _start_over(self, reason: str) -> None:
-        """Sends everybody away: something may have been missed, and what they cache may never have been."""
+        """Sends everybody away: something may have been missed, and what they cache may never have
+        been.
+        """
         _log.warning("watches_expired", reason=reason, watchers=len(self._watchers))
         for watcher in self._watchers:
             if watcher.begun:
@@ -415,5 +459,7 @@ def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> Non
 def _place_of(cursor: str) -> Place:
     place = parse_cursor(cursor, PARTITIONS)
     if place is None:
-        raise InvalidRequest([FieldViolation("cursor", "must be the cursor of a message of an earlier watch")])
+        raise InvalidRequest(
+            [FieldViolation("cursor", "must be the cursor of a message of an earlier watch")]
+        )
     return place

@@ -1,7 +1,7 @@
 """Structured logs: for people on a terminal, JSON lines elsewhere.
 
-Never a token, a key, or an end user's address or user agent; of an unexpected exception only its type and where it came from, since
-its text and the values around it can hold any of those.
+Never a token, a key, or an end user's address or user agent; of an unexpected exception only its
+type and where it came from, since its text and the values around it can hold any of those.
 """
 
 from __future__ import annotations
@@ -26,25 +26,36 @@ def configure(level: str, stream: TextIO | None = None) -> None:
             structlog.contextvars.merge_contextvars,  # who makes the call that is being answered
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer() if out.isatty() else structlog.processors.JSONRenderer(),
+            structlog.dev.ConsoleRenderer()
+            if out.isatty()
+            else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        # Writes a line and its end at once: the workers share a stream, and must not write into each other's lines.
+        # Writes a line and its end at once: the workers share a stream, and must not write into
+        # each other's lines.
         logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=True,
     )
-    # Libraries log the text of exceptions and the arguments of calls; what is worth knowing of those is logged here.
-    logging.basicConfig(stream=out, level=logging.CRITICAL, format="%(levelname)s %(name)s %(message)s", force=True)
+    # Libraries log the text of exceptions and the arguments of calls; what is worth knowing of
+    # those is logged here.
+    logging.basicConfig(
+        stream=out, level=logging.CRITICAL, format="%(levelname)s %(name)s %(message)s", force=True
+    )
     for name in ("asyncio", "grpc"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def fault(error: BaseException) -> dict[str, Any]:
-    """What a log may say of an unexpected exception: its type, and the frames it came through, the innermost last."""
+    """What a log may say of an unexpected exception: its type, and the frames it came through, the
+    innermost last.
+    """
     frames = traceback.extract_tb(error.__traceback__)[-_DEEPEST_FRAMES:]
     return {
         "error": f"{type(error).__module__}.{type(error).__qualname__}",
-        "trace": [f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} {frame.name}" for frame in frames],
+        "trace": [
+            f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} {frame.name}"
+            for frame in frames
+        ],
     }
 
 
@@ -60,13 +71,17 @@ def watch_loop() -> None:
 
 
 class Complaints:
-    """Says of each kind of complaint whether it is worth a line in the log: at most one a second is."""
+    """Says of each kind of complaint whether it is worth a line in the log: at most one a second
+    is.
+    """
 
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def count(self, kind: str, now: float) -> int | None:
-        """How many of this kind were left out since the last line, or None if this one is left out too."""
+        """How many of this kind were left out since the last line, or None if this one is left out
+        too.
+        """
         quiet_until, left_out = self._kinds.get(kind, (now, 0))
         loud = now >= quiet_until
         self._kinds[kind] = (now + 1.0, 0) if loud else (quiet_until, left_out + 1)

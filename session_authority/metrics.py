@@ -1,4 +1,6 @@
-"""What the service counts, in Prometheus' terms. Label values come from fixed sets; no user, device or token is one."""
+"""What the service counts, in Prometheus' terms. Label values come from fixed sets; no user, device
+or token is one.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,11 @@ class Metrics:
         )
         self._verdicts = {status: verdicts.labels(status.value) for status in SessionStatus}
         replays = Counter(
-            "replays", "Replays acted upon, by cause.", ["cause"], namespace=_NAMESPACE, registry=self.registry
+            "replays",
+            "Replays acted upon, by cause.",
+            ["cause"],
+            namespace=_NAMESPACE,
+            registry=self.registry,
         )
         self._replays = {cause: replays.labels(cause.value) for cause in ReplayCause}
         self.forwards = Counter(
@@ -41,7 +47,8 @@ class Metrics:
         )
         self.dropped_notes = Counter(
             "background_notes_dropped",
-            "Marks and touches not written, because too many were waiting or the store was away. Harmless.",
+            "Marks and touches not written, because too many were waiting or the store was away."
+            " Harmless.",
             namespace=_NAMESPACE,
             registry=self.registry,
         )
@@ -53,7 +60,8 @@ class Metrics:
         )
         self.files_broken = Gauge(
             "files_broken",
-            "1 while changed files of this kind (keys, access, certificates) can't be used, and the old ones still are.",
+            "1 while changed files of this kind (keys, access, certificates) can't be used, and the"
+            " old ones still are.",
             ["what"],
             namespace=_NAMESPACE,
             registry=self.registry,
@@ -64,22 +72,30 @@ class Metrics:
             namespace=_NAMESPACE,
             registry=self.registry,
         )
-        self.watchers = Gauge("watchers", "Watches of events under way.", namespace=_NAMESPACE, registry=self.registry)
+        self.watchers = Gauge(
+            "watchers", "Watches of events under way.", namespace=_NAMESPACE, registry=self.registry
+        )
         self.watches_expired = Counter(
             "watches_expired",
-            "Watches ended because something may have been missed: too slow, or the store's history changed.",
+            "Watches ended because something may have been missed: too slow, or the store's history"
+            " changed.",
             namespace=_NAMESPACE,
             registry=self.registry,
         )
         self.deliveries = Counter(
             "deliveries",
-            "Attempts to deliver an event to an endpoint: delivered, failed; and events that were given_up.",
+            "Attempts to deliver an event to an endpoint: delivered, failed; and events that were"
+            " given_up.",
             ["endpoint", "outcome"],
             namespace=_NAMESPACE,
             registry=self.registry,
         )
         self.rpcs = Counter(
-            "rpcs", "Calls, by method and gRPC code.", ["method", "code"], namespace=_NAMESPACE, registry=self.registry
+            "rpcs",
+            "Calls, by method and gRPC code.",
+            ["method", "code"],
+            namespace=_NAMESPACE,
+            registry=self.registry,
         )
         self.rpc_seconds = Histogram(
             "rpc_seconds",

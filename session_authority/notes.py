@@ -1,6 +1,8 @@
-"""What may be lost is written in the background: marks of use, last-seen times, the removal of what has ended.
+"""What may be lost is written in the background: marks of use, last-seen times, the removal of what
+has ended.
 
-Bounded, so that a store that is away can't fill the memory: what is too much is dropped and counted.
+Bounded, so that a store that is away can't fill the memory: what is too much is dropped and
+counted.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ class Notes:
         self._under_way: dict[tuple[str, bytes], asyncio.Task[None]] = {}
 
     def write(self, what: tuple[str, bytes], work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Starts `work`, unless `what` is being written already: what that misses will be seen again at the next use."""
+        """Starts `work`, unless `what` is being written already: what that misses will be seen
+        again at the next use.
+        """
         if what in self._under_way:
             return
         if len(self._under_way) >= _MOST:

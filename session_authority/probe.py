@@ -1,4 +1,6 @@
-"""Asks a running server, over gRPC as any other caller: after its health, and for whatever else a command wants of it."""
+"""Asks a running server, over gRPC as any other caller: after its health, and for whatever else a
+command wants of it.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from session_authority.config import Listen
 
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a server that listens everywhere is found
+_EVERYWHERE = {
+    "0.0.0.0": "127.0.0.1",
+    "::": "::1",
+}  # noqa: S104 - where a server that listens everywhere is found
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A server, and what to show it. All that is bytes is PEM.
 
-    With `tls` set the connection is encrypted, and the server's certificate must be signed by `authority`, or by one that
-    gRPC trusts anyway, and be for `server_name`, or for the address if none is given.
+    With `tls` set the connection is encrypted, and the server's certificate must be signed by
+    `authority`, or by one that gRPC trusts anyway, and be for `server_name`, or for the address if
+    none is given.
     """
 
     address: Listen
@@ -42,7 +48,10 @@ class Target:
 def channel_to(target: Target) -> grpc.Channel:
     """A channel straight to the server: a proxy for the web has no business here."""
     # And a connection of its own: else all channels of a process to one address share one.
-    options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+    options: list[tuple[str, Any]] = [
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
     if target.server_name is not None:
         options.append(("grpc.ssl_target_name_override", target.server_name))
     if target.tls:
@@ -50,7 +59,11 @@ def channel_to(target: Target) -> grpc.Channel:
         channel = grpc.secure_channel(str(target.address), credentials, options)
     else:
         channel = grpc.insecure_channel(str(target.address), options)
-    return channel if target.token is None else grpc.intercept_channel(channel, _BearerToken(target.token))
+    return (
+        channel
+        if target.token is None
+        else grpc.intercept_channel(channel, _BearerToken(target.token))
+    )
 
 
 class _Details(grpc.ClientCallDetails):
@@ -66,18 +79,26 @@ class _Details(grpc.ClientCallDetails):
 
 
 class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Puts a bearer token into each call (RFC 6750 §2.1). gRPC's own way to do so knows TLS only."""
+    """Puts a bearer token into each call (RFC 6750 §2.1). gRPC's own way to do so knows TLS
+    only.
+    """
 
     def __init__(self, token: str) -> None:
         self._value = f"Bearer {token}"
 
     def intercept_unary_unary(
-        self, continuation: Callable[..., Any], client_call_details: grpc.ClientCallDetails, request: Any
+        self,
+        continuation: Callable[..., Any],
+        client_call_details: grpc.ClientCallDetails,
+        request: Any,
     ) -> Any:
         return continuation(_Details(client_call_details, "authorization", self._value), request)
 
     def intercept_unary_stream(
-        self, continuation: Callable[..., Any], client_call_details: grpc.ClientCallDetails, request: Any
+        self,
+        continuation: Callable[..., Any],
+        client_call_details: grpc.ClientCallDetails,
+        request: Any,
     ) -> Any:
         return continuation(_Details(client_call_details, "authorization", self._value), request)
 
@@ -87,14 +108,18 @@ def health(target: Target, timeout_seconds: float) -> str:
     with channel_to(target) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no method
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds, wait_for_ready=True)
+            answer = stub.Check(
+                health_pb2.HealthCheckRequest(), timeout=timeout_seconds, wait_for_ready=True
+            )
         except grpc.RpcError as error:
             return f"no answer ({error.code().name}{_why(stub, timeout_seconds)})"
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
 
 def _why(stub: Any, timeout_seconds: float) -> str:
-    """What a call says that does not wait until it gets through: why a connection can't be made, if so."""
+    """What a call says that does not wait until it gets through: why a connection can't be made, if
+    so.
+    """
     try:
         stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
     except grpc.RpcError as error:

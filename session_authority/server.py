@@ -1,8 +1,8 @@
-"""Puts the service together and runs it: the gRPC server and its ports, its health, what is read again when it changes, the
-store's probe, and an orderly end.
+"""Puts the service together and runs it: the gRPC server and its ports, its health, what is read
+again when it changes, the store's probe, and an orderly end.
 
-Health is what the last probe of Redis said. At the end it turns to NOT_SERVING first, then calls under way finish, then
-everything is closed.
+Health is what the last probe of Redis said. At the end it turns to NOT_SERVING first, then calls
+under way finish, then everything is closed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ _HEALTH_OF = ("", SERVICE_NAME)
 # For streams to hear of the end, once all other calls are over; and for what is cut off to notice.
 _FAREWELL = timedelta(milliseconds=100)
 _CUT_OFF = timedelta(seconds=1)
-_SPARE_BYTES = 64 * 1024  # a request over a method's limit should meet the service's own, clearer error
+_SPARE_BYTES = (
+    64 * 1024
+)  # a request over a method's limit should meet the service's own, clearer error
 
 _log = structlog.get_logger(__name__)
 
@@ -67,7 +69,9 @@ class CannotListen(Exception):
 
 
 class UnsafeStore(Exception):
-    """The store turned out to be one that sessions must not be kept in; the message has a line for each fault."""
+    """The store turned out to be one that sessions must not be kept in; the message has a line for
+    each fault.
+    """
 
 
 class UncoveredRpcs(Exception):
@@ -78,8 +82,8 @@ class UncoveredRpcs(Exception):
 class Mode:
     """How `dev` and `serve` differ once they run.
 
-    `verify` is asked when the store answers for the first time: what makes it unsafe, which ends the service. It raises
-    StoreUnavailable if that can't be told yet.
+    `verify` is asked when the store answers for the first time: what makes it unsafe, which ends
+    the service. It raises StoreUnavailable if that can't be told yet.
     """
 
     reflection: bool
@@ -89,7 +93,9 @@ class Mode:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Who is let in, over what, and how many at once. Without `access` anyone may do everything; without `tls` all is plaintext."""
+    """Who is let in, over what, and how many at once. Without `access` anyone may do everything;
+    without `tls` all is plaintext.
+    """
 
     access: AccessSource | None = None
     tls: TlsSource | None = None
@@ -99,8 +105,8 @@ class Doors:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where to listen, or where it listens: for calls; for calls with bearer tokens, where the first wants certificates;
-    and, in plaintext, for questions after its health and nothing else.
+    """Where to listen, or where it listens: for calls; for calls with bearer tokens, where the
+    first wants certificates; and, in plaintext, for questions after its health and nothing else.
     """
 
     main: Listen
@@ -114,7 +120,9 @@ def now() -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def build_authority(settings: Settings, store: Store, source: KeySource, metrics: Metrics) -> Authority:
+def build_authority(
+    settings: Settings, store: Store, source: KeySource, metrics: Metrics
+) -> Authority:
     """The use cases, with real time and randomness."""
     policy = settings.policy()
     tokens = Tokens(
@@ -134,20 +142,25 @@ def build_authority(settings: Settings, store: Store, source: KeySource, metrics
 
 
 class _Source(Protocol):
-    """Files that may change; the version counts how often they did, `pending` is a change that is not taken yet."""
+    """Files that may change; the version counts how often they did, `pending` is a change that is
+    not taken yet.
+    """
 
     version: int
     pending: bool
 
     def refresh(self) -> bool:
-        """Reads them again if they changed, and says whether they did; raises if they are broken."""
+        """Reads them again if they changed, and says whether they did; raises if they are
+        broken.
+        """
 
 
 class _ByName:
     """A server that finds methods by their names alone.
 
-    Generated code registers each method too, and grpc.aio then waits for the next call of each on its own: for every call
-    that arrives it sets up and takes down as many waits as there are methods.
+    Generated code registers each method too, and grpc.aio then waits for the next call of each on
+    its own: for every call that arrives it sets up and takes down as many waits as there are
+    methods.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
@@ -162,7 +175,9 @@ class _ByName:
 
 
 class _Watched:
-    """Looks for changes of files. What is broken about them is told once, loudly, and changes nothing."""
+    """Looks for changes of files. What is broken about them is told once, loudly, and changes
+    nothing.
+    """
 
     def __init__(self, what: str, source: _Source, metrics: Metrics) -> None:
         self._what = what
@@ -200,11 +215,15 @@ class _Health(health.HealthServicer):
         """What `Check` says of each."""
         messages: Any = health_pb2  # its types don't know this method either
         asked = {service: messages.HealthCheckRequest(service=service) for service in _HEALTH_OF}
-        return messages.HealthListResponse(statuses={s: await self.Check(ask, context) for s, ask in asked.items()})
+        return messages.HealthListResponse(
+            statuses={s: await self.Check(ask, context) for s, ask in asked.items()}
+        )
 
 
 class Server:
-    """A running service. Raises UncoveredRpcs rather than offer an RPC that the access table does not name."""
+    """A running service. Raises UncoveredRpcs rather than offer an RPC that the access table does
+    not name.
+    """
 
     def __init__(
         self,
@@ -246,12 +265,18 @@ class Server:
             names = (SERVICE_NAME, HEALTH_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
             services.append(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"])
-        paths = [f"/{service.full_name}/{method.name}" for service in services for method in service.methods]
+        paths = [
+            f"/{service.full_name}/{method.name}"
+            for service in services
+            for method in service.methods
+        ]
         if missing := rows_missing(paths):
             raise UncoveredRpcs(f"the access table has no row for {', '.join(missing)}")
         self._keys = _Watched("keys", source, metrics)
         self._access = None if access is None else _Watched("access", access, metrics)
-        self._certificates = None if doors.tls is None else _Watched("certificates", doors.tls, metrics)
+        self._certificates = (
+            None if doors.tls is None else _Watched("certificates", doors.tls, metrics)
+        )
         self._watch: asyncio.Task[None] | None = None
 
     def _offer_health(self, server: grpc.aio.Server) -> None:
@@ -262,8 +287,14 @@ class Server:
         tls = self._doors.tls
         bound = Ports(
             main=self._bind(self._server, ports.main, _credentials(tls)),
-            bearer=self._bind_if(self._server, ports.bearer, _credentials(tls, ask_for_certificates=False)),
-            health=None if ports.health is None else self._bind(self._health_server(), ports.health, None),
+            bearer=self._bind_if(
+                self._server, ports.bearer, _credentials(tls, ask_for_certificates=False)
+            ),
+            health=(
+                None
+                if ports.health is None
+                else self._bind(self._health_server(), ports.health, None)
+            ),
         )
         self._tell_certificate_end()
         self._tell_tokens_of_nobody()
@@ -281,14 +312,20 @@ class Server:
         return server
 
     def _another_server(self) -> grpc.aio.Server:
-        """With a guard of its own: one remembers the methods of its server, and no port has those of another."""
+        """With a guard of its own: one remembers the methods of its server, and no port has those
+        of another.
+        """
         guard = Guard(self._metrics, self._door, self._doors.capacity)
-        server = grpc.aio.server(interceptors=[guard], options=_options(self._mode, self._doors.capacity))
+        server = grpc.aio.server(
+            interceptors=[guard], options=_options(self._mode, self._doors.capacity)
+        )
         self._guards.append(guard)
         self._servers.append(server)
         return server
 
-    def _bind(self, server: grpc.aio.Server, listen: Listen, credentials: grpc.ServerCredentials | None) -> Listen:
+    def _bind(
+        self, server: grpc.aio.Server, listen: Listen, credentials: grpc.ServerCredentials | None
+    ) -> Listen:
         try:
             if credentials is None:
                 port = server.add_insecure_port(str(listen))
@@ -297,11 +334,16 @@ class Server:
         except RuntimeError:
             port = 0
         if port == 0:
-            raise CannotListen(f"can't listen on {listen}: the port is taken or the address is not this machine's")
+            raise CannotListen(
+                f"can't listen on {listen}: the port is taken or the address is not this machine's"
+            )
         return listen.with_port(port)
 
     def _bind_if(
-        self, server: grpc.aio.Server, listen: Listen | None, credentials: grpc.ServerCredentials | None
+        self,
+        server: grpc.aio.Server,
+        listen: Listen | None,
+        credentials: grpc.ServerCredentials | None,
     ) -> Listen | None:
         return None if listen is None else self._bind(server, listen, credentials)
 
@@ -310,22 +352,28 @@ class Server:
         await asyncio.shield(self._unsafe)
 
     async def stop(self, grace: timedelta) -> None:
-        """Turns to NOT_SERVING, lets calls under way finish for as long as `grace`, and writes what is pending."""
+        """Turns to NOT_SERVING, lets calls under way finish for as long as `grace`, and writes what
+        is pending.
+        """
         if self._watch is not None:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
         await self._health.enter_graceful_shutdown()
-        # Each is stopped once and no more: a second call of grpc.aio's `stop` can find the server destroyed by the first, and
-        # crash the process.
+        # Each is stopped once and no more: a second call of grpc.aio's `stop` can find the server
+        # destroyed by the first, and crash the process.
         stopping = asyncio.gather(*(server.stop(grace.total_seconds()) for server in self._servers))
         await self._idle(grace)
         if any(guard.is_streaming for guard in self._guards):
-            await asyncio.sleep(_FAREWELL.total_seconds())  # those that watch its health hear that it is not serving
+            await asyncio.sleep(
+                _FAREWELL.total_seconds()
+            )  # those that watch its health hear that it is not serving
             for guard in self._guards:
                 guard.end_streams()
         await stopping
-        await self._idle(_CUT_OFF)  # handlers that were cut off: grpc cancels them, but does not wait for them
+        await self._idle(
+            _CUT_OFF
+        )  # handlers that were cut off: grpc cancels them, but does not wait for them
         await self._authority.settled()
 
     async def _idle(self, patience: timedelta) -> None:
@@ -334,7 +382,9 @@ class Server:
             await asyncio.wait_for(idle, patience.total_seconds())
 
     async def _keep_watch(self) -> None:
-        """Probes the store and looks for changed files, again and again. Neither waits for the other."""
+        """Probes the store and looks for changed files, again and again. Neither waits for the
+        other.
+        """
 
         async def probe() -> None:
             await self._probe()
@@ -355,7 +405,11 @@ class Server:
             _log.info("serving")
         else:
             _log.error("not_serving", reason=trouble)
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        status = (
+            health_pb2.HealthCheckResponse.SERVING
+            if serving
+            else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
         for service in _HEALTH_OF:
             await self._health.set(service, status)
 
@@ -408,7 +462,9 @@ class Server:
         if self._keys.look():
             try:
                 self._source.current.signing  # noqa: B018 - raises if there is none
-            except KeyringError as error:  # a key that was taken away must be gone; but nobody can sign in now
+            except (
+                KeyringError
+            ) as error:  # a key that was taken away must be gone; but nobody can sign in now
                 _log.error("no_key_signs", reason=str(error))
 
     async def _look_at_certificates(self) -> None:
@@ -429,8 +485,12 @@ async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
             _log.error("watch_failed", **logs.fault(error))
 
 
-def _credentials(tls: TlsSource | None, *, ask_for_certificates: bool = True) -> grpc.ServerCredentials | None:
-    """What a port speaks: always the certificates that are in force when a connection is made. None is plaintext."""
+def _credentials(
+    tls: TlsSource | None, *, ask_for_certificates: bool = True
+) -> grpc.ServerCredentials | None:
+    """What a port speaks: always the certificates that are in force when a connection is made. None
+    is plaintext.
+    """
     if tls is None:
         return None
     given = tls.current
@@ -447,12 +507,16 @@ def _credentials(tls: TlsSource | None, *, ask_for_certificates: bool = True) ->
     wanted = ask_for_certificates and given.client_authority is not None
     # Its types know nothing of None, by which it hears that nothing changed.
     ask: Any = news
-    return grpc.dynamic_ssl_server_credentials(_configuration(given), ask, require_client_authentication=wanted)
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(given), ask, require_client_authentication=wanted
+    )
 
 
 def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
     pair = (certificates.key, certificates.chain)
-    return grpc.ssl_server_certificate_configuration([pair], root_certificates=certificates.client_authority)
+    return grpc.ssl_server_certificate_configuration(
+        [pair], root_certificates=certificates.client_authority
+    )
 
 
 def _options(mode: Mode, capacity: Capacity) -> list[tuple[str, int]]:
@@ -467,12 +531,14 @@ def _options(mode: Mode, capacity: Capacity) -> list[tuple[str, int]]:
         ("grpc.http2.max_deallocating_streams", 1000),
         # Who connects and then says nothing is hung up on.
         ("grpc.server_handshake_timeout_ms", 5_000),
-        # Calls that wait for this process to get to them: from the first number on more and more are refused, from the second
-        # on all, and those that have waited so many seconds are given up.
+        # Calls that wait for this process to get to them: from the first number on more and more
+        # are refused, from the second on all, and those that have waited so many seconds are given
+        # up.
         ("grpc.server.max_pending_requests", 1000),
         ("grpc.server.max_pending_requests_hard_limit", 2000),
         ("grpc.server_max_unrequested_time_in_server", 5),
-        # Clients may ping as often as this to keep idle connections open; who goes on more often is hung up on.
+        # Clients may ping as often as this to keep idle connections open; who goes on more often is
+        # hung up on.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -488,7 +554,9 @@ def _options(mode: Mode, capacity: Capacity) -> list[tuple[str, int]]:
 def connect_as_set(settings: Settings) -> tuple[Client, Keys]:
     """A client of the Redis that is set, and the names of what is in it."""
     assert settings.redis_url is not None  # the command line sees to it
-    limits = Limits(reply_timeout=settings.redis_timeout, max_connections=settings.redis_connections)
+    limits = Limits(
+        reply_timeout=settings.redis_timeout, max_connections=settings.redis_connections
+    )
     return connect(settings.redis_url.get_secret_value(), limits), Keys(settings.redis_prefix)
 
 
@@ -504,7 +572,9 @@ def doors_as_set(settings: Settings) -> Doors:
         access=access,
         tls=tls,
         capacity=Capacity(
-            calls=settings.max_in_flight, streams=settings.max_watchers, per_connection=settings.max_per_connection
+            calls=settings.max_in_flight,
+            streams=settings.max_watchers,
+            per_connection=settings.max_per_connection,
         ),
         plaintext_tokens=Unsafe.PLAINTEXT in settings.allow_unsafe,
     )
@@ -531,7 +601,9 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         server = Server(authority, feed, store, source, metrics, mode, doors, verified)
         if settings.metrics_listen is not None:
             serve_metrics(metrics, settings.metrics_listen)
-        bound = await server.start(Ports(settings.listen, settings.bearer_listen, settings.health_listen))
+        bound = await server.start(
+            Ports(settings.listen, settings.bearer_listen, settings.health_listen)
+        )
         try:
             yield server, bound
         finally:

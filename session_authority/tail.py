@@ -1,7 +1,8 @@
-"""Shows what happens to sessions, live: a table for people, JSON for machines; one event a line either way.
+"""Shows what happens to sessions, live: a table for people, JSON for machines; one event a line
+either way.
 
-It follows a server across restarts, from its last cursor. Names and user agents are what strangers chose, so nothing of
-them reaches a terminal that is not printable.
+It follows a server across restarts, from its last cursor. Names and user agents are what strangers
+chose, so nothing of them reaches a terminal that is not printable.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from session_authority.probe import Target, channel_to, health
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
-EVENT_TYPES = tuple(name.removeprefix("EVENT_TYPE_") for name, number in pb.EventType.items() if number)
+EVENT_TYPES = tuple(
+    name.removeprefix("EVENT_TYPE_") for name, number in pb.EventType.items() if number
+)
 
 _FIRST_ANSWER_SECONDS = 5.0
 _SILENCE_SECONDS = 30.0  # three heartbeats
@@ -65,12 +68,16 @@ class TailFailed(Exception):
     """The events can't be watched or shown; the message says why."""
 
 
-def question(types: Iterable[str], user_ids: Iterable[str], since: str | None, now: datetime) -> pb.WatchEventsRequest:
+def question(
+    types: Iterable[str], user_ids: Iterable[str], since: str | None, now: datetime
+) -> pb.WatchEventsRequest:
     """What to ask the server for. Raises ValueError, naming the option and its rule."""
     names = [given.upper().removeprefix("EVENT_TYPE_") for given in types]
     for name in names:
         if name not in EVENT_TYPES:
-            raise ValueError(f"--type: there is no {name.lower()!r}; there are {', '.join(EVENT_TYPES).lower()}")
+            raise ValueError(
+                f"--type: there is no {name.lower()!r}; there are {', '.join(EVENT_TYPES).lower()}"
+            )
     ask = pb.WatchEventsRequest(user_ids=user_ids, types=[f"EVENT_TYPE_{name}" for name in names])
     if since is not None:
         ask.start_time.CopyFrom(_moment(since, now))
@@ -86,17 +93,21 @@ def _moment(since: str, now: datetime) -> Timestamp:
             moment.FromJsonString(since)
         except ValueError:
             raise ValueError(
-                "--since: must be a duration like 15m, 2h or 7d, or a time like 2026-11-24T09:30:00Z"
+                "--since: must be a duration like 15m, 2h or 7d, or a time like"
+                " 2026-11-24T09:30:00Z"
             ) from None
         return moment
     assert isinstance(ago, timedelta)
     return Timestamp(seconds=max(0, int(now.timestamp() - ago.total_seconds())))
 
 
-def tail(target: Target, ask: pb.WatchEventsRequest, out: Console, *, as_json: bool, count: int | None) -> None:
+def tail(
+    target: Target, ask: pb.WatchEventsRequest, out: Console, *, as_json: bool, count: int | None
+) -> None:
     """Shows events until there were `count`. Raises TailFailed.
 
-    Ctrl-C, SIGTERM, or that whoever reads the output has left, end the process: that is how a watch ends.
+    Ctrl-C, SIGTERM, or that whoever reads the output has left, end the process: that is how a watch
+    ends.
     """
     _end_when_told()
     try:
@@ -104,7 +115,9 @@ def tail(target: Target, ask: pb.WatchEventsRequest, out: Console, *, as_json: b
         first = next(batches)  # nothing is shown before the server has answered
         events = islice(chain(first, chain.from_iterable(batches)), count)
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a locale may not have all that names have
+            sys.stdout.reconfigure(
+                errors="backslashreplace"
+            )  # a locale may not have all that names have
         table = _Table(out)
         if not as_json:
             _write(table.header())
@@ -113,18 +126,24 @@ def tail(target: Target, ask: pb.WatchEventsRequest, out: Console, *, as_json: b
     except BrokenPipeError:
         _end()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more at its end
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or Python would try once more at its end
         raise TailFailed(f"can't write: {error.strerror}") from None
 
 
-# --- following ------------------------------------------------------------------------------------------------------
+# --- following ------------------------------------------------------------------------------------
 
 
-def follow(target: Target, ask: pb.WatchEventsRequest, say: Callable[[str], None]) -> Iterator[Sequence[pb.Event]]:
-    """The events of one message after the other, each event once; none with the first, and when it shows a sign of life.
+def follow(
+    target: Target, ask: pb.WatchEventsRequest, say: Callable[[str], None]
+) -> Iterator[Sequence[pb.Event]]:
+    """The events of one message after the other, each event once; none with the first, and when it
+    shows a sign of life.
 
-    When the server goes away it is called again, from the last cursor. `say` is told, once, unless it was back at once:
-    connections move on now and then. Raises TailFailed if there is no server at the start, or it does not want to tell.
+    When the server goes away it is called again, from the last cursor. `say` is told, once, unless
+    it was back at once: connections move on now and then. Raises TailFailed if there is no server
+    at the start, or it does not want to tell.
     """
     status = health(target, _FIRST_ANSWER_SECONDS)
     if status != "SERVING":
@@ -134,7 +153,9 @@ def follow(target: Target, ask: pb.WatchEventsRequest, say: Callable[[str], None
     while True:
         trouble = "the stream ended"
         try:
-            for message in _messages(target, ask, _SILENCE_SECONDS if begun else _FIRST_ANSWER_SECONDS):
+            for message in _messages(
+                target, ask, _SILENCE_SECONDS if begun else _FIRST_ANSWER_SECONDS
+            ):
                 if failures > 1:
                     say(f"{target}: is back")
                 begun, failures = True, 0
@@ -145,21 +166,33 @@ def follow(target: Target, ask: pb.WatchEventsRequest, say: Callable[[str], None
         except grpc.RpcError as error:
             code, trouble = error.code(), error.code().name
             if not begun or code in _FINAL_CODES:
-                raise TailFailed(f"{target}: {trouble}: {printable(error.details() or '')}") from None
+                raise TailFailed(
+                    f"{target}: {trouble}: {printable(error.details() or '')}"
+                ) from None
             if code is grpc.StatusCode.OUT_OF_RANGE:  # CURSOR_EXPIRED
                 say(
-                    f"{target}: events may have been missed, it can't go on from where this watch was; going on from now"
+                    f"{target}: events may have been missed, it can't go on from where this watch"
+                    " was; going on from now"
                 )
                 ask.cursor = ""
         failures += 1
         if failures == 2:
-            say(f"{target}: is away ({trouble}); going on where this watch was as soon as it is back")
-        longest = min(_LONGEST_PAUSE_SECONDS, 0.1 * 2 ** min(failures, 10))  # however long it is away
+            say(
+                f"{target}: is away ({trouble}); going on where this watch was as soon as it is"
+                " back"
+            )
+        longest = min(
+            _LONGEST_PAUSE_SECONDS, 0.1 * 2 ** min(failures, 10)
+        )  # however long it is away
         time.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - spreads, hides nothing
 
 
-def _messages(target: Target, ask: pb.WatchEventsRequest, patience_seconds: float) -> Iterator[pb.WatchEventsResponse]:
-    """One call. A channel of its own: one that has failed waits longer and longer before it connects again."""
+def _messages(
+    target: Target, ask: pb.WatchEventsRequest, patience_seconds: float
+) -> Iterator[pb.WatchEventsResponse]:
+    """One call. A channel of its own: one that has failed waits longer and longer before it
+    connects again.
+    """
     with channel_to(target) as channel:
         call = pb_grpc.SessionAuthorityServiceStub(channel).WatchEvents(ask)
         while True:
@@ -176,12 +209,16 @@ def _messages(target: Target, ask: pb.WatchEventsRequest, patience_seconds: floa
             patience_seconds = _SILENCE_SECONDS
 
 
-# --- showing --------------------------------------------------------------------------------------------------------
+# --- showing --------------------------------------------------------------------------------------
 
 
 def printable(text: str) -> str:
-    """The text with everything written out that a terminal would obey, or that hides or turns other characters around."""
-    return "".join(c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text)
+    """The text with everything written out that a terminal would obey, or that hides or turns other
+    characters around.
+    """
+    return "".join(
+        c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _json(event: pb.Event) -> str:
@@ -190,7 +227,9 @@ def _json(event: pb.Event) -> str:
 
 
 class _Table:
-    """Columns that keep their widths, so that each row can be shown as it comes. The last one takes what it needs."""
+    """Columns that keep their widths, so that each row can be shown as it comes. The last one takes
+    what it needs.
+    """
 
     def __init__(self, out: Console) -> None:
         self._out = out
@@ -222,7 +261,9 @@ class _Table:
         return captured.get().removesuffix("\n")
 
     def _widths(self) -> tuple[int, ...]:
-        """Those of all columns but the last, to which a terminal leaves at least a quarter of a usual line."""
+        """Those of all columns but the last, to which a terminal leaves at least a quarter of a
+        usual line.
+        """
         if not self._out.is_terminal:
             return (*_FIXED, 36, 28, 64)
         share = max(8, min(24, (self._out.width - sum(_FIXED) - 40) // 4))
@@ -231,7 +272,10 @@ class _Table:
 
 def _client(client: pb.EventClient) -> str:
     """`Chrome 140 on Windows, 203.0.113.7`, as far as it is known."""
-    program = " on ".join(filter(None, (client.browser, client.operating_system))) or client.info.user_agent[:24]
+    program = (
+        " on ".join(filter(None, (client.browser, client.operating_system)))
+        or client.info.user_agent[:24]
+    )
     return ", ".join(filter(None, (program, client.info.ip_address)))
 
 
@@ -260,11 +304,13 @@ def _words(kind: Any, number: int, prefix: str) -> str:
         return str(number)
 
 
-# --- ending ---------------------------------------------------------------------------------------------------------
+# --- ending ---------------------------------------------------------------------------------------
 
 
 def _end(*_: object) -> NoReturn:
-    """At once: every line is out, nothing else needs an end in order, and nothing can be interrupted half-way."""
+    """At once: every line is out, nothing else needs an end in order, and nothing can be
+    interrupted half-way.
+    """
     os._exit(0)
 
 
@@ -274,7 +320,8 @@ def _end_when_told() -> None:
     output = sys.stdout.fileno()
     if not stat.S_ISFIFO(os.fstat(output).st_mode):
         return
-    # `| head` leaves without a word; else the next event, whenever it comes, would be the first to find out.
+    # `| head` leaves without a word; else the next event, whenever it comes, would be the first to
+    # find out.
     reader = select.poll()
     reader.register(output, 0)  # nothing but that it is gone
     threading.Thread(target=lambda: _end(reader.poll()), daemon=True).start()

@@ -1,7 +1,9 @@
-"""The service's certificate, its key, and the authority that vouches for callers: read from files, again when they change.
+"""The service's certificate, its key, and the authority that vouches for callers: read from files,
+again when they change.
 
-Everything is checked before it is used: what can't work, like a key of another certificate, is an error with a name here,
-and not a handshake that fails for everybody. A change that is broken, or half-written, changes nothing.
+Everything is checked before it is used: what can't work, like a key of another certificate, is an
+error with a name here, and not a handshake that fails for everybody. A change that is broken, or
+half-written, changes nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +15,17 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    SECP384R1,
+    EllipticCurvePrivateKey,
+)
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from session_authority.files import Reread
@@ -26,7 +36,9 @@ _CURVES = (SECP256R1, SECP384R1)
 
 
 class CertificateError(Exception):
-    """Certificates or a key that can't be used; the message has a line for each fault. Holds no key."""
+    """Certificates or a key that can't be used; the message has a line for each fault. Holds no
+    key.
+    """
 
     def __init__(self, *faults: str) -> None:
         super().__init__("\n".join(faults))
@@ -53,7 +65,9 @@ class Certificates:
 
 
 class TlsSource(Reread[Certificates]):
-    """The certificates of files, as they change: until broken ones are mended, they stay as they were. Raises CertificateError."""
+    """The certificates of files, as they change: until broken ones are mended, they stay as they
+    were. Raises CertificateError.
+    """
 
     def __init__(self, files: TlsFiles, clock: Callable[[], datetime]) -> None:
         paths = [files.certificate, files.key, files.client_authority]
@@ -61,7 +75,9 @@ class TlsSource(Reread[Certificates]):
 
 
 def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True) -> Certificates:
-    """Reads them all, for a server or for who calls one. Raises CertificateError with every fault."""
+    """Reads them all, for a server or for who calls one. Raises CertificateError with every
+    fault.
+    """
     reading = _Reading(now)
     chain, certificates = reading.chain(files.certificate, for_server)
     key = reading.key(files.key, certificates[0] if certificates else None)
@@ -115,7 +131,11 @@ class _Reading:
         if certificates and (fault := self._fault_of(certificates[0])):
             self._broken(path, fault)
         if for_server and certificates and not _is_for_servers(certificates[0]):
-            self._broken(path, "is not for servers: its extended key usage lacks serverAuth, and clients would hang up")
+            self._broken(
+                path,
+                "is not for servers: its extended key usage lacks serverAuth, and clients would"
+                " hang up",
+            )
         return pem, certificates
 
     def authorities(self, path: Path) -> bytes:
@@ -147,14 +167,16 @@ class _Reading:
             return pem
         if isinstance(key, RSAPrivateKey):
             if key.key_size < MIN_RSA_BITS:
-                self._broken(path, f"has {key.key_size} bits; an RSA key needs at least {MIN_RSA_BITS}")
+                self._broken(
+                    path, f"has {key.key_size} bits; an RSA key needs at least {MIN_RSA_BITS}"
+                )
         elif not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, _CURVES):
             self._broken(path, "must be an RSA, P-256 or P-384 key: gRPC speaks TLS with no other")
             return pem
         form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if certificate is not None and key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(
+        if certificate is not None and key.public_key().public_bytes(
             *form
-        ):
+        ) != certificate.public_key().public_bytes(*form):
             self._broken(path, "is not the key of the certificate")
         return pem
 
@@ -164,7 +186,9 @@ def _is_for_servers(certificate: x509.Certificate) -> bool:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return True  # it is for everything
-    return bool({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage))
+    return bool(
+        {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage)
+    )
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

@@ -1,7 +1,8 @@
 """Several processes on one port: the kernel spreads connections over them (SO_REUSEPORT).
 
-The parent serves nothing; it starts the workers, starts one anew that died, and passes an orderly end on. Workers are
-spawned, never forked: gRPC's threads don't survive a fork. A worker whose parent is gone ends too.
+The parent serves nothing; it starts the workers, starts one anew that died, and passes an orderly
+end on. Workers are spawned, never forked: gRPC's threads don't survive a fork. A worker whose
+parent is gone ends too.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from session_authority.server import CannotListen, Mode, UnsafeStore, serve
 from session_authority.tls import CertificateError
 from session_authority.tokens import KeyringError
 
-# A worker that dies is not started again at once. After so many deaths in so many seconds something keeps them from living,
-# which is for whoever runs the service to see: then it is tried seldom as long as another one lives, and else no more.
+# A worker that dies is not started again at once. After so many deaths in so many seconds something
+# keeps them from living, which is for whoever runs the service to see: then it is tried seldom as
+# long as another one lives, and else no more.
 _RESTART_DELAY_SECONDS, _LONG_RESTART_DELAY_SECONDS = 1.0, 10.0
 _MOST_DEATHS, _WITHIN_SECONDS = 10, 60.0
 
@@ -41,9 +43,13 @@ class WorkersFailed(Exception):
 
 
 def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
-    """Runs the service in as many processes as set, until SIGTERM or SIGINT. Raises CannotListen, KeyringError, WorkersFailed."""
+    """Runs the service in as many processes as set, until SIGTERM or SIGINT. Raises CannotListen,
+    KeyringError, WorkersFailed.
+    """
     listens = [
-        listen for listen in (settings.listen, settings.bearer_listen, settings.health_listen) if listen is not None
+        listen
+        for listen in (settings.listen, settings.bearer_listen, settings.health_listen)
+        if listen is not None
     ]
     if settings.workers > 1 and any(listen.port == 0 for listen in listens):
         raise CannotListen("several workers need a port that is named; 0 gives each another one")
@@ -56,7 +62,9 @@ def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None
 
 
 def _refuse_taken(listen: Listen) -> None:
-    """Several workers would share a port with strangers, and nobody would notice; of one, grpc would print its own line."""
+    """Several workers would share a port with strangers, and nobody would notice; of one, grpc
+    would print its own line.
+    """
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -89,8 +97,13 @@ class _Supervisor:
                 if worker.exitcode is not None and not self._stopping:
                     _log.error("worker_died", worker=index, exit_code=worker.exitcode)
                     self._deaths.append(time.monotonic())
-                    often = len(self._deaths) == _MOST_DEATHS and self._deaths[-1] - self._deaths[0] < _WITHIN_SECONDS
-                    if often and not any(self._lives(index, worker) for index, worker in enumerate(workers)):
+                    often = (
+                        len(self._deaths) == _MOST_DEATHS
+                        and self._deaths[-1] - self._deaths[0] < _WITHIN_SECONDS
+                    )
+                    if often and not any(
+                        self._lives(index, worker) for index, worker in enumerate(workers)
+                    ):
                         failed = self._stopping = True
                         break
                     self._pause(_LONG_RESTART_DELAY_SECONDS if often else _RESTART_DELAY_SECONDS)
@@ -106,7 +119,10 @@ class _Supervisor:
 
     def _lives(self, index: int, worker: SpawnProcess) -> bool:
         """Whether a worker has been there for longer than those that can't live."""
-        return worker.exitcode is None and time.monotonic() - self._started[index] > _LONG_RESTART_DELAY_SECONDS
+        return (
+            worker.exitcode is None
+            and time.monotonic() - self._started[index] > _LONG_RESTART_DELAY_SECONDS
+        )
 
     def _pause(self, seconds: float) -> None:
         """Waits, unless it is to stop."""
@@ -115,7 +131,9 @@ class _Supervisor:
             time.sleep(0.1)
 
     def _start(self, index: int) -> SpawnProcess:
-        worker = self._context.Process(target=_work, args=(self._settings, self._mode, index), daemon=False)
+        worker = self._context.Process(
+            target=_work, args=(self._settings, self._mode, index), daemon=False
+        )
         worker.start()
         self._started[index] = time.monotonic()
         return worker

@@ -1,4 +1,6 @@
-"""Fixtures for every room: the backends, started once for a whole run and only when a test asks for them."""
+"""Fixtures for every room: the backends, started once for a whole run and only when a test asks for
+them.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,14 @@ _prefixes = count()
 
 @pytest.fixture(autouse=True)
 def no_logger_outlives_its_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A command that is run in this process sets up logging, to a stream that is closed when it ends."""
+    """A command that is run in this process sets up logging, to a stream that is closed when it
+    ends.
+    """
     configure = structlog.configure
     monkeypatch.setattr(
-        structlog, "configure", lambda **given: configure(**{**given, "cache_logger_on_first_use": False})
+        structlog,
+        "configure",
+        lambda **given: configure(**{**given, "cache_logger_on_first_use": False}),
     )
     loggers = [logging.getLogger(name) for name in (None, "asyncio", "grpc")]
     before = [(logger.level, list(logger.handlers)) for logger in loggers]

@@ -1,9 +1,11 @@
-"""Mails users about a sign-in on a device that is new to them, and about a stolen token: a receiver of webhooks.
+"""Mails users about a sign-in on a device that is new to them, and about a stolen token: a receiver
+of webhooks.
 
     SECRET=whsec_... LISTEN=127.0.0.1:8080 SMTP=127.0.0.1:25 python docs/examples/webhook_mails.py
 
-Needs standardwebhooks, and no gRPC. It answers once the mail was handed over: if anything goes wrong the relay sends the
-event again. Events may come twice; those that it remembers send one mail. Put it behind what ends your TLS.
+Needs standardwebhooks, and no gRPC. It answers once the mail was handed over: if anything goes
+wrong the relay sends the event again. Events may come twice; those that it remembers send one mail.
+Put it behind what ends your TLS.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def address_of(user_id: str) -> str:
     """Where a user gets mail. Put your own look-up here."""
     if re.fullmatch(r"[\w+-]+(\.[\w+-]+)*@[\w-]+(\.[\w-]+)*", user_id, re.ASCII):
         return user_id
-    return Address(username=user_id, domain=MAIL_DOMAIN).addr_spec  # quoted: "a@b, c@d" must not be two addresses
+    return Address(
+        username=user_id, domain=MAIL_DOMAIN
+    ).addr_spec  # quoted: "a@b, c@d" must not be two addresses
 
 
 def mail_about(cloud_event: dict[str, Any]) -> EmailMessage | None:
@@ -56,7 +60,9 @@ class Receiver(BaseHTTPRequestHandler):
     timeout = 10  # seconds: nobody may keep the rest waiting
 
     def do_POST(self) -> None:
-        """204 once the mail was handed over, 400 for what the relay did not send, 503 to be sent it again."""
+        """204 once the mail was handed over, 400 for what the relay did not send, 503 to be sent it
+        again.
+        """
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > LONGEST_BODY:
             return self.send_error(413)
@@ -77,7 +83,9 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 def send(mail: EmailMessage | None) -> None:
-    """Raises OSError or SMTPException if it may be sent later. A mail that never will must not come again and again."""
+    """Raises OSError or SMTPException if it may be sent later. A mail that never will must not come
+    again and again.
+    """
     if mail is None:
         return
     with smtplib.SMTP(SMTP, timeout=5) as smtp:
@@ -86,7 +94,9 @@ def send(mail: EmailMessage | None) -> None:
         except (smtplib.SMTPRecipientsRefused, smtplib.SMTPNotSupportedError) as error:
             if any(code < 500 for code, _ in getattr(error, "recipients", {}).values()):
                 raise
-            print(f"no mail {mail['Message-ID']}: {type(error).__name__}", file=sys.stderr, flush=True)
+            print(
+                f"no mail {mail['Message-ID']}: {type(error).__name__}", file=sys.stderr, flush=True
+            )
 
 
 def remember(event_id: str) -> None:

@@ -1,4 +1,5 @@
-"""Who may call what: callers, what names them, and which RPCs each may call. All of it is data; default deny.
+"""Who may call what: callers, what names them, and which RPCs each may call. All of it is data;
+default deny.
 
 Knows neither gRPC nor the clock; how a call shows who makes it is for the rpc room.
 """

@@ -1,8 +1,9 @@
 """Bearer tokens of callers that cannot bring a certificate: made, kept as hashes, checked, removed.
 
-A token is 256 random bits behind a prefix that secret scanners can be taught. The file has a line for each: the caller,
-the token's ID, when it was added, and the SHA-256 of the token. Nobody can make a token from that, and as many of one
-caller as need be are good at once, so that one can be replaced without a gap.
+A token is 256 random bits behind a prefix that secret scanners can be taught. The file has a line
+for each: the caller, the token's ID, when it was added, and the SHA-256 of the token. Nobody can
+make a token from that, and as many of one caller as need be are good at once, so that one can be
+replaced without a gap.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from pathlib import Path
 from session_authority.access.errors import AccessError
 
 TOKEN_PREFIX = "sacall_"
-NAME_RULE = "must be 1 to 64 lower-case letters, digits, '.', '_' or '-', starting with a letter or digit"
+NAME_RULE = (
+    "must be 1 to 64 lower-case letters, digits, '.', '_' or '-', starting with a letter or digit"
+)
 _TOKEN_BYTES = 32
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -62,7 +65,10 @@ def is_name(name: object) -> bool:
 
 def new_token() -> str:
     """A token of 256 random bits."""
-    return TOKEN_PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(_TOKEN_BYTES)).rstrip(b"=").decode()
+    return (
+        TOKEN_PREFIX
+        + base64.urlsafe_b64encode(secrets.token_bytes(_TOKEN_BYTES)).rstrip(b"=").decode()
+    )
 
 
 def read_tokens(path: Path) -> tuple[CallerToken, ...]:
@@ -81,7 +87,8 @@ def read_tokens(path: Path) -> tuple[CallerToken, ...]:
         token = _parsed(line)
         if token is None:
             faults.append(
-                f"{path}: line {number}: must have a caller, a token ID, a time and a SHA-256, all of one token"
+                f"{path}: line {number}: must have a caller, a token ID, a time and a SHA-256, all"
+                " of one token"
             )
         elif any(other.digest == token.digest for other in found):
             faults.append(f"{path}: line {number}: this token is there already")
@@ -93,7 +100,9 @@ def read_tokens(path: Path) -> tuple[CallerToken, ...]:
 
 
 def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken:
-    """Lets a caller use a token from now on; makes the file if there is none. Raises AccessError."""
+    """Lets a caller use a token from now on; makes the file if there is none. Raises
+    AccessError.
+    """
     if not is_name(caller):
         raise AccessError(f"the caller's name {NAME_RULE}")
     added = CallerToken(caller, now.replace(microsecond=0), digest_of(token))
@@ -104,7 +113,9 @@ def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken
 
 
 def remove_tokens(path: Path, caller: str, token_id: str | None = None) -> Sequence[CallerToken]:
-    """Takes one token of a caller away, or all of them; those that it took. Raises AccessError if there is none."""
+    """Takes one token of a caller away, or all of them; those that it took. Raises AccessError if
+    there is none.
+    """
     path = path.resolve()
     with _alone(path):
         tokens = read_tokens(path)
@@ -130,9 +141,13 @@ def _parsed(line: str) -> CallerToken | None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Nobody else changes the file meanwhile. The lock is on a file beside it, as the file itself is replaced."""
+    """Nobody else changes the file meanwhile. The lock is on a file beside it, as the file itself
+    is replaced.
+    """
     try:
-        handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(
+            path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
     except OSError as error:
         raise AccessError(f"{path}: can't be written: {error.strerror}") from None
     try:
@@ -145,7 +160,9 @@ def _alone(path: Path) -> Iterator[None]:
 def _write(path: Path, tokens: Sequence[CallerToken]) -> None:
     """The whole file or, if that fails, the one before."""
     lines = [
-        f"{t.caller}  {t.token_id}  {t.added.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}  {t.digest.hex()}\n" for t in tokens
+        f"{t.caller}  {t.token_id}  {t.added.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} "
+        f" {t.digest.hex()}\n"
+        for t in tokens
     ]
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")  # mode 0600

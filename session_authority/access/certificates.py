@@ -1,7 +1,7 @@
 """The names in a certificate that may stand for a caller.
 
-Read from the certificate itself: what the TLS library hands over as text is cut at the first NUL, so that one name could pass
-for another.
+Read from the certificate itself: what the TLS library hands over as text is cut at the first NUL,
+so that one name could pass for another.
 """
 
 from __future__ import annotations
@@ -13,15 +13,27 @@ from cryptography import x509
 
 @lru_cache(1024)
 def names_in(pem: bytes) -> tuple[str, ...]:
-    """The URIs and the DNS names, these in lower case, among a certificate's subject alternative names (RFC 5280 §4.2.1.6).
+    """The URIs and the DNS names, these in lower case, among a certificate's subject alternative
+    names (RFC 5280 §4.2.1.6).
 
-    Of a certificate that can't be read there are none. A name of one kind never looks like one of the other: who signs
-    certificates may look at one kind only.
+    Of a certificate that can't be read there are none. A name of one kind never looks like one of
+    the other: who signs certificates may look at one kind only.
     """
     try:
-        found = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        found = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
         uris = found.value.get_values_for_type(x509.UniformResourceIdentifier)
         hosts = found.value.get_values_for_type(x509.DNSName)
-    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (
+        ValueError,
+        TypeError,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ):
         return ()
-    return (*(uri for uri in uris if "://" in uri), *(host.lower() for host in hosts if "://" not in host))
+    return (
+        *(uri for uri in uris if "://" in uri),
+        *(host.lower() for host in hosts if "://" not in host),
+    )

@@ -9,8 +9,9 @@ _SHOWN_TOKEN = re.compile(r"sacall_[A-Za-z0-9_-]+", re.ASCII)
 
 
 class AccessError(Exception):
-    """A policy or a file of caller tokens that can't be used; the message has a line for each fault. Whatever looks like
-    a token is left out of it, and what a terminal would obey is written out: names in a file can hold anything.
+    """A policy or a file of caller tokens that can't be used; the message has a line for each
+    fault. Whatever looks like a token is left out of it, and what a terminal would obey is written
+    out: names in a file can hold anything.
     """
 
     def __init__(self, *faults: str) -> None:

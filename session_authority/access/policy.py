@@ -1,7 +1,8 @@
-"""The access policy: which roles may call each RPC, and which callers have which roles. Default deny.
+"""The access policy: which roles may call each RPC, and which callers have which roles. Default
+deny.
 
-`ROWS` is the one table of RPCs; the TOML file names callers, their roles and what proves who they are. What a file gets
-wrong is named all at once, and a file that turns wrong later changes nothing.
+`ROWS` is the one table of RPCs; the TOML file names callers, their roles and what proves who they
+are. What a file gets wrong is named all at once, and a file that turns wrong later changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from session_authority.files import Reread
 
 _SERVICE = "session_authority.v1.SessionAuthorityService"
 _FIELDS = ("roles", "rpcs", "certificates")
-# A URI SAN (RFC 5280 §4.2.1.6; a SPIFFE ID is one) has a scheme and an authority; a DNS SAN is a host name.
+# A URI SAN (RFC 5280 §4.2.1.6; a SPIFFE ID is one) has a scheme and an authority; a DNS SAN is a
+# host name.
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]{1,2000}", re.ASCII)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DNS = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*", re.ASCII)
@@ -39,7 +41,9 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Who may call one RPC: callers of these roles, or, if it is `public`, anyone who can connect."""
+    """Who may call one RPC: callers of these roles, or, if it is `public`, anyone who can
+    connect.
+    """
 
     roles: frozenset[Role] = frozenset()
     public: bool = False
@@ -69,7 +73,11 @@ ROWS: Mapping[str, Row] = MappingProxyType(
     }
 )
 # How the file names them: those of the service by name, others by service and name.
-_RPCS = {path.removeprefix(f"/{_SERVICE}/").removeprefix("/"): path for path, row in ROWS.items() if not row.public}
+_RPCS = {
+    path.removeprefix(f"/{_SERVICE}/").removeprefix("/"): path
+    for path, row in ROWS.items()
+    if not row.public
+}
 
 
 def rows_missing(paths: Iterable[str]) -> list[str]:
@@ -79,7 +87,9 @@ def rows_missing(paths: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A service that calls. `paths` are the RPCs that it may call; `may_observe`: it may ask and leave no trace."""
+    """A service that calls. `paths` are the RPCs that it may call; `may_observe`: it may ask and
+    leave no trace.
+    """
 
     name: str
     paths: frozenset[str]
@@ -98,7 +108,9 @@ class Caller:
 
 
 class Access:
-    """Who may call, and what. With `anyone` set, whoever calls is that caller. `unknown` are names that only tokens have."""
+    """Who may call, and what. With `anyone` set, whoever calls is that caller. `unknown` are names
+    that only tokens have.
+    """
 
     def __init__(
         self,
@@ -117,7 +129,9 @@ class Access:
         return {self._certificates[name] for name in names if name in self._certificates}
 
     def by_token(self, token: str) -> Caller | None:
-        """Whose bearer token this is. Every token is compared, whichever it is, each in constant time."""
+        """Whose bearer token this is. Every token is compared, whichever it is, each in constant
+        time.
+        """
         digest, found = digest_of(token), None
         for kept, caller in self._tokens:
             if kept.matches(digest):
@@ -132,7 +146,9 @@ def everybody() -> Access:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a policy file says: all callers by their names, and those that a certificate's names stand for."""
+    """What a policy file says: all callers by their names, and those that a certificate's names
+    stand for.
+    """
 
     callers: Mapping[str, Caller]
     certificates: Mapping[str, Caller]
@@ -147,9 +163,11 @@ def read_policy(path: Path) -> Policy:
 
 
 def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = False) -> Access:
-    """The access that a policy file and, if there is one, a file of caller tokens give. Raises AccessError with every fault.
+    """The access that a policy file and, if there is one, a file of caller tokens give. Raises
+    AccessError with every fault.
 
-    A token of a caller that the policy does not name is a fault, unless `nobodys_tokens` are allowed: they open nothing.
+    A token of a caller that the policy does not name is a fault, unless `nobodys_tokens` are
+    allowed: they open nothing.
     """
     faults: list[str] = []
     found: Policy | None = None
@@ -163,27 +181,36 @@ def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = Fal
             kept = read_tokens(tokens)
         except AccessError as error:
             faults += error.faults
-    unknown = {token.caller for token in kept} - found.callers.keys() if found is not None else set()
+    unknown = (
+        {token.caller for token in kept} - found.callers.keys() if found is not None else set()
+    )
     if not nobodys_tokens:
         faults += [f"{tokens}: {name}: is no caller of {policy}" for name in sorted(unknown)]
     if faults or found is None:
         raise AccessError(*faults)
-    owned = [(token, found.callers[token.caller]) for token in kept if token.caller in found.callers]
+    owned = [
+        (token, found.callers[token.caller]) for token in kept if token.caller in found.callers
+    ]
     return Access(found.certificates, owned, unknown=unknown)
 
 
 class AccessSource(Reread[Access]):
-    """The access of files, as they change: until broken ones are mended, who may call what stays as it was. Raises AccessError.
+    """The access of files, as they change: until broken ones are mended, who may call what stays as
+    it was. Raises AccessError.
 
     Tokens of callers that the policy does not name open nothing.
     """
 
     def __init__(self, policy: Path, tokens: Path | None) -> None:
-        super().__init__([policy, tokens], lambda: load_access(policy, tokens, nobodys_tokens=True), AccessError)
+        super().__init__(
+            [policy, tokens], lambda: load_access(policy, tokens, nobodys_tokens=True), AccessError
+        )
 
 
 class _Reading:
-    """The callers of a policy file. Collects faults while it reads; raises AccessError if there is nothing to read."""
+    """The callers of a policy file. Collects faults while it reads; raises AccessError if there is
+    nothing to read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.faults: list[str] = []
@@ -206,7 +233,10 @@ class _Reading:
             raise AccessError(f"{self._path}: can't be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise AccessError(f"{self._path}: is not UTF-8") from None
-        except (ValueError, RecursionError) as error:  # TOMLDecodeError is one; a number of 5,000 digits is another
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # TOMLDecodeError is one; a number of 5,000 digits is another
             raise AccessError(f"{self._path}: is not TOML: {error}") from None
         for name in sorted(found.keys() - {"callers"}):
             self._broken(name, "is not known; there is [callers.NAME] only")
@@ -215,7 +245,9 @@ class _Reading:
             self._broken("callers", "must be tables, each under [callers.NAME]")
             return {}
         if not tables:
-            self._broken("callers", "is empty: nobody could call; name each caller under [callers.NAME]")
+            self._broken(
+                "callers", "is empty: nobody could call; name each caller under [callers.NAME]"
+            )
         return tables
 
     def _broken(self, where: str, rule: str) -> None:
@@ -225,7 +257,9 @@ class _Reading:
         where = f"callers.{name}"
         for field in sorted(table.keys() - set(_FIELDS)):
             self._broken(f"{where}.{field}", f"is not known; there are {', '.join(_FIELDS)}")
-        roles = self._known(f"{where}.roles", table.get("roles", []), {role.value: role for role in Role}, "role")
+        roles = self._known(
+            f"{where}.roles", table.get("roles", []), {role.value: role for role in Role}, "role"
+        )
         rpcs = self._known(f"{where}.rpcs", table.get("rpcs", []), _RPCS, "RPC")
         if not table.get("roles") and not table.get("rpcs"):
             self._broken(where, "may call nothing: give it roles or rpcs")
@@ -234,10 +268,14 @@ class _Reading:
             if _URI.fullmatch(text) is None and _DNS.fullmatch(text) is None:
                 self._broken(
                     f"{where}.certificates",
-                    f"{text!r} is neither a URI like spiffe://example.org/login nor a lower-case host name; no wildcards",
+                    f"{text!r} is neither a URI like spiffe://example.org/login nor a lower-case"
+                    " host name; no wildcards",
                 )
             elif text in self.certificates:
-                self._broken(f"{where}.certificates", f"{text!r} is named twice: it must stand for one caller")
+                self._broken(
+                    f"{where}.certificates",
+                    f"{text!r} is named twice: it must stand for one caller",
+                )
             else:
                 self.certificates[text] = caller
 

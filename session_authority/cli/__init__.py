@@ -1,4 +1,5 @@
-"""The command line: starts the service, asks after its health, keeps its keys, shows and delivers its events.
+"""The command line: starts the service, asks after its health, keeps its keys, shows and delivers
+its events.
 
 Exit codes: 0 done; 1 what was asked for is not so or can't be done; 2 wrong usage or settings.
 """
@@ -7,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-# Read when gRPC is imported. Without it every stranger whose handshake fails leaves a line that is no JSON in the log.
+# Read when gRPC is imported. Without it every stranger whose handshake fails leaves a line that is
+# no JSON in the log.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import typer
@@ -20,10 +22,13 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="session-authority",
-    help="The service that other services ask whether a user's session on a device is still good.\n\n"
-    "Start with [bold]dev[/bold], then let [bold]demo[/bold] play a session's life. Settings are "
-    "SESSION_AUTHORITY_* variables or a TOML file named by SESSION_AUTHORITY_CONFIG; see the README.\n\n"
-    "Exit codes: 0 done; 1 what was asked for is not so or can't be done; 2 wrong usage or settings.",
+    help=(
+        "The service that other services ask whether a user's session on a device is still"
+        " good.\n\nStart with [bold]dev[/bold], then let [bold]demo[/bold] play a session's life."
+        " Settings are SESSION_AUTHORITY_* variables or a TOML file named by"
+        " SESSION_AUTHORITY_CONFIG; see the README.\n\nExit codes: 0 done; 1 what was asked for is"
+        " not so or can't be done; 2 wrong usage or settings."
+    ),
     rich_markup_mode="rich",
     no_args_is_help=True,
     add_completion=False,

@@ -1,4 +1,6 @@
-"""`session-authority callers`: keeps the bearer tokens of callers that can't bring a certificate."""
+"""`session-authority callers`: keeps the bearer tokens of callers that can't bring a
+certificate.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,26 @@ import typer
 from rich.table import Table
 
 from session_authority.access import add_token, new_token, read_policy, read_tokens, remove_tokens
-from session_authority.cli.terminal import WRONG_USAGE, err, errors_in_one_line, fail, now, out, show, when
+from session_authority.cli.terminal import (
+    WRONG_USAGE,
+    err,
+    errors_in_one_line,
+    fail,
+    now,
+    out,
+    show,
+    when,
+)
 from session_authority.config import load_settings
 
 app = typer.Typer(
-    help="Keep the bearer tokens of callers, for those that can't bring a certificate.\n\n"
-    "Only the SHA-256 of a token is kept, in the file that SESSION_AUTHORITY_CALLER_TOKENS names; what each caller may do "
-    "is in the access policy. Several tokens of one caller are good at once: to replace one, [bold]add[/bold] another, "
-    "hand it over, then [bold]remove[/bold] the old one. Running servers see changes within a second.",
+    help=(
+        "Keep the bearer tokens of callers, for those that can't bring a certificate.\n\nOnly the"
+        " SHA-256 of a token is kept, in the file that SESSION_AUTHORITY_CALLER_TOKENS names; what"
+        " each caller may do is in the access policy. Several tokens of one caller are good at"
+        " once: to replace one, [bold]add[/bold] another, hand it over, then [bold]remove[/bold]"
+        " the old one. Running servers see changes within a second."
+    ),
     no_args_is_help=True,
 )
 
@@ -29,7 +43,9 @@ FileOption = Annotated[
         show_default=False,
     ),
 ]
-NameArgument = Annotated[str, typer.Argument(metavar="CALLER", help="Its name in the access policy.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="CALLER", help="Its name in the access policy.")
+]
 
 
 @app.command("add")
@@ -42,7 +58,10 @@ def callers_add(name: NameArgument, tokens: FileOption = None) -> None:
         token = new_token()
         added = add_token(file, name, token, now())
         out.print(token, markup=False, soft_wrap=True)
-        err.print(f"{name} has the token {added.token_id} from now on. It is not shown again.", markup=False)
+        err.print(
+            f"{name} has the token {added.token_id} from now on. It is not shown again.",
+            markup=False,
+        )
 
 
 @app.command("list")
@@ -53,20 +72,29 @@ def callers_list(tokens: FileOption = None) -> None:
         file, policy = tokens or settings.caller_tokens, settings.access_policy
         if file is None and policy is None:
             fail(
-                "set SESSION_AUTHORITY_ACCESS_POLICY or SESSION_AUTHORITY_CALLER_TOKENS, or give --tokens", WRONG_USAGE
+                "set SESSION_AUTHORITY_ACCESS_POLICY or SESSION_AUTHORITY_CALLER_TOKENS, or give"
+                " --tokens",
+                WRONG_USAGE,
             )
         found = read_policy(policy) if policy is not None else None
         kept = read_tokens(file) if file is not None and file.exists() else ()
         table = Table("caller", "may call", "certificates", "tokens", box=None, pad_edge=False)
-        names = dict.fromkeys([*(found.callers if found else ()), *(token.caller for token in kept)])
+        names = dict.fromkeys(
+            [*(found.callers if found else ()), *(token.caller for token in kept)]
+        )
         for name in names:
             caller = found.callers.get(name) if found else None
-            certificates = [text for text, whose in found.certificates.items() if whose.name == name] if found else []
+            certificates = (
+                [text for text, whose in found.certificates.items() if whose.name == name]
+                if found
+                else []
+            )
             table.add_row(
                 name,
                 "\n".join(caller.rpcs()) if caller else "nothing: the policy does not name it",
                 "\n".join(certificates) or "-",
-                "\n".join(f"{t.token_id} since {when(t.added)}" for t in kept if t.caller == name) or "-",
+                "\n".join(f"{t.token_id} since {when(t.added)}" for t in kept if t.caller == name)
+                or "-",
             )
         show(table)
 
@@ -76,11 +104,18 @@ def callers_remove(
     name: NameArgument,
     token: Annotated[
         str | None,
-        typer.Option("--token", metavar="TOKEN_ID", help="Only this one; see `callers list`.", show_default="all"),
+        typer.Option(
+            "--token",
+            metavar="TOKEN_ID",
+            help="Only this one; see `callers list`.",
+            show_default="all",
+        ),
     ] = None,
     tokens: FileOption = None,
 ) -> None:
-    """Take a caller's tokens away. Calls with them are refused within a second, watches with them end."""
+    """Take a caller's tokens away. Calls with them are refused within a second, watches with them
+    end.
+    """
     with errors_in_one_line():
         for gone in remove_tokens(_file(tokens), name, token):
             out.print(f"{name} has the token {gone.token_id} no longer.", markup=False)
@@ -89,5 +124,7 @@ def callers_remove(
 def _file(given: Path | None) -> Path:
     file = given or load_settings().caller_tokens
     if file is None:
-        fail("name the file of tokens with --tokens or SESSION_AUTHORITY_CALLER_TOKENS", WRONG_USAGE)
+        fail(
+            "name the file of tokens with --tokens or SESSION_AUTHORITY_CALLER_TOKENS", WRONG_USAGE
+        )
     return file

@@ -30,7 +30,9 @@ def events_tail(
     address: AddressOption = None,
     users: Annotated[
         list[str] | None,
-        typer.Option("--user", metavar="ID", help="Only of this user; may be repeated.", show_default=False),
+        typer.Option(
+            "--user", metavar="ID", help="Only of this user; may be repeated.", show_default=False
+        ),
     ] = None,
     types: Annotated[
         list[str] | None,
@@ -50,9 +52,12 @@ def events_tail(
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Stop after so many events.", show_default=False)
+        int | None,
+        typer.Option(min=1, metavar="N", help="Stop after so many events.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, for machines.")
+    ] = False,
     tls: TlsOption = False,
     tls_ca: TlsAuthorityOption = None,
     tls_cert: TlsCertificateOption = None,
@@ -62,7 +67,8 @@ def events_tail(
 ) -> None:
     """Show events as they happen, until Ctrl-C.
 
-    Goes on across restarts of the server, and misses nothing. What concerns everybody is always shown.
+    Goes on across restarts of the server, and misses nothing. What concerns everybody is always
+    shown.
     """
     from session_authority import tail
 

@@ -10,7 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from session_authority.cli.terminal import WRONG_USAGE, err, errors_in_one_line, fail, now, out, when
+from session_authority.cli.terminal import (
+    WRONG_USAGE,
+    err,
+    errors_in_one_line,
+    fail,
+    now,
+    out,
+    when,
+)
 from session_authority.config import load_settings
 from session_authority.domain.policy import LEEWAY
 from session_authority.tokens import (
@@ -33,23 +41,33 @@ _KNOWN_AFTER = timedelta(minutes=10)
 _LIST_WIDTH = 300
 
 app = typer.Typer(
-    help="Keep the keys that sign tokens, in a folder with one file a key.\n\n"
-    "A key is [bold]published[/bold] first, so that everyone can learn it; [bold]promote[/bold] makes it the one that "
-    "signs, and the one before it goes on verifying until its last token has ended; then it can be [bold]retired[/bold]. "
-    "One that leaked is [bold]revoked[/bold]: all that it signed is void. Running servers see changes within a second.",
+    help=(
+        "Keep the keys that sign tokens, in a folder with one file a key.\n\nA key is"
+        " [bold]published[/bold] first, so that everyone can learn it; [bold]promote[/bold] makes"
+        " it the one that signs, and the one before it goes on verifying until its last token has"
+        " ended; then it can be [bold]retired[/bold]. One that leaked is [bold]revoked[/bold]: all"
+        " that it signed is void. Running servers see changes within a second."
+    ),
     no_args_is_help=True,
 )
 
 KeysOption = Annotated[
     Path | None,
-    typer.Option("--dir", metavar="DIR", help="The key folder. Default: SESSION_AUTHORITY_KEYS.", show_default=False),
+    typer.Option(
+        "--dir",
+        metavar="DIR",
+        help="The key folder. Default: SESSION_AUTHORITY_KEYS.",
+        show_default=False,
+    ),
 ]
 
 
 @app.command("generate")
 def keys_generate(
     directory: KeysOption = None,
-    algorithm: Annotated[Algorithm, typer.Option("--algorithm", help="What it signs with.")] = Algorithm.EDDSA,
+    algorithm: Annotated[
+        Algorithm, typer.Option("--algorithm", help="What it signs with.")
+    ] = Algorithm.EDDSA,
     promote_now: Annotated[bool, typer.Option("--promote", help="Let it sign at once.")] = False,
 ) -> None:
     """Make a key. It is published, and signs once it is promoted."""
@@ -69,7 +87,15 @@ def keys_list(directory: KeysOption = None) -> None:
         folder = _key_folder(directory)
         ring = load_keyring(folder)
         table = Table(
-            "key ID", "algorithm", "state", "created", "promoted", "demoted", "revoked", box=None, pad_edge=False
+            "key ID",
+            "algorithm",
+            "state",
+            "created",
+            "promoted",
+            "demoted",
+            "revoked",
+            box=None,
+            pad_edge=False,
         )
         for key in sorted(ring.keys, key=lambda k: k.created):
             table.add_row(
@@ -101,16 +127,22 @@ def keys_promote(
 
 @app.command("revoke")
 def keys_revoke(
-    kids: Annotated[list[str], typer.Argument(metavar="KEY_ID...", help="The keys; see `keys list`.")],
+    kids: Annotated[
+        list[str], typer.Argument(metavar="KEY_ID...", help="The keys; see `keys list`.")
+    ],
     directory: KeysOption = None,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Let another key sign if one of them does: a published one, or a fresh one."),
+        typer.Option(
+            "--replace",
+            help="Let another key sign if one of them does: a published one, or a fresh one.",
+        ),
     ] = False,
 ) -> None:
     """Void all that a leaked key signed, at once and for good.
 
-    Its users must sign in again. The key that signs needs a successor: [bold]--replace[/bold] sees to it.
+    Its users must sign in again. The key that signs needs a successor: [bold]--replace[/bold] sees
+    to it.
     """
     with errors_in_one_line():
         folder = _key_folder(directory)
@@ -118,11 +150,18 @@ def keys_revoke(
         ring = load_keyring(folder)
         for kid in dict.fromkeys(kids):
             key = ring.key(kid)
-            void = "It has signed nothing." if key.promoted is None else "All that it ever signed is void."
-            out.print(f"{kid} is revoked since {when(key.revoked)}. {void}", markup=False, soft_wrap=True)
+            void = (
+                "It has signed nothing."
+                if key.promoted is None
+                else "All that it ever signed is void."
+            )
+            out.print(
+                f"{kid} is revoked since {when(key.revoked)}. {void}", markup=False, soft_wrap=True
+            )
         out.print(
-            "Running servers refuse such tokens within a second, for renewal too: whoever holds one must sign in again.\n"
-            "Whoever verifies tokens elsewhere must read GetSigningKeys again; SIGNING_KEY_REVOKED tells those who watch.",
+            "Running servers refuse such tokens within a second, for renewal too: whoever holds one"
+            " must sign in again.\nWhoever verifies tokens elsewhere must read GetSigningKeys"
+            " again; SIGNING_KEY_REVOKED tells those who watch.",
             soft_wrap=True,
         )
         _tell_who_signs(ring)
@@ -132,15 +171,24 @@ def keys_revoke(
 def keys_retire(
     kid: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key; see `keys list`.")],
     directory: KeysOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Even if tokens that it signed still live.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if tokens that it signed still live.")
+    ] = False,
 ) -> None:
     """Remove a key that nothing needs any more.
 
-    Refused while sessions may still hold a token that it signed: those users would have to sign in again.
+    Refused while sessions may still hold a token that it signed: those users would have to sign in
+    again.
     """
     with errors_in_one_line():
         policy = load_settings().policy()
-        retire(_key_folder(directory), kid, now(), policy.token_ttl + policy.idle_timeout + LEEWAY, force)
+        retire(
+            _key_folder(directory),
+            kid,
+            now(),
+            policy.token_ttl + policy.idle_timeout + LEEWAY,
+            force,
+        )
         out.print(f"{kid} is gone.", markup=False)
 
 
@@ -162,8 +210,9 @@ def _promote(folder: Path, kid: str) -> None:
     age = now() - before.key(kid).created
     if age < _KNOWN_AFTER and _signing(before) is not None:
         err.print(
-            f"{kid} was made {age.total_seconds():.0f} s ago. Servers on this folder know it, but whoever verifies tokens "
-            "elsewhere, or has a copy of the folder, may not, and refuses what it signs.",
+            f"{kid} was made {age.total_seconds():.0f} s ago. Servers on this folder know it, but"
+            " whoever verifies tokens elsewhere, or has a copy of the folder, may not, and refuses"
+            " what it signs.",
             markup=False,
             soft_wrap=True,
         )

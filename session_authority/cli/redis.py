@@ -25,21 +25,29 @@ class AclFormat(StrEnum):
 
 def redis_acl(
     user: Annotated[
-        str, typer.Option("--user", metavar="NAME", help="The Redis user that the service connects as.")
+        str,
+        typer.Option("--user", metavar="NAME", help="The Redis user that the service connects as."),
     ] = "session-authority",
     form: Annotated[
         AclFormat,
-        typer.Option("--format", help="A command for redis-cli, or a line for the server's ACL file."),
+        typer.Option(
+            "--format", help="A command for redis-cli, or a line for the server's ACL file."
+        ),
     ] = AclFormat.SETUSER,
 ) -> None:
     """Print the Redis user that may do what the service and its relay need, and nothing else.
 
-    Put a password in the place of PASSWORD, and both into SESSION_AUTHORITY_REDIS_URL: redis://NAME:PASSWORD@host. The
-    keys are those below SESSION_AUTHORITY_REDIS_PREFIX. Every primary, replica and node of a cluster needs the user.
+    Put a password in the place of PASSWORD, and both into SESSION_AUTHORITY_REDIS_URL:
+    redis://NAME:PASSWORD@host. The keys are those below SESSION_AUTHORITY_REDIS_PREFIX. Every
+    primary, replica and node of a cluster needs the user.
     """
     with errors_in_one_line():
         if _USER_NAME.fullmatch(user) is None:
             fail("--user: must be 1 to 64 letters, digits, '_', '.' or '-'", WRONG_USAGE)
         start = "ACL SETUSER" if form is AclFormat.SETUSER else "user"
         on, *rules = acl_rules(load_settings().redis_prefix)
-        out.print(" ".join((start, user, on, "resetpass", ">PASSWORD", *rules)), markup=False, soft_wrap=True)
+        out.print(
+            " ".join((start, user, on, "resetpass", ">PASSWORD", *rules)),
+            markup=False,
+            soft_wrap=True,
+        )

@@ -1,4 +1,6 @@
-"""`session-authority relay`: delivers events to HTTP endpoints, and looks after what could not be delivered."""
+"""`session-authority relay`: delivers events to HTTP endpoints, and looks after what could not be
+delivered.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,11 @@ from session_authority.store import DeadLetter, Deliveries
 from session_authority.tail import printable
 
 app = typer.Typer(
-    help="Deliver events to HTTP endpoints, as signed webhooks.\n\n"
-    "Runs until it is stopped; start as many as you like, they share the work. Needs SESSION_AUTHORITY_REDIS_URL and a "
-    "file that names the endpoints; see docs/events.md.",
+    help=(
+        "Deliver events to HTTP endpoints, as signed webhooks.\n\nRuns until it is stopped; start"
+        " as many as you like, they share the work. Needs SESSION_AUTHORITY_REDIS_URL and a file"
+        " that names the endpoints; see docs/events.md."
+    ),
     invoke_without_command=True,
 )
 dead_app = typer.Typer(help="Look after events that could not be delivered.", no_args_is_help=True)
@@ -51,11 +55,14 @@ EndpointsOption = Annotated[
     ),
 ]
 EndpointOption = Annotated[
-    str | None, typer.Option("--endpoint", metavar="NAME", help="Only of this endpoint.", show_default=False)
+    str | None,
+    typer.Option("--endpoint", metavar="NAME", help="Only of this endpoint.", show_default=False),
 ]
 EventIds = Annotated[
     list[str] | None,
-    typer.Argument(metavar="EVENT_ID...", help="The events; see `relay dead list`.", show_default=False),
+    typer.Argument(
+        metavar="EVENT_ID...", help="The events; see `relay dead list`.", show_default=False
+    ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="All that are listed.")]
 
@@ -87,9 +94,24 @@ def status(endpoints: EndpointsOption = None) -> None:
         async def ask(deliveries: Deliveries) -> list[tuple[str, Any]]:
             return [(endpoint.name, await deliveries.state(endpoint.name)) for endpoint in found]
 
-        table = Table("endpoint", "waiting", "under way", "dead", "relays", "partitions", box=None, pad_edge=False)
+        table = Table(
+            "endpoint",
+            "waiting",
+            "under way",
+            "dead",
+            "relays",
+            "partitions",
+            box=None,
+            pad_edge=False,
+        )
         for name, state in _with_deliveries(settings, ask):
-            numbers = (state.waiting, state.taken, state.dead, state.relays, f"{state.partitions}/64")
+            numbers = (
+                state.waiting,
+                state.taken,
+                state.dead,
+                state.relays,
+                f"{state.partitions}/64",
+            )
             table.add_row(name, *map(str, numbers))
         out.print(table)
 
@@ -112,12 +134,28 @@ def dead_list(
         names = _names(settings, endpoint, endpoints)
         titles = ("endpoint", "event ID", "type", "user", "attempts", "reason", "given up")
         table = Table(*titles, box=None, pad_edge=False)
-        for name, letter in _with_deliveries(settings, lambda deliveries: _first(deliveries, names, limit)):
-            kind, user = ("?", "?") if letter.event is None else (letter.event.type.name, letter.event.user_id)
-            row = (name, letter.event_id, kind, user, str(letter.attempts), letter.reason, when(letter.given_up))
+        for name, letter in _with_deliveries(
+            settings, lambda deliveries: _first(deliveries, names, limit)
+        ):
+            kind, user = (
+                ("?", "?")
+                if letter.event is None
+                else (letter.event.type.name, letter.event.user_id)
+            )
+            row = (
+                name,
+                letter.event_id,
+                kind,
+                user,
+                str(letter.attempts),
+                letter.reason,
+                when(letter.given_up),
+            )
             table.add_row(*(escape(printable(text)) for text in row))
         if table.row_count:
-            out.print(table, width=_WIDE, crop=False, no_wrap=True)  # an event ID must be there whole, to be copied
+            out.print(
+                table, width=_WIDE, crop=False, no_wrap=True
+            )  # an event ID must be there whole, to be copied
         else:
             err.print("Nothing is dead.")
         if table.row_count == limit:
@@ -131,7 +169,9 @@ def dead_retry(
     endpoint: EndpointOption = None,
     endpoints: EndpointsOption = None,
 ) -> None:
-    """Send events once more, now. What arrives is dead no longer; exit code 1 if anything does not arrive."""
+    """Send events once more, now. What arrives is dead no longer; exit code 1 if anything does not
+    arrive.
+    """
     with errors_in_one_line():
         settings = _settings()
         by_name = {found.name: found for found in _endpoints(settings, endpoints)}
@@ -175,7 +215,9 @@ def dead_drop(
         _with_deliveries(settings, drop)
 
 
-async def _retry(deliveries: Deliveries, name: str, letter: DeadLetter, sender: Sender, source: str) -> bool:
+async def _retry(
+    deliveries: Deliveries, name: str, letter: DeadLetter, sender: Sender, source: str
+) -> bool:
     if letter.event is None:
         out.print(f"{name} {letter.event_id}: can't be read; drop it", markup=False)
         return False
@@ -197,7 +239,9 @@ async def _letters(
             yield name, letter
 
 
-async def _first(deliveries: Deliveries, names: Sequence[str], limit: int) -> list[tuple[str, DeadLetter]]:
+async def _first(
+    deliveries: Deliveries, names: Sequence[str], limit: int
+) -> list[tuple[str, DeadLetter]]:
     found: list[tuple[str, DeadLetter]] = []
     async for named in _letters(deliveries, names):
         found.append(named)
@@ -215,7 +259,10 @@ async def _chosen(
         async for named in _letters(deliveries, names):
             yield named
         return
-    found = {event_id: [named async for named in _letters(deliveries, names, event_id)] for event_id in event_ids or ()}
+    found = {
+        event_id: [named async for named in _letters(deliveries, names, event_id)]
+        for event_id in event_ids or ()
+    }
     unknown = sorted(event_id for event_id, letters in found.items() if not letters)
     if unknown:
         fail("\n".join(f"{event_id}: is not among the dead" for event_id in unknown))
@@ -247,7 +294,10 @@ def _settings() -> Settings:
 def _endpoints(settings: Settings, given: Path | None) -> tuple[Endpoint, ...]:
     path = given or settings.relay_endpoints
     if path is None:
-        raise SettingsError("SESSION_AUTHORITY_RELAY_ENDPOINTS: must name the file of endpoints, or give --endpoints")
+        raise SettingsError(
+            "SESSION_AUTHORITY_RELAY_ENDPOINTS: must name the file of endpoints, or give"
+            " --endpoints"
+        )
     try:
         return load_endpoints(path)
     except EndpointsError as error:
@@ -256,4 +306,8 @@ def _endpoints(settings: Settings, given: Path | None) -> tuple[Endpoint, ...]:
 
 def _names(settings: Settings, endpoint: str | None, endpoints: Path | None) -> list[str]:
     """The named endpoint, which need not be in the file any more, or all that are."""
-    return [endpoint] if endpoint is not None else [found.name for found in _endpoints(settings, endpoints)]
+    return (
+        [endpoint]
+        if endpoint is not None
+        else [found.name for found in _endpoints(settings, endpoints)]
+    )

@@ -41,7 +41,10 @@ from session_authority.tokens import Algorithm, add_key, generate
 _log = structlog.get_logger(__name__)
 
 ListenOption = Annotated[
-    str | None, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen.", show_default="127.0.0.1:50051")
+    str | None,
+    typer.Option(
+        "--listen", metavar="HOST:PORT", help="Where to listen.", show_default="127.0.0.1:50051"
+    ),
 ]
 
 
@@ -50,14 +53,18 @@ def dev(
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Where sessions and keys are kept.", show_default="~/.local/share/session-authority"
+            metavar="DIR",
+            help="Where sessions and keys are kept.",
+            show_default="~/.local/share/session-authority",
         ),
     ] = None,
 ) -> None:
-    """Run everything on this machine, for development: plaintext on loopback, a bundled Valkey, a generated key.
+    """Run everything on this machine, for development: plaintext on loopback, a bundled Valkey, a
+    generated key.
 
-    Sessions survive a restart. Obeys the same settings as [bold]serve[/bold]; with SESSION_AUTHORITY_REDIS_URL or
-    SESSION_AUTHORITY_KEYS set, those are used instead of the bundled ones.
+    Sessions survive a restart. Obeys the same settings as [bold]serve[/bold]; with
+    SESSION_AUTHORITY_REDIS_URL or SESSION_AUTHORITY_KEYS set, those are used instead of the bundled
+    ones.
     """
     with errors_in_one_line():
         settings = load_settings(listen=listen)
@@ -89,8 +96,9 @@ def dev(
 def serve(listen: ListenOption = None) -> None:
     """Run the service against a Redis of yours, with keys, TLS and an access policy of yours.
 
-    Refuses to start with anything unsafe, naming all of it at once; [bold]check[/bold] shows the same without starting.
-    See the README for the settings, and docs/security.md for what they guard against.
+    Refuses to start with anything unsafe, naming all of it at once; [bold]check[/bold] shows the
+    same without starting. See the README for the settings, and docs/security.md for what they guard
+    against.
     """
     with errors_in_one_line():
         settings = load_settings(listen=listen)
@@ -100,11 +108,16 @@ def serve(listen: ListenOption = None) -> None:
             raise SettingsError("\n".join(faults))
         for fault in (fault for check in checked for fault in check.faults):
             _log.warning("started_anyway", fault=fault.text)
-        workers.run(settings, Mode(reflection=settings.reflection, verify=checks.store_refusals), lambda _: None)
+        workers.run(
+            settings,
+            Mode(reflection=settings.reflection, verify=checks.store_refusals),
+            lambda _: None,
+        )
 
 
 def check(listen: ListenOption = None) -> None:
-    """Look at everything that [bold]serve[/bold] looks at before it starts, and show what is wrong: exit code 1 if anything is.
+    """Look at everything that [bold]serve[/bold] looks at before it starts, and show what is wrong:
+    exit code 1 if anything is.
 
     Starts nothing and changes nothing.
     """
@@ -121,7 +134,9 @@ def check(listen: ListenOption = None) -> None:
                 allowed = fault.unsafe in settings.allow_unsafe
                 bad |= not allowed
                 table.add_row(
-                    one.title, "allowed" if allowed else "WRONG", Text(fault.text if allowed else checks.told(fault))
+                    one.title,
+                    "allowed" if allowed else "WRONG",
+                    Text(fault.text if allowed else checks.told(fault)),
                 )
         show(table)
         if bad:
@@ -130,7 +145,9 @@ def check(listen: ListenOption = None) -> None:
 
 def health(
     address: AddressOption = None,
-    timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for an answer.")] = 3.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=60, help="Seconds to wait for an answer.")
+    ] = 3.0,
     tls: TlsOption = False,
     tls_ca: TlsAuthorityOption = None,
     tls_cert: TlsCertificateOption = None,
@@ -142,7 +159,9 @@ def health(
     from session_authority import probe
 
     with errors_in_one_line():
-        target = server_at(address, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_file, for_health=True)
+        target = server_at(
+            address, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_file, for_health=True
+        )
         status = probe.health(target.reachable(), timeout)
         if status != "SERVING":
             fail(f"{target}: {status}")
@@ -152,7 +171,10 @@ def health(
 def demo(
     address: AddressOption = None,
     patience: Annotated[
-        float, typer.Option(min=1, max=3600, help="Seconds to wait for a token to be old enough to be renewed.")
+        float,
+        typer.Option(
+            min=1, max=3600, help="Seconds to wait for a token to be old enough to be renewed."
+        ),
     ] = 60.0,
     tls: TlsOption = False,
     tls_ca: TlsAuthorityOption = None,
@@ -163,8 +185,9 @@ def demo(
 ) -> None:
     """Play a session's whole life against a running dev server, and tell what happens.
 
-    Signs a made-up user in on two devices, renews, steals a token, and sees the alarm. Start the server with a short
-    SESSION_AUTHORITY_GRACE and SESSION_AUTHORITY_ALARM_AFTER ([bold]make run[/bold] does) unless you like to wait.
+    Signs a made-up user in on two devices, renews, steals a token, and sees the alarm. Start the
+    server with a short SESSION_AUTHORITY_GRACE and SESSION_AUTHORITY_ALARM_AFTER ([bold]make
+    run[/bold] does) unless you like to wait.
     """
     from session_authority import demo as life
 
@@ -177,7 +200,10 @@ def demo(
 
 
 def _default_data_dir() -> Path:
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "session-authority"
+    return (
+        Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+        / "session-authority"
+    )
 
 
 def _dev_keys(folder: Path) -> Path:
@@ -197,8 +223,8 @@ def _refuse_off_loopback(settings: Settings) -> None:
         "METRICS_LISTEN": settings.metrics_listen,
     }
     faults = [
-        f"SESSION_AUTHORITY_{name}: {listen} can be reached from elsewhere; `dev` listens on loopback (127.0.0.1, ::1, "
-        "localhost) only, `serve` is for the rest"
+        f"SESSION_AUTHORITY_{name}: {listen} can be reached from elsewhere; `dev` listens on"
+        " loopback (127.0.0.1, ::1, localhost) only, `serve` is for the rest"
         for name, listen in listens.items()
         if listen is not None and not listen.is_loopback
     ]
@@ -215,16 +241,22 @@ def _refuse_faults(settings: Settings, *titles: str) -> None:
 
 def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
     """What a developer wants to know and to paste."""
-    wire = "-plaintext" if settings.tls_certificate is None else f"-cacert {settings.tls_certificate}"
+    wire = (
+        "-plaintext" if settings.tls_certificate is None else f"-cacert {settings.tls_certificate}"
+    )
     if settings.access_policy is not None:
         wire += " -H 'authorization: Bearer TOKEN_OF_A_CALLER'"
     call = f"grpcurl {wire} -d '{{}}' {listen} session_authority.v1.SessionAuthorityService"
     sign_in = call.replace(
-        "{}", '{"user_id": "sami", "client": {"user_agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}}'
+        "{}",
+        '{"user_id": "sami", "client": {"user_agent": "Mozilla/5.0 (X11; Linux x86_64)'
+        ' Firefox/140.0"}}',
     )
     validate = call.replace("{}", '{"access_token": "TOKEN", "device_id": "DEVICE_ID"}')
     devices = call.replace("{}", '{"user_id": "sami"}')
-    out.print(f"\nSession Authority {__version__} listens on [bold]{listen}[/bold], for development only.")
+    out.print(
+        f"\nSession Authority {__version__} listens on [bold]{listen}[/bold], for development only."
+    )
     if data_dir is not None:
         out.print(f"Sessions and keys are kept in {data_dir}.", soft_wrap=True, markup=False)
     out.print(
@@ -235,13 +267,26 @@ def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
         ("Sign in", f"{sign_in}/IssueDevice"),
         ("Validate", f"{validate}/ValidateSession"),
         ("My devices", f"{devices}/ListDevices"),
-        ("Everything it can do", f"grpcurl {wire} {listen} describe session_authority.v1.SessionAuthorityService"),
+        (
+            "Everything it can do",
+            f"grpcurl {wire} {listen} describe session_authority.v1.SessionAuthorityService",
+        ),
         ("A whole session's life, told", f"session-authority demo --address {listen}"),
         ("What happens, as it happens", f"session-authority events tail --address {listen}"),
     ]
-    if data_dir is not None and settings.redis_url is not None:  # one that nobody else knows of, and without a password
-        relay = f"SESSION_AUTHORITY_REDIS_URL={settings.redis_url.get_secret_value()} session-authority relay"
-        lines.append(("Deliver it to an endpoint of yours (docs/events.md)", f"{relay} --endpoints endpoints.toml"))
+    if (
+        data_dir is not None and settings.redis_url is not None
+    ):  # one that nobody else knows of, and without a password
+        relay = (
+            f"SESSION_AUTHORITY_REDIS_URL={settings.redis_url.get_secret_value()} session-authority"
+            " relay"
+        )
+        lines.append(
+            (
+                "Deliver it to an endpoint of yours (docs/events.md)",
+                f"{relay} --endpoints endpoints.toml",
+            )
+        )
     for title, line in lines:
         out.print(f"[dim]# {title}[/dim]")
         out.print(line, markup=False, soft_wrap=True)

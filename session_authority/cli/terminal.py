@@ -33,32 +33,56 @@ err = Console(stderr=True, highlight=False)
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        "--address", metavar="HOST:PORT", help="The server. Default: SESSION_AUTHORITY_LISTEN.", show_default=False
+        "--address",
+        metavar="HOST:PORT",
+        help="The server. Default: SESSION_AUTHORITY_LISTEN.",
+        show_default=False,
     ),
 ]
 
 
-TlsOption = Annotated[bool, typer.Option("--tls", help="Speak TLS, trusting the authorities that gRPC trusts.")]
+TlsOption = Annotated[
+    bool, typer.Option("--tls", help="Speak TLS, trusting the authorities that gRPC trusts.")
+]
 TlsAuthorityOption = Annotated[
     Path | None,
-    typer.Option("--tls-ca", metavar="FILE", help="Speak TLS, trusting these authorities (PEM).", show_default=False),
+    typer.Option(
+        "--tls-ca",
+        metavar="FILE",
+        help="Speak TLS, trusting these authorities (PEM).",
+        show_default=False,
+    ),
 ]
 TlsCertificateOption = Annotated[
     Path | None,
-    typer.Option("--tls-cert", metavar="FILE", help="The certificate to show the server (PEM).", show_default=False),
+    typer.Option(
+        "--tls-cert",
+        metavar="FILE",
+        help="The certificate to show the server (PEM).",
+        show_default=False,
+    ),
 ]
 TlsKeyOption = Annotated[
-    Path | None, typer.Option("--tls-key", metavar="FILE", help="Its private key (PEM).", show_default=False)
+    Path | None,
+    typer.Option("--tls-key", metavar="FILE", help="Its private key (PEM).", show_default=False),
 ]
 TlsServerNameOption = Annotated[
     str | None,
     typer.Option(
-        "--tls-server-name", metavar="NAME", help="The name in the server's certificate.", show_default="its address"
+        "--tls-server-name",
+        metavar="NAME",
+        help="The name in the server's certificate.",
+        show_default="its address",
     ),
 ]
 TokenFileOption = Annotated[
     Path | None,
-    typer.Option("--token-file", metavar="FILE", help="A file with a caller's bearer token.", show_default=False),
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="A file with a caller's bearer token.",
+        show_default=False,
+    ),
 ]
 
 
@@ -109,7 +133,10 @@ def server_at(
         fail(f"--address: {error}", WRONG_USAGE)
     token = None if token_file is None else _token(token_file)
     if token is not None and not tls and not listen.is_loopback:
-        fail("--token-file: a token goes to another machine over TLS only; give --tls or --tls-ca", WRONG_USAGE)
+        fail(
+            "--token-file: a token goes to another machine over TLS only; give --tls or --tls-ca",
+            WRONG_USAGE,
+        )
     try:
         trusted = None if authority is None else load_authorities(authority, now())
         shown = (
@@ -133,7 +160,11 @@ def server_at(
 def _listens_at(for_health: bool) -> Listen:
     """Where a server with these settings listens."""
     settings = load_settings()
-    listen = settings.health_listen if for_health and settings.health_listen is not None else settings.listen
+    listen = (
+        settings.health_listen
+        if for_health and settings.health_listen is not None
+        else settings.listen
+    )
     assert isinstance(listen, Listen)
     return listen
 

@@ -27,7 +27,9 @@ class SignInRequest:
     request_id: UUID | None
 
     def digest(self) -> bytes:
-        """SHA-256 of its contents, by which a retry is told from another request under the same `request_id`."""
+        """SHA-256 of its contents, by which a retry is told from another request under the same
+        `request_id`.
+        """
         client = self.client
         contents = [
             self.user_id,

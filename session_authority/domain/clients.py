@@ -10,14 +10,18 @@ from functools import lru_cache
 import ua_parser
 
 _TABLET = re.compile(r"ipad|tablet|kindle|\bsm-[tx]\d", re.IGNORECASE)
-_TV = re.compile(r"smart-?tv|\btv\b|appletv|apple tv|roku|chromecast|bravia|\baft[a-z]", re.IGNORECASE)
+_TV = re.compile(
+    r"smart-?tv|\btv\b|appletv|apple tv|roku|chromecast|bravia|\baft[a-z]", re.IGNORECASE
+)
 _CONSOLE = re.compile(r"playstation|xbox|nintendo", re.IGNORECASE)
 _WEARABLE = re.compile(r"\bwatch\b|applewatch|watchos", re.IGNORECASE)
 _PROGRAM = re.compile(
     r"^(curl|wget|python|go-http|okhttp|java|libwww|httpie|postman|node|axios|grpc|ruby)\b|\bbot\b|spider|crawl",
     re.IGNORECASE,
 )
-_DESKTOP_SYSTEMS = frozenset({"Windows", "Mac OS X", "Linux", "Ubuntu", "Fedora", "Debian", "Chrome OS", "FreeBSD"})
+_DESKTOP_SYSTEMS = frozenset(
+    {"Windows", "Mac OS X", "Linux", "Ubuntu", "Fedora", "Debian", "Chrome OS", "FreeBSD"}
+)
 # User agents stopped telling the truth about these: every Mac says 10.15, Windows 11 says 10.
 _FROZEN_VERSIONS = frozenset({"Windows", "Mac OS X", "Chrome OS", "Linux"})
 _SHOWN_NAMES = {"Mac OS X": "macOS", "Chrome OS": "ChromeOS"}
@@ -99,7 +103,8 @@ def _form_factor(user_agent: str, system: str, device: str) -> FormFactor:
     if _TABLET.search(f"{user_agent} {device}"):
         return FormFactor.TABLET
     if system == "Android":
-        # Browsers on phones say "Mobile", on tablets they don't; apps say neither, and are mostly on phones.
+        # Browsers on phones say "Mobile", on tablets they don't; apps say neither, and are mostly
+        # on phones.
         is_browser = user_agent.startswith("Mozilla/")
         return FormFactor.TABLET if is_browser and "Mobile" not in user_agent else FormFactor.PHONE
     if system == "iOS" or "Mobile" in user_agent:

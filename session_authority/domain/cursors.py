@@ -1,8 +1,8 @@
 """Cursors of the event log: how far in it somebody has come.
 
-The log is 64 streams, and a place in it is the ID of the last entry that was read of each. A cursor is that in a compact
-form, opaque and versioned, with a checksum so that one that was cut or made up is refused. It is no secret and guards
-nothing.
+The log is 64 streams, and a place in it is the ID of the last entry that was read of each. A cursor
+is that in a compact form, opaque and versioned, with a checksum so that one that was cut or made up
+is refused. It is no secret and guards nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _LAST_MS = 253402300799999
 class Place:
     """A place in the log: `entries` has the last entry of each stream, START if none was there.
 
-    `as_of` is when it was so: nothing that was there by then, give or take the clocks, comes after the place.
+    `as_of` is when it was so: nothing that was there by then, give or take the clocks, comes after
+    the place.
     """
 
     entries: tuple[EntryId, ...]
@@ -39,7 +40,9 @@ class Place:
 
 
 def cursor_of(place: Place) -> str:
-    """The place as URL-safe text: most entries take 5 bytes, as they are told by how long before the latest they were."""
+    """The place as URL-safe text: most entries take 5 bytes, as they are told by how long before
+    the latest they were.
+    """
     as_of = (place.as_of - _EPOCH) // _MILLISECOND
     latest = max([as_of, *(ms for ms, _ in place.entries)])
     body = bytearray([_VERSION])

@@ -1,4 +1,6 @@
-"""A user's devices: which are remembered, which must make room, and in which order they are shown."""
+"""A user's devices: which are remembered, which must make room, and in which order they are
+shown.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from session_authority.domain.sessions import SessionRecord, sign_in
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """What is remembered of a device of a user. It outlives the sessions on it. `display_name` is the user's own choice."""
+    """What is remembered of a device of a user. It outlives the sessions on it. `display_name` is
+    the user's own choice.
+    """
 
     device_id: UUID
     display_name: str
@@ -36,15 +40,20 @@ class DeviceRecord:
 
     def touched(self, client: Client, now: datetime) -> DeviceRecord:
         """The device after it was used by `client`."""
-        return replace(self, last_client=self.last_client.updated_by(client), last_seen=max(now, self.last_seen))
+        return replace(
+            self,
+            last_client=self.last_client.updated_by(client),
+            last_seen=max(now, self.last_seen),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
     """The decision on a sign-in: what becomes of the user's sessions and devices.
 
-    Keys are device keys. `replaced` says that the device had a live session. `ended` are sessions past their end, found
-    on the way; `evicted` are live ones that make room; `pruned` are devices that are remembered no longer.
+    Keys are device keys. `replaced` says that the device had a live session. `ended` are sessions
+    past their end, found on the way; `evicted` are live ones that make room; `pruned` are devices
+    that are remembered no longer.
     """
 
     session: SessionRecord
@@ -69,19 +78,32 @@ def decide_sign_in(
     policy: Policy,
     now: datetime,
 ) -> SignIn:
-    """Decides a sign-in on the device with this key; raises DeviceLimitReached where one more is refused."""
+    """Decides a sign-in on the device with this key; raises DeviceLimitReached where one more is
+    refused.
+    """
     live = {k: s for k, s in sessions.items() if s.is_live(policy, now)}
     replaced = live.get(key)
     known = devices.get(key)
     if known is None:
         device = DeviceRecord(
-            device_id=device_id, display_name="", last_client=client, first_seen=now, last_sign_in=now, last_seen=now
+            device_id=device_id,
+            display_name="",
+            last_client=client,
+            first_seen=now,
+            last_sign_in=now,
+            last_seen=now,
         )
     else:
         device = replace(known.touched(client, now), last_sign_in=now)
     evicted = _make_room({k: s for k, s in live.items() if k != key}, policy)
     return SignIn(
-        session=sign_in(session_id=session_id, replaced=replaced, session_ttl_end=session_end, policy=policy, now=now),
+        session=sign_in(
+            session_id=session_id,
+            replaced=replaced,
+            session_ttl_end=session_end,
+            policy=policy,
+            now=now,
+        ),
         device=device,
         new_device=known is None,
         first_device=not devices and not live,
@@ -103,9 +125,15 @@ def _make_room(others: Mapping[bytes, SessionRecord], policy: Policy) -> tuple[b
 
 
 def _forgettable(
-    devices: Mapping[bytes, DeviceRecord], kept: set[bytes], policy: Policy, now: datetime, joining: bytes
+    devices: Mapping[bytes, DeviceRecord],
+    kept: set[bytes],
+    policy: Policy,
+    now: datetime,
+    joining: bytes,
 ) -> tuple[bytes, ...]:
-    """Devices without a live session that are too old, or too many: at most 2 × `max_devices` are remembered."""
+    """Devices without a live session that are too old, or too many: at most 2 × `max_devices` are
+    remembered.
+    """
     spare = sorted((k for k in devices if k not in kept), key=lambda k: (devices[k].last_seen, k))
     old = [k for k in spare if now - devices[k].last_seen > DEVICE_MEMORY]
     surplus = len({*devices, joining}) - len(old) - 2 * policy.max_devices
@@ -114,7 +142,9 @@ def _forgettable(
 
 @dataclass(frozen=True, slots=True)
 class ListedDevice:
-    """A device as it is shown: `session` is the live one on it, if any, and `expires` that session's end."""
+    """A device as it is shown: `session` is the live one on it, if any, and `expires` that
+    session's end.
+    """
 
     key: bytes
     device: DeviceRecord
@@ -125,7 +155,11 @@ class ListedDevice:
     @property
     def last_seen(self) -> datetime:
         """When it was last active."""
-        return self.device.last_seen if self.session is None else max(self.device.last_seen, self.session.last_seen)
+        return (
+            self.device.last_seen
+            if self.session is None
+            else max(self.device.last_seen, self.session.last_seen)
+        )
 
     def place(self) -> tuple[float, bytes]:
         """Its place in the list: the newest activity first, then by key. Smaller goes first."""
@@ -151,5 +185,10 @@ def list_devices(
     now: datetime,
 ) -> Sequence[ListedDevice]:
     """All devices to show, in order. Every session has a device: both are written in one step."""
-    shown = (replace(listed(k, d, sessions.get(k), policy, now), current=k == current_key) for k, d in devices.items())
-    return sorted((d for d in shown if include_signed_out or d.session is not None), key=ListedDevice.place)
+    shown = (
+        replace(listed(k, d, sessions.get(k), policy, now), current=k == current_key)
+        for k, d in devices.items()
+    )
+    return sorted(
+        (d for d in shown if include_signed_out or d.session is not None), key=ListedDevice.place
+    )

@@ -1,7 +1,7 @@
 """Why a request fails: one exception for each reason of the public contract.
 
-The rpc room maps each to a gRPC status by its type; the message is written for the caller, so it never holds a token, a
-key or a driver's text.
+The rpc room maps each to a gRPC status by its type; the message is written for the caller, so it
+never holds a token, a key or a driver's text.
 """
 
 from __future__ import annotations
@@ -49,14 +49,19 @@ class RequestIdReused(AuthorityError):
     """A `request_id` came back with other contents."""
 
     def __init__(self) -> None:
-        super().__init__("request_id: was used in the last 15 minutes by a request with other contents")
+        super().__init__(
+            "request_id: was used in the last 15 minutes by a request with other contents"
+        )
 
 
 class RequestIdSpent(AuthorityError):
     """The session that a `request_id` started was since used, replaced or ended."""
 
     def __init__(self) -> None:
-        super().__init__("request_id: the session that it started was since used, replaced or ended; use a fresh one")
+        super().__init__(
+            "request_id: the session that it started was since used, replaced or ended; use a"
+            " fresh one"
+        )
 
 
 class DeviceLimitReached(AuthorityError):
@@ -78,14 +83,19 @@ class Conflict(AuthorityError):
     """Other requests kept changing what this one had read; nothing was written."""
 
     def __init__(self) -> None:
-        super().__init__("other requests for this user kept interfering; nothing was written, try again")
+        super().__init__(
+            "other requests for this user kept interfering; nothing was written, try again"
+        )
 
 
 class CursorExpired(AuthorityError):
     """A watch can't go on without missing events."""
 
     def __init__(self) -> None:
-        super().__init__("events may be missed from here on; drop what you cache and watch again without a cursor")
+        super().__init__(
+            "events may be missed from here on; drop what you cache and watch again without a"
+            " cursor"
+        )
 
 
 class StoreUnavailable(AuthorityError):
@@ -107,7 +117,9 @@ class DeadlineTooShort(AuthorityError):
 
 
 class CallerUnknown(AuthorityError):
-    """Nobody knows who calls. `shown` are the names in a certificate that the call came with: for the log only."""
+    """Nobody knows who calls. `shown` are the names in a certificate that the call came with: for
+    the log only.
+    """
 
     def __init__(
         self,

@@ -30,10 +30,12 @@ class EventType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One happening: enough to write a mail from. Fields that do not apply to the type are left as they are.
+    """One happening: enough to write a mail from. Fields that do not apply to the type are left as
+    they are.
 
-    `client` is who signed in or presented a token, `device_client` the device as last seen; `device_display_name` is what
-    the device is called. `user_id` is NOBODY if it concerns everybody.
+    `client` is who signed in or presented a token, `device_client` the device as last seen;
+    `device_display_name` is what the device is called. `user_id` is NOBODY if it concerns
+    everybody.
     """
 
     type: EventType
@@ -64,7 +66,9 @@ class RecordedEvent:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events somebody wants to be told of. Empty means all; what concerns everybody passes any user's filter."""
+    """Which events somebody wants to be told of. Empty means all; what concerns everybody passes
+    any user's filter.
+    """
 
     types: frozenset[EventType] = frozenset()
     user_ids: frozenset[str] = frozenset()

@@ -1,7 +1,8 @@
 """The rule of every field that a caller may send.
 
-A `FieldChecks` collects all violations of one request, so that a caller learns of every mistake at once. Each check
-returns the value in its checked form; after a violation that value means nothing, and `done` raises.
+A `FieldChecks` collects all violations of one request, so that a caller learns of every mistake at
+once. Each check returns the value in its checked form; after a violation that value means nothing,
+and `done` raises.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ DEFAULT_PAGE_SIZE = 50
 MAX_WATCHED_USERS = 1000
 MIN_SESSION_TTL = timedelta(seconds=1)
 
-# Names that a token gives a meaning of its own (RFC 7519, RFC 8693, RFC 9068, OpenID Connect Core), or that stand for
-# permissions: those must not last as long as a session does (RFC 9068 §2.2.3.1).
+# Names that a token gives a meaning of its own (RFC 7519, RFC 8693, RFC 9068, OpenID Connect Core),
+# or that stand for permissions: those must not last as long as a session does (RFC 9068 §2.2.3.1).
 RESERVED_CLAIMS = frozenset(
-    "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id typ "
-    "scope roles groups entitlements permissions".split()
+    "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id"
+    " typ scope roles groups entitlements permissions".split()
 )
 _LAST_SECOND = 253402300799  # of the year 9999
 # Invisible, but part of how Persian words and many emoji are written.
@@ -45,7 +46,9 @@ _AUTH_METHOD = re.compile(r"[A-Za-z0-9_\-.:/]{1,32}", re.ASCII)
 
 
 class FieldChecks:
-    """Checks the fields of one request; use one for each request, and `done` after the last field."""
+    """Checks the fields of one request; use one for each request, and `done` after the last
+    field.
+    """
 
     def __init__(self) -> None:
         self._violations: list[FieldViolation] = []
@@ -81,7 +84,12 @@ class FieldChecks:
         return self.device_id(value, field) if value else None
 
     def client(
-        self, ip_address: str, user_agent: str, display_name: str, app_version: str, field: str = "client"
+        self,
+        ip_address: str,
+        user_agent: str,
+        display_name: str,
+        app_version: str,
+        field: str = "client",
     ) -> Client:
         """An address that is one, short printable names, and a user agent cut to what is kept."""
         return Client(
@@ -123,14 +131,23 @@ class FieldChecks:
         return self._printable(value, MAX_REASON, "reason")
 
     def claims(self, value: Mapping[str, str]) -> dict[str, str]:
-        """Names with an allowed form that are not reserved; at most 1 KiB in all, as the JSON that goes into the token."""
+        """Names with an allowed form that are not reserved; at most 1 KiB in all, as the JSON that
+        goes into the token.
+        """
         if any(_CLAIM_NAME.fullmatch(name) is None for name in value):
-            self._broken("claims", "names must be 1 to 64 letters, digits, '_', '-', '.', ':' or '/'")
+            self._broken(
+                "claims", "names must be 1 to 64 letters, digits, '_', '-', '.', ':' or '/'"
+            )
         for name in sorted(RESERVED_CLAIMS & value.keys()):
             self._broken(f"claims.{name}", "is a reserved name")
         claims = dict(value)
-        # Measured as it is written: JSON spells some characters with six bytes, and a token has a limit of its own.
-        if claims and len(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_CLAIMS_BYTES:
+        # Measured as it is written: JSON spells some characters with six bytes, and a token has a
+        # limit of its own.
+        if (
+            claims
+            and len(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())
+            > MAX_CLAIMS_BYTES
+        ):
             self._broken("claims", f"must have at most {MAX_CLAIMS_BYTES} bytes as JSON")
         return claims
 
@@ -140,7 +157,10 @@ class FieldChecks:
             self._broken("auth_methods", f"must be at most {MAX_AUTH_METHODS}")
         for i, method in enumerate(value[:MAX_AUTH_METHODS]):
             if _AUTH_METHOD.fullmatch(method) is None:
-                self._broken(f"auth_methods[{i}]", "must be 1 to 32 letters, digits, '_', '-', '.', ':' or '/'")
+                self._broken(
+                    f"auth_methods[{i}]",
+                    "must be 1 to 32 letters, digits, '_', '-', '.', ':' or '/'",
+                )
         return tuple(value)
 
     def session_ttl(self, value: timedelta | None, longest: timedelta) -> timedelta:

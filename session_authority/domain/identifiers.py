@@ -12,7 +12,9 @@ _NIL = UUID(int=0)
 
 
 def parse_uuid(text: str) -> UUID | None:
-    """The UUID that `text` spells in the usual form of 36 characters (RFC 9562), or None. The nil UUID names nothing."""
+    """The UUID that `text` spells in the usual form of 36 characters (RFC 9562), or None. The nil
+    UUID names nothing.
+    """
     if _UUID_TEXT.fullmatch(text) is None:
         return None
     value = UUID(text)
@@ -20,7 +22,8 @@ def parse_uuid(text: str) -> UUID | None:
 
 
 def device_key(device_id: UUID) -> bytes:
-    """What tokens and the store call a device: the first 16 bytes of SHA-256 of the UUID's 16 bytes.
+    """What tokens and the store call a device: the first 16 bytes of SHA-256 of the UUID's
+    16 bytes.
 
     A token so gives no device ID away, and a stolen token is not enough to make a request.
     """

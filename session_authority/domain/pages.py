@@ -1,8 +1,8 @@
 """Page tokens of the device list: where the next page starts.
 
-A page token is opaque and versioned, and holds a digest of the request it continues, so that one that was made up, cut,
-or taken from another user's list is refused. It is no secret and guards nothing: it can only move within a list that the
-caller may read anyway.
+A page token is opaque and versioned, and holds a digest of the request it continues, so that one
+that was made up, cut, or taken from another user's list is refused. It is no secret and guards
+nothing: it can only move within a list that the caller may read anyway.
 """
 
 from __future__ import annotations

@@ -49,5 +49,6 @@ REQUEST_MEMORY = timedelta(minutes=15)
 KEY_EVENT_MEMORY = timedelta(days=500)
 # At most one quiet event for each session in this time.
 QUIET_EVENT_INTERVAL = timedelta(hours=1)
-# Longest session that a record can describe with room to spare (4-byte offsets of 10 ms reach 497 days).
+# Longest session that a record can describe with room to spare (4-byte offsets of 10 ms reach 497
+# days).
 MAX_SESSION_TTL = timedelta(days=400)

@@ -1,9 +1,11 @@
-"""Delivers events: takes them from the log, sends them to the endpoints, and tries again until they arrive or are given up.
+"""Delivers events: takes them from the log, sends them to the endpoints, and tries again until they
+arrive or are given up.
 
-Any number of relays share the work. Each holds leases of some partitions for each endpoint, as many as the others, and only
-the holder of a lease takes that partition's events. The events of one user are sent one after the other, each once the one
-before it has arrived or was given up; those of different users don't wait for each other. An event may be sent twice, with
-the same ID: by a relay that died before it could note that the event had arrived, or that was cut off from the store.
+Any number of relays share the work. Each holds leases of some partitions for each endpoint, as many
+as the others, and only the holder of a lease takes that partition's events. The events of one user
+are sent one after the other, each once the one before it has arrived or was given up; those of
+different users don't wait for each other. An event may be sent twice, with the same ID: by a relay
+that died before it could note that the event had arrived, or that was cut off from the store.
 """
 
 from __future__ import annotations
@@ -41,14 +43,17 @@ GIVE_UP_AFTER = timedelta(hours=24)
 _FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=1), timedelta(minutes=15)
 # How far clocks may differ.
 _CLOCK_MARGIN = timedelta(seconds=5)
-# How often relays count each other, and look at a partition that nobody spoke of. Both keep leases, which last longer.
+# How often relays count each other, and look at a partition that nobody spoke of. Both keep leases,
+# which last longer.
 _ROUND_SECONDS = 2.0
 _LOOK_SECONDS = 3.0
 _STORE_PAUSE_SECONDS = 0.5
-# So many events of a partition are under way or to be tried again; the others wait in the log. Of one user no more than a
-# few count, so that one whose events can't be taken leaves room for others; but all of them must fit into memory.
+# So many events of a partition are under way or to be tried again; the others wait in the log. Of
+# one user no more than a few count, so that one whose events can't be taken leaves room for others;
+# but all of them must fit into memory.
 _WINDOW, _OF_ONE_USER, _MOST_TAKEN = 128, 8, 4096
-# An endpoint that answers again after so many failures in a row gets at once what had to wait for it; not too often.
+# An endpoint that answers again after so many failures in a row gets at once what had to wait for
+# it; not too often.
 _OUTAGE_FAILURES, _RECOVERY_SECONDS = 5, 30.0
 
 _log = structlog.get_logger(__name__)
@@ -73,8 +78,9 @@ class Pace:
     longest_delay: timedelta = _LONGEST_DELAY
 
     def delay(self, failures: int, asked: timedelta | None) -> float:
-        """Seconds until the next attempt: twice as long each time, anywhere in the upper half of that, so that many that
-        failed together don't come back together; but not before the endpoint asked for it.
+        """Seconds until the next attempt: twice as long each time, anywhere in the upper half of
+        that, so that many that failed together don't come back together; but not before the
+        endpoint asked for it.
         """
         longest = self.longest_delay.total_seconds()
         ceiling = min(self.first_delay.total_seconds() * 2.0 ** min(failures - 1, 32), longest)
@@ -104,7 +110,9 @@ class Relay:
         ]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Delivers until told to stop; then finishes what is being sent, and leaves the rest to others."""
+        """Delivers until told to stop; then finishes what is being sent, and leaves the rest to
+        others.
+        """
         async with self._log.listening(self._hear):
             await asyncio.gather(*(route.run(stop) for route in self._routes))
 
@@ -140,7 +148,8 @@ class _Route:
         self._relays = 1
         self._held: dict[int, _Partition] = {}
         self._leaving: dict[int, asyncio.Task[None]] = {}
-        # How far this relay saw each partition come: from there on it delivers again if the store forgets its groups.
+        # How far this relay saw each partition come: from there on it delivers again if the store
+        # forgets its groups.
         self.known: dict[int, EntryId] = {}
         self._failures = 0
         self._failing_since: datetime | None = None
@@ -161,7 +170,9 @@ class _Route:
                 try:
                     await self._share_out()
                 except Exception as error:  # noqa: BLE001 - one bad round must not end the relay
-                    _log.error("relay_round_failed", endpoint=self.endpoint.name, **logs.fault(error))
+                    _log.error(
+                        "relay_round_failed", endpoint=self.endpoint.name, **logs.fault(error)
+                    )
                 await asyncio.wait([stopped], timeout=_ROUND_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
         finally:
             stopped.cancel()
@@ -173,7 +184,9 @@ class _Route:
                 await self.deliveries.leave(self.endpoint.name, self.relay)
 
     async def _share_out(self) -> None:
-        """Takes or gives back leases, so that every relay that delivers to the endpoint holds about as many."""
+        """Takes or gives back leases, so that every relay that delivers to the endpoint holds about
+        as many.
+        """
         with contextlib.suppress(StoreUnavailable):  # it is logged; the last count is good enough
             self._relays = max(await self.deliveries.enlist(self.endpoint.name, self.relay), 1)
         share = -(-PARTITIONS // self._relays)
@@ -184,9 +197,16 @@ class _Route:
         if len(self._held) > share:
             self._give_back(random.sample(sorted(self._held), len(self._held) - share))
             return
-        # Also of those that others hold: what happens from now on is for this endpoint, whoever may deliver it.
-        await asyncio.gather(*(self._begin(number) for number in range(PARTITIONS) if number not in self.known))
-        free = [number for number in self.known if number not in self._held and number not in self._leaving]
+        # Also of those that others hold: what happens from now on is for this endpoint, whoever may
+        # deliver it.
+        await asyncio.gather(
+            *(self._begin(number) for number in range(PARTITIONS) if number not in self.known)
+        )
+        free = [
+            number
+            for number in self.known
+            if number not in self._held and number not in self._leaving
+        ]
         random.shuffle(free)
         while free and len(self._held) < share:
             some, free = free[: share - len(self._held)], free[share - len(self._held) :]
@@ -246,7 +266,8 @@ class _Route:
             self._failing_since = attempts.first
 
     def is_hopeless(self, taken: TakenEvent, attempts: Attempts) -> bool:
-        """Whether to give an event up: it was tried for long enough, or is that old and the endpoint was away for as long.
+        """Whether to give an event up: it was tried for long enough, or is that old and the
+        endpoint was away for as long.
 
         The latter keeps what piles up behind an outage from waiting until the log forgets it.
         """
@@ -255,7 +276,9 @@ class _Route:
             return True
         assert taken.event is not None
         return (
-            now - taken.event.time >= enough and self._failing_since is not None and now - self._failing_since >= enough
+            now - taken.event.time >= enough
+            and self._failing_since is not None
+            and now - self._failing_since >= enough
         )
 
     async def pause(self, seconds: float) -> None:
@@ -268,7 +291,9 @@ class _Route:
 
 
 class _Partition:
-    """One partition's events on their way to one endpoint, for as long as this relay holds the lease."""
+    """One partition's events on their way to one endpoint, for as long as this relay holds the
+    lease.
+    """
 
     def __init__(self, route: _Route, number: int) -> None:
         self._route = route
@@ -306,12 +331,19 @@ class _Partition:
         except LeaseLost:
             _log.info("lease_lost", endpoint=self._endpoint, partition=self._number)
         except Exception as error:  # noqa: BLE001 - the lease goes back, and somebody starts anew
-            _log.error("delivery_failed", endpoint=self._endpoint, partition=self._number, **logs.fault(error))
+            _log.error(
+                "delivery_failed",
+                endpoint=self._endpoint,
+                partition=self._number,
+                **logs.fault(error),
+            )
         finally:
             self._stopping.set()
             while self._senders:
                 await asyncio.wait(self._senders, timeout=_LOOK_SECONDS)
-                with contextlib.suppress(StoreUnavailable, LeaseLost):  # the next holder waits for what is being sent
+                with contextlib.suppress(
+                    StoreUnavailable, LeaseLost
+                ):  # the next holder waits for what is being sent
                     await self._deliveries.take(self._number, self._endpoint, self._route.relay, 0)
             with contextlib.suppress(StoreUnavailable):  # then it runs out
                 await self._deliveries.release(self._number, self._endpoint, self._route.relay)
@@ -325,8 +357,12 @@ class _Partition:
                     full = await fetch()
                     fetch = self._fetch
                 except GroupGone:
-                    _log.error("deliveries_forgotten", endpoint=self._endpoint, partition=self._number)
-                    await self._deliveries.start_group(self._number, self._endpoint, self._route.known[self._number])
+                    _log.error(
+                        "deliveries_forgotten", endpoint=self._endpoint, partition=self._number
+                    )
+                    await self._deliveries.start_group(
+                        self._number, self._endpoint, self._route.known[self._number]
+                    )
                     continue
             except StoreUnavailable:
                 if not self._is_ours():
@@ -377,7 +413,9 @@ class _Partition:
             if taken.attempts is not None:
                 self._route.inherit(taken.attempts)
             user = "" if taken.event is None else taken.event.user_id
-            self._under_way[taken.entry] = self._route.clock() if taken.attempts is None else taken.attempts.first
+            self._under_way[taken.entry] = (
+                self._route.clock() if taken.attempts is None else taken.attempts.first
+            )
             if user in self._waiting:
                 self._waiting[user].append(taken)
             else:
@@ -401,13 +439,20 @@ class _Partition:
         except LeaseLost:
             self._halt()
         except Exception as error:  # noqa: BLE001 - the lease goes back, and somebody starts anew
-            _log.error("delivery_failed", endpoint=self._endpoint, partition=self._number, **logs.fault(error))
+            _log.error(
+                "delivery_failed",
+                endpoint=self._endpoint,
+                partition=self._number,
+                **logs.fault(error),
+            )
             self._halt()
 
     async def _deliver(self, taken: TakenEvent) -> None:
         """Tries until the event has arrived, is given up, or this relay stops."""
         if taken.event is None:
-            await self._give_up(taken, taken.attempts, "the event can't be read, or was trimmed from the log")
+            await self._give_up(
+                taken, taken.attempts, "the event can't be read, or was trimmed from the log"
+            )
             return
         attempts = taken.attempts
         if attempts is not None:
@@ -422,9 +467,13 @@ class _Partition:
             finally:
                 self._route.slots.release()
             if isinstance(outcome, Delivered):
-                await self._note(lambda: self._deliveries.settle(self._number, self._endpoint, [taken.entry]))
+                await self._note(
+                    lambda: self._deliveries.settle(self._number, self._endpoint, [taken.entry])
+                )
                 return
-            attempts = Attempts(1 if attempts is None else attempts.count + 1, self._under_way[taken.entry])
+            attempts = Attempts(
+                1 if attempts is None else attempts.count + 1, self._under_way[taken.entry]
+            )
             if self._route.is_hopeless(taken, attempts):
                 await self._give_up(taken, attempts, outcome.reason)
                 return
@@ -432,7 +481,9 @@ class _Partition:
             await self._pause(self._route.pace.delay(attempts.count, outcome.retry_after))
 
     async def _slot(self) -> bool:
-        """Waits for one of the endpoint's slots; False, and none, if this relay is told to stop meanwhile."""
+        """Waits for one of the endpoint's slots; False, and none, if this relay is told to stop
+        meanwhile.
+        """
         waiting = asyncio.ensure_future(self._route.slots.acquire())
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -446,17 +497,33 @@ class _Partition:
         return False
 
     async def _note_failure(self, taken: TakenEvent, attempts: Attempts) -> None:
-        await self._note(lambda: self._deliveries.note_failure(self._number, self._endpoint, taken.entry, attempts))
+        await self._note(
+            lambda: self._deliveries.note_failure(
+                self._number, self._endpoint, taken.entry, attempts
+            )
+        )
 
     async def _give_up(self, taken: TakenEvent, attempts: Attempts | None, reason: str) -> None:
         count = 0 if attempts is None else attempts.count
-        _log.error("event_given_up", endpoint=self._endpoint, event_id=taken.event_id, attempts=count, reason=reason)
+        _log.error(
+            "event_given_up",
+            endpoint=self._endpoint,
+            event_id=taken.event_id,
+            attempts=count,
+            reason=reason,
+        )
         self._route.count_given_up()
         now = self._route.clock()
-        await self._note(lambda: self._deliveries.put_aside(self._number, self._endpoint, taken, count, reason, now))
+        await self._note(
+            lambda: self._deliveries.put_aside(
+                self._number, self._endpoint, taken, count, reason, now
+            )
+        )
 
     async def _note(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Writes down what became of an event, if need be again and again for as long as the lease is ours."""
+        """Writes down what became of an event, if need be again and again for as long as the lease
+        is ours.
+        """
         while True:
             try:
                 await write()

@@ -1,6 +1,7 @@
 """The endpoints that events are delivered to, as a TOML file names them.
 
-Every fault of the file is named at once, by the endpoint, the field and the rule. No secret is ever shown.
+Every fault of the file is named at once, by the endpoint, the field and the rule. No secret is ever
+shown.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ _TYPES = {kind.name: kind for kind in EventType if kind is not EventType.UNKNOWN
 
 
 class EndpointsError(Exception):
-    """Endpoints that can't be used; the message has a line for each fault. Whatever looks like a secret is left out of it."""
+    """Endpoints that can't be used; the message has a line for each fault. Whatever looks like a
+    secret is left out of it.
+    """
 
     def __init__(self, faults: str) -> None:
         super().__init__(_SHOWN_SECRET.sub(f"{_SECRET_PREFIX}...", faults))
@@ -49,8 +52,9 @@ class EndpointsError(Exception):
 class Endpoint:
     """Where to deliver events, and which.
 
-    `secrets` all sign, the newest first. `types` empty means all. `timeout` is for one whole exchange, `max_in_flight` for
-    all partitions together. `private` allows addresses that are not on the public Internet.
+    `secrets` all sign, the newest first. `types` empty means all. `timeout` is for one whole
+    exchange, `max_in_flight` for all partitions together. `private` allows addresses that are not
+    on the public Internet.
     """
 
     name: str
@@ -63,7 +67,9 @@ class Endpoint:
 
 
 def new_secret() -> str:
-    """A secret to sign with, in the form of the Standard Webhooks specification: 32 random bytes."""
+    """A secret to sign with, in the form of the Standard Webhooks specification: 32 random
+    bytes.
+    """
     return _SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
@@ -119,7 +125,11 @@ class _Reading:
         endpoints: list[Endpoint] = []
         for number, table in enumerate(tables, start=1):
             name = table.get("name")
-            self._about = f"endpoint {name!r}: " if isinstance(name, str) and name else f"endpoint number {number}: "
+            self._about = (
+                f"endpoint {name!r}: "
+                if isinstance(name, str) and name
+                else f"endpoint number {number}: "
+            )
             endpoint = self._endpoint(table, hosts)
             if endpoint.name and any(other.name == endpoint.name for other in endpoints):
                 self._broken("name", "is taken by another endpoint")
@@ -146,7 +156,9 @@ class _Reading:
 
     def _texts(self, table: Mapping[str, Any], name: str) -> list[str]:
         texts = table.get(name, [])
-        if isinstance(texts, list) and all(isinstance(text, str) and text and text.isprintable() for text in texts):
+        if isinstance(texts, list) and all(
+            isinstance(text, str) and text and text.isprintable() for text in texts
+        ):
             return texts
         self._broken(name, "must be a list of printable texts, none of them empty")
         return []
@@ -172,7 +184,9 @@ class _Reading:
         types = self._texts(table, "types")
         for name in types:
             if name not in _TYPES:
-                self._broken("types", f"{name!r} is no type of event; there are {', '.join(_TYPES)}")
+                self._broken(
+                    "types", f"{name!r} is no type of event; there are {', '.join(_TYPES)}"
+                )
         return frozenset(_TYPES[name] for name in types if name in _TYPES)
 
     def _timeout(self, value: object) -> timedelta:
@@ -189,7 +203,11 @@ class _Reading:
         return timeout
 
     def _in_flight(self, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_IN_FLIGHT:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int)
+            or not 1 <= value <= _MOST_IN_FLIGHT
+        ):
             self._broken("max_in_flight", f"must be a number from 1 to {_MOST_IN_FLIGHT}")
             return DEFAULT_IN_FLIGHT
         return value
@@ -198,19 +216,30 @@ class _Reading:
         before = len(self.faults)
         found = [self._secret("secrets", text) for text in self._texts(table, "secrets")]
         for name in self._texts(table, "secret_files"):
-            if name.startswith(_SECRET_PREFIX):  # it must not be shown as the name of a file that is missing
-                self._broken("secret_files", "must be names of files; a secret itself belongs in secrets")
+            if name.startswith(
+                _SECRET_PREFIX
+            ):  # it must not be shown as the name of a file that is missing
+                self._broken(
+                    "secret_files", "must be names of files; a secret itself belongs in secrets"
+                )
                 continue
-            found += [self._secret("secret_files", line) for line in self._lines(self._path.parent / name)]
+            found += [
+                self._secret("secret_files", line) for line in self._lines(self._path.parent / name)
+            ]
         if not found and len(self.faults) == before:
-            self._broken("secrets", "there must be at least one, here or in secret_files; `relay secret` makes one")
+            self._broken(
+                "secrets",
+                "there must be at least one, here or in secret_files; `relay secret` makes one",
+            )
         return tuple(secret for secret in found if secret)
 
     def refuse_shown_secrets(self, found: Mapping[str, Any]) -> None:
         """A file that has secrets itself must be as hidden as one that has nothing else."""
         tables = found.get("endpoint")
         self._about = ""
-        if isinstance(tables, list) and any(isinstance(table, dict) and table.get("secrets") for table in tables):
+        if isinstance(tables, list) and any(
+            isinstance(table, dict) and table.get("secrets") for table in tables
+        ):
             for fault in exposure(self._path, "the secrets"):
                 self._broken("secrets", fault)
 

@@ -1,8 +1,9 @@
 """How one event is sent to an endpoint: a CloudEvent, signed, to an address that may be sent to.
 
-Whoever can name an endpoint must not reach what only this machine can: a name is looked up for each attempt, addresses that
-are not public are left out unless the endpoint's host is allowed by name, and the connection goes to the address that was
-checked. Redirects are not followed, and nothing of an answer but its status and Retry-After is looked at.
+Whoever can name an endpoint must not reach what only this machine can: a name is looked up for each
+attempt, addresses that are not public are left out unless the endpoint's host is allowed by name,
+and the connection goes to the address that was checked. Redirects are not followed, and nothing of
+an answer but its status and Retry-After is looked at.
 """
 
 from __future__ import annotations
@@ -38,16 +39,23 @@ CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 _MOST_OF_AN_ANSWER = 16 * 1024
 _TYPE_PREFIX = "session_authority.v1."
-# Public by their own range, but what they lead to may not be: NAT64 (RFC 6052), 6to4 (RFC 3056) and its relays
-# (RFC 7526), Teredo (RFC 4380), and the platform beneath a machine on Azure.
+# Public by their own range, but what they lead to may not be: NAT64 (RFC 6052), 6to4 (RFC 3056) and
+# its relays (RFC 7526), Teredo (RFC 4380), and the platform beneath a machine on Azure.
 _LEADING_ELSEWHERE = tuple(
     map(
         ip_network,
-        ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "192.88.99.0/24", "2001::/32", "168.63.129.16/32"),
+        (
+            "64:ff9b::/96",
+            "64:ff9b:1::/48",
+            "2002::/16",
+            "192.88.99.0/24",
+            "2001::/32",
+            "168.63.129.16/32",
+        ),
     )
 )
-# Special, though not every Python from 3.11 on says so: protocol assignments (RFC 6890 §2.2.2), where a cloud's metadata
-# is found at 192.0.0.192, and documentation (RFC 9637).
+# Special, though not every Python from 3.11 on says so: protocol assignments (RFC 6890 §2.2.2),
+# where a cloud's metadata is found at 192.0.0.192, and documentation (RFC 9637).
 _SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "3fff::/20")))
 
 Address = IPv4Address | IPv6Address
@@ -62,15 +70,17 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The event did not arrive, or nobody knows. `reason` is for operators; `retry_after` what the endpoint asked for."""
+    """The event did not arrive, or nobody knows. `reason` is for operators; `retry_after` what the
+    endpoint asked for.
+    """
 
     reason: str
     retry_after: timedelta | None = None
 
 
 def cloud_event(recorded: RecordedEvent, source: str) -> bytes:
-    """The event in the JSON format of CloudEvents 1.0; `data` is the contract's `Event` in protobuf's JSON mapping, with
-    the names of the contract.
+    """The event in the JSON format of CloudEvents 1.0; `data` is the contract's `Event` in
+    protobuf's JSON mapping, with the names of the contract.
     """
     message = event_message(recorded)
     envelope = {
@@ -88,11 +98,17 @@ def cloud_event(recorded: RecordedEvent, source: str) -> bytes:
     return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def signature_headers(secrets: Sequence[bytes], event_id: str, body: bytes, now: datetime) -> dict[str, str]:
-    """The headers of the Standard Webhooks specification: ID, time, and a signature with each secret."""
+def signature_headers(
+    secrets: Sequence[bytes], event_id: str, body: bytes, now: datetime
+) -> dict[str, str]:
+    """The headers of the Standard Webhooks specification: ID, time, and a signature with each
+    secret.
+    """
     timestamp = str(int(now.timestamp()))
     signed = b".".join((event_id.encode(), timestamp.encode(), body))
-    signatures = (base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode() for secret in secrets)
+    signatures = (
+        base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode() for secret in secrets
+    )
     return {
         "webhook-id": event_id,
         "webhook-timestamp": timestamp,
@@ -113,7 +129,9 @@ def is_public(address: Address) -> bool:
 
 
 class Resolver:
-    """Looks hosts up as the system does, in a thread of its own: a name server that hangs holds up nobody else's look-ups."""
+    """Looks hosts up as the system does, in a thread of its own: a name server that hangs holds up
+    nobody else's look-ups.
+    """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="look-up")
@@ -132,7 +150,9 @@ class Resolver:
 class Sender:
     """Sends events to one endpoint."""
 
-    def __init__(self, endpoint: Endpoint, resolve: Resolve | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, resolve: Resolve | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._endpoint = endpoint
         self._resolver = Resolver()
         self._resolve = resolve or self._resolver
@@ -146,8 +166,13 @@ class Sender:
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is kept
             timeout=None,  # noqa: S113 - the whole exchange has one, below
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=endpoint.max_in_flight),
-            headers={"User-Agent": f"session-authority/{__version__}", "Content-Type": CONTENT_TYPE},
+            limits=httpx.Limits(
+                max_connections=None, max_keepalive_connections=endpoint.max_in_flight
+            ),
+            headers={
+                "User-Agent": f"session-authority/{__version__}",
+                "Content-Type": CONTENT_TYPE,
+            },
         )
 
     async def send(self, event_id: str, body: bytes, now: datetime) -> Delivered | Refused:
@@ -167,14 +192,17 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - whatever an endpoint can make the client do, it is its own trouble
             return Refused(f"failed ({type(error).__name__})")
 
-    async def _send(self, headers: dict[str, str], body: bytes, now: datetime) -> Delivered | Refused:
+    async def _send(
+        self, headers: dict[str, str], body: bytes, now: datetime
+    ) -> Delivered | Refused:
         addresses = await self._addresses()
         if not addresses:
             return Refused("address not allowed")
         deadline = asyncio.get_running_loop().time() + self._endpoint.timeout.total_seconds()
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             last = left == 1
-            # One that swallows what it is sent must leave time for the others; the last has all that remains.
+            # One that swallows what it is sent must leave time for the others; the last has all
+            # that remains.
             connect = None if last else (deadline - asyncio.get_running_loop().time()) / left
             request = self._client.build_request(
                 "POST",
@@ -196,7 +224,9 @@ class Sender:
         raise AssertionError("the last address was tried")
 
     async def _call(self, request: httpx.Request) -> httpx.Response:
-        """The start of the answer. httpcore leaves a connection open that is cancelled while TLS begins; here it is closed."""
+        """The start of the answer. httpcore leaves a connection open that is cancelled while TLS
+        begins; here it is closed.
+        """
         connected: list[Any] = []
 
         async def note(step: str, info: Mapping[str, Any]) -> None:
@@ -212,7 +242,9 @@ class Sender:
             raise
 
     async def _addresses(self) -> Sequence[Address]:
-        """Where to connect: what the host's name leads to and may be sent to. Raises httpx.ConnectError."""
+        """Where to connect: what the host's name leads to and may be sent to. Raises
+        httpx.ConnectError.
+        """
         try:
             found = await self._look_up()
         except (OSError, UnicodeError):
@@ -223,7 +255,9 @@ class Sender:
         """Joins a look-up that is under way: more of them would only wait for each other."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._resolve(self._host, self._port))
-            self._looking.add_done_callback(lambda looking: looking.cancelled() or looking.exception())
+            self._looking.add_done_callback(
+                lambda looking: looking.cancelled() or looking.exception()
+            )
         return await asyncio.shield(self._looking)
 
     def _may_reach(self, address: Address) -> bool:
@@ -244,7 +278,9 @@ class Sender:
             return Delivered()
         if response.is_redirect:
             return Refused(f"redirect {response.status_code}")
-        retry_after = response.headers.get("retry-after") if response.status_code in (429, 503) else None
+        retry_after = (
+            response.headers.get("retry-after") if response.status_code in (429, 503) else None
+        )
         return Refused(f"status {response.status_code}", _retry_after(retry_after, now))
 
     async def close(self) -> None:
@@ -265,7 +301,9 @@ def _is_of_tls(error: BaseException | None) -> bool:
 
 
 def _retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """What Retry-After asks for: seconds, or a date (RFC 9110 §10.2.3). At most an hour; nonsense asks for nothing."""
+    """What Retry-After asks for: seconds, or a date (RFC 9110 §10.2.3). At most an hour; nonsense
+    asks for nothing.
+    """
     if not value:
         return None
     if value.isascii() and value.isdecimal():

@@ -5,4 +5,11 @@ from session_authority.rpc.interceptors import Capacity, Guard
 from session_authority.rpc.messages import EventWire
 from session_authority.rpc.service import SERVICE_NAME, SessionAuthorityService
 
-__all__ = ["SERVICE_NAME", "Capacity", "Doorkeeper", "EventWire", "Guard", "SessionAuthorityService"]
+__all__ = [
+    "SERVICE_NAME",
+    "Capacity",
+    "Doorkeeper",
+    "EventWire",
+    "Guard",
+    "SessionAuthorityService",
+]

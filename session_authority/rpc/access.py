@@ -1,7 +1,8 @@
 """Who makes a call, and whether they may: asked before anything of the call is read.
 
-A caller is known by the names in its certificate, or else by the bearer token that the call brings. Who turned out to be
-calling is kept beside the call for as long as it runs: for its handler, for what it starts, and for the log.
+A caller is known by the names in its certificate, or else by the bearer token that the call brings.
+Who turned out to be calling is kept beside the call for as long as it runs: for its handler, for
+what it starts, and for the log.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ class Doorkeeper:
             raise CallerUnknown(shown=shown)
         is_encrypted = b"ssl" in connection.get("transport_security_type", ())
         if not is_encrypted and not self._plaintext_tokens and not _is_loopback(context.peer()):
-            raise CallerUnknown("a bearer token is taken over TLS only; this one can be read on its way: replace it")
+            raise CallerUnknown(
+                "a bearer token is taken over TLS only; this one can be read on its way: replace it"
+            )
         by_token = access.by_token(token)
         if by_token is None:
             raise CallerUnknown(shown=shown)
@@ -88,7 +91,9 @@ class Doorkeeper:
     def _complain(self, event: str, path: str, context: Context, **details: str) -> None:
         left_out = self._complaints.count(f"{event} {path} {details}", monotonic())
         if left_out is not None:
-            _log.warning(event, method=path, peer=unquote(context.peer()), left_out=left_out, **details)
+            _log.warning(
+                event, method=path, peer=unquote(context.peer()), left_out=left_out, **details
+            )
 
 
 def _for_the_log(error: CallerUnknown) -> dict[str, str]:
@@ -97,8 +102,12 @@ def _for_the_log(error: CallerUnknown) -> dict[str, str]:
 
 
 def _bearer_token(context: Context) -> str | None:
-    """The one that the call brings. Two are none: what stands before this service may have looked at the other."""
-    found = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+    """The one that the call brings. Two are none: what stands before this service may have looked
+    at the other.
+    """
+    found = [
+        value for name, value in context.invocation_metadata() or () if name == "authorization"
+    ]
     if len(found) != 1:
         return None
     value = found[0].decode("utf-8", "replace") if isinstance(found[0], bytes) else found[0]

@@ -1,9 +1,10 @@
 """What every call passes before it reaches its handler.
 
-The guard turns calls away when too much is under way, asks the doorkeeper who calls, and only then reads the request: it
-stands between grpc.aio and a unary method as a method that takes a stream, so that strangers can't make the process hold what
-they send. It takes the request as bytes, so that a method's own size limit is checked before anything is decoded, keeps the
-call inside its deadline, and lets no exception out: grpc.aio would send its text to the caller.
+The guard turns calls away when too much is under way, asks the doorkeeper who calls, and only then
+reads the request: it stands between grpc.aio and a unary method as a method that takes a stream, so
+that strangers can't make the process hold what they send. It takes the request as bytes, so that a
+method's own size limit is checked before anything is decoded, keeps the call inside its deadline,
+and lets no exception out: grpc.aio would send its text to the caller.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_METHODS = frozenset({"BatchValidateSessions"})
 # A batch weighs as much as one call for each so many bytes, which a handful of its items have.
 _BYTES_OF_ONE = 4 * 1024
-# Answered however much is under way: whoever asks after the health of a busy server must not take it for a dead one.
+# Answered however much is under way: whoever asks after the health of a busy server must not take
+# it for a dead one.
 _UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"})
 # A deadline is kept with this much to spare, for the answer's way back.
 _SPARE = timedelta(milliseconds=10)
@@ -51,12 +53,14 @@ _Handler = Any  # grpc.RpcMethodHandler has no usable type
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How much may be under way in one process: unary calls, and streams of each method; and of all on one connection.
+    """How much may be under way in one process: unary calls, and streams of each method; and of all
+    on one connection.
 
-    What a connection wants beyond that waits with its client, which costs this process nothing. Refusing a call costs nearly
-    as much as answering it: against clients that come back at once, limits on what is answered would not help.
-    But clients on gRPC's core 1.83 and later now and then lose a call that was given up while it waited there, which then never
-    ends: so the limit is one that only a flood reaches, and what RFC 9113 (section 6.5.2) recommends at the least.
+    What a connection wants beyond that waits with its client, which costs this process nothing.
+    Refusing a call costs nearly as much as answering it: against clients that come back at once,
+    limits on what is answered would not help. But clients on gRPC's core 1.83 and later now and
+    then lose a call that was given up while it waited there, which then never ends: so the limit is
+    one that only a flood reaches, and what RFC 9113 (section 6.5.2) recommends at the least.
     """
 
     calls: int = 256
@@ -75,7 +79,9 @@ class Guard(grpc.aio.ServerInterceptor):
         self._guarded: dict[str, _Handler] = {}
 
     async def idle(self) -> None:
-        """Waits until no handler of a unary call is running. Streams don't count: they end when the server does."""
+        """Waits until no handler of a unary call is running. Streams don't count: they end when the
+        server does.
+        """
         await self._load.none.wait()
 
     @property
@@ -84,7 +90,9 @@ class Guard(grpc.aio.ServerInterceptor):
         return bool(self._streams.all())
 
     def end_streams(self) -> None:
-        """Ends all streams, which would not end by themselves; their callers are told that the service stops."""
+        """Ends all streams, which would not end by themselves; their callers are told that the
+        service stops.
+        """
         self._streams.end_all()
 
     def access_changed(self) -> None:
@@ -92,9 +100,13 @@ class Guard(grpc.aio.ServerInterceptor):
         self._streams.recheck()
 
     async def intercept_service(
-        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]], details: grpc.HandlerCallDetails
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
+        details: grpc.HandlerCallDetails,
     ) -> _Handler:
-        """The guarded handler of the called method; None if there is none, which grpc answers with UNIMPLEMENTED."""
+        """The guarded handler of the called method; None if there is none, which grpc answers with
+        UNIMPLEMENTED.
+        """
         guarded = self._guarded.get(details.method)
         if guarded is None:
             handler = await continuation(details)
@@ -111,7 +123,13 @@ class Guard(grpc.aio.ServerInterceptor):
             )
         if handler.unary_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(path, handler.unary_stream, self._metrics, self._streams, handler.request_deserializer),
+                _guarded_stream(
+                    path,
+                    handler.unary_stream,
+                    self._metrics,
+                    self._streams,
+                    handler.request_deserializer,
+                ),
                 response_serializer=_unless_serialized(handler.response_serializer),
             )
         if handler.stream_stream is not None:
@@ -133,7 +151,9 @@ class _Load:
         self.none.set()
 
     def fits(self, weight: int, held: int = 0) -> bool:
-        """Whether a call that holds so much may have that much more. What is too heavy for any limit may be, alone."""
+        """Whether a call that holds so much may have that much more. What is too heavy for any
+        limit may be, alone.
+        """
         return self._weight + weight <= self._most or self._weight == held
 
     @contextmanager
@@ -154,7 +174,9 @@ class _Load:
 class _Call:
     """How one unary method is called."""
 
-    def __init__(self, path: str, handler: _Handler, metrics: Metrics, door: Doorkeeper, load: _Load) -> None:
+    def __init__(
+        self, path: str, handler: _Handler, metrics: Metrics, door: Doorkeeper, load: _Load
+    ) -> None:
         self._path = path
         self._name = path.rpartition("/")[2]
         self._door = door
@@ -164,7 +186,9 @@ class _Call:
         self._behavior = handler.unary_unary
         self._decode = handler.request_deserializer
         self._limit = MAX_BATCH_BYTES if self._is_batch else MAX_MESSAGE_BYTES
-        self._counts = {code: metrics.rpcs.labels(self._name, code.name) for code in grpc.StatusCode}
+        self._counts = {
+            code: metrics.rpcs.labels(self._name, code.name) for code in grpc.StatusCode
+        }
         self._seconds = metrics.rpc_seconds.labels(self._name)
 
     async def run(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -187,7 +211,9 @@ class _Call:
         except asyncio.CancelledError:
             self._counts[grpc.StatusCode.CANCELLED].inc()
             raise
-        except grpc.aio.AbortError:  # only grpc's own handlers abort by themselves; the health service does
+        except (
+            grpc.aio.AbortError
+        ):  # only grpc's own handlers abort by themselves; the health service does
             raise
         except Exception as error:  # noqa: BLE001 - the last line of defence: its text must not reach the caller
             failure = failure_of_fault(self._name, error)
@@ -219,8 +245,8 @@ class _Call:
 
 
 async def _read(context: grpc.aio.ServicerContext[Any, Any], limit: int) -> bytes:
-    """The one message of a request. Raises MessageTooLarge, and MalformedMessage if there is none: one that gRPC itself would
-    not read, and answered, is told of in no other way.
+    """The one message of a request. Raises MessageTooLarge, and MalformedMessage if there is none:
+    one that gRPC itself would not read, and answered, is told of in no other way.
     """
     body = await context.read()
     if body is grpc.aio.EOF:
@@ -305,7 +331,9 @@ def _guarded_stream(
     streams: _Streams,
     decode: Callable[[bytes], Any] | None = None,
 ) -> Callable[..., Awaitable[None]]:
-    """With `decode` given, the guarded method takes one request. It may be a generator or write by itself."""
+    """With `decode` given, the guarded method takes one request. It may be a generator or write by
+    itself.
+    """
     name = path.rpartition("/")[2]
     counts = {code: metrics.rpcs.labels(name, code.name) for code in grpc.StatusCode}
 

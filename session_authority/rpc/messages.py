@@ -1,4 +1,6 @@
-"""Decodes requests into checked values and encodes answers: the only place that knows both the wire and the domain."""
+"""Decodes requests into checked values and encodes answers: the only place that knows both the wire
+and the domain.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from session_authority.domain.answers import ActiveSession, IssuedDevice, RenewedSession, SignInRequest, Validation
+from session_authority.domain.answers import (
+    ActiveSession,
+    IssuedDevice,
+    RenewedSession,
+    SignInRequest,
+    Validation,
+)
 from session_authority.domain.clients import Client, FormFactor, appearance
 from session_authority.domain.devices import ListedDevice
 from session_authority.domain.events import EventFilter, EventType, RecordedEvent
@@ -31,22 +39,31 @@ _STATUS = {
 _FORM_FACTOR = {
     factor: cast(
         "pb.FormFactor",
-        pb.FormFactor.Value(f"FORM_FACTOR_{'UNSPECIFIED' if factor is FormFactor.UNKNOWN else factor.name}"),
+        pb.FormFactor.Value(
+            f"FORM_FACTOR_{'UNSPECIFIED' if factor is FormFactor.UNKNOWN else factor.name}"
+        ),
     )
     for factor in FormFactor
 }
 _EVENT_TYPE = {
     kind: cast(
-        "pb.EventType", pb.EventType.Value(f"EVENT_TYPE_{'UNSPECIFIED' if kind is EventType.UNKNOWN else kind.name}")
+        "pb.EventType",
+        pb.EventType.Value(
+            f"EVENT_TYPE_{'UNSPECIFIED' if kind is EventType.UNKNOWN else kind.name}"
+        ),
     )
     for kind in EventType
 }
-_EVENT_TYPES = {number: kind for kind, number in _EVENT_TYPE.items() if kind is not EventType.UNKNOWN}
+_EVENT_TYPES = {
+    number: kind for kind, number in _EVENT_TYPE.items() if kind is not EventType.UNKNOWN
+}
 _REPLAY_CAUSE = {
-    cause: cast("pb.ReplayCause", pb.ReplayCause.Value(f"REPLAY_CAUSE_{cause.name}")) for cause in ReplayCause
+    cause: cast("pb.ReplayCause", pb.ReplayCause.Value(f"REPLAY_CAUSE_{cause.name}"))
+    for cause in ReplayCause
 }
 _REPLAY_ACTION = {
-    action: cast("pb.ReplayAction", pb.ReplayAction.Value(f"REPLAY_ACTION_{action.name}")) for action in ReplayAction
+    action: cast("pb.ReplayAction", pb.ReplayAction.Value(f"REPLAY_ACTION_{action.name}"))
+    for action in ReplayAction
 }
 
 
@@ -71,7 +88,11 @@ def sign_in_request(message: pb.IssueDeviceRequest, longest_session: timedelta) 
     ttl = message.session_ttl
     # Out-of-range durations don't fit a timedelta; cut, they break the rule all the same.
     seconds = min(max(ttl.seconds, -(10**9)), 10**9)
-    asked = timedelta(seconds=seconds, microseconds=ttl.nanos // 1000) if message.HasField("session_ttl") else None
+    asked = (
+        timedelta(seconds=seconds, microseconds=ttl.nanos // 1000)
+        if message.HasField("session_ttl")
+        else None
+    )
     request = SignInRequest(
         user_id=checks.user_id(message.user_id),
         device_id=parse_uuid(message.device_id),
@@ -128,7 +149,9 @@ def validate_session_response(validation: Validation) -> pb.ValidateSessionRespo
 
 def renew_session_response(renewed: RenewedSession) -> pb.RenewSessionResponse:
     """The answer to a renewal."""
-    response = pb.RenewSessionResponse(status=_STATUS[renewed.status], revoked_devices=renewed.revoked_devices)
+    response = pb.RenewSessionResponse(
+        status=_STATUS[renewed.status], revoked_devices=renewed.revoked_devices
+    )
     if renewed.session is not None:
         response.session.CopyFrom(session_message(renewed.session))
         if renewed.access_token is not None:
@@ -172,7 +195,10 @@ def _client_info(client: Client) -> pb.ClientInfo:
 def watch_request(message: pb.WatchEventsRequest) -> tuple[str | datetime | None, EventFilter]:
     """From where on, and which events. Raises InvalidRequest."""
     checks = FieldChecks()
-    types = [checks.event_type(_EVENT_TYPES.get(number), f"types[{i}]") for i, number in enumerate(message.types)]
+    types = [
+        checks.event_type(_EVENT_TYPES.get(number), f"types[{i}]")
+        for i, number in enumerate(message.types)
+    ]
     user_ids = checks.user_ids(message.user_ids)
     since: str | datetime | None = message.cursor or None
     if message.HasField("start_time"):
@@ -209,7 +235,9 @@ def event_message(recorded: RecordedEvent) -> pb.Event:
 
 
 def event_type_name(number: pb.EventType) -> str:
-    """The type's name in the contract, without its prefix; UNSPECIFIED for one that this version does not know."""
+    """The type's name in the contract, without its prefix; UNSPECIFIED for one that this version
+    does not know.
+    """
     return pb.EventType.Name(number).removeprefix("EVENT_TYPE_")
 
 
@@ -224,7 +252,9 @@ def _event_client(client: Client) -> pb.EventClient:
 
 
 class EventWire:
-    """Writes the messages of a watch: encoded messages that follow each other are one message with the contents of both."""
+    """Writes the messages of a watch: encoded messages that follow each other are one message with
+    the contents of both.
+    """
 
     def event(self, recorded: RecordedEvent) -> bytes:
         """A message with one event."""
@@ -243,6 +273,9 @@ def signing_keys_response(jwks: Iterable[dict[str, str]]) -> pb.GetSigningKeysRe
     """The public keys."""
     keys = list(jwks)
     return pb.GetSigningKeysResponse(
-        keys=[pb.SigningKey(key_id=key["kid"], algorithm=key["alg"], jwk_json=json.dumps(key)) for key in keys],
+        keys=[
+            pb.SigningKey(key_id=key["kid"], algorithm=key["alg"], jwk_json=json.dumps(key))
+            for key in keys
+        ],
         jwks_json=json.dumps({"keys": keys}),
     )

@@ -31,18 +31,28 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         self._authority = authority
         self._feed = feed
 
-    async def IssueDevice(self, request: pb.IssueDeviceRequest, context: Context) -> pb.IssueDeviceResponse:
+    async def IssueDevice(
+        self, request: pb.IssueDeviceRequest, context: Context
+    ) -> pb.IssueDeviceResponse:
         sign_in = messages.sign_in_request(request, self._authority.policy.session_ttl)
-        return messages.issue_device_response(await self._authority.issue_device(sign_in, caller().name))
+        return messages.issue_device_response(
+            await self._authority.issue_device(sign_in, caller().name)
+        )
 
-    async def RenewSession(self, request: pb.RenewSessionRequest, context: Context) -> pb.RenewSessionResponse:
+    async def RenewSession(
+        self, request: pb.RenewSessionRequest, context: Context
+    ) -> pb.RenewSessionResponse:
         checks = FieldChecks()
         client = messages.client_of(request.client, checks)
         checks.done()
-        renewed = await self._authority.renew_session(request.access_token, request.device_id, client, caller().name)
+        renewed = await self._authority.renew_session(
+            request.access_token, request.device_id, client, caller().name
+        )
         return messages.renew_session_response(renewed)
 
-    async def ValidateSession(self, request: pb.ValidateSessionRequest, context: Context) -> pb.ValidateSessionResponse:
+    async def ValidateSession(
+        self, request: pb.ValidateSessionRequest, context: Context
+    ) -> pb.ValidateSessionResponse:
         return await self._validate(request)
 
     async def BatchValidateSessions(
@@ -64,11 +74,17 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         if request.observe_only and not caller().may_observe:
             raise CallerNotAllowed("ask with observe_only")
         validation = await self._authority.validate_session(
-            request.access_token, request.device_id, client, caller().name, observe_only=request.observe_only
+            request.access_token,
+            request.device_id,
+            client,
+            caller().name,
+            observe_only=request.observe_only,
         )
         return messages.validate_session_response(validation)
 
-    async def _validate_one_of_batch(self, request: pb.ValidateSessionRequest) -> pb.BatchValidateSessionsResult:
+    async def _validate_one_of_batch(
+        self, request: pb.ValidateSessionRequest
+    ) -> pb.BatchValidateSessionsResult:
         try:
             return pb.BatchValidateSessionsResult(response=await self._validate(request))
         except AuthorityError as error:
@@ -79,7 +95,9 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
             failure = failure_of_fault("BatchValidateSessions", error)
         return pb.BatchValidateSessionsResult(error=failure.message_of_batch())
 
-    async def ListDevices(self, request: pb.ListDevicesRequest, context: Context) -> pb.ListDevicesResponse:
+    async def ListDevices(
+        self, request: pb.ListDevicesRequest, context: Context
+    ) -> pb.ListDevicesResponse:
         checks = FieldChecks()
         user_id = checks.user_id(request.user_id)
         current = checks.optional_device_id(request.current_device_id, "current_device_id")
@@ -98,7 +116,9 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
             total_size=page.total_size,
         )
 
-    async def UpdateDevice(self, request: pb.UpdateDeviceRequest, context: Context) -> pb.UpdateDeviceResponse:
+    async def UpdateDevice(
+        self, request: pb.UpdateDeviceRequest, context: Context
+    ) -> pb.UpdateDeviceResponse:
         checks = FieldChecks()
         user_id = checks.user_id(request.user_id)
         device_id = checks.device_id(request.device_id)
@@ -107,7 +127,9 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         device = await self._authority.update_device(user_id, device_id, display_name)
         return pb.UpdateDeviceResponse(device=messages.device_message(device))
 
-    async def RevokeDevice(self, request: pb.RevokeDeviceRequest, context: Context) -> pb.RevokeDeviceResponse:
+    async def RevokeDevice(
+        self, request: pb.RevokeDeviceRequest, context: Context
+    ) -> pb.RevokeDeviceResponse:
         checks = FieldChecks()
         user_id = checks.user_id(request.user_id)
         device_id = checks.device_id(request.device_id)
@@ -118,18 +140,26 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         )
         return pb.RevokeDeviceResponse(revoked=revoked)
 
-    async def RevokeAll(self, request: pb.RevokeAllRequest, context: Context) -> pb.RevokeAllResponse:
+    async def RevokeAll(
+        self, request: pb.RevokeAllRequest, context: Context
+    ) -> pb.RevokeAllResponse:
         checks = FieldChecks()
         user_id = checks.user_id(request.user_id)
         kept = checks.optional_device_id(request.except_device_id, "except_device_id")
         reason = checks.reason(request.reason)
         checks.done()
         revoked = await self._authority.revoke_all(
-            user_id, except_device_id=kept, reason=reason, forget=request.forget, actor=caller().name
+            user_id,
+            except_device_id=kept,
+            reason=reason,
+            forget=request.forget,
+            actor=caller().name,
         )
         return pb.RevokeAllResponse(revoked_devices=revoked)
 
-    async def GetSigningKeys(self, request: pb.GetSigningKeysRequest, context: Context) -> pb.GetSigningKeysResponse:
+    async def GetSigningKeys(
+        self, request: pb.GetSigningKeysRequest, context: Context
+    ) -> pb.GetSigningKeysResponse:
         return messages.signing_keys_response(self._authority.signing_keys())
 
     async def WatchEvents(self, request: pb.WatchEventsRequest, context: Context) -> None:

@@ -24,28 +24,53 @@ from session_authority.v1 import session_authority_pb2 as pb
 DOMAIN = "session-authority"
 INTERNAL_TEXT = "internal error"
 _REASON_PREFIX = "ERROR_REASON_"
-# A status travels in trailers, and clients refuse more than 8 KiB of those: then they would see no reason at all.
+# A status travels in trailers, and clients refuse more than 8 KiB of those: then they would see no
+# reason at all.
 _MAX_MESSAGE = 1024
 _MAX_VIOLATIONS_BYTES = 3072
 
 _log = structlog.get_logger(__name__)
 
 _TABLE: dict[type[errors.AuthorityError], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = {
-    errors.InvalidRequest: (grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_INVALID_REQUEST),
-    errors.MalformedMessage: (grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_MALFORMED_MESSAGE),
-    errors.MessageTooLarge: (grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE),
-    errors.RequestIdReused: (grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_REQUEST_ID_REUSED),
+    errors.InvalidRequest: (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        errors_pb2.ERROR_REASON_INVALID_REQUEST,
+    ),
+    errors.MalformedMessage: (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        errors_pb2.ERROR_REASON_MALFORMED_MESSAGE,
+    ),
+    errors.MessageTooLarge: (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
+    ),
+    errors.RequestIdReused: (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,
+    ),
     errors.RequestIdSpent: (grpc.StatusCode.ABORTED, errors_pb2.ERROR_REASON_REQUEST_ID_SPENT),
-    errors.DeviceLimitReached: (grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_DEVICE_LIMIT_REACHED),
+    errors.DeviceLimitReached: (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        errors_pb2.ERROR_REASON_DEVICE_LIMIT_REACHED,
+    ),
     errors.DeviceNotFound: (grpc.StatusCode.NOT_FOUND, errors_pb2.ERROR_REASON_DEVICE_NOT_FOUND),
     errors.Conflict: (grpc.StatusCode.ABORTED, errors_pb2.ERROR_REASON_CONFLICT),
     errors.CursorExpired: (grpc.StatusCode.OUT_OF_RANGE, errors_pb2.ERROR_REASON_CURSOR_EXPIRED),
     errors.CallerUnknown: (grpc.StatusCode.UNAUTHENTICATED, errors_pb2.ERROR_REASON_CALLER_UNKNOWN),
-    errors.CallerNotAllowed: (grpc.StatusCode.PERMISSION_DENIED, errors_pb2.ERROR_REASON_CALLER_NOT_ALLOWED),
+    errors.CallerNotAllowed: (
+        grpc.StatusCode.PERMISSION_DENIED,
+        errors_pb2.ERROR_REASON_CALLER_NOT_ALLOWED,
+    ),
     errors.Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_OVERLOADED),
     errors.Stopping: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_STOPPING),
-    errors.StoreUnavailable: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_STORE_UNAVAILABLE),
-    errors.DeadlineTooShort: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_DEADLINE_TOO_SHORT),
+    errors.StoreUnavailable: (
+        grpc.StatusCode.UNAVAILABLE,
+        errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
+    ),
+    errors.DeadlineTooShort: (
+        grpc.StatusCode.UNAVAILABLE,
+        errors_pb2.ERROR_REASON_DEADLINE_TOO_SHORT,
+    ),
 }
 
 
@@ -83,7 +108,9 @@ class Failure:
             code=code_number(self.code),
             reason=self.reason,
             message=self.message,
-            field_violations=[pb.FieldViolation(field=v.field, description=v.description) for v in self.violations],
+            field_violations=[
+                pb.FieldViolation(field=v.field, description=v.description) for v in self.violations
+            ],
         )
 
 
@@ -119,7 +146,9 @@ def _fitting(violations: Sequence[errors.FieldViolation]) -> tuple[errors.FieldV
 
 
 def failure_of_fault(method: str, error: Exception) -> Failure:
-    """What a caller is told of a fault of the service: nothing but where to look it up in the log."""
+    """What a caller is told of a fault of the service: nothing but where to look it up in the
+    log.
+    """
     error_id = secrets.token_hex(8)
     _log.error("internal_error", method=method, error_id=error_id, **fault(error))
     return Failure(

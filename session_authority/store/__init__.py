@@ -1,4 +1,6 @@
-"""What Redis holds of users' sessions and devices, and how it changes. The only room that speaks to Redis."""
+"""What Redis holds of users' sessions and devices, and how it changes. The only room that speaks to
+Redis.
+"""
 
 from session_authority.store.acl import acl_rules, sentinel_acl_rules
 from session_authority.store.codec import UnreadableRecord

@@ -1,8 +1,9 @@
-"""What the service and its relay may do in Redis: the rules of a user that may do that and nothing else.
+"""What the service and its relay may do in Redis: the rules of a user that may do that and nothing
+else.
 
-The one place that lists their commands. Whoever has them reads and changes sessions, but can't flush, list keys, see or
-change how the server is set up, or reach what is not below the prefix. Good for Redis from 6.2 and Valkey from 7.2,
-standalone, behind Sentinels or a Cluster.
+The one place that lists their commands. Whoever has them reads and changes sessions, but can't
+flush, list keys, see or change how the server is set up, or reach what is not below the prefix.
+Good for Redis from 6.2 and Valkey from 7.2, standalone, behind Sentinels or a Cluster.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ _READS = "get hget hgetall xinfo|groups xlen xrange xrevrange"
 _WRITES = "del eval evalsha hset set xdel xgroup|create"
 # A script may do no more than who runs it.
 _IN_SCRIPTS = (
-    "exists hdel hlen hvals pexpire pttl publish xack xadd xreadgroup xtrim zadd zcard zrem zremrangebyscore time"
+    "exists hdel hlen hvals pexpire pttl publish xack xadd xreadgroup xtrim zadd zcard zrem"
+    " zremrangebyscore time"
 )
 _NEWS = "ping subscribe"
 _SERVER = "info"
-# What the driver sends by itself; AUTH is everybody's. `select` where a URL names a database, the rest to a Cluster.
+# What the driver sends by itself; AUTH is everybody's. `select` where a URL names a database, the
+# rest to a Cluster.
 _DRIVER = "select asking cluster|slots command"
 
 

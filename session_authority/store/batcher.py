@@ -1,9 +1,9 @@
 """Sends concurrent reads together, as one pipeline.
 
-Reads that are asked for while nothing holds them back go out at the end of the same turn of the event loop; while all
-lines are busy they gather and go together when one gets free. A read belongs to nobody: whoever asked may be cancelled
-or time out without disturbing the others. A read never joins a pipeline that was already sent, so its answer is never
-older than its question.
+Reads that are asked for while nothing holds them back go out at the end of the same turn of the
+event loop; while all lines are busy they gather and go together when one gets free. A read belongs
+to nobody: whoever asked may be cancelled or time out without disturbing the others. A read never
+joins a pipeline that was already sent, so its answer is never older than its question.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Batcher:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def read(self, *command: str | bytes) -> asyncio.Future[Any]:
-        """The future answer to a command that changes nothing. Awaiting it raises what the store answered with."""
+        """The future answer to a command that changes nothing. Awaiting it raises what the store
+        answered with.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((command, answer))
@@ -41,7 +43,10 @@ class Batcher:
     def _flush(self) -> None:
         self._scheduled = False
         while self._waiting and self._free_lines:
-            batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
+            batch, self._waiting = (
+                self._waiting[: self._max_batch],
+                self._waiting[self._max_batch :],
+            )
             # Whoever gave up before the batch left needs no answer.
             batch = [(command, answer) for command, answer in batch if not answer.done()]
             if batch:

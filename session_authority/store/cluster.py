@@ -1,8 +1,10 @@
-"""The driver's cluster client, so that a node that is away takes its own slots with it and nothing else.
+"""The driver's cluster client, so that a node that is away takes its own slots with it and nothing
+else.
 
-As it comes, redis-py 8.1 sends what waits for the first look at the cluster to a random node, hangs up every connection
-with all that is on its way after some redirections, finds no cluster at all while the first of its primaries is away,
-forgets to look again when a pipeline fails, and hands out connections that the server has closed.
+As it comes, redis-py 8.1 sends what waits for the first look at the cluster to a random node, hangs
+up every connection with all that is on its way after some redirections, finds no cluster at all
+while the first of its primaries is away, forgets to look again when a pipeline fails, and hands out
+connections that the server has closed.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _FRESH_SECONDS = 0.25
 
 
 class Cluster(RedisCluster):
-    """Raises nothing but RedisError. `send_reads` is its pipeline: what one node does is no matter to the others."""
+    """Raises nothing but RedisError. `send_reads` is its pipeline: what one node does is no matter
+    to the others.
+    """
 
     def __init__(self, nodes: Sequence[tuple[str, int]], **options: Any) -> None:
         super().__init__(
@@ -49,7 +53,9 @@ class Cluster(RedisCluster):
         self._looked = 0.0
 
     async def initialize(self, *_: Any, **__: Any) -> Cluster:
-        """Looks at the cluster if there is reason to, and waits for it if nothing is known. One look serves all."""
+        """Looks at the cluster if there is reason to, and waits for it if nothing is known. One
+        look serves all.
+        """
         if self._initialize:
             unknown = self.get_default_node() is None
             if self._look is None or (self._look.done() and self._is_stale(self._look, unknown)):
@@ -74,7 +80,9 @@ class Cluster(RedisCluster):
         """Hangs up."""
         if self._look is not None:
             await asyncio.wait([self._look])
-        self._initialize = False  # else the driver, about to look again, would leave all connections open
+        self._initialize = (
+            False  # else the driver, about to look again, would leave all connections open
+        )
         await super().aclose()
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
@@ -90,7 +98,9 @@ class Cluster(RedisCluster):
             raise Disconnected(type(error).__name__) from None
 
     async def send_reads(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """The answers, or exceptions, to commands of one key each, sent as one pipeline to each node."""
+        """The answers, or exceptions, to commands of one key each, sent as one pipeline to each
+        node.
+        """
         await self.initialize()
         answers: list[Any] = [Disconnected("nobody serves the slot")] * len(commands)
         places: dict[str, list[int]] = {}
@@ -110,22 +120,32 @@ class Cluster(RedisCluster):
             except Exception as error:  # noqa: BLE001 - whatever it is, all that went to this node get it
                 replies = [error] * len(mine)
             for place, reply in zip(mine, replies, strict=True):
-                answers[place] = Disconnected(type(reply).__name__) if isinstance(reply, _NO_REDIS_ERROR) else reply
-            if any(isinstance(r, _LOST) and not isinstance(r, MaxConnectionsError) for r in replies):
+                answers[place] = (
+                    Disconnected(type(reply).__name__)
+                    if isinstance(reply, _NO_REDIS_ERROR)
+                    else reply
+                )
+            if any(
+                isinstance(r, _LOST) and not isinstance(r, MaxConnectionsError) for r in replies
+            ):
                 await self._lost(name)
 
         await asyncio.gather(*(exchange(name, mine) for name, mine in places.items()))
         return answers
 
     async def ask_each_primary(self, *command: str) -> dict[str, Any]:
-        """The answers of the primaries that answer, by their names. Raises if none does: one that is away takes only its
-        slots with it.
+        """The answers of the primaries that answer, by their names. Raises if none does: one that
+        is away takes only its slots with it.
         """
         await self.initialize()
         nodes = self.get_primaries()
         asked = (self.execute_command(*command, target_nodes=[node]) for node in nodes)
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        good = {n.name: a for n, a in zip(nodes, answers, strict=True) if not isinstance(a, BaseException)}
+        good = {
+            n.name: a
+            for n, a in zip(nodes, answers, strict=True)
+            if not isinstance(a, BaseException)
+        }
         if not good:
             raise Disconnected("no primary answers")
         return good
@@ -146,7 +166,9 @@ class Cluster(RedisCluster):
 
 
 class _Parser(AsyncCommandsParser):
-    """Knows where the key is in what the store sends, so that it need not ask a node that may be away."""
+    """Knows where the key is in what the store sends, so that it need not ask a node that may be
+    away.
+    """
 
     async def initialize(self, node: ClusterNode | None = None) -> None:
         if node is None:
@@ -159,7 +181,9 @@ class _Parser(AsyncCommandsParser):
 
 
 class _Attentive:
-    """A connection that does not go on after the server has hung up, or with something to read that nobody asked for."""
+    """A connection that does not go on after the server has hung up, or with something to read that
+    nobody asked for.
+    """
 
     def should_reconnect(self) -> bool:
         reader = self._reader  # type: ignore[attr-defined]

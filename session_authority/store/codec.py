@@ -1,8 +1,8 @@
 """How records look in Redis.
 
-A session record is a fixed struct of 59 bytes: Redis keeps a hash compact only while every value is below 64. Its times
-are offsets from the sign-in in units of 10 ms, so they are cut to that; a record that was read encodes to the same bytes
-again. Everything else is protobuf (`records.proto`).
+A session record is a fixed struct of 59 bytes: Redis keeps a hash compact only while every value is
+below 64. Its times are offsets from the sign-in in units of 10 ms, so they are cut to that; a
+record that was read encodes to the same bytes again. Everything else is protobuf (`records.proto`).
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _UNIT = timedelta(milliseconds=10)
 
-# version, session ID, replaced session, generation, holder, predecessor, sign-in (6 bytes: high and low part);
-# then offsets: date of the generation, its token's end, absolute end, first seen, last seen
+# version, session ID, replaced session, generation, holder, predecessor, sign-in (6 bytes: high and
+# low part); then offsets: date of the generation, its token's end, absolute end, first seen, last
+# seen
 _SESSION = struct.Struct(">B16s8sIHHHIIIIII")
 _VERSION = 1
 _NO_SESSION = bytes(REPLACED_ID_BYTES)
 _NO_COPY = 0
 _NOT_SEEN = 0xFFFFFFFF
 _LAST_OFFSET = _NOT_SEEN - 1
-# No clock of ours shows a later time. What is reckoned from one that is read, like an idle end, so has a datetime too.
+# No clock of ours shows a later time. What is reckoned from one that is read, like an idle end, so
+# has a datetime too.
 _LAST_MS = (datetime(9000, 1, 1, tzinfo=UTC) - EPOCH) // _MILLISECOND
 
 
@@ -87,8 +89,12 @@ def encode_session(record: SessionRecord) -> bytes:
 def decode_session(raw: bytes) -> SessionRecord:
     """The record; raises UnreadableRecord."""
     if len(raw) != _SESSION.size or raw[0] != _VERSION:
-        raise UnreadableRecord(f"a session record of {len(raw)} bytes, version {raw[0] if raw else 'none'}")
-    _, session_id, replaced, generation, holder, predecessor, high, low, *offsets = _SESSION.unpack(raw)
+        raise UnreadableRecord(
+            f"a session record of {len(raw)} bytes, version {raw[0] if raw else 'none'}"
+        )
+    _, session_id, replaced, generation, holder, predecessor, high, low, *offsets = _SESSION.unpack(
+        raw
+    )
     start = _read_ms(high << 32 | low)
     dated, token_end, end, first_seen, last_seen = offsets
     if _NOT_SEEN in (dated, token_end, end, last_seen):
@@ -185,7 +191,9 @@ def decode_issued(raw: bytes) -> IssuedRecord:
 
 def encode_event(event: Event) -> bytes:
     """An `EventRecord` message. The enums of both sides share their names."""
-    device_client = None if event.device_client == event.client else _client_record(event.device_client)
+    device_client = (
+        None if event.device_client == event.client else _client_record(event.device_client)
+    )
     return records_pb2.EventRecord(
         type=_event_type(event.type),
         time_ms=to_ms(event.time),
@@ -207,7 +215,9 @@ def encode_event(event: Event) -> bytes:
 
 
 def decode_event(raw: bytes) -> Event:
-    """The event; raises UnreadableRecord. A type, cause or action of a later version is unknown, or None."""
+    """The event; raises UnreadableRecord. A type, cause or action of a later version is unknown, or
+    None.
+    """
     try:
         record = records_pb2.EventRecord.FromString(raw)
         client = _client(record.client)
@@ -218,7 +228,9 @@ def decode_event(raw: bytes) -> Event:
             actor=record.actor,
             device_id=UUID(bytes=record.device_id) if record.device_id else None,
             device_display_name=record.device_display_name,
-            device_client=_client(record.device_client) if record.HasField("device_client") else client,
+            device_client=_client(record.device_client)
+            if record.HasField("device_client")
+            else client,
             client=client,
             session_id=record.session_id or None,
             reason=record.reason,
@@ -226,7 +238,9 @@ def decode_event(raw: bytes) -> Event:
             first_device=record.first_device,
             replay_cause=_REPLAY_CAUSES.get(record.replay_cause),
             replay_action=_REPLAY_ACTIONS.get(record.replay_action),
-            except_device_id=UUID(bytes=record.except_device_id) if record.except_device_id else None,
+            except_device_id=UUID(bytes=record.except_device_id)
+            if record.except_device_id
+            else None,
             key_id=record.key_id,
         )
     except (DecodeError, ValueError):

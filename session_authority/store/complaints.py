@@ -1,4 +1,6 @@
-"""What becomes of a driver's error: StoreUnavailable for callers, and now and then a line in the log."""
+"""What becomes of a driver's error: StoreUnavailable for callers, and now and then a line in the
+log.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,12 @@ _log = structlog.get_logger(__name__)
 
 
 def unavailable(error: Exception) -> StoreUnavailable:
-    """What callers may know of a driver's error. Its text can hold keys and passwords: only its type is logged."""
-    refused = isinstance(error, ResponseError) and not isinstance(error, (*REFUSED, MaxConnectionsError))
+    """What callers may know of a driver's error. Its text can hold keys and passwords: only its
+    type is logged.
+    """
+    refused = isinstance(error, ResponseError) and not isinstance(
+        error, (*REFUSED, MaxConnectionsError)
+    )
     kind, code = type(error).__name__, code_of(error) if refused else ""
     left_out = _complaints.count(f"{kind} {code}", monotonic())
     if left_out is not None:
@@ -40,9 +46,13 @@ def unavailable(error: Exception) -> StoreUnavailable:
 
 
 def code_of(error: Exception) -> str:
-    """The server's code for an error: NOPERM if a permission is missing, wherever that was noticed."""
+    """The server's code for an error: NOPERM if a permission is missing, wherever that was
+    noticed.
+    """
     text = str(error)
-    if isinstance(error, NoPermissionError) or any(words in text for words in _NO_PERMISSION_IN_SCRIPT):
+    if isinstance(error, NoPermissionError) or any(
+        words in text for words in _NO_PERMISSION_IN_SCRIPT
+    ):
         return NO_PERMISSION
     return text.partition(" ")[0][:24]
 

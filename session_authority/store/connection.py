@@ -1,8 +1,9 @@
-"""From a URL to a client of a standalone server, a Sentinel group or a Cluster, with the driver's traps disarmed.
+"""From a URL to a client of a standalone server, a Sentinel group or a Cluster, with the driver's
+traps disarmed.
 
-The driver retries nothing: it can't know whether a command whose reply was lost was carried out. It speaks RESP2, as its
-RESP3 skips the check for left-over replies. No command is ever cancelled half-way (see `store.Store`), so no connection
-goes back to its pool with a reply on the way.
+The driver retries nothing: it can't know whether a command whose reply was lost was carried out. It
+speaks RESP2, as its RESP3 skips the check for left-over replies. No command is ever cancelled
+half-way (see `store.Store`), so no connection goes back to its pool with a reply on the way.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ from session_authority.store.cluster import Cluster
 
 Client = Redis | Cluster
 
-_FORM = re.compile(r"(?P<scheme>[A-Za-z+]+)://(?P<user>(?:[^/?#]*@)?)(?P<hosts>[^/?#@]*)(?P<rest>.*)", re.DOTALL)
-_WRONG_START = "must start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// (rediss+… for TLS)"
+_FORM = re.compile(
+    r"(?P<scheme>[A-Za-z+]+)://(?P<user>(?:[^/?#]*@)?)(?P<hosts>[^/?#@]*)(?P<rest>.*)", re.DOTALL
+)
+_WRONG_START = (
+    "must start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// (rediss+…"
+    " for TLS)"
+)
 _DEFAULT_PORT = {"redis": 6379, "redis+cluster": 6379, "redis+sentinel": 26379}
 _OPTION = re.compile(r"[a-z_]{1,32}", re.ASCII)
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -37,7 +43,9 @@ class BadRedisUrl(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a connection or a reply may take, and how many connections there may be (to each node of a cluster)."""
+    """How long a connection or a reply may take, and how many connections there may be (to each
+    node of a cluster).
+    """
 
     connect_timeout: timedelta = timedelta(milliseconds=500)
     reply_timeout: timedelta = timedelta(seconds=1)
@@ -45,9 +53,11 @@ class Limits:
 
 
 def connect(url: str, limits: Limits) -> Client:
-    """A client for `redis://`, `rediss://`, `unix://`, `redis+sentinel://h1,h2/name` or `redis+cluster://h1,h2`.
+    """A client for `redis://`, `rediss://`, `unix://`, `redis+sentinel://h1,h2/name` or
+    `redis+cluster://h1,h2`.
 
-    With an `s` (`rediss+cluster://`) all connections use TLS. Nothing is connected yet. Raises BadRedisUrl.
+    With an `s` (`rediss+cluster://`) all connections use TLS. Nothing is connected yet. Raises
+    BadRedisUrl.
     """
     form = _FORM.fullmatch(url)
     if form is None:
@@ -55,12 +65,18 @@ def connect(url: str, limits: Limits) -> Client:
     hosts = form["hosts"]
     try:
         # The standard library knows of one host only, and refuses several where one is in brackets.
-        parts = urlsplit(f"{form['scheme']}://{form['user']}{'host' if hosts else ''}{form['rest']}")
+        parts = urlsplit(
+            f"{form['scheme']}://{form['user']}{'host' if hosts else ''}{form['rest']}"
+        )
         query = dict(parse_qsl(parts.query, strict_parsing=True) if parts.query else [])
     except ValueError:
         raise BadRedisUrl("is not a URL") from None
-    if parts.fragment or "@" in parts.path + parts.query:  # then most of a password is where options should be
-        raise BadRedisUrl("must write /, ?, # and @ in a user name, password or path as %2F, %3F, %23 and %40")
+    if (
+        parts.fragment or "@" in parts.path + parts.query
+    ):  # then most of a password is where options should be
+        raise BadRedisUrl(
+            "must write /, ?, # and @ in a user name, password or path as %2F, %3F, %23 and %40"
+        )
     scheme = parts.scheme.replace("rediss", "redis", 1)
     tls = parts.scheme.startswith("rediss")
     common: dict[str, Any] = {
@@ -78,9 +94,13 @@ def connect(url: str, limits: Limits) -> Client:
     allowed += _SENTINEL_OPTIONS if scheme == "redis+sentinel" else ()
     for name in query:
         if name not in allowed:
-            # Behind a ? that was not escaped it may be part of a password: only what looks like an option is shown.
+            # Behind a ? that was not escaped it may be part of a password: only what looks like an
+            # option is shown.
             shown = f" {name!r}" if _OPTION.fullmatch(name) else ""
-            raise BadRedisUrl(f"has an unknown option{shown}; this kind of URL takes {', '.join(allowed) or 'none'}")
+            raise BadRedisUrl(
+                f"has an unknown option{shown}; this kind of URL takes"
+                f" {', '.join(allowed) or 'none'}"
+            )
     secure = {name: query[name] for name in _TLS_OPTIONS if name in query}
     if scheme == "unix" and not tls:
         if not parts.path or hosts:
@@ -124,7 +144,9 @@ def connect(url: str, limits: Limits) -> Client:
 
 
 def hosts_of(url: str) -> tuple[bool, list[str]]:
-    """Whether a URL wants TLS, and the hosts that it names: none if it leads to a socket. Raises BadRedisUrl."""
+    """Whether a URL wants TLS, and the hosts that it names: none if it leads to a socket. Raises
+    BadRedisUrl.
+    """
     connect(url, Limits())
     form = _FORM.fullmatch(url)
     assert form is not None
@@ -194,5 +216,7 @@ def _hosts(hosts: str, scheme: str, most: int = 64) -> list[tuple[str, int]]:
             raise BadRedisUrl("must name a host")
         found.append((host, port))
     if len(found) > most:
-        raise BadRedisUrl("must name one host; use redis+sentinel:// or redis+cluster:// for several")
+        raise BadRedisUrl(
+            "must name one host; use redis+sentinel:// or redis+cluster:// for several"
+        )
     return found

@@ -1,8 +1,9 @@
 """Who delivers which events to which endpoint, and how far that has come.
 
-For each endpoint every partition's stream has a consumer group of the endpoint's name, and a lease that one relay at a
-time holds. The holder takes events, and settles each once it is delivered or put aside. What a relay that died had taken
-and not settled is found by whoever gets the lease next: all of them are the same consumer.
+For each endpoint every partition's stream has a consumer group of the endpoint's name, and a lease
+that one relay at a time holds. The holder takes events, and settles each once it is delivered or
+put aside. What a relay that died had taken and not settled is found by whoever gets the lease next:
+all of them are the same consumer.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class TakenEvent:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that could not be delivered: how often that was tried, why the last attempt failed, when it was given up."""
+    """An event that could not be delivered: how often that was tried, why the last attempt failed,
+    when it was given up.
+    """
 
     partition: int
     entry: str
@@ -81,9 +84,9 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryState:
-    """How an endpoint is doing. `waiting` counts events not taken yet (of a partition at most 1,000, where the server does
-    not keep count), `taken` those under way or to be tried again, `relays` those that hold a lease, `partitions` the leases
-    held.
+    """How an endpoint is doing. `waiting` counts events not taken yet (of a partition at most
+    1,000, where the server does not keep count), `taken` those under way or to be tried again,
+    `relays` those that hold a lease, `partitions` the leases held.
     """
 
     waiting: int
@@ -94,19 +97,25 @@ class DeliveryState:
 
 
 class Deliveries:
-    """Keeps the state of all deliveries. Every method raises StoreUnavailable if Redis is away, slow or refusing."""
+    """Keeps the state of all deliveries. Every method raises StoreUnavailable if Redis is away,
+    slow or refusing.
+    """
 
     def __init__(self, client: Client, keys: Keys, *, max_connections: int = 64) -> None:
         self._client = client
         self._keys = keys
         self._lines = lines_to(client)
-        self._mutations = Mutations(self._lines, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2))
+        self._mutations = Mutations(
+            self._lines, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2)
+        )
         self._unbroken = Unbroken()
         self._take, self._settle = Script("take"), Script("settle")
         self._unlease, self._enlist = Script("unlease"), Script("enlist")
 
     async def enlist(self, endpoint: str, relay: str) -> int:
-        """Notes that a relay that delivers to an endpoint is alive, which counts as long as a lease does; how many are."""
+        """Notes that a relay that delivers to an endpoint is alive, which counts as long as a lease
+        does; how many are.
+        """
         return await self._note(endpoint, relay, "1")
 
     async def leave(self, endpoint: str, relay: str) -> None:
@@ -120,13 +129,17 @@ class Deliveries:
         return count
 
     async def lease(self, number: int, endpoint: str, relay: str) -> bool:
-        """Takes a partition's lease, if it is free or was taken by the same relay; whether that has it now."""
+        """Takes a partition's lease, if it is free or was taken by the same relay; whether that has
+        it now.
+        """
         key = self._keys.lease(number, endpoint)
         command = ("SET", key, relay, "NX", "PX", LEASE_TIME // _MILLISECOND)
         if await self._mutations.run(lambda: self._client.execute_command(*command)) is not None:
             return True
         # The reply to an earlier one may have been lost.
-        holder: bytes | None = await self._mutations.run(lambda: self._client.execute_command("GET", key))
+        holder: bytes | None = await self._mutations.run(
+            lambda: self._client.execute_command("GET", key)
+        )
         return holder == relay.encode()
 
     async def release(self, number: int, endpoint: str, relay: str) -> None:
@@ -134,8 +147,12 @@ class Deliveries:
         keys = [self._keys.lease(number, endpoint)]
         await self._mutations.run(lambda: self._unlease.run(self._client, keys, [relay]))
 
-    async def take(self, number: int, endpoint: str, relay: str, count: int) -> Sequence[TakenEvent]:
-        """Up to `count` events that were never taken, and a prolonged lease. Raises LeaseLost, GroupGone."""
+    async def take(
+        self, number: int, endpoint: str, relay: str, count: int
+    ) -> Sequence[TakenEvent]:
+        """Up to `count` events that were never taken, and a prolonged lease. Raises LeaseLost,
+        GroupGone.
+        """
         entries, _ = await self._taken(number, endpoint, relay, ">", count)
         return [self._event(number, *entry) for entry in entries]
 
@@ -145,7 +162,9 @@ class Deliveries:
         after = START
         while True:
             entries, attempts = await self._taken(number, endpoint, relay, entry_text(after), _PAGE)
-            found += [self._event(number, entry, raw, attempts.get(entry)) for entry, raw in entries]
+            found += [
+                self._event(number, entry, raw, attempts.get(entry)) for entry, raw in entries
+            ]
             if len(entries) < _PAGE:
                 return found
             after = entries[-1][0]
@@ -158,14 +177,24 @@ class Deliveries:
             self._keys.stream(number),
             self._keys.attempts(number, endpoint),
         ]
-        args: list[str | int] = [relay, LEASE_TIME // _MILLISECOND, endpoint, _CONSUMER, after, count]
+        args: list[str | int] = [
+            relay,
+            LEASE_TIME // _MILLISECOND,
+            endpoint,
+            _CONSUMER,
+            after,
+            count,
+        ]
         reply = await self._mutations.run(lambda: self._run_take(keys, args))
         if reply is None:
             raise GroupGone
         if reply[0] == 0:
             raise LeaseLost
         _, entries, noted = reply
-        attempts = {entry_id(entry): _attempts(raw) for entry, raw in zip(noted[::2], noted[1::2], strict=True)}
+        attempts = {
+            entry_id(entry): _attempts(raw)
+            for entry, raw in zip(noted[::2], noted[1::2], strict=True)
+        }
         return [(entry_id(entry), _field(fields)) for entry, fields in entries], attempts
 
     async def _run_take(self, keys: Sequence[str], args: Sequence[str | int]) -> Any:
@@ -176,17 +205,23 @@ class Deliveries:
                 return None
             raise
 
-    def _event(self, number: int, entry: EntryId, raw: bytes, attempts: Attempts | None = None) -> TakenEvent:
+    def _event(
+        self, number: int, entry: EntryId, raw: bytes, attempts: Attempts | None = None
+    ) -> TakenEvent:
         return TakenEvent(entry, event_id(number, entry), _readable(raw), raw, attempts)
 
     async def start_group(self, number: int, endpoint: str, after: EntryId | None) -> None:
-        """Makes a consumer group, if there is none: it goes on after an entry, or with what happens from now on."""
+        """Makes a consumer group, if there is none: it goes on after an entry, or with what happens
+        from now on.
+        """
         start = "$" if after is None else entry_text(after)
 
         async def create() -> None:
             try:
                 stream = self._keys.stream(number)
-                await self._client.execute_command("XGROUP", "CREATE", stream, endpoint, start, "MKSTREAM")
+                await self._client.execute_command(
+                    "XGROUP", "CREATE", stream, endpoint, start, "MKSTREAM"
+                )
             except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
@@ -198,7 +233,13 @@ class Deliveries:
         await self._run_settle(number, endpoint, entries)
 
     async def put_aside(
-        self, number: int, endpoint: str, taken: TakenEvent, attempts: int, reason: str, now: datetime
+        self,
+        number: int,
+        endpoint: str,
+        taken: TakenEvent,
+        attempts: int,
+        reason: str,
+        now: datetime,
     ) -> None:
         """Moves an event to the endpoint's dead letters."""
         letter: list[str | bytes | int] = ["event", taken.raw, "entry", entry_text(taken.entry)]
@@ -206,22 +247,41 @@ class Deliveries:
         await self._run_settle(number, endpoint, [taken.entry], letter)
 
     async def _run_settle(
-        self, number: int, endpoint: str, entries: Sequence[EntryId], letter: Sequence[str | bytes | int] = ()
+        self,
+        number: int,
+        endpoint: str,
+        entries: Sequence[EntryId],
+        letter: Sequence[str | bytes | int] = (),
     ) -> None:
         keys = [
             self._keys.stream(number),
             self._keys.attempts(number, endpoint),
             self._keys.dead_letters(number, endpoint),
         ]
-        args = [endpoint, MAX_DEAD_LETTERS_PER_PARTITION, len(entries), *map(entry_text, entries), *letter]
+        args = [
+            endpoint,
+            MAX_DEAD_LETTERS_PER_PARTITION,
+            len(entries),
+            *map(entry_text, entries),
+            *letter,
+        ]
         await self._mutations.run(lambda: self._settle.run(self._client, keys, args))
 
-    async def note_failure(self, number: int, endpoint: str, entry: EntryId, attempts: Attempts) -> None:
+    async def note_failure(
+        self, number: int, endpoint: str, entry: EntryId, attempts: Attempts
+    ) -> None:
         """Remembers that attempts failed, for whoever goes on."""
-        key, text = self._keys.attempts(number, endpoint), f"{attempts.count} {codec.to_ms(attempts.first)}"
-        await self._mutations.run(lambda: self._client.execute_command("HSET", key, entry_text(entry), text))
+        key, text = (
+            self._keys.attempts(number, endpoint),
+            f"{attempts.count} {codec.to_ms(attempts.first)}",
+        )
+        await self._mutations.run(
+            lambda: self._client.execute_command("HSET", key, entry_text(entry), text)
+        )
 
-    async def dead_letters(self, endpoint: str, event: str | None = None) -> AsyncIterator[DeadLetter]:
+    async def dead_letters(
+        self, endpoint: str, event: str | None = None
+    ) -> AsyncIterator[DeadLetter]:
         """An endpoint's, those of each partition oldest first; or only those of one event."""
         for number in range(PARTITIONS):
             if event is not None and not event.startswith(f"evt_{TAGS[number]}_"):
@@ -241,29 +301,48 @@ class Deliveries:
     async def drop(self, endpoint: str, letter: DeadLetter) -> bool:
         """Forgets a dead letter; whether it was there."""
         key = self._keys.dead_letters(letter.partition, endpoint)
-        return bool(await self._mutations.run(lambda: self._client.execute_command("XDEL", key, letter.entry)))
+        return bool(
+            await self._mutations.run(
+                lambda: self._client.execute_command("XDEL", key, letter.entry)
+            )
+        )
 
     async def state(self, endpoint: str) -> DeliveryState:
         """How the endpoint is doing."""
         numbers = range(PARTITIONS)
-        groups = await self._ask([("XINFO", "GROUPS", self._keys.stream(n)) for n in numbers], forgiving=True)
+        groups = await self._ask(
+            [("XINFO", "GROUPS", self._keys.stream(n)) for n in numbers], forgiving=True
+        )
         dead = await self._ask([("XLEN", self._keys.dead_letters(n, endpoint)) for n in numbers])
         holders = await self._ask([("GET", self._keys.lease(n, endpoint)) for n in numbers])
-        mine = {n: g for n, reply in enumerate(groups) for g in map(_info, reply) if g["name"] == endpoint}
+        mine = {
+            n: g
+            for n, reply in enumerate(groups)
+            for g in map(_info, reply)
+            if g["name"] == endpoint
+        }
         unknown = {n: g["last-delivered-id"] for n, g in mine.items() if g.get("lag") is None}
         uncounted = await self._ask(
-            [("XRANGE", self._keys.stream(n), f"({last}", "+", "COUNT", "1000") for n, last in unknown.items()]
+            [
+                ("XRANGE", self._keys.stream(n), f"({last}", "+", "COUNT", "1000")
+                for n, last in unknown.items()
+            ]
         )
         return DeliveryState(
-            waiting=sum(int(group["lag"]) for n, group in mine.items() if n not in unknown) + sum(map(len, uncounted)),
+            waiting=sum(int(group["lag"]) for n, group in mine.items() if n not in unknown)
+            + sum(map(len, uncounted)),
             taken=sum(int(group["pending"]) for group in mine.values()),
             dead=sum(map(int, dead)),
             relays=len({holder for holder in holders if holder is not None}),
             partitions=sum(holder is not None for holder in holders),
         )
 
-    async def _ask(self, commands: Sequence[tuple[str, ...]], *, forgiving: bool = False) -> Sequence[Any]:
-        """The answers to commands that change nothing; with `forgiving`, nothing where a stream is not there yet."""
+    async def _ask(
+        self, commands: Sequence[tuple[str, ...]], *, forgiving: bool = False
+    ) -> Sequence[Any]:
+        """The answers to commands that change nothing; with `forgiving`, nothing where a stream is
+        not there yet.
+        """
         if not commands:
             return ()
         try:

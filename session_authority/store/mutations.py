@@ -1,4 +1,6 @@
-"""How what changes something is sent: to its end, once, and by no more at a time than there are connections for."""
+"""How what changes something is sent: to its end, once, and by no more at a time than there are
+connections for.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Script:
         self.text = files(__package__).joinpath("scripts", f"{name}.lua").read_text("utf-8")
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
-    async def run(self, client: Client, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+    async def run(
+        self, client: Client, keys: Sequence[str], args: Sequence[str | bytes | int]
+    ) -> Any:
         """What the script returns."""
         try:
             return await client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
@@ -35,7 +39,9 @@ class Script:
 
 
 class Mutations:
-    """Sends commands that change something. Raises StoreUnavailable for whatever the driver raises."""
+    """Sends commands that change something. Raises StoreUnavailable for whatever the driver
+    raises.
+    """
 
     def __init__(self, lines: Lines, most: int) -> None:
         self._lines = lines

@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Stored(Generic[T]):
-    """A record and the bytes it was read from, by which a commit tells whether it is still the same."""
+    """A record and the bytes it was read from, by which a commit tells whether it is still the
+    same.
+    """
 
     record: T
     raw: bytes
@@ -65,7 +67,8 @@ class Once:
 class Commit:
     """A decision on one user, and what it was taken on.
 
-    Sessions and devices go by device key. In `if_*` None means "must not be there", in `set_*` it means "remove".
+    Sessions and devices go by device key. In `if_*` None means "must not be there", in `set_*` it
+    means "remove".
     """
 
     user_id: str

@@ -1,4 +1,5 @@
-"""What makes a Redis unsafe to keep sessions in, asked of the running servers with no more than the service's permissions.
+"""What makes a Redis unsafe to keep sessions in, asked of the running servers with no more than the
+service's permissions.
 
 Nothing here is said in a server's or the driver's words: those can hold a password or a key.
 """
@@ -57,7 +58,9 @@ class FaultName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoreFault:
-    """One of them, and what to tell an operator of it: no password, no key, no more of a server than its address."""
+    """One of them, and what to tell an operator of it: no password, no key, no more of a server
+    than its address.
+    """
 
     name: FaultName
     text: str
@@ -72,20 +75,31 @@ class _Server:
 
 
 def plaintext_fault(url: str) -> StoreFault | None:
-    """What is wrong if a URL leads over a network without TLS, be it only to Sentinels. Raises BadRedisUrl."""
+    """What is wrong if a URL leads over a network without TLS, be it only to Sentinels. Raises
+    BadRedisUrl.
+    """
     tls, hosts = hosts_of(url)
     return None if tls else _seen_by_others(hosts, "the URL")
 
 
 async def faults_of(
-    client: Client, keys: Keys, now: Callable[[], datetime], *, patience: timedelta, max_skew: timedelta
+    client: Client,
+    keys: Keys,
+    now: Callable[[], datetime],
+    *,
+    patience: timedelta,
+    max_skew: timedelta,
 ) -> list[StoreFault]:
-    """All that is wrong with the primaries, but for what the URL says. Takes `patience` at the most; raises nothing."""
+    """All that is wrong with the primaries, but for what the URL says. Takes `patience` at the
+    most; raises nothing.
+    """
     unbroken, deadline = Unbroken(), asyncio.get_running_loop().time() + patience.total_seconds()
 
     async def within_time(work: Coroutine[Any, Any, list[T]]) -> list[T]:
         async with asyncio.timeout_at(deadline):
-            return await unbroken.run(work)  # whatever was sent is read to its end, though nobody waits for it
+            return await unbroken.run(
+                work
+            )  # whatever was sent is read to its end, though nobody waits for it
 
     faults: list[StoreFault] = []
     try:
@@ -93,7 +107,10 @@ async def faults_of(
     except Exception as error:  # noqa: BLE001 - see below
         return [_unreachable("the cluster", error)]
     if isinstance(client, Cluster) and (served := len(client.nodes_manager.slots_cache)) < SLOTS:
-        text = f"the cluster serves only {served} of {SLOTS} slots: the users of all others have no store"
+        text = (
+            f"the cluster serves only {served} of {SLOTS} slots: the users of all others have no"
+            " store"
+        )
         faults.append(StoreFault(FaultName.UNREACHABLE, text))
 
     async def faults_at(server: _Server) -> list[StoreFault]:
@@ -114,12 +131,18 @@ async def _servers(client: Client, keys: Keys) -> list[_Server]:
     await client.initialize()
     probes = {client.primary_of(key): key for key in map(keys.probe_in, range(PARTITIONS))}
     return [
-        _Server(f"the node {node.name}", partial(client.execute_command, target_nodes=[node]), probes.get(node.name))
+        _Server(
+            f"the node {node.name}",
+            partial(client.execute_command, target_nodes=[node]),
+            probes.get(node.name),
+        )
         for node in client.get_primaries()
     ]
 
 
-async def _examine(server: _Server, now: Callable[[], datetime], max_skew: timedelta) -> list[StoreFault]:
+async def _examine(
+    server: _Server, now: Callable[[], datetime], max_skew: timedelta
+) -> list[StoreFault]:
     info = info_fields(await server.ask("INFO"))
     before = now()
     seconds, microseconds = await server.ask("TIME")
@@ -132,14 +155,18 @@ async def _examine(server: _Server, now: Callable[[], datetime], max_skew: timed
         _volatile(server.who, info),
     ]
     if skew > max_skew:
-        text = f"{server.who}'s clock differs by {skew.total_seconds():.1f} s from this machine's; keep both in time"
+        text = (
+            f"{server.who}'s clock differs by {skew.total_seconds():.1f} s from this machine's;"
+            " keep both in time"
+        )
         found.append(StoreFault(FaultName.CLOCK_SKEW, text))
     return [fault for fault in found if fault is not None]
 
 
 async def _takes_no_writes(server: _Server) -> StoreFault | None:
     try:
-        # Removing nothing writes nothing, but is refused where writes are: by a replica, or a disk that is full.
+        # Removing nothing writes nothing, but is refused where writes are: by a replica, or a disk
+        # that is full.
         if server.probe is not None:
             await server.ask("DEL", server.probe)
     except ResponseError as error:
@@ -148,26 +175,43 @@ async def _takes_no_writes(server: _Server) -> StoreFault | None:
 
 
 def _too_old(who: str, info: Mapping[str, str]) -> StoreFault | None:
-    make, oldest = ("Valkey", _OLDEST_VALKEY) if "valkey_version" in info else ("Redis", _OLDEST_REDIS)
+    make, oldest = (
+        ("Valkey", _OLDEST_VALKEY) if "valkey_version" in info else ("Redis", _OLDEST_REDIS)
+    )
     version = re.match(r"(\d+)\.(\d+)", info.get(f"{make.lower()}_version", ""))
     if version is not None and (int(version[1]), int(version[2])) >= oldest:
         return None
-    what = "may be too old: it does not tell its version" if version is None else f"is too old: {make} {version[0]}"
-    return StoreFault(FaultName.TOO_OLD, f"{who} {what}; Redis from 6.2 or Valkey from 7.2 is needed")
+    what = (
+        "may be too old: it does not tell its version"
+        if version is None
+        else f"is too old: {make} {version[0]}"
+    )
+    return StoreFault(
+        FaultName.TOO_OLD, f"{who} {what}; Redis from 6.2 or Valkey from 7.2 is needed"
+    )
 
 
 def _evicting(who: str, info: Mapping[str, str]) -> StoreFault | None:
     if info.get("maxmemory_policy") == "noeviction":
         return None
-    text = f"{who} drops what it holds when it is full, so that users are signed out and events lost unnoticed; set "
+    text = (
+        f"{who} drops what it holds when it is full, so that users are signed out and events lost"
+        " unnoticed; set "
+    )
     return StoreFault(FaultName.EVICTING, text + "maxmemory-policy noeviction")
 
 
 def _volatile(who: str, info: Mapping[str, str]) -> StoreFault | None:
     if info.get("aof_enabled") == "1":
         return None
-    text = f"{who} does not append to a file: when it is started again sign-ins are forgotten, and what is worse, "
-    return StoreFault(FaultName.VOLATILE, text + "revoked sessions are back from an older snapshot; set appendonly yes")
+    text = (
+        f"{who} does not append to a file: when it is started again sign-ins are forgotten, and"
+        " what is worse, "
+    )
+    return StoreFault(
+        FaultName.VOLATILE,
+        text + "revoked sessions are back from an older snapshot; set appendonly yes",
+    )
 
 
 def _unreachable(who: str, error: Exception) -> StoreFault:
@@ -192,7 +236,10 @@ def _in_plain_words(error: BaseException) -> str:
         if isinstance(cause, ClusterDownError):
             return "says that the cluster is down"
         if isinstance(cause, MasterNotFoundError):
-            return "is not to be found: no Sentinel answers that knows a primary of this name, or none lets the user in"
+            return (
+                "is not to be found: no Sentinel answers that knows a primary of this name, or none"
+                " lets the user in"
+            )
         if isinstance(cause, ResponseError):
             if code_of(cause) == NO_PERMISSION:
                 return _MISSING_PERMISSION
@@ -201,17 +248,25 @@ def _in_plain_words(error: BaseException) -> str:
                 if code_of(cause) == "MISCONF"
                 else "refuses what it is asked"
             )
-    return "does not answer" if isinstance(error, (RedisError, OSError)) else "gives answers that make no sense"
+    return (
+        "does not answer"
+        if isinstance(error, (RedisError, OSError))
+        else "gives answers that make no sense"
+    )
 
 
 def _led_to_in_plain(client: Client) -> StoreFault | None:
-    """What is wrong if Sentinels, or the nodes of a cluster, sent the client over a network without TLS."""
+    """What is wrong if Sentinels, or the nodes of a cluster, sent the client over a network without
+    TLS.
+    """
     if isinstance(client, Cluster):
         tls = issubclass(client.connection_kwargs["connection_class"], SSLConnection)
         hosts = [str(node.host) for node in client.get_primaries()]
         return None if tls else _seen_by_others(hosts, "the cluster")
     pool = client.connection_pool
-    if not isinstance(pool, SentinelConnectionPool) or issubclass(pool.connection_class, SSLConnection):
+    if not isinstance(pool, SentinelConnectionPool) or issubclass(
+        pool.connection_class, SSLConnection
+    ):
         return None
     return _seen_by_others([pool.master_address[0]] if pool.master_address else [], "Sentinel")
 
@@ -221,7 +276,8 @@ def _seen_by_others(hosts: list[str], who: str) -> StoreFault | None:
     if far is None:
         return None
     text = (
-        f"{who} leads to {far} without TLS: whoever is on the way reads passwords and changes sessions; use rediss://"
+        f"{who} leads to {far} without TLS: whoever is on the way reads passwords and changes"
+        " sessions; use rediss://"
     )
     return StoreFault(FaultName.PLAINTEXT, text)
 

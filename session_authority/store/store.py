@@ -1,7 +1,7 @@
 """The one way to Redis: reads what is stored of a user, commits decisions, revokes.
 
-Refuses to decide anything: what is read goes to the domain, what the domain decided comes back as a `Commit`. Nothing is
-cached; every read asks the primary.
+Refuses to decide anything: what is read goes to the domain, what the domain decided comes back as a
+`Commit`. Nothing is cached; every read asks the primary.
 """
 
 from __future__ import annotations
@@ -18,14 +18,23 @@ from redis.exceptions import (
 
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event
-from session_authority.domain.policy import DEVICE_MEMORY, KEY_EVENT_MEMORY, QUIET_EVENT_INTERVAL, REQUEST_MEMORY
+from session_authority.domain.policy import (
+    DEVICE_MEMORY,
+    KEY_EVENT_MEMORY,
+    QUIET_EVENT_INTERVAL,
+    REQUEST_MEMORY,
+)
 from session_authority.domain.sessions import SessionRecord
 from session_authority.store import codec
 from session_authority.store.batcher import Batcher
 from session_authority.store.cluster import Cluster
 from session_authority.store.complaints import unavailable
 from session_authority.store.connection import Client
-from session_authority.store.event_log import EVENT_LOG_CONNECTIONS, EVENT_MEMORY, MAX_EVENTS_PER_PARTITION
+from session_authority.store.event_log import (
+    EVENT_LOG_CONNECTIONS,
+    EVENT_MEMORY,
+    MAX_EVENTS_PER_PARTITION,
+)
 from session_authority.store.keys import Keys, partition
 from session_authority.store.lines import lines_to
 from session_authority.store.mutations import Mutations, Script
@@ -45,7 +54,9 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Store:
-    """The records of all users. Every method raises StoreUnavailable if Redis is away, slow or refusing."""
+    """The records of all users. Every method raises StoreUnavailable if Redis is away, slow or
+    refusing.
+    """
 
     def __init__(self, client: Client, keys: Keys, *, max_connections: int = 64) -> None:
         self._client = client
@@ -55,7 +66,9 @@ class Store:
         lines = max(2, min(4, max_connections // 4))
         self._lines = lines_to(client)
         self._batcher = Batcher(self._lines.send, lines=lines)
-        self._mutations = Mutations(self._lines, max(1, max_connections - lines - EVENT_LOG_CONNECTIONS - 1))
+        self._mutations = Mutations(
+            self._lines, max(1, max_connections - lines - EVENT_LOG_CONNECTIONS - 1)
+        )
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
         """The session on one device."""
@@ -71,7 +84,9 @@ class Store:
         self, user_id: str, key: bytes
     ) -> tuple[Stored[SessionRecord] | None, Stored[DeviceRecord] | None]:
         """Both, in one go."""
-        session, device = await asyncio.gather(self.session(user_id, key), self.device(user_id, key))
+        session, device = await asyncio.gather(
+            self.session(user_id, key), self.device(user_id, key)
+        )
         return session, device
 
     async def user(self, user_id: str, request_id: UUID | None = None) -> UserState:
@@ -92,19 +107,25 @@ class Store:
     def once_for_request(self, user_id: str, request_id: UUID, issued: IssuedRecord) -> Once:
         """Ties a commit to a `request_id`."""
         return Once(
-            self._keys.request(user_id, request_id), codec.encode_issued(issued), REQUEST_MEMORY // _MILLISECOND
+            self._keys.request(user_id, request_id),
+            codec.encode_issued(issued),
+            REQUEST_MEMORY // _MILLISECOND,
         )
 
     def once_for_session(self, user_id: str, session_id: bytes) -> Once:
         """Lets a commit take place at most once an hour for a session."""
-        return Once(self._keys.told(user_id, session_id), b"1", QUIET_EVENT_INTERVAL // _MILLISECOND)
+        return Once(
+            self._keys.told(user_id, session_id), b"1", QUIET_EVENT_INTERVAL // _MILLISECOND
+        )
 
     def once_for_key(self, kid: str) -> Once:
         """Lets a commit take place once for a signing key that was revoked."""
         return Once(self._keys.told_of_key(kid), b"1", KEY_EVENT_MEMORY // _MILLISECOND)
 
     def once_for_removed_key(self, kid: str) -> Once:
-        """Lets a commit take place at most once an hour for a signing key that was removed: it may come back and be again."""
+        """Lets a commit take place at most once an hour for a signing key that was removed: it may
+        come back and be again.
+        """
         return Once(self._keys.told_of_removed_key(kid), b"1", QUIET_EVENT_INTERVAL // _MILLISECOND)
 
     async def commit(self, commit: Commit) -> CommitResult:
@@ -134,13 +155,19 @@ class Store:
             *writes,
             *map(codec.encode_event, commit.events),
         ]
-        code, *removed = await self._mutations.run(lambda: self._commit.run(self._client, keys, args))
+        code, *removed = await self._mutations.run(
+            lambda: self._commit.run(self._client, keys, args)
+        )
         if code == 0:
             return Changed()
         return AlreadyDone() if code < 0 else Committed(tuple(_readable(removed)))
 
-    async def revoke_device(self, user_id: str, key: bytes, *, forget: bool, event: Event) -> Sequence[SessionRecord]:
-        """Ends the session on one device, whatever its state; the event is written only if there was one."""
+    async def revoke_device(
+        self, user_id: str, key: bytes, *, forget: bool, event: Event
+    ) -> Sequence[SessionRecord]:
+        """Ends the session on one device, whatever its state; the event is written only if there
+        was one.
+        """
         return await self._run_revoke(user_id, "one", key, forget, event)
 
     async def revoke_all(
@@ -174,7 +201,11 @@ class Store:
         await self._client.aclose()
 
     def _script_keys(self, user_id: str) -> list[str]:
-        return [self._keys.sessions(user_id), self._keys.devices(user_id), self._keys.events(user_id)]
+        return [
+            self._keys.sessions(user_id),
+            self._keys.devices(user_id),
+            self._keys.events(user_id),
+        ]
 
     def _event_args(self, user_id: str, now: datetime) -> tuple[str | bytes | int, ...]:
         oldest = max(codec.to_ms(now - EVENT_MEMORY), 0)
@@ -188,19 +219,26 @@ class Store:
 
     async def _ask_primaries(self) -> Sequence[datetime]:
         if isinstance(self._client, Cluster):
-            return [_moment(time) for time in (await self._client.ask_each_primary("TIME")).values()]
-        # Removing nothing writes nothing, but is refused where writes are: by a replica, or a disk that is full.
+            return [
+                _moment(time) for time in (await self._client.ask_each_primary("TIME")).values()
+            ]
+        # Removing nothing writes nothing, but is refused where writes are: by a replica, or a disk
+        # that is full.
         await self._client.execute_command("DEL", self._keys.probe)
         return [_moment(await self._client.execute_command("TIME"))]
 
 
 def _pairs(reply: Mapping[bytes, bytes] | Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
     """A reply to HGETALL: a mapping if the driver made one of it, else names and values in turn."""
-    return reply.items() if isinstance(reply, Mapping) else zip(reply[::2], reply[1::2], strict=True)
+    return (
+        reply.items() if isinstance(reply, Mapping) else zip(reply[::2], reply[1::2], strict=True)
+    )
 
 
 def _readable(removed: Iterable[bytes]) -> Iterable[SessionRecord]:
-    """The sessions that were removed; that one of them can't be read is no longer anybody's trouble."""
+    """The sessions that were removed; that one of them can't be read is no longer anybody's
+    trouble.
+    """
     for raw in removed:
         try:
             yield codec.decode_session(raw)
@@ -214,7 +252,9 @@ def _moment(reply: Sequence[Any]) -> datetime:
 
 
 def _times_to_live(commit: Commit) -> tuple[int, int]:
-    """How long, in ms, the hashes must live for what is written; rubbish collection only, stored ends are the truth."""
+    """How long, in ms, the hashes must live for what is written; rubbish collection only, stored
+    ends are the truth.
+    """
     ends = [record.end for record in commit.set_sessions.values() if record is not None]
     sessions = max((end - commit.now for end in ends), default=timedelta(0))
     devices = max(DEVICE_MEMORY, sessions) if any(commit.set_devices.values()) else timedelta(0)

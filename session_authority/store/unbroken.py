@@ -1,7 +1,8 @@
 """Runs exchanges with the server to their end, even if whoever asked has gone.
 
-A cancelled exchange would leave its reply behind in the connection. And the driver can lose a cancellation that hits it
-while it writes, so that whoever was cancelled would go on (`asyncio.wait_for` before Python 3.12, python/cpython#86296).
+A cancelled exchange would leave its reply behind in the connection. And the driver can lose a
+cancellation that hits it while it writes, so that whoever was cancelled would go on
+(`asyncio.wait_for` before Python 3.12, python/cpython#86296).
 """
 
 from __future__ import annotations

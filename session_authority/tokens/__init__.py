@@ -1,7 +1,7 @@
 """Keys, and the tokens that they sign: the only room that knows of JWT.
 
-Owns which key signs and which ones verify, and what an access token looks like. Whether a token's session is still good
-is not asked here.
+Owns which key signs and which ones verify, and what an access token looks like. Whether a token's
+session is still good is not asked here.
 """
 
 from session_authority.tokens.codec import MAX_TOKEN_BYTES, Tokens, TokenTooLarge

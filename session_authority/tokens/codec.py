@@ -1,7 +1,8 @@
 """Access tokens: signing them, and telling a token of ours from everything else.
 
-Owns the JWT form of `domain.sessions.Token` (RFC 7519, RFC 9068) and every check of one but two: whether the token is
-over, and what its session is worth, are asked by the caller. What is not exactly what this module signs is no token.
+Owns the JWT form of `domain.sessions.Token` (RFC 7519, RFC 9068) and every check of one but two:
+whether the token is over, and what its session is worth, are asked by the caller. What is not
+exactly what this module signs is no token.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from session_authority.domain.fields import RESERVED_CLAIMS, FieldChecks
 from session_authority.domain.identifiers import DEVICE_KEY_BYTES
 from session_authority.domain.policy import LEEWAY
 from session_authority.domain.sessions import Token
-from session_authority.tokens.encoding import decode_base64url, decode_json_object, encode_base64url, encode_json
+from session_authority.tokens.encoding import (
+    decode_base64url,
+    decode_json_object,
+    encode_base64url,
+    encode_json,
+)
 from session_authority.tokens.keyring import KeySource
 from session_authority.tokens.keys import SigningKey
 
@@ -48,12 +54,18 @@ class TokenTooLarge(Exception):
 class Tokens:
     """Signs and verifies the tokens of one issuer for one audience. For one thread.
 
-    `lifetime` is how long a token may be presented after it was signed, for renewal included: a demoted key verifies
-    that long. At most `cache_size` verified tokens are remembered by their hash, until the keys change.
+    `lifetime` is how long a token may be presented after it was signed, for renewal included: a
+    demoted key verifies that long. At most `cache_size` verified tokens are remembered by their
+    hash, until the keys change.
     """
 
     def __init__(
-        self, source: KeySource, issuer: str, audience: str, lifetime: timedelta, cache_size: int = 65536
+        self,
+        source: KeySource,
+        issuer: str,
+        audience: str,
+        lifetime: timedelta,
+        cache_size: int = 65536,
     ) -> None:
         if cache_size < 1:
             raise ValueError("cache_size must be at least 1")
@@ -70,7 +82,8 @@ class Tokens:
     def sign(self, token: Token) -> str:
         """The token's text, with times in whole seconds.
 
-        Raises ValueError for a claim with a reserved name, TokenTooLarge, and KeyringError if no key signs.
+        Raises ValueError for a claim with a reserved name, TokenTooLarge, and KeyringError if no
+        key signs.
         """
         if reserved := RESERVED_CLAIMS & token.claims.keys():
             raise ValueError(f"reserved claims: {', '.join(sorted(reserved))}")
@@ -83,7 +96,9 @@ class Tokens:
         return text
 
     def verify(self, text: str, now: datetime) -> Token | None:
-        """The token that `text` is, or None for anything that is no token of ours. It may be over: see `expires`."""
+        """The token that `text` is, or None for anything that is no token of ours. It may be over:
+        see `expires`.
+        """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             return None
         if self._version != self._source.version:
@@ -102,19 +117,24 @@ class Tokens:
         return token
 
     def public_jwks(self) -> list[dict[str, str]]:
-        """The public part of every key that a token may verify with: those that sign, will sign, or did."""
+        """The public part of every key that a token may verify with: those that sign, will sign, or
+        did.
+        """
         return self._source.current.public_jwks()
 
     def void_keys(self, now: datetime) -> tuple[frozenset[str], frozenset[str]]:
-        """The names of the keys whose tokens are void before their end, as far as this was asked: those that were revoked,
-        and those that vanished and would verify otherwise.
+        """The names of the keys whose tokens are void before their end, as far as this was asked:
+        those that were revoked, and those that vanished and would verify otherwise.
 
-        A revoked key that vanishes stays among the former, and one that comes back is among the latter no more.
+        A revoked key that vanishes stays among the former, and one that comes back is among the
+        latter no more.
         """
         before, ring = self._known, self._source.current
         if ring is not before:
             gone = (key for key in before.keys if key.promoted is not None and key.kid not in ring)
-            vanished = {key.kid for key in gone if before.verifier(key.kid, now, self._lifetime) is not None}
+            vanished = {
+                key.kid for key in gone if before.verifier(key.kid, now, self._lifetime) is not None
+            }
             self._vanished = frozenset(kid for kid in self._vanished | vanished if kid not in ring)
             self._known = ring
         self._revoked |= ring.revoked()
@@ -139,7 +159,9 @@ class Tokens:
         return {**payload, **token.claims}
 
     def _open(self, text: str, now: datetime) -> tuple[Token, str]:
-        """The token, and the key that vouches for it; raises ValueError, RecursionError or InvalidRequest otherwise."""
+        """The token, and the key that vouches for it; raises ValueError, RecursionError or
+        InvalidRequest otherwise.
+        """
         header_text, payload_text, signature_text = text.split(".")
         key = self._key_of(decode_json_object(decode_base64url(header_text)), now)
         signed = text[: -len(signature_text) - 1].encode()
@@ -148,7 +170,8 @@ class Tokens:
         return self._read(decode_json_object(decode_base64url(payload_text)), now), key.kid
 
     def _key_of(self, header: dict[str, object], now: datetime) -> SigningKey:
-        # Nothing but these three: `jku`, `jwk`, `x5u` and `x5c` bring a key along, `crit` and `b64` change the rules.
+        # Nothing but these three: `jku`, `jwk`, `x5u` and `x5c` bring a key along, `crit` and `b64`
+        # change the rules.
         if header.keys() != _HEADER or header["typ"] != _TYP:
             raise ValueError("header")
         kid = _take(header, "kid", str)
@@ -164,7 +187,10 @@ class Tokens:
 
     def _read(self, payload: dict[str, object], now: datetime) -> Token:
         """The payload as a token. Takes its own claims out; those of the caller are left."""
-        if _take(payload, "iss", str) != self._issuer or _take(payload, "aud", str) != self._audience:
+        if (
+            _take(payload, "iss", str) != self._issuer
+            or _take(payload, "aud", str) != self._audience
+        ):
             raise ValueError("issuer or audience")
         user_id = _take(payload, "sub", str)
         device_key = decode_base64url(_take(payload, "dk", str))
@@ -211,7 +237,9 @@ def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:
 
 
 def _read_copy(token_id: str, start: str) -> int:
-    """The copy that a `jti` names; the rest of it must be the session and generation that were named before."""
+    """The copy that a `jti` names; the rest of it must be the session and generation that were
+    named before.
+    """
     text = token_id.removeprefix(start)
     if token_id != start + text or not _COPY.fullmatch(text) or int(text, 16) == 0:
         raise ValueError("jti")
@@ -232,7 +260,9 @@ def _claims(members: dict[str, object]) -> MappingProxyType[str, str]:
     claims = {name: value for name, value in members.items() if isinstance(value, str)}
     if len(claims) != len(members) or RESERVED_CLAIMS & claims.keys():
         raise ValueError("claims")
-    "".join((*claims, *claims.values())).encode()  # raises UnicodeEncodeError, a ValueError, for half a character
+    "".join(
+        (*claims, *claims.values())
+    ).encode()  # raises UnicodeEncodeError, a ValueError, for half a character
     return MappingProxyType(claims)
 
 

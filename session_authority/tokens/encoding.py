@@ -1,7 +1,8 @@
 """base64url and JSON, each accepted in one form only.
 
-Owns the strictness that key files and tokens share: what this room reads must be exactly what some writer meant, so
-padding, stray characters, unused bits, repeated members and `NaN` are errors and never repaired.
+Owns the strictness that key files and tokens share: what this room reads must be exactly what some
+writer meant, so padding, stray characters, unused bits, repeated members and `NaN` are errors and
+never repaired.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def encode_base64url(data: bytes) -> str:
 def decode_base64url(text: str) -> bytes:
     """The bytes whose only encoding is `text`; raises ValueError if there are none."""
     data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    # The decoder skips foreign characters and ignores unused bits: many texts would stand for the same bytes.
+    # The decoder skips foreign characters and ignores unused bits: many texts would stand for the
+    # same bytes.
     if encode_base64url(data) != text:
         raise ValueError("not canonical base64url")
     return data
@@ -32,7 +34,9 @@ def encode_json(value: Mapping[str, object]) -> bytes:
 
 
 def decode_json_object(data: bytes) -> dict[str, object]:
-    """The object that UTF-8 JSON holds; raises ValueError, or RecursionError for one that is nested too deeply."""
+    """The object that UTF-8 JSON holds; raises ValueError, or RecursionError for one that is nested
+    too deeply.
+    """
     value: object = _DECODER.decode(data.decode())
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
@@ -40,7 +44,9 @@ def decode_json_object(data: bytes) -> dict[str, object]:
 
 
 def _unique(members: list[tuple[str, object]]) -> dict[str, object]:
-    """Parsers disagree on which of two members of one name counts (RFC 8259 §4); here neither does."""
+    """Parsers disagree on which of two members of one name counts (RFC 8259 §4); here neither
+    does.
+    """
     value = dict(members)
     if len(value) != len(members):
         raise ValueError("a member is repeated")

@@ -1,7 +1,8 @@
 """Key files: a folder with one for each key, or a single file with all of them.
 
-Owns how keys are read, strictly and naming every fault at once, and how one is written: as a whole or not at all, and
-readable for its owner only; and who else may get at the files. Knows nothing of what the times in a key mean.
+Owns how keys are read, strictly and naming every fault at once, and how one is written: as a whole
+or not at all, and readable for its owner only; and who else may get at the files. Knows nothing of
+what the times in a key mean.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def _read_file(path: Path) -> list[SigningKey]:
     members = value.get("keys")
     if value.keys() != {"keys"} or not isinstance(members, list):
         raise KeyringError(f'{path}: must hold {{"keys": [...]}} and nothing else')
-    return _all_or_faults(partial(parse_key, member, f"{path}: keys[{i}]") for i, member in enumerate(members))
+    return _all_or_faults(
+        partial(parse_key, member, f"{path}: keys[{i}]") for i, member in enumerate(members)
+    )
 
 
 def _all_or_faults(reads: Iterable[Callable[[], SigningKey]]) -> list[SigningKey]:
@@ -84,7 +87,9 @@ def _read_json(path: Path) -> dict[str, object]:
 
 
 def _json_or_none(data: bytes) -> dict[str, object] | None:
-    """The decoder's own error is dropped here: it holds the whole text, keys and all, for whoever prints it."""
+    """The decoder's own error is dropped here: it holds the whole text, keys and all, for whoever
+    prints it.
+    """
     try:
         return decode_json_object(data)
     except (ValueError, RecursionError):
@@ -92,7 +97,9 @@ def _json_or_none(data: bytes) -> dict[str, object] | None:
 
 
 def _key_files(directory: Path) -> list[Path]:
-    """All but hidden files: those are unfinished ones of ours, and the links by which Kubernetes swaps a secret."""
+    """All but hidden files: those are unfinished ones of ours, and the links by which Kubernetes
+    swaps a secret.
+    """
     try:
         return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -106,21 +113,27 @@ def fingerprint(path: Path) -> tuple[tuple[str, int, int, int], ...]:
         found = [(file.name, file.stat()) for file in files]
     except OSError as error:
         raise KeyringError(f"{path}: can't be read: {error.strerror}") from error
-    return tuple((name, status.st_mtime_ns, status.st_size, status.st_ino) for name, status in found)
+    return tuple(
+        (name, status.st_mtime_ns, status.st_size, status.st_ino) for name, status in found
+    )
 
 
 def exposed(path: Path) -> list[str]:
-    """What lets others read or change the keys of a folder or file, each with the command that mends it.
+    """What lets others read or change the keys of a folder or file, each with the command that
+    mends it.
 
-    A file may be read by its group, as Kubernetes gives secrets to pods that are not root's. A folder on a file system that
-    is mounted for reading only, as Kubernetes does, may have any mode: there is nothing to change, and names are no secret.
-    Links are followed. Raises KeyringError for what can't be looked at.
+    A file may be read by its group, as Kubernetes gives secrets to pods that are not root's. A
+    folder on a file system that is mounted for reading only, as Kubernetes does, may have any mode:
+    there is nothing to change, and names are no secret. Links are followed. Raises KeyringError for
+    what can't be looked at.
     """
     try:
         files = _key_files(path) if _is_folder(path) else [path]
         folders = [path] if _is_folder(path) and not os.statvfs(path).f_flag & os.ST_RDONLY else []
         return [
-            fault for place in (*folders, *files) for fault in exposure(place, "the keys", alone=place.parent == path)
+            fault
+            for place in (*folders, *files)
+            for fault in exposure(place, "the keys", alone=place.parent == path)
         ]
     except OSError as error:
         raise KeyringError(f"{path}: can't be read: {error.strerror}") from error
@@ -138,7 +151,9 @@ def add_file(directory: Path, key: SigningKey) -> None:
 
 
 def write_file(directory: Path, key: SigningKey) -> None:
-    """Writes the file of a key, new or not; raises KeyringError if it can't. The old file stays until the new is whole."""
+    """Writes the file of a key, new or not; raises KeyringError if it can't. The old file stays
+    until the new is whole.
+    """
     path = _file(directory, key.kid)
     try:
         _replace(path, encode_json(key.to_json()) + b"\n")

@@ -1,7 +1,9 @@
-"""The keys of a folder or file: which one signs, which ones verify and until when, and how that changes.
+"""The keys of a folder or file: which one signs, which ones verify and until when, and how that
+changes.
 
-Owns the life of keys. A key's state is never stored: it follows from the times in the key files, so that a promotion
-writes one file, and no crash leaves two signing keys or none. Asks no clock, and starts no thread to watch the files.
+Owns the life of keys. A key's state is never stored: it follows from the times in the key files, so
+that a promotion writes one file, and no crash leaves two signing keys or none. Asks no clock, and
+starts no thread to watch the files.
 """
 
 from __future__ import annotations
@@ -21,9 +23,17 @@ from session_authority.tokens.keyfiles import (
     remove_file,
     write_file,
 )
-from session_authority.tokens.keys import Algorithm, KeyringError, KeyState, SigningKey, format_time, generate
+from session_authority.tokens.keys import (
+    Algorithm,
+    KeyringError,
+    KeyState,
+    SigningKey,
+    format_time,
+    generate,
+)
 
-# How often names that no key has may make a source look at its files: whoever makes names up costs no more than that.
+# How often names that no key has may make a source look at its files: whoever makes names up costs
+# no more than that.
 SEEK_INTERVAL = timedelta(milliseconds=100)
 
 _TICK = timedelta(microseconds=1)
@@ -32,8 +42,9 @@ _TICK = timedelta(microseconds=1)
 class Keyring:
     """A fixed set of keys.
 
-    The key that was promoted last signs; one that was promoted earlier was demoted at the moment when the next one was
-    promoted. Revoked keys neither sign nor demote: if the signing key is revoked, the one before it signs again.
+    The key that was promoted last signs; one that was promoted earlier was demoted at the moment
+    when the next one was promoted. Revoked keys neither sign nor demote: if the signing key is
+    revoked, the one before it signs again.
     """
 
     def __init__(self, keys: Iterable[SigningKey]) -> None:
@@ -41,12 +52,16 @@ class Keyring:
         self._by_kid = {key.kid: key for key in self.keys}
         if len(self._by_kid) != len(self.keys):
             raise KeyringError("two keys have the same kid")
-        signers = sorted((key.promoted, key.kid) for key in self.keys if key.promoted and not key.revoked)
+        signers = sorted(
+            (key.promoted, key.kid) for key in self.keys if key.promoted and not key.revoked
+        )
         self._signing = self._by_kid[signers[-1][1]] if signers else None
         self._demoted = {kid: demoted for (_, kid), (demoted, _) in pairwise(signers)}
 
     def __repr__(self) -> str:
-        return f"Keyring({', '.join(f'{key.kid}: {self.state(key.kid).value}' for key in self.keys)})"
+        return (
+            f"Keyring({', '.join(f'{key.kid}: {self.state(key.kid).value}' for key in self.keys)})"
+        )
 
     @property
     def signing(self) -> SigningKey:
@@ -76,14 +91,18 @@ class Keyring:
         return KeyState.SIGNING if key is self._signing else KeyState.VERIFYING
 
     def demoted(self, kid: str) -> datetime | None:
-        """When the key stopped signing, or None if it signs, or never did; raises KeyringError if there is none."""
+        """When the key stopped signing, or None if it signs, or never did; raises KeyringError if
+        there is none.
+        """
         return self._demoted.get(self.key(kid).kid)
 
     def verifier(self, kid: str, now: datetime, lifetime: timedelta) -> SigningKey | None:
-        """The key, if it may verify: it is not revoked, and was not demoted `lifetime` ago or longer.
+        """The key, if it may verify: it is not revoked, and was not demoted `lifetime` ago or
+        longer.
 
-        `lifetime` is how long a token that was just signed may be presented at all, for renewal included. A key that
-        was promoted ahead of `now`, by a clock that differs, verifies like any other.
+        `lifetime` is how long a token that was just signed may be presented at all, for renewal
+        included. A key that was promoted ahead of `now`, by a clock that differs, verifies like any
+        other.
         """
         key = self._by_kid.get(kid)
         if key is None or key.revoked is not None:
@@ -120,7 +139,8 @@ class KeySource:
     def refresh(self) -> bool:
         """Reads the keys again if their files changed, and says whether they did.
 
-        Raises KeyringError as long as the files are broken; until they are mended, the keyring stays as it was.
+        Raises KeyringError as long as the files are broken; until they are mended, the keyring
+        stays as it was.
         """
         # Taken before the files are read: a change in between is noticed by the next refresh.
         found = fingerprint(self.path)
@@ -133,12 +153,16 @@ class KeySource:
         return True
 
     def seek(self, kid: str, now: datetime) -> None:
-        """Reads the keys again, if they changed, for a name that no key has: another process may sign with a key that was
-        added since this one looked. One look in SEEK_INTERVAL serves all such names.
+        """Reads the keys again, if they changed, for a name that no key has: another process may
+        sign with a key that was added since this one looked. One look in SEEK_INTERVAL serves all
+        such names.
 
-        Broken files change nothing, and are not read again until they change: it is for `refresh` to tell of them.
+        Broken files change nothing, and are not read again until they change: it is for `refresh`
+        to tell of them.
         """
-        if kid in self._current or (self._sought is not None and abs(now - self._sought) < SEEK_INTERVAL):
+        if kid in self._current or (
+            self._sought is not None and abs(now - self._sought) < SEEK_INTERVAL
+        ):
             return
         self._sought = now
         with suppress(KeyringError):
@@ -147,10 +171,13 @@ class KeySource:
 
 
 def load_keyring(path: Path) -> Keyring:
-    """The keyring of a folder of key files, or of one file with all keys; raises KeyringError with every fault."""
+    """The keyring of a folder of key files, or of one file with all keys; raises KeyringError with
+    every fault.
+    """
     keys = read_keys(path)
     if not keys:
-        # A folder that was unmounted looks like this; taking it for the truth would void every token.
+        # A folder that was unmounted looks like this; taking it for the truth would void every
+        # token.
         raise KeyringError(f"{path}: holds no key")
     return Keyring(keys)
 
@@ -182,9 +209,10 @@ def revoke(directory: Path, kid: str, now: datetime, replace: bool = False) -> N
 def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bool = False) -> None:
     """Voids every token that these keys signed, at once. Refused if all were revoked before.
 
-    Refused for the signing key too, so that one always signs, unless `replace` has another one promoted first: of those
-    published, the one made first, which others are most likely to know; if there is none, a fresh one of the same
-    algorithm. A crash on the way leaves one key signing, and the same call again does what is left.
+    Refused for the signing key too, so that one always signs, unless `replace` has another one
+    promoted first: of those published, the one made first, which others are most likely to know; if
+    there is none, a fresh one of the same algorithm. A crash on the way leaves one key signing, and
+    the same call again does what is left.
     """
     ring = _ring_of(directory)
     left = [kid for kid in dict.fromkeys(kids) if ring.state(kid) is not KeyState.REVOKED]
@@ -193,8 +221,14 @@ def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bo
     signs = next((kid for kid in left if ring.state(kid) is KeyState.SIGNING), None)
     if signs is not None:
         if not replace:
-            raise KeyringError(f"the key {signs!r} is signing: promote another one first, or use --replace")
-        ready = (key for key in ring.keys if ring.state(key.kid) is KeyState.PUBLISHED and key.kid not in left)
+            raise KeyringError(
+                f"the key {signs!r} is signing: promote another one first, or use --replace"
+            )
+        ready = (
+            key
+            for key in ring.keys
+            if ring.state(key.kid) is KeyState.PUBLISHED and key.kid not in left
+        )
         successor = next(ready, None) or _add_fresh(directory, ring.key(signs).algorithm, now)
         promote(directory, successor.kid, now)
     for kid in left:
@@ -207,12 +241,15 @@ def _add_fresh(directory: Path, algorithm: Algorithm, now: datetime) -> SigningK
     return key
 
 
-def retire(directory: Path, kid: str, now: datetime, lifetime: timedelta, force: bool = False) -> None:
-    """Removes a key that is not needed: one that never signed, or was demoted or revoked `lifetime` ago.
+def retire(
+    directory: Path, kid: str, now: datetime, lifetime: timedelta, force: bool = False
+) -> None:
+    """Removes a key that is not needed: one that never signed, or was demoted or revoked `lifetime`
+    ago.
 
-    A revoked key stays as long as a demoted one though its tokens are void: what is not there any more revokes nothing on
-    a host whose copy of the folder is older, and is told to nobody. `force` removes a key before that, which voids its
-    tokens; the signing key stays in any case.
+    A revoked key stays as long as a demoted one though its tokens are void: what is not there any
+    more revokes nothing on a host whose copy of the folder is older, and is told to nobody. `force`
+    removes a key before that, which voids its tokens; the signing key stays in any case.
     """
     ring = _ring_of(directory)
     state, stopped = ring.state(kid), ring.key(kid).revoked or ring.demoted(kid)
@@ -220,7 +257,9 @@ def retire(directory: Path, kid: str, now: datetime, lifetime: timedelta, force:
         raise KeyringError(f"the key {kid!r} is signing: promote another one first")
     if stopped is not None and now - stopped < lifetime and not force:
         until = format_time(stopped + lifetime)
-        raise KeyringError(f"tokens of the key {kid!r} may still be presented: it can be removed from {until} on")
+        raise KeyringError(
+            f"tokens of the key {kid!r} may still be presented: it can be removed from {until} on"
+        )
     remove_file(directory, kid)
 
 

@@ -1,7 +1,8 @@
 """One key: how it is made, what it signs with, and its form in a file.
 
-Owns the rules that make a key fit to use, and the only handles on PyJWT's algorithms: exactly one for each key. Key
-material leaves this module in `SigningKey.to_json` only; no message and no repr holds any.
+Owns the rules that make a key fit to use, and the only handles on PyJWT's algorithms: exactly one
+for each key. Key material leaves this module in `SigningKey.to_json` only; no message and no repr
+holds any.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ RSA_BITS = 3072
 MIN_RSA_BITS = 2048
 # RFC 7518 §3.2: an HMAC key is at least as long as its hash.
 HMAC_BYTES = 32
-# 32 random bytes have fewer different ones once in 10^37, 64 random hexadecimal digits once in 10^18; "changemechangeme..."
-# always has. With 16, a quarter of the latter, which are good secrets, would be refused.
+# 32 random bytes have fewer different ones once in 10^37, 64 random hexadecimal digits once in
+# 10^18; "changemechangeme..." always has. With 16, a quarter of the latter, which are good secrets,
+# would be refused.
 MIN_DIFFERENT_BYTES = 8
 
-# A key ID is a file name, and an argument of a command: it must not look like an option or a hidden file.
+# A key ID is a file name, and an argument of a command: it must not look like an option or a hidden
+# file.
 _KID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
 _LONGEST_NAME = 16
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)", re.ASCII)
@@ -48,7 +51,9 @@ PublicKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey | bytes
 
 
 class KeyringError(Exception):
-    """Keys that can't be used, or a change of them that is refused. Every fault is named; key material never is."""
+    """Keys that can't be used, or a change of them that is refused. Every fault is named; key
+    material never is.
+    """
 
     def __init__(self, *faults: str) -> None:
         super().__init__("; ".join(faults))
@@ -75,7 +80,9 @@ class KeyState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _JwkForm:
-    """The members of a private JWK: those that say what it is, those that are public, and those that are not."""
+    """The members of a private JWK: those that say what it is, those that are public, and those
+    that are not.
+    """
 
     kind: Mapping[str, str]
     public: tuple[str, ...]
@@ -88,15 +95,17 @@ _JWK_FORMS = {
     Algorithm.RS256: _JwkForm({"kty": "RSA"}, ("n", "e"), ("d", "p", "q", "dp", "dq", "qi")),
     Algorithm.HS256: _JwkForm({"kty": "oct"}, (), ("k",)),
 }
-# PyJWT's algorithms, without its `encode` and `decode`: those would read a token and prepare a key a second time, by
-# looser rules than ours, and take 40 to 50 µs longer. Not from its global registry, which anybody may change.
+# PyJWT's algorithms, without its `encode` and `decode`: those would read a token and prepare a key
+# a second time, by looser rules than ours, and take 40 to 50 µs longer. Not from its global
+# registry, which anybody may change.
 _JWS = jwt.PyJWS(algorithms=[algorithm.value for algorithm in Algorithm])
 _SIGNERS = {algorithm: _JWS.get_algorithm_by_name(algorithm.value) for algorithm in Algorithm}
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key and its life so far; its keyring says which state that makes. `private` and `public` are ready to use.
+    """A key and its life so far; its keyring says which state that makes. `private` and `public`
+    are ready to use.
 
     Keys are equal if their names and lives are: the material is not compared.
     """
@@ -118,7 +127,9 @@ class SigningKey:
         return _SIGNERS[self.algorithm].verify(data, self.public, signature)
 
     def public_jwk(self) -> dict[str, str] | None:
-        """What others verify tokens with (RFC 7517), or None for a secret that both sides would share."""
+        """What others verify tokens with (RFC 7517), or None for a secret that both sides would
+        share.
+        """
         if self.algorithm is Algorithm.HS256:
             return None
         form = _JWK_FORMS[self.algorithm]
@@ -169,7 +180,9 @@ def _export(algorithm: Algorithm, private: PrivateKey) -> dict[str, str]:
 
 
 def _name(algorithm: Algorithm, private: PrivateKey) -> str:
-    """The thumbprint of the public key (RFC 7638 §3). That of a secret could be searched for: it is named at random."""
+    """The thumbprint of the public key (RFC 7638 §3). That of a secret could be searched for: it is
+    named at random.
+    """
     if isinstance(private, bytes):
         return encode_base64url(secrets.token_bytes(16))
     form, jwk = _JWK_FORMS[algorithm], _export(algorithm, private)
@@ -178,12 +191,15 @@ def _name(algorithm: Algorithm, private: PrivateKey) -> str:
 
 
 def parse_key(value: object, where: str) -> SigningKey:
-    """The key that a file's JSON describes; raises KeyringError with all of its faults, each starting with `where`."""
+    """The key that a file's JSON describes; raises KeyringError with all of its faults, each
+    starting with `where`.
+    """
     if not isinstance(value, dict):
         raise KeyringError(f"{where}: a key must be a JSON object")
     members: dict[str, Any] = value
     faults = [
-        f"{_shown(name)} is not a member of a key" for name in sorted(members.keys() - {"kid", "alg", "jwk", *_TIMES})
+        f"{_shown(name)} is not a member of a key"
+        for name in sorted(members.keys() - {"kid", "alg", "jwk", *_TIMES})
     ]
     kid = _parse_kid(members.get("kid"))
     if kid is None:
@@ -207,7 +223,9 @@ def parse_key(value: object, where: str) -> SigningKey:
 
 
 def _shown(name: str) -> str:
-    """A member's name. Material that was put in the wrong place is longer than any name that somebody means."""
+    """A member's name. Material that was put in the wrong place is longer than any name that
+    somebody means.
+    """
     return repr(name) if len(name) <= _LONGEST_NAME else f"a name of {len(name)} characters"
 
 
@@ -223,7 +241,10 @@ def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
     form = _JWK_FORMS[algorithm]
     names = (*form.kind, *form.public, *form.private)
     if not isinstance(jwk, dict) or jwk.keys() != set(names):
-        raise _Unfit(f"must be a private key for {algorithm.value} with exactly the members {', '.join(names)}")
+        raise _Unfit(
+            f"must be a private key for {algorithm.value} with exactly the members"
+            f" {', '.join(names)}"
+        )
     for name, kind in form.kind.items():
         if jwk[name] != kind:
             raise _Unfit(f"must have the {name} {kind} for {algorithm.value}")
@@ -231,9 +252,14 @@ def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
     if private is None:
         raise _Unfit("is no valid key: its members are malformed or do not belong together")
     if _export(algorithm, private) != jwk:
-        raise _Unfit("has members that are not in their canonical form (base64url without padding or leading zeros)")
+        raise _Unfit(
+            "has members that are not in their canonical form (base64url without padding or leading"
+            " zeros)"
+        )
     if isinstance(private, RSAPrivateKey) and private.key_size < MIN_RSA_BITS:
-        raise _Unfit(f"has {private.key_size} bits; {algorithm.value} needs at least {MIN_RSA_BITS}")
+        raise _Unfit(
+            f"has {private.key_size} bits; {algorithm.value} needs at least {MIN_RSA_BITS}"
+        )
     if isinstance(private, bytes) and len(private) < HMAC_BYTES:
         raise _Unfit(f"has {len(private)} bytes; {algorithm.value} needs at least {HMAC_BYTES}")
     if isinstance(private, bytes) and len(set(private)) < MIN_DIFFERENT_BYTES:
@@ -242,7 +268,9 @@ def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
 
 
 def _import(algorithm: Algorithm, jwk: dict[str, Any]) -> PrivateKey | None:
-    """The key, or None: what the libraries say of a bad one may quote it, so their exceptions end here."""
+    """The key, or None: what the libraries say of a bad one may quote it, so their exceptions end
+    here.
+    """
     try:
         private: PrivateKey = _SIGNERS[algorithm].from_jwk(jwk)
         _SIGNERS[algorithm].prepare_key(private)  # refuses a secret that is someone's public key

@@ -94,19 +94,20 @@ class SessionAuthorityServiceServicer(object):
     def IssueDevice(self, request, context):
         """Signs a user in on a device: starts a session and hands out its first access token.
 
-        On a device with a live session the new session replaces it. Over the device limit the least recently active
-        devices are signed out, or the call is refused, as the service is set. Give a `request_id`: without one a retry
-        after a lost answer starts a second session.
+        On a device with a live session the new session replaces it. Over the device limit the least
+        recently active devices are signed out, or the call is refused, as the service is set. Give a
+        `request_id`: without one a retry after a lost answer starts a second session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenewSession(self, request, context):
-        """Swaps the current access token for the next one. An expired token renews as long as its session lives.
+        """Swaps the current access token for the next one. An expired token renews as long as its session
+        lives.
 
-        Safe to repeat and to race: parallel tabs and retries end with one newest token. If the answer holds no token the
-        client already has one that is good; keep it.
+        Safe to repeat and to race: parallel tabs and retries end with one newest token. If the answer
+        holds no token the client already has one that is good; keep it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,15 +116,17 @@ class SessionAuthorityServiceServicer(object):
     def ValidateSession(self, request, context):
         """Tells whether this user's session on this device is good, right now. The hot path.
 
-        A session that is not good is an answer (`active = false` and a `status` that says why), never a gRPC error; an
-        error says nothing of the session. A replayed token signs the user out (see SESSION_STATUS_REPLAYED).
+        A session that is not good is an answer (`active = false` and a `status` that says why), never
+        a gRPC error; an error says nothing of the session. A replayed token signs the user out (see
+        SESSION_STATUS_REPLAYED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchValidateSessions(self, request, context):
-        """Does what ValidateSession does for up to 500 requests at once. One bad request never fails the others.
+        """Does what ValidateSession does for up to 500 requests at once. One bad request never fails the
+        others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,7 +135,8 @@ class SessionAuthorityServiceServicer(object):
     def ListDevices(self, request, context):
         """Lists a user's devices, the most recently active first: the "My Devices" page.
 
-        A device that becomes active between two pages moves to the front and may not be seen by the second page.
+        A device that becomes active between two pages moves to the front and may not be seen by the
+        second page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,23 +164,26 @@ class SessionAuthorityServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetSigningKeys(self, request, context):
-        """The public keys that access tokens verify with, as a JWKS, for whoever checks signatures elsewhere. A valid
-        signature says who the token was made for, not that the session still lives: only ValidateSession knows that.
+        """The public keys that access tokens verify with, as a JWKS, for whoever checks signatures
+        elsewhere. A valid signature says who the token was made for, not that the session still lives:
+        only ValidateSession knows that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Tells what happens to sessions, within milliseconds: for caches that must learn of a logout, and for whoever notifies
-        users.
+        """Tells what happens to sessions, within milliseconds: for caches that must learn of a logout,
+        and for whoever notifies users.
 
-        The first message comes at once, and every message has a cursor. To resume, give the last one that you have dealt
-        with: nothing is missed, and what happened around it may be told twice, with the same event ID. Without a cursor the
-        watch starts now. Events of one user come in their order; those of different users may not.
+        The first message comes at once, and every message has a cursor. To resume, give the last one
+        that you have dealt with: nothing is missed, and what happened around it may be told twice,
+        with the same event ID. Without a cursor the watch starts now. Events of one user come in their
+        order; those of different users may not.
 
-        About every 10 seconds a message has a `read_time`: only if everything that happened before then was read and sent. As
-        long as they keep coming, nothing was missed. If the watch fails with CURSOR_EXPIRED, something may have been.
+        About every 10 seconds a message has a `read_time`: only if everything that happened before
+        then was read and sent. As long as they keep coming, nothing was missed. If the watch fails
+        with CURSOR_EXPIRED, something may have been.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,4 +1,6 @@
-"""Bearer tokens: made from enough chance, kept as hashes only, and never lost to whoever else changes the file."""
+"""Bearer tokens: made from enough chance, kept as hashes only, and never lost to whoever else
+changes the file.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,14 @@ from typing import Any
 
 import pytest
 
-from session_authority.access import AccessError, CallerToken, add_token, new_token, read_tokens, remove_tokens
+from session_authority.access import (
+    AccessError,
+    CallerToken,
+    add_token,
+    new_token,
+    read_tokens,
+    remove_tokens,
+)
 from session_authority.access.callers import NAME_RULE, digest_of
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +42,7 @@ def faults_of(file: Path) -> list[str]:
     return [fault.removeprefix(f"{file}: ") for fault in caught.value.faults]
 
 
-# --- tokens ---------------------------------------------------------------------------------------------------------
+# --- tokens ---------------------------------------------------------------------------------------
 
 
 def test_a_token_is_256_bits_of_chance_behind_its_prefix(monkeypatch: pytest.MonkeyPatch):
@@ -62,14 +71,16 @@ def test_what_is_kept_does_not_show_in_text():
     assert token.token_id == digest_of("sacall_secret").hex()[:8]
 
 
-# --- the file -------------------------------------------------------------------------------------------------------
+# --- the file -------------------------------------------------------------------------------------
 
 
 def test_tokens_are_added_listed_and_removed(file: Path):
     texts = {name: new_token() for name in ("login", "gateway")}
     added = {name: add_token(file, name, text, NOW) for name, text in texts.items()}
     second = add_token(file, "login", new_token(), NOW + timedelta(days=1))
-    assert added["login"] == CallerToken("login", NOW.replace(microsecond=0), digest_of(texts["login"]))
+    assert added["login"] == CallerToken(
+        "login", NOW.replace(microsecond=0), digest_of(texts["login"])
+    )
     assert read_tokens(file) == (added["login"], added["gateway"], second)
     assert remove_tokens(file, "login", second.token_id) == [second]
     assert read_tokens(file) == (added["login"], added["gateway"])
@@ -87,7 +98,12 @@ def test_the_token_itself_is_nowhere_on_disk(tmp_path: Path, file: Path):
     add_token(file, "login", token, NOW)
     raw = base64.urlsafe_b64decode(token.removeprefix("sacall_") + "=")
     for path in tmp_path.rglob("*"):
-        for form in (token.encode(), token.removeprefix("sacall_").encode(), raw, raw.hex().encode()):
+        for form in (
+            token.encode(),
+            token.removeprefix("sacall_").encode(),
+            raw,
+            raw.hex().encode(),
+        ):
             assert form not in path.read_bytes()
     assert digest_of(token).hex() in file.read_text()
 
@@ -108,7 +124,9 @@ def test_the_file_is_for_its_owner_unless_told_otherwise(file: Path):
 
 @pytest.mark.parametrize("may", [True, False])
 def test_the_file_stays_its_owners(file: Path, monkeypatch: pytest.MonkeyPatch, may: bool):
-    """An operator who is root must not take it away from the service, which could not read it any more."""
+    """An operator who is root must not take it away from the service, which could not read it any
+    more.
+    """
     given: list[tuple[int, int]] = []
 
     def give(_: int, user: int, group: int) -> None:
@@ -190,7 +208,9 @@ def test_malformed_lines_are_named_by_their_numbers(file: Path):
 def test_one_token_cannot_be_that_of_two_callers(file: Path):
     token = new_token()
     add_token(file, "login", token, NOW)
-    file.write_text(file.read_text() + file.read_text().splitlines()[1].replace("login", "gateway") + "\n")
+    file.write_text(
+        file.read_text() + file.read_text().splitlines()[1].replace("login", "gateway") + "\n"
+    )
     assert faults_of(file) == ["line 3: this token is there already"]
 
 
@@ -232,7 +252,9 @@ def test_an_interrupted_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail) if when == "fsync" else patch.setattr(Path, "replace", fail)
+        patch.setattr(os, "fsync", fail) if when == "fsync" else patch.setattr(
+            Path, "replace", fail
+        )
         with pytest.raises(AccessError, match="can't be written: No space left on device"):
             add_token(file, "gateway", new_token(), NOW)
     assert (file.read_bytes(), sorted(tmp_path.iterdir())) == (before, files)
@@ -254,7 +276,9 @@ for _ in range(25):
 def test_two_processes_that_add_at_once_lose_nothing(file: Path):
     names = ("login", "gateway", "account")
     processes = [
-        subprocess.Popen([sys.executable, "-c", ADD_MANY, str(file), name], cwd=ROOT, stdin=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", ADD_MANY, str(file), name], cwd=ROOT, stdin=subprocess.PIPE
+        )
         for name in names
     ]
     for process in processes:

@@ -1,4 +1,6 @@
-"""The access policy: what a file may say, every fault of it named at once, and nothing allowed that it does not name."""
+"""The access policy: what a file may say, every fault of it named at once, and nothing allowed that
+it does not name.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ SERVICES: list[Any] = [
     health_pb2.DESCRIPTOR.services_by_name["Health"],
     reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
 ]
-ALL_PATHS = {f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods}
+ALL_PATHS = {
+    f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods
+}
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 # The table, written out once more: what callers of each role may call, as the file would name it.
 MAY_CALL = {
@@ -61,7 +65,11 @@ MAY_CALL = {
         REFLECTION,
     },
 }
-PUBLIC = {"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List", "/grpc.health.v1.Health/Watch"}
+PUBLIC = {
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
+    "/grpc.health.v1.Health/Watch",
+}
 
 
 def path_of(name: str) -> str:
@@ -78,7 +86,7 @@ def faults_of(path: Path) -> list[str]:
     return [fault.removeprefix(start) for fault in caught.value.faults]
 
 
-# --- the table ------------------------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 def test_every_rpc_that_there_is_has_a_row_and_no_other():
@@ -92,7 +100,9 @@ def test_rpcs_without_a_row_are_named_in_order():
 
 @pytest.mark.parametrize("path", sorted(ALL_PATHS))
 @pytest.mark.parametrize("role", sorted(MAY_CALL))
-def test_a_role_may_call_what_is_written_and_nothing_else(policy: WritePolicy, role: str, path: str):
+def test_a_role_may_call_what_is_written_and_nothing_else(
+    policy: WritePolicy, role: str, path: str
+):
     caller = read_policy(policy(f'[callers.ada]\nroles = ["{role}"]')).callers["ada"]
     assert (path in caller.paths) is (path in {path_of(name) for name in MAY_CALL[role]})
 
@@ -120,7 +130,9 @@ def test_a_single_rpc_gives_that_and_nothing_else(policy: WritePolicy, name: str
 
 
 def test_roles_and_rpcs_add_up(policy: WritePolicy):
-    caller = read_policy(policy('[callers.ada]\nroles = ["watcher", "issuer"]\nrpcs = ["RevokeAll"]')).callers["ada"]
+    caller = read_policy(
+        policy('[callers.ada]\nroles = ["watcher", "issuer"]\nrpcs = ["RevokeAll"]')
+    ).callers["ada"]
     assert set(caller.rpcs()) == MAY_CALL["watcher"] | MAY_CALL["issuer"] | {"RevokeAll"}
 
 
@@ -130,7 +142,7 @@ def test_everybody_may_do_everything_in_development():
     assert anyone == Caller("anonymous", frozenset(ALL_PATHS - PUBLIC), may_observe=True)
 
 
-# --- the file -------------------------------------------------------------------------------------------------------
+# --- the file -------------------------------------------------------------------------------------
 
 
 def test_a_good_file(policy: WritePolicy):
@@ -152,8 +164,8 @@ def test_a_good_file(policy: WritePolicy):
 
 ROLES = "issuer, validator, manager, watcher, operator"
 RPCS = (
-    "IssueDevice, RenewSession, ValidateSession, BatchValidateSessions, GetSigningKeys, ListDevices, UpdateDevice, "
-    f"RevokeDevice, RevokeAll, WatchEvents, {REFLECTION}"
+    "IssueDevice, RenewSession, ValidateSession, BatchValidateSessions, GetSigningKeys,"
+    f" ListDevices, UpdateDevice, RevokeDevice, RevokeAll, WatchEvents, {REFLECTION}"
 )
 LIST = "must be a list of texts"
 NOTHING = "may call nothing: give it roles or rpcs"
@@ -179,11 +191,23 @@ def certificate_rule(text: str) -> str:
         ("[callers.ada]\nroles = [1]", [f"callers.ada.roles: {LIST}"]),
         ('[callers.ada]\nroles = ["issuer", ["validator"]]', [f"callers.ada.roles: {LIST}"]),
         ("[callers.ada]\nrpcs = true", [f"callers.ada.rpcs: {LIST}"]),
-        ('[callers.ada]\nroles = ["issuer"]\ncertificates = "x"', [f"callers.ada.certificates: {LIST}"]),
-        ('[callers.ada]\nroles = ["admin"]', [f"callers.ada.roles: 'admin' is no role; there are {ROLES}"]),
-        ('[callers.ada]\nroles = ["Issuer"]', [f"callers.ada.roles: 'Issuer' is no role; there are {ROLES}"]),
+        (
+            '[callers.ada]\nroles = ["issuer"]\ncertificates = "x"',
+            [f"callers.ada.certificates: {LIST}"],
+        ),
+        (
+            '[callers.ada]\nroles = ["admin"]',
+            [f"callers.ada.roles: 'admin' is no role; there are {ROLES}"],
+        ),
+        (
+            '[callers.ada]\nroles = ["Issuer"]',
+            [f"callers.ada.roles: 'Issuer' is no role; there are {ROLES}"],
+        ),
         ('[callers.ada]\nrpcs = ["*"]', [f"callers.ada.rpcs: '*' is no RPC; there are {RPCS}"]),
-        ('[callers.ada]\nrpcs = ["issueDevice"]', [f"callers.ada.rpcs: 'issueDevice' is no RPC; there are {RPCS}"]),
+        (
+            '[callers.ada]\nrpcs = ["issueDevice"]',
+            [f"callers.ada.rpcs: 'issueDevice' is no RPC; there are {RPCS}"],
+        ),
         (
             '[callers.ada]\nrpcs = ["grpc.health.v1.Health/Check"]',
             [f"callers.ada.rpcs: 'grpc.health.v1.Health/Check' is no RPC; there are {RPCS}"],
@@ -202,17 +226,22 @@ def certificate_rule(text: str) -> str:
         ),
     ],
 )
-def test_a_fault_is_named_with_its_place_and_rule(policy: WritePolicy, text: str, faults: list[str]):
+def test_a_fault_is_named_with_its_place_and_rule(
+    policy: WritePolicy, text: str, faults: list[str]
+):
     assert faults_of(policy(text)) == faults
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Ada", "-ada", ".ada", "a b", "a/b", "ada\n", "a" * 65, "ädä", "a\u0131", "٣", "a\0", "*"]
+    "name",
+    ["", "Ada", "-ada", ".ada", "a b", "a/b", "ada\n", "a" * 65, "ädä", "a\u0131", "٣", "a\0", "*"],
 )
 def test_a_name_that_no_caller_may_have(policy: WritePolicy, name: str):
     quoted = "".join(f"\\u{ord(character):04x}" for character in name)
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    assert faults_of(policy(f'[callers."{quoted}"]\nroles = ["issuer"]')) == [f"callers.{shown}: {NAME_RULE}"]
+    assert faults_of(policy(f'[callers."{quoted}"]\nroles = ["issuer"]')) == [
+        f"callers.{shown}: {NAME_RULE}"
+    ]
 
 
 @pytest.mark.parametrize("name", ["a", "9", "a" * 64, "a.b_c-d", "0-"])
@@ -280,7 +309,8 @@ def test_a_certificate_name_stands_for_one_caller_once(policy: WritePolicy, seco
     if second == "bob":
         text += '[callers.bob]\nroles = ["validator"]\ncertificates = ["ada.internal"]\n'
     assert faults_of(policy(text)) == [
-        f"callers.{second}.certificates: 'ada.internal' is named twice: it must stand for one caller"
+        f"callers.{second}.certificates: 'ada.internal' is named twice: it must stand for one"
+        " caller"
     ]
 
 
@@ -308,7 +338,10 @@ def test_all_faults_are_named_at_once(policy: WritePolicy):
         f"callers.gateway.rpcs: 'Validate' is no RPC; there are {RPCS}",
         f"callers.gateway.certificates: {certificate_rule('*.internal')}",
         f"callers.account: {NOTHING}",
-        "callers.account.certificates: 'gateway.internal' is named twice: it must stand for one caller",
+        (
+            "callers.account.certificates: 'gateway.internal' is named twice: it must stand for one"
+            " caller"
+        ),
     ]
 
 
@@ -341,7 +374,7 @@ def test_what_cannot_be_read(tmp_path: Path):
     assert faults_of(tmp_path) == ["can't be read: Is a directory"]
 
 
-# --- who it is ------------------------------------------------------------------------------------------------------
+# --- who it is ------------------------------------------------------------------------------------
 
 ADA, BOB = Caller("ada", frozenset()), Caller("bob", frozenset())
 
@@ -360,7 +393,9 @@ ADA, BOB = Caller("ada", frozenset()), Caller("bob", frozenset())
         (["ada.internal.", "ada.internal\0"], None),
     ],
 )
-def test_a_certificate_stands_for_the_one_caller_that_its_names_agree_on(names: list[str], caller: Caller | None):
+def test_a_certificate_stands_for_the_one_caller_that_its_names_agree_on(
+    names: list[str], caller: Caller | None
+):
     access = Access({"ada.internal": ADA, "spiffe://example.org/ada": ADA, "bob.internal": BOB})
     found = access.by_certificate(names)
     assert (found.pop() if len(found) == 1 else None) == caller
@@ -369,7 +404,10 @@ def test_a_certificate_stands_for_the_one_caller_that_its_names_agree_on(names: 
 def test_every_token_is_compared_in_constant_time_whichever_it_is(monkeypatch: pytest.MonkeyPatch):
     texts = [new_token() for _ in range(5)]
     owners = [ADA, BOB, ADA, BOB, ADA]
-    tokens = [(CallerToken(owner.name, NOW, digest_of(text)), owner) for text, owner in zip(texts, owners, strict=True)]
+    tokens = [
+        (CallerToken(owner.name, NOW, digest_of(text)), owner)
+        for text, owner in zip(texts, owners, strict=True)
+    ]
     access = Access(tokens=tokens)
     compared: list[tuple[bytes, bytes]] = []
     sound = hmac.compare_digest
@@ -379,7 +417,16 @@ def test_every_token_is_compared_in_constant_time_whichever_it_is(monkeypatch: p
         return sound(kept, given)
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    guesses = ["", "sacall_", new_token(), texts[0][:-1], texts[0] + "A", texts[0].swapcase(), "\ud800", "\xff" * 9000]
+    guesses = [
+        "",
+        "sacall_",
+        new_token(),
+        texts[0][:-1],
+        texts[0] + "A",
+        texts[0].swapcase(),
+        "\ud800",
+        "\xff" * 9000,
+    ]
     for text, owner in [*zip(texts, owners, strict=True), *((guess, None) for guess in guesses)]:
         compared.clear()
         assert access.by_token(text) is owner
@@ -388,10 +435,14 @@ def test_every_token_is_compared_in_constant_time_whichever_it_is(monkeypatch: p
 
 def test_without_tokens_and_certificates_nobody_is_known():
     access = Access()
-    assert (access.by_token(""), access.by_certificate(["ada"]), access.anyone) == (None, set(), None)
+    assert (access.by_token(""), access.by_certificate(["ada"]), access.anyone) == (
+        None,
+        set(),
+        None,
+    )
 
 
-# --- both files -----------------------------------------------------------------------------------------------------
+# --- both files -----------------------------------------------------------------------------------
 
 POLICY = """
 [callers.login]
@@ -433,7 +484,9 @@ def test_tokens_of_callers_that_the_policy_does_not_name(policy: WritePolicy, tm
     path = policy(POLICY)
     with pytest.raises(AccessError) as caught:
         load_access(path, tokens)
-    assert caught.value.faults == tuple(f"{tokens}: {name}: is no caller of {path}" for name in ("bob", "zoe"))
+    assert caught.value.faults == tuple(
+        f"{tokens}: {name}: is no caller of {path}" for name in ("bob", "zoe")
+    )
 
 
 def test_tokens_that_are_named_must_be_there(policy: WritePolicy, tmp_path: Path):
@@ -441,7 +494,7 @@ def test_tokens_that_are_named_must_be_there(policy: WritePolicy, tmp_path: Path
         load_access(policy(POLICY), tmp_path / "tokens")
 
 
-# --- files that change ----------------------------------------------------------------------------------------------
+# --- files that change ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -455,7 +508,10 @@ TOKEN = new_token()
 
 def names(source: AccessSource) -> tuple[str | None, str | None]:
     """Whom a certificate and a token stand for."""
-    certified, bearing = source.current.by_certificate(["login.internal"]), source.current.by_token(TOKEN)
+    certified, bearing = (
+        source.current.by_certificate(["login.internal"]),
+        source.current.by_token(TOKEN),
+    )
     return next((caller.name for caller in certified), None), bearing.name if bearing else None
 
 
@@ -474,17 +530,27 @@ def test_a_change_is_taken_once_it_was_seen_twice(source: AccessSource, policy: 
     policy(POLICY.partition("[callers.gateway]")[0])
     assert (source.refresh(), names(source)) == (False, ("login", "gateway"))
     policy(POLICY + "\n")
-    assert (source.refresh(), source.refresh(), names(source)) == (False, True, ("login", "gateway"))
+    assert (source.refresh(), source.refresh(), names(source)) == (
+        False,
+        True,
+        ("login", "gateway"),
+    )
 
 
-def test_who_is_taken_out_is_out_whatever_tokens_are_left(source: AccessSource, policy: WritePolicy):
+def test_who_is_taken_out_is_out_whatever_tokens_are_left(
+    source: AccessSource, policy: WritePolicy
+):
     head, _, rest = POLICY.partition("[callers.gateway]")
     policy(head + "[callers.doorway]" + rest)
     assert refreshed(source) is True
     assert names(source)[1] is None
     assert source.current.unknown == {"gateway"}
     policy(POLICY)
-    assert (refreshed(source), names(source)[1], source.current.unknown) == (True, "gateway", frozenset())
+    assert (refreshed(source), names(source)[1], source.current.unknown) == (
+        True,
+        "gateway",
+        frozenset(),
+    )
 
 
 def test_a_changed_policy_is_in_force(source: AccessSource, policy: WritePolicy):
@@ -498,7 +564,9 @@ def test_changed_tokens_are_in_force(source: AccessSource, tmp_path: Path):
     assert (refreshed(source), source.version, names(source)) == (True, 1, ("login", None))
 
 
-def test_a_change_that_keeps_size_and_time_is_seen_if_the_file_is_another(source: AccessSource, tmp_path: Path):
+def test_a_change_that_keeps_size_and_time_is_seen_if_the_file_is_another(
+    source: AccessSource, tmp_path: Path
+):
     path = tmp_path / "access.toml"
     stat = path.stat()
     new = tmp_path / "new.toml"
@@ -512,7 +580,9 @@ def test_a_change_that_keeps_size_and_time_is_seen_if_the_file_is_another(source
 
 @pytest.mark.parametrize("broken", ["access.toml", "tokens"])
 @pytest.mark.parametrize("how", ["nonsense", "gone"])
-def test_a_broken_file_changes_nothing_until_it_is_mended(source: AccessSource, tmp_path: Path, broken: str, how: str):
+def test_a_broken_file_changes_nothing_until_it_is_mended(
+    source: AccessSource, tmp_path: Path, broken: str, how: str
+):
     path = tmp_path / broken
     sound = path.read_text()
     if how == "gone":

@@ -32,8 +32,12 @@ def stage(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) ->
 
 
 @pytest.fixture
-async def scene_with(stage: Backend, prefix: str, source: KeySource) -> AsyncIterator[Callable[..., Scene]]:
-    """Makes an authority with a policy that differs from the default in what is named; all share a store and a clock."""
+async def scene_with(
+    stage: Backend, prefix: str, source: KeySource
+) -> AsyncIterator[Callable[..., Scene]]:
+    """Makes an authority with a policy that differs from the default in what is named; all share a
+    store and a clock.
+    """
     made: list[Scene] = []
     clock = Clock(START)
 

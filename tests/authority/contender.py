@@ -1,6 +1,8 @@
-"""One of several processes that do the same at once: `python -m tests.authority.contender URL KEYS PREFIX`.
+"""One of several processes that do the same at once:
+`python -m tests.authority.contender URL KEYS PREFIX`.
 
-Reads what to do from its input, a line of JSON each, and answers with one line. Its clock shows what it is told.
+Reads what to do from its input, a line of JSON each, and answers with one line. Its clock shows
+what it is told.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""The design's rules on sessions a second time: as plain as they can be said, on plain numbers, for one call at a time.
+"""The design's rules on sessions a second time: as plain as they can be said, on plain numbers, for
+one call at a time.
 
-Written from the rules as they are told, and from nothing else: no decision of the service is called here. Times are counted
-in ticks of 10 ms, of which a second has 100. Marks of use are written at once, or lost where a test says so.
+Written from the rules as they are told, and from nothing else: no decision of the service is called
+here. Times are counted in ticks of 10 ms, of which a second has 100. Marks of use are written at
+once, or lost where a test says so.
 """
 
 from __future__ import annotations
@@ -61,8 +63,8 @@ class Paper:
 class Expected:
     """What a call must lead to. `row` is the row of the table that said so.
 
-    `handed_out` is the record whose token the answer must hold. `only_noted` says that all that was written came after
-    the answer, and may be lost.
+    `handed_out` is the record whose token the answer must hold. `only_noted` says that all that was
+    written came after the answer, and may be lost.
     """
 
     status: str
@@ -91,13 +93,17 @@ def whole(ticks: int) -> int:
 
 
 def _judge_at_home(record: Record, token: Paper, now: int) -> tuple[str, str]:
-    """The rows on a live record and a token that did not leave its device: status, and name of the row."""
+    """The rows on a live record and a token that did not leave its device: status, and name of the
+    row.
+    """
     used_for = None if record.seen is None else now - record.seen
     if token.session == record.session:
         if token.generation > record.generation:
             is_near = token.generation - record.generation <= FARTHEST_AHEAD
             return (
-                ("ACTIVE", "ahead") if is_near and token.issued > record.dated else ("NO_SESSION", "ahead, but older")
+                ("ACTIVE", "ahead")
+                if is_near and token.issued > record.dated
+                else ("NO_SESSION", "ahead, but older")
             )
         if token.generation == record.generation:
             good = record.holder in (None, token.copy)
@@ -135,7 +141,9 @@ def judge(record: Record | None, token: Paper, presented: int, now: int) -> tupl
 
 @dataclass
 class Model:
-    """All users: their sessions, the devices that are remembered, what was told once, and what request_ids led to."""
+    """All users: their sessions, the devices that are remembered, what was told once, and what
+    request_ids led to.
+    """
 
     replay_action: str
     rejects: bool
@@ -146,11 +154,17 @@ class Model:
 
     def of_user(self, user: str) -> dict[int, Record]:
         """A user's records, live or not."""
-        return {device: record for (owner, device), record in self.sessions.items() if owner == user}
+        return {
+            device: record for (owner, device), record in self.sessions.items() if owner == user
+        }
 
     def live(self, user: str, now: int) -> dict[int, Record]:
         """A user's live sessions."""
-        return {device: record for device, record in self.of_user(user).items() if not record.is_over(now)}
+        return {
+            device: record
+            for device, record in self.of_user(user).items()
+            if not record.is_over(now)
+        }
 
     def known(self, user: str) -> set[int]:
         """A user's devices that are remembered."""
@@ -159,9 +173,18 @@ class Model:
     # Signing in.
 
     def sign_in(
-        self, place: Place, ttl: int, number: int | None, contents: object, session: bytes, keys: list[bytes], now: int
+        self,
+        place: Place,
+        ttl: int,
+        number: int | None,
+        contents: object,
+        session: bytes,
+        keys: list[bytes],
+        now: int,
     ) -> Expected:
-        """A sign-in; `session` is what the service called it. `keys` are device keys, by which draws are decided."""
+        """A sign-in; `session` is what the service called it. `keys` are device keys, by which
+        draws are decided.
+        """
         user, device = place
         if number is not None and (user, number) in self.requests:
             return self._sign_in_again(user, number, contents, now)
@@ -174,7 +197,9 @@ class Model:
         evicted = tuple(oldest[: max(surplus, 0)])
         new, first = device not in known, not known and not live
         happened: list[Happening] = [("DEVICE_SIGNED_IN", device, session, new, first)]
-        happened += [("DEVICE_EVICTED", self._told_device((user, k)), others[k].session) for k in evicted]
+        happened += [
+            ("DEVICE_EVICTED", self._told_device((user, k)), others[k].session) for k in evicted
+        ]
         for other in self.of_user(user):
             if other in evicted or other not in live:
                 self.sessions.pop((user, other))
@@ -195,7 +220,13 @@ class Model:
         self.devices.add(place)
         if number is not None:
             self.requests[user, number] = Remembered(contents, place, session, new, evicted)
-        row = "sign-in, evicting" if evicted else "sign-in, replacing" if record.replaced else "sign-in"
+        row = (
+            "sign-in, evicting"
+            if evicted
+            else "sign-in, replacing"
+            if record.replaced
+            else "sign-in"
+        )
         return Expected("SIGNED_IN", row, handed_out=record, happened=tuple(happened))
 
     def _sign_in_again(self, user: str, number: int, contents: object, now: int) -> Expected:
@@ -218,7 +249,9 @@ class Model:
 
     # Using a session.
 
-    def validate(self, token: Paper, presented: int, now: int, *, observe_only: bool, lost: bool) -> Expected:
+    def validate(
+        self, token: Paper, presented: int, now: int, *, observe_only: bool, lost: bool
+    ) -> Expected:
         """Whether a token is good."""
         if now >= token.expires + LEEWAY:
             return Expected("TOKEN_EXPIRED", "token over")
@@ -262,12 +295,16 @@ class Model:
             self.sessions[token.place] = again
             row = "another copy" if again.dated == current.dated else "another copy, dated anew"
             return Expected(status, row, handed_out=again)
-        return Expected(status, f"no renewal of {row}", only_noted=self._note(token, record, row, now, lost))
+        return Expected(
+            status, f"no renewal of {row}", only_noted=self._note(token, record, row, now, lost)
+        )
 
     def _note(self, token: Paper, record: Record, row: str, now: int, lost: bool) -> bool:
         """Marks and touches; whether they may be lost."""
         if row == "ahead":
-            self.sessions[token.place] = self._marked(token, self._moved_forward(token, record, now), now)
+            self.sessions[token.place] = self._marked(
+                token, self._moved_forward(token, record, now), now
+            )
             return False
         if not lost:
             self.sessions[token.place] = self._marked(token, record, now)
@@ -298,13 +335,19 @@ class Model:
     def _copied(self, record: Record, now: int) -> Record:
         """The record whose unseen generation is handed out once more."""
         if now - record.dated > GRACE:
-            return replace(record, dated=now, token_end=min(now + TOKEN_TTL, record.end), last_seen=now)
+            return replace(
+                record, dated=now, token_end=min(now + TOKEN_TTL, record.end), last_seen=now
+            )
         return self._touched(record, now)
 
     def _touched(self, record: Record, now: int) -> Record:
-        return replace(record, last_seen=now) if now - record.last_seen >= TOUCH_INTERVAL else record
+        return (
+            replace(record, last_seen=now) if now - record.last_seen >= TOUCH_INTERVAL else record
+        )
 
-    def _refuse(self, status: str, row: str, token: Paper, record: Record | None, now: int, lost: bool) -> Expected:
+    def _refuse(
+        self, status: str, row: str, token: Paper, record: Record | None, now: int, lost: bool
+    ) -> Expected:
         if status == "SESSION_EXPIRED":
             if not lost:
                 del self.sessions[token.place]
@@ -312,7 +355,9 @@ class Model:
         device = self._told_device(token.place)
         if status == "SESSION_ENDED" and token.session not in self.told:
             self.told.add(token.session)
-            return Expected(status, row, happened=(("ENDED_TOKEN_PRESENTED", device, token.session),))
+            return Expected(
+                status, row, happened=(("ENDED_TOKEN_PRESENTED", device, token.session),)
+            )
         if status != "REPLAYED" or record is None:
             return Expected(status, row)
         happening: Happening = ("SESSION_REPLAYED", device, record.session, row, self.replay_action)
@@ -340,7 +385,9 @@ class Model:
         if record is None:
             return Expected("REVOKED", "revoke one, none there")
         happened = (("DEVICE_REVOKED", place[1], record.session),)
-        return Expected("REVOKED", "revoke one", revoked=int(not record.is_over(now)), happened=happened)
+        return Expected(
+            "REVOKED", "revoke one", revoked=int(not record.is_over(now)), happened=happened
+        )
 
     def revoke_all(self, user: str, kept: int | None, now: int, *, forget: bool) -> Expected:
         """Signs a user out on all devices but one."""
@@ -357,7 +404,11 @@ class Model:
         """The sessions to show; those that are over are dropped on the way."""
         live = self.live(user, now)
         self._remove(user, self.of_user(user).keys() - live.keys())
-        return {device: record.session for device, record in live.items() if (user, device) in self.devices}
+        return {
+            device: record.session
+            for device, record in live.items()
+            if (user, device) in self.devices
+        }
 
     def _remove(self, user: str, devices: Iterable[int]) -> None:
         for device in list(devices):

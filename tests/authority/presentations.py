@@ -1,4 +1,5 @@
-"""Every way in which a token can be good or bad, each as a short history that ends before the token is presented.
+"""Every way in which a token can be good or bad, each as a short history that ends before the token
+is presented.
 
 `PRESENTATIONS` has one for each row of the verdict table, some at both edges of their time.
 """

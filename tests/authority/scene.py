@@ -1,6 +1,8 @@
-"""A whole authority on a store of the test's choice: with a clock to turn, and eyes on everything that it wrote.
+"""A whole authority on a store of the test's choice: with a clock to turn, and eyes on everything
+that it wrote.
 
-What a token says and what was written is read here without the service's own decoders, where that is cheap.
+What a token says and what was written is read here without the service's own decoders, where that
+is cheap.
 """
 
 from __future__ import annotations
@@ -33,7 +35,12 @@ from tests.support.clock import Clock
 T = TypeVar("T")
 
 TICK = timedelta(milliseconds=10)  # what records can tell apart
-SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SECOND, MINUTE, HOUR, DAY = (
+    timedelta(seconds=1),
+    timedelta(minutes=1),
+    timedelta(hours=1),
+    timedelta(days=1),
+)
 # Long past: the stream's own IDs are of today, and it is trimmed by the injected clock.
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ISSUER, AUDIENCE = "https://sessions.example", "example"
@@ -43,7 +50,9 @@ CLIENT = Client("203.0.113.7", "curl/8.5.0", "Pixel 8", "4.12.0")
 
 
 class WatchedStore(Store):
-    """The real store, with a moment before each commit for whatever a test wants to happen just then."""
+    """The real store, with a moment before each commit for whatever a test wants to happen just
+    then.
+    """
 
     before_commit: Callable[[Commit], Awaitable[None]] | None = None
 
@@ -128,7 +137,9 @@ def request(
     request_id: UUID | None = None,
 ) -> SignInRequest:
     """A request to sign in that says no more than it must."""
-    return SignInRequest(user_id, device_id, client, claims or {}, auth_methods, session_ttl, request_id)
+    return SignInRequest(
+        user_id, device_id, client, claims or {}, auth_methods, session_ttl, request_id
+    )
 
 
 class Scene:
@@ -151,7 +162,9 @@ class Scene:
         self.keys = Keys(prefix)
         self.prefix = prefix
         self.store = WatchedStore(self.client, self.keys)
-        self.tokens = Tokens(source, ISSUER, AUDIENCE, self.policy.token_ttl + self.policy.idle_timeout + MINUTE)
+        self.tokens = Tokens(
+            source, ISSUER, AUDIENCE, self.policy.token_ttl + self.policy.idle_timeout + MINUTE
+        )
         self.metrics = Metrics()
         self.authority = Authority(
             store=self.store,
@@ -167,12 +180,19 @@ class Scene:
         await self.authority.settled()
         await self.store.close()
 
-    async def sign_in(self, device_id: UUID | None = None, user_id: str = USER, **more: Any) -> IssuedDevice:
+    async def sign_in(
+        self, device_id: UUID | None = None, user_id: str = USER, **more: Any
+    ) -> IssuedDevice:
         """Signs a user in."""
         return await self.authority.issue_device(request(user_id, device_id, **more), ACTOR)
 
     async def validate(
-        self, token: str, device_id: UUID | str = PHONE, client: Client = CLIENT, *, observe_only: bool = False
+        self,
+        token: str,
+        device_id: UUID | str = PHONE,
+        client: Client = CLIENT,
+        *,
+        observe_only: bool = False,
     ) -> Validation:
         """Validates, and waits until everything that it noted is written."""
         validation = await self.authority.validate_session(
@@ -181,7 +201,9 @@ class Scene:
         await self.authority.settled()
         return validation
 
-    async def renew(self, token: str, device_id: UUID | str = PHONE, client: Client = CLIENT) -> RenewedSession:
+    async def renew(
+        self, token: str, device_id: UUID | str = PHONE, client: Client = CLIENT
+    ) -> RenewedSession:
         """Renews, and waits until everything that it noted is written."""
         renewed = await self.authority.renew_session(token, str(device_id), client, ACTOR)
         await self.authority.settled()
@@ -201,15 +223,23 @@ class Scene:
 
     async def raw_session(self, device_id: UUID = PHONE, user_id: str = USER) -> bytes | None:
         """The bytes of the session on a device."""
-        raw: bytes | None = await self.client.execute_command("HGET", self.keys.sessions(user_id), key_of(device_id))
+        raw: bytes | None = await self.client.execute_command(
+            "HGET", self.keys.sessions(user_id), key_of(device_id)
+        )
         return raw
 
-    async def put_back(self, raw: bytes | None, device_id: UUID = PHONE, user_id: str = USER) -> None:
+    async def put_back(
+        self, raw: bytes | None, device_id: UUID = PHONE, user_id: str = USER
+    ) -> None:
         """What a failover that lost writes does: the session on a device is again what it was."""
         if raw is None:
-            await self.client.execute_command("HDEL", self.keys.sessions(user_id), key_of(device_id))
+            await self.client.execute_command(
+                "HDEL", self.keys.sessions(user_id), key_of(device_id)
+            )
         else:
-            await self.client.execute_command("HSET", self.keys.sessions(user_id), key_of(device_id), raw)
+            await self.client.execute_command(
+                "HSET", self.keys.sessions(user_id), key_of(device_id), raw
+            )
 
     async def events(self, user_id: str = USER, after: str = "-") -> list[records_pb2.EventRecord]:
         """A user's events, oldest first."""
@@ -232,10 +262,14 @@ class Scene:
             "new_device": event.new_device,
             "first_device": event.first_device,
             "replay_action": event.replay_action,
-            "except_device_id": UUID(bytes=event.except_device_id) if event.except_device_id else None,
+            "except_device_id": UUID(bytes=event.except_device_id)
+            if event.except_device_id
+            else None,
         }
         if event.replay_cause:
-            said["replay_cause"] = records_pb2.ReplayCause.Name(event.replay_cause).removeprefix("REPLAY_CAUSE_")
+            said["replay_cause"] = records_pb2.ReplayCause.Name(event.replay_cause).removeprefix(
+                "REPLAY_CAUSE_"
+            )
         if client.ListFields():
             said["client"] = _client(client)
         if event.HasField("device_client"):
@@ -252,7 +286,11 @@ class Scene:
         async with self._backend.admin() as admin:
             for key in await admin.execute_command("KEYS", f"{self.prefix}:*"):
                 kind = await admin.execute_command("TYPE", key)
-                read = {b"hash": ("HGETALL", key), b"string": ("GET", key), b"stream": ("XRANGE", key, "-", "+")}
+                read = {
+                    b"hash": ("HGETALL", key),
+                    b"string": ("GET", key),
+                    b"stream": ("XRANGE", key, "-", "+"),
+                }
                 command = read[kind if isinstance(kind, bytes) else kind.encode()]
                 found[key] = await admin.execute_command(*command)
         return found

@@ -44,7 +44,11 @@ async def _page(
     current: UUID | None = None,
 ) -> DevicePage:
     page = await scene.authority.list_devices(
-        user_id, current_device_id=current, include_signed_out=signed_out, page_size=size, page_token=token
+        user_id,
+        current_device_id=current,
+        include_signed_out=signed_out,
+        page_size=size,
+        page_token=token,
     )
     await scene.authority.settled()
     return page
@@ -55,7 +59,9 @@ def _ids(page: DevicePage) -> list[UUID]:
 
 
 async def _revoke(scene: Scene, device_id: UUID, *, forget: bool = False) -> bool:
-    return await scene.authority.revoke_device(USER, device_id, reason="lost", forget=forget, actor=ACTOR)
+    return await scene.authority.revoke_device(
+        USER, device_id, reason="lost", forget=forget, actor=ACTOR
+    )
 
 
 async def _revoke_all(scene: Scene, kept: UUID | None = None, *, forget: bool = False) -> int:
@@ -67,7 +73,9 @@ async def _revoke_all(scene: Scene, kept: UUID | None = None, *, forget: bool = 
 # Lists.
 
 
-async def test_250_devices_are_listed_page_by_page_the_newest_first(scene_with: Callable[..., Scene]) -> None:
+async def test_250_devices_are_listed_page_by_page_the_newest_first(
+    scene_with: Callable[..., Scene],
+) -> None:
     scene = scene_with(max_devices=250)
     for number, device in enumerate(MANY):
         if number % 3:  # some at the same moment: then the order is by key, but it is one
@@ -87,7 +95,9 @@ async def test_250_devices_are_listed_page_by_page_the_newest_first(scene_with: 
     assert _ids(pages[0])[0] == MANY[-1]
     everything = await _page(scene, size=1000, signed_out=True)
     assert everything.total_size == len(everything.devices) == 250
-    assert [d.session is None for d in everything.devices if d.device.device_id == MANY[7]] == [True]
+    assert [d.session is None for d in everything.devices if d.device.device_id == MANY[7]] == [
+        True
+    ]
 
 
 async def test_a_page_that_ends_with_the_list_is_the_last(scene: Scene) -> None:
@@ -108,7 +118,10 @@ async def test_a_page_token_of_another_list_is_refused(scene: Scene) -> None:
     token = (await _page(scene, size=1)).next_page_token
     raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     forged = [raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :] for at in range(len(raw))]
-    texts = [base64.urlsafe_b64encode(one).decode().rstrip("=") for one in (*forged, raw[:-1], raw + b"\0", b"")]
+    texts = [
+        base64.urlsafe_b64encode(one).decode().rstrip("=")
+        for one in (*forged, raw[:-1], raw + b"\0", b"")
+    ]
     for text in (*filter(None, texts), token[:-1], "1", "nonsense", "☃", " ", "=" * 40):
         with pytest.raises(InvalidRequest) as refused:
             await _page(scene, text)
@@ -123,7 +136,10 @@ async def test_the_device_that_asks_is_marked(scene: Scene) -> None:
     for device in (PHONE, LAPTOP):
         await scene.sign_in(device)
     page = await _page(scene, current=LAPTOP)
-    assert {listed.device.device_id: listed.current for listed in page.devices} == {PHONE: False, LAPTOP: True}
+    assert {listed.device.device_id: listed.current for listed in page.devices} == {
+        PHONE: False,
+        LAPTOP: True,
+    }
     assert not any(listed.current for listed in (await _page(scene)).devices)
 
 
@@ -148,7 +164,10 @@ async def test_a_session_that_is_over_is_listed_as_none_and_removed(scene: Scene
     assert _ids(await _page(scene)) == [LAPTOP]
     assert await scene.session(PHONE) is None
     everything = await _page(scene, signed_out=True)
-    assert {d.device.device_id: d.session is None for d in everything.devices} == {PHONE: True, LAPTOP: False}
+    assert {d.device.device_id: d.session is None for d in everything.devices} == {
+        PHONE: True,
+        LAPTOP: False,
+    }
     assert await scene.happened() == ["DEVICE_SIGNED_IN"] * 2
 
 
@@ -187,7 +206,9 @@ async def test_a_device_that_the_user_never_had_is_not_found(scene: Scene, user_
     assert await scene.dump() == before
 
 
-async def test_a_device_that_was_forgotten_meanwhile_is_not_found(scene_with: Callable[..., Scene]) -> None:
+async def test_a_device_that_was_forgotten_meanwhile_is_not_found(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = scene_with(), scene_with()
     await one.sign_in(PHONE)
     answers = await asyncio.gather(
@@ -240,7 +261,9 @@ async def test_a_device_may_be_forgotten_signed_in_or_not(scene: Scene) -> None:
 
 
 async def test_all_are_revoked_in_one_event(scene: Scene) -> None:
-    tokens = {device: (await scene.sign_in(device)).access_token for device in (PHONE, LAPTOP, TABLET)}
+    tokens = {
+        device: (await scene.sign_in(device)).access_token for device in (PHONE, LAPTOP, TABLET)
+    }
     bens = (await scene.sign_in(PHONE, "ben")).access_token
     scene.clock.advance(MINUTE)
     assert [await _revoke_all(scene) for _ in range(3)] == [3, 0, 0]
@@ -262,10 +285,14 @@ async def test_all_are_revoked_in_one_event(scene: Scene) -> None:
 
 @pytest.mark.parametrize("forget", [False, True])
 async def test_one_device_may_be_left_signed_in(scene: Scene, forget: bool) -> None:
-    tokens = {device: (await scene.sign_in(device)).access_token for device in (PHONE, LAPTOP, TABLET)}
+    tokens = {
+        device: (await scene.sign_in(device)).access_token for device in (PHONE, LAPTOP, TABLET)
+    }
     assert await _revoke_all(scene, LAPTOP, forget=forget) == 2
     for device, token in tokens.items():
-        assert (await scene.validate(token, device)).status is (ACTIVE if device == LAPTOP else NO_SESSION)
+        assert (await scene.validate(token, device)).status is (
+            ACTIVE if device == LAPTOP else NO_SESSION
+        )
     remembered = (await scene.store.user(USER)).devices.keys()
     assert remembered == ({key_of(LAPTOP)} if forget else {key_of(device) for device in tokens})
     assert scene.told((await scene.events())[-1])["except_device_id"] == LAPTOP

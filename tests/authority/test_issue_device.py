@@ -1,4 +1,6 @@
-"""IssueDevice: who is signed in afterwards, what the token says, and what a repeated request leads to."""
+"""IssueDevice: who is signed in afterwards, what the token says, and what a repeated request leads
+to.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +107,9 @@ async def test_a_device_is_new_once_until_it_is_forgotten(scene: Scene) -> None:
 
 async def test_a_user_who_was_forgotten_has_a_first_device_again(scene: Scene) -> None:
     await scene.sign_in(PHONE)
-    await scene.authority.revoke_all(USER, except_device_id=None, reason="", forget=True, actor=ACTOR)
+    await scene.authority.revoke_all(
+        USER, except_device_id=None, reason="", forget=True, actor=ACTOR
+    )
     await scene.sign_in(PHONE)
     assert [event.first_device for event in await scene.events()] == [True, False, True]
 
@@ -137,26 +141,38 @@ async def test_a_repeated_request_is_answered_again_and_not_carried_out_again(sc
     again = await scene.sign_in(request_id=REQUEST_ID)
     assert await scene.dump() == before
     one, two = read_token(first.access_token), read_token(again.access_token)
-    assert (one.session_id, one.device_key, one.generation) == (two.session_id, two.device_key, two.generation)
+    assert (one.session_id, one.device_key, one.generation) == (
+        two.session_id,
+        two.device_key,
+        two.generation,
+    )
     assert one.copy != two.copy
     assert replace(again, access_token="") == replace(first, access_token="")
     assert await scene.happened() == ["DEVICE_SIGNED_IN"]
     for issued in (first, again):
-        assert (await scene.validate(issued.access_token, first.device.device.device_id)).status is SessionStatus.ACTIVE
+        assert (
+            await scene.validate(issued.access_token, first.device.device.device_id)
+        ).status is SessionStatus.ACTIVE
 
 
 async def test_a_late_repetition_lets_both_copies_be_used(scene: Scene) -> None:
-    """The first answer may be on its way still: as the copy is, it is new, and neither is taken for a thief's."""
+    """The first answer may be on its way still: as the copy is, it is new, and neither is taken for
+    a thief's.
+    """
     first = await scene.sign_in(request_id=REQUEST_ID)
     scene.clock.advance(5 * MINUTE + SECOND)
     again = await scene.sign_in(request_id=REQUEST_ID)
     assert again.token_expires == scene.clock.now + scene.policy.token_ttl
     for issued in (again, first):
-        assert (await scene.validate(issued.access_token, first.device.device.device_id)).status is SessionStatus.ACTIVE
+        assert (
+            await scene.validate(issued.access_token, first.device.device.device_id)
+        ).status is SessionStatus.ACTIVE
     assert await scene.happened() == ["DEVICE_SIGNED_IN"]
 
 
-async def test_a_repeated_request_tells_again_who_was_evicted(scene_with: Callable[..., Scene]) -> None:
+async def test_a_repeated_request_tells_again_who_was_evicted(
+    scene_with: Callable[..., Scene],
+) -> None:
     scene = scene_with(max_devices=1)
     await scene.sign_in(PHONE)
     first = await scene.sign_in(LAPTOP, request_id=REQUEST_ID)
@@ -182,14 +198,22 @@ async def test_a_repeated_request_tells_again_who_was_evicted(scene_with: Callab
     ],
     ids=str,
 )
-async def test_a_request_id_with_other_contents_is_refused(scene: Scene, other: dict[str, Any]) -> None:
-    contents: dict[str, Any] = {"device_id": PHONE, "claims": {"a": "b"}, "auth_methods": ("pwd", "otp")}
+async def test_a_request_id_with_other_contents_is_refused(
+    scene: Scene, other: dict[str, Any]
+) -> None:
+    contents: dict[str, Any] = {
+        "device_id": PHONE,
+        "claims": {"a": "b"},
+        "auth_methods": ("pwd", "otp"),
+    }
     first = await scene.sign_in(request_id=REQUEST_ID, **contents)
     before = await scene.dump()
     with pytest.raises(RequestIdReused):
         await scene.sign_in(request_id=REQUEST_ID, **contents | other)
     await scene.validate(first.access_token)
-    with pytest.raises(RequestIdReused):  # and not RequestIdSpent: the mistake is the other contents
+    with pytest.raises(
+        RequestIdReused
+    ):  # and not RequestIdSpent: the mistake is the other contents
         await scene.sign_in(request_id=REQUEST_ID, **contents | other)
     assert (await scene.events()) == (await scene.events())[:1]
     assert before.keys() == (await scene.dump()).keys()
@@ -213,7 +237,9 @@ async def _is_replaced(scene: Scene, _: str) -> None:
 
 
 async def _is_revoked(scene: Scene, _: str) -> None:
-    await scene.authority.revoke_all(USER, except_device_id=None, reason="", forget=False, actor=ACTOR)
+    await scene.authority.revoke_all(
+        USER, except_device_id=None, reason="", forget=False, actor=ACTOR
+    )
 
 
 async def _is_forgotten(scene: Scene, _: str) -> None:
@@ -236,7 +262,9 @@ async def _reaches_its_end(scene: Scene, _: str) -> None:
         _reaches_its_end,
     ],
 )
-async def test_a_request_id_is_spent_once_its_session(scene: Scene, what: Callable[..., Any]) -> None:
+async def test_a_request_id_is_spent_once_its_session(
+    scene: Scene, what: Callable[..., Any]
+) -> None:
     asked: dict[str, Any] = {"device_id": PHONE, "session_ttl": HOUR, "request_id": REQUEST_ID}
     first = await scene.sign_in(**asked)
     await what(scene, first.access_token)
@@ -269,10 +297,14 @@ async def test_one_request_that_comes_64_times_at_once_makes_one_session(scene: 
 # Another session on the device.
 
 
-async def test_a_sign_in_that_was_overtaken_is_decided_again(scene_with: Callable[..., Scene]) -> None:
+async def test_a_sign_in_that_was_overtaken_is_decided_again(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = scene_with(), scene_with()
     await one.sign_in(PHONE)
-    late, early = await asyncio.gather(one.sign_in(PHONE), ComeBetween(one.store).do(other.sign_in(PHONE)))
+    late, early = await asyncio.gather(
+        one.sign_in(PHONE), ComeBetween(one.store).do(other.sign_in(PHONE))
+    )
     record = await one.session()
     assert record is not None
     assert record.session_id == read_token(late.access_token).session_id
@@ -280,13 +312,19 @@ async def test_a_sign_in_that_was_overtaken_is_decided_again(scene_with: Callabl
     assert await one.happened() == ["DEVICE_SIGNED_IN"] * 3
 
 
-async def test_of_two_first_sign_ins_one_is_on_a_new_device(scene_with: Callable[..., Scene]) -> None:
+async def test_of_two_first_sign_ins_one_is_on_a_new_device(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = scene_with(), scene_with()
-    late, early = await asyncio.gather(one.sign_in(PHONE), ComeBetween(one.store).do(other.sign_in(PHONE)))
+    late, early = await asyncio.gather(
+        one.sign_in(PHONE), ComeBetween(one.store).do(other.sign_in(PHONE))
+    )
     assert (early.new_device, late.new_device) == (True, False)
 
 
-async def test_a_sign_in_that_is_overtaken_every_time_gives_up(scene_with: Callable[..., Scene]) -> None:
+async def test_a_sign_in_that_is_overtaken_every_time_gives_up(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = scene_with(), scene_with()
 
     async def overtake(_: Commit) -> None:
@@ -306,13 +344,17 @@ async def test_a_sign_in_that_is_overtaken_every_time_gives_up(scene_with: Calla
 # The device limit.
 
 
-async def test_over_the_limit_the_longest_unused_device_makes_room(scene_with: Callable[..., Scene]) -> None:
+async def test_over_the_limit_the_longest_unused_device_makes_room(
+    scene_with: Callable[..., Scene],
+) -> None:
     scene = scene_with(max_devices=2)
     phone = (await scene.sign_in(PHONE)).access_token
     scene.clock.advance(MINUTE)
     laptop = (await scene.sign_in(LAPTOP)).access_token
     scene.clock.advance(MINUTE)
-    assert (await scene.validate(phone, PHONE)).status is SessionStatus.ACTIVE  # used after the laptop was
+    assert (
+        await scene.validate(phone, PHONE)
+    ).status is SessionStatus.ACTIVE  # used after the laptop was
     issued = await scene.sign_in(TABLET)
     assert [(gone.device.device_id, gone.session) for gone in issued.evicted] == [(LAPTOP, None)]
     assert (await scene.validate(laptop, LAPTOP)).status is SessionStatus.NO_SESSION
@@ -370,7 +412,9 @@ async def test_devices_are_forgotten_after_180_days(scene: Scene) -> None:
     assert set((await scene.store.user(USER)).devices) == {key_of(LAPTOP)}
 
 
-async def test_twice_as_many_devices_are_remembered_as_may_be_signed_in(scene_with: Callable[..., Scene]) -> None:
+async def test_twice_as_many_devices_are_remembered_as_may_be_signed_in(
+    scene_with: Callable[..., Scene],
+) -> None:
     scene = scene_with(max_devices=2)
     ids = [UUID(int=0xC000 + number, version=4) for number in range(6)]
     for device in ids:
@@ -379,7 +423,9 @@ async def test_twice_as_many_devices_are_remembered_as_may_be_signed_in(scene_wi
     assert set((await scene.store.user(USER)).devices) == set(map(key_of, ids[2:]))
 
 
-async def test_what_is_told_of_a_sign_in_and_of_an_eviction(scene_with: Callable[..., Scene]) -> None:
+async def test_what_is_told_of_a_sign_in_and_of_an_eviction(
+    scene_with: Callable[..., Scene],
+) -> None:
     scene = scene_with(max_devices=1)
     phone = await scene.sign_in(PHONE)
     await scene.authority.update_device(USER, PHONE, "Ada's phone")

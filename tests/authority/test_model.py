@@ -1,7 +1,9 @@
-"""Random lives of two users, their clients and whoever has copied a token, on the service and on the model side by side.
+"""Random lives of two users, their clients and whoever has copied a token, on the service and on
+the model side by side.
 
-Every answer, event and stored record must be the model's. Clients may present any token that was ever handed out, on any
-device; time stops just before, at, and just after every moment that the rules name; marks are lost, and stores fall back.
+Every answer, event and stored record must be the model's. Clients may present any token that was
+ever handed out, on any device; time stops just before, at, and just after every moment that the
+rules name; marks are lost, and stores fall back.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ from uuid import UUID
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from session_authority.domain.answers import IssuedDevice
 from session_authority.domain.errors import DeviceLimitReached, RequestIdReused, RequestIdSpent
@@ -27,7 +35,19 @@ from session_authority.internal.v1 import records_pb2
 from session_authority.tokens import KeySource
 from tests.authority import model
 from tests.authority.model import Expected, Model, Paper, Place, Record, whole
-from tests.authority.scene import ACTOR, CLIENT, LAPTOP, PHONE, START, TABLET, TICK, Scene, key_of, kind_of, read_token
+from tests.authority.scene import (
+    ACTOR,
+    CLIENT,
+    LAPTOP,
+    PHONE,
+    START,
+    TABLET,
+    TICK,
+    Scene,
+    key_of,
+    kind_of,
+    read_token,
+)
 from tests.authority.scene import request as sign_in_request
 from tests.support.backends import Backend
 
@@ -37,13 +57,19 @@ USERS = ("ada", "ben")
 DEVICES = (PHONE, LAPTOP, TABLET)
 KEYS = [key_of(device) for device in DEVICES]
 MEMORY = 10  # earlier versions of a record that a store may fall back to
-REFUSALS: dict[type[Exception], str] = {DeviceLimitReached: "LIMIT", RequestIdReused: "REUSED", RequestIdSpent: "SPENT"}
+REFUSALS: dict[type[Exception], str] = {
+    DeviceLimitReached: "LIMIT",
+    RequestIdReused: "REUSED",
+    RequestIdSpent: "SPENT",
+}
 EXAMPLES = {"fakeredis": 300, "valkey": 500}
 
 # One user and one device get most of the attention: that is where long histories come from.
 users = st.sampled_from([USERS[0]] * 4 + [USERS[1]])
 devices = st.sampled_from([0, 0, 0, 0, 1, 1, 2])
-ttls = st.sampled_from([model.SESSION_TTL, model.SESSION_TTL, 900 * model.SECOND, 1500 * model.SECOND + 1])
+ttls = st.sampled_from(
+    [model.SESSION_TTL, model.SESSION_TTL, 900 * model.SECOND, 1500 * model.SECOND + 1]
+)
 sometimes = st.sampled_from([False, False, False, True])
 _runs = count()
 
@@ -100,7 +126,9 @@ class Lives(RuleBasedStateMachine):
 
         async def build() -> Scene:
             prefix = f"t-model{next(_runs)}"
-            return Scene(self.backend, prefix, self.source, policy, random_bytes=unlike_any_before())
+            return Scene(
+                self.backend, prefix, self.source, policy, random_bytes=unlike_any_before()
+            )
 
         self.scene = self.run(build())
 
@@ -134,9 +162,15 @@ class Lives(RuleBasedStateMachine):
         self._renew(paper, text, self._some_device(data, paper), lost)
 
     @precondition(lambda self: self._of_the_living())
-    @rule(data=st.data(), used=st.booleans(), later=st.sampled_from([0, -1, 1, model.GRACE, model.ALARM_AFTER]))
+    @rule(
+        data=st.data(),
+        used=st.booleans(),
+        later=st.sampled_from([0, -1, 1, model.GRACE, model.ALARM_AFTER]),
+    )
     def live_on(self, data: st.DataObject, used: bool, later: int) -> None:
-        """What an honest client does over and over: it uses its token, and renews it when it may."""
+        """What an honest client does over and over: it uses its token, and renews it when it
+        may.
+        """
         paper, text = data.draw(st.sampled_from(self._of_the_living()), label="the token")
         if used:
             self._validate(paper, text, paper.place[1], False, False)
@@ -146,13 +180,22 @@ class Lives(RuleBasedStateMachine):
         self._renew(paper, text, paper.place[1], False)
 
     @precondition(lambda self: self._of_the_living())
-    @rule(data=st.data(), off=st.sampled_from([0, -1, 1]), age=st.sampled_from([1, 0, 2]), renews=st.booleans())
+    @rule(
+        data=st.data(),
+        off=st.sampled_from([0, -1, 1]),
+        age=st.sampled_from([1, 0, 2]),
+        renews=st.booleans(),
+    )
     def come_late(self, data: st.DataObject, off: int, age: int, renews: bool) -> None:
-        """A token comes back when a newer one, or another copy, was made or is in use for just so long."""
+        """A token comes back when a newer one, or another copy, was made or is in use for just so
+        long.
+        """
         current, text = data.draw(st.sampled_from(self._of_the_living()), label="the current token")
         if data.draw(st.booleans(), label="used before"):
             self._present(current, text, False)
-        self._wait_until(data.draw(st.sampled_from(self._moments_of(current.place)), label="the moment") + off)
+        self._wait_until(
+            data.draw(st.sampled_from(self._moments_of(current.place)), label="the moment") + off
+        )
         if data.draw(st.booleans(), label="used then"):
             self._present(current, text, False)
         of_place = [(paper, text) for paper, text in self.papers if paper.place == current.place]
@@ -183,11 +226,15 @@ class Lives(RuleBasedStateMachine):
         if by == "another copy":
             self._present(*self.papers[-2], renews)
             return
-        self._wait_until(data.draw(st.sampled_from(self._moments_of(place)[:2]), label="the moment") + off)
+        self._wait_until(
+            data.draw(st.sampled_from(self._moments_of(place)[:2]), label="the moment") + off
+        )
         self._present(paper, text, renews, self._some_device(data, paper))
 
     @precondition(lambda self: self._of_the_living())
-    @rule(data=st.data(), later=st.sampled_from([0, model.GRACE, model.GRACE + 1, model.ALARM_AFTER]))
+    @rule(
+        data=st.data(), later=st.sampled_from([0, model.GRACE, model.GRACE + 1, model.ALARM_AFTER])
+    )
     def lose_a_reply(self, data: st.DataObject, later: int) -> None:
         """A client asks again for what it did not get."""
         paper, text = data.draw(st.sampled_from(self._of_the_living()), label="the token")
@@ -200,7 +247,10 @@ class Lives(RuleBasedStateMachine):
     @rule(data=st.data(), off=st.sampled_from([0, -1, 1]))
     def time_passes(self, data: st.DataObject, off: int) -> None:
         moments = self._moments()
-        self._wait_until(data.draw(st.sampled_from(moments[:4]) | st.sampled_from(moments), label="the moment") + off)
+        self._wait_until(
+            data.draw(st.sampled_from(moments[:4]) | st.sampled_from(moments), label="the moment")
+            + off
+        )
 
     @precondition(lambda self: any(len(found) > 1 for found in self.versions.values()))
     @rule(data=st.data())
@@ -212,7 +262,10 @@ class Lives(RuleBasedStateMachine):
         rotated_since = [
             (raw, record)
             for raw, record in earlier[place]
-            if record and now_there and record.session == now_there.session and record.generation < now_there.generation
+            if record
+            and now_there
+            and record.session == now_there.session
+            and record.generation < now_there.generation
         ]
         raw, record = data.draw(st.sampled_from(rotated_since or earlier[place]), label="back to")
         self.run(self.scene.put_back(raw, DEVICES[place[1]], place[0]))
@@ -221,8 +274,12 @@ class Lives(RuleBasedStateMachine):
         else:
             self.model.sessions[place] = record
         self._agree(place[0], Expected("LOST", "writes lost"))
-        ahead = [kept for kept in self._of_the_living() if kept[0].place == place and record is not None]
-        then = data.draw(st.sampled_from(["history forks", "the newest comes", "nobody comes"]), label="then")
+        ahead = [
+            kept for kept in self._of_the_living() if kept[0].place == place and record is not None
+        ]
+        then = data.draw(
+            st.sampled_from(["history forks", "the newest comes", "nobody comes"]), label="then"
+        )
         if not ahead or then == "nobody comes":
             return
         if len(ahead) == 2 and then == "history forks":
@@ -235,7 +292,9 @@ class Lives(RuleBasedStateMachine):
     @rule(what=st.sampled_from(["revoke one", "revoke all", "list"]), user=users, data=st.data())
     def something_rarer(self, what: str, user: str, data: st.DataObject) -> None:
         if what == "revoke one":
-            self._revoke_device((user, data.draw(devices, label="device")), data.draw(sometimes, label="forget"))
+            self._revoke_device(
+                (user, data.draw(devices, label="device")), data.draw(sometimes, label="forget")
+            )
         elif what == "revoke all":
             kept = data.draw(st.none() | devices, label="kept")
             self._revoke_all(user, kept, data.draw(sometimes, label="forget"))
@@ -247,7 +306,9 @@ class Lives(RuleBasedStateMachine):
     def _sign_in(self, place: Place, ttl: int, number: int | None) -> None:
         user, device = place
         request_id = None if number is None else UUID(int=0x1D00 + number, version=4)
-        request = sign_in_request(user, DEVICES[device], session_ttl=duration(ttl), request_id=request_id)
+        request = sign_in_request(
+            user, DEVICES[device], session_ttl=duration(ttl), request_id=request_id
+        )
         issued: IssuedDevice | None = None
         status, session = "SIGNED_IN", b""
         try:
@@ -273,18 +334,31 @@ class Lives(RuleBasedStateMachine):
                 self.asked.append((place, ttl, number))
         self._agree(user, expected)
 
-    def _validate(self, paper: Paper, text: str, presented: int, observe_only: bool, lost: bool) -> None:
+    def _validate(
+        self, paper: Paper, text: str, presented: int, observe_only: bool, lost: bool
+    ) -> None:
         user = paper.place[0]
         before = self.run(self._raw(paper.place))
-        answer = self.run(self.scene.validate(text, DEVICES[presented], CLIENT, observe_only=observe_only))
-        expected = self.model.validate(paper, presented, self.now, observe_only=observe_only, lost=lost)
-        assert (answer.status.name, answer.revoked_devices) == (expected.status, expected.revoked), expected.row
+        answer = self.run(
+            self.scene.validate(text, DEVICES[presented], CLIENT, observe_only=observe_only)
+        )
+        expected = self.model.validate(
+            paper, presented, self.now, observe_only=observe_only, lost=lost
+        )
+        assert (answer.status.name, answer.revoked_devices) == (
+            expected.status,
+            expected.revoked,
+        ), expected.row
         assert answer.renew_recommended == expected.renew_recommended, expected.row
         assert (answer.device_id, answer.device_id_assigned) == (DEVICES[presented], False)
         assert (answer.session is not None) == (expected.status == "ACTIVE")
         if answer.session is not None:
             token = answer.session.token
-            assert (token.session_id, token.generation, token.copy) == (paper.session, paper.generation, paper.copy)
+            assert (token.session_id, token.generation, token.copy) == (
+                paper.session,
+                paper.generation,
+                paper.copy,
+            )
         if lost and expected.only_noted:
             self.run(self._put_back(paper.place, before))
         self._agree(user, expected)
@@ -293,7 +367,10 @@ class Lives(RuleBasedStateMachine):
         before = self.run(self._raw(paper.place))
         answer = self.run(self.scene.renew(text, DEVICES[presented]))
         expected = self.model.renew(paper, presented, self.now, lost=lost)
-        assert (answer.status.name, answer.revoked_devices) == (expected.status, expected.revoked), expected.row
+        assert (answer.status.name, answer.revoked_devices) == (
+            expected.status,
+            expected.revoked,
+        ), expected.row
         assert (answer.access_token is not None) == (expected.handed_out is not None), expected.row
         if answer.access_token is not None and expected.handed_out is not None:
             assert answer.session is not None
@@ -306,7 +383,9 @@ class Lives(RuleBasedStateMachine):
     def _revoke_device(self, place: Place, forget: bool) -> None:
         user, device = place
         revoked = self.run(
-            self.scene.authority.revoke_device(user, DEVICES[device], reason="", forget=forget, actor=ACTOR)
+            self.scene.authority.revoke_device(
+                user, DEVICES[device], reason="", forget=forget, actor=ACTOR
+            )
         )
         expected = self.model.revoke_device(place, self.now, forget=forget)
         assert revoked == bool(expected.revoked)
@@ -315,7 +394,9 @@ class Lives(RuleBasedStateMachine):
     def _revoke_all(self, user: str, kept: int | None, forget: bool) -> None:
         named = None if kept is None else DEVICES[kept]
         revoked = self.run(
-            self.scene.authority.revoke_all(user, except_device_id=named, reason="", forget=forget, actor=ACTOR)
+            self.scene.authority.revoke_all(
+                user, except_device_id=named, reason="", forget=forget, actor=ACTOR
+            )
         )
         expected = self.model.revoke_all(user, kept, self.now, forget=forget)
         assert revoked == expected.revoked
@@ -324,17 +405,27 @@ class Lives(RuleBasedStateMachine):
     def _list_devices(self, user: str, current: int) -> None:
         async def lists() -> tuple[Any, Any]:
             asked = {"current_device_id": DEVICES[current], "page_size": 1000, "page_token": ""}
-            signed_in = await self.scene.authority.list_devices(user, include_signed_out=False, **asked)  # type: ignore[arg-type]
-            everything = await self.scene.authority.list_devices(user, include_signed_out=True, **asked)  # type: ignore[arg-type]
+            signed_in = await self.scene.authority.list_devices(
+                user, include_signed_out=False, **asked
+            )  # type: ignore[arg-type]
+            everything = await self.scene.authority.list_devices(
+                user, include_signed_out=True, **asked
+            )  # type: ignore[arg-type]
             await self.scene.authority.settled()
             return signed_in, everything
 
         signed_in, everything = self.run(lists())
         expected = self.model.list_live(user, self.now)
-        assert {DEVICES.index(d.device.device_id): d.session.session_id for d in signed_in.devices} == expected
+        assert {
+            DEVICES.index(d.device.device_id): d.session.session_id for d in signed_in.devices
+        } == expected
         assert signed_in.total_size == len(expected)
-        assert {DEVICES.index(d.device.device_id) for d in everything.devices} == self.model.known(user)
-        assert all(d.current == (d.device.device_id == DEVICES[current]) for d in everything.devices)
+        assert {DEVICES.index(d.device.device_id) for d in everything.devices} == self.model.known(
+            user
+        )
+        assert all(
+            d.current == (d.device.device_id == DEVICES[current]) for d in everything.devices
+        )
         self._agree(user, Expected("LISTED", "list"))
 
     def _present(self, paper: Paper, text: str, renews: bool, on: int | None = None) -> None:
@@ -364,15 +455,23 @@ class Lives(RuleBasedStateMachine):
     def _some_paper(self, data: st.DataObject) -> tuple[Paper, str]:
         """Any token, but often one of the latest."""
         last = len(self.papers) - 1
-        age = data.draw(st.integers(0, min(3, last)) | st.integers(0, last), label="the token's age")
+        age = data.draw(
+            st.integers(0, min(3, last)) | st.integers(0, last), label="the token's age"
+        )
         return self.papers[last - age]
 
     def _of_the_living(self) -> list[tuple[Paper, str]]:
-        """The newest token of each session, and the newest that is current: after lost writes two."""
+        """The newest token of each session, and the newest that is current: after lost writes
+        two.
+        """
         newest: dict[object, tuple[Paper, str]] = {}
         for paper, text in self.papers:
             record = self.model.sessions.get(paper.place)
-            if record is not None and record.session == paper.session and not record.is_over(self.now):
+            if (
+                record is not None
+                and record.session == paper.session
+                and not record.is_over(self.now)
+            ):
                 newest[paper.place] = paper, text
                 if paper.generation == record.generation:
                     newest[paper.place, "current"] = paper, text
@@ -380,7 +479,9 @@ class Lives(RuleBasedStateMachine):
 
     def _some_device(self, data: st.DataObject, paper: Paper) -> int:
         home = paper.place[1]
-        return data.draw(st.sampled_from([home] * 14 + [d for d in range(len(DEVICES)) if d != home]), label="on")
+        return data.draw(
+            st.sampled_from([home] * 14 + [d for d in range(len(DEVICES)) if d != home]), label="on"
+        )
 
     def _moments(self) -> list[int]:
         """When something will change, by itself or for whoever comes then."""
@@ -464,12 +565,20 @@ def as_happening(event: records_pb2.EventRecord) -> tuple[object, ...]:
     device = DEVICES.index(UUID(bytes=event.device_id)) if event.device_id else None
     match kind:
         case "ALL_REVOKED":
-            kept = DEVICES.index(UUID(bytes=event.except_device_id)) if event.except_device_id else None
+            kept = (
+                DEVICES.index(UUID(bytes=event.except_device_id))
+                if event.except_device_id
+                else None
+            )
             return kind, kept
         case "DEVICE_SIGNED_IN":
             return kind, device, event.session_id, event.new_device, event.first_device
         case "SESSION_REPLAYED":
-            cause = records_pb2.ReplayCause.Name(event.replay_cause).removeprefix("REPLAY_CAUSE_").lower()
+            cause = (
+                records_pb2.ReplayCause.Name(event.replay_cause)
+                .removeprefix("REPLAY_CAUSE_")
+                .lower()
+            )
             return kind, device, event.session_id, cause, event.replay_action
         case _:
             return kind, device, event.session_id

@@ -1,8 +1,8 @@
 """Many at once, on one user, through two authorities that share nothing but the store.
 
-Two authorities in one process meet in the store like two processes do: each has its own connections, its own lock per
-user, its own batches. The last test runs real processes all the same. Nothing here is timed: what must hold, holds in
-whatever order the store took the calls.
+Two authorities in one process meet in the store like two processes do: each has its own
+connections, its own lock per user, its own batches. The last test runs real processes all the same.
+Nothing here is timed: what must hold, holds in whatever order the store took the calls.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ from tests.support.clock import Clock
 
 T = TypeVar("T")
 CROWD = 64
-ACTIVE, REPLAYED, NO_SESSION = SessionStatus.ACTIVE, SessionStatus.REPLAYED, SessionStatus.NO_SESSION
+ACTIVE, REPLAYED, NO_SESSION = (
+    SessionStatus.ACTIVE,
+    SessionStatus.REPLAYED,
+    SessionStatus.NO_SESSION,
+)
 REQUEST_ID = UUID(int=0x1D, version=4)
 
 
@@ -55,9 +59,13 @@ class Pair:
         self.scenes = scenes
         self.clock = scenes[0].clock
 
-    async def crowd(self, do: Callable[[Scene, int], Coroutine[Any, Any, T]], size: int = CROWD) -> list[T]:
+    async def crowd(
+        self, do: Callable[[Scene, int], Coroutine[Any, Any, T]], size: int = CROWD
+    ) -> list[T]:
         """Lets that many do it at once, half of them on each authority."""
-        return await asyncio.gather(*(do(self.scenes[number % 2], number) for number in range(size)))
+        return await asyncio.gather(
+            *(do(self.scenes[number % 2], number) for number in range(size))
+        )
 
     async def settled(self) -> None:
         for scene in self.scenes:
@@ -65,12 +73,16 @@ class Pair:
 
 
 @pytest.fixture
-async def pair_with(valkey_backend: Backend, prefix: str, source: KeySource) -> AsyncIterator[Callable[..., Pair]]:
+async def pair_with(
+    valkey_backend: Backend, prefix: str, source: KeySource
+) -> AsyncIterator[Callable[..., Pair]]:
     scenes: list[Scene] = []
 
     def make(**policy: Any) -> Pair:
         clock = Clock(START)
-        scenes.extend(Scene(valkey_backend, prefix, source, Policy(**policy), clock) for _ in range(2))
+        scenes.extend(
+            Scene(valkey_backend, prefix, source, Policy(**policy), clock) for _ in range(2)
+        )
         return Pair(scenes)
 
     yield make
@@ -122,16 +134,26 @@ async def test_64_sign_ins_on_one_device_leave_one_session_and_64_events(pair: P
     assert Counter(event.session_id for event in told) == Counter(sessions)
     assert await one.happened() == ["DEVICE_SIGNED_IN"] * CROWD
     assert told[-1].session_id == record.session_id
-    assert told[-2].session_id[:8] == record.replaced  # each was decided on what the one before had left
+    assert (
+        told[-2].session_id[:8] == record.replaced
+    )  # each was decided on what the one before had left
     assert [event.new_device for event in told] == [True] + [False] * (CROWD - 1)
     assert sum(answer.new_device for answer in issued) == 1
-    seen = await pair.crowd(lambda scene, number: scene.validate(issued[number].access_token, observe_only=True))
+    seen = await pair.crowd(
+        lambda scene, number: scene.validate(issued[number].access_token, observe_only=True)
+    )
     assert [answer.status for answer in seen].count(ACTIVE) == 1
-    assert {answer.status for answer in seen} <= {ACTIVE, SessionStatus.SUPERSEDED, SessionStatus.SESSION_ENDED}
+    assert {answer.status for answer in seen} <= {
+        ACTIVE,
+        SessionStatus.SUPERSEDED,
+        SessionStatus.SESSION_ENDED,
+    }
 
 
 @pytest.mark.parametrize("device_id", [PHONE, None], ids=["given", "assigned"])
-async def test_64_sign_ins_with_one_request_id_make_one_session(pair: Pair, device_id: UUID | None) -> None:
+async def test_64_sign_ins_with_one_request_id_make_one_session(
+    pair: Pair, device_id: UUID | None
+) -> None:
     one = pair.scenes[0]
     issued = await pair.crowd(lambda scene, _: scene.sign_in(device_id, request_id=REQUEST_ID))
     said = [read_token(answer.access_token) for answer in issued]
@@ -145,7 +167,9 @@ async def test_64_sign_ins_with_one_request_id_make_one_session(pair: Pair, devi
 
 
 @pytest.mark.parametrize("action", ReplayAction)
-async def test_64_replays_of_one_token_are_one_event(pair_with: Callable[..., Pair], action: ReplayAction) -> None:
+async def test_64_replays_of_one_token_are_one_event(
+    pair_with: Callable[..., Pair], action: ReplayAction
+) -> None:
     pair = pair_with(replay_action=action)
     one = pair.scenes[0]
     old = await one.sign_in(PHONE)
@@ -157,12 +181,16 @@ async def test_64_replays_of_one_token_are_one_event(pair_with: Callable[..., Pa
     pair.clock.advance(5 * MINUTE)
 
     async def replay(scene: Scene, number: int) -> Validation | RenewedSession:
-        return await (scene.renew(old.access_token) if number % 3 else scene.validate(old.access_token))
+        return await (
+            scene.renew(old.access_token) if number % 3 else scene.validate(old.access_token)
+        )
 
     answers = await pair.crowd(replay)
     told = [event for event in await one.happened() if event != "DEVICE_SIGNED_IN"]
     assert told == ["SESSION_REPLAYED"]
-    revoked = {ReplayAction.REVOKE_ALL: 2, ReplayAction.REVOKE_DEVICE: 1, ReplayAction.DENY: 0}[action]
+    revoked = {ReplayAction.REVOKE_ALL: 2, ReplayAction.REVOKE_DEVICE: 1, ReplayAction.DENY: 0}[
+        action
+    ]
     assert sorted(answer.revoked_devices for answer in answers) == [0] * (CROWD - 1) + [revoked]
     assert {answer.status for answer in answers} <= {REPLAYED, NO_SESSION}
     assert len((await one.store.user(USER)).sessions) == 2 - revoked
@@ -202,8 +230,12 @@ async def _out_of_step(random: Random, work: Coroutine[Any, Any, T], turns: int 
 
 
 @pytest.mark.parametrize("scope", ["all", "device"])
-async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(pair: Pair, scope: str) -> None:
-    """500 races each: renewals, marks and other sign-ins against a revoke that comes somewhere between them."""
+async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(
+    pair: Pair, scope: str
+) -> None:
+    """500 races each: renewals, marks and other sign-ins against a revoke that comes somewhere
+    between them.
+    """
     one, other = pair.scenes
     random = Random(7)
     won: Counter[bool] = Counter()
@@ -220,14 +252,23 @@ async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(pair:
 
         async def revoke(user: str = user, phone: str = phone, laptop: str = laptop) -> None:
             if scope == "all":
-                await other.authority.revoke_all(user, except_device_id=None, reason="", forget=False, actor=ACTOR)
+                await other.authority.revoke_all(
+                    user, except_device_id=None, reason="", forget=False, actor=ACTOR
+                )
             else:
-                await other.authority.revoke_device(user, PHONE, reason="", forget=False, actor=ACTOR)
+                await other.authority.revoke_device(
+                    user, PHONE, reason="", forget=False, actor=ACTOR
+                )
             await is_gone(phone, PHONE)  # while the others are still at it
             await is_gone(laptop, LAPTOP)
 
-        # Any time, or when something is about to be committed that was decided before: the worst time of all.
-        revokes = _out_of_step(random, revoke(), turns=100) if number % 3 else ComeBetween(one.store).do(revoke())
+        # Any time, or when something is about to be committed that was decided before: the worst
+        # time of all.
+        revokes = (
+            _out_of_step(random, revoke(), turns=100)
+            if number % 3
+            else ComeBetween(one.store).do(revoke())
+        )
         work: list[Coroutine[Any, Any, Any]] = [
             one.authority.renew_session(phone, str(PHONE), CLIENT, ACTOR),
             other.authority.renew_session(phone, str(PHONE), CLIENT, ACTOR),
@@ -237,13 +278,19 @@ async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(pair:
         ]
         answers = await asyncio.gather(*(_out_of_step(random, part) for part in work), revokes)
         await pair.settled()
-        for token, device in ((phone, PHONE), (answers[0].access_token, PHONE), (answers[1].access_token, PHONE)):
+        for token, device in (
+            (phone, PHONE),
+            (answers[0].access_token, PHONE),
+            (answers[1].access_token, PHONE),
+        ):
             await is_gone(token, device)
         for token in (laptop, answers[3].access_token):
             await is_gone(token, LAPTOP)
         won.update(answers[renewal].status is ACTIVE for renewal in (0, 1))
         one.store.before_commit = None
-    assert min(won[True], won[False]) > 20  # the races were races: now the one came first, now the other
+    assert (
+        min(won[True], won[False]) > 20
+    )  # the races were races: now the one came first, now the other
 
 
 async def test_marks_never_raise_the_dead(pair: Pair) -> None:
@@ -257,7 +304,10 @@ async def test_marks_never_raise_the_dead(pair: Pair) -> None:
         await asyncio.gather(
             *(_out_of_step(random, scene.validate(token)) for scene in (one, other, one, other)),
             _out_of_step(
-                random, signed_out_on.authority.revoke_device(user, PHONE, reason="", forget=False, actor=ACTOR)
+                random,
+                signed_out_on.authority.revoke_device(
+                    user, PHONE, reason="", forget=False, actor=ACTOR
+                ),
             ),
         )
         await pair.settled()
@@ -273,9 +323,12 @@ async def test_a_late_mark_never_undoes_a_renewal_or_a_sign_in(pair: Pair) -> No
         token = (await one.sign_in(PHONE, user)).access_token
         pair.clock.advance(6 * MINUTE)
         signs_in = bool(number % 2)
-        newer: Coroutine[Any, Any, Any] = other.sign_in(PHONE, user) if signs_in else other.renew(token)
+        newer: Coroutine[Any, Any, Any] = (
+            other.sign_in(PHONE, user) if signs_in else other.renew(token)
+        )
         *_, answer = await asyncio.gather(
-            *(_out_of_step(random, one.validate(token)) for _ in range(3)), _out_of_step(random, newer)
+            *(_out_of_step(random, one.validate(token)) for _ in range(3)),
+            _out_of_step(random, newer),
         )
         await pair.settled()
         said, record = read_token(answer.access_token), await one.session(PHONE, user)
@@ -308,8 +361,17 @@ class Contender:
     """An authority in a process of its own, which does what it is told in lines of JSON."""
 
     def __init__(self, backend: Backend, source: KeySource, prefix: str) -> None:
-        command = [sys.executable, "-m", "tests.authority.contender", backend.url, str(source.path), prefix]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "tests.authority.contender",
+            backend.url,
+            str(source.path),
+            prefix,
+        ]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def tell(self, **what: Any) -> None:
         assert self.process.stdin is not None
@@ -340,7 +402,9 @@ async def test_processes_of_their_own_agree_too(
         async def both(do: str, at: int, **what: Any) -> list[Any]:
             for contender in contenders:
                 contender.tell(do=do, times=half, at=at, **what)
-            answers = await asyncio.gather(*(asyncio.to_thread(contender.answer) for contender in contenders))
+            answers = await asyncio.gather(
+                *(asyncio.to_thread(contender.answer) for contender in contenders)
+            )
             return [answer for part in answers for answer in part]
 
         # One request_id.

@@ -111,7 +111,11 @@ async def test_who_asks_again_gets_another_copy(scene: Scene) -> None:
     assert await scene.dump() == before
     assert again is not None
     one, two = read_token(new), read_token(again)
-    assert (one.session_id, one.generation, one.issued) == (two.session_id, two.generation, two.issued)
+    assert (one.session_id, one.generation, one.issued) == (
+        two.session_id,
+        two.generation,
+        two.issued,
+    )
     assert one.copy != two.copy
 
 
@@ -184,11 +188,15 @@ async def test_many_tabs_that_renew_at_once_get_one_generation(scene: Scene) -> 
         assert (await scene.validate(text)).status is ACTIVE
 
 
-async def test_a_renewal_that_a_revocation_overtakes_hands_out_nothing(scene_with: Callable[..., Scene]) -> None:
+async def test_a_renewal_that_a_revocation_overtakes_hands_out_nothing(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = scene_with(), scene_with()
     token = (await one.sign_in(PHONE)).access_token
     one.clock.advance(5 * MINUTE)
-    revoke = other.authority.revoke_all(USER, except_device_id=None, reason="", forget=False, actor=ACTOR)
+    revoke = other.authority.revoke_all(
+        USER, except_device_id=None, reason="", forget=False, actor=ACTOR
+    )
     answer, revoked = await asyncio.gather(one.renew(token), ComeBetween(one.store).do(revoke))
     assert (answer.status, answer.access_token, revoked) == (SessionStatus.NO_SESSION, None, 1)
 
@@ -199,7 +207,9 @@ async def test_a_renewal_that_a_renewal_overtakes_hands_out_the_same_generation(
     one, other = scene_with(), scene_with()
     token = (await one.sign_in(PHONE)).access_token
     one.clock.advance(5 * MINUTE)
-    late, early = await asyncio.gather(one.renew(token), ComeBetween(one.store).do(other.renew(token)))
+    late, early = await asyncio.gather(
+        one.renew(token), ComeBetween(one.store).do(other.renew(token))
+    )
     for answer in (late, early):
         assert answer.access_token is not None
         assert read_token(answer.access_token).generation == 2

@@ -98,11 +98,15 @@ async def test_a_replay_is_told_of_once_and_acted_upon(
     for _ in range(3):
         answer = await present(presented.token, presented.device_id, THIEF)
         assert answer.revoked_devices == 0
-        assert answer.status is (SessionStatus.REPLAYED if action is ReplayAction.DENY else SessionStatus.NO_SESSION)
+        assert answer.status is (
+            SessionStatus.REPLAYED if action is ReplayAction.DENY else SessionStatus.NO_SESSION
+        )
     assert len(await scene.events()) == before + 1
 
 
-async def test_a_replay_that_is_denied_is_told_of_once_by_all_processes(scene_with: Callable[..., Scene]) -> None:
+async def test_a_replay_that_is_denied_is_told_of_once_by_all_processes(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = (scene_with(replay_action=ReplayAction.DENY) for _ in range(2))
     presented = await the_previous_long_after(one)
     for scene in (one, other, one, other):
@@ -119,21 +123,31 @@ async def test_only_live_sessions_are_counted_as_revoked(scene: Scene) -> None:
     assert await _signed_in(scene) == set()
 
 
-async def test_who_signs_in_while_a_replay_is_judged_stays_signed_in(scene_with: Callable[..., Scene]) -> None:
+async def test_who_signs_in_while_a_replay_is_judged_stays_signed_in(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = scene_with(), scene_with()
     presented = await the_previous_long_after(one)
-    replay, newer = await asyncio.gather(one.validate(presented.token), ComeBetween(one.store).do(other.sign_in(PHONE)))
+    replay, newer = await asyncio.gather(
+        one.validate(presented.token), ComeBetween(one.store).do(other.sign_in(PHONE))
+    )
     # Judged again, on what is there now: a token of the session that was just replaced.
     assert replay.status is SessionStatus.SUPERSEDED
     assert (await one.validate(newer.access_token)).status is SessionStatus.ACTIVE
     assert "SESSION_REPLAYED" not in await one.happened()
 
 
-async def test_a_replay_that_a_revocation_overtakes_is_none(scene_with: Callable[..., Scene]) -> None:
+async def test_a_replay_that_a_revocation_overtakes_is_none(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = scene_with(), scene_with()
     presented = await the_previous_long_after(one)
-    revoke = other.authority.revoke_all(USER, except_device_id=None, reason="", forget=False, actor=ACTOR)
-    replay, revoked = await asyncio.gather(one.validate(presented.token), ComeBetween(one.store).do(revoke))
+    revoke = other.authority.revoke_all(
+        USER, except_device_id=None, reason="", forget=False, actor=ACTOR
+    )
+    replay, revoked = await asyncio.gather(
+        one.validate(presented.token), ComeBetween(one.store).do(revoke)
+    )
     assert (replay.status, replay.revoked_devices, revoked) == (SessionStatus.NO_SESSION, 0, 1)
     assert (await one.happened())[1:] == ["ALL_REVOKED"]
 
@@ -154,7 +168,9 @@ async def test_a_device_that_was_forgotten_can_still_be_told_of(scene: Scene) ->
 
 
 @pytest.mark.parametrize("call", ["validate", "renew"])
-async def test_a_dead_token_is_told_of_once_and_harms_nobody(scene_with: Callable[..., Scene], call: str) -> None:
+async def test_a_dead_token_is_told_of_once_and_harms_nobody(
+    scene_with: Callable[..., Scene], call: str
+) -> None:
     one, other = scene_with(), scene_with()
     presented = await of_an_ended_session(one)
     record, before = await one.session(), len(await one.events())

@@ -1,4 +1,6 @@
-"""ValidateSession: every row of the verdict table, what using a token leaves behind, and what looking does not."""
+"""ValidateSession: every row of the verdict table, what using a token leaves behind, and what
+looking does not.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,13 @@ from session_authority.domain.clients import Client
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.sessions import SessionStatus
 from session_authority.store import Commit
-from tests.authority.presentations import PRESENTATIONS, History, next_token, past_its_absolute_end, superseded
+from tests.authority.presentations import (
+    PRESENTATIONS,
+    History,
+    next_token,
+    past_its_absolute_end,
+    superseded,
+)
 from tests.authority.scene import (
     ACTOR,
     CLIENT,
@@ -46,7 +54,11 @@ async def test_each_token_is_worth_what_the_table_says(scene: Scene, history: Hi
     if answer.session is not None:
         said = read_token(presented.token)
         token = answer.session.token
-        assert (token.user_id, token.session_id, token.generation) == (USER, said.session_id, said.generation)
+        assert (token.user_id, token.session_id, token.generation) == (
+            USER,
+            said.session_id,
+            said.generation,
+        )
         record = await scene.session()
         assert record is not None
         assert answer.session.device_id == PHONE
@@ -225,7 +237,9 @@ async def test_a_store_that_fails_in_the_background_disturbs_nobody(scene: Scene
 # Lost writes.
 
 
-async def test_a_record_that_lost_writes_moves_to_where_the_token_proves_it_was(scene: Scene) -> None:
+async def test_a_record_that_lost_writes_moves_to_where_the_token_proves_it_was(
+    scene: Scene,
+) -> None:
     old = (await scene.sign_in(PHONE)).access_token
     first = await scene.session()
     before = await scene.raw_session()
@@ -238,14 +252,18 @@ async def test_a_record_that_lost_writes_moves_to_where_the_token_proves_it_was(
     answer = await scene.authority.validate_session(new, str(PHONE), CLIENT, ACTOR)
     assert answer.status is ACTIVE
     # Not in the background: whoever was told that it is good must find it good.
-    expected = replace(rotated, predecessor=None, first_seen=scene.clock.now, last_seen=scene.clock.now)
+    expected = replace(
+        rotated, predecessor=None, first_seen=scene.clock.now, last_seen=scene.clock.now
+    )
     assert await scene.session() == expected
     assert scene.metrics.forwards._value.get() == 1
     scene.clock.advance(5 * MINUTE)
     assert (await scene.validate(old)).status is SessionStatus.REPLAYED
 
 
-async def test_a_record_that_moved_meanwhile_is_judged_again(scene_with: Callable[..., Scene]) -> None:
+async def test_a_record_that_moved_meanwhile_is_judged_again(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = scene_with(), scene_with()
     old = (await one.sign_in(PHONE)).access_token
     before = await one.raw_session()
@@ -260,7 +278,9 @@ async def test_a_record_that_moved_meanwhile_is_judged_again(scene_with: Callabl
 
 async def test_a_revoked_session_does_not_come_back_by_a_later_token(scene: Scene) -> None:
     _, new = await superseded(scene)
-    await scene.authority.revoke_all(USER, except_device_id=None, reason="", forget=False, actor=ACTOR)
+    await scene.authority.revoke_all(
+        USER, except_device_id=None, reason="", forget=False, actor=ACTOR
+    )
     assert (await scene.validate(new)).status is SessionStatus.NO_SESSION
     assert await scene.session() is None
 
@@ -278,7 +298,9 @@ async def test_a_session_that_is_over_is_removed_when_it_is_met(scene: Scene) ->
     assert list((await scene.store.user(USER)).devices) == [key_of(PHONE)]
 
 
-async def test_a_sign_in_is_not_removed_for_the_session_that_it_follows(scene_with: Callable[..., Scene]) -> None:
+async def test_a_sign_in_is_not_removed_for_the_session_that_it_follows(
+    scene_with: Callable[..., Scene],
+) -> None:
     one, other = scene_with(), scene_with()
     presented = await past_its_absolute_end(one)
     answer = await one.authority.validate_session(presented.token, str(PHONE), CLIENT, ACTOR)
@@ -291,6 +313,8 @@ async def test_a_sign_in_is_not_removed_for_the_session_that_it_follows(scene_wi
 async def test_of_a_user_nothing_leaks_into_another(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     await scene.sign_in(PHONE, "ben")
-    await scene.authority.revoke_all("ben", except_device_id=None, reason="", forget=True, actor=ACTOR)
+    await scene.authority.revoke_all(
+        "ben", except_device_id=None, reason="", forget=True, actor=ACTOR
+    )
     scene.clock.advance(HOUR)
     assert (await scene.validate(token)).status is ACTIVE

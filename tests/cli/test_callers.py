@@ -1,4 +1,6 @@
-"""Callers' tokens are made, listed and removed by commands; and every command that calls a server can show who it is."""
+"""Callers' tokens are made, listed and removed by commands; and every command that calls a server
+can show who it is.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ NOBODY = "the call brings no certificate and no bearer token of a known caller"
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command finds no settings of whoever runs the tests, and leaves no set-up of logs behind."""
+    """The command finds no settings of whoever runs the tests, and leaves no set-up of logs
+    behind.
+    """
     for name in os.environ:
         if name.startswith("SESSION_AUTHORITY_"):
             monkeypatch.delenv(name)
@@ -71,7 +75,7 @@ def fault(result: Result) -> tuple[int, str]:
     return result.exit_code, line.removeprefix("session-authority: ")
 
 
-# --- callers --------------------------------------------------------------------------------------------------------
+# --- callers --------------------------------------------------------------------------------------
 
 
 def test_a_token_is_printed_once_and_alone(tokens: Path, policy: Path):
@@ -81,8 +85,14 @@ def test_a_token_is_printed_once_and_alone(tokens: Path, policy: Path):
     token = result.stdout.strip()
     [kept] = read_tokens(tokens)
     assert (kept.caller, kept.digest) == ("login", digest_of(token))
-    assert result.stderr == f"login has the token {kept.token_id} from now on. It is not shown again.\n"
-    later = [call("callers", what, *name, CALLER_TOKENS=tokens, ACCESS_POLICY=policy) for what, *name in LATER]
+    assert (
+        result.stderr
+        == f"login has the token {kept.token_id} from now on. It is not shown again.\n"
+    )
+    later = [
+        call("callers", what, *name, CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
+        for what, *name in LATER
+    ]
     assert all(result.exit_code == 0 for result in later)
     assert token not in "".join(result.output for result in later)
 
@@ -90,24 +100,40 @@ def test_a_token_is_printed_once_and_alone(tokens: Path, policy: Path):
 LATER = [("list",), ("add", "login"), ("remove", "login")]
 
 
-def test_callers_are_listed_with_what_they_may_and_what_shows_who_they_are(tokens: Path, policy: Path):
+def test_callers_are_listed_with_what_they_may_and_what_shows_who_they_are(
+    tokens: Path, policy: Path
+):
     for _ in range(2):
         call("callers", "add", "login", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
     result = call("callers", "list", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
     assert result.exit_code == 0
     words = result.stdout.split()
-    for word in ("login", "IssueDevice", "login.internal", "ops", "WatchEvents", "spiffe://example.org/ops"):
+    for word in (
+        "login",
+        "IssueDevice",
+        "login.internal",
+        "ops",
+        "WatchEvents",
+        "spiffe://example.org/ops",
+    ):
         assert word in words
     for kept in read_tokens(tokens):
         assert words.count(kept.token_id) == 1
         assert kept.digest.hex() not in result.stdout
 
 
-def test_the_policy_alone_and_the_tokens_alone_can_be_listed(tmp_path: Path, tokens: Path, policy: Path):
+def test_the_policy_alone_and_the_tokens_alone_can_be_listed(
+    tmp_path: Path, tokens: Path, policy: Path
+):
     assert "login.internal" in call("callers", "list", ACCESS_POLICY=policy).stdout
-    assert "login.internal" in call("callers", "list", "--tokens", tmp_path / "none", ACCESS_POLICY=policy).stdout
+    assert (
+        "login.internal"
+        in call("callers", "list", "--tokens", tmp_path / "none", ACCESS_POLICY=policy).stdout
+    )
     call("callers", "add", "login", "--tokens", tokens)
-    assert "nothing: the policy does not name it" in call("callers", "list", "--tokens", tokens).stdout
+    assert (
+        "nothing: the policy does not name it" in call("callers", "list", "--tokens", tokens).stdout
+    )
 
 
 def test_tokens_are_removed_one_by_one_or_all_at_once(tokens: Path):
@@ -131,7 +157,9 @@ def test_tokens_are_removed_one_by_one_or_all_at_once(tokens: Path):
 
 
 def test_no_token_for_a_caller_that_the_policy_does_not_name(tokens: Path, policy: Path):
-    code, text = fault(call("callers", "add", "gateway", CALLER_TOKENS=tokens, ACCESS_POLICY=policy))
+    code, text = fault(
+        call("callers", "add", "gateway", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
+    )
     assert (code, text) == (1, f"'gateway' is no caller of {policy}: name it there first")
     assert not tokens.exists()
 
@@ -145,7 +173,9 @@ def test_faults_of_files_and_names_are_one_line(tmp_path: Path, tokens: Path, po
         assert (code, text.startswith(f"{tokens}: line 1: ")) == (1, True)
     policy.write_text("callers")
     for arguments in (("add", "login"), ("list",)):
-        code, text = fault(call("callers", *arguments, "--tokens", tmp_path / "none", ACCESS_POLICY=policy))
+        code, text = fault(
+            call("callers", *arguments, "--tokens", tmp_path / "none", ACCESS_POLICY=policy)
+        )
         assert (code, text.startswith(f"{policy}: is not TOML: ")) == (1, True)
     missing = tmp_path / "none" / "tokens"
     assert fault(call("callers", "add", "login", "--tokens", missing)) == (
@@ -157,13 +187,19 @@ def test_faults_of_files_and_names_are_one_line(tmp_path: Path, tokens: Path, po
 def test_a_command_that_knows_no_file_says_how_to_name_it():
     for arguments in (("add", "login"), ("remove", "login")):
         code, text = fault(call("callers", *arguments))
-        assert (code, text) == (2, "name the file of tokens with --tokens or SESSION_AUTHORITY_CALLER_TOKENS")
+        assert (code, text) == (
+            2,
+            "name the file of tokens with --tokens or SESSION_AUTHORITY_CALLER_TOKENS",
+        )
     code, text = fault(call("callers", "list"))
     assert code == 2
-    assert text == "set SESSION_AUTHORITY_ACCESS_POLICY or SESSION_AUTHORITY_CALLER_TOKENS, or give --tokens"
+    assert (
+        text == "set SESSION_AUTHORITY_ACCESS_POLICY or SESSION_AUTHORITY_CALLER_TOKENS, or give"
+        " --tokens"
+    )
 
 
-# --- what is shown to a server --------------------------------------------------------------------------------------
+# --- what is shown to a server --------------------------------------------------------------------
 
 ASKING: dict[str, tuple[str, ...]] = {
     "health": ("health",),
@@ -192,7 +228,10 @@ def token_file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("command", ASKING)
 def test_half_of_a_pair_is_wrong_usage(pair: Pair, command: str):
     for option, path in (("--tls-cert", pair.certificate), ("--tls-key", pair.key)):
-        assert fault(call(*ASKING[command], option, path)) == (2, "--tls-cert and --tls-key: give both or neither")
+        assert fault(call(*ASKING[command], option, path)) == (
+            2,
+            "--tls-cert and --tls-key: give both or neither",
+        )
 
 
 @pytest.mark.parametrize("command", ASKING)
@@ -201,7 +240,10 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path, pair: Pair, command: st
     gone = f"{none}: can't be read: No such file or directory"
     assert fault(call(*ASKING[command], "--tls-ca", none)) == (2, gone)
     assert fault(call(*ASKING[command], "--tls-cert", none, "--tls-key", pair.key)) == (2, gone)
-    assert fault(call(*ASKING[command], "--tls-cert", pair.certificate, "--tls-key", none)) == (2, gone)
+    assert fault(call(*ASKING[command], "--tls-cert", pair.certificate, "--tls-key", none)) == (
+        2,
+        gone,
+    )
     assert fault(call(*ASKING[command], "--token-file", none)) == (2, f"--token-file: {gone}")
 
 
@@ -211,7 +253,10 @@ def test_files_that_cannot_be_shown_are_named(authority: Authority, pair: Pair):
     assert (code, text) == (2, f"{other.key}: is not the key of the certificate")
     other.key.write_bytes(encrypted_key(b"hunter2"))
     code, text = fault(call("health", "--tls-cert", other.certificate, "--tls-key", other.key))
-    assert (code, text) == (2, f"{other.key}: holds no private key in PEM form that is not encrypted")
+    assert (code, text) == (
+        2,
+        f"{other.key}: holds no private key in PEM form that is not encrypted",
+    )
     authority.file.write_text("garbage")
     code, text = fault(call("health", "--tls-ca", authority.file))
     assert (code, text) == (2, f"{authority.file}: holds no certificates in PEM form")
@@ -220,7 +265,9 @@ def test_files_that_cannot_be_shown_are_named(authority: Authority, pair: Pair):
     assert (code, text.startswith(f"{over.certificate}: expired at ")) == (2, True)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"sacall_secret x", b"sacall_secret\nx: y", b"sacall_s\xe4", b"\0"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"sacall_secret x", b"sacall_secret\nx: y", b"sacall_s\xe4", b"\0"]
+)
 def test_a_file_that_holds_no_token_is_named_and_not_shown(token_file: Path, content: bytes):
     token_file.write_bytes(content)
     code, text = fault(call("health", "--token-file", token_file))
@@ -245,7 +292,7 @@ def test_health_over_tls_is_not_asked_where_it_is_told_in_plaintext(authority: A
     assert fault(asked)[1].startswith(f"{main}: ")
 
 
-# --- a server with all of it ----------------------------------------------------------------------------------------
+# --- a server with all of it ----------------------------------------------------------------------
 
 
 class Town:
@@ -257,7 +304,11 @@ class Town:
         self.server_pair = self.authority.sign(addresses=["127.0.0.1"])
         self.ops = self.authority.sign(uris=["spiffe://example.org/ops"])
         self.login = self.authority.sign(hosts=["login.internal"])
-        self.policy, self.tokens, self.token = folder / "access.toml", folder / "tokens", folder / "ops.token"
+        self.policy, self.tokens, self.token = (
+            folder / "access.toml",
+            folder / "tokens",
+            folder / "ops.token",
+        )
         self.policy.write_text(POLICY)
         self.token.write_text(call("callers", "add", "ops", "--tokens", self.tokens).stdout)
         self.bearer = f"127.0.0.1:{free_port()}"
@@ -333,7 +384,10 @@ def test_who_may_not_is_told_in_one_line(town: Town):
     trust = ("--tls-ca", town.authority.file)
     pair = ("--tls-cert", town.login.certificate, "--tls-key", town.login.key)
     for options, why in (
-        (("--address", town.server.address, *trust, *pair), "PERMISSION_DENIED: the caller may not call WatchEvents"),
+        (
+            ("--address", town.server.address, *trust, *pair),
+            "PERMISSION_DENIED: the caller may not call WatchEvents",
+        ),
         (("--address", town.bearer, *trust), f"UNAUTHENTICATED: {NOBODY}"),
     ):
         result = town.ask("tail", *options)
@@ -349,7 +403,9 @@ def test_who_does_not_get_through_is_told_so(town: Town):
         ("--address", town.bearer, "--tls"),  # an authority that nobody else trusts
     ):
         result = town.ask("health", "--timeout", "0.5", *options)
-        [line] = [line for line in result.stderr.splitlines() if line.startswith("session-authority: ")]
+        [line] = [
+            line for line in result.stderr.splitlines() if line.startswith("session-authority: ")
+        ]
         assert (result.returncode, result.stdout) == (1, "")
         assert line.startswith(f"session-authority: {options[1]}: no answer (")
         assert "Traceback" not in result.stderr
@@ -359,7 +415,14 @@ def test_a_watch_ends_when_its_token_is_removed(town: Town):
     token = town.folder / "short.token"
     token.write_text(call("callers", "add", "ops", "--tokens", town.tokens).stdout)
     added = read_tokens(town.tokens)[-1].token_id
-    options: Any = ["--address", town.bearer, "--tls-ca", town.authority.file, "--token-file", token]
+    options: Any = [
+        "--address",
+        town.bearer,
+        "--tls-ca",
+        town.authority.file,
+        "--token-file",
+        token,
+    ]
 
     assert town.ask("demo", *town.shows()["token"]).returncode == 0
     wait_for(lambda: town.ask("tail", *options).returncode == 0, "the token to be good", PATIENCE)
@@ -373,9 +436,14 @@ def test_a_watch_ends_when_its_token_is_removed(town: Town):
         assert watch.stdout is not None
         assert watch.stderr is not None
         assert watch.stdout.readline(), "it shows what was"
-        assert call("callers", "remove", "ops", "--token", added, "--tokens", town.tokens).exit_code == 0
+        assert (
+            call("callers", "remove", "ops", "--token", added, "--tokens", town.tokens).exit_code
+            == 0
+        )
         assert watch.wait(PATIENCE) == 1
-        assert watch.stderr.read().splitlines() == [f"session-authority: {town.bearer}: UNAUTHENTICATED: {NOBODY}"]
+        assert watch.stderr.read().splitlines() == [
+            f"session-authority: {town.bearer}: UNAUTHENTICATED: {NOBODY}"
+        ]
 
 
 @pytest.mark.parametrize("broken", ["server_pair", "policy", "tokens"])
@@ -383,7 +451,15 @@ def test_a_server_with_broken_files_does_not_start(tmp_path: Path, broken: str):
     town = Town(tmp_path)
     path: Path = town.server_pair.certificate if broken == "server_pair" else getattr(town, broken)
     path.write_text("garbage\n")
-    result = run(tmp_path, "dev", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"), **town.settings())
+    result = run(
+        tmp_path,
+        "dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        str(tmp_path / "data"),
+        **town.settings(),
+    )
     assert result.returncode in (1, 2)
     assert [line for line in result.stderr.splitlines() if f"{path}: " in line]
     assert "Traceback" not in result.stderr

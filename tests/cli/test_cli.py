@@ -1,4 +1,6 @@
-"""The command teaches: its help says what to do, its errors are one line and name the fault, its exit codes tell them apart."""
+"""The command teaches: its help says what to do, its errors are one line and name the fault, its
+exit codes tell them apart.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,40 @@ from tests.server.processes import Caller, dev_server, run
 from tests.support.backends import free_port, wait_for
 
 COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
-    (): ("dev", "serve", "health", "demo", "keys", "version", "SESSION_AUTHORITY_CONFIG", "Exit codes"),
-    ("dev",): ("--listen", "--data-dir", "127.0.0.1:50051", "survive a restart", "SESSION_AUTHORITY_REDIS_URL"),
+    (): (
+        "dev",
+        "serve",
+        "health",
+        "demo",
+        "keys",
+        "version",
+        "SESSION_AUTHORITY_CONFIG",
+        "Exit codes",
+    ),
+    ("dev",): (
+        "--listen",
+        "--data-dir",
+        "127.0.0.1:50051",
+        "survive a restart",
+        "SESSION_AUTHORITY_REDIS_URL",
+    ),
     ("serve",): ("--listen", "naming all of it at once", "check", "docs/security.md"),
     ("check",): ("--listen", "exit code 1", "Starts nothing"),
     ("health",): ("--address", "--timeout", "exit code 0", "SESSION_AUTHORITY_LISTEN"),
-    ("demo",): ("--address", "--patience", "SESSION_AUTHORITY_GRACE", "SESSION_AUTHORITY_ALARM_AFTER"),
-    ("redis-acl",): ("--user NAME", "--format", "setuser", "file", "PASSWORD", "SESSION_AUTHORITY_REDIS_PREFIX"),
+    ("demo",): (
+        "--address",
+        "--patience",
+        "SESSION_AUTHORITY_GRACE",
+        "SESSION_AUTHORITY_ALARM_AFTER",
+    ),
+    ("redis-acl",): (
+        "--user NAME",
+        "--format",
+        "setuser",
+        "file",
+        "PASSWORD",
+        "SESSION_AUTHORITY_REDIS_PREFIX",
+    ),
     ("version",): ("version",),
     ("keys",): ("generate", "list", "promote", "revoke", "retire", "published", "within a second"),
     ("keys", "generate"): ("--dir", "--algorithm", "EdDSA", "ES256", "RS256", "HS256", "--promote"),
@@ -52,12 +81,17 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command finds no settings of whoever runs the tests, and leaves no set-up of logs behind."""
+    """The command finds no settings of whoever runs the tests, and leaves no set-up of logs
+    behind.
+    """
     for name in os.environ:
         if name.startswith("SESSION_AUTHORITY_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("session_authority.workers.run", lambda *_: pytest.fail("a server was started in this process"))
+    monkeypatch.setattr(
+        "session_authority.workers.run",
+        lambda *_: pytest.fail("a server was started in this process"),
+    )
     yield
     structlog.reset_defaults()
 
@@ -73,14 +107,16 @@ def call(*arguments: str, **settings: str) -> Result:
 
 
 def fault(result: Result) -> tuple[int, str]:
-    """The exit code, and the one line that a failed command says. Nothing else is printed, least of all a traceback."""
+    """The exit code, and the one line that a failed command says. Nothing else is printed, least of
+    all a traceback.
+    """
     assert result.stdout == ""
     [line] = result.stderr.splitlines()
     assert line.startswith("session-authority: ")
     return result.exit_code, line.removeprefix("session-authority: ")
 
 
-# --- help -----------------------------------------------------------------------------------------------------------
+# --- help -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids="-".join)
@@ -95,7 +131,9 @@ def test_help_teaches(command: tuple[str, ...]):
 
 def commands_of(app: typer.Typer, before: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
     """All commands and groups of commands."""
-    found = {(*before, c.name or c.callback.__name__) for c in app.registered_commands if c.callback}
+    found = {
+        (*before, c.name or c.callback.__name__) for c in app.registered_commands if c.callback
+    }
     for group in app.registered_groups:
         assert group.typer_instance is not None
         here = (*before, str(group.name))
@@ -112,7 +150,9 @@ def test_without_a_command_it_shows_its_help():
     assert "Start with dev" in result.output
 
 
-@pytest.mark.parametrize("arguments", [("fly",), ("dev", "--fly"), ("keys", "promote"), ("health", "--timeout", "x")])
+@pytest.mark.parametrize(
+    "arguments", [("fly",), ("dev", "--fly"), ("keys", "promote"), ("health", "--timeout", "x")]
+)
 def test_wrong_usage(arguments: tuple[str, ...]):
     result = call(*arguments)
     assert result.exit_code == 2
@@ -125,7 +165,7 @@ def test_version():
     assert (result.exit_code, result.stdout) == (0, f"{__version__}\n")
 
 
-# --- keys -----------------------------------------------------------------------------------------------------------
+# --- keys -----------------------------------------------------------------------------------------
 
 
 def table(folder: Path) -> dict[str, str]:
@@ -133,7 +173,16 @@ def table(folder: Path) -> dict[str, str]:
     result = call("keys", "list", "--dir", str(folder))
     assert result.exit_code == 0, result.output
     header, *rows = result.stdout.splitlines()
-    assert header.split() == ["key", "ID", "algorithm", "state", "created", "promoted", "demoted", "revoked"]
+    assert header.split() == [
+        "key",
+        "ID",
+        "algorithm",
+        "state",
+        "created",
+        "promoted",
+        "demoted",
+        "revoked",
+    ]
     return {row.split()[0]: row.split()[2] for row in rows}
 
 
@@ -149,7 +198,9 @@ def test_the_life_of_keys(tmp_path: Path):
     assert (promoted.exit_code, promoted.stdout) == (0, f"{kid} signs.\n")
     assert call("keys", "list", "--dir", str(folder)).stderr == ""
 
-    second = call("keys", "generate", "--dir", str(folder), "--algorithm", "ES256", "--promote").stdout.strip()
+    second = call(
+        "keys", "generate", "--dir", str(folder), "--algorithm", "ES256", "--promote"
+    ).stdout.strip()
     assert table(folder) == {kid: "verifying", second: "signing"}
     assert load_keyring(folder).signing.algorithm is Algorithm.ES256
 
@@ -179,18 +230,28 @@ def test_a_key_that_leaked(tmp_path: Path):
     assert since is not None
     told = f"{leaked} is revoked since {since:%Y-%m-%d %H:%M:%SZ}. All that it ever signed is void."
     assert result.stdout.startswith(told)
-    for meaning in ("within a second", "for renewal too", "must sign in again", f"{successor} signs.\n"):
+    for meaning in (
+        "within a second",
+        "for renewal too",
+        "must sign in again",
+        f"{successor} signs.\n",
+    ):
         assert meaning in result.stdout
     assert f"{since:%H:%M:%SZ}" in call("keys", "list", *folder).stdout
     for more in ([], ["--replace"]):
-        assert fault(call("keys", "revoke", leaked, *folder, *more)) == (1, f"the key {leaked!r} is revoked already")
+        assert fault(call("keys", "revoke", leaked, *folder, *more)) == (
+            1,
+            f"the key {leaked!r} is revoked already",
+        )
     code, text = fault(call("keys", "retire", leaked, *folder))
     assert (code, "may still be presented" in text) == (1, True)
 
 
 def test_several_keys_that_leaked(tmp_path: Path):
     folder = ("--dir", str(tmp_path / "keys"))
-    leaked = [call("keys", "generate", *more, *folder).stdout.strip() for more in ([], ["--promote"])]
+    leaked = [
+        call("keys", "generate", *more, *folder).stdout.strip() for more in ([], ["--promote"])
+    ]
     result = call("keys", "revoke", *leaked, "--replace", *folder)
     assert "It has signed nothing." in result.stdout
     assert sorted(table(tmp_path / "keys").values()) == ["revoked", "revoked", "signing"]
@@ -205,8 +266,13 @@ def test_a_revocation_that_leaves_no_key_signing_says_so(tmp_path: Path):
 
 def test_a_key_that_not_everybody_can_know_yet_is_warned_of(tmp_path: Path):
     folder = ("--dir", str(tmp_path / "keys"))
-    assert call("keys", "generate", "--promote", *folder).stderr == "", "the first one replaces none"
-    assert "may not, and refuses what it signs." in call("keys", "generate", "--promote", *folder).stderr
+    assert call("keys", "generate", "--promote", *folder).stderr == "", (
+        "the first one replaces none"
+    )
+    assert (
+        "may not, and refuses what it signs."
+        in call("keys", "generate", "--promote", *folder).stderr
+    )
     young = call("keys", "generate", *folder).stdout.strip()
     result = call("keys", "promote", young, *folder)
     assert (result.exit_code, result.stdout) == (0, f"{young} signs.\n")
@@ -220,19 +286,32 @@ def test_a_key_that_not_everybody_can_know_yet_is_warned_of(tmp_path: Path):
 def test_keys_that_cannot_be_had(tmp_path: Path):
     folder = tmp_path / "keys"
     kid = call("keys", "generate", "--dir", str(folder), "--promote").stdout.strip()
-    assert fault(call("keys", "promote", kid, "--dir", str(folder))) == (1, f"the key {kid!r} is signing already")
-    assert fault(call("keys", "promote", "nobody", "--dir", str(folder))) == (1, "there is no key 'nobody'")
+    assert fault(call("keys", "promote", kid, "--dir", str(folder))) == (
+        1,
+        f"the key {kid!r} is signing already",
+    )
+    assert fault(call("keys", "promote", "nobody", "--dir", str(folder))) == (
+        1,
+        "there is no key 'nobody'",
+    )
     code, text = fault(call("keys", "retire", kid, "--dir", str(folder), "--force"))
     assert (code, "promote another one first" in text) == (1, True)
     assert fault(call("keys", "list", "--dir", str(tmp_path / "nowhere")))[0] == 1
-    assert fault(call("keys", "list")) == (2, "name the key folder with --dir or SESSION_AUTHORITY_KEYS")
+    assert fault(call("keys", "list")) == (
+        2,
+        "name the key folder with --dir or SESSION_AUTHORITY_KEYS",
+    )
     (tmp_path / "file").write_text("{}")
     assert fault(call("keys", "generate", "--dir", str(tmp_path / "file")))[0] == 1
 
 
-def test_each_key_is_a_line_however_narrow_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_each_key_is_a_line_however_narrow_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("COLUMNS", "80")
-    kids = [call("keys", "generate", "--dir", str(tmp_path / "keys")).stdout.strip() for _ in range(2)]
+    kids = [
+        call("keys", "generate", "--dir", str(tmp_path / "keys")).stdout.strip() for _ in range(2)
+    ]
     assert table(tmp_path / "keys") == dict.fromkeys(kids, "published")
 
 
@@ -259,14 +338,21 @@ def test_keys_that_others_get_at_are_warned_of(tmp_path: Path):
     assert "chmod" in result.stderr
 
 
-# --- what refuses to start ------------------------------------------------------------------------------------------
+# --- what refuses to start ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:50051", "[::]:0", "192.0.2.1:50051", "host.example:50051"])
+@pytest.mark.parametrize(
+    "listen", ["0.0.0.0:50051", "[::]:0", "192.0.2.1:50051", "host.example:50051"]
+)
 def test_dev_is_for_one_machine(tmp_path: Path, listen: str):
     other = f"{listen.rpartition(':')[0]}:1"
-    result = call("dev", "--listen", listen, "--data-dir", str(tmp_path / "data"), HEALTH_LISTEN=other)
-    rule = "can be reached from elsewhere; `dev` listens on loopback (127.0.0.1, ::1, localhost) only, `serve` is for the rest"
+    result = call(
+        "dev", "--listen", listen, "--data-dir", str(tmp_path / "data"), HEALTH_LISTEN=other
+    )
+    rule = (
+        "can be reached from elsewhere; `dev` listens on loopback (127.0.0.1, ::1, localhost) only,"
+        " `serve` is for the rest"
+    )
     assert result.stderr.splitlines() == [
         f"session-authority: SESSION_AUTHORITY_LISTEN: {listen} {rule}",
         f"session-authority: SESSION_AUTHORITY_HEALTH_LISTEN: {other} {rule}",
@@ -277,12 +363,17 @@ def test_dev_is_for_one_machine(tmp_path: Path, listen: str):
 
 def test_metrics_that_others_could_reach_are_refused(tmp_path: Path):
     code, text = fault(call("dev", "--data-dir", str(tmp_path), METRICS_LISTEN="0.0.0.0:9464"))
-    assert (code, text.startswith("SESSION_AUTHORITY_METRICS_LISTEN: 0.0.0.0:9464 can be reached")) == (2, True)
+    assert (
+        code,
+        text.startswith("SESSION_AUTHORITY_METRICS_LISTEN: 0.0.0.0:9464 can be reached"),
+    ) == (2, True)
 
 
 def test_metrics_need_a_port_for_each_worker(tmp_path: Path):
     for address in ("127.0.0.1:0", "127.0.0.1:65535"):
-        code, text = fault(call("dev", "--data-dir", str(tmp_path), METRICS_LISTEN=address, WORKERS="2"))
+        code, text = fault(
+            call("dev", "--data-dir", str(tmp_path), METRICS_LISTEN=address, WORKERS="2")
+        )
         assert (code, "must leave each worker a port" in text) == (2, True)
 
 
@@ -321,7 +412,10 @@ def test_wrong_settings_are_named_by_every_command(tmp_path: Path):
         assert result.exit_code == 2
         assert result.stderr.splitlines() == [
             "session-authority: SESSION_AUTHORITY_TOKEN_TLL: is not a setting",
-            "session-authority: SESSION_AUTHORITY_TOKEN_TTL: must be a duration, like 90s, 15m, 12h, 30d or ISO 8601's PT15M",
+            (
+                "session-authority: SESSION_AUTHORITY_TOKEN_TTL: must be a duration, like 90s, 15m,"
+                " 12h, 30d or ISO 8601's PT15M"
+            ),
         ]
     assert call("version", TOKEN_TTL="soon").exit_code == 0
 
@@ -332,7 +426,7 @@ def test_a_data_folder_that_is_a_file(tmp_path: Path):
     assert (code, text) == (2, f"--data-dir: can't make {tmp_path / 'file'}: File exists")
 
 
-# --- against a running server ---------------------------------------------------------------------------------------
+# --- against a running server ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -347,7 +441,10 @@ def address(data_dir: Path) -> Iterator[str]:
         wait_for(lambda: "Ctrl-C stops it." in server.printed, "it to greet")
         assert server.printed.count("grpcurl -plaintext") == 4
         assert f"session-authority demo --address {server.address}" in server.printed
-        assert "A superseded token is good for 1 s (GRACE), and raises the alarm after 2 s" in server.printed
+        assert (
+            "A superseded token is good for 1 s (GRACE), and raises the alarm after 2 s"
+            in server.printed
+        )
         assert str(data_dir) in server.printed
         yield server.address
         assert server.terminate() == 0, server.errors
@@ -357,7 +454,9 @@ def test_health_of_a_running_server(address: str):
     result = call("health", "--address", address)
     assert (result.exit_code, result.stdout) == (0, "SERVING\n")
     port = address.rpartition(":")[2]
-    assert call("health", LISTEN=f"0.0.0.0:{port}").exit_code == 0, "found where it can be called from here"
+    assert call("health", LISTEN=f"0.0.0.0:{port}").exit_code == 0, (
+        "found where it can be called from here"
+    )
 
 
 def test_health_of_nothing():
@@ -367,7 +466,9 @@ def test_health_of_nothing():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        code, _ = fault(call("health", "--address", f"127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.1"))
+        code, _ = fault(
+            call("health", "--address", f"127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.1")
+        )
         assert code == 1
     assert fault(call("health", "--address", "50051"))[0] == 2
 
@@ -375,7 +476,10 @@ def test_health_of_nothing():
 def test_health_of_a_server_without_its_store(tmp_path: Path):
     nowhere = f"redis://:hunter2@127.0.0.1:{free_port()}"
     with dev_server(tmp_path / "data", REDIS_URL=nowhere) as server:
-        assert fault(call("health", "--address", server.address)) == (1, f"{server.address}: NOT_SERVING")
+        assert fault(call("health", "--address", server.address)) == (
+            1,
+            f"{server.address}: NOT_SERVING",
+        )
         assert fault(call("demo", "--address", server.address)) == (
             1,
             f"{server.address}: NOT_SERVING; start a server with `session-authority dev`",
@@ -391,7 +495,9 @@ def test_the_demo_plays_a_whole_life(address: str):
     assert "ACTIVE → SUPERSEDED → REPLAYED" in result.stdout
     assert "Sami's phone" in result.stdout
     assert "Chrome 140 on Windows" in result.stdout
-    assert re.findall(r"^\d+\. ", result.stdout, re.MULTILINE) == [f"{step}. " for step in range(1, 10)]
+    assert re.findall(r"^\d+\. ", result.stdout, re.MULTILINE) == [
+        f"{step}. " for step in range(1, 10)
+    ]
     with Caller(address) as caller:
         assert caller.health() == "SERVING"
 
@@ -421,9 +527,14 @@ def test_a_metrics_port_that_is_taken_is_refused(tmp_path: Path):
         taken.listen()
         mine = f"127.0.0.1:{taken.getsockname()[1]}"
         data = str(tmp_path / "data")
-        result = run(tmp_path, "dev", "--listen", "127.0.0.1:0", "--data-dir", data, METRICS_LISTEN=mine)
+        result = run(
+            tmp_path, "dev", "--listen", "127.0.0.1:0", "--data-dir", data, METRICS_LISTEN=mine
+        )
         assert result.returncode == 1
-        assert f"session-authority: can't listen on {mine} for metrics: Address already in use" in result.stderr
+        assert (
+            f"session-authority: can't listen on {mine} for metrics: Address already in use"
+            in result.stderr
+        )
         assert "Traceback" not in result.stderr
 
 

@@ -10,7 +10,11 @@ import pytest
 import redis
 
 from session_authority.store import acl_rules
-from tests.cli.test_cli import call, fault, no_settings  # noqa: F401 - a fixture that wants no mention
+from tests.cli.test_cli import (
+    call,
+    fault,
+    no_settings,
+)  # noqa: F401 - a fixture that wants no mention
 from tests.support.backends import Backend, redis_server
 
 
@@ -45,10 +49,14 @@ def test_the_command_is_good_for_a_server(admin: redis.Redis, prefix: str):
     try:
         for _ in range(2):  # as after an upgrade: what it was before makes no difference
             assert admin.execute_command(*shlex.split(said)) in (b"OK", True)
-            admin.execute_command("ACL", "SETUSER", prefix, "nopass", "allkeys", "allchannels", "+@all")
+            admin.execute_command(
+                "ACL", "SETUSER", prefix, "nopass", "allkeys", "allchannels", "+@all"
+            )
         admin.execute_command(*shlex.split(said))
         listed: list[bytes] = admin.execute_command("ACL", "LIST")
-        [words] = [words for words in (text.decode().split() for text in listed) if words[1] == prefix]
+        [words] = [
+            words for words in (text.decode().split() for text in listed) if words[1] == prefix
+        ]
         assert {"on", f"~{prefix}:*", f"&{prefix}:wake", "-@all"} < set(words)
         assert not {"nopass", "~*", "&*", "+@all"} & set(words)
     finally:

@@ -1,4 +1,6 @@
-"""`session-authority relay`, as an operator uses it: the real command, a real store, a real endpoint."""
+"""`session-authority relay`, as an operator uses it: the real command, a real store, a real
+endpoint.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,13 @@ class Office:
 
     def relay(self, *arguments: str) -> CompletedProcess[str]:
         """Runs the command to its end."""
-        return run(self.folder, "relay", *arguments, REDIS_URL=self.url, RELAY_ENDPOINTS=str(self.endpoints))
+        return run(
+            self.folder,
+            "relay",
+            *arguments,
+            REDIS_URL=self.url,
+            RELAY_ENDPOINTS=str(self.endpoints),
+        )
 
     def happen(self, user: str, *reasons: str) -> None:
         """Something happens to a user."""
@@ -62,7 +70,9 @@ class Office:
             await asyncio.to_thread(self.happen, user, *reasons)
             taken = await deliveries.take(partition(user), endpoint, "tests", 100)
             for event in taken:
-                await deliveries.put_aside(partition(user), endpoint, event, 7, "status 500", datetime.now(UTC))
+                await deliveries.put_aside(
+                    partition(user), endpoint, event, 7, "status 500", datetime.now(UTC)
+                )
             await deliveries.release(partition(user), endpoint, "tests")
             await deliveries.close()
             return [event.event_id for event in taken]
@@ -93,28 +103,56 @@ def test_it_delivers_until_it_is_stopped(office: Office):
     relay = Command(office.folder / "relay", ["relay"], settings)
     try:
         relay.wait_for_event("relaying")
-        wait_for(lambda: "64/64" in office.relay("status").stdout, "it to hold all partitions", PATIENCE)
+        wait_for(
+            lambda: "64/64" in office.relay("status").stdout, "it to hold all partitions", PATIENCE
+        )
         office.happen("ada", "a", "b", "c")
         wait_for(lambda: len(office.receiver.taken) == 3, "the events", PATIENCE)
         assert [event["data"]["reason"] for event in office.receiver.taken] == ["a", "b", "c"]
         header, row = office.relay("status").stdout.splitlines()
-        assert header.split() == ["endpoint", "waiting", "under", "way", "dead", "relays", "partitions"]
+        assert header.split() == [
+            "endpoint",
+            "waiting",
+            "under",
+            "way",
+            "dead",
+            "relays",
+            "partitions",
+        ]
         assert row.split() == ["mailer", "0", "0", "0", "1", "64/64"]
         assert relay.terminate() == 0
         assert relay.events()[-1] == "stopped"
         assert relay.printed == ""
     finally:
         relay.kill()
-    assert office.relay("status").stdout.splitlines()[1].split() == ["mailer", "0", "0", "0", "0", "0/64"]
+    assert office.relay("status").stdout.splitlines()[1].split() == [
+        "mailer",
+        "0",
+        "0",
+        "0",
+        "0",
+        "0/64",
+    ]
 
 
 def test_what_is_dead_is_listed_sent_again_or_dropped(office: Office):
     assert "Nothing is dead." in office.relay("dead", "list").stderr
     first, second, third = office.give_up("ada", "a", "b", "[red]c[/red]")
     listed = office.relay("dead", "list").stdout.splitlines()
-    assert listed[0].split() == ["endpoint", "event", "ID", "type", "user", "attempts", "reason", "given", "up"]
+    assert listed[0].split() == [
+        "endpoint",
+        "event",
+        "ID",
+        "type",
+        "user",
+        "attempts",
+        "reason",
+        "given",
+        "up",
+    ]
     assert [line.split()[:7] for line in listed[1:]] == [
-        ["mailer", event, "DEVICE_REVOKED", "ada", "7", "status", "500"] for event in (first, second, third)
+        ["mailer", event, "DEVICE_REVOKED", "ada", "7", "status", "500"]
+        for event in (first, second, third)
     ]
 
     office.receiver.status = 500
@@ -139,12 +177,20 @@ def test_what_an_endpoint_that_is_named_no_more_left_can_be_dropped(office: Offi
     assert "Nothing is dead." in office.relay("dead", "list").stderr
     assert event in office.relay("dead", "list", "--endpoint", "gone").stdout
     retry = office.relay("dead", "retry", "--all", "--endpoint", "gone")
-    assert (retry.returncode, retry.stderr) == (2, "session-authority: --endpoint: the file names no 'gone'\n")
-    assert office.relay("dead", "drop", "--all", "--endpoint", "gone").stdout == f"gone {event}: dropped\n"
+    assert (retry.returncode, retry.stderr) == (
+        2,
+        "session-authority: --endpoint: the file names no 'gone'\n",
+    )
+    assert (
+        office.relay("dead", "drop", "--all", "--endpoint", "gone").stdout
+        == f"gone {event}: dropped\n"
+    )
 
 
 @pytest.mark.parametrize("verb", ["retry", "drop"])
-def test_what_to_do_must_be_said(office: Office, says: Callable[..., tuple[int, list[str]]], verb: str):
+def test_what_to_do_must_be_said(
+    office: Office, says: Callable[..., tuple[int, list[str]]], verb: str
+):
     settings = {"REDIS_URL": office.url, "RELAY_ENDPOINTS": str(office.endpoints)}
     for arguments in ((), ("--all", "evt_1")):
         assert says("dead", verb, *arguments, **settings) == (2, ["name the events, or give --all"])
@@ -155,7 +201,9 @@ def test_what_to_do_must_be_said(office: Office, says: Callable[..., tuple[int, 
 def test_a_secret_is_made(office: Office):
     first, second = (office.relay("secret").stdout.strip() for _ in range(2))
     assert first != second
-    office.endpoints.write_text(f'[[endpoint]]\nname = "x"\nurl = "https://x.example"\nsecrets = ["{first}"]\n')
+    office.endpoints.write_text(
+        f'[[endpoint]]\nname = "x"\nurl = "https://x.example"\nsecrets = ["{first}"]\n'
+    )
     assert office.relay("status").returncode == 0
 
 
@@ -170,13 +218,17 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, l
     def call(*arguments: str, **settings: str) -> tuple[int, list[str]]:
         environment = {f"SESSION_AUTHORITY_{name}": value for name, value in settings.items()}
         result = CliRunner().invoke(cli.app, ["relay", *arguments], env=environment)
-        return result.exit_code, [line.removeprefix("session-authority: ") for line in result.stderr.splitlines()]
+        return result.exit_code, [
+            line.removeprefix("session-authority: ") for line in result.stderr.splitlines()
+        ]
 
     yield call
     structlog.reset_defaults()
 
 
-@pytest.mark.parametrize("command", [(), ("status",), ("dead", "list"), ("dead", "drop", "--all")], ids="-".join)
+@pytest.mark.parametrize(
+    "command", [(), ("status",), ("dead", "list"), ("dead", "drop", "--all")], ids="-".join
+)
 def test_what_is_missing_or_wrong_is_said(
     says: Callable[..., tuple[int, list[str]]], tmp_path: Path, command: tuple[str, ...]
 ):
@@ -189,7 +241,9 @@ def test_what_is_missing_or_wrong_is_said(
     assert line.startswith("SESSION_AUTHORITY_REDIS_URL: ")
     assert "secret" not in line
     endpoints.touch(mode=0o600)
-    endpoints.write_text('[[endpoint]]\nname = "A"\nurl = "http://example.com"\nsecrets = ["whsec_hunter2"]\n')
+    endpoints.write_text(
+        '[[endpoint]]\nname = "A"\nurl = "http://example.com"\nsecrets = ["whsec_hunter2"]\n'
+    )
     code, lines = says(*command, REDIS_URL=url, RELAY_ENDPOINTS=str(endpoints))
     assert (code, len(lines)) == (2, 3)
     assert "hunter2" not in "".join(lines)
@@ -197,13 +251,18 @@ def test_what_is_missing_or_wrong_is_said(
 
 def test_options_stand_where_they_belong(office: Office):
     result = office.relay("--endpoints", str(office.endpoints), "status")
-    assert (result.returncode, result.stderr) == (2, "session-authority: give --endpoints after status\n")
+    assert (result.returncode, result.stderr) == (
+        2,
+        "session-authority: give --endpoints after status\n",
+    )
 
 
 def test_a_redis_that_is_away_is_said(office: Office):
     url = f"redis://127.0.0.1:{free_port()}"
     for command in (("status",), ("dead", "list")):
-        result = run(office.folder, "relay", *command, REDIS_URL=url, RELAY_ENDPOINTS=str(office.endpoints))
+        result = run(
+            office.folder, "relay", *command, REDIS_URL=url, RELAY_ENDPOINTS=str(office.endpoints)
+        )
         assert result.returncode == 1
         assert result.stderr.splitlines()[-1] == "session-authority: Redis does not answer"
         assert "Traceback" not in result.stderr

@@ -1,4 +1,6 @@
-"""`serve` starts with nothing unsafe but what is allowed by name, names everything at once, and `check` shows the same."""
+"""`serve` starts with nothing unsafe but what is allowed by name, names everything at once, and
+`check` shows the same.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from session_authority import cli
 from session_authority.config import Unsafe
 from tests.server.house import add_signing_key
 from tests.server.processes import PATIENCE, Caller, Command
-from tests.support.backends import Certificates, ValkeyServer, free_port, service_at, valkey_server, wait_for
+from tests.support.backends import (
+    Certificates,
+    ValkeyServer,
+    free_port,
+    service_at,
+    valkey_server,
+    wait_for,
+)
 
 POLICY = """
 [callers.login]
@@ -28,7 +37,10 @@ CANARY = "hunter2-canary"
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No settings of whoever runs the tests, and no server in this process."""
     monkeypatch.setenv("COLUMNS", "2000")
-    monkeypatch.setattr("session_authority.workers.run", lambda *_: pytest.fail("a server was started in this process"))
+    monkeypatch.setattr(
+        "session_authority.workers.run",
+        lambda *_: pytest.fail("a server was started in this process"),
+    )
     yield
     structlog.reset_defaults()
 
@@ -57,12 +69,18 @@ def sound(tmp_path: Path, safe_valkey: ValkeyServer) -> dict[str, str]:
 def call(*arguments: str, **settings: str) -> Result:
     """The command, run in this process."""
     environment = {f"SESSION_AUTHORITY_{name}": value for name, value in settings.items()}
-    return CliRunner().invoke(cli.app, list(arguments), prog_name="session-authority", env=environment)
+    return CliRunner().invoke(
+        cli.app, list(arguments), prog_name="session-authority", env=environment
+    )
 
 
 def wrong(result: Result) -> list[tuple[str, str]]:
     """What `check` found wrong: which check, and what it said."""
-    rows = [re.split(r"\s+WRONG\s+", line.strip()) for line in result.stdout.splitlines() if " WRONG " in line]
+    rows = [
+        re.split(r"\s+WRONG\s+", line.strip())
+        for line in result.stdout.splitlines()
+        if " WRONG " in line
+    ]
     assert (result.exit_code == 1) is bool(rows), result.output
     return [(title, text) for title, text in rows]
 
@@ -93,7 +111,9 @@ def _empty_policy(sound: dict[str, str], _: Path) -> None:
 
 
 def _certificate_callers(sound: dict[str, str], _: Path) -> None:
-    Path(sound["ACCESS_POLICY"]).write_text('[callers.a]\nroles = ["issuer"]\ncertificates = ["spiffe://x/a"]')
+    Path(sound["ACCESS_POLICY"]).write_text(
+        '[callers.a]\nroles = ["issuer"]\ncertificates = ["spiffe://x/a"]'
+    )
 
 
 def _settings_file(sound: dict[str, str], folder: Path) -> None:
@@ -110,7 +130,12 @@ def _weak_key(sound: dict[str, str], _: Path) -> None:
 
 FAULTS: dict[str, tuple[Change, str, str, Unsafe | None]] = {
     "no store": (lambda s, _: s.pop("REDIS_URL"), "store address", "REDIS_URL: must be set", None),
-    "bad store URL": (_put(REDIS_URL=f"http://:{CANARY}@h"), "store address", "REDIS_URL: must start with", None),
+    "bad store URL": (
+        _put(REDIS_URL=f"http://:{CANARY}@h"),
+        "store address",
+        "REDIS_URL: must start with",
+        None,
+    ),
     "a store in plaintext": (
         _put(REDIS_URL=f"redis://:{CANARY}@192.0.2.1"),
         "store address",
@@ -121,10 +146,20 @@ FAULTS: dict[str, tuple[Change, str, str, Unsafe | None]] = {
     "keys that are not there": (_put(KEYS="/nowhere"), "signing keys", "/nowhere", None),
     "keys that others read": (_open_keys, "signing keys", "chmod g-w,o=", Unsafe.EXPOSED_SECRETS),
     "a key that is no key": (_weak_key, "signing keys", "jwk must be", None),
-    "no policy": (lambda s, _: s.pop("ACCESS_POLICY"), "access", "ACCESS_POLICY: must name", Unsafe.OPEN_ACCESS),
+    "no policy": (
+        lambda s, _: s.pop("ACCESS_POLICY"),
+        "access",
+        "ACCESS_POLICY: must name",
+        Unsafe.OPEN_ACCESS,
+    ),
     "an empty policy": (_empty_policy, "access", "nobody could call", None),
     "a policy that others change": (_open_policy, "access", "chmod go-w", Unsafe.EXPOSED_SECRETS),
-    "certificates that nobody vouches for": (_certificate_callers, "access", "TLS_CLIENT_AUTHORITY", None),
+    "certificates that nobody vouches for": (
+        _certificate_callers,
+        "access",
+        "TLS_CLIENT_AUTHORITY",
+        None,
+    ),
     "a certificate that is not there": (
         _put(TLS_CERTIFICATE="/nowhere/c.pem", TLS_KEY="/nowhere/k.pem"),
         "TLS",
@@ -132,15 +167,30 @@ FAULTS: dict[str, tuple[Change, str, str, Unsafe | None]] = {
         None,
     ),
     "a TLS key that others read": (_open_tls_key, "TLS", "chmod g-w,o=", Unsafe.EXPOSED_SECRETS),
-    "plaintext for all the world": (_put(LISTEN="0.0.0.0:50051"), "listens on", "in plaintext", Unsafe.PLAINTEXT),
-    "metrics for all the world": (_put(METRICS_LISTEN="0.0.0.0:9464"), "metrics", "by anyone", Unsafe.OPEN_METRICS),
+    "plaintext for all the world": (
+        _put(LISTEN="0.0.0.0:50051"),
+        "listens on",
+        "in plaintext",
+        Unsafe.PLAINTEXT,
+    ),
+    "metrics for all the world": (
+        _put(METRICS_LISTEN="0.0.0.0:9464"),
+        "metrics",
+        "by anyone",
+        Unsafe.OPEN_METRICS,
+    ),
     "metrics without a port for each": (
         _put(METRICS_LISTEN="127.0.0.1:65535", WORKERS="2"),
         "metrics",
         "must leave each worker a port",
         None,
     ),
-    "a password that others read": (_settings_file, "settings file", "chmod g-w,o=", Unsafe.EXPOSED_SECRETS),
+    "a password that others read": (
+        _settings_file,
+        "settings file",
+        "chmod g-w,o=",
+        Unsafe.EXPOSED_SECRETS,
+    ),
     "too little grace": (_put(GRACE="9s"), "intervals", "must be at least 10s", Unsafe.SHORT_GRACE),
 }
 
@@ -155,7 +205,9 @@ def test_there_is_nothing_wrong_with_what_is_sound(sound: dict[str, str]):
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_each_fault_is_found_told_and_allowed_by_its_name_alone(sound: dict[str, str], tmp_path: Path, case: str):
+def test_each_fault_is_found_told_and_allowed_by_its_name_alone(
+    sound: dict[str, str], tmp_path: Path, case: str
+):
     change, title, text, unsafe = FAULTS[case]
     change(sound, tmp_path)
     found = wrong(call("check", **sound))
@@ -164,8 +216,14 @@ def test_each_fault_is_found_told_and_allowed_by_its_name_alone(sound: dict[str,
     assert all(where in (title, "store") for where, _ in found)  # some of them lead to no store
     refused = call("serve", **sound)
     assert refused.exit_code == 2
-    told = [line.removeprefix("session-authority: ") for line in refused.stderr.splitlines() if "{" not in line]
-    assert told == [said for where, said in found if where == title], "`serve` says what `check` says"
+    told = [
+        line.removeprefix("session-authority: ")
+        for line in refused.stderr.splitlines()
+        if "{" not in line
+    ]
+    assert told == [said for where, said in found if where == title], (
+        "`serve` says what `check` says"
+    )
     others = ",".join(name.value for name in Unsafe if name is not unsafe)
     assert wrong(call("check", **sound, ALLOW_UNSAFE=others)), "no other name allows it"
     if unsafe is not None:
@@ -182,7 +240,9 @@ def test_every_name_that_allows_something_is_there_for_a_reason():
 
 
 def test_a_store_that_forgets_is_refused(sound: dict[str, str], tmp_path: Path):
-    with valkey_server(tmp_path / "lru", **{"appendonly": "no", "maxmemory-policy": "allkeys-lru"}) as server:
+    with valkey_server(
+        tmp_path / "lru", **{"appendonly": "no", "maxmemory-policy": "allkeys-lru"}
+    ) as server:
         sound["REDIS_URL"] = service_at(server.port)
         found = wrong(call("check", **sound))
         assert [title for title, _ in found] == ["store", "store"]
@@ -196,8 +256,12 @@ def test_a_store_that_forgets_is_refused(sound: dict[str, str], tmp_path: Path):
 def test_a_store_that_does_not_answer_is_wrong_to_check_and_worth_waiting_for_to_serve(
     sound: dict[str, str], tmp_path: Path
 ):
-    """A store that is away must not keep the service from coming back with it, nor make it trust what comes back."""
-    with valkey_server(tmp_path / "lru", **{"appendonly": "no", "maxmemory-policy": "allkeys-lru"}) as unsafe:
+    """A store that is away must not keep the service from coming back with it, nor make it trust
+    what comes back.
+    """
+    with valkey_server(
+        tmp_path / "lru", **{"appendonly": "no", "maxmemory-policy": "allkeys-lru"}
+    ) as unsafe:
         unsafe.kill()
         sound["REDIS_URL"] = service_at(unsafe.port)
         assert wrong(call("check", **sound)) == [("store", "Redis does not answer")]
@@ -217,7 +281,9 @@ def test_a_store_that_does_not_answer_is_wrong_to_check_and_worth_waiting_for_to
 
 def test_serve_serves_callers_that_show_who_they_are(sound: dict[str, str], tmp_path: Path):
     tokens = tmp_path / "tokens"
-    added = call("callers", "add", "login", "--tokens", str(tokens), ACCESS_POLICY=sound["ACCESS_POLICY"])
+    added = call(
+        "callers", "add", "login", "--tokens", str(tokens), ACCESS_POLICY=sound["ACCESS_POLICY"]
+    )
     token = added.stdout.strip()
     health = free_port()
     sound |= {"CALLER_TOKENS": str(tokens), "HEALTH_LISTEN": f"127.0.0.1:{health}"}

@@ -1,4 +1,6 @@
-"""`events tail`, as people and scripts use it: a process of its own, against a real server that comes and goes."""
+"""`events tail`, as people and scripts use it: a process of its own, against a real server that
+comes and goes.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,17 @@ from tests.server.processes import COMMAND, PATIENCE, ROOT, Caller, Command, env
 from tests.support.backends import free_port, wait_for
 from tests.support.dev import DevServer, dev_server, start_dev_server
 
-HURRY = {"SESSION_AUTHORITY_GRACE": "0s", "SESSION_AUTHORITY_ALARM_AFTER": "1s", "SESSION_AUTHORITY_TOKEN_TTL": "10s"}
+HURRY = {
+    "SESSION_AUTHORITY_GRACE": "0s",
+    "SESSION_AUTHORITY_ALARM_AFTER": "1s",
+    "SESSION_AUTHORITY_TOKEN_TTL": "10s",
+}
 LAPTOP = pb.ClientInfo(
     ip_address="203.0.113.7",
-    user_agent="Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
-    "Chrome/140.0.0.0 Safari/537.36",
+    user_agent=(
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+        "Chrome/140.0.0.0 Safari/537.36"
+    ),
 )
 WIDTHS = (15, 21, 36, 28, 64)  # of a table that nobody sees but a pipe or a file
 
@@ -91,19 +99,23 @@ def wait_for_rows(command: Command, count: int) -> list[list[str]]:
 
 
 def buffering(folder: Path) -> dict[str, str]:
-    """The environment of a command that keeps its output to itself until a buffer is full, unless it takes care."""
+    """The environment of a command that keeps its output to itself until a buffer is full, unless
+    it takes care.
+    """
     return {**environment(folder), "PYTHONUNBUFFERED": ""}
 
 
 def once(address: str, *arguments: str) -> list[dict[str, Any]]:
     """The events that the command prints as JSON before it ends by itself."""
     command = [*COMMAND, "events", "tail", "--json", "--address", address, *arguments]
-    done = subprocess.run(command, env=buffering(Path()), capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        command, env=buffering(Path()), capture_output=True, text=True, timeout=PATIENCE
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-# --- the table ------------------------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 def test_a_life_as_a_table(tmp_path: Path, server: DevServer, caller: Caller):
@@ -121,28 +133,57 @@ def test_a_life_as_a_table(tmp_path: Path, server: DevServer, caller: Caller):
         caller.stub.ValidateSession(stolen)
         kept = caller.sign_in("life", device_id=first.device.device_id)
         caller.stub.ValidateSession(
-            pb.ValidateSessionRequest(access_token=first.access_token, device_id=first.device.device_id)
+            pb.ValidateSessionRequest(
+                access_token=first.access_token, device_id=first.device.device_id
+            )
         )
         caller.sign_in("life")
         caller.stub.RevokeAll(
-            pb.RevokeAllRequest(user_id="life", except_device_id=kept.device.device_id, reason="password_changed")
+            pb.RevokeAllRequest(
+                user_id="life", except_device_id=kept.device.device_id, reason="password_changed"
+            )
         )
         found = wait_for_rows(command, 8)
         chrome = "Chrome 140 on Windows"
         actor = "by anonymous"
         assert [row[1:] for row in found] == [
-            ["device_signed_in", "life", chrome, f"{chrome}, 203.0.113.7", f"first device; {actor}"],
+            [
+                "device_signed_in",
+                "life",
+                chrome,
+                f"{chrome}, 203.0.113.7",
+                f"first device; {actor}",
+            ],
             ["device_signed_in", "life", "Unknown device", "-", f"new device; {actor}"],
             ["device_revoked", "life", "Unknown device", "-", f"lost; {actor}"],
-            ["session_replayed", "life", chrome, "curl 8, 192.0.2.66", f"left device; revoke all; {actor}"],
+            [
+                "session_replayed",
+                "life",
+                chrome,
+                "curl 8, 192.0.2.66",
+                f"left device; revoke all; {actor}",
+            ],
             ["device_signed_in", "life", chrome, "-", actor],
             ["ended_token_presented", "life", chrome, "-", actor],
             ["device_signed_in", "life", "Unknown device", "-", f"new device; {actor}"],
-            ["all_revoked", "life", "-", "-", f"password_changed; all but {kept.device.device_id}; {actor}"],
+            [
+                "all_revoked",
+                "life",
+                "-",
+                "-",
+                f"password_changed; all but {kept.device.device_id}; {actor}",
+            ],
         ]
         for row in found:
             assert re.fullmatch(r"[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d", row[0])
-        assert cells(command.printed.split("\n")[0]) == ["time", "type", "user", "device", "client", "details"]
+        assert cells(command.printed.split("\n")[0]) == [
+            "time",
+            "type",
+            "user",
+            "device",
+            "client",
+            "details",
+        ]
         assert command.terminate() == 0
         assert command.errors == ""
 
@@ -156,21 +197,35 @@ def test_it_is_ended_quietly(tmp_path: Path, server: DevServer, number: signal.S
         assert command.errors == ""
 
 
-def test_what_strangers_chose_stays_in_its_column(tmp_path: Path, server: DevServer, caller: Caller):
+def test_what_strangers_chose_stays_in_its_column(
+    tmp_path: Path, server: DevServer, caller: Caller
+):
     user = "[red]" + "u" * 120 + ":x:"
     with tailing(tmp_path, server.address, "--user", user, "--user", "short") as command:
-        caller.sign_in(user, client=pb.ClientInfo(display_name="名前" * 40, user_agent="[bold]" + "agent" * 90))
-        caller.sign_in("short", client=pb.ClientInfo(display_name="[/bold][link=http://a]:smile:", ip_address="::1"))
+        caller.sign_in(
+            user, client=pb.ClientInfo(display_name="名前" * 40, user_agent="[bold]" + "agent" * 90)
+        )
+        caller.sign_in(
+            "short",
+            client=pb.ClientInfo(display_name="[/bold][link=http://a]:smile:", ip_address="::1"),
+        )
         wait_for(lambda: command.printed.count("\n") == 3, "two rows", PATIENCE)
         wide, second = command.printed.split("\n")[1:3]
         assert f"  {user[:35]}…  名前" in wide
         assert "  [bold]agentagentagentage  " in wide
-        assert cells(second)[2:] == ["short", "[/bold][link=http://a]:smil…", "::1", "first device; by anonymous"]
+        assert cells(second)[2:] == [
+            "short",
+            "[/bold][link=http://a]:smil…",
+            "::1",
+            "first device; by anonymous",
+        ]
         assert wide.endswith("  first device; by anonymous")
 
 
 def row_of(event: pb.Event, width: int | None = None) -> str:
-    return module._Table(Console(width=width, force_terminal=width is not None, color_system="truecolor")).row(event)
+    return module._Table(
+        Console(width=width, force_terminal=width is not None, color_system="truecolor")
+    ).row(event)
 
 
 def test_nothing_that_a_terminal_would_obey_is_printed():
@@ -180,7 +235,9 @@ def test_nothing_that_a_terminal_would_obey_is_printed():
     info = pb.ClientInfo(user_agent=hostile, ip_address=hostile)
     client = pb.EventClient(info=info, browser=hostile, operating_system=hostile)
     device = pb.EventDevice(display_name=hostile, last_client=client)
-    event = pb.Event(user_id=hostile, device=device, client=client, reason=hostile, actor=hostile, key_id=hostile)
+    event = pb.Event(
+        user_id=hostile, device=device, client=client, reason=hostile, actor=hostile, key_id=hostile
+    )
     for row in (row_of(event), row_of(event, 160)):
         assert row.isprintable()
     assert module._json(event).isascii()
@@ -200,7 +257,9 @@ def test_a_terminal_shows_what_is_grave():
 @pytest.mark.parametrize("width", [1, 80, 120, 160, 400])
 def test_a_terminal_of_any_width_gets_aligned_columns(width: int):
     table = module._Table(Console(width=width, force_terminal=True, no_color=True))
-    plain = re.sub(r"\x1b\[[\d;]*m", "", table.row(pb.Event(user_id="u" * 99, key_id="k", reason="r" * 200)))
+    plain = re.sub(
+        r"\x1b\[[\d;]*m", "", table.row(pb.Event(user_id="u" * 99, key_id="k", reason="r" * 200))
+    )
     start = sum(column + 2 for column in table._widths())
     assert plain[start - 2 :].startswith("  rrr")
     assert plain.endswith("; key k")
@@ -212,7 +271,7 @@ def test_a_type_that_only_a_newer_server_knows():
     assert json.loads(module._json(event)) == {"type": 99}
 
 
-# --- JSON, filters, times -------------------------------------------------------------------------------------------
+# --- JSON, filters, times -------------------------------------------------------------------------
 
 
 def test_json_is_the_event_in_the_words_of_the_contract(server: DevServer, caller: Caller):
@@ -228,8 +287,21 @@ def test_json_is_the_event_in_the_words_of_the_contract(server: DevServer, calle
 
 def test_json_comes_line_by_line(tmp_path: Path, server: DevServer, caller: Caller):
     """Whoever reads a pipe gets an event when it happens, and not when a buffer is full."""
-    command = [*COMMAND, "events", "tail", "--json", "--since", "1h", "--user", "lines", "--address", server.address]
-    with subprocess.Popen(command, env=buffering(tmp_path), stdout=subprocess.PIPE, text=True) as process:
+    command = [
+        *COMMAND,
+        "events",
+        "tail",
+        "--json",
+        "--since",
+        "1h",
+        "--user",
+        "lines",
+        "--address",
+        server.address,
+    ]
+    with subprocess.Popen(
+        command, env=buffering(tmp_path), stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         for _ in range(2):
             caller.sign_in("lines")
@@ -273,14 +345,26 @@ def test_since_is_when_it_begins():
     assert start("15m") == datetime(2026, 11, 24, 11, 45, tzinfo=UTC)
     assert start("7d") == datetime(2026, 11, 17, 12, tzinfo=UTC)
     assert start("2026-11-24T09:30:00Z") == datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
-    assert start("2026-11-24T09:30:00.5+02:00") == datetime(2026, 11, 24, 7, 30, 0, 500_000, tzinfo=UTC)
+    assert start("2026-11-24T09:30:00.5+02:00") == datetime(
+        2026, 11, 24, 7, 30, 0, 500_000, tzinfo=UTC
+    )
     assert start("90000d") == datetime(1970, 1, 1, tzinfo=UTC)
     assert not question((), (), None, now).HasField("start_time")
 
 
 @pytest.mark.parametrize(
     "since",
-    ["", "soon", "15", "-5m", "2026-11-24", "2026-11-24T09:30:00", "2026-13-01T00:00:00Z", "9" * 400 + "d", "Z"],
+    [
+        "",
+        "soon",
+        "15",
+        "-5m",
+        "2026-11-24",
+        "2026-11-24T09:30:00",
+        "2026-13-01T00:00:00Z",
+        "9" * 400 + "d",
+        "Z",
+    ],
 )
 def test_since_that_is_no_time(since: str):
     with pytest.raises(ValueError, match=r"^--since: must be"):
@@ -290,16 +374,27 @@ def test_since_that_is_no_time(since: str):
 def test_help_teaches():
     result = CliRunner().invoke(cli.app, ["events", "tail", "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
-    for word in ("--address", "--json", "--user", "--type", "--since", "--count", "restarts", "15m"):
+    for word in (
+        "--address",
+        "--json",
+        "--user",
+        "--type",
+        "--since",
+        "--count",
+        "restarts",
+        "15m",
+    ):
         assert word in result.stdout
 
 
-# --- what is told of it ---------------------------------------------------------------------------------------------
+# --- what is told of it ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/events.md"])
 def test_every_type_is_told_of(page: str):
-    told = re.findall(r"^\| (`[A-Z_]+`(?:, `[A-Z_]+`)*) \|", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+    told = re.findall(
+        r"^\| (`[A-Z_]+`(?:, `[A-Z_]+`)*) \|", (ROOT / page).read_text("utf-8"), re.MULTILINE
+    )
     assert set(EVENT_TYPES) <= set(re.findall(r"[A-Z_]+", " ".join(told)))
 
 
@@ -316,7 +411,7 @@ def test_the_demo_goes_by_as_the_readme_tells(tmp_path: Path, server: DevServer)
         ]  # fmt: skip
 
 
-# --- faults ---------------------------------------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------
 
 
 def fault(tmp_path: Path, *arguments: str) -> tuple[int, str]:
@@ -329,7 +424,10 @@ def fault(tmp_path: Path, *arguments: str) -> tuple[int, str]:
 def test_wrong_usage(tmp_path: Path):
     nowhere = ("--address", f"127.0.0.1:{free_port()}")
     known = ", ".join(EVENT_TYPES).lower()
-    assert fault(tmp_path, *nowhere, "--type", "fly") == (2, f"--type: there is no 'fly'; there are {known}")
+    assert fault(tmp_path, *nowhere, "--type", "fly") == (
+        2,
+        f"--type: there is no 'fly'; there are {known}",
+    )
     code, text = fault(tmp_path, *nowhere, "--since", "soon")
     assert (code, text.startswith("--since: must be a duration like 15m")) == (2, True)
     assert fault(tmp_path, "--address", "50051")[0] == 2
@@ -343,7 +441,10 @@ def test_no_server(tmp_path: Path):
 
 def test_what_the_server_refuses(tmp_path: Path, server: DevServer):
     code, text = fault(tmp_path, "--address", server.address, "--user", "a b")
-    assert (code, text.startswith(f"{server.address}: INVALID_ARGUMENT: user_ids[0]: must")) == (1, True)
+    assert (code, text.startswith(f"{server.address}: INVALID_ARGUMENT: user_ids[0]: must")) == (
+        1,
+        True,
+    )
 
 
 def shell(tmp_path: Path, server: DevServer, rest: str) -> subprocess.CompletedProcess[str]:
@@ -359,7 +460,8 @@ def shell(tmp_path: Path, server: DevServer, rest: str) -> subprocess.CompletedP
 
 
 @pytest.mark.parametrize(
-    "rest", ["| head -n 1", "2>&1 | head -n 1", "--since 1h | head -n 1", "--since 1h --json | head -c 1"]
+    "rest",
+    ["| head -n 1", "2>&1 | head -n 1", "--since 1h | head -n 1", "--since 1h --json | head -c 1"],
 )
 def test_whoever_reads_may_leave(tmp_path: Path, server: DevServer, caller: Caller, rest: str):
     """Even if nothing happens any more."""
@@ -369,16 +471,22 @@ def test_whoever_reads_may_leave(tmp_path: Path, server: DevServer, caller: Call
     assert done.stdout[:1] in ("t", "{")
 
 
-def test_whoever_reads_may_leave_while_it_waits_for_them(tmp_path: Path, server: DevServer, caller: Caller):
+def test_whoever_reads_may_leave_while_it_waits_for_them(
+    tmp_path: Path, server: DevServer, caller: Caller
+):
     for number in range(100):
         caller.sign_in(f"many{number}", client=pb.ClientInfo(user_agent="x" * 500))
     arguments = ["events", "tail", "--json", "--since", "1h", "--address", server.address]
     pipe = subprocess.PIPE
-    with subprocess.Popen([*COMMAND, *arguments], env=buffering(tmp_path), stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen(
+        [*COMMAND, *arguments], env=buffering(tmp_path), stdout=pipe, stderr=pipe
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         # It holds 64 KiB, less what is wasted at the ends of its pages.
-        wait_for(lambda: unread(process.stdout) > 40 * 1024, "the pipe to be all but full", PATIENCE)
+        wait_for(
+            lambda: unread(process.stdout) > 40 * 1024, "the pipe to be all but full", PATIENCE
+        )
         process.stdout.close()
         assert process.wait(PATIENCE) == 0
         assert process.stderr.read() == b""
@@ -386,7 +494,10 @@ def test_whoever_reads_may_leave_while_it_waits_for_them(tmp_path: Path, server:
 
 def test_a_full_disk(tmp_path: Path, server: DevServer):
     done = shell(tmp_path, server, "> /dev/full")
-    assert (done.returncode, done.stderr) == (1, "session-authority: can't write: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "session-authority: can't write: No space left on device\n",
+    )
 
 
 def test_a_locale_that_has_no_such_letters(tmp_path: Path, server: DevServer, caller: Caller):
@@ -403,7 +514,7 @@ def test_a_locale_that_has_no_such_letters(tmp_path: Path, server: DevServer, ca
     assert r"\u540d\u524d" in done.stdout
 
 
-# --- servers that come and go ---------------------------------------------------------------------------------------
+# --- servers that come and go ---------------------------------------------------------------------
 
 
 def stop(server: DevServer) -> None:
@@ -458,16 +569,22 @@ def test_a_history_that_is_gone_is_told(tmp_path: Path):
 
 
 class Script(pb_grpc.SessionAuthorityServiceServicer, health_pb2_grpc.HealthServicer):
-    """A server that answers as told: for each watch the messages, then a status; None keeps silent instead."""
+    """A server that answers as told: for each watch the messages, then a status; None keeps silent
+    instead.
+    """
 
-    def __init__(self, *watches: tuple[list[pb.WatchEventsResponse], grpc.StatusCode | None]) -> None:
+    def __init__(
+        self, *watches: tuple[list[pb.WatchEventsResponse], grpc.StatusCode | None]
+    ) -> None:
         self.asked: list[pb.WatchEventsRequest] = []
         self._watches = iter(watches)
 
     def Check(self, request: Any, context: Any) -> Any:
         return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
 
-    def WatchEvents(self, request: Any, context: grpc.ServicerContext) -> Iterator[pb.WatchEventsResponse]:
+    def WatchEvents(
+        self, request: Any, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchEventsResponse]:
         self.asked.append(request)
         messages, status = next(self._watches)
         yield from messages
@@ -491,20 +608,30 @@ def playing(script: Script) -> Iterator[Listen]:
 
 
 def message(cursor: str, *event_ids: str) -> pb.WatchEventsResponse:
-    return pb.WatchEventsResponse(cursor=cursor, events=[pb.Event(event_id=event_id) for event_id in event_ids])
+    return pb.WatchEventsResponse(
+        cursor=cursor, events=[pb.Event(event_id=event_id) for event_id in event_ids]
+    )
 
 
 def followed(script: Script, count: int) -> tuple[list[str], list[str]]:
     """The IDs of so many events, and what was said meanwhile."""
     said: list[str] = []
     with playing(script) as address:
-        watch = follow(Target(address), pb.WatchEventsRequest(start_time={"seconds": 1}), said.append)
+        watch = follow(
+            Target(address), pb.WatchEventsRequest(start_time={"seconds": 1}), said.append
+        )
         events = list(islice(chain.from_iterable(watch), count))
     return [event.event_id for event in events], said
 
 
 @pytest.mark.parametrize(
-    "status", [grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL]
+    "status",
+    [
+        grpc.StatusCode.OK,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.INTERNAL,
+    ],
 )
 def test_it_goes_on_from_its_last_cursor_and_shows_an_event_once(status: grpc.StatusCode):
     script = Script(
@@ -535,7 +662,9 @@ def test_a_server_may_be_away_for_as_long_as_it_likes(monkeypatch: pytest.Monkey
     monkeypatch.setattr("session_authority.tail.time", SimpleNamespace(sleep=pauses.append))
     with playing(script) as address, channel_to(Target(address)) as channel:
         monkeypatch.setattr(module, "channel_to", lambda _: nullcontext(channel))
-        watch = chain.from_iterable(follow(Target(address), pb.WatchEventsRequest(), lambda _: None))
+        watch = chain.from_iterable(
+            follow(Target(address), pb.WatchEventsRequest(), lambda _: None)
+        )
         assert [event.event_id for event in islice(watch, 2)] == ["a", "b"]
     assert max(pauses) <= 5
 

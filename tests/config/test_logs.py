@@ -1,4 +1,6 @@
-"""Logs are for machines or for people, as whoever reads them is one; and hold nothing that is anybody's."""
+"""Logs are for machines or for people, as whoever reads them is one; and hold nothing that is
+anybody's.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,10 @@ def test_a_fault_is_told_without_its_text():
     except ValueError as error:
         told: dict[str, Any] = logs.fault(error)
     assert told["error"] == "builtins.ValueError"
-    assert [frame.rpartition(" ")[2] for frame in told["trace"]] == ["test_a_fault_is_told_without_its_text", "inner"]
+    assert [frame.rpartition(" ")[2] for frame in told["trace"]] == [
+        "test_a_fault_is_told_without_its_text",
+        "inner",
+    ]
     assert "hunter2" not in str(told)
 
 
@@ -124,10 +129,15 @@ def test_a_whole_session_leaves_nothing_of_itself_in_the_logs(tmp_path: Path):
     )  # fmt: skip
     user = CANARIES["user"]
     secrets = set(CANARIES.values())
-    with dev_server(tmp_path / "data", LOG_LEVEL="debug") as server, Caller(server.address) as caller:
+    with (
+        dev_server(tmp_path / "data", LOG_LEVEL="debug") as server,
+        Caller(server.address) as caller,
+    ):
         stub = caller.stub
         phone, laptop = [
-            caller.sign_in(user, client=client, claims={"email": CANARIES["claim"]}, auth_methods=["pwd"])
+            caller.sign_in(
+                user, client=client, claims={"email": CANARIES["claim"]}, auth_methods=["pwd"]
+            )
             for _ in range(2)
         ]
         for issued in (phone, laptop):
@@ -137,17 +147,25 @@ def test_a_whole_session_leaves_nothing_of_itself_in_the_logs(tmp_path: Path):
             access_token=phone.access_token, device_id=phone.device.device_id, client=client
         )
         assert stub.ValidateSession(good, timeout=PATIENCE).active
-        renew = pb.RenewSessionRequest(access_token=phone.access_token, device_id=phone.device.device_id, client=client)
+        renew = pb.RenewSessionRequest(
+            access_token=phone.access_token, device_id=phone.device.device_id, client=client
+        )
         stub.RenewSession(renew, timeout=PATIENCE)
         stub.ListDevices(pb.ListDevicesRequest(user_id=user), timeout=PATIENCE)
-        rename = pb.UpdateDeviceRequest(user_id=user, device_id=phone.device.device_id, display_name=CANARIES["name"])
+        rename = pb.UpdateDeviceRequest(
+            user_id=user, device_id=phone.device.device_id, display_name=CANARIES["name"]
+        )
         stub.UpdateDevice(rename, timeout=PATIENCE)
         reason = CANARIES["reason"]
-        revoke = pb.RevokeDeviceRequest(user_id=user, device_id=laptop.device.device_id, reason=reason)
+        revoke = pb.RevokeDeviceRequest(
+            user_id=user, device_id=laptop.device.device_id, reason=reason
+        )
         assert stub.RevokeDevice(revoke, timeout=PATIENCE).revoked
         good.device_id = laptop.device.device_id
         assert stub.ValidateSession(good, timeout=PATIENCE).status == pb.SESSION_STATUS_REPLAYED
-        stub.RevokeAll(pb.RevokeAllRequest(user_id=user, reason=reason, forget=True), timeout=PATIENCE)
+        stub.RevokeAll(
+            pb.RevokeAllRequest(user_id=user, reason=reason, forget=True), timeout=PATIENCE
+        )
         # And what is refused.
         for bad in (
             pb.ListDevicesRequest(user_id=user + " "),

@@ -1,4 +1,6 @@
-"""Settings come from variables or a file, are named with their rule where they are wrong, and give no secret away."""
+"""Settings come from variables or a file, are named with their rule where they are wrong, and give
+no secret away.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from session_authority.config import PREFIX, Listen, Settings, SettingsError, Unsafe, load_settings, parse_duration
+from session_authority.config import (
+    PREFIX,
+    Listen,
+    Settings,
+    SettingsError,
+    Unsafe,
+    load_settings,
+    parse_duration,
+)
 
 README = Path(__file__).parents[2] / "README.md"
 DURATION_RULE = "must be a duration, like 90s, 15m, 12h, 30d or ISO 8601's PT15M"
@@ -133,11 +143,17 @@ def test_a_number_alone_is_no_duration(value: object):
 )
 def test_addresses(text: str, host: str, port: int, loopback: bool):
     listen = Listen.parse(text)
-    assert (listen.host, listen.port, listen.is_loopback, str(listen)) == (host, port, loopback, text)
+    assert (listen.host, listen.port, listen.is_loopback, str(listen)) == (
+        host,
+        port,
+        loopback,
+        text,
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["", "50051", ":50051", "127.0.0.1", "127.0.0.1:", "::1:50051", "h:-1", "h:1 ", "h:１", "h:x"]
+    "text",
+    ["", "50051", ":50051", "127.0.0.1", "127.0.0.1:", "::1:50051", "h:-1", "h:1 ", "h:１", "h:x"],
 )
 def test_what_is_no_address(put: SetAll, text: str):
     with pytest.raises(ValueError, match="must be HOST:PORT"):
@@ -171,16 +187,31 @@ def test_every_setting_is_in_the_readme_with_its_default(name: str):
 
 
 def test_variables(put: SetAll):
-    put(TOKEN_TTL="2h", MAX_DEVICES="7", REPLAY_ACTION="deny", LISTEN="[::1]:1", KEYS="/keys", REDIS_URL="redis://h")
+    put(
+        TOKEN_TTL="2h",
+        MAX_DEVICES="7",
+        REPLAY_ACTION="deny",
+        LISTEN="[::1]:1",
+        KEYS="/keys",
+        REDIS_URL="redis://h",
+    )
     settings = load_settings()
-    assert (settings.token_ttl, settings.max_devices, str(settings.listen)) == (timedelta(hours=2), 7, "[::1]:1")
+    assert (settings.token_ttl, settings.max_devices, str(settings.listen)) == (
+        timedelta(hours=2),
+        7,
+        "[::1]:1",
+    )
     assert settings.policy().replay_action.value == "deny"
     assert settings.redis_url is not None
     assert settings.redis_url.get_secret_value() == "redis://h"
 
 
-def test_what_is_given_wins_over_variables_and_they_over_the_file(put: SetAll, put_file: Callable[[str], Path]):
-    put_file('LISTEN = "127.0.0.1:1"\ntoken_ttl = "3h"\nMax_Devices = 3\nSESSION_AUTHORITY_WORKERS = 2')
+def test_what_is_given_wins_over_variables_and_they_over_the_file(
+    put: SetAll, put_file: Callable[[str], Path]
+):
+    put_file(
+        'LISTEN = "127.0.0.1:1"\ntoken_ttl = "3h"\nMax_Devices = 3\nSESSION_AUTHORITY_WORKERS = 2'
+    )
     put(LISTEN="127.0.0.1:2", TOKEN_TTL="2h")
     settings = load_settings(listen="127.0.0.1:3")
     assert (settings.listen.port, settings.token_ttl) == (3, timedelta(hours=2))
@@ -188,8 +219,17 @@ def test_what_is_given_wins_over_variables_and_they_over_the_file(put: SetAll, p
 
 
 def test_what_kubernetes_tells_of_a_service_of_this_name_is_no_setting(put: SetAll):
-    put(SERVICE_HOST="10.0.0.1", SERVICE_PORT="50051", SERVICE_PORT_GRPC="50051", PORT="tcp://10.0.0.1:50051")
-    put(PORT_50051_TCP="tcp://10.0.0.1:50051", PORT_50051_TCP_ADDR="10.0.0.1", PORT_50051_TCP_PROTO="tcp")
+    put(
+        SERVICE_HOST="10.0.0.1",
+        SERVICE_PORT="50051",
+        SERVICE_PORT_GRPC="50051",
+        PORT="tcp://10.0.0.1:50051",
+    )
+    put(
+        PORT_50051_TCP="tcp://10.0.0.1:50051",
+        PORT_50051_TCP_ADDR="10.0.0.1",
+        PORT_50051_TCP_PROTO="tcp",
+    )
     assert load_settings() == Settings()
     put(PORTS="50051")
     assert faults() == ["PORTS: is not a setting"]
@@ -211,7 +251,11 @@ def test_a_variable_that_is_empty_is_not_set(put: SetAll):
         ("SESSION_TTL", "9999999999999d", "is too long"),
         ("MAX_DEVICES", "0", "Input should be greater than or equal to 1"),
         ("REDIS_CONNECTIONS", "1", "Input should be greater than or equal to 8"),
-        ("WORKERS", "many", "Input should be a valid integer, unable to parse string as an integer"),
+        (
+            "WORKERS",
+            "many",
+            "Input should be a valid integer, unable to parse string as an integer",
+        ),
         ("REPLAY_ACTION", "explode", "Input should be 'revoke_all', 'revoke_device' or 'deny'"),
         ("DEVICE_LIMIT_ACTION", "explode", "Input should be 'evict_oldest' or 'reject'"),
         ("LOG_LEVEL", "loud", "Input should be 'debug', 'info', 'warning' or 'error'"),
@@ -251,7 +295,10 @@ def test_all_wrong_settings_are_named_at_once(put: SetAll, put_file: Callable[[s
         ({"SESSION_TTL": "401d"}, ["SESSION_TTL must be at most 400d"]),
         (
             {"IDLE_TIMEOUT": "119s"},
-            ["IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag behind"],
+            [
+                "IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag"
+                " behind"
+            ],
         ),
         (
             {"TOKEN_TTL": "1s", "ALARM_AFTER": "500ms", "GRACE": "0s"},
@@ -268,14 +315,19 @@ def test_all_wrong_settings_are_named_at_once(put: SetAll, put_file: Callable[[s
     ],
     ids=lambda value: "-".join(value),
 )
-def test_settings_that_do_not_fit_together(put: SetAll, values: dict[str, str], expected: list[str]):
+def test_settings_that_do_not_fit_together(
+    put: SetAll, values: dict[str, str], expected: list[str]
+):
     put(**values)
     assert faults() == expected
 
 
 def test_a_file_that_is_none(put: SetAll, put_file: Callable[[str | bytes], Path], tmp_path: Path):
     put(CONFIG=str(tmp_path / "missing.toml"), FOO="1")
-    assert faults() == ["FOO: is not a setting", f"CONFIG: there is no file {tmp_path / 'missing.toml'}"]
+    assert faults() == [
+        "FOO: is not a setting",
+        f"CONFIG: there is no file {tmp_path / 'missing.toml'}",
+    ]
     put(CONFIG=str(tmp_path))
     assert faults() == ["FOO: is not a setting", f"CONFIG: there is no file {tmp_path}"]
 
@@ -290,11 +342,16 @@ def test_a_file_that_is_none(put: SetAll, put_file: Callable[[str | bytes], Path
         ('token_ttl = "1h"\nTOKEN_TTL = "2h"', "TOKEN_TTL: is given twice"),
         ("token_ttl = 90", "TOKEN_TTL: must be a duration with a unit, like 90s, 15m, 12h or 30d"),
         ('keys = ""', "KEYS: must not be empty"),
-        (f'tls_key = """-----BEGIN PRIVATE KEY-----\n{SECRET}"""', "TLS_KEY: must be the name of a file or folder"),
+        (
+            f'tls_key = """-----BEGIN PRIVATE KEY-----\n{SECRET}"""',
+            "TLS_KEY: must be the name of a file or folder",
+        ),
         ('config = "other.toml"', "CONFIG: is not a setting"),
     ],
 )
-def test_a_file_with_a_fault(put_file: Callable[[str | bytes], Path], content: str | bytes, start: str):
+def test_a_file_with_a_fault(
+    put_file: Callable[[str | bytes], Path], content: str | bytes, start: str
+):
     path = put_file(content)
     [fault] = faults()
     assert fault.startswith(start.format(path=path))
@@ -314,7 +371,7 @@ def test_no_secret_is_shown_by_what_was_loaded(put: SetAll):
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump()}"
 
 
-# --- who is let in ----------------------------------------------------------------------------------------------------
+# --- who is let in --------------------------------------------------------------------------------
 
 PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
 
@@ -323,12 +380,21 @@ PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
     ("given", "expected"),
     [
         ({"TLS_KEY": "k.pem"}, ["TLS_CERTIFICATE and TLS_KEY must be set together"]),
-        ({"TLS_CLIENT_AUTHORITY": "a.pem"}, ["TLS_CLIENT_AUTHORITY needs TLS_CERTIFICATE and TLS_KEY"]),
+        (
+            {"TLS_CLIENT_AUTHORITY": "a.pem"},
+            ["TLS_CLIENT_AUTHORITY needs TLS_CERTIFICATE and TLS_KEY"],
+        ),
         (
             {**PAIR, "BEARER_LISTEN": "127.0.0.1:1"},
-            ["BEARER_LISTEN is for beside TLS_CLIENT_AUTHORITY; without it LISTEN takes bearer tokens itself"],
+            [
+                "BEARER_LISTEN is for beside TLS_CLIENT_AUTHORITY; without it LISTEN takes bearer"
+                " tokens itself"
+            ],
         ),
-        ({"CALLER_TOKENS": "t"}, ["CALLER_TOKENS needs ACCESS_POLICY, which says what their callers may do"]),
+        (
+            {"CALLER_TOKENS": "t"},
+            ["CALLER_TOKENS needs ACCESS_POLICY, which says what their callers may do"],
+        ),
         (
             {"LISTEN": "127.0.0.1:7", "HEALTH_LISTEN": "127.0.0.1:7"},
             ["LISTEN and HEALTH_LISTEN must not have the port 7 both"],
@@ -343,7 +409,15 @@ PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
         ),
         ({"LISTEN": "127.0.0.1:7", "HEALTH_LISTEN": "127.0.0.2:7"}, []),
         ({"LISTEN": "127.0.0.1:0", "HEALTH_LISTEN": "127.0.0.1:0"}, []),
-        ({**PAIR, "TLS_CLIENT_AUTHORITY": "a.pem", "BEARER_LISTEN": "127.0.0.1:8", "ACCESS_POLICY": "p"}, []),
+        (
+            {
+                **PAIR,
+                "TLS_CLIENT_AUTHORITY": "a.pem",
+                "BEARER_LISTEN": "127.0.0.1:8",
+                "ACCESS_POLICY": "p",
+            },
+            [],
+        ),
         ({"ALLOW_UNSAFE": "nonsense"}, None),
         ({"ASSURANCE": "aal4"}, None),
     ],
@@ -369,7 +443,10 @@ def test_a_level_of_assurance_sets_what_nobody_set(put: SetAll, put_file: Callab
     put_file('IDLE_TIMEOUT = "10m"')
     put(SESSION_TTL="1h")
     settings = load_settings()
-    assert (settings.session_ttl, settings.idle_timeout) == (timedelta(hours=1), timedelta(minutes=10))
+    assert (settings.session_ttl, settings.idle_timeout) == (
+        timedelta(hours=1),
+        timedelta(minutes=10),
+    )
     assert settings.beside_preset() == {
         "session_ttl": (timedelta(hours=1), timedelta(hours=12)),
         "idle_timeout": (timedelta(minutes=10), timedelta(minutes=15)),

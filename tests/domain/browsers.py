@@ -1,7 +1,9 @@
-"""Honest browsers: several tabs, one cookie jar where the last cookie written wins, and a human in front of it.
+"""Honest browsers: several tabs, one cookie jar where the last cookie written wins, and a human in
+front of it.
 
-What happens to them is what happens to real ones: slow, crossing and lost replies, requests in parallel, double submits,
-sign-ins that are tried again, pauses of every length. One thing is assumed, see `longest_flight`.
+What happens to them is what happens to real ones: slow, crossing and lost replies, requests in
+parallel, double submits, sign-ins that are tried again, pauses of every length. One thing is
+assumed, see `longest_flight`.
 """
 
 from __future__ import annotations
@@ -20,15 +22,18 @@ from tests.domain.world import ACTIVE, EXPIRED, World
 def longest_flight(policy: Policy) -> timedelta:
     """How long an honest request and its reply may be under way together.
 
-    A copy of a generation is handed out up to `GRACE` after that generation's date. Its reply may overwrite another copy
-    in the jar at the very end of its flight, and a request with that other copy may have started just before. Both
-    flights must be over when `ALARM_AFTER` is and a holder is chosen.
+    A copy of a generation is handed out up to `GRACE` after that generation's date. Its reply may
+    overwrite another copy in the jar at the very end of its flight, and a request with that other
+    copy may have started just before. Both flights must be over when `ALARM_AFTER` is and a holder
+    is chosen.
     """
     return (policy.alarm_after - policy.grace) / 2
 
 
 class Browser:
-    """One browser of the user. With `owed`, an answer that locks it out of a live session breaks the history."""
+    """One browser of the user. With `owed`, an answer that locks it out of a live session breaks
+    the history.
+    """
 
     def __init__(
         self,
@@ -111,7 +116,9 @@ class Browser:
         self.world.after(there, arrive)
 
     def _sign_out(self, *, clears_jar: bool) -> None:
-        self.world.after(self.world.random.random(), lambda: self.world.sign_out(self.key, self.name))
+        self.world.after(
+            self.world.random.random(), lambda: self.world.sign_out(self.key, self.name)
+        )
         if clears_jar:
             self.jar = None
 
@@ -128,7 +135,8 @@ class Browser:
         status, recommended = self.world.validate(token, self.key, self.name)
         if owed and status not in (ACTIVE, EXPIRED):
             self._locked_out(status.name)
-        # Some backends do what is recommended only now and then, and some renew whenever a page is loaded.
+        # Some backends do what is recommended only now and then, and some renew whenever a page is
+        # loaded.
         wanted = 0.9 if recommended else 0.05 if status is ACTIVE else 0
         if status is EXPIRED or self.world.random.random() < wanted:
             self.world.after(between, lambda: self._renew(token, back))
@@ -147,7 +155,9 @@ class Browser:
             newer = again or (newer if self.world.random.random() < 0.5 else None)
         self._answer(token, status, newer, back)
 
-    def _answer(self, token: Token, status: SessionStatus, newer: Token | None, back: float) -> None:
+    def _answer(
+        self, token: Token, status: SessionStatus, newer: Token | None, back: float
+    ) -> None:
         if self._is_lost():
             self.world.counts["token lost"] += newer is not None
         elif newer is not None:
@@ -168,7 +178,9 @@ class Browser:
             self.world.counts["denied"] += 1
 
     def _is_owed_an_active_answer(self, token: Token) -> bool:
-        """It presents what its jar holds, and that is a token of the session that lives on its device."""
+        """It presents what its jar holds, and that is a token of the session that lives on its
+        device.
+        """
         record = self.world.records.get(self.key)
         return (
             token is self.jar
@@ -201,7 +213,9 @@ class Browser:
 
 
 def pauses(random: Random) -> float:
-    """Seconds until a human does the next thing: from one click to the next up to more than any idle timeout."""
+    """Seconds until a human does the next thing: from one click to the next up to more than any
+    idle timeout.
+    """
     chance = random.random()
     if chance < 0.35:
         return random.uniform(0.001, 0.3)

@@ -1,4 +1,6 @@
-"""A session in the middle of its life, a token of it, and the moments around an edge, for tests to vary."""
+"""A session in the middle of its life, a token of it, and the moments around an edge, for tests to
+vary.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ def record(policy: Policy = POLICY, **changes: Any) -> SessionRecord:
     """Generation 7, settled: in use for as long as it takes for every alarm, and by one holder."""
     began = NOW - DAY
     fresh = sign_in(
-        session_id=SESSION, replaced=None, session_ttl_end=began + policy.session_ttl, policy=policy, now=began
+        session_id=SESSION,
+        replaced=None,
+        session_ttl_end=began + policy.session_ttl,
+        policy=policy,
+        now=began,
     )
     dated = NOW - policy.alarm_after - MINUTE
     settled: dict[str, Any] = {

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from session_authority.domain.clients import Appearance, Client, FormFactor, appearance
 from session_authority.domain.fields import MAX_USER_AGENT_BYTES, cut_user_agent
 
-# One a line: system, browser, form factor, user agent. In them, BLINK and WEBKIT stand for what those always say.
+# One a line: system, browser, form factor, user agent. In them, BLINK and WEBKIT stand for what
+# those always say.
 REAL = """
 Windows    | Chrome 131            | DESKTOP | Mozilla/5.0 (Windows NT 10.0; Win64; x64) BLINK Chrome/131.0.0.0 Safari/537.36
 Windows    | Edge 131              | DESKTOP | Mozilla/5.0 (Windows NT 10.0; Win64; x64) BLINK Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0
@@ -42,7 +43,10 @@ Windows    | Edge 18               | CONSOLE | Mozilla/5.0 (Windows NT 10.0; Win
            | Go-http-client 2      | BOT     | Go-http-client/2.0
            | okhttp 4              | BOT     | okhttp/4.12.0
 """
-ALWAYS = {"BLINK": "AppleWebKit/537.36 (KHTML, like Gecko)", "WEBKIT": "AppleWebKit/605.1.15 (KHTML, like Gecko)"}
+ALWAYS = {
+    "BLINK": "AppleWebKit/537.36 (KHTML, like Gecko)",
+    "WEBKIT": "AppleWebKit/605.1.15 (KHTML, like Gecko)",
+}
 LINES = [tuple(part.strip() for part in line.split("|")) for line in REAL.strip("\n").splitlines()]
 
 
@@ -105,9 +109,8 @@ def test_any_text_is_read(user_agent: str):
 @given(
     st.lists(
         st.sampled_from(
-            "Mozilla/5.0 Chrome/131 Mobile Safari/537 Android 14 iPhone iPad ( ) ; Linux bot TV Xbox Watch SM-X Build/ , +".split(
-                " "
-            )
+            "Mozilla/5.0 Chrome/131 Mobile Safari/537 Android 14 iPhone iPad ( ) ; Linux bot TV"
+            " Xbox Watch SM-X Build/ , +".split(" ")
         ),
         max_size=40,
     )
@@ -117,7 +120,12 @@ def test_any_mixture_of_known_words_is_read(words: list[str]):
 
 
 def test_a_client_learns_and_forgets_nothing():
-    before = Client(ip_address="203.0.113.7", user_agent="curl/8.5.0", display_name="Pixel 8", app_version="4.11")
+    before = Client(
+        ip_address="203.0.113.7",
+        user_agent="curl/8.5.0",
+        display_name="Pixel 8",
+        app_version="4.11",
+    )
     assert before.updated_by(Client()) == before
     assert Client().updated_by(before) == before
     after = before.updated_by(Client(app_version="4.12"))

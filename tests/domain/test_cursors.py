@@ -10,7 +10,14 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from session_authority.domain.cursors import MAX_CURSOR, START, EntryId, Place, cursor_of, parse_cursor
+from session_authority.domain.cursors import (
+    MAX_CURSOR,
+    START,
+    EntryId,
+    Place,
+    cursor_of,
+    parse_cursor,
+)
 
 STREAMS = 64
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,8 +31,12 @@ moments = st.integers(0, LAST_MS).map(lambda ms: EPOCH + ms * MILLISECOND)
 places = st.builds(Place, st.lists(entries, min_size=3, max_size=3).map(tuple), moments)
 
 # As they are in a store: all of the last weeks, many in one millisecond at worst.
-usual_entries = st.tuples(st.integers(NOW_MS - 30 * 86_400_000, NOW_MS + 60_000), st.integers(0, 2**21 - 1))
-usual_places = st.lists(usual_entries, min_size=STREAMS, max_size=STREAMS).map(lambda some: Place(tuple(some), NOW))
+usual_entries = st.tuples(
+    st.integers(NOW_MS - 30 * 86_400_000, NOW_MS + 60_000), st.integers(0, 2**21 - 1)
+)
+usual_places = st.lists(usual_entries, min_size=STREAMS, max_size=STREAMS).map(
+    lambda some: Place(tuple(some), NOW)
+)
 
 
 @given(places)
@@ -117,7 +128,7 @@ def test_what_is_too_long_is_refused():
     assert parse_cursor(cursor, streams) is None
 
 
-# --- with a checksum that fits: who makes these knows how ----------------------------------------------------------------
+# --- with a checksum that fits: who makes these knows how -----------------------------------------
 
 
 def forged(*numbers: int, version: int = 1, tail: bytes = b"") -> str:
@@ -172,5 +183,7 @@ def test_what_fits_no_place_is_refused(cursor: str):
 @given(st.binary(max_size=40))
 def test_no_forgery_breaks_it(body: bytes):
     checksum = hashlib.sha256(b"\x01" + body).digest()[:4]
-    place = parse_cursor(base64.urlsafe_b64encode(b"\x01" + body + checksum).decode().rstrip("="), 3)
+    place = parse_cursor(
+        base64.urlsafe_b64encode(b"\x01" + body + checksum).decode().rstrip("="), 3
+    )
     assert place is None or len(place.entries) == 3

@@ -12,7 +12,19 @@ import pytest
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord, ListedDevice, list_devices, listed
 from session_authority.domain.sessions import SessionRecord
-from tests.domain.samples import DAY, LAPTOP_KEY, MINUTE, MS, NOW, PHONE_KEY, POLICY, SECOND, TABLET_KEY, device, record
+from tests.domain.samples import (
+    DAY,
+    LAPTOP_KEY,
+    MINUTE,
+    MS,
+    NOW,
+    PHONE_KEY,
+    POLICY,
+    SECOND,
+    TABLET_KEY,
+    device,
+    record,
+)
 
 FIREFOX = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0"
 
@@ -96,7 +108,10 @@ def test_signed_out_devices_are_shown_on_request_only():
 
 def test_the_current_device_is_marked_and_no_other():
     devices = {PHONE_KEY: seen(NOW), LAPTOP_KEY: seen(NOW)}
-    assert {d.key: d.current for d in shown(devices, current_key=PHONE_KEY)} == {PHONE_KEY: True, LAPTOP_KEY: False}
+    assert {d.key: d.current for d in shown(devices, current_key=PHONE_KEY)} == {
+        PHONE_KEY: True,
+        LAPTOP_KEY: False,
+    }
     for nobody in (None, TABLET_KEY):
         assert not any(d.current for d in shown(devices, current_key=nobody))
 
@@ -110,14 +125,23 @@ def test_a_user_without_devices_has_an_empty_list():
 
 def test_a_session_is_shown_with_its_idle_or_absolute_end():
     idle = record(end=NOW + 300 * DAY)
-    assert listed(PHONE_KEY, device(), idle, POLICY, NOW).expires == idle.last_seen + POLICY.idle_timeout
+    assert (
+        listed(PHONE_KEY, device(), idle, POLICY, NOW).expires
+        == idle.last_seen + POLICY.idle_timeout
+    )
     short = record(end=NOW + MS)
-    assert listed(PHONE_KEY, device(), short, POLICY, NOW) == ListedDevice(PHONE_KEY, device(), short, NOW + MS)
+    assert listed(PHONE_KEY, device(), short, POLICY, NOW) == ListedDevice(
+        PHONE_KEY, device(), short, NOW + MS
+    )
 
 
-@pytest.mark.parametrize("session", [None, record(end=NOW), record(last_seen=NOW - POLICY.idle_timeout)])
+@pytest.mark.parametrize(
+    "session", [None, record(end=NOW), record(last_seen=NOW - POLICY.idle_timeout)]
+)
 def test_without_a_live_session_there_is_nothing_to_end(session: SessionRecord | None):
-    assert listed(PHONE_KEY, device(), session, POLICY, NOW) == ListedDevice(PHONE_KEY, device(), None, None)
+    assert listed(PHONE_KEY, device(), session, POLICY, NOW) == ListedDevice(
+        PHONE_KEY, device(), None, None
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,7 +157,9 @@ def test_without_a_live_session_there_is_nothing_to_end(session: SessionRecord |
         ("Sami's phone", Client(), "Sami's phone"),
     ],
 )
-def test_the_users_name_goes_before_the_apps_before_one_from_the_user_agent(chosen: str, client: Client, name: str):
+def test_the_users_name_goes_before_the_apps_before_one_from_the_user_agent(
+    chosen: str, client: Client, name: str
+):
     assert device(display_name=chosen, last_client=client).shown_name() == name
 
 
@@ -144,7 +170,9 @@ def test_taking_the_name_away_shows_the_apps_again():
 
 def test_use_brings_what_the_client_knows_and_forgets_nothing():
     before = device(
-        last_client=Client(ip_address="203.0.113.7", user_agent=FIREFOX, display_name="Pixel 8", app_version="1"),
+        last_client=Client(
+            ip_address="203.0.113.7", user_agent=FIREFOX, display_name="Pixel 8", app_version="1"
+        ),
         last_seen=NOW - DAY,
     )
     after = before.touched(Client(ip_address="2001:db8::7", app_version="2"), NOW)

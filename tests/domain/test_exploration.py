@@ -1,7 +1,9 @@
-"""The rule of generations, explored at random: honest histories never raise the alarm, and a thief never stays unnoticed.
+"""The rule of generations, explored at random: honest histories never raise the alarm, and a thief
+never stays unnoticed.
 
-Every history comes from its seed, and a failure prints the seed and the last lines. `EXPLORATION_HISTORIES` says how
-many honest histories there are; the other scenarios keep their share. Whoever changes the rule explores 6,000 first.
+Every history comes from its seed, and a failure prints the seed and the last lines.
+`EXPLORATION_HISTORIES` says how many honest histories there are; the other scenarios keep their
+share. Whoever changes the rule explores 6,000 first.
 """
 
 from __future__ import annotations
@@ -44,7 +46,10 @@ class Explored:
         """No more histories are broken than that."""
         if len(self.broken) > allowed:
             shown = "\n\n".join(self.broken[:3])
-            pytest.fail(f"{len(self.broken)} of {self.histories} histories are broken:\n\n{shown}", pytrace=False)
+            pytest.fail(
+                f"{len(self.broken)} of {self.histories} histories are broken:\n\n{shown}",
+                pytrace=False,
+            )
 
 
 def explore(history: Callable[[int], World], histories: int) -> Explored:
@@ -77,7 +82,14 @@ def honest_history(seed: int, *, forgets: float = 0, forgets_once: bool = False)
         steps += 1
 
     browsers = [
-        Browser(world, name, steps=STEPS, pause=pauses, owed=not (forgets or forgets_once), before_step=before_step)
+        Browser(
+            world,
+            name,
+            steps=STEPS,
+            pause=pauses,
+            owed=not (forgets or forgets_once),
+            before_step=before_step,
+        )
         for name in ("phone", "laptop")[: 1 + seed % 2]
     ]
     world.run(until=lambda: world.alarm is not None)
@@ -119,7 +131,11 @@ def test_the_exploration_gets_everywhere(honest: Explored):
         "renew superseded": 0.2,
         "renew session_expired": 0.2,
     }
-    seldom = {what: honest.counts[what] for what, often in wanted.items() if honest.counts[what] < often * HISTORIES}
+    seldom = {
+        what: honest.counts[what]
+        for what, often in wanted.items()
+        if honest.counts[what] < often * HISTORIES
+    }
     assert not seldom
 
 
@@ -131,7 +147,9 @@ def test_one_roll_back_of_the_store_raises_no_alarm():
 
 
 def test_many_roll_backs_raise_next_to_none():
-    """A store that falls back every few minutes of use is an accepted risk: at most 1 history in 300 ends in an alarm."""
+    """A store that falls back every few minutes of use is an accepted risk: at most 1 history in
+    300 ends in an alarm.
+    """
     explored = explore(partial(honest_history, forgets=0.02), HISTORIES // 3)
     explored.verify(allowed=explored.histories // 300)
     assert explored.counts["roll-back"] > explored.histories
@@ -140,14 +158,19 @@ def test_many_roll_backs_raise_next_to_none():
 # Thieves.
 
 
-def theft_history(seed: int, kind: type[Thief], *, old: bool = False, elsewhere: bool = False) -> World:
-    """A thief copies the cookies of a busy browser at some time, and uses them at once or later, there or elsewhere.
+def theft_history(
+    seed: int, kind: type[Thief], *, old: bool = False, elsewhere: bool = False
+) -> World:
+    """A thief copies the cookies of a busy browser at some time, and uses them at once or later,
+    there or elsewhere.
 
     With `old` they are used only once the browser has newer ones.
     """
     world = World(seed, Policy())
     random = world.random
-    browser = Browser(world, "browser", steps=1 << 60, pause=busy_pauses, restless=random.choice((0, 0.003)))
+    browser = Browser(
+        world, "browser", steps=1 << 60, pause=busy_pauses, restless=random.choice((0, 0.003))
+    )
     thief: Thief | None = None
     is_over = False
 
@@ -157,7 +180,10 @@ def theft_history(seed: int, kind: type[Thief], *, old: bool = False, elsewhere:
             world.after(60, copy)
         else:
             thief = kind(
-                world, browser.jar, every=random.choice(EVERY), key=device_key(TABLET) if elsewhere else browser.key
+                world,
+                browser.jar,
+                every=random.choice(EVERY),
+                key=device_key(TABLET) if elsewhere else browser.key,
             )
             wait(thief)
 
@@ -176,13 +202,19 @@ def theft_history(seed: int, kind: type[Thief], *, old: bool = False, elsewhere:
 
     world.after(random.uniform(0, 10_000), copy)
     world.run(
-        until=lambda: is_over or world.alarm is not None or (thief is not None and thief.is_out_for_good()),
+        until=lambda: (
+            is_over or world.alarm is not None or (thief is not None and thief.is_out_for_good())
+        ),
     )
     if thief is None:
         raise world.broken("a false alarm before anything was stolen")
     if elsewhere and thief.last_active is not None:
         raise world.broken("a token was good on another device")
-    if is_over and thief.last_active is not None and world.now - thief.last_active < world.policy.token_ttl:
+    if (
+        is_over
+        and thief.last_active is not None
+        and world.now - thief.last_active < world.policy.token_ttl
+    ):
         raise world.broken(f"a {kind.__name__} that comes every {thief.every} s is still in")
     return world
 
@@ -191,7 +223,9 @@ def theft_history(seed: int, kind: type[Thief], *, old: bool = False, elsewhere:
 def test_a_thief_raises_the_alarm_or_is_locked_out(kind: type[Thief]):
     explored = explore(partial(theft_history, kind=kind), HISTORIES // 6)
     explored.verify()
-    assert explored.alarms[None] < explored.histories * 2 / 3  # most are caught; the others were idle, or came too late
+    assert (
+        explored.alarms[None] < explored.histories * 2 / 3
+    )  # most are caught; the others were idle, or came too late
 
 
 @pytest.mark.parametrize("kind", [GreedyThief, LazyThief])

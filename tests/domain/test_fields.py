@@ -74,7 +74,16 @@ def passed(check: Callable[[FieldChecks], Any]) -> Any:
 
 @pytest.mark.parametrize(
     "value",
-    ["a", "a" * MAX_USER_ID, "sami@example.org", "auth0|5f7c8ec7c33c6c004bbafe82", "用户", "😀", "é", "<\"'&;\\>"],
+    [
+        "a",
+        "a" * MAX_USER_ID,
+        "sami@example.org",
+        "auth0|5f7c8ec7c33c6c004bbafe82",
+        "用户",
+        "😀",
+        "é",
+        "<\"'&;\\>",
+    ],
 )
 def test_a_user_id(value: str):
     assert passed(lambda c: c.user_id(value)) == value
@@ -88,7 +97,16 @@ def test_a_user_id(value: str):
         ("😀" * (MAX_USER_ID + 1), "must have at most 128 characters"),
         *(
             (value, "must have no white space, control or other unprintable characters")
-            for value in (" ", "a b", " a", "a ", "a\xa0b", "a\u3000b", "a\u200bb", *UNPRINTABLE.values())
+            for value in (
+                " ",
+                "a b",
+                " a",
+                "a ",
+                "a\xa0b",
+                "a\u3000b",
+                "a\u200bb",
+                *UNPRINTABLE.values(),
+            )
         ),
     ],
 )
@@ -106,15 +124,21 @@ def test_a_user_id_is_counted_in_characters():
 
 def test_a_device_id():
     assert passed(lambda c: c.device_id(SPELLED)) == UUID(SPELLED)
-    assert passed(lambda c: c.optional_device_id(SPELLED.upper(), "current_device_id")) == UUID(SPELLED)
+    assert passed(lambda c: c.optional_device_id(SPELLED.upper(), "current_device_id")) == UUID(
+        SPELLED
+    )
     assert passed(lambda c: c.optional_device_id("", "current_device_id")) is None
 
 
-@pytest.mark.parametrize("value", [" ", "nobody", SPELLED.replace("-", ""), SPELLED + "\n", str(UUID(int=0))])
+@pytest.mark.parametrize(
+    "value", [" ", "nobody", SPELLED.replace("-", ""), SPELLED + "\n", str(UUID(int=0))]
+)
 def test_a_bad_device_id(value: str):
     rule = "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
     assert told(lambda c: c.device_id(value)) == [("device_id", rule)]
-    assert told(lambda c: c.optional_device_id(value, "except_device_id")) == [("except_device_id", rule)]
+    assert told(lambda c: c.optional_device_id(value, "except_device_id")) == [
+        ("except_device_id", rule)
+    ]
     assert told(lambda c: c.device_id("")) == [("device_id", rule)]
 
 
@@ -171,11 +195,21 @@ def test_an_address_with_a_zone():
     assert told(client(ip_address="fe80::1%eth0")) == [("client.ip_address", "must have no zone")]
 
 
-SHORT_TEXTS: dict[str, tuple[int, Callable[[str], Callable[[FieldChecks], Any]], Callable[[Any], str]]] = {
+SHORT_TEXTS: dict[
+    str, tuple[int, Callable[[str], Callable[[FieldChecks], Any]], Callable[[Any], str]]
+] = {
     "display_name": (MAX_DISPLAY_NAME, lambda v: lambda c: c.display_name(v), str),
     "reason": (MAX_REASON, lambda v: lambda c: c.reason(v), str),
-    "client.display_name": (MAX_DISPLAY_NAME, lambda v: client(display_name=v), lambda c: c.display_name),
-    "client.app_version": (MAX_APP_VERSION, lambda v: client(app_version=v), lambda c: c.app_version),
+    "client.display_name": (
+        MAX_DISPLAY_NAME,
+        lambda v: client(display_name=v),
+        lambda c: c.display_name,
+    ),
+    "client.app_version": (
+        MAX_APP_VERSION,
+        lambda v: client(app_version=v),
+        lambda c: c.app_version,
+    ),
 }
 EVERY_SHORT_TEXT = pytest.mark.parametrize("field", SHORT_TEXTS)
 
@@ -195,7 +229,9 @@ def test_a_bad_short_text(field: str):
     limit, check, _ = SHORT_TEXTS[field]
     assert told(check("a" * (limit + 1))) == [(field, f"must have at most {limit} characters")]
     for value in UNPRINTABLE.values():
-        assert told(check(value)) == [(field, "must have no control or other unprintable characters")]
+        assert told(check(value)) == [
+            (field, "must have no control or other unprintable characters")
+        ]
 
 
 def test_the_limits_are_those_of_the_contract():
@@ -275,14 +311,17 @@ def test_many_bad_claim_names_are_told_of_once():
 
 
 @pytest.mark.parametrize(
-    ("letter", "size"), [("a", 1), ('"', 2), ("\\", 2), ("\n", 2), ("é", 2), ("😀", 4), ("\u2028", 3), ("\x01", 6)]
+    ("letter", "size"),
+    [("a", 1), ('"', 2), ("\\", 2), ("\n", 2), ("é", 2), ("😀", 4), ("\u2028", 3), ("\x01", 6)],
 )
 def test_claims_are_counted_as_the_json_in_the_token(letter: str, size: int):
     room = MAX_CLAIMS_BYTES - len('{"n":""}')
     fits = {"n": letter * (room // size) + "a" * (room % size)}
     assert passed(lambda c: c.claims(fits)) == fits
     too_much = {"n": fits["n"] + "a"}
-    assert told(lambda c: c.claims(too_much)) == [("claims", "must have at most 1024 bytes as JSON")]
+    assert told(lambda c: c.claims(too_much)) == [
+        ("claims", "must have at most 1024 bytes as JSON")
+    ]
 
 
 def test_names_of_claims_count_too():
@@ -297,7 +336,8 @@ def test_names_of_claims_count_too():
 
 
 @pytest.mark.parametrize(
-    "value", [[], ["pwd"], ["pwd", "otp", "hwk"], ["m" * 32], ["a:b/c.d-e_F9"], ["pwd"] * MAX_AUTH_METHODS]
+    "value",
+    [[], ["pwd"], ["pwd", "otp", "hwk"], ["m" * 32], ["a:b/c.d-e_F9"], ["pwd"] * MAX_AUTH_METHODS],
 )
 def test_auth_methods(value: list[str]):
     assert passed(lambda c: c.auth_methods(value)) == tuple(value)
@@ -310,14 +350,18 @@ def test_a_bad_auth_method(bad: str):
 
 
 def test_too_many_auth_methods():
-    assert told(lambda c: c.auth_methods(["pwd"] * (MAX_AUTH_METHODS + 1))) == [("auth_methods", "must be at most 8")]
+    assert told(lambda c: c.auth_methods(["pwd"] * (MAX_AUTH_METHODS + 1))) == [
+        ("auth_methods", "must be at most 8")
+    ]
     assert len(told(lambda c: c.auth_methods([""] * 10_000))) == 1 + MAX_AUTH_METHODS
 
 
 # Times, retries, pages, batches.
 
 
-@pytest.mark.parametrize("value", [MIN_SESSION_TTL, MIN_SESSION_TTL + US, timedelta(hours=8), MONTH - US, MONTH])
+@pytest.mark.parametrize(
+    "value", [MIN_SESSION_TTL, MIN_SESSION_TTL + US, timedelta(hours=8), MONTH - US, MONTH]
+)
 def test_a_session_ttl(value: timedelta):
     assert passed(lambda c: c.session_ttl(value, MONTH)) == value
 
@@ -326,7 +370,9 @@ def test_an_absent_session_ttl_is_the_longest():
     assert passed(lambda c: c.session_ttl(None, MONTH)) == MONTH
 
 
-@pytest.mark.parametrize("value", [timedelta(0), -MIN_SESSION_TTL, MIN_SESSION_TTL - US, MONTH + US, timedelta.max])
+@pytest.mark.parametrize(
+    "value", [timedelta(0), -MIN_SESSION_TTL, MIN_SESSION_TTL - US, MONTH + US, timedelta.max]
+)
 def test_a_bad_session_ttl(value: timedelta):
     rule = "must be from 1 to 2592000 seconds"
     assert told(lambda c: c.session_ttl(value, MONTH)) == [("session_ttl", rule)]

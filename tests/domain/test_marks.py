@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_authority.domain.sessions import mark
-from tests.domain.samples import COPY, MINUTE, NOW, OTHER_COPY, POLICY, SECOND, around, record, token
+from tests.domain.samples import (
+    COPY,
+    MINUTE,
+    NOW,
+    OTHER_COPY,
+    POLICY,
+    SECOND,
+    around,
+    record,
+    token,
+)
 
 CURRENT, PREVIOUS = token(), token(generation=6)
 spans = st.timedeltas(timedelta(days=-1), timedelta(days=1))
@@ -27,7 +37,9 @@ def test_later_uses_do_not_move_the_first():
 
 
 @pytest.mark.parametrize(("when", "age"), around(POLICY.alarm_after))
-def test_the_first_copy_used_once_the_generation_has_settled_is_its_holder(when: str, age: timedelta):
+def test_the_first_copy_used_once_the_generation_has_settled_is_its_holder(
+    when: str, age: timedelta
+):
     unsettled = record(holder=None, dated=NOW - age)
     assert mark(unsettled, CURRENT, POLICY, NOW).holder == (None if when == "before" else COPY)
 
@@ -53,7 +65,9 @@ def test_an_older_generation_proves_only_that_the_session_is_in_use(first_seen: 
 @pytest.mark.parametrize(("when", "idle"), around(POLICY.touch_interval))
 def test_last_seen_is_written_once_per_touch_interval(when: str, idle: timedelta, presented):
     before = record(last_seen=NOW - idle)
-    assert mark(before, presented, POLICY, NOW).last_seen == (NOW - idle if when == "before" else NOW)
+    assert mark(before, presented, POLICY, NOW).last_seen == (
+        NOW - idle if when == "before" else NOW
+    )
 
 
 def test_the_clock_of_a_process_that_is_behind_moves_nothing_back():
@@ -75,13 +89,21 @@ def test_nothing_new_leaves_the_record_as_it_is(presented):
     generation=st.sampled_from([6, 7]),
 )
 def test_a_mark_changes_no_more_than_it_may_and_is_the_same_twice(
-    seen: timedelta | None, dated: timedelta, last_seen: timedelta, holder: int | None, generation: int
+    seen: timedelta | None,
+    dated: timedelta,
+    last_seen: timedelta,
+    holder: int | None,
+    generation: int,
 ):
     first_seen = None if seen is None else NOW + seen
-    before = record(first_seen=first_seen, dated=NOW + dated, last_seen=NOW + last_seen, holder=holder)
+    before = record(
+        first_seen=first_seen, dated=NOW + dated, last_seen=NOW + last_seen, holder=holder
+    )
     presented = token(generation=generation)
     after = mark(before, presented, POLICY, NOW)
-    same = replace(after, first_seen=before.first_seen, holder=before.holder, last_seen=before.last_seen)
+    same = replace(
+        after, first_seen=before.first_seen, holder=before.holder, last_seen=before.last_seen
+    )
     assert same == before
     assert after.last_seen >= before.last_seen
     assert after.first_seen in ({NOW} if first_seen is None and generation == 7 else {first_seen})

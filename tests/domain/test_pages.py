@@ -26,7 +26,9 @@ users = st.text(min_size=1, max_size=20)
 
 
 @given(moments, keys, users, st.booleans())
-def test_a_page_starts_exactly_after_the_last_one(moment: datetime, key: bytes, user: str, signed_out: bool):
+def test_a_page_starts_exactly_after_the_last_one(
+    moment: datetime, key: bytes, user: str, signed_out: bool
+):
     last = ListedDevice(key, device(last_seen=moment), None, None)
     scope = list_scope(user, signed_out)
     text = page_token(last, scope)
@@ -36,7 +38,10 @@ def test_a_page_starts_exactly_after_the_last_one(moment: datetime, key: bytes, 
 
 
 def test_walking_through_the_pages_shows_each_device_once():
-    devices = [ListedDevice(bytes([n]) * 16, device(last_seen=NOW - (n % 4) * SECOND), None, None) for n in range(23)]
+    devices = [
+        ListedDevice(bytes([n]) * 16, device(last_seen=NOW - (n % 4) * SECOND), None, None)
+        for n in range(23)
+    ]
     devices.sort(key=ListedDevice.place)
     walked: list[ListedDevice] = []
     text = ""
@@ -53,12 +58,16 @@ def test_walking_through_the_pages_shows_each_device_once():
 
 
 @given(users, users, st.booleans(), st.booleans())
-def test_every_list_has_a_scope_of_its_own(user: str, other: str, signed_out: bool, other_signed_out: bool):
+def test_every_list_has_a_scope_of_its_own(
+    user: str, other: str, signed_out: bool, other_signed_out: bool
+):
     same = (user, signed_out) == (other, other_signed_out)
     assert (list_scope(user, signed_out) == list_scope(other, other_signed_out)) == same
 
 
-@pytest.mark.parametrize("scope", [list_scope("ben", False), list_scope("sami", True), list_scope("", False), b""])
+@pytest.mark.parametrize(
+    "scope", [list_scope("ben", False), list_scope("sami", True), list_scope("", False), b""]
+)
 def test_a_token_of_another_list_is_refused(scope: bytes):
     assert parse_page_token(TOKEN, scope) is None
 
@@ -78,7 +87,9 @@ def test_a_token_with_one_letter_changed_is_refused(place: int, letter: str):
 
 
 def test_a_token_in_the_other_alphabet_is_refused():
-    tokens = [page_token(ListedDevice(bytes([n]) * 16, device(), None, None), SCOPE) for n in range(8)]
+    tokens = [
+        page_token(ListedDevice(bytes([n]) * 16, device(), None, None), SCOPE) for n in range(8)
+    ]
     assert any(set("-_") & set(text) for text in tokens)
     for text in tokens:
         other = text.replace("-", "+").replace("_", "/")
@@ -90,19 +101,26 @@ def test_a_token_of_another_version_is_refused():
     assert parse_page_token(base64.urlsafe_b64encode(b"\x02" + raw[1:]).decode(), SCOPE) is None
 
 
-@given(st.text(max_size=80) | st.binary(min_size=33, max_size=33).map(lambda b: base64.urlsafe_b64encode(b).decode()))
+@given(
+    st.text(max_size=80)
+    | st.binary(min_size=33, max_size=33).map(lambda b: base64.urlsafe_b64encode(b).decode())
+)
 def test_a_made_up_token_is_refused(text: str):
     assert parse_page_token(text, SCOPE) is None
 
 
-@pytest.mark.parametrize("text", ["é" * 44, "ⅷ" * 44, "\ud800" * 44, "=" * 44, "-" * 44, "A" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["é" * 44, "ⅷ" * 44, "\ud800" * 44, "=" * 44, "-" * 44, "A" * 100_000]
+)
 def test_hostile_text_is_refused(text: str):
     assert parse_page_token(text, SCOPE) is None
 
 
 @pytest.mark.parametrize("moment", [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.8e308])
 def test_a_place_that_is_no_time_harms_nobody(moment: float):
-    """Whoever knows how tokens are made can make one that leads anywhere, and finds a list, maybe an empty one."""
+    """Whoever knows how tokens are made can make one that leads anywhere, and finds a list, maybe
+    an empty one.
+    """
     raw = struct.pack(">Bd16s", 1, moment, PHONE_KEY)
     forged = base64.urlsafe_b64encode(raw + pages._digest(moment, PHONE_KEY, SCOPE)).decode()
     after = parse_page_token(forged, SCOPE)

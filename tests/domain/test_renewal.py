@@ -1,4 +1,6 @@
-"""What presenting a token for renewal leads to: the next generation, another copy of the current one, or nothing new."""
+"""What presenting a token for renewal leads to: the next generation, another copy of the current
+one, or nothing new.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_authority.domain.sessions import Renewal, SessionRecord, SessionStatus, Token, mark, renew
+from session_authority.domain.sessions import (
+    Renewal,
+    SessionRecord,
+    SessionStatus,
+    Token,
+    mark,
+    renew,
+)
 from tests.domain.samples import (
     DAY,
     MINUTE,
@@ -57,14 +66,21 @@ def test_the_next_generation_is_fresh_unseen_and_anyones():
     rotated = after(swap(before, CURRENT))
     assert (rotated.generation, rotated.holder, rotated.first_seen) == (8, None, None)
     assert rotated.predecessor == token().copy
-    assert (rotated.dated, rotated.token_end, rotated.last_seen) == (NOW, NOW + POLICY.token_ttl, NOW)
+    assert (rotated.dated, rotated.token_end, rotated.last_seen) == (
+        NOW,
+        NOW + POLICY.token_ttl,
+        NOW,
+    )
     assert (rotated.session_id, rotated.replaced) == (before.session_id, before.replaced)
     assert (rotated.sign_in, rotated.end) == (before.sign_in, before.end)
 
 
 @pytest.mark.parametrize(("when", "left"), around(POLICY.token_ttl))
 def test_no_token_outlives_its_session(when: str, left: timedelta):
-    for before, presented in ((record(end=NOW + left), CURRENT), (record(end=NOW + left, first_seen=None), PREVIOUS)):
+    for before, presented in (
+        (record(end=NOW + left), CURRENT),
+        (record(end=NOW + left, first_seen=None), PREVIOUS),
+    ):
         assert after(swap(before, presented)).token_end == NOW + min(left, POLICY.token_ttl)
 
 
@@ -75,12 +91,18 @@ def test_a_token_that_has_ended_is_swapped_while_its_session_lives():
 
 def test_a_young_generation_notes_its_first_use_and_no_holder():
     before = record(dated=NOW - MINUTE, first_seen=None, holder=None)
-    assert swap(before, CURRENT) == Renewal(swap(before, CURRENT).verdict, replace(before, first_seen=NOW), False)
+    assert swap(before, CURRENT) == Renewal(
+        swap(before, CURRENT).verdict, replace(before, first_seen=NOW), False
+    )
 
 
 def test_a_second_copy_is_not_swapped():
     renewal = swap(record(), token(copy=OTHER_COPY))
-    assert (renewal.verdict.status, renewal.record, renewal.hand_out) == (SessionStatus.REPLAYED, None, False)
+    assert (renewal.verdict.status, renewal.record, renewal.hand_out) == (
+        SessionStatus.REPLAYED,
+        None,
+        False,
+    )
 
 
 # With the one before it.
@@ -99,7 +121,9 @@ def test_while_the_newest_is_unseen_another_copy_of_it_is_handed_out(when: str, 
         assert replace(after(renewal), last_seen=before.last_seen) == before
 
 
-@pytest.mark.parametrize("age", [0 * MS, POLICY.grace, POLICY.alarm_after, POLICY.token_ttl, 6 * DAY])
+@pytest.mark.parametrize(
+    "age", [0 * MS, POLICY.grace, POLICY.alarm_after, POLICY.token_ttl, 6 * DAY]
+)
 def test_it_never_leads_further_than_the_newest(age: timedelta):
     before = record(dated=NOW - age, first_seen=None, holder=None)
     assert after(swap(before, PREVIOUS)).generation == before.generation
@@ -145,7 +169,10 @@ def test_a_token_ahead_is_swapped_from_what_it_proves(when: str, age: timedelta)
     forwarded = renewal.verdict.forwarded
     assert forwarded is not None
     if when == "before":
-        assert (renewal.record, renewal.hand_out) == (mark(forwarded, presented, POLICY, NOW), False)
+        assert (renewal.record, renewal.hand_out) == (
+            mark(forwarded, presented, POLICY, NOW),
+            False,
+        )
     else:
         assert renewal.hand_out
         assert after(renewal).generation == 9
@@ -158,20 +185,29 @@ def test_a_token_ahead_is_swapped_from_what_it_proves(when: str, age: timedelta)
     st.lists(
         st.tuples(
             st.sampled_from([0, 1]),  # presents the newest, or the one before it
-            st.sampled_from([MS, SECOND, POLICY.grace, MINUTE, POLICY.alarm_after, POLICY.token_ttl]),
+            st.sampled_from(
+                [MS, SECOND, POLICY.grace, MINUTE, POLICY.alarm_after, POLICY.token_ttl]
+            ),
             st.booleans(),  # the newest is used in between
         ),
         max_size=30,
     )
 )
-def test_generations_only_grow_by_one_and_only_with_the_newest(steps: list[tuple[int, timedelta, bool]]):
+def test_generations_only_grow_by_one_and_only_with_the_newest(
+    steps: list[tuple[int, timedelta, bool]],
+):
     state, now = record(end=NOW + DAY), NOW
     copies = {6: 6, 7: 7}
     state = replace(state, holder=copies[7])
     for behind, pause, is_used in steps:
         now += pause
         generation = state.generation - behind
-        presented = token(generation=generation, copy=copies[generation], issued=now, expires=now + POLICY.token_ttl)
+        presented = token(
+            generation=generation,
+            copy=copies[generation],
+            issued=now,
+            expires=now + POLICY.token_ttl,
+        )
         renewal = renew(state, presented, PHONE_KEY, POLICY, now)
         if renewal.record is not None:
             grown = renewal.record.generation - state.generation

@@ -77,7 +77,12 @@ def used(*ago: timedelta) -> dict[bytes, SessionRecord]:
 
 def test_a_session_begins_with_generation_1_unseen_and_anyones():
     session = signed_in().session
-    assert (session.session_id, session.generation, session.holder, session.first_seen) == (NEW_SESSION, 1, None, None)
+    assert (session.session_id, session.generation, session.holder, session.first_seen) == (
+        NEW_SESSION,
+        1,
+        None,
+        None,
+    )
     assert (session.sign_in, session.dated, session.last_seen) == (NOW, NOW, NOW)
     assert (session.token_end, session.end) == (NOW + SMALL.token_ttl, NOW + SMALL.session_ttl)
     assert session.replaced is None
@@ -184,7 +189,11 @@ def test_equally_unused_ones_make_room_by_their_key():
 
 
 def test_a_limit_that_was_lowered_is_reached_at_once():
-    assert signed_in(used(SECOND, 3 * DAY, MINUTE, 2 * DAY, DAY)).evicted == (key(2), key(4), key(5))
+    assert signed_in(used(SECOND, 3 * DAY, MINUTE, 2 * DAY, DAY)).evicted == (
+        key(2),
+        key(4),
+        key(5),
+    )
 
 
 def test_the_sessions_own_use_counts_not_the_devices():
@@ -248,7 +257,9 @@ def test_at_most_twice_the_limit_is_remembered():
 
 
 def test_a_device_that_returns_adds_none():
-    devices = {key(i): device(last_seen=NOW - i * MINUTE) for i in range(1, 6)} | {PHONE_KEY: device()}
+    devices = {key(i): device(last_seen=NOW - i * MINUTE) for i in range(1, 6)} | {
+        PHONE_KEY: device()
+    }
     assert signed_in(devices=devices).pruned == ()
 
 
@@ -292,7 +303,9 @@ def test_the_bounds_hold_and_everything_is_accounted_for(life: dict[bytes, tuple
         for k, (has_session, is_live, days) in life.items()
         if has_session
     }
-    devices = {k: device(UUID(bytes=k), last_seen=NOW - days * DAY) for k, (_, _, days) in life.items()}
+    devices = {
+        k: device(UUID(bytes=k), last_seen=NOW - days * DAY) for k, (_, _, days) in life.items()
+    }
     decision = signed_in(sessions, devices)
     live = {k for k, s in sessions.items() if s.is_live(SMALL, NOW)}
     gone = set(decision.ended) | set(decision.evicted)

@@ -1,7 +1,8 @@
-"""The verdict table, from the row "none" on: each row as data, at the edges of every interval that it names.
+"""The verdict table, from the row "none" on: each row as data, at the edges of every interval that
+it names.
 
-A row says what the token is worth on its own device and what it is worth on any other. Rows are tried top-down, so the
-table also holds what two of them could claim.
+A row says what the token is worth on its own device and what it is worth on any other. Rows are
+tried top-down, so the table also holds what two of them could claim.
 """
 
 from __future__ import annotations
@@ -51,7 +52,11 @@ SUPERSEDED_TOKEN = Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SUPERSEDED_
 REPLACED_SESSION = Verdict(SessionStatus.REPLAYED, cause=ReplayCause.REPLACED_SESSION)
 
 # What the rooms before this one answer, without a record.
-ANSWERED_EARLIER = {SessionStatus.TOKEN_MISSING, SessionStatus.TOKEN_INVALID, SessionStatus.TOKEN_EXPIRED}
+ANSWERED_EARLIER = {
+    SessionStatus.TOKEN_MISSING,
+    SessionStatus.TOKEN_INVALID,
+    SessionStatus.TOKEN_EXPIRED,
+}
 POLICIES = {
     "default": Policy(),
     "other": Policy(
@@ -66,7 +71,9 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `forwards` says that the store had lost writes, and the token proves a newer record."""
+    """A line of the table. `forwards` says that the store had lost writes, and the token proves a
+    newer record.
+    """
 
     name: str
     record: SessionRecord | None
@@ -82,10 +89,14 @@ def table(policy: Policy) -> Iterator[Row]:
     long_ago = 10 * alarm
     session_end = NOW + timedelta(days=1)
 
-    def stored(*, seen: timedelta | None = long_ago, dated: timedelta = long_ago, **changes: Any) -> SessionRecord:
+    def stored(
+        *, seen: timedelta | None = long_ago, dated: timedelta = long_ago, **changes: Any
+    ) -> SessionRecord:
         """The settled record, with `seen` and `dated` as how long ago that was."""
         first_seen = None if seen is None else NOW - seen
-        return record(policy, **{"first_seen": first_seen, "dated": NOW - dated, "end": session_end} | changes)
+        return record(
+            policy, **{"first_seen": first_seen, "dated": NOW - dated, "end": session_end} | changes
+        )
 
     def presented(**changes: Any) -> Token:
         return token(policy, **changes)
@@ -105,17 +116,37 @@ def table(policy: Policy) -> Iterator[Row]:
     yield Row("over, before previous in grace", stored(seen=0 * MS, **gone), previous, *over)
     yield Row("over, before superseded", stored(**gone), before_that, *over)
     yield Row("over, before ahead", stored(**gone), presented(generation=8), *over)
-    yield Row("over, before replaced", stored(replaced=REPLACED[:8], **gone), presented(session_id=REPLACED), *over)
+    yield Row(
+        "over, before replaced",
+        stored(replaced=REPLACED[:8], **gone),
+        presented(session_id=REPLACED),
+        *over,
+    )
     yield Row("over, before ended", stored(**gone), presented(session_id=ENDED), *over)
 
-    # The current generation: no holder, or the holder's copy. Neither its date nor when it was seen matters.
+    # The current generation: no holder, or the holder's copy. Neither its date nor when it was seen
+    # matters.
     for seen in (None, 0 * MS, grace, alarm, long_ago):
         for dated in (0 * MS, alarm, long_ago):
             name = f"current, seen {seen} ago, dated {dated} ago"
-            yield Row(f"{name}, no holder", stored(seen=seen, dated=dated, holder=None), current, ACTIVE, LEFT_DEVICE)
-            yield Row(f"{name}, its holder", stored(seen=seen, dated=dated), current, ACTIVE, LEFT_DEVICE)
+            yield Row(
+                f"{name}, no holder",
+                stored(seen=seen, dated=dated, holder=None),
+                current,
+                ACTIVE,
+                LEFT_DEVICE,
+            )
+            yield Row(
+                f"{name}, its holder", stored(seen=seen, dated=dated), current, ACTIVE, LEFT_DEVICE
+            )
             another = presented(copy=OTHER_COPY)
-            yield Row(f"{name}, another copy", stored(seen=seen, dated=dated), another, SECOND_COPY, LEFT_DEVICE)
+            yield Row(
+                f"{name}, another copy",
+                stored(seen=seen, dated=dated),
+                another,
+                SECOND_COPY,
+                LEFT_DEVICE,
+            )
     half = policy.token_ttl / 2
     for when, left, here in (
         ("before", half + MS, ACTIVE),
@@ -129,20 +160,44 @@ def table(policy: Policy) -> Iterator[Row]:
 
     # The generation before it.
     yield Row("previous, unseen", stored(seen=None), previous, ACTIVE_RENEW, LEFT_DEVICE)
-    yield Row("previous, unseen, just dated", stored(seen=None, dated=0 * MS), previous, ACTIVE_RENEW, LEFT_DEVICE)
-    yield Row("previous, another process's clock", stored(seen=-SECOND), previous, ACTIVE_RENEW, LEFT_DEVICE)
+    yield Row(
+        "previous, unseen, just dated",
+        stored(seen=None, dated=0 * MS),
+        previous,
+        ACTIVE_RENEW,
+        LEFT_DEVICE,
+    )
+    yield Row(
+        "previous, another process's clock",
+        stored(seen=-SECOND),
+        previous,
+        ACTIVE_RENEW,
+        LEFT_DEVICE,
+    )
     yield Row("previous, seen now", stored(seen=0 * MS), previous, ACTIVE_RENEW, LEFT_DEVICE)
-    yield Row("previous, grace, before", stored(seen=grace - MS), previous, ACTIVE_RENEW, LEFT_DEVICE)
+    yield Row(
+        "previous, grace, before", stored(seen=grace - MS), previous, ACTIVE_RENEW, LEFT_DEVICE
+    )
     yield Row("previous, grace, at", stored(seen=grace), previous, SUPERSEDED, WRONG_DEVICE)
     yield Row("previous, grace, after", stored(seen=grace + MS), previous, SUPERSEDED, WRONG_DEVICE)
-    yield Row("previous, alarm, before", stored(seen=alarm - MS), previous, SUPERSEDED, WRONG_DEVICE)
+    yield Row(
+        "previous, alarm, before", stored(seen=alarm - MS), previous, SUPERSEDED, WRONG_DEVICE
+    )
     yield Row("previous, alarm, at", stored(seen=alarm), previous, SUPERSEDED_TOKEN, LEFT_DEVICE)
-    yield Row("previous, alarm, after", stored(seen=alarm + MS), previous, SUPERSEDED_TOKEN, LEFT_DEVICE)
+    yield Row(
+        "previous, alarm, after", stored(seen=alarm + MS), previous, SUPERSEDED_TOKEN, LEFT_DEVICE
+    )
 
     # Its other copies went with it: the one that was swapped had been settled on.
     for seen in (None, 0 * MS, grace, alarm, long_ago):
         another = replace(previous, copy=OTHER_COPY)
-        yield Row(f"previous, another copy, seen {seen} ago", stored(seen=seen), another, SECOND_COPY, LEFT_DEVICE)
+        yield Row(
+            f"previous, another copy, seen {seen} ago",
+            stored(seen=seen),
+            another,
+            SECOND_COPY,
+            LEFT_DEVICE,
+        )
         anyone = stored(seen=seen, predecessor=None)
         quiet = seen is None or seen < grace
         late = SUPERSEDED if seen is not None and seen < alarm else SUPERSEDED_TOKEN
@@ -157,14 +212,22 @@ def table(policy: Policy) -> Iterator[Row]:
             name = f"older, generation {generation}, seen {seen} ago"
             yield Row(name, stored(seen=seen), older, SUPERSEDED_TOKEN, LEFT_DEVICE)
 
-    # Ahead of the record: the store lost writes, if the token is younger than the record and not absurdly far ahead.
+    # Ahead of the record: the store lost writes, if the token is younger than the record and not
+    # absurdly far ahead.
     for ahead, here, elsewhere, forwards in (
         (1, ACTIVE, LEFT_DEVICE, True),
         (2, ACTIVE, LEFT_DEVICE, True),
         (MAX_LOST_GENERATIONS, ACTIVE, LEFT_DEVICE, True),
         (MAX_LOST_GENERATIONS + 1, NO_SESSION, WRONG_DEVICE, False),
     ):
-        yield Row(f"ahead by {ahead}", stored(), presented(generation=7 + ahead), here, elsewhere, forwards)
+        yield Row(
+            f"ahead by {ahead}",
+            stored(),
+            presented(generation=7 + ahead),
+            here,
+            elsewhere,
+            forwards,
+        )
     newer = presented(generation=8)
     for when, age, here, elsewhere, forwards in (
         ("before", -MS, NO_SESSION, WRONG_DEVICE, False),
@@ -172,8 +235,12 @@ def table(policy: Policy) -> Iterator[Row]:
         ("after", MS, ACTIVE, LEFT_DEVICE, True),
     ):
         dated = NOW - (newer.issued - age)
-        yield Row(f"ahead, issued {when} the date", stored(dated=dated), newer, here, elsewhere, forwards)
-    yield Row("ahead, another copy", stored(), replace(newer, copy=OTHER_COPY), ACTIVE, LEFT_DEVICE, True)
+        yield Row(
+            f"ahead, issued {when} the date", stored(dated=dated), newer, here, elsewhere, forwards
+        )
+    yield Row(
+        "ahead, another copy", stored(), replace(newer, copy=OTHER_COPY), ACTIVE, LEFT_DEVICE, True
+    )
     yield Row("ahead, unseen", stored(seen=None), newer, ACTIVE, LEFT_DEVICE, True)
     aged = presented(generation=8, issued=NOW - half - MS, expires=NOW + half - MS)
     yield Row("ahead, half-life over", stored(), aged, ACTIVE_RENEW, LEFT_DEVICE, True)
@@ -193,16 +260,30 @@ def table(policy: Policy) -> Iterator[Row]:
         yield Row(f"replaced, {seen_name}", stored(seen=seen, **one), of_replaced, here, elsewhere)
     for generation in (1, 6, 7, 8):
         theirs = replace(of_replaced, generation=generation)
-        yield Row(f"replaced, generation {generation}", stored(**one), theirs, REPLACED_SESSION, LEFT_DEVICE)
+        yield Row(
+            f"replaced, generation {generation}",
+            stored(**one),
+            theirs,
+            REPLACED_SESSION,
+            LEFT_DEVICE,
+        )
     for when, issued, here, elsewhere in (
         ("just too early to have crossed it", made_before - MS, REPLACED_SESSION, LEFT_DEVICE),
         ("at the edge", made_before, REPLACED_SESSION, LEFT_DEVICE),
         ("late enough to have crossed it", made_before + MS, SUPERSEDED, WRONG_DEVICE),
     ):
         theirs = replace(of_replaced, issued=issued)
-        yield Row(f"replaced, made before the sign-in, {when}", stored(**one), theirs, here, elsewhere)
+        yield Row(
+            f"replaced, made before the sign-in, {when}", stored(**one), theirs, here, elsewhere
+        )
     same_start = stored(replaced=record(policy).session_id[:REPLACED_ID_BYTES])
-    yield Row("this session, though the replaced one starts like it", same_start, current, ACTIVE, LEFT_DEVICE)
+    yield Row(
+        "this session, though the replaced one starts like it",
+        same_start,
+        current,
+        ACTIVE,
+        LEFT_DEVICE,
+    )
 
     # Any other session: a dead token is no weapon, whatever it says.
     for generation in (1, 7, 8):
@@ -210,13 +291,23 @@ def table(policy: Policy) -> Iterator[Row]:
             dead = presented(session_id=ENDED, generation=generation)
             what = f"generation {generation}, seen {seen} ago"
             yield Row(f"ended, {what}", stored(seen=seen), dead, SESSION_ENDED, WRONG_DEVICE)
-            yield Row(f"ended, {what}, one replaced", stored(seen=seen, **one), dead, SESSION_ENDED, WRONG_DEVICE)
-    nearly = presented(session_id=REPLACED[: REPLACED_ID_BYTES - 1] + bytes(16 - REPLACED_ID_BYTES + 1))
+            yield Row(
+                f"ended, {what}, one replaced",
+                stored(seen=seen, **one),
+                dead,
+                SESSION_ENDED,
+                WRONG_DEVICE,
+            )
+    nearly = presented(
+        session_id=REPLACED[: REPLACED_ID_BYTES - 1] + bytes(16 - REPLACED_ID_BYTES + 1)
+    )
     yield Row("ended, nearly the replaced one", stored(**one), nearly, SESSION_ENDED, WRONG_DEVICE)
 
 
 CASES = [
-    pytest.param(row, policy, id=f"{name}: {row.name}") for name, policy in POLICIES.items() for row in table(policy)
+    pytest.param(row, policy, id=f"{name}: {row.name}")
+    for name, policy in POLICIES.items()
+    for row in table(policy)
 ]
 EVERY_ROW = pytest.mark.parametrize(("row", "policy"), CASES)
 

@@ -10,7 +10,9 @@ from tests.domain.world import ACTIVE, EXPIRED, World
 
 
 class Thief(ABC):
-    """Whoever holds a copy of a browser's cookies and uses it every so often. Each kind of thief is one `_use`."""
+    """Whoever holds a copy of a browser's cookies and uses it every so often. Each kind of thief is
+    one `_use`.
+    """
 
     def __init__(self, world: World, token: Token, *, every: float, key: bytes) -> None:
         self.world = world
@@ -82,7 +84,9 @@ class IdleThief(Thief):
 
 
 class PatientThief(Thief):
-    """Knows the rule: takes the next generation as soon as there may be one, and presents it only once the victim has."""
+    """Knows the rule: takes the next generation as soon as there may be one, and presents it only
+    once the victim has.
+    """
 
     def __init__(self, world: World, token: Token, *, every: float, key: bytes) -> None:
         super().__init__(world, token, every=every, key=key)

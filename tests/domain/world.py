@@ -1,7 +1,9 @@
-"""A small world in which the rule of generations is tried: a server and its store on an invented clock, for one user.
+"""A small world in which the rule of generations is tried: a server and its store on an invented
+clock, for one user.
 
-The server calls the real decisions and adds only what the use cases add to them: it reads, compares and sets, makes
-tokens, and signs everybody out at an alarm. All that is left to chance comes from the seed, so a history can be told again.
+The server calls the real decisions and adds only what the use cases add to them: it reads, compares
+and sets, makes tokens, and signs everybody out at an alarm. All that is left to chance comes from
+the seed, so a history can be told again.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ class World:
         heapq.heappush(self._due, (self.now + timedelta(seconds=seconds), self._numbers, what))
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Lets everything that is due happen, in order; ends when nothing is or when `until` says so."""
+        """Lets everything that is due happen, in order; ends when nothing is or when `until` says
+        so.
+        """
         due = self._due
         while due and not until():
             self.now, _, what = heapq.heappop(due)
@@ -107,7 +111,9 @@ class World:
         return token
 
     def sign_in_again(self, first: Token, who: str) -> Token | None:
-        """The same `request_id` as that of the sign-in that made `first`; None if that can't be answered any more."""
+        """The same `request_id` as that of the sign-in that made `first`; None if that can't be
+        answered any more.
+        """
         record = self.records.get(first.device_key)
         if record is None or record.session_id != first.session_id or record.first_seen is not None:
             return None
@@ -158,7 +164,9 @@ class World:
             else:
                 self._write_later(token.device_key, record, renewal.record)
             return renewal.verdict.status, None
-        self.counts["rotation" if renewal.record.generation > record.generation else "another copy"] += 1
+        self.counts[
+            "rotation" if renewal.record.generation > record.generation else "another copy"
+        ] += 1
         self._commit(token.device_key, renewal.record)
         handed_out = self._token(token.device_key, renewal.record)
         self.log(who, "gets", handed_out)
@@ -175,7 +183,12 @@ class World:
             versions.pop()
         self.records[key] = versions.pop()
         self.counts["roll-back"] += 1
-        self.log("store falls back to generation", self.records[key].generation, "of", self.records[key].session_id)
+        self.log(
+            "store falls back to generation",
+            self.records[key].generation,
+            "of",
+            self.records[key].session_id,
+        )
 
     def _token(self, key: bytes, record: SessionRecord) -> Token:
         return Token(
@@ -206,7 +219,9 @@ class World:
         self.records[key] = record
 
     def _write_later(self, key: bytes, read: SessionRecord, marked: SessionRecord) -> None:
-        """What a mark is worth: it may be lost, it may come late, and it is dropped where the record changed meanwhile."""
+        """What a mark is worth: it may be lost, it may come late, and it is dropped where the
+        record changed meanwhile.
+        """
         if marked == read:
             return
         chance = self.random.random()

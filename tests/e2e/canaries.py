@@ -37,13 +37,16 @@ CARRIED: Mapping[str, frozenset[Place]] = {
 
 
 class Canaries:
-    """Makes them, and finds them again: as they are, or as base64, hexadecimal digits or in a URL."""
+    """Makes them, and finds them again: as they are, or as base64, hexadecimal digits or in a
+    URL.
+    """
 
     def __init__(self) -> None:
         self._needles: dict[bytes, str] = {}
 
     def plant(self, what: str, secret: str | bytes | None = None) -> str:
-        """A text that is nowhere else; or takes note of a secret that there is already, by its start.
+        """A text that is nowhere else; or takes note of a secret that there is already, by its
+        start.
 
         Its start, so that one that was cut is found too.
         """

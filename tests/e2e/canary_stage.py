@@ -47,14 +47,18 @@ class Stage:
     def channel(self) -> Iterator[grpc.Channel]:
         """Without a token."""
         tls = self.authority is not None
-        with channel_to(Target(Listen.parse(self.address), tls=tls, authority=self.authority)) as channel:
+        with channel_to(
+            Target(Listen.parse(self.address), tls=tls, authority=self.authority)
+        ) as channel:
             yield channel
 
     def printed(self, what: str, text: str) -> None:
         """Takes note of what a command printed."""
         self.seen.append((Place.LOG, what, text.encode()))
 
-    def refuses(self, call: Callable[..., Any], request: Any, *codes: grpc.StatusCode, **more: Any) -> None:
+    def refuses(
+        self, call: Callable[..., Any], request: Any, *codes: grpc.StatusCode, **more: Any
+    ) -> None:
         """Makes a call that must fail, and takes note of all that is told of it."""
         with pytest.raises(grpc.RpcError) as refused:
             _all(call(request, timeout=PATIENCE, **more))
@@ -66,22 +70,36 @@ class Stage:
         self.seen.append((Place.ERROR, f"{error.details()!r}", told))
 
     def look_around(self) -> None:
-        """Reads the logs, the metrics, and everything that Redis holds or was ever told to write."""
+        """Reads the logs, the metrics, and everything that Redis holds or was ever told to
+        write.
+        """
         self.printed("the server's output", self.server.printed + self.server.errors)
         for port in self.metrics:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE
+            ) as answer:
                 self.seen.append((Place.METRIC, "the metrics", answer.read()))
         keys = sorted(self.admin.scan_iter(count=1000))
         assert keys
         for key in keys:
-            self.seen.append((Place.REDIS, f"the key {key!r}", key + b" " + repr(_content(self.admin, key)).encode()))
-            self.seen.append((Place.REDIS, f"the key {key!r}", b" ".join(_flat(_content(self.admin, key)))))
+            self.seen.append(
+                (
+                    Place.REDIS,
+                    f"the key {key!r}",
+                    key + b" " + repr(_content(self.admin, key)).encode(),
+                )
+            )
+            self.seen.append(
+                (Place.REDIS, f"the key {key!r}", b" ".join(_flat(_content(self.admin, key))))
+            )
         appended = b"".join(path.read_bytes() for path in sorted(self.written.rglob("*.aof")))
         assert appended
         self.seen.append((Place.REDIS, "the file that Redis appends to", appended))
 
     def has_leaked_nothing(self) -> None:
-        """Fails for what turned up where it must not; and for what must turn up and did not, as then nobody has looked."""
+        """Fails for what turned up where it must not; and for what must turn up and did not, as
+        then nobody has looked.
+        """
         leaks = {
             f"{what} is in {place.value}: {where:.100}"
             for place, where, data in self.seen
@@ -89,7 +107,12 @@ class Stage:
         }
         assert not leaks, "\n".join(sorted(leaks))
         for place in (Place.EVENT, Place.REDIS):
-            found = {what for where, _, data in self.seen if where is place for what in self.canaries.found(data)}
+            found = {
+                what
+                for where, _, data in self.seen
+                if where is place
+                for what in self.canaries.found(data)
+            }
             assert {what for what, places in CARRIED.items() if place in places} <= found, place
 
 
@@ -108,7 +131,11 @@ def _content(admin: redis.Redis, key: bytes) -> Any:
             return admin.zrange(key, 0, -1)
         case b"stream":
             groups = admin.xinfo_groups(key)
-            return admin.xrange(key), groups, [admin.xinfo_consumers(key, group["name"]) for group in groups]
+            return (
+                admin.xrange(key),
+                groups,
+                [admin.xinfo_consumers(key, group["name"]) for group in groups],
+            )
         case other:
             pytest.fail(f"nobody looks into a {other!r}")
 

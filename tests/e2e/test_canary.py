@@ -1,5 +1,6 @@
-"""Nothing secret is printed, told or stored: canaries go into everything that is secret or that a caller may send, through
-the real processes, well and badly; and then every place that they could leak to is searched for them.
+"""Nothing secret is printed, told or stored: canaries go into everything that is secret or that a
+caller may send, through the real processes, well and badly; and then every place that they could
+leak to is searched for them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ from tests.e2e.canary_stage import Stage
 from tests.relay.receiver import SECRET, Receiver
 from tests.server.house import add_signing_key
 from tests.server.processes import PATIENCE, Command, dev_server, run
-from tests.support.backends import Certificates, ValkeyServer, admin_at, free_port, valkey_server, wait_for
+from tests.support.backends import (
+    Certificates,
+    ValkeyServer,
+    admin_at,
+    free_port,
+    valkey_server,
+    wait_for,
+)
 
 QUICK = {"GRACE": "1s", "ALARM_AFTER": "1s", "LOG_LEVEL": "debug"}
 POLICY = """
@@ -40,7 +48,7 @@ roles = ["validator"]
 Code = grpc.StatusCode
 
 
-# --- what is said to the service ------------------------------------------------------------------------------------
+# --- what is said to the service ------------------------------------------------------------------
 
 
 @dataclass
@@ -75,8 +83,12 @@ def live_a_life(stage: Stage) -> User:
                 auth_methods=[plant("auth method")],
                 request_id=str(request_id),
             )
-            answer: pb.IssueDeviceResponse = stub.IssueDevice(request, timeout=PATIENCE, wait_for_ready=True)
-            assert note_token(stage.canaries, stub.IssueDevice(request, timeout=PATIENCE).access_token)
+            answer: pb.IssueDeviceResponse = stub.IssueDevice(
+                request, timeout=PATIENCE, wait_for_ready=True
+            )
+            assert note_token(
+                stage.canaries, stub.IssueDevice(request, timeout=PATIENCE).access_token
+            )
             plant("device ID", answer.device.device_id)
             plant("device ID", UUID(answer.device.device_id).bytes)
             note_token(stage.canaries, answer.access_token)
@@ -87,13 +99,17 @@ def live_a_life(stage: Stage) -> User:
         user = User(name, client, sign_in(), sign_in())
 
         def ask(token: str, device_id: str) -> pb.ValidateSessionResponse:
-            request = pb.ValidateSessionRequest(access_token=token, device_id=device_id, client=client)
+            request = pb.ValidateSessionRequest(
+                access_token=token, device_id=device_id, client=client
+            )
             answer: pb.ValidateSessionResponse = stub.ValidateSession(request, timeout=PATIENCE)
             return answer
 
         def renewed() -> bool:
             request = pb.RenewSessionRequest(
-                access_token=user.phone.access_token, device_id=user.phone.device.device_id, client=client
+                access_token=user.phone.access_token,
+                device_id=user.phone.device.device_id,
+                client=client,
             )
             answer = stub.RenewSession(request, timeout=PATIENCE)
             if answer.rotated:
@@ -106,20 +122,29 @@ def live_a_life(stage: Stage) -> User:
         wait_for(renewed, "the token to be old enough to be renewed", PATIENCE)
         rename = plant("user's name of the device")
         stub.UpdateDevice(
-            pb.UpdateDeviceRequest(user_id=name, device_id=phone.device.device_id, display_name=rename),
+            pb.UpdateDeviceRequest(
+                user_id=name, device_id=phone.device.device_id, display_name=rename
+            ),
             timeout=PATIENCE,
         )
         replayed = pb.SESSION_STATUS_REPLAYED
-        wait_for(lambda: ask(phone.access_token, phone.device.device_id).status == replayed, "the alarm", PATIENCE)
+        wait_for(
+            lambda: ask(phone.access_token, phone.device.device_id).status == replayed,
+            "the alarm",
+            PATIENCE,
+        )
         third = sign_in()
         assert ask(third.access_token, user.laptop.device.device_id).status == replayed
         fourth, reason = sign_in(), plant("reason")
         stub.RevokeDevice(
-            pb.RevokeDeviceRequest(user_id=name, device_id=fourth.device.device_id, reason=reason), timeout=PATIENCE
+            pb.RevokeDeviceRequest(user_id=name, device_id=fourth.device.device_id, reason=reason),
+            timeout=PATIENCE,
         )
         sign_in()
         stub.RevokeAll(pb.RevokeAllRequest(user_id=name, reason=reason), timeout=PATIENCE)
-        stub.ListDevices(pb.ListDevicesRequest(user_id=name, include_signed_out=True), timeout=PATIENCE)
+        stub.ListDevices(
+            pb.ListDevicesRequest(user_id=name, include_signed_out=True), timeout=PATIENCE
+        )
     return user
 
 
@@ -128,7 +153,9 @@ def talk_nonsense(stage: Stage, user: User) -> None:
     plant = stage.canaries.plant
     token, device = user.phone.access_token, user.phone.device.device_id
     head, payload, signature = token.split(".")
-    none = base64.urlsafe_b64encode(json.dumps({"alg": "none", "typ": "at+jwt", "kid": plant("kid")}).encode())
+    none = base64.urlsafe_b64encode(
+        json.dumps({"alg": "none", "typ": "at+jwt", "kid": plant("kid")}).encode()
+    )
     bad_tokens = [
         plant("bad token"),
         ".".join(plant("bad token") for _ in range(3)),
@@ -177,20 +204,32 @@ def talk_nonsense(stage: Stage, user: User) -> None:
         for method, requests in wrong.items():
             for request in requests:
                 stage.refuses(getattr(stub, method), request, Code.INVALID_ARGUMENT)
-        nobody = pb.UpdateDeviceRequest(user_id=f"nobody-{plant('absent user')}", device_id=str(uuid4()))
+        nobody = pb.UpdateDeviceRequest(
+            user_id=f"nobody-{plant('absent user')}", device_id=str(uuid4())
+        )
         stage.refuses(stub.UpdateDevice, nobody, Code.NOT_FOUND)
         huge = pb.ValidateSessionRequest(access_token=plant("huge token") * 5000)
         stage.refuses(stub.ValidateSession, huge, Code.RESOURCE_EXHAUSTED)
-        asked = [pb.ValidateSessionRequest(access_token=bad, device_id=device) for bad in bad_tokens]
-        asked.append(pb.ValidateSessionRequest(access_token=token, device_id=plant("bad device ID")))
+        asked = [
+            pb.ValidateSessionRequest(access_token=bad, device_id=device) for bad in bad_tokens
+        ]
+        asked.append(
+            pb.ValidateSessionRequest(access_token=token, device_id=plant("bad device ID"))
+        )
         for request in asked:
             assert not stub.ValidateSession(request, timeout=PATIENCE).active
-            renewal = pb.RenewSessionRequest(access_token=request.access_token, device_id=request.device_id)
+            renewal = pb.RenewSessionRequest(
+                access_token=request.access_token, device_id=request.device_id
+            )
             assert not stub.RenewSession(renewal, timeout=PATIENCE).access_token
         asked += wrong["ValidateSession"]
-        batch = stub.BatchValidateSessions(pb.BatchValidateSessionsRequest(requests=asked), timeout=PATIENCE)
+        batch = stub.BatchValidateSessions(
+            pb.BatchValidateSessionsRequest(requests=asked), timeout=PATIENCE
+        )
         for result in batch.results:
-            stage.seen.append((Place.ERROR, "an error in a batch", result.error.SerializeToString()))
+            stage.seen.append(
+                (Place.ERROR, "an error in a batch", result.error.SerializeToString())
+            )
     send_bad_metadata(stage)
     poison_a_record(stage, user)
 
@@ -203,11 +242,22 @@ def send_bad_metadata(stage: Stage) -> None:
         [("authorization", f"Bearer {plant('wrong caller token')}")],
         [("authorization", f"Bearer sacall_{plant('wrong caller token')}")],
         [("authorization", f"Bearer  {plant('wrong caller token')} {plant('wrong caller token')}")],
-        [("authorization", f"Basic {base64.b64encode(plant('basic credentials').encode()).decode()}")],
+        [
+            (
+                "authorization",
+                f"Basic {base64.b64encode(plant('basic credentials').encode()).decode()}",
+            )
+        ],
         [("authorization", plant("bare credentials"))],
-        [("authorization", f"Bearer {plant('first of two')}"), ("authorization", f"Bearer {plant('second of two')}")],
+        [
+            ("authorization", f"Bearer {plant('first of two')}"),
+            ("authorization", f"Bearer {plant('second of two')}"),
+        ],
         [("authorization-bin", f"Bearer {plant('binary credentials')}".encode())],
-        [(f"x-{plant('name of metadata')}", plant("metadata")), ("x-other-bin", plant("metadata").encode())],
+        [
+            (f"x-{plant('name of metadata')}", plant("metadata")),
+            ("x-other-bin", plant("metadata").encode()),
+        ],
         [("cookie", f"session={plant('cookie')}"), ("user-agent", plant("gRPC user agent"))],
     ]
     refused = (Code.UNAUTHENTICATED,)
@@ -238,9 +288,13 @@ def send_bad_metadata(stage: Stage) -> None:
 
 
 def poison_a_record(stage: Stage, user: User) -> None:
-    """A record that can't be read is a fault of the service: the log must tell of it without what is in it."""
+    """A record that can't be read is a fault of the service: the log must tell of it without what
+    is in it.
+    """
     broken = stage.canaries.plant("broken record").encode()
-    [devices] = [key for key in stage.admin.scan_iter(count=1000) if key.endswith(f":d:{user.name}".encode())]
+    [devices] = [
+        key for key in stage.admin.scan_iter(count=1000) if key.endswith(f":d:{user.name}".encode())
+    ]
     fields: dict[Any, Any] = stage.admin.hgetall(devices)
     stage.admin.hset(devices, mapping=dict.fromkeys(fields, b"\xff" + broken))
     with stage.stub(stage.token) as stub:
@@ -253,12 +307,16 @@ def poison_a_record(stage: Stage, user: User) -> None:
 def hear_of_it(stage: Stage) -> None:
     """Watches all that has happened."""
     streams = [
-        key for key in stage.admin.scan_iter(count=1000) if stage.admin.type(key) == b"stream" and key.endswith(b":e")
+        key
+        for key in stage.admin.scan_iter(count=1000)
+        if stage.admin.type(key) == b"stream" and key.endswith(b":e")
     ]
     expected = sum(stage.admin.xlen(key) for key in streams)
     assert expected >= 8
     with stage.stub(stage.token) as stub:
-        watch = stub.WatchEvents(pb.WatchEventsRequest(start_time=Timestamp(seconds=1)), timeout=PATIENCE)
+        watch = stub.WatchEvents(
+            pb.WatchEventsRequest(start_time=Timestamp(seconds=1)), timeout=PATIENCE
+        )
         count = 0
         for message in watch:
             stage.seen += [(Place.EVENT, "what a watcher hears", message.SerializeToString())]
@@ -268,7 +326,7 @@ def hear_of_it(stage: Stage) -> None:
         watch.cancel()
 
 
-# --- what goes wrong around it --------------------------------------------------------------------------------------
+# --- what goes wrong around it --------------------------------------------------------------------
 
 
 def ask_in_vain(stage: Stage, user: User) -> None:
@@ -276,14 +334,22 @@ def ask_in_vain(stage: Stage, user: User) -> None:
     with stage.stub(stage.token) as stub:
         plant = stage.canaries.plant
         for call, request in (
-            (stub.IssueDevice, pb.IssueDeviceRequest(user_id=plant("user in vain"), claims={"x": plant("claim")})),
+            (
+                stub.IssueDevice,
+                pb.IssueDeviceRequest(user_id=plant("user in vain"), claims={"x": plant("claim")}),
+            ),
             (
                 stub.ValidateSession,
                 pb.ValidateSessionRequest(
-                    access_token=user.phone.access_token, device_id=user.phone.device.device_id, client=user.client
+                    access_token=user.phone.access_token,
+                    device_id=user.phone.device.device_id,
+                    client=user.client,
                 ),
             ),
-            (stub.RevokeAll, pb.RevokeAllRequest(user_id=user.name, reason=plant("reason in vain"))),
+            (
+                stub.RevokeAll,
+                pb.RevokeAllRequest(user_id=user.name, reason=plant("reason in vain")),
+            ),
         ):
             stage.refuses(call, request, Code.UNAVAILABLE)
 
@@ -320,8 +386,12 @@ def break_files(stage: Stage, *files: tuple[str, Path, str]) -> None:
         port = stage.metrics[0]
 
         def mended(port: int = port) -> bool:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
-                return not re.search(rb"^session_authority_files_broken\{.*\} 1", answer.read(), re.MULTILINE)
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE
+            ) as answer:
+                return not re.search(
+                    rb"^session_authority_files_broken\{.*\} 1", answer.read(), re.MULTILINE
+                )
 
         wait_for(mended, "the files to be mended", PATIENCE)
 
@@ -342,7 +412,10 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
         policy, tokens = tmp_path / "access.toml", tmp_path / "tokens"
         policy.write_text(POLICY)
         policy.chmod(0o600)
-        added = [run(tmp_path, "callers", "add", who, "--tokens", str(tokens)) for who in ("everything", "gateway")]
+        added = [
+            run(tmp_path, "callers", "add", who, "--tokens", str(tokens))
+            for who in ("everything", "gateway")
+        ]
         caller_tokens = [made.stdout.strip() for made in added]
         for token in caller_tokens:
             canaries.plant("caller token", token.removeprefix("sacall_"))
@@ -376,7 +449,10 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
         url = f"{receiver.url}?key={canaries.plant('key in the URL of an endpoint')}"
         endpoints.write_text(receiver.toml(url=f'"{url}"'))
         endpoints.chmod(0o600)
-        relay_settings = settings | {"RELAY_ENDPOINTS": str(endpoints), "METRICS_LISTEN": f"127.0.0.1:{ports[1]}"}
+        relay_settings = settings | {
+            "RELAY_ENDPOINTS": str(endpoints),
+            "METRICS_LISTEN": f"127.0.0.1:{ports[1]}",
+        }
         relay = Command(tmp_path / "relay", ["relay"], relay_settings)
         stack.callback(relay.kill)
         relay.wait_for_event("relaying")
@@ -390,8 +466,16 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
         break_files(
             stage,
             ("keys_not_changed", key, f'{{"d": "{canaries.plant("bad signing key")}"'),
-            ("keys_not_changed", key, key.read_text().replace('"d":"', f'"d":"{canaries.plant("bad signing key")}')),
-            ("access_not_changed", policy, f'[callers.a]\nroles = "{canaries.plant("token in the policy")}'),
+            (
+                "keys_not_changed",
+                key,
+                key.read_text().replace('"d":"', f'"d":"{canaries.plant("bad signing key")}'),
+            ),
+            (
+                "access_not_changed",
+                policy,
+                f'[callers.a]\nroles = "{canaries.plant("token in the policy")}',
+            ),
             ("access_not_changed", tokens, f"everything  {caller_tokens[0]}\n"),
             ("access_not_changed", tokens, f"{canaries.plant('token in the tokens file')}\n"),
             ("certificates_not_changed", certificates.key, canaries.plant("bad TLS key")),
@@ -400,7 +484,9 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
         live_a_life(stage)
         hear_of_it(stage)
         wait_for(lambda: len(receiver.taken) > 0, "the endpoint to take an event", PATIENCE)
-        stage.seen.append((Place.EVENT, "what an endpoint is sent", json.dumps(receiver.attempts).encode()))
+        stage.seen.append(
+            (Place.EVENT, "what an endpoint is sent", json.dumps(receiver.attempts).encode())
+        )
         for command in (
             ["check"], ["callers", "list"], ["keys", "list"], ["redis-acl"], ["relay", "status"], ["relay", "dead", "list"],
         ):  # fmt: skip
@@ -410,7 +496,9 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
         stage.look_around()
         stage.printed("the relay's output", relay.printed + relay.errors)
         assert [service.terminate(), relay.terminate()] == [0, 0]
-        stage.printed("the last words", service.errors + relay.errors + service.printed + relay.printed)
+        stage.printed(
+            "the last words", service.errors + relay.errors + service.printed + relay.printed
+        )
         stage.has_leaked_nothing()
 
 

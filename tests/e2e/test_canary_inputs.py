@@ -1,4 +1,6 @@
-"""Settings and files with a secret in the wrong place, or a wrong secret in the right one: what is said of them shows none."""
+"""Settings and files with a secret in the wrong place, or a wrong secret in the right one: what is
+said of them shows none.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,20 @@ from tests.support.backends import Certificates
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., bytes]]:
     """All that a command prints that must fail, run in this process."""
-    monkeypatch.setattr("session_authority.workers.run", lambda *_: pytest.fail("a server was started in this process"))
+    monkeypatch.setattr(
+        "session_authority.workers.run",
+        lambda *_: pytest.fail("a server was started in this process"),
+    )
 
     def run_in_vain(*command: str, **settings: str) -> bytes:
         environment = {f"SESSION_AUTHORITY_{name}": value for name, value in settings.items()}
-        result = CliRunner().invoke(cli.app, list(command), prog_name="session-authority", env=environment)
+        result = CliRunner().invoke(
+            cli.app, list(command), prog_name="session-authority", env=environment
+        )
         assert result.exit_code in (1, 2), result.output
-        assert isinstance(result.exception, SystemExit), "an exception would be printed with all that it holds"
+        assert isinstance(result.exception, SystemExit), (
+            "an exception would be printed with all that it holds"
+        )
         return result.output.encode()
 
     yield run_in_vain
@@ -47,14 +56,20 @@ Told = Callable[..., bytes]
 
 def test_no_setting_that_is_wrong_is_shown(told: Told, tmp_path: Path):
     canaries = Canaries()
-    names = [name for name in Settings.model_fields if not names_a_file(name) and name not in ("issuer", "audience")]
+    names = [
+        name
+        for name in Settings.model_fields
+        if not names_a_file(name) and name not in ("issuer", "audience")
+    ]
     assert "SecretStr" in str(Settings.model_fields["redis_url"].annotation)
     settings = {name.upper(): canaries.plant(name) for name in names}
     for command in ("serve", "check", "dev", "relay", "keys retire a", "callers list"):
         text = told(*command.split(), **settings)
         assert canaries.found(text) == set()
         valid = {"REDIS_URL", "REDIS_PREFIX"}  # the first is looked at once all others are right
-        assert all(f"SESSION_AUTHORITY_{name}:".encode() in text for name in settings.keys() - valid), text
+        assert all(
+            f"SESSION_AUTHORITY_{name}:".encode() in text for name in settings.keys() - valid
+        ), text
     file = tmp_path / "settings.toml"
     for content in (
         "".join(f'{name} = "{value}"\n' for name, value in settings.items()),
@@ -99,7 +114,10 @@ def test_no_redis_url_that_is_wrong_is_shown(told: Told, tmp_path: Path, form: s
     file.write_text(f'[[endpoint]]\nname="a"\nurl="https://a.example"\nsecrets=["{SECRET}"]')
     file.chmod(0o600)
     for command in ("check", "relay status"):
-        assert canaries.found(told(*command.split(), REDIS_URL=url, RELAY_ENDPOINTS=str(file))) == set()
+        assert (
+            canaries.found(told(*command.split(), REDIS_URL=url, RELAY_ENDPOINTS=str(file)))
+            == set()
+        )
 
 
 def test_no_key_that_is_wrong_is_shown(told: Told, tmp_path: Path):
@@ -120,7 +138,9 @@ def test_no_key_that_is_wrong_is_shown(told: Told, tmp_path: Path):
         json.dumps(good | {"created": jwk["d"]}),
         json.dumps(good | {"kid": f"{jwk['d']}!"}),
         json.dumps(good["jwk"] | {"kid": kid}),
-        json.dumps({**good, "alg": "HS256", "jwk": {"kty": "oct", "k": canaries.plant("signing key")}}),
+        json.dumps(
+            {**good, "alg": "HS256", "jwk": {"kty": "oct", "k": canaries.plant("signing key")}}
+        ),
         json.dumps({"keys": [good, jwk]}),
         jwk["d"],
     ):
@@ -208,11 +228,17 @@ def test_no_secret_of_an_endpoint_in_the_wrong_place_is_shown(told: Told, tmp_pa
     for changed in ("name", "url", "types", "timeout", "secret_files", "max_in_flight", "secrets"):
         file.write_text(
             "[[endpoint]]\n"
-            + "".join(f"{name} = {value}\n" for name, value in (sound | {changed: f'["x", "{SECRET}"]'}).items())
+            + "".join(
+                f"{name} = {value}\n"
+                for name, value in (sound | {changed: f'["x", "{SECRET}"]'}).items()
+            )
         )
         file.chmod(0o600)
         assert (
-            canaries.found(told("relay", "status", RELAY_ENDPOINTS=str(file), REDIS_URL="redis://127.0.0.1:1")) == set()
+            canaries.found(
+                told("relay", "status", RELAY_ENDPOINTS=str(file), REDIS_URL="redis://127.0.0.1:1")
+            )
+            == set()
         )
 
 
@@ -222,6 +248,11 @@ def test_a_canary_is_found_in_any_spelling():
     raw = text.encode()
     for pad in range(3):
         encoded = base64.b64encode(b"x" * pad + raw + b"y" * 5)
-        for spelling in (encoded, base64.urlsafe_b64encode(b"x" * pad + raw), raw.hex().upper().encode(), raw.upper()):
+        for spelling in (
+            encoded,
+            base64.urlsafe_b64encode(b"x" * pad + raw),
+            raw.hex().upper().encode(),
+            raw.upper(),
+        ):
             assert canaries.leaks(Place.LOG, b"..." + spelling + b"...") == {"it"}
     assert canaries.found(Canaries().plant("another").encode()) == set()

@@ -21,7 +21,10 @@ LONG = timedelta(days=8)  # enough for anybody to learn a key, and for its token
 
 def blocks(text: str) -> list[str]:
     """The shell lines, block by block."""
-    return [re.sub(r"^ +", "", block, flags=re.MULTILINE) for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
+    return [
+        re.sub(r"^ +", "", block, flags=re.MULTILINE)
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    ]
 
 
 def section(name: str) -> list[str]:
@@ -46,10 +49,15 @@ class Shell:
         command = folder / "bin" / "session-authority"
         command.parent.mkdir()
         command.write_text(
-            f'#!/bin/sh\nexec {sys.executable} -c "from session_authority.cli import main; main()" "$@"\n'
+            f'#!/bin/sh\nexec {sys.executable} -c "from session_authority.cli import main; main()"'
+            ' "$@"\n'
         )
         command.chmod(0o755)
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("SESSION_AUTHORITY_")}
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("SESSION_AUTHORITY_")
+        }
         self._environment = clean | {
             "PATH": f"{command.parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),

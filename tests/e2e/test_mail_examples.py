@@ -1,4 +1,6 @@
-"""The examples of docs/, run as they are against a real server, a real relay and a real SMTP server."""
+"""The examples of docs/, run as they are against a real server, a real relay and a real SMTP
+server.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from tests.support.backends import free_port, valkey_server, wait_for
 
 EXAMPLES = ROOT / "docs" / "examples"
 AGENT = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/140.0.0.0 Safari/537.36"
 )
 PATIENCE = 40.0
 
@@ -37,7 +40,9 @@ class Postman:
         self.mails: list[Message] = []
         self.port = free_port()
 
-    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
+    async def handle_RCPT(
+        self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
+    ) -> str:
         if address.startswith("gone"):
             return "550 there is nobody of that name"
         envelope.rcpt_tos.append(address)
@@ -49,7 +54,9 @@ class Postman:
 
     def to(self, user: str) -> list[Message]:
         """A user's mails; one that came twice counts once, as its ID says."""
-        return list({m["Message-ID"]: m for m in self.mails if m["To"] == f"{user}@example.org"}.values())
+        return list(
+            {m["Message-ID"]: m for m in self.mails if m["To"] == f"{user}@example.org"}.values()
+        )
 
     @contextmanager
     def open(self) -> Iterator[Postman]:
@@ -94,7 +101,9 @@ def served(tmp_path: Path) -> Iterator[tuple[Caller, str, Path]]:
         url = valkey.url
         address = f"127.0.0.1:{free_port()}"
         server = Command(
-            tmp_path / "server", ["dev", "--listen", address, "--data-dir", str(tmp_path / "data")], {"REDIS_URL": url}
+            tmp_path / "server",
+            ["dev", "--listen", address, "--data-dir", str(tmp_path / "data")],
+            {"REDIS_URL": url},
         )
         try:
             server.wait_for_event("listening")
@@ -126,7 +135,9 @@ def test_the_watcher_mails_about_new_devices_and_loses_none_when_killed(
         sign_in(caller, "ben")
         sign_in(caller, "ben")
         wait_for(lambda: len(postman.to("ben")) == 1, "the mail after that", PATIENCE)
-        wait_for(lambda: len(postman.to("ada")) == 2, "the mail about what happened in between", PATIENCE)
+        wait_for(
+            lambda: len(postman.to("ada")) == 2, "the mail about what happened in between", PATIENCE
+        )
     mail = postman.to("ada")[0]
     assert mail["Subject"] == "A new sign-in"
     text = mail.get_payload()
@@ -134,7 +145,9 @@ def test_the_watcher_mails_about_new_devices_and_loses_none_when_killed(
     assert text.startswith("Chrome 140 on Windows, at 203.0.113.7, ")
 
 
-def test_the_watcher_waits_for_a_mail_server_that_is_away(served: tuple[Caller, str, Path], postman: Postman):
+def test_the_watcher_waits_for_a_mail_server_that_is_away(
+    served: tuple[Caller, str, Path], postman: Postman
+):
     caller, _, folder = served
     away = Postman()
     settings = {"AUTHORITY": caller.address, "SMTP": f"127.0.0.1:{away.port}"}
@@ -148,8 +161,12 @@ def test_the_watcher_waits_for_a_mail_server_that_is_away(served: tuple[Caller, 
             wait_for(lambda: len(away.to("ada")) == 1, "the mail after all", PATIENCE)
 
 
-def test_a_mail_that_can_never_be_sent_holds_up_no_other(served: tuple[Caller, str, Path], postman: Postman):
-    """Neither for nobody nor for a user whose ID looks like two addresses, or has letters that mail servers refuse."""
+def test_a_mail_that_can_never_be_sent_holds_up_no_other(
+    served: tuple[Caller, str, Path], postman: Postman
+):
+    """Neither for nobody nor for a user whose ID looks like two addresses, or has letters that mail
+    servers refuse.
+    """
     caller, _, folder = served
     settings = {"AUTHORITY": caller.address, "SMTP": f"127.0.0.1:{postman.port}"}
     with example("sign_in_mails.py", folder, **settings):
@@ -162,7 +179,9 @@ def test_a_mail_that_can_never_be_sent_holds_up_no_other(served: tuple[Caller, s
     assert not postman.to("eve")
 
 
-def test_the_webhook_receiver_mails_what_the_relay_delivers(served: tuple[Caller, str, Path], postman: Postman):
+def test_the_webhook_receiver_mails_what_the_relay_delivers(
+    served: tuple[Caller, str, Path], postman: Postman
+):
     caller, url, folder = served
     secret, port = new_secret(), free_port()
     endpoints = folder / "endpoints.toml"
@@ -173,12 +192,20 @@ def test_the_webhook_receiver_mails_what_the_relay_delivers(served: tuple[Caller
     )
     relay = Command(folder / "relay", ["relay", "--endpoints", str(endpoints)], {"REDIS_URL": url})
     try:
-        settings = {"SECRET": secret, "LISTEN": f"127.0.0.1:{port}", "SMTP": f"127.0.0.1:{postman.port}"}
+        settings = {
+            "SECRET": secret,
+            "LISTEN": f"127.0.0.1:{port}",
+            "SMTP": f"127.0.0.1:{postman.port}",
+        }
         with example("webhook_mails.py", folder, **settings):
             wait_for(lambda: _answers(port), "the receiver to listen", PATIENCE)
             relay.wait_for_event("relaying")
             status = ["relay", "status", "--endpoints", str(endpoints)]
-            wait_for(lambda: "64/64" in _printed(folder, status, url), "the relay to have begun", PATIENCE)
+            wait_for(
+                lambda: "64/64" in _printed(folder, status, url),
+                "the relay to have begun",
+                PATIENCE,
+            )
             sign_in(caller, "ada")
             sign_in(caller, "ada")
             wait_for(lambda: len(postman.to("ada")) == 1, "the mail", PATIENCE)
@@ -187,7 +214,9 @@ def test_the_webhook_receiver_mails_what_the_relay_delivers(served: tuple[Caller
             forged = Webhook(new_secret()), Webhook(secret)
             assert [_post(port, webhook) for webhook in forged] == [400, 204]
             assert _post(port, Webhook(secret)) == 204
-            assert len([m for m in postman.mails if m["To"] == "eve@example.org"]) == 1, "a repeat is one mail"
+            assert len([m for m in postman.mails if m["To"] == "eve@example.org"]) == 1, (
+                "a repeat is one mail"
+            )
     finally:
         relay.kill()
 

@@ -1,4 +1,6 @@
-"""The README's own grpcurl lines, pasted as they stand, against a server that `make run` would start."""
+"""The README's own grpcurl lines, pasted as they stand, against a server that `make run` would
+start.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def test_life_goes_as_the_readme_tells(address: str) -> None:
     assert run.returncode == 0, run.stderr
     rest = _plain(run.stdout)
     for promise in expected():
-        assert _plain(promise) in rest, f"{promise} is not in what follows:\n{rest}\nerrors:\n{run.stderr}"
+        assert _plain(promise) in rest, (
+            f"{promise} is not in what follows:\n{rest}\nerrors:\n{run.stderr}"
+        )
         if promise.startswith("SESSION_STATUS"):
             rest = rest.partition(_plain(promise))[2]
 

@@ -63,7 +63,9 @@ def tools() -> None:
 
 @pytest.mark.usefixtures("tools")
 def test_the_way_to_production_goes_as_the_page_tells(tmp_path: Path):
-    ports = {name: str(free_port()) for name in ("PORT", "BEARER_PORT", "HEALTH_PORT", "REDIS_PORT")}
+    ports = {
+        name: str(free_port()) for name in ("PORT", "BEARER_PORT", "HEALTH_PORT", "REDIS_PORT")
+    }
     out, err = tmp_path / "out.txt", tmp_path / "err.txt"
     with out.open("wb") as printed, err.open("wb") as told:
         process = subprocess.Popen(
@@ -110,12 +112,16 @@ def test_roles_are_those_of_the_policy():
         for row in table("roles")
     }
     rows = {
-        path.removeprefix("/session_authority.v1.SessionAuthorityService/").removeprefix("/"): row.roles
+        path.removeprefix("/session_authority.v1.SessionAuthorityService/").removeprefix(
+            "/"
+        ): row.roles
         for path, row in ROWS.items()
         if not row.public
     }
     assert shown == rows
-    assert {path.split("/")[1] for path, row in ROWS.items() if row.public} == {"grpc.health.v1.Health"}
+    assert {path.split("/")[1] for path, row in ROWS.items() if row.public} == {
+        "grpc.health.v1.Health"
+    }
 
 
 def test_levels_of_assurance_are_those_of_the_settings():
@@ -149,7 +155,9 @@ def test_limits_are_those_of_the_code():
             f"{interceptors._BYTES_OF_ONE // 1024} KiB",
         ],
         "watches under way": [f"{fields['max_watchers'].default} (`MAX_WATCHERS`)"],
-        "calls and watches on one connection": [f"{fields['max_per_connection'].default} (`MAX_PER_CONNECTION`)"],
+        "calls and watches on one connection": [
+            f"{fields['max_per_connection'].default} (`MAX_PER_CONNECTION`)"
+        ],
         "calls that wait for the process": [
             f"{options['grpc.server.max_pending_requests']}",
             f"{options['grpc.server_max_unrequested_time_in_server']} s",
@@ -166,22 +174,31 @@ def test_limits_are_those_of_the_code():
             seconds("grpc.max_connection_age_grace_ms"),
         ],
         "one call": [f"{longest.seconds} s"],
-        "a deadline with too little left": [f"{interceptors._SPARE // timedelta(milliseconds=1)} ms"],
+        "a deadline with too little left": [
+            f"{interceptors._SPARE // timedelta(milliseconds=1)} ms"
+        ],
         "a token": [f"{codec.MAX_TOKEN_BYTES // 1024} KiB"],
     }
     shown = {row[0]: row[1] for row in table("pressure")}
     assert shown.keys() == expected.keys()
     for what, limits in expected.items():
         for limit in limits:
-            assert re.search(rf"(?<!\d){re.escape(limit)}", shown[what]), f"{what}: {shown[what]} lacks {limit}"
+            assert re.search(rf"(?<!\d){re.escape(limit)}", shown[what]), (
+                f"{what}: {shown[what]} lacks {limit}"
+            )
     assert f"after {options['grpc.http2.max_ping_strikes']} more" in section("pressure")
 
 
 def test_what_points_to_the_page_finds_its_sections():
     anchors = {
-        re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", PAGE, re.M)
+        re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", PAGE, re.M)
     }
-    for source in (PAGE, (ROOT / "README.md").read_text("utf-8"), (ROOT / "SECURITY.md").read_text("utf-8")):
+    for source in (
+        PAGE,
+        (ROOT / "README.md").read_text("utf-8"),
+        (ROOT / "SECURITY.md").read_text("utf-8"),
+    ):
         for page, anchor in re.findall(r"\]\(([^)#\s]*)#([a-z0-9-]+)\)", source):
             if (source is PAGE and not page) or page.endswith("docs/security.md"):
                 assert anchor in anchors

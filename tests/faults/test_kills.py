@@ -1,4 +1,5 @@
-"""Whoever is killed, whenever: every event is delivered, to watchers and to endpoints, and repeats have the same ID.
+"""Whoever is killed, whenever: every event is delivered, to watchers and to endpoints, and repeats
+have the same ID.
 
 The full size is KILLS=200 KILL_EVENTS=10000; the usual one is what a run of all tests has time for.
 """
@@ -45,7 +46,10 @@ class Cast:
         endpoints = folder / "endpoints.toml"
         endpoints.touch(0o600)
         endpoints.write_text(receiver.toml(timeout='"5s"'))
-        assert run(folder, "keys", "generate", "--promote", "--dir", str(folder / "keys")).returncode == 0
+        assert (
+            run(folder, "keys", "generate", "--promote", "--dir", str(folder / "keys")).returncode
+            == 0
+        )
         self._settings = {
             "REDIS_URL": url,
             "KEYS": str(folder / "keys"),
@@ -59,15 +63,28 @@ class Cast:
 
     def _start(self, name: str) -> None:
         if name == "watcher":
-            command = [sys.executable, "-m", "tests.faults.watcher", self.address, str(self.told), str(self._cursor)]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.faults.watcher",
+                self.address,
+                str(self.told),
+                str(self._cursor),
+            ]
             out = (self._folder / "watcher.txt").open("ab")
             with out:
                 self._living[name] = subprocess.Popen(
-                    command, env=environment(self._folder), stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                    command,
+                    env=environment(self._folder),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
                 )
         else:
             arguments = ["serve"] if name == "server" else ["relay"]
-            self._living[name] = Command(self._folder / name.replace(" ", "-"), arguments, self._settings).process
+            self._living[name] = Command(
+                self._folder / name.replace(" ", "-"), arguments, self._settings
+            ).process
 
     def kill(self, name: str) -> None:
         """Kills it and starts it anew."""
@@ -152,17 +169,33 @@ def test_every_event_is_delivered_whoever_is_killed(tmp_path: Path, receiver: Re
         wait_for(cast.is_watching, "the watcher to watch", PATIENCE)
         with redis.Redis.from_url(valkey.admin_url) as client:
             groups = [Keys().lease(number, "mailer") for number in range(PARTITIONS)]
-            wait_for(lambda: client.exists(*groups) == PARTITIONS, "the relays to share the partitions", PATIENCE)
+            wait_for(
+                lambda: client.exists(*groups) == PARTITIONS,
+                "the relays to share the partitions",
+                PATIENCE,
+            )
         pool = stack.enter_context(ThreadPoolExecutor(USERS))
         times, permits = -(-EVENTS // (2 * USERS)), Semaphore(0)
-        work = [pool.submit(sign_in_and_out, cast.address, f"user-{number}", times, permits) for number in range(USERS)]
+        work = [
+            pool.submit(sign_in_and_out, cast.address, f"user-{number}", times, permits)
+            for number in range(USERS)
+        ]
         for number in range(KILLS):
-            # Each at some moment after something came through since the one before, with more on its way.
+            # Each at some moment after something came through since the one before, with more on
+            # its way.
             delivered, told = len(receiver.ids()), len(cast.told_lines())
             more = chance.randint(1, max(EVENTS // KILLS // 2, 1))
             permits.release(-(-USERS * times // KILLS))
-            wait_for(lambda goal=delivered + more: len(receiver.ids()) >= goal, "the endpoint to get more", PATIENCE)  # type: ignore[misc]
-            wait_for(lambda goal=told: len(cast.told_lines()) > goal, "the watcher to be told more", PATIENCE)  # type: ignore[misc]
+            wait_for(
+                lambda goal=delivered + more: len(receiver.ids()) >= goal,
+                "the endpoint to get more",
+                PATIENCE,
+            )  # type: ignore[misc]
+            wait_for(
+                lambda goal=told: len(cast.told_lines()) > goal,
+                "the watcher to be told more",
+                PATIENCE,
+            )  # type: ignore[misc]
             cast.kill(cast.names[number % 4] if number < 4 else chance.choice(cast.names))
         for done in work:
             done.result()
@@ -171,7 +204,9 @@ def test_every_event_is_delivered_whoever_is_killed(tmp_path: Path, receiver: Re
         assert len(everything) >= EVENTS
         wait_for(lambda: receiver.ids() >= everything, "the endpoint to get all", PATIENCE)
         wait_for(
-            lambda: {event for event, _ in cast.told_lines()} >= everything, "the watcher to be told all", PATIENCE
+            lambda: {event for event, _ in cast.told_lines()} >= everything,
+            "the watcher to be told all",
+            PATIENCE,
         )
         assert first_times(cast.told_lines()) == expected
         assert receiver.by_user() == expected

@@ -1,4 +1,6 @@
-"""A watcher that may be killed at any moment: what it was told goes to a file first, and only then its cursor does."""
+"""A watcher that may be killed at any moment: what it was told goes to a file first, and only then
+its cursor does.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def watch(address: str, told: Path, cursor: Path) -> None:
             request = pb.WatchEventsRequest(cursor=cursor.read_text() if cursor.exists() else "")
             try:
                 for message in stub.WatchEvents(request, wait_for_ready=True):
-                    lines = "".join(f"{event.event_id} {event.user_id}\n" for event in message.events)
+                    lines = "".join(
+                        f"{event.event_id} {event.user_id}\n" for event in message.events
+                    )
                     os.write(out, lines.encode())
                     fresh = cursor.with_suffix(".new")
                     fresh.write_text(message.cursor)

@@ -30,7 +30,9 @@ def store(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) ->
 
 
 def _hear_each_other(nodes: Sequence[redis.Redis]) -> bool:
-    """Whether what is published on any is heard on all. A new cluster says that all are connected some time before."""
+    """Whether what is published on any is heard on all. A new cluster says that all are connected
+    some time before.
+    """
     for node in nodes:
         with node.pubsub(ignore_subscribe_messages=True) as listener:
             listener.subscribe("anybody?")

@@ -1,4 +1,6 @@
-"""A feed on a store of its own, things that happen in it, and watchers that note what they are told."""
+"""A feed on a store of its own, things that happen in it, and watchers that note what they are
+told.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,8 @@ class Ink:
 
 @dataclass(frozen=True)
 class Message:
-    """What a watcher was sent at once: its events, each as a user and what happened, the cursor after them, and until when
-    everything was told, if that is said.
+    """What a watcher was sent at once: its events, each as a user and what happened, the cursor
+    after them, and until when everything was told, if that is said.
     """
 
     raw: bytes
@@ -59,16 +61,22 @@ class Message:
 
 def read_message(raw: bytes) -> Message:
     lines = [json.loads(line) for line in raw.splitlines()]
-    read_time = datetime.fromisoformat(lines.pop()["read_time"]) if isinstance(lines[-1], dict) else None
+    read_time = (
+        datetime.fromisoformat(lines.pop()["read_time"]) if isinstance(lines[-1], dict) else None
+    )
     *events, cursor = lines
     assert isinstance(cursor, str), "a message ends with a cursor, and has one only"
-    return Message(raw, tuple(e[0] for e in events), tuple((e[1], e[2]) for e in events), cursor, read_time)
+    return Message(
+        raw, tuple(e[0] for e in events), tuple((e[1], e[2]) for e in events), cursor, read_time
+    )
 
 
 class Watcher:
     """Watches until it is stopped. One that is held takes only as many messages as it is let."""
 
-    def __init__(self, feed: Feed, since: str | datetime | None = None, only: EventFilter = ALL) -> None:
+    def __init__(
+        self, feed: Feed, since: str | datetime | None = None, only: EventFilter = ALL
+    ) -> None:
         self.messages: list[Message] = []
         self.waiting = False
         self._held = False
@@ -127,7 +135,9 @@ class Watcher:
         return self
 
     async def told(self, *expected: tuple[str, str]) -> None:
-        """Waits until it was told as much as this, which must then be it; in order for each user."""
+        """Waits until it was told as much as this, which must then be it; in order for each
+        user.
+        """
         await self.has(lambda: len(self.events) >= len(expected), f"{len(expected)} events")
         assert by_user(self.events) == by_user(expected)
 
@@ -186,7 +196,9 @@ class Listening(EventLog):
 class Scene:
     """A feed, the store below it, and who watches."""
 
-    def __init__(self, client: Client, prefix: str, *, poll: timedelta = QUICK, heartbeat: timedelta = NEVER) -> None:
+    def __init__(
+        self, client: Client, prefix: str, *, poll: timedelta = QUICK, heartbeat: timedelta = NEVER
+    ) -> None:
         self.client, self.keys = client, Keys(prefix)
         self.store, self.log = Store(client, self.keys), Listening(client, self.keys)
         self.ink, self.clock, self.metrics = Ink(), Clock(), Metrics()
@@ -195,21 +207,34 @@ class Scene:
         self._written: Counter[str] = Counter()
 
     def another_feed(self, *, poll: timedelta = QUICK, heartbeat: timedelta = NEVER) -> Feed:
-        return Feed(self.log, self.ink, self.clock, self.metrics, poll_interval=poll, heartbeat_interval=heartbeat)
+        return Feed(
+            self.log,
+            self.ink,
+            self.clock,
+            self.metrics,
+            poll_interval=poll,
+            heartbeat_interval=heartbeat,
+        )
 
-    def watch(self, since: str | datetime | None = None, only: EventFilter = ALL, feed: Feed | None = None) -> Watcher:
+    def watch(
+        self, since: str | datetime | None = None, only: EventFilter = ALL, feed: Feed | None = None
+    ) -> Watcher:
         watcher = Watcher(feed or self.feed, since, only)
         self._watchers.append(watcher)
         return watcher
 
-    async def happen(self, *users: str, kind: EventType = EventType.DEVICE_SIGNED_IN) -> list[tuple[str, str]]:
+    async def happen(
+        self, *users: str, kind: EventType = EventType.DEVICE_SIGNED_IN
+    ) -> list[tuple[str, str]]:
         """Something happens to each of them in turn."""
         return [await self._happen(user, kind) for user in users]
 
     async def _happen(self, user: str, kind: EventType) -> tuple[str, str]:
         self._written[user] += 1
         reason = str(self._written[user])
-        await self.store.commit(Commit(user, self.clock(), events=(event(user, kind=kind, reason=reason),)))
+        await self.store.commit(
+            Commit(user, self.clock(), events=(event(user, kind=kind, reason=reason),))
+        )
         return user, reason
 
     async def run(self, *command: str | bytes | int) -> Any:

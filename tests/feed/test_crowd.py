@@ -1,4 +1,6 @@
-"""Many watchers come, go and resume at random while events flow: nobody misses anything, or is told it twice or in disorder."""
+"""Many watchers come, go and resume at random while events flow: nobody misses anything, or is told
+it twice or in disorder.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ EVENTS, WATCHERS, WRITERS = 2000, 14, 4
 
 
 class History:
-    """What happened: each user's events are numbered from 1. Written by several, but each user's by one."""
+    """What happened: each user's events are numbered from 1. Written by several, but each user's by
+    one.
+    """
 
     def __init__(self) -> None:
         self.begun: Counter[str] = Counter()
@@ -41,7 +45,9 @@ class History:
 
 
 class Somebody:
-    """Watches in several goes, each from where the one before ended; checks every event as it comes."""
+    """Watches in several goes, each from where the one before ended; checks every event as it
+    comes.
+    """
 
     def __init__(self, history: History, only: EventFilter, chance: Random) -> None:
         self._history, self._only, self._chance = history, only, chance
@@ -92,7 +98,9 @@ class Somebody:
                 task.cancel()
             await asyncio.wait([watch, stop])
             if not watch.cancelled() and (error := watch.exception()) is not None:
-                assert isinstance(error, CursorExpired), error  # too slow: it goes on with its cursor
+                assert isinstance(error, CursorExpired), (
+                    error
+                )  # too slow: it goes on with its cursor
                 assert self.cursor is not None
 
     def is_done(self) -> bool:

@@ -1,4 +1,6 @@
-"""Stores that fail: watches go on if nothing can have been missed, and end if something may have been."""
+"""Stores that fail: watches go on if nothing can have been missed, and end if something may have
+been.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,21 @@ from session_authority.store import Commit, Limits, Store, connect
 from tests.feed.conftest import SceneOn
 from tests.feed.scene import QUICK, USERS, Scene, Watcher, eventually, place_of
 from tests.store.samples import NOW, event, until
-from tests.support.backends import Backend, cluster_url, sentinel_group, valkey_cluster_servers, valkey_server
+from tests.support.backends import (
+    Backend,
+    cluster_url,
+    sentinel_group,
+    valkey_cluster_servers,
+    valkey_server,
+)
 
 IMPATIENT = Limits(connect_timeout=timedelta(seconds=2), reply_timeout=timedelta(milliseconds=500))
 
 
 async def watchers_of(scene: Scene) -> list[Watcher]:
-    """One that was there all along, one that was resumed, one that wants little and one that is stuck; all have seen events."""
+    """One that was there all along, one that was resumed, one that wants little and one that is
+    stuck; all have seen events.
+    """
     first = await scene.watch().started()
     happened = await scene.happen(*USERS)
     await first.told(*happened)
@@ -49,7 +59,9 @@ async def all_expire(scene: Scene, watchers: list[Watcher]) -> None:
 
 async def is_served(scene: Scene) -> bool:
     watcher = scene.watch()
-    await eventually(lambda: bool(watcher.messages) or not watcher.is_watching, "it to begin or not")
+    await eventually(
+        lambda: bool(watcher.messages) or not watcher.is_watching, "it to begin or not"
+    )
     served = watcher.is_watching
     await watcher.stop()
     return served
@@ -130,10 +142,14 @@ async def test_a_store_that_hangs_ends_no_watch(tmp_path: Path, scene_on: SceneO
         for watcher in watchers:
             await watcher.told(*happened)
             await watcher.has(lambda w=watcher: w.heartbeats >= 2, "heartbeats")  # type: ignore[misc]
-        patient = Store(connect(server.url, Limits(reply_timeout=timedelta(seconds=30))), scene.keys)
+        patient = Store(
+            connect(server.url, Limits(reply_timeout=timedelta(seconds=30))), scene.keys
+        )
         os.kill(process, signal.SIGSTOP)
         try:
-            later = asyncio.ensure_future(patient.commit(Commit("ada", NOW, events=(event("ada", reason="2"),))))
+            later = asyncio.ensure_future(
+                patient.commit(Commit("ada", NOW, events=(event("ada", reason="2"),)))
+            )
             await eventually(lambda: scene.log.failed >= 1, "a look that fails")
             before = [len(watcher.messages) for watcher in watchers]
             await eventually(lambda: scene.log.failed >= 3, "more of them")
@@ -183,7 +199,9 @@ async def reads_fail(scene: Scene, times: int) -> bool:
     return True
 
 
-async def test_a_lost_line_loses_nothing(valkey_backend: Backend, scene_on: SceneOn, hang_up: Callable[[], None]):
+async def test_a_lost_line_loses_nothing(
+    valkey_backend: Backend, scene_on: SceneOn, hang_up: Callable[[], None]
+):
     """All connections are cut again and again, while events flow."""
     scene = scene_on(valkey_backend.connect(), heartbeat=QUICK)
     watchers = [await scene.watch().started() for _ in range(3)]

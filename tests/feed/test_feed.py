@@ -12,7 +12,15 @@ from session_authority import feed as feed_module
 from session_authority.domain.cursors import START, Place, cursor_of
 from session_authority.domain.errors import CursorExpired, InvalidRequest, StoreUnavailable
 from session_authority.domain.events import NOBODY, EventFilter, EventType
-from session_authority.store import EVENT_MEMORY, PARTITIONS, HistoryGone, Limits, Store, codec, connect
+from session_authority.store import (
+    EVENT_MEMORY,
+    PARTITIONS,
+    HistoryGone,
+    Limits,
+    Store,
+    codec,
+    connect,
+)
 from session_authority.store.keys import partition
 from tests.feed.conftest import SceneOn
 from tests.feed.scene import NEVER, QUICK, USERS, Scene, by_user, eventually, place_of
@@ -24,7 +32,7 @@ MILLISECOND, HOUR = timedelta(milliseconds=1), timedelta(hours=1)
 REVOKED = EventType.DEVICE_REVOKED
 
 
-# --- what is told -------------------------------------------------------------------------------------------------------
+# --- what is told ---------------------------------------------------------------------------------
 
 
 async def test_the_first_message_comes_at_once(scene_with: SceneOn):
@@ -111,7 +119,9 @@ async def test_watches_that_nothing_is_for_are_kept_alive(scene_with: SceneOn):
     picky = await scene.watch(only=EventFilter(user_ids=frozenset({"ada"}))).started()
     await scene.happen(*["bob"] * 3)
     end = (await scene.log.end(scene.clock())).entries
-    await picky.has(lambda: place_of(picky.cursor).entries == end, "a heartbeat behind the others' events")
+    await picky.has(
+        lambda: place_of(picky.cursor).entries == end, "a heartbeat behind the others' events"
+    )
     assert not picky.events
 
 
@@ -120,7 +130,9 @@ async def test_heartbeats_tell_how_far_time_has_come(scene_with: SceneOn):
     watcher = await scene.watch().started()
     for _ in range(3):
         scene.clock.advance(HOUR)
-        await watcher.has(lambda: place_of(watcher.cursor).as_of == scene.clock(), "a heartbeat of now")
+        await watcher.has(
+            lambda: place_of(watcher.cursor).as_of == scene.clock(), "a heartbeat of now"
+        )
     assert watcher.heartbeats >= 3
     assert not watcher.events
 
@@ -136,10 +148,12 @@ async def test_only_a_look_at_everything_proves_how_far_time_has_come(scene_with
     assert place_of(watcher.cursor).as_of == scene.clock()
 
 
-# --- from where on ------------------------------------------------------------------------------------------------------
+# --- from where on --------------------------------------------------------------------------------
 
 
-async def test_every_cursor_leads_to_exactly_what_follows(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+async def test_every_cursor_leads_to_exactly_what_follows(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(feed_module, "_ROUND_EVENTS", 16)  # so that catching up takes several pages
     first = await scene.watch().started()
     happened: list[tuple[str, str]] = []
@@ -198,7 +212,11 @@ async def test_a_moment_counts_as_the_age_of_its_cursor(scene: Scene):
     """Unless it is yet to come, or so long past that the cursor could not be used."""
     now = scene.clock()
     oldest = now - EVENT_MEMORY + 2 * HOUR
-    for since, as_of in [(now - HOUR, now - HOUR), (now + HOUR, now), (now - 2 * EVENT_MEMORY, oldest)]:
+    for since, as_of in [
+        (now - HOUR, now - HOUR),
+        (now + HOUR, now),
+        (now - 2 * EVENT_MEMORY, oldest),
+    ]:
         watcher = await scene.watch(since).started()
         assert place_of(watcher.messages[0].cursor).as_of == as_of
         await scene.watch(watcher.messages[0].cursor).started()
@@ -241,7 +259,14 @@ async def test_catching_up_outlasts_the_memory(scene: Scene, monkeypatch: pytest
 
 async def test_what_is_no_cursor_is_refused(scene: Scene):
     cursor = (await scene.watch().started()).cursor
-    for bad in ("", "1", cursor[:-1], cursor + "A", cursor_of(Place((START,) * 3, scene.clock())), "💥"):
+    for bad in (
+        "",
+        "1",
+        cursor[:-1],
+        cursor + "A",
+        cursor_of(Place((START,) * 3, scene.clock())),
+        "💥",
+    ):
         error = await scene.watch(bad).ended()
         assert isinstance(error, InvalidRequest)
         assert [violation.field for violation in error.violations] == ["cursor"]
@@ -272,7 +297,7 @@ async def test_a_cursor_that_leads_nowhere_has_expired_from_the_start(scene: Sce
     assert scene.watching() == 0
 
 
-# --- at whose pace ------------------------------------------------------------------------------------------------------
+# --- at whose pace --------------------------------------------------------------------------------
 
 
 async def test_who_falls_too_far_behind_is_sent_away(scene: Scene, monkeypatch: pytest.MonkeyPatch):
@@ -298,7 +323,9 @@ async def test_who_falls_too_far_behind_is_sent_away(scene: Scene, monkeypatch: 
 
 
 @pytest.mark.parametrize(("limit", "most"), [("MEMORY_EVENTS", 12), ("MEMORY_BYTES", 6000)])
-async def test_the_memory_is_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch, limit: str, most: int):
+async def test_the_memory_is_bounded(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+):
     monkeypatch.setattr(feed_module, limit, most)
     watcher = await scene.watch().started()
     happened: list[tuple[str, str]] = []
@@ -313,7 +340,9 @@ async def test_the_memory_is_bounded(scene: Scene, monkeypatch: pytest.MonkeyPat
     assert scene.expired() == 0
 
 
-async def test_heartbeats_alone_do_not_fill_the_memory(scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch):
+async def test_heartbeats_alone_do_not_fill_the_memory(
+    scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(feed_module, "MEMORY_BYTES", 1000)
     scene = scene_with(heartbeat=timedelta())
     watcher = await scene.watch().started()
@@ -321,7 +350,9 @@ async def test_heartbeats_alone_do_not_fill_the_memory(scene_with: SceneOn, monk
     assert sum(len(batch.cursor) for batch in scene.feed._memory.values()) <= 1000
 
 
-async def test_who_is_behind_is_told_many_events_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+async def test_who_is_behind_is_told_many_events_at_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(feed_module, "_MESSAGE_EVENTS", 10)
     slow, good = [await scene.watch().started() for _ in range(2)]
     slow.hold()
@@ -335,13 +366,15 @@ async def test_who_is_behind_is_told_many_events_at_once(scene: Scene, monkeypat
     assert len(slow.messages) <= 6
 
 
-# --- what it costs ------------------------------------------------------------------------------------------------------
+# --- what it costs --------------------------------------------------------------------------------
 
 
 async def test_an_event_is_written_once_for_all_watchers(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     watchers = [await scene.watch().started() for _ in range(6)]
-    watchers += [await scene.watch(only=EventFilter(user_ids=frozenset({"ada"}))).started() for _ in range(3)]
+    watchers += [
+        await scene.watch(only=EventFilter(user_ids=frozenset({"ada"}))).started() for _ in range(3)
+    ]
     happened: list[tuple[str, str]] = []
     for number in range(1, 11):
         happened += await scene.happen("ada")
@@ -398,7 +431,7 @@ async def test_what_goes_over_the_wire_for_one_event(scene_on: SceneOn, valkey_b
         await scene.store.close()
 
 
-# --- when nobody watches ------------------------------------------------------------------------------------------------
+# --- when nobody watches --------------------------------------------------------------------------
 
 
 def tasks() -> set[asyncio.Task[Any]]:
@@ -479,7 +512,11 @@ async def test_who_cannot_begin_is_told_so(scene_on: SceneOn, valkey_backend: Ba
     async with Proxy(valkey_backend.url) as wire:
         scene = scene_on(connect(wire.url, Limits()))
         await wire.close()
-        for since in (None, codec.from_ms(0), cursor_of(Place((START,) * PARTITIONS, scene.clock()))):
+        for since in (
+            None,
+            codec.from_ms(0),
+            cursor_of(Place((START,) * PARTITIONS, scene.clock())),
+        ):
             watcher = scene.watch(since)
             assert isinstance(await watcher.ended(), StoreUnavailable)
             assert not watcher.messages
@@ -501,13 +538,15 @@ async def test_who_cannot_begin_is_told_so(scene_on: SceneOn, valkey_backend: Ba
 
 async def _can_watch(scene: Scene) -> bool:
     watcher = scene.watch()
-    await eventually(lambda: bool(watcher.messages) or not watcher.is_watching, "it to begin or not")
+    await eventually(
+        lambda: bool(watcher.messages) or not watcher.is_watching, "it to begin or not"
+    )
     good = watcher.is_watching
     await watcher.stop()
     return good
 
 
-# --- what must not matter -----------------------------------------------------------------------------------------------
+# --- what must not matter -------------------------------------------------------------------------
 
 
 async def test_what_one_watcher_raises_is_its_own(scene: Scene):
@@ -561,7 +600,9 @@ async def test_being_sent_away_while_a_page_arrives_is_still_that(scene: Scene):
     assert isinstance(await watcher.ended(), CursorExpired)
 
 
-async def test_being_sent_away_while_a_message_is_taken_is_still_that(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+async def test_being_sent_away_while_a_message_is_taken_is_still_that(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
     """What it would be told next is forgotten at the very moment at which it could go on."""
     monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 5)
     watcher = (await scene.watch().started()).hold()

@@ -1,4 +1,6 @@
-"""Where one reading meets another: backlogs, moments, pages of a catch-up, and messages that several watchers share."""
+"""Where one reading meets another: backlogs, moments, pages of a catch-up, and messages that
+several watchers share.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +43,13 @@ async def unheard(scene: Scene) -> AsyncIterator[None]:
     scene.store._keys = keys
 
 
-# --- backlogs -------------------------------------------------------------------------------------------------------
+# --- backlogs -------------------------------------------------------------------------------------
 
 
 async def test_no_heartbeat_passes_what_was_there_before_it(scene_with: SceneOn):
-    """Not even if a partition has more than is read at once: whoever hears it may believe that it was told everything."""
+    """Not even if a partition has more than is read at once: whoever hears it may believe that it
+    was told everything.
+    """
     scene = scene_with(poll=NEVER, heartbeat=timedelta())
     watcher = await scene.watch().started()
     happened: list[tuple[str, str]] = []
@@ -104,7 +108,9 @@ async def test_what_had_happened_is_not_even_read(scene_with: SceneOn):
 
 
 async def test_who_comes_as_the_history_goes_begins_behind_it(scene_with: SceneOn):
-    """Those who were there are sent away; whoever has been told nothing yet has nothing to forget."""
+    """Those who were there are sent away; whoever has been told nothing yet has nothing to
+    forget.
+    """
     scene = scene_with(poll=NEVER)
     watcher = await scene.watch().started()
     await watcher.told(*await scene.happen("ada"))
@@ -144,7 +150,7 @@ async def test_what_happened_while_nobody_could_be_woken_is_read_as_soon_as_one_
     await elsewhere.close()
 
 
-# --- how old a cursor is --------------------------------------------------------------------------------------------
+# --- how old a cursor is --------------------------------------------------------------------------
 
 
 async def test_a_cursor_is_no_younger_than_what_was_read(scene_with: SceneOn):
@@ -169,7 +175,9 @@ async def test_a_cursor_is_no_younger_than_what_was_read(scene_with: SceneOn):
 
 
 async def test_a_cursor_from_a_moment_is_no_younger_than_the_moment(scene_with: SceneOn):
-    """Until all that happened since was told: what was not may be trimmed before the cursor comes back."""
+    """Until all that happened since was told: what was not may be trimmed before the cursor comes
+    back.
+    """
     scene = scene_with(poll=NEVER)
     scene.clock.now = codec.from_ms(codec.to_ms(datetime.now(UTC)))
     happened = await scene.happen(*USERS)
@@ -209,10 +217,12 @@ async def test_cursors_on_the_way_are_as_old_as_the_first(scene: Scene):
     assert ages[-1] == scene.clock()
 
 
-# --- catching up ----------------------------------------------------------------------------------------------------
+# --- catching up ----------------------------------------------------------------------------------
 
 
-async def test_every_page_of_a_catch_up_leads_to_exactly_what_follows(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+async def test_every_page_of_a_catch_up_leads_to_exactly_what_follows(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
     """In partitions of very different lengths."""
     monkeypatch.setattr(feed_module, "_ROUND_EVENTS", 12)
     start = await scene.watch().started()
@@ -240,7 +250,9 @@ async def test_a_filter_holds_while_catching_up(scene: Scene):
     await late.told(*(one for one in [*happened, *await scene.happen(*USERS)] if one[0] == "bob"))
 
 
-async def test_however_many_catch_up_they_take_one_connection(scene_on: SceneOn, valkey_backend: Backend):
+async def test_however_many_catch_up_they_take_one_connection(
+    scene_on: SceneOn, valkey_backend: Backend
+):
     """Beside the one that is woken: what sign-ins and validations need is theirs."""
     async with Proxy(valkey_backend.url) as wire:
         limits = Limits(reply_timeout=timedelta(seconds=10), max_connections=5)
@@ -259,7 +271,7 @@ async def test_however_many_catch_up_they_take_one_connection(scene_on: SceneOn,
         await scene.store.close()
 
 
-# --- sharing --------------------------------------------------------------------------------------------------------
+# --- sharing --------------------------------------------------------------------------------------
 
 
 async def test_those_who_are_behind_by_as_much_share_a_message(scene_with: SceneOn):
@@ -295,7 +307,9 @@ async def test_what_was_put_together_is_not_kept_for_ever(scene_with: SceneOn):
     assert len(scene.feed._together) <= feed_module._TOGETHER
 
 
-async def test_who_is_sent_away_is_sent_away_once(scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch):
+async def test_who_is_sent_away_is_sent_away_once(
+    scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch
+):
     """However much more happens before it has gone."""
     monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 5)
     scene = scene_with(poll=NEVER)

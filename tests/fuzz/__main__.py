@@ -10,12 +10,20 @@ from tests.fuzz.campaign import FOLDER, HAS_WHEEL, TARGETS, fuzz
 
 
 def main(names: list[str]) -> int:
-    """1 if a target failed, or there is nothing to fuzz with where that is not to be missing; 2 for a name that is none."""
+    """1 if a target failed, or there is nothing to fuzz with where that is not to be missing; 2 for
+    a name that is none.
+    """
     if unknown := set(names) - set(TARGETS):
-        print(f"No such target: {', '.join(sorted(unknown))}. There are: {', '.join(TARGETS)}", file=sys.stderr)
+        print(
+            f"No such target: {', '.join(sorted(unknown))}. There are: {', '.join(TARGETS)}",
+            file=sys.stderr,
+        )
         return 2
     if find_spec("atheris") is None:
-        print("Nothing is fuzzed: atheris has no wheel for this machine: see requirements/fuzz.in", file=sys.stderr)
+        print(
+            "Nothing is fuzzed: atheris has no wheel for this machine: see requirements/fuzz.in",
+            file=sys.stderr,
+        )
         return 1 if os.environ.get("REQUIRE_BACKENDS") and HAS_WHEEL else 0
     failed = 0
     for name in names or TARGETS:
@@ -23,7 +31,10 @@ def main(names: list[str]) -> int:
         print(outcome.line, flush=True)
         if outcome.returncode:
             failed = 1
-            print(f"  what it says: {outcome.log}\n  the input: {outcome.found or 'none was kept'}", file=sys.stderr)
+            print(
+                f"  what it says: {outcome.log}\n  the input: {outcome.found or 'none was kept'}",
+                file=sys.stderr,
+            )
     return failed
 
 

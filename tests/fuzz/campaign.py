@@ -1,7 +1,8 @@
 """Fuzzes targets one after another, and says of each in a line how far it came.
 
-Whatever is found stays below `.fuzz/` in the project's folder, which git ignores: an input that breaks a property, hangs or
-eats memory, what the fuzzer said about it, and the inputs that led furthest, with which the next run begins.
+Whatever is found stays below `.fuzz/` in the project's folder, which git ignores: an input that
+breaks a property, hangs or eats memory, what the fuzzer said about it, and the inputs that led
+furthest, with which the next run begins.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from tests.fuzz.target import Target
 
 TARGETS = ("tokens", "cursors", "pages", "records", "clients", "keys", "requests")
 # As requirements/fuzz.in has it.
-HAS_WHEEL = sys.version_info < (3, 14) and sys.platform == "linux" and platform.machine() == "x86_64"
+HAS_WHEEL = (
+    sys.version_info < (3, 14) and sys.platform == "linux" and platform.machine() == "x86_64"
+)
 HANG_SECONDS = 10
 MAX_MEGABYTES = 1024
 _MAX_INPUT = 6000
@@ -28,7 +31,9 @@ FOLDER = _ROOT / ".fuzz"
 _DONE = re.compile(r"^#\d+\s+DONE\s+cov: (\d+) .*corp: (\d+)/", re.MULTILINE)
 _EXECUTED = re.compile(r"^stat::number_of_executed_units:\s+(\d+)$", re.MULTILINE)
 _FOUND = re.compile(r"Test unit written to (\S+)")
-_PROBLEM = re.compile(r"^ === Uncaught Python exception: ===\n(.+)|^==\d+== ERROR: libFuzzer: (.+)$", re.MULTILINE)
+_PROBLEM = re.compile(
+    r"^ === Uncaught Python exception: ===\n(.+)|^==\d+== ERROR: libFuzzer: (.+)$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +67,31 @@ def fuzz(
     target = target_of(module, name)
     for seed in target.seeds:
         (corpus / hashlib.sha256(seed).hexdigest()).write_bytes(seed)
-    words.write_text("".join(f'"{_escaped(word)}"\n' for word in (b"\0", *target.words)))  # one at least
+    words.write_text(
+        "".join(f'"{_escaped(word)}"\n' for word in (b"\0", *target.words))
+    )  # one at least
     command = [sys.executable, "-m", "tests.fuzz.fuzzer", f"tests.fuzz.{module}", name, str(corpus)]
-    command += [f"-max_total_time={seconds}", f"-timeout={hang_seconds}", f"-rss_limit_mb={max_megabytes}"]
-    command += [f"-max_len={_MAX_INPUT}", f"-dict={words}", f"-artifact_prefix={folder}/", "-print_final_stats=1"]
+    command += [
+        f"-max_total_time={seconds}",
+        f"-timeout={hang_seconds}",
+        f"-rss_limit_mb={max_megabytes}",
+    ]
+    command += [
+        f"-max_len={_MAX_INPUT}",
+        f"-dict={words}",
+        f"-artifact_prefix={folder}/",
+        "-print_final_stats=1",
+    ]
     with log.open("wb") as output:
-        run = subprocess.run(command, cwd=_ROOT, stdout=output, stderr=subprocess.STDOUT, check=False)
+        run = subprocess.run(
+            command, cwd=_ROOT, stdout=output, stderr=subprocess.STDOUT, check=False
+        )
     said = log.read_text(errors="replace")
     label = module if name == "TARGET" else f"{module}.{name}"
     found = _FOUND.search(said)
-    return Outcome(run.returncode, f"{label:<9} {_line(said, seconds)}", log, Path(found[1]) if found else None)
+    return Outcome(
+        run.returncode, f"{label:<9} {_line(said, seconds)}", log, Path(found[1]) if found else None
+    )
 
 
 def _escaped(word: bytes) -> str:
@@ -83,4 +103,7 @@ def _line(said: str, seconds: int) -> str:
     times = f"{int(executed[1]):,} executions" if executed else "no executions counted"
     if done and not problem:
         return f"{times} in {seconds} s, {done[1]} edges covered by a corpus of {done[2]}"
-    return f"FAILED after {times}: {(problem[1] or problem[2]).strip() if problem else 'the fuzzer ended by itself'}"
+    return (
+        f"FAILED after {times}:"
+        f" {(problem[1] or problem[2]).strip() if problem else 'the fuzzer ended by itself'}"
+    )

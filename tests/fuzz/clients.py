@@ -1,7 +1,7 @@
 """What a caller tells of the end user's client, and what its user agent tells.
 
-Four texts that end with a NUL each: address, user agent, display name, version. What passes the checks passes them again
-unchanged, has the sizes that are kept, and can be stored and shown.
+Four texts that end with a NUL each: address, user agent, display name, version. What passes the
+checks passes them again unchanged, has the sizes that are kept, and can be stored and shown.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ from ipaddress import ip_address
 from session_authority.domain.clients import Client, appearance
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import InvalidRequest
-from session_authority.domain.fields import MAX_APP_VERSION, MAX_DISPLAY_NAME, MAX_USER_AGENT_BYTES, FieldChecks
+from session_authority.domain.fields import (
+    MAX_APP_VERSION,
+    MAX_DISPLAY_NAME,
+    MAX_USER_AGENT_BYTES,
+    FieldChecks,
+)
 from session_authority.rpc import messages
 from session_authority.store import codec
 from session_authority.v1 import session_authority_pb2 as pb
@@ -45,7 +50,9 @@ def check(data: bytes) -> None:
 
 def _client(address: str, agent: str, name: str, version: str) -> Client:
     checks = FieldChecks()
-    message = pb.ClientInfo(ip_address=address, user_agent=agent, display_name=name, app_version=version)
+    message = pb.ClientInfo(
+        ip_address=address, user_agent=agent, display_name=name, app_version=version
+    )
     client = messages.client_of(message, checks)
     checks.done()
     return client
@@ -64,8 +71,6 @@ TARGET = Target(
     ],
     words=[
         word.encode()
-        for word in "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko) Chrome/ Mobile Safari/ Firefox/ Android iPhone iPad"
-        " Windows NT Macintosh; Linux CrOS HbbTV/ SMART-TV PlayStation Xbox Watch SM-X Build/ Dalvik/ bot spider okhttp/"
-        " MSIE Trident/ Opera OPR/ Edg/ ; ) %eth0 ::ffff: 127.0.0.1".split()
+        for word in "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko) Chrome/ Mobile Safari/ Firefox/ Android iPhone iPad Windows NT Macintosh; Linux CrOS HbbTV/ SMART-TV PlayStation Xbox Watch SM-X Build/ Dalvik/ bot spider okhttp/ MSIE Trident/ Opera OPR/ Edg/ ; ) %eth0 ::ffff: 127.0.0.1".split()
     ],
 )

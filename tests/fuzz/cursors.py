@@ -1,7 +1,8 @@
-"""Cursors of the event log: any text, real ones that are changed in a place, and any body with a checksum that fits.
+"""Cursors of the event log: any text, real ones that are changed in a place, and any body with a
+checksum that fits.
 
-The first byte says how many streams the log has, and by its two lowest bits what follows. What is read is a place of that
-log, and written again it is the same text.
+The first byte says how many streams the log has, and by its two lowest bits what follows. What is
+read is a place of that log, and written again it is the same text.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def _seeds() -> list[bytes]:
             seeds.append(bytes([number << 2]) + text.encode())
             # Its body: what is left without the checksum.
             seeds.append(bytes([number << 2 | 1]) + _decoded(text)[:-4])
-        seeds += [bytes([number << 2 | 2]) + change for change in changes_at_the_end(_real(streams))]
+        seeds += [
+            bytes([number << 2 | 2]) + change for change in changes_at_the_end(_real(streams))
+        ]
     return seeds
 
 
@@ -63,4 +66,6 @@ def _decoded(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-TARGET = Target(check, _seeds(), words=[b"=", b"-", b"_", b"+", b"/", b"\xff" * 9 + b"\1", b"\x80\0"])
+TARGET = Target(
+    check, _seeds(), words=[b"=", b"-", b"_", b"+", b"/", b"\xff" * 9 + b"\1", b"\x80\0"]
+)

@@ -1,4 +1,6 @@
-"""Fuzzes one target in this process: `python -m tests.fuzz.fuzzer MODULE NAME`, and what libFuzzer shall know."""
+"""Fuzzes one target in this process: `python -m tests.fuzz.fuzzer MODULE NAME`, and what libFuzzer
+shall know.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def _mutator(mutate: Mutate) -> Callable[[bytes, int, int], bytes]:
         if random.random() < 0.5:
             mutated: bytes = atheris.Mutate(data, max_size)
             return mutated
-        return mutate(data, random, lambda part: atheris.Mutate(part, 2 * len(part) + 16))[:max_size]
+        return mutate(data, random, lambda part: atheris.Mutate(part, 2 * len(part) + 16))[
+            :max_size
+        ]
 
     return mutator
 

@@ -1,6 +1,7 @@
 """Key files: whatever a folder of keys may come to hold.
 
-A file is refused with every fault and without quoting key material, or it is a key that writes itself as it was read.
+A file is refused with every fault and without quoting key material, or it is a key that writes
+itself as it was read.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def check(data: bytes) -> None:
         jwk = value.get("jwk")
         secrets = [jwk.get(name) for name in _PRIVATE] if isinstance(jwk, dict) else []
         told = str(error)
-        assert not [text for text in secrets if isinstance(text, str) and len(text) > 16 and text in told], "it quotes"
+        assert not [
+            text for text in secrets if isinstance(text, str) and len(text) > 16 and text in told
+        ], "it quotes"
         assert all(fault.startswith("file: ") for fault in error.faults)
         return
     assert key.to_json()["jwk"] == value["jwk"], "not the only spelling"
@@ -43,7 +46,18 @@ TARGET = Target(
     seeds=[json.dumps(seed).encode() for seed in _SEEDS],
     words=[
         *(json.dumps(name).encode() for seed in _SEEDS for name in [*seed, *dict(seed["jwk"])]),  # type: ignore[call-overload]
-        *(b'"OKP"', b'"EC"', b'"RSA"', b'"oct"', b'"P-256"', b'"Ed25519"', b'"HS256"', b'"AQAB"', b"9999", b"+00:00"),
+        *(
+            b'"OKP"',
+            b'"EC"',
+            b'"RSA"',
+            b'"oct"',
+            b'"P-256"',
+            b'"Ed25519"',
+            b'"HS256"',
+            b'"AQAB"',
+            b"9999",
+            b"+00:00",
+        ),
     ],
     mutate=change_a_value,
 )

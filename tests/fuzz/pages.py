@@ -1,4 +1,5 @@
-"""Page tokens of the device list: any text, real ones that are changed in a place, and any place with a digest that fits.
+"""Page tokens of the device list: any text, real ones that are changed in a place, and any place
+with a digest that fits.
 
 What is read belongs to that list alone, and written again it is the same text.
 """
@@ -57,10 +58,16 @@ _REAL = _written(-1.77e9, b"\xff\xfe" * 8, _SCOPE)
 TARGET = Target(
     check,
     seeds=[
-        *(b"\0" + _written(moment, bytes(range(16)), _SCOPE).encode() for moment in (0.0, -1.77e9, 0.1)),
+        *(
+            b"\0" + _written(moment, bytes(range(16)), _SCOPE).encode()
+            for moment in (0.0, -1.77e9, 0.1)
+        ),
         b"\0" + _written(-1.77e9, bytes(16), _OTHER).encode(),
         *(b"\2" + change for change in changes_at_the_end(_REAL)),
-        *(b"\1" + struct.pack(">Bd16s", 1, moment, bytes(range(16))) for moment in (0.0, -1.77e9, float("inf"))),
+        *(
+            b"\1" + struct.pack(">Bd16s", 1, moment, bytes(range(16)))
+            for moment in (0.0, -1.77e9, float("inf"))
+        ),
     ],
     words=[b"=", b"-", b"_", b"+", b"/", b"\x7f\xf0", b"\xff\xf8"],
 )

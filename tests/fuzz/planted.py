@@ -1,4 +1,6 @@
-"""Targets with a fault that was put there, to show that a fault would be found. None of those that are run."""
+"""Targets with a fault that was put there, to show that a fault would be found. None of those that
+are run.
+"""
 
 from __future__ import annotations
 

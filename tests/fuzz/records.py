@@ -1,7 +1,8 @@
-"""What is read from Redis. It may be of a later version or damaged: then it is unreadable, and nothing worse.
+"""What is read from Redis. It may be of a later version or damaged: then it is unreadable, and
+nothing worse.
 
-The first byte says which record follows. A session that is read is written as the same bytes; what is protobuf may hold
-what this version does not know, but what it does know stays the same.
+The first byte says which record follows. A session that is read is written as the same bytes; what
+is protobuf may hold what this version does not know, but what it does know stays the same.
 """
 
 from __future__ import annotations
@@ -60,10 +61,25 @@ TARGET = Target(
     check,
     seeds=[
         b"\0" + codec.encode_session(session()),
-        b"\0" + codec.encode_session(session(replaced=b"r" * 8, holder=7, predecessor=6, first_seen=NOW, generation=9)),
+        b"\0"
+        + codec.encode_session(
+            session(replaced=b"r" * 8, holder=7, predecessor=6, first_seen=NOW, generation=9)
+        ),
         b"\1" + codec.encode_device(device()),
         b"\2" + codec.encode_issued(issued()),
-        *(b"\3" + codec.encode_event(event("ada", kind=kind)) for kind in EventType if kind is not EventType.UNKNOWN),
+        *(
+            b"\3" + codec.encode_event(event("ada", kind=kind))
+            for kind in EventType
+            if kind is not EventType.UNKNOWN
+        ),
     ],
-    words=[b"\xff" * 4, b"\xff\xff\xff\xfe", b"\xff" * 9 + b"\1", b"revoke_all", b"revoke_device", b"deny", b"\0" * 16],
+    words=[
+        b"\xff" * 4,
+        b"\xff\xff\xff\xfe",
+        b"\xff" * 9 + b"\1",
+        b"revoke_all",
+        b"revoke_device",
+        b"deny",
+        b"\0" * 16,
+    ],
 )

@@ -1,7 +1,7 @@
 """The requests of every method, from bytes to what the authority is asked.
 
-The first byte says which method. A request is refused by naming its fields, or it reaches the authority (here: one that
-knows nobody), and is never a fault of the service.
+The first byte says which method. A request is refused by naming its fields, or it reaches the
+authority (here: one that knows nobody), and is never a fault of the service.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from session_authority.rpc.status import failure_of
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.fuzz.target import Target
 
-_METHODS = [m for m in pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].methods if m.input_type.fields]
+_METHODS = [
+    m
+    for m in pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].methods
+    if m.input_type.fields
+]
 
 
 class _Nobody:
@@ -69,11 +73,15 @@ def check(data: bytes) -> None:
     assert method.name == "BatchValidateSessions", "it was answered by nobody"
     assert len(answer.results) == len(request.requests)
     codes = {result.error.code for result in answer.results}
-    assert codes <= {code.value[0] for code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)}
+    assert codes <= {
+        code.value[0] for code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
+    }
 
 
 _DEVICE = "123e4567-e89b-42d3-a456-426614174000"
-_CLIENT = pb.ClientInfo(ip_address="203.0.113.7", user_agent="curl/8.5.0", display_name="Pixel 8", app_version="4.12")
+_CLIENT = pb.ClientInfo(
+    ip_address="203.0.113.7", user_agent="curl/8.5.0", display_name="Pixel 8", app_version="4.12"
+)
 _GOOD: dict[str, Message] = {
     "IssueDevice": pb.IssueDeviceRequest(
         user_id="ada",
@@ -90,11 +98,19 @@ _GOOD: dict[str, Message] = {
     "BatchValidateSessions": pb.BatchValidateSessionsRequest(
         requests=[pb.ValidateSessionRequest(access_token="a.b.c", device_id=_DEVICE)] * 2
     ),
-    "ListDevices": pb.ListDevicesRequest(user_id="ada", current_device_id=_DEVICE, page_size=10, page_token="x"),
-    "UpdateDevice": pb.UpdateDeviceRequest(user_id="ada", device_id=_DEVICE, display_name="Ada's phone"),
-    "RevokeDevice": pb.RevokeDeviceRequest(user_id="ada", device_id=_DEVICE, reason="lost", forget=True),
+    "ListDevices": pb.ListDevicesRequest(
+        user_id="ada", current_device_id=_DEVICE, page_size=10, page_token="x"
+    ),
+    "UpdateDevice": pb.UpdateDeviceRequest(
+        user_id="ada", device_id=_DEVICE, display_name="Ada's phone"
+    ),
+    "RevokeDevice": pb.RevokeDeviceRequest(
+        user_id="ada", device_id=_DEVICE, reason="lost", forget=True
+    ),
     "RevokeAll": pb.RevokeAllRequest(user_id="ada", except_device_id=_DEVICE, reason="lost"),
-    "WatchEvents": pb.WatchEventsRequest(types=[pb.EVENT_TYPE_ALL_REVOKED], user_ids=["ada"], cursor="x"),
+    "WatchEvents": pb.WatchEventsRequest(
+        types=[pb.EVENT_TYPE_ALL_REVOKED], user_ids=["ada"], cursor="x"
+    ),
 }
 _TTL = pb.IssueDeviceRequest(user_id="ada")
 _TTL.session_ttl.seconds = 3600
@@ -102,7 +118,10 @@ _SINCE = pb.WatchEventsRequest()
 _SINCE.start_time.seconds = 1_767_000_000
 _EXTREME_TTL, _EXTREME_SINCE = pb.IssueDeviceRequest(user_id="ada"), pb.WatchEventsRequest()
 _EXTREME_TTL.session_ttl.seconds = _EXTREME_SINCE.start_time.seconds = 2**63 - 1
-_SEEDS = [(method.name, _GOOD[method.name]) for method in _METHODS] + [("IssueDevice", _TTL), ("WatchEvents", _SINCE)]
+_SEEDS = [(method.name, _GOOD[method.name]) for method in _METHODS] + [
+    ("IssueDevice", _TTL),
+    ("WatchEvents", _SINCE),
+]
 _SEEDS += [("IssueDevice", _EXTREME_TTL), ("WatchEvents", _EXTREME_SINCE)]
 _NUMBERS = {method.name: number for number, method in enumerate(_METHODS)}
 TARGET = Target(

@@ -1,4 +1,6 @@
-"""Changes that keep most of an input as it was: libFuzzer by itself knows bytes only, and would mostly break it."""
+"""Changes that keep most of an input as it was: libFuzzer by itself knows bytes only, and would
+mostly break it.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,25 @@ import re
 from collections.abc import Callable
 from random import Random
 
-_OTHERS = (b"null", b"true", b"1.0", b"-1", b"1e400", b"NaN", b"[]", b"{}", b"18446744073709551616", b'"\\ud800"')
+_OTHERS = (
+    b"null",
+    b"true",
+    b"1.0",
+    b"-1",
+    b"1e400",
+    b"NaN",
+    b"[]",
+    b"{}",
+    b"18446744073709551616",
+    b'"\\ud800"',
+)
 _VALUE = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d+')
 
 
 def change_a_value(data: bytes, random: Random, mutated: Callable[[bytes], bytes]) -> bytes:
-    """Makes one text or number a part of itself, another one of them, no such thing at all, or what the fuzzer makes of it."""
+    """Makes one text or number a part of itself, another one of them, no such thing at all, or what
+    the fuzzer makes of it.
+    """
     values = list(_VALUE.finditer(data))
     if not values:
         return mutated(data)
@@ -36,7 +51,9 @@ def change_a_value(data: bytes, random: Random, mutated: Callable[[bytes], bytes
 
 
 def changed(text: str, change: bytes) -> str:
-    """The text with a change in one place: where (two bytes), how many characters go, and what comes instead."""
+    """The text with a change in one place: where (two bytes), how many characters go, and what
+    comes instead.
+    """
     place, gone = int.from_bytes(change[:2]) % (len(text) + 1), change[2] if len(change) > 2 else 0
     return text[:place] + change[3:].decode(errors="surrogateescape") + text[place + gone :]
 
@@ -45,4 +62,8 @@ def changes_at_the_end(text: str) -> list[bytes]:
     """What is most often overlooked there: spare bits, padding, white space, more."""
     place = (len(text) - 1).to_bytes(2)
     after = len(text).to_bytes(2)
-    return [place + b"\1A", place + b"\1==", *(after + b"\0" + more for more in (b"", b"=", b"====", b"\n", b"!!!!"))]
+    return [
+        place + b"\1A",
+        place + b"\1==",
+        *(after + b"\0" + more for more in (b"", b"=", b"====", b"\n", b"!!!!")),
+    ]

@@ -1,4 +1,6 @@
-"""The fuzz targets work: their seeds are good and lead to what is tested, and a fault is found and told."""
+"""The fuzz targets work: their seeds are good and lead to what is tested, and a fault is found and
+told.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,14 @@ def test_the_seeds_of_a_target_pass(name: str):
     target = target_of(name)
     seeds = list(target.seeds)
     assert len(set(seeds)) == len(seeds) > 2
-    for seed in [*seeds, b"", b"\0", b"\1", *(seed[:-1] for seed in seeds), *(seed + b"\0" for seed in seeds)]:
+    for seed in [
+        *seeds,
+        b"",
+        b"\0",
+        b"\1",
+        *(seed[:-1] for seed in seeds),
+        *(seed + b"\0" for seed in seeds),
+    ]:
         target.check(seed)
 
 
@@ -70,7 +79,12 @@ def run_main(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     """What `make fuzz` runs."""
     command = [sys.executable, *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -93,6 +107,10 @@ def test_a_target_that_is_none_is_named():
 def test_without_the_fuzzer_it_says_so(required: str, code: int):
     hidden = "import sys, runpy, importlib.util as u; find = u.find_spec\n"
     hidden += "u.find_spec = lambda name, *more: None if name == 'atheris' else find(name, *more)\n"
-    ran = run_main("-c", hidden + "runpy.run_module('tests.fuzz', run_name='__main__')", REQUIRE_BACKENDS=required)
+    ran = run_main(
+        "-c",
+        hidden + "runpy.run_module('tests.fuzz', run_name='__main__')",
+        REQUIRE_BACKENDS=required,
+    )
     assert (ran.returncode, ran.stdout) == (code, "")
     assert ran.stderr.startswith("Nothing is fuzzed: atheris has no wheel")

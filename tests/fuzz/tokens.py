@@ -1,9 +1,10 @@
-"""Verifying tokens: any text, real ones that are changed in a place, and anything that is truly signed.
+"""Verifying tokens: any text, real ones that are changed in a place, and anything that is truly
+signed.
 
-The first byte says which: 0 is followed by a text as it is, the upper half of the rest by a change of a real text (where,
-how many characters go, what comes instead), the lower half by a header and a payload that one of the keys signs. What is
-accepted as it is must be what we signed before, in its only spelling; what is accepted at all must come back as the same
-token when it is signed anew.
+The first byte says which: 0 is followed by a text as it is, the upper half of the rest by a change
+of a real text (where, how many characters go, what comes instead), the lower half by a header and a
+payload that one of the keys signs. What is accepted as it is must be what we signed before, in its
+only spelling; what is accepted at all must come back as the same token when it is signed anew.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ from tests.tokens.workshop import (
 )
 
 # The same in every process, so that what one run found out is worth something to the next.
-_EDDSA, _ES256 = Ed25519PrivateKey.from_private_bytes(bytes(range(32))), derive_private_key(2**200 + 7, SECP256R1())
+_EDDSA, _ES256 = (
+    Ed25519PrivateKey.from_private_bytes(bytes(range(32))),
+    derive_private_key(2**200 + 7, SECP256R1()),
+)
 _KEYS = [
     SigningKey("HS256", Algorithm.HS256, NOW, None, None, bytes(range(32)), bytes(range(32))),
     SigningKey("EdDSA", Algorithm.EDDSA, NOW, NOW, None, _EDDSA, _EDDSA.public_key()),
@@ -59,7 +63,9 @@ def check(data: bytes) -> None:
     if number == 0 or number >= _CHANGE:
         real = _REAL[(number - _CHANGE) % len(_REAL)]
         text = changed(real, rest) if number else rest.decode(errors="surrogateescape")
-        assert _verified(text) is None or text.rpartition(".")[0] in _SIGNED, "what nobody signed is a token"
+        assert _verified(text) is None or text.rpartition(".")[0] in _SIGNED, (
+            "what nobody signed is a token"
+        )
         return
     header, _, payload = rest.partition(b"\0")
     key = _KEYS[number % len(_KEYS)]
@@ -75,7 +81,9 @@ def _verified(text: str) -> Token | None:
         assert _TOKENS.verify(text, NOW) == token, "it is remembered as something else"
         parts = text.split(".")
         assert len(text) <= MAX_TOKEN_BYTES
-        assert [base64url(base64.urlsafe_b64decode(part + "==")) for part in parts] == parts, "not the only spelling"
+        assert [base64url(base64.urlsafe_b64decode(part + "==")) for part in parts] == parts, (
+            "not the only spelling"
+        )
     return token
 
 
@@ -87,8 +95,16 @@ def _check_accepted(header: bytes, payload: bytes, token: Token) -> None:
     assert all(type(claims[name]) is int for name in ("gen", "iat", "exp", "auth_time"))
     assert claims["iat"] <= claims["exp"]
     session_id, generation, copy = claims["jti"].split(".")
-    assert (claims["sub"], claims["sid"], claims["gen"]) == (token.user_id, token.session_id.hex(), token.generation)
-    assert (session_id, int(generation), int(copy, 16)) == (claims["sid"], token.generation, token.copy)
+    assert (claims["sub"], claims["sid"], claims["gen"]) == (
+        token.user_id,
+        token.session_id.hex(),
+        token.generation,
+    )
+    assert (session_id, int(generation), int(copy, 16)) == (
+        claims["sid"],
+        token.generation,
+        token.copy,
+    )
     assert all(claims[name] == value for name, value in token.claims.items())
     with suppress(TokenTooLarge):
         assert _TOKENS.verify(_TOKENS.sign(token), NOW) == token, "it does not come back"
@@ -100,15 +116,24 @@ def _unambiguous(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _SIGNING = [
-    bytes([number + len(_KEYS)]) + json.dumps(header_of(key)).encode() + b"\0" + json.dumps(PAYLOAD).encode()
+    bytes([number + len(_KEYS)])
+    + json.dumps(header_of(key)).encode()
+    + b"\0"
+    + json.dumps(PAYLOAD).encode()
     for number, key in enumerate(_KEYS)
 ]
 _DEEP = b"\3" + json.dumps(header_of(_KEYS[0])).encode() + b"\0" + b"[" * 1500
 _CHANGES = [
-    bytes([_CHANGE + number]) + change for number, text in enumerate(_REAL) for change in changes_at_the_end(text)
+    bytes([_CHANGE + number]) + change
+    for number, text in enumerate(_REAL)
+    for change in changes_at_the_end(text)
 ]
 _WORDS = [
-    name.encode() for name in [*PAYLOAD, *"nbf alg kid typ crit b64 jwk jku x5c scope at+jwt none EdDSA ES256".split()]
+    name.encode()
+    for name in [
+        *PAYLOAD,
+        *"nbf alg kid typ crit b64 jwk jku x5c scope at+jwt none EdDSA ES256".split(),
+    ]
 ]
 _WORDS += b"1e400 NaN Infinity null true 4294967296 -1 1.0 .1.0001 \\u0000 \\ud800 { } [ ] : , . =".split()
 TARGET = Target(

@@ -23,7 +23,9 @@ class _Server(ThreadingHTTPServer):
 
 
 class Receiver:
-    """Verifies what comes. `status` says what it answers: to all, or to single users by `statuses`."""
+    """Verifies what comes. `status` says what it answers: to all, or to single users by
+    `statuses`.
+    """
 
     def __init__(self) -> None:
         self.status = 204
@@ -81,7 +83,9 @@ class Receiver:
     @contextmanager
     def listening(self) -> Iterator[Receiver]:
         """Takes events inside."""
-        thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         thread.start()
         try:
             yield self

@@ -1,4 +1,6 @@
-"""Servers on loopback that answer a request as a test says, however badly, and note what they saw."""
+"""Servers on loopback that answer a request as a test says, however badly, and note what they
+saw.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,9 @@ class Server:
 
 async def _read(reader: asyncio.StreamReader) -> Request:
     line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields)}
+    headers = {
+        name.lower(): value for name, _, value in (field.partition(": ") for field in fields)
+    }
     return Request(line, headers, await reader.readexactly(int(headers["content-length"])))
 
 
@@ -169,14 +173,22 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self._folder, self._numbers = folder, count()
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._certificate = _certificate("CA", "CA", self._key, self._key, [], timedelta(days=1), authority=True)
+        self._certificate = _certificate(
+            "CA", "CA", self._key, self._key, [], timedelta(days=1), authority=True
+        )
 
     def trusting(self) -> ssl.SSLContext:
         """A client that trusts nobody else."""
-        return ssl.create_default_context(cadata=self._certificate.public_bytes(Encoding.PEM).decode())
+        return ssl.create_default_context(
+            cadata=self._certificate.public_bytes(Encoding.PEM).decode()
+        )
 
-    def server(self, *names: str, lasts: timedelta = timedelta(days=1), self_signed: bool = False) -> ssl.SSLContext:
-        """A server with a certificate for these names and addresses, which began a week ago and lasts from now on."""
+    def server(
+        self, *names: str, lasts: timedelta = timedelta(days=1), self_signed: bool = False
+    ) -> ssl.SSLContext:
+        """A server with a certificate for these names and addresses, which began a week ago and
+        lasts from now on.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         issuer, issuer_key = ("server", key) if self_signed else ("CA", self._key)
         certificate = _certificate("server", issuer, key, issuer_key, names, lasts)
@@ -201,9 +213,15 @@ def _certificate(
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     subject_name, issuer_name = (
-        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in (subject, issuer)
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+        for text in (subject, issuer)
     )
-    start = x509.CertificateBuilder().subject_name(subject_name).issuer_name(issuer_name).public_key(key.public_key())
+    start = (
+        x509.CertificateBuilder()
+        .subject_name(subject_name)
+        .issuer_name(issuer_name)
+        .public_key(key.public_key())
+    )
     start = start.serial_number(x509.random_serial_number())
     start = start.not_valid_before(now - timedelta(days=7)).not_valid_after(now + lasts)
     start = start.add_extension(x509.BasicConstraints(authority, None), critical=True)

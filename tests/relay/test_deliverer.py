@@ -1,4 +1,6 @@
-"""The relay against a real store, with endpoints that do as a test says; and the whole command at the end."""
+"""The relay against a real store, with endpoints that do as a test says; and the whole command at
+the end.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,17 @@ from session_authority.relay import deliverer
 from session_authority.relay.deliverer import Pace, Relay
 from session_authority.relay.endpoints import Endpoint
 from session_authority.relay.webhooks import Delivered, Refused
-from session_authority.store import Attempts, Commit, DeadLetter, Deliveries, EventLog, Keys, Limits, Store, connect
+from session_authority.store import (
+    Attempts,
+    Commit,
+    DeadLetter,
+    Deliveries,
+    EventLog,
+    Keys,
+    Limits,
+    Store,
+    connect,
+)
 from session_authority.store.keys import PARTITIONS, partition
 from tests.support.backends import Backend, ValkeyServer, valkey_server
 from tests.support.clock import Clock
@@ -69,7 +81,9 @@ async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
 
 
 class Mailbox:
-    """An endpoint: refuses what `refuses` says, by the event's reason, as often as it says; hangs while `hangs`."""
+    """An endpoint: refuses what `refuses` says, by the event's reason, as often as it says; hangs
+    while `hangs`.
+    """
 
     def __init__(self, name: str = "mailer", **more: object) -> None:
         self.endpoint = replace(Endpoint(name, "https://mailer.example/", (b"s" * 32,)), **more)  # type: ignore[arg-type]
@@ -119,7 +133,9 @@ class Town:
         self.clock = Clock(NOW)
         self.metrics = Metrics()
 
-    async def happen(self, user: str, *reasons: str, kind: EventType = EventType.DEVICE_REVOKED) -> None:
+    async def happen(
+        self, user: str, *reasons: str, kind: EventType = EventType.DEVICE_REVOKED
+    ) -> None:
         """Something happens to a user, once for each reason."""
         for reason in reasons:
             event = Event(kind, self.clock.now, user, "tests", reason=reason)
@@ -129,7 +145,9 @@ class Town:
     async def relay(
         self, *boxes: Mailbox, pace: Pace = FAST, name: str = "relay-1", whole: bool = True
     ) -> AsyncIterator[asyncio.Event]:
-        """A relay that has begun: if `whole`, all partitions are held, by it or another. Setting what is given stops it."""
+        """A relay that has begun: if `whole`, all partitions are held, by it or another. Setting
+        what is given stops it.
+        """
         client = connect(self._url, PATIENT)
         deliveries = Deliveries(client, self.keys)
         relay = Relay(
@@ -155,7 +173,10 @@ class Town:
 
     async def holders(self, endpoint: str = "mailer") -> Counter[str]:
         """How many leases each relay has."""
-        found = [await self.client.execute_command("GET", self.keys.lease(n, endpoint)) for n in range(PARTITIONS)]
+        found = [
+            await self.client.execute_command("GET", self.keys.lease(n, endpoint))
+            for n in range(PARTITIONS)
+        ]
         return Counter(holder.decode() for holder in found if holder)
 
     async def are_held(self, expected: dict[str, int]) -> bool:
@@ -168,7 +189,9 @@ class Town:
 
     async def dead(self) -> Sequence[DeadLetter]:
         """What was put aside."""
-        return [letter async for letter in Deliveries(self.client, self.keys).dead_letters("mailer")]
+        return [
+            letter async for letter in Deliveries(self.client, self.keys).dead_letters("mailer")
+        ]
 
     async def all_settled(self) -> bool:
         """Nothing is under way."""
@@ -177,7 +200,10 @@ class Town:
     def counted(self, outcome: str, endpoint: str = "mailer") -> float:
         """What the metrics say."""
         labels = {"endpoint": endpoint, "outcome": outcome}
-        return self.metrics.registry.get_sample_value("session_authority_deliveries_total", labels) or 0.0
+        return (
+            self.metrics.registry.get_sample_value("session_authority_deliveries_total", labels)
+            or 0.0
+        )
 
 
 @pytest.fixture
@@ -198,7 +224,9 @@ async def test_what_happens_is_delivered_and_settled(town: Town, box: Mailbox) -
             await town.happen(user, *(f"{user}-{number}" for number in range(20)))
         await eventually(lambda: len(box.arrived) == 60, "all to arrive")
         for user in ("ada", "ben", "cleo"):
-            assert [r for r in box.arrived if r.startswith(user)] == [f"{user}-{number}" for number in range(20)]
+            assert [r for r in box.arrived if r.startswith(user)] == [
+                f"{user}-{number}" for number in range(20)
+            ]
     state = await Deliveries(town.client, town.keys).state("mailer")
     assert (state.waiting, state.taken, state.dead, state.relays) == (0, 0, 0, 0)
     assert box.closed
@@ -217,7 +245,9 @@ async def test_an_endpoint_with_a_filter_gets_only_what_passes(town: Town) -> No
     assert box.attempts == ["b", "d"]
 
 
-async def test_a_failure_is_tried_again_with_the_same_id_and_keeps_the_order(town: Town, box: Mailbox) -> None:
+async def test_a_failure_is_tried_again_with_the_same_id_and_keeps_the_order(
+    town: Town, box: Mailbox
+) -> None:
     box.refuses["a"] = 5
     async with town.relay(box):
         await town.happen("ada", "a", "b")
@@ -225,7 +255,9 @@ async def test_a_failure_is_tried_again_with_the_same_id_and_keeps_the_order(tow
     assert box.attempts == ["a"] * 6 + ["b"]
     assert len(box.by_id["a"]) == 1
     assert town.counted("failed") == 5
-    assert not await town.client.execute_command("EXISTS", town.keys.attempts(partition("ada"), "mailer"))
+    assert not await town.client.execute_command(
+        "EXISTS", town.keys.attempts(partition("ada"), "mailer")
+    )
 
 
 async def test_one_users_trouble_is_no_others(town: Town, box: Mailbox) -> None:
@@ -235,7 +267,10 @@ async def test_one_users_trouble_is_no_others(town: Town, box: Mailbox) -> None:
     async with town.relay(box):
         await town.happen("ada", "poison", "behind")
         await town.happen(neighbour, "a", "b")
-        await eventually(lambda: box.arrived == ["a", "b"] and box.attempts.count("poison") > 5, "the neighbour's")
+        await eventually(
+            lambda: box.arrived == ["a", "b"] and box.attempts.count("poison") > 5,
+            "the neighbour's",
+        )
     assert "behind" not in box.attempts
 
 
@@ -265,7 +300,9 @@ async def test_only_so_many_are_sent_at_once(town: Town) -> None:
     assert box.most_at_once == 3
 
 
-async def test_more_than_the_window_waits_in_the_log(town: Town, box: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_than_the_window_waits_in_the_log(
+    town: Town, box: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(deliverer, "_WINDOW", 5)
     box.hangs.clear()
     async with town.relay(box):
@@ -301,7 +338,9 @@ async def test_relays_for_different_endpoints_don_t_count_on_each_other(town: To
 async def test_all_partitions_are_begun_with_the_first_relay(town: Town, box: Mailbox) -> None:
     """Also those that it does not come to deliver."""
     stream, name = town.keys.stream(partition("ada")), "mailer"
-    await town.client.execute_command("SET", town.keys.lease(partition("ada"), name), "another relay", "PX", 600_000)
+    await town.client.execute_command(
+        "SET", town.keys.lease(partition("ada"), name), "another relay", "PX", 600_000
+    )
     async with town.relay(box):
         groups = await town.client.execute_command("XINFO", "GROUPS", stream)
         assert len(groups) == 1
@@ -330,10 +369,12 @@ async def test_a_partition_that_is_away_keeps_no_other_back(
         await until(lambda: town.are_held({"relay-1": 64}), "the last one")
 
 
-# --- giving up ------------------------------------------------------------------------------------------------------
+# --- giving up ------------------------------------------------------------------------------------
 
 
-async def test_after_a_day_an_event_is_put_aside_and_the_next_one_is_sent(town: Town, box: Mailbox) -> None:
+async def test_after_a_day_an_event_is_put_aside_and_the_next_one_is_sent(
+    town: Town, box: Mailbox
+) -> None:
     box.refuses["poison"] = 10**9
     async with town.relay(box):
         await town.happen("ada", "poison", "next")
@@ -346,7 +387,11 @@ async def test_after_a_day_an_event_is_put_aside_and_the_next_one_is_sent(town: 
         await eventually(lambda: box.arrived == ["next"], "the next one")
     [letter] = await town.dead()
     assert letter.event is not None
-    assert (letter.event.reason, letter.reason, letter.given_up) == ("poison", "status 500", town.clock.now)
+    assert (letter.event.reason, letter.reason, letter.given_up) == (
+        "poison",
+        "status 500",
+        town.clock.now,
+    )
     assert letter.attempts == box.attempts.count("poison")
     assert town.counted("given_up") == 1
 
@@ -387,10 +432,12 @@ async def test_an_event_that_makes_no_sense_is_put_aside(town: Town, box: Mailbo
         await until(town.dead, "it to be put aside")
 
 
-# --- relays that come and go ----------------------------------------------------------------------------------------
+# --- relays that come and go ----------------------------------------------------------------------
 
 
-async def test_relays_share_the_work_and_take_over_from_each_other(town: Town, box: Mailbox) -> None:
+async def test_relays_share_the_work_and_take_over_from_each_other(
+    town: Town, box: Mailbox
+) -> None:
     other = Mailbox()
     async with town.relay(box) as stop_one:
         assert await town.holders() == {"relay-1": 64}
@@ -432,10 +479,14 @@ async def test_who_has_lost_the_lease_sends_no_more(town: Town, box: Mailbox) ->
         await eventually(lambda: box.attempts.count("a") > 2, "attempts")
         with structlog.testing.capture_logs() as logged:
             await town.client.execute_command("SET", town.keys.lease(here, "mailer"), "usurper")
-            await eventually(lambda: any(entry["event"] == "lease_lost" for entry in logged), "it to notice")
+            await eventually(
+                lambda: any(entry["event"] == "lease_lost" for entry in logged), "it to notice"
+            )
         tried = len(box.attempts)
         await town.happen("ada", "b")
-        await town.happen(next(f"o{i}" for i in range(1000) if partition(f"o{i}") != here), "elsewhere")
+        await town.happen(
+            next(f"o{i}" for i in range(1000) if partition(f"o{i}") != here), "elsewhere"
+        )
         await eventually(lambda: "elsewhere" in box.arrived, "the others to go on")
         assert box.attempts[tried:] == ["elsewhere"]
         assert (await town.holders())["usurper"] == 1, "the lease of another is not given back"
@@ -453,26 +504,34 @@ async def test_failures_are_remembered_by_the_next_relay(town: Town, box: Mailbo
     assert letter.attempts == len(box.attempts)
 
 
-async def test_a_group_that_is_gone_is_made_anew_and_goes_on(town: Town, box: Mailbox, valkey_backend: Backend) -> None:
+async def test_a_group_that_is_gone_is_made_anew_and_goes_on(
+    town: Town, box: Mailbox, valkey_backend: Backend
+) -> None:
     async with town.relay(box):
         await town.happen("ada", "a")
         await eventually(lambda: box.arrived == ["a"], "the first")
         async with valkey_backend.admin() as admin:
-            await admin.execute_command("XGROUP", "DESTROY", town.keys.stream(partition("ada")), "mailer")
+            await admin.execute_command(
+                "XGROUP", "DESTROY", town.keys.stream(partition("ada")), "mailer"
+            )
         await town.happen("ada", "b", "c")
         await eventually(lambda: box.arrived == ["a", "b", "c"], "the others, and none twice")
 
 
-# --- a store in trouble ---------------------------------------------------------------------------------------------
+# --- a store in trouble ---------------------------------------------------------------------------
 
 
 @pytest.fixture
 def victim(tmp_path_factory: pytest.TempPathFactory) -> object:
-    with valkey_server(tmp_path_factory.mktemp("victim"), appendonly="yes", appendfsync="always") as server:
+    with valkey_server(
+        tmp_path_factory.mktemp("victim"), appendonly="yes", appendfsync="always"
+    ) as server:
         yield server
 
 
-async def test_a_store_that_is_killed_and_comes_back_loses_nothing(victim: ValkeyServer, box: Mailbox) -> None:
+async def test_a_store_that_is_killed_and_comes_back_loses_nothing(
+    victim: ValkeyServer, box: Mailbox
+) -> None:
     town = Town(victim.url, "t")
     async with town.relay(box):
         box.hangs.clear()
@@ -491,7 +550,9 @@ async def test_a_store_that_is_killed_and_comes_back_loses_nothing(victim: Valke
     await town.store.close()
 
 
-async def test_events_whose_reply_was_lost_are_found_again(valkey_backend: Backend, prefix: str, box: Mailbox) -> None:
+async def test_events_whose_reply_was_lost_are_found_again(
+    valkey_backend: Backend, prefix: str, box: Mailbox
+) -> None:
     """The store counts them as taken, so nobody would be handed them a second time."""
     lost: list[bytes] = []
 
@@ -519,14 +580,16 @@ async def test_after_a_store_that_forgot_everything_what_happens_then_is_deliver
         await town.happen("ada", "a")
         await eventually(lambda: box.arrived == ["a"], "the first")
         async with valkey_backend.admin() as admin:
-            for key in await admin.execute_command("KEYS", f"{town.keys.stream(0).partition(':')[0]}:*"):
+            for key in await admin.execute_command(
+                "KEYS", f"{town.keys.stream(0).partition(':')[0]}:*"
+            ):
                 await admin.execute_command("DEL", key)
         for number in range(100):
             await town.happen(f"u{number}", f"{number}")
         await eventually(lambda: len(box.arrived) == 101, "all that came after")
 
 
-# --- how long to wait -----------------------------------------------------------------------------------------------
+# --- how long to wait -----------------------------------------------------------------------------
 
 
 def test_pauses_double_up_to_a_limit_and_vary() -> None:
@@ -539,7 +602,9 @@ def test_pauses_double_up_to_a_limit_and_vary() -> None:
     assert pace.delay(1, timedelta(minutes=7)) == 420
 
 
-async def test_an_endpoint_that_recovers_gets_at_once_what_waited_for_it(town: Town, box: Mailbox) -> None:
+async def test_an_endpoint_that_recovers_gets_at_once_what_waited_for_it(
+    town: Town, box: Mailbox
+) -> None:
     box.refuses["*"] = 8
     async with town.relay(box, pace=SLOW):
         for number in range(8):

@@ -31,9 +31,12 @@ RULE_OF_TEXTS = "must be a list of printable texts, none of them empty"
 RULE_OF_FLIGHT = "max_in_flight: must be a number from 1 to 256"
 HTTPS = "must be https, unless it is on this machine"
 NO_HOST = "must name a host"
-UNKNOWN_FIELD = "is not known; there are max_in_flight, name, secret_files, secrets, timeout, types, url"
+UNKNOWN_FIELD = (
+    "is not known; there are max_in_flight, name, secret_files, secrets, timeout, types, url"
+)
 UNKNOWN_TYPE = (
-    f"is no type of event; there are {', '.join(kind.name for kind in EventType if kind is not EventType.UNKNOWN)}"
+    "is no type of event; there are"
+    f" {', '.join(kind.name for kind in EventType if kind is not EventType.UNKNOWN)}"
 )
 NO_START = "must start with https:// and name a host"
 ASCII = "must be ASCII without white space; write a name that is not as punycode"
@@ -48,7 +51,11 @@ def _write(folder: Path, text: str) -> Path:
 
 def _table(*lines: str, **fields: str | None) -> str:
     """An endpoint with nothing wrong but what is said; None leaves a field out."""
-    sound: dict[str, str | None] = {"name": '"a"', "url": '"https://a.example/"', "secrets": f'["{SECRET}"]'}
+    sound: dict[str, str | None] = {
+        "name": '"a"',
+        "url": '"https://a.example/"',
+        "secrets": f'["{SECRET}"]',
+    }
     said = [f"{name} = {value}" for name, value in (sound | fields).items() if value is not None]
     return "\n".join(["[[endpoint]]", *said, *lines, ""])
 
@@ -57,7 +64,9 @@ def _faults(path: Path) -> list[str]:
     """What is wrong, without the path that each line begins with."""
     with pytest.raises(EndpointsError) as caught:
         load_endpoints(path)
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # nor does a traceback show anything
+    assert (
+        caught.value.__suppress_context__ or caught.value.__context__ is None
+    )  # nor does a traceback show anything
     lines = str(caught.value).split("\n")
     assert all(line.startswith(f"{path}: ") for line in lines)
     return [line.removeprefix(f"{path}: ") for line in lines]
@@ -65,7 +74,15 @@ def _faults(path: Path) -> list[str]:
 
 def test_an_endpoint_that_says_little_gets_the_defaults(tmp_path):
     assert load_endpoints(_write(tmp_path, _table())) == (
-        Endpoint("a", "https://a.example/", (b"s" * 32,), frozenset(), timedelta(seconds=10), 16, private=False),
+        Endpoint(
+            "a",
+            "https://a.example/",
+            (b"s" * 32,),
+            frozenset(),
+            timedelta(seconds=10),
+            16,
+            private=False,
+        ),
     )
 
 
@@ -136,8 +153,14 @@ FAULTS: list[tuple[dict[str, str | None], str]] = [
     ({"name": f'"{"a" * 33}"'}, f"endpoint '{'a' * 33}': name: {RULE_OF_NAMES}"),
     ({"url": None}, "endpoint 'a': url: must be given"),
     ({"url": "7"}, "endpoint 'a': url: must be given"),
-    ({"secrets": None}, "secrets: there must be at least one, here or in secret_files; `relay secret` makes one"),
-    ({"secrets": "[]"}, "secrets: there must be at least one, here or in secret_files; `relay secret` makes one"),
+    (
+        {"secrets": None},
+        "secrets: there must be at least one, here or in secret_files; `relay secret` makes one",
+    ),
+    (
+        {"secrets": "[]"},
+        "secrets: there must be at least one, here or in secret_files; `relay secret` makes one",
+    ),
     ({"secrets": f'"{SECRET}"'}, f"secrets: {RULE_OF_TEXTS}"),
     ({"secrets": "[7]"}, f"secrets: {RULE_OF_TEXTS}"),
     ({"secrets": '[""]'}, f"secrets: {RULE_OF_TEXTS}"),
@@ -150,12 +173,18 @@ FAULTS: list[tuple[dict[str, str | None], str]] = [
     ({"secrets": f'["{SECRET[:-4]}é"]'}, f"secrets: {RULE_OF_SECRETS}"),
     ({"secret_files": '"x"'}, f"secret_files: {RULE_OF_TEXTS}"),
     ({"secret_files": '["\\u0000"]'}, f"secret_files: {RULE_OF_TEXTS}"),
-    ({"secret_files": f'["{SECRET}"]'}, "secret_files: must be names of files; a secret itself belongs in secrets"),
+    (
+        {"secret_files": f'["{SECRET}"]'},
+        "secret_files: must be names of files; a secret itself belongs in secrets",
+    ),
     ({"types": '"DEVICE_REVOKED"'}, f"types: {RULE_OF_TEXTS}"),
     ({"types": '["device_revoked"]'}, f"types: 'device_revoked' {UNKNOWN_TYPE}"),
     ({"types": '["UNKNOWN"]'}, f"types: 'UNKNOWN' {UNKNOWN_TYPE}"),
     ({"timeout": "10"}, "timeout: must be a duration with a unit, like 90s, 15m, 12h or 30d"),
-    ({"timeout": '"soon"'}, "timeout: must be a duration, like 90s, 15m, 12h, 30d or ISO 8601's PT15M"),
+    (
+        {"timeout": '"soon"'},
+        "timeout: must be a duration, like 90s, 15m, 12h, 30d or ISO 8601's PT15M",
+    ),
     ({"timeout": '"99ms"'}, "timeout: must be from 100ms to 60s"),
     ({"timeout": '"61s"'}, "timeout: must be from 100ms to 60s"),
     ({"timeout": f'"{"9" * 30}d"'}, "timeout: is too long"),
@@ -241,14 +270,20 @@ def test_urls_that_are_not_taken(tmp_path, url, rule):
         ("endpoint = 7", ["endpoint: must be tables, each under [[endpoint]]"]),
         ("endpoint = [7]", ["endpoint: must be tables, each under [[endpoint]]"]),
         ('[endpoint]\nname = "a"', ["endpoint: must be tables, each under [[endpoint]]"]),
-        ("colour = 7\n" + _table(), ["colour: is not known; there are private_hosts and [[endpoint]]"]),
+        (
+            "colour = 7\n" + _table(),
+            ["colour: is not known; there are private_hosts and [[endpoint]]"],
+        ),
         ('private_hosts = "a"\n' + _table(), [f"private_hosts: {RULE_OF_TEXTS}"]),
         ("private_hosts = [7]\n" + _table(), [f"private_hosts: {RULE_OF_TEXTS}"]),
         (_table() + _table(), ["endpoint 'a': name: is taken by another endpoint"]),
         # Neither name was read, so nobody knows whether they are the same.
         (
             _table(name="7") + _table(name=None),
-            [f"endpoint number 1: name: {RULE_OF_NAMES}", f"endpoint number 2: name: {RULE_OF_NAMES}"],
+            [
+                f"endpoint number 1: name: {RULE_OF_NAMES}",
+                f"endpoint number 2: name: {RULE_OF_NAMES}",
+            ],
         ),
     ],
 )
@@ -282,7 +317,10 @@ def test_all_faults_at_once_and_no_secret_among_them(tmp_path):
         "endpoint 'A': url: must have no user name or password",
         f"endpoint 'A': secrets: {RULE_OF_SECRETS}",
         f"endpoint 'A': secrets: {RULE_OF_SECRETS}",
-        f"endpoint 'A': secret_files: {tmp_path}/open: its mode 0644 lets others at the secrets; mend it: chmod g-w,o= {tmp_path}/open",
+        (
+            f"endpoint 'A': secret_files: {tmp_path}/open: its mode 0644 lets others at the"
+            f" secrets; mend it: chmod g-w,o= {tmp_path}/open"
+        ),
         f"endpoint 'A': secret_files: {RULE_OF_SECRETS}",
         f"endpoint 'A': secret_files: {tmp_path}/bytes is not UTF-8",
         f"endpoint 'A': secret_files: {tmp_path}/gone can't be read: No such file or directory",
@@ -328,17 +366,17 @@ def test_a_secret_file_that_is_open_to_everybody_in_any_way(tmp_path, mode):
     (tmp_path / "open").chmod(mode)
     lines = _faults(_write(tmp_path, _table(secret_files='["open"]')))
     assert lines == [
-        (
-            f"endpoint 'a': secret_files: {tmp_path}/open: its mode {mode:04o} lets others at the secrets; "
-            f"mend it: chmod g-w,o= {tmp_path}/open"
-        )
+        f"endpoint 'a': secret_files: {tmp_path}/open: its mode {mode:04o} lets others at the"
+        f" secrets; mend it: chmod g-w,o= {tmp_path}/open"
     ]
 
 
 def test_a_file_with_secrets_in_it_is_as_hidden_as_one_with_nothing_else(tmp_path):
     path = _write(tmp_path, _table())
     path.chmod(0o644)
-    assert _faults(path) == [f"secrets: {path}: its mode 0644 lets others at the secrets; mend it: chmod g-w,o= {path}"]
+    assert _faults(path) == [
+        f"secrets: {path}: its mode 0644 lets others at the secrets; mend it: chmod g-w,o= {path}"
+    ]
     path.chmod(0o640)
     assert load_endpoints(path)
     secret = tmp_path / "secret"
@@ -377,14 +415,25 @@ def test_new_secrets_are_taken_and_differ(tmp_path):
     made = [new_secret() for _ in range(100)]
     assert len(set(made)) == 100
     (endpoint,) = load_endpoints(_write(tmp_path, _table(secrets=f'["{made[0]}", "{made[1]}"]')))
-    assert endpoint.secrets == tuple(base64.b64decode(secret.removeprefix("whsec_")) for secret in made[:2])
+    assert endpoint.secrets == tuple(
+        base64.b64decode(secret.removeprefix("whsec_")) for secret in made[:2]
+    )
     assert {len(secret) for secret in endpoint.secrets} == {32}
 
 
 @pytest.mark.parametrize(
     ("host", "answer"),
-    [("localhost", True), ("LOCALHOST.", True), ("127.0.0.1", True), ("127.255.0.9", True), ("::1", True)]
-    + [(host, False) for host in ("", "localhost.example", "0.0.0.0", "127.1", "::", "10.0.0.1", "a.localhost")],
+    [
+        ("localhost", True),
+        ("LOCALHOST.", True),
+        ("127.0.0.1", True),
+        ("127.255.0.9", True),
+        ("::1", True),
+    ]
+    + [
+        (host, False)
+        for host in ("", "localhost.example", "0.0.0.0", "127.1", "::", "10.0.0.1", "a.localhost")
+    ],
 )
 def test_the_hosts_that_are_this_machine(host, answer):
     assert is_loopback(host) is answer

@@ -1,4 +1,6 @@
-"""How one event is sent: what it looks like, who signed it, where it may go, and whatever an endpoint answers."""
+"""How one event is sent: what it looks like, who signed it, where it may go, and whatever an
+endpoint answers.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def authority(tmp_path):
 
 
 class Names:
-    """Knows the addresses of every name; each look-up takes the next of them, the last again and again."""
+    """Knows the addresses of every name; each look-up takes the next of them, the last again and
+    again.
+    """
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.asked: list[tuple[str, int]] = []
@@ -80,7 +84,9 @@ class Names:
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
-def _endpoint(url: str, timeout: timedelta = LONG, private: bool = True, in_flight: int = 16) -> Endpoint:
+def _endpoint(
+    url: str, timeout: timedelta = LONG, private: bool = True, in_flight: int = 16
+) -> Endpoint:
     return Endpoint("a", url, (SECRET,), timeout=timeout, private=private, max_in_flight=in_flight)
 
 
@@ -122,7 +128,9 @@ async def _calling(
         yield sender, server
 
 
-CLIENT = Client("203.0.113.7", "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X)", "Zoë's phone", "4.12.0")
+CLIENT = Client(
+    "203.0.113.7", "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X)", "Zoë's phone", "4.12.0"
+)
 TOLD_OF_CLIENT = {
     "info": {
         "ip_address": "203.0.113.7",
@@ -203,7 +211,11 @@ class TestCloudEvent:
             "type": f"session_authority.v1.{kind.name}",
             "time": "2026-01-01T00:00:00Z",
             "datacontenttype": "application/json",
-            "data": {"event_id": "e1", "type": f"EVENT_TYPE_{kind.name}", "create_time": "2026-01-01T00:00:00Z"},
+            "data": {
+                "event_id": "e1",
+                "type": f"EVENT_TYPE_{kind.name}",
+                "create_time": "2026-01-01T00:00:00Z",
+            },
         }
 
     def test_text_of_any_script_is_utf_8(self):
@@ -213,7 +225,9 @@ class TestCloudEvent:
         assert "😀".encode() in body
 
     def test_no_byte_is_wasted(self):
-        body = cloud_event(RecordedEvent("e1", Event(EventType.ALL_REVOKED, NOW, NOBODY, "")), "urn:x")
+        body = cloud_event(
+            RecordedEvent("e1", Event(EventType.ALL_REVOKED, NOW, NOBODY, "")), "urn:x"
+        )
         assert b" " not in body
 
 
@@ -239,7 +253,9 @@ class TestSignature:
 
     def test_the_very_bytes(self):
         """Written out, so that no library need be believed."""
-        headers = signature_headers((b"s" * 24,), "e1", b"{}", datetime.fromisoformat("2026-01-01T00:00:00.999Z"))
+        headers = signature_headers(
+            (b"s" * 24,), "e1", b"{}", datetime.fromisoformat("2026-01-01T00:00:00.999Z")
+        )
         assert headers == {
             "webhook-id": "e1",
             "webhook-timestamp": "1767225600",
@@ -254,9 +270,14 @@ class TestSignature:
         signature = base64.b64decode(headers["webhook-signature"].removeprefix("v1,"))
         forged = [(flipped, headers) for flipped in _flipped(BODY)]
         for name in ("webhook-id", "webhook-timestamp"):
-            forged += [(BODY, headers | {name: flipped.decode()}) for flipped in _flipped(headers[name].encode())]
+            forged += [
+                (BODY, headers | {name: flipped.decode()})
+                for flipped in _flipped(headers[name].encode())
+            ]
         for flipped in _flipped(signature):
-            forged.append((BODY, headers | {"webhook-signature": "v1," + base64.b64encode(flipped).decode()}))
+            forged.append(
+                (BODY, headers | {"webhook-signature": "v1," + base64.b64encode(flipped).decode()})
+            )
         assert len(forged) == len(BODY) + 5 + 10 + 32
         for body, said in forged:
             with pytest.raises(WebhookVerificationError):
@@ -310,10 +331,15 @@ class TestAnswers:
         [
             (b"HTTP/1.1 %s\r\n\r\n", b"x" * 5000),
             (b"HTTP/1.1 %s\r\ncontent-length: 99999999999\r\n\r\n", b"x" * 5000),
-            (b"HTTP/1.1 %s\r\ntransfer-encoding: chunked\r\n\r\n", b"400\r\n" + b"x" * 1024 + b"\r\n"),
+            (
+                b"HTTP/1.1 %s\r\ntransfer-encoding: chunked\r\n\r\n",
+                b"400\r\n" + b"x" * 1024 + b"\r\n",
+            ),
         ],
     )
-    @pytest.mark.parametrize(("line", "outcome"), [(b"200 OK", Delivered()), (b"500 Oh", Refused("status 500"))])
+    @pytest.mark.parametrize(
+        ("line", "outcome"), [(b"200 OK", Delivered()), (b"500 Oh", Refused("status 500"))]
+    )
     async def test_a_body_without_end_is_not_read_on(self, start, more, line, outcome):
         assert await _outcome(floods(start % line, more)) == outcome
 
@@ -344,8 +370,12 @@ class TestAnswers:
         assert await _send(_endpoint(f"https://{NAME}/", SHORT), never) == Refused("timeout")
 
     async def test_the_timeout_is_also_for_tls(self):
-        async with serving(hangs) as server:  # it takes the hello for the start of a request, and waits for more
-            assert await _send(_endpoint(f"https://{NAME}:{server.port}/", SHORT)) == Refused("timeout")
+        async with serving(
+            hangs
+        ) as server:  # it takes the hello for the start of a request, and waits for more
+            assert await _send(_endpoint(f"https://{NAME}:{server.port}/", SHORT)) == Refused(
+                "timeout"
+            )
             async with asyncio.timeout(PATIENCE):
                 await server.left()  # nor does a connection stay open
 
@@ -354,7 +384,9 @@ class TestAnswers:
         async with serving(says(NO_CONTENT)) as secret:
             places = [f"http://127.0.0.1:{secret.port}/", f"//{NAME}:{secret.port}/"]
             for place in places:
-                assert await _outcome(status(f"{code} Go", f"location: {place}")) == Refused(f"redirect {code}")
+                assert await _outcome(status(f"{code} Go", f"location: {place}")) == Refused(
+                    f"redirect {code}"
+                )
             assert secret.connections == 0
 
     @pytest.mark.parametrize("code", [429, 503])
@@ -387,14 +419,18 @@ class TestAnswers:
         ],
     )
     async def test_retry_after(self, code, asked, wait):
-        assert await _outcome(status(f"{code} Wait", f"retry-after: {asked}")) == Refused(f"status {code}", wait)
+        assert await _outcome(status(f"{code} Wait", f"retry-after: {asked}")) == Refused(
+            f"status {code}", wait
+        )
 
     async def test_nothing_asked(self):
         assert await _outcome(status("503 Wait")) == Refused("status 503")
 
     async def test_part_of_a_second_is_waited_for_in_full(self):
         moment = NOW - timedelta(milliseconds=1)
-        assert webhooks._retry_after("Thu, 01 Jan 2026 00:00:01 GMT", moment) == timedelta(seconds=2)
+        assert webhooks._retry_after("Thu, 01 Jan 2026 00:00:01 GMT", moment) == timedelta(
+            seconds=2
+        )
 
     @given(st.text() | st.builds("Thu, {} Jan {} {}:00:0{} {:+}".format, *[st.integers()] * 5))
     def test_no_retry_after_harms(self, value):
@@ -404,9 +440,13 @@ class TestAnswers:
     async def test_nobody_listens(self):
         async with serving(says(NO_CONTENT)) as server:
             pass
-        assert await _send(_endpoint(f"http://{NAME}:{server.port}/")) == Refused("connection failed")
+        assert await _send(_endpoint(f"http://{NAME}:{server.port}/")) == Refused(
+            "connection failed"
+        )
 
-    @pytest.mark.parametrize("error", [socket.gaierror(socket.EAI_NONAME, "no"), OSError("no"), UnicodeError("no")])
+    @pytest.mark.parametrize(
+        "error", [socket.gaierror(socket.EAI_NONAME, "no"), OSError("no"), UnicodeError("no")]
+    )
     async def test_a_name_that_is_not_known(self, error):
         async def fails(*_: object) -> Sequence[str]:
             raise error
@@ -420,7 +460,10 @@ class TestAnswers:
         assert await _send(_endpoint(f"https://{NAME}/"), fails) == Refused("failed (ValueError)")
 
     async def test_cancelled_it_stops(self):
-        async with serving(hangs) as server, _sender(_endpoint(f"http://{NAME}:{server.port}/")) as sender:
+        async with (
+            serving(hangs) as server,
+            _sender(_endpoint(f"http://{NAME}:{server.port}/")) as sender,
+        ):
             sending = asyncio.create_task(sender.send("e1", BODY, NOW))
             await server.asked(1)
             sending.cancel()
@@ -460,7 +503,9 @@ class TestRequest:
                 assert await sender.send("e1", BODY, NOW) == Delivered()
         assert ["cookie" in request.headers for request in server.requests] == [False, False]
 
-    @pytest.mark.parametrize("answer", [NO_CONTENT, b"HTTP/1.1 200 OK\r\ncontent-length: 16384\r\n\r\n" + b"x" * 16384])
+    @pytest.mark.parametrize(
+        "answer", [NO_CONTENT, b"HTTP/1.1 200 OK\r\ncontent-length: 16384\r\n\r\n" + b"x" * 16384]
+    )
     async def test_one_after_the_other_share_a_connection(self, answer):
         async with _calling(says(answer)) as (sender, server):
             for _ in range(3):
@@ -506,7 +551,9 @@ class TestRequest:
 
 
 class TestTls:
-    async def _outcome(self, authority: Authority, tls: ssl.SSLContext, host: str = NAME) -> tuple[object, Server]:
+    async def _outcome(
+        self, authority: Authority, tls: ssl.SSLContext, host: str = NAME
+    ) -> tuple[object, Server]:
         async with serving(says(NO_CONTENT), tls) as server:
             url = f"https://{host}:{server.port}/hooks"
             return await _send(_endpoint(url), tls=authority.trusting()), server
@@ -524,20 +571,26 @@ class TestTls:
         assert (outcome, server.names) == (Delivered(), [NAME])
 
     async def test_a_name_that_only_machines_have(self, authority):
-        outcome, server = await self._outcome(authority, authority.server("a_b.example"), "a_b.example")
+        outcome, server = await self._outcome(
+            authority, authority.server("a_b.example"), "a_b.example"
+        )
         assert (outcome, server.names) == (Delivered(), ["a_b.example"])
 
     async def test_a_certificate_for_an_address(self, authority):
         outcome, server = await self._outcome(authority, authority.server("127.0.0.1"), "127.0.0.1")
         assert (outcome, server.names) == (Delivered(), [None])
 
-    @pytest.mark.parametrize("names", [("other.example",), ("127.0.0.1",), (f"x.{NAME}",), ("*.example.org",), ()])
+    @pytest.mark.parametrize(
+        "names", [("other.example",), ("127.0.0.1",), (f"x.{NAME}",), ("*.example.org",), ()]
+    )
     async def test_a_certificate_for_somebody_else(self, authority, names):
         outcome, server = await self._outcome(authority, authority.server(*names))
         assert (outcome, server.requests) == (Refused("TLS failed"), [])
 
     async def test_an_expired_certificate(self, authority):
-        outcome, server = await self._outcome(authority, authority.server(NAME, lasts=timedelta(days=-1)))
+        outcome, server = await self._outcome(
+            authority, authority.server(NAME, lasts=timedelta(days=-1))
+        )
         assert (outcome, server.requests) == (Refused("TLS failed"), [])
 
     async def test_a_certificate_that_it_signed_itself(self, authority):
@@ -567,7 +620,9 @@ class TestTls:
             serving(says(NO_CONTENT), authority.server(NAME), "127.0.0.2", impostor.port) as server,
         ):
             names = Names(["127.0.0.1", "127.0.0.2"])
-            outcome = await _send(_endpoint(f"https://{NAME}:{server.port}/"), names, authority.trusting())
+            outcome = await _send(
+                _endpoint(f"https://{NAME}:{server.port}/"), names, authority.trusting()
+            )
         assert (outcome, server.connections) == (Refused("TLS failed"), 0)
 
 
@@ -593,7 +648,10 @@ class TestAddresses:
         assert not is_public(ip_address(address))
         url = f"https://{NAME}:1/"
         assert await _send(_endpoint(url, SHORT, private=False), Names([address])) == NOT_ALLOWED
-        assert await _send(_endpoint(url, SHORT, private=False), Names([address, "127.0.0.1"])) == NOT_ALLOWED
+        assert (
+            await _send(_endpoint(url, SHORT, private=False), Names([address, "127.0.0.1"]))
+            == NOT_ALLOWED
+        )
 
     @pytest.mark.parametrize("address", PUBLIC)
     def test_an_address_that_is_public(self, address):
@@ -614,7 +672,9 @@ class TestAddresses:
         path.touch(0o600)
         for scheme in ("http", "https"):
             path.write_text(
-                f'[[endpoint]]\nname = "a"\nurl = "{scheme}://{host}:1/"\nsecrets = ["whsec_{"c" * 32}"]', "utf-8"
+                f'[[endpoint]]\nname = "a"\nurl = "{scheme}://{host}:1/"\nsecrets ='
+                f' ["whsec_{"c" * 32}"]',
+                "utf-8",
             )
             try:
                 (endpoint,) = load_endpoints(path)
@@ -625,13 +685,19 @@ class TestAddresses:
 
     async def test_this_machine_by_its_name_is_reached_without_being_allowed(self):
         async with serving(says(NO_CONTENT)) as server:
-            for host, known in (("localhost", ["127.0.0.1"]), ("localhost.", ["127.0.0.1"]), ("127.0.0.1", None)):
+            for host, known in (
+                ("localhost", ["127.0.0.1"]),
+                ("localhost.", ["127.0.0.1"]),
+                ("127.0.0.1", None),
+            ):
                 resolve = Resolver() if known is None else Names(known)
                 endpoint = _endpoint(f"http://{host}:{server.port}/", private=False)
                 assert await _send(endpoint, resolve) == Delivered()
             assert server.connections == 3
 
-    @pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", "8.8.8.8", "0.0.0.0", "::ffff:8.8.8.8"])
+    @pytest.mark.parametrize(
+        "address", ["10.0.0.1", "169.254.169.254", "8.8.8.8", "0.0.0.0", "::ffff:8.8.8.8"]
+    )
     @pytest.mark.parametrize("private", [False, True])
     async def test_the_name_of_this_machine_leads_nowhere_else(self, address, private):
         endpoint = _endpoint("http://localhost:1/", SHORT, private)
@@ -640,7 +706,12 @@ class TestAddresses:
     async def test_a_name_that_leads_to_a_private_place(self):
         async with serving(says(NO_CONTENT)) as secret:
             url = f"http://{NAME}:{secret.port}/"
-            for known in (["127.0.0.1"], ["10.0.0.1", "127.0.0.1"], ["::ffff:127.0.0.1", "127.0.0.1"], []):
+            for known in (
+                ["127.0.0.1"],
+                ["10.0.0.1", "127.0.0.1"],
+                ["::ffff:127.0.0.1", "127.0.0.1"],
+                [],
+            ):
                 assert await _send(_endpoint(url, private=False), Names(known)) == NOT_ALLOWED
             assert secret.connections == 0
             assert await _send(_endpoint(url, private=True)) == Delivered()
@@ -651,7 +722,9 @@ class TestAddresses:
         assert await resolver("::1", 80) == ["::1"]
         resolver.close()
 
-    async def test_a_name_server_that_hangs_holds_up_no_other_endpoint(self, monkeypatch: pytest.MonkeyPatch):
+    async def test_a_name_server_that_hangs_holds_up_no_other_endpoint(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
         known, over = socket.getaddrinfo, threading.Event()
 
         def hang(host: str, *rest: Any, **more: Any) -> Any:
@@ -663,10 +736,15 @@ class TestAddresses:
         monkeypatch.setattr(socket, "getaddrinfo", hang)
         stuck = Sender(_endpoint(f"http://{NAME}/", SHORT))
         try:
-            sends = [stuck.send("e1", BODY, NOW) for _ in range(60)]  # more than any pool of threads has
+            sends = [
+                stuck.send("e1", BODY, NOW) for _ in range(60)
+            ]  # more than any pool of threads has
             assert set(await asyncio.gather(*sends)) == {Refused("timeout")}
             async with serving(says(NO_CONTENT)) as server:
-                assert await _send(_endpoint(f"http://127.0.0.1:{server.port}/"), Resolver()) == Delivered()
+                assert (
+                    await _send(_endpoint(f"http://127.0.0.1:{server.port}/"), Resolver())
+                    == Delivered()
+                )
         finally:
             over.set()
             await stuck.close()
@@ -683,7 +761,10 @@ class TestRebinding:
     async def _places(self) -> AsyncIterator[tuple[Server, Server, Endpoint]]:
         # It hangs up after each, so that each attempt connects anew.
         goodbye = says(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n", then_hangs_up=True)
-        async with serving(goodbye) as public, serving(goodbye, None, "127.0.0.2", public.port) as secret:
+        async with (
+            serving(goodbye) as public,
+            serving(goodbye, None, "127.0.0.2", public.port) as secret,
+        ):
             yield public, secret, _endpoint(f"http://{NAME}:{public.port}/", private=False)
 
     async def test_first_public_then_private(self):
@@ -705,7 +786,9 @@ class TestRebinding:
     async def test_a_public_place_that_is_down_leads_to_no_private_one(self):
         async with serving(says(NO_CONTENT), None, "127.0.0.2") as secret:
             endpoint = _endpoint(f"http://{NAME}:{secret.port}/", private=False)
-            assert await _send(endpoint, Names(["127.0.0.1", "127.0.0.2"])) == Refused("connection failed")
+            assert await _send(endpoint, Names(["127.0.0.1", "127.0.0.2"])) == Refused(
+                "connection failed"
+            )
             assert secret.connections == 0
 
 
@@ -769,7 +852,10 @@ class TestLookUps:
         stuck = [Sender(_endpoint(f"https://{NAME}/", SHORT)) for _ in range(40)]
         try:
             async with serving(says(NO_CONTENT)) as server, asyncio.timeout(PATIENCE / 2):
-                assert await asyncio.gather(*(one.send("e1", BODY, NOW) for one in stuck)) == [Refused("timeout")] * 40
+                assert (
+                    await asyncio.gather(*(one.send("e1", BODY, NOW) for one in stuck))
+                    == [Refused("timeout")] * 40
+                )
                 assert hanging.is_set()
                 other = Sender(_endpoint(f"http://localhost:{server.port}/"))
                 assert await other.send("e1", BODY, NOW) == Delivered()
@@ -780,7 +866,9 @@ class TestLookUps:
 
 @contextmanager
 def _swallowing() -> Iterator[int]:
-    """A port of 127.0.0.1 where nobody is turned away and nobody is let in: its queue is full (listen(2))."""
+    """A port of 127.0.0.1 where nobody is turned away and nobody is let in: its queue is full
+    (listen(2)).
+    """
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
@@ -814,7 +902,10 @@ class TestSeveralAddresses:
     @pytest.mark.parametrize("answer", [says(b"", then_hangs_up=True), status("500 Oh")])
     async def test_once_connected_no_other_is_tried(self, answer):
         """It may have arrived: whether it is sent again is not for this room to say."""
-        async with serving(answer) as first, serving(says(NO_CONTENT), None, "127.0.0.2", first.port) as second:
+        async with (
+            serving(answer) as first,
+            serving(says(NO_CONTENT), None, "127.0.0.2", first.port) as second,
+        ):
             endpoint = _endpoint(f"http://{NAME}:{first.port}/")
             assert isinstance(await _send(endpoint, Names(["127.0.0.1", "127.0.0.2"])), Refused)
             assert (first.connections, second.connections) == (1, 0)

@@ -28,7 +28,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> KeySource:
 
 
 @pytest.fixture
-async def stage_with(backends: Callable[[str], Backend], prefix: str, source: KeySource) -> AsyncIterator[StageWith]:
+async def stage_with(
+    backends: Callable[[str], Backend], prefix: str, source: KeySource
+) -> AsyncIterator[StageWith]:
     """Runs a server on a backend, with a policy that differs from the default in what is named."""
     async with AsyncExitStack() as stack:
 
@@ -41,7 +43,9 @@ async def stage_with(backends: Callable[[str], Backend], prefix: str, source: Ke
             **policy: Any,
         ) -> Stage:
             chosen = backend or backends("fakeredis")
-            stage = Stage(chosen, prefix, source, Policy(**policy), Mode(reflection=reflection), doors)
+            stage = Stage(
+                chosen, prefix, source, Policy(**policy), Mode(reflection=reflection), doors
+            )
             return await stack.enter_async_context(stage.open(ports))
 
         yield run

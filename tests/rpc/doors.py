@@ -28,7 +28,9 @@ from tests.support.certificates import Authority, Pair
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 SERVICES: list[Any] = [SERVICE, HEALTH, REFLECTION]
-METHODS: dict[str, Any] = {f"/{s.full_name}/{method.name}": method for s in SERVICES for method in s.methods}
+METHODS: dict[str, Any] = {
+    f"/{s.full_name}/{method.name}": method for s in SERVICES for method in s.methods
+}
 ANSWERED = Refusal(grpc.StatusCode.OK, "")
 UNKNOWN = Refusal(
     grpc.StatusCode.UNAUTHENTICATED,
@@ -70,7 +72,9 @@ def path_of(name: str) -> str:
 def not_allowed(path: str) -> Refusal:
     """What a caller who may not is told: the RPC's name, and nothing of who else may."""
     what = f"the caller may not call {path.rpartition('/')[2]}"
-    return Refusal(grpc.StatusCode.PERMISSION_DENIED, what, "CALLER_NOT_ALLOWED", "session-authority")
+    return Refusal(
+        grpc.StatusCode.PERMISSION_DENIED, what, "CALLER_NOT_ALLOWED", "session-authority"
+    )
 
 
 def body_of(path: str) -> bytes:
@@ -103,8 +107,12 @@ class Visitor:
         call = self.channel.unary_stream(path_of(name))
         return call(body_of(path_of(name)), timeout=PATIENCE, metadata=self._metadata)
 
-    async def outcome(self, name: str, metadata: Sequence[tuple[str, Any]] | None = None) -> Refusal:
-        """How a method that is called with a good request is answered; of a stream, its first message."""
+    async def outcome(
+        self, name: str, metadata: Sequence[tuple[str, Any]] | None = None
+    ) -> Refusal:
+        """How a method that is called with a good request is answered; of a stream, its first
+        message.
+        """
         path = path_of(name)
         method = METHODS.get(path)
         more = {"timeout": PATIENCE, "metadata": self._metadata if metadata is None else metadata}
@@ -118,7 +126,9 @@ class Visitor:
                 answer = await stream.read()
                 stream.cancel()
             else:
-                answer = await self.channel.unary_unary(path)(body_of(path) if method else b"", **more)
+                answer = await self.channel.unary_unary(path)(
+                    body_of(path) if method else b"", **more
+                )
         except grpc.aio.AioRpcError as error:
             return refusal_of(error)
         assert answer is not grpc.aio.EOF
@@ -127,7 +137,11 @@ class Visitor:
 
 @asynccontextmanager
 async def visiting(
-    address: Listen | None, *, trust: bytes | None = None, pair: Pair | None = None, token: str | None = None
+    address: Listen | None,
+    *,
+    trust: bytes | None = None,
+    pair: Pair | None = None,
+    token: str | None = None,
 ) -> AsyncIterator[Visitor]:
     """A visitor; with `trust`, over TLS."""
     # Without the first, all channels of a process that show the same share a connection.
@@ -164,7 +178,9 @@ class House:
 
     def doors(self, *, tls: bool = True, mutual: bool = True, **more: Any) -> Doors:
         """The doors that these files make."""
-        files = TlsFiles(self.server.certificate, self.server.key, self.authority.file if mutual else None)
+        files = TlsFiles(
+            self.server.certificate, self.server.key, self.authority.file if mutual else None
+        )
         source = TlsSource(files, now) if tls else None
         more.setdefault("capacity", Capacity())
         return Doors(access=AccessSource(self.policy, self.token_file), tls=source, **more)

@@ -64,7 +64,9 @@ class Line:
             while True:
                 head = await self._reader.readexactly(9)
                 kind, flags, stream = struct.unpack(">BBI", head[3:])
-                yield Frame(kind, flags, stream, await self._reader.readexactly(int.from_bytes(head[:3])))
+                yield Frame(
+                    kind, flags, stream, await self._reader.readexactly(int.from_bytes(head[:3]))
+                )
         except (asyncio.IncompleteReadError, ConnectionError):
             return
 
@@ -80,7 +82,9 @@ async def line_to(address: Listen) -> AsyncIterator[Line]:
 
 
 async def status_of(line: Line, path: str, request: bytes, *more: tuple[str, bytes]) -> int | None:
-    """Makes a call, the first on this connection; the status that it is answered with, None if there was no answer."""
+    """Makes a call, the first on this connection; the status that it is answered with, None if
+    there was no answer.
+    """
     line.send_bytes(PREFACE)
     line.send(
         Frame(SETTINGS),
@@ -89,7 +93,11 @@ async def status_of(line: Line, path: str, request: bytes, *more: tuple[str, byt
     )
     async for frame in line.frames():
         # gRPC's servers send the first status of a connection as a literal.
-        found = re.search(rb"grpc-status.(\d+)", frame.payload, re.DOTALL) if frame.kind == HEADERS else None
+        found = (
+            re.search(rb"grpc-status.(\d+)", frame.payload, re.DOTALL)
+            if frame.kind == HEADERS
+            else None
+        )
         if found is not None:
             return int(found[1])
         if frame.kind in (RST_STREAM, GOAWAY):

@@ -1,4 +1,6 @@
-"""A whole server, in this process and on a real port, with a client that calls it over the wire and reads its errors."""
+"""A whole server, in this process and on a real port, with a client that calls it over the wire and
+reads its errors.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +31,23 @@ from tests.support.clock import Clock
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"]
 METHODS = {method.name: method for method in SERVICE.methods}
-SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SECOND, MINUTE, HOUR, DAY = (
+    timedelta(seconds=1),
+    timedelta(minutes=1),
+    timedelta(hours=1),
+    timedelta(days=1),
+)
 # Long past: the stream's own IDs are of today, and it is trimmed by the injected clock.
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ANYWHERE = Listen("127.0.0.1", 0)
 ONE_PORT = Ports(ANYWHERE)
-OPEN = Doors(capacity=Capacity(per_connection=1000))  # anyone may do everything, as in `dev`, and from one connection
+OPEN = Doors(
+    capacity=Capacity(per_connection=1000)
+)  # anyone may do everything, as in `dev`, and from one connection
 PATIENCE = 20.0  # seconds; what a call may take on a machine that has much else to do
 LAPTOP_AGENT = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/140.0.0.0 Safari/537.36"
 )
 
 
@@ -65,9 +75,17 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     assert (status.code, status.message) == (error.code().value[0], error.details())
     found: dict[str, Any] = {}
     for detail in status.details:
-        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        info, bad, retry = (
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.BadRequest(),
+            error_details_pb2.RetryInfo(),
+        )
         if detail.Unpack(info):
-            found |= {"reason": info.reason, "domain": info.domain, "metadata": tuple(sorted(info.metadata.items()))}
+            found |= {
+                "reason": info.reason,
+                "domain": info.domain,
+                "metadata": tuple(sorted(info.metadata.items())),
+            }
         elif detail.Unpack(bad):
             found["violations"] = tuple((v.field, v.description) for v in bad.field_violations)
         elif detail.Unpack(retry):
@@ -78,10 +96,18 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
 
 
 class Stage:
-    """A running server and a client of it. `authority` may be replaced by a worse one, part by part."""
+    """A running server and a client of it. `authority` may be replaced by a worse one, part by
+    part.
+    """
 
     def __init__(
-        self, backend: Backend, prefix: str, source: KeySource, policy: Policy, mode: Mode, doors: Doors = OPEN
+        self,
+        backend: Backend,
+        prefix: str,
+        source: KeySource,
+        policy: Policy,
+        mode: Mode,
+        doors: Doors = OPEN,
     ) -> None:
         client = backend.connect()
         self.backend = backend
@@ -93,14 +119,21 @@ class Stage:
         self.log = EventLog(client, keys)
         self.authority = Authority(
             store=self.store,
-            tokens=Tokens(source, "https://sessions.example", "example", policy.token_ttl + policy.idle_timeout),
+            tokens=Tokens(
+                source,
+                "https://sessions.example",
+                "example",
+                policy.token_ttl + policy.idle_timeout,
+            ),
             policy=policy,
             metrics=self.metrics,
             clock=self.clock,
             random_bytes=secrets.token_bytes,
         )
         self.feed = Feed(self.log, EventWire(), self.clock, self.metrics)
-        self.server = Server(self.authority, self.feed, self.store, source, self.metrics, mode, doors)
+        self.server = Server(
+            self.authority, self.feed, self.store, source, self.metrics, mode, doors
+        )
         self.address = ANYWHERE
 
     @asynccontextmanager
@@ -117,8 +150,12 @@ class Stage:
                 await self.server.stop(timedelta(seconds=5))
                 await self.store.close()
 
-    async def call(self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any) -> Any:
-        """Calls a method of the service by its name; with bytes, sends those as they are. Of a stream, the first message."""
+    async def call(
+        self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any
+    ) -> Any:
+        """Calls a method of the service by its name; with bytes, sends those as they are. Of a
+        stream, the first message.
+        """
         if method in METHODS and METHODS[method].server_streaming:
             watch = self.watch(request, within)
             try:
@@ -127,22 +164,30 @@ class Stage:
                 watch.cancel()
         return await self.start(method, request, within, **more)
 
-    def start(self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any) -> Any:
+    def start(
+        self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any
+    ) -> Any:
         """The same, without waiting for the answer."""
         body = request if isinstance(request, bytes) else request.SerializeToString()
         path = method if method.startswith("/") else f"/{SERVICE.full_name}/{method}"
-        answer = getattr(pb, METHODS[method].output_type.name).FromString if method in METHODS else bytes
-        return self.channel.unary_unary(path, response_deserializer=answer)(body, timeout=within, **more)
+        answer = (
+            getattr(pb, METHODS[method].output_type.name).FromString if method in METHODS else bytes
+        )
+        return self.channel.unary_unary(path, response_deserializer=answer)(
+            body, timeout=within, **more
+        )
 
     def watch(self, request: Message | bytes, within: float = PATIENCE) -> Any:
         """Watches events."""
         body = request if isinstance(request, bytes) else request.SerializeToString()
         path = f"/{SERVICE.full_name}/WatchEvents"
-        return self.channel.unary_stream(path, response_deserializer=pb.WatchEventsResponse.FromString)(
-            body, timeout=within
-        )
+        return self.channel.unary_stream(
+            path, response_deserializer=pb.WatchEventsResponse.FromString
+        )(body, timeout=within)
 
-    async def refused(self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any) -> Refusal:
+    async def refused(
+        self, method: str, request: Message | bytes, within: float = PATIENCE, **more: Any
+    ) -> Refusal:
         """The error that a call must fail with."""
         try:
             answer = await self.call(method, request, within, **more)
@@ -150,17 +195,29 @@ class Stage:
             return refusal_of(error)
         raise AssertionError(f"{method} answered {answer!r}")
 
-    async def sign_in(self, user_id: str = "ada", device_id: str = "", **more: Any) -> pb.IssueDeviceResponse:
+    async def sign_in(
+        self, user_id: str = "ada", device_id: str = "", **more: Any
+    ) -> pb.IssueDeviceResponse:
         """A sign-in."""
         answer: pb.IssueDeviceResponse = await self.call(
             "IssueDevice", pb.IssueDeviceRequest(user_id=user_id, device_id=device_id, **more)
         )
         return answer
 
-    async def validate(self, signed_in: pb.IssueDeviceResponse, **more: Any) -> pb.ValidateSessionResponse:
-        """A validation of a sign-in's own token, on its device; what it noted is written when this returns."""
-        request = {"access_token": signed_in.access_token, "device_id": signed_in.device.device_id, **more}
-        answer: pb.ValidateSessionResponse = await self.call("ValidateSession", pb.ValidateSessionRequest(**request))
+    async def validate(
+        self, signed_in: pb.IssueDeviceResponse, **more: Any
+    ) -> pb.ValidateSessionResponse:
+        """A validation of a sign-in's own token, on its device; what it noted is written when this
+        returns.
+        """
+        request = {
+            "access_token": signed_in.access_token,
+            "device_id": signed_in.device.device_id,
+            **more,
+        }
+        answer: pb.ValidateSessionResponse = await self.call(
+            "ValidateSession", pb.ValidateSessionRequest(**request)
+        )
         await self.authority.settled()
         return answer
 
@@ -185,7 +242,11 @@ class Stage:
         found: dict[str, int] = {}
         for family in self.metrics.registry.collect():
             for sample in family.samples:
-                if sample.name == "session_authority_rpcs_total" and sample.labels["method"] == method and sample.value:
+                if (
+                    sample.name == "session_authority_rpcs_total"
+                    and sample.labels["method"] == method
+                    and sample.value
+                ):
                     found[sample.labels["code"]] = int(sample.value)
         return found
 

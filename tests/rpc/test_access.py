@@ -1,4 +1,6 @@
-"""Who is let in over the wire: every caller at every RPC, and everybody who is not who they should be."""
+"""Who is let in over the wire: every caller at every RPC, and everybody who is not who they should
+be.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,11 @@ from tests.rpc.frames import line_to, status_of
 from tests.rpc.stage import ANYWHERE, PATIENCE, Refusal, Stage, StageWith, refusal_of
 from tests.support.certificates import Authority, Pair
 
-PUBLIC = {"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List", "/grpc.health.v1.Health/Watch"}
+PUBLIC = {
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
+    "/grpc.health.v1.Health/Watch",
+}
 # What each caller of the policy may call beside that.
 MAY_CALL = {
     "login": {"IssueDevice", "RenewSession", "GetSigningKeys"},
@@ -77,14 +83,18 @@ def house(tmp_path: Path) -> House:
 
 @pytest.fixture
 async def stage(stage_with: StageWith, house: House) -> Stage:
-    """A server that wants certificates on one port, tokens on another, and answers for its health on a third."""
+    """A server that wants certificates on one port, tokens on another, and answers for its health
+    on a third.
+    """
     running: Stage = await stage_with(doors=house.doors(), ports=ALL_PORTS, reflection=True)
     return running
 
 
 @pytest.fixture
 async def enter(stage: Stage, house: House) -> AsyncIterator[Enter]:
-    """A visitor at the door that is for them: the callers of the policy by name, or whoever shows what is given."""
+    """A visitor at the door that is for them: the callers of the policy by name, or whoever shows
+    what is given.
+    """
     async with AsyncExitStack() as stack:
 
         async def go(name: str = "", **shows: Any) -> Visitor:
@@ -102,23 +112,32 @@ async def outcomes(visitor: Visitor) -> dict[str, Refusal]:
     return {path: await visitor.outcome(path) for path in METHODS}
 
 
-# --- every caller, every RPC ----------------------------------------------------------------------------------------
+# --- every caller, every RPC ----------------------------------------------------------------------
 
 
 def test_every_kind_of_caller_is_tried():
-    callers = {line.removeprefix("[callers.").rstrip("]") for line in POLICY.splitlines() if line.startswith("[")}
+    callers = {
+        line.removeprefix("[callers.").rstrip("]")
+        for line in POLICY.splitlines()
+        if line.startswith("[")
+    }
     assert set(MAY_CALL) == callers
     assert PUBLIC | {path_of(name) for name in MAY_CALL["ops"]} == set(METHODS)
 
 
 @pytest.mark.parametrize("name", sorted(MAY_CALL))
-async def test_a_caller_may_call_what_is_written_and_nothing_else(stage: Stage, enter: Enter, name: str):
+async def test_a_caller_may_call_what_is_written_and_nothing_else(
+    stage: Stage, enter: Enter, name: str
+):
     allowed = PUBLIC | {path_of(method) for method in MAY_CALL[name]}
     wanted = {path: ANSWERED if path in allowed else not_allowed(path) for path in METHODS}
     found = await outcomes(await enter(name))
     update = path_of("UpdateDevice")
     if update in allowed:
-        assert (found[update].code, found[update].reason) == (grpc.StatusCode.NOT_FOUND, "DEVICE_NOT_FOUND")
+        assert (found[update].code, found[update].reason) == (
+            grpc.StatusCode.NOT_FOUND,
+            "DEVICE_NOT_FOUND",
+        )
         wanted[update] = found[update]
     assert found == wanted
 
@@ -148,25 +167,34 @@ async def test_who_is_denied_leaves_nothing_done(stage: Stage, enter: Enter):
     for method in ("IssueDevice", "RevokeAll"):
         assert await nobody.outcome(method) == UNKNOWN
     assert await stage.dump() == before
-    ask = pb.ValidateSessionRequest(access_token=signed_in.access_token, device_id=signed_in.device.device_id)
+    ask = pb.ValidateSessionRequest(
+        access_token=signed_in.access_token, device_id=signed_in.device.device_id
+    )
     assert (await ops.call("ValidateSession", ask)).active
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff", b"x" * 70_000], ids=["nonsense", "too large"])
 async def test_nothing_of_a_request_is_looked_at_before_who_sends_it(enter: Enter, body: bytes):
-    for visitor, wanted in ((await enter("gateway"), not_allowed("IssueDevice")), (await enter(), UNKNOWN)):
-        call = visitor.channel.unary_unary(path_of("IssueDevice"))(body, timeout=PATIENCE, metadata=visitor._metadata)
+    for visitor, wanted in (
+        (await enter("gateway"), not_allowed("IssueDevice")),
+        (await enter(), UNKNOWN),
+    ):
+        call = visitor.channel.unary_unary(path_of("IssueDevice"))(
+            body, timeout=PATIENCE, metadata=visitor._metadata
+        )
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert refusal_of(caught.value) == wanted
 
 
-# --- looking without a trace ----------------------------------------------------------------------------------------
+# --- looking without a trace ----------------------------------------------------------------------
 
 
 async def test_only_an_operator_may_ask_without_a_trace(enter: Enter):
     ask = pb.ValidateSessionRequest(observe_only=True)
-    assert (await (await enter("ops")).call("ValidateSession", ask)).status == pb.SESSION_STATUS_TOKEN_MISSING
+    assert (
+        await (await enter("ops")).call("ValidateSession", ask)
+    ).status == pb.SESSION_STATUS_TOKEN_MISSING
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await (await enter("gateway")).call("ValidateSession", ask)
     assert refusal_of(caught.value) == Refusal(
@@ -189,7 +217,7 @@ async def test_in_a_batch_it_fails_alone(enter: Enter):
     assert [result.WhichOneof("outcome") for result in results] == ["response"] * 3
 
 
-# --- tokens ---------------------------------------------------------------------------------------------------------
+# --- tokens ---------------------------------------------------------------------------------------
 
 
 def bearing(value: str) -> list[tuple[str, str]]:
@@ -199,7 +227,10 @@ def bearing(value: str) -> list[tuple[str, str]]:
 async def test_the_scheme_is_read_in_any_case(house: House, enter: Enter):
     visitor = await enter()
     for scheme in ("Bearer", "bearer", "BEARER"):
-        assert await visitor.outcome("ListDevices", bearing(f"{scheme} {house.tokens['account']}")) == ANSWERED
+        assert (
+            await visitor.outcome("ListDevices", bearing(f"{scheme} {house.tokens['account']}"))
+            == ANSWERED
+        )
 
 
 WRONG = {
@@ -234,7 +265,10 @@ WRONG = {
 async def test_a_token_that_is_not_shown_as_it_should_be(house: House, enter: Enter, how: str):
     visitor = await enter()
     assert await visitor.outcome("ListDevices", WRONG[how](house.tokens["account"])) == UNKNOWN
-    assert await visitor.outcome("ListDevices", bearing(f"Bearer {house.tokens['account']}")) == ANSWERED
+    assert (
+        await visitor.outcome("ListDevices", bearing(f"Bearer {house.tokens['account']}"))
+        == ANSWERED
+    )
 
 
 BEARER = b"Bearer "
@@ -259,7 +293,9 @@ async def test_a_header_that_no_client_of_grpcs_would_send(
     stage = await stage_with(doors=house.doors(tls=False))
     shown = ("authorization", BEARER + house.tokens["account"].encode() + value)
     async with line_to(stage.address) as line, asyncio.timeout(PATIENCE):
-        found = await status_of(line, path_of("ListDevices"), body_of(path_of("ListDevices")), shown)
+        found = await status_of(
+            line, path_of("ListDevices"), body_of(path_of("ListDevices")), shown
+        )
     assert found == status
     async with visiting(stage.address, token=house.tokens["account"]) as visitor:
         assert await visitor.outcome("ListDevices") == ANSWERED
@@ -292,12 +328,16 @@ async def test_tokens_over_plaintext_from_elsewhere(
     stage_with: StageWith, house: House, monkeypatch: pytest.MonkeyPatch, allowed: bool
 ):
     asked: list[str] = []
-    monkeypatch.setattr("session_authority.rpc.access._is_loopback", asked.append)  # whoever it is: from elsewhere
+    monkeypatch.setattr(
+        "session_authority.rpc.access._is_loopback", asked.append
+    )  # whoever it is: from elsewhere
     stage = await stage_with(doors=house.doors(tls=False, plaintext_tokens=allowed))
     async with visiting(stage.ports.main, token=house.tokens["account"]) as visitor:
         assert await visitor.outcome("ListDevices") == (ANSWERED if allowed else IN_PLAINTEXT)
     async with visiting(stage.ports.main, token=new_token()) as visitor:
-        assert await visitor.outcome("ListDevices") == (UNKNOWN if allowed else IN_PLAINTEXT), "says nothing of a token"
+        assert await visitor.outcome("ListDevices") == (UNKNOWN if allowed else IN_PLAINTEXT), (
+            "says nothing of a token"
+        )
     assert len(asked) == (0 if allowed else 2)
     assert all(peer.startswith("ipv4:127.0.0.1:") for peer in asked)
 
@@ -333,13 +373,17 @@ def test_whether_a_peer_is_on_this_machine(peer: str, here: bool):
     assert _is_loopback(peer) is here
 
 
-# --- certificates ---------------------------------------------------------------------------------------------------
+# --- certificates ---------------------------------------------------------------------------------
 
 SECOND = timedelta(seconds=1)
 BAD: dict[str, Callable[[House], Pair]] = {
     "expired": lambda house: house.authority.sign(uris=[f"{SPIFFE}ops"], ends=-SECOND),
-    "not valid yet": lambda house: house.authority.sign(uris=[f"{SPIFFE}login"], starts=timedelta(hours=1)),
-    "signed by itself": lambda house: house.authority.sign(uris=[f"{SPIFFE}login"], self_signed=True),
+    "not valid yet": lambda house: house.authority.sign(
+        uris=[f"{SPIFFE}login"], starts=timedelta(hours=1)
+    ),
+    "signed by itself": lambda house: house.authority.sign(
+        uris=[f"{SPIFFE}login"], self_signed=True
+    ),
     "no names": lambda house: house.authority.sign(),
     "common name only": lambda house: house.authority.sign(common_name="gateway.internal"),
     "common name beside an unknown one": lambda house: house.authority.sign(
@@ -353,7 +397,9 @@ BAD: dict[str, Callable[[House], Pair]] = {
     "other trust domain": lambda house: house.authority.sign(uris=["spiffe://example.com/login"]),
     "URI in other case": lambda house: house.authority.sign(uris=[f"{SPIFFE}Login"]),
     "URI cut by a NUL": lambda house: house.authority.sign(uris=[f"{SPIFFE}login\0.evil"]),
-    "host cut by a NUL": lambda house: house.authority.sign(hosts=["gateway.internal\0.evil.example"]),
+    "host cut by a NUL": lambda house: house.authority.sign(
+        hosts=["gateway.internal\0.evil.example"]
+    ),
     "subdomain": lambda house: house.authority.sign(hosts=["x.gateway.internal"]),
     "wildcard": lambda house: house.authority.sign(hosts=["*.internal"]),
     "two callers": lambda house: house.authority.sign(uris=[f"{SPIFFE}login", f"{SPIFFE}gateway"]),
@@ -362,13 +408,21 @@ BAD: dict[str, Callable[[House], Pair]] = {
     ),
     "a URI that is a host's name": lambda house: house.authority.sign(uris=["gateway.internal"]),
     "a host that is a URI": lambda house: house.authority.sign(hosts=[f"{SPIFFE}login"]),
-    "another authority's": lambda house: Authority(house.policy.parent / "other").sign(uris=[f"{SPIFFE}login"]),
-    "an authority's of the same name": lambda house: Authority(house.policy.parent / "other", "authority").sign(
+    "another authority's": lambda house: Authority(house.policy.parent / "other").sign(
         uris=[f"{SPIFFE}login"]
     ),
+    "an authority's of the same name": lambda house: Authority(
+        house.policy.parent / "other", "authority"
+    ).sign(uris=[f"{SPIFFE}login"]),
 }
 # These don't get as far as a call.
-HANGS_UP = {"expired", "not valid yet", "signed by itself", "another authority's", "an authority's of the same name"}
+HANGS_UP = {
+    "expired",
+    "not valid yet",
+    "signed by itself",
+    "another authority's",
+    "an authority's of the same name",
+}
 
 
 @pytest.mark.parametrize("how", BAD)
@@ -383,7 +437,9 @@ async def test_a_certificate_that_shows_nothing(stage: Stage, house: House, ente
     assert await stage.dump() == {}
 
 
-async def test_without_a_certificate_the_main_door_is_shut(stage: Stage, house: House, enter: Enter):
+async def test_without_a_certificate_the_main_door_is_shut(
+    stage: Stage, house: House, enter: Enter
+):
     for shows in ({}, {"token": house.tokens["ops"]}):
         visitor = await enter(address=stage.ports.main, **shows)
         for path in METHODS:
@@ -401,14 +457,20 @@ async def test_a_hosts_name_is_the_same_in_any_case(house: House, enter: Enter):
 
 
 async def test_several_names_of_one_caller_stand_for_it(house: House, enter: Enter):
-    pair = house.authority.sign(uris=[f"{SPIFFE}gateway"], hosts=["pod-1.internal", "gateway.internal"])
+    pair = house.authority.sign(
+        uris=[f"{SPIFFE}gateway"], hosts=["pod-1.internal", "gateway.internal"]
+    )
     assert await (await enter(pair=pair)).outcome("ValidateSession") == ANSWERED
 
 
-async def test_an_authority_in_between_is_trusted_if_it_comes_along(house: House, enter: Enter, tmp_path: Path):
+async def test_an_authority_in_between_is_trusted_if_it_comes_along(
+    house: House, enter: Enter, tmp_path: Path
+):
     between = Authority(tmp_path / "between", "between", above=house.authority)
     pair = between.sign(uris=[f"{SPIFFE}login"])
-    assert (await (await enter(pair=pair)).outcome("IssueDevice")).code is grpc.StatusCode.UNAVAILABLE
+    assert (
+        await (await enter(pair=pair)).outcome("IssueDevice")
+    ).code is grpc.StatusCode.UNAVAILABLE
     pair.certificate.write_bytes(pair.certificate.read_bytes() + between.pem)
     assert await (await enter(pair=pair)).outcome("IssueDevice") == ANSWERED
 
@@ -420,15 +482,21 @@ async def test_plaintext_to_a_door_with_tls_is_no_call(stage: Stage, house: Hous
 
 
 async def test_the_door_for_health_answers_nothing_else(stage: Stage, house: House):
-    async with visiting(stage.ports.bearer, trust=house.authority.pem, token=house.tokens["ops"]) as visitor:
-        await outcomes(visitor)  # what another door has answered before must not be known at this one
+    async with visiting(
+        stage.ports.bearer, trust=house.authority.pem, token=house.tokens["ops"]
+    ) as visitor:
+        await outcomes(
+            visitor
+        )  # what another door has answered before must not be known at this one
     async with visiting(stage.ports.health, token=house.tokens["ops"]) as visitor:
         found = await outcomes(visitor)
     assert {path for path, refusal in found.items() if refusal == ANSWERED} == PUBLIC
-    assert {refusal.code for path, refusal in found.items() if path not in PUBLIC} == {grpc.StatusCode.UNIMPLEMENTED}
+    assert {refusal.code for path, refusal in found.items() if path not in PUBLIC} == {
+        grpc.StatusCode.UNIMPLEMENTED
+    }
 
 
-# --- paths ----------------------------------------------------------------------------------------------------------
+# --- paths ----------------------------------------------------------------------------------------
 
 ISSUE = path_of("IssueDevice")
 
@@ -462,7 +530,9 @@ ISSUE = path_of("IssueDevice")
         "",
     ],
 )
-async def test_a_path_that_is_not_exactly_an_rpcs_leads_nowhere(stage: Stage, enter: Enter, path: str):
+async def test_a_path_that_is_not_exactly_an_rpcs_leads_nowhere(
+    stage: Stage, enter: Enter, path: str
+):
     seen, sound = [], stage.server._guards[0].intercept_service
 
     async def intercept(continuation: Any, details: grpc.HandlerCallDetails) -> Any:
@@ -473,27 +543,40 @@ async def test_a_path_that_is_not_exactly_an_rpcs_leads_nowhere(stage: Stage, en
     stage.server._guards[0].intercept_service = intercept  # type: ignore[method-assign]
     visitors = [await enter("login"), await enter("ops"), await enter()]
     for visitor in visitors:
-        call = visitor.channel.unary_unary(path)(body_of(ISSUE), timeout=PATIENCE, metadata=visitor._metadata)
+        call = visitor.channel.unary_unary(path)(
+            body_of(ISSUE), timeout=PATIENCE, metadata=visitor._metadata
+        )
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     # gRPC itself turns some away.
-    assert seen in ([], [(path, None)] * len(visitors)), "it came as it was sent, and nothing answers to it"
+    assert seen in ([], [(path, None)] * len(visitors)), (
+        "it came as it was sent, and nothing answers to it"
+    )
     assert await stage.dump() == {}
 
 
-# --- who it was -----------------------------------------------------------------------------------------------------
+# --- who it was -----------------------------------------------------------------------------------
 
 
 async def test_an_event_names_the_caller_whose_call_it_was(stage: Stage, enter: Enter):
     login, gateway, account = [await enter(name) for name in ("login", "gateway", "account")]
-    phone, laptop = [await login.call("IssueDevice", pb.IssueDeviceRequest(user_id="ada")) for _ in range(2)]
-    await account.call("RevokeDevice", pb.RevokeDeviceRequest(user_id="ada", device_id=laptop.device.device_id))
-    stolen = pb.ValidateSessionRequest(access_token=phone.access_token, device_id=laptop.device.device_id)
+    phone, laptop = [
+        await login.call("IssueDevice", pb.IssueDeviceRequest(user_id="ada")) for _ in range(2)
+    ]
+    await account.call(
+        "RevokeDevice", pb.RevokeDeviceRequest(user_id="ada", device_id=laptop.device.device_id)
+    )
+    stolen = pb.ValidateSessionRequest(
+        access_token=phone.access_token, device_id=laptop.device.device_id
+    )
     assert (await gateway.call("ValidateSession", stolen)).status == pb.SESSION_STATUS_REPLAYED
     await login.call("IssueDevice", pb.IssueDeviceRequest(user_id="ada"))
     await account.call("RevokeAll", pb.RevokeAllRequest(user_id="ada"))
-    found = [(pb.EventType.Name(e.type).removeprefix("EVENT_TYPE_"), e.actor) for e in await events(stage, enter)]
+    found = [
+        (pb.EventType.Name(e.type).removeprefix("EVENT_TYPE_"), e.actor)
+        for e in await events(stage, enter)
+    ]
     assert found == [
         ("DEVICE_SIGNED_IN", "login"),
         ("DEVICE_SIGNED_IN", "login"),
@@ -509,7 +592,9 @@ async def events(stage: Stage, enter: Enter) -> list[pb.Event]:
     ops = await enter("ops")
     request = pb.WatchEventsRequest()
     request.start_time.FromDatetime(stage.clock().replace(tzinfo=None))
-    call = ops.channel.unary_stream(path_of("WatchEvents"), response_deserializer=pb.WatchEventsResponse.FromString)
+    call = ops.channel.unary_stream(
+        path_of("WatchEvents"), response_deserializer=pb.WatchEventsResponse.FromString
+    )
     stream = call(request.SerializeToString(), timeout=PATIENCE, metadata=ops._metadata)
     found: list[pb.Event] = []
     while not found:
@@ -523,7 +608,9 @@ def log() -> Iterator[io.StringIO]:
     """What is logged, as the service sets logging up."""
     stream = io.StringIO()
     logs.configure("info", stream)
-    structlog.configure(cache_logger_on_first_use=False)  # or the loggers of all modules would keep this stream
+    structlog.configure(
+        cache_logger_on_first_use=False
+    )  # or the loggers of all modules would keep this stream
     yield stream
     structlog.reset_defaults()
     logging.basicConfig(force=True)
@@ -534,19 +621,28 @@ def entries(log: io.StringIO, event: str) -> list[dict[str, Any]]:
     return [entry for entry in found if entry["event"] == event]
 
 
-async def test_a_line_of_the_log_names_the_caller_whose_call_it_was(log: io.StringIO, stage: Stage, enter: Enter):
+async def test_a_line_of_the_log_names_the_caller_whose_call_it_was(
+    log: io.StringIO, stage: Stage, enter: Enter
+):
     async def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError
 
     stage.authority.issue_device = fail  # type: ignore[method-assign]
     stage.authority.list_devices = fail  # type: ignore[method-assign]
-    calls = [("login", "IssueDevice"), ("account", "ListDevices"), ("auditor", "ListDevices"), ("ops", "IssueDevice")]
+    calls = [
+        ("login", "IssueDevice"),
+        ("account", "ListDevices"),
+        ("auditor", "ListDevices"),
+        ("ops", "IssueDevice"),
+    ]
     for name, method in calls:
         assert (await (await enter(name)).outcome(method)).code is grpc.StatusCode.INTERNAL
     assert [(entry["caller"], entry["method"]) for entry in entries(log, "internal_error")] == calls
 
 
-async def test_what_is_done_for_all_watchers_names_none_of_them(log: io.StringIO, stage: Stage, enter: Enter):
+async def test_what_is_done_for_all_watchers_names_none_of_them(
+    log: io.StringIO, stage: Stage, enter: Enter
+):
     notifier = await enter("notifier")
     watch = notifier.watch()
     await watch.read()
@@ -567,9 +663,17 @@ async def test_who_is_refused_is_in_the_log_without_what_was_shown(
     await (await enter("gateway")).outcome("RevokeAll")
     await (await enter(token=token)).outcome("RevokeAll")
     [denied] = entries(log, "caller_not_allowed")
-    assert (denied["caller"], denied["method"], denied["level"]) == ("gateway", path_of("RevokeAll"), "warning")
+    assert (denied["caller"], denied["method"], denied["level"]) == (
+        "gateway",
+        path_of("RevokeAll"),
+        "warning",
+    )
     [unknown] = entries(log, "caller_unknown")
-    assert (unknown["method"], unknown["why"], "caller" in unknown) == (path_of("RevokeAll"), UNKNOWN.message, False)
+    assert (unknown["method"], unknown["why"], "caller" in unknown) == (
+        path_of("RevokeAll"),
+        UNKNOWN.message,
+        False,
+    )
     assert unknown["peer"].startswith("ipv4:127.0.0.1:")
     assert token not in log.getvalue()
     assert not any(token in log.getvalue() for token in house.tokens.values())

@@ -1,4 +1,6 @@
-"""Every bad input has an error of its own, by which a caller can mend it, and leaves no trace in the store."""
+"""Every bad input has an error of its own, by which a caller can mend it, and leaves no trace in
+the store.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,13 @@ GOOD: dict[str, Callable[[], Any]] = {
     "IssueDevice": lambda: pb.IssueDeviceRequest(user_id="ada"),
     "RenewSession": lambda: pb.RenewSessionRequest(access_token="a.b.c", device_id=LAPTOP),
     "ValidateSession": lambda: pb.ValidateSessionRequest(access_token="a.b.c", device_id=LAPTOP),
-    "BatchValidateSessions": lambda: pb.BatchValidateSessionsRequest(requests=[pb.ValidateSessionRequest()]),
+    "BatchValidateSessions": lambda: pb.BatchValidateSessionsRequest(
+        requests=[pb.ValidateSessionRequest()]
+    ),
     "ListDevices": lambda: pb.ListDevicesRequest(user_id="ada"),
-    "UpdateDevice": lambda: pb.UpdateDeviceRequest(user_id="ada", device_id=LAPTOP, display_name="x"),
+    "UpdateDevice": lambda: pb.UpdateDeviceRequest(
+        user_id="ada", device_id=LAPTOP, display_name="x"
+    ),
     "RevokeDevice": lambda: pb.RevokeDeviceRequest(user_id="ada", device_id=LAPTOP),
     "RevokeAll": lambda: pb.RevokeAllRequest(user_id="ada"),
     "GetSigningKeys": pb.GetSigningKeysRequest,
@@ -127,7 +133,10 @@ def _cases() -> list[Case]:
         ("RevokeAll", "except_device_id"),
     ):
         cases += [Case(method, field, *device) for device in devices]
-    cases += [Case(method, "device_id", "", UUID_RULE, "empty") for method in ("UpdateDevice", "RevokeDevice")]
+    cases += [
+        Case(method, "device_id", "", UUID_RULE, "empty")
+        for method in ("UpdateDevice", "RevokeDevice")
+    ]
     clients = [
         ("client.ip_address", "203.0.113.256", ADDRESS_RULE, "out of range"),
         ("client.ip_address", "203.0.113.7:443", ADDRESS_RULE, "port"),
@@ -237,7 +246,9 @@ async def test_a_field_that_breaks_its_rule_is_named_with_it(stage: Stage, case:
 
 async def test_all_broken_fields_are_named_at_once(stage: Stage):
     request = pb.IssueDeviceRequest(
-        client=pb.ClientInfo(ip_address="nowhere", app_version="\0"), claims={"sub": "eve"}, request_id="again"
+        client=pb.ClientInfo(ip_address="nowhere", app_version="\0"),
+        claims={"sub": "eve"},
+        request_id="again",
     )
     refusal = await refuses(stage, "IssueDevice", request)
     assert [field for field, _ in refusal.violations] == [
@@ -248,11 +259,15 @@ async def test_all_broken_fields_are_named_at_once(stage: Stage):
 
 async def test_a_mass_of_mistakes_does_not_burst_the_answer(stage: Stage):
     """Details travel as trailers, and clients refuse more than 8 KiB of those."""
-    request = pb.IssueDeviceRequest(user_id="ada", claims={f"é{number}": "" for number in range(3000)})
+    request = pb.IssueDeviceRequest(
+        user_id="ada", claims={f"é{number}": "" for number in range(3000)}
+    )
     refusal = await refuses(stage, "IssueDevice", request)
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     assert ("claims", CLAIM_RULE) in refusal.violations
-    reserved = pb.IssueDeviceRequest(user_id=" ", claims=dict.fromkeys(RESERVED_CLAIMS, "x"), auth_methods=[""] * 9)
+    reserved = pb.IssueDeviceRequest(
+        user_id=" ", claims=dict.fromkeys(RESERVED_CLAIMS, "x"), auth_methods=[""] * 9
+    )
     assert (await stage.refused("IssueDevice", reserved)).reason == "INVALID_REQUEST"
 
 
@@ -279,13 +294,29 @@ async def test_a_page_token_that_is_cut_or_of_another_list_is_refused(stage: Sta
         pb.ListDevicesRequest(user_id="ada", page_token=token[:-1]),
         pb.ListDevicesRequest(user_id="ada", page_token=token[1:]),
         pb.ListDevicesRequest(user_id="ada", page_token=token + "A"),
-        pb.ListDevicesRequest(user_id="ada", page_token=("B" if token[0] == "A" else "A") + token[1:]),
-        pb.ListDevicesRequest(user_id="ada", page_token=token[:20] + ("B" if token[20] == "A" else "A") + token[21:]),
+        pb.ListDevicesRequest(
+            user_id="ada", page_token=("B" if token[0] == "A" else "A") + token[1:]
+        ),
+        pb.ListDevicesRequest(
+            user_id="ada", page_token=token[:20] + ("B" if token[20] == "A" else "A") + token[21:]
+        ),
     ]
     for request in foreign:
         refusal = await stage.refused("ListDevices", request)
-        assert (refusal.reason, refusal.violations) == ("INVALID_REQUEST", (("page_token", PAGE_RULE),))
-    assert len((await stage.call("ListDevices", pb.ListDevicesRequest(user_id="ada", page_token=token))).devices) == 2
+        assert (refusal.reason, refusal.violations) == (
+            "INVALID_REQUEST",
+            (("page_token", PAGE_RULE),),
+        )
+    assert (
+        len(
+            (
+                await stage.call(
+                    "ListDevices", pb.ListDevicesRequest(user_id="ada", page_token=token)
+                )
+            ).devices
+        )
+        == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -302,7 +333,9 @@ async def test_a_page_token_that_is_cut_or_of_another_list_is_refused(stage: Sta
 async def test_a_request_id_with_other_contents_is_refused(stage: Stage, other: dict[str, Any]):
     await stage.sign_in("ada", request_id=REQUEST_ID)
     before = await stage.dump()
-    refusal = await stage.refused("IssueDevice", pb.IssueDeviceRequest(request_id=REQUEST_ID, **other))
+    refusal = await stage.refused(
+        "IssueDevice", pb.IssueDeviceRequest(request_id=REQUEST_ID, **other)
+    )
     assert await stage.dump() == before
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
     assert refusal.message.startswith("request_id: ")
@@ -311,7 +344,9 @@ async def test_a_request_id_with_other_contents_is_refused(stage: Stage, other: 
 async def test_a_request_id_whose_token_was_used_is_spent(stage: Stage):
     await stage.validate(await stage.sign_in("ada", request_id=REQUEST_ID))
     before = await stage.dump()
-    refusal = await stage.refused("IssueDevice", pb.IssueDeviceRequest(user_id="ada", request_id=REQUEST_ID))
+    refusal = await stage.refused(
+        "IssueDevice", pb.IssueDeviceRequest(user_id="ada", request_id=REQUEST_ID)
+    )
     assert await stage.dump() == before
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "REQUEST_ID_SPENT")
 
@@ -343,9 +378,13 @@ async def test_a_malformed_device_id_of_a_client_is_replaced(
 
 
 @pytest.mark.parametrize(
-    "token", ["x" * 5120, "ä.ö.ü", "a.b.c", " ", "\0"], ids=["5 KiB", "umlauts", "abc", "space", "NUL"]
+    "token",
+    ["x" * 5120, "ä.ö.ü", "a.b.c", " ", "\0"],
+    ids=["5 KiB", "umlauts", "abc", "space", "NUL"],
 )
-async def test_what_is_no_token_is_an_answer(stage: Stage, signed_in: pb.IssueDeviceResponse, token: str):
+async def test_what_is_no_token_is_an_answer(
+    stage: Stage, signed_in: pb.IssueDeviceResponse, token: str
+):
     before = await stage.dump()
     answer = await stage.validate(signed_in, access_token=token)
     renewal = pb.RenewSessionRequest(access_token=token, device_id=LAPTOP)
@@ -355,9 +394,11 @@ async def test_what_is_no_token_is_an_answer(stage: Stage, signed_in: pb.IssueDe
     assert await stage.dump() == before
 
 
-# --- the message itself ---------------------------------------------------------------------------------------------
+# --- the message itself ---------------------------------------------------------------------------
 
-TOO_LARGE = {name: MAX_BATCH_BYTES if name.startswith("Batch") else MAX_MESSAGE_BYTES for name in METHODS}
+TOO_LARGE = {
+    name: MAX_BATCH_BYTES if name.startswith("Batch") else MAX_MESSAGE_BYTES for name in METHODS
+}
 
 
 def padded(method: str, size: int) -> bytes:
@@ -399,7 +440,9 @@ async def test_text_that_is_not_utf_8_is_refused(stage: Stage, method: str):
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_a_message_up_to_the_methods_limit_is_taken_and_no_larger_one(stage: Stage, method: str):
+async def test_a_message_up_to_the_methods_limit_is_taken_and_no_larger_one(
+    stage: Stage, method: str
+):
     if method == "UpdateDevice":
         await stage.sign_in("ada", LAPTOP)
     limit = TOO_LARGE[method]
@@ -419,7 +462,9 @@ async def test_a_message_up_to_the_methods_limit_is_taken_and_no_larger_one(stag
 async def test_a_message_that_no_method_takes_is_not_even_read(stage: Stage, method: str):
     refusal = await stage.refused(method, padded(method, 5 * 1024 * 1024))
     assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert stage.counted(method) == {"INVALID_ARGUMENT": 1}, "all that gRPC tells of it is that nothing came"
+    assert stage.counted(method) == {"INVALID_ARGUMENT": 1}, (
+        "all that gRPC tells of it is that nothing came"
+    )
     await stage.sign_in()
 
 
@@ -436,11 +481,13 @@ async def test_a_message_that_no_method_takes_is_not_even_read(stage: Stage, met
 async def test_an_unknown_method_is_unimplemented(stage: Stage, method: str):
     refusal = await stage.refused(method, GOOD["IssueDevice"]())
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
-    assert method.rpartition("/")[2] not in str(list(stage.metrics.registry.collect())), "anyone could fill the memory"
+    assert method.rpartition("/")[2] not in str(list(stage.metrics.registry.collect())), (
+        "anyone could fill the memory"
+    )
     assert await stage.dump() == {}
 
 
-# --- nothing is left out --------------------------------------------------------------------------------------------
+# --- nothing is left out --------------------------------------------------------------------------
 
 
 def test_every_method_has_bad_input_cases():
@@ -459,7 +506,9 @@ def test_every_field_of_every_request_has_a_case_or_can_hold_nothing_bad():
         "ValidateSession.access_token",
         "client.user_agent",  # cut
     }
-    tried = {f"{case.method}.{case.field}" for case in CASES} | {case.field for case in CASES if "." in case.field}
+    tried = {f"{case.method}.{case.field}" for case in CASES} | {
+        case.field for case in CASES if "." in case.field
+    }
     for name, method in METHODS.items():
         for field in method.input_type.fields:
             if field.type == FieldDescriptor.TYPE_BOOL:
@@ -483,7 +532,9 @@ def test_every_reason_comes_from_an_error_and_every_error_has_one():
     unsaid = {errors_pb2.ERROR_REASON_UNSPECIFIED, errors_pb2.ERROR_REASON_INTERNAL}
     assert set(reasons) | unsaid == set(errors_pb2.ErrorReason.values())
     assert set(rpc_status._TABLE) == set(errors.AuthorityError.__subclasses__())
-    assert not [e for e in rpc_status._TABLE if e.__subclasses__()], "a table by type knows no subclasses"
+    assert not [e for e in rpc_status._TABLE if e.__subclasses__()], (
+        "a table by type knows no subclasses"
+    )
 
 
 def test_the_enums_of_the_contract_and_of_the_domain_are_twins():

@@ -16,12 +16,16 @@ Request = pb.ValidateSessionRequest
 
 
 async def batch(stage: Stage, requests: list[Any]) -> list[pb.BatchValidateSessionsResult]:
-    answer = await stage.call("BatchValidateSessions", pb.BatchValidateSessionsRequest(requests=requests))
+    answer = await stage.call(
+        "BatchValidateSessions", pb.BatchValidateSessionsRequest(requests=requests)
+    )
     return list(answer.results)
 
 
 def asked(signed_in: pb.IssueDeviceResponse, **more: Any) -> Request:
-    return Request(**{"access_token": signed_in.access_token, "device_id": signed_in.device.device_id, **more})
+    return Request(
+        **{"access_token": signed_in.access_token, "device_id": signed_in.device.device_id, **more}
+    )
 
 
 async def test_each_answer_is_what_a_single_validation_says(stage: Stage):
@@ -41,7 +45,9 @@ async def test_each_answer_is_what_a_single_validation_says(stage: Stage):
     for result, response in zip(results, single, strict=True):
         assert result.WhichOneof("outcome") == "response"
         if response.device_id_assigned:
-            assert result.response.device_id != response.device_id, "a fresh ID was handed out twice"
+            assert result.response.device_id != response.device_id, (
+                "a fresh ID was handed out twice"
+            )
             result.response.device_id = response.device_id
         assert result.response == response
     assert [pb.SessionStatus.Name(r.response.status).removeprefix("SESSION_STATUS_") for r in results] == [
@@ -53,7 +59,9 @@ async def test_500_keep_their_order(stage: Stage):
     signed_in = [await stage.sign_in(f"user-{number}") for number in range(20)]
     requests = [asked(signed_in[number * 7 % 20]) for number in range(500)]
     results = await batch(stage, requests)
-    assert [r.response.session.user_id for r in results] == [f"user-{number * 7 % 20}" for number in range(500)]
+    assert [r.response.session.user_id for r in results] == [
+        f"user-{number * 7 % 20}" for number in range(500)
+    ]
     assert {r.response.status for r in results} == {pb.SESSION_STATUS_ACTIVE}
     assert stage.counted("BatchValidateSessions") == {"OK": 1}
 
@@ -76,14 +84,26 @@ async def test_bad_items_are_told_and_hurt_no_other(stage: Stage):
 @pytest.mark.parametrize(
     ("raised", "code", "reason"),
     [
-        (RuntimeError("redis://:hunter2@store"), grpc.StatusCode.INTERNAL, errors_pb2.ERROR_REASON_INTERNAL),
-        (StoreUnavailable(), grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_STORE_UNAVAILABLE),
+        (
+            RuntimeError("redis://:hunter2@store"),
+            grpc.StatusCode.INTERNAL,
+            errors_pb2.ERROR_REASON_INTERNAL,
+        ),
+        (
+            StoreUnavailable(),
+            grpc.StatusCode.UNAVAILABLE,
+            errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
+        ),
         (TimeoutError(), grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_STORE_UNAVAILABLE),
     ],
     ids=lambda value: type(value).__name__,
 )
 async def test_a_faulty_item_hurts_no_other(
-    stage: Stage, logged: list[dict[str, Any]], raised: Exception, code: grpc.StatusCode, reason: int
+    stage: Stage,
+    logged: list[dict[str, Any]],
+    raised: Exception,
+    code: grpc.StatusCode,
+    reason: int,
 ):
     ada = await stage.sign_in("ada")
     sound = stage.authority.validate_session

@@ -1,4 +1,6 @@
-"""Access and certificates change under a running server: new ones are in force, broken ones change nothing."""
+"""Access and certificates change under a running server: new ones are in force, broken ones change
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,17 @@ from session_authority import server as server_module
 from session_authority.access import add_token, new_token, remove_tokens
 from session_authority.server import Ports, now
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.doors import ANSWERED, SPIFFE, UNKNOWN, House, Visitor, ended, eventually, not_allowed, visiting
+from tests.rpc.doors import (
+    ANSWERED,
+    SPIFFE,
+    UNKNOWN,
+    House,
+    Visitor,
+    ended,
+    eventually,
+    not_allowed,
+    visiting,
+)
 from tests.rpc.stage import ANYWHERE, Refusal, Stage, StageWith
 from tests.support.certificates import Authority, Pair, encrypted_key
 
@@ -29,7 +41,9 @@ Logged = list[MutableMapping[str, Any]]
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks for changes more often than it needs to, so that no test waits for it."""
-    assert timedelta(seconds=1) > server_module.PROBE_INTERVAL, "changes are in force within a second"
+    assert timedelta(seconds=1) > server_module.PROBE_INTERVAL, (
+        "changes are in force within a second"
+    )
     monkeypatch.setattr(server_module, "PROBE_INTERVAL", timedelta(milliseconds=20))
 
 
@@ -85,7 +99,11 @@ async def told(logged: Logged, event: str, times: int = 1) -> MutableMapping[str
 
 async def looked_again(stage: Stage) -> None:
     """Waits until the server looked for changes several times more."""
-    watched = [one for one in (stage.server._access, stage.server._keys, stage.server._certificates) if one is not None]
+    watched = [
+        one
+        for one in (stage.server._access, stage.server._keys, stage.server._certificates)
+        if one is not None
+    ]
     sound = {id(one): one.look for one in watched}
     counts = dict.fromkeys(sound, 0)
 
@@ -103,10 +121,12 @@ async def looked_again(stage: Stage) -> None:
         one.look = sound[id(one)]  # type: ignore[method-assign]
 
 
-# --- access ---------------------------------------------------------------------------------------------------------
+# --- access ---------------------------------------------------------------------------------------
 
 
-async def test_a_changed_policy_is_in_force(stage: Stage, house: House, enter: Enter, logged: Logged):
+async def test_a_changed_policy_is_in_force(
+    stage: Stage, house: House, enter: Enter, logged: Logged
+):
     login, account = await enter("login"), await enter("account")
     assert await login.outcome("IssueDevice") == ANSWERED
     assert await login.outcome("WatchEvents") == not_allowed("WatchEvents")
@@ -122,10 +142,17 @@ async def test_a_caller_that_is_gone_from_the_policy_is_unknown(house: House, en
     assert await login.outcome("IssueDevice") == ANSWERED
     house.rewrite(f'"{SPIFFE}login"', f'"{SPIFFE}sign-in"')
     await becomes(login, "IssueDevice", UNKNOWN)
-    assert await (await enter(pair=house.authority.sign(uris=[f"{SPIFFE}sign-in"]))).outcome("IssueDevice") == ANSWERED
+    assert (
+        await (await enter(pair=house.authority.sign(uris=[f"{SPIFFE}sign-in"]))).outcome(
+            "IssueDevice"
+        )
+        == ANSWERED
+    )
 
 
-async def test_a_token_is_good_as_soon_as_it_is_added_and_until_it_is_removed(house: House, enter: Enter):
+async def test_a_token_is_good_as_soon_as_it_is_added_and_until_it_is_removed(
+    house: House, enter: Enter
+):
     token = new_token()
     visitor, account = await enter(token=token), await enter("account")
     assert await visitor.outcome("ListDevices") == UNKNOWN
@@ -148,7 +175,9 @@ async def is_told(stream: Any) -> None:
         pass
 
 
-async def test_a_watch_ends_with_its_callers_right_to_it_and_others_go_on(stage: Stage, house: House, enter: Enter):
+async def test_a_watch_ends_with_its_callers_right_to_it_and_others_go_on(
+    stage: Stage, house: House, enter: Enter
+):
     notifier, ops = await enter("notifier"), await enter("ops")
     theirs, others = notifier.watch(), ops.watch()
     health = notifier.watch("/grpc.health.v1.Health/Watch")
@@ -164,7 +193,9 @@ async def test_a_watch_ends_with_its_callers_right_to_it_and_others_go_on(stage:
         stream.cancel()
 
 
-async def test_a_watch_ends_with_its_callers_token_and_others_go_on(stage: Stage, house: House, enter: Enter):
+async def test_a_watch_ends_with_its_callers_token_and_others_go_on(
+    stage: Stage, house: House, enter: Enter
+):
     second = new_token()
     add_token(house.token_file, "ops", second, now())
     ops, other, notifier = await enter("ops"), await enter(token=second), await enter("notifier")
@@ -173,8 +204,12 @@ async def test_a_watch_ends_with_its_callers_token_and_others_go_on(stage: Stage
     left = [other.watch(), notifier.watch()]
     for stream in (removed, *left):
         await stream.read()
-    [_, kept] = [token for token in house.token_file.read_text().splitlines() if token.startswith("ops")]
-    account = [token for token in house.token_file.read_text().splitlines() if token.startswith("account")]
+    [_, kept] = [
+        token for token in house.token_file.read_text().splitlines() if token.startswith("ops")
+    ]
+    account = [
+        token for token in house.token_file.read_text().splitlines() if token.startswith("account")
+    ]
     house.token_file.write_text("\n".join([*account, kept]) + "\n")
     assert await ended(removed) == UNKNOWN
     await happens(enter)
@@ -183,7 +218,9 @@ async def test_a_watch_ends_with_its_callers_token_and_others_go_on(stage: Stage
         stream.cancel()
 
 
-async def test_a_watch_of_a_caller_whose_rights_only_grew_goes_on(stage: Stage, house: House, enter: Enter):
+async def test_a_watch_of_a_caller_whose_rights_only_grew_goes_on(
+    stage: Stage, house: House, enter: Enter
+):
     notifier = await enter("notifier")
     watch = notifier.watch()
     await watch.read()
@@ -223,7 +260,7 @@ async def test_a_broken_file_is_told_once_and_changes_nothing(
     assert await account.outcome("ListDevices") == ANSWERED
 
 
-# --- certificates ---------------------------------------------------------------------------------------------------
+# --- certificates ---------------------------------------------------------------------------------
 
 
 async def served_by(stage: Stage) -> int:
@@ -251,8 +288,12 @@ async def test_a_new_certificate_is_for_new_connections_and_old_ones_live_on(
     other.copy_to(house.server)
     await told(logged, "certificates_changed")
     assert await served_by(stage) == serial(other)
-    ends = x509.load_pem_x509_certificate(other.certificate.read_bytes()).not_valid_after_utc.timestamp()
-    assert stage.metrics.registry.get_sample_value("session_authority_certificate_end_seconds") == ends
+    ends = x509.load_pem_x509_certificate(
+        other.certificate.read_bytes()
+    ).not_valid_after_utc.timestamp()
+    assert (
+        stage.metrics.registry.get_sample_value("session_authority_certificate_end_seconds") == ends
+    )
     for visitor in (old["login"], await enter("login")):
         assert await visitor.outcome("IssueDevice") == ANSWERED
     for visitor in (old["account"], await enter("account")):
@@ -263,10 +304,14 @@ async def test_a_new_certificate_is_for_new_connections_and_old_ones_live_on(
 
 
 BROKEN: dict[str, Callable[[House, Pair], object]] = {
-    "half written": lambda house, new: house.server.certificate.write_bytes(new.certificate.read_bytes()),
+    "half written": lambda house, new: house.server.certificate.write_bytes(
+        new.certificate.read_bytes()
+    ),
     "expired": lambda house, _: sign(house, ends=-timedelta(seconds=1)).copy_to(house.server),
     "not valid yet": lambda house, _: sign(house, starts=timedelta(hours=1)).copy_to(house.server),
-    "of a kind that nobody takes": lambda house, _: sign(house, key="ed25519").copy_to(house.server),
+    "of a kind that nobody takes": lambda house, _: sign(house, key="ed25519").copy_to(
+        house.server
+    ),
     "garbage": lambda house, _: house.server.certificate.write_text("garbage"),
     "empty": lambda house, _: house.server.key.write_text(""),
     "encrypted": lambda house, _: house.server.key.write_bytes(encrypted_key(b"x")),
@@ -306,8 +351,12 @@ async def test_an_authority_that_is_exchanged_lets_no_old_caller_in_again(
     assert await connected.outcome("IssueDevice") == ANSWERED
     other = Authority(tmp_path / "other", "other")
     fresh = other.sign(uris=[f"{SPIFFE}login"])
-    assert (await (await enter(pair=fresh)).outcome("IssueDevice")).code is grpc.StatusCode.UNAVAILABLE
-    house.authority.file.write_bytes(house.authority.pem + other.pem)  # first both, then the new one
+    assert (
+        await (await enter(pair=fresh)).outcome("IssueDevice")
+    ).code is grpc.StatusCode.UNAVAILABLE
+    house.authority.file.write_bytes(
+        house.authority.pem + other.pem
+    )  # first both, then the new one
     await told(logged, "certificates_changed")
     for pair in (house.pairs["login"], fresh):
         assert await (await enter(pair=pair)).outcome("IssueDevice") == ANSWERED
@@ -315,4 +364,6 @@ async def test_an_authority_that_is_exchanged_lets_no_old_caller_in_again(
     await told(logged, "certificates_changed", 2)
     assert (await (await enter("login")).outcome("IssueDevice")).code is grpc.StatusCode.UNAVAILABLE
     assert await (await enter(pair=fresh)).outcome("IssueDevice") == ANSWERED
-    assert await connected.outcome("IssueDevice") == ANSWERED, "who is in stays in, until the connection's time is over"
+    assert await connected.outcome("IssueDevice") == ANSWERED, (
+        "who is in stays in, until the connection's time is over"
+    )

@@ -20,8 +20,8 @@ from tests.rpc.stage import DAY, HOUR, LAPTOP_AGENT, MINUTE, SECOND, START, Stag
 LAPTOP, PHONE = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 REQUEST_ID = "33333333-3333-4333-8333-333333333333"
 PHONE_AGENT = (
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
-    "Version/18.5 Mobile/15E148 Safari/604.1"
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like"
+    " Gecko) Version/18.5 Mobile/15E148 Safari/604.1"
 )
 CLIENT = pb.ClientInfo(ip_address="203.0.113.7", user_agent=LAPTOP_AGENT, app_version="4.12.0")
 
@@ -34,9 +34,13 @@ def timestamp(of: datetime) -> Timestamp:
     return Timestamp(seconds=int(of.timestamp()))
 
 
-async def renew(stage: Stage, signed_in: Any, device_id: str = "", **more: Any) -> pb.RenewSessionResponse:
+async def renew(
+    stage: Stage, signed_in: Any, device_id: str = "", **more: Any
+) -> pb.RenewSessionResponse:
     request = pb.RenewSessionRequest(
-        access_token=signed_in.access_token, device_id=device_id or signed_in.device.device_id, **more
+        access_token=signed_in.access_token,
+        device_id=device_id or signed_in.device.device_id,
+        **more,
     )
     answer: pb.RenewSessionResponse = await stage.call("RenewSession", request)
     await stage.authority.settled()
@@ -44,7 +48,9 @@ async def renew(stage: Stage, signed_in: Any, device_id: str = "", **more: Any) 
 
 
 async def devices(stage: Stage, **more: Any) -> pb.ListDevicesResponse:
-    answer: pb.ListDevicesResponse = await stage.call("ListDevices", pb.ListDevicesRequest(user_id="ada", **more))
+    answer: pb.ListDevicesResponse = await stage.call(
+        "ListDevices", pb.ListDevicesRequest(user_id="ada", **more)
+    )
     return answer
 
 
@@ -93,13 +99,17 @@ async def test_all_that_fits_into_a_token(stage: Stage):
 
 
 async def test_the_same_request_id_signs_in_once(stage: Stage):
-    first, second = [await stage.sign_in("ada", request_id=REQUEST_ID, client=CLIENT) for _ in range(2)]
+    first, second = [
+        await stage.sign_in("ada", request_id=REQUEST_ID, client=CLIENT) for _ in range(2)
+    ]
     assert first.access_token != second.access_token, "each is a copy of its own"
     second.access_token = first.access_token
     assert first == second
     assert first.device_id_assigned
     assert (await devices(stage)).total_size == 1
-    assert (await stage.sign_in("bob", request_id=REQUEST_ID)).new_device, "another user's request is another one"
+    assert (await stage.sign_in("bob", request_id=REQUEST_ID)).new_device, (
+        "another user's request is another one"
+    )
 
 
 async def test_devices_make_room_for_one_more(stage_with: StageWith):
@@ -127,7 +137,9 @@ async def test_or_the_sign_in_is_refused(stage_with: StageWith):
 
 
 async def test_validate_session(stage: Stage):
-    issued = await stage.sign_in("ada", LAPTOP, claims={"email": "ada@example.org"}, auth_methods=["pwd"])
+    issued = await stage.sign_in(
+        "ada", LAPTOP, claims={"email": "ada@example.org"}, auth_methods=["pwd"]
+    )
     stage.clock.advance(MINUTE)
     answer = await stage.validate(issued, client=CLIENT)
     assert answer == pb.ValidateSessionResponse(
@@ -150,7 +162,11 @@ async def test_validate_session(stage: Stage):
     assert (await stage.validate(issued)).renew_recommended
     stage.clock.advance(HOUR)
     over = await stage.validate(issued)
-    assert (over.active, over.status, over.HasField("session")) == (False, pb.SESSION_STATUS_TOKEN_EXPIRED, False)
+    assert (over.active, over.status, over.HasField("session")) == (
+        False,
+        pb.SESSION_STATUS_TOKEN_EXPIRED,
+        False,
+    )
 
 
 async def test_looking_changes_nothing(stage: Stage):
@@ -166,7 +182,11 @@ async def test_looking_changes_nothing(stage: Stage):
 async def test_renew_session(stage: Stage):
     issued = await stage.sign_in("ada", LAPTOP, claims={"email": "ada@example.org"})
     early = await renew(stage, issued)
-    assert (early.status, early.rotated, early.access_token) == (pb.SESSION_STATUS_ACTIVE, False, "")
+    assert (early.status, early.rotated, early.access_token) == (
+        pb.SESSION_STATUS_ACTIVE,
+        False,
+        "",
+    )
     assert early.session.generation == 1
     assert not early.HasField("token_expire_time")
     stage.clock.advance(3 * HOUR)
@@ -174,7 +194,9 @@ async def test_renew_session(stage: Stage):
     assert (late.status, late.rotated) == (pb.SESSION_STATUS_ACTIVE, True)
     assert late.access_token != issued.access_token
     assert (late.session.generation, dict(late.session.claims)) == (2, {"email": "ada@example.org"})
-    assert moment(late.token_expire_time) == moment(late.session.token_expire_time) == START + 4 * HOUR
+    assert (
+        moment(late.token_expire_time) == moment(late.session.token_expire_time) == START + 4 * HOUR
+    )
     assert late.session.session_id == issued.device.session_id
     validated = await stage.validate(issued, access_token=late.access_token)
     assert (validated.active, validated.session.generation) == (True, 2)
@@ -191,7 +213,11 @@ async def test_a_replay_signs_out_everywhere(stage: Stage):
     assert (await stage.validate(laptop)).status == pb.SESSION_STATUS_SUPERSEDED
     stage.clock.advance(5 * MINUTE)
     alarm = await renew(stage, laptop)
-    assert (alarm.status, alarm.revoked_devices, alarm.HasField("session")) == (pb.SESSION_STATUS_REPLAYED, 2, False)
+    assert (alarm.status, alarm.revoked_devices, alarm.HasField("session")) == (
+        pb.SESSION_STATUS_REPLAYED,
+        2,
+        False,
+    )
     assert (await stage.validate(phone)).status == pb.SESSION_STATUS_NO_SESSION
 
 
@@ -229,7 +255,9 @@ async def test_list_devices_in_pages(stage: Stage):
     found: list[pb.Device] = []
     sizes, token = [], ""
     while True:
-        page = await devices(stage, page_size=2, page_token=token, current_device_id=newest_first[3])
+        page = await devices(
+            stage, page_size=2, page_token=token, current_device_id=newest_first[3]
+        )
         found += page.devices
         sizes.append((len(page.devices), page.total_size))
         token = page.next_page_token
@@ -239,7 +267,9 @@ async def test_list_devices_in_pages(stage: Stage):
     assert sizes == [(2, 5), (2, 5), (1, 5)]
     assert [device.current for device in found] == [False, False, False, True, False]
     assert not (await devices(stage, page_size=5)).next_page_token, "an empty last page"
-    assert (await stage.call("ListDevices", pb.ListDevicesRequest(user_id="nobody"))).total_size == 0
+    assert (
+        await stage.call("ListDevices", pb.ListDevicesRequest(user_id="nobody"))
+    ).total_size == 0
 
 
 async def test_list_devices_that_are_signed_out(stage: Stage):
@@ -247,21 +277,32 @@ async def test_list_devices_that_are_signed_out(stage: Stage):
     await stage.sign_in("ada", PHONE)
     await stage.call("RevokeDevice", pb.RevokeDeviceRequest(user_id="ada", device_id=LAPTOP))
     assert [device.device_id for device in (await devices(stage)).devices] == [PHONE]
-    listed = {device.device_id: device for device in (await devices(stage, include_signed_out=True)).devices}
+    listed = {
+        device.device_id: device
+        for device in (await devices(stage, include_signed_out=True)).devices
+    }
     assert set(listed) == {LAPTOP, PHONE}
     laptop = listed[LAPTOP]
-    assert (laptop.signed_in, laptop.session_id, laptop.HasField("expire_time")) == (False, "", False)
+    assert (laptop.signed_in, laptop.session_id, laptop.HasField("expire_time")) == (
+        False,
+        "",
+        False,
+    )
     assert laptop.create_time == issued.device.create_time
 
 
 async def test_update_device(stage: Stage):
     await stage.sign_in("ada", LAPTOP, client=pb.ClientInfo(display_name="Pixel 8"))
-    request = pb.UpdateDeviceRequest(user_id="ada", device_id=LAPTOP.upper(), display_name="  Ada's phone ☎  ")
+    request = pb.UpdateDeviceRequest(
+        user_id="ada", device_id=LAPTOP.upper(), display_name="  Ada's phone ☎  "
+    )
     named = await stage.call("UpdateDevice", request)
     assert named.device.display_name == "Ada's phone ☎"
     assert named.device.signed_in
     assert named.device == (await devices(stage)).devices[0]
-    unnamed = await stage.call("UpdateDevice", pb.UpdateDeviceRequest(user_id="ada", device_id=LAPTOP))
+    unnamed = await stage.call(
+        "UpdateDevice", pb.UpdateDeviceRequest(user_id="ada", device_id=LAPTOP)
+    )
     assert unnamed.device.display_name == "Pixel 8"
 
 
@@ -279,7 +320,11 @@ async def test_revoke_device(stage: Stage):
 
 
 async def test_revoke_all(stage: Stage):
-    laptop, phone, bob = await stage.sign_in("ada"), await stage.sign_in("ada", PHONE), await stage.sign_in("bob")
+    laptop, phone, bob = (
+        await stage.sign_in("ada"),
+        await stage.sign_in("ada", PHONE),
+        await stage.sign_in("bob"),
+    )
     request = pb.RevokeAllRequest(user_id="ada", except_device_id=PHONE, reason="password_changed")
     assert (await stage.call("RevokeAll", request)).revoked_devices == 1
     assert (await stage.validate(laptop)).status == pb.SESSION_STATUS_NO_SESSION
@@ -296,18 +341,32 @@ async def test_tokens_verify_elsewhere_by_the_published_keys(stage: Stage, sourc
     for algorithm in (Algorithm.ES256, Algorithm.RS256, Algorithm.HS256):
         add_key(source.path, generate(algorithm, START))
     source.refresh()
-    issued = await stage.sign_in("ada", LAPTOP, claims={"email": "ada@example.org"}, auth_methods=["pwd"])
+    issued = await stage.sign_in(
+        "ada", LAPTOP, claims={"email": "ada@example.org"}, auth_methods=["pwd"]
+    )
     answer = await stage.call("GetSigningKeys", pb.GetSigningKeysRequest())
     jwks = json.loads(answer.jwks_json)
-    assert sorted(key.algorithm for key in answer.keys) == ["ES256", "EdDSA", "RS256"], "a secret key is no public one"
-    assert [(key.key_id, json.loads(key.jwk_json)) for key in answer.keys] == [(k["kid"], k) for k in jwks["keys"]]
-    assert not {"d", "p", "q", "dp", "dq", "qi", "k"} & {name for key in jwks["keys"] for name in key}
+    assert sorted(key.algorithm for key in answer.keys) == [
+        "ES256",
+        "EdDSA",
+        "RS256",
+    ], "a secret key is no public one"
+    assert [(key.key_id, json.loads(key.jwk_json)) for key in answer.keys] == [
+        (k["kid"], k) for k in jwks["keys"]
+    ]
+    assert not {"d", "p", "q", "dp", "dq", "qi", "k"} & {
+        name for key in jwks["keys"] for name in key
+    }
     verified = jws.deserialize_compact(
         issued.access_token, KeySet.import_key_set(jwks), algorithms=["EdDSA", "Ed25519"]
     )
     assert verified.headers()["typ"] == "at+jwt"
     claims = json.loads(verified.payload)
-    assert (claims["iss"], claims["aud"], claims["sub"]) == ("https://sessions.example", "example", "ada")
+    assert (claims["iss"], claims["aud"], claims["sub"]) == (
+        "https://sessions.example",
+        "example",
+        "ada",
+    )
     assert (claims["email"], claims["amr"], claims["gen"]) == ("ada@example.org", ["pwd"], 1)
     assert claims["exp"] == issued.token_expire_time.seconds
     assert LAPTOP not in json.dumps(claims), "a stolen token must not give the device ID away"

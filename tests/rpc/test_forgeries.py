@@ -1,4 +1,6 @@
-"""The forgeries, sent to a whole server in the name of a live user: none is good, and none does anything."""
+"""The forgeries, sent to a whole server in the name of a live user: none is good, and none does
+anything.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,11 @@ def expected(method: str, token: str, device_id: str) -> str:
     """What it must say of a forgery."""
     if len(body(method, token, device_id)) > MAX_MESSAGE_BYTES:
         return "RESOURCE_EXHAUSTED"
-    return "INVALID_ARGUMENT" if any("\ud800" <= letter <= "\udfff" for letter in token) else "TOKEN_INVALID"
+    return (
+        "INVALID_ARGUMENT"
+        if any("\ud800" <= letter <= "\udfff" for letter in token)
+        else "TOKEN_INVALID"
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -88,7 +94,10 @@ async def test_no_forgery_is_good_and_none_does_anything(
     before = await stage.dump()
     presented: Counter[str] = Counter()
     for kind, name, text in forgeries(victim):
-        assert await answer(stage, method, text, device_id) == expected(method, text, device_id), (kind, name)
+        assert await answer(stage, method, text, device_id) == expected(method, text, device_id), (
+            kind,
+            name,
+        )
         presented[kind] += 1
     assert presented.keys() == KINDS.keys()
 
@@ -97,7 +106,9 @@ async def test_no_forgery_is_good_and_none_does_anything(
         assert (await stage.validate(device)).active
 
 
-async def test_an_old_token_is_over_and_does_nothing(stage: Stage, devices: list[pb.IssueDeviceResponse]):
+async def test_an_old_token_is_over_and_does_nothing(
+    stage: Stage, devices: list[pb.IssueDeviceResponse]
+):
     """Renewed it may still be good, as that asks the session and not the token's age."""
     victim, device_id = Victim.of(devices[0].access_token), devices[0].device.device_id
     before = await stage.dump()
@@ -110,7 +121,9 @@ async def test_an_old_token_is_over_and_does_nothing(stage: Stage, devices: list
         assert (await stage.validate(device)).active
 
 
-async def test_another_text_of_a_real_token_is_that_token(stage: Stage, devices: list[pb.IssueDeviceResponse]):
+async def test_another_text_of_a_real_token_is_that_token(
+    stage: Stage, devices: list[pb.IssueDeviceResponse]
+):
     """No second copy: nobody is taken for a thief because a signature has two forms."""
     victim, device_id = Victim.of(devices[0].access_token), devices[0].device.device_id
     stage.clock.advance(stage.authority.policy.alarm_after)

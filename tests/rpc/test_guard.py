@@ -49,8 +49,12 @@ AWAY = Refusal(
 # Calls that need the store, with what `signed_in` gave.
 NEEDY: dict[str, Callable[[pb.IssueDeviceResponse], Any]] = {
     "IssueDevice": lambda _: pb.IssueDeviceRequest(user_id="ada"),
-    "RenewSession": lambda s: pb.RenewSessionRequest(access_token=s.access_token, device_id=s.device.device_id),
-    "ValidateSession": lambda s: pb.ValidateSessionRequest(access_token=s.access_token, device_id=s.device.device_id),
+    "RenewSession": lambda s: pb.RenewSessionRequest(
+        access_token=s.access_token, device_id=s.device.device_id
+    ),
+    "ValidateSession": lambda s: pb.ValidateSessionRequest(
+        access_token=s.access_token, device_id=s.device.device_id
+    ),
     "ListDevices": lambda _: pb.ListDevicesRequest(user_id="ada"),
     "UpdateDevice": lambda s: pb.UpdateDeviceRequest(user_id="ada", device_id=s.device.device_id),
     "RevokeDevice": lambda s: pb.RevokeDeviceRequest(user_id="ada", device_id=s.device.device_id),
@@ -78,7 +82,7 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
         pytest.fail(f"waited {PATIENCE:g} s for {what}")
 
 
-# --- exceptions -----------------------------------------------------------------------------------------------------
+# --- exceptions -----------------------------------------------------------------------------------
 
 
 def test_every_method_is_tried():
@@ -102,7 +106,11 @@ async def test_a_fault_reaches_neither_caller_nor_log(
     )
     assert name == "error_id"
     [entry] = [entry for entry in logged if entry.get("error_id") == error_id]
-    assert (entry["event"], entry["method"], entry["error"]) == ("internal_error", method, "builtins.RuntimeError")
+    assert (entry["event"], entry["method"], entry["error"]) == (
+        "internal_error",
+        method,
+        "builtins.RuntimeError",
+    )
     assert entry["log_level"] == "error"
     assert entry["trace"][-1].endswith(" fail"), "the frames lead to where it happened"
     assert SECRET not in str(logged) + str(refusal) + "".join(capfd.readouterr())
@@ -115,9 +123,13 @@ async def test_two_faults_have_two_ids(stage: Stage):
     assert first.metadata != second.metadata
 
 
-@pytest.mark.parametrize("error", [TimeoutError(f"{SECRET}"), StoreUnavailable()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error", [TimeoutError(f"{SECRET}"), StoreUnavailable()], ids=lambda e: type(e).__name__
+)
 @pytest.mark.parametrize("method", USE_CASES)
-async def test_a_store_that_takes_too_long_is_unavailable(stage: Stage, method: str, error: Exception):
+async def test_a_store_that_takes_too_long_is_unavailable(
+    stage: Stage, method: str, error: Exception
+):
     fails_with(stage, method, error)
     assert await stage.refused(method, GOOD[method]()) == AWAY
     assert stage.counted(method) == {"UNAVAILABLE": 1}
@@ -135,7 +147,10 @@ async def test_an_address_that_answers_wrong_is_not_shown(
 
 
 async def test_a_password_that_is_wrong_is_not_shown(
-    stage_with: StageWith, valkey_backend: Backend, logged: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
+    stage_with: StageWith,
+    valkey_backend: Backend,
+    logged: list[dict[str, Any]],
+    capfd: pytest.CaptureFixture[str],
 ):
     url = valkey_backend.url_as("nobody", SECRET)
     stage = await stage_with(Backend("refusing", url, lambda: connect(url, Limits())))
@@ -144,7 +159,7 @@ async def test_a_password_that_is_wrong_is_not_shown(
     assert SECRET not in str(logged) + "".join(capfd.readouterr())
 
 
-# --- deadlines ------------------------------------------------------------------------------------------------------
+# --- deadlines ------------------------------------------------------------------------------------
 
 
 async def test_a_deadline_that_is_too_short_is_told_so(stage: Stage):
@@ -172,7 +187,9 @@ async def test_a_deadline_that_is_too_short_is_told_so(stage: Stage):
 
 @pytest.mark.parametrize("method", NEEDY)
 async def test_an_answer_comes_before_the_deadline_does(stage: Stage, method: str):
-    """Whatever holds the use case up. On a busy machine the client's clock may win now and then, but not always."""
+    """Whatever holds the use case up. On a busy machine the client's clock may win now and then,
+    but not always.
+    """
 
     async def hang(*_: Any, **__: Any) -> Any:
         await asyncio.Event().wait()
@@ -184,7 +201,7 @@ async def test_an_answer_comes_before_the_deadline_does(stage: Stage, method: st
     await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
 
 
-# --- cancellation ---------------------------------------------------------------------------------------------------
+# --- cancellation ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", NEEDY)
@@ -210,8 +227,12 @@ async def test_a_cancelled_call_ends_and_leaves_nothing_behind(stage: Stage, met
     await stage.sign_in("ada")
 
 
-async def test_calls_cancelled_at_any_moment_do_all_or_nothing(stage_with: StageWith, valkey_backend: Backend):
-    """A sign-in that was cut off was carried out whole, or not at all; and the connections go on working."""
+async def test_calls_cancelled_at_any_moment_do_all_or_nothing(
+    stage_with: StageWith, valkey_backend: Backend
+):
+    """A sign-in that was cut off was carried out whole, or not at all; and the connections go on
+    working.
+    """
     stage = await stage_with(valkey_backend)
     for number in range(120):
         call = stage.start("IssueDevice", pb.IssueDeviceRequest(user_id=f"user-{number}"))
@@ -220,10 +241,13 @@ async def test_calls_cancelled_at_any_moment_do_all_or_nothing(stage_with: Stage
         if number % 3:
             await asyncio.sleep(0.0003 * (number % 10))
         call.cancel()
-    # The last ones may still be on their way; what comes behind them on the connection is answered after they have come.
+    # The last ones may still be on their way; what comes behind them on the connection is answered
+    # after they have come.
     await stage.call("GetSigningKeys", pb.GetSigningKeysRequest())
     await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
-    await eventually(lambda: not stage.store._mutations._unbroken._running, "what was sent to be answered")
+    await eventually(
+        lambda: not stage.store._mutations._unbroken._running, "what was sent to be answered"
+    )
     whole = 0
     for number in range(120):
         listed = await stage.call("ListDevices", pb.ListDevicesRequest(user_id=f"user-{number}"))
@@ -257,11 +281,13 @@ def test_nothing_swallows_a_cancellation():
     assert seen >= 2
 
 
-# --- streams --------------------------------------------------------------------------------------------------------
+# --- streams --------------------------------------------------------------------------------------
 
 
 async def test_health_can_be_watched_through_the_guard(stage: Stage):
-    watch = stage.channel.unary_stream(WATCH, response_deserializer=health_pb2.HealthCheckResponse.FromString)
+    watch = stage.channel.unary_stream(
+        WATCH, response_deserializer=health_pb2.HealthCheckResponse.FromString
+    )
     answers = watch(b"", timeout=PATIENCE)
     assert (await answers.read()).status == health_pb2.HealthCheckResponse.SERVING
     answers.cancel()
@@ -299,15 +325,21 @@ async def test_a_fault_in_a_stream_reaches_nobody_either(
 
     handlers = {"Generate": generate, "Write": write}
     access = Access(anyone=Caller("ada", frozenset(f"/test.Streams/{name}" for name in handlers)))
-    server = grpc.aio.server(interceptors=[Guard(Metrics(), Doorkeeper(lambda: access), Capacity())])
+    server = grpc.aio.server(
+        interceptors=[Guard(Metrics(), Doorkeeper(lambda: access), Capacity())]
+    )
     server.add_registered_method_handlers(
-        "test.Streams", {n: grpc.unary_stream_rpc_method_handler(h, bytes, bytes) for n, h in handlers.items()}
+        "test.Streams",
+        {n: grpc.unary_stream_rpc_method_handler(h, bytes, bytes) for n, h in handlers.items()},
     )
     server.add_generic_rpc_handlers(
         (
             grpc.method_handlers_generic_handler(
                 "test.Streams",
-                {n: grpc.unary_stream_rpc_method_handler(h, bytes, bytes) for n, h in handlers.items()},
+                {
+                    n: grpc.unary_stream_rpc_method_handler(h, bytes, bytes)
+                    for n, h in handlers.items()
+                },
             ),
         )
     )
@@ -327,7 +359,7 @@ async def test_a_fault_in_a_stream_reaches_nobody_either(
     await server.stop(0)
 
 
-# --- a store that is away -------------------------------------------------------------------------------------------
+# --- a store that is away -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -340,7 +372,9 @@ def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 @pytest.fixture
 async def mortal(stage_with: StageWith, own_valkey: ValkeyServer) -> Stage:
     """A server on that Valkey."""
-    stage: Stage = await stage_with(Backend("mortal", own_valkey.url, lambda: connect(own_valkey.url, Limits())))
+    stage: Stage = await stage_with(
+        Backend("mortal", own_valkey.url, lambda: connect(own_valkey.url, Limits()))
+    )
     return stage
 
 
@@ -349,17 +383,23 @@ async def test_a_store_that_is_killed_is_no_verdict(mortal: Stage, own_valkey: V
     assert (await mortal.validate(signed_in)).active
     own_valkey.kill()
     calls = [(method, request(signed_in)) for method, request in NEEDY.items()] * 3
-    assert await asyncio.gather(*(mortal.refused(method, request) for method, request in calls)) == [AWAY] * len(calls)
+    assert await asyncio.gather(
+        *(mortal.refused(method, request) for method, request in calls)
+    ) == [AWAY] * len(calls)
     batch = pb.BatchValidateSessionsRequest(requests=[NEEDY["ValidateSession"](signed_in)] * 3)
     for result in (await mortal.call("BatchValidateSessions", batch)).results:
         assert result.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
         assert not result.HasField("response")
     # What needs no store is still answered.
-    missing = await mortal.call("ValidateSession", pb.ValidateSessionRequest(device_id=signed_in.device.device_id))
+    missing = await mortal.call(
+        "ValidateSession", pb.ValidateSessionRequest(device_id=signed_in.device.device_id)
+    )
     assert missing.status == pb.SESSION_STATUS_TOKEN_MISSING
 
 
-async def test_a_store_that_hangs_is_no_verdict_inside_the_deadline(mortal: Stage, own_valkey: ValkeyServer):
+async def test_a_store_that_hangs_is_no_verdict_inside_the_deadline(
+    mortal: Stage, own_valkey: ValkeyServer
+):
     signed_in = {user_id: await mortal.sign_in(user_id) for user_id in ("ada", "bob")}
     process_id = own_valkey.process_id
     os.kill(process_id, signal.SIGSTOP)
@@ -374,7 +414,9 @@ async def test_a_store_that_hangs_is_no_verdict_inside_the_deadline(mortal: Stag
         assert set(await refused) == {AWAY}
         async with asyncio.timeout(PATIENCE):
             validate = NEEDY["ValidateSession"](signed_in["bob"])
-            while (refusal := await mortal.refused("ValidateSession", validate, within=0.3)) != AWAY:
+            while (
+                refusal := await mortal.refused("ValidateSession", validate, within=0.3)
+            ) != AWAY:
                 assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
     finally:
         os.kill(process_id, signal.SIGCONT)

@@ -64,8 +64,12 @@ class Held:
 
 def batch_of(weight: int, items: int = 1) -> pb.BatchValidateSessionsRequest:
     """A batch that weighs as much as so many calls."""
-    request = pb.BatchValidateSessionsRequest(requests=[pb.ValidateSessionRequest() for _ in range(items)])
-    request.requests[0].access_token = "x" * (weight * _BYTES_OF_ONE - len(request.SerializeToString()) - 6)
+    request = pb.BatchValidateSessionsRequest(
+        requests=[pb.ValidateSessionRequest() for _ in range(items)]
+    )
+    request.requests[0].access_token = "x" * (
+        weight * _BYTES_OF_ONE - len(request.SerializeToString()) - 6
+    )
     assert len(request.SerializeToString()) // _BYTES_OF_ONE in (weight, weight - 1)
     while len(request.SerializeToString()) < weight * _BYTES_OF_ONE:
         request.requests[0].access_token += "x"
@@ -73,13 +77,14 @@ def batch_of(weight: int, items: int = 1) -> pb.BatchValidateSessionsRequest:
 
 
 async def with_capacity(stage_with: StageWith, **capacity: int) -> Stage:
-    # A client's own queue must not come into it: gRPC's core (1.83 to 1.85.3 at least) now and then loses a call that was given
-    # up while it waited for its turn on a connection. It never ends, and whoever tears gRPC down then waits for ever.
+    # A client's own queue must not come into it: gRPC's core (1.83 to 1.85.3 at least) now and then
+    # loses a call that was given up while it waited for its turn on a connection. It never ends,
+    # and whoever tears gRPC down then waits for ever.
     stage: Stage = await stage_with(doors=Doors(capacity=Capacity(per_connection=1000, **capacity)))
     return stage
 
 
-# --- calls ----------------------------------------------------------------------------------------------------------
+# --- calls ----------------------------------------------------------------------------------------
 
 
 async def test_one_call_too_many_is_refused_at_once_and_then_all_go_on(stage_with: StageWith):
@@ -90,7 +95,9 @@ async def test_one_call_too_many_is_refused_at_once_and_then_all_go_on(stage_wit
     for method in ("ListDevices", "GetSigningKeys", "IssueDevice"):
         assert await stage.refused(method, pb.IssueDeviceRequest(user_id="ada")) == OVERLOADED
     assert held.entered == 3
-    answer = health_pb2.HealthCheckResponse.FromString(await stage.call(CHECK, health_pb2.HealthCheckRequest()))
+    answer = health_pb2.HealthCheckResponse.FromString(
+        await stage.call(CHECK, health_pb2.HealthCheckRequest())
+    )
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     async with visiting(stage.address) as visitor:
         assert await visitor.outcome("/grpc.health.v1.Health/List") == ANSWERED
@@ -104,7 +111,9 @@ async def test_health_counts_for_nothing(stage_with: StageWith):
     stage = await with_capacity(stage_with, calls=1)
     async with visiting(stage.address) as visitor:
         for path in (CHECK, "/grpc.health.v1.Health/List"):
-            assert await asyncio.gather(*(visitor.outcome(path) for _ in range(20))) == [ANSWERED] * 20
+            assert (
+                await asyncio.gather(*(visitor.outcome(path) for _ in range(20))) == [ANSWERED] * 20
+            )
 
 
 async def test_who_gives_up_makes_room(stage_with: StageWith):
@@ -175,7 +184,7 @@ async def test_an_end_of_the_service_waits_for_who_is_let_in_only(stage_with: St
     await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
 
 
-# --- streams --------------------------------------------------------------------------------------------------------
+# --- streams --------------------------------------------------------------------------------------
 
 
 def watch(stage: Stage, path: str = "/grpc.health.v1.Health/Watch") -> Any:
@@ -198,7 +207,9 @@ async def test_streams_of_each_method_have_a_limit_of_their_own(stage_with: Stag
     assert stage.counted("WatchEvents") == {"RESOURCE_EXHAUSTED": 1}
     streams.pop().cancel()
     path = "/session_authority.v1.SessionAuthorityService/WatchEvents"
-    await eventually(lambda: len(stage.server._guards[0]._streams._streams[path]) == 1, "the stream to end")
+    await eventually(
+        lambda: len(stage.server._guards[0]._streams._streams[path]) == 1, "the stream to end"
+    )
     again = stage.watch(pb.WatchEventsRequest())
     await again.read()
     for stream in (again, *streams, *others):
@@ -238,17 +249,20 @@ async def test_whatever_becomes_of_calls_nothing_of_them_stays(stage_with: Stage
             await (call.read() if kind == 1 else call)
 
     await asyncio.gather(*(one() for _ in range(150)))
-    # A call that was given up may still be on its way; what comes behind it on the connection is answered after it has come.
+    # A call that was given up may still be on its way; what comes behind it on the connection is
+    # answered after it has come.
     await stage.call(CHECK, health_pb2.HealthCheckRequest())
     guard = stage.server._guards[0]
     await asyncio.wait_for(guard.idle(), PATIENCE)
     await eventually(lambda: not any(guard._streams._streams.values()), "the streams to end")
-    await eventually(lambda: (guard._load._weight, guard._load._calls) == (0, 0), "the load to be gone")
+    await eventually(
+        lambda: (guard._load._weight, guard._load._calls) == (0, 0), "the load to be gone"
+    )
     stage.authority.list_devices = sound  # type: ignore[method-assign]
     await asyncio.gather(*(stage.call("ListDevices", LIST) for _ in range(6)))
 
 
-# --- connections ----------------------------------------------------------------------------------------------------
+# --- connections ----------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -277,7 +291,9 @@ async def test_who_says_nothing_is_hung_up_on(
         async for _ in line.frames():  # it may say something itself, before
             pass
     shows: dict[str, Any] = (
-        {"trust": house.authority.pem, "pair": house.pairs["auditor"]} if tls else {"token": house.tokens["ops"]}
+        {"trust": house.authority.pem, "pair": house.pairs["auditor"]}
+        if tls
+        else {"token": house.tokens["ops"]}
     )
     async with visiting(stage.address, **shows) as visitor:
         assert await visitor.outcome("ListDevices") == ANSWERED
@@ -323,8 +339,12 @@ async def test_metadata_that_is_too_long_is_refused(stage: Stage, size: int):
     await stage.call("ListDevices", LIST)
 
 
-async def test_a_client_that_keeps_to_the_limit_of_its_connection_is_never_refused(stage_with: StageWith):
-    """Calls that are just being taken down, which gRPC counts too, must not count against the next."""
+async def test_a_client_that_keeps_to_the_limit_of_its_connection_is_never_refused(
+    stage_with: StageWith,
+):
+    """Calls that are just being taken down, which gRPC counts too, must not count against the
+    next.
+    """
     stage = await stage_with(doors=Doors(capacity=Capacity(per_connection=4)))
 
     async def caller() -> None:
@@ -334,29 +354,33 @@ async def test_a_client_that_keeps_to_the_limit_of_its_connection_is_never_refus
     await asyncio.gather(*(caller() for _ in range(16)))
 
 
-# --- strangers ------------------------------------------------------------------------------------------------------
+# --- strangers ------------------------------------------------------------------------------------
 
 
 async def test_what_a_stranger_sends_is_not_read(stage_with: StageWith, tmp_path: Path):
-    """Who may not call is told so before the request is there: nobody can make the process hold what they never finish."""
+    """Who may not call is told so before the request is there: nobody can make the process hold
+    what they never finish.
+    """
     policy = tmp_path / "access.toml"
     policy.write_text('[callers.login]\nroles = ["operator"]\n')
     stage = await stage_with(doors=Doors(access=AccessSource(policy, None)))
     for method in ("BatchValidateSessions", "WatchEvents"):
-        call: Any = stage.channel.stream_stream(f"/session_authority.v1.SessionAuthorityService/{method}")(
-            timeout=PATIENCE
-        )
+        call: Any = stage.channel.stream_stream(
+            f"/session_authority.v1.SessionAuthorityService/{method}"
+        )(timeout=PATIENCE)
         assert await call.code() is grpc.StatusCode.UNAUTHENTICATED, "though nothing was sent"
 
 
 async def test_who_never_sends_the_request_does_not_hold_a_place_for_ever(
     stage_with: StageWith, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("session_authority.rpc.interceptors._LONGEST_CALL", timedelta(milliseconds=50))
+    monkeypatch.setattr(
+        "session_authority.rpc.interceptors._LONGEST_CALL", timedelta(milliseconds=50)
+    )
     stage = await stage_with()
     for method in ("ListDevices", "WatchEvents"):
-        call: Any = stage.channel.stream_stream(f"/session_authority.v1.SessionAuthorityService/{method}")(
-            timeout=PATIENCE
-        )
+        call: Any = stage.channel.stream_stream(
+            f"/session_authority.v1.SessionAuthorityService/{method}"
+        )(timeout=PATIENCE)
         assert await call.code() is grpc.StatusCode.UNAVAILABLE
     assert stage.server._guards[0]._load._calls == 0

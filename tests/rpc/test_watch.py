@@ -1,4 +1,6 @@
-"""Watching over the wire: what each event tells, and what becomes of a watch when either end has enough of it."""
+"""Watching over the wire: what each event tells, and what becomes of a watch when either end has
+enough of it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,15 @@ from session_authority.domain.events import Event, EventType
 from session_authority.domain.policy import ReplayAction
 from session_authority.rpc.messages import timestamp
 from session_authority.store import Commit, Limits, connect
-from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote, retire, revoke
+from session_authority.tokens import (
+    Algorithm,
+    KeySource,
+    add_key,
+    generate,
+    promote,
+    retire,
+    revoke,
+)
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.stage import (
     DAY,
@@ -67,7 +77,9 @@ def source(folder: Path) -> KeySource:
 
 @pytest.fixture
 async def stage_with(stage_with: StageWith) -> AsyncIterator[StageWith]:
-    """Runs servers, and ends all watches before they stop: else each of them would wait for a second."""
+    """Runs servers, and ends all watches before they stop: else each of them would wait for a
+    second.
+    """
     yield stage_with
     for call in _open:
         call.cancel()
@@ -75,7 +87,9 @@ async def stage_with(stage_with: StageWith) -> AsyncIterator[StageWith]:
 
 
 @pytest.fixture(params=["cluster", "fakeredis", "valkey"])
-async def stage(request: pytest.FixtureRequest, backends: Callable[[str], Backend], stage_with: StageWith) -> Stage:
+async def stage(
+    request: pytest.FixtureRequest, backends: Callable[[str], Backend], stage_with: StageWith
+) -> Stage:
     """A server on each kind of store."""
     running: Stage = await stage_with(backends(request.param))
     return running
@@ -177,7 +191,7 @@ def reading_tasks() -> int:
     return sum("Feed." in name or "EventLog." in name or "PubSub" in name for name in names)
 
 
-# --- what is told ---------------------------------------------------------------------------------------------------
+# --- what is told ---------------------------------------------------------------------------------
 
 
 async def test_the_first_message_comes_at_once_and_events_follow(stage: Stage):
@@ -185,7 +199,10 @@ async def test_the_first_message_comes_at_once_and_events_follow(stage: Stage):
     watch = await Watch(stage).started()
     one = await stage.sign_in("ada")
     [event] = await watch.next()
-    assert (event.device.device_id, event.session_id) == (one.device.device_id, one.device.session_id)
+    assert (event.device.device_id, event.session_id) == (
+        one.device.device_id,
+        one.device.session_id,
+    )
     assert before.device.session_id != event.session_id
     two = await stage.sign_in("bob")
     await stage.call("RevokeAll", pb.RevokeAllRequest(user_id="bob"))
@@ -205,7 +222,9 @@ async def test_a_sign_in_is_told_with_all_that_a_mail_needs(valkey_stage: Stage)
     second = await valkey_stage.sign_in("ada", LAPTOP, client=LAPTOP_CLIENT)
     await valkey_stage.call("RevokeDevice", pb.RevokeDeviceRequest(user_id="ada", device_id=LAPTOP))
     await valkey_stage.sign_in("ada", LAPTOP, client=PHONE_CLIENT)
-    phone = {"info": {"ip_address": "192.0.2.7", "display_name": "Pixel 8", "app_version": "4.12.0"}}
+    phone = {
+        "info": {"ip_address": "192.0.2.7", "display_name": "Pixel 8", "app_version": "4.12.0"}
+    }
     laptop = {
         "info": {"ip_address": "198.51.100.9", "user_agent": LAPTOP_AGENT},
         "operating_system": "Windows",
@@ -228,7 +247,11 @@ async def test_a_sign_in_is_told_with_all_that_a_mail_needs(valkey_stage: Stage)
         "type": "EVENT_TYPE_DEVICE_SIGNED_IN",
         "create_time": START + MINUTE,
         "user_id": "ada",
-        "device": {"device_id": LAPTOP, "display_name": second.device.display_name, "last_client": laptop},
+        "device": {
+            "device_id": LAPTOP,
+            "display_name": second.device.display_name,
+            "last_client": laptop,
+        },
         "client": laptop,
         "session_id": second.device.session_id,
         "actor": "anonymous",
@@ -241,8 +264,16 @@ def shown(issued: pb.IssueDeviceResponse) -> dict[str, Any]:
     """What an event tells of the device of a sign-in."""
     looks = MessageToDict(issued.device, preserving_proto_field_name=True)
     client: dict[str, Any] = {"info": looks["last_client"]}
-    client |= {name: looks[name] for name in ("operating_system", "browser", "form_factor") if name in looks}
-    return {"device_id": looks["device_id"], "display_name": looks["display_name"], "last_client": client}
+    client |= {
+        name: looks[name]
+        for name in ("operating_system", "browser", "form_factor")
+        if name in looks
+    }
+    return {
+        "device_id": looks["device_id"],
+        "display_name": looks["display_name"],
+        "last_client": client,
+    }
 
 
 @pytest.mark.parametrize("action", ReplayAction, ids=lambda action: action.value)
@@ -281,7 +312,9 @@ async def test_other_causes_of_a_replay(valkey_stage: Stage):
     # An old generation.
     old = await stage.sign_in("ada", PHONE)
     stage.clock.advance(10 * MINUTE)
-    renewed = await stage.call("RenewSession", pb.RenewSessionRequest(access_token=old.access_token, device_id=PHONE))
+    renewed = await stage.call(
+        "RenewSession", pb.RenewSessionRequest(access_token=old.access_token, device_id=PHONE)
+    )
     assert renewed.rotated
     newest = pb.ValidateSessionRequest(access_token=renewed.access_token, device_id=PHONE)
     assert (await stage.call("ValidateSession", newest)).active
@@ -322,7 +355,9 @@ async def test_the_end_of_sessions_is_told(stage_with: StageWith, valkey_backend
     }
 
     again = await stage.sign_in("ada", PHONE, client=PHONE_CLIENT)
-    assert (await stage.validate(phone, client=LAPTOP_CLIENT)).status == pb.SESSION_STATUS_SESSION_ENDED
+    assert (
+        await stage.validate(phone, client=LAPTOP_CLIENT)
+    ).status == pb.SESSION_STATUS_SESSION_ENDED
     ended = await next_told()
     assert ended.pop("client")["info"] == {"ip_address": "198.51.100.9", "user_agent": LAPTOP_AGENT}
     assert ended == common | {
@@ -355,7 +390,9 @@ async def test_a_revoked_key_is_told_of_once_however_many_servers_find_it(
 ):
     old = source.current.signing.kid
     stages = [await stage_with(valkey_backend) for _ in range(3)]
-    watch = await Watch(stages[0], user_ids=["somebody"], types=[pb.EVENT_TYPE_SIGNING_KEY_REVOKED]).started()
+    watch = await Watch(
+        stages[0], user_ids=["somebody"], types=[pb.EVENT_TYPE_SIGNING_KEY_REVOKED]
+    ).started()
     key = generate(Algorithm.EDDSA, START)
     add_key(folder, key)
     promote(folder, key.kid, START)
@@ -366,7 +403,10 @@ async def test_a_revoked_key_is_told_of_once_however_many_servers_find_it(
         "create_time": START,
         "key_id": old,
     }
-    await eventually(lambda: all(stage.authority._told_revoked == {old} for stage in stages), "all servers to know")
+    await eventually(
+        lambda: all(stage.authority._told_revoked == {old} for stage in stages),
+        "all servers to know",
+    )
     another = await stage_with(valkey_backend)  # and one that is started later
     await eventually(lambda: another.authority._told_revoked == {old}, "it to know too")
     found = [value for key, value in (await stages[0].dump()).items() if key.endswith(b":e")]
@@ -395,8 +435,15 @@ async def test_a_key_that_is_removed_early_counts_as_revoked(
     for key in (early, published):
         retire(folder, key.kid, START, DAY, force=True)
     [event] = await watch.next()
-    assert told(event) == {"type": "EVENT_TYPE_SIGNING_KEY_REVOKED", "create_time": START, "key_id": early.kid}
-    await eventually(lambda: all(s.authority._told_vanished == {early.kid} for s in stages), "all servers to know")
+    assert told(event) == {
+        "type": "EVENT_TYPE_SIGNING_KEY_REVOKED",
+        "create_time": START,
+        "key_id": early.kid,
+    }
+    await eventually(
+        lambda: all(s.authority._told_vanished == {early.kid} for s in stages),
+        "all servers to know",
+    )
 
     stages[0].clock.advance(30 * DAY)
     stages[1].clock.advance(30 * DAY)
@@ -410,16 +457,22 @@ async def test_a_key_that_is_removed_early_counts_as_revoked(
     assert event.key_id == seen.kid
     revoke(folder, early.kid, START + 30 * DAY, replace=True)
     [event] = await watch.next()
-    assert event.key_id == early.kid, "that it was told of as removed does not keep it from being told of as revoked"
-    await eventually(lambda: all(len(s.authority._told_revoked) == 2 for s in stages), "all servers to know")
+    assert event.key_id == early.kid, (
+        "that it was told of as removed does not keep it from being told of as revoked"
+    )
+    await eventually(
+        lambda: all(len(s.authority._told_revoked) == 2 for s in stages), "all servers to know"
+    )
     found = [value for key, value in (await stages[0].dump()).items() if key.endswith(b":e")]
     assert [len(entries) for entries in found] == [3]
 
 
-# --- where to go on -------------------------------------------------------------------------------------------------
+# --- where to go on -------------------------------------------------------------------------------
 
 
-async def test_a_cursor_leads_on_at_another_server(stage_with: StageWith, stage: Stage, backends: Any, request: Any):
+async def test_a_cursor_leads_on_at_another_server(
+    stage_with: StageWith, stage: Stage, backends: Any, request: Any
+):
     watch = await Watch(stage).started()
     await stage.sign_in("ada")
     [first] = await watch.next()
@@ -432,7 +485,9 @@ async def test_a_cursor_leads_on_at_another_server(stage_with: StageWith, stage:
     everything = Watch(other, start_time=START - DAY)
     events = await everything.next(3)
     assert {event.user_id for event in events} == {"ada", "bob", "cyd"}
-    assert first.event_id in {event.event_id for event in events}, "an event has the same ID whenever it is told"
+    assert first.event_id in {event.event_id for event in events}, (
+        "an event has the same ID whenever it is told"
+    )
 
 
 async def test_a_cursor_that_is_too_old_is_told_so(stage: Stage):
@@ -454,7 +509,7 @@ async def test_heartbeats_come_with_a_cursor_each(stage: Stage):
         before = watch.cursor
 
 
-# --- clients that don't read ----------------------------------------------------------------------------------------
+# --- clients that don't read ----------------------------------------------------------------------
 
 
 def deaf_channel(stage: Stage) -> Any:
@@ -471,7 +526,9 @@ async def read_all(call: Any) -> None:
 
 async def happen(stage: Stage, user_id: str, number: int) -> None:
     """Something of a thousand bytes."""
-    event = Event(EventType.DEVICE_REVOKED, START, user_id, "tests", reason=f"{number:05} {'x' * 1000}")
+    event = Event(
+        EventType.DEVICE_REVOKED, START, user_id, "tests", reason=f"{number:05} {'x' * 1000}"
+    )
     await stage.store.commit(Commit(user_id, START, events=(event,)))
 
 
@@ -493,7 +550,9 @@ async def test_a_client_that_never_reads_is_sent_away_and_disturbs_nobody(
                 assert stage.feed._held_events <= 200
                 assert number < 20_000, "in the end it is sent away"
         assert stage.counted("WatchEvents") == {"OUT_OF_RANGE": 1}
-        assert sorted(event.reason[:5] for event in good.events) == [f"{i:05}" for i in range(number)]
+        assert sorted(event.reason[:5] for event in good.events) == [
+            f"{i:05}" for i in range(number)
+        ]
         # If it reads at last, it learns that it missed something.
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await read_all(deaf)
@@ -508,7 +567,8 @@ async def test_a_client_that_never_reads_its_history_takes_no_more_than_a_page(v
     stage.feed._wire.event = lambda recorded: written.append(1) or write(recorded)  # type: ignore[method-assign,func-returns-value]
     async with deaf_channel(stage) as channel:
         deaf: Any = channel.unary_stream(WATCH)(
-            pb.WatchEventsRequest(start_time=timestamp(START - DAY)).SerializeToString(), timeout=LEFT_OPEN
+            pb.WatchEventsRequest(start_time=timestamp(START - DAY)).SerializeToString(),
+            timeout=LEFT_OPEN,
         )
         await eventually(lambda: len(written) >= 256, "its first page")
         good = await Watch(stage).started()
@@ -520,7 +580,7 @@ async def test_a_client_that_never_reads_its_history_takes_no_more_than_a_page(v
         await eventually(lambda: watchers(stage) == 1, "it to be gone")
 
 
-# --- ends -----------------------------------------------------------------------------------------------------------
+# --- ends -----------------------------------------------------------------------------------------
 
 
 async def test_a_cancelled_watch_leaves_nothing_behind(valkey_stage: Stage):
@@ -544,7 +604,9 @@ async def test_a_cancelled_watch_leaves_nothing_behind(valkey_stage: Stage):
             await watches[0].next()
             watches[0].call.cancel()
             await eventually(lambda: watchers(stage) == 0, "the last to be gone")
-            await eventually(lambda: stage.feed._reader is None and not reading_tasks(), "the reader to end")
+            await eventually(
+                lambda: stage.feed._reader is None and not reading_tasks(), "the reader to end"
+            )
             while await listening() != 0:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             await eventually(
@@ -594,10 +656,12 @@ async def test_a_watch_with_a_deadline_ends_by_it(stage: Stage):
     await eventually(lambda: watchers(stage) == 0, "it to be gone")
 
 
-# --- what it costs nobody -------------------------------------------------------------------------------------------
+# --- what it costs nobody -------------------------------------------------------------------------
 
 
-async def test_without_a_watcher_validations_cost_what_they_did(stage_with: StageWith, valkey_backend: Backend):
+async def test_without_a_watcher_validations_cost_what_they_did(
+    stage_with: StageWith, valkey_backend: Backend
+):
     async with Proxy(valkey_backend.url) as wire:
         patient = Limits(timedelta(seconds=10), timedelta(seconds=10))
         stage = await stage_with(Backend("wired", wire.url, lambda: connect(wire.url, patient)))
@@ -613,7 +677,9 @@ async def test_without_a_watcher_validations_cost_what_they_did(stage_with: Stag
         # Nor with one that has gone.
         watch = await Watch(stage).started()
         watch.call.cancel()
-        await eventually(lambda: stage.feed._reader is None and not reading_tasks(), "the reader to end")
+        await eventually(
+            lambda: stage.feed._reader is None and not reading_tasks(), "the reader to end"
+        )
         wire.commands.clear()
         for _ in range(25):
             assert (await stage.validate(signed_in)).active

@@ -44,7 +44,9 @@ class House:
 
     def watch(self, service: str = "") -> Any:
         """A stream of what it says."""
-        return self.health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=4 * PATIENCE)
+        return self.health.Watch(
+            health_pb2.HealthCheckRequest(service=service), timeout=4 * PATIENCE
+        )
 
     async def services(self) -> list[str]:
         """What reflection shows."""
@@ -61,7 +63,9 @@ Serve = Callable[..., Awaitable[House]]
 @asynccontextmanager
 async def house(url: str, keys: Path, prefix: str, reflection: bool) -> AsyncIterator[House]:
     """Runs one, as the command does but for the signals."""
-    settings = Settings(redis_url=url, keys=keys, listen=Listen("127.0.0.1", 0), redis_prefix=prefix)
+    settings = Settings(
+        redis_url=url, keys=keys, listen=Listen("127.0.0.1", 0), redis_prefix=prefix
+    )
     async with (
         running(settings, Mode(reflection=reflection)) as (server, ports),
         grpc.aio.insecure_channel(str(ports.main)) as channel,

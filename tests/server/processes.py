@@ -1,4 +1,6 @@
-"""The real command, in a process of its own, as a user starts it; with what it printed and logged."""
+"""The real command, in a process of its own, as a user starts it; with what it printed and
+logged.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,20 @@ PATIENCE = 40.0  # seconds; for a process to start or end on a machine that has 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
     """The caller's, without settings of its own; `settings` are named without their prefix."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SESSION_AUTHORITY_")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SESSION_AUTHORITY_")
+    }
     mine = {f"SESSION_AUTHORITY_{name}": value for name, value in settings.items()}
-    return {**clean, **mine, "PYTHONPATH": str(ROOT), "XDG_DATA_HOME": str(folder), "COLUMNS": "200", "TERM": "dumb"}
+    return {
+        **clean,
+        **mine,
+        "PYTHONPATH": str(ROOT),
+        "XDG_DATA_HOME": str(folder),
+        "COLUMNS": "200",
+        "TERM": "dumb",
+    }
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -79,7 +92,11 @@ class Command:
     @property
     def log(self) -> list[dict[str, Any]]:
         """What was logged, entry by entry."""
-        return [json.loads(line) for line in self.errors.splitlines() if line.startswith("{") and line.endswith("}")]
+        return [
+            json.loads(line)
+            for line in self.errors.splitlines()
+            if line.startswith("{") and line.endswith("}")
+        ]
 
     def events(self) -> list[str]:
         """What was logged, by name."""
@@ -127,7 +144,9 @@ class DevServer(Command):
     @property
     def valkey_process_id(self) -> int:
         """Its Valkey."""
-        with redis.Redis(unix_socket_path=EmbeddedValkey(self.data_dir).url.removeprefix("unix://")) as client:
+        with redis.Redis(
+            unix_socket_path=EmbeddedValkey(self.data_dir).url.removeprefix("unix://")
+        ) as client:
             return int(client.info("server")["process_id"])
 
 
@@ -159,12 +178,16 @@ class Caller:
     def sign_in(self, user_id: str = "ada", **more: Any) -> pb.IssueDeviceResponse:
         """A sign-in."""
         request = pb.IssueDeviceRequest(user_id=user_id, **more)
-        answer: pb.IssueDeviceResponse = self.stub.IssueDevice(request, timeout=PATIENCE, wait_for_ready=True)
+        answer: pb.IssueDeviceResponse = self.stub.IssueDevice(
+            request, timeout=PATIENCE, wait_for_ready=True
+        )
         return answer
 
     def status(self, signed_in: pb.IssueDeviceResponse) -> str:
         """What a sign-in's token is worth."""
-        request = pb.ValidateSessionRequest(access_token=signed_in.access_token, device_id=signed_in.device.device_id)
+        request = pb.ValidateSessionRequest(
+            access_token=signed_in.access_token, device_id=signed_in.device.device_id
+        )
         answer = self.stub.ValidateSession(request, timeout=PATIENCE, wait_for_ready=True)
         return pb.SessionStatus.Name(answer.status).removeprefix("SESSION_STATUS_")
 

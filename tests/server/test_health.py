@@ -17,7 +17,15 @@ from session_authority import server as server_module
 from session_authority.server import PROBE_INTERVAL, PROBE_TIMEOUT
 from session_authority.tokens import retire
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.server.house import NOT_SERVING, PATIENCE, SERVICES, SERVING, Serve, add_signing_key, until
+from tests.server.house import (
+    NOT_SERVING,
+    PATIENCE,
+    SERVICES,
+    SERVING,
+    Serve,
+    add_signing_key,
+    until,
+)
 from tests.support.backends import Backend, ValkeyServer, valkey_server
 
 
@@ -28,7 +36,9 @@ async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
         client = await serve(valkey.url)
         assert await client.statuses() == {SERVING}
         watches = [
-            client.health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=4 * PATIENCE)
+            client.health.Watch(
+                health_pb2.HealthCheckRequest(service=service), timeout=4 * PATIENCE
+            )
             for service in SERVICES
         ]
         for watch in watches:
@@ -44,8 +54,16 @@ async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
         for watch in watches:
             assert (await asyncio.wait_for(watch.read(), PATIENCE)).status == SERVING
             watch.cancel()
-    told = [(entry["event"], entry.get("reason")) for entry in logged if entry["event"].endswith("serving")]
-    assert told == [("serving", None), ("not_serving", "the store does not answer, or refuses"), ("serving", None)]
+    told = [
+        (entry["event"], entry.get("reason"))
+        for entry in logged
+        if entry["event"].endswith("serving")
+    ]
+    assert told == [
+        ("serving", None),
+        ("not_serving", "the store does not answer, or refuses"),
+        ("serving", None),
+    ]
 
 
 def test_health_follows_the_store_within_two_seconds():
@@ -53,14 +71,18 @@ def test_health_follows_the_store_within_two_seconds():
     assert timedelta(seconds=2) > PROBE_INTERVAL + PROBE_TIMEOUT
 
 
-async def test_a_service_that_starts_without_a_store_says_so_and_recovers(serve: Serve, tmp_path: Path):
+async def test_a_service_that_starts_without_a_store_says_so_and_recovers(
+    serve: Serve, tmp_path: Path
+):
     valkey = ValkeyServer(tmp_path / "valkey")
     client = await serve(valkey.url)
     assert await client.statuses() == {NOT_SERVING}
     await asyncio.to_thread(valkey.start)
     try:
         await client.becomes(SERVING)
-        answer = await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE)
+        answer = await client.stub.IssueDevice(
+            pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE
+        )
         assert answer.new_device
     finally:
         valkey.kill()
@@ -80,7 +102,9 @@ async def test_clocks_that_differ_are_no_health(
     monkeypatch.setattr(server_module, "now", lambda: right() + timedelta(seconds=skew))
     await client.becomes(NOT_SERVING)
     [entry] = [entry for entry in logged if entry["event"] == "not_serving"]
-    assert entry["reason"].startswith(("the store's clock differs by 6.", "the store's clock differs by 5.9"))
+    assert entry["reason"].startswith(
+        ("the store's clock differs by 6.", "the store's clock differs by 5.9")
+    )
     monkeypatch.setattr(server_module, "now", lambda: right() + timedelta(seconds=skew / 2))
     await client.becomes(SERVING)
 
@@ -122,7 +146,9 @@ async def test_the_watch_survives_what_nobody_thought_of(
 async def test_health_of_an_unknown_service(serve: Serve, valkey_backend: Backend):
     client = await serve(valkey_backend.url)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await client.health.Check(health_pb2.HealthCheckRequest(service="nothing"), timeout=PATIENCE)
+        await client.health.Check(
+            health_pb2.HealthCheckRequest(service="nothing"), timeout=PATIENCE
+        )
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
@@ -150,12 +176,18 @@ async def test_keys_that_change_on_disk_are_picked_up(
     client = await serve(valkey_backend.url)
 
     async def kid_in_use() -> str:
-        issued = await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE)
+        issued = await client.stub.IssueDevice(
+            pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE
+        )
         return key_of(issued.access_token)
 
     async def status(issued: Any) -> int:
-        request = pb.ValidateSessionRequest(access_token=issued.access_token, device_id=issued.device.device_id)
-        answer: pb.ValidateSessionResponse = await client.stub.ValidateSession(request, timeout=PATIENCE)
+        request = pb.ValidateSessionRequest(
+            access_token=issued.access_token, device_id=issued.device.device_id
+        )
+        answer: pb.ValidateSessionResponse = await client.stub.ValidateSession(
+            request, timeout=PATIENCE
+        )
         return answer.status
 
     before = await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="bob"), timeout=PATIENCE)
@@ -183,7 +215,9 @@ async def test_keys_that_change_on_disk_are_picked_up(
     await until(looked_again, True)
     assert await kid_in_use() == new, "the keys stay as they were"
     assert await status(before) == pb.SESSION_STATUS_ACTIVE
-    [told] = [entry for entry in logged if entry["event"] == "keys_not_changed"]  # again and again looked at, once told
+    [told] = [
+        entry for entry in logged if entry["event"] == "keys_not_changed"
+    ]  # again and again looked at, once told
     assert str(broken) in told["reason"]
     assert "hunter2" not in str(logged)
 
@@ -209,13 +243,17 @@ async def test_health_can_be_listed(serve: Serve, valkey_backend: Backend):
     house = await serve(valkey_backend.url)
     messages: Any = health_pb2  # its types don't know this method
     listed = await house.health.List(messages.HealthListRequest(), timeout=PATIENCE)
-    assert {service: answer.status for service, answer in listed.statuses.items()} == dict.fromkeys(SERVICES, SERVING)
+    assert {service: answer.status for service, answer in listed.statuses.items()} == dict.fromkeys(
+        SERVICES, SERVING
+    )
 
 
 async def test_the_first_user_agent_is_read_before_anybody_waits_for_it(
     serve: Serve, valkey_backend: Backend, monkeypatch: pytest.MonkeyPatch
 ):
-    """The parser builds its tables when it is first used, which takes longer than callers have patience."""
+    """The parser builds its tables when it is first used, which takes longer than callers have
+    patience.
+    """
     read: list[str] = []
     monkeypatch.setattr("session_authority.server.appearance", read.append)
     await serve(valkey_backend.url)

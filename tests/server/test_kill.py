@@ -15,7 +15,8 @@ from session_authority.v1 import session_authority_pb2 as pb
 from tests.server.processes import Caller, DevServer, dev_server, is_running
 from tests.support.backends import wait_for
 
-# Appended writes reach the disk once a second. A killed process loses none of them, a machine without power does.
+# Appended writes reach the disk once a second. A killed process loses none of them, a machine
+# without power does.
 AT_RISK_SECONDS = 1.0
 
 
@@ -52,7 +53,8 @@ def test_what_was_answered_outlives_a_kill(tmp_path: Path, kill):
                         continue
                     device_id = signed_in.device.device_id
                     caller.stub.RevokeDevice(
-                        pb.RevokeDeviceRequest(user_id=f"user-{number % 50}", device_id=device_id), timeout=20
+                        pb.RevokeDeviceRequest(user_id=f"user-{number % 50}", device_id=device_id),
+                        timeout=20,
                     )
                     revoked.append(signed_in)
             except grpc.RpcError:
@@ -63,25 +65,35 @@ def test_what_was_answered_outlives_a_kill(tmp_path: Path, kill):
         started = time.monotonic()
         for thread in threads:
             thread.start()
-        wait_for(lambda: len(answered) > 200 and time.monotonic() > started + AT_RISK_SECONDS + 0.2, "traffic")
+        wait_for(
+            lambda: len(answered) > 200 and time.monotonic() > started + AT_RISK_SECONDS + 0.2,
+            "traffic",
+        )
         killed = time.monotonic()
         kill(server)
         for thread in threads:
             thread.join()
         with dev_server(data_dir, MAX_DEVICES="10000") as again, Caller(again.address) as caller:
-            safe = [signed_in for moment, signed_in in answered if moment < killed - AT_RISK_SECONDS]
+            safe = [
+                signed_in for moment, signed_in in answered if moment < killed - AT_RISK_SECONDS
+            ]
             assert safe
             batches = [safe[start : start + 500] for start in range(0, len(safe), 500)]
             statuses = {status for batch in batches for status in _statuses(caller, batch)}
             assert statuses == {pb.SESSION_STATUS_ACTIVE}
-            assert set(_statuses(caller, revoked[: len(revoked) // 2])) <= {pb.SESSION_STATUS_NO_SESSION}
+            assert set(_statuses(caller, revoked[: len(revoked) // 2])) <= {
+                pb.SESSION_STATUS_NO_SESSION
+            }
             assert again.terminate() == 0, again.errors
         assert not is_running(server.process.pid)
 
 
 def _statuses(caller: Caller, signed_in: list[pb.IssueDeviceResponse]) -> list[pb.SessionStatus]:
     requests = [
-        pb.ValidateSessionRequest(access_token=s.access_token, device_id=s.device.device_id) for s in signed_in[:500]
+        pb.ValidateSessionRequest(access_token=s.access_token, device_id=s.device.device_id)
+        for s in signed_in[:500]
     ]
-    answer = caller.stub.BatchValidateSessions(pb.BatchValidateSessionsRequest(requests=requests), timeout=30)
+    answer = caller.stub.BatchValidateSessions(
+        pb.BatchValidateSessionsRequest(requests=requests), timeout=30
+    )
     return [result.response.status for result in answer.results]

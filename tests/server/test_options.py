@@ -1,4 +1,6 @@
-"""What the gRPC server is told, it hears: an option whose name it does not know is ignored without a word."""
+"""What the gRPC server is told, it hears: an option whose name it does not know is ignored without
+a word.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,8 @@ from session_authority.server import Mode, _options
 
 
 def test_every_option_has_a_name_that_grpc_knows():
-    (library,) = [path.read_bytes() for path in (Path(grpc.__file__).parent / "_cython").glob("cygrpc.*.so")]
+    (library,) = [
+        path.read_bytes() for path in (Path(grpc.__file__).parent / "_cython").glob("cygrpc.*.so")
+    ]
     names = [name for name, _ in _options(Mode(reflection=False), Capacity())]
     assert [name for name in names if name.encode() + b"\0" not in library] == []

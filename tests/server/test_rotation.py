@@ -1,4 +1,5 @@
-"""Keys change under load: two processes on one key folder, and neither refuses a good token or takes a void one.
+"""Keys change under load: two processes on one key folder, and neither refuses a good token or
+takes a void one.
 
 The full size is VALIDATIONS=100000; the usual one is what a run of all tests has time for.
 """
@@ -32,7 +33,9 @@ ROTATIONS = 4
 TABS = 16
 ACTIVE, INVALID = pb.SESSION_STATUS_ACTIVE, pb.SESSION_STATUS_TOKEN_INVALID
 # Somebody whose events are told in one line with those that concern everybody.
-MARKER = next(f"marker-{number}" for number in count() if partition(f"marker-{number}") == partition(NOBODY))
+MARKER = next(
+    f"marker-{number}" for number in count() if partition(f"marker-{number}") == partition(NOBODY)
+)
 
 
 class Pair:
@@ -46,7 +49,9 @@ class Pair:
 
     async def command(self, *arguments: str, fails: bool = False) -> str:
         """Runs `session-authority keys`; what it printed, and then what it warned of."""
-        done = await asyncio.to_thread(run, self._folder, "keys", *arguments, "--dir", str(self.keys))
+        done = await asyncio.to_thread(
+            run, self._folder, "keys", *arguments, "--dir", str(self.keys)
+        )
         assert (done.returncode != 0) is fails, done.stderr
         return (done.stdout + done.stderr).strip()
 
@@ -73,7 +78,8 @@ class Tab:
         for _ in range(5):
             here, elsewhere = next(self._turns)
             renewed = await here.RenewSession(
-                pb.RenewSessionRequest(access_token=self.token, device_id=self.device_id), timeout=PATIENCE
+                pb.RenewSessionRequest(access_token=self.token, device_id=self.device_id),
+                timeout=PATIENCE,
             )
             self._note("renewal", renewed.status)
             self.token = renewed.access_token or self.token
@@ -144,7 +150,10 @@ class Load:
 @pytest.fixture
 def servers(tmp_path: Path, valkey_backend: Backend, prefix: str) -> Iterator[list[DevServer]]:
     """Two of them, each a process of its own."""
-    assert run(tmp_path, "keys", "generate", "--promote", "--dir", str(tmp_path / "keys")).returncode == 0
+    assert (
+        run(tmp_path, "keys", "generate", "--promote", "--dir", str(tmp_path / "keys")).returncode
+        == 0
+    )
     settings = {
         "KEYS": str(tmp_path / "keys"),
         "REDIS_URL": valkey_backend.url,
@@ -153,7 +162,9 @@ def servers(tmp_path: Path, valkey_backend: Backend, prefix: str) -> Iterator[li
         "ALARM_AFTER": "1s",
     }
     with ExitStack() as stack:
-        yield [stack.enter_context(dev_server(tmp_path / name, **settings)) for name in ("one", "two")]
+        yield [
+            stack.enter_context(dev_server(tmp_path / name, **settings)) for name in ("one", "two")
+        ]
 
 
 @pytest.fixture
@@ -200,9 +211,14 @@ async def test_keys_rotate_and_are_revoked_under_load(pair: Pair):
     ring = load_keyring(pair.keys)
     revoked = ring.key(signing).revoked
     assert revoked is not None
-    print(f"void everywhere {(datetime.now(UTC) - revoked).total_seconds():.2f} s after it was revoked")
+    print(
+        f"void everywhere {(datetime.now(UTC) - revoked).total_seconds():.2f} s after it was"
+        " revoked"
+    )
     for stub in pair.stubs:
-        renewal = pb.RenewSessionRequest(access_token=load.tabs[0].token, device_id=load.tabs[0].device_id)
+        renewal = pb.RenewSessionRequest(
+            access_token=load.tabs[0].token, device_id=load.tabs[0].device_id
+        )
         assert (await stub.RenewSession(renewal, timeout=PATIENCE)).status == INVALID
         shown = await stub.GetSigningKeys(pb.GetSigningKeysRequest(), timeout=PATIENCE)
         assert signing not in str(shown)
@@ -220,7 +236,10 @@ async def test_keys_rotate_and_are_revoked_under_load(pair: Pair):
         while not any(event.user_id == MARKER for event in events):
             events += (await watch.read()).events
     told = [event.key_id for event in events if event.type == pb.EVENT_TYPE_SIGNING_KEY_REVOKED]
-    assert told == [first, signing], "each once: one that was removed early, and one that was revoked"
+    assert told == [
+        first,
+        signing,
+    ], "each once: one that was removed early, and one that was revoked"
     watch.cancel()
     for server in pair.servers:
         assert server.events().count("keys_changed") > ROTATIONS
@@ -236,7 +255,9 @@ async def test_a_key_that_is_revoked_while_redis_is_away_is_told_of_when_it_is_b
         client = await serve(f"redis://127.0.0.1:{valkey.port}")
         await asyncio.to_thread(valkey.kill)
         revoke(keys, old, datetime.now(UTC), replace=True)
-        retire(keys, old, datetime.now(UTC), timedelta(days=8), force=True)  # by somebody who is in a hurry
+        retire(
+            keys, old, datetime.now(UTC), timedelta(days=8), force=True
+        )  # by somebody who is in a hurry
 
         async def known() -> bool:
             shown = await client.stub.GetSigningKeys(pb.GetSigningKeysRequest(), timeout=PATIENCE)

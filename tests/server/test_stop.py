@@ -1,4 +1,6 @@
-"""An orderly end: first it says so, then calls under way finish, then everything is closed and gone."""
+"""An orderly end: first it says so, then calls under way finish, then everything is closed and
+gone.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Gate:
             self.ended.set()
 
 
-async def test_it_says_so_first_and_finishes_what_is_under_way(serve: Serve, valkey_backend: Backend):
+async def test_it_says_so_first_and_finishes_what_is_under_way(
+    serve: Serve, valkey_backend: Backend
+):
     house = await serve(valkey_backend.url)
     gate, watch = Gate(house), house.watch()
     assert (await watch.read()).status == SERVING
@@ -56,7 +60,9 @@ async def test_it_says_so_first_and_finishes_what_is_under_way(serve: Serve, val
         await watch.read()
 
 
-async def test_whoever_takes_too_long_is_cut_off_and_waited_for(serve: Serve, valkey_backend: Backend):
+async def test_whoever_takes_too_long_is_cut_off_and_waited_for(
+    serve: Serve, valkey_backend: Backend
+):
     house = await serve(valkey_backend.url)
     gate = Gate(house)
     call = asyncio.ensure_future(_list_devices(house))
@@ -82,13 +88,19 @@ def test_a_signal_in_the_middle_of_traffic_loses_nothing(tmp_path: Path, number:
         with Caller(address) as caller:
             while not codes or codes[-1] == "OK":
                 try:
-                    answered.append(caller.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=20))
+                    answered.append(
+                        caller.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=20)
+                    )
                     codes.append("OK")
                 except grpc.RpcError as error:
                     codes.append(error.code().name)
 
-    # The stream and the long drain: an end that waited for the stream would take too long for this test.
-    with dev_server(data_dir, DRAIN_TIMEOUT="10m", MAX_DEVICES="10000") as server, Caller(server.address) as watcher:
+    # The stream and the long drain: an end that waited for the stream would take too long for this
+    # test.
+    with (
+        dev_server(data_dir, DRAIN_TIMEOUT="10m", MAX_DEVICES="10000") as server,
+        Caller(server.address) as watcher,
+    ):
         watch = watcher.health_stub.Watch(health_pb2.HealthCheckRequest(), timeout=120)
         assert next(watch).status == SERVING
         threads = [threading.Thread(target=traffic, args=(server.address,)) for _ in range(2)]
@@ -107,7 +119,8 @@ def test_a_signal_in_the_middle_of_traffic_loses_nothing(tmp_path: Path, number:
         assert next(watch).status == NOT_SERVING
         with pytest.raises(grpc.RpcError):
             next(watch)
-        # A call that arrives in the very moment of the end is refused by grpc itself, with either of these.
+        # A call that arrives in the very moment of the end is refused by grpc itself, with either
+        # of these.
         assert set(codes) <= {"OK", "UNAVAILABLE", "CANCELLED"}
         assert len(codes) - codes.count("OK") == len(threads)
         wait_for(lambda: not any(map(is_running, family)), "its processes to be gone")

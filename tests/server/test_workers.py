@@ -31,12 +31,18 @@ class Team:
 
     def process_ids(self) -> set[int]:
         """The workers' processes."""
-        return {pid for pid in descendants(self.server.process.pid) if b"spawn_main" in _command_line(pid)}
+        return {
+            pid
+            for pid in descendants(self.server.process.pid)
+            if b"spawn_main" in _command_line(pid)
+        }
 
     def worker_of(self, caller: Caller) -> int:
         """Which worker has this caller's connection."""
         before = [self._calls(number) for number in range(2)]
-        caller.stub.ListDevices(pb.ListDevicesRequest(user_id="nobody"), timeout=30, wait_for_ready=True)
+        caller.stub.ListDevices(
+            pb.ListDevicesRequest(user_id="nobody"), timeout=30, wait_for_ready=True
+        )
         [worker] = [number for number in range(2) if self._calls(number) > before[number]]
         return worker
 
@@ -55,9 +61,13 @@ class Team:
             yield found[0], found[1]
 
     def _calls(self, number: int) -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port + number}/metrics", timeout=30) as page:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self._metrics_port + number}/metrics", timeout=30
+        ) as page:
             text = page.read().decode()
-        counts = re.findall(r'^session_authority_rpcs_total\{.*method="ListDevices".*\} (\S+)$', text, re.MULTILINE)
+        counts = re.findall(
+            r'^session_authority_rpcs_total\{.*method="ListDevices".*\} (\S+)$', text, re.MULTILINE
+        )
         return sum(int(float(count)) for count in counts)
 
 
@@ -83,7 +93,9 @@ def two_free_ports() -> int:
 @contextmanager
 def team(data_dir: Path) -> Iterator[Team]:
     port, metrics_port = free_port(), two_free_ports()
-    with dev_server(data_dir, f"127.0.0.1:{port}", WORKERS="2", METRICS_LISTEN=f"127.0.0.1:{metrics_port}") as server:
+    with dev_server(
+        data_dir, f"127.0.0.1:{port}", WORKERS="2", METRICS_LISTEN=f"127.0.0.1:{metrics_port}"
+    ) as server:
         server.wait_for_event("listening", 2)
         yield Team(server, metrics_port)
 
@@ -126,13 +138,18 @@ def test_workers_do_not_outlive_the_process_that_restarts_them(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("mine", "theirs"), [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")])
-def test_a_port_that_is_taken_is_refused(tmp_path: Path, taken: dict[str, str], mine: str, theirs: str):
+def test_a_port_that_is_taken_is_refused(
+    tmp_path: Path, taken: dict[str, str], mine: str, theirs: str
+):
     """Also where both would be willing to share it."""
     address = taken[theirs]
-    result = run(tmp_path, "dev", "--listen", address, "--data-dir", str(tmp_path / "data"), WORKERS=mine)
+    result = run(
+        tmp_path, "dev", "--listen", address, "--data-dir", str(tmp_path / "data"), WORKERS=mine
+    )
     assert result.returncode == 1
     assert [line for line in result.stderr.splitlines() if not line.startswith("{")] == [
-        f"session-authority: can't listen on {address}: the port is taken or the address is not this machine's"
+        f"session-authority: can't listen on {address}: the port is taken or the address is not"
+        " this machine's"
     ]
 
 
@@ -143,14 +160,24 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         folder = tmp_path_factory.mktemp("taken")
         found = {}
         for workers in ("1", "2"):
-            server = stack.enter_context(dev_server(folder / workers, f"127.0.0.1:{free_port()}", WORKERS=workers))
+            server = stack.enter_context(
+                dev_server(folder / workers, f"127.0.0.1:{free_port()}", WORKERS=workers)
+            )
             found[workers] = server.address
         yield found
         assert all(Caller(address).health() == "SERVING" for address in found.values())
 
 
 def test_workers_need_a_port_that_is_named(tmp_path: Path):
-    result = run(tmp_path, "dev", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"), WORKERS="2")
+    result = run(
+        tmp_path,
+        "dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        str(tmp_path / "data"),
+        WORKERS="2",
+    )
     assert (result.returncode, result.stderr.strip()) == (
         1,
         "session-authority: several workers need a port that is named; 0 gives each another one",
@@ -158,7 +185,9 @@ def test_workers_need_a_port_that_is_named(tmp_path: Path):
 
 
 def test_a_worker_that_cannot_live_takes_no_other_with_it(tmp_path: Path):
-    """A policy that is broken changes nothing for who has read it; nor must it, when one worker has to read it anew."""
+    """A policy that is broken changes nothing for who has read it; nor must it, when one worker has
+    to read it anew.
+    """
     policy = tmp_path / "access.toml"
     policy.write_text('[callers.login]\nroles = ["operator"]\n')
     token, tokens = new_token(), tmp_path / "tokens"
@@ -171,7 +200,9 @@ def test_a_worker_that_cannot_live_takes_no_other_with_it(tmp_path: Path):
         whole = policy.read_text()
         policy.write_text("[callers")
         server.wait_for_event("access_not_changed", 2)
-        [victim, *_] = [pid for pid in descendants(server.process.pid) if b"spawn_main" in _command_line(pid)]
+        [victim, *_] = [
+            pid for pid in descendants(server.process.pid) if b"spawn_main" in _command_line(pid)
+        ]
         os.kill(victim, signal.SIGKILL)
         failed = server.wait_for_event("worker_failed", 2)
         assert str(policy) in failed["faults"][0], "the log says why"
@@ -195,6 +226,12 @@ def signals() -> Iterator[None]:
 @pytest.mark.usefixtures("signals")
 def test_workers_that_keep_dying_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_RESTART_DELAY_SECONDS", 0)
-    monkeypatch.setattr(workers, "_work", os.abort)  # takes no arguments, so that each dies of its first call
+    monkeypatch.setattr(
+        workers, "_work", os.abort
+    )  # takes no arguments, so that each dies of its first call
     with pytest.raises(workers.WorkersFailed, match="keep dying"):
-        workers.run(Settings(listen=f"127.0.0.1:{free_port()}", workers=2), Mode(reflection=False), lambda _: None)
+        workers.run(
+            Settings(listen=f"127.0.0.1:{free_port()}", workers=2),
+            Mode(reflection=False),
+            lambda _: None,
+        )

@@ -1,4 +1,6 @@
-"""Records to put into a store, and a look at what is in it that does not go through the store's own reads."""
+"""Records to put into a store, and a look at what is in it that does not go through the store's own
+reads.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def device(number: int = 1, **changes: Any) -> DeviceRecord:
     return replace(record, **changes)
 
 
-def event(user_id: str, number: int = 1, *, kind: EventType = EventType.DEVICE_SIGNED_IN, reason: str = "") -> Event:
+def event(
+    user_id: str, number: int = 1, *, kind: EventType = EventType.DEVICE_SIGNED_IN, reason: str = ""
+) -> Event:
     """Something that happened to this user on the device with this number."""
     return Event(kind, NOW, user_id, "tests", device_id=UUID(int=number), reason=reason)
 
@@ -102,7 +106,9 @@ class Contents:
 
 @dataclass(frozen=True)
 class Room:
-    """A store, the names below it, and the administrator, who looks at what is there and makes trouble."""
+    """A store, the names below it, and the administrator, who looks at what is there and makes
+    trouble.
+    """
 
     store: Store
     admin: Client

@@ -1,4 +1,6 @@
-"""The Redis user of the service: each of its permissions is needed, they are enough, and they reach no further."""
+"""The Redis user of the service: each of its permissions is needed, they are enough, and they reach
+no further.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ OF_A_CLUSTER = ["asking", "cluster|slots", "command"]
 MAILER, RELAY = "mailer", "relay-1"
 
 
-# --- all that the service and its relay do ------------------------------------------------------------------------------
+# --- all that the service and its relay do --------------------------------------------------------
 
 
 async def sign_in(store: Store) -> None:
@@ -109,7 +111,9 @@ async def deliver(deliveries: Deliveries, store: Store) -> None:
 
 
 async def wake(log: EventLog, store: Store, admin: redis.Redis | None) -> None:
-    """A listener hears of news, even after it was quiet for so long that it asked whether anybody is there."""
+    """A listener hears of news, even after it was quiet for so long that it asked whether anybody
+    is there.
+    """
     heard: list[int | None] = []
 
     async def hears(count: int) -> bool:
@@ -166,7 +170,7 @@ def soon_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_log, "_RETRY_SECONDS", 0.01)
 
 
-# --- users --------------------------------------------------------------------------------------------------------------
+# --- users ----------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -183,7 +187,10 @@ def user(admin: redis.Redis, name: str, rules: Sequence[str]) -> Iterator[None]:
 
 def refused(admin: redis.Redis) -> set[tuple[str, str]]:
     """What was refused: whether a command, key or channel, and which."""
-    return {(entry[b"reason"].decode(), entry[b"object"].decode()) for entry in admin.execute_command("ACL", "LOG")}
+    return {
+        (entry[b"reason"].decode(), entry[b"object"].decode())
+        for entry in admin.execute_command("ACL", "LOG")
+    }
 
 
 @pytest.fixture(params=["redis", "valkey"])
@@ -197,13 +204,18 @@ def admin(one: Backend) -> Iterator[redis.Redis]:
         yield client
 
 
-# --- enough -------------------------------------------------------------------------------------------------------------
+# --- enough ---------------------------------------------------------------------------------------
 
 
-async def test_nothing_that_is_needed_is_refused(one: Backend, admin: redis.Redis, prefix: str) -> None:
+async def test_nothing_that_is_needed_is_refused(
+    one: Backend, admin: redis.Redis, prefix: str
+) -> None:
     with user(admin, prefix, acl_rules(prefix)):
         # Another database than the first, so that it must be selected.
-        assert await everything(connect(f"{one.url_as(prefix)}/1", Limits()), Keys(prefix), admin) is None
+        assert (
+            await everything(connect(f"{one.url_as(prefix)}/1", Limits()), Keys(prefix), admin)
+            is None
+        )
         assert refused(admin) == set()
 
 
@@ -219,7 +231,9 @@ def cluster_as(name: str, nodes: Sequence[redis.Redis]) -> str:
     return f"redis+cluster://{name}:any@" + ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
-async def on_a_cluster(nodes: Sequence[redis.Redis], prefix: str, rules: Sequence[str]) -> Exception | None:
+async def on_a_cluster(
+    nodes: Sequence[redis.Redis], prefix: str, rules: Sequence[str]
+) -> Exception | None:
     """Does all of it, and something with a slot that is on its way to another node; what failed."""
     for node in nodes:
         node.execute_command("ACL", "SETUSER", prefix, *rules, "nopass")
@@ -256,7 +270,9 @@ def a_slot_on_its_way(nodes: Sequence[redis.Redis], name: str) -> Iterator[None]
             node.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
 
 
-async def test_nothing_that_is_needed_is_refused_by_a_cluster(nodes: list[redis.Redis], prefix: str) -> None:
+async def test_nothing_that_is_needed_is_refused_by_a_cluster(
+    nodes: list[redis.Redis], prefix: str
+) -> None:
     assert await on_a_cluster(nodes, prefix, acl_rules(prefix)) is None
     assert set().union(*map(refused, nodes)) == set()
 
@@ -279,16 +295,21 @@ async def test_sentinels_want_to_be_asked_for_their_primaries_and_nothing_else(
         assert refused(sentinel) == {("command", "sentinel|masters")}
 
 
-# --- no more ------------------------------------------------------------------------------------------------------------
+# --- no more --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in OF_A_CLUSTER])
+@pytest.mark.parametrize(
+    "command", [command for command in COMMANDS if command not in OF_A_CLUSTER]
+)
 async def test_without_any_permission_something_fails(
     one: Backend, admin: redis.Redis, prefix: str, command: str
 ) -> None:
     rules = [rule for rule in acl_rules(prefix) if rule != f"+{command}"]
     with user(admin, prefix, rules):
-        assert await everything(connect(f"{one.url_as(prefix)}/1", Limits()), Keys(prefix), admin) is not None
+        assert (
+            await everything(connect(f"{one.url_as(prefix)}/1", Limits()), Keys(prefix), admin)
+            is not None
+        )
         assert refused(admin) == {("command", command)}
 
 
@@ -296,7 +317,12 @@ async def test_without_any_permission_something_fails(
 async def test_without_any_permission_something_fails_on_a_cluster(
     nodes: list[redis.Redis], prefix: str, command: str
 ) -> None:
-    assert await on_a_cluster(nodes, prefix, [rule for rule in acl_rules(prefix) if rule != f"+{command}"]) is not None
+    assert (
+        await on_a_cluster(
+            nodes, prefix, [rule for rule in acl_rules(prefix) if rule != f"+{command}"]
+        )
+        is not None
+    )
     assert set().union(*map(refused, nodes)) == {("command", command)}
 
 
@@ -314,8 +340,15 @@ FORBIDDEN = """
 
 
 @pytest.mark.parametrize("command", [one.strip() for one in FORBIDDEN.split(";")])
-def test_nothing_else_is_allowed(one: Backend, admin: redis.Redis, prefix: str, command: str) -> None:
-    names = {"prefix": prefix, "own": f"{prefix}:probe", "longer": f"{prefix}0:probe", "other": "another:probe"}
+def test_nothing_else_is_allowed(
+    one: Backend, admin: redis.Redis, prefix: str, command: str
+) -> None:
+    names = {
+        "prefix": prefix,
+        "own": f"{prefix}:probe",
+        "longer": f"{prefix}0:probe",
+        "other": "another:probe",
+    }
     words = shlex.split(command.format(**names))
     with (
         user(admin, prefix, acl_rules(prefix)),
@@ -326,13 +359,21 @@ def test_nothing_else_is_allowed(one: Backend, admin: redis.Redis, prefix: str, 
 
 
 def test_a_script_may_do_no_more(one: Backend, admin: redis.Redis, prefix: str) -> None:
-    with user(admin, prefix, acl_rules(prefix)), redis.Redis.from_url(one.url_as(prefix)) as service:
-        for call in ("'GET', 'another:probe'", "'FLUSHALL'", "'KEYS', '*'", "'PUBLISH', 'other', ''"):
+    with (
+        user(admin, prefix, acl_rules(prefix)),
+        redis.Redis.from_url(one.url_as(prefix)) as service,
+    ):
+        for call in (
+            "'GET', 'another:probe'",
+            "'FLUSHALL'",
+            "'KEYS', '*'",
+            "'PUBLISH', 'other', ''",
+        ):
             with pytest.raises(ResponseError, match=r"ACL failure|The user executing the script"):
                 service.execute_command("EVAL", f"return redis.call({call})", 0)
 
 
-# --- what is missing is told ----------------------------------------------------------------------------------------------
+# --- what is missing is told ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["hget", "hset", "publish", "evalsha", "del", "xgroup|create"])
@@ -351,5 +392,8 @@ async def test_a_missing_permission_is_unavailable_and_told_of(
 
 def test_how_an_older_redis_tells_of_a_missing_permission_in_a_script() -> None:
     words = "The user executing the script can't run this command or subcommand"
-    assert code_of(ResponseError(f"Error running script (call to f_1): @user_script:1: {words}")) == "NOPERM"
+    assert (
+        code_of(ResponseError(f"Error running script (call to f_1): @user_script:1: {words}"))
+        == "NOPERM"
+    )
     assert code_of(ResponseError("WRONGTYPE Operation against a key")) == "WRONGTYPE"

@@ -21,7 +21,9 @@ from tests.support.proxy import Proxy
 
 
 class Line:
-    """A `Send` that waits until the test lets it answer. The answer to a command is its own text."""
+    """A `Send` that waits until the test lets it answer. The answer to a command is its own
+    text.
+    """
 
     def __init__(self) -> None:
         self.sent: list[list[str]] = []
@@ -77,7 +79,9 @@ async def test_nothing_is_sent_before_the_turn_is_over(line: Line) -> None:
 
 
 async def test_a_read_never_joins_what_was_sent(line: Line) -> None:
-    """Its answer would be older than its question: a revocation may have been answered in between."""
+    """Its answer would be older than its question: a revocation may have been answered in
+    between.
+    """
     batcher = Batcher(line.send, lines=1)
     first = batcher.read("a")
     await turns()
@@ -237,7 +241,9 @@ async def test_drained_waits_for_what_was_sent_and_what_waits(line: Line) -> Non
     max_batch=st.integers(1, 20),
     failing=st.sampled_from([0.0, 0.2]),
 )
-def test_answers_belong_to_their_questions(seed: int, lines: int, max_batch: int, failing: float) -> None:
+def test_answers_belong_to_their_questions(
+    seed: int, lines: int, max_batch: int, failing: float
+) -> None:
     """Whatever the order in which pipelines come back, fail, and askers come and give up."""
     chance = Random(seed)
 
@@ -247,7 +253,8 @@ def test_answers_belong_to_their_questions(seed: int, lines: int, max_batch: int
         if chance.random() < failing:
             raise OSError("gone")
         return [
-            KeyError(command[0]) if chance.random() < failing else f"answer to {command[0]!s}" for command in commands
+            KeyError(command[0]) if chance.random() < failing else f"answer to {command[0]!s}"
+            for command in commands
         ]
 
     async def history() -> None:
@@ -255,8 +262,14 @@ def test_answers_belong_to_their_questions(seed: int, lines: int, max_batch: int
 
         async def ask(number: int) -> None:
             await turns(chance.randrange(20))
-            answers: list[object] = await asyncio.gather(batcher.read(str(number)), return_exceptions=True)
-            assert repr(answers[0]) in (repr(f"answer to {number}"), repr(KeyError(str(number))), repr(OSError("gone")))
+            answers: list[object] = await asyncio.gather(
+                batcher.read(str(number)), return_exceptions=True
+            )
+            assert repr(answers[0]) in (
+                repr(f"answer to {number}"),
+                repr(KeyError(str(number))),
+                repr(OSError("gone")),
+            )
 
         tasks = [asyncio.create_task(ask(number)) for number in range(60)]
         for task in chance.sample(tasks, 20):
@@ -285,8 +298,12 @@ async def slow(valkey_backend: Backend) -> AsyncIterator[Proxy]:
         yield proxy
 
 
-async def test_no_answer_reaches_another_users_question(slow: Proxy, prefix: str, room_behind: RoomBehind) -> None:
-    """Thousands of reads, a third of them given up at any moment, through a server whose answers come when they like."""
+async def test_no_answer_reaches_another_users_question(
+    slow: Proxy, prefix: str, room_behind: RoomBehind
+) -> None:
+    """Thousands of reads, a third of them given up at any moment, through a server whose answers
+    come when they like.
+    """
     chance = Random(11)
     patient = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
     room = await room_behind(slow, prefix, patient)

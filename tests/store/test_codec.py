@@ -17,7 +17,12 @@ from session_authority.domain.clients import Client as EndUserClient
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.policy import MAX_SESSION_TTL, Policy, ReplayAction
-from session_authority.domain.sessions import MAX_COPY, REPLACED_ID_BYTES, ReplayCause, SessionRecord
+from session_authority.domain.sessions import (
+    MAX_COPY,
+    REPLACED_ID_BYTES,
+    ReplayCause,
+    SessionRecord,
+)
 from session_authority.internal.v1 import records_pb2
 from session_authority.store import IssuedRecord, Keys, UnreadableRecord
 from session_authority.store.codec import (
@@ -34,14 +39,18 @@ from session_authority.store.codec import (
 from tests.store.samples import DAY, NOW, device, issued, key, session
 from tests.support.backends import Backend
 
-LONGEST = 60  # bytes of a session record: Redis keeps a hash compact only while every value is below 64
+LONGEST = (
+    60  # bytes of a session record: Redis keeps a hash compact only while every value is below 64
+)
 MOST_FOR_A_SESSION = 140  # bytes of Redis's memory for a session of a user with three devices
 UNIT = timedelta(milliseconds=10)
 REACH = (2**32 - 2) * UNIT
 SIGN_IN = 33  # where a session record has it
 LAST_MS = 253402300799999  # of the year 9999
 
-moments = st.timedeltas(timedelta(0), 36_500 * DAY).map(lambda since: datetime(2020, 1, 1, tzinfo=UTC) + since)
+moments = st.timedeltas(timedelta(0), 36_500 * DAY).map(
+    lambda since: datetime(2020, 1, 1, tzinfo=UTC) + since
+)
 steps = st.one_of(
     st.timedeltas(-DAY, MAX_SESSION_TTL),
     st.timedeltas(timedelta(0), timedelta(seconds=1)),
@@ -71,8 +80,12 @@ def session_records(draw: st.DrawFn) -> SessionRecord:
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 clients = st.builds(EndUserClient, texts, texts, texts, texts)
-milliseconds = moments.map(lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000))
-device_records = st.builds(DeviceRecord, st.uuids(), texts, clients, milliseconds, milliseconds, milliseconds)
+milliseconds = moments.map(
+    lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+)
+device_records = st.builds(
+    DeviceRecord, st.uuids(), texts, clients, milliseconds, milliseconds, milliseconds
+)
 issued_records = st.builds(
     IssuedRecord,
     st.binary(min_size=32, max_size=32),
@@ -85,7 +98,9 @@ issued_records = st.builds(
 
 
 def cut(record: SessionRecord) -> SessionRecord:
-    """What is left of a record: times in steps of 10 ms from the sign-in, in whole ms, and none before or far after it."""
+    """What is left of a record: times in steps of 10 ms from the sign-in, in whole ms, and none
+    before or far after it.
+    """
     start = record.sign_in.replace(microsecond=record.sign_in.microsecond // 1000 * 1000)
 
     def time(moment: datetime) -> datetime:
@@ -116,7 +131,9 @@ def test_a_session_record_that_was_read_is_written_as_the_same_bytes(record: Ses
 
 
 def test_a_session_of_the_longest_kind_is_not_clamped() -> None:
-    record = session(1, ttl=MAX_SESSION_TTL, last_seen=NOW + MAX_SESSION_TTL, first_seen=NOW + MAX_SESSION_TTL)
+    record = session(
+        1, ttl=MAX_SESSION_TTL, last_seen=NOW + MAX_SESSION_TTL, first_seen=NOW + MAX_SESSION_TTL
+    )
     assert decode_session(encode_session(record)) == record
 
 
@@ -225,7 +242,9 @@ def test_every_kind_of_event_has_its_number(kind: EventType) -> None:
 @pytest.mark.parametrize("cause", ReplayCause)
 @pytest.mark.parametrize("action", ReplayAction)
 def test_every_cause_of_a_replay_has_its_number(cause: ReplayCause, action: ReplayAction) -> None:
-    event = Event(EventType.SESSION_REPLAYED, NOW, "ada", "shop", replay_cause=cause, replay_action=action)
+    event = Event(
+        EventType.SESSION_REPLAYED, NOW, "ada", "shop", replay_cause=cause, replay_action=action
+    )
     assert decode_event(encode_event(event)) == event
     record = records_pb2.EventRecord.FromString(encode_event(event))
     assert records_pb2.ReplayCause.Name(record.replay_cause) == f"REPLAY_CAUSE_{cause.name}"
@@ -253,8 +272,15 @@ def test_an_event_is_written_whole() -> None:
     assert decode_event(encode_event(event)) == event
     record = records_pb2.EventRecord.FromString(encode_event(event))
     unset = {"replay_cause", "replay_action"}  # shown above
-    assert {field.name for field, _ in record.ListFields()} == {f.name for f in record.DESCRIPTOR.fields} - unset
-    assert (record.time_ms, record.user_id, record.actor, record.reason) == (to_ms(NOW), "ada", "shop", "because")
+    assert {field.name for field, _ in record.ListFields()} == {
+        f.name for f in record.DESCRIPTOR.fields
+    } - unset
+    assert (record.time_ms, record.user_id, record.actor, record.reason) == (
+        to_ms(NOW),
+        "ada",
+        "shop",
+        "because",
+    )
     assert (record.device_id, record.except_device_id) == (UUID(int=1).bytes, UUID(int=2).bytes)
     assert (record.session_id, record.device_display_name) == (b"s" * 16, "Phone")
     assert record.client.app_version == "1.2"
@@ -262,20 +288,32 @@ def test_an_event_is_written_whole() -> None:
 
 
 def test_what_a_later_version_tells_is_read_as_far_as_it_is_known() -> None:
-    later = records_pb2.EventRecord(type=cast("records_pb2.EventType", 99), user_id="ada", replay_action="banish")
+    later = records_pb2.EventRecord(
+        type=cast("records_pb2.EventType", 99), user_id="ada", replay_action="banish"
+    )
     event = decode_event(later.SerializeToString())
     assert (event.type, event.user_id, event.replay_action) == (EventType.UNKNOWN, "ada", None)
 
 
-@pytest.mark.parametrize("raw", [b"\xff\xff", records_pb2.EventRecord(device_id=b"short").SerializeToString()])
+@pytest.mark.parametrize(
+    "raw", [b"\xff\xff", records_pb2.EventRecord(device_id=b"short").SerializeToString()]
+)
 def test_an_event_that_is_none_is_unreadable(raw: bytes) -> None:
     with pytest.raises(UnreadableRecord):
         decode_event(raw)
 
 
 def test_what_an_event_does_not_know_stays_empty() -> None:
-    record = records_pb2.EventRecord.FromString(encode_event(Event(EventType.ALL_REVOKED, NOW, "ada", "shop")))
-    assert {field.name for field, _ in record.ListFields()} == {"type", "time_ms", "user_id", "actor", "client"}
+    record = records_pb2.EventRecord.FromString(
+        encode_event(Event(EventType.ALL_REVOKED, NOW, "ada", "shop"))
+    )
+    assert {field.name for field, _ in record.ListFields()} == {
+        "type",
+        "time_ms",
+        "user_id",
+        "actor",
+        "client",
+    }
 
 
 # ----- what it costs
@@ -292,7 +330,11 @@ async def test_the_sessions_of_a_user_stay_compact(real: Backend, prefix: str) -
     async with real.admin() as client:
         for number in range(100):
             record = session(
-                number, replaced=b"r" * 8, generation=2**32 - 1, holder=MAX_COPY, first_seen=NOW + 400 * DAY
+                number,
+                replaced=b"r" * 8,
+                generation=2**32 - 1,
+                holder=MAX_COPY,
+                first_seen=NOW + 400 * DAY,
             )
             await client.execute_command("HSET", name, key(number), encode_session(record))
         assert await client.execute_command("OBJECT", "ENCODING", name) == b"listpack"

@@ -1,4 +1,6 @@
-"""From a URL to a client: what is accepted, what is refused and how that is said, and the settings that really apply."""
+"""From a URL to a client: what is accepted, what is refused and how that is said, and the settings
+that really apply.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from session_authority.store.cluster import Cluster
 from tests.support.backends import Certificates, redis_server_with_tls
 
 LIMITS = Limits(
-    connect_timeout=timedelta(milliseconds=123), reply_timeout=timedelta(milliseconds=456), max_connections=7
+    connect_timeout=timedelta(milliseconds=123),
+    reply_timeout=timedelta(milliseconds=456),
+    max_connections=7,
 )
 
 ACCEPTED: dict[str, dict[str, Any]] = {
@@ -36,10 +40,17 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "rediss://me:pw@h:7000/2": {"port": 7000, "db": 2, "username": "me", "password": "pw"},
     "unix:///run/valkey.sock": {"path": "/run/valkey.sock", "db": 0},
     "unix:///a%20folder/v%40lkey.sock?db=2": {"path": "/a folder/v@lkey.sock", "db": 2},
-    "unix://me:pw@/run/valkey.sock": {"path": "/run/valkey.sock", "username": "me", "password": "pw"},
+    "unix://me:pw@/run/valkey.sock": {
+        "path": "/run/valkey.sock",
+        "username": "me",
+        "password": "pw",
+    },
     "redis+sentinel://h1,h2:7000/main": {"db": 0},
     "redis+sentinel://me:pw@h1/main/5": {"db": 5, "username": "me", "password": "pw"},
-    "redis+sentinel://h1/main?sentinel_username=w&sentinel_password=s": {"username": None, "password": None},
+    "redis+sentinel://h1/main?sentinel_username=w&sentinel_password=s": {
+        "username": None,
+        "password": None,
+    },
     "rediss+sentinel://h1/main": {},
     "redis+cluster://h1,h2:7000,[::1]:7001": {"host": "h1", "port": 6379},
     "redis+cluster://me:pw@h1/": {"username": "me", "password": "pw"},
@@ -109,7 +120,10 @@ async def test_every_form_is_understood(url: str) -> None:
 
 
 async def test_a_sentinel_url_names_the_watchers_and_the_group() -> None:
-    client = connect("redis+sentinel://me:pw@h1,h2:7000,[::1]/ma%2Fin?sentinel_username=w&sentinel_password=s", LIMITS)
+    client = connect(
+        "redis+sentinel://me:pw@h1,h2:7000,[::1]/ma%2Fin?sentinel_username=w&sentinel_password=s",
+        LIMITS,
+    )
     assert isinstance(client, Redis)
     pool: Any = client.connection_pool
     assert pool.service_name == "ma/in"
@@ -125,7 +139,11 @@ async def test_a_sentinel_url_names_the_watchers_and_the_group() -> None:
 async def test_a_cluster_url_names_where_to_start() -> None:
     client = connect("redis+cluster://h1,h2:7000,[::1]:7001", LIMITS)
     assert isinstance(client, Cluster)
-    assert [(node.host, node.port) for node in client.startup_nodes] == [("h1", 6379), ("h2", 7000), ("::1", 7001)]
+    assert [(node.host, node.port) for node in client.startup_nodes] == [
+        ("h1", 6379),
+        ("h2", 7000),
+        ("::1", 7001),
+    ]
 
 
 @pytest.mark.parametrize("url", REFUSED)
@@ -148,7 +166,10 @@ def test_no_message_holds_the_password(url: str) -> None:
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-@given(st.text("ab/?#@:&=%[],;+ ", min_size=1, max_size=8), st.sampled_from(["", "s", "+sentinel", "+cluster"]))
+@given(
+    st.text("ab/?#@:&=%[],;+ ", min_size=1, max_size=8),
+    st.sampled_from(["", "s", "+sentinel", "+cluster"]),
+)
 def test_no_message_holds_a_password_that_should_have_been_escaped(noise: str, kind: str) -> None:
     half = len(noise) // 2
     try:
@@ -192,7 +213,11 @@ async def test_tls_verifies_who_answers(url: str) -> None:
         context = connection.ssl_context
         assert context.cert_reqs == ssl.CERT_REQUIRED
         assert context.check_hostname
-        assert (context.ca_certs, context.certfile, context.keyfile) == ("/ca.pem", "/c.pem", "/k.pem")
+        assert (context.ca_certs, context.certfile, context.keyfile) == (
+            "/ca.pem",
+            "/c.pem",
+            "/k.pem",
+        )
 
 
 @pytest.mark.parametrize("url", [u for u in ACCEPTED if u.startswith(("redis:", "redis+"))])
@@ -205,13 +230,15 @@ async def test_without_tls_there_is_none(url: str) -> None:
 async def test_tls_works_and_only_with_the_right_certificates(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     with redis_server_with_tls(tmp_path, certificates) as url:
-        right = (
-            f"ssl_ca_certs={certificates.authority}&ssl_certfile={certificates.chain}&ssl_keyfile={certificates.key}"
-        )
+        right = f"ssl_ca_certs={certificates.authority}&ssl_certfile={certificates.chain}&ssl_keyfile={certificates.key}"
         for host, options, works in [
             ("127.0.0.1", right, True),
             ("localhost", right, False),  # not a name in the certificate
-            ("127.0.0.1", right.partition("&")[2], False),  # signed by nobody that the machine trusts
+            (
+                "127.0.0.1",
+                right.partition("&")[2],
+                False,
+            ),  # signed by nobody that the machine trusts
             ("127.0.0.1", right.partition("&")[0], False),  # the server wants to know the client
         ]:
             store = Store(connect(f"{url.replace('127.0.0.1', host)}?{options}", Limits()), Keys())

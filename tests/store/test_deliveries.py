@@ -1,5 +1,5 @@
-"""The state of deliveries, on each real backend. fakeredis is left out: its scripts get replies of XREADGROUP that no server
-gives.
+"""The state of deliveries, on each real backend. fakeredis is left out: its scripts get replies of
+XREADGROUP that no server gives.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class Post:
         for reason in reasons:
             await self.store.commit(Commit(USER, NOW, events=(event(USER, reason=reason),)))
 
-    async def take(self, count: int = 10, relay: str = ONE, endpoint: str = MAILER) -> Sequence[TakenEvent]:
+    async def take(
+        self, count: int = 10, relay: str = ONE, endpoint: str = MAILER
+    ) -> Sequence[TakenEvent]:
         """What is new."""
         return await self.deliveries.take(HERE, endpoint, relay, count)
 
@@ -64,7 +66,9 @@ class Post:
 
 
 @pytest.fixture(params=["cluster", "redis", "valkey"])
-async def post(request: pytest.FixtureRequest, backends: Callable[[str], Backend], prefix: str) -> AsyncIterator[Post]:
+async def post(
+    request: pytest.FixtureRequest, backends: Callable[[str], Backend], prefix: str
+) -> AsyncIterator[Post]:
     backend, keys = backends(request.param), Keys(prefix)
     store, deliveries = Store(backend.connect(), keys), Deliveries(backend.connect(), keys)
     async with aclosing(backend.admin()) as admin:
@@ -181,7 +185,9 @@ async def test_many_dead_letters_are_read_in_pages(leased: Post) -> None:
     await leased.happen(*(str(number) for number in range(250)))
     for taken in await leased.take(250):
         await leased.deliveries.put_aside(HERE, MAILER, taken, 1, "timeout", NOW)
-    assert [letter.event.reason for letter in await leased.dead() if letter.event] == list(map(str, range(250)))
+    assert [letter.event.reason for letter in await leased.dead() if letter.event] == list(
+        map(str, range(250))
+    )
 
 
 async def test_what_is_put_aside_is_among_the_dead_once(leased: Post) -> None:
@@ -204,7 +210,9 @@ async def test_what_is_put_aside_is_among_the_dead_once(leased: Post) -> None:
     assert [letter.reason for letter in await leased.dead(MAILER)] == ["timeout"]
 
 
-async def test_an_event_that_was_trimmed_or_makes_no_sense_is_taken_without_contents(leased: Post) -> None:
+async def test_an_event_that_was_trimmed_or_makes_no_sense_is_taken_without_contents(
+    leased: Post,
+) -> None:
     stream = leased.keys.stream(HERE)
     await leased.admin.execute_command("XADD", stream, "*", "event", b"\xff\xff")
     await leased.happen("a")
@@ -212,7 +220,10 @@ async def test_an_event_that_was_trimmed_or_makes_no_sense_is_taken_without_cont
     assert nonsense.event is None
     await leased.admin.execute_command("XTRIM", stream, "MAXLEN", 0)
     again = await leased.unsettled()
-    assert [(taken.event_id, taken.event) for taken in again] == [(nonsense.event_id, None), (trimmed.event_id, None)]
+    assert [(taken.event_id, taken.event) for taken in again] == [
+        (nonsense.event_id, None),
+        (trimmed.event_id, None),
+    ]
     await leased.deliveries.put_aside(HERE, MAILER, again[1], 0, "trimmed", NOW)
     [letter] = await leased.dead(MAILER)
     assert letter.event is None
@@ -237,7 +248,9 @@ async def test_how_an_endpoint_is_doing(leased: Post) -> None:
     first, _ = await leased.take(2)
     await leased.deliveries.put_aside(HERE, MAILER, first, 1, "timeout", NOW)
     await leased.deliveries.lease((HERE + 1) % 64, MAILER, OTHER)
-    assert await leased.deliveries.state(MAILER) == DeliveryState(waiting=1, taken=1, dead=1, relays=2, partitions=2)
+    assert await leased.deliveries.state(MAILER) == DeliveryState(
+        waiting=1, taken=1, dead=1, relays=2, partitions=2
+    )
 
 
 async def test_without_a_store_nothing_is_said() -> None:

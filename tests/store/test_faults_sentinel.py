@@ -22,7 +22,9 @@ async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> Non
 
     async def commits(number: int) -> bool:
         try:
-            result = await store.commit(Commit("ada", NOW, set_sessions={key(number): session(number)}))
+            result = await store.commit(
+                Commit("ada", NOW, set_sessions={key(number): session(number)})
+            )
         except StoreUnavailable:
             return False
         return isinstance(result, Committed)
@@ -42,8 +44,8 @@ async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> Non
             sentinel.execute_command("SENTINEL", "FAILOVER", "main")
             await until(lambda: moved_from(first), "the replica to take over")
             second = group.primary()
-            # What is written until the old primary has really stepped down is lost: the price of replicas that lag
-            # behind. Sentinel sends it this some seconds later.
+            # What is written until the old primary has really stepped down is lost: the price of
+            # replicas that lag behind. Sentinel sends it this some seconds later.
             old.execute_command("REPLICAOF", "127.0.0.1", second)
             old.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await until(lambda: commits(2), "the store to follow")
@@ -63,7 +65,10 @@ async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> Non
         await until(lambda: moved_from(second), "the replica to take over")
         await until(lambda: commits(30), "the store to follow")
         assert set((await store.user("ada")).sessions) >= {key(2), key(29), key(30)}
-        assert len(await store.revoke_all("ada", except_key=None, forget=True, event=event("ada"))) == 30
+        assert (
+            len(await store.revoke_all("ada", except_key=None, forget=True, event=event("ada")))
+            == 30
+        )
         assert await store.server_times()
     finally:
         await store.close()

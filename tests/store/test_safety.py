@@ -1,4 +1,6 @@
-"""What makes a Redis unsafe is found on real servers and said in plain words, with nothing secret in them, and in time."""
+"""What makes a Redis unsafe is found on real servers and said in plain words, with nothing secret
+in them, and in time.
+"""
 
 from __future__ import annotations
 
@@ -52,13 +54,19 @@ def now() -> datetime:
 
 
 async def found(
-    url: str, *, limits: Limits = PATIENT, patience: timedelta = 20 * SECOND, clock: Callable[[], datetime] = now
+    url: str,
+    *,
+    limits: Limits = PATIENT,
+    patience: timedelta = 20 * SECOND,
+    clock: Callable[[], datetime] = now,
 ) -> list[StoreFault]:
     """All that is wrong. Says nothing secret, and takes no longer than it may."""
     client = connect(url, limits)
     try:
         async with asyncio.timeout(patience.total_seconds() + 2):
-            faults = await faults_of(client, Keys("t"), clock, patience=patience, max_skew=5 * SECOND)
+            faults = await faults_of(
+                client, Keys("t"), clock, patience=patience, max_skew=5 * SECOND
+            )
     finally:
         await client.aclose()
     for fault in faults:
@@ -151,20 +159,26 @@ async def test_versions(
     safe: ValkeyServer, monkeypatch: pytest.MonkeyPatch, info: dict[str, str], is_fault: bool
 ) -> None:
     def another(reply: Any) -> dict[str, str]:
-        kept = {name: value for name, value in info_fields(reply).items() if not name.endswith("_version")}
+        kept = {
+            name: value
+            for name, value in info_fields(reply).items()
+            if not name.endswith("_version")
+        }
         return {**kept, **info}
 
     monkeypatch.setattr("session_authority.store.safety.info_fields", another)
     assert await names(safe.url) == (["too_old"] if is_fault else [])
 
 
-async def test_a_store_that_does_not_say(safe: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_does_not_say(
+    safe: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is not known to be safe is not."""
     monkeypatch.setattr("session_authority.store.safety.info_fields", lambda _: {})
     assert await names(safe.url) == ["too_old", "evicting", "volatile"]
 
 
-# --- out of reach -------------------------------------------------------------------------------------------------------
+# --- out of reach ---------------------------------------------------------------------------------
 
 
 async def told(url: str, **options: Any) -> str:
@@ -195,7 +209,9 @@ async def test_a_missing_permission(safe: ValkeyServer, admin: redis.Redis, comm
         text = await told(safe.admin_url.replace("//", f"//less:{CANARY}@"))
     finally:
         admin.execute_command("ACL", "DELUSER", "less")
-    assert text == "Redis refuses the user what the service needs: see `session-authority redis-acl`"
+    assert (
+        text == "Redis refuses the user what the service needs: see `session-authority redis-acl`"
+    )
 
 
 async def test_a_replica(safe: ValkeyServer, admin: redis.Redis) -> None:
@@ -207,14 +223,20 @@ async def test_a_replica(safe: ValkeyServer, admin: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize(
-    "scheme", ["redis", "redis+sentinel", "redis+cluster", "rediss", "rediss+sentinel", "rediss+cluster"]
+    "scheme",
+    ["redis", "redis+sentinel", "redis+cluster", "rediss", "rediss+sentinel", "rediss+cluster"],
 )
 async def test_a_store_that_is_not_there(scheme: str) -> None:
-    text = await told(f"{scheme}://me:{CANARY}@127.0.0.1:{free_port()}/{'main' if 'sentinel' in scheme else ''}")
+    text = await told(
+        f"{scheme}://me:{CANARY}@127.0.0.1:{free_port()}/{'main' if 'sentinel' in scheme else ''}"
+    )
     assert text in {
         "Redis does not answer",
         "the cluster does not answer",
-        "Redis is not to be found: no Sentinel answers that knows a primary of this name, or none lets the user in",
+        (
+            "Redis is not to be found: no Sentinel answers that knows a primary of this name, or"
+            " none lets the user in"
+        ),
     }
 
 
@@ -248,7 +270,9 @@ async def test_a_server_that_is_no_redis() -> None:
         assert await told(f"redis://127.0.0.1:{port}") == "Redis does not answer"
 
 
-@pytest.mark.parametrize("answer", [b":1\r\n", b"+OK\r\n", b"$-1\r\n", b"*-1\r\n", b"*1\r\n*1\r\n:1\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b":1\r\n", b"+OK\r\n", b"$-1\r\n", b"*-1\r\n", b"*1\r\n*1\r\n:1\r\n"]
+)
 @pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
 async def test_a_server_that_makes_no_sense(answer: bytes, scheme: str) -> None:
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -261,7 +285,7 @@ async def test_a_server_that_makes_no_sense(answer: bytes, scheme: str) -> None:
         assert await found(f"{scheme}://127.0.0.1:{port}", limits=IMPATIENT)
 
 
-# --- several servers ----------------------------------------------------------------------------------------------------
+# --- several servers ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +295,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ValkeySer
         for server in made:
             with redis.Redis.from_url(server.admin_url) as admin:
                 admin.config_set("appendonly", "yes")
-                wait_for(lambda: admin.info("persistence")["aof_rewrite_in_progress"] == 0, "the file")
+                wait_for(
+                    lambda: admin.info("persistence")["aof_rewrite_in_progress"] == 0, "the file"
+                )
         yield made
 
 
@@ -284,7 +310,9 @@ async def whole(servers: list[ValkeyServer]) -> list[ValkeyServer]:
     return servers
 
 
-async def test_each_node_of_a_cluster_is_asked_and_the_bad_one_is_named(whole: list[ValkeyServer]) -> None:
+async def test_each_node_of_a_cluster_is_asked_and_the_bad_one_is_named(
+    whole: list[ValkeyServer],
+) -> None:
     bad = whole[1]
     with redis.Redis.from_url(bad.admin_url) as admin:
         admin.config_set("maxmemory-policy", "allkeys-lru")
@@ -304,7 +332,9 @@ async def test_every_node_of_a_cluster_must_take_writes(whole: list[ValkeyServer
                 text = await told(cluster_url(whole))
             finally:
                 admin.execute_command("ACL", "SETUSER", "session-authority", "+del")
-        assert text.startswith(f"the node 127.0.0.1:{server.port} refuses the user what the service needs")
+        assert text.startswith(
+            f"the node 127.0.0.1:{server.port} refuses the user what the service needs"
+        )
 
 
 async def test_a_node_that_hangs_hides_nothing_of_the_others(whole: list[ValkeyServer]) -> None:
@@ -313,7 +343,10 @@ async def test_a_node_that_hangs_hides_nothing_of_the_others(whole: list[ValkeyS
         with redis.Redis.from_url(whole[0].admin_url) as admin:
             admin.config_set("maxmemory-policy", "allkeys-lru")
             try:
-                faults = {fault.name: fault.text for fault in await found(cluster_url(whole), limits=IMPATIENT)}
+                faults = {
+                    fault.name: fault.text
+                    for fault in await found(cluster_url(whole), limits=IMPATIENT)
+                }
             finally:
                 admin.config_set("maxmemory-policy", "noeviction")
     finally:
@@ -342,7 +375,9 @@ def test_a_probe_is_in_its_partition_and_no_key_of_a_user() -> None:
     keys = Keys("t")
     for number in range(PARTITIONS):
         assert keys.probe_in(number).partition("}")[0] == keys.stream(number).partition("}")[0]
-    assert not any(keys.probe_in(number).startswith(keys.stream(number)) for number in range(PARTITIONS))
+    assert not any(
+        keys.probe_in(number).startswith(keys.stream(number)) for number in range(PARTITIONS)
+    )
 
 
 async def test_a_sentinel_group(tmp_path: Path) -> None:
@@ -359,7 +394,7 @@ async def test_a_sentinel_group(tmp_path: Path) -> None:
         await asyncio.to_thread(context.__exit__, None, None, None)
 
 
-# --- in plain view ------------------------------------------------------------------------------------------------------
+# --- in plain view --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -410,7 +445,9 @@ def misleading(tmp_path: Path) -> Iterator[str]:
     if binary is None:
         missing("redis-server")
     port, config = free_port(), tmp_path / "sentinel.conf"
-    config.write_text(f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor main 192.0.2.1 6379 1\n")
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor main 192.0.2.1 6379 1\n"
+    )
     command = [str(binary), str(config), "--sentinel"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -437,10 +474,20 @@ async def test_a_sentinel_nearby_that_leads_far_away(misleading: str) -> None:
 
 
 async def test_a_cluster_nearby_that_leads_far_away(tmp_path: Path) -> None:
-    config = {"cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-announce-ip": "192.0.2.1"}
-    with valkey_server(tmp_path, **config) as server, redis.Redis.from_url(server.admin_url) as admin:
+    config = {
+        "cluster-enabled": "yes",
+        "cluster-port": str(free_port()),
+        "cluster-announce-ip": "192.0.2.1",
+    }
+    with (
+        valkey_server(tmp_path, **config) as server,
+        redis.Redis.from_url(server.admin_url) as admin,
+    ):
         admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        faults = {fault.name: fault.text for fault in await found(cluster_url([server, server]), limits=IMPATIENT)}
+        faults = {
+            fault.name: fault.text
+            for fault in await found(cluster_url([server, server]), limits=IMPATIENT)
+        }
     assert faults[FaultName.PLAINTEXT].startswith("the cluster leads to 192.0.2.1 without TLS")
 
 

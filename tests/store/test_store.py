@@ -12,17 +12,46 @@ from uuid import UUID
 import pytest
 
 from session_authority.domain.events import EventType
-from session_authority.domain.policy import DEVICE_MEMORY, MAX_SESSION_TTL, QUIET_EVENT_INTERVAL, REQUEST_MEMORY
+from session_authority.domain.policy import (
+    DEVICE_MEMORY,
+    MAX_SESSION_TTL,
+    QUIET_EVENT_INTERVAL,
+    REQUEST_MEMORY,
+)
 from session_authority.store import AlreadyDone, Changed, Commit, Committed, Stored
 from session_authority.store import store as store_module
 from session_authority.store.codec import encode_device, encode_session
 from session_authority.store.keys import partition
-from tests.store.samples import DAY, NOW, SECOND, Room, device, event, issued, key, session, user_of_each_partition
+from tests.store.samples import (
+    DAY,
+    NOW,
+    SECOND,
+    Room,
+    device,
+    event,
+    issued,
+    key,
+    session,
+    user_of_each_partition,
+)
 
 REQUEST = UUID("2f0d41a5-6c5e-4a83-a3f7-8a1d63a6f0aa")
 # A stream is trimmed by whole nodes, which have 100 entries unless told otherwise.
 STREAM_NODE = 100
-ODD_USERS = ["{", "}{", "{12}", "a{b}c{d}", "u:v:w", "sa:{12}:s:ada", "Zoë", "用户-1", "🦆", "x" * 128, "*", "\\"]
+ODD_USERS = [
+    "{",
+    "}{",
+    "{12}",
+    "a{b}c{d}",
+    "u:v:w",
+    "sa:{12}:s:ada",
+    "Zoë",
+    "用户-1",
+    "🦆",
+    "x" * 128,
+    "*",
+    "\\",
+]
 
 
 def stored_session(number: int = 1, **changes: Any) -> Stored[Any]:
@@ -50,7 +79,10 @@ async def test_what_was_committed_is_read(room: Room) -> None:
     await room.put("ada", 1, 2)
     assert await room.store.session("ada", key(1)) == stored_session(1)
     assert await room.store.device("ada", key(2)) == stored_device(2)
-    assert await room.store.session_and_device("ada", key(2)) == (stored_session(2), stored_device(2))
+    assert await room.store.session_and_device("ada", key(2)) == (
+        stored_session(2),
+        stored_device(2),
+    )
     state = await room.store.user("ada")
     assert state.sessions == {key(1): stored_session(1), key(2): stored_session(2)}
     assert state.devices == {key(1): stored_device(1), key(2): stored_device(2)}
@@ -88,7 +120,9 @@ Conditions = Callable[[Room], dict[str, Any]]
 HOLDS: dict[str, Conditions] = {
     "no condition": lambda _: {},
     "session is the same": lambda _: {"if_sessions": {key(1): stored_session(1)}},
-    "sessions are the same": lambda _: {"if_sessions": {key(1): stored_session(1), key(2): stored_session(2)}},
+    "sessions are the same": lambda _: {
+        "if_sessions": {key(1): stored_session(1), key(2): stored_session(2)}
+    },
     "session is absent": lambda _: {"if_sessions": {key(3): None}},
     "device is the same": lambda _: {"if_devices": {key(1): stored_device(1)}},
     "device is absent": lambda _: {"if_devices": {key(3): None}},
@@ -107,7 +141,11 @@ FAILS: dict[str, Conditions] = {
     "session is there": lambda _: {"if_sessions": {key(1): None}},
     "session is gone": lambda _: {"if_sessions": {key(3): stored_session(3)}},
     "last of several sessions changed": lambda _: {
-        "if_sessions": {key(3): None, key(1): stored_session(1), key(2): stored_session(2, holder=7)}
+        "if_sessions": {
+            key(3): None,
+            key(1): stored_session(1),
+            key(2): stored_session(2, holder=7),
+        }
     },
     "device changed": lambda _: {"if_devices": {key(1): stored_device(1, display_name="Mine")}},
     "device is there": lambda _: {"if_devices": {key(1): None}},
@@ -123,7 +161,11 @@ FAILS: dict[str, Conditions] = {
 
 # What a commit can change, in one.
 CHANGES: dict[str, Any] = {
-    "set_sessions": {key(1): session(1, generation=9, ttl=90 * DAY), key(2): None, key(3): session(3)},
+    "set_sessions": {
+        key(1): session(1, generation=9, ttl=90 * DAY),
+        key(2): None,
+        key(3): session(3),
+    },
     "set_devices": {key(1): device(1, display_name="Mine"), key(2): None, key(3): device(3)},
     "events": (event("ada", 1), event("ada", 3)),
 }
@@ -135,7 +177,10 @@ async def test_a_commit_takes_place_if_all_is_still_so(room: Room, conditions: C
     result = await room.store.commit(Commit("ada", NOW, **conditions(room), **CHANGES))
     assert result == Committed((session(2),))
     state = await room.store.user("ada")
-    assert state.session_records() == {key(1): session(1, generation=9, ttl=90 * DAY), key(3): session(3)}
+    assert state.session_records() == {
+        key(1): session(1, generation=9, ttl=90 * DAY),
+        key(3): session(3),
+    }
     assert state.device_records() == {key(1): device(1, display_name="Mine"), key(3): device(3)}
     assert [UUID(bytes=e.device_id).int for e in await room.events("ada")] == [1, 3]
 
@@ -149,7 +194,9 @@ async def test_a_commit_changes_nothing_if_anything_is_different(
     before = await room.contents("ada")
     ttls = [await room.ttl(name) for name in (room.keys.sessions("ada"), room.keys.devices("ada"))]
     once = room.store.once_for_request("ada", REQUEST, issued())
-    commit = Commit("ada", NOW, clear_sessions=clear, **{"once": once, **conditions(room)}, **CHANGES)
+    commit = Commit(
+        "ada", NOW, clear_sessions=clear, **{"once": once, **conditions(room)}, **CHANGES
+    )
     assert await room.store.commit(commit) == Changed()
     assert await room.contents("ada") == before
     assert await room.run("EXISTS", once.key) == 0
@@ -167,7 +214,9 @@ async def test_a_commit_that_was_done_already_changes_nothing(room: Room, clear:
     assert await room.store.commit(Commit("ada", NOW, once=once)) == Committed(())
     before, remembered = await room.contents("ada"), await room.ttl(once.key)
     again = room.store.once_for_request("ada", REQUEST, issued(2))
-    result = await room.store.commit(Commit("ada", NOW, once=again, clear_sessions=clear, **CHANGES))
+    result = await room.store.commit(
+        Commit("ada", NOW, once=again, clear_sessions=clear, **CHANGES)
+    )
     assert result == AlreadyDone()
     assert await room.contents("ada") == before
     assert (await room.store.user("ada", REQUEST)).issued == issued(1)
@@ -178,7 +227,9 @@ async def test_a_commit_that_was_done_already_changes_nothing(room: Room, clear:
 
 
 async def test_done_already_is_told_before_changed(room: Room) -> None:
-    """A caller's retry of a sign-in always finds its own session "changed"; it must learn that it was done."""
+    """A caller's retry of a sign-in always finds its own session "changed"; it must learn that it
+    was done.
+    """
     once = room.store.once_for_request("ada", REQUEST, issued())
     await room.store.commit(Commit("ada", NOW, once=once, set_sessions={key(1): session(1)}))
     retry = Commit("ada", NOW, once=once, if_sessions={key(1): None}, if_session_count=0)
@@ -205,7 +256,9 @@ async def test_the_same_bytes_written_again_are_no_change(room: Room) -> None:
 
 
 @pytest.mark.parametrize("expected", [None, 1], ids=["absent", "present"])
-async def test_of_many_commits_on_one_record_exactly_one_wins(room: Room, expected: int | None) -> None:
+async def test_of_many_commits_on_one_record_exactly_one_wins(
+    room: Room, expected: int | None
+) -> None:
     if expected:
         await room.put("ada", 1)
     read = await room.store.session("ada", key(1))
@@ -234,25 +287,40 @@ async def test_of_many_commits_on_one_record_exactly_one_wins(room: Room, expect
 
 async def test_removed_sessions_are_given_back(room: Room) -> None:
     await room.put("ada", 1, 2, 3)
-    result = await room.store.commit(Commit("ada", NOW, set_sessions={key(1): None, key(3): None, key(4): None}))
+    result = await room.store.commit(
+        Commit("ada", NOW, set_sessions={key(1): None, key(3): None, key(4): None})
+    )
     assert isinstance(result, Committed)
-    assert sorted(r.session_id for r in result.removed) == [session(1).session_id, session(3).session_id]
+    assert sorted(r.session_id for r in result.removed) == [
+        session(1).session_id,
+        session(3).session_id,
+    ]
     assert (await room.store.user("ada")).session_records() == {key(2): session(2)}
 
 
 async def test_removing_the_last_field_removes_the_key(room: Room) -> None:
     await room.put("ada", 1)
-    await room.store.commit(Commit("ada", NOW, set_sessions={key(1): None}, set_devices={key(1): None}))
+    await room.store.commit(
+        Commit("ada", NOW, set_sessions={key(1): None}, set_devices={key(1): None})
+    )
     assert await room.run("EXISTS", room.keys.sessions("ada")) == 0
     assert await room.run("EXISTS", room.keys.devices("ada")) == 0
 
 
 async def test_clearing_removes_all_sessions_and_no_device(room: Room) -> None:
     await room.put("ada", 1, 2, 3)
-    commit = Commit("ada", NOW, if_sessions={key(2): stored_session(2)}, clear_sessions=True, events=(event("ada"),))
+    commit = Commit(
+        "ada",
+        NOW,
+        if_sessions={key(2): stored_session(2)},
+        clear_sessions=True,
+        events=(event("ada"),),
+    )
     result = await room.store.commit(commit)
     assert isinstance(result, Committed)
-    assert sorted(r.session_id for r in result.removed) == [session(n).session_id for n in (1, 2, 3)]
+    assert sorted(r.session_id for r in result.removed) == [
+        session(n).session_id for n in (1, 2, 3)
+    ]
     state = await room.store.user("ada")
     assert state.sessions == {}
     assert set(state.devices) == {key(1), key(2), key(3)}
@@ -261,10 +329,15 @@ async def test_clearing_removes_all_sessions_and_no_device(room: Room) -> None:
 
 async def test_clearing_comes_before_the_writes(room: Room) -> None:
     await room.put("ada", 1, 2)
-    commit = Commit("ada", NOW, clear_sessions=True, set_sessions={key(1): session(5), key(2): None})
+    commit = Commit(
+        "ada", NOW, clear_sessions=True, set_sessions={key(1): session(5), key(2): None}
+    )
     result = await room.store.commit(commit)
     assert isinstance(result, Committed)
-    assert sorted(r.session_id for r in result.removed) == [session(1).session_id, session(2).session_id]
+    assert sorted(r.session_id for r in result.removed) == [
+        session(1).session_id,
+        session(2).session_id,
+    ]
     assert (await room.store.user("ada")).session_records() == {key(1): session(5)}
     assert await room.ttl(room.keys.sessions("ada")) is not None
 
@@ -278,7 +351,9 @@ async def test_clearing_nothing_is_fine(room: Room) -> None:
 
 async def test_the_time_to_live_is_set_and_covers_the_longest_session(room: Room) -> None:
     await room.store.commit(
-        Commit("ada", NOW, set_sessions={key(1): session(1, ttl=DAY), key(2): session(2, ttl=3 * DAY)})
+        Commit(
+            "ada", NOW, set_sessions={key(1): session(1, ttl=DAY), key(2): session(2, ttl=3 * DAY)}
+        )
     )
     ttl = await room.ttl(room.keys.sessions("ada"))
     assert ttl is not None
@@ -288,7 +363,9 @@ async def test_the_time_to_live_is_set_and_covers_the_longest_session(room: Room
 async def test_the_time_to_live_only_grows(room: Room) -> None:
     await room.put("ada", 1, ttl=200 * DAY)
     await room.store.commit(
-        Commit("ada", NOW, set_sessions={key(2): session(2, ttl=DAY)}, set_devices={key(2): device(2)})
+        Commit(
+            "ada", NOW, set_sessions={key(2): session(2, ttl=DAY)}, set_devices={key(2): device(2)}
+        )
     )
     for name in (room.keys.sessions("ada"), room.keys.devices("ada")):
         ttl = await room.ttl(name)
@@ -311,10 +388,17 @@ async def test_a_time_to_live_that_was_lost_is_set_again(room: Room) -> None:
         assert await room.ttl(name) is not None
 
 
-@pytest.mark.parametrize("ttl", [DAY, 30 * DAY, MAX_SESSION_TTL], ids=lambda ttl: f"{ttl.days} days")
-async def test_devices_are_remembered_at_least_as_long_as_their_sessions(room: Room, ttl: timedelta) -> None:
+@pytest.mark.parametrize(
+    "ttl", [DAY, 30 * DAY, MAX_SESSION_TTL], ids=lambda ttl: f"{ttl.days} days"
+)
+async def test_devices_are_remembered_at_least_as_long_as_their_sessions(
+    room: Room, ttl: timedelta
+) -> None:
     await room.put("ada", 1, ttl=ttl)
-    sessions, devices = await room.ttl(room.keys.sessions("ada")), await room.ttl(room.keys.devices("ada"))
+    sessions, devices = (
+        await room.ttl(room.keys.sessions("ada")),
+        await room.ttl(room.keys.devices("ada")),
+    )
     assert sessions is not None
     assert devices is not None
     assert ttl - 60 * SECOND < sessions <= ttl
@@ -324,13 +408,17 @@ async def test_devices_are_remembered_at_least_as_long_as_their_sessions(room: R
 
 async def test_a_removal_leaves_the_time_to_live_alone(room: Room) -> None:
     await room.put("ada", 1, 2, ttl=30 * DAY)
-    await room.store.commit(Commit("ada", NOW, set_sessions={key(1): None}, set_devices={key(1): None}))
+    await room.store.commit(
+        Commit("ada", NOW, set_sessions={key(1): None}, set_devices={key(1): None})
+    )
     assert await room.ttl(room.keys.sessions("ada")) not in (None, timedelta(milliseconds=-2))
     assert await room.ttl(room.keys.devices("ada")) not in (None, timedelta(milliseconds=-2))
 
 
 async def test_a_session_that_is_over_already_does_no_harm(room: Room) -> None:
-    """The clock of who decided may be ahead: what is written then must not vanish, nor live for ever."""
+    """The clock of who decided may be ahead: what is written then must not vanish, nor live for
+    ever.
+    """
     await room.put("ada", 1)
     late = session(2, ttl=-DAY)
     assert await room.store.commit(Commit("ada", NOW, set_sessions={key(2): late})) == Committed(())
@@ -379,7 +467,9 @@ async def test_too_many_events_are_dropped(room: Room, monkeypatch: pytest.Monke
 
 
 async def test_a_wake_up_names_the_partition(room: Room) -> None:
-    """Also shows that what changed nothing wakes nobody: the first message is that of the first happening."""
+    """Also shows that what changed nothing wakes nobody: the first message is that of the first
+    happening.
+    """
     await room.put("ada", 1, 2)
     await room.put("bob", 1)
     assert partition("ada") != partition("bob")
@@ -404,7 +494,9 @@ async def test_a_wake_up_names_the_partition(room: Room) -> None:
 
 async def test_revoke_device_ends_one_session(room: Room) -> None:
     await room.put("ada", 1, 2)
-    removed = await room.store.revoke_device("ada", key(1), forget=False, event=event("ada", 1, reason="lost"))
+    removed = await room.store.revoke_device(
+        "ada", key(1), forget=False, event=event("ada", 1, reason="lost")
+    )
     assert removed == [session(1)]
     state = await room.store.user("ada")
     assert set(state.sessions) == {key(2)}
@@ -431,7 +523,10 @@ async def test_revoke_device_tells_nothing_if_there_was_no_session(room: Room) -
     await room.put("ada", 1, 2)
     await room.store.commit(Commit("ada", NOW, set_sessions={key(1): None}))
     for number in (1, 3):
-        assert await room.store.revoke_device("ada", key(number), forget=True, event=event("ada")) == []
+        assert (
+            await room.store.revoke_device("ada", key(number), forget=True, event=event("ada"))
+            == []
+        )
     assert await room.store.revoke_device("eve", key(1), forget=True, event=event("eve")) == []
     assert await room.events("ada") == []
     assert await room.events("eve") == []
@@ -440,7 +535,9 @@ async def test_revoke_device_tells_nothing_if_there_was_no_session(room: Room) -
 
 async def test_revoke_all_ends_all_sessions(room: Room) -> None:
     await room.put("ada", 1, 2, 3)
-    removed = await room.store.revoke_all("ada", except_key=None, forget=False, event=event("ada", reason="breach"))
+    removed = await room.store.revoke_all(
+        "ada", except_key=None, forget=False, event=event("ada", reason="breach")
+    )
     assert sorted(r.session_id for r in removed) == [session(n).session_id for n in (1, 2, 3)]
     state = await room.store.user("ada")
     assert state.sessions == {}
@@ -450,7 +547,9 @@ async def test_revoke_all_ends_all_sessions(room: Room) -> None:
 
 async def test_revoke_all_can_spare_one_device(room: Room) -> None:
     await room.put("ada", 1, 2, 3)
-    removed = await room.store.revoke_all("ada", except_key=key(2), forget=False, event=event("ada"))
+    removed = await room.store.revoke_all(
+        "ada", except_key=key(2), forget=False, event=event("ada")
+    )
     assert sorted(r.session_id for r in removed) == [session(n).session_id for n in (1, 3)]
     state = await room.store.user("ada")
     assert state.session_records() == {key(2): session(2)}
@@ -459,7 +558,9 @@ async def test_revoke_all_can_spare_one_device(room: Room) -> None:
 
 
 @pytest.mark.parametrize("spared", [None, 2, 9])
-async def test_revoke_all_forgets_the_devices_but_the_spared_one(room: Room, spared: int | None) -> None:
+async def test_revoke_all_forgets_the_devices_but_the_spared_one(
+    room: Room, spared: int | None
+) -> None:
     await room.put("ada", 1, 2, 3)
     except_key = None if spared is None else key(spared)
     await room.store.revoke_all("ada", except_key=except_key, forget=True, event=event("ada"))
@@ -469,8 +570,12 @@ async def test_revoke_all_forgets_the_devices_but_the_spared_one(room: Room, spa
 
 async def test_revoke_all_tells_nothing_if_only_the_spared_one_was_signed_in(room: Room) -> None:
     await room.put("ada", 1)
-    assert await room.store.revoke_all("ada", except_key=key(1), forget=True, event=event("ada")) == []
-    assert await room.store.revoke_all("eve", except_key=None, forget=True, event=event("eve")) == []
+    assert (
+        await room.store.revoke_all("ada", except_key=key(1), forget=True, event=event("ada")) == []
+    )
+    assert (
+        await room.store.revoke_all("eve", except_key=None, forget=True, event=event("eve")) == []
+    )
     assert await room.events("ada") == []
     assert await room.events("eve") == []
     assert (await room.store.user("ada")).session_records() == {key(1): session(1)}
@@ -505,7 +610,9 @@ async def test_any_user_id_names_a_user(room: Room, user_id: str) -> None:
     state = await room.store.user(user_id, REQUEST)
     assert (state.session_records(), state.issued) == ({key(1): session(1)}, issued())
     assert [e.user_id for e in await room.events(user_id)] == [user_id]
-    assert await room.store.revoke_all(user_id, except_key=None, forget=True, event=event(user_id)) == [session(1)]
+    assert await room.store.revoke_all(
+        user_id, except_key=None, forget=True, event=event(user_id)
+    ) == [session(1)]
     assert (await room.store.user(user_id)).sessions == {}
 
 
@@ -518,7 +625,10 @@ async def test_users_of_all_partitions_keep_apart(room: Room) -> None:
         assert state.device_records() == {key(number): device(number)}
     gone = users[::2]
     await asyncio.gather(
-        *(room.store.revoke_all(u, except_key=None, forget=False, event=event(u, reason=u)) for u in gone)
+        *(
+            room.store.revoke_all(u, except_key=None, forget=False, event=event(u, reason=u))
+            for u in gone
+        )
     )
     for number, user in enumerate(users, 1):
         assert (await room.store.session(user, key(number)) is None) == (user in gone)
@@ -546,11 +656,15 @@ async def test_reads_and_writes_at_once_find_their_own(room: Room) -> None:
         assert await room.store.session(user, key(number)) == stored_session(number)
         changed = session(number, generation=number + 1)
         read = await room.store.session(user, key(number))
-        commit = Commit(user, NOW, if_sessions={key(number): read}, set_sessions={key(number): changed})
+        commit = Commit(
+            user, NOW, if_sessions={key(number): read}, set_sessions={key(number): changed}
+        )
         assert await room.store.commit(commit) == Committed(())
         state = await room.store.user(user)
         assert state.session_records() == {key(number): changed}
-        assert await room.store.revoke_device(user, key(number), forget=True, event=event(user)) == [changed]
+        assert await room.store.revoke_device(
+            user, key(number), forget=True, event=event(user)
+        ) == [changed]
         assert await room.store.session_and_device(user, key(number)) == (None, None)
 
     await asyncio.gather(*(life(n, user) for n, user in enumerate(users, 1)))

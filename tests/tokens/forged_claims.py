@@ -1,4 +1,6 @@
-"""Forgeries by what they say: all of them truly signed by a key of ours, as if it had been misled. See `forgeries`."""
+"""Forgeries by what they say: all of them truly signed by a key of ours, as if it had been misled.
+See `forgeries`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,17 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.tokens.forger import SECRET, Kinds, Texts, Victim, adding_to, json_with, spelled, told, without
+from tests.tokens.forger import (
+    SECRET,
+    Kinds,
+    Texts,
+    Victim,
+    adding_to,
+    json_with,
+    spelled,
+    told,
+    without,
+)
 from tests.tokens.workshop import header_of
 
 KINDS: Kinds = {}
@@ -16,13 +28,46 @@ _HEADER = header_of(SECRET)
 
 def claim_variants(payload: Mapping[str, Any]) -> dict[str, list[Any]]:
     """What each claim must not be."""
-    no_time: list[Any] = [None, "", "1", str(payload["iat"]), 1.5, float(payload["iat"]), True, False, [], [1], {}]
+    no_time: list[Any] = [
+        None,
+        "",
+        "1",
+        str(payload["iat"]),
+        1.5,
+        float(payload["iat"]),
+        True,
+        False,
+        [],
+        [1],
+        {},
+    ]
     no_time += [-1, -1.0, 10**12, 2**63, 2**64, 10**400]
     generation = payload["gen"]
-    no_generation: list[Any] = [None, "", str(generation), [generation], {}, True, False, float(generation)]
-    no_generation += [generation + 0.5, generation + 1, generation + 1000, 0, -1, 2**32, 2**64, 10**400]
+    no_generation: list[Any] = [
+        None,
+        "",
+        str(generation),
+        [generation],
+        {},
+        True,
+        False,
+        float(generation),
+    ]
+    no_generation += [
+        generation + 0.5,
+        generation + 1,
+        generation + 1000,
+        0,
+        -1,
+        2**32,
+        2**64,
+        10**400,
+    ]
     return {
-        **{name: _text_variants(payload[name], _MORE_TEXTS[name]) for name in ("iss", "aud", "sub", "dk", "sid")},
+        **{
+            name: _text_variants(payload[name], _MORE_TEXTS[name])
+            for name in ("iss", "aud", "sub", "dk", "sid")
+        },
         "jti": _text_variants(payload["jti"], [*_other_ids(payload)]),
         "gen": no_generation,
         "iat": [*no_time, 0.0],
@@ -41,7 +86,12 @@ def _text_variants(text: str, more: list[Any]) -> list[Any]:
 
 _MORE_TEXTS: dict[str, list[Any]] = {
     "iss": [
-        *("https://sessions.example/", "https://sessions.exampl", "//sessions.example", "http://sessions.example"),
+        *(
+            "https://sessions.example/",
+            "https://sessions.exampl",
+            "//sessions.example",
+            "http://sessions.example",
+        ),
         *(
             "https://sessions.example:443",
             "HTTPS://SESSIONS.EXAMPLE",
@@ -79,12 +129,38 @@ def _other_ids(payload: Mapping[str, Any]) -> Iterator[str]:
     """Values of `jti` that say something else than the other claims, or say it otherwise."""
     sid, generation, token_id = payload["sid"], payload["gen"], payload["jti"]
     start, copy = token_id[:-4], token_id[-4:]
-    copies = ["", "0000", "-0ab", "+0ab", "0x1f", "1_23", "00AB", " 0ab", "0ab ", "\u0663" * 4, copy + "0", copy[1:]]
+    copies = [
+        "",
+        "0000",
+        "-0ab",
+        "+0ab",
+        "0x1f",
+        "1_23",
+        "00AB",
+        " 0ab",
+        "0ab ",
+        "\u0663" * 4,
+        copy + "0",
+        copy[1:],
+    ]
     for other in copies:
         yield start + other
-    for other in (f"0{generation}", f"+{generation}", f"{generation}.0", f"{generation}.", generation + 1, ""):
+    for other in (
+        f"0{generation}",
+        f"+{generation}",
+        f"{generation}.0",
+        f"{generation}.",
+        generation + 1,
+        "",
+    ):
         yield f"{sid}.{other}.{copy}"
-    yield from (token_id.upper(), f"{'0' * 32}.{generation}.{copy}", f".{generation}.{copy}", copy, sid)
+    yield from (
+        token_id.upper(),
+        f"{'0' * 32}.{generation}.{copy}",
+        f".{generation}.{copy}",
+        copy,
+        sid,
+    )
 
 
 @kind
@@ -98,7 +174,21 @@ def claims(victim: Victim) -> Texts:
                 yield f"{name}: {told(value)}", victim.saying(**{name: value})
     yield "none at all", victim.signed(payload=b"{}")
     yield "those of the header", victim.signed(payload=_HEADER)
-    amrs = [None, "", "pwd", 1, {}, {"pwd": 1}, [1], ["pwd", None], [["pwd"]], [""], ["a b"], ["a"] * 9, ["a" * 33]]
+    amrs = [
+        None,
+        "",
+        "pwd",
+        1,
+        {},
+        {"pwd": 1},
+        [1],
+        ["pwd", None],
+        [["pwd"]],
+        [""],
+        ["a b"],
+        ["a"] * 9,
+        ["a" * 33],
+    ]
     for amr in amrs:
         yield f"amr: {told(amr)}", victim.saying(amr=amr)
 
@@ -117,9 +207,17 @@ def sessions_that_can_not_be(victim: Victim) -> Texts:
     """Though `jti` agrees with them."""
     sid, copy = victim.payload["sid"], victim.payload["jti"][-4:]
     for generation in (0, -1, 2**32, 2**32 + victim.payload["gen"], 10**20):
-        yield f"generation {generation}", victim.saying(gen=generation, jti=f"{sid}.{generation}.{copy}")
+        yield (
+            f"generation {generation}",
+            victim.saying(gen=generation, jti=f"{sid}.{generation}.{copy}"),
+        )
     for name, session in (
-        *(("short", sid[:-2]), ("long", sid + "00"), ("with a newline", sid + "\n"), ("in capitals", sid[:-1] + "A")),
+        *(
+            ("short", sid[:-2]),
+            ("long", sid + "00"),
+            ("with a newline", sid + "\n"),
+            ("in capitals", sid[:-1] + "A"),
+        ),
         *(("empty", ""), ("with a blank", sid[:-1] + " "), ("with a full stop", sid[:-1] + ".")),
         ("with a prefix", "0x" + sid[2:]),
     ):
@@ -142,11 +240,17 @@ def times(victim: Victim) -> Texts:
 
 @kind
 def numbers(victim: Victim) -> Texts:
-    texts = "NaN Infinity -Infinity 1e400 -1e400 1e1000000 1e-400 01 +3 0x3 3_0 3. .3 3e0 3.0 0.3e1 -3 3n ٣".split()
+    texts = (
+        "NaN Infinity -Infinity 1e400 -1e400 1e1000000 1e-400 01 +3 0x3 3_0 3. .3 3e0 3.0 0.3e1 -3"
+        " 3n ٣".split()
+    )
     texts += ["1" + "0" * 1500, "1" * 2500, "1" + "0" * 5000, "1e" + "9" * 1000]
     for name in ("gen", "iat", "exp", "auth_time"):
         for text in texts:
-            yield f"{name}: {told(text)}", victim.signed(payload=json_with(victim.payload, name, text))
+            yield (
+                f"{name}: {told(text)}",
+                victim.signed(payload=json_with(victim.payload, name, text)),
+            )
 
 
 # ----- as JSON
@@ -165,12 +269,16 @@ def repeated_members(victim: Victim) -> Texts:
         for name, value in pairs:
             twice = {
                 "twice": spelled([*pairs, (name, value)]),
-                "twice, once in disguise": spelled([*pairs, ("@", value)]).replace(b"@", _in_disguise(name)),
+                "twice, once in disguise": (
+                    spelled([*pairs, ("@", value)]).replace(b"@", _in_disguise(name))
+                ),
                 "null and right": spelled([(name, "null"), *pairs]),
                 "right and null": spelled([*pairs, (name, "null")]),
             }
             for how, data in twice.items():
-                text = victim.signed(header=data) if part == "header" else victim.signed(payload=data)
+                text = (
+                    victim.signed(header=data) if part == "header" else victim.signed(payload=data)
+                )
                 yield f"{part}: {name} {how}", text
 
 
@@ -192,12 +300,29 @@ def parts_that_are_no_objects(victim: Victim) -> Texts:
         b"\xc0\x80",
         b"\xed\xa0\x80",
     ]
-    parts += [b"[" * 2500, b'{"a":' * 500, b"[" * 100_000, b'{"a":' * 100_000, b'{"a":' * 400 + b"1" + b"}" * 400]
+    parts += [
+        b"[" * 2500,
+        b'{"a":' * 500,
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a":' * 400 + b"1" + b"}" * 400,
+    ]
     for part, text in good.items():
-        more = [b"[" + text + b"]", text + text, text + b"x", text + b"\0", text[:-1], text[:-1] + b",}", text[1:]]
+        more = [
+            b"[" + text + b"]",
+            text + text,
+            text + b"x",
+            text + b"\0",
+            text[:-1],
+            text[:-1] + b",}",
+            text[1:],
+        ]
         more += [b"//\n" + text, text + b"\n//", json.dumps(text.decode()).encode()]
         more += [text.replace(b'"', b"'"), text.replace(b":", b"=")]
         more += [text.decode().encode(encoding) for encoding in _ENCODINGS]
         for number, data in enumerate([*parts, *more]):
             name = f"{part} {number}: {data[:12]!r}"
-            yield name, victim.signed(header=data) if part == "header" else victim.signed(payload=data)
+            yield (
+                name,
+                victim.signed(header=data) if part == "header" else victim.signed(payload=data),
+            )

@@ -45,10 +45,29 @@ _ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493
 
 @kind
 def unsigned(victim: Victim) -> Texts:
-    algs: list[Any] = ["none", "None", "NONE", "nOnE", "none ", " none", "", "null", None, 0, False, [], {}, ["none"]]
+    algs: list[Any] = [
+        "none",
+        "None",
+        "NONE",
+        "nOnE",
+        "none ",
+        " none",
+        "",
+        "null",
+        None,
+        0,
+        False,
+        [],
+        {},
+        ["none"],
+    ]
     for alg in algs:
         header = {**_HEADER, "alg": alg}
-        for name, sign in (("nothing", always(b"")), ("our signature", SECRET.sign), ("a letter", always(b"A"))):
+        for name, sign in (
+            ("nothing", always(b"")),
+            ("our signature", SECRET.sign),
+            ("a letter", always(b"A")),
+        ):
             yield f"alg {alg!r} with {name}", victim.signed(header, sign=sign)
         yield f"alg {alg!r} in two segments", victim.signed(header, sign=always(b"")).rstrip(".")
     yield "our header and no signature", victim.signed(sign=always(b""))
@@ -60,7 +79,11 @@ def _public_forms(key: SigningKey) -> Iterator[tuple[str, bytes]]:
     jwk = key.public_jwk()
     assert jwk is not None
     assert not isinstance(key.public, bytes)
-    jwks = {"the JWK": jwk, "the JWKS": {"keys": [jwk]}, "a bare JWK": without(without(jwk, "kid"), "use")}
+    jwks = {
+        "the JWK": jwk,
+        "the JWKS": {"keys": [jwk]},
+        "a bare JWK": without(without(jwk, "kid"), "use"),
+    }
     for name, value in jwks.items():
         for style, text in (
             ("", json.dumps(value)),
@@ -84,7 +107,10 @@ def _public_forms(key: SigningKey) -> Iterator[tuple[str, bytes]]:
         yield "the raw key", key.public.public_bytes_raw()
     if isinstance(key.public, EllipticCurvePublicKey):
         yield "the point", key.public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        yield "the compressed point", key.public.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+        yield (
+            "the compressed point",
+            key.public.public_bytes(Encoding.X962, PublicFormat.CompressedPoint),
+        )
     for name in {"x", "y", "n", "e", "kid"} & jwk.keys():
         yield f"its {name}", jwk[name].encode()
 
@@ -101,9 +127,21 @@ def public_keys_as_secrets(victim: Victim) -> Texts:
 @kind
 def guessed_secrets(victim: Victim) -> Texts:
     everything = json.dumps({"keys": [key.public_jwk() for key in ASYMMETRIC]}).encode()
-    for secret in (b"", b"secret", b"changeme", b"null", bytes(32), b"HS256", b"signing", everything):
+    for secret in (
+        b"",
+        b"secret",
+        b"changeme",
+        b"null",
+        bytes(32),
+        b"HS256",
+        b"signing",
+        everything,
+    ):
         for kid in (SECRET.kid, "signing", "/dev/null", "../../../dev/null"):
-            yield f"{told(secret)} for {kid}", victim.signed({**_HEADER, "kid": kid}, sign=hmac_with(secret))
+            yield (
+                f"{told(secret)} for {kid}",
+                victim.signed({**_HEADER, "kid": kid}, sign=hmac_with(secret)),
+            )
     for claim in ("iss", "aud", "sub"):
         yield f"the {claim}", victim.signed(sign=hmac_with(victim.payload[claim].encode()))
 
@@ -115,10 +153,37 @@ def algorithms(victim: Victim) -> Texts:
             if claimed is not used:
                 for kid in (named.kid, key.kid):
                     header = {**_HEADER, "alg": claimed.value, "kid": kid}
-                    yield f"{claimed.value} for the key {kid}, signed as {used.value}", victim.signed(header, key=key)
-    for alg in ("HS384", "HS512", "hs256", "HS256 ", "HS256\0", "ΗS256", ["HS256"], {"HS256": 1}, 1, True, "dir", "A"):
+                    yield (
+                        f"{claimed.value} for the key {kid}, signed as {used.value}",
+                        victim.signed(header, key=key),
+                    )
+    for alg in (
+        "HS384",
+        "HS512",
+        "hs256",
+        "HS256 ",
+        "HS256\0",
+        "ΗS256",
+        ["HS256"],
+        {"HS256": 1},
+        1,
+        True,
+        "dir",
+        "A",
+    ):
         yield f"alg {alg!r}", victim.signed({**_HEADER, "alg": alg})
-    for alg in ("PS256", "RS384", "RS512", "Ed25519", "Ed448", "ES384", "ES256K", "ESP256", "eddsa", "EDDSA"):
+    for alg in (
+        "PS256",
+        "RS384",
+        "RS512",
+        "Ed25519",
+        "Ed448",
+        "ES384",
+        "ES256K",
+        "ESP256",
+        "eddsa",
+        "EDDSA",
+    ):
         for key in ASYMMETRIC:
             yield f"alg {alg} for {key.kid}", victim.signed({**header_of(key), "alg": alg}, key=key)
 
@@ -136,14 +201,69 @@ def keys_that_vouch_for_nothing(victim: Victim) -> Texts:
 
 @kind
 def key_names(victim: Victim) -> Texts:
-    texts = ["", "other", "hs256", "HS256 ", " HS256", "HS256\0", "HS256\n", "HS256\r\n", "\tHS256", "HS256/", "HS256,"]
-    texts += ["HS256.json", "./HS256", "../keys/HS256", "HS256/../HS256", "..\\HS256", "/dev/null", "file:///HS256"]
-    texts += ["' OR '1'='1", "HS256' --", "HS256'; DROP TABLE keys", "*", "HS*", "${HS256}", "$(id)", "%48S256", "\0"]
-    texts += ["НS256", "ＨＳ２５６", "HS256\u200b", "\ufeffHS256", "HS2\u0665\u0666", "\ud800", "☃" * 100]
-    values = [*texts, None, 0, -1, 2**64, 1.5, True, [], ["HS256"], {}, {"kid": "HS256"}, "k" * 1000, "k" * 1_000_000]
+    texts = [
+        "",
+        "other",
+        "hs256",
+        "HS256 ",
+        " HS256",
+        "HS256\0",
+        "HS256\n",
+        "HS256\r\n",
+        "\tHS256",
+        "HS256/",
+        "HS256,",
+    ]
+    texts += [
+        "HS256.json",
+        "./HS256",
+        "../keys/HS256",
+        "HS256/../HS256",
+        "..\\HS256",
+        "/dev/null",
+        "file:///HS256",
+    ]
+    texts += [
+        "' OR '1'='1",
+        "HS256' --",
+        "HS256'; DROP TABLE keys",
+        "*",
+        "HS*",
+        "${HS256}",
+        "$(id)",
+        "%48S256",
+        "\0",
+    ]
+    texts += [
+        "НS256",
+        "ＨＳ２５６",
+        "HS256\u200b",
+        "\ufeffHS256",
+        "HS2\u0665\u0666",
+        "\ud800",
+        "☃" * 100,
+    ]
+    values = [
+        *texts,
+        None,
+        0,
+        -1,
+        2**64,
+        1.5,
+        True,
+        [],
+        ["HS256"],
+        {},
+        {"kid": "HS256"},
+        "k" * 1000,
+        "k" * 1_000_000,
+    ]
     for key in (SECRET, SIGNING):  # whichever a loose verifier would fall back on
         for value in values:
-            yield f"kid {told(value)} for {key.kid}", victim.signed({**header_of(key), "kid": value}, key=key)
+            yield (
+                f"kid {told(value)} for {key.kid}",
+                victim.signed({**header_of(key), "kid": value}, key=key),
+            )
         yield f"no kid for {key.kid}", victim.signed(without(header_of(key), "kid"), key=key)
     for state in ("revoked", "demoted", "gone", "EdDSA"):
         yield f"our secret under the name {state}", victim.signed({**_HEADER, "kid": state})
@@ -158,7 +278,10 @@ def signatures(victim: Victim) -> Texts:
         for name, change in _CHANGES.items():
             yield f"{algorithm.value}: {name}", resigned(text, change)
         other = victim.signed(payload={**victim.payload, "sub": "eve"}, key=KEYS[algorithm])
-        yield f"{algorithm.value}: of another token", text.rpartition(".")[0] + "." + other.rpartition(".")[2]
+        yield (
+            f"{algorithm.value}: of another token",
+            text.rpartition(".")[0] + "." + other.rpartition(".")[2],
+        )
     real = victim.real_ones()
     for name, make in _ECDSA_SIGNATURES.items():
         yield f"ES256: {name}", resigned(real[Algorithm.ES256], make)
@@ -197,7 +320,11 @@ def _with_s_beyond_the_order(data: bytes) -> bytes:
 def _with_modulus(data: bytes, sign: int) -> bytes:
     public = KEYS[Algorithm.RS256].public
     assert isinstance(public, RSAPublicKey)
-    return (public.public_numbers().n + sign * int.from_bytes(data)).to_bytes(len(data) + 1).removeprefix(b"\0")
+    return (
+        (public.public_numbers().n + sign * int.from_bytes(data))
+        .to_bytes(len(data) + 1)
+        .removeprefix(b"\0")
+    )
 
 
 # ----- the header, truly signed by us
@@ -206,19 +333,57 @@ def _with_modulus(data: bytes, sign: int) -> bytes:
 @kind
 def headers(victim: Victim) -> Texts:
     more: list[dict[str, Any]] = [
-        *({"jku": "https://evil.example/keys"}, {"jwk": {"kty": "oct", "k": "c2VjcmV0"}}, {"jwk": None}),
-        *({"x5u": "https://evil.example/cert"}, {"x5c": ["MIIB"]}, {"x5t": "AAAA"}, {"x5t#S256": "AAAA"}),
+        *(
+            {"jku": "https://evil.example/keys"},
+            {"jwk": {"kty": "oct", "k": "c2VjcmV0"}},
+            {"jwk": None},
+        ),
+        *(
+            {"x5u": "https://evil.example/cert"},
+            {"x5c": ["MIIB"]},
+            {"x5t": "AAAA"},
+            {"x5t#S256": "AAAA"},
+        ),
         *({"crit": []}, {"crit": None}, {"crit": ["kid"]}, {"crit": ["exp"], "exp": 1}),
         {"crit": ["b64"], "b64": False},
-        *({"b64": True}, {"b64": False}, {"cty": "JWT"}, {"zip": "DEF"}, {"enc": "A128GCM"}, {"": ""}, {"iss": "x"}),
-        *({"Alg": "none"}, {"KID": "x"}, {"typ ": "at+jwt"}, {"p2c": 10**9}, {"epk": {}}, {"\0": 1}),
+        *(
+            {"b64": True},
+            {"b64": False},
+            {"cty": "JWT"},
+            {"zip": "DEF"},
+            {"enc": "A128GCM"},
+            {"": ""},
+            {"iss": "x"},
+        ),
+        *(
+            {"Alg": "none"},
+            {"KID": "x"},
+            {"typ ": "at+jwt"},
+            {"p2c": 10**9},
+            {"epk": {}},
+            {"\0": 1},
+        ),
     ]
     for members in more:
         yield f"with {members}", victim.signed({**_HEADER, **members})
     for name in _HEADER:
         yield f"without {name}", victim.signed(without(_HEADER, name))
-        yield f"{name} in capitals", victim.signed({**without(_HEADER, name), name.upper(): _HEADER[name]})
-    types = ["JWT", "jwt", "AT+JWT", "at+JWT", "at-jwt", "at+jwt ", " at+jwt", "at+jwt\0", "application/at+jwt", "JOSE"]
+        yield (
+            f"{name} in capitals",
+            victim.signed({**without(_HEADER, name), name.upper(): _HEADER[name]}),
+        )
+    types = [
+        "JWT",
+        "jwt",
+        "AT+JWT",
+        "at+JWT",
+        "at-jwt",
+        "at+jwt ",
+        " at+jwt",
+        "at+jwt\0",
+        "application/at+jwt",
+        "JOSE",
+    ]
     types += ["", "at+jwt+x", "id+jwt", "dpop+jwt"]
     for value in [*types, None, 1, True, ["at+jwt"], {"at+jwt": 1}]:
         yield f"typ {value!r}", victim.signed({**_HEADER, "typ": value})
@@ -231,7 +396,11 @@ def unencoded_payloads(victim: Victim) -> Texts:
     for name, header in (("b64", {**_HEADER, "b64": False, "crit": ["b64"]}), ("no b64", _HEADER)):
         start = base64url(json.dumps(header).encode())
         signature = base64url(SECRET.sign(f"{start}.{payload}".encode()))
-        for how, middle in (("apart", ""), ("plain", payload), ("encoded", base64url(payload.encode()))):
+        for how, middle in (
+            ("apart", ""),
+            ("plain", payload),
+            ("encoded", base64url(payload.encode())),
+        ):
             yield f"{name}, {how}", f"{start}.{middle}.{signature}"
     header_text, _, signature = victim.text.split(".")
     yield "a real one's, apart", f"{header_text}..{signature}"

@@ -1,4 +1,6 @@
-"""Forgeries by how they are spelled: what is done to the text of a real token, and texts that are none. See `forgeries`."""
+"""Forgeries by how they are spelled: what is done to the text of a real token, and texts that are
+none. See `forgeries`.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,42 @@ _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 def spellings(victim: Victim) -> Texts:
     for algorithm, text in victim.real_ones().items():
         header, payload, signature = text.split(".")
-        ends = ["=", "==", "===", ".", "..", " ", "\n", "\r\n", "\t", "\0", "A", "AAAA", "%3D", ",", ";"]
+        ends = [
+            "=",
+            "==",
+            "===",
+            ".",
+            "..",
+            " ",
+            "\n",
+            "\r\n",
+            "\t",
+            "\0",
+            "A",
+            "AAAA",
+            "%3D",
+            ",",
+            ";",
+        ]
         ends += ["\u200b", "\ud800", "\ufeff"]
         starts = [" ", "\n", "\t", "=", ".", "Bearer ", "bearer:", '"', "\ufeff", "\0", "A"]
         for end in ends:
             yield f"{algorithm.value}, {end!a} after", text + end
-            yield f"{algorithm.value}, {end!a} after the header", f"{header}{end}.{payload}.{signature}"
-            yield f"{algorithm.value}, {end!a} after the payload", f"{header}.{payload}{end}.{signature}"
+            yield (
+                f"{algorithm.value}, {end!a} after the header",
+                f"{header}{end}.{payload}.{signature}",
+            )
+            yield (
+                f"{algorithm.value}, {end!a} after the payload",
+                f"{header}.{payload}{end}.{signature}",
+            )
         for start in starts:
             yield f"{algorithm.value}, {start!a} before", start + text
         for inner in ("\n", " ", "\r\n", "\t", "!", "%", "\0", "\u00a0"):
-            yield f"{algorithm.value}, {inner!a} within the signature", f"{text[:-9]}{inner}{text[-9:]}"
+            yield (
+                f"{algorithm.value}, {inner!a} within the signature",
+                f"{text[:-9]}{inner}{text[-9:]}",
+            )
             yield f"{algorithm.value}, {inner!a} within the header", f"{text[:9]}{inner}{text[9:]}"
         yield f"{algorithm.value}, quoted", f'"{text}"'
         yield f"{algorithm.value}, turned", text[::-1]
@@ -56,7 +83,10 @@ def other_alphabets(victim: Victim) -> Texts:
     for copy in range(0x10, 0x30):
         sid, generation = victim.payload["sid"], victim.payload["gen"]
         text = victim.saying(jti=f"{sid}.{generation}.{copy:04x}")
-        for name, other in (("standard", text.replace("-", "+").replace("_", "/")), ("mixed", text.replace("-", "+"))):
+        for name, other in (
+            ("standard", text.replace("-", "+").replace("_", "/")),
+            ("mixed", text.replace("-", "+")),
+        ):
             if other != text:
                 yield f"{name}, copy {copy}", other
 
@@ -77,7 +107,13 @@ def segments(victim: Victim) -> Texts:
         "four": [header, payload, signature, signature],
         "four, the last empty": [header, payload, signature, ""],
         "five, as of a JWE": [header, payload, payload, payload, signature],
-        "five, a JWE without a key": [base64url(b'{"alg":"dir","enc":"A128GCM"}'), "", payload, payload, signature],
+        "five, a JWE without a key": [
+            base64url(b'{"alg":"dir","enc":"A128GCM"}'),
+            "",
+            payload,
+            payload,
+            signature,
+        ],
         "two tokens": [header, payload, signature, header, payload, signature],
         "turned": [signature, payload, header],
         "the payload twice": [header, payload, payload],
@@ -106,7 +142,9 @@ def cuts(victim: Victim) -> Texts:
 @kind
 def flips(victim: Victim) -> Texts:
     for algorithm, text in victim.real_ones().items():
-        for name, flipped in flipped_bits(text, step=53):  # no multiple of eight, so that every bit has its turn
+        for name, flipped in flipped_bits(
+            text, step=53
+        ):  # no multiple of eight, so that every bit has its turn
             yield f"{algorithm.value}, {name}", flipped
 
 
@@ -145,7 +183,9 @@ def overlong(victim: Victim) -> Texts:
 
 
 def _of_size(victim: Victim, size: int) -> str:
-    """A token of ours with a claim that makes it this long, or one longer where base64 has no such length."""
+    """A token of ours with a claim that makes it this long, or one longer where base64 has no such
+    length.
+    """
     short = size - len(victim.saying(pad=""))
     for length in range(short * 3 // 4, short):
         if len(text := victim.saying(pad="x" * length)) >= size:

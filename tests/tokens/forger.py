@@ -1,7 +1,8 @@
-"""Whom the forgeries are made against: an installation with keys in every state, and the real token of a live user.
+"""Whom the forgeries are made against: an installation with keys in every state, and the real token
+of a live user.
 
-The forger knows all that is public. Where a forgery says so it even has one of our own keys sign: what we never sign is
-refused all the same.
+The forger knows all that is public. Where a forgery says so it even has one of our own keys sign:
+what we never sign is refused all the same.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 from session_authority.tokens import Algorithm, SigningKey
 from tests.tokens.workshop import DAY, base64url, compact, header_of, key_named
 
-# A published key of each algorithm: it verifies, as every process must know a key before one of them signs with it.
+# A published key of each algorithm: it verifies, as every process must know a key before one of
+# them signs with it.
 KEYS = {algorithm: key_named(algorithm.value, algorithm=algorithm) for algorithm in Algorithm}
 ASYMMETRIC = [key for algorithm, key in KEYS.items() if algorithm is not Algorithm.HS256]
 SECRET = KEYS[Algorithm.HS256]
@@ -34,7 +36,9 @@ Sign = Callable[[bytes], bytes]
 
 
 def ring(now: datetime) -> list[SigningKey]:
-    """The keys of the installation: one that signs, one that did too long ago, a revoked one, and the published."""
+    """The keys of the installation: one that signs, one that did too long ago, a revoked one, and
+    the published.
+    """
     return [
         replace(SIGNING, promoted=now - 20 * DAY),
         key_named("demoted", now - 30 * DAY),
@@ -67,7 +71,9 @@ class Victim:
         key: SigningKey = SECRET,
         sign: Sign | None = None,
     ) -> str:
-        """A text that differs from a real token in what is named only: else one of our own keys signs what it says."""
+        """A text that differs from a real token in what is named only: else one of our own keys
+        signs what it says.
+        """
         return compact(
             header_of(key) if header is None else header,
             self.payload if payload is None else payload,
@@ -127,14 +133,19 @@ def spelled(members: Iterable[tuple[str, str]]) -> bytes:
 
 def json_with(members: Mapping[str, Any], name: str, value: str) -> bytes:
     """JSON of an object, with one member's value spelled out."""
-    return spelled((key, value if key == name else json.dumps(member)) for key, member in members.items())
+    return spelled(
+        (key, value if key == name else json.dumps(member)) for key, member in members.items()
+    )
 
 
 def flipped_bits(text: str, step: int = 1) -> Texts:
     """The text with one bit changed: each in turn, or only one of so many."""
     for number in range(0, len(text) * 8, step):
         place, bit = divmod(number, 8)
-        yield f"bit {bit} of {place}", f"{text[:place]}{chr(ord(text[place]) ^ 1 << bit)}{text[place + 1 :]}"
+        yield (
+            f"bit {bit} of {place}",
+            f"{text[:place]}{chr(ord(text[place]) ^ 1 << bit)}{text[place + 1 :]}",
+        )
 
 
 def resigned(text: str, change: Callable[[bytes], bytes]) -> str:

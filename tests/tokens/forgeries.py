@@ -1,7 +1,9 @@
-"""The forgeries: everything that people have tried, or might, to pass for a token of ours. Data, and no tests.
+"""The forgeries: everything that people have tried, or might, to pass for a token of ours. Data,
+and no tests.
 
-Each kind is a function that gives names and texts, in the module that its subject says: to add a forgery is to add a line
-to one. `twins` and `over` are no forgeries, but what is nearest to them on the other side.
+Each kind is a function that gives names and texts, in the module that its subject says: to add a
+forgery is to add a line to one. `twins` and `over` are no forgeries, but what is nearest to them on
+the other side.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ def forgeries(victim: Victim) -> Iterator[tuple[str, str, str]]:
 
 
 def twins(victim: Victim) -> Texts:
-    """Other texts of a token that we signed. Identity is what a token says under a valid signature, so they are that
-    token. Who can make one of these without a key has the token already.
+    """Other texts of a token that we signed. Identity is what a token says under a valid signature,
+    so they are that token. Who can make one of these without a key has the token already.
     """
     es256 = victim.real_ones()[Algorithm.ES256]
     yield "ES256: n − s, as valid as s", resigned(es256, _with_n_minus_s)
@@ -35,7 +37,10 @@ def twins(victim: Victim) -> Texts:
         yield f"signed by the published key {algorithm.value}", text
     turned = dict(reversed(_HEADER.items())), dict(reversed([*victim.payload.items()]))
     yield "members in another order", victim.signed(*turned)
-    yield "white space in the JSON that we signed", victim.signed(payload=json.dumps(victim.payload, indent=2).encode())
+    yield (
+        "white space in the JSON that we signed",
+        victim.signed(payload=json.dumps(victim.payload, indent=2).encode()),
+    )
     yield "an nbf that has come", victim.saying(nbf=victim.payload["iat"])
 
 

@@ -1,4 +1,6 @@
-"""Everything that is no token of ours: each is told so, and nothing that is sent makes the verifier stumble."""
+"""Everything that is no token of ours: each is told so, and nothing that is sent makes the verifier
+stumble.
+"""
 
 from __future__ import annotations
 
@@ -117,13 +119,23 @@ def test_what_is_too_long_is_not_even_decoded(tokens, victim, work):
         assert work == [], name
 
 
-def test_at_most_one_signature_is_checked_and_what_it_does_not_cover_is_not_read(tokens, victim, work):
+def test_at_most_one_signature_is_checked_and_what_it_does_not_cover_is_not_read(
+    tokens, victim, work
+):
     whole = ["decode_base64url", "decode_json_object", "decode_base64url", "a good signature"]
-    whole += ["decode_base64url", "decode_json_object", "decode_base64url"]  # the last is the device key
+    whole += [
+        "decode_base64url",
+        "decode_json_object",
+        "decode_base64url",
+    ]  # the last is the device key
     for kind, name, text in forgeries(victim):
         work.clear()
         assert tokens.verify(text, NOW) is None
-        expected = [step.replace("good", "bad") for step in whole[:4]] if "a bad signature" in work else whole
+        expected = (
+            [step.replace("good", "bad") for step in whole[:4]]
+            if "a bad signature" in work
+            else whole
+        )
         assert work == expected[: len(work)], (kind, name)
 
 
@@ -205,7 +217,9 @@ def test_a_flipped_bit(tokens, texts, algorithm):
 
 
 def test_unused_bits(tokens, texts):
-    """The last character of a segment holds bits that no byte needs: a decoder that ignores them takes any of a few."""
+    """The last character of a segment holds bits that no byte needs: a decoder that ignores them
+    takes any of a few.
+    """
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     for text in texts.values():
         ends = [place - 1 for place, character in enumerate(text + ".") if character == "."]
@@ -218,7 +232,11 @@ def test_deep_nesting_below_a_deep_stack(tokens, victim):
     """The parser's own depth adds to that of whoever calls us."""
 
     def dive(depth):
-        return tokens.verify(victim.signed(payload=b'{"a":' * 500), NOW) if depth == 0 else dive(depth - 1)
+        return (
+            tokens.verify(victim.signed(payload=b'{"a":' * 500), NOW)
+            if depth == 0
+            else dive(depth - 1)
+        )
 
     assert dive(sys.getrecursionlimit() - 300) is None
 
@@ -230,7 +248,9 @@ anything = st.text(characters, max_size=200)
 
 @settings(deadline=None)
 @given(
-    text=anything | st.text("abcXYZ019-_.=", max_size=200) | st.lists(anything, min_size=3, max_size=3).map(".".join)
+    text=anything
+    | st.text("abcXYZ019-_.=", max_size=200)
+    | st.lists(anything, min_size=3, max_size=3).map(".".join)
 )
 def test_no_text_makes_it_stumble(tokens, text):
     assert tokens.verify(text, NOW) is None
@@ -248,14 +268,18 @@ def test_no_mutation_is_a_token(tokens, texts, data):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(characters),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
 
 @settings(deadline=None)
 @given(
-    payload=st.dictionaries(st.sampled_from([*PAYLOAD, "nbf", "scope"]) | st.text(max_size=5), json_values, max_size=4),
+    payload=st.dictionaries(
+        st.sampled_from([*PAYLOAD, "nbf", "scope"]) | st.text(max_size=5), json_values, max_size=4
+    ),
     header=st.dictionaries(st.sampled_from([*HEADER, "crit", "b64"]), json_values, max_size=2),
 )
 def test_nothing_that_is_signed_makes_it_stumble(tokens, victim, payload, header):

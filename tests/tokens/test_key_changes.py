@@ -1,4 +1,6 @@
-"""Key files: reading all of them or none, changing one at a time, and noticing that they changed."""
+"""Key files: reading all of them or none, changing one at a time, and noticing that they
+changed.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +138,9 @@ def test_every_fault_is_named_at_once(tmp_path, keys):
         assert name in str(caught.value)
     file = tmp_path / "keys.json"
     file.write_text(json.dumps({"keys": [value, value]}))
-    with pytest.raises(KeyringError, match=r"keys\[0\]: created.*keys\[0\]: alg.*keys\[1\]: created"):
+    with pytest.raises(
+        KeyringError, match=r"keys\[0\]: created.*keys\[0\]: alg.*keys\[1\]: created"
+    ):
         load_keyring(file)
 
 
@@ -192,7 +196,9 @@ def test_what_others_get_at_is_named_and_mended(closed, mode):
     (closed / "b.json").chmod(mode)
     [fault] = exposed(closed)
     assert exposed(closed / "b.json") == [fault]
-    assert fault.startswith(f"{closed / 'b.json'}: its mode {mode:04o} lets others at the keys; mend it: chmod ")
+    assert fault.startswith(
+        f"{closed / 'b.json'}: its mode {mode:04o} lets others at the keys; mend it: chmod "
+    )
     closed.chmod(mode | 0o700)
     assert len(exposed(closed)) == 2, "the folder too"
     for fault in exposed(closed):
@@ -231,7 +237,8 @@ def test_another_users_files_are_theirs_to_change(closed, monkeypatch):
         assert exposed(closed) == [], "root's are trusted"
         os.chown(closed / "a.json", 2, -1)
         assert exposed(closed) == [
-            f"{closed / 'a.json'}: belongs to another user (2), who can change it; mend it: chown 1 '{closed / 'a.json'}'"
+            f"{closed / 'a.json'}: belongs to another user (2), who can change it; mend it: chown 1"
+            f" '{closed / 'a.json'}'"
         ]
     else:
         assert len(exposed(closed)) == 3
@@ -293,7 +300,12 @@ def test_promotions_are_in_order_though_clocks_are_not(keys, now):
 
 
 def test_a_revoked_promotion_counts_for_the_order(tmp_path):
-    keys = save(tmp_path / "keys", key_named("a", NOW), key_named("b", NOW + DAY, revoked=NOW + DAY), key_named("c"))
+    keys = save(
+        tmp_path / "keys",
+        key_named("a", NOW),
+        key_named("b", NOW + DAY, revoked=NOW + DAY),
+        key_named("c"),
+    )
     promote(keys, "c", NOW + HOUR)
     assert load_keyring(keys).signing.promoted == NOW + DAY + TICK
 
@@ -341,7 +353,11 @@ def test_or_by_a_fresh_one_of_its_algorithm(tmp_path, algorithm):
     revoke(keys, "a", NOW, replace=True)
     ring = load_keyring(keys)
     assert len(ring.keys) == 2
-    assert (ring.signing.algorithm, ring.signing.created, ring.signing.promoted) == (algorithm, NOW, NOW)
+    assert (ring.signing.algorithm, ring.signing.created, ring.signing.promoted) == (
+        algorithm,
+        NOW,
+        NOW,
+    )
     assert ring.state("a") is KeyState.REVOKED
 
 
@@ -363,7 +379,10 @@ def test_a_whole_folder_that_leaked_is_replaced(keys):
 
 def test_of_several_keys_none_is_revoked_if_one_can_not_be(keys):
     before = everything(keys)
-    for kids, rule in ((["old", "current"], "promote another one first"), (["old", "other"], "no key 'other'")):
+    for kids, rule in (
+        (["old", "current"], "promote another one first"),
+        (["old", "other"], "no key 'other'"),
+    ):
         with pytest.raises(KeyringError, match=rule):
             revoke_keys(keys, kids, NOW)
         assert everything(keys) == before
@@ -375,7 +394,9 @@ def test_of_several_keys_none_is_revoked_if_one_can_not_be(keys):
 
 
 @pytest.mark.parametrize("published", [True, False])
-def test_a_replacement_that_crashes_leaves_a_key_signing_and_can_be_repeated(keys, monkeypatch, published):
+def test_a_replacement_that_crashes_leaves_a_key_signing_and_can_be_repeated(
+    keys, monkeypatch, published
+):
     class Crash(BaseException):
         pass
 
@@ -484,7 +505,9 @@ def test_a_failure_on_the_way_leaves_the_old_keys(keys, monkeypatch, step):
 
 
 def test_a_crash_on_the_way_leaves_the_old_keys(keys, monkeypatch):
-    """Not even the clean-up runs: what is left over is hidden, and is read by nobody but its owner."""
+    """Not even the clean-up runs: what is left over is hidden, and is read by nobody but its
+    owner.
+    """
 
     class Crash(BaseException):
         pass
@@ -545,7 +568,9 @@ def test_a_source_follows_its_file(tmp_path):
     file.write_text(json.dumps({"keys": [key_named("a", NOW).to_json()]}))
     source = KeySource(file)
     assert not source.refresh()
-    file.write_text(json.dumps({"keys": [key_named("a", NOW).to_json(), key_named("b", NOW + DAY).to_json()]}))
+    file.write_text(
+        json.dumps({"keys": [key_named("a", NOW).to_json(), key_named("b", NOW + DAY).to_json()]})
+    )
     assert source.refresh()
     assert source.current.signing.kid == "b"
 

@@ -48,7 +48,10 @@ def test_the_order_of_keys_does_not_matter():
 
 
 def test_two_promotions_at_one_moment_leave_one_signing_key():
-    for keys in ([key_named("a", NOW), key_named("b", NOW)], [key_named("b", NOW), key_named("a", NOW)]):
+    for keys in (
+        [key_named("a", NOW), key_named("b", NOW)],
+        [key_named("b", NOW), key_named("a", NOW)],
+    ):
         ring = Keyring(keys)
         assert [ring.state("a"), ring.state("b")] == [KeyState.VERIFYING, KeyState.SIGNING]
 

@@ -56,11 +56,18 @@ def test_kid_is_the_thumbprint(algorithm):
     key = material(algorithm)
     public = key.public_jwk()
     assert public is not None
-    assert JWKRegistry.import_key({name: public[name] for name in public if name != "kid"}).thumbprint() == key.kid
+    assert (
+        JWKRegistry.import_key(
+            {name: public[name] for name in public if name != "kid"}
+        ).thumbprint()
+        == key.kid
+    )
 
 
 def test_no_kid_looks_like_an_option(monkeypatch):
-    drawn = iter([b"s" * 32, b"\xfb" * 16, b"t" * 32, b"\x01" * 16])  # the first name would start with "-"
+    drawn = iter(
+        [b"s" * 32, b"\xfb" * 16, b"t" * 32, b"\x01" * 16]
+    )  # the first name would start with "-"
     monkeypatch.setattr(secrets, "token_bytes", lambda count: next(drawn))
     key = generate(Algorithm.HS256, NOW)
     assert key.kid == base64url(b"\x01" * 16)
@@ -102,9 +109,14 @@ def test_a_key_prints_no_material(algorithm):
 def test_times_are_read_in_utc_and_written_in_utc():
     key = key_named("a")
     for text in ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00+00:00", "2026-01-31T12:00:00.0Z"):
-        assert parse_key(as_file(key, created=text), "file").created == datetime(2026, 1, 31, 12, tzinfo=UTC)
+        assert parse_key(as_file(key, created=text), "file").created == datetime(
+            2026, 1, 31, 12, tzinfo=UTC
+        )
     east = timezone(timedelta(hours=2))
-    assert replace(key, created=datetime(2026, 1, 31, 14, tzinfo=east)).to_json()["created"] == "2026-01-31T12:00:00Z"
+    assert (
+        replace(key, created=datetime(2026, 1, 31, 14, tzinfo=east)).to_json()["created"]
+        == "2026-01-31T12:00:00Z"
+    )
 
 
 EC_KEY, ED_KEY, HS_KEY = (
@@ -129,7 +141,10 @@ def small_rsa() -> dict[str, str]:
 UNFIT = {
     "no object": ([], "must be a JSON object"),
     "unknown member": (as_file(HS_KEY, note="x"), "'note' is not a member"),
-    "a secret as a member": (as_file(HS_KEY, **{SECRET: "x"}), "a name of 43 characters is not a member"),
+    "a secret as a member": (
+        as_file(HS_KEY, **{SECRET: "x"}),
+        "a name of 43 characters is not a member",
+    ),
     "no kid": (as_file(HS_KEY, kid=None), "kid must be"),
     "empty kid": (as_file(HS_KEY, kid=""), "kid must be"),
     "long kid": (as_file(HS_KEY, kid="a" * 129), "kid must be"),
@@ -142,14 +157,20 @@ UNFIT = {
     "no time": (as_file(HS_KEY, created=None), "created must be a time"),
     "null time": ({**HS_KEY.to_json(), "promoted": None}, "promoted must be a time"),
     "time without zone": (as_file(HS_KEY, created="2026-01-31T12:00:00"), "created must be a time"),
-    "time elsewhere": (as_file(HS_KEY, promoted="2026-01-31T12:00:00+02:00"), "promoted must be a time"),
+    "time elsewhere": (
+        as_file(HS_KEY, promoted="2026-01-31T12:00:00+02:00"),
+        "promoted must be a time",
+    ),
     "no such day": (as_file(HS_KEY, revoked="2026-02-31T12:00:00Z"), "revoked must be a time"),
     "time as number": (as_file(HS_KEY, created=1772366400), "created must be a time"),
     "no alg": (as_file(HS_KEY, alg=None), "alg must be one of"),
     "alg none": (as_file(HS_KEY, alg="none"), "alg must be one of"),
     "alg of another size": (as_file(HS_KEY, alg="HS512"), "alg must be one of"),
     "alg as list": (as_file(HS_KEY, alg=["HS256"]), "alg must be one of"),
-    "alg of another kind of key": (as_file(ED_KEY, alg="HS256"), "jwk must be a private key for HS256"),
+    "alg of another kind of key": (
+        as_file(ED_KEY, alg="HS256"),
+        "jwk must be a private key for HS256",
+    ),
     "no jwk": (as_file(HS_KEY, jwk=None), "jwk must be a private key for HS256"),
     "public part only": (with_jwk(ED_KEY, d=None), "jwk must be a private key for EdDSA"),
     "unknown jwk member": (with_jwk(ED_KEY, use="sig"), "with exactly the members"),
@@ -166,11 +187,20 @@ UNFIT = {
     "a member beyond ASCII": (with_jwk(HS_KEY, k=SECRET[:-1] + "ä"), "no valid key"),
     "empty secret": (with_jwk(HS_KEY, k=""), "no valid key"),
     "padded secret": (with_jwk(HS_KEY, k=SECRET + "="), "canonical"),
-    "secret with white space": (with_jwk(HS_KEY, k=SECRET[:10] + "    " + SECRET[10:]), "canonical"),
+    "secret with white space": (
+        with_jwk(HS_KEY, k=SECRET[:10] + "    " + SECRET[10:]),
+        "canonical",
+    ),
     "leading zeros": (with_jwk(RS_KEY, e="AAEAAQ"), "canonical"),
-    "a secret of one byte": (with_jwk(HS_KEY, k=base64url(bytes(32))), "has only 1 different bytes"),
+    "a secret of one byte": (
+        with_jwk(HS_KEY, k=base64url(bytes(32))),
+        "has only 1 different bytes",
+    ),
     "a password": (with_jwk(HS_KEY, k=base64url(b"password" * 4)), "has only 7 different bytes"),
-    "short secret": (with_jwk(HS_KEY, k=base64url(b"s" * 31)), "has 31 bytes; HS256 needs at least 32"),
+    "short secret": (
+        with_jwk(HS_KEY, k=base64url(b"s" * 31)),
+        "has 31 bytes; HS256 needs at least 32",
+    ),
     "a public key as secret": (with_jwk(HS_KEY, k=base64url(PEM)), "no valid key"),
     "small RSA": (as_file(RS_KEY, jwk=small_rsa()), "has 1024 bits; RS256 needs at least 2048"),
 }

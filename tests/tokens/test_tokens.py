@@ -1,4 +1,6 @@
-"""A token's way out and back in: what it says, who can verify it, which key it takes, and what is remembered."""
+"""A token's way out and back in: what it says, who can verify it, which key it takes, and what is
+remembered.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,12 @@ ALL = pytest.mark.parametrize("algorithm", Algorithm, ids=lambda algorithm: algo
 @pytest.fixture
 def keys(tmp_path):
     """A folder with a signing key, one that it demoted a day ago, and one to come."""
-    return save(tmp_path / "keys", key_named("old", NOW - 9 * DAY), key_named("current", NOW - DAY), key_named("next"))
+    return save(
+        tmp_path / "keys",
+        key_named("old", NOW - 9 * DAY),
+        key_named("current", NOW - DAY),
+        key_named("next"),
+    )
 
 
 @pytest.fixture
@@ -105,7 +112,9 @@ def test_another_library_verifies_a_token(tmp_path, algorithm):
 def test_a_token_is_the_shortest_json(keys):
     header, payload, _ = tokens_of(keys).sign(TOKEN).split(".")
     assert header == base64url(b'{"alg":"HS256","kid":"current","typ":"at+jwt"}')
-    assert payload == base64url(json.dumps(PAYLOAD, separators=(",", ":"), ensure_ascii=False).encode())
+    assert payload == base64url(
+        json.dumps(PAYLOAD, separators=(",", ":"), ensure_ascii=False).encode()
+    )
 
 
 def test_without_auth_methods_there_is_no_amr(keys):
@@ -113,7 +122,9 @@ def test_without_auth_methods_there_is_no_amr(keys):
     token = replace(TOKEN, auth_methods=(), claims={})
     text = tokens.sign(token)
     assert tokens.verify(text, NOW) == token
-    without = {name: value for name, value in PAYLOAD.items() if name not in ("amr", "tenant", "Ünï")}
+    without = {
+        name: value for name, value in PAYLOAD.items() if name not in ("amr", "tenant", "Ünï")
+    }
     assert text.split(".")[1] == base64url(json.dumps(without, separators=(",", ":")).encode())
 
 
@@ -123,7 +134,9 @@ def test_times_are_cut_to_seconds(keys):
     token = replace(TOKEN, issued=NOW + late, expires=NOW + HOUR + late, sign_in=NOW - DAY + late)
     assert tokens.verify(tokens.sign(token), NOW) == TOKEN
     far = datetime.max.replace(tzinfo=NOW.tzinfo)
-    assert tokens.verify(tokens.sign(replace(TOKEN, expires=far)), NOW) == replace(TOKEN, expires=far - late)
+    assert tokens.verify(tokens.sign(replace(TOKEN, expires=far)), NOW) == replace(
+        TOKEN, expires=far - late
+    )
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_CLAIMS))
@@ -166,14 +179,18 @@ honest_tokens = st.builds(
     issued=st.integers(0, 10**9).map(lambda past: NOW - past * SECOND),
     expires=seconds,
     sign_in=seconds,
-    claims=st.dictionaries(names.filter(lambda name: name not in RESERVED_CLAIMS), st.text(max_size=50), max_size=3),
+    claims=st.dictionaries(
+        names.filter(lambda name: name not in RESERVED_CLAIMS), st.text(max_size=50), max_size=3
+    ),
     auth_methods=st.lists(names, max_size=MAX_AUTH_METHODS).map(tuple),
 )
 
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory):
-    return tokens_of(save(tmp_path_factory.mktemp("keys"), key_named("k", NOW, algorithm=Algorithm.EDDSA)))
+    return tokens_of(
+        save(tmp_path_factory.mktemp("keys"), key_named("k", NOW, algorithm=Algorithm.EDDSA))
+    )
 
 
 @settings(deadline=None)
@@ -188,16 +205,26 @@ def test_every_honest_token_comes_back(tokens, token):
 
 
 def test_the_largest_tokens(tmp_path):
-    """Within 4 KiB whatever the user and methods are, and plain claims; not with claims that JSON writes six times as long."""
-    tokens = tokens_of(save(tmp_path, replace(material(Algorithm.RS256), kid="k" * 128, promoted=NOW)))
+    """Within 4 KiB whatever the user and methods are, and plain claims; not with claims that JSON
+    writes six times as long.
+    """
+    tokens = tokens_of(
+        save(tmp_path, replace(material(Algorithm.RS256), kid="k" * 128, promoted=NOW))
+    )
     methods = tuple(f"{i}" * 32 for i in range(MAX_AUTH_METHODS))
-    largest = replace(TOKEN, user_id="\U0001f600" * MAX_USER_ID, generation=2**32 - 1, auth_methods=methods)
+    largest = replace(
+        TOKEN, user_id="\U0001f600" * MAX_USER_ID, generation=2**32 - 1, auth_methods=methods
+    )
     plain = {f"claim-{i}": "v" * 120 for i in range(8)}
     assert sum(len(name) + len(value) for name, value in plain.items()) <= MAX_CLAIMS_BYTES
     text = tokens.sign(replace(largest, claims=plain))
     assert len(text) <= MAX_TOKEN_BYTES
     assert tokens.verify(text, NOW) is not None
-    short = ["".join(name) for size in (1, 2) for name in product("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", repeat=size)]
+    short = [
+        "".join(name)
+        for size in (1, 2)
+        for name in product("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", repeat=size)
+    ]
     for claims in ({"c": "\x00" * 1023}, {"c": '"' * 1023}, dict.fromkeys(short[:500], "")):
         assert sum(len(name) + len(value) for name, value in claims.items()) <= MAX_CLAIMS_BYTES
         with pytest.raises(TokenTooLarge, match="the limit is 4096") as caught:
@@ -207,7 +234,11 @@ def test_the_largest_tokens(tmp_path):
 
 def test_exactly_4_kib_is_a_token(tmp_path):
     sizes = {}
-    for kid in ("k", "kk", "kkk"):  # base64url has no text of some lengths: with one of these headers, 4,096 is one
+    for kid in (
+        "k",
+        "kk",
+        "kkk",
+    ):  # base64url has no text of some lengths: with one of these headers, 4,096 is one
         tokens = tokens_of(save(tmp_path / kid, key_named(kid, NOW)))
         for length in range(2700, 2730):
             token = replace(TOKEN, claims={"c": "x" * length})
@@ -310,7 +341,9 @@ def test_tokens_of_made_up_keys_cost_a_bounded_number_of_looks(keys, monkeypatch
         return fingerprint(path)
 
     monkeypatch.setattr("session_authority.tokens.keyring.fingerprint", noted)
-    stranger = tokens_of(save(keys.parent / "strangers", key_named("made-up", NOW, algorithm=Algorithm.EDDSA)))
+    stranger = tokens_of(
+        save(keys.parent / "strangers", key_named("made-up", NOW, algorithm=Algorithm.EDDSA))
+    )
     text = stranger.sign(TOKEN)
     good = tokens.sign(TOKEN)
     for number in range(1000):  # in one second
@@ -321,7 +354,9 @@ def test_tokens_of_made_up_keys_cost_a_bounded_number_of_looks(keys, monkeypatch
 
 
 def test_what_is_remembered_is_forgotten_when_keys_change(keys, verifications):
-    """Else a key that came back under an old name with other material would vouch for what it never signed."""
+    """Else a key that came back under an old name with other material would vouch for what it never
+    signed.
+    """
     source = KeySource(keys)
     tokens = Tokens(source, ISSUER, AUDIENCE, LIFETIME)
     text = tokens.sign(TOKEN)
@@ -332,7 +367,9 @@ def test_what_is_remembered_is_forgotten_when_keys_change(keys, verifications):
     assert len(verifications) == 2
 
 
-def test_a_remembered_token_is_not_asked_again_whether_it_comes_from_the_future(keys, verifications):
+def test_a_remembered_token_is_not_asked_again_whether_it_comes_from_the_future(
+    keys, verifications
+):
     tokens = tokens_of(keys)
     text = tokens.sign(replace(TOKEN, issued=NOW + 31 * SECOND))
     assert tokens.verify(text, NOW) is None

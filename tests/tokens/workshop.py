@@ -1,4 +1,5 @@
-"""What the tests of tokens are made with: keys whose life is told in a line, key folders, and a forger's tools.
+"""What the tests of tokens are made with: keys whose life is told in a line, key folders, and a
+forger's tools.
 
 The forger encodes by itself and not with the room's own functions, so that it can also do it wrong.
 """
@@ -93,9 +94,13 @@ def base64url(data: bytes) -> str:
 
 
 def compact(
-    header: Mapping[str, Any] | bytes, payload: Mapping[str, Any] | bytes, sign: Callable[[bytes], bytes]
+    header: Mapping[str, Any] | bytes,
+    payload: Mapping[str, Any] | bytes,
+    sign: Callable[[bytes], bytes],
 ) -> str:
     """A JWS of anything, signed by anyone."""
-    parts = [part if isinstance(part, bytes) else json.dumps(part).encode() for part in (header, payload)]
+    parts = [
+        part if isinstance(part, bytes) else json.dumps(part).encode() for part in (header, payload)
+    ]
     signed = ".".join(base64url(part) for part in parts)
     return f"{signed}.{base64url(sign(signed.encode()))}"

@@ -41,7 +41,9 @@ django.setup()
 def my_devices(request: HttpRequest) -> HttpResponse:
     """Who is signed in, and where else."""
     visit = visit_of(request)
-    devices = [(device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in visit.devices()]
+    devices = [
+        (device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in visit.devices()
+    ]
     return page(user=visit.require().user_id, devices=devices, done=request.GET.get("done"))
 
 
@@ -50,11 +52,14 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return page()
     name = request.POST.get("user", "").strip()
-    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo takes their word for it.
+    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo takes
+    # their word for it.
     try:
         visit_of(request).sign_in(name)
     except InvalidRequest as error:  # it is empty, or has a space in it
-        return page(400, name=name, problem=", ".join(rule.description for rule in error.violations))
+        return page(
+            400, name=name, problem=", ".join(rule.description for rule in error.violations)
+        )
     return see("/")
 
 

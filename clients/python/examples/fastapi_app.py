@@ -25,7 +25,9 @@ AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
 FLOW = Flow(sign_in_url="/sign-in", cookies=Cookies(insecure=True))
 
 app = FastAPI()
-app.add_middleware(SessionAuthorityMiddleware, authority=lambda: AsyncSessionAuthority(AUTHORITY), flow=FLOW)
+app.add_middleware(
+    SessionAuthorityMiddleware, authority=lambda: AsyncSessionAuthority(AUTHORITY), flow=FLOW
+)
 Visit = Annotated[AsyncVisit, Depends(visit_of)]
 SignedIn = Annotated[Session, Depends(require_session)]
 
@@ -33,7 +35,9 @@ SignedIn = Annotated[Session, Depends(require_session)]
 @app.get("/")
 async def my_devices(visit: Visit, session: SignedIn, done: str = "") -> Response:
     """Who is signed in, and where else."""
-    devices = [(device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in await visit.devices()]
+    devices = [
+        (device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in await visit.devices()
+    ]
     return page(user=session.user_id, devices=devices, done=done)
 
 
@@ -47,11 +51,14 @@ async def ask() -> Response:
 async def sign_in(visit: Visit, request: Request) -> Response:
     """Whoever the form names."""
     name = (await form_of(request)).get("user", "").strip()
-    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo takes their word for it.
+    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo takes
+    # their word for it.
     try:
         await visit.sign_in(name)
     except InvalidRequest as error:  # it is empty, or has a space in it
-        return page(400, name=name, problem=", ".join(rule.description for rule in error.violations))
+        return page(
+            400, name=name, problem=", ".join(rule.description for rule in error.violations)
+        )
     return RedirectResponse("/", 303)
 
 
@@ -77,7 +84,10 @@ def page(status: int = 200, **shown: object) -> Response:
 
 async def form_of(request: Request) -> dict[str, str]:
     """What a form sent. FastAPI's own way needs another package."""
-    return {name: values[-1] for name, values in parse_qs((await request.body()).decode(errors="replace")).items()}
+    return {
+        name: values[-1]
+        for name, values in parse_qs((await request.body()).decode(errors="replace")).items()
+    }
 
 
 PAGE = """<!doctype html>

@@ -28,7 +28,9 @@ install(app, lambda: SessionAuthority(AUTHORITY), FLOW)
 @require_session
 def my_devices() -> Response:
     """Who is signed in, and where else."""
-    devices = [(device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in visit().devices()]
+    devices = [
+        (device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in visit().devices()
+    ]
     return page(user=visit().require().user_id, devices=devices, done=request.args.get("done"))
 
 
@@ -42,11 +44,14 @@ def ask() -> Response:
 def sign_in() -> Response:
     """Whoever the form names."""
     name = request.form.get("user", "").strip()
-    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo takes their word for it.
+    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo takes
+    # their word for it.
     try:
         visit().sign_in(name)
     except InvalidRequest as error:  # it is empty, or has a space in it
-        return page(400, name=name, problem=", ".join(rule.description for rule in error.violations))
+        return page(
+            400, name=name, problem=", ".join(rule.description for rule in error.violations)
+        )
     return redirect("/", 303)
 
 
@@ -66,7 +71,9 @@ def sign_out_everywhere() -> Response:
 
 def page(status: int = 200, **shown: object) -> Response:
     """The form, or the devices of a user."""
-    return make_response(render_template_string(PAGE, **shown), status, {"Cache-Control": "no-store"})
+    return make_response(
+        render_template_string(PAGE, **shown), status, {"Cache-Control": "no-store"}
+    )
 
 
 PAGE = """<!doctype html>

@@ -1,6 +1,8 @@
-"""Generates the client for threads from that for asyncio: `python unasync.py`, or with `--check` compares.
+"""Generates the client for threads from that for asyncio: `python unasync.py`, or with `--check`
+compares.
 
-Both have the same methods, and must go on doing so: there is one source, and a list of words that differ.
+Both have the same methods, and must go on doing so: there is one source, and a list of words that
+differ.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The responses that stand in for an app's: JSON with a code for programs, a page for people. None may be kept by a cache."""
+"""The responses that stand in for an app's: JSON with a code for programs, a page for people. None
+may be kept by a cache.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,17 @@ _PAGE = """<!doctype html>
 _WORDS = {
     "unavailable": (
         "Please try again in a moment",
-        "We can't find out right now whether you are signed in. Wait a little, then reload this page.",
+        (
+            "We can't find out right now whether you are signed in. Wait a little, then reload this"
+            " page."
+        ),
     ),
     "cross_origin_request": (
         "This came from another site",
-        'To keep you safe, nothing was done. <a href="/">Go to our own pages</a>, and try again from there.',
+        (
+            'To keep you safe, nothing was done. <a href="/">Go to our own pages</a>, and try again'
+            " from there."
+        ),
     ),
 }
 
@@ -39,7 +47,9 @@ def telling(status: int, code: str, *headers: tuple[str, str], page: bool = Fals
     """One that says why in one word, or with `page` to people, if there are words for it."""
     if page and code in _WORDS:
         heading, text = _WORDS[code]
-        return _made(status, "text/html; charset=utf-8", _PAGE.format(heading=heading, text=text), headers)
+        return _made(
+            status, "text/html; charset=utf-8", _PAGE.format(heading=heading, text=text), headers
+        )
     return _made(status, "application/json", json.dumps({"error": code}), headers)
 
 
@@ -50,4 +60,8 @@ def leading(url: str) -> Answer:
 
 def _made(status: int, kind: str, text: str, headers: Sequence[tuple[str, str]]) -> Answer:
     body = text.encode()
-    return Answer(status, (("Content-Type", kind), ("Content-Length", str(len(body))), *headers, _JUST_NOW), body)
+    return Answer(
+        status,
+        (("Content-Type", kind), ("Content-Length", str(len(body))), *headers, _JUST_NOW),
+        body,
+    )

@@ -1,6 +1,8 @@
-"""What goes in: told at once, and by name, where it is of a kind that can't be meant. The rules of what it says are the service's.
+"""What goes in: told at once, and by name, where it is of a kind that can't be meant. The rules of
+what it says are the service's.
 
-Without this protobuf would take some of it for something else (a text for the list of its letters), and name no field.
+Without this protobuf would take some of it for something else (a text for the list of its letters),
+and name no field.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ def aware(name: str, value: datetime) -> datetime:
 
 
 def text(name: str, value: str) -> str:
-    """A text. Raises TypeError, and InvalidRequest where it holds what UTF-8 can't (half of a surrogate pair)."""
+    """A text. Raises TypeError, and InvalidRequest where it holds what UTF-8 can't (half of a
+    surrogate pair).
+    """
     if not isinstance(value, str):
         raise _not(name, "a str", value)
     if not value.isascii():
@@ -51,20 +55,26 @@ def text(name: str, value: str) -> str:
         except UnicodeEncodeError:
             rule = "must be text that UTF-8 can hold"
             raise InvalidRequest(
-                f"{name}: {rule}", grpc.StatusCode.INVALID_ARGUMENT, violations=[FieldViolation(name, rule)]
+                f"{name}: {rule}",
+                grpc.StatusCode.INVALID_ARGUMENT,
+                violations=[FieldViolation(name, rule)],
             ) from None
     return value
 
 
 def presented(name: str, value: str) -> str:
-    """What an end user's request brought, who may have written anything: the service says what it is worth. Raises TypeError."""
+    """What an end user's request brought, who may have written anything: the service says what it
+    is worth. Raises TypeError.
+    """
     if not isinstance(value, str):
         raise _not(name, "a str (empty if there is none)", value)
     return value if value.isascii() else value.encode(errors="replace").decode()
 
 
 def texts(name: str, values: Iterable[str]) -> list[str]:
-    """Several texts. Raises TypeError, also for a single one, which would be taken for its letters; and InvalidRequest."""
+    """Several texts. Raises TypeError, also for a single one, which would be taken for its letters;
+    and InvalidRequest.
+    """
     if isinstance(values, str | bytes):
         raise _not(name, "several texts", values)
     return [text(name, value) for value in values]

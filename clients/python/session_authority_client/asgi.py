@@ -1,7 +1,9 @@
-"""Middleware for apps that speak ASGI: Starlette, FastAPI, and whatever else takes (scope, receive, send).
+"""Middleware for apps that speak ASGI: Starlette, FastAPI, and whatever else takes (scope, receive,
+send).
 
-It opens a visit before the app, leaves it at `scope["state"]["visit"]`, and writes the cookies as the headers go out. What the
-app refuses (`Refused`) it answers. Nothing is bought from a framework; `session_authority_client.starlette` has dependencies.
+It opens a visit before the app, leaves it at `scope["state"]["visit"]`, and writes the cookies as
+the headers go out. What the app refuses (`Refused`) it answers. Nothing is bought from a framework;
+`session_authority_client.starlette` has dependencies.
 """
 
 from __future__ import annotations
@@ -35,10 +37,12 @@ def visit_of(scope: Scope) -> AsyncVisit:
 
 
 class SessionAuthorityMiddleware:
-    """Knows who is signed in, request by request. `authority` is a client, or better a function that makes one.
+    """Knows who is signed in, request by request. `authority` is a client, or better a function
+    that makes one.
 
-    A WebSocket is judged as it connects, and its cookies go with the handshake: a session that ends later does not end it.
-    Middleware that adds headers to every response (CORS) goes around this one.
+    A WebSocket is judged as it connects, and its cookies go with the handshake: a session that ends
+    later does not end it. Middleware that adds headers to every response (CORS) goes around this
+    one.
     """
 
     def __init__(
@@ -72,7 +76,8 @@ class SessionAuthorityMiddleware:
         except Refused as refused:
             await _refuse(scope, refused, send)
             return
-        # In the scope itself: what the app notes there, such as the route, is for the middleware around this one, too.
+        # In the scope itself: what the app notes there, such as the route, is for the middleware
+        # around this one, too.
         scope.setdefault("state", {})["visit"] = visit
         response = _Response(visit, send)
         try:
@@ -88,9 +93,11 @@ class SessionAuthorityMiddleware:
 
 
 class _Response:
-    """One on its way out. Its headers wait for its contents, in case that what makes these refuses the request.
+    """One on its way out. Its headers wait for its contents, in case that what makes these refuses
+    the request.
 
-    Not those of an event stream: a page that opens one waits for the headers, and the first event may be far away.
+    Not those of an event stream: a page that opens one waits for the headers, and the first event
+    may be far away.
     """
 
     def __init__(self, visit: AsyncVisit, send: Send) -> None:
@@ -105,7 +112,9 @@ class _Response:
             await self._send(message)
             return
         cookies = await self._visit.close()
-        headers = _with_cookies((header for header in message.get("headers", ()) if not self._is_ours(header)), cookies)
+        headers = _with_cookies(
+            (header for header in message.get("headers", ()) if not self._is_ours(header)), cookies
+        )
         if message["type"] != "websocket.accept":  # which nobody caches
             headers.append(_VARY)
         self._held = {**message, "headers": headers}
@@ -124,7 +133,10 @@ class _Response:
 
 
 def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(n.lower() == b"content-type" and v.lower().startswith(b"text/event-stream") for n, v in headers)
+    return any(
+        n.lower() == b"content-type" and v.lower().startswith(b"text/event-stream")
+        for n, v in headers
+    )
 
 
 def _can_answer(scope: Scope) -> bool:
@@ -137,18 +149,29 @@ async def _refuse(scope: Scope, refused: Refused, send: Send) -> None:
     if scope["type"] == "websocket" and not _can_answer(scope):
         await _hang_up(refused, send)
         return
-    answer, kind = refused.answer, "http.response" if scope["type"] == "http" else "websocket.http.response"
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+    answer, kind = (
+        refused.answer,
+        "http.response" if scope["type"] == "http" else "websocket.http.response",
+    )
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
+    ]
     await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
-    await send({"type": f"{kind}.body", "body": b"" if scope.get("method") == "HEAD" else answer.body})
+    await send(
+        {"type": f"{kind}.body", "body": b"" if scope.get("method") == "HEAD" else answer.body}
+    )
 
 
 async def _hang_up(refused: Refused, send: Send) -> None:
     await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refused.code})
 
 
-def _with_cookies(headers: Iterable[tuple[bytes, bytes]], cookies: Iterable[str]) -> list[tuple[bytes, bytes]]:
-    """A response that hands out a token is for one browser: no cache may keep it, whatever the app says of its contents."""
+def _with_cookies(
+    headers: Iterable[tuple[bytes, bytes]], cookies: Iterable[str]
+) -> list[tuple[bytes, bytes]]:
+    """A response that hands out a token is for one browser: no cache may keep it, whatever the app
+    says of its contents.
+    """
     added = [(b"set-cookie", cookie.encode("latin-1")) for cookie in cookies]
     if not added:
         return list(headers)

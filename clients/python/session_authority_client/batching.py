@@ -1,10 +1,12 @@
-"""Adaptive batching: a validation goes out at once if none is under way; those that come meanwhile go together after it.
+"""Adaptive batching: a validation goes out at once if none is under way; those that come meanwhile
+go together after it.
 
-Nobody waits for a batch to fill: at low load every validation is a call of its own, as it would be without this. Each caller's
-deadline, cancellation and errors stay their own.
+Nobody waits for a batch to fill: at low load every validation is a call of its own, as it would be
+without this. Each caller's deadline, cancellation and errors stay their own.
 
-`TaskLine` is for asyncio and `ThreadLine` for threads. What goes into a batch and who gets what of its answer is one code;
-how they wait is not: in a loop nothing runs in between, threads need a lock, and a batch there is nobody's own call.
+`TaskLine` is for asyncio and `ThreadLine` for threads. What goes into a batch and who gets what of
+its answer is one code; how they wait is not: in a loop nothing runs in between, threads need a
+lock, and a batch there is nobody's own call.
 """
 
 from __future__ import annotations
@@ -35,11 +37,14 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 # The service takes 500, in a message of 4 MiB.
 _BATCH_ITEMS, _BATCH_BYTES = 500, 3 * 1024 * 1024
-# Nothing that the service would take is this large: it is refused on its own, and takes nobody along.
+# Nothing that the service would take is this large: it is refused on its own, and takes nobody
+# along.
 _ALONE_BYTES = 8 * 1024
-# So many who wait don't wait any longer for one call under way: while it is answered, the next can be read.
+# So many who wait don't wait any longer for one call under way: while it is answered, the next can
+# be read.
 _BESIDE = 32
-# Whoever waits longer than this, or than this part of their time, for calls under way goes out beside them.
+# Whoever waits longer than this, or than this part of their time, for calls under way goes out
+# beside them.
 _PATIENCE_SECONDS, _PATIENCE_PART = 0.05, 0.25
 
 
@@ -48,7 +53,9 @@ class Waiter:
 
     __slots__ = ("deadline", "future", "request", "size")
 
-    def __init__(self, request: pb.ValidateSessionRequest, size: int, deadline: float, future: Any) -> None:
+    def __init__(
+        self, request: pb.ValidateSessionRequest, size: int, deadline: float, future: Any
+    ) -> None:
         self.request = request
         self.size = size
         self.deadline = deadline
@@ -86,7 +93,12 @@ def _seconds_for(waiters: Sequence[Waiter], now: float) -> float:
 def _settle(waiters: Sequence[Waiter], answer: pb.BatchValidateSessionsResponse) -> None:
     """Gives each their own."""
     if len(answer.results) != len(waiters):
-        _fail(waiters, SessionAuthorityError("the answer is not one for each request", grpc.StatusCode.INTERNAL))
+        _fail(
+            waiters,
+            SessionAuthorityError(
+                "the answer is not one for each request", grpc.StatusCode.INTERNAL
+            ),
+        )
         return
     for waiter, result in zip(waiters, answer.results, strict=True):
         if waiter.future.done():
@@ -118,7 +130,9 @@ class TaskLine:
         self._due: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, request: pb.ValidateSessionRequest, seconds: float) -> pb.ValidateSessionResponse:
+    async def ask(
+        self, request: pb.ValidateSessionRequest, seconds: float
+    ) -> pb.ValidateSessionResponse:
         """The service's answer, within so many seconds."""
         if not self._batching:
             return await self._call_one(request, seconds)
@@ -133,7 +147,9 @@ class TaskLine:
             return await self._call_one(request, seconds)
         return await self._wait(request, size, seconds)
 
-    async def _wait(self, request: pb.ValidateSessionRequest, size: int, seconds: float) -> pb.ValidateSessionResponse:
+    async def _wait(
+        self, request: pb.ValidateSessionRequest, size: int, seconds: float
+    ) -> pb.ValidateSessionResponse:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[pb.ValidateSessionResponse] = loop.create_future()
         waiter = Waiter(request, size, loop.time() + seconds, future)
@@ -149,17 +165,25 @@ class TaskLine:
         finally:
             expiry.cancel()
 
-    async def _call_one(self, request: pb.ValidateSessionRequest, seconds: float) -> pb.ValidateSessionResponse:
-        answer: pb.ValidateSessionResponse = await self._calls.make("ValidateSession", request, seconds)
+    async def _call_one(
+        self, request: pb.ValidateSessionRequest, seconds: float
+    ) -> pb.ValidateSessionResponse:
+        answer: pb.ValidateSessionResponse = await self._calls.make(
+            "ValidateSession", request, seconds
+        )
         return answer
 
     def _expire(self, waiter: Waiter) -> None:
         if not waiter.future.done():
             placeless = self._lined_up and waiter in self._queue
-            waiter.future.set_exception(self._calls.places.none_in_time() if placeless else too_late())
+            waiter.future.set_exception(
+                self._calls.places.none_in_time() if placeless else too_late()
+            )
 
     def _came_back(self) -> None:
-        """Lets the next batch go once those who just got an answer have had their turn: they often ask again."""
+        """Lets the next batch go once those who just got an answer have had their turn: they often
+        ask again.
+        """
         self._under_way -= 1
         if self._queue and not self._under_way:
             if self._due is not None:
@@ -198,10 +222,17 @@ class TaskLine:
         seconds = _seconds_for(waiters, asyncio.get_running_loop().time())
         try:
             if len(waiters) == 1:
-                answer = await self._calls.make_there("ValidateSession", waiters[0].request, seconds)
+                answer = await self._calls.make_there(
+                    "ValidateSession", waiters[0].request, seconds
+                )
                 _settle(waiters, _alone(answer))
             else:
-                _settle(waiters, await self._calls.make_there("BatchValidateSessions", _message(waiters), seconds))
+                _settle(
+                    waiters,
+                    await self._calls.make_there(
+                        "BatchValidateSessions", _message(waiters), seconds
+                    ),
+                )
         except asyncio.CancelledError:  # the loop ends
             _fail(waiters, client_closed())
             raise
@@ -225,11 +256,15 @@ class TaskLine:
 
 
 def _alone(answer: pb.ValidateSessionResponse) -> pb.BatchValidateSessionsResponse:
-    return pb.BatchValidateSessionsResponse(results=[pb.BatchValidateSessionsResult(response=answer)])
+    return pb.BatchValidateSessionsResponse(
+        results=[pb.BatchValidateSessionsResult(response=answer)]
+    )
 
 
 class ThreadLine:
-    """Validates for threads. A caller who finds the line idle makes their own call; a batch is sent by whoever comes back."""
+    """Validates for threads. A caller who finds the line idle makes their own call; a batch is sent
+    by whoever comes back.
+    """
 
     def __init__(self, calls: ThreadCalls, *, batching: bool) -> None:
         self._calls = calls
@@ -279,7 +314,9 @@ class ThreadLine:
             waiter.future.cancel()
             raise
 
-    def _call(self, request: pb.ValidateSessionRequest, seconds: float) -> pb.ValidateSessionResponse:
+    def _call(
+        self, request: pb.ValidateSessionRequest, seconds: float
+    ) -> pb.ValidateSessionResponse:
         return self._calls.make("ValidateSession", request, seconds)  # type: ignore[no-any-return]
 
     def _came_back(self) -> None:

@@ -1,7 +1,9 @@
-"""The near cache: what the service said of sessions, kept in this process for as long as a watch proves that it still holds.
+"""The near cache: what the service said of sessions, kept in this process for as long as a watch
+proves that it still holds.
 
-This is the memory and its rules, without anything that waits or is sent: `watching` tells it what happens, `misses` asks the
-service where it has no answer. CACHE.md says how stale an answer can be, and why. Any number of threads may use it.
+This is the memory and its rules, without anything that waits or is sent: `watching` tells it what
+happens, `misses` asks the service where it has no answer. CACHE.md says how stale an answer can be,
+and why. Any number of threads may use it.
 """
 
 from __future__ import annotations
@@ -22,13 +24,18 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 MAX_AGE = timedelta(seconds=60)
 MAX_SILENCE = timedelta(seconds=15)
-# Concern one user, who is named. Anything else concerns everybody, above all what this version does not know.
+# Concern one user, who is named. Anything else concerns everybody, above all what this version does
+# not know.
 _OF_A_USER = frozenset(
-    kind.value for kind in EventType if kind not in (EventType.UNSPECIFIED, EventType.SIGNING_KEY_REVOKED)
+    kind.value
+    for kind in EventType
+    if kind not in (EventType.UNSPECIFIED, EventType.SIGNING_KEY_REVOKED)
 )
-# The first server that finds a key revoked tells it, once for all of them. Others may take what it signed for a little longer.
+# The first server that finds a key revoked tells it, once for all of them. Others may take what it
+# signed for a little longer.
 _KEY_SECONDS = 15.0
-# Users share a counter of events by their hash: it may keep an answer from being stored, never the other way round.
+# Users share a counter of events by their hash: it may keep an answer from being stored, never the
+# other way round.
 _COUNTERS = 4096
 
 _caches: weakref.WeakSet[NearCache] = weakref.WeakSet()
@@ -71,10 +78,11 @@ class _Entry(NamedTuple):
 class NearCache:
     """Answers of ValidateSession that still hold. Give it to one client.
 
-    `max_entries` bounds it: the least recently used go first, and about 3 KiB is what one takes. `max_age` is how long an
-    answer may be used at the most; up to the service's `GRACE` no superseded token is taken for longer than by the service
-    itself. `max_silence` is how old the last proof may be that everything was told: a revocation can be missed for so long
-    and no longer. Less than 12 seconds makes it miss often: proofs come every 10.
+    `max_entries` bounds it: the least recently used go first, and about 3 KiB is what one takes.
+    `max_age` is how long an answer may be used at the most; up to the service's `GRACE` no
+    superseded token is taken for longer than by the service itself. `max_silence` is how old the
+    last proof may be that everything was told: a revocation can be missed for so long and no
+    longer. Less than 12 seconds makes it miss often: proofs come every 10.
     """
 
     def __init__(
@@ -91,7 +99,10 @@ class NearCache:
         if max_age <= timedelta(0):
             raise ValueError("max_age: more than nothing")
         if not timedelta(0) < max_silence <= MAX_SILENCE:
-            raise ValueError(f"max_silence: more than nothing, and at most {MAX_SILENCE.total_seconds():g} seconds")
+            raise ValueError(
+                f"max_silence: more than nothing, and at most {MAX_SILENCE.total_seconds():g}"
+                " seconds"
+            )
         self._max_entries = max_entries
         self._max_age = max_age.total_seconds()
         self._max_silence = max_silence.total_seconds()
@@ -103,7 +114,9 @@ class NearCache:
         _caches.add(self)
 
     def _after_fork(self) -> None:
-        """A child has neither the watch nor whoever held the lock: it starts with nothing, on another watch."""
+        """A child has neither the watch nor whoever held the lock: it starts with nothing, on
+        another watch.
+        """
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._of_user: dict[str, set[tuple[str, str]]] = {}
@@ -114,7 +127,7 @@ class NearCache:
         self._first_read: float | None = None
         self._live_until = self._keys_known = float("-inf")
 
-    # --- what it is worth -------------------------------------------------------------------------------------------
+    # --- what it is worth -------------------------------------------------------------------------
 
     @property
     def live(self) -> bool:
@@ -126,18 +139,20 @@ class NearCache:
         return CacheStats(self.live, len(self._entries), self._hits, self._misses, self._emptied)
 
     def take(self) -> None:
-        """Makes it one client's own. Raises ValueError if it is another's: two watches would tell it two stories."""
+        """Makes it one client's own. Raises ValueError if it is another's: two watches would tell
+        it two stories.
+        """
         if self._taken:
             raise ValueError("cache: belongs to another client")
         self._taken = True
 
-    # --- answers ----------------------------------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------------------------
 
     def get(self, access_token: str, device_id: str) -> Validation | None:
         """The answer for a token from a device, if it certainly may still be given.
 
-        Takes no lock. The proof is looked at before the entry and the clock after it: whatever threads do in between, the
-        entry was there at some time that this proof covers.
+        Takes no lock. The proof is looked at before the entry and the clock after it: whatever
+        threads do in between, the entry was there at some time that this proof covers.
         """
         live_until = self._live_until
         key = (access_token, device_id)
@@ -153,13 +168,16 @@ class NearCache:
         return None
 
     def ticket(self) -> Ticket | None:
-        """To be taken before a request is sent whose answer shall be stored. None while no watch is live."""
+        """To be taken before a request is sent whose answer shall be stored. None while no watch is
+        live.
+        """
         with self._lock:
             now = self._clock()
             return Ticket(self._watch, self._events, now) if now < self._live_until else None
 
     def store(self, ticket: Ticket, access_token: str, device_id: str, answer: Validation) -> bool:
-        """Keeps an answer, if it is active, needs no renewal, and nothing came in between; whether it did.
+        """Keeps an answer, if it is active, needs no renewal, and nothing came in between; whether
+        it did.
 
         What needs a renewal may be of a superseded token, whose end no event tells.
         """
@@ -170,7 +188,11 @@ class NearCache:
             if session is None or not answer.active or answer.renew_recommended:
                 return False
             now = self._clock()
-            if ticket.watch != self._watch or now >= self._live_until or ticket.sent < self._keys_known:
+            if (
+                ticket.watch != self._watch
+                or now >= self._live_until
+                or ticket.sent < self._keys_known
+            ):
                 return False
             if self._last_events[_counter(session.user_id)] > ticket.events:
                 return False
@@ -187,7 +209,9 @@ class NearCache:
             self._discard((access_token, device_id))
 
     def forget_user(self, user_id: str) -> None:
-        """Drops what is known of a user, and whatever is on its way. What an event of theirs does, before it comes."""
+        """Drops what is known of a user, and whatever is on its way. What an event of theirs does,
+        before it comes.
+        """
         with self._lock:
             self._forget_user(user_id)
 
@@ -197,7 +221,7 @@ class NearCache:
             self._empty()
             self._watch += 1
 
-    # --- for the watch ----------------------------------------------------------------------------------------------
+    # --- for the watch ----------------------------------------------------------------------------
 
     def begin(self) -> None:
         """A watch is about to be asked for, from now on."""
@@ -229,14 +253,15 @@ class NearCache:
         with self._lock:
             return max(self._live_until, self._began + self._max_silence) - self._clock()
 
-    # --- with the lock held -----------------------------------------------------------------------------------------
+    # --- with the lock held -----------------------------------------------------------------------
 
     def _prove(self, read: float) -> None:
         """All that happened before `read`, by the server's clock, was told.
 
-        The first one was read after this side had asked, so a later one is at least as much younger than that as the
-        server's clock says; and it can't be younger than now. Clocks need not agree, and a message that was long on its way,
-        or lay here unread, proves no more than it did when it was sent.
+        The first one was read after this side had asked, so a later one is at least as much younger
+        than that as the server's clock says; and it can't be younger than now. Clocks need not
+        agree, and a message that was long on its way, or lay here unread, proves no more than it
+        did when it was sent.
         """
         if self._first_read is None:
             self._first_read = read
@@ -272,7 +297,9 @@ class NearCache:
                 del self._of_user[user_id]
 
     def _make_room(self, now: float) -> None:
-        """Drops what is too much; and of what nobody asked for any longer, one more than came, so that it dries up."""
+        """Drops what is too much; and of what nobody asked for any longer, one more than came, so
+        that it dries up.
+        """
         while len(self._entries) > self._max_entries and (oldest := self._oldest()) is not None:
             self._discard(oldest)
         for _ in range(2):
@@ -282,7 +309,9 @@ class NearCache:
             self._discard(oldest)
 
     def _oldest(self) -> tuple[str, str] | None:
-        """What was used longest ago. A hit, which takes no lock, may move an entry in the very moment of asking."""
+        """What was used longest ago. A hit, which takes no lock, may move an entry in the very
+        moment of asking.
+        """
         while True:
             with suppress(RuntimeError):
                 return next(iter(self._entries), None)

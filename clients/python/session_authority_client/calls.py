@@ -1,8 +1,10 @@
-"""Every call that a client makes goes through here: with its deadline, its place, and one way to fail.
+"""Every call that a client makes goes through here: with its deadline, its place, and one way to
+fail.
 
-A connection takes only so many calls at once; what is more would wait inside gRPC. There calls have been seen lost: core 1.83 to
-1.85 now and then never ends one, not even at its deadline, that is cancelled or runs out of time while it waits like that. So
-they wait here, for a place, within their own deadline.
+A connection takes only so many calls at once; what is more would wait inside gRPC. There calls have
+been seen lost: core 1.83 to 1.85 now and then never ends one, not even at its deadline, that is
+cancelled or runs out of time while it waits like that. So they wait here, for a place, within their
+own deadline.
 
 `TaskCalls` is for asyncio and `ThreadCalls` for threads.
 """
@@ -21,7 +23,13 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from session_authority_client.errors import SessionAuthorityError, Unavailable, client_closed, error_of, too_late
+from session_authority_client.errors import (
+    SessionAuthorityError,
+    Unavailable,
+    client_closed,
+    error_of,
+    too_late,
+)
 from session_authority_client.places import Places
 from session_authority_client.transport import METHODS, Transport, path_of
 from session_authority_client.wire import session_authority_pb2 as pb
@@ -54,7 +62,9 @@ def watch_of(channel: Any) -> Any:
 
 
 def _give(place: Any, error: Unavailable | None) -> bool:
-    """Tells whoever waits, on a future of asyncio or of threads, that it is their turn, or why it won't be; whether they hear it."""
+    """Tells whoever waits, on a future of asyncio or of threads, that it is their turn, or why it
+    won't be; whether they hear it.
+    """
     with suppress(asyncio.InvalidStateError, InvalidStateError):
         if error is None:
             place.set_result(None)
@@ -65,9 +75,13 @@ def _give(place: Any, error: Unavailable | None) -> bool:
 
 
 class TaskCalls:
-    """Makes the calls of the tasks of one event loop: the one that runs as it is made, or else as the first call is made."""
+    """Makes the calls of the tasks of one event loop: the one that runs as it is made, or else as
+    the first call is made.
+    """
 
-    def __init__(self, open_channel: Callable[[], grpc.aio.Channel], transport: Transport, max_in_flight: int) -> None:
+    def __init__(
+        self, open_channel: Callable[[], grpc.aio.Channel], transport: Transport, max_in_flight: int
+    ) -> None:
         self.places = Places(max_in_flight)
         self._open_channel = open_channel
         self._transport = transport
@@ -110,7 +124,9 @@ class TaskCalls:
         try:
             if self.places.closed:
                 raise client_closed()
-            call = self._unary[method](request, timeout=seconds, metadata=self._transport.metadata())
+            call = self._unary[method](
+                request, timeout=seconds, metadata=self._transport.metadata()
+            )
             guard = asyncio.get_running_loop().call_later(seconds + _LOST_SECONDS, call.cancel)
             return await call
         except grpc.RpcError as error:
@@ -123,7 +139,9 @@ class TaskCalls:
                 guard.cancel()
             self.places.leave()
 
-    async def watch(self, request: pb.WatchEventsRequest) -> AsyncGenerator[pb.WatchEventsResponse, None]:
+    async def watch(
+        self, request: pb.WatchEventsRequest
+    ) -> AsyncGenerator[pb.WatchEventsResponse, None]:
         """What a watch says. It takes no place."""
         self._begin()
         stream = self._watch(request, metadata=self._transport.metadata())
@@ -156,7 +174,9 @@ class TaskCalls:
                 await place
             except BaseException:
                 self.places.withdraw(turn)
-                if not place.cancelled() and place.exception() is None:  # cancelled when it was their turn
+                if (
+                    not place.cancelled() and place.exception() is None
+                ):  # cancelled when it was their turn
                     self.places.leave()
                 raise
             finally:
@@ -164,7 +184,9 @@ class TaskCalls:
         return deadline - loop.time()
 
     def _check_cancelled(self) -> None:
-        """What was cancelled is the task itself; else it is gRPC that ended a call, as it was told to. Raises Unavailable then."""
+        """What was cancelled is the task itself; else it is gRPC that ended a call, as it was told
+        to. Raises Unavailable then.
+        """
         task = asyncio.current_task()
         if task is not None and not task.cancelling():
             raise (client_closed() if self.places.closed else too_late()) from None
@@ -173,7 +195,9 @@ class TaskCalls:
 class ThreadCalls:
     """Makes the calls of threads."""
 
-    def __init__(self, open_channel: Callable[[], grpc.Channel], transport: Transport, max_in_flight: int) -> None:
+    def __init__(
+        self, open_channel: Callable[[], grpc.Channel], transport: Transport, max_in_flight: int
+    ) -> None:
         self.places = Places(max_in_flight)
         self._channel = open_channel()
         self._transport = transport
@@ -193,7 +217,9 @@ class ThreadCalls:
             self.places.leave()
 
     def start_there(self, method: str, request: Message, seconds: float, done: Done) -> None:
-        """Makes a call that nobody waits for, from a place that was taken before. It is free again when `done` is told."""
+        """Makes a call that nobody waits for, from a place that was taken before. It is free again
+        when `done` is told.
+        """
         try:
             begin: Any = self._unary[method]
             metadata = self._transport.metadata()
@@ -220,7 +246,9 @@ class ThreadCalls:
         self.places.leave()
         done(answer, error)
 
-    def watch(self, request: pb.WatchEventsRequest) -> Generator[pb.WatchEventsResponse, None, None]:
+    def watch(
+        self, request: pb.WatchEventsRequest
+    ) -> Generator[pb.WatchEventsResponse, None, None]:
         """What a watch says. It takes no place."""
         if self.places.closed:
             raise client_closed()
@@ -247,7 +275,9 @@ class ThreadCalls:
                 place.result(seconds)
             except BaseException as error:
                 self.places.withdraw(turn)
-                if not place.cancel() and place.exception() is None:  # interrupted, or late, when it was their turn
+                if (
+                    not place.cancel() and place.exception() is None
+                ):  # interrupted, or late, when it was their turn
                     self.places.leave()
                 if isinstance(error, NoResultYet):
                     raise self.places.none_in_time() from None

@@ -26,7 +26,9 @@ def _maybe(message: Any, name: str) -> datetime | None:
 
 
 def _of(kind: type[_E], number: int) -> _E:
-    """The member of that number; the first one, which stands for none, if this version knows none."""
+    """The member of that number; the first one, which stands for none, if this version knows
+    none.
+    """
     try:
         return kind(number)
     except ValueError:
@@ -48,7 +50,9 @@ def client_message(client: t.ClientInfo | None) -> pb.ClientInfo | None:
 
 
 def _client(message: pb.ClientInfo) -> t.ClientInfo:
-    return t.ClientInfo(message.ip_address, message.user_agent, message.display_name, message.app_version)
+    return t.ClientInfo(
+        message.ip_address, message.user_agent, message.display_name, message.app_version
+    )
 
 
 def device(message: pb.Device) -> t.Device:
@@ -112,7 +116,9 @@ def validation(message: pb.ValidateSessionResponse) -> t.Validation:
 
 
 def renewal(message: pb.RenewSessionResponse) -> t.Renewal:
-    """What renewing led to. There is a session only if the service says in both of its ways that it is good."""
+    """What renewing led to. There is a session only if the service says in both of its ways that it
+    is good.
+    """
     status = _of(t.SessionStatus, message.status)
     active = status is t.SessionStatus.ACTIVE and message.HasField("session")
     return t.Renewal(
@@ -127,7 +133,9 @@ def renewal(message: pb.RenewSessionResponse) -> t.Renewal:
 
 def device_page(message: pb.ListDevicesResponse) -> t.DevicePage:
     """A page of devices."""
-    return t.DevicePage(tuple(map(device, message.devices)), message.next_page_token, message.total_size)
+    return t.DevicePage(
+        tuple(map(device, message.devices)), message.next_page_token, message.total_size
+    )
 
 
 def signing_keys(message: pb.GetSigningKeysResponse) -> t.SigningKeys:
@@ -143,7 +151,9 @@ def event_types(kinds: Sequence[t.EventType]) -> Any:
 
 def event_batch(message: pb.WatchEventsResponse) -> t.EventBatch:
     """What a watch brought."""
-    return t.EventBatch(tuple(map(_event, message.events)), message.cursor, _maybe(message, "read_time"))
+    return t.EventBatch(
+        tuple(map(_event, message.events)), message.cursor, _maybe(message, "read_time")
+    )
 
 
 def _event(message: pb.Event) -> t.Event:

@@ -1,7 +1,8 @@
-"""The two cookies of a browser: its access token, and its device ID. Reads and writes headers, and decides nothing.
+"""The two cookies of a browser: its access token, and its device ID. Reads and writes headers, and
+decides nothing.
 
-Always host-only, for all paths, and out of reach of scripts (RFC 6265bis, section 4.1.3.2: `__Host-`). Both are written as
-exact text: what could end a header or an attribute is refused.
+Always host-only, for all paths, and out of reach of scripts (RFC 6265bis, section 4.1.3.2:
+`__Host-`). Both are written as exact text: what could end a header or an attribute is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _VALUE = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
 
 
 class SameSite(Enum):
-    """When other sites' links bring the cookies. `STRICT`: never. `LAX`: when the user follows one to a page."""
+    """When other sites' links bring the cookies. `STRICT`: never. `LAX`: when the user follows one
+    to a page.
+    """
 
     STRICT = "Strict"
     LAX = "Lax"
@@ -31,8 +34,8 @@ class SameSite(Enum):
 class Cookies:
     """How they are called and written.
 
-    `insecure` is for developing on http://localhost, with a browser that does not take that for secure: without it both names
-    begin with `__Host-`. It is refused for any other host.
+    `insecure` is for developing on http://localhost, with a browser that does not take that for
+    secure: without it both names begin with `__Host-`. It is refused for any other host.
     """
 
     token: str = "session"
@@ -47,7 +50,9 @@ class Cookies:
         if self.token == self.device:
             raise ValueError("token and device: are two cookies")
         try:
-            object.__setattr__(self, "same_site", SameSite(self.same_site))  # frameworks have text there
+            object.__setattr__(
+                self, "same_site", SameSite(self.same_site)
+            )  # frameworks have text there
         except ValueError:
             raise ValueError("same_site: must be SameSite.STRICT or SameSite.LAX") from None
 
@@ -71,11 +76,17 @@ class Cookies:
 
     @staticmethod
     def _only(pairs: Iterable[tuple[str, str, str]], name: str) -> str:
-        """Its value. Of two that differ one was planted, and nothing tells which: then there is none.
+        """Its value. Of two that differ one was planted, and nothing tells which: then there is
+        none.
 
-        Only blanks are stripped: other white space before a name would make one of ours of one without the prefix's rules.
+        Only blanks are stripped: other white space before a name would make one of ours of one
+        without the prefix's rules.
         """
-        found = {value.strip(_BLANK) for key, equals, value in pairs if equals and key.strip(_BLANK) == name}
+        found = {
+            value.strip(_BLANK)
+            for key, equals, value in pairs
+            if equals and key.strip(_BLANK) == name
+        }
         return found.pop() if len(found) == 1 else ""
 
     def is_set_by(self, line: str) -> bool:
@@ -83,9 +94,14 @@ class Cookies:
         return line.partition("=")[0].strip(_BLANK) in (self.token_name, self.device_name)
 
     def hand_out(self, token: str, device_id: str, end: datetime, now: datetime) -> list[str]:
-        """`Set-Cookie` headers that give a browser both. The token stays until its session's `end`: an expired one renews."""
+        """`Set-Cookie` headers that give a browser both. The token stays until its session's `end`:
+        an expired one renews.
+        """
         life = min(max(end - now, timedelta()), LONGEST_LIFE)
-        return [self._set(self.token_name, token, life), self._set(self.device_name, device_id, LONGEST_LIFE)]
+        return [
+            self._set(self.token_name, token, life),
+            self._set(self.device_name, device_id, LONGEST_LIFE),
+        ]
 
     def take_back(self, *, device: bool) -> list[str]:
         """Those that take the token back, and with `device` the device ID too."""
@@ -102,4 +118,7 @@ class Cookies:
     def _line(self, name: str, value: str, life: timedelta) -> str:
         secure = "" if self.insecure else "Secure; "
         seconds = int(life.total_seconds())
-        return f"{name}={value}; Path=/; Max-Age={seconds}; {secure}HttpOnly; SameSite={self.same_site.value}"
+        return (
+            f"{name}={value}; Path=/; Max-Age={seconds}; {secure}HttpOnly;"
+            f" SameSite={self.same_site.value}"
+        )

@@ -1,7 +1,8 @@
-"""For projects of Django: `session_authority_client.django.SessionAuthorityMiddleware` in MIDDLEWARE, as far up as may be.
+"""For projects of Django: `session_authority_client.django.SessionAuthorityMiddleware` in
+MIDDLEWARE, as far up as may be.
 
-The settings have `SESSION_AUTHORITY`, a function that makes a client, and may have `SESSION_AUTHORITY_FLOW`, a `Flow`. The
-visit is at `request.visit`.
+The settings have `SESSION_AUTHORITY`, a function that makes a client, and may have
+`SESSION_AUTHORITY_FLOW`, a `Flow`. The visit is at `request.visit`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from session_authority_client._sync.visit import Visit, Visits
-from session_authority_client.flow import VARIES, CrossOrigin, Flow, NoAnswer, Refused, SignInRequired
+from session_authority_client.flow import (
+    VARIES,
+    CrossOrigin,
+    Flow,
+    NoAnswer,
+    Refused,
+    SignInRequired,
+)
 from session_authority_client.wsgi import headers_of
 
 __all__ = ["SessionAuthorityMiddleware", "Visit", "require_session", "visit_of"]
@@ -32,7 +40,9 @@ def visit_of(request: HttpRequest) -> Visit:
 
 
 def require_session(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """A view for those who are signed in. Others are answered 401, or sent to sign in; 503 if that is unknown."""
+    """A view for those who are signed in. Others are answered 401, or sent to sign in; 503 if that
+    is unknown.
+    """
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -47,7 +57,8 @@ def require_session(view: Callable[..., HttpResponseBase]) -> Callable[..., Http
 
 
 class SessionAuthorityMiddleware:
-    """Knows who is signed in, request by request. Django's own CsrfViewMiddleware may be there, too.
+    """Knows who is signed in, request by request. Django's own CsrfViewMiddleware may be there,
+    too.
 
     What views refuse is answered, and what middleware below this one does.
     """
@@ -94,8 +105,9 @@ def _varying(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-# Django turns what middleware raises into a response, before the middleware around that sees it: an unknown exception into 500, with
-# an alarm in the log, and a BadRequest into 400, which is put right here. Of those that it knows nobody else looks for this one.
+# Django turns what middleware raises into a response, before the middleware around that sees it: an
+# unknown exception into 500, with an alarm in the log, and a BadRequest into 400, which is put
+# right here. Of those that it knows nobody else looks for this one.
 _CONVERTED = 400
 
 
@@ -113,6 +125,11 @@ def _dress(refused: Refused) -> Refused:
 
 
 def _was_converted(refused: Refused) -> bool:
-    """Whether Django caught it, and not an app that then went its own way: who did is the first that a traceback names."""
+    """Whether Django caught it, and not an app that then went its own way: who did is the first
+    that a traceback names.
+    """
     caught = refused.__traceback__
-    return caught is not None and caught.tb_frame.f_globals.get("__name__") == convert_exception_to_response.__module__
+    return (
+        caught is not None
+        and caught.tb_frame.f_globals.get("__name__") == convert_exception_to_response.__module__
+    )

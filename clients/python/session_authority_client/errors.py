@@ -1,7 +1,7 @@
 """Why a call failed: one exception for each reason that a caller can act on.
 
-A session that is not good is no error: it is an answer. Whatever is `Unavailable` says nothing of the session: answer your own
-caller with 503, and never with 401.
+A session that is not good is no error: it is an answer. Whatever is `Unavailable` says nothing of
+the session: answer your own caller with 503, and never with 401.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class FieldViolation:
 
 
 class SessionAuthorityError(Exception):
-    """A call that failed. `reason` is of the contract's `ErrorReason`, without its prefix; empty if the service said none."""
+    """A call that failed. `reason` is of the contract's `ErrorReason`, without its prefix; empty if
+    the service said none.
+    """
 
     def __init__(
         self,
@@ -52,7 +54,9 @@ class SessionAuthorityError(Exception):
         self.metadata = dict(metadata or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """An exception crosses from one process to another by what it was made of, and Python knows the message only."""
+        """An exception crosses from one process to another by what it was made of, and Python knows
+        the message only.
+        """
         more: dict[str, Any] = {
             "retry_after": self.retry_after,
             "violations": self.violations,
@@ -70,7 +74,9 @@ class RequestIdReused(InvalidRequest):
 
 
 class RequestIdSpent(SessionAuthorityError):
-    """The session that a `request_id` started was since used, replaced or ended: sign in with another one."""
+    """The session that a `request_id` started was since used, replaced or ended: sign in with
+    another one.
+    """
 
 
 class DeviceLimitReached(SessionAuthorityError):
@@ -102,7 +108,9 @@ class InternalError(SessionAuthorityError):
 
 
 class Unavailable(SessionAuthorityError):
-    """There is no answer in time. It says nothing of the session, and what was asked for may have been done."""
+    """There is no answer in time. It says nothing of the session, and what was asked for may have
+    been done.
+    """
 
 
 class Overloaded(Unavailable):
@@ -151,7 +159,9 @@ def error_of(error: grpc.RpcError) -> SessionAuthorityError:
                 found = status_pb2.ErrorInfo.FromString(detail.value)
                 info = found if found.domain == _DOMAIN else info
             elif kind == "RetryInfo":
-                retry_after = status_pb2.RetryInfo.FromString(detail.value).retry_delay.ToTimedelta()
+                retry_after = status_pb2.RetryInfo.FromString(
+                    detail.value
+                ).retry_delay.ToTimedelta()
             elif kind == "BadRequest":
                 bad = status_pb2.BadRequest.FromString(detail.value)
                 violations = [FieldViolation(v.field, v.description) for v in bad.field_violations]
@@ -159,7 +169,12 @@ def error_of(error: grpc.RpcError) -> SessionAuthorityError:
             continue
     made = _BY_REASON.get(info.reason) or _BY_CODE.get(code, SessionAuthorityError)
     return made(
-        message, code, info.reason, retry_after=retry_after, violations=violations, metadata=dict(info.metadata)
+        message,
+        code,
+        info.reason,
+        retry_after=retry_after,
+        violations=violations,
+        metadata=dict(info.metadata),
     )
 
 

@@ -19,8 +19,14 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def install(app: Flask, authority: SessionAuthority | Callable[[], SessionAuthority], flow: Flow | None = None) -> None:
-    """Puts the middleware around an app. `authority` is a client, or better a function that makes one: see `wsgi`."""
+def install(
+    app: Flask,
+    authority: SessionAuthority | Callable[[], SessionAuthority],
+    flow: Flow | None = None,
+) -> None:
+    """Puts the middleware around an app. `authority` is a client, or better a function that makes
+    one: see `wsgi`.
+    """
     app.wsgi_app = wsgi.SessionAuthorityMiddleware(app.wsgi_app, authority, flow)  # type: ignore[method-assign]
     app.register_error_handler(Refused, _answer)
 
@@ -31,7 +37,9 @@ def visit() -> Visit:
 
 
 def require_session(view: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A view for those who are signed in. Others are answered 401, or sent to sign in; 503 if that is unknown."""
+    """A view for those who are signed in. Others are answered 401, or sent to sign in; 503 if that
+    is unknown.
+    """
 
     @wraps(view)
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:

@@ -1,8 +1,10 @@
-"""What a request means and what its response must say: the decisions of all middleware, without any I/O.
+"""What a request means and what its response must say: the decisions of all middleware, without any
+I/O.
 
-What was presented leads to what to ask; the answer leads to whether to go on, what becomes of the cookies, and which response
-an app that needs a session gives. A device ID is handed out only together with a token: a browser that keeps its cookies back
-(SameSite=Strict, after a click in a mail) must not get a fresh one in place of its own.
+What was presented leads to what to ask; the answer leads to whether to go on, what becomes of the
+cookies, and which response an app that needs a session gives. A device ID is handed out only
+together with a token: a browser that keeps its cookies back (SameSite=Strict, after a click in a
+mail) must not get a fresh one in place of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _LONGEST_USER_AGENT = 512
 _TOKEN = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST_TOKEN_BYTES}}}", re.ASCII)
 _DEVICE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
-_LOCAL_HOST = re.compile(r"(localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE | re.ASCII)
+_LOCAL_HOST = re.compile(
+    r"(localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE | re.ASCII
+)
 _MOST_HOPS = 64  # of what anybody can make long
 _RETRY_AFTER = timedelta(seconds=1)
 _LONGEST_RETRY_AFTER = timedelta(seconds=60)
@@ -67,7 +71,9 @@ VARIES = ("Cookie", "Authorization", "X-Device-Id")
 
 
 class Refused(Exception):
-    """The request can't be served; `answer` says so to the client, and `code` in one word. Middleware turns it into that."""
+    """The request can't be served; `answer` says so to the client, and `code` in one word.
+    Middleware turns it into that.
+    """
 
     def __init__(self, code: str, answer: Answer) -> None:
         super().__init__(code)
@@ -84,15 +90,19 @@ class NoAnswer(Refused):
 
 
 class CrossOrigin(Refused):
-    """A page of another origin sent it, and it may change something. Neither the app nor the Session Authority saw it."""
+    """A page of another origin sent it, and it may change something. Neither the app nor the
+    Session Authority saw it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """What a request brought. `token` and `device_id` are empty if there was none, or nothing that could be one.
+    """What a request brought. `token` and `device_id` are empty if there was none, or nothing that
+    could be one.
 
-    `status` is what the token is worth, where nobody need be asked. `app`: it came from an app, which keeps its token and its
-    device ID itself; such a response never has cookies. `page`: a browser wants something to show.
+    `status` is what the token is worth, where nobody need be asked. `app`: it came from an app,
+    which keeps its token and its device ID itself; such a response never has cookies. `page`: a
+    browser wants something to show.
     """
 
     status: SessionStatus | None
@@ -104,28 +114,36 @@ class Presented:
 
 
 def _wants_page(method: str, headers: Headers) -> bool:
-    """Whether a browser goes to a page, and not a script that fetches something. All of today say so themselves."""
+    """Whether a browser goes to a page, and not a script that fetches something. All of today say
+    so themselves.
+    """
     if modes := headers.get("sec-fetch-mode", ()):
         return "navigate" in modes
     accepted = ",".join(headers.get("accept", ()))
-    return method in ("GET", "HEAD") and (not accepted or "text/html" in accepted or "*/*" in accepted)
+    return method in ("GET", "HEAD") and (
+        not accepted or "text/html" in accepted or "*/*" in accepted
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """How an app wants it.
 
-    `sign_in_url`: where browsers without a session are sent instead of being answered 401. `trusted_proxies`: addresses and
-    networks whose `X-Forwarded-For` is believed; "unix" for a proxy at a unix socket.
+    `sign_in_url`: where browsers without a session are sent instead of being answered 401.
+    `trusted_proxies`: addresses and networks whose `X-Forwarded-For` is believed; "unix" for a
+    proxy at a unix socket.
 
-    `bearer`: whoever sends a bearer token, or the `device_header` with a device ID or empty, is an app and no browser. False if
-    something in front adds an `Authorization: Bearer` of its own to what browsers send: then cookies alone are looked at.
+    `bearer`: whoever sends a bearer token, or the `device_header` with a device ID or empty, is an
+    app and no browser. False if something in front adds an `Authorization: Bearer` of its own to
+    what browsers send: then cookies alone are looked at.
 
-    `check_origin`: what may change something (any method but GET, HEAD, OPTIONS and TRACE; a WebSocket's handshake) is refused if
-    a browser sends it for a page of another origin, a sibling subdomain's included. False if all of the app has a protection of
-    its own. `trusted_origins` ("https://id.example", as the header `Origin` has it) may: an OIDC provider that answers with
-    `form_post`, a front end with an origin of its own, and, behind a proxy that rewrites `Host`, this app's own one: without it
-    browsers from before 2023 and those on plain HTTP would be refused there.
+    `check_origin`: what may change something (any method but GET, HEAD, OPTIONS and TRACE; a
+    WebSocket's handshake) is refused if a browser sends it for a page of another origin, a sibling
+    subdomain's included. False if all of the app has a protection of its own. `trusted_origins`
+    ("https://id.example", as the header `Origin` has it) may: an OIDC provider that answers with
+    `form_post`, a front end with an origin of its own, and, behind a proxy that rewrites `Host`,
+    this app's own one: without it browsers from before 2023 and those on plain HTTP would be
+    refused there.
     """
 
     cookies: Cookies = field(default_factory=Cookies)
@@ -145,16 +163,21 @@ class Flow:
         object.__setattr__(self, "_networks", networks)
         object.__setattr__(self, "_origins", frozenset(_origins_of(self.trusted_origins)))
 
-    # --- what was presented -----------------------------------------------------------------------------------------
+    # --- what was presented -----------------------------------------------------------------------
 
     def presented(self, method: str, headers: Headers, peer: str) -> Presented:
-        """What a request brought. `peer` is the address at the other end of its connection; empty at a unix socket.
+        """What a request brought. `peer` is the address at the other end of its connection; empty
+        at a unix socket.
 
         Raises CrossOrigin.
         """
-        authorization, devices = headers.get("authorization", ()), headers.get(self.device_header.lower(), ())
+        authorization, devices = (
+            headers.get("authorization", ()),
+            headers.get(self.device_header.lower(), ()),
+        )
         bearer = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
-        # No page can make an app of a browser: both headers are for scripts, which browsers ask the app about before (CORS).
+        # No page can make an app of a browser: both headers are for scripts, which browsers ask the
+        # app about before (CORS).
         app = self.bearer and (bearer is not None or len(devices) > 0)
         page = not app and _wants_page(method, headers)
         if self.check_origin and not app and is_foreign(method, headers, self._origins):
@@ -182,14 +205,20 @@ class Flow:
         )
 
     def _check_host(self, headers: Headers) -> None:
-        if self.cookies.insecure and not _LOCAL_HOST.fullmatch("".join(headers.get("host", ("localhost",)))):
+        if self.cookies.insecure and not _LOCAL_HOST.fullmatch(
+            "".join(headers.get("host", ("localhost",)))
+        ):
             raise ValueError("insecure cookies are for http://localhost only")
 
     def _address(self, headers: Headers, peer: str) -> str:
         """The end user's: the nearest one that no trusted proxy has. Empty if unknown."""
         if not self._is_trusted(peer):
             return _plain(peer)
-        hops = [hop.strip() for header in headers.get("x-forwarded-for", ()) for hop in header.split(",")]
+        hops = [
+            hop.strip()
+            for header in headers.get("x-forwarded-for", ())
+            for hop in header.split(",")
+        ]
         hops = hops[-_MOST_HOPS:]
         for hop in reversed(hops):
             if not _plain(hop) or not self._is_trusted(hop):
@@ -202,7 +231,7 @@ class Flow:
         plain = _plain(peer)
         return bool(plain) and any(ip_address(plain) in network for network in self._networks)
 
-    # --- what becomes of the cookies --------------------------------------------------------------------------------
+    # --- what becomes of the cookies --------------------------------------------------------------
 
     def after_denial(self, presented: Presented, status: SessionStatus) -> list[str]:
         """`Set-Cookie` headers for a request whose session is not good."""
@@ -217,7 +246,9 @@ class Flow:
         if presented.app or renewal.access_token is None or renewal.session is None:
             return []
         session = renewal.session
-        return self.cookies.hand_out(renewal.access_token, session.device_id, session.expire_time, now)
+        return self.cookies.hand_out(
+            renewal.access_token, session.device_id, session.expire_time, now
+        )
 
     def after_sign_in(self, presented: Presented, issued: IssuedDevice, now: datetime) -> list[str]:
         """Those for a sign-in."""
@@ -227,18 +258,22 @@ class Flow:
         return self.cookies.hand_out(issued.access_token, issued.device.device_id, end, now)
 
     def after_sign_out(self, presented: Presented) -> list[str]:
-        """Those for a sign-out. The browser stays the device that it is: else its next sign-in would look like a stranger's.
+        """Those for a sign-out. The browser stays the device that it is: else its next sign-in
+        would look like a stranger's.
 
-        One that kept its token back keeps it: another site's form that is sent here must not sign its reader out.
+        One that kept its token back keeps it: another site's form that is sent here must not sign
+        its reader out.
         """
         if presented.app or presented.status is SessionStatus.TOKEN_MISSING:
             return []
         return self.cookies.take_back(device=False)
 
-    # --- what an app answers that needs a session -------------------------------------------------------------------
+    # --- what an app answers that needs a session -------------------------------------------------
 
     def sign_in_required(self, presented: Presented, status: SessionStatus) -> SignInRequired:
-        """401, or a redirect for a page. Only an app that is to renew its token itself is told so; nobody is told why."""
+        """401, or a redirect for a page. Only an app that is to renew its token itself is told so;
+        nobody is told why.
+        """
         if self.sign_in_url is not None and presented.page:
             return SignInRequired("sign_in_required", leading(self.sign_in_url))
         code = "token_expired" if CONDUCT[status] is Conduct.RENEW else "sign_in_required"
@@ -257,14 +292,17 @@ def _origins_of(given: Sequence[str]) -> Iterator[str]:
     for origin in given:
         plain = normal(origin)
         if plain is None:
-            raise ValueError(f"trusted_origins: must be scheme://host or scheme://host:port in ASCII, not {origin!r}")
+            raise ValueError(
+                "trusted_origins: must be scheme://host or scheme://host:port in ASCII, not"
+                f" {origin!r}"
+            )
         yield plain
 
 
 def _cross_origin(method: str, headers: Headers, page: bool) -> CrossOrigin:
     _log.info(
-        "Refused a %.20r that a page of another origin sent: Origin %.200r, Sec-Fetch-Site %.100r, Host %.200r."
-        " If it may, name its origin in Flow(trusted_origins=...)",
+        "Refused a %.20r that a page of another origin sent: Origin %.200r, Sec-Fetch-Site %.100r,"
+        " Host %.200r. If it may, name its origin in Flow(trusted_origins=...)",
         method,
         *(", ".join(headers.get(name, ())) for name in ("origin", "sec-fetch-site", "host")),
     )
@@ -277,7 +315,9 @@ def is_device_id(text: str) -> bool:
 
 
 def _plain(address: str) -> str:
-    """An address without a zone or port; an IPv4 one that came as IPv6 as what it is. Empty if it is none."""
+    """An address without a zone or port; an IPv4 one that came as IPv6 as what it is. Empty if it
+    is none.
+    """
     if address.startswith("["):
         address = address[1:].partition("]")[0]
     elif address.count(":") == 1:

@@ -1,8 +1,9 @@
 """Interceptors for apps that are gRPC servers themselves, of asyncio or of threads.
 
-Their clients send `authorization: Bearer ...` and `x-device-id` as metadata. Whoever is not signed in gets UNAUTHENTICATED, with
-`token_expired` for a text where the client is to renew, else `sign_in_required`; UNAVAILABLE if that is unknown. Handlers find
-the visit with `current_visit`. A stream is judged as it begins.
+Their clients send `authorization: Bearer ...` and `x-device-id` as metadata. Whoever is not signed
+in gets UNAUTHENTICATED, with `token_expired` for a text where the client is to renew, else
+`sign_in_required`; UNAVAILABLE if that is unknown. Handlers find the visit with `current_visit`. A
+stream is judged as it begins.
 """
 
 from __future__ import annotations
@@ -46,10 +47,12 @@ def current_async_visit() -> AsyncVisit:
 
 
 class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
-    """For `grpc.aio.server`. `public` methods ("/package.Service/Method") are served to everybody, with a visit.
+    """For `grpc.aio.server`. `public` methods ("/package.Service/Method") are served to everybody,
+    with a visit.
 
-    Handlers that are plain functions or generators run in the server's threads, as they would without it. They may look at the
-    visit's `session`, and `require()` it; what is to be awaited, they must have the server's event loop do.
+    Handlers that are plain functions or generators run in the server's threads, as they would
+    without it. They may look at the visit's `session`, and `require()` it; what is to be awaited,
+    they must have the server's event loop do.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
         public = handler_call_details.method in self._public
 
         async def admit(context: Any) -> AsyncVisit:
-            visit = await self._visits.open("POST", _headers_of(context, self._flow), _peer_of(context))
+            visit = await self._visits.open(
+                "POST", _headers_of(context, self._flow), _peer_of(context)
+            )
             if not public:
                 visit.require()
             return visit
@@ -107,8 +112,12 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
         loop, home = asyncio.get_running_loop(), get_ident()
 
         def admitted(context: Any) -> Context:
-            """Where a plain function runs. Threads serve one call after the other: its visit must not stay behind in one."""
-            if get_ident() == home:  # where it would wait for itself; another interceptor took it for a coroutine
+            """Where a plain function runs. Threads serve one call after the other: its visit must
+            not stay behind in one.
+            """
+            if (
+                get_ident() == home
+            ):  # where it would wait for itself; another interceptor took it for a coroutine
                 raise RuntimeError("plain functions must not be called on the event loop")
             place = copy_context()
             place.run(_current.set, asyncio.run_coroutine_threadsafe(admit(context), loop).result())
@@ -127,7 +136,8 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
                 while (response := place.run(next, responses, _END)) is not _END:
                     yield response
             except Refused as refused:
-                # No abort: the response before may still be on its way out, which grpc.aio does not wait for then.
+                # No abort: the response before may still be on its way out, which grpc.aio does not
+                # wait for then.
                 context.set_code(_code_of(refused))
                 context.set_details(refused.code)
 
@@ -138,7 +148,9 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
 
 
 class SessionInterceptor(grpc.ServerInterceptor):
-    """For `grpc.server`. `public` methods ("/package.Service/Method") are served to everybody, with a visit."""
+    """For `grpc.server`. `public` methods ("/package.Service/Method") are served to everybody, with
+    a visit.
+    """
 
     def __init__(
         self,
@@ -155,7 +167,9 @@ class SessionInterceptor(grpc.ServerInterceptor):
         """Hangs up, if it made the client itself."""
         self._visits.close()
 
-    def intercept_service(self, continuation: Callable[[Any], _Handler], handler_call_details: Any) -> _Handler:
+    def intercept_service(
+        self, continuation: Callable[[Any], _Handler], handler_call_details: Any
+    ) -> _Handler:
         """The method's handler, behind the question who calls."""
         handler = continuation(handler_call_details)
         if handler is None:
@@ -193,7 +207,9 @@ def _checked(flow: Flow) -> Flow:
 
 
 def _inner(handler: _Handler) -> Any:
-    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    return (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
 
 
 def _guarded(handler: _Handler, behavior: Callable[..., Any]) -> _Handler:
@@ -223,4 +239,8 @@ def _peer_of(context: Any) -> str:
 
 
 def _code_of(refused: Refused) -> grpc.StatusCode:
-    return grpc.StatusCode.UNAVAILABLE if isinstance(refused, NoAnswer) else grpc.StatusCode.UNAUTHENTICATED
+    return (
+        grpc.StatusCode.UNAVAILABLE
+        if isinstance(refused, NoAnswer)
+        else grpc.StatusCode.UNAUTHENTICATED
+    )

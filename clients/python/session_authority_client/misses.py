@@ -1,10 +1,12 @@
-"""Asks the service for what the near cache has no answer to, once for all who ask the same at the same time.
+"""Asks the service for what the near cache has no answer to, once for all who ask the same at the
+same time.
 
-Who joins a request that is under way is told what was so when it was sent. So they join only if nothing was told since then,
-of anybody, and only while the cache is live: a request that was sent before a revocation answers nobody who came after it.
+Who joins a request that is under way is told what was so when it was sent. So they join only if
+nothing was told since then, of anybody, and only while the cache is live: a request that was sent
+before a revocation answers nobody who came after it.
 
-`TaskMisses` is for asyncio and `ThreadMisses` for threads: a shared task has a life of its own there, a thread has not, so here
-the first who asks does it for the others.
+`TaskMisses` is for asyncio and `ThreadMisses` for threads: a shared task has a life of its own
+there, a thread has not, so here the first who asks does it for the others.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def _key(request: pb.ValidateSessionRequest, ticket: Ticket) -> _Key:
 
 
 def _had_too_little_time(error: BaseException | None) -> bool:
-    """It says nothing to those who have more. The service refuses what leaves it too little, as if it was away."""
+    """It says nothing to those who have more. The service refuses what leaves it too little, as if
+    it was away.
+    """
     return isinstance(error, Unavailable) and (
         error.code is grpc.StatusCode.DEADLINE_EXCEEDED or error.reason == "DEADLINE_TOO_SHORT"
     )
@@ -65,10 +69,14 @@ class TaskMisses:
             task = self._under_way.get(key)
             first = task is None
             if task is None:
-                task = loop.create_task(self._ask(key, ticket, request, deadline - loop.time()), context=Context())
+                task = loop.create_task(
+                    self._ask(key, ticket, request, deadline - loop.time()), context=Context()
+                )
                 task.add_done_callback(_heard)
                 self._under_way[key] = task
-            await asyncio.wait([task], timeout=deadline - loop.time())  # whoever is cancelled leaves it to the others
+            await asyncio.wait(
+                [task], timeout=deadline - loop.time()
+            )  # whoever is cancelled leaves it to the others
             if not task.done():
                 raise too_late()
             if task.cancelled():
@@ -79,7 +87,9 @@ class TaskMisses:
             if first or not _had_too_little_time(error) or loop.time() >= deadline:
                 raise copy_of(error)
 
-    async def _ask(self, key: _Key, ticket: Ticket, request: pb.ValidateSessionRequest, seconds: float) -> Validation:
+    async def _ask(
+        self, key: _Key, ticket: Ticket, request: pb.ValidateSessionRequest, seconds: float
+    ) -> Validation:
         try:
             answer = convert.validation(await self._line.ask(request, seconds))
             self._cache.store(ticket, request.access_token, request.device_id, answer)

@@ -1,7 +1,8 @@
-"""Whether a request was sent by a page of another origin: what browsers say of it themselves, and no script can say for them.
+"""Whether a request was sent by a page of another origin: what browsers say of it themselves, and
+no script can say for them.
 
-`Sec-Fetch-Site` tells, in all browsers of today; `Origin` beside `Host` does for those before, and over plain HTTP. What brings
-neither is no browser.
+`Sec-Fetch-Site` tells, in all browsers of today; `Origin` beside `Host` does for those before, and
+over plain HTTP. What brings neither is no browser.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from ipaddress import IPv6Address
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _OWN = frozenset({"same-origin", "none"})  # "none": the user went there, not a page
 _ORIGIN = re.compile(
-    r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE | re.ASCII
+    r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?",
+    re.IGNORECASE | re.ASCII,
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def normal(origin: str) -> str | None:
-    """An origin as browsers write it: in lower case, and without a port that goes without saying. None if it is none."""
+    """An origin as browsers write it: in lower case, and without a port that goes without saying.
+    None if it is none.
+    """
     found = _ORIGIN.fullmatch(origin)
     if found is None:
         return None
@@ -36,9 +40,11 @@ def normal(origin: str) -> str | None:
 
 
 def is_foreign(method: str, headers: Mapping[str, Sequence[str]], trusted: Collection[str]) -> bool:
-    """Whether another origin's page sends what may change something. `trusted` are normal origins that may.
+    """Whether another origin's page sends what may change something. `trusted` are normal origins
+    that may.
 
-    A WebSocket's handshake may, though it is a GET: browsers let every page open one, and send the cookies.
+    A WebSocket's handshake may, though it is a GET: browsers let every page open one, and send the
+    cookies.
     """
     upgrades = ",".join(headers.get("upgrade", ())).lower()
     if method in _SAFE_METHODS and "websocket" not in upgrades:
@@ -55,6 +61,10 @@ def is_foreign(method: str, headers: Mapping[str, Sequence[str]], trusted: Colle
 
 
 def _is_at(origin: str, hosts: Sequence[str]) -> bool:
-    """Whether this origin is where the request went. What ends TLS in front may hide the scheme, so the host decides."""
+    """Whether this origin is where the request went. What ends TLS in front may hide the scheme, so
+    the host decides.
+    """
     scheme = origin.partition(":")[0]
-    return len(hosts) == 1 and scheme in _DEFAULT_PORTS and normal(f"{scheme}://{hosts[0]}") == origin
+    return (
+        len(hosts) == 1 and scheme in _DEFAULT_PORTS and normal(f"{scheme}://{hosts[0]}") == origin
+    )

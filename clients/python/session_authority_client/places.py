@@ -1,6 +1,8 @@
-"""How many calls a client has under way at once: no more than there are places. Whoever finds none waits, in the order of arrival.
+"""How many calls a client has under way at once: no more than there are places. Whoever finds none
+waits, in the order of arrival.
 
-This is the count and the queue, without anything that waits or is sent. Any number of threads may use it, or one event loop.
+This is the count and the queue, without anything that waits or is sent. Any number of threads may
+use it, or one event loop.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from session_authority_client.errors import Unavailable, client_closed
 
 MAX_IN_FLIGHT = 64
 
-# Called once: with nothing when a place is theirs, and says whether they take it; or with why there will never be one.
+# Called once: with nothing when a place is theirs, and says whether they take it; or with why there
+# will never be one.
 Turn = Callable[[Unavailable | None], bool]
 
 
@@ -80,5 +83,8 @@ class Places:
 
     def none_in_time(self) -> Unavailable:
         """What becomes of whoever has waited for as long as they can."""
-        text = f"there was no place in time: {self._all} calls of this client are under way (max_in_flight)"
+        text = (
+            f"there was no place in time: {self._all} calls of this client are under way"
+            " (max_in_flight)"
+        )
         return Unavailable(text, grpc.StatusCode.DEADLINE_EXCEEDED)

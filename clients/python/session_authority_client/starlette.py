@@ -1,7 +1,8 @@
-"""For apps of Starlette and FastAPI, around which there is a `session_authority_client.asgi.SessionAuthorityMiddleware`.
+"""For apps of Starlette and FastAPI, around which there is a
+`session_authority_client.asgi.SessionAuthorityMiddleware`.
 
-Both functions are dependencies of FastAPI (`Annotated[Session, Depends(require_session)]`), and are called with the request
-in Starlette. They serve WebSockets, too.
+Both functions are dependencies of FastAPI (`Annotated[Session, Depends(require_session)]`), and are
+called with the request in Starlette. They serve WebSockets, too.
 """
 
 from starlette.requests import HTTPConnection
@@ -19,5 +20,7 @@ async def visit_of(connection: HTTPConnection) -> AsyncVisit:
 
 
 async def require_session(connection: HTTPConnection) -> Session:
-    """Who is signed in. Without anybody the client is answered 401, or sent to sign in; 503 if that is unknown."""
+    """Who is signed in. Without anybody the client is answered 401, or sent to sign in; 503 if that
+    is unknown.
+    """
     return asgi.visit_of(connection.scope).require()

@@ -1,14 +1,16 @@
-"""A Session Authority for the tests of apps: it listens on loopback and keeps everything in memory, without Redis.
+"""A Session Authority for the tests of apps: it listens on loopback and keeps everything in memory,
+without Redis.
 
     with FakeAuthority() as authority, authority.client() as client:
         issued = client.issue_device("ada")
         authority.expire_tokens()
         assert client.renew_session(issued.access_token, issued.device.device_id).rotated
 
-It speaks the whole contract, and gives the verdicts of the real one with its default settings: use `pass_time` to see what
-becomes of a token after minutes or weeks. It knows less: tokens are no JWTs, and there are no signing keys. Every caller may do
-everything. Of the fields of a request only user IDs, device IDs and names are checked. Sessions have no idle end, only the
-absolute one. User agents are not parsed. Nobody is told of an ended token. What must be sure of those is tested with
+It speaks the whole contract, and gives the verdicts of the real one with its default settings: use
+`pass_time` to see what becomes of a token after minutes or weeks. It knows less: tokens are no
+JWTs, and there are no signing keys. Every caller may do everything. Of the fields of a request only
+user IDs, device IDs and names are checked. Sessions have no idle end, only the absolute one. User
+agents are not parsed. Nobody is told of an ended token. What must be sure of those is tested with
 `session-authority dev`.
 """
 
@@ -116,7 +118,8 @@ class _State:
 class FakeAuthority:
     """The server. Use it as a context manager, or call `start` and `stop`.
 
-    `calls` counts the calls of each method, refused ones too; `rotations` how often a session went on to its next generation.
+    `calls` counts the calls of each method, refused ones too; `rotations` how often a session went
+    on to its next generation.
     """
 
     def __init__(self, *, token_ttl: timedelta = timedelta(hours=1)) -> None:
@@ -137,14 +140,19 @@ class FakeAuthority:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
     def start(self) -> None:
         """Listens at `address`: a free port, or the one that it had before."""
         self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=_DONT_SHARE_PORTS)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._handlers()),))
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE, self._handlers()),)
+        )
         port = self._server.add_insecure_port(self.address or "127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
         self._server.start()
@@ -163,10 +171,12 @@ class FakeAuthority:
         """A client of it, for asyncio."""
         return AsyncSessionAuthority(self.address, timeout=timeout)
 
-    # --- what tests ask of it ---------------------------------------------------------------------------------------
+    # --- what tests ask of it ---------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Forgets every user, and what it counted: for one that serves many tests. Ends watches with CursorExpired."""
+        """Forgets every user, and what it counted: for one that serves many tests. Ends watches
+        with CursorExpired.
+        """
         with self._changed:
             self._state = _State()
             self._passed = timedelta()
@@ -175,23 +185,32 @@ class FakeAuthority:
             self._changed.notify_all()
 
     def sign_in(
-        self, user_id: str, *, claims: Mapping[str, str] | None = None, auth_methods: Sequence[str] = ()
+        self,
+        user_id: str,
+        *,
+        claims: Mapping[str, str] | None = None,
+        auth_methods: Sequence[str] = (),
     ) -> dict[str, str]:
         """Signs a user in on a new device that is an app; the headers with which its requests come.
 
-        For tests of what is behind the sign-in: any test client takes them. What browsers have, cookies and redirects, needs a
-        sign-in through the app. Raises InvalidRequest.
+        For tests of what is behind the sign-in: any test client takes them. What browsers have,
+        cookies and redirects, needs a sign-in through the app. Raises InvalidRequest.
         """
         with self.client(timeout=_PATIENCE) as client:
             issued = client.issue_device(user_id, claims=claims, auth_methods=auth_methods)
-        return {"Authorization": f"Bearer {issued.access_token}", "X-Device-Id": issued.device.device_id}
+        return {
+            "Authorization": f"Bearer {issued.access_token}",
+            "X-Device-Id": issued.device.device_id,
+        }
 
     def sign_out(self, user_id: str) -> int:
-        """Signs a user out everywhere, as from another device or by an operator; on how many devices they were."""
+        """Signs a user out everywhere, as from another device or by an operator; on how many
+        devices they were.
+        """
         with self.client(timeout=_PATIENCE) as client:
             return client.revoke_all(user_id)
 
-    # --- what may happen to it --------------------------------------------------------------------------------------
+    # --- what may happen to it --------------------------------------------------------------------
 
     @contextmanager
     def unavailable(self) -> Iterator[None]:
@@ -238,12 +257,14 @@ class FakeAuthority:
                 token.expired = True
 
     def replay_tokens(self) -> None:
-        """Every token counts as replayed when it is next presented, on a device that is still signed in."""
+        """Every token counts as replayed when it is next presented, on a device that is still
+        signed in.
+        """
         with self._changed:
             for token in self._state.tokens.values():
                 token.replayed = True
 
-    # --- the contract -----------------------------------------------------------------------------------------------
+    # --- the contract -----------------------------------------------------------------------------
 
     def _handlers(self) -> dict[str, Any]:
         handlers: dict[str, Any] = {
@@ -265,7 +286,9 @@ class FakeAuthority:
             )
         }
         handlers["WatchEvents"] = grpc.unary_stream_rpc_method_handler(
-            self._watch_events, pb.WatchEventsRequest.FromString, pb.WatchEventsResponse.SerializeToString
+            self._watch_events,
+            pb.WatchEventsRequest.FromString,
+            pb.WatchEventsResponse.SerializeToString,
         )
         return handlers
 
@@ -284,7 +307,9 @@ class FakeAuthority:
         if self._away:
             _abort(context, grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
 
-    def _issue_device(self, request: pb.IssueDeviceRequest, context: grpc.ServicerContext) -> pb.IssueDeviceResponse:
+    def _issue_device(
+        self, request: pb.IssueDeviceRequest, context: grpc.ServicerContext
+    ) -> pb.IssueDeviceResponse:
         _check(context, user_id=request.user_id)
         if answered := self._state.answered.get(request.request_id):
             return self._answer_again(answered, request, context)
@@ -309,7 +334,13 @@ class FakeAuthority:
             replaced=device.session if self._is_live(device) else None,
         )
         text, token = self._hand_out(device.session)
-        self._tell(pb.EVENT_TYPE_DEVICE_SIGNED_IN, request.user_id, device, new_device=not known, first_device=first)
+        self._tell(
+            pb.EVENT_TYPE_DEVICE_SIGNED_IN,
+            request.user_id,
+            device,
+            new_device=not known,
+            first_device=first,
+        )
         response = pb.IssueDeviceResponse(
             device=self._device_message(device),
             access_token=text,
@@ -328,16 +359,27 @@ class FakeAuthority:
             _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
         session = answered.session
         device = self._state.devices[session.user_id].get(session.device_id)
-        if device is None or device.session is not session or session.first_seen or session.generation > 1:
+        if (
+            device is None
+            or device.session is not session
+            or session.first_seen
+            or session.generation > 1
+        ):
             _abort(context, grpc.StatusCode.ABORTED, "REQUEST_ID_SPENT")
         return answered.response
 
-    def _check_limit(self, devices: Mapping[str, _Device], device_id: str, context: grpc.ServicerContext) -> None:
-        others = sum(self._is_live(device) for device in devices.values() if device.device_id != device_id)
+    def _check_limit(
+        self, devices: Mapping[str, _Device], device_id: str, context: grpc.ServicerContext
+    ) -> None:
+        others = sum(
+            self._is_live(device) for device in devices.values() if device.device_id != device_id
+        )
         if self._max_devices is not None and others >= self._max_devices:
             _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "DEVICE_LIMIT_REACHED")
 
-    def _renew_session(self, request: pb.RenewSessionRequest, _: grpc.ServicerContext) -> pb.RenewSessionResponse:
+    def _renew_session(
+        self, request: pb.RenewSessionRequest, _: grpc.ServicerContext
+    ) -> pb.RenewSessionResponse:
         status, token, revoked = self._judge(request.access_token, request.device_id, renewing=True)
         response = pb.RenewSessionResponse(status=status, revoked_devices=revoked)
         if token is None:
@@ -362,7 +404,9 @@ class FakeAuthority:
     def _validate_session(
         self, request: pb.ValidateSessionRequest, _: grpc.ServicerContext
     ) -> pb.ValidateSessionResponse:
-        status, token, revoked = self._judge(request.access_token, request.device_id, observe_only=request.observe_only)
+        status, token, revoked = self._judge(
+            request.access_token, request.device_id, observe_only=request.observe_only
+        )
         presented = _uuid(request.device_id)
         response = pb.ValidateSessionResponse(
             active=token is not None,
@@ -387,16 +431,23 @@ class FakeAuthority:
         self, request: pb.BatchValidateSessionsRequest, context: grpc.ServicerContext
     ) -> pb.BatchValidateSessionsResponse:
         results = [
-            pb.BatchValidateSessionsResult(response=self._validate_session(one, context)) for one in request.requests
+            pb.BatchValidateSessionsResult(response=self._validate_session(one, context))
+            for one in request.requests
         ]
         return pb.BatchValidateSessionsResponse(results=results)
 
-    def _list_devices(self, request: pb.ListDevicesRequest, context: grpc.ServicerContext) -> pb.ListDevicesResponse:
+    def _list_devices(
+        self, request: pb.ListDevicesRequest, context: grpc.ServicerContext
+    ) -> pb.ListDevicesResponse:
         _check(context, user_id=request.user_id)
         devices = sorted(
-            self._state.devices.get(request.user_id, {}).values(), key=lambda device: device.last_seen, reverse=True
+            self._state.devices.get(request.user_id, {}).values(),
+            key=lambda device: device.last_seen,
+            reverse=True,
         )
-        listed = [device for device in devices if self._is_live(device) or request.include_signed_out]
+        listed = [
+            device for device in devices if self._is_live(device) or request.include_signed_out
+        ]
         start, size = int(request.page_token or 0), request.page_size or _PAGE_SIZE
         end = start + size
         current = _uuid(request.current_device_id) or ""
@@ -406,7 +457,9 @@ class FakeAuthority:
             total_size=len(listed),
         )
 
-    def _update_device(self, request: pb.UpdateDeviceRequest, context: grpc.ServicerContext) -> pb.UpdateDeviceResponse:
+    def _update_device(
+        self, request: pb.UpdateDeviceRequest, context: grpc.ServicerContext
+    ) -> pb.UpdateDeviceResponse:
         name = request.display_name.strip()
         _check(context, user_id=request.user_id, device_id=request.device_id, display_name=name)
         device = self._state.devices.get(request.user_id, {}).get(_uuid(request.device_id) or "")
@@ -415,7 +468,9 @@ class FakeAuthority:
         device.display_name = name
         return pb.UpdateDeviceResponse(device=self._device_message(device))
 
-    def _revoke_device(self, request: pb.RevokeDeviceRequest, context: grpc.ServicerContext) -> pb.RevokeDeviceResponse:
+    def _revoke_device(
+        self, request: pb.RevokeDeviceRequest, context: grpc.ServicerContext
+    ) -> pb.RevokeDeviceResponse:
         _check(context, user_id=request.user_id, device_id=request.device_id)
         devices = self._state.devices.get(request.user_id, {})
         device = devices.get(_uuid(request.device_id) or "")
@@ -428,19 +483,29 @@ class FakeAuthority:
             del devices[device.device_id]
         return pb.RevokeDeviceResponse(revoked=revoked)
 
-    def _revoke_all(self, request: pb.RevokeAllRequest, context: grpc.ServicerContext) -> pb.RevokeAllResponse:
+    def _revoke_all(
+        self, request: pb.RevokeAllRequest, context: grpc.ServicerContext
+    ) -> pb.RevokeAllResponse:
         _check(context, user_id=request.user_id)
         spared = _uuid(request.except_device_id) or ""
         revoked = self._end_sessions(request.user_id, spared)
         if revoked:
-            self._tell(pb.EVENT_TYPE_ALL_REVOKED, request.user_id, None, reason=request.reason, except_device_id=spared)
+            self._tell(
+                pb.EVENT_TYPE_ALL_REVOKED,
+                request.user_id,
+                None,
+                reason=request.reason,
+                except_device_id=spared,
+            )
         if request.forget:
             devices = self._state.devices.get(request.user_id, {})
             for device_id in devices.keys() - {spared}:
                 del devices[device_id]
         return pb.RevokeAllResponse(revoked_devices=revoked)
 
-    def _get_signing_keys(self, _: pb.GetSigningKeysRequest, __: grpc.ServicerContext) -> pb.GetSigningKeysResponse:
+    def _get_signing_keys(
+        self, _: pb.GetSigningKeysRequest, __: grpc.ServicerContext
+    ) -> pb.GetSigningKeysResponse:
         return pb.GetSigningKeysResponse(jwks_json='{"keys":[]}')
 
     def _watch_events(
@@ -471,7 +536,7 @@ class FakeAuthority:
             now = None if told else _stamp(self._now())
             yield pb.WatchEventsResponse(events=told, cursor=str(start), read_time=now)
 
-    # --- the rule of generations ------------------------------------------------------------------------------------
+    # --- the rule of generations ------------------------------------------------------------------
 
     def _now(self) -> datetime:
         return datetime.now(UTC) + self._passed
@@ -482,10 +547,16 @@ class FakeAuthority:
     def _judge(
         self, text: str, device_id: str, *, renewing: bool = False, observe_only: bool = False
     ) -> tuple[pb.SessionStatus, _Token | None, int]:
-        """What a token is worth; the token if that is something; how many devices were signed out."""
+        """What a token is worth; the token if that is something; how many devices were signed
+        out.
+        """
         token, presented, now = self._state.tokens.get(text), _uuid(device_id), self._now()
         if token is None:
-            return pb.SESSION_STATUS_TOKEN_INVALID if text else pb.SESSION_STATUS_TOKEN_MISSING, None, 0
+            return (
+                pb.SESSION_STATUS_TOKEN_INVALID if text else pb.SESSION_STATUS_TOKEN_MISSING,
+                None,
+                0,
+            )
         if not renewing and (token.expired or now >= token.end + _LEEWAY):
             return pb.SESSION_STATUS_TOKEN_EXPIRED, None, 0
         device = self._state.devices[token.session.user_id].get(token.session.device_id)
@@ -529,7 +600,13 @@ class FakeAuthority:
         return len(live)
 
     def _tell(self, kind: pb.EventType, user_id: str, device: _Device | None, **more: Any) -> None:
-        event = pb.Event(event_id=str(len(self._state.events) + 1), type=kind, user_id=user_id, actor="fake", **more)
+        event = pb.Event(
+            event_id=str(len(self._state.events) + 1),
+            type=kind,
+            user_id=user_id,
+            actor="fake",
+            **more,
+        )
         event.create_time.CopyFrom(_stamp(self._now()))
         if device is not None:
             event.device.device_id = device.device_id
@@ -617,7 +694,10 @@ def _check(context: grpc.ServicerContext, **fields: str) -> None:
     broken = [(name, rule) for name, value in fields.items() if (rule := _RULES[name](value))]
     if broken:
         text = "; ".join(f"{name}: {rule}" for name, rule in broken)
-        violations = [status_pb2.BadRequest.FieldViolation(field=name, description=rule) for name, rule in broken]
+        violations = [
+            status_pb2.BadRequest.FieldViolation(field=name, description=rule)
+            for name, rule in broken
+        ]
         bad = status_pb2.BadRequest(field_violations=violations)
         _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", text, bad)
 
@@ -643,7 +723,11 @@ def _broken_display_name(value: str) -> str:
     return "" if printable else "must have no control or other unprintable characters"
 
 
-_RULES = {"user_id": _broken_user_id, "device_id": _broken_device_id, "display_name": _broken_display_name}
+_RULES = {
+    "user_id": _broken_user_id,
+    "device_id": _broken_device_id,
+    "display_name": _broken_display_name,
+}
 
 
 def _abort(
@@ -663,7 +747,9 @@ def _abort(
         details.append(("RetryInfo", status_pb2.RetryInfo(retry_delay=Duration(seconds=1))))
     status = status_pb2.Status(code=code.value[0], message=text or reason)
     for kind, message in details:
-        status.details.add(type_url=f"type.googleapis.com/google.rpc.{kind}", value=message.SerializeToString())
+        status.details.add(
+            type_url=f"type.googleapis.com/google.rpc.{kind}", value=message.SerializeToString()
+        )
     context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
     context.abort(code, text or reason)
     raise AssertionError("abort raises")

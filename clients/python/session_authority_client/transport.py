@@ -1,4 +1,6 @@
-"""How the service is reached: addresses, TLS, bearer tokens, retries, keepalive. The same for both kinds of clients."""
+"""How the service is reached: addresses, TLS, bearer tokens, retries, keepalive. The same for both
+kinds of clients.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ METHODS = (
     "RevokeAll",
     "GetSigningKeys",
 )
-# What a call that was refused or lost is tried again with. Safe for every method: IssueDevice always has a `request_id`, and
-# a token that was renewed twice is still one renewal.
+# What a call that was refused or lost is tried again with. Safe for every method: IssueDevice
+# always has a `request_id`, and a token that was renewed twice is still one renewal.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -43,7 +45,8 @@ _SERVICE_CONFIG = {
             },
         }
     ],
-    # After ten failures that nothing made up for nobody tries again: retries must not keep a service down.
+    # After ten failures that nothing made up for nobody tries again: retries must not keep a
+    # service down.
     "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
 }
 _OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -57,7 +60,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Clients to one address would share a connection, and with it the number of calls that the service lets one have.
+    # Clients to one address would share a connection, and with it the number of calls that the
+    # service lets one have.
     ("grpc.use_local_subchannel_pool", 1),
     # A proxy for the web has no business between services.
     ("grpc.enable_http_proxy", 0),
@@ -66,7 +70,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """An encrypted connection. All is PEM; without `root_certificates` those that gRPC trusts vouch for the service.
+    """An encrypted connection. All is PEM; without `root_certificates` those that gRPC trusts vouch
+    for the service.
 
     With a certificate and its key this side shows who it is, too (mutual TLS).
     """
@@ -85,16 +90,18 @@ class Tls:
 
     def credentials(self) -> grpc.ChannelCredentials:
         """For a channel of gRPC's."""
-        return grpc.ssl_channel_credentials(self.root_certificates, self.private_key, self.certificate_chain)
+        return grpc.ssl_channel_credentials(
+            self.root_certificates, self.private_key, self.certificate_chain
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Transport:
     """Where the service is, and how to speak to it.
 
-    `target` is what gRPC takes: `host:port`, or `dns:///host:port` to spread over all addresses of a name. `token` is the
-    bearer token of this caller, or what returns the current one. Raises ValueError for a token that others could read, and
-    for a URL, and TypeError.
+    `target` is what gRPC takes: `host:port`, or `dns:///host:port` to spread over all addresses of
+    a name. `token` is the bearer token of this caller, or what returns the current one. Raises
+    ValueError for a token that others could read, and for a URL, and TypeError.
     """
 
     target: str
@@ -105,12 +112,18 @@ class Transport:
     def __post_init__(self) -> None:
         if not isinstance(self.target, str):
             raise TypeError(f"target: a str, not {type(self.target).__name__}")
-        if not self.target or self.target.startswith(("http://", "https://", "grpc://", "grpcs://")):
-            raise ValueError("target: host:port or dns:///host:port, no URL; TLS is asked for with tls")
+        if not self.target or self.target.startswith(
+            ("http://", "https://", "grpc://", "grpcs://")
+        ):
+            raise ValueError(
+                "target: host:port or dns:///host:port, no URL; TLS is asked for with tls"
+            )
         if self.tls is not None and not isinstance(self.tls, Tls):
             raise TypeError(f"tls: a Tls, not {type(self.tls).__name__}")
         if not (self.token is None or isinstance(self.token, str) or callable(self.token)):
-            raise TypeError(f"token: a str or a function that returns one, not {type(self.token).__name__}")
+            raise TypeError(
+                f"token: a str or a function that returns one, not {type(self.token).__name__}"
+            )
         if isinstance(self.token, str) and not _is_token(self.token):
             raise ValueError("token: is empty, or holds what no header may")
         if self.token is not None and self.tls is None and not _is_local(self.target):
@@ -135,8 +148,8 @@ def _is_token(token: str) -> bool:
 
 
 def _current(ask: Callable[[], str]) -> str:
-    """What a function says. One that fails, or says nothing of use, leaves this caller without a name for now: then nothing can
-    be asked. Its text may hold anything, so it is not passed on.
+    """What a function says. One that fails, or says nothing of use, leaves this caller without a
+    name for now: then nothing can be asked. Its text may hold anything, so it is not passed on.
     """
     try:
         token: object = ask()
@@ -145,9 +158,13 @@ def _current(ask: Callable[[], str]) -> str:
         raise Unavailable(f"token: can't be had ({kind})", grpc.StatusCode.UNAVAILABLE) from None
     if not isinstance(token, str):
         kind = type(token).__name__
-        raise Unavailable(f"token: what the function returns is no str but {kind}", grpc.StatusCode.UNAVAILABLE)
+        raise Unavailable(
+            f"token: what the function returns is no str but {kind}", grpc.StatusCode.UNAVAILABLE
+        )
     if not _is_token(token):
-        raise Unavailable("token: is empty, or holds what no header may", grpc.StatusCode.UNAVAILABLE)
+        raise Unavailable(
+            "token: is empty, or holds what no header may", grpc.StatusCode.UNAVAILABLE
+        )
     return token
 
 
@@ -160,7 +177,12 @@ def _is_local(target: str) -> bool:
     """Whether a target is this machine; of several addresses, all."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
-    addresses = target.removeprefix("dns:///").removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:")
+    addresses = (
+        target.removeprefix("dns:///")
+        .removeprefix("dns:")
+        .removeprefix("ipv4:")
+        .removeprefix("ipv6:")
+    )
     return all(map(_is_loopback, addresses.split(",")))
 
 

@@ -1,7 +1,7 @@
 """Lets those who want the same thing at the same time ask for it once, for tasks and for threads.
 
-Whoever comes while a question is under way shares the one that follows it, never that one itself: its answer may be older than
-what the newcomer must not miss, such as a sign-out.
+Whoever comes while a question is under way shares the one that follows it, never that one itself:
+its answer may be older than what the newcomer must not miss, such as a sign-out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class AsyncTurns:
         return asyncio.get_running_loop()
 
     async def share(self, key: Hashable, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """What `ask` answers, or raises, to all who wait for this key. It goes on if one of them is cancelled."""
+        """What `ask` answers, or raises, to all who wait for this key. It goes on if one of them is
+        cancelled.
+        """
         key = (self.place(), key)
         line = self._lines.setdefault(key, _TaskLine())
         if line.next is None:
@@ -72,7 +74,9 @@ class Turns:
 
     @staticmethod
     def place() -> Hashable:
-        """Where a client can be used that was made here: in this process, and not in one that it forks."""
+        """Where a client can be used that was made here: in this process, and not in one that it
+        forks.
+        """
         return os.getpid()
 
     def share(self, key: Hashable, ask: Callable[[], _T]) -> _T:

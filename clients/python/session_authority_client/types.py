@@ -1,4 +1,6 @@
-"""What goes in and comes out: plain values, without anything of gRPC or protobuf. All times are aware and UTC."""
+"""What goes in and comes out: plain values, without anything of gRPC or protobuf. All times are
+aware and UTC.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from typing import Any, NoReturn
 
 
 class SessionStatus(Enum):
-    """What a token is worth. `UNSPECIFIED` is one that this version does not know: it is not active."""
+    """What a token is worth. `UNSPECIFIED` is one that this version does not know: it is not
+    active.
+    """
 
     UNSPECIFIED = 0
     ACTIVE = 1
@@ -39,7 +43,9 @@ class FormFactor(Enum):
 
 
 class EventType(Enum):
-    """What happened. `UNSPECIFIED` is something that this version does not know: drop whatever you cache."""
+    """What happened. `UNSPECIFIED` is something that this version does not know: drop whatever you
+    cache.
+    """
 
     UNSPECIFIED = 0
     DEVICE_SIGNED_IN = 1
@@ -72,7 +78,9 @@ class ReplayAction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """What is known of the end user's browser or app. Only to be shown: nothing is decided by it."""
+    """What is known of the end user's browser or app. Only to be shown: nothing is decided by
+    it.
+    """
 
     ip_address: str = ""
     user_agent: str = ""
@@ -100,7 +108,9 @@ class Device:
 
 
 class Claims(dict[str, str]):
-    """What is known of a user, as a dict that nobody can change: many may share it. `dict(claims)` is one that can be."""
+    """What is known of a user, as a dict that nobody can change: many may share it. `dict(claims)`
+    is one that can be.
+    """
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))
@@ -123,7 +133,9 @@ class Claims(dict[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A sign-in of a user on a device that is still good. Its claims and methods are as they were given at sign-in."""
+    """A sign-in of a user on a device that is still good. Its claims and methods are as they were
+    given at sign-in.
+    """
 
     user_id: str
     device_id: str
@@ -193,7 +205,9 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class DevicePage:
-    """Some of a user's devices, the newest activity first. `next_page_token` is empty on the last page."""
+    """Some of a user's devices, the newest activity first. `next_page_token` is empty on the last
+    page.
+    """
 
     devices: Sequence[Device]
     next_page_token: str

@@ -1,10 +1,12 @@
-"""Keeps a near cache told of what happens: watches, from now on, on a connection of its own, and again whenever that ends.
+"""Keeps a near cache told of what happens: watches, from now on, on a connection of its own, and
+again whenever that ends.
 
-A cache whose watch broke is empty, so there is nothing to resume: each watch starts now. One that proves nothing for too long is
-given up like one that broke. Whatever goes wrong, the cache is off until it goes right again, and the log says so.
+A cache whose watch broke is empty, so there is nothing to resume: each watch starts now. One that
+proves nothing for too long is given up like one that broke. Whatever goes wrong, the cache is off
+until it goes right again, and the log says so.
 
-`TaskWatch` is for asyncio and `ThreadWatch` for threads. A task's wait has a timeout; a thread that waits for gRPC can only be
-woken by somebody who cancels the call, which a timer does.
+`TaskWatch` is for asyncio and `ThreadWatch` for threads. A task's wait has a timeout; a thread that
+waits for gRPC can only be woken by somebody who cancels the call, which a timer does.
 """
 
 from __future__ import annotations
@@ -22,7 +24,12 @@ import grpc
 
 from session_authority_client.cache import NearCache
 from session_authority_client.calls import watch_of
-from session_authority_client.errors import CallerNotAllowed, CallerUnknown, SessionAuthorityError, error_of
+from session_authority_client.errors import (
+    CallerNotAllowed,
+    CallerUnknown,
+    SessionAuthorityError,
+    error_of,
+)
 from session_authority_client.transport import Transport
 from session_authority_client.wire import session_authority_pb2 as pb
 
@@ -33,7 +40,9 @@ _log = logging.getLogger("session_authority_client")
 
 
 class _Luck:
-    """How long to wait before the next watch, and what to say of it: once when it goes wrong, once when it is mended."""
+    """How long to wait before the next watch, and what to say of it: once when it goes wrong, once
+    when it is mended.
+    """
 
     def __init__(self) -> None:
         self._pause = _FIRST_PAUSE_SECONDS
@@ -47,7 +56,9 @@ class _Luck:
             _log.info("the near cache is on again")
 
     def bad(self, error: BaseException | None) -> float:
-        """A watch has ended; how many seconds to wait. Those who lost it together don't come back together."""
+        """A watch has ended; how many seconds to wait. Those who lost it together don't come back
+        together.
+        """
         if error is None or isinstance(error, TimeoutError):
             why = "the watch proved nothing for too long" if error else "the watch was ended"
         elif isinstance(error, SessionAuthorityError):
@@ -56,8 +67,14 @@ class _Luck:
             why = type(error).__name__
         if why != self._said:
             self._said = why
-            unforeseen = None if error is None or isinstance(error, SessionAuthorityError | TimeoutError) else error
-            _log.warning("the near cache is off until it can watch again: %s", why, exc_info=unforeseen)
+            unforeseen = (
+                None
+                if error is None or isinstance(error, SessionAuthorityError | TimeoutError)
+                else error
+            )
+            _log.warning(
+                "the near cache is off until it can watch again: %s", why, exc_info=unforeseen
+            )
         if isinstance(error, CallerNotAllowed | CallerUnknown):
             self._pause = _LONGEST_PAUSE_SECONDS
         pause = self._pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
@@ -68,7 +85,9 @@ class _Luck:
 class TaskWatch:
     """Watches in a task of the event loop in which it is first started."""
 
-    def __init__(self, cache: NearCache, transport: Transport, open_channel: Callable[..., Any]) -> None:
+    def __init__(
+        self, cache: NearCache, transport: Transport, open_channel: Callable[..., Any]
+    ) -> None:
         self._cache = cache
         self._transport = transport
         self._open_channel = open_channel
@@ -76,10 +95,14 @@ class TaskWatch:
         self._closed = False
 
     def start(self) -> None:
-        """Watches from now on, if it does not yet, or if somebody cancelled all tasks that they found."""
+        """Watches from now on, if it does not yet, or if somebody cancelled all tasks that they
+        found.
+        """
         if (self._task is None or self._task.done()) and not self._closed:
             # It is for all, so it is no part of what the first who asks is in.
-            self._task = asyncio.get_running_loop().create_task(self._keep_watching(), context=Context())
+            self._task = asyncio.get_running_loop().create_task(
+                self._keep_watching(), context=Context()
+            )
 
     async def close(self) -> None:
         """Hangs up."""
@@ -125,7 +148,9 @@ class TaskWatch:
 class ThreadWatch:
     """Watches in a thread of its own, which keeps no program from ending."""
 
-    def __init__(self, cache: NearCache, transport: Transport, open_channel: Callable[..., Any]) -> None:
+    def __init__(
+        self, cache: NearCache, transport: Transport, open_channel: Callable[..., Any]
+    ) -> None:
         self._cache = cache
         self._transport = transport
         self._open_channel = open_channel
@@ -140,7 +165,9 @@ class ThreadWatch:
             return
         with self._lock:
             if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(target=self._keep_watching, name="session-authority-watch", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._keep_watching, name="session-authority-watch", daemon=True
+                )
                 self._thread.start()
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """Middleware for apps that speak WSGI.
 
-It opens a visit before the app, leaves it at `environ["session_authority.visit"]`, and writes the cookies as the headers go
-out. What the app refuses (`Refused`) it answers. Flask and Django catch what views raise, and so have modules of their own.
+It opens a visit before the app, leaves it at `environ["session_authority.visit"]`, and writes the
+cookies as the headers go out. What the app refuses (`Refused`) it answers. Flask and Django catch
+what views raise, and so have modules of their own.
 """
 
 from __future__ import annotations
@@ -40,13 +41,18 @@ def headers_of(environ: Mapping[str, Any]) -> Headers:
 
 
 class SessionAuthorityMiddleware:
-    """Knows who is signed in, request by request. `authority` is a client, or better a function that makes one.
+    """Knows who is signed in, request by request. `authority` is a client, or better a function
+    that makes one.
 
-    A server that forks must do so before there is a client: a function is called with the first request.
+    A server that forks must do so before there is a client: a function is called with the first
+    request.
     """
 
     def __init__(
-        self, app: App, authority: SessionAuthority | Callable[[], SessionAuthority], flow: Flow | None = None
+        self,
+        app: App,
+        authority: SessionAuthority | Callable[[], SessionAuthority],
+        flow: Flow | None = None,
     ) -> None:
         self._app = app
         self._visits = Visits(authority, flow or Flow())
@@ -81,7 +87,10 @@ class _Exchange:
         headers.append(("Vary", ", ".join(VARIES)))
         if cookies:
             headers = [(name, value) for name, value in headers if name.lower() != "cache-control"]
-            headers += [("Cache-Control", "no-store"), *(("Set-Cookie", cookie) for cookie in cookies)]
+            headers += [
+                ("Cache-Control", "no-store"),
+                *(("Set-Cookie", cookie) for cookie in cookies),
+            ]
         self._started = True
         again = () if exc_info is None else (exc_info,)
         return self._start_response(status, headers, *again)
@@ -90,10 +99,14 @@ class _Exchange:
         return name.lower() == "set-cookie" and self.visit is not None and self.visit.owns(value)
 
     def refuse(self, refused: Refused) -> list[bytes]:
-        """Answers instead of the app. Where its headers are out already the server raises, and breaks off (PEP 3333)."""
+        """Answers instead of the app. Where its headers are out already the server raises, and
+        breaks off (PEP 3333).
+        """
         answer = refused.answer
         again = (type(refused), refused, refused.__traceback__) if self._started else None
-        self.start(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers), again)
+        self.start(
+            f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers), again
+        )
         return [] if self.method == "HEAD" else [answer.body]
 
 

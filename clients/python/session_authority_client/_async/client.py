@@ -1,4 +1,6 @@
-"""The client: one method for each RPC, typed, with a deadline. Whatever fails raises a `SessionAuthorityError`."""
+"""The client: one method for each RPC, typed, with a deadline. Whatever fails raises a
+`SessionAuthorityError`.
+"""
 
 from __future__ import annotations
 
@@ -38,15 +40,18 @@ from session_authority_client.wire import session_authority_pb2 as pb
 class AsyncSessionAuthority:
     """Asks one Session Authority. Close it, or use it as a context manager.
 
-    `target` is `host:port`, or `dns:///host:port` to spread over all addresses of a name. `token` is this caller's bearer
-    token, or returns it. `timeout` is what each call may take unless it says otherwise, retries included. For one event loop.
+    `target` is `host:port`, or `dns:///host:port` to spread over all addresses of a name. `token`
+    is this caller's bearer token, or returns it. `timeout` is what each call may take unless it
+    says otherwise, retries included. For one event loop.
 
-    `batching`: validations that come while others are under way go together after them. `cache`: validations are answered in
-    this process as long as they certainly hold; CACHE.md says how stale they can be.
+    `batching`: validations that come while others are under way go together after them. `cache`:
+    validations are answered in this process as long as they certainly hold; CACHE.md says how stale
+    they can be.
 
-    `max_in_flight` is how many calls may be under way at once, a batch being one; what is more waits its turn, which counts
-    against its timeout, and is `Unavailable` if that does not come. It is for one connection, to one server, and must stay
-    below what the service lets one have (its MAX_PER_CONNECTION, 100), with some room: watches that are read here count there.
+    `max_in_flight` is how many calls may be under way at once, a batch being one; what is more
+    waits its turn, which counts against its timeout, and is `Unavailable` if that does not come. It
+    is for one connection, to one server, and must stay below what the service lets one have (its
+    MAX_PER_CONNECTION, 100), with some room: watches that are read here count there.
     """
 
     def __init__(
@@ -83,12 +88,17 @@ class AsyncSessionAuthority:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
     async def close(self) -> None:
-        """Hangs up. Calls and watches under way end with `Unavailable`, as does every call from now on."""
+        """Hangs up. Calls and watches under way end with `Unavailable`, as does every call from now
+        on.
+        """
         await self._calls.close()
         await self._line.close()
         if self._cache is not None:
@@ -102,11 +112,13 @@ class AsyncSessionAuthority:
         return self._timeout if timeout is None else arguments.seconds("timeout", timeout)
 
     def _forget(self, user_id: str) -> None:
-        """Whatever came of a change of this client's, its next validation asks: it need not wait for the event."""
+        """Whatever came of a change of this client's, its next validation asks: it need not wait
+        for the event.
+        """
         if self._cache is not None:
             self._cache.forget_user(user_id)
 
-    # --- signing in -------------------------------------------------------------------------------------------------
+    # --- signing in -------------------------------------------------------------------------------
 
     async def issue_device(
         self,
@@ -120,10 +132,12 @@ class AsyncSessionAuthority:
         request_id: str | None = None,
         timeout: timedelta | None = None,
     ) -> IssuedDevice:
-        """Signs a user in on a device, whose ID may be empty or nonsense: then a fresh one is assigned.
+        """Signs a user in on a device, whose ID may be empty or nonsense: then a fresh one is
+        assigned.
 
-        A `request_id` is made if none is given, so that a retry after a lost reply signs in once. Give your own to go on with
-        a sign-in that a crash of yours interrupted. Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent.
+        A `request_id` is made if none is given, so that a retry after a lost reply signs in once.
+        Give your own to go on with a sign-in that a crash of yours interrupted. Raises
+        InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent.
         """
         request = pb.IssueDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -141,9 +155,16 @@ class AsyncSessionAuthority:
             self._forget(user_id)
 
     async def renew_session(
-        self, access_token: str, device_id: str, *, client: ClientInfo | None = None, timeout: timedelta | None = None
+        self,
+        access_token: str,
+        device_id: str,
+        *,
+        client: ClientInfo | None = None,
+        timeout: timedelta | None = None,
     ) -> Renewal:
-        """Swaps a token for the next one, when `renew_recommended` says so or when it has expired."""
+        """Swaps a token for the next one, when `renew_recommended` says so or when it has
+        expired.
+        """
         request = pb.RenewSessionRequest(
             access_token=arguments.presented("access_token", access_token),
             device_id=arguments.presented("device_id", device_id),
@@ -155,7 +176,7 @@ class AsyncSessionAuthority:
             if self._cache is not None:
                 self._cache.discard(access_token, device_id)
 
-    # --- validating -------------------------------------------------------------------------------------------------
+    # --- validating -------------------------------------------------------------------------------
 
     async def validate_session(
         self,
@@ -195,19 +216,25 @@ class AsyncSessionAuthority:
     ) -> list[Validation | SessionAuthorityError]:
         """The same for up to 500 pairs of access token and device ID at once, in their order.
 
-        What is wrong with one fails that one only: its error is in its place. They never come from a cache.
+        What is wrong with one fails that one only: its error is in its place. They never come from
+        a cache.
         """
         pairs = arguments.pairs("presented", presented)
         request = pb.BatchValidateSessionsRequest(
-            requests=[pb.ValidateSessionRequest(access_token=token, device_id=device) for token, device in pairs]
+            requests=[
+                pb.ValidateSessionRequest(access_token=token, device_id=device)
+                for token, device in pairs
+            ]
         )
         answer = await self._call("BatchValidateSessions", request, timeout)
         return [
-            convert.validation(result.response) if result.HasField("response") else error_of_item(result.error)
+            convert.validation(result.response)
+            if result.HasField("response")
+            else error_of_item(result.error)
             for result in answer.results
         ]
 
-    # --- devices ----------------------------------------------------------------------------------------------------
+    # --- devices ----------------------------------------------------------------------------------
 
     async def list_devices(
         self,
@@ -259,9 +286,17 @@ class AsyncSessionAuthority:
         return convert.device((await self._call("UpdateDevice", request, timeout)).device)
 
     async def revoke_device(
-        self, user_id: str, device_id: str, *, reason: str = "", forget: bool = False, timeout: timedelta | None = None
+        self,
+        user_id: str,
+        device_id: str,
+        *,
+        reason: str = "",
+        forget: bool = False,
+        timeout: timedelta | None = None,
     ) -> bool:
-        """Signs a user out on a device; whether they were signed in there. `forget` drops the device from the list too."""
+        """Signs a user out on a device; whether they were signed in there. `forget` drops the
+        device from the list too.
+        """
         request = pb.RevokeDeviceRequest(
             user_id=arguments.text("user_id", user_id),
             device_id=arguments.text("device_id", device_id),
@@ -283,7 +318,9 @@ class AsyncSessionAuthority:
         forget: bool = False,
         timeout: timedelta | None = None,
     ) -> int:
-        """Signs a user out everywhere, or everywhere else; on how many devices they were signed in."""
+        """Signs a user out everywhere, or everywhere else; on how many devices they were signed
+        in.
+        """
         request = pb.RevokeAllRequest(
             user_id=arguments.text("user_id", user_id),
             except_device_id=arguments.text("except_device_id", except_device_id),
@@ -296,11 +333,15 @@ class AsyncSessionAuthority:
             self._forget(user_id)
         return revoked
 
-    # --- keys and events --------------------------------------------------------------------------------------------
+    # --- keys and events --------------------------------------------------------------------------
 
     async def get_signing_keys(self, *, timeout: timedelta | None = None) -> SigningKeys:
-        """The public keys, for verifying tokens elsewhere. That says nothing of whether their sessions are still good."""
-        return convert.signing_keys(await self._call("GetSigningKeys", pb.GetSigningKeysRequest(), timeout))
+        """The public keys, for verifying tokens elsewhere. That says nothing of whether their
+        sessions are still good.
+        """
+        return convert.signing_keys(
+            await self._call("GetSigningKeys", pb.GetSigningKeysRequest(), timeout)
+        )
 
     async def watch_events(
         self,
@@ -310,11 +351,13 @@ class AsyncSessionAuthority:
         types: Sequence[EventType] = (),
         user_ids: Sequence[str] = (),
     ) -> AsyncIterator[EventBatch]:
-        """What happens, from a cursor, from a moment, or from now on, until the service or the connection ends it.
+        """What happens, from a cursor, from a moment, or from now on, until the service or the
+        connection ends it.
 
-        `since` must be aware, and is for whoever has no cursor. The first batch comes at once. Keep the cursor of the last one, and go on from it after `Unavailable`. Raises
-        CursorExpired if that can't be done without missing events. Each watch holds one of the places that the service lets
-        a connection have.
+        `since` must be aware, and is for whoever has no cursor. The first batch comes at once. Keep
+        the cursor of the last one, and go on from it after `Unavailable`. Raises CursorExpired if
+        that can't be done without missing events. Each watch holds one of the places that the
+        service lets a connection have.
         """
         request = pb.WatchEventsRequest(
             cursor=arguments.text("cursor", cursor),

@@ -1,4 +1,5 @@
-"""Requests of end users: who they are, signing in and out, and the cookies that the responses must set.
+"""Requests of end users: who they are, signing in and out, and the cookies that the responses must
+set.
 
 Middleware opens a visit before the app, and closes it when the response's headers go out.
 """
@@ -14,18 +15,29 @@ from time import monotonic
 
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client.errors import SessionAuthorityError, Unavailable
-from session_authority_client.flow import CONDUCT, Conduct, Flow, Headers, Presented, Refused, is_device_id
+from session_authority_client.flow import (
+    CONDUCT,
+    Conduct,
+    Flow,
+    Headers,
+    Presented,
+    Refused,
+    is_device_id,
+)
 from session_authority_client.turns import AsyncTurns
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
 
 _log = logging.getLogger("session_authority_client")
-# An app that takes longer leaves renewing to the next request. By then another one may have renewed long ago, and the token that
-# this one brought would look stolen: far less than ALARM_AFTER, 5 minutes.
+# An app that takes longer leaves renewing to the next request. By then another one may have renewed
+# long ago, and the token that this one brought would look stolen: far less than ALARM_AFTER, 5
+# minutes.
 _RENEWED_WITHIN = timedelta(seconds=10)
 
 
 class AsyncVisit:
-    """A request, with the session that it has, if any. Not for use by several tasks or threads at once."""
+    """A request, with the session that it has, if any. Not for use by several tasks or threads at
+    once.
+    """
 
     def __init__(
         self,
@@ -50,7 +62,9 @@ class AsyncVisit:
 
     @property
     def session(self) -> Session | None:
-        """Who it is; None if nobody is signed in. Raises NoAnswer if that is unknown: it must not look like a sign-out."""
+        """Who it is; None if nobody is signed in. Raises NoAnswer if that is unknown: it must not
+        look like a sign-out.
+        """
         if self._failure is not None:
             raise self._refuse(self._flow.no_answer(self._presented, self._failure)) from None
         return self._session
@@ -62,7 +76,9 @@ class AsyncVisit:
 
     @property
     def device_id(self) -> str:
-        """The browser or app. Empty if it has no device ID yet: it gets one with its first sign-in."""
+        """The browser or app. Empty if it has no device ID yet: it gets one with its first
+        sign-in.
+        """
         return self._presented.device_id if self._session is None else self._session.device_id
 
     def require(self) -> Session:
@@ -72,13 +88,14 @@ class AsyncVisit:
             raise self._refuse(self._flow.sign_in_required(self._presented, self._status))
         return session
 
-    # --- for middleware ---------------------------------------------------------------------------------------------
+    # --- for middleware ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Finds out whether the session is good. An expired token is renewed at once: nothing else tells.
+        """Finds out whether the session is good. An expired token is renewed at once: nothing else
+        tells.
 
-        A Session Authority that is away is told to whoever asks for the session. It takes as long as one call may, or three if
-        the token has expired: a renewal may wait for another one.
+        A Session Authority that is away is told to whoever asks for the session. It takes as long
+        as one call may, or three if the token has expired: a renewal may wait for another one.
         """
         presented = self._presented
         if presented.status is not None:
@@ -99,23 +116,29 @@ class AsyncVisit:
             self._fail(error)
 
     async def close(self) -> Sequence[str]:
-        """The `Set-Cookie` headers of the response, as they go out. Renews if that was recommended a moment ago."""
+        """The `Set-Cookie` headers of the response, as they go out. Renews if that was recommended
+        a moment ago.
+        """
         if not self._closed:
             self._closed = True
             if self._cookies is None and monotonic() < self._renew_until:
                 try:
                     await self._renew()
-                except SessionAuthorityError as error:  # its token is good for now; the next request renews
+                except (
+                    SessionAuthorityError
+                ) as error:  # its token is good for now; the next request renews
                     _log.info("A token was not renewed: %s", error.reason or error.code.name)
         return self._cookies or ()
 
     def owns(self, line: str) -> bool:
-        """Whether a `Set-Cookie` header of the app's is about one of the two cookies. Then it must not go out: it would sign out."""
+        """Whether a `Set-Cookie` header of the app's is about one of the two cookies. Then it must
+        not go out: it would sign out.
+        """
         if not self._flow.cookies.is_set_by(line):
             return False
         _log.warning(
-            "The app sets a cookie of its own named %s, which is the Session Authority's, so it was left out."
-            " Give one of them another name: Flow(Cookies(token=..., device=...))",
+            "The app sets a cookie of its own named %s, which is the Session Authority's, so it was"
+            " left out. Give one of them another name: Flow(Cookies(token=..., device=...))",
             line.partition("=")[0].strip(),
         )
         return True
@@ -124,7 +147,9 @@ class AsyncVisit:
         presented = self._presented
         renewal = await self._turns.share(
             (presented.token, presented.device_id),
-            lambda: self._authority.renew_session(presented.token, presented.device_id, client=presented.client),
+            lambda: self._authority.renew_session(
+                presented.token, presented.device_id, client=presented.client
+            ),
         )
         self._status = renewal.status
         self._session = renewal.session if renewal.active else None
@@ -132,7 +157,9 @@ class AsyncVisit:
         return renewal
 
     def take_refusal(self) -> Refused | None:
-        """What it raised last, dressed for a framework whose own handling of it must be put right."""
+        """What it raised last, dressed for a framework whose own handling of it must be put
+        right.
+        """
         refused, self._refused = self._refused, None
         return refused
 
@@ -144,10 +171,13 @@ class AsyncVisit:
 
     def _fail(self, error: SessionAuthorityError) -> None:
         if not isinstance(error, Unavailable):
-            _log.error("The Session Authority refuses to say who is signed in: %s", error.reason or error.code.name)
+            _log.error(
+                "The Session Authority refuses to say who is signed in: %s",
+                error.reason or error.code.name,
+            )
         self._failure, self._status = error, SessionStatus.UNSPECIFIED
 
-    # --- signing in and out -----------------------------------------------------------------------------------------
+    # --- signing in and out -----------------------------------------------------------------------
 
     async def sign_in(
         self,
@@ -158,10 +188,11 @@ class AsyncVisit:
         session_ttl: timedelta | None = None,
         request_id: str | None = None,
     ) -> IssuedDevice:
-        """Signs a user in who has proven who they are. The response sets both cookies; an app is to be told both by yours.
+        """Signs a user in who has proven who they are. The response sets both cookies; an app is to
+        be told both by yours.
 
-        Who else was signed in in this browser is signed out here: its cookies are theirs no more. Raises NoAnswer, and whatever
-        else `issue_device` does.
+        Who else was signed in in this browser is signed out here: its cookies are theirs no more.
+        Raises NoAnswer, and whatever else `issue_device` does.
         """
         self._check_open()
         before = self._session
@@ -194,7 +225,9 @@ class AsyncVisit:
         return issued
 
     async def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> None:
-        """Signs the user out here, or on another device of theirs. Nothing to do is no error. Raises NoAnswer."""
+        """Signs the user out here, or on another device of theirs. Nothing to do is no error.
+        Raises NoAnswer.
+        """
         session = await self._session_to_end()
         if device_id is not None and not is_device_id(device_id):
             return
@@ -203,36 +236,50 @@ class AsyncVisit:
             self._check_open()
         if session is not None:
             with self._answering():
-                await self._authority.revoke_device(session.user_id, device_id or session.device_id, reason=reason)
+                await self._authority.revoke_device(
+                    session.user_id, device_id or session.device_id, reason=reason
+                )
         if here:
             self._forget()
 
-    async def sign_out_everywhere(self, *, except_current: bool = True, reason: str = "sign_out_everywhere") -> int:
-        """Signs the user out on all devices, or on all others; on how many they were. Raises SignInRequired, NoAnswer."""
+    async def sign_out_everywhere(
+        self, *, except_current: bool = True, reason: str = "sign_out_everywhere"
+    ) -> int:
+        """Signs the user out on all devices, or on all others; on how many they were. Raises
+        SignInRequired, NoAnswer.
+        """
         await self._session_to_end()
         session = self.require()
         if not except_current:
             self._check_open()
         spared = session.device_id if except_current else ""
         with self._answering():
-            revoked = await self._authority.revoke_all(session.user_id, except_device_id=spared, reason=reason)
+            revoked = await self._authority.revoke_all(
+                session.user_id, except_device_id=spared, reason=reason
+            )
         if not except_current:
             self._forget()
         return revoked
 
     async def devices(self, *, include_signed_out: bool = False) -> Sequence[Device]:
-        """The user's devices, the newest activity first; this one is `current`. Raises SignInRequired, NoAnswer."""
+        """The user's devices, the newest activity first; this one is `current`. Raises
+        SignInRequired, NoAnswer.
+        """
         session = self.require()
         with self._answering():
             found = self._authority.devices(
-                session.user_id, current_device_id=session.device_id, include_signed_out=include_signed_out
+                session.user_id,
+                current_device_id=session.device_id,
+                include_signed_out=include_signed_out,
             )
             return [device async for device in found]
 
     async def renew(self) -> Renewal:
-        """Renews the token of an app, for the endpoint where it asks for that; a browser's renews by itself.
+        """Renews the token of an app, for the endpoint where it asks for that; a browser's renews
+        by itself.
 
-        `access_token` is None if the app keeps the one that it has. Raises SignInRequired, NoAnswer.
+        `access_token` is None if the app keeps the one that it has. Raises SignInRequired,
+        NoAnswer.
         """
         self._check_open()
         if not self._presented.token:
@@ -245,9 +292,13 @@ class AsyncVisit:
         return renewal
 
     async def _end(self, session: Session) -> None:
-        """Ends one that another user's has taken the place of: else a late response would renew it, and bring it back."""
+        """Ends one that another user's has taken the place of: else a late response would renew it,
+        and bring it back.
+        """
         try:
-            await self._authority.revoke_device(session.user_id, session.device_id, reason="sign_in_of_another_user")
+            await self._authority.revoke_device(
+                session.user_id, session.device_id, reason="sign_in_of_another_user"
+            )
         except SessionAuthorityError as error:  # who comes is signed in all the same
             _log.warning(
                 "Who was signed in in a browser before another user is not signed out there: %s",
@@ -255,8 +306,14 @@ class AsyncVisit:
             )
 
     async def _session_to_end(self) -> Session | None:
-        """Who it is, even if an app's token has expired: its session goes on, and must not outlive a sign-out."""
-        if self.session is None and self._presented.token and CONDUCT[self._status] is Conduct.RENEW:
+        """Who it is, even if an app's token has expired: its session goes on, and must not outlive
+        a sign-out.
+        """
+        if (
+            self.session is None
+            and self._presented.token
+            and CONDUCT[self._status] is Conduct.RENEW
+        ):
             with self._answering():
                 await self._renew()
         return self.session
@@ -267,7 +324,9 @@ class AsyncVisit:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise RuntimeError("the response's headers are out: its cookies can't be changed any more")
+            raise RuntimeError(
+                "the response's headers are out: its cookies can't be changed any more"
+            )
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -280,8 +339,9 @@ class AsyncVisit:
 class AsyncVisits:
     """Opens the visits of one app, each with what its request brought.
 
-    `authority` may be a function that makes a client: it is called with the first visit, and again in another process or event
-    loop. `close` closes what it made, and nothing that was given. `dress` makes a refusal one that a framework knows.
+    `authority` may be a function that makes a client: it is called with the first visit, and again
+    in another process or event loop. `close` closes what it made, and nothing that was given.
+    `dress` makes a refusal one that a framework knows.
     """
 
     def __init__(
@@ -299,7 +359,8 @@ class AsyncVisits:
         self._turns = AsyncTurns()
 
     async def open(self, method: str, headers: Headers, peer: str) -> AsyncVisit:
-        """The visit of a request. `peer` is the address at the other end of its connection, empty at a unix socket.
+        """The visit of a request. `peer` is the address at the other end of its connection, empty
+        at a unix socket.
 
         Raises CrossOrigin, before anybody is asked.
         """

@@ -1,1 +1,3 @@
-"""The messages as they travel. Generated from protos/, under a package of their own; none of this package's names."""
+"""The messages as they travel. Generated from protos/, under a package of their own; none of this
+package's names.
+"""

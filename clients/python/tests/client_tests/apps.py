@@ -1,4 +1,6 @@
-"""Two small apps for real servers: `asgi` for uvicorn, `wsgi` for gunicorn. AUTHORITY says where, TIMEOUT how many seconds."""
+"""Two small apps for real servers: `asgi` for uvicorn, `wsgi` for gunicorn. AUTHORITY says where,
+TIMEOUT how many seconds.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +41,15 @@ def _wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     else:
         told = {"user": "" if environ["PATH_INFO"] == "/open" else visit.require().user_id}
     body = json.dumps(told).encode()
-    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    start_response(
+        "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    )
     return [body]
 
 
-asgi = for_asgi.SessionAuthorityMiddleware(_asgi, lambda: AsyncSessionAuthority(_AUTHORITY, timeout=_TIMEOUT))
-wsgi = for_wsgi.SessionAuthorityMiddleware(_wsgi, lambda: SessionAuthority(_AUTHORITY, timeout=_TIMEOUT))
+asgi = for_asgi.SessionAuthorityMiddleware(
+    _asgi, lambda: AsyncSessionAuthority(_AUTHORITY, timeout=_TIMEOUT)
+)
+wsgi = for_wsgi.SessionAuthorityMiddleware(
+    _wsgi, lambda: SessionAuthority(_AUTHORITY, timeout=_TIMEOUT)
+)

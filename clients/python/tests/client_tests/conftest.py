@@ -19,7 +19,9 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A development server in a hurry: tokens rotate, and are replays, after a second; users have two devices."""
+    """A development server in a hurry: tokens rotate, and are replays, after a second; users have
+    two devices.
+    """
     with dev_server(tmp_path_factory.mktemp("dev") / "data", SETTINGS) as server:
         yield server.address
 

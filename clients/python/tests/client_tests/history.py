@@ -1,7 +1,8 @@
 """Records every revocation and every answer, and proves that none was staler than it may be.
 
-The promise: no answer says "active" that was asked for later than the bound after the revocation of its user had answered. Times
-are those of this machine's one monotonic clock, so answers of several processes may be put together.
+The promise: no answer says "active" that was asked for later than the bound after the revocation of
+its user had answered. Times are those of this machine's one monotonic clock, so answers of several
+processes may be put together.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class History:
         return max((violation.staleness for violation in self.stale()), default=0.0)
 
     def to_denial(self) -> list[float]:
-        """For each revocation and whoever asked, how long until they were first told of it. One asker, one history."""
+        """For each revocation and whoever asked, how long until they were first told of it. One
+        asker, one history.
+        """
         ended = {revoked.user: revoked for revoked in self.revoked}
         first: dict[str, float] = {}
         for answer in self.answered:

@@ -50,20 +50,33 @@ def blocks(name: str, language: str) -> list[str]:
 
 
 # The section of each example.
-EXAMPLES: Mapping[str, str] = {"fastapi": "FastAPI and Starlette", "flask": "Flask", "django": "Django"}
+EXAMPLES: Mapping[str, str] = {
+    "fastapi": "FastAPI and Starlette",
+    "flask": "Flask",
+    "django": "Django",
+}
 
 
 def example(name: str) -> str:
-    """The code of an example, with more time for each call than it has itself: what a busy machine needs."""
+    """The code of an example, with more time for each call than it has itself: what a busy machine
+    needs.
+    """
     code = (PROJECT / "examples" / f"{name}_app.py").read_text("utf-8")
-    patient, changes = re.subn(r"(SessionAuthority\(AUTHORITY)\)", r"\1, timeout=timedelta(seconds=20))", code)
+    patient, changes = re.subn(
+        r"(SessionAuthority\(AUTHORITY)\)", r"\1, timeout=timedelta(seconds=20))", code
+    )
     assert changes == 1
-    return f"{patient}\nfrom datetime import timedelta\n"  # last will do: the client is made when it is first wanted
+    return (  # last will do: the client is made when it is first wanted
+        f"{patient}\nfrom datetime import timedelta\n"
+    )
 
 
 @contextmanager
-def served(name: str, code: str, folder: Path, authority: str, tls: Pair | None = None) -> Iterator[int]:
-    """Does what the README says to serve an example, but for installing what is there; at which port it serves.
+def served(
+    name: str, code: str, folder: Path, authority: str, tls: Pair | None = None
+) -> Iterator[int]:
+    """Does what the README says to serve an example, but for installing what is there; at which
+    port it serves.
 
     The checkout is in the folder, and has nothing but this code for the example.
     """
@@ -97,7 +110,9 @@ def served(name: str, code: str, folder: Path, authority: str, tls: Pair | None 
     def ready() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            answer = httpx.get(f"{scheme}://localhost:{port}/sign-in", verify=False, timeout=PATIENCE)
+            answer = httpx.get(
+                f"{scheme}://localhost:{port}/sign-in", verify=False, timeout=PATIENCE
+            )
         except httpx.TransportError:
             return False
         return answer.status_code == 200
@@ -118,6 +133,9 @@ def _settings(port: int, tls: Pair | None) -> Mapping[str, str]:
     """Those of both servers: where they listen, and with which certificate."""
     uvicorn, gunicorn = {"UVICORN_PORT": str(port)}, [f"--bind=127.0.0.1:{port}"]
     if tls is not None:
-        uvicorn |= {"UVICORN_SSL_CERTFILE": str(tls.certificate), "UVICORN_SSL_KEYFILE": str(tls.key)}
+        uvicorn |= {
+            "UVICORN_SSL_CERTFILE": str(tls.certificate),
+            "UVICORN_SSL_KEYFILE": str(tls.key),
+        }
         gunicorn += [f"--certfile={tls.certificate}", f"--keyfile={tls.key}"]
     return {**uvicorn, "GUNICORN_CMD_ARGS": " ".join(gunicorn)}

@@ -1,4 +1,5 @@
-"""Real servers on one store, each a process that can be stopped, killed and started again on its port.
+"""Real servers on one store, each a process that can be stopped, killed and started again on its
+port.
 
 python -m client_tests.servers REDIS_URL KEYS PORT      runs one until its input ends
 """
@@ -32,16 +33,23 @@ class Server:
 
     def start(self) -> None:
         """Starts it, again, and waits until it serves."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("SESSION_AUTHORITY_")}
+        environment = {
+            k: v for k, v in os.environ.items() if not k.startswith("SESSION_AUTHORITY_")
+        }
         self.process = subprocess.Popen(
             [*self._command, str(self._port)],
             cwd=_ROOT,
-            env=environment | {"PYTHONPATH": os.pathsep.join(map(str, (_ROOT, Path(__file__).parents[1])))},
+            env=environment
+            | {"PYTHONPATH": os.pathsep.join(map(str, (_ROOT, Path(__file__).parents[1])))},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_for(lambda: health(Target(Listen.parse(self.address)), 1.0) == "SERVING", "the server to serve", 40)
+        wait_for(
+            lambda: health(Target(Listen.parse(self.address)), 1.0) == "SERVING",
+            "the server to serve",
+            40,
+        )
 
     def kill(self) -> None:
         """Kills it, whatever state it is in."""

@@ -1,8 +1,10 @@
-"""A stand-in for the service, on a real connection, that does what a test wants: holds answers back, fails, stalls its watches.
+"""A stand-in for the service, on a real connection, that does what a test wants: holds answers
+back, fails, stalls its watches.
 
-It keeps the contract where it matters to a cache: a revocation and its event are one step, a validation reads what is so when
-it is asked, and a proof of life is as old as the reading that it rests on. Unlike the service it proves every 0.1 s, so that a
-cache may be told to believe a proof for a second only.
+It keeps the contract where it matters to a cache: a revocation and its event are one step, a
+validation reads what is so when it is asked, and a proof of life is as old as the reading that it
+rests on. Unlike the service it proves every 0.1 s, so that a cache may be told to believe a proof
+for a second only.
 """
 
 from __future__ import annotations
@@ -35,12 +37,16 @@ class Service:
         self._events: list[pb.Event] = []
         self._epoch = 0
         self._over = False
-        self.calls: list[tuple[str, int, float]] = []  # method, how many at once, seconds that it was given
+        self.calls: list[
+            tuple[str, int, float]
+        ] = []  # method, how many at once, seconds that it was given
         self.metadata: list[dict[str, Any]] = []
         self.requests: list[pb.ValidateSessionRequest] = []
         self.at_once = self.most_at_once = 0  # calls that it deals with
         self.watches = 0
-        self.on_their_way: list[str] = []  # tokens of answers that were decided, and are not sent yet
+        self.on_their_way: list[
+            str
+        ] = []  # tokens of answers that were decided, and are not sent yet
         self.open = threading.Event()  # answers are held back while it is not set
         self.open.set()
         self.flowing = threading.Event()  # watches stall while it is not set
@@ -53,7 +59,7 @@ class Service:
         self.answer_delay: Callable[[], float] = lambda: 0.0
         self.message_delay: Callable[[], float] = lambda: 0.0
 
-    # --- what a test does -------------------------------------------------------------------------------------------
+    # --- what a test does -------------------------------------------------------------------------
 
     def revoke(self, user_id: str) -> None:
         """Ends a user's session and writes the event, in one step."""
@@ -83,7 +89,7 @@ class Service:
         self.flowing.set()
         self.cut()
 
-    # --- what it does -----------------------------------------------------------------------------------------------
+    # --- what it does -----------------------------------------------------------------------------
 
     def _write(self, kind: int, user_id: str) -> None:
         self._events.append(pb.Event(event_id=str(len(self._events)), type=kind, user_id=user_id))  # type: ignore[arg-type]
@@ -97,12 +103,16 @@ class Service:
         with self._lock:
             revoked = user in self._revoked
         if revoked:
-            return pb.ValidateSessionResponse(status=pb.SESSION_STATUS_NO_SESSION, device_id=request.device_id)
+            return pb.ValidateSessionResponse(
+                status=pb.SESSION_STATUS_NO_SESSION, device_id=request.device_id
+            )
         answer = pb.ValidateSessionResponse(
             active=True,
             status=pb.SESSION_STATUS_ACTIVE,
             device_id=request.device_id,
-            session=pb.Session(user_id=user, device_id=request.device_id, session_id="0" * 32, generation=1),
+            session=pb.Session(
+                user_id=user, device_id=request.device_id, session_id="0" * 32, generation=1
+            ),
             renew_recommended=self.renew,
         )
         now = time.time()
@@ -134,7 +144,9 @@ class Service:
             context.abort_with_status(self.refusals.pop().status())
         return outcomes
 
-    def validate(self, request: pb.ValidateSessionRequest, context: grpc.ServicerContext) -> pb.ValidateSessionResponse:
+    def validate(
+        self, request: pb.ValidateSessionRequest, context: grpc.ServicerContext
+    ) -> pb.ValidateSessionResponse:
         """One."""
         [outcome] = self._asked("ValidateSession", [request], context)
         if isinstance(outcome, pb.RequestError):
@@ -149,14 +161,18 @@ class Service:
         outcomes = self._asked("BatchValidateSessions", list(request.requests), context)
         return pb.BatchValidateSessionsResponse(
             results=[
-                pb.BatchValidateSessionsResult(error=outcome)
-                if isinstance(outcome, pb.RequestError)
-                else pb.BatchValidateSessionsResult(response=outcome)
+                (
+                    pb.BatchValidateSessionsResult(error=outcome)
+                    if isinstance(outcome, pb.RequestError)
+                    else pb.BatchValidateSessionsResult(response=outcome)
+                )
                 for outcome in outcomes
             ]
         )
 
-    def watch(self, _: pb.WatchEventsRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchEventsResponse]:
+    def watch(
+        self, _: pb.WatchEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchEventsResponse]:
         """What happens from now on, with a proof each time."""
         if self.watch_code is not None:
             context.abort(self.watch_code, "as the test wants")
@@ -168,13 +184,17 @@ class Service:
             with self._lock:
                 if epoch != self._epoch:
                     break
-                message = pb.WatchEventsResponse(events=self._events[told:], cursor=str(len(self._events)))
+                message = pb.WatchEventsResponse(
+                    events=self._events[told:], cursor=str(len(self._events))
+                )
                 told = len(self._events)
                 message.read_time.GetCurrentTime()
             time.sleep(self.message_delay())
             yield message
             with self._lock:
-                self._lock.wait_for(lambda: len(self._events) > told or epoch != self._epoch, PROOF_SECONDS)  # noqa: B023
+                self._lock.wait_for(
+                    lambda: len(self._events) > told or epoch != self._epoch, PROOF_SECONDS
+                )  # noqa: B023
         if not self._over:
             context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
 
@@ -186,7 +206,9 @@ def running(options: Sequence[tuple[str, int]] = ()) -> Iterator[tuple[Service, 
     server = grpc.server(ThreadPoolExecutor(100), options=options)
     handlers: dict[str, Any] = {
         "ValidateSession": grpc.unary_unary_rpc_method_handler(
-            service.validate, pb.ValidateSessionRequest.FromString, pb.ValidateSessionResponse.SerializeToString
+            service.validate,
+            pb.ValidateSessionRequest.FromString,
+            pb.ValidateSessionResponse.SerializeToString,
         ),
         "BatchValidateSessions": grpc.unary_unary_rpc_method_handler(
             service.validate_batch,
@@ -194,7 +216,9 @@ def running(options: Sequence[tuple[str, int]] = ()) -> Iterator[tuple[Service, 
             pb.BatchValidateSessionsResponse.SerializeToString,
         ),
         "WatchEvents": grpc.unary_stream_rpc_method_handler(
-            service.watch, pb.WatchEventsRequest.FromString, pb.WatchEventsResponse.SerializeToString
+            service.watch,
+            pb.WatchEventsRequest.FromString,
+            pb.WatchEventsResponse.SerializeToString,
         ),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

@@ -30,7 +30,9 @@ _END = object()
 
 
 class OnThreads:
-    """The client for threads with the face of the other: each of its calls is made on some thread and awaited."""
+    """The client for threads with the face of the other: each of its calls is made on some thread
+    and awaited.
+    """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         self.client = SessionAuthority(*arguments, **more)
@@ -58,7 +60,9 @@ async def _drawn(items: Any) -> AsyncIterator[Any]:
         while (item := await asyncio.to_thread(next, items, _END)) is not _END:
             yield item
     finally:
-        with suppress(ValueError):  # another thread is still waiting for the next one; it ends with the connection
+        with suppress(
+            ValueError
+        ):  # another thread is still waiting for the next one; it ends with the connection
             items.close()
 
 
@@ -76,13 +80,16 @@ class Call:
 
 
 class Fake:
-    """A server of the contract. Each call is dealt with by the next of `acts`, or else by `always`; `calls` tells of them all.
+    """A server of the contract. Each call is dealt with by the next of `acts`, or else by `always`;
+    `calls` tells of them all.
 
     It may be stopped and started again, at the same port.
     """
 
     def __init__(
-        self, credentials: grpc.ServerCredentials | None = None, options: Sequence[tuple[str, int]] = ()
+        self,
+        credentials: grpc.ServerCredentials | None = None,
+        options: Sequence[tuple[str, int]] = (),
     ) -> None:
         self.calls: list[Call] = []
         self.acts: deque[Act] = deque()
@@ -103,9 +110,13 @@ class Fake:
 
     def start(self) -> None:
         """Listens."""
-        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=self._options)
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(max_workers=32), options=self._options
+        )
         handlers = {method.name: self._handler(method) for method in SERVICE.methods}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),)
+        )
         if self._credentials is None:
             self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
         else:
@@ -170,11 +181,15 @@ def refuses(failure: Failure) -> Act:
 def away(request: Message, context: grpc.ServicerContext) -> None:
     """As the service does while its store is away."""
     reason = errors_pb2.ERROR_REASON_STORE_UNAVAILABLE
-    refuses(Failure(grpc.StatusCode.UNAVAILABLE, reason, "away", retry_after=timedelta(seconds=1)))(request, context)
+    refuses(Failure(grpc.StatusCode.UNAVAILABLE, reason, "away", retry_after=timedelta(seconds=1)))(
+        request, context
+    )
 
 
 class Hang:
-    """Answers nothing until the call is over, whoever ended it; `began` and `over` tell how far it is."""
+    """Answers nothing until the call is over, whoever ended it; `began` and `over` tell how far it
+    is.
+    """
 
     def __init__(self) -> None:
         self.began, self.over = threading.Event(), threading.Event()

@@ -1,4 +1,6 @@
-"""What is given by mistake is told by name, at once, and nothing is sent; what an end user wrote is never a mistake of the caller."""
+"""What is given by mistake is told by name, at once, and nothing is sent; what an end user wrote is
+never a mistake of the caller.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,32 @@ MISTAKES: dict[str, tuple[Calling, type[Exception], str]] = {
         TypeError,
         "access_token: a str .empty if there is none., not NoneType",
     ),
-    "a UUID": (lambda c: c.validate_session("t", uuid4()), TypeError, "device_id: a str .*, not UUID"),
+    "a UUID": (
+        lambda c: c.validate_session("t", uuid4()),
+        TypeError,
+        "device_id: a str .*, not UUID",
+    ),
     "a number for a user": (lambda c: c.revoke_all(7), TypeError, "user_id: a str, not int"),
-    "a user in bytes": (lambda c: c.revoke_device(b"ada", "d"), TypeError, "user_id: a str, not bytes"),
-    "a dict for a client": (lambda c: c.issue_device("ada", client={}), TypeError, "client: a ClientInfo, not dict"),
+    "a user in bytes": (
+        lambda c: c.revoke_device(b"ada", "d"),
+        TypeError,
+        "user_id: a str, not bytes",
+    ),
+    "a dict for a client": (
+        lambda c: c.issue_device("ada", client={}),
+        TypeError,
+        "client: a ClientInfo, not dict",
+    ),
     "a number for a claim": (
         lambda c: c.issue_device("ada", claims={"n": 1}),
         TypeError,
         r"claims\[n\]: a str, not int",
     ),
-    "a list of claims": (lambda c: c.issue_device("ada", claims=["n"]), TypeError, "claims: a mapping"),
+    "a list of claims": (
+        lambda c: c.issue_device("ada", claims=["n"]),
+        TypeError,
+        "claims: a mapping",
+    ),
     "one method": (
         lambda c: c.issue_device("ada", auth_methods="pwd"),
         TypeError,
@@ -44,17 +62,41 @@ MISTAKES: dict[str, tuple[Calling, type[Exception], str]] = {
         TypeError,
         "session_ttl: a timedelta, not str",
     ),
-    "a timeout in seconds": (lambda c: c.get_signing_keys(timeout=2), TypeError, "timeout: a timedelta, not int"),
+    "a timeout in seconds": (
+        lambda c: c.get_signing_keys(timeout=2),
+        TypeError,
+        "timeout: a timedelta, not int",
+    ),
     "a negative timeout": (
         lambda c: c.validate_session("t", "d", timeout=timedelta(seconds=-1)),
         ValueError,
         "timeout: more than nothing",
     ),
-    "no time": (lambda c: c.get_signing_keys(timeout=timedelta(0)), ValueError, "timeout: more than nothing"),
-    "tokens without devices": (lambda c: c.validate_sessions(["ab"]), TypeError, "presented: pairs of access token"),
-    "a naive time": (lambda c: first(c.watch_events(since=NAIVE)), ValueError, "since: must be aware"),
-    "a day": (lambda c: first(c.watch_events(since=date(2026, 1, 2))), TypeError, "since: a datetime, not date"),
-    "one user": (lambda c: first(c.watch_events(user_ids="ada")), TypeError, "user_ids: several texts, not str"),
+    "no time": (
+        lambda c: c.get_signing_keys(timeout=timedelta(0)),
+        ValueError,
+        "timeout: more than nothing",
+    ),
+    "tokens without devices": (
+        lambda c: c.validate_sessions(["ab"]),
+        TypeError,
+        "presented: pairs of access token",
+    ),
+    "a naive time": (
+        lambda c: first(c.watch_events(since=NAIVE)),
+        ValueError,
+        "since: must be aware",
+    ),
+    "a day": (
+        lambda c: first(c.watch_events(since=date(2026, 1, 2))),
+        TypeError,
+        "since: a datetime, not date",
+    ),
+    "one user": (
+        lambda c: first(c.watch_events(user_ids="ada")),
+        TypeError,
+        "user_ids: several texts, not str",
+    ),
     "one type": (
         lambda c: first(c.watch_events(types=sa.EventType.ALL_REVOKED)),
         TypeError,
@@ -105,9 +147,13 @@ def test_certificates_are_no_paths():
         sa.Tls("ca.pem")  # type: ignore[arg-type]
 
 
-async def test_a_function_that_returns_no_text_is_told_without_what_it_returned(connect: Connect, fake: Fake):
+async def test_a_function_that_returns_no_text_is_told_without_what_it_returned(
+    connect: Connect, fake: Fake
+):
     async with connect(fake.address, timeout=PATIENCE, token=lambda: b"hunter2") as client:
-        with pytest.raises(sa.Unavailable, match="token: what the function returns is no str but bytes") as caught:
+        with pytest.raises(
+            sa.Unavailable, match="token: what the function returns is no str but bytes"
+        ) as caught:
             await client.get_signing_keys()
     assert "hunter2" not in str(caught.value)
     assert fake.calls == []
@@ -119,7 +165,11 @@ async def test_an_end_users_nonsense_is_for_the_service_to_judge(connect: Connec
         await client.validate_session(f"t{HALF}", f"d{HALF}", client=mobile)
         await client.validate_sessions([(f"t{HALF}", "\u00fc")])
     one, [two] = fake.calls[0].request, fake.calls[1].request.requests
-    assert (one.access_token, one.device_id, one.client.user_agent) == ("t?", "d?", "Mozilla? \u00fc")
+    assert (one.access_token, one.device_id, one.client.user_agent) == (
+        "t?",
+        "d?",
+        "Mozilla? \u00fc",
+    )
     assert (two.access_token, two.device_id) == ("t?", "\u00fc")
 
 

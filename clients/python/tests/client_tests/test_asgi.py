@@ -1,4 +1,6 @@
-"""The middleware for ASGI, around apps of FastAPI, Starlette and none, before the double of the service."""
+"""The middleware for ASGI, around apps of FastAPI, Starlette and none, before the double of the
+service.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ Visit = Annotated[AsyncVisit, Depends(visit_dependency)]
 SignedIn = Annotated[Session, Depends(require_session)]
 
 
-def app_for(authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE) -> FastAPI:
+def app_for(
+    authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE
+) -> FastAPI:
     app = FastAPI()
 
     @app.post("/sign-in")
@@ -55,7 +59,9 @@ def app_for(authority: FakeAuthority, flow: Flow | None = None, timeout: timedel
 
     @app.get("/devices")
     async def devices(visit: Visit) -> list[dict[str, Any]]:
-        return [{"id": device.device_id, "current": device.current} for device in await visit.devices()]
+        return [
+            {"id": device.device_id, "current": device.current} for device in await visit.devices()
+        ]
 
     @app.get("/me")
     async def me(session: SignedIn) -> str:
@@ -91,7 +97,9 @@ def app_for(authority: FakeAuthority, flow: Flow | None = None, timeout: timedel
         raise ZeroDivisionError
 
     app.add_middleware(
-        SessionAuthorityMiddleware, authority=lambda: authority.async_client(timeout=timeout), flow=flow or Flow()
+        SessionAuthorityMiddleware,
+        authority=lambda: authority.async_client(timeout=timeout),
+        flow=flow or Flow(),
     )
     return app
 
@@ -116,9 +124,13 @@ async def browser_of(app: Any) -> AsyncIterator[httpx.AsyncClient]:
     async def send(message: Any) -> None:
         started.set()
 
-    lifespan = asyncio.create_task(app({"type": "lifespan", "state": {}, "asgi": {}}, receive, send))
+    lifespan = asyncio.create_task(
+        app({"type": "lifespan", "state": {}, "asgi": {}}, receive, send)
+    )
     await started.wait()
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="https://app.example") as browser:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app), base_url="https://app.example"
+    ) as browser:
         yield browser
     stop.set()
     await lifespan
@@ -136,20 +148,27 @@ def set_cookies(response: httpx.Response) -> dict[str, str]:
     return {line.partition("=")[0]: line.partition("=")[2] for line in lines}
 
 
-# --- who it is ----------------------------------------------------------------------------------------------------------
+# --- who it is ------------------------------------------------------------------------------------
 
 
-async def test_a_stranger_is_nobody_and_gets_no_cookies(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_a_stranger_is_nobody_and_gets_no_cookies(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     answer = await browser.get("/maybe")
     assert (answer.json(), set_cookies(answer)) == (None, {})
     denied = await browser.get("/me")
     assert (denied.status_code, denied.json()) == (401, {"error": "sign_in_required"})
-    assert (denied.headers["www-authenticate"], denied.headers["cache-control"]) == ("Bearer", "no-store")
+    assert (denied.headers["www-authenticate"], denied.headers["cache-control"]) == (
+        "Bearer",
+        "no-store",
+    )
     assert set_cookies(denied) == {}
     assert authority.calls == {}  # without a token nobody is asked
 
 
-async def test_a_sign_in_sets_both_cookies_and_the_next_request_is_signed_in(browser: httpx.AsyncClient):
+async def test_a_sign_in_sets_both_cookies_and_the_next_request_is_signed_in(
+    browser: httpx.AsyncClient,
+):
     answer = await browser.post("/sign-in")
     token, device = answer.json()["token"], answer.json()["device"]
     strict = "Secure; HttpOnly; SameSite=Strict"
@@ -177,11 +196,15 @@ async def test_the_client_is_told_of(authority: FakeAuthority):
         await browser.post("/sign-in", headers=headers)
     with authority.client(timeout=PATIENCE) as client:
         (device,) = client.devices("ada")
-    assert (device.last_client.user_agent, device.last_client.ip_address) == ("Firefox", "203.0.113.7")
+    assert (device.last_client.user_agent, device.last_client.ip_address) == (
+        "Firefox",
+        "203.0.113.7",
+    )
 
 
 @pytest.mark.parametrize(
-    "cookie", ["=", ";;;", "__Host-session", "__Host-session=\xff", "__Host-session=" + "a" * 60_000]
+    "cookie",
+    ["=", ";;;", "__Host-session", "__Host-session=\xff", "__Host-session=" + "a" * 60_000],
 )
 async def test_malformed_cookies_are_no_sign_in(browser: httpx.AsyncClient, cookie: str):
     answer = await browser.get("/me", headers={b"cookie": cookie.encode("latin-1")})
@@ -194,7 +217,9 @@ async def test_lax_cookies_and_redirects_if_the_app_asks(authority: FakeAuthorit
         answer = await browser.get("/me")
         assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
         assert (await browser.get("/me", headers={"x-device-id": ""})).status_code == 401
-        assert set_cookies(await browser.post("/sign-in"))["__Host-session"].endswith("SameSite=Lax")
+        assert set_cookies(await browser.post("/sign-in"))["__Host-session"].endswith(
+            "SameSite=Lax"
+        )
 
 
 async def test_head_and_options(authority: FakeAuthority, browser: httpx.AsyncClient):
@@ -213,10 +238,12 @@ async def test_head_and_options(authority: FakeAuthority, browser: httpx.AsyncCl
     assert [sent[0]["status"], sent[1]["body"]] == [401, b""]
 
 
-# --- renewing -----------------------------------------------------------------------------------------------------------
+# --- renewing -------------------------------------------------------------------------------------
 
 
-async def test_an_expired_token_is_renewed_before_the_app(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_an_expired_token_is_renewed_before_the_app(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     device = (await browser.post("/sign-in")).json()["device"]
     authority.expire_tokens()
     answer = await browser.get("/me")
@@ -227,12 +254,16 @@ async def test_an_expired_token_is_renewed_before_the_app(authority: FakeAuthori
     assert authority.rotations == 1
 
 
-async def test_an_old_token_is_renewed_when_the_headers_go_out(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_an_old_token_is_renewed_when_the_headers_go_out(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     await browser.post("/sign-in")
     authority.age_tokens()
     answer = await browser.get("/static")
     assert set(set_cookies(answer)) == {"__Host-session", "__Host-device"}
-    assert answer.headers.get_list("cache-control") == ["no-store"]  # a token for one is not for a cache
+    assert answer.headers.get_list("cache-control") == [
+        "no-store"
+    ]  # a token for one is not for a cache
     answer = await browser.get("/static")
     assert (set_cookies(answer), answer.headers["cache-control"]) == ({}, "public, max-age=600")
 
@@ -276,7 +307,9 @@ async def test_a_slow_app_leaves_renewing_to_the_next_request(
         assert len(set_cookies(await browser.get("/slow", params={"seconds": 9}))) == 2
 
 
-async def test_a_sign_in_is_not_undone_by_a_renewal(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_a_sign_in_is_not_undone_by_a_renewal(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     await browser.post("/sign-in")
     authority.age_tokens()
     answer = await browser.post("/sign-in")
@@ -287,7 +320,9 @@ async def test_a_sign_in_is_not_undone_by_a_renewal(authority: FakeAuthority, br
     assert authority.rotations == 0
 
 
-async def test_another_user_takes_a_browser_over_and_no_late_response_gives_it_back(authority: FakeAuthority):
+async def test_another_user_takes_a_browser_over_and_no_late_response_gives_it_back(
+    authority: FakeAuthority,
+):
     app = app_for(authority)
     begun, go_on = asyncio.Event(), asyncio.Event()
 
@@ -318,7 +353,10 @@ async def test_another_user_ends_the_session_before_in_this_browser_only(authori
         await browser.post("/sign-in", params={"user": "bob"})
         async with browser_of(app) as thief:
             assert (await thief.get("/me", headers=old)).status_code == 401
-        assert ((await phone.get("/me")).json(), (await browser.get("/me")).json()) == ("ada", "bob")
+        assert ((await phone.get("/me")).json(), (await browser.get("/me")).json()) == (
+            "ada",
+            "bob",
+        )
         # An app keeps the tokens of several users itself.
         headers = authority.sign_in("carol")
         async with browser_of(app) as client:
@@ -326,7 +364,9 @@ async def test_another_user_ends_the_session_before_in_this_browser_only(authori
             assert (await client.get("/me", headers=headers)).json() == "carol"
 
 
-async def test_another_user_is_signed_in_though_the_one_before_can_not_be_signed_out(caplog: pytest.LogCaptureFixture):
+async def test_another_user_is_signed_in_though_the_one_before_can_not_be_signed_out(
+    caplog: pytest.LogCaptureFixture,
+):
     class Strict(FakeAuthority):
         def _revoke_device(self, request: Any, context: Any) -> Any:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
@@ -339,7 +379,9 @@ async def test_another_user_is_signed_in_though_the_one_before_can_not_be_signed
     assert "is not signed out there: PERMISSION_DENIED" in caplog.text
 
 
-async def test_a_thousand_parallel_requests_renew_once(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_a_thousand_parallel_requests_renew_once(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     await browser.post("/sign-in")
     authority.expire_tokens()
     answers = await asyncio.gather(*(browser.get("/me") for _ in range(1000)))
@@ -349,10 +391,12 @@ async def test_a_thousand_parallel_requests_renew_once(authority: FakeAuthority,
     assert (await browser.get("/me")).json() == "ada"
 
 
-# --- what is denied -----------------------------------------------------------------------------------------------------
+# --- what is denied -------------------------------------------------------------------------------
 
 
-async def test_a_replay_takes_the_cookies_back(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_a_replay_takes_the_cookies_back(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     await browser.post("/sign-in")
     authority.replay_tokens()
     answer = await browser.get("/me")
@@ -362,7 +406,9 @@ async def test_a_replay_takes_the_cookies_back(authority: FakeAuthority, browser
     assert not browser.cookies
 
 
-async def test_a_replay_that_the_renewal_finds_does_so_too(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_a_replay_that_the_renewal_finds_does_so_too(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     await browser.post("/sign-in")
     authority.expire_tokens()
     authority.replay_tokens()
@@ -370,7 +416,9 @@ async def test_a_replay_that_the_renewal_finds_does_so_too(authority: FakeAuthor
     assert (answer.json(), len(set_cookies(answer))) == (None, 2)
 
 
-async def test_an_old_request_does_not_wipe_a_fresh_sign_in(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_an_old_request_does_not_wipe_a_fresh_sign_in(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     await browser.post("/sign-in")
     old = "; ".join(f"{cookie.name}={cookie.value}" for cookie in browser.cookies.jar)
     await browser.post("/sign-in")
@@ -379,14 +427,16 @@ async def test_an_old_request_does_not_wipe_a_fresh_sign_in(authority: FakeAutho
     assert (await browser.get("/me")).json() == "ada"
 
 
-async def test_a_lost_device_cookie_is_no_alarm(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_a_lost_device_cookie_is_no_alarm(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     token = (await browser.post("/sign-in")).json()["token"]
     answer = await browser.get("/me", headers={"cookie": f"__Host-session={token}"})
     assert (answer.status_code, set_cookies(answer)) == (401, {})
     assert (await browser.get("/me")).json() == "ada"
 
 
-# --- when the authority is away -----------------------------------------------------------------------------------------
+# --- when the authority is away -------------------------------------------------------------------
 
 
 async def test_it_fails_closed_and_recovers(authority: FakeAuthority, browser: httpx.AsyncClient):
@@ -397,7 +447,10 @@ async def test_it_fails_closed_and_recovers(authority: FakeAuthority, browser: h
             assert (answer.status_code, answer.json()) == (503, {"error": "unavailable"})
             assert (answer.headers["retry-after"], set_cookies(answer)) == ("1", {})
             page = await browser.get(path, headers={"accept": "text/html"})
-            assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+            assert (page.status_code, page.headers["content-type"]) == (
+                503,
+                "text/html; charset=utf-8",
+            )
             assert (page.headers["retry-after"], set_cookies(page)) == ("1", {})
         for path in ("/sign-in", "/sign-out", "/sign-out-everywhere", "/renew"):
             assert (await browser.post(path)).status_code == 503
@@ -477,10 +530,12 @@ async def test_faults_of_the_app_are_its_own(browser: httpx.AsyncClient):
         await browser.post("/sign-in", params={"user": " "})
 
 
-# --- responses ----------------------------------------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------
 
 
-async def test_a_streamed_response_has_its_cookies_and_none_later(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_a_streamed_response_has_its_cookies_and_none_later(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     await browser.post("/sign-in")
     authority.age_tokens()
     answer = await browser.get("/stream")
@@ -489,7 +544,12 @@ async def test_a_streamed_response_has_its_cookies_and_none_later(authority: Fak
 
 
 async def test_the_apps_own_cookies_are_kept(browser: httpx.AsyncClient):
-    assert set(set_cookies(await browser.get("/two-cookies"))) == {"a", "b", "__Host-session", "__Host-device"}
+    assert set(set_cookies(await browser.get("/two-cookies"))) == {
+        "a",
+        "b",
+        "__Host-session",
+        "__Host-device",
+    }
     parsed = SimpleCookie((await browser.get("/two-cookies")).headers.get_list("set-cookie")[-1])
     assert parsed["__Host-device"]["samesite"] == "Strict"
 
@@ -521,7 +581,9 @@ async def test_a_cookie_of_the_apps_with_a_name_of_ours_is_left_out(
         assert (await browser.get("/me")).json() == "ada"
 
 
-async def test_a_stream_goes_on_after_a_sign_out_and_the_next_request_does_not(authority: FakeAuthority):
+async def test_a_stream_goes_on_after_a_sign_out_and_the_next_request_does_not(
+    authority: FakeAuthority,
+):
     app = app_for(authority)
     began, proceed = asyncio.Event(), asyncio.Event()
 
@@ -551,7 +613,11 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(authority: FakeAuth
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send(
-            {"type": "http.response.body", "body": visit_of(scope).require().user_id.encode(), "more_body": True}
+            {
+                "type": "http.response.body",
+                "body": visit_of(scope).require().user_id.encode(),
+                "more_body": True,
+            }
         )
         await send({"type": "http.response.body", "body": b"!"})
 
@@ -610,7 +676,10 @@ HOSTILE: dict[str, list[tuple[bytes, bytes]]] = {
     "100 kB of equals signs": [(b"cookie", b"__Host-session" + b"=" * 100_000)],
     "bytes": [(b"cookie", b"__Host-session=\xff\xfe\x00; __Host-device=\xe2\x80\xa8")],
     "a header in the token": [(b"cookie", b"__Host-session=a\r\nset-cookie: b=c")],
-    "a header in the device ID": [(b"authorization", b"Bearer a\r\nb: c"), (b"x-device-id", b"a\r\nset-cookie: b=c")],
+    "a header in the device ID": [
+        (b"authorization", b"Bearer a\r\nb: c"),
+        (b"x-device-id", b"a\r\nset-cookie: b=c"),
+    ],
     "bytes in the bearer token": [(b"authorization", b"Bearer \xff"), (b"x-device-id", b"\xff")],
     "two device IDs": [(b"x-device-id", b"a"), (b"x-device-id", b"b")],
     "upper case": [(b"COOKIE", b"__HOST-SESSION=a")],
@@ -631,7 +700,7 @@ async def test_whatever_is_sent_is_a_stranger(authority: FakeAuthority, name: st
     assert authority.calls == {}  # nothing of it could be a token
 
 
-# --- my devices ---------------------------------------------------------------------------------------------------------
+# --- my devices -----------------------------------------------------------------------------------
 
 
 async def test_my_devices(authority: FakeAuthority, browser: httpx.AsyncClient):
@@ -660,13 +729,16 @@ async def test_nobody_signs_others_out(authority: FakeAuthority, browser: httpx.
         assert (await other.get("/me")).json() == "eve"
 
 
-# --- apps with bearer tokens --------------------------------------------------------------------------------------------
+# --- apps with bearer tokens ----------------------------------------------------------------------
 
 
 async def test_an_app_keeps_its_token_itself(authority: FakeAuthority, browser: httpx.AsyncClient):
     signed_in = await browser.post("/sign-in", headers={"x-device-id": ""})
     assert set_cookies(signed_in) == {}
-    headers = {"authorization": f"Bearer {signed_in.json()['token']}", "x-device-id": signed_in.json()["device"]}
+    headers = {
+        "authorization": f"Bearer {signed_in.json()['token']}",
+        "x-device-id": signed_in.json()["device"],
+    }
     assert (await browser.get("/me", headers=headers)).json() == "ada"
     assert (await browser.post("/renew", headers=headers)).json() == {"token": None}
     authority.age_tokens()
@@ -674,7 +746,11 @@ async def test_an_app_keeps_its_token_itself(authority: FakeAuthority, browser: 
     assert authority.rotations == 0  # nobody could tell it of another token
     authority.expire_tokens()
     answer = await browser.get("/me", headers=headers)
-    assert (answer.status_code, answer.json(), set_cookies(answer)) == (401, {"error": "token_expired"}, {})
+    assert (answer.status_code, answer.json(), set_cookies(answer)) == (
+        401,
+        {"error": "token_expired"},
+        {},
+    )
     renewed = await browser.post("/renew", headers=headers)
     assert set_cookies(renewed) == {}
     headers["authorization"] = f"Bearer {renewed.json()['token']}"
@@ -684,7 +760,7 @@ async def test_an_app_keeps_its_token_itself(authority: FakeAuthority, browser: 
     assert (await browser.post("/renew", headers={"x-device-id": ""})).status_code == 401
 
 
-# --- without a framework ------------------------------------------------------------------------------------------------
+# --- without a framework --------------------------------------------------------------------------
 
 
 async def connect(app: Any, authority: FakeAuthority, cookie: str, **scope: Any) -> list[Any]:
@@ -700,7 +776,9 @@ async def connect(app: Any, authority: FakeAuthority, cookie: str, **scope: Any)
 
     async with authority.async_client(timeout=PATIENCE) as client:
         middleware = SessionAuthorityMiddleware(app, client)
-        await middleware({"type": "websocket", "path": "/", "headers": headers, **scope}, receive, send)
+        await middleware(
+            {"type": "websocket", "path": "/", "headers": headers, **scope}, receive, send
+        )
     return sent
 
 
@@ -711,7 +789,9 @@ async def greet(scope: Any, receive: Any, send: Any) -> None:
     await socket.send_text(session.user_id)
 
 
-async def test_a_websocket_is_judged_as_it_connects(authority: FakeAuthority, browser: httpx.AsyncClient):
+async def test_a_websocket_is_judged_as_it_connects(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
     await browser.post("/sign-in")
     cookie = "; ".join(f"{cookie.name}={cookie.value}" for cookie in browser.cookies.jar)
     accepted, greeting = await connect(greet, authority, cookie)
@@ -725,7 +805,10 @@ async def test_a_websocket_is_judged_as_it_connects(authority: FakeAuthority, br
     ]
     start, body = await connect(greet, authority, "", extensions={"websocket.http.response": {}})
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
-    assert body == {"type": "websocket.http.response.body", "body": b'{"error": "sign_in_required"}'}
+    assert body == {
+        "type": "websocket.http.response.body",
+        "body": b'{"error": "sign_in_required"}',
+    }
 
 
 async def test_a_websocket_that_is_refused_late_is_closed(authority: FakeAuthority):
@@ -733,8 +816,14 @@ async def test_a_websocket_that_is_refused_late_is_closed(authority: FakeAuthori
         await send({"type": "websocket.accept"})
         visit_of(scope).require()
 
-    accepted, closed = await connect(late, authority, "", extensions={"websocket.http.response": {}})
-    assert (accepted["type"], closed["type"], closed["code"]) == ("websocket.accept", "websocket.close", 1008)
+    accepted, closed = await connect(
+        late, authority, "", extensions={"websocket.http.response": {}}
+    )
+    assert (accepted["type"], closed["type"], closed["code"]) == (
+        "websocket.accept",
+        "websocket.close",
+        1008,
+    )
 
 
 async def test_what_is_refused_after_the_headers_can_only_break_off(authority: FakeAuthority):
@@ -745,7 +834,9 @@ async def test_what_is_refused_after_the_headers_can_only_break_off(authority: F
 
     async with authority.async_client() as client:
         transport = httpx.ASGITransport(app=SessionAuthorityMiddleware(app, client))
-        async with httpx.AsyncClient(transport=transport, base_url="https://app.example") as browser:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="https://app.example"
+        ) as browser:
             with pytest.raises(SignInRequired):
                 await browser.get("/")
 
@@ -763,9 +854,17 @@ async def talk(app: Any, authority: FakeAuthority, method: str = "GET", **scope:
     return sent
 
 
-async def test_a_response_that_is_refused_before_its_contents_is_another_one(authority: FakeAuthority):
+async def test_a_response_that_is_refused_before_its_contents_is_another_one(
+    authority: FakeAuthority,
+):
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-app", b"1"), (b"etag", b"1")]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"x-app", b"1"), (b"etag", b"1")],
+            }
+        )
         visit_of(scope).require()
 
     start, body = await talk(app, authority)
@@ -810,7 +909,10 @@ async def test_headers_wait_for_contents_and_not_longer(authority: FakeAuthority
         sent.append(message)
 
     async with authority.async_client() as client:
-        for said, expected in ([], [0, 2, 3]), ([(b"Content-Type", b"text/event-stream; x")], [1, 2, 3]):
+        for said, expected in (
+            ([], [0, 2, 3]),
+            ([(b"Content-Type", b"text/event-stream; x")], [1, 2, 3]),
+        ):
             scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "said": said}
             await SessionAuthorityMiddleware(app, client)(scope, None, send)  # type: ignore[arg-type]
             assert seen == expected
@@ -854,7 +956,11 @@ async def test_an_app_may_answer_in_its_own_words(authority: FakeAuthority):
         await browser.post("/sign-in")
         with authority.unavailable():
             answer = await browser.get("/me")
-        assert (answer.status_code, answer.text, answer.headers["retry-after"]) == (503, "sorry", "7")
+        assert (answer.status_code, answer.text, answer.headers["retry-after"]) == (
+            503,
+            "sorry",
+            "7",
+        )
 
 
 async def test_what_is_refused_gets_through_other_middleware(authority: FakeAuthority):
@@ -877,7 +983,10 @@ async def test_what_is_refused_gets_through_other_middleware(authority: FakeAuth
 
 async def test_a_request_does_not_share_a_renewal_that_was_sent_before_it():
     with StumblingAuthority() as authority:
-        async with browser_of(app_for(authority)) as browser, authority.async_client(timeout=PATIENCE) as client:
+        async with (
+            browser_of(app_for(authority)) as browser,
+            authority.async_client(timeout=PATIENCE) as client,
+        ):
             await browser.post("/sign-in")
             authority.expire_tokens()
             authority.stuck = True
@@ -886,7 +995,9 @@ async def test_a_request_does_not_share_a_renewal_that_was_sent_before_it():
             await client.revoke_all("ada")
             after = asyncio.create_task(browser.get("/me"))
             for _ in range(2):
-                assert await asyncio.to_thread(authority.questions.acquire, timeout=PATIENCE.total_seconds())
+                assert await asyncio.to_thread(
+                    authority.questions.acquire, timeout=PATIENCE.total_seconds()
+                )
             authority.go_on()
             assert (await before).status_code == 200  # it was decided before the sign-out
             assert (await after).status_code == 401
@@ -908,7 +1019,9 @@ def test_each_event_loop_has_a_client_of_its_own(authority: FakeAuthority):
 
     async def request(method: str, path: str) -> httpx.Response:
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="https://app.example", cookies=cookies) as browser:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="https://app.example", cookies=cookies
+        ) as browser:
             answer = await browser.request(method, path)
             cookies.update(browser.cookies)
             return answer

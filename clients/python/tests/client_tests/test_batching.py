@@ -1,4 +1,6 @@
-"""Adaptive batching, on a real connection: what goes out when, and that each caller's trouble stays their own."""
+"""Adaptive batching, on a real connection: what goes out when, and that each caller's trouble stays
+their own.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def nobody_loses_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "_PATIENCE_PART", 1)
 
 
-# --- asyncio ----------------------------------------------------------------------------------------------------------
+# --- asyncio --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -51,9 +53,14 @@ async def client(scripted: tuple[Service, str]) -> AsyncIterator[AsyncSessionAut
 
 
 def ask(
-    client: AsyncSessionAuthority, user: str, timeout: timedelta | None = None, info: ClientInfo | None = None
+    client: AsyncSessionAuthority,
+    user: str,
+    timeout: timedelta | None = None,
+    info: ClientInfo | None = None,
 ) -> asyncio.Task[Validation]:
-    return asyncio.create_task(client.validate_session(f"token of {user}", DEVICE, timeout=timeout, client=info))
+    return asyncio.create_task(
+        client.validate_session(f"token of {user}", DEVICE, timeout=timeout, client=info)
+    )
 
 
 async def hold_one(service: Service, client: AsyncSessionAuthority) -> asyncio.Task[Validation]:
@@ -141,7 +148,9 @@ async def test_a_batch_that_fails_fails_each_with_an_exception_of_their_own(
     service.open.set()
     errors = [await asyncio.wait_for(_error(task), 20) for task in tasks]
     assert len({id(error) for error in errors}) == 3
-    assert [(type(error), str(error)) for error in errors] == [(SessionAuthorityError, "as the test wants")] * 3
+    assert [(type(error), str(error)) for error in errors] == [
+        (SessionAuthorityError, "as the test wants")
+    ] * 3
     service.code = None
     assert await ask(client, "ada")
 
@@ -163,7 +172,10 @@ async def test_who_is_cancelled_while_waiting_is_not_asked_for(
     service.open.set()
     assert await stays
     assert await also
-    assert [request.access_token for request in service.requests[1:]] == ["token of stays", "token of also"]
+    assert [request.access_token for request in service.requests[1:]] == [
+        "token of stays",
+        "token of also",
+    ]
 
 
 async def test_who_is_cancelled_while_the_batch_is_under_way_takes_nobody_along(
@@ -197,7 +209,9 @@ async def test_who_has_less_time_leaves_earlier_and_the_batch_has_that_of_the_mo
     assert await first
 
 
-async def test_a_slow_call_holds_nobody_up(scripted: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+async def test_a_slow_call_holds_nobody_up(
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
     service, _ = scripted
     await hold_one(service, client)
     tasks = []
@@ -233,7 +247,10 @@ async def test_what_is_known_of_the_client_and_observe_only_go_along(
     service.open.set()
     await asyncio.gather(*tasks)
     assert service.methods()[1] == (BATCH, 2)
-    assert [(r.client.ip_address, r.observe_only) for r in service.requests[1:]] == [("203.0.113.7", False), ("", True)]
+    assert [(r.client.ip_address, r.observe_only) for r in service.requests[1:]] == [
+        ("203.0.113.7", False),
+        ("", True),
+    ]
 
 
 async def test_without_batching_all_are_calls_of_their_own(scripted: tuple[Service, str]) -> None:
@@ -243,7 +260,9 @@ async def test_without_batching_all_are_calls_of_their_own(scripted: tuple[Servi
     assert service.methods() == [(SINGLE, 1)] * 20
 
 
-async def test_a_token_that_cannot_be_had_fails_whoever_it_was_for(scripted: tuple[Service, str]) -> None:
+async def test_a_token_that_cannot_be_had_fails_whoever_it_was_for(
+    scripted: tuple[Service, str],
+) -> None:
     service, address = scripted
     broken = False
 
@@ -267,7 +286,9 @@ async def test_a_token_that_cannot_be_had_fails_whoever_it_was_for(scripted: tup
     assert service.metadata[-1]["authorization"] == "Bearer secret"
 
 
-async def test_closing_tells_whoever_waits(scripted: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+async def test_closing_tells_whoever_waits(
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
     service, _ = scripted
     first = await hold_one(service, client)
     under_way = [ask(client, f"under way {number}") for number in range(2)]
@@ -276,11 +297,15 @@ async def test_closing_tells_whoever_waits(scripted: tuple[Service, str], client
     await asyncio.sleep(0)
     async with asyncio.timeout(15):  # calls have longer
         await client.close()
-    outcomes = await asyncio.wait_for(asyncio.gather(first, *under_way, waits, return_exceptions=True), 20)
-    assert [(type(outcome), str(outcome)) for outcome in outcomes] == [(Unavailable, "the client is closed")] * 4
+    outcomes = await asyncio.wait_for(
+        asyncio.gather(first, *under_way, waits, return_exceptions=True), 20
+    )
+    assert [(type(outcome), str(outcome)) for outcome in outcomes] == [
+        (Unavailable, "the client is closed")
+    ] * 4
 
 
-# --- threads ----------------------------------------------------------------------------------------------------------
+# --- threads --------------------------------------------------------------------------------------
 
 
 class Threads:
@@ -291,7 +316,9 @@ class Threads:
         self.pool = ThreadPoolExecutor(64)
 
     def ask(self, user: str, timeout: timedelta | None = None) -> Future[Validation]:
-        return self.pool.submit(self.client.validate_session, f"token of {user}", DEVICE, timeout=timeout)
+        return self.pool.submit(
+            self.client.validate_session, f"token of {user}", DEVICE, timeout=timeout
+        )
 
     def hold_one(self, service: Service) -> Future[Validation]:
         service.open.clear()
@@ -320,13 +347,18 @@ def test_one_thread_makes_calls_of_its_own(scripted: tuple[Service, str], thread
 
 
 @pytest.mark.usefixtures("nobody_loses_patience")
-def test_threads_share_batches_and_each_gets_their_own(scripted: tuple[Service, str], threads: Threads) -> None:
+def test_threads_share_batches_and_each_gets_their_own(
+    scripted: tuple[Service, str], threads: Threads
+) -> None:
     service, _ = scripted
     service.revoke("user 3")
     first = threads.hold_one(service)
     futures = [threads.ask(f"user {number}") for number in range(20)]
     wait_for(
-        lambda: sum(count for _, count, _ in service.calls) + len(threads.client._line._queue) == 21, "all to be there"
+        lambda: (
+            sum(count for _, count, _ in service.calls) + len(threads.client._line._queue) == 21
+        ),
+        "all to be there",
     )
     service.open.set()
     answers = [future.result(20) for future in futures]
@@ -337,7 +369,9 @@ def test_threads_share_batches_and_each_gets_their_own(scripted: tuple[Service, 
     assert service.methods() == [(SINGLE, 1), (BATCH, 20)]
 
 
-def test_a_thread_with_less_time_leaves_earlier(scripted: tuple[Service, str], threads: Threads) -> None:
+def test_a_thread_with_less_time_leaves_earlier(
+    scripted: tuple[Service, str], threads: Threads
+) -> None:
     service, _ = scripted
     threads.hold_one(service)
     hasty, patient = threads.ask("hasty", timedelta(seconds=0.4)), threads.ask("patient")
@@ -375,7 +409,9 @@ def test_errors_of_threads_are_their_own(scripted: tuple[Service, str], threads:
     assert threads.ask("ada").result(20)
 
 
-def test_many_threads_and_no_answer_goes_astray(scripted: tuple[Service, str], threads: Threads) -> None:
+def test_many_threads_and_no_answer_goes_astray(
+    scripted: tuple[Service, str], threads: Threads
+) -> None:
     wrong: list[str] = []
 
     def often(number: int) -> None:
@@ -402,7 +438,9 @@ def test_closing_tells_threads_that_wait(scripted: tuple[Service, str], threads:
     wait_for(lambda: len(service.calls) > 1, "a batch to be under way")
     threads.client.close()
     told = [future.exception(20) for future in futures]
-    assert [(type(error), str(error)) for error in told] == [(Unavailable, "the client is closed")] * 3
+    assert [(type(error), str(error)) for error in told] == [
+        (Unavailable, "the client is closed")
+    ] * 3
 
 
 def test_the_service_takes_such_batches() -> None:

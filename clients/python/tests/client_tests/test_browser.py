@@ -1,6 +1,7 @@
 """Real browsers' rules: the examples behind HTTPS and before the real service, used with Chromium.
 
-Its hosts are names that only these browsers know. `app.test` and `mail.test` are two sites, `www.app.test` is a subdomain.
+Its hosts are names that only these browsers know. `app.test` and `mail.test` are two sites,
+`www.app.test` is a subdomain.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ SETTINGS = {
 }
 TOKEN, DEVICE = "__Host-session", "__Host-device"
 PHONE = (
-    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Mobile Safari/537.36"
+    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0"
+    " Mobile Safari/537.36"
 )
 FLAGS = (
     "--headless",
@@ -74,7 +76,7 @@ class Browser:
         self.driver = Chrome(options, ChromeService(shutil.which("chromedriver")))
         self.driver.set_page_load_timeout(PATIENCE)
 
-    # --- what a person does -----------------------------------------------------------------------------------------
+    # --- what a person does -----------------------------------------------------------------------
 
     def open(self, path: str = "/", host: str = "app.test") -> None:
         """Types an address."""
@@ -83,7 +85,9 @@ class Browser:
     def click(self, text: str, near: str = "") -> None:
         """Presses the button with that text, in the part of the list that has the other one."""
         within = f"//li[contains(., '{near}')]" if near else ""
-        self._leave(self.driver.find_element(By.XPATH, f"{within}//button[contains(., '{text}')]").click)
+        self._leave(
+            self.driver.find_element(By.XPATH, f"{within}//button[contains(., '{text}')]").click
+        )
 
     def sign_in(self, user: str) -> None:
         """Fills the form in."""
@@ -96,7 +100,8 @@ class Browser:
         """Follows a link on another site, or sends a form that is there."""
         self.open("/sign-in", host="mail.test")
         self.driver.execute_script(
-            "document.body.innerHTML = '<form method=' + arguments[1] + ' action=' + arguments[0] + '><button>Go</button>'",
+            "document.body.innerHTML = '<form method=' + arguments[1] + ' action=' + arguments[0] +"
+            " '><button>Go</button>'",
             f"https://app.test:{self.app.port}{path}",
             method,
         )
@@ -121,7 +126,7 @@ class Browser:
             return None
         return answer
 
-    # --- what they see ----------------------------------------------------------------------------------------------
+    # --- what they see ----------------------------------------------------------------------------
 
     @property
     def path(self) -> str:
@@ -150,7 +155,9 @@ class Browser:
     @property
     def cookies(self) -> dict[str, dict[str, Any]]:
         """What the browser keeps for the app, by name."""
-        found = self.driver.execute_cdp_cmd("Network.getCookies", {"urls": [f"https://app.test:{self.app.port}/"]})
+        found = self.driver.execute_cdp_cmd(
+            "Network.getCookies", {"urls": [f"https://app.test:{self.app.port}/"]}
+        )
         return {cookie["name"]: cookie for cookie in found["cookies"]}
 
     @property
@@ -161,13 +168,22 @@ class Browser:
     def plant(self, cookies: dict[str, dict[str, Any]]) -> None:
         """Makes cookies of another browser its own."""
         for name, cookie in cookies.items():
-            planted = {"name": name, "value": cookie["value"], "url": f"https://app.test:{self.app.port}/", "path": "/"}
-            answer = self.driver.execute_cdp_cmd("Network.setCookie", {**planted, "secure": True, "httpOnly": True})
+            planted = {
+                "name": name,
+                "value": cookie["value"],
+                "url": f"https://app.test:{self.app.port}/",
+                "path": "/",
+            }
+            answer = self.driver.execute_cdp_cmd(
+                "Network.setCookie", {**planted, "secure": True, "httpOnly": True}
+            )
             assert answer["success"]
 
 
 class App:
-    """An example, and its browsers: each is started when it is first wanted, and forgets its cookies with every test."""
+    """An example, and its browsers: each is started when it is first wanted, and forgets its
+    cookies with every test.
+    """
 
     def __init__(self, folder: Path, pair: Pair, port: int, stack: ExitStack) -> None:
         self.folder = folder
@@ -191,7 +207,9 @@ class App:
 
 def _pin(pair: Pair) -> str:
     key = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).public_key()
-    digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    digest = hashlib.sha256(
+        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).digest()
     return base64.b64encode(digest).decode()
 
 
@@ -250,7 +268,10 @@ def test_the_cookies_are_kept_for_the_host_alone_and_from_scripts(laptop: Browse
     cookies = laptop.cookies
     assert set(cookies) == {TOKEN, DEVICE}
     for cookie in cookies.values():
-        kept = {name: cookie.get(name) for name in ("secure", "httpOnly", "sameSite", "path", "domain", "session")}
+        kept = {
+            name: cookie.get(name)
+            for name in ("secure", "httpOnly", "sameSite", "path", "domain", "session")
+        }
         assert kept == {
             "secure": True,
             "httpOnly": True,
@@ -264,7 +285,9 @@ def test_the_cookies_are_kept_for_the_host_alone_and_from_scripts(laptop: Browse
     laptop.driver.execute_script(f"document.cookie = '{TOKEN}=x; Path=/; Secure'")
     laptop.open("/sign-in", host="www.app.test")
     for name in (TOKEN, DEVICE):  # a subdomain that was taken over can plant neither
-        laptop.driver.execute_script(f"document.cookie = '{name}=x; Path=/; Secure; Domain=app.test'")
+        laptop.driver.execute_script(
+            f"document.cookie = '{name}=x; Path=/; Secure; Domain=app.test'"
+        )
     assert laptop.cookies == cookies
     laptop.open()
     assert laptop.is_in("ada")
@@ -348,8 +371,12 @@ def test_after_signing_out_the_way_back_shows_nothing(laptop: Browser):
     assert laptop.is_out
 
 
-def test_after_being_signed_out_elsewhere_the_way_back_shows_nothing(laptop: Browser, dev: DevServer):
-    """No cookie changes here, for which browsers would drop a page that they keep for the way back."""
+def test_after_being_signed_out_elsewhere_the_way_back_shows_nothing(
+    laptop: Browser, dev: DevServer
+):
+    """No cookie changes here, for which browsers would drop a page that they keep for the way
+    back.
+    """
     laptop.sign_in("emmy")
     laptop.open("/sign-in")
     with SessionAuthority(dev.address, timeout=timedelta(seconds=PATIENCE)) as client:
@@ -360,7 +387,9 @@ def test_after_being_signed_out_elsewhere_the_way_back_shows_nothing(laptop: Bro
 
 @pytest.mark.parametrize("method", ["get", "post"])
 @pytest.mark.parametrize("path", ["/", "/sign-out", "/sign-out-everywhere"])
-def test_what_comes_from_other_sites_brings_no_cookies_and_changes_none(laptop: Browser, method: str, path: str):
+def test_what_comes_from_other_sites_brings_no_cookies_and_changes_none(
+    laptop: Browser, method: str, path: str
+):
     laptop.sign_in("ada")
     cookies = laptop.cookies
     laptop.come_from_mail(path, method)

@@ -19,7 +19,9 @@ NOON = 1_800_000_000.0
 DEVICE = "6f1c2f0e-5d53-4c0b-8f43-0c1d2e3f4a5b"
 
 
-def answer(user: str = "ada", *, token_life: float = 3600, session_life: float = 86400, at: float = NOON) -> Validation:
+def answer(
+    user: str = "ada", *, token_life: float = 3600, session_life: float = 86400, at: float = NOON
+) -> Validation:
     def end(seconds: float) -> datetime:
         return datetime.fromtimestamp(at + seconds, UTC)
 
@@ -38,7 +40,9 @@ def answer(user: str = "ada", *, token_life: float = 3600, session_life: float =
 
 
 class Stage:
-    """A cache whose clocks stand still, and what its watch says. The server's clock is an hour ahead."""
+    """A cache whose clocks stand still, and what its watch says. The server's clock is an hour
+    ahead.
+    """
 
     def __init__(self, **settings: object) -> None:
         self.now = 100.0
@@ -162,7 +166,9 @@ def test_it_gives_nothing_older_than_max_age_counted_from_the_request() -> None:
 
 @pytest.mark.parametrize("life", [{"token_life": 5}, {"session_life": 5}], ids=["token", "session"])
 @pytest.mark.parametrize("clock", ["both", "now", "wall"])
-def test_it_gives_nothing_past_an_end_by_either_clock(stage: Stage, life: dict[str, float], clock: str) -> None:
+def test_it_gives_nothing_past_an_end_by_either_clock(
+    stage: Stage, life: dict[str, float], clock: str
+) -> None:
     stage.keep(**life)  # type: ignore[arg-type]
     stage.now += 4.9 * (clock != "wall")
     stage.wall += 4.9 * (clock != "now")
@@ -181,7 +187,9 @@ def test_it_gives_nothing_past_an_end_by_either_clock(stage: Stage, life: dict[s
     ],
     ids=["refusal", "inactive", "renewal recommended"],
 )
-def test_it_keeps_no_refusal_and_nothing_that_should_be_renewed(stage: Stage, refused: Validation) -> None:
+def test_it_keeps_no_refusal_and_nothing_that_should_be_renewed(
+    stage: Stage, refused: Validation
+) -> None:
     stage.keep()
     assert not stage.cache.store(stage.ticket(), "t", DEVICE, refused)
     assert not stage.has()  # nor what it had before
@@ -212,10 +220,18 @@ def test_what_is_asked_soon_after_a_key_was_revoked_is_not_kept() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "user"),
-    [(pb.EVENT_TYPE_SIGNING_KEY_REVOKED, ""), (0, ""), (0, "ada"), (99, "ada"), (pb.EVENT_TYPE_ALL_REVOKED, "")],
+    [
+        (pb.EVENT_TYPE_SIGNING_KEY_REVOKED, ""),
+        (0, ""),
+        (0, "ada"),
+        (99, "ada"),
+        (pb.EVENT_TYPE_ALL_REVOKED, ""),
+    ],
     ids=["key", "unknown", "unknown of a user", "of a newer version", "of nobody"],
 )
-def test_an_event_for_everybody_empties_it_and_what_is_on_its_way(stage: Stage, kind: int, user: str) -> None:
+def test_an_event_for_everybody_empties_it_and_what_is_on_its_way(
+    stage: Stage, kind: int, user: str
+) -> None:
     stage.keep("t"), stage.keep("v", "bob")
     ticket = stage.ticket()
     stage.tell(kind, user)
@@ -295,7 +311,11 @@ def test_a_child_process_starts_with_nothing(stage: Stage) -> None:
     with stage.cache._lock:  # whoever holds it is not there any more
         child = os.fork()
         if child == 0:
-            empty = stage.cache.stats().entries == 0 and not stage.has() and stage.cache.ticket() is None
+            empty = (
+                stage.cache.stats().entries == 0
+                and not stage.has()
+                and stage.cache.ticket() is None
+            )
             os._exit(0 if empty else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert stage.has()
@@ -327,7 +347,13 @@ def test_it_counts(stage: Stage) -> None:
     assert [stage.has(token) for token in "ttx"] == [True, True, False]
     stage.cache.lost()
     stats = stage.cache.stats()
-    assert (stats.live, stats.entries, stats.hits, stats.misses, stats.emptied) == (False, 0, 2, 1, 1)
+    assert (stats.live, stats.entries, stats.hits, stats.misses, stats.emptied) == (
+        False,
+        0,
+        2,
+        1,
+        1,
+    )
 
 
 def test_it_shows_no_token(stage: Stage) -> None:
@@ -337,7 +363,9 @@ def test_it_shows_no_token(stage: Stage) -> None:
 
 
 def test_hits_of_other_threads_disturb_nobody_who_keeps():
-    """A hit takes no lock: it may move an entry in the moment in which another thread looks for the oldest."""
+    """A hit takes no lock: it may move an entry in the moment in which another thread looks for the
+    oldest.
+    """
     cache = NearCache(max_entries=3)
     keys = [(f"t{number}", "d") for number in range(3)]
     entries = cache._entries

@@ -1,9 +1,10 @@
-"""How stale an answer of the cache can be, while everything goes wrong that can: proved by a checker of all revocations and
-answers, which is itself shown to see a cache whose rules are broken.
+"""How stale an answer of the cache can be, while everything goes wrong that can: proved by a
+checker of all revocations and answers, which is itself shown to see a cache whose rules are broken.
 
-The watch stalls, is cut, is delayed and resumes at any moment, as if its server was stopped or cut off while another one goes on
-answering and revoking; answers are slow, so that revocations overtake them. Proofs come every 0.1 s and are believed for one
-second, so that is the bound; nothing here depends on how fast the machine is.
+The watch stalls, is cut, is delayed and resumes at any moment, as if its server was stopped or cut
+off while another one goes on answering and revoking; answers are slow, so that revocations overtake
+them. Proofs come every 0.1 s and are believed for one second, so that is the bound; nothing here
+depends on how fast the machine is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ import pytest
 
 from client_tests.history import Answered, History, Revoked, now
 from client_tests.service import DEVICE, Service
-from session_authority_client import AsyncSessionAuthority, NearCache, SessionAuthority, SessionAuthorityError
+from session_authority_client import (
+    AsyncSessionAuthority,
+    NearCache,
+    SessionAuthority,
+    SessionAuthorityError,
+)
 from session_authority_client.cache import Ticket
 from session_authority_client.types import Validation
 from session_authority_client.wire import session_authority_pb2 as pb
@@ -26,7 +32,8 @@ from tests.support.backends import wait_for
 
 BOUND = timedelta(seconds=1)
 CLIENTS, ASKERS = 2, 6
-# So many are asked for at a time, and one is revoked so often: each is asked for during three seconds before, and three after.
+# So many are asked for at a time, and one is revoked so often: each is asked for during three
+# seconds before, and three after.
 USERS, REVOKE_SECONDS = 60, 0.1
 LONG = timedelta(seconds=30)
 
@@ -96,7 +103,9 @@ class Play:
             except SessionAuthorityError:
                 continue
             # Within one turn of the loop nobody else can have counted.
-            self.history.answered.append(Answered(user, started, now(), answer.active, cache._hits > hits))
+            self.history.answered.append(
+                Answered(user, started, now(), answer.active, cache._hits > hits)
+            )
             await asyncio.sleep(0.001)
 
     def ask_as_thread(self, client: SessionAuthority) -> None:
@@ -123,7 +132,9 @@ def play(
 
     async def as_tasks() -> None:
         clients = [AsyncSessionAuthority(address, cache=cache, timeout=LONG) for cache in caches]
-        await asyncio.gather(*(stage.ask_as_task(client) for client in clients for _ in range(ASKERS)))
+        await asyncio.gather(
+            *(stage.ask_as_task(client) for client in clients for _ in range(ASKERS))
+        )
         for client in clients:
             await client.close()
 
@@ -133,7 +144,9 @@ def play(
     else:
         sync_clients += (SessionAuthority(address, cache=cache, timeout=LONG) for cache in caches)
         threads += (
-            threading.Thread(target=stage.ask_as_thread, args=(c,)) for c in sync_clients for _ in range(ASKERS)
+            threading.Thread(target=stage.ask_as_thread, args=(c,))
+            for c in sync_clients
+            for _ in range(ASKERS)
         )
     for thread in threads:
         thread.start()
@@ -158,7 +171,9 @@ def play(
 
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
 @pytest.mark.parametrize("faults", ["none", "cut", "stall", "delay", "cut stall delay none"])
-def test_no_answer_is_staler_than_the_bound(scripted: tuple[Service, str], kind: str, faults: str) -> None:
+def test_no_answer_is_staler_than_the_bound(
+    scripted: tuple[Service, str], kind: str, faults: str
+) -> None:
     history = play(scripted, kind, faults, 6 if " " in faults else 3)
     assert len(history.revoked) > 5
     assert any(not answer.active for answer in history.answered)
@@ -228,7 +243,9 @@ def test_the_checker_sees_a_cache_that_breaks_a_rule(
 def test_the_checker_counts_from_the_answer_to_the_revocation() -> None:
     history = History([Revoked("ada", 10, 11)], [])
     asked = {10.5: True, 11.5: True, 12.5: True, 13.0: False}
-    history.answered += (Answered("ada", started, started + 5, active, True) for started, active in asked.items())
+    history.answered += (
+        Answered("ada", started, started + 5, active, True) for started, active in asked.items()
+    )
     history.answered.append(Answered("bob", 99, 99, active=True, here=True))
     assert [violation.answer.started for violation in history.violations(1)] == [12.5]
     assert history.worst() == 1.5
@@ -238,7 +255,9 @@ def test_a_message_is_told_in_one_step() -> None:
     """A proof never counts before the events that came with it."""
     cache = NearCache()
     cache.begin()
-    message = pb.WatchEventsResponse(events=[pb.Event(type=pb.EVENT_TYPE_ALL_REVOKED, user_id="ada")])
+    message = pb.WatchEventsResponse(
+        events=[pb.Event(type=pb.EVENT_TYPE_ALL_REVOKED, user_id="ada")]
+    )
     message.read_time.GetCurrentTime()
     with cache._lock:
         telling = threading.Thread(target=cache.tell, args=(message,))

@@ -1,6 +1,8 @@
-"""The near cache with real servers: one that is watched and asked, and gets into trouble, and one that goes on revoking.
+"""The near cache with real servers: one that is watched and asked, and gets into trouble, and one
+that goes on revoking.
 
-The trouble lasts for longer than the cache believes its last proof, so the checker's bound is the documented one.
+The trouble lasts for longer than the cache believes its last proof, so the checker's bound is the
+documented one.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ import pytest
 from client_tests.history import Answered, History, Revoked, now
 from client_tests.servers import Server, server
 from client_tests.test_batching import until
-from session_authority_client import AsyncSessionAuthority, NearCache, SessionAuthority, SessionAuthorityError
+from session_authority_client import (
+    AsyncSessionAuthority,
+    NearCache,
+    SessionAuthority,
+    SessionAuthorityError,
+)
 from session_authority_client.cache import MAX_SILENCE
 from tests.server.house import add_signing_key
 from tests.support.backends import valkey_server
@@ -56,14 +63,18 @@ class Stage:
                     answer = await asyncio.to_thread(client.validate_session, *self.users[user])
                 else:
                     answer = await client.validate_session(*self.users[user])
-                self.history.answered.append(Answered(user, started, now(), answer.active, cache._hits > hits))
+                self.history.answered.append(
+                    Answered(user, started, now(), answer.active, cache._hits > hits)
+                )
             except SessionAuthorityError:
                 pass  # says nothing
             await asyncio.sleep(0.002)
 
     def denied(self, user: str) -> bool:
         """Somebody was told."""
-        return any(answer.user == user and not answer.active for answer in reversed(self.history.answered))
+        return any(
+            answer.user == user and not answer.active for answer in reversed(self.history.answered)
+        )
 
     async def all_live(self, caches: list[NearCache]) -> None:
         async with asyncio.timeout(60):

@@ -1,4 +1,6 @@
-"""The client knows the whole contract: each enum value, each reason, each field of each message, each method."""
+"""The client knows the whole contract: each enum value, each reason, each field of each message,
+each method.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,14 @@ VALUES: dict[str, tuple[type, Any]] = {
     "WatchEventsResponse": (sa.EventBatch, convert.event_batch),
     "Device": (sa.Device, convert.device),
 }
-# These are no values of their own: a method returns what is in them. The methods' own tests look at them.
-UNWRAPPED = {"BatchValidateSessionsResponse", "RevokeAllResponse", "RevokeDeviceResponse", "UpdateDeviceResponse"}
+# These are no values of their own: a method returns what is in them. The methods' own tests look at
+# them.
+UNWRAPPED = {
+    "BatchValidateSessionsResponse",
+    "RevokeAllResponse",
+    "RevokeDeviceResponse",
+    "UpdateDeviceResponse",
+}
 # Where in an event a field is that the contract has further inside.
 PLACES = {
     "Event.device.device_id": "device_id",
@@ -99,19 +107,20 @@ def method_of(rpc: str) -> str:
     return METHODS.get(rpc, snake(rpc))
 
 
-# --- enums ----------------------------------------------------------------------------------------------------------
+# --- enums ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ENUMS)
 def test_every_value_of_an_enum_is_known(name: str):
     prefix = snake(name).upper() + "_"
     contract = {
-        value.name.removeprefix(prefix): value.number for value in pb.DESCRIPTOR.enum_types_by_name[name].values
+        value.name.removeprefix(prefix): value.number
+        for value in pb.DESCRIPTOR.enum_types_by_name[name].values
     }
     assert {member.name: member.value for member in ENUMS[name]} == contract
 
 
-# --- reasons --------------------------------------------------------------------------------------------------------
+# --- reasons --------------------------------------------------------------------------------------
 
 
 def test_every_reason_is_in_the_table():
@@ -156,7 +165,9 @@ def test_every_reason_has_the_same_exception_in_a_batch(reason: str):
 
 
 @pytest.mark.parametrize("code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK}, key=str))
-async def test_a_status_without_a_reason_has_one_too(connect: Connect, fake: Fake, code: grpc.StatusCode):
+async def test_a_status_without_a_reason_has_one_too(
+    connect: Connect, fake: Fake, code: grpc.StatusCode
+):
     fake.always = fails(code, "somebody says no")
     async with connect(fake.address, timeout=PATIENCE) as authority:
         with pytest.raises(sa.SessionAuthorityError, match="somebody says no") as caught:
@@ -185,7 +196,9 @@ def details(content: bytes) -> Any:
         b"\xff\xff\xff",
         b"\x1a\x02\x08\x96",
         status_pb2.Status(
-            details=[any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff")]
+            details=[
+                any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff")
+            ]
         ).SerializeToString(),
     ],
 )
@@ -199,7 +212,9 @@ async def test_details_that_are_none_hide_no_error(connect: Connect, fake: Fake,
 
 async def test_another_services_reasons_are_not_ours(connect: Connect, fake: Fake):
     status = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0])
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="DEVICE_NOT_FOUND", domain="envoy"))
+    status.details.add().Pack(
+        error_details_pb2.ErrorInfo(reason="DEVICE_NOT_FOUND", domain="envoy")
+    )
     fake.always = details(status.SerializeToString())
     async with connect(fake.address, timeout=PATIENCE) as authority:
         with pytest.raises(sa.Unavailable) as caught:
@@ -210,14 +225,19 @@ async def test_another_services_reasons_are_not_ours(connect: Connect, fake: Fak
 def test_an_error_can_go_from_one_process_to_another():
     violations = [sa.FieldViolation("user_id", "is empty")]
     sent = sa.RequestIdReused(
-        "no", grpc.StatusCode.ABORTED, "X", retry_after=PATIENCE, violations=violations, metadata={"a": "b"}
+        "no",
+        grpc.StatusCode.ABORTED,
+        "X",
+        retry_after=PATIENCE,
+        violations=violations,
+        metadata={"a": "b"},
     )
     for came in (pickle.loads(pickle.dumps(sent)), copy.deepcopy(sent)):
         assert type(came) is sa.RequestIdReused
         assert (str(came), vars(came)) == ("no", vars(sent))
 
 
-# --- answers --------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 def filled(descriptor: Descriptor, numbers: Any = None) -> Any:
@@ -259,7 +279,9 @@ def scalar(field: FieldDescriptor, numbers: Any) -> Any:
 
 
 def check(message: Any, value: Any, path: str, seen: set[str]) -> None:
-    """Compares what came with what it became, field by field; `seen` are those of the value that were looked at."""
+    """Compares what came with what it became, field by field; `seen` are those of the value that
+    were looked at.
+    """
     for field in message.DESCRIPTOR.fields:
         here = f"{path}.{field.name}"
         if here in LEFT_OUT:
@@ -269,7 +291,9 @@ def check(message: Any, value: Any, path: str, seen: set[str]) -> None:
             check(came, value, here, seen)
             continue
         name = PLACES.get(here, field.name)
-        assert name in {known.name for known in fields(value)}, f"{here} is nowhere in {type(value).__name__}"
+        assert name in {known.name for known in fields(value)}, (
+            f"{here} is nowhere in {type(value).__name__}"
+        )
         seen.add(name)
         compare(came, getattr(value, name), here)
 
@@ -295,7 +319,9 @@ def compare(came: Any, became: Any, here: str) -> None:
 def whole(message: Any, value: Any) -> None:
     seen: set[str] = set()
     check(message, value, message.DESCRIPTOR.name, seen)
-    assert seen == {field.name for field in fields(value)}, "it has something that the contract has not"
+    assert seen == {field.name for field in fields(value)}, (
+        "it has something that the contract has not"
+    )
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -303,7 +329,9 @@ def test_every_field_arrives(name: str):
     kind, made_by = VALUES[name]
     message = filled(pb.DESCRIPTOR.message_types_by_name[name])
     value = made_by(
-        GetMessageClass(wire.DESCRIPTOR.message_types_by_name[name]).FromString(message.SerializeToString())
+        GetMessageClass(wire.DESCRIPTOR.message_types_by_name[name]).FromString(
+            message.SerializeToString()
+        )
     )
     assert type(value) is kind
     whole(message, value)
@@ -321,7 +349,7 @@ def test_an_empty_answer_is_an_answer(name: str):
         assert found is None or not isinstance(found, datetime) or found.year == 1970
 
 
-# --- requests -------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 def given(message: Any) -> dict[str, Any]:
@@ -331,7 +359,9 @@ def given(message: Any) -> dict[str, Any]:
         name = PARAMETERS.get(f"{message.DESCRIPTOR.name}.{field.name}", field.name)
         value = getattr(message, field.name)
         if field.name == "client":
-            value = sa.ClientInfo(**{inner.name: getattr(value, inner.name) for inner in value.DESCRIPTOR.fields})
+            value = sa.ClientInfo(
+                **{inner.name: getattr(value, inner.name) for inner in value.DESCRIPTOR.fields}
+            )
         elif field.name == "requests":
             value = [(item.access_token, item.device_id) for item in value]
         elif field.name == "types":
@@ -347,11 +377,15 @@ def given(message: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rpc", [method.name for method in SERVICE.methods])
-async def test_every_field_of_a_request_can_be_given_and_goes_out(connect: Connect, fake: Fake, rpc: str):
+async def test_every_field_of_a_request_can_be_given_and_goes_out(
+    connect: Connect, fake: Fake, rpc: str
+):
     message = filled(SERVICE.methods_by_name[rpc].input_type)
     if rpc == "BatchValidateSessions":
         for item in message.requests:
-            item.ClearField("client")  # many at once are of many clients; whoever tells of them asks one by one
+            item.ClearField(
+                "client"
+            )  # many at once are of many clients; whoever tells of them asks one by one
             item.ClearField("observe_only")
     async with connect(fake.address, timeout=PATIENCE) as authority:
         called = getattr(authority, method_of(rpc))(**given(message))
@@ -370,7 +404,7 @@ def test_every_rpc_has_a_method_and_every_call_its_deadline(kind: type):
         assert ("timeout" in parameters) != method.server_streaming
 
 
-# --- from a newer service -------------------------------------------------------------------------------------------
+# --- from a newer service -------------------------------------------------------------------------
 
 
 UNKNOWN: Any = 99
@@ -391,13 +425,19 @@ async def test_a_status_that_is_not_known_is_not_active(connect: Connect, fake: 
         assert (await authority.validate_session("t", "d")).active
         found = await authority.validate_session("t", "d")
         renewal = await authority.renew_session("t", "d")
-    assert (found.active, found.status, found.session) == (False, sa.SessionStatus.UNSPECIFIED, None)
+    assert (found.active, found.status, found.session) == (
+        False,
+        sa.SessionStatus.UNSPECIFIED,
+        None,
+    )
     assert not found
     assert (renewal.active, renewal.status) == (False, sa.SessionStatus.UNSPECIFIED)
     assert not renewal
 
 
-@pytest.mark.parametrize("status", [status for status in sa.SessionStatus if status is not sa.SessionStatus.ACTIVE])
+@pytest.mark.parametrize(
+    "status", [status for status in sa.SessionStatus if status is not sa.SessionStatus.ACTIVE]
+)
 def test_only_active_is_true(status: sa.SessionStatus):
     message: Any = wire.ValidateSessionResponse.FromString(good().SerializeToString())
     assert convert.validation(message)
@@ -406,7 +446,9 @@ def test_only_active_is_true(status: sa.SessionStatus):
     assert not found
     assert not found.active
     assert (found.status, found.session) == (status, None)
-    renewed: Any = wire.RenewSessionResponse(status=wire.SESSION_STATUS_ACTIVE, session=message.session)
+    renewed: Any = wire.RenewSessionResponse(
+        status=wire.SESSION_STATUS_ACTIVE, session=message.session
+    )
     assert convert.renewal(renewed)
     renewed.status = status.value
     other = convert.renewal(renewed)
@@ -426,26 +468,40 @@ def test_an_answer_that_contradicts_itself_is_not_active():
 
 def test_an_unknown_kind_of_event_is_one_of_no_kind():
     message = wire.WatchEventsResponse(events=[wire.Event(event_id="e1")])
-    message.events[0].type = message.events[0].replay_cause = message.events[0].replay_action = UNKNOWN
+    message.events[0].type = message.events[0].replay_cause = message.events[0].replay_action = (
+        UNKNOWN
+    )
     message.events[0].client.form_factor = UNKNOWN
     (event,) = convert.event_batch(message).events
-    assert (event.type, event.replay_cause) == (sa.EventType.UNSPECIFIED, sa.ReplayCause.UNSPECIFIED)
-    assert (event.replay_action, event.form_factor) == (sa.ReplayAction.UNSPECIFIED, sa.FormFactor.UNSPECIFIED)
+    assert (event.type, event.replay_cause) == (
+        sa.EventType.UNSPECIFIED,
+        sa.ReplayCause.UNSPECIFIED,
+    )
+    assert (event.replay_action, event.form_factor) == (
+        sa.ReplayAction.UNSPECIFIED,
+        sa.FormFactor.UNSPECIFIED,
+    )
 
 
 async def test_an_unknown_reason_is_told_by_its_code(connect: Connect, fake: Fake):
     status = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0])
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="TOO_COLD", domain="session-authority"))
+    status.details.add().Pack(
+        error_details_pb2.ErrorInfo(reason="TOO_COLD", domain="session-authority")
+    )
     fake.always = details(status.SerializeToString())
     async with connect(fake.address, timeout=PATIENCE) as authority:
         with pytest.raises(sa.Unavailable) as caught:
             await authority.get_signing_keys()
     assert caught.value.reason == "TOO_COLD"
     found = error_of_item(wire.RequestError(code=grpc.StatusCode.ABORTED.value[0], message="no"))
-    assert (type(found), found.code, found.reason) == (sa.SessionAuthorityError, grpc.StatusCode.ABORTED, "")
+    assert (type(found), found.code, found.reason) == (
+        sa.SessionAuthorityError,
+        grpc.StatusCode.ABORTED,
+        "",
+    )
 
 
-# --- values ---------------------------------------------------------------------------------------------------------
+# --- values ---------------------------------------------------------------------------------------
 
 
 def validation() -> sa.Validation:
@@ -454,7 +510,9 @@ def validation() -> sa.Validation:
     return convert.validation(message)
 
 
-@pytest.mark.parametrize("again", [lambda v: pickle.loads(pickle.dumps(v)), copy.deepcopy, copy.copy])
+@pytest.mark.parametrize(
+    "again", [lambda v: pickle.loads(pickle.dumps(v)), copy.deepcopy, copy.copy]
+)
 def test_an_answer_can_be_copied_and_go_to_another_process(again: Any):
     answer, other = validation(), again(validation())
     assert other == answer
@@ -495,7 +553,7 @@ def test_nobody_can_change_what_others_share(change: Any):
         given["plan"] = "pro"
 
 
-# --- secrets --------------------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
 def test_tokens_are_not_shown():

@@ -1,4 +1,6 @@
-"""The examples, served by the README's own commands, and used as a person with two browsers would."""
+"""The examples, served by the README's own commands, and used as a person with two browsers
+would.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ another = browser
 
 
 def test_each_example_is_run():
-    assert {path.stem for path in (PROJECT / "examples").glob("*.py")} == {f"{name}_app" for name in EXAMPLES}
+    assert {path.stem for path in (PROJECT / "examples").glob("*.py")} == {
+        f"{name}_app" for name in EXAMPLES
+    }
 
 
 def test_all_show_the_same_page_and_say_where_the_proof_goes():

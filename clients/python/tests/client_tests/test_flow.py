@@ -20,16 +20,27 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEVICE = "123e4567-e89b-42d3-a456-426614174000"
 BROWSER = Presented(None, "abc", DEVICE, app=False, client=ClientInfo(), page=True)
 APP = Presented(None, "abc", DEVICE, app=True, client=ClientInfo(), page=False)
-SESSION = Session("ada", DEVICE, "0" * 32, 2, {}, (), NOW, NOW + timedelta(hours=1), NOW + timedelta(days=7))
+SESSION = Session(
+    "ada", DEVICE, "0" * 32, 2, {}, (), NOW, NOW + timedelta(hours=1), NOW + timedelta(days=7)
+)
 STRICT = "Secure; HttpOnly; SameSite=Strict"
 
 
-def presented(flow: Flow | None = None, *, method: str = "GET", peer: str = "192.0.2.1", **headers: str | list[str]):
-    given = {name.replace("_", "-"): [text] if isinstance(text, str) else text for name, text in headers.items()}
+def presented(
+    flow: Flow | None = None,
+    *,
+    method: str = "GET",
+    peer: str = "192.0.2.1",
+    **headers: str | list[str],
+):
+    given = {
+        name.replace("_", "-"): [text] if isinstance(text, str) else text
+        for name, text in headers.items()
+    }
     return (flow or Flow()).presented(method, given, peer)
 
 
-# --- cookies ------------------------------------------------------------------------------------------------------------
+# --- cookies --------------------------------------------------------------------------------------
 
 
 def test_cookies_are_written_in_the_strictest_mode():
@@ -64,7 +75,9 @@ def test_cookies_are_taken_back_with_the_attributes_that_they_were_set_with():
     assert Cookies().take_back(device=True)[1] == f"__Host-device=; Path=/; Max-Age=0; {STRICT}"
 
 
-@pytest.mark.parametrize("evil", ["a\r\nSet-Cookie: b=c", "a; Domain=evil.example", "a\0", "", "ä", "a b", 'a"'])
+@pytest.mark.parametrize(
+    "evil", ["a\r\nSet-Cookie: b=c", "a; Domain=evil.example", "a\0", "", "ä", "a b", 'a"']
+)
 def test_nothing_can_be_put_into_a_header(evil: str):
     for token, device in ((evil, DEVICE), ("t", evil)):
         with pytest.raises(ValueError, match="can't be the value"):
@@ -97,7 +110,14 @@ def test_the_two_cookies_have_two_names():
         (["__Host-session=t; __Host-session=t"], "t", ""),
         (["__Host-session=t; __Host-session=planted"], "", ""),
         (["__Host-session=planted; __Host-session="], "", ""),
-        (["\u2000__Host-session=planted; \x0b__Host-session=planted; \xa0__Host-session=planted"], "", ""),
+        (
+            [
+                "\u2000__Host-session=planted; \x0b__Host-session=planted;"
+                " \xa0__Host-session=planted"
+            ],
+            "",
+            "",
+        ),
         (["__host-session=t; session=t; xx__Host-session=t"], "", ""),
         (["__Host-session"], "", ""),
         (["__Host-session=a=b"], "a=b", ""),
@@ -109,12 +129,14 @@ def test_cookies_are_read(headers: list[str], token: str, device: str):
     assert Cookies().read(headers) == (token, device)
 
 
-# --- what was presented -------------------------------------------------------------------------------------------------
+# --- what was presented ---------------------------------------------------------------------------
 
 
 def test_a_browser_brings_cookies():
     found = presented(cookie=f"__Host-session=abc; __Host-device={DEVICE}", user_agent="Firefox")
-    assert found == Presented(None, "abc", DEVICE, False, ClientInfo("192.0.2.1", "Firefox"), page=True)
+    assert found == Presented(
+        None, "abc", DEVICE, False, ClientInfo("192.0.2.1", "Firefox"), page=True
+    )
     assert "abc" not in repr(found)
 
 
@@ -130,15 +152,21 @@ def test_an_app_that_is_not_signed_in_shows_itself_by_the_header():
     assert (found.app, found.token, found.status) == (True, "", SessionStatus.TOKEN_MISSING)
 
 
-@pytest.mark.parametrize("authorization", ["Basic abc", "Bearer", "Bearer a b", ["Bearer a", "Bearer b"], ""])
+@pytest.mark.parametrize(
+    "authorization", ["Basic abc", "Bearer", "Bearer a b", ["Bearer a", "Bearer b"], ""]
+)
 def test_other_authorization_is_the_apps_own_business(authorization: str | list[str]):
     assert presented(authorization=authorization, cookie="__Host-session=abc").token == "abc"
 
 
 @pytest.mark.parametrize("more", [{}, {"x_device_id": ""}, {"x_device_id": DEVICE}])
-def test_without_bearer_tokens_a_browser_stays_one_whatever_is_added_to_its_requests(more: dict[str, str]):
+def test_without_bearer_tokens_a_browser_stays_one_whatever_is_added_to_its_requests(
+    more: dict[str, str],
+):
     cookie = f"__Host-session=abc; __Host-device={DEVICE}"
-    found = presented(Flow(bearer=False), authorization="Bearer of.the.gateway", cookie=cookie, **more)
+    found = presented(
+        Flow(bearer=False), authorization="Bearer of.the.gateway", cookie=cookie, **more
+    )
     assert (found.token, found.device_id, found.app, found.page) == ("abc", DEVICE, False, True)
 
 
@@ -148,7 +176,9 @@ def test_what_can_not_be_a_token_is_not_asked_about(token: str):
     assert (found.status, found.token) == (SessionStatus.TOKEN_INVALID, "")
 
 
-@pytest.mark.parametrize("device", ["", "nonsense", DEVICE[:-1], DEVICE + "0", DEVICE.replace("-", "")])
+@pytest.mark.parametrize(
+    "device", ["", "nonsense", DEVICE[:-1], DEVICE + "0", DEVICE.replace("-", "")]
+)
 def test_a_malformed_device_id_is_none(device: str):
     found = presented(cookie=f"__Host-session=abc; __Host-device={device}")
     assert (found.token, found.device_id) == ("abc", "")
@@ -191,23 +221,29 @@ def test_a_long_user_agent_is_cut():
     assert len(presented(user_agent="x" * 9000).client.user_agent) == 512
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:80", "[::1]:80", "app.localhost"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "127.0.0.1:80", "[::1]:80", "app.localhost"]
+)
 def test_insecure_cookies_are_for_this_machine(host: str):
     assert presented(Flow(Cookies(insecure=True)), host=host, cookie="session=abc").token == "abc"
 
 
-@pytest.mark.parametrize("host", ["example.org", "localhost.example.org", "127.0.0.1.example.org", "localhost:x", ""])
+@pytest.mark.parametrize(
+    "host", ["example.org", "localhost.example.org", "127.0.0.1.example.org", "localhost:x", ""]
+)
 def test_insecure_cookies_are_refused_elsewhere(host: str):
     with pytest.raises(ValueError, match="http://localhost only"):
         presented(Flow(Cookies(insecure=True)), host=host)
 
 
-# --- what becomes of it -------------------------------------------------------------------------------------------------
+# --- what becomes of it ---------------------------------------------------------------------------
 
 
 def test_each_verdict_has_its_conduct():
     assert set(CONDUCT) == set(SessionStatus)
-    assert {status for status, conduct in CONDUCT.items() if conduct is Conduct.GO_ON} == {SessionStatus.ACTIVE}
+    assert {status for status, conduct in CONDUCT.items() if conduct is Conduct.GO_ON} == {
+        SessionStatus.ACTIVE
+    }
 
 
 @pytest.mark.parametrize("status", SessionStatus)
@@ -220,12 +256,16 @@ def test_only_a_replay_takes_cookies_back(status: SessionStatus):
 
 def renewal(status: SessionStatus = SessionStatus.ACTIVE, token: str | None = None) -> Renewal:
     session = SESSION if status is SessionStatus.ACTIVE else None
-    return Renewal(status, session, token is not None, token, SESSION.token_expire_time if token else None, 0)
+    return Renewal(
+        status, session, token is not None, token, SESSION.token_expire_time if token else None, 0
+    )
 
 
 def test_a_renewal_hands_out_both_cookies_or_leaves_what_is_there():
     flow = Flow()
-    assert [line.partition(";")[0] for line in flow.after_renewal(BROWSER, renewal(token="next"), NOW)] == [
+    assert [
+        line.partition(";")[0] for line in flow.after_renewal(BROWSER, renewal(token="next"), NOW)
+    ] == [
         "__Host-session=next",
         f"__Host-device={DEVICE}",
     ]
@@ -237,7 +277,11 @@ def test_a_renewal_hands_out_both_cookies_or_leaves_what_is_there():
 
 def test_401_says_nothing_but_a_code():
     flow = Flow()
-    denied = {flow.sign_in_required(BROWSER, s).answer.body for s in SessionStatus if s != SessionStatus.TOKEN_EXPIRED}
+    denied = {
+        flow.sign_in_required(BROWSER, s).answer.body
+        for s in SessionStatus
+        if s != SessionStatus.TOKEN_EXPIRED
+    }
     assert denied == {b'{"error": "sign_in_required"}'}
     answer = flow.sign_in_required(APP, SessionStatus.TOKEN_EXPIRED).answer
     assert (answer.status, answer.body) == (401, b'{"error": "token_expired"}')
@@ -271,14 +315,22 @@ def test_503_says_when_to_come_again(retry_after: timedelta | None, header: str)
 
 
 @pytest.mark.parametrize(
-    "page", [BROWSER, presented(method="POST", sec_fetch_mode="navigate", host="a", origin="https://a")]
+    "page",
+    [BROWSER, presented(method="POST", sec_fetch_mode="navigate", host="a", origin="https://a")],
 )
 def test_people_get_a_page_that_says_when_to_come_again(page: Presented):
     error = Unavailable("secret", grpc.StatusCode.UNAVAILABLE)
     answer = Flow().no_answer(page, error).answer
     headers = dict(answer.headers)
-    assert (answer.status, headers["Retry-After"], headers["Cache-Control"]) == (503, "1", "no-store")
-    assert (headers["Content-Type"], headers["Content-Length"]) == ("text/html; charset=utf-8", str(len(answer.body)))
+    assert (answer.status, headers["Retry-After"], headers["Cache-Control"]) == (
+        503,
+        "1",
+        "no-store",
+    )
+    assert (headers["Content-Type"], headers["Content-Length"]) == (
+        "text/html; charset=utf-8",
+        str(len(answer.body)),
+    )
     assert b"<h1>Please try again in a moment</h1>" in answer.body
     for never in (b"script", b"http", b"src=", b"url(", b"secret"):
         assert never not in answer.body
@@ -286,14 +338,22 @@ def test_people_get_a_page_that_says_when_to_come_again(page: Presented):
 
 @pytest.mark.parametrize(
     "headers",
-    [{"sec_fetch_mode": "cors"}, {"accept": "application/json"}, {"x_device_id": ""}, {"authorization": "Bearer a"}],
+    [
+        {"sec_fetch_mode": "cors"},
+        {"accept": "application/json"},
+        {"x_device_id": ""},
+        {"authorization": "Bearer a"},
+    ],
 )
 def test_programs_get_the_code(headers: dict[str, str]):
     error = Unavailable("secret", grpc.StatusCode.UNAVAILABLE)
-    assert Flow().no_answer(presented(Flow(), **headers), error).answer.body == b'{"error": "unavailable"}'
+    assert (
+        Flow().no_answer(presented(Flow(), **headers), error).answer.body
+        == b'{"error": "unavailable"}'
+    )
 
 
-# --- asking once for many -----------------------------------------------------------------------------------------------
+# --- asking once for many -------------------------------------------------------------------------
 
 
 async def test_tasks_that_come_before_a_question_is_sent_share_it():
@@ -330,7 +390,9 @@ async def test_tasks_share_failures_and_the_next_one_asks_anew():
     async def succeed() -> int:
         return 1
 
-    results = await asyncio.gather(*(turns.share("k", fail) for _ in range(3)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(turns.share("k", fail) for _ in range(3)), return_exceptions=True
+    )
     assert [str(result) for result in results] == ["away"] * 3
     assert await turns.share("k", succeed) == 1
     assert turns._lines == {}
@@ -412,9 +474,13 @@ def test_another_sites_form_that_signs_out_takes_nothing_back():
         ("POST", {"sec_fetch_mode": "navigate", "authorization": "Bearer abc"}, 401),
     ],
 )
-def test_whoever_sends_a_form_without_a_session_is_sent_to_sign_in(method: str, headers: dict[str, str], status: int):
+def test_whoever_sends_a_form_without_a_session_is_sent_to_sign_in(
+    method: str, headers: dict[str, str], status: int
+):
     flow = Flow(sign_in_url="/sign-in")
-    refused = flow.sign_in_required(presented(flow, method=method, **headers), SessionStatus.NO_SESSION)
+    refused = flow.sign_in_required(
+        presented(flow, method=method, **headers), SessionStatus.NO_SESSION
+    )
     assert refused.answer.status == status
 
 
@@ -429,4 +495,6 @@ def test_whoever_sends_a_form_without_a_session_is_sent_to_sign_in(method: str, 
 )
 def test_some_proxies_tell_the_port_too(hop: str, address: str):
     flow = Flow(trusted_proxies=("10.0.0.0/8",))
-    assert flow.presented("GET", {"x-forwarded-for": (hop,)}, "10.0.0.1").client.ip_address == address
+    assert (
+        flow.presented("GET", {"x-forwarded-for": (hop,)}, "10.0.0.1").client.ip_address == address
+    )

@@ -191,7 +191,9 @@ NO_SHARING = [("grpc.so_reuseport", 0)]
 
 @contextmanager
 def threads(authority: FakeAuthority, flow: Flow | None = None) -> Iterator[Running]:
-    interceptor = SessionInterceptor(lambda: authority.client(timeout=PATIENCE), public=OPEN, flow=flow)
+    interceptor = SessionInterceptor(
+        lambda: authority.client(timeout=PATIENCE), public=OPEN, flow=flow
+    )
     server = grpc.server(ThreadPoolExecutor(8), interceptors=[interceptor], options=NO_SHARING)
     server.add_generic_rpc_handlers((Greeter().handlers(),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -207,9 +209,14 @@ def threads(authority: FakeAuthority, flow: Flow | None = None) -> Iterator[Runn
 @contextmanager
 def plain_functions(authority: FakeAuthority) -> Iterator[Running]:
     """One of asyncio, whose one thread serves one plain function after the other."""
-    with ThreadPoolExecutor(1) as pool, tasks(authority, greeter=PlainGreeter(), pool=pool) as running:
+    with (
+        ThreadPoolExecutor(1) as pool,
+        tasks(authority, greeter=PlainGreeter(), pool=pool) as running,
+    ):
         yield running
-        assert [*pool.map(lambda _: _current.get(None), range(3))] == [None] * 3  # nobody's visit stays behind
+        assert [*pool.map(lambda _: _current.get(None), range(3))] == [
+            None
+        ] * 3  # nobody's visit stays behind
 
 
 @contextmanager
@@ -225,7 +232,9 @@ def tasks(
     thread.start()
 
     async def start() -> tuple[Any, Any, int]:
-        interceptor = AsyncSessionInterceptor(lambda: authority.async_client(timeout=PATIENCE), public=OPEN, flow=flow)
+        interceptor = AsyncSessionInterceptor(
+            lambda: authority.async_client(timeout=PATIENCE), public=OPEN, flow=flow
+        )
         server = grpc.aio.server(pool, interceptors=[interceptor], options=NO_SHARING)
         server.add_generic_rpc_handlers(((greeter or AsyncGreeter()).handlers(),))
         port = server.add_insecure_port("127.0.0.1:0")
@@ -354,18 +363,26 @@ async def test_a_plain_function_on_the_event_loop_is_no_deadlock(authority: Fake
         return bytes_handler("unary_unary", PlainGreeter().greet)
 
     async with authority.async_client() as client:
-        handler = await AsyncSessionInterceptor(client).intercept_service(found, HandlerCallDetails("/a/b"))
+        handler = await AsyncSessionInterceptor(client).intercept_service(
+            found, HandlerCallDetails("/a/b")
+        )
         with pytest.raises(RuntimeError, match="must not be called on the event loop"):
             handler.unary_unary(b"", None)
 
 
 def test_many_calls_of_plain_functions_find_their_own_visits(authority: FakeAuthority):
-    with ThreadPoolExecutor(4) as pool, tasks(authority, greeter=PlainGreeter(), pool=pool) as running:
+    with (
+        ThreadPoolExecutor(4) as pool,
+        tasks(authority, greeter=PlainGreeter(), pool=pool) as running,
+    ):
         callers = {f"user{number}": running.sign_in(f"user{number}") for number in range(8)}
 
         def ask(user: str) -> bool:
             hello = b"hello " + user.encode()
-            one, many = running.call("Greet", b"", *callers[user]), running.stream("GreetMany", *callers[user])
+            one, many = (
+                running.call("Greet", b"", *callers[user]),
+                running.stream("GreetMany", *callers[user]),
+            )
             return [one, *many] == [hello] * 4
 
         with ThreadPoolExecutor(8) as clients:

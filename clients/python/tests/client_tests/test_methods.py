@@ -20,8 +20,10 @@ from session_authority_client.wire import session_authority_pb2 as wire
 
 PHONE = sa.ClientInfo(
     ip_address="203.0.113.7",
-    user_agent="Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
-    "Version/17.5 Mobile/15E148 Safari/604.1",
+    user_agent=(
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like"
+        " Gecko) Version/17.5 Mobile/15E148 Safari/604.1"
+    ),
     app_version="4.2",
 )
 LAPTOP = sa.ClientInfo("2001:db8::7", "curl/8.5.0", "Ada's laptop", "1")
@@ -45,8 +47,14 @@ def near(moment: datetime, wanted: datetime) -> bool:
 
 async def test_signing_in_tells_of_the_device(authority: Any, user: str):
     now = datetime.now(UTC)
-    issued = await authority.issue_device(user, client=PHONE, auth_methods=["pwd"], session_ttl=timedelta(hours=2))
-    assert (issued.device_id_assigned, issued.new_device, issued.evicted_devices) == (True, True, ())
+    issued = await authority.issue_device(
+        user, client=PHONE, auth_methods=["pwd"], session_ttl=timedelta(hours=2)
+    )
+    assert (issued.device_id_assigned, issued.new_device, issued.evicted_devices) == (
+        True,
+        True,
+        (),
+    )
     assert issued.access_token.count(".") == 2
     assert near(issued.token_expire_time, now + timedelta(hours=1))
     device = issued.device
@@ -91,14 +99,19 @@ async def test_a_request_id_signs_in_once(authority: Any, user: str):
 async def test_what_breaks_a_rule_is_told_field_by_field(authority: Any, user: str):
     with pytest.raises(sa.InvalidRequest) as caught:
         await authority.issue_device(f"{user} two", client=sa.ClientInfo(ip_address="nowhere"))
-    assert {violation.field for violation in caught.value.violations} == {"user_id", "client.ip_address"}
+    assert {violation.field for violation in caught.value.violations} == {
+        "user_id",
+        "client.ip_address",
+    }
     assert all(violation.description for violation in caught.value.violations)
     assert caught.value.reason == "INVALID_REQUEST"
 
 
 async def test_validating_tells_of_the_session(authority: Any, user: str):
     issued = await authority.issue_device(user, claims={"plan": "pro"}, auth_methods=["pwd", "otp"])
-    found = await authority.validate_session(issued.access_token, issued.device.device_id, client=PHONE)
+    found = await authority.validate_session(
+        issued.access_token, issued.device.device_id, client=PHONE
+    )
     assert found
     assert (found.active, found.status) == (True, SessionStatus.ACTIVE)
     assert (found.device_id, found.device_id_assigned) == (issued.device.device_id, False)
@@ -109,7 +122,9 @@ async def test_validating_tells_of_the_session(authority: Any, user: str):
     assert (dict(session.claims), session.auth_methods) == ({"plan": "pro"}, ("pwd", "otp"))
     with pytest.raises(TypeError):
         session.claims["plan"] = "free"
-    assert session.sign_in_time == issued.device.sign_in_time.replace(microsecond=0), "a token has whole seconds"
+    assert session.sign_in_time == issued.device.sign_in_time.replace(microsecond=0), (
+        "a token has whole seconds"
+    )
     assert near(session.token_expire_time, issued.token_expire_time)
     assert session.expire_time > session.token_expire_time
 
@@ -129,7 +144,8 @@ async def test_what_is_not_good_is_an_answer(
     issued = await authority.issue_device(user)
     theirs = issued.device.device_id
     found = await authority.validate_session(
-        issued.access_token if token == "theirs" else token, theirs if device_id == "theirs" else device_id
+        issued.access_token if token == "theirs" else token,
+        theirs if device_id == "theirs" else device_id,
     )
     assert not found
     assert (found.active, found.status, found.session) == (False, status, None)
@@ -155,7 +171,11 @@ async def test_many_at_once_are_answered_in_their_order(authority: Any, user: st
             (hers.access_token, hers.device.device_id),
         ]
     )
-    assert [item.status for item in found] == [SessionStatus.ACTIVE, SessionStatus.TOKEN_MISSING, SessionStatus.ACTIVE]
+    assert [item.status for item in found] == [
+        SessionStatus.ACTIVE,
+        SessionStatus.TOKEN_MISSING,
+        SessionStatus.ACTIVE,
+    ]
     assert [item.session and item.session.user_id for item in found] == [user, None, f"{user}-2"]
     with pytest.raises(sa.InvalidRequest):
         await authority.validate_sessions([("", "")] * 501)
@@ -175,7 +195,9 @@ async def test_what_is_wrong_with_one_of_many_is_in_its_place(connect: Connect, 
     assert second.violations == (sa.FieldViolation("device_id", "is no text"),)
 
 
-async def test_a_token_is_swapped_for_the_next_and_the_old_one_is_a_replay(authority: Any, user: str):
+async def test_a_token_is_swapped_for_the_next_and_the_old_one_is_a_replay(
+    authority: Any, user: str
+):
     async def too_young() -> Any:
         """Within a second, which on a busy machine may be over before the renewal is asked for."""
         fresh = await authority.issue_device(f"{user}-2")
@@ -196,12 +218,18 @@ async def test_a_token_is_swapped_for_the_next_and_the_old_one_is_a_replay(autho
         return renewal if renewal.rotated else None
 
     renewal = await until(renewed)
-    assert (renewal.session.user_id, renewal.session.generation, renewal.revoked_devices) == (user, 2, 0)
+    assert (renewal.session.user_id, renewal.session.generation, renewal.revoked_devices) == (
+        user,
+        2,
+        0,
+    )
     assert renewal.access_token.count(".") == 2
     assert near(renewal.token_expire_time, datetime.now(UTC) + timedelta(hours=1))
     old = await authority.validate_session(issued.access_token, device_id)
     assert (old.active, old.renew_recommended) == (True, True), "the reply may have been lost"
-    assert (await authority.validate_session(renewal.access_token, device_id)).session.generation == 2
+    assert (
+        await authority.validate_session(renewal.access_token, device_id)
+    ).session.generation == 2
 
     async def replayed() -> Any:
         found = await authority.validate_session(issued.access_token, device_id)
@@ -223,7 +251,10 @@ async def test_a_token_is_swapped_for_the_next_and_the_old_one_is_a_replay(autho
 
 
 async def test_the_devices_of_a_user_page_by_page(authority: Any, user: str):
-    first, second = await authority.issue_device(user, client=LAPTOP), await authority.issue_device(user, client=PHONE)
+    first, second = (
+        await authority.issue_device(user, client=LAPTOP),
+        await authority.issue_device(user, client=PHONE),
+    )
     page = await authority.list_devices(user, current_device_id=first.device.device_id, page_size=1)
     assert (len(page.devices), page.total_size) == (1, 2)
     rest = await authority.list_devices(
@@ -256,12 +287,16 @@ async def test_all_devices_are_all_pages(connect: Connect, fake: Fake):
         found = [device.device_id async for device in client.devices("ada", current_device_id="d1")]
     assert found == ["d0", "d1", "d2"]
     assert [request.page_token for request in fake.requests()] == ["", "p2", "p3"]
-    assert {(request.user_id, request.current_device_id) for request in fake.requests()} == {("ada", "d1")}
+    assert {(request.user_id, request.current_device_id) for request in fake.requests()} == {
+        ("ada", "d1")
+    }
 
 
 async def test_a_device_is_named(authority: Any, user: str):
     issued = await authority.issue_device(user)
-    device = await authority.update_device(user, issued.device.device_id, display_name="Sami's phone")
+    device = await authority.update_device(
+        user, issued.device.device_id, display_name="Sami's phone"
+    )
     assert (device.device_id, device.display_name) == (issued.device.device_id, "Sami's phone")
     with pytest.raises(sa.DeviceNotFound):
         await authority.update_device(user, str(uuid4()), display_name="nobody's")
@@ -281,7 +316,10 @@ async def test_signing_out_on_a_device(authority: Any, user: str):
 
 async def test_signing_out_everywhere_else(authority: Any, user: str):
     first, second = await authority.issue_device(user), await authority.issue_device(user)
-    assert await authority.revoke_all(user, except_device_id=first.device.device_id, reason=REASON) == 1
+    assert (
+        await authority.revoke_all(user, except_device_id=first.device.device_id, reason=REASON)
+        == 1
+    )
     assert await authority.validate_session(first.access_token, first.device.device_id)
     assert not await authority.validate_session(second.access_token, second.device.device_id)
     assert await authority.revoke_all(user) == 1
@@ -307,14 +345,23 @@ async def test_a_watch_goes_on_from_its_cursor(authority: Any, user: str):
     issued = await authority.issue_device(user, client=PHONE)
     event = (await with_events(watch)).events[0]
     assert (event.type, event.user_id, event.new_device) == (EventType.DEVICE_SIGNED_IN, user, True)
-    assert (event.device_id, event.session_id) == (issued.device.device_id, issued.device.session_id)
-    assert (event.client, event.browser, event.form_factor) == (PHONE, "Mobile Safari 17", FormFactor.PHONE)
+    assert (event.device_id, event.session_id) == (
+        issued.device.device_id,
+        issued.device.session_id,
+    )
+    assert (event.client, event.browser, event.form_factor) == (
+        PHONE,
+        "Mobile Safari 17",
+        FormFactor.PHONE,
+    )
     assert event.create_time == issued.device.sign_in_time
     await watch.aclose()
 
     await authority.revoke_all(user, reason=REASON)
     await authority.issue_device(user)
-    again = authority.watch_events(cursor=first.cursor, user_ids=[user], types=[EventType.ALL_REVOKED])
+    again = authority.watch_events(
+        cursor=first.cursor, user_ids=[user], types=[EventType.ALL_REVOKED]
+    )
     (event,) = (await with_events(aiter(again))).events
     assert (event.type, event.reason, event.device_id) == (EventType.ALL_REVOKED, REASON, "")
     with pytest.raises(sa.InvalidRequest):

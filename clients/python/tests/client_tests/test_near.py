@@ -1,4 +1,6 @@
-"""The near cache of a client, on a real connection: what is asked for, what is answered here, and what turns it off and on."""
+"""The near cache of a client, on a real connection: what is asked for, what is answered here, and
+what turns it off and on.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ from tests.support.backends import wait_for
 from tests.support.proxy import Proxy
 
 LONG = timedelta(seconds=30)
-TOO_SHORT = Failure(grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_DEADLINE_TOO_SHORT, "too little time")
+TOO_SHORT = Failure(
+    grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_DEADLINE_TOO_SHORT, "too little time"
+)
 ATTEMPTS = 3
 
 
@@ -50,7 +54,9 @@ async def client(scripted: tuple[Service, str]) -> AsyncIterator[AsyncSessionAut
         yield made
 
 
-async def ask(client: AsyncSessionAuthority, user: str = "ada", within: timedelta | None = None) -> Validation:
+async def ask(
+    client: AsyncSessionAuthority, user: str = "ada", within: timedelta | None = None
+) -> Validation:
     return await client.validate_session(f"token of {user}", DEVICE, timeout=within)
 
 
@@ -62,7 +68,9 @@ async def test_what_was_answered_once_is_answered_here(
     assert len(scripted[0].calls) == 1
 
 
-async def test_another_device_is_another_question(scripted: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+async def test_another_device_is_another_question(
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
     await ask(client)
     await client.validate_session("token of ada", DEVICE.upper())
     assert len(scripted[0].calls) == 2
@@ -95,7 +103,9 @@ async def test_what_should_be_renewed_is_asked_for_each_time(
     assert len(scripted[0].calls) == 3
 
 
-async def test_operators_see_the_truth(scripted: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+async def test_operators_see_the_truth(
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
     await ask(client)
     for _ in range(2):
         await client.validate_session("token of ada", DEVICE, observe_only=True)
@@ -168,7 +178,9 @@ async def test_who_has_more_time_than_the_one_who_asked_asks_again(
     assert await patient
 
 
-async def _joined(service: Service, client: AsyncSessionAuthority) -> tuple[asyncio.Task[Validation], ...]:
+async def _joined(
+    service: Service, client: AsyncSessionAuthority
+) -> tuple[asyncio.Task[Validation], ...]:
     """One with little time whose request is under way, and one with more who has joined it."""
     service.open.clear()
     hasty = asyncio.create_task(ask(client, within=timedelta(seconds=5)))
@@ -206,7 +218,9 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_not_logged(
     assert caplog.text == ""
 
 
-async def test_who_has_less_time_leaves(scripted: tuple[Service, str], client: AsyncSessionAuthority) -> None:
+async def test_who_has_less_time_leaves(
+    scripted: tuple[Service, str], client: AsyncSessionAuthority
+) -> None:
     service, _ = scripted
     service.open.clear()
     patient = asyncio.create_task(ask(client))
@@ -240,7 +254,9 @@ async def test_what_this_client_revokes_is_not_answered_here(
     service, _ = scripted
     await ask(client)
     service.flowing.clear()
-    with pytest.raises(SessionAuthorityError):  # this service knows no RevokeAll: nobody can tell what came of it
+    with pytest.raises(
+        SessionAuthorityError
+    ):  # this service knows no RevokeAll: nobody can tell what came of it
         await client.revoke_all("ada")
     await ask(client)
     assert len(service.requests) == 3
@@ -268,7 +284,9 @@ async def test_a_cut_watch_empties_it_until_there_is_another(
     assert cache is not None
     await ask(client)
     was_live: list[bool] = []
-    monkeypatch.setattr(caplog.handler, "emit", _before(caplog.handler.emit, lambda: was_live.append(cache.live)))
+    monkeypatch.setattr(
+        caplog.handler, "emit", _before(caplog.handler.emit, lambda: was_live.append(cache.live))
+    )
     service.watch_code = grpc.StatusCode.PERMISSION_DENIED
     service.cut()
     await until(lambda: "CallerNotAllowed" in caplog.text)
@@ -280,7 +298,13 @@ async def test_a_cut_watch_empties_it_until_there_is_another(
 
 
 @pytest.mark.parametrize(
-    "code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.OK]
+    "code",
+    [
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.OK,
+    ],
 )
 async def test_it_watches_again_whatever_ended_the_last_watch(
     scripted: tuple[Service, str], client: AsyncSessionAuthority, code: grpc.StatusCode
@@ -351,7 +375,9 @@ async def test_the_watch_has_a_connection_of_its_own(scripted: tuple[Service, st
     cache = NearCache()
     async with (
         Proxy(f"grpc://{address}") as wire,
-        AsyncSessionAuthority(wire.url.removeprefix("redis://"), timeout=LONG, cache=cache) as client,
+        AsyncSessionAuthority(
+            wire.url.removeprefix("redis://"), timeout=LONG, cache=cache
+        ) as client,
     ):
         await ask(client)
         await until(lambda: cache.live)
@@ -378,7 +404,7 @@ async def test_one_cache_is_not_given_to_two_clients(scripted: tuple[Service, st
             SessionAuthority(address, cache=cache)
 
 
-# --- threads ----------------------------------------------------------------------------------------------------------
+# --- threads --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -392,7 +418,9 @@ def threads(scripted: tuple[Service, str]) -> Iterator[SessionAuthority]:
         yield made
 
 
-def test_threads_are_answered_here_until_a_revocation(scripted: tuple[Service, str], threads: SessionAuthority) -> None:
+def test_threads_are_answered_here_until_a_revocation(
+    scripted: tuple[Service, str], threads: SessionAuthority
+) -> None:
     service, _ = scripted
     cache = threads._cache
     assert cache is not None
@@ -410,18 +438,24 @@ def test_threads_share_an_answer(scripted: tuple[Service, str], threads: Session
     with ThreadPoolExecutor(17) as pool:
         futures = [pool.submit(threads.validate_session, "token of ada", DEVICE) for _ in range(16)]
         wait_for(lambda: len(service.calls) == 1, "the first")
-        hasty = pool.submit(threads.validate_session, "token of bob", DEVICE, timeout=timedelta(seconds=0.3))
+        hasty = pool.submit(
+            threads.validate_session, "token of bob", DEVICE, timeout=timedelta(seconds=0.3)
+        )
         assert isinstance(hasty.exception(20), Unavailable)
         service.open.set()
         assert all(future.result(20) for future in futures)
     assert [request.access_token for request in service.requests].count("token of ada") == 1
 
 
-def test_a_thread_with_more_time_asks_again(scripted: tuple[Service, str], threads: SessionAuthority) -> None:
+def test_a_thread_with_more_time_asks_again(
+    scripted: tuple[Service, str], threads: SessionAuthority
+) -> None:
     service, _ = scripted
     service.open.clear()
     with ThreadPoolExecutor(2) as pool:
-        hasty = pool.submit(threads.validate_session, "token of ada", DEVICE, timeout=timedelta(seconds=3))
+        hasty = pool.submit(
+            threads.validate_session, "token of ada", DEVICE, timeout=timedelta(seconds=3)
+        )
         wait_for(lambda: len(service.calls) == 1, "the first")
         patient = pool.submit(threads.validate_session, "token of ada", DEVICE)
         assert isinstance(hasty.exception(20), Unavailable)
@@ -437,7 +471,9 @@ def test_a_thread_with_more_time_asks_again_if_the_service_found_it_too_little(
     service.open.clear()
     service.refusals += [TOO_SHORT] * ATTEMPTS
     with ThreadPoolExecutor(2) as pool:
-        hasty = pool.submit(threads.validate_session, "token of ada", DEVICE, timeout=timedelta(seconds=5))
+        hasty = pool.submit(
+            threads.validate_session, "token of ada", DEVICE, timeout=timedelta(seconds=5)
+        )
         wait_for(lambda: len(service.calls) == 1, "the first")
         patient = pool.submit(threads.validate_session, "token of ada", DEVICE)
         [shared] = threads._misses._under_way.values()
@@ -448,7 +484,9 @@ def test_a_thread_with_more_time_asks_again_if_the_service_found_it_too_little(
         assert patient.result(20)
 
 
-def test_the_watching_thread_goes_on_after_a_cut_and_after_silence(scripted: tuple[Service, str]) -> None:
+def test_the_watching_thread_goes_on_after_a_cut_and_after_silence(
+    scripted: tuple[Service, str],
+) -> None:
     service, address = scripted
     cache = NearCache(max_silence=timedelta(seconds=0.5))
     with SessionAuthority(address, timeout=LONG, cache=cache) as client:
@@ -496,7 +534,9 @@ print("over")
 
 
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
-def test_a_program_that_forgets_to_close_ends_all_the_same(scripted: tuple[Service, str], kind: str) -> None:
+def test_a_program_that_forgets_to_close_ends_all_the_same(
+    scripted: tuple[Service, str], kind: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _FORGETFUL, kind, scripted[1]],
         env={**os.environ, "PYTHONPATH": str(Path(session_authority_client.__file__).parents[1])},

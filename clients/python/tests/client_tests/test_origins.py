@@ -1,4 +1,6 @@
-"""Requests that pages of other origins send: refused before anybody sees them, over ASGI and WSGI alike."""
+"""Requests that pages of other origins send: refused before anybody sees them, over ASGI and WSGI
+alike.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Got:
 Ask = Callable[..., Any]
 
 
-async def over_asgi(authority: FakeAuthority, flow: Flow, method: str, headers: Iterable[tuple[str, str]]) -> Got:
+async def over_asgi(
+    authority: FakeAuthority, flow: Flow, method: str, headers: Iterable[tuple[str, str]]
+) -> Got:
     sent: list[Any] = []
     served: list[str] = []
 
@@ -55,7 +59,9 @@ async def over_asgi(authority: FakeAuthority, flow: Flow, method: str, headers: 
     return Got(start["status"], told, body["body"], bool(served))
 
 
-async def over_wsgi(authority: FakeAuthority, flow: Flow, method: str, headers: Iterable[tuple[str, str]]) -> Got:
+async def over_wsgi(
+    authority: FakeAuthority, flow: Flow, method: str, headers: Iterable[tuple[str, str]]
+) -> Got:
     started: list[Any] = []
     served: list[str] = []
 
@@ -70,9 +76,16 @@ async def over_wsgi(authority: FakeAuthority, flow: Flow, method: str, headers: 
         environ[key] = f"{environ[key]},{value}" if key in environ else value
     with authority.client() as client:
         middleware = WsgiMiddleware(app, client, flow)
-        body = b"".join(middleware(environ, lambda status, headers: started.append((status, headers))))
+        body = b"".join(
+            middleware(environ, lambda status, headers: started.append((status, headers)))
+        )
     ((status, told),) = started
-    return Got(int(status.partition(" ")[0]), {name.lower(): value for name, value in told}, body, bool(served))
+    return Got(
+        int(status.partition(" ")[0]),
+        {name.lower(): value for name, value in told},
+        body,
+        bool(served),
+    )
 
 
 @pytest.fixture
@@ -89,14 +102,18 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 def lines(text: str) -> list[tuple[str, str]]:
     """Headers, one a line."""
-    return [(name, value[1:]) for name, _, value in (line.partition(":") for line in text.split("\n"))]
+    return [
+        (name, value[1:]) for name, _, value in (line.partition(":") for line in text.split("\n"))
+    ]
 
 
 HOST = "host: app.example"
 PASSES = {
     "same origin": f"{HOST}\nsec-fetch-site: same-origin\norigin: https://app.example",
     "the user's own": f"{HOST}\nsec-fetch-site: none",
-    "behind a proxy that rewrites the host": "host: backend:8000\nsec-fetch-site: same-origin\norigin: https://app.example",
+    "behind a proxy that rewrites the host": (
+        "host: backend:8000\nsec-fetch-site: same-origin\norigin: https://app.example"
+    ),
     "its own page without a referrer": f"{HOST}\nsec-fetch-site: same-origin\norigin: null",
     "no browser": HOST,
     "no browser, HTTP/1.0": "user-agent: curl",
@@ -113,8 +130,13 @@ PASSES = {
     "trusted, an older browser": f"{HOST}\norigin: https://id.example",
     "trusted IPv6": f"{HOST}\nsec-fetch-site: cross-site\norigin: http://[2001:db8::7]:8080",
     "trusted, another scheme": f"{HOST}\nsec-fetch-site: cross-site\norigin: capacitor://localhost",
-    "an app": f"{HOST}\nsec-fetch-site: cross-site\norigin: https://evil.example\nauthorization: Bearer abc",
-    "an app that is not signed in": f"{HOST}\nsec-fetch-site: cross-site\norigin: https://evil.example\nx-device-id: ",
+    "an app": (
+        f"{HOST}\nsec-fetch-site: cross-site\norigin: https://evil.example\nauthorization:"
+        " Bearer abc"
+    ),
+    "an app that is not signed in": (
+        f"{HOST}\nsec-fetch-site: cross-site\norigin: https://evil.example\nx-device-id: "
+    ),
 }
 REFUSED = {
     "another site": f"{HOST}\nsec-fetch-site: cross-site\norigin: https://evil.example",
@@ -122,12 +144,16 @@ REFUSED = {
     "a page that hides": f"{HOST}\nsec-fetch-site: cross-site\norigin: null",
     "a sandbox": f"{HOST}\norigin: null",
     "says nothing of its origin": f"{HOST}\nsec-fetch-site: cross-site",
-    "cross-site with the host's origin": f"{HOST}\nsec-fetch-site: cross-site\norigin: https://app.example",
+    "cross-site with the host's origin": (
+        f"{HOST}\nsec-fetch-site: cross-site\norigin: https://app.example"
+    ),
     "upper case": f"{HOST}\nsec-fetch-site: SAME-ORIGIN\norigin: https://app.example",
     "a value of tomorrow": f"{HOST}\nsec-fetch-site: same-planet",
     "an empty value": f"{HOST}\nsec-fetch-site: \norigin: https://app.example",
     "two values": f"{HOST}\nsec-fetch-site: same-origin\nsec-fetch-site: cross-site",
-    "two values, the other way round": f"{HOST}\nsec-fetch-site: cross-site\nsec-fetch-site: same-origin",
+    "two values, the other way round": (
+        f"{HOST}\nsec-fetch-site: cross-site\nsec-fetch-site: same-origin"
+    ),
     "a list": f"{HOST}\nsec-fetch-site: same-origin, cross-site",
     "non-ascii": f"{HOST}\nsec-fetch-site: same-origin\xa0",
     "spaces": f"{HOST}\nsec-fetch-site:  none",
@@ -164,7 +190,9 @@ REFUSED = {
     "trusted, a suffix": f"{HOST}\norigin: https://xid.example",
     "other authorization": f"{HOST}\nsec-fetch-site: cross-site\nauthorization: Basic abc",
     "no bearer token": f"{HOST}\nsec-fetch-site: cross-site\nauthorization: Bearer",
-    "two bearer tokens": f"{HOST}\nsec-fetch-site: cross-site\nauthorization: Bearer a\nauthorization: Bearer b",
+    "two bearer tokens": (
+        f"{HOST}\nsec-fetch-site: cross-site\nauthorization: Bearer a\nauthorization: Bearer b"
+    ),
     "long": f"{HOST}\norigin: https://{'a' * 100_000}",
 }
 
@@ -176,10 +204,19 @@ async def test_what_may_pass_passes(authority: FakeAuthority, ask: Ask, name: st
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_other_origins_are_refused_before_anybody_sees_it(authority: FakeAuthority, ask: Ask, name: str):
+async def test_other_origins_are_refused_before_anybody_sees_it(
+    authority: FakeAuthority, ask: Ask, name: str
+):
     got = await ask(authority, FLOW, "POST", [*lines(REFUSED[name]), COOKIE])
-    assert (got.status, json.loads(got.body), got.served) == (403, {"error": "cross_origin_request"}, False)
-    assert (got.headers["cache-control"], got.headers["content-type"]) == ("no-store", "application/json")
+    assert (got.status, json.loads(got.body), got.served) == (
+        403,
+        {"error": "cross_origin_request"},
+        False,
+    )
+    assert (got.headers["cache-control"], got.headers["content-type"]) == (
+        "no-store",
+        "application/json",
+    )
     assert "set-cookie" not in got.headers
     assert authority.calls == {}
 
@@ -190,20 +227,27 @@ async def test_what_changes_nothing_passes(authority: FakeAuthority, ask: Ask, m
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "CONNECT", "get", "WHATEVER"])
-async def test_everything_else_may_change_something(authority: FakeAuthority, ask: Ask, method: str):
+async def test_everything_else_may_change_something(
+    authority: FakeAuthority, ask: Ask, method: str
+):
     assert (await ask(authority, FLOW, method, lines(REFUSED["another site"]))).status == 403
 
 
-@pytest.mark.parametrize("upgrade", ["upgrade: websocket", "upgrade: WebSocket", "upgrade: h2c, websocket"])
+@pytest.mark.parametrize(
+    "upgrade", ["upgrade: websocket", "upgrade: WebSocket", "upgrade: h2c, websocket"]
+)
 async def test_a_websocket_that_is_a_get_may_too(authority: FakeAuthority, ask: Ask, upgrade: str):
     for headers, served in ((REFUSED["another site"], False), (PASSES["an older browser"], True)):
         assert (await ask(authority, FLOW, "GET", lines(f"{headers}\n{upgrade}"))).served is served
 
 
 @pytest.mark.parametrize(
-    ("extensions", "kind"), [({}, "close"), ({"websocket.http.response": {}}, "http.response.start")]
+    ("extensions", "kind"),
+    [({}, "close"), ({"websocket.http.response": {}}, "http.response.start")],
 )
-async def test_a_websocket_of_another_origin_is_refused(authority: FakeAuthority, extensions: Any, kind: str):
+async def test_a_websocket_of_another_origin_is_refused(
+    authority: FakeAuthority, extensions: Any, kind: str
+):
     served, sent = [], []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -227,14 +271,22 @@ async def test_a_websocket_of_another_origin_is_refused(authority: FakeAuthority
         assert ([message["type"] for message in sent], len(served)) == (["websocket.accept"], 1)
 
 
-async def test_an_app_with_a_protection_of_its_own_can_do_without(authority: FakeAuthority, ask: Ask):
-    assert (await ask(authority, Flow(check_origin=False), "POST", lines(REFUSED["another site"]))).served
+async def test_an_app_with_a_protection_of_its_own_can_do_without(
+    authority: FakeAuthority, ask: Ask
+):
+    assert (
+        await ask(authority, Flow(check_origin=False), "POST", lines(REFUSED["another site"]))
+    ).served
 
 
-async def test_with_something_in_front_that_adds_bearer_tokens_they_prove_nothing(authority: FakeAuthority, ask: Ask):
+async def test_with_something_in_front_that_adds_bearer_tokens_they_prove_nothing(
+    authority: FakeAuthority, ask: Ask
+):
     added = "\nauthorization: Bearer of-the-gateway\nx-device-id: "
     flow = Flow(bearer=False)
-    assert (await ask(authority, flow, "POST", lines(REFUSED["another site"] + added))).status == 403
+    assert (
+        await ask(authority, flow, "POST", lines(REFUSED["another site"] + added))
+    ).status == 403
     assert (await ask(authority, flow, "POST", lines(PASSES["same origin"] + added))).served
 
 
@@ -242,14 +294,24 @@ async def test_people_get_a_page(authority: FakeAuthority, ask: Ask):
     headers = [*lines(REFUSED["another site"]), ("sec-fetch-mode", "navigate")]
     got = await ask(authority, FLOW, "POST", headers)
     assert (got.status, got.headers["content-type"]) == (403, "text/html; charset=utf-8")
-    assert (got.headers["content-length"], got.headers["cache-control"]) == (str(len(got.body)), "no-store")
+    assert (got.headers["content-length"], got.headers["cache-control"]) == (
+        str(len(got.body)),
+        "no-store",
+    )
     assert b"<h1>This came from another site</h1>" in got.body
     assert b"script" not in got.body
 
 
-async def test_the_log_says_what_to_do(authority: FakeAuthority, ask: Ask, caplog: pytest.LogCaptureFixture):
+async def test_the_log_says_what_to_do(
+    authority: FakeAuthority, ask: Ask, caplog: pytest.LogCaptureFixture
+):
     caplog.set_level(logging.INFO, "session_authority_client")
-    await ask(authority, FLOW, "POST", [*lines(REFUSED["another site"]), COOKIE, ("authorization", "Basic secret")])
+    await ask(
+        authority,
+        FLOW,
+        "POST",
+        [*lines(REFUSED["another site"]), COOKIE, ("authorization", "Basic secret")],
+    )
     (record,) = caplog.records
     assert "https://evil.example" in record.getMessage()
     assert "trusted_origins" in record.getMessage()
@@ -263,7 +325,16 @@ async def test_the_log_says_what_to_do(authority: FakeAuthority, ask: Ask, caplo
 @pytest.mark.parametrize(
     "origin",
     [
-        *("", "null", "*", "id.example", "//id.example", "https://", "https://id.example/", "https://id.example/path"),
+        *(
+            "",
+            "null",
+            "*",
+            "id.example",
+            "//id.example",
+            "https://",
+            "https://id.example/",
+            "https://id.example/path",
+        ),
         *(
             "https://*.example",
             "https://u@id.example",

@@ -1,4 +1,6 @@
-"""The package is whole: what is shipped, what it needs, and that it and the service can share a process."""
+"""The package is whole: what is shipped, what it needs, and that it and the service can share a
+process.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ PACKAGE = PROJECT / "session_authority_client"
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     source = tmp_path_factory.mktemp("wheel") / "source"
-    shutil.copytree(PROJECT, source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    shutil.copytree(
+        PROJECT, source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+    )
     build = "import setuptools.build_meta as backend; print(backend.build_wheel('.'))"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (path,) = source.glob("*.whl")
@@ -51,10 +55,15 @@ def test_the_wheel_says_what_it_needs_and_who_may_use_it(wheel: zipfile.ZipFile)
 
 def test_the_client_and_the_service_can_share_a_process():
     theirs, ours = service_pb.DESCRIPTOR, client_pb.DESCRIPTOR
-    assert (theirs.package, ours.package) == ("session_authority.v1", "session_authority_client.wire")
+    assert (theirs.package, ours.package) == (
+        "session_authority.v1",
+        "session_authority_client.wire",
+    )
     assert theirs.pool is ours.pool, "else this proves nothing"
     request = service_pb.IssueDeviceRequest(user_id="ada", claims={"plan": "pro"})
-    assert client_pb.IssueDeviceRequest.FromString(request.SerializeToString()).claims == {"plan": "pro"}
+    assert client_pb.IssueDeviceRequest.FromString(request.SerializeToString()).claims == {
+        "plan": "pro"
+    }
 
 
 def test_what_a_stranger_may_use_is_named():

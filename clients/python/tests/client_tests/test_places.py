@@ -1,4 +1,6 @@
-"""No more calls at once than a client has places: what waits for one, in which order, until when, and that no call is lost."""
+"""No more calls at once than a client has places: what waits for one, in which order, until when,
+and that no call is lost.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ async def test_no_more_are_under_way_than_there_are_places(
         assert server.at_once == limit
         server.open.set()
         found = await asyncio.gather(*tasks)
-        assert [item.session and item.session.user_id for item in found] == [f"user {number}" for number in range(90)]
+        assert [item.session and item.session.user_id for item in found] == [
+            f"user {number}" for number in range(90)
+        ]
         assert server.most_at_once == limit
         assert nothing_is_left(client, limit)
 
@@ -77,10 +81,14 @@ async def test_who_waits_longest_is_first(connect: Connect, scripted: tuple[Serv
             await until(lambda: len(places(client)._turns) == number)  # noqa: B023
         server.open.set()
         await asyncio.gather(*tasks)
-    assert [request.access_token for request in server.requests] == [f"token of user {number}" for number in range(8)]
+    assert [request.access_token for request in server.requests] == [
+        f"token of user {number}" for number in range(8)
+    ]
 
 
-async def test_waiting_counts_against_the_time_that_a_call_has(connect: Connect, scripted: tuple[Service, str]):
+async def test_waiting_counts_against_the_time_that_a_call_has(
+    connect: Connect, scripted: tuple[Service, str]
+):
     server, address = scripted
     loop = asyncio.get_running_loop()
     async with connect(address, timeout=PATIENCE, batching=False, max_in_flight=1) as client:
@@ -90,13 +98,18 @@ async def test_waiting_counts_against_the_time_that_a_call_has(connect: Connect,
         patient = ask(client, "patient")
         await until(lambda: len(places(client)._turns) == 1)
         began = loop.time()
-        with pytest.raises(sa.Unavailable, match="no place in time: 1 calls of this client are under way") as caught:
+        with pytest.raises(
+            sa.Unavailable, match="no place in time: 1 calls of this client are under way"
+        ) as caught:
             await ask(client, "hasty", timedelta(milliseconds=100))
         assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
         await until(lambda: loop.time() - began > 1.5)
         server.open.set()
         assert all(await asyncio.gather(first, patient))
-        assert [request.access_token for request in server.requests] == ["token of first", "token of patient"]
+        assert [request.access_token for request in server.requests] == [
+            "token of first",
+            "token of patient",
+        ]
         assert nothing_is_left(client, 1)
     _, _, left = server.calls[1]
     assert left <= 1.05 * (PATIENCE.total_seconds() - 1.5)  # gRPC rounds it up
@@ -104,7 +117,9 @@ async def test_waiting_counts_against_the_time_that_a_call_has(connect: Connect,
 
 async def test_who_is_cancelled_while_waiting_leaves_nothing_behind(scripted: tuple[Service, str]):
     server, address = scripted
-    async with sa.AsyncSessionAuthority(address, timeout=PATIENCE, batching=False, max_in_flight=1) as client:
+    async with sa.AsyncSessionAuthority(
+        address, timeout=PATIENCE, batching=False, max_in_flight=1
+    ) as client:
         server.open.clear()
         tasks = [ask(client, f"user {number}") for number in range(4)]
         await until(lambda: server.at_once == 1)
@@ -114,14 +129,22 @@ async def test_who_is_cancelled_while_waiting_leaves_nothing_behind(scripted: tu
         assert len(places(client)._turns) == 1
         server.open.set()
         assert all(await asyncio.gather(tasks[0], tasks[3]))
-        assert [request.access_token for request in server.requests] == ["token of user 0", "token of user 3"]
+        assert [request.access_token for request in server.requests] == [
+            "token of user 0",
+            "token of user 3",
+        ]
         assert nothing_is_left(client, 1)
 
 
-async def test_who_is_cancelled_when_it_is_their_turn_gives_the_place_back(scripted: tuple[Service, str]):
+async def test_who_is_cancelled_when_it_is_their_turn_gives_the_place_back(
+    scripted: tuple[Service, str],
+):
     async with sa.AsyncSessionAuthority(scripted[1], timeout=PATIENCE, max_in_flight=1) as client:
         assert places(client).take()
-        gone, next_one = ask(client, "gone"), asyncio.create_task(client.validate_sessions([("t", "d")]))
+        gone, next_one = (
+            ask(client, "gone"),
+            asyncio.create_task(client.validate_sessions([("t", "d")])),
+        )
         await until(lambda: len(places(client)._turns) == 2)
         places(client).leave()
         gone.cancel()
@@ -143,7 +166,9 @@ async def test_a_batch_is_one_call_and_takes_whoever_has_come_by_its_turn(
         tasks = [ask(client, "first")]
         await until(lambda: server.at_once == 1)
         tasks += [ask(client, f"user {number}") for number in range(10)]
-        await until(lambda: len(places(client)._turns) == 1)  # their patience is over, and there is no place
+        await until(
+            lambda: len(places(client)._turns) == 1
+        )  # their patience is over, and there is no place
         tasks += [ask(client, f"user {number}") for number in range(10, 20)]
         await until(lambda: len(line._queue) == 20)
         with pytest.raises(sa.Unavailable, match="no place in time"):
@@ -155,7 +180,9 @@ async def test_a_batch_is_one_call_and_takes_whoever_has_come_by_its_turn(
         await until(lambda: nothing_is_left(client, 1))
 
 
-async def test_more_than_a_batch_holds_goes_in_several(scripted: tuple[Service, str], monkeypatch: pytest.MonkeyPatch):
+async def test_more_than_a_batch_holds_goes_in_several(
+    scripted: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(batching, "_BATCH_ITEMS", 3)
     server, address = scripted
     async with sa.AsyncSessionAuthority(address, timeout=PATIENCE, max_in_flight=2) as client:
@@ -189,7 +216,9 @@ def test_whoever_comes_after_the_end_is_told_so():
     assert told == ["the client is closed"]
 
 
-async def test_closing_ends_whoever_waits_for_a_place(connect: Connect, scripted: tuple[Service, str]):
+async def test_closing_ends_whoever_waits_for_a_place(
+    connect: Connect, scripted: tuple[Service, str]
+):
     server, address = scripted
     async with connect(address, timeout=PATIENCE, max_in_flight=1) as client:
         server.open.clear()
@@ -197,7 +226,9 @@ async def test_closing_ends_whoever_waits_for_a_place(connect: Connect, scripted
         tasks += [asyncio.create_task(client.validate_sessions([("t", "d")])) for _ in range(5)]
         await until(lambda: server.at_once == 1 and len(places(client)._turns) >= 5)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [(type(outcome), str(outcome)) for outcome in outcomes] == [(sa.Unavailable, "the client is closed")] * 10
+    assert [(type(outcome), str(outcome)) for outcome in outcomes] == [
+        (sa.Unavailable, "the client is closed")
+    ] * 10
     assert len({id(outcome) for outcome in outcomes}) == 10
     assert len(server.calls) == 1
 
@@ -210,19 +241,27 @@ async def test_a_watch_takes_no_place(connect: Connect, scripted: tuple[Service,
         await watch.aclose()
 
 
-@pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-1, ValueError), ("8", TypeError), (None, TypeError)])
-async def test_a_client_without_places_is_a_mistake(connect: Connect, value: Any, error: type[Exception]):
+@pytest.mark.parametrize(
+    ("value", "error"), [(0, ValueError), (-1, ValueError), ("8", TypeError), (None, TypeError)]
+)
+async def test_a_client_without_places_is_a_mistake(
+    connect: Connect, value: Any, error: type[Exception]
+):
     with pytest.raises(error, match="max_in_flight"):
         connect("127.0.0.1:1", max_in_flight=value)
 
 
 @pytest.mark.parametrize("batched", [False, True])
 async def test_no_call_is_lost_in_a_crowd_without_patience(connect: Connect, batched: bool):
-    """A server that has a connection make 100 calls at once, as ours, and hundreds of callers who hang up or have no time."""
+    """A server that has a connection make 100 calls at once, as ours, and hundreds of callers who
+    hang up or have no time.
+    """
     chance = random.Random(7)
 
     async def one(client: Any, turn: int) -> str:
-        short = timedelta(milliseconds=chance.choice((1, 2, 5, 20))) if chance.random() < 0.5 else None
+        short = (
+            timedelta(milliseconds=chance.choice((1, 2, 5, 20))) if chance.random() < 0.5 else None
+        )
         task = ask(client, f"user {turn}", short)
         if chance.random() < 0.3:
             for _ in range(chance.randrange(40)):
@@ -265,7 +304,9 @@ async def test_a_call_that_grpc_has_lost_ends_all_the_same(
     scripted: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(calls, "_LOST_SECONDS", 0)
-    async with sa.AsyncSessionAuthority(scripted[1], timeout=timedelta(seconds=0.1), max_in_flight=1) as client:
+    async with sa.AsyncSessionAuthority(
+        scripted[1], timeout=timedelta(seconds=0.1), max_in_flight=1
+    ) as client:
         monkeypatch.setitem(client._calls._unary, "GetSigningKeys", Lost)
         async with asyncio.timeout(PATIENCE.total_seconds()):
             with pytest.raises(sa.Unavailable, match="no answer in time"):

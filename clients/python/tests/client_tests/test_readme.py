@@ -1,6 +1,8 @@
-"""The README's own code, run as it stands against a development server; and its tables leave nothing out.
+"""The README's own code, run as it stands against a development server; and its tables leave
+nothing out.
 
-What it shows of the examples is in them word for word, and `test_examples` runs those by its own commands.
+What it shows of the examples is in them word for word, and `test_examples` runs those by its own
+commands.
 """
 
 from __future__ import annotations
@@ -30,7 +32,11 @@ from tests.support.certificates import Authority
 
 RUN = [block.code for block in BLOCKS if block.mark == "run"]
 WITH_CERTIFICATES = [block.code for block in BLOCKS if block.mark == "example"]
-OF_EXAMPLES = [(block.mark.removeprefix("from "), block.code) for block in BLOCKS if block.mark.startswith("from ")]
+OF_EXAMPLES = [
+    (block.mark.removeprefix("from "), block.code)
+    for block in BLOCKS
+    if block.mark.startswith("from ")
+]
 TESTS = [block.code for block in BLOCKS if block.mark == "pytest flask_app"]
 
 
@@ -99,12 +105,23 @@ TEST_CLIENTS = {
 def test_its_tests_pass_with_each_example(code: str, name: str, tmp_path: Path):
     imports, client = TEST_CLIENTS[name]
     if name != "flask":
-        code = code.replace("flask_app.app.test_client()", client).replace("flask_app", f"{name}_app")
+        code = code.replace("flask_app.app.test_client()", client).replace(
+            "flask_app", f"{name}_app"
+        )
         code = imports + "\n" + code.replace(".location", '.headers["location"]')
     (tmp_path / f"{name}_app.py").write_text(example(name), "utf-8")
     (tmp_path / "test_app.py").write_text(code)
     # No `-W error`: the newest Starlette warns of httpx, and wants httpx2.
-    done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", "test_app.py")
+    done = run(
+        tmp_path,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--rootdir={tmp_path}",
+        "test_app.py",
+    )
     assert done.returncode == 0, done.stdout
     assert f"{code.count('def test_')} passed" in done.stdout
 
@@ -123,27 +140,38 @@ async def test_secure_cookies_want_https_of_a_test_client(scheme: str, status: i
         async with authority.async_client(timeout=timedelta(seconds=20)) as client:
             wrapped: Any = SessionAuthorityMiddleware(app, client)
             transport = httpx.ASGITransport(wrapped)
-            async with httpx.AsyncClient(transport=transport, base_url=f"{scheme}://testserver") as browser:
+            async with httpx.AsyncClient(
+                transport=transport, base_url=f"{scheme}://testserver"
+            ) as browser:
                 assert (await browser.get("/sign-in")).status_code == 200
                 assert (await browser.get("/")).status_code == status
 
 
 def test_all_code_is_run():
     python = [block for block in BLOCKS if block.language == "python"]
-    assert TEXT.count("```python") == len(python) == len(RUN + WITH_CERTIFICATES + OF_EXAMPLES + TESTS)
+    assert (
+        TEXT.count("```python") == len(python) == len(RUN + WITH_CERTIFICATES + OF_EXAMPLES + TESTS)
+    )
     assert {path for path, _ in OF_EXAMPLES} == {f"examples/{name}_app.py" for name in EXAMPLES}
-    # `test_examples` does these but for what pip installs, and what they import `make client-compat` installs.
+    # `test_examples` does these but for what pip installs, and what they import
+    # `make client-compat` installs.
     shell = [block.code for block in BLOCKS if block.language == "sh"]
     served = [code for name in EXAMPLES.values() for code in blocks(name, "sh")]
     assert shell == ["pip install ./clients/python\n", *served]
 
 
 def test_every_method_is_told_of_and_who_may_call_it():
-    public = [name for name, _ in inspect.getmembers(sa.SessionAuthority, callable) if not name.startswith("_")]
+    public = [
+        name
+        for name, _ in inspect.getmembers(sa.SessionAuthority, callable)
+        if not name.startswith("_")
+    ]
     assert sorted(first_column("Methods")) == public
     roles = {path.rpartition("/")[2]: row.roles - {Role.OPERATOR} for path, row in ROWS.items()}
     other_names = {"validate_sessions": "BatchValidateSessions", "devices": "ListDevices"}
-    for name, told in re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|", section("Methods"), re.MULTILINE):
+    for name, told in re.findall(
+        r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|", section("Methods"), re.MULTILINE
+    ):
         rpc = other_names.get(name, name.title().replace("_", ""))
         assert set(told.split(" or ")) == {role.value for role in roles[rpc]}, name
     needs = re.findall(r"^\| \w.*? \| `(\w+)` \|", section("What the app may call"), re.MULTILINE)
@@ -151,7 +179,9 @@ def test_every_method_is_told_of_and_who_may_call_it():
 
 
 def test_every_setting_of_the_flow_is_told_of():
-    assert first_column("Settings") == [field.name for field in dataclasses.fields(Flow) if field.init]
+    assert first_column("Settings") == [
+        field.name for field in dataclasses.fields(Flow) if field.init
+    ]
 
 
 def test_all_of_a_visit_is_told_of():
@@ -171,14 +201,17 @@ def test_all_that_the_double_does_is_told_of():
 
 def test_every_exception_is_told_of():
     errors = {
-        name for name in sa.__all__ if isinstance(getattr(sa, name), type) and issubclass(getattr(sa, name), Exception)
+        name
+        for name in sa.__all__
+        if isinstance(getattr(sa, name), type) and issubclass(getattr(sa, name), Exception)
     }
     assert set(first_column("When a call fails")) == errors - {"SessionAuthorityError"}
 
 
 def test_its_links_lead_somewhere():
     headings = {
-        re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
+        re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-")
+        for text in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
     }
     for target in re.findall(r"\]\(([^)]+)\)", TEXT):
         if target.startswith("#"):

@@ -33,7 +33,9 @@ CALLS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("method", UNARY)
-async def test_what_is_unavailable_is_tried_again_as_it_was(connect: Connect, fake: Fake, method: str):
+async def test_what_is_unavailable_is_tried_again_as_it_was(
+    connect: Connect, fake: Fake, method: str
+):
     fake.acts.extend([away, fails(grpc.StatusCode.UNAVAILABLE)])
     async with connect(fake.address, timeout=PATIENCE) as authority:
         await CALLS[method](authority)
@@ -47,11 +49,15 @@ async def test_three_times_is_enough(connect: Connect, fake: Fake):
         with pytest.raises(sa.Unavailable) as caught:
             await authority.validate_session("t", "d")
     assert len(fake.calls) == 3
-    assert (caught.value.reason, caught.value.retry_after) == ("STORE_UNAVAILABLE", timedelta(seconds=1))
+    assert (caught.value.reason, caught.value.retry_after) == (
+        "STORE_UNAVAILABLE",
+        timedelta(seconds=1),
+    )
 
 
 @pytest.mark.parametrize(
-    "code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}, key=str)
+    "code",
+    sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}, key=str),
 )
 async def test_nothing_else_is_tried_again(connect: Connect, fake: Fake, code: grpc.StatusCode):
     fake.always = fails(code)
@@ -63,7 +69,12 @@ async def test_nothing_else_is_tried_again(connect: Connect, fake: Fake, code: g
 
 async def test_a_service_that_has_too_much_to_do_is_left_alone(connect: Connect, fake: Fake):
     fake.always = refuses(
-        Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_OVERLOADED, "no", retry_after=PATIENCE)
+        Failure(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            errors_pb2.ERROR_REASON_OVERLOADED,
+            "no",
+            retry_after=PATIENCE,
+        )
     )
     async with connect(fake.address, timeout=PATIENCE) as authority:
         with pytest.raises(sa.Overloaded) as caught:
@@ -134,7 +145,9 @@ async def test_a_sign_in_whose_reply_is_lost_happens_once(connect: Connect, addr
     assert page.total_size == 1
 
 
-async def test_every_sign_in_has_a_request_id_of_its_own_unless_it_is_given_one(connect: Connect, fake: Fake):
+async def test_every_sign_in_has_a_request_id_of_its_own_unless_it_is_given_one(
+    connect: Connect, fake: Fake
+):
     mine = str(uuid4())
     async with connect(fake.address, timeout=PATIENCE) as authority:
         await authority.issue_device("ada")
@@ -145,7 +158,7 @@ async def test_every_sign_in_has_a_request_id_of_its_own_unless_it_is_given_one(
     assert third == mine
 
 
-# --- deadlines ------------------------------------------------------------------------------------------------------
+# --- deadlines ------------------------------------------------------------------------------------
 
 
 def about(timeout: timedelta) -> float:
@@ -156,9 +169,13 @@ def about(timeout: timedelta) -> float:
 async def test_a_call_has_300_ms_unless_it_is_given_more(connect: Connect, fake: Fake):
     assert timedelta(milliseconds=300) == DEFAULT_TIMEOUT
     async with connect(fake.address) as authority:
-        await authority.get_signing_keys(timeout=PATIENCE)  # connects, which takes its time on a busy machine
+        await authority.get_signing_keys(
+            timeout=PATIENCE
+        )  # connects, which takes its time on a busy machine
         fake.always = lambda request, context: Hang()(request, context)
-        while len(fake.calls) < 2:  # on a very busy one the time may be over before the service hears of it
+        while (
+            len(fake.calls) < 2
+        ):  # on a very busy one the time may be over before the service hears of it
             with pytest.raises(sa.Unavailable) as caught:
                 await authority.validate_session("t", "d")
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED

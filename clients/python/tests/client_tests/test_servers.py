@@ -91,7 +91,9 @@ class Browser:
 
 def aged(token: str, data_dir: Path, age: timedelta) -> str:
     """The same token, as it would be if it had been made that long ago, for an hour."""
-    tokens = Tokens(KeySource(data_dir / "keys"), "session-authority", "session-authority", timedelta(days=8))
+    tokens = Tokens(
+        KeySource(data_dir / "keys"), "session-authority", "session-authority", timedelta(days=8)
+    )
     now = datetime.now(UTC)
     known = tokens.verify(token, now)
     assert known is not None
@@ -100,7 +102,9 @@ def aged(token: str, data_dir: Path, age: timedelta) -> str:
 
 async def settled(since: datetime) -> None:
     """Waits until a token that was made at that moment can be renewed."""
-    await asyncio.to_thread(wait_for, lambda: datetime.now(UTC) - since > ALARM_AFTER, "the token to settle", PATIENCE)
+    await asyncio.to_thread(
+        wait_for, lambda: datetime.now(UTC) - since > ALARM_AFTER, "the token to settle", PATIENCE
+    )
 
 
 def generation(token: str) -> int:
@@ -111,7 +115,9 @@ def generation(token: str) -> int:
 
 
 @pytest.mark.parametrize("server", sorted(COMMANDS))
-async def test_a_thousand_parallel_requests_renew_once_and_sign_nobody_out(tmp_path: Path, server: str):
+async def test_a_thousand_parallel_requests_renew_once_and_sign_nobody_out(
+    tmp_path: Path, server: str
+):
     limits = httpx.Limits(max_connections=None)
     with (
         dev_server(tmp_path / "data", SETTINGS) as dev,
@@ -138,7 +144,9 @@ async def test_a_thousand_parallel_requests_renew_once_and_sign_nobody_out(tmp_p
             for _ in range(20):
                 again = await browser.request("GET", "/me")
                 assert (again.status_code, again.json()) == (200, {"user": "ada"})
-            found = client.validate_session(browser.jar["__Host-session"], device, observe_only=True)
+            found = client.validate_session(
+                browser.jar["__Host-session"], device, observe_only=True
+            )
             assert found.session is not None
             assert found.session.generation == 2
             assert [listed.signed_in for listed in client.devices("ada")] == [True]

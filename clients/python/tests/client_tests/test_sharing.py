@@ -21,13 +21,17 @@ def echo(request: Any, context: grpc.ServicerContext) -> Message:
     """Tells each caller of their own session, be it in a batch."""
     if isinstance(request, pb.BatchValidateSessionsRequest):
         return pb.BatchValidateSessionsResponse(
-            results=[pb.BatchValidateSessionsResult(response=_told(one)) for one in request.requests]
+            results=[
+                pb.BatchValidateSessionsResult(response=_told(one)) for one in request.requests
+            ]
         )
     return _told(request)
 
 
 def _told(request: pb.ValidateSessionRequest) -> pb.ValidateSessionResponse:
-    answer = pb.ValidateSessionResponse(active=True, status=pb.SESSION_STATUS_ACTIVE, device_id=request.device_id)
+    answer = pb.ValidateSessionResponse(
+        active=True, status=pb.SESSION_STATUS_ACTIVE, device_id=request.device_id
+    )
     answer.session.user_id = request.access_token
     return answer
 
@@ -123,9 +127,14 @@ async def test_closing_hangs_up(connect: Connect, fake: Fake):
 
 @pytest.mark.parametrize("cached", [False, True])
 async def test_after_closing_every_call_says_so(connect: Connect, fake: Fake, cached: bool):
-    async with connect(fake.address, timeout=PATIENCE, cache=sa.NearCache() if cached else None) as authority:
+    async with connect(
+        fake.address, timeout=PATIENCE, cache=sa.NearCache() if cached else None
+    ) as authority:
         await authority.get_signing_keys()
-    for method, call in {**CALLS, "WatchEvents": lambda authority: anext(aiter(authority.watch_events()))}.items():
+    for method, call in {
+        **CALLS,
+        "WatchEvents": lambda authority: anext(aiter(authority.watch_events())),
+    }.items():
         with pytest.raises(sa.Unavailable, match="the client is closed") as caught:
             await call(authority)
         assert caught.value.code is grpc.StatusCode.CANCELLED, method

@@ -69,11 +69,17 @@ def test_a_sign_in_is_good_until_it_is_revoked(authority: FakeAuthority, client:
     found = client.validate_session(issued.access_token, issued.device.device_id)
     assert found
     assert found.session is not None
-    assert (found.session.user_id, dict(found.session.claims)) == ("ada", {"email": "a@example.org"})
+    assert (found.session.user_id, dict(found.session.claims)) == (
+        "ada",
+        {"email": "a@example.org"},
+    )
     assert found.session.auth_methods == ("pwd",)
     assert not found.renew_recommended
     assert client.revoke_device("ada", issued.device.device_id)
-    assert client.validate_session(issued.access_token, issued.device.device_id).status is SessionStatus.NO_SESSION
+    assert (
+        client.validate_session(issued.access_token, issued.device.device_id).status
+        is SessionStatus.NO_SESSION
+    )
     assert authority.calls["ValidateSession"] == 2
 
 
@@ -91,7 +97,9 @@ def test_what_is_no_token_is_told(client: SessionAuthority):
     assert (lost.status, lost.device_id_assigned) == (SessionStatus.NO_SESSION, True)
 
 
-def test_an_expired_token_renews_and_its_retries_get_copies(authority: FakeAuthority, client: SessionAuthority):
+def test_an_expired_token_renews_and_its_retries_get_copies(
+    authority: FakeAuthority, client: SessionAuthority
+):
     token, device = sign_in(client)
     assert client.renew_session(token, device).access_token is None  # too young
     authority.expire_tokens()
@@ -105,14 +113,18 @@ def test_an_expired_token_renews_and_its_retries_get_copies(authority: FakeAutho
     assert (late.active, late.access_token) == (True, None)
 
 
-def test_aged_tokens_are_good_and_better_renewed(authority: FakeAuthority, client: SessionAuthority):
+def test_aged_tokens_are_good_and_better_renewed(
+    authority: FakeAuthority, client: SessionAuthority
+):
     token, device = sign_in(client)
     authority.age_tokens()
     assert client.validate_session(token, device).renew_recommended
     assert client.renew_session(token, device).rotated
 
 
-def test_a_token_that_is_two_generations_old_is_a_replay(authority: FakeAuthority, client: SessionAuthority):
+def test_a_token_that_is_two_generations_old_is_a_replay(
+    authority: FakeAuthority, client: SessionAuthority
+):
     first, device = sign_in(client)
     token = first
     for _ in range(2):
@@ -149,7 +161,9 @@ def test_sessions_end(authority: FakeAuthority, client: SessionAuthority):
 def test_observing_changes_nothing(authority: FakeAuthority, client: SessionAuthority):
     token, device = sign_in(client)
     authority.replay_tokens()
-    assert client.validate_session(token, device, observe_only=True).status is SessionStatus.REPLAYED
+    assert (
+        client.validate_session(token, device, observe_only=True).status is SessionStatus.REPLAYED
+    )
     assert [found.signed_in for found in client.devices("ada")] == [True]
 
 
@@ -164,10 +178,17 @@ def test_devices_are_listed_named_and_forgotten(client: SessionAuthority):
     for number in range(3):
         client.issue_device("ada", client=ClientInfo(display_name=f"Phone {number}"))
     _, here = sign_in(client)
-    assert [d.current for d in client.devices("ada", current_device_id=here)] == [True, False, False, False]
+    assert [d.current for d in client.devices("ada", current_device_id=here)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
     page = client.list_devices("ada", page_size=3)
     assert (page.total_size, len(page.devices)) == (4, 3)
-    assert [d.display_name for d in client.list_devices("ada", page_token=page.next_page_token).devices] == ["Phone 0"]
+    assert [
+        d.display_name for d in client.list_devices("ada", page_token=page.next_page_token).devices
+    ] == ["Phone 0"]
     assert client.update_device("ada", here, display_name="Mine").display_name == "Mine"
     assert client.revoke_all("ada", except_device_id=here) == 3
     assert [device.display_name for device in client.devices("ada")] == ["Mine"]
@@ -203,7 +224,9 @@ def test_it_can_have_a_limit(authority: FakeAuthority, client: SessionAuthority)
     assert client.validate_session(token, device).status is SessionStatus.NO_SESSION
 
 
-def test_it_signs_in_for_tests_and_out_as_from_elsewhere(authority: FakeAuthority, client: SessionAuthority):
+def test_it_signs_in_for_tests_and_out_as_from_elsewhere(
+    authority: FakeAuthority, client: SessionAuthority
+):
     headers = authority.sign_in("ada", claims={"plan": "pro"}, auth_methods=["pwd"])
     token, device = headers["Authorization"].removeprefix("Bearer "), headers["X-Device-Id"]
     found = client.validate_session(token, device)
@@ -238,7 +261,10 @@ def test_it_can_be_away_and_slow(authority: FakeAuthority, client: SessionAuthor
     token, device = sign_in(client)
     with authority.unavailable(), pytest.raises(Unavailable) as away:
         client.validate_session(token, device)
-    assert (away.value.reason, away.value.retry_after) == ("STORE_UNAVAILABLE", timedelta(seconds=1))
+    assert (away.value.reason, away.value.retry_after) == (
+        "STORE_UNAVAILABLE",
+        timedelta(seconds=1),
+    )
     with authority.slow(timedelta(seconds=1)), pytest.raises(Unavailable):
         client.validate_session(token, device, timeout=timedelta(milliseconds=50))
     assert client.validate_session(token, device)
@@ -264,7 +290,9 @@ def test_what_happens_is_told(client: SessionAuthority):
     first = next(watch).events[0]
     watch.close()
     assert (first.type, first.device_id) == (EventType.DEVICE_SIGNED_IN, device)
-    resumed: Any = client.watch_events(cursor=start, types=[EventType.DEVICE_REVOKED], user_ids=["ada"])
+    resumed: Any = client.watch_events(
+        cursor=start, types=[EventType.DEVICE_REVOKED], user_ids=["ada"]
+    )
     next(resumed)
     assert [event.reason for event in next(resumed).events] == ["lost"]
     assert next(resumed).read_time is not None
@@ -273,7 +301,7 @@ def test_what_happens_is_told(client: SessionAuthority):
         next(client.watch_events(cursor="nonsense"))
 
 
-# --- beside the service itself --------------------------------------------------------------------------------------
+# --- beside the service itself --------------------------------------------------------------------
 
 
 @dataclass
@@ -373,7 +401,15 @@ async def a_dead_token_left_its_device(world: World) -> Sequence[str]:
     return [*found, await world.finds(current, device)]
 
 
-@row("ACTIVE renew", "ACTIVE", "ACTIVE renew", "SUPERSEDED", "SUPERSEDED", "ACTIVE", "REPLAYED revoked 1")
+@row(
+    "ACTIVE renew",
+    "ACTIVE",
+    "ACTIVE renew",
+    "SUPERSEDED",
+    "SUPERSEDED",
+    "ACTIVE",
+    "REPLAYED revoked 1",
+)
 async def a_token_is_superseded_once_the_next_is_seen(world: World) -> Sequence[str]:
     old, device = await world.signs_in()
     token = await world.goes_on(old, device)
@@ -507,21 +543,30 @@ def test_every_verdict_is_compared():
 
 @pytest.mark.parametrize("user_id", ["", "a b", "a\n", "a" * 129, "a\u200b"])
 @pytest.mark.parametrize("name", ["Mine", "  Mine ", "a" * 101, "a\n\0b", "👩\u200d🚀"])
-def test_it_minds_names_as_the_service_does(client: SessionAuthority, address: str, user_id: str, name: str):
+def test_it_minds_names_as_the_service_does(
+    client: SessionAuthority, address: str, user_id: str, name: str
+):
     with SessionAuthority(address, timeout=PATIENCE) as service:
         mine, theirs = names_tried(client, user_id, name), names_tried(service, user_id, name)
     assert mine == theirs
 
 
 def names_tried(client: SessionAuthority, user_id: str, name: str) -> Sequence[object]:
-    """What becomes of names, good and bad ones: what they are from then on, or which rules they break."""
+    """What becomes of names, good and bad ones: what they are from then on, or which rules they
+    break.
+    """
     user = str(uuid4())
     _, device = sign_in(client, user)
     told: list[object] = []
     with pytest.raises(InvalidRequest) as refused:
         client.issue_device(user_id)
     told.append((str(refused.value), refused.value.violations))
-    for known, where in ((user_id, device), (user, "nonsense"), (user_id, "nonsense"), (user, device)):
+    for known, where in (
+        (user_id, device),
+        (user, "nonsense"),
+        (user_id, "nonsense"),
+        (user, device),
+    ):
         try:
             told.append(client.update_device(known, where, display_name=name).display_name)
         except InvalidRequest as error:

@@ -1,4 +1,6 @@
-"""How the service is reached: TLS and mutual TLS, bearer tokens, several servers, and what the options promise."""
+"""How the service is reached: TLS and mutual TLS, bearer tokens, several servers, and what the
+options promise.
+"""
 
 from __future__ import annotations
 
@@ -59,18 +61,22 @@ def shows(authority: Authority, pair: Pair) -> sa.Tls:
     return sa.Tls(authority.pem, pair.certificate.read_bytes(), pair.key.read_bytes())
 
 
-# --- TLS ------------------------------------------------------------------------------------------------------------
+# --- TLS ------------------------------------------------------------------------------------------
 
 
 async def test_a_service_that_its_authority_vouches_for_is_spoken_to(
     connect: Connect, secure: Fake, authority: Authority
 ):
-    async with connect(secure.address, tls=sa.Tls(authority.pem), token=TOKEN, timeout=PATIENCE) as client:
+    async with connect(
+        secure.address, tls=sa.Tls(authority.pem), token=TOKEN, timeout=PATIENCE
+    ) as client:
         await client.get_signing_keys()
     assert dict(secure.calls[0].metadata)["authorization"] == f"Bearer {TOKEN}"
 
 
-async def test_one_that_others_vouch_for_is_told_nothing(connect: Connect, secure: Fake, tmp_path: Path):
+async def test_one_that_others_vouch_for_is_told_nothing(
+    connect: Connect, secure: Fake, tmp_path: Path
+):
     other = Authority(tmp_path, "other")
     for tls in (sa.Tls(other.pem), sa.Tls()):
         async with connect(secure.address, tls=tls, token=TOKEN, timeout=PATIENCE) as client:
@@ -111,7 +117,7 @@ def test_half_a_pair_is_a_mistake():
     assert "hunter2" not in repr(sa.Tls(b"r", b"c", b"hunter2"))
 
 
-# --- bearer tokens --------------------------------------------------------------------------------------------------
+# --- bearer tokens --------------------------------------------------------------------------------
 
 
 async def test_a_bearer_token_goes_with_each_call(connect: Connect, fake: Fake):
@@ -131,7 +137,10 @@ async def test_a_token_may_change(connect: Connect, fake: Fake, tmp_path: Path):
         await client.get_signing_keys()
         file.write_text("second\n")
         await client.get_signing_keys()
-    assert [dict(call.metadata)["authorization"] for call in fake.calls] == ["Bearer first", "Bearer second"]
+    assert [dict(call.metadata)["authorization"] for call in fake.calls] == [
+        "Bearer first",
+        "Bearer second",
+    ]
 
 
 @pytest.mark.parametrize("token", ["hunter2\r\nx-other: 1", "hünter2", "", "hunter2\0"])
@@ -142,7 +151,9 @@ async def test_what_can_not_be_sent_is_not_shown_either(connect: Connect, fake: 
     # A file that is being written may be empty for a moment: nobody is signed out for that.
     async with connect(fake.address, token=lambda: token, timeout=PATIENCE) as client:
         for call in (client.get_signing_keys, lambda: anext(aiter(client.watch_events()))):
-            with pytest.raises(sa.Unavailable, match="token: is empty, or holds what no header may") as caught:
+            with pytest.raises(
+                sa.Unavailable, match="token: is empty, or holds what no header may"
+            ) as caught:
                 await call()
             assert "nter2" not in str(caught.value)
     assert fake.calls == []
@@ -171,7 +182,7 @@ def test_to_any_other_it_does_not(target: str):
     Transport(target)
 
 
-# --- a service that asks who calls ----------------------------------------------------------------------------------
+# --- a service that asks who calls ----------------------------------------------------------------
 
 POLICY = """
 [callers.login]
@@ -212,14 +223,17 @@ async def test_a_caller_is_known_by_its_token(connect: Connect, guarded: Guarded
         assert (await client.issue_device("ada")).access_token
         with pytest.raises(sa.CallerNotAllowed) as caught:
             await client.list_devices("ada")
-    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_ALLOWED")
+    assert (caught.value.code, caught.value.reason) == (
+        grpc.StatusCode.PERMISSION_DENIED,
+        "CALLER_NOT_ALLOWED",
+    )
     for token in (None, "x" * len(guarded.token)):
         async with connect(guarded.address, tls=tls, token=token, timeout=PATIENCE) as client:
             with pytest.raises(sa.CallerUnknown):
                 await client.issue_device("ada")
 
 
-# --- servers --------------------------------------------------------------------------------------------------------
+# --- servers --------------------------------------------------------------------------------------
 
 
 async def test_calls_are_spread_over_all_servers_and_one_may_go(connect: Connect, fake: Fake):
@@ -281,7 +295,7 @@ async def test_each_client_has_a_connection_of_its_own(connect: Connect, fake: F
         assert wire.connections == 2
 
 
-# --- options --------------------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------
 
 
 PING = b"\x00\x00\x08\x06"  # how its frame begins (RFC 9113, section 6.7)
@@ -314,7 +328,9 @@ async def test_the_service_takes_as_many_pings_as_the_client_sends(connect: Conn
 
 
 def test_every_option_has_a_name_that_grpc_knows():
-    (library,) = [path.read_bytes() for path in (Path(grpc.__file__).parent / "_cython").glob("cygrpc.*.so")]
+    (library,) = [
+        path.read_bytes() for path in (Path(grpc.__file__).parent / "_cython").glob("cygrpc.*.so")
+    ]
     names = [name for name, _ in Transport("h:1").channel_options()]
     assert [name for name in names if name.encode() + b"\0" not in library] == []
 
@@ -333,6 +349,8 @@ def test_an_option_can_be_another_one():
 
 
 async def test_options_arrive(connect: Connect, fake: Fake):
-    async with connect(fake.address, timeout=PATIENCE, options=[("grpc.primary_user_agent", "gateway/1")]) as client:
+    async with connect(
+        fake.address, timeout=PATIENCE, options=[("grpc.primary_user_agent", "gateway/1")]
+    ) as client:
         await client.get_signing_keys()
     assert str(dict(fake.calls[0].metadata)["user-agent"]).startswith("gateway/1 ")

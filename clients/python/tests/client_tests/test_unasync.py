@@ -30,11 +30,16 @@ def project(tmp_path: Path) -> Path:
 
 def unasync(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     script = project / "scripts" / "unasync.py"
-    return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, check=False
+    )
 
 
 def contents(project: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in (project / "session_authority_client" / "_sync").glob("*.py")}
+    return {
+        path.name: path.read_text()
+        for path in (project / "session_authority_client" / "_sync").glob("*.py")
+    }
 
 
 def test_what_is_committed_is_fresh(project: Path):
@@ -64,7 +69,9 @@ def test_nothing_of_asyncio_is_left():
     for text in contents(PROJECT).values():
         code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
         assert "Async" not in code
-        assert not {"async", "await", "asyncio"} & set(code.replace("(", " ").replace(".", " ").split())
+        assert not {"async", "await", "asyncio"} & set(
+            code.replace("(", " ").replace(".", " ").split()
+        )
 
 
 def public(kind: type) -> dict[str, str]:
@@ -82,6 +89,10 @@ def test_both_have_the_same_methods():
     assert {"__init__", "close", "validate_session", "watch_events", "devices"} <= ours.keys()
     for name in ours:
         one, other = getattr(sa.SessionAuthority, name), getattr(sa.AsyncSessionAuthority, name)
-        assert inspect.iscoroutinefunction(other) or inspect.isasyncgenfunction(other) or name == "__init__"
+        assert (
+            inspect.iscoroutinefunction(other)
+            or inspect.isasyncgenfunction(other)
+            or name == "__init__"
+        )
         assert not inspect.iscoroutinefunction(one)
         assert one.__doc__ == other.__doc__

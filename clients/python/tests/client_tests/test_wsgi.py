@@ -1,4 +1,6 @@
-"""The middleware for WSGI, around apps of Flask, Django and none, before the double of the service."""
+"""The middleware for WSGI, around apps of Flask, Django and none, before the double of the
+service.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ App = Callable[[Any, Any], Iterable[bytes]]
 _current: list[FakeAuthority] = []  # Django has one project for a process
 
 
-def flask_app(authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE) -> App:
+def flask_app(
+    authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE
+) -> App:
     app = Flask(__name__, static_folder=None)
 
     @app.post("/sign-in")
@@ -96,7 +100,9 @@ def flask_app(authority: FakeAuthority, flow: Flow | None = None, timeout: timed
     return app
 
 
-def plain_app(authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE) -> App:
+def plain_app(
+    authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE
+) -> App:
     @PlainRequest.application
     def app(request: PlainRequest) -> PlainResponse:
         visit = visit_of(request.environ)
@@ -141,7 +147,9 @@ def django_sign_out_everywhere(request: HttpRequest) -> HttpResponse:
 
 
 def django_devices(request: HttpRequest) -> HttpResponse:
-    return JsonResponse([device.current for device in for_django.visit_of(request).devices()], safe=False)
+    return JsonResponse(
+        [device.current for device in for_django.visit_of(request).devices()], safe=False
+    )
 
 
 @for_django.require_session
@@ -216,7 +224,10 @@ class _Made:
 
 
 def django_app(
-    authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE, below: Sequence[str] = ()
+    authority: FakeAuthority,
+    flow: Flow | None = None,
+    timeout: timedelta = PATIENCE,
+    below: Sequence[str] = (),
 ) -> App:
     _current[:] = [authority]
     if not settings.configured:
@@ -272,7 +283,9 @@ def signed_in(browser: Client, **more: Any) -> dict[str, str]:
 
 def set_cookies(response: TestResponse) -> dict[str, str]:
     """What a response sets, by name."""
-    lines = [line.strip() for line in response.headers.getlist("Set-Cookie")]  # Django begins them with a blank
+    lines = [
+        line.strip() for line in response.headers.getlist("Set-Cookie")
+    ]  # Django begins them with a blank
     return {line.partition("=")[0]: line.partition("=")[2] for line in lines}
 
 
@@ -286,7 +299,10 @@ def test_a_stranger_is_nobody_and_gets_no_cookies(authority: FakeAuthority, brow
     assert (answer.json, set_cookies(answer)) == (None, {})
     denied = get(browser, "/me")
     assert (denied.status_code, denied.json) == (401, {"error": "sign_in_required"})
-    assert (denied.headers["WWW-Authenticate"], denied.headers["Cache-Control"]) == ("Bearer", "no-store")
+    assert (denied.headers["WWW-Authenticate"], denied.headers["Cache-Control"]) == (
+        "Bearer",
+        "no-store",
+    )
     assert set_cookies(denied) == {}
     assert authority.calls == {}
 
@@ -427,7 +443,10 @@ def test_the_client_is_told_of(authority: FakeAuthority, browser: Client):
     post(browser, "/sign-in", headers=headers, environ_base={"REMOTE_ADDR": "203.0.113.7"})
     with authority.client(timeout=PATIENCE) as client:
         (device,) = client.devices("ada")
-    assert (device.last_client.user_agent, device.last_client.ip_address) == ("Firefox", "203.0.113.7")
+    assert (device.last_client.user_agent, device.last_client.ip_address) == (
+        "Firefox",
+        "203.0.113.7",
+    )
 
 
 def test_a_streamed_response_has_its_cookies_and_none_later(authority: FakeAuthority):
@@ -446,17 +465,25 @@ def test_a_bearer_token_gets_no_cookies(authority: FakeAuthority, browser: Clien
     assert get(browser, "/me", headers=headers).json == "ada"
     authority.expire_tokens()
     answer = get(browser, "/me", headers=headers)
-    assert (answer.status_code, answer.json, set_cookies(answer)) == (401, {"error": "token_expired"}, {})
+    assert (answer.status_code, answer.json, set_cookies(answer)) == (
+        401,
+        {"error": "token_expired"},
+        {},
+    )
 
 
-def test_a_forked_process_makes_a_client_of_its_own(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
+def test_a_forked_process_makes_a_client_of_its_own(
+    authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+):
     made = []
 
     def make_client() -> SessionAuthority:
         made.append(authority.client(timeout=PATIENCE))
         return made[-1]
 
-    browser = Client(SessionAuthorityMiddleware(lambda environ, start: start("200 OK", []) and [], make_client))
+    browser = Client(
+        SessionAuthorityMiddleware(lambda environ, start: start("200 OK", []) and [], make_client)
+    )
     for _ in range(2):
         get(browser, "/")
     assert len(made) == 1
@@ -498,7 +525,9 @@ def test_what_is_refused_is_an_exception_that_apps_may_catch(authority: FakeAuth
     assert caught == ["sign_in_required"]
 
 
-def test_a_cookie_of_the_apps_with_a_name_of_ours_is_left_out(authority: FakeAuthority, make: Maker, caplog: Any):
+def test_a_cookie_of_the_apps_with_a_name_of_ours_is_left_out(
+    authority: FakeAuthority, make: Maker, caplog: Any
+):
     plain = Flow(Cookies(token="a", device="b", insecure=True))
     browser = browser_of(make(authority, plain))
     local = {"base_url": "http://localhost"}
@@ -510,14 +539,16 @@ def test_a_cookie_of_the_apps_with_a_name_of_ours_is_left_out(authority: FakeAut
     assert browser.get("/me", **local).json == "ada"
 
 
-# --- Django's middleware below ours -------------------------------------------------------------------------------------
+# --- Django's middleware below ours ---------------------------------------------------------------
 
 BELOW = [f"{__name__}.Requiring", f"{__name__}.Inner"]
 
 
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("path_", ["required", "inner"])
-def test_what_middleware_refuses_is_answered(authority: FakeAuthority, caplog: Any, debug: bool, path_: str):
+def test_what_middleware_refuses_is_answered(
+    authority: FakeAuthority, caplog: Any, debug: bool, path_: str
+):
     browser = browser_of(django_app(authority, Flow(sign_in_url="/sign-in"), below=BELOW))
     settings.DEBUG = debug
     try:
@@ -525,13 +556,20 @@ def test_what_middleware_refuses_is_answered(authority: FakeAuthority, caplog: A
         assert (denied.status_code, denied.json) == (401, {"error": "sign_in_required"})
         assert "Cookie" in denied.headers["Vary"]
         assert get(browser, f"/{path_}").status_code == 303
-        assert browser.head(f"/{path_}", base_url=HTTPS, headers={"Sec-Fetch-Mode": "cors"}).data == b""
+        assert (
+            browser.head(f"/{path_}", base_url=HTTPS, headers={"Sec-Fetch-Mode": "cors"}).data
+            == b""
+        )
         assert [record for record in caplog.records if record.levelname == "ERROR"] == []
         post(browser, "/sign-in")
         assert get(browser, f"/{path_}").status_code == 404  # there is no such page
         with authority.unavailable():
             away = get(browser, f"/{path_}", headers={"Accept": "application/json"})
-        assert (away.status_code, away.json, away.headers["Retry-After"]) == (503, {"error": "unavailable"}, "1")
+        assert (away.status_code, away.json, away.headers["Retry-After"]) == (
+            503,
+            {"error": "unavailable"},
+            "1",
+        )
         authority.replay_tokens()
         assert len(set_cookies(get(browser, f"/{path_}"))) == 2
     finally:
@@ -547,7 +585,9 @@ def test_what_middleware_makes_of_it_is_its_own(authority: FakeAuthority):
 
 def test_a_test_client_of_django_sees_the_answer(authority: FakeAuthority):
     django_app(authority, below=BELOW)
-    assert DjangoClient().get("/required", headers={"accept": "application/json"}).status_code == 401
+    assert (
+        DjangoClient().get("/required", headers={"accept": "application/json"}).status_code == 401
+    )
 
 
 def test_djangos_own_protection_of_forms_may_be_there_too(authority: FakeAuthority):
@@ -563,13 +603,21 @@ def test_forms_of_other_sites_are_refused(authority: FakeAuthority, browser: Cli
     signed_in(browser)
     before = dict(authority.calls)
     for path_ in ("/sign-in", "/sign-out", "/sign-out-everywhere"):
-        answer = post(browser, path_, headers={"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"})
-        assert (answer.status_code, answer.json, set_cookies(answer)) == (403, {"error": "cross_origin_request"}, {})
+        answer = post(
+            browser,
+            path_,
+            headers={"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
+        )
+        assert (answer.status_code, answer.json, set_cookies(answer)) == (
+            403,
+            {"error": "cross_origin_request"},
+            {},
+        )
     assert dict(authority.calls) == before
     assert get(browser, "/me", headers={"Sec-Fetch-Site": "cross-site"}).json == "ada"
 
 
-# --- apps that answer late ----------------------------------------------------------------------------------------------
+# --- apps that answer late ------------------------------------------------------------------------
 
 
 class Served(SimpleHandler):
@@ -577,7 +625,12 @@ class Served(SimpleHandler):
 
     def __init__(self, method: str = "GET") -> None:
         self.out = io.BytesIO()
-        environ = {"REQUEST_METHOD": method, "SERVER_PROTOCOL": "HTTP/1.1", "PATH_INFO": "/", "SERVER_NAME": "app"}
+        environ = {
+            "REQUEST_METHOD": method,
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "PATH_INFO": "/",
+            "SERVER_NAME": "app",
+        }
         super().__init__(
             io.BytesIO(),
             self.out,
@@ -596,7 +649,9 @@ def serve(authority: FakeAuthority, app: App, method: str = "GET") -> tuple[Serv
     """What a client gets of it, as text."""
     served = Served(method)
     with authority.client() as client:
-        served.run(validator(SessionAuthorityMiddleware(app, client)))  # which checks both sides against PEP 3333
+        served.run(
+            validator(SessionAuthorityMiddleware(app, client))
+        )  # which checks both sides against PEP 3333
     return served, served.out.getvalue().decode()
 
 
@@ -615,7 +670,9 @@ class Chunks:
 
 
 @pytest.mark.parametrize("started", ["before", "inside", "never"])
-def test_a_generator_that_refuses_before_its_contents_is_answered(authority: FakeAuthority, started: str):
+def test_a_generator_that_refuses_before_its_contents_is_answered(
+    authority: FakeAuthority, started: str
+):
     made: list[Chunks] = []
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -689,7 +746,9 @@ def test_contents_stay_as_lazy_as_they_were(authority: FakeAuthority):
             yield b"%d" % number
 
     with authority.client() as client:
-        body = SessionAuthorityMiddleware(app, client)({"REQUEST_METHOD": "GET"}, lambda status, headers: None)
+        body = SessionAuthorityMiddleware(app, client)(
+            {"REQUEST_METHOD": "GET"}, lambda status, headers: None
+        )
         assert made == []
         assert (next(iter(body)), made) == (b"0", [0])
         body.close()  # type: ignore[attr-defined]
