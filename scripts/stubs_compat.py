@@ -20,11 +20,11 @@ import google.protobuf  # noqa: E402  the path comes first
 import grpc  # noqa: E402
 
 from session_authority.internal.v1 import records_pb2  # noqa: E402
-from session_authority.v1 import (
+from session_authority.v1 import (  # noqa: E402
     errors_pb2,
     session_authority_pb2,
     session_authority_pb2_grpc,
-)  # noqa: E402
+)
 
 
 class _Service(session_authority_pb2_grpc.SessionAuthorityServiceServicer):

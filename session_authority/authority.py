@@ -59,8 +59,8 @@ from session_authority.domain.sessions import (
     mark,
     renew,
 )
-from session_authority.metrics import Metrics
 from session_authority.notes import Notes
+from session_authority.runtime.metrics import Metrics
 from session_authority.store import (
     Changed,
     Commit,

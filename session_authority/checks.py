@@ -13,10 +13,13 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from session_authority.access import AccessError, load_access, read_policy, read_tokens
-from session_authority.config import PREFIX, Listen, Settings, Unsafe, config_file
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.files import exposure
-from session_authority.server import MAX_CLOCK_SKEW, connect_as_set, now
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.clock import now
+from session_authority.runtime.files import exposure
+from session_authority.runtime.settings import PREFIX, Settings, Unsafe, config_file
+from session_authority.runtime.tls import CertificateError, TlsFiles, load_certificates
+from session_authority.server import MAX_CLOCK_SKEW, connect_as_set
 from session_authority.store import (
     BadRedisUrl,
     FaultName,
@@ -25,7 +28,6 @@ from session_authority.store import (
     faults_of,
     plaintext_fault,
 )
-from session_authority.tls import CertificateError, TlsFiles, load_certificates
 from session_authority.tokens import KeyringError, exposed, load_keyring
 
 _PATIENCE = timedelta(seconds=5)

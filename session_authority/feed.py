@@ -23,7 +23,6 @@ from typing import NoReturn, Protocol
 
 import structlog
 
-from session_authority import logs
 from session_authority.domain.cursors import EntryId, Place, cursor_of, parse_cursor
 from session_authority.domain.errors import (
     CursorExpired,
@@ -32,7 +31,8 @@ from session_authority.domain.errors import (
     StoreUnavailable,
 )
 from session_authority.domain.events import EventFilter, RecordedEvent
-from session_authority.metrics import Metrics
+from session_authority.runtime import logs
+from session_authority.runtime.metrics import Metrics
 from session_authority.store import EVENT_MEMORY, PARTITIONS, EventLog, HistoryGone, Page
 
 POLL_INTERVAL = timedelta(seconds=1)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from session_authority.domain.errors import AuthorityError
-from session_authority.metrics import Metrics
+from session_authority.runtime.metrics import Metrics
 
 _MOST = 1024
 

@@ -11,12 +11,10 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from session_authority.config import Listen
+from session_authority.runtime.addresses import Listen
 
-_EVERYWHERE = {
-    "0.0.0.0": "127.0.0.1",
-    "::": "::1",
-}  # noqa: S104 - where a server that listens everywhere is found
+# Where a server that listens everywhere is found.
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 
 
 @dataclass(frozen=True, slots=True)

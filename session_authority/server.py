@@ -15,7 +15,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Protocol
 
 import grpc
@@ -25,15 +25,12 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from session_authority import logs
 from session_authority.access import AccessError, AccessSource, everybody, rows_missing
 from session_authority.authority import Authority
-from session_authority.config import Listen, Settings, Unsafe
 from session_authority.domain.clients import appearance
 from session_authority.domain.errors import AuthorityError
 from session_authority.domain.policy import LEEWAY
 from session_authority.feed import Feed
-from session_authority.metrics import Metrics
 from session_authority.rpc import (
     SERVICE_NAME,
     Capacity,
@@ -43,8 +40,13 @@ from session_authority.rpc import (
     SessionAuthorityService,
 )
 from session_authority.rpc.interceptors import MAX_BATCH_BYTES
+from session_authority.runtime import logs
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.clock import now
+from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.settings import Settings, Unsafe
+from session_authority.runtime.tls import CertificateError, Certificates, TlsFiles, TlsSource
 from session_authority.store import Client, EventLog, Keys, Limits, Store, connect
-from session_authority.tls import CertificateError, Certificates, TlsFiles, TlsSource
 from session_authority.tokens import KeyringError, KeySource, Tokens
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
@@ -112,12 +114,6 @@ class Ports:
     main: Listen
     bearer: Listen | None = None
     health: Listen | None = None
-
-
-def now() -> datetime:
-    """The process's clock, cut to milliseconds: records hold no more."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def build_authority(

@@ -29,8 +29,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.text import Text
 
-from session_authority.config import parse_duration
 from session_authority.probe import Target, channel_to, health
+from session_authority.runtime.settings import parse_duration
+from session_authority.runtime.text import printable
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
@@ -61,7 +62,6 @@ _STYLES = {
     pb.EVENT_TYPE_ENDED_TOKEN_PRESENTED: "yellow",
     pb.EVENT_TYPE_SIGNING_KEY_REVOKED: "bold magenta",
 }
-_JOINERS = "\u200c\u200d"  # zero width; names in many scripts need them
 
 
 class TailFailed(Exception):
@@ -210,15 +210,6 @@ def _messages(
 
 
 # --- showing --------------------------------------------------------------------------------------
-
-
-def printable(text: str) -> str:
-    """The text with everything written out that a terminal would obey, or that hides or turns other
-    characters around.
-    """
-    return "".join(
-        c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text
-    )
 
 
 def _json(event: pb.Event) -> str:

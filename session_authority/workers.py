@@ -22,11 +22,12 @@ from types import FrameType
 
 import structlog
 
-from session_authority import logs
 from session_authority.access import AccessError
-from session_authority.config import Listen, Settings
+from session_authority.runtime import logs
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.settings import Settings
+from session_authority.runtime.tls import CertificateError
 from session_authority.server import CannotListen, Mode, UnsafeStore, serve
-from session_authority.tls import CertificateError
 from session_authority.tokens import KeyringError
 
 # A worker that dies is not started again at once. After so many deaths in so many seconds something

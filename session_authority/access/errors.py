@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from session_authority.runtime.text import printable
+
 # A token in the wrong place, which an error must not show.
 _SHOWN_TOKEN = re.compile(r"sacall_[A-Za-z0-9_-]+", re.ASCII)
 
@@ -15,9 +17,5 @@ class AccessError(Exception):
     """
 
     def __init__(self, *faults: str) -> None:
-        self.faults = tuple(_SHOWN_TOKEN.sub("sacall_...", _printable(fault)) for fault in faults)
+        self.faults = tuple(_SHOWN_TOKEN.sub("sacall_...", printable(fault)) for fault in faults)
         super().__init__("\n".join(self.faults))
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

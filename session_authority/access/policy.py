@@ -18,7 +18,7 @@ from typing import Any
 
 from session_authority.access.callers import NAME_RULE, CallerToken, digest_of, is_name, read_tokens
 from session_authority.access.errors import AccessError
-from session_authority.files import Reread
+from session_authority.runtime.files import Reread
 
 _SERVICE = "session_authority.v1.SessionAuthorityService"
 _FIELDS = ("roles", "rpcs", "certificates")

@@ -16,12 +16,12 @@ from session_authority.cli.terminal import (
     err,
     errors_in_one_line,
     fail,
-    now,
     out,
     show,
     when,
 )
-from session_authority.config import load_settings
+from session_authority.runtime.clock import now
+from session_authority.runtime.settings import load_settings
 
 app = typer.Typer(
     help=(

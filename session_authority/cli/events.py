@@ -17,10 +17,10 @@ from session_authority.cli.terminal import (
     TokenFileOption,
     errors_in_one_line,
     fail,
-    now,
     out,
     server_at,
 )
+from session_authority.runtime.clock import now
 
 app = typer.Typer(help="See what happens to sessions, as it happens.", no_args_is_help=True)
 

@@ -10,17 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from session_authority.cli.terminal import (
-    WRONG_USAGE,
-    err,
-    errors_in_one_line,
-    fail,
-    now,
-    out,
-    when,
-)
-from session_authority.config import load_settings
+from session_authority.cli.terminal import WRONG_USAGE, err, errors_in_one_line, fail, out, when
 from session_authority.domain.policy import LEEWAY
+from session_authority.runtime.clock import now
+from session_authority.runtime.settings import load_settings
 from session_authority.tokens import (
     Algorithm,
     Keyring,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from session_authority.cli.terminal import WRONG_USAGE, errors_in_one_line, fail, out
-from session_authority.config import load_settings
+from session_authority.runtime.settings import load_settings
 from session_authority.store import acl_rules
 
 # Without anything that a shell, redis-cli or an ACL file reads as more than a name.

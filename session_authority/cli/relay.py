@@ -13,7 +13,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from session_authority import logs
 from session_authority.cli.terminal import (
     FAILED,
     WRONG_USAGE,
@@ -24,15 +23,16 @@ from session_authority.cli.terminal import (
     out,
     when,
 )
-from session_authority.config import Settings, SettingsError, load_settings
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import RecordedEvent
 from session_authority.relay.endpoints import Endpoint, EndpointsError, load_endpoints, new_secret
 from session_authority.relay.running import deliveries_of, run_relay
 from session_authority.relay.webhooks import Delivered, Sender, cloud_event
-from session_authority.server import now
+from session_authority.runtime import logs
+from session_authority.runtime.clock import now
+from session_authority.runtime.settings import Settings, SettingsError, load_settings
+from session_authority.runtime.text import printable
 from session_authority.store import DeadLetter, Deliveries
-from session_authority.tail import printable
 
 app = typer.Typer(
     help=(

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from session_authority import __version__, checks, logs, workers
+from session_authority import __version__, checks, workers
 from session_authority.cli.terminal import (
     FAILED,
     WRONG_USAGE,
@@ -28,12 +28,14 @@ from session_authority.cli.terminal import (
     check_redis_url,
     errors_in_one_line,
     fail,
-    now,
     out,
     server_at,
     show,
 )
-from session_authority.config import Listen, Settings, SettingsError, Unsafe, load_settings
+from session_authority.runtime import logs
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.clock import now
+from session_authority.runtime.settings import Settings, SettingsError, Unsafe, load_settings
 from session_authority.server import Mode
 from session_authority.store.embedded import EmbeddedValkey
 from session_authority.tokens import Algorithm, add_key, generate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -15,12 +15,19 @@ from rich.table import Table
 
 from session_authority import workers
 from session_authority.access import AccessError
-from session_authority.config import Listen, Settings, SettingsError, load_settings
 from session_authority.probe import Target
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.clock import now
+from session_authority.runtime.settings import Settings, SettingsError, load_settings
+from session_authority.runtime.tls import (
+    CertificateError,
+    TlsFiles,
+    load_authorities,
+    load_certificates,
+)
 from session_authority.server import CannotListen, UnsafeStore
 from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.embedded import EmbeddedUnavailable
-from session_authority.tls import CertificateError, TlsFiles, load_authorities, load_certificates
 from session_authority.tokens import KeyringError
 
 FAILED = 1
@@ -194,11 +201,6 @@ def show(table: Table) -> None:
         out.print(table)
     else:
         out.print(table, width=_WIDE, crop=False, no_wrap=True)
-
-
-def now() -> datetime:
-    """What time it is."""
-    return datetime.now(UTC)
 
 
 def when(moment: datetime | None) -> str:

@@ -18,6 +18,7 @@ from session_authority.domain.clients import Client
 from session_authority.domain.errors import FieldViolation, InvalidRequest
 from session_authority.domain.events import EventType
 from session_authority.domain.identifiers import parse_uuid
+from session_authority.domain.text import is_printable
 
 MAX_USER_ID = 128
 MAX_USER_AGENT_BYTES = 512
@@ -40,7 +41,6 @@ RESERVED_CLAIMS = frozenset(
 )
 _LAST_SECOND = 253402300799  # of the year 9999
 # Invisible, but part of how Persian words and many emoji are written.
-_JOINERS = dict.fromkeys((0x200C, 0x200D))
 _CLAIM_NAME = re.compile(r"[A-Za-z0-9_\-.:/]{1,64}", re.ASCII)
 _AUTH_METHOD = re.compile(r"[A-Za-z0-9_\-.:/]{1,32}", re.ASCII)
 
@@ -118,7 +118,7 @@ class FieldChecks:
         stripped = value.strip()
         if len(stripped) > limit:
             self._broken(field, f"must have at most {limit} characters")
-        elif not stripped.translate(_JOINERS).isprintable():
+        elif not is_printable(stripped):
             self._broken(field, "must have no control or other unprintable characters")
         return stripped
 

@@ -21,13 +21,13 @@ from typing import Protocol
 
 import structlog
 
-from session_authority import logs
 from session_authority.domain.cursors import EntryId
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import EventFilter, RecordedEvent
-from session_authority.metrics import Metrics
 from session_authority.relay.endpoints import Endpoint
 from session_authority.relay.webhooks import Delivered, Refused, cloud_event
+from session_authority.runtime import logs
+from session_authority.runtime.metrics import Metrics
 from session_authority.store import (
     LEASE_TIME,
     PARTITIONS,

@@ -13,16 +13,16 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
-from session_authority.config import parse_duration
 from session_authority.domain.events import EventType
-from session_authority.files import exposure
+from session_authority.runtime.addresses import is_loopback
+from session_authority.runtime.files import exposure
+from session_authority.runtime.settings import parse_duration
 
 DEFAULT_TIMEOUT = timedelta(seconds=10)
 DEFAULT_IN_FLIGHT = 16
@@ -71,16 +71,6 @@ def new_secret() -> str:
     bytes.
     """
     return _SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
-
-
-def is_loopback(host: str) -> bool:
-    """The host of a URL that names this very machine."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load_endpoints(path: Path) -> tuple[Endpoint, ...]:
@@ -277,7 +267,7 @@ def _rule_of_url(url: str, parts: SplitResult, host: str) -> str:
         return "must have no fragment"
     if ":" not in host and _HOST.fullmatch(host) is None:
         return "must name a host"
-    if parts.scheme == "http" and not is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host, mapped=False):
         return "must be https, unless it is on this machine"
     try:
         httpx.URL(url)  # what will call it knows further rules: 0177.0.0.1 is no address

@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from session_authority import logs
-from session_authority.config import Settings
-from session_authority.metrics import Metrics
 from session_authority.relay.deliverer import Relay
 from session_authority.relay.endpoints import Endpoint
 from session_authority.relay.webhooks import Sender
-from session_authority.server import connect_as_set, now, serve_metrics, stop_on_signal
+from session_authority.runtime import logs
+from session_authority.runtime.clock import now
+from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.settings import Settings
+from session_authority.server import connect_as_set, serve_metrics, stop_on_signal
 from session_authority.store import Deliveries, EventLog
 
 _log = structlog.get_logger(__name__)

@@ -32,8 +32,9 @@ from google.protobuf.json_format import MessageToDict
 
 from session_authority import __version__
 from session_authority.domain.events import RecordedEvent
-from session_authority.relay.endpoints import Endpoint, is_loopback
+from session_authority.relay.endpoints import Endpoint
 from session_authority.rpc.messages import event_message, event_type_name
+from session_authority.runtime.addresses import is_loopback
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 LONGEST_RETRY_AFTER = timedelta(hours=1)
@@ -261,7 +262,7 @@ class Sender:
         return await asyncio.shield(self._looking)
 
     def _may_reach(self, address: Address) -> bool:
-        if is_loopback(self._host):
+        if is_loopback(self._host, mapped=False):
             return address.is_loopback
         return self._endpoint.private or is_public(address)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from ipaddress import IPv6Address, ip_address
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote
@@ -19,7 +18,8 @@ import structlog
 
 from session_authority.access import ROWS, Access, Caller, names_in
 from session_authority.domain.errors import CallerNotAllowed, CallerUnknown
-from session_authority.logs import Complaints
+from session_authority.runtime.addresses import is_loopback
+from session_authority.runtime.logs import Complaints
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -79,7 +79,11 @@ class Doorkeeper:
         if token is None:
             raise CallerUnknown(shown=shown)
         is_encrypted = b"ssl" in connection.get("transport_security_type", ())
-        if not is_encrypted and not self._plaintext_tokens and not _is_loopback(context.peer()):
+        if (
+            not is_encrypted
+            and not self._plaintext_tokens
+            and not _is_loopback_peer(context.peer())
+        ):
             raise CallerUnknown(
                 "a bearer token is taken over TLS only; this one can be read on its way: replace it"
             )
@@ -115,14 +119,9 @@ def _bearer_token(context: Context) -> str | None:
     return token if scheme.lower() == "bearer" and token else None
 
 
-def _is_loopback(peer: str) -> bool:
-    """Whether a gRPC peer, `ipv4:127.0.0.1:50000`, is on this machine."""
+def _is_loopback_peer(peer: str) -> bool:
+    """True if a gRPC peer, such as `ipv4:127.0.0.1:50000`, is on this machine."""
     family, _, rest = unquote(peer).partition(":")
-    if family == "unix":
-        return True
-    try:
-        address = ip_address(rest.rpartition(":")[0].strip("[]").partition("%")[0])
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
+    if family in ("ipv4", "ipv6"):
+        return is_loopback(rest.rpartition(":")[0].strip("[]").partition("%")[0])
+    return family == "unix"

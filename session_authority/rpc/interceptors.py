@@ -31,9 +31,9 @@ from session_authority.domain.errors import (
     Stopping,
     StoreUnavailable,
 )
-from session_authority.metrics import Metrics
 from session_authority.rpc.access import Doorkeeper
 from session_authority.rpc.status import failure_of, failure_of_fault
+from session_authority.runtime.metrics import Metrics
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 4 * 1024 * 1024

@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from session_authority.domain import errors
-from session_authority.logs import fault
+from session_authority.runtime.logs import fault
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
 

@@ -17,7 +17,7 @@ from redis.exceptions import (
 )
 
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.logs import Complaints
+from session_authority.runtime.logs import Complaints
 
 # Not carried out: the primary has just moved, or is about to.
 REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)

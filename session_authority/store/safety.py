@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from redis.asyncio.connection import SSLConnection
@@ -27,6 +26,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from session_authority.runtime.addresses import is_loopback
 from session_authority.store.cluster import Cluster
 from session_authority.store.complaints import NO_PERMISSION, code_of
 from session_authority.store.connection import Client, hosts_of
@@ -272,7 +272,7 @@ def _led_to_in_plain(client: Client) -> StoreFault | None:
 
 
 def _seen_by_others(hosts: list[str], who: str) -> StoreFault | None:
-    far = next((host for host in hosts if not _is_loopback(host)), None)
+    far = next((host for host in hosts if not is_loopback(host)), None)
     if far is None:
         return None
     text = (
@@ -280,11 +280,3 @@ def _seen_by_others(hosts: list[str], who: str) -> StoreFault | None:
         " sessions; use rediss://"
     )
     return StoreFault(FaultName.PLAINTEXT, text)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host.lower() == "localhost"
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from session_authority.files import exposure
+from session_authority.runtime.files import exposure
 from session_authority.tokens.encoding import decode_json_object, encode_json
 from session_authority.tokens.keys import KeyringError, SigningKey, parse_key
 

@@ -309,8 +309,10 @@ def test_a_certificate_name_stands_for_one_caller_once(policy: WritePolicy, seco
     if second == "bob":
         text += '[callers.bob]\nroles = ["validator"]\ncertificates = ["ada.internal"]\n'
     assert faults_of(policy(text)) == [
-        f"callers.{second}.certificates: 'ada.internal' is named twice: it must stand for one"
-        " caller"
+        (
+            f"callers.{second}.certificates: 'ada.internal' is named twice: it must stand for one"
+            " caller"
+        )
     ]
 
 

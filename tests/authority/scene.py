@@ -25,7 +25,7 @@ from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.policy import Policy
 from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
-from session_authority.metrics import Metrics
+from session_authority.runtime.metrics import Metrics
 from session_authority.store import Client as StoreClient
 from session_authority.store import Commit, CommitResult, Keys, Store
 from session_authority.tokens import KeySource, Tokens

@@ -404,13 +404,17 @@ class Lives(RuleBasedStateMachine):
 
     def _list_devices(self, user: str, current: int) -> None:
         async def lists() -> tuple[Any, Any]:
-            asked = {"current_device_id": DEVICES[current], "page_size": 1000, "page_token": ""}
+            asked: dict[str, Any] = {
+                "current_device_id": DEVICES[current],
+                "page_size": 1000,
+                "page_token": "",
+            }
             signed_in = await self.scene.authority.list_devices(
                 user, include_signed_out=False, **asked
-            )  # type: ignore[arg-type]
+            )
             everything = await self.scene.authority.list_devices(
                 user, include_signed_out=True, **asked
-            )  # type: ignore[arg-type]
+            )
             await self.scene.authority.settled()
             return signed_in, everything
 

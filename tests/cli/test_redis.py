@@ -10,11 +10,7 @@ import pytest
 import redis
 
 from session_authority.store import acl_rules
-from tests.cli.test_cli import (
-    call,
-    fault,
-    no_settings,
-)  # noqa: F401 - a fixture that wants no mention
+from tests.cli.test_cli import call, fault
 from tests.support.backends import Backend, redis_server
 
 

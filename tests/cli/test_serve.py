@@ -14,7 +14,7 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from session_authority import cli
-from session_authority.config import Unsafe
+from session_authority.runtime.settings import Unsafe
 from tests.server.house import add_signing_key
 from tests.server.processes import PATIENCE, Caller, Command
 from tests.support.backends import (

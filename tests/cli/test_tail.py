@@ -29,9 +29,10 @@ from typer.testing import CliRunner
 
 from session_authority import cli
 from session_authority import tail as module
-from session_authority.config import Listen
 from session_authority.probe import Target, channel_to
-from session_authority.tail import EVENT_TYPES, TailFailed, follow, printable, question
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.text import printable
+from session_authority.tail import EVENT_TYPES, TailFailed, follow, question
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 from tests.server.processes import COMMAND, PATIENCE, ROOT, Caller, Command, environment, run

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from session_authority import cli
 from session_authority.access import add_token, new_token
-from session_authority.config import Settings
+from session_authority.runtime.settings import Settings
 from tests.e2e.canaries import Canaries, Place, note_key, note_pem
 from tests.relay.receiver import SECRET
 from tests.server.house import add_signing_key

@@ -15,8 +15,8 @@ import pytest
 
 from session_authority.access import ROWS, Role, read_policy
 from session_authority.cli import server as cli_server
-from session_authority.config import PRESETS, Assurance, Settings, Unsafe, parse_duration
 from session_authority.rpc import interceptors
+from session_authority.runtime.settings import PRESETS, Assurance, Settings, Unsafe, parse_duration
 from session_authority.server import MAX_CLOCK_SKEW, Mode, _options
 from session_authority.tokens import codec
 from tests.server.processes import environment

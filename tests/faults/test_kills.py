@@ -187,15 +187,15 @@ def test_every_event_is_delivered_whoever_is_killed(tmp_path: Path, receiver: Re
             more = chance.randint(1, max(EVENTS // KILLS // 2, 1))
             permits.release(-(-USERS * times // KILLS))
             wait_for(
-                lambda goal=delivered + more: len(receiver.ids()) >= goal,
+                lambda goal=delivered + more: len(receiver.ids()) >= goal,  # type: ignore[misc]
                 "the endpoint to get more",
                 PATIENCE,
-            )  # type: ignore[misc]
+            )
             wait_for(
-                lambda goal=told: len(cast.told_lines()) > goal,
+                lambda goal=told: len(cast.told_lines()) > goal,  # type: ignore[misc]
                 "the watcher to be told more",
                 PATIENCE,
-            )  # type: ignore[misc]
+            )
             cast.kill(cast.names[number % 4] if number < 4 else chance.choice(cast.names))
         for done in work:
             done.result()

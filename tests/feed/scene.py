@@ -17,7 +17,7 @@ import pytest
 from session_authority.domain.cursors import Place, parse_cursor
 from session_authority.domain.events import EventFilter, EventType, RecordedEvent
 from session_authority.feed import Feed
-from session_authority.metrics import Metrics
+from session_authority.runtime.metrics import Metrics
 from session_authority.store import PARTITIONS, Client, Commit, EventLog, Keys, Store
 from tests.store.samples import event
 from tests.support.clock import Clock

@@ -18,11 +18,11 @@ import structlog
 
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import Event, EventType
-from session_authority.metrics import Metrics
 from session_authority.relay import deliverer
 from session_authority.relay.deliverer import Pace, Relay
 from session_authority.relay.endpoints import Endpoint
 from session_authority.relay.webhooks import Delivered, Refused
+from session_authority.runtime.metrics import Metrics
 from session_authority.store import (
     Attempts,
     Commit,

@@ -11,13 +11,8 @@ import httpx
 import pytest
 
 from session_authority.domain.events import EventType
-from session_authority.relay.endpoints import (
-    Endpoint,
-    EndpointsError,
-    is_loopback,
-    load_endpoints,
-    new_secret,
-)
+from session_authority.relay.endpoints import Endpoint, EndpointsError, load_endpoints, new_secret
+from session_authority.runtime.addresses import is_loopback
 
 
 def _secret(size: int = 32, byte: bytes = b"s") -> str:
@@ -366,8 +361,10 @@ def test_a_secret_file_that_is_open_to_everybody_in_any_way(tmp_path, mode):
     (tmp_path / "open").chmod(mode)
     lines = _faults(_write(tmp_path, _table(secret_files='["open"]')))
     assert lines == [
-        f"endpoint 'a': secret_files: {tmp_path}/open: its mode {mode:04o} lets others at the"
-        f" secrets; mend it: chmod g-w,o= {tmp_path}/open"
+        (
+            f"endpoint 'a': secret_files: {tmp_path}/open: its mode {mode:04o} lets others at the"
+            f" secrets; mend it: chmod g-w,o= {tmp_path}/open"
+        )
     ]
 
 
@@ -436,4 +433,4 @@ def test_new_secrets_are_taken_and_differ(tmp_path):
     ],
 )
 def test_the_hosts_that_are_this_machine(host, answer):
-    assert is_loopback(host) is answer
+    assert is_loopback(host, mapped=False) is answer

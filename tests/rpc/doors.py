@@ -16,10 +16,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from session_authority.access import AccessSource, add_token, new_token
-from session_authority.config import Listen
 from session_authority.rpc import Capacity
-from session_authority.server import Doors, now
-from session_authority.tls import TlsFiles, TlsSource
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.clock import now
+from session_authority.runtime.tls import TlsFiles, TlsSource
+from session_authority.server import Doors
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.stage import PATIENCE, SERVICE, Refusal, refusal_of
 from tests.rpc.test_bad_input import GOOD

@@ -16,11 +16,11 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from session_authority.authority import Authority
-from session_authority.config import Listen
 from session_authority.domain.policy import Policy
 from session_authority.feed import Feed
-from session_authority.metrics import Metrics
 from session_authority.rpc import Capacity, EventWire
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.metrics import Metrics
 from session_authority.server import Doors, Mode, Ports, Server
 from session_authority.store import EventLog, Keys, Store
 from session_authority.tokens import KeySource, Tokens

@@ -19,11 +19,11 @@ import grpc
 import pytest
 import structlog
 
-from session_authority import logs
 from session_authority.access import everybody, new_token
 from session_authority.domain.errors import CallerNotAllowed
 from session_authority.rpc import Doorkeeper
-from session_authority.rpc.access import _is_loopback
+from session_authority.rpc.access import _is_loopback_peer
+from session_authority.runtime import logs
 from session_authority.server import Ports
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
@@ -329,7 +329,7 @@ async def test_tokens_over_plaintext_from_elsewhere(
 ):
     asked: list[str] = []
     monkeypatch.setattr(
-        "session_authority.rpc.access._is_loopback", asked.append
+        "session_authority.rpc.access._is_loopback_peer", asked.append
     )  # whoever it is: from elsewhere
     stage = await stage_with(doors=house.doors(tls=False, plaintext_tokens=allowed))
     async with visiting(stage.ports.main, token=house.tokens["account"]) as visitor:
@@ -343,7 +343,7 @@ async def test_tokens_over_plaintext_from_elsewhere(
 
 
 async def test_tokens_over_tls_from_elsewhere(enter: Enter, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("session_authority.rpc.access._is_loopback", lambda _: False)
+    monkeypatch.setattr("session_authority.rpc.access._is_loopback_peer", lambda _: False)
     assert await (await enter("account")).outcome("ListDevices") == ANSWERED
 
 
@@ -370,7 +370,7 @@ async def test_tokens_over_tls_from_elsewhere(enter: Enter, monkeypatch: pytest.
     ],
 )
 def test_whether_a_peer_is_on_this_machine(peer: str, here: bool):
-    assert _is_loopback(peer) is here
+    assert _is_loopback_peer(peer) is here
 
 
 # --- certificates ---------------------------------------------------------------------------------

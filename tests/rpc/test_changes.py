@@ -18,7 +18,8 @@ from cryptography import x509
 
 from session_authority import server as server_module
 from session_authority.access import add_token, new_token, remove_tokens
-from session_authority.server import Ports, now
+from session_authority.runtime.clock import now
+from session_authority.server import Ports
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.doors import (
     ANSWERED,

@@ -18,8 +18,8 @@ from grpc_health.v1 import health_pb2
 import session_authority
 from session_authority.access import Access, Caller
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.metrics import Metrics
 from session_authority.rpc import Capacity, Doorkeeper, Guard
+from session_authority.runtime.metrics import Metrics
 from session_authority.store import Limits, connect
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.stage import METHODS, PATIENCE, Refusal, Stage, StageWith, refusal_of

@@ -14,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from session_authority import server as server_module
+from session_authority.runtime.clock import now
 from session_authority.server import PROBE_INTERVAL, PROBE_TIMEOUT
 from session_authority.tokens import retire
 from session_authority.v1 import session_authority_pb2 as pb
@@ -98,7 +99,7 @@ async def test_clocks_that_differ_are_no_health(
 ):
     client = await serve(valkey_backend.url)
     assert await client.statuses() == {SERVING}
-    right = server_module.now
+    right = now
     monkeypatch.setattr(server_module, "now", lambda: right() + timedelta(seconds=skew))
     await client.becomes(NOT_SERVING)
     [entry] = [entry for entry in logged if entry["event"] == "not_serving"]
@@ -225,7 +226,7 @@ async def test_keys_that_change_on_disk_are_picked_up(
     newest = add_signing_key(keys)
     await until(kid_in_use, newest)
 
-    retire(keys, old, server_module.now(), timedelta(days=8), force=True)
+    retire(keys, old, now(), timedelta(days=8), force=True)
 
     async def status_before() -> int:
         return await status(before)

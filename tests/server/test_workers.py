@@ -15,8 +15,9 @@ import pytest
 
 from session_authority import workers
 from session_authority.access import add_token, new_token
-from session_authority.config import Settings
-from session_authority.server import Mode, now
+from session_authority.runtime.clock import now
+from session_authority.runtime.settings import Settings
+from session_authority.server import Mode
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.server.processes import Caller, DevServer, descendants, dev_server, is_running, run
 from tests.support.backends import free_port, wait_for
@@ -148,8 +149,10 @@ def test_a_port_that_is_taken_is_refused(
     )
     assert result.returncode == 1
     assert [line for line in result.stderr.splitlines() if not line.startswith("{")] == [
-        f"session-authority: can't listen on {address}: the port is taken or the address is not"
-        " this machine's"
+        (
+            f"session-authority: can't listen on {address}: the port is taken or the address is not"
+            " this machine's"
+        )
     ]
 
 

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from session_authority.domain.cursors import START
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.logs import Complaints
+from session_authority.runtime.logs import Complaints
 from session_authority.store import (
     Attempts,
     Client,

@@ -18,7 +18,7 @@ import redis
 from structlog.testing import capture_logs
 
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.logs import Complaints
+from session_authority.runtime.logs import Complaints
 from session_authority.store import Changed, Commit, Committed, Keys, Limits, Store, connect
 from tests.store.conftest import RoomBehind
 from tests.store.samples import (

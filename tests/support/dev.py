@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from session_authority.config import Listen
 from session_authority.probe import Target, health
+from session_authority.runtime.addresses import Listen
 from tests.support.backends import free_port, wait_for
 
 _COMMAND = (sys.executable, "-c", "from session_authority.cli import main; main()")

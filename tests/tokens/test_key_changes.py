@@ -237,8 +237,10 @@ def test_another_users_files_are_theirs_to_change(closed, monkeypatch):
         assert exposed(closed) == [], "root's are trusted"
         os.chown(closed / "a.json", 2, -1)
         assert exposed(closed) == [
-            f"{closed / 'a.json'}: belongs to another user (2), who can change it; mend it: chown 1"
-            f" '{closed / 'a.json'}'"
+            (
+                f"{closed / 'a.json'}: belongs to another user (2), who can change it; mend it: chown 1"
+                f" '{closed / 'a.json'}'"
+            )
         ]
     else:
         assert len(exposed(closed)) == 3

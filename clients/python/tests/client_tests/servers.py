@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from session_authority.config import Listen, Settings
 from session_authority.probe import Target, health
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.settings import Settings
 from session_authority.server import Mode, running
 from tests.support.backends import free_port, wait_for
 

@@ -193,8 +193,9 @@ class Service:
             yield message
             with self._lock:
                 self._lock.wait_for(
-                    lambda: len(self._events) > told or epoch != self._epoch, PROOF_SECONDS
-                )  # noqa: B023
+                    lambda told=told: len(self._events) > told or epoch != self._epoch,  # type: ignore[misc]
+                    PROOF_SECONDS,
+                )
         if not self._over:
             context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
 

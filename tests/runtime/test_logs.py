@@ -18,7 +18,7 @@ import grpc
 import pytest
 import structlog
 
-from session_authority import logs
+from session_authority.runtime import logs
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.server.processes import COMMAND, PATIENCE, Caller, dev_server, environment
 

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from session_authority.files import Reread
+from session_authority.runtime.files import Reread
 
 MIN_RSA_BITS = 2048
 # What gRPC's clients ask for. Of other curves, and of Ed25519, they hang up in the handshake.

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from session_authority.tls import CertificateError, TlsFiles, TlsSource, load_certificates
+from session_authority.runtime.tls import CertificateError, TlsFiles, TlsSource, load_certificates
 from tests.support.certificates import Authority, Pair, encrypted_key
 
 PASSWORD = b"hunter2"

@@ -36,6 +36,7 @@ from pydantic_settings import (
 )
 
 from session_authority.domain.policy import MAX_SESSION_TTL, DeviceLimitAction, Policy, ReplayAction
+from session_authority.runtime.addresses import Listen
 
 PREFIX = "SESSION_AUTHORITY_"
 CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG"
@@ -118,48 +119,6 @@ PRESETS: Mapping[Assurance, Mapping[str, timedelta]] = MappingProxyType(
         },
     }
 )
-
-
-class Listen:
-    """A host and a port: `127.0.0.1:50051`, `[::1]:50051`; port 0 picks a free one."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host = host
-        self.port = port
-
-    @classmethod
-    def parse(cls, value: object) -> Self:
-        """Reads `HOST:PORT`."""
-        if isinstance(value, cls):
-            return value
-        host, colon, port = str(value).rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        if (
-            not colon
-            or not host
-            or (":" in host and not bracketed)
-            or not port.isascii()
-            or not port.isdecimal()
-        ):
-            raise ValueError("must be HOST:PORT, like 127.0.0.1:50051 or [::1]:50051")
-        if int(port) > 65535:
-            raise ValueError("must have a port up to 65535")
-        return cls(host[1:-1] if bracketed else host, int(port))
-
-    @property
-    def is_loopback(self) -> bool:
-        """Only this machine can reach it."""
-        return (
-            self.host in ("localhost", "::1")
-            or re.fullmatch(r"127(\.\d{1,3}){3}", self.host) is not None
-        )
-
-    def with_port(self, port: int) -> Listen:
-        """The same host with another port."""
-        return Listen(self.host, port)
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def _listen(value: object) -> object:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from session_authority.config import (
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.settings import (
     PREFIX,
-    Listen,
     Settings,
     SettingsError,
     Unsafe,
@@ -296,8 +296,10 @@ def test_all_wrong_settings_are_named_at_once(put: SetAll, put_file: Callable[[s
         (
             {"IDLE_TIMEOUT": "119s"},
             [
-                "IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag"
-                " behind"
+                (
+                    "IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag"
+                    " behind"
+                )
             ],
         ),
         (
@@ -387,8 +389,10 @@ PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
         (
             {**PAIR, "BEARER_LISTEN": "127.0.0.1:1"},
             [
-                "BEARER_LISTEN is for beside TLS_CLIENT_AUTHORITY; without it LISTEN takes bearer"
-                " tokens itself"
+                (
+                    "BEARER_LISTEN is for beside TLS_CLIENT_AUTHORITY; without it LISTEN takes bearer"
+                    " tokens itself"
+                )
             ],
         ),
         (

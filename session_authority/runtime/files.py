@@ -36,8 +36,10 @@ def _exposed_folder(folder: Path, what: str) -> list[str]:
     if status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
         mode = stat.S_IMODE(status.st_mode)
         return [
-            f"{folder}: its mode {mode:04o} lets others replace {what}; mend it: chmod go-w"
-            f" {quote(str(folder))}"
+            (
+                f"{folder}: its mode {mode:04o} lets others replace {what}; mend it: chmod go-w"
+                f" {quote(str(folder))}"
+            )
         ]
     return []
 

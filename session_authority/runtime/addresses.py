@@ -1,0 +1,59 @@
+"""Owns hosts and ports: where a process listens, and which hosts are this very machine."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Self
+
+
+class Listen:
+    """A host and a port: `127.0.0.1:50051`, `[::1]:50051`; port 0 picks a free one."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Reads `HOST:PORT`. Raises ValueError."""
+        if isinstance(value, cls):
+            return value
+        host, colon, port = str(value).rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if (
+            not colon
+            or not host
+            or (":" in host and not bracketed)
+            or not port.isascii()
+            or not port.isdecimal()
+        ):
+            raise ValueError("must be HOST:PORT, like 127.0.0.1:50051 or [::1]:50051")
+        if int(port) > 65535:
+            raise ValueError("must have a port up to 65535")
+        return cls(host[1:-1] if bracketed else host, int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if only this machine can reach it."""
+        return is_loopback(self.host)
+
+    def with_port(self, port: int) -> Listen:
+        """The same host with another port."""
+        return Listen(self.host, port)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_loopback(host: str, *, mapped: bool = True) -> bool:
+    """True for a name or an address that leads to this very machine: `localhost`, 127.0.0.0/8,
+    `::1`, and with `mapped` an IPv4 address as IPv6 writes it (RFC 4291 §2.5.5.2).
+    """
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    inner = getattr(address, "ipv4_mapped", None) if mapped else None
+    return (inner or address).is_loopback
