@@ -39,8 +39,9 @@ from session_authority.domain.policy import Policy
 from session_authority.domain.sessions import sign_in
 from session_authority.runtime.settings import load_settings
 from session_authority.server import Mode, running
-from session_authority.store import Commit, Keys, Limits, Store, connect
+from session_authority.store import KeyNames, Limits, SessionStore, connect
 from session_authority.store.event_log import EventLog
+from session_authority.store.records import Commit
 from session_authority.tokens import Algorithm, add_key, generate
 from session_authority.tokens.keyring import promote
 from session_authority.v1 import session_authority_pb2 as pb
@@ -135,7 +136,7 @@ def _watch_redis(url: str, events: int, pipe: Connection) -> None:
     """Does what a server must at the least: hears a wake-up, reads the stream."""
 
     async def main() -> None:
-        client, keys = connect(url, Limits()), Keys()
+        client, keys = connect(url, Limits()), KeyNames()
         log = EventLog(client, keys)
         place = await log.end(datetime.now(UTC))
         entries, delays = dict(enumerate(place.entries)), list[float]()
@@ -163,7 +164,7 @@ def _revoke(address: str, url: str, rate: float, events: int, pipe: Connection) 
     """
 
     async def prepare() -> list[str]:
-        store = Store(connect(url, Limits()), Keys())
+        store = SessionStore(connect(url, Limits()), KeyNames())
         now, key = datetime.now(UTC), device_key(_DEVICE)
         prefix = f"u{os.getpid()}-"
         for number in range(events):

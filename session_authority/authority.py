@@ -61,13 +61,13 @@ from session_authority.domain.sessions import (
 )
 from session_authority.notes import Notes
 from session_authority.runtime.metrics import Metrics
-from session_authority.store import (
+from session_authority.store import SessionStore
+from session_authority.store.records import (
     Changed,
     Commit,
     Committed,
     IssuedRecord,
     Once,
-    Store,
     Stored,
     UserState,
 )
@@ -85,7 +85,7 @@ class Authority:
     def __init__(
         self,
         *,
-        store: Store,
+        store: SessionStore,
         tokens: Tokens,
         policy: Policy,
         metrics: Metrics,

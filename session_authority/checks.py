@@ -20,14 +20,8 @@ from session_authority.runtime.files import exposure
 from session_authority.runtime.settings import PREFIX, Settings, Unsafe, config_file
 from session_authority.runtime.tls import CertificateError, TlsFiles, load_certificates
 from session_authority.server import MAX_CLOCK_SKEW, connect_as_set
-from session_authority.store import (
-    BadRedisUrl,
-    FaultName,
-    Limits,
-    connect,
-    faults_of,
-    plaintext_fault,
-)
+from session_authority.store import BadRedisUrl, Limits, connect
+from session_authority.store.safety import FaultName, faults_of, plaintext_fault
 from session_authority.tokens import KeyringError, exposed, load_keyring
 
 _PATIENCE = timedelta(seconds=5)

@@ -30,15 +30,8 @@ from session_authority.authority import Authority
 from session_authority.domain.clients import appearance
 from session_authority.domain.errors import AuthorityError
 from session_authority.domain.policy import LEEWAY
-from session_authority.feed import Feed
-from session_authority.rpc import (
-    SERVICE_NAME,
-    Capacity,
-    Doorkeeper,
-    EventWire,
-    Guard,
-    SessionAuthorityService,
-)
+from session_authority.events.feed import Feed
+from session_authority.rpc import SERVICE_NAME, Capacity, Doorkeeper, Guard, SessionAuthorityService
 from session_authority.rpc.interceptors import MAX_BATCH_BYTES
 from session_authority.runtime import logs
 from session_authority.runtime.addresses import Listen
@@ -46,7 +39,7 @@ from session_authority.runtime.clock import now
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Settings, Unsafe
 from session_authority.runtime.tls import CertificateError, Certificates, TlsFiles, TlsSource
-from session_authority.store import Client, EventLog, Keys, Limits, Store, connect
+from session_authority.store import EventLog, KeyNames, Limits, RedisClient, SessionStore, connect
 from session_authority.tokens import KeyringError, KeySource, Tokens
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
@@ -117,7 +110,7 @@ class Ports:
 
 
 def build_authority(
-    settings: Settings, store: Store, source: KeySource, metrics: Metrics
+    settings: Settings, store: SessionStore, source: KeySource, metrics: Metrics
 ) -> Authority:
     """The use cases, with real time and randomness."""
     policy = settings.policy()
@@ -225,7 +218,7 @@ class Server:
         self,
         authority: Authority,
         feed: Feed,
-        store: Store,
+        store: SessionStore,
         source: KeySource,
         metrics: Metrics,
         mode: Mode,
@@ -547,13 +540,13 @@ def _options(mode: Mode, capacity: Capacity) -> list[tuple[str, int]]:
     ]
 
 
-def connect_as_set(settings: Settings) -> tuple[Client, Keys]:
+def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:
     """A client of the Redis that is set, and the names of what is in it."""
     assert settings.redis_url is not None  # the command line sees to it
     limits = Limits(
         reply_timeout=settings.redis_timeout, max_connections=settings.redis_connections
     )
-    return connect(settings.redis_url.get_secret_value(), limits), Keys(settings.redis_prefix)
+    return connect(settings.redis_url.get_secret_value(), limits), KeyNames(settings.redis_prefix)
 
 
 def doors_as_set(settings: Settings) -> Doors:
@@ -588,10 +581,10 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
     doors = doors_as_set(settings)
     metrics = Metrics()
     client, keys = connect_as_set(settings)
-    store = Store(client, keys, max_connections=settings.redis_connections)
+    store = SessionStore(client, keys, max_connections=settings.redis_connections)
     try:
         authority = build_authority(settings, store, source, metrics)
-        feed = Feed(EventLog(client, keys), EventWire(), now, metrics)
+        feed = Feed(EventLog(client, keys), now, metrics)
         verify = mode.verify
         verified = None if verify is None else lambda: verify(settings)
         server = Server(authority, feed, store, source, metrics, mode, doors, verified)

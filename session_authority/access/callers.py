@@ -8,7 +8,6 @@ replaced without a gap.
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import hashlib
 import hmac
@@ -65,10 +64,7 @@ def is_name(name: object) -> bool:
 
 def new_token() -> str:
     """A token of 256 random bits."""
-    return (
-        TOKEN_PREFIX
-        + base64.urlsafe_b64encode(secrets.token_bytes(_TOKEN_BYTES)).rstrip(b"=").decode()
-    )
+    return TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 def read_tokens(path: Path) -> tuple[CallerToken, ...]:

@@ -10,7 +10,7 @@ import typer
 
 from session_authority.cli.terminal import WRONG_USAGE, errors_in_one_line, fail, out
 from session_authority.runtime.settings import load_settings
-from session_authority.store import acl_rules
+from session_authority.store.acl import acl_rules
 
 # Without anything that a shell, redis-cli or an ACL file reads as more than a name.
 _USER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")

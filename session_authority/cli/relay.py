@@ -32,7 +32,8 @@ from session_authority.runtime import logs
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings, SettingsError, load_settings
 from session_authority.runtime.text import printable
-from session_authority.store import DeadLetter, Deliveries
+from session_authority.store import Deliveries
+from session_authority.store.deliveries import DeadLetter
 
 app = typer.Typer(
     help=(

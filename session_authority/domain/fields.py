@@ -11,13 +11,14 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from session_authority.domain.clients import Client
 from session_authority.domain.errors import FieldViolation, InvalidRequest
 from session_authority.domain.events import EventType
 from session_authority.domain.identifiers import parse_uuid
+from session_authority.domain.moments import LAST_SECOND, from_seconds
 from session_authority.domain.text import is_printable
 
 MAX_USER_ID = 128
@@ -39,7 +40,6 @@ RESERVED_CLAIMS = frozenset(
     "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id"
     " typ scope roles groups entitlements permissions".split()
 )
-_LAST_SECOND = 253402300799  # of the year 9999
 # Invisible, but part of how Persian words and many emoji are written.
 _CLAIM_NAME = re.compile(r"[A-Za-z0-9_\-.:/]{1,64}", re.ASCII)
 _AUTH_METHOD = re.compile(r"[A-Za-z0-9_\-.:/]{1,32}", re.ASCII)
@@ -206,10 +206,10 @@ class FieldChecks:
         """A moment that a calendar has; not together with a cursor."""
         if has_cursor:
             self._broken("start_time", "must not be given together with a cursor")
-        if not 0 <= seconds <= _LAST_SECOND:
+        if not 0 <= seconds <= LAST_SECOND:
             self._broken("start_time", "must be from 1970 to 9999")
             seconds = 0
-        return datetime.fromtimestamp(seconds, UTC)
+        return from_seconds(seconds)
 
     def batch(self, size: int) -> None:
         """1–500 requests."""

@@ -21,23 +21,23 @@ from typing import Protocol
 
 import structlog
 
-from session_authority.domain.cursors import EntryId
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import EventFilter, RecordedEvent
+from session_authority.domain.moments import to_ms
 from session_authority.relay.endpoints import Endpoint
 from session_authority.relay.webhooks import Delivered, Refused, cloud_event
 from session_authority.runtime import logs
 from session_authority.runtime.metrics import Metrics
-from session_authority.store import (
+from session_authority.store import Deliveries, EventLog
+from session_authority.store.deliveries import (
     LEASE_TIME,
-    PARTITIONS,
     Attempts,
-    Deliveries,
-    EventLog,
     GroupGone,
     LeaseLost,
     TakenEvent,
 )
+from session_authority.store.key_names import PARTITIONS
+from session_authority.store.log_position import EntryId
 
 GIVE_UP_AFTER = timedelta(hours=24)
 _FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=1), timedelta(minutes=15)
@@ -217,7 +217,7 @@ class _Route:
     async def _begin(self, number: int) -> None:
         with contextlib.suppress(StoreUnavailable):  # it is tried again in the next round
             await self.deliveries.start_group(number, self.endpoint.name, None)
-            self.known[number] = (int((self.clock() - _CLOCK_MARGIN).timestamp() * 1000), 0)
+            self.known[number] = (to_ms(self.clock() - _CLOCK_MARGIN), 0)
 
     async def _lease(self, number: int) -> bool:
         """Takes a lease. Whatever becomes of one partition is no matter to the others."""

@@ -32,8 +32,9 @@ from google.protobuf.json_format import MessageToDict
 
 from session_authority import __version__
 from session_authority.domain.events import RecordedEvent
+from session_authority.domain.moments import to_seconds
+from session_authority.events.messages import event_message, event_type_name
 from session_authority.relay.endpoints import Endpoint
-from session_authority.rpc.messages import event_message, event_type_name
 from session_authority.runtime.addresses import is_loopback
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -105,7 +106,7 @@ def signature_headers(
     """The headers of the Standard Webhooks specification: ID, time, and a signature with each
     secret.
     """
-    timestamp = str(int(now.timestamp()))
+    timestamp = str(to_seconds(now))
     signed = b".".join((event_id.encode(), timestamp.encode(), body))
     signatures = (
         base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode() for secret in secrets

@@ -2,14 +2,12 @@
 
 from session_authority.rpc.access import Doorkeeper
 from session_authority.rpc.interceptors import Capacity, Guard
-from session_authority.rpc.messages import EventWire
 from session_authority.rpc.service import SERVICE_NAME, SessionAuthorityService
 
 __all__ = [
     "SERVICE_NAME",
     "Capacity",
     "Doorkeeper",
-    "EventWire",
     "Guard",
     "SessionAuthorityService",
 ]

@@ -19,7 +19,7 @@ import structlog
 from session_authority.access import ROWS, Access, Caller, names_in
 from session_authority.domain.errors import CallerNotAllowed, CallerUnknown
 from session_authority.runtime.addresses import is_loopback
-from session_authority.runtime.logs import Complaints
+from session_authority.runtime.logs import LogThrottle
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -47,7 +47,7 @@ class Doorkeeper:
     def __init__(self, access: Callable[[], Access], *, plaintext_tokens: bool = False) -> None:
         self._access = access
         self._plaintext_tokens = plaintext_tokens
-        self._complaints = Complaints()
+        self._throttle = LogThrottle()
 
     def admit(self, path: str, context: Context) -> None:
         """Remembers who calls. Raises CallerUnknown and CallerNotAllowed."""
@@ -93,7 +93,7 @@ class Doorkeeper:
         return by_token
 
     def _complain(self, event: str, path: str, context: Context, **details: str) -> None:
-        left_out = self._complaints.count(f"{event} {path} {details}", monotonic())
+        left_out = self._throttle.count(f"{event} {path} {details}", monotonic())
         if left_out is not None:
             _log.warning(
                 event, method=path, peer=unquote(context.peer()), left_out=left_out, **details

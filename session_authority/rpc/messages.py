@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import cast
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from session_authority.domain.answers import (
     ActiveSession,
@@ -18,59 +16,27 @@ from session_authority.domain.answers import (
     SignInRequest,
     Validation,
 )
-from session_authority.domain.clients import Client, FormFactor, appearance
+from session_authority.domain.clients import Client, appearance
 from session_authority.domain.devices import ListedDevice
-from session_authority.domain.events import EventFilter, EventType, RecordedEvent
+from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks
 from session_authority.domain.identifiers import parse_uuid
-from session_authority.domain.policy import ReplayAction
-from session_authority.domain.sessions import ReplayCause, SessionStatus
+from session_authority.domain.sessions import SessionStatus
+from session_authority.events.messages import (
+    EVENT_TYPES,
+    FORM_FACTORS,
+    client_info_message,
+    timestamp,
+)
 from session_authority.v1 import session_authority_pb2 as pb
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
 _NOBODY = Client()
 
-# The enums of the contract and of the domain have the same names, by which they are tied here once.
+# The statuses of the contract and of the domain have the same names, by which they are tied here.
 _STATUS = {
     status: cast("pb.SessionStatus", pb.SessionStatus.Value(f"SESSION_STATUS_{status.name}"))
     for status in SessionStatus
 }
-_FORM_FACTOR = {
-    factor: cast(
-        "pb.FormFactor",
-        pb.FormFactor.Value(
-            f"FORM_FACTOR_{'UNSPECIFIED' if factor is FormFactor.UNKNOWN else factor.name}"
-        ),
-    )
-    for factor in FormFactor
-}
-_EVENT_TYPE = {
-    kind: cast(
-        "pb.EventType",
-        pb.EventType.Value(
-            f"EVENT_TYPE_{'UNSPECIFIED' if kind is EventType.UNKNOWN else kind.name}"
-        ),
-    )
-    for kind in EventType
-}
-_EVENT_TYPES = {
-    number: kind for kind, number in _EVENT_TYPE.items() if kind is not EventType.UNKNOWN
-}
-_REPLAY_CAUSE = {
-    cause: cast("pb.ReplayCause", pb.ReplayCause.Value(f"REPLAY_CAUSE_{cause.name}"))
-    for cause in ReplayCause
-}
-_REPLAY_ACTION = {
-    action: cast("pb.ReplayAction", pb.ReplayAction.Value(f"REPLAY_ACTION_{action.name}"))
-    for action in ReplayAction
-}
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """The moment on the wire."""
-    since = moment - _EPOCH
-    return Timestamp(seconds=since // _SECOND, nanos=since.microseconds * 1000)
 
 
 def client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
@@ -171,8 +137,8 @@ def device_message(listed: ListedDevice) -> pb.Device:
         display_name=device.shown_name(),
         operating_system=looks.operating_system,
         browser=looks.browser,
-        form_factor=_FORM_FACTOR[looks.form_factor],
-        last_client=_client_info(client),
+        form_factor=FORM_FACTORS[looks.form_factor],
+        last_client=client_info_message(client),
         session_id="" if session is None else session.session_id.hex(),
         create_time=timestamp(device.first_seen),
         sign_in_time=timestamp(device.last_sign_in),
@@ -183,20 +149,11 @@ def device_message(listed: ListedDevice) -> pb.Device:
     )
 
 
-def _client_info(client: Client) -> pb.ClientInfo:
-    return pb.ClientInfo(
-        ip_address=client.ip_address,
-        user_agent=client.user_agent,
-        display_name=client.display_name,
-        app_version=client.app_version,
-    )
-
-
 def watch_request(message: pb.WatchEventsRequest) -> tuple[str | datetime | None, EventFilter]:
     """From where on, and which events. Raises InvalidRequest."""
     checks = FieldChecks()
     types = [
-        checks.event_type(_EVENT_TYPES.get(number), f"types[{i}]")
+        checks.event_type(EVENT_TYPES.get(number), f"types[{i}]")
         for i, number in enumerate(message.types)
     ]
     user_ids = checks.user_ids(message.user_ids)
@@ -205,68 +162,6 @@ def watch_request(message: pb.WatchEventsRequest) -> tuple[str | datetime | None
         since = checks.start_time(message.start_time.seconds, has_cursor=bool(message.cursor))
     checks.done()
     return since, EventFilter(frozenset(types), frozenset(user_ids))
-
-
-def event_message(recorded: RecordedEvent) -> pb.Event:
-    """An event."""
-    event = recorded.event
-    message = pb.Event(
-        event_id=recorded.event_id,
-        type=_EVENT_TYPE[event.type],
-        create_time=timestamp(event.time),
-        user_id=event.user_id,
-        session_id="" if event.session_id is None else event.session_id.hex(),
-        actor=event.actor,
-        reason=event.reason,
-        new_device=event.new_device,
-        first_device=event.first_device,
-        replay_cause=None if event.replay_cause is None else _REPLAY_CAUSE[event.replay_cause],
-        replay_action=None if event.replay_action is None else _REPLAY_ACTION[event.replay_action],
-        except_device_id="" if event.except_device_id is None else str(event.except_device_id),
-        key_id=event.key_id,
-    )
-    if event.device_id is not None:
-        message.device.device_id = str(event.device_id)
-        message.device.display_name = event.device_display_name
-        message.device.last_client.CopyFrom(_event_client(event.device_client))
-    if event.client != _NOBODY:
-        message.client.CopyFrom(_event_client(event.client))
-    return message
-
-
-def event_type_name(number: pb.EventType) -> str:
-    """The type's name in the contract, without its prefix; UNSPECIFIED for one that this version
-    does not know.
-    """
-    return pb.EventType.Name(number).removeprefix("EVENT_TYPE_")
-
-
-def _event_client(client: Client) -> pb.EventClient:
-    looks = appearance(client.user_agent)
-    return pb.EventClient(
-        info=_client_info(client),
-        operating_system=looks.operating_system,
-        browser=looks.browser,
-        form_factor=_FORM_FACTOR[looks.form_factor],
-    )
-
-
-class EventWire:
-    """Writes the messages of a watch: encoded messages that follow each other are one message with
-    the contents of both.
-    """
-
-    def event(self, recorded: RecordedEvent) -> bytes:
-        """A message with one event."""
-        return pb.WatchEventsResponse(events=[event_message(recorded)]).SerializeToString()
-
-    def cursor(self, cursor: str) -> bytes:
-        """A message with a cursor."""
-        return pb.WatchEventsResponse(cursor=cursor).SerializeToString()
-
-    def read_time(self, moment: datetime) -> bytes:
-        """A message that says that everything until then was told."""
-        return pb.WatchEventsResponse(read_time=timestamp(moment)).SerializeToString()
 
 
 def signing_keys_response(jwks: Iterable[dict[str, str]]) -> pb.GetSigningKeysResponse:

@@ -10,7 +10,7 @@ import grpc
 from session_authority.authority import Authority
 from session_authority.domain.errors import AuthorityError, CallerNotAllowed, StoreUnavailable
 from session_authority.domain.fields import FieldChecks
-from session_authority.feed import Feed
+from session_authority.events.feed import Feed
 from session_authority.rpc import messages
 from session_authority.rpc.access import caller
 from session_authority.rpc.status import failure_of, failure_of_fault

@@ -70,7 +70,7 @@ def watch_loop() -> None:
     asyncio.get_running_loop().set_exception_handler(handle)
 
 
-class Complaints:
+class LogThrottle:
     """Says of each kind of complaint whether it is worth a line in the log: at most one a second
     is.
     """

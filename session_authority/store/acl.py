@@ -8,7 +8,7 @@ Good for Redis from 6.2 and Valkey from 7.2, standalone, behind Sentinels or a C
 
 from __future__ import annotations
 
-from session_authority.store.keys import Keys
+from session_authority.store.key_names import KeyNames
 
 _READS = "get hget hgetall xinfo|groups xlen xrange xrevrange"
 _WRITES = "del eval evalsha hset set xdel xgroup|create"
@@ -32,7 +32,7 @@ def acl_rules(prefix: str) -> tuple[str, ...]:
         "resetkeys",
         f"~{prefix}:*",
         "resetchannels",
-        f"&{Keys(prefix).wake_channel}",
+        f"&{KeyNames(prefix).wake_channel}",
         "-@all",
         *(f"+{command}" for command in commands),
     )

@@ -17,13 +17,12 @@ from google.protobuf.message import DecodeError
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
+from session_authority.domain.moments import from_ms, to_ms
 from session_authority.domain.policy import ReplayAction
 from session_authority.domain.sessions import REPLACED_ID_BYTES, ReplayCause, SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.store.records import IssuedRecord
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 _UNIT = timedelta(milliseconds=10)
 
 # version, session ID, replaced session, generation, holder, predecessor, sign-in (6 bytes: high and
@@ -37,21 +36,11 @@ _NOT_SEEN = 0xFFFFFFFF
 _LAST_OFFSET = _NOT_SEEN - 1
 # No clock of ours shows a later time. What is reckoned from one that is read, like an idle end, so
 # has a datetime too.
-_LAST_MS = (datetime(9000, 1, 1, tzinfo=UTC) - EPOCH) // _MILLISECOND
+_LAST_MS = to_ms(datetime(9000, 1, 1, tzinfo=UTC))
 
 
 class UnreadableRecord(Exception):
     """A record was written by a later version of the service, or by something else."""
-
-
-def to_ms(moment: datetime) -> int:
-    """Milliseconds since the epoch, cut."""
-    return (moment - EPOCH) // _MILLISECOND
-
-
-def from_ms(milliseconds: int) -> datetime:
-    """The moment, in UTC."""
-    return EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def _read_ms(milliseconds: int) -> datetime:

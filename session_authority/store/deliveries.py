@@ -13,30 +13,32 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
-
-from session_authority.domain.cursors import START, EntryId
 from session_authority.domain.events import Event
+from session_authority.domain.moments import MILLISECOND, from_ms, to_ms
 from session_authority.store import codec
-from session_authority.store.complaints import unavailable
-from session_authority.store.connection import Client
-from session_authority.store.event_log import (
-    EVENT_FIELD,
-    EVENT_LOG_CONNECTIONS,
+from session_authority.store.driver.connection import RedisClient
+from session_authority.store.driver.errors import (
+    ResponseError,
+    driver_errors_translated,
+    unavailable,
+)
+from session_authority.store.driver.pipelines import pipelines_to
+from session_authority.store.driver.reads import Reads
+from session_authority.store.driver.replies import fields_of
+from session_authority.store.driver.writes import Script, Writes
+from session_authority.store.event_log import EVENT_FIELD, EVENT_LOG_CONNECTIONS
+from session_authority.store.key_names import PARTITIONS, TAGS, KeyNames
+from session_authority.store.log_position import (
+    START,
+    EntryId,
     entry_id,
     entry_text,
     event_id,
-    fields_of,
 )
-from session_authority.store.keys import PARTITIONS, TAGS, Keys
-from session_authority.store.lines import lines_to
-from session_authority.store.mutations import Mutations, Script
-from session_authority.store.unbroken import Unbroken
 
 LEASE_TIME = timedelta(seconds=10)
 MAX_DEAD_LETTERS_PER_PARTITION = 1000
 _CONSUMER = "relay"
-_MILLISECOND = timedelta(milliseconds=1)
 _PAGE = 100
 
 
@@ -101,14 +103,12 @@ class Deliveries:
     slow or refusing.
     """
 
-    def __init__(self, client: Client, keys: Keys, *, max_connections: int = 64) -> None:
+    def __init__(self, client: RedisClient, keys: KeyNames, *, max_connections: int = 64) -> None:
         self._client = client
         self._keys = keys
-        self._lines = lines_to(client)
-        self._mutations = Mutations(
-            self._lines, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2)
-        )
-        self._unbroken = Unbroken()
+        self._pipelines = pipelines_to(client)
+        self._writes = Writes(self._pipelines, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2))
+        self._reads = Reads(self._pipelines)
         self._take, self._settle = Script("take"), Script("settle")
         self._unlease, self._enlist = Script("unlease"), Script("enlist")
 
@@ -124,8 +124,8 @@ class Deliveries:
 
     async def _note(self, endpoint: str, relay: str, here: str) -> int:
         keys = [self._keys.relays(endpoint)]
-        args: list[str | int] = [relay, LEASE_TIME // _MILLISECOND, here]
-        count: int = await self._mutations.run(lambda: self._enlist.run(self._client, keys, args))
+        args: list[str | int] = [relay, LEASE_TIME // MILLISECOND, here]
+        count: int = await self._writes.run(lambda: self._enlist.run(self._client, keys, args))
         return count
 
     async def lease(self, number: int, endpoint: str, relay: str) -> bool:
@@ -133,11 +133,11 @@ class Deliveries:
         it now.
         """
         key = self._keys.lease(number, endpoint)
-        command = ("SET", key, relay, "NX", "PX", LEASE_TIME // _MILLISECOND)
-        if await self._mutations.run(lambda: self._client.execute_command(*command)) is not None:
+        command = ("SET", key, relay, "NX", "PX", LEASE_TIME // MILLISECOND)
+        if await self._writes.run(lambda: self._client.execute_command(*command)) is not None:
             return True
         # The reply to an earlier one may have been lost.
-        holder: bytes | None = await self._mutations.run(
+        holder: bytes | None = await self._writes.run(
             lambda: self._client.execute_command("GET", key)
         )
         return holder == relay.encode()
@@ -145,7 +145,7 @@ class Deliveries:
     async def release(self, number: int, endpoint: str, relay: str) -> None:
         """Gives a lease back."""
         keys = [self._keys.lease(number, endpoint)]
-        await self._mutations.run(lambda: self._unlease.run(self._client, keys, [relay]))
+        await self._writes.run(lambda: self._unlease.run(self._client, keys, [relay]))
 
     async def take(
         self, number: int, endpoint: str, relay: str, count: int
@@ -179,13 +179,13 @@ class Deliveries:
         ]
         args: list[str | int] = [
             relay,
-            LEASE_TIME // _MILLISECOND,
+            LEASE_TIME // MILLISECOND,
             endpoint,
             _CONSUMER,
             after,
             count,
         ]
-        reply = await self._mutations.run(lambda: self._run_take(keys, args))
+        reply = await self._writes.run(lambda: self._run_take(keys, args))
         if reply is None:
             raise GroupGone
         if reply[0] == 0:
@@ -226,7 +226,7 @@ class Deliveries:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
-        await self._mutations.run(create)
+        await self._writes.run(create)
 
     async def settle(self, number: int, endpoint: str, entries: Sequence[EntryId]) -> None:
         """Notes that events were delivered, or are not for this endpoint."""
@@ -243,7 +243,7 @@ class Deliveries:
     ) -> None:
         """Moves an event to the endpoint's dead letters."""
         letter: list[str | bytes | int] = ["event", taken.raw, "entry", entry_text(taken.entry)]
-        letter += ["attempts", attempts, "reason", reason, "given_up", codec.to_ms(now)]
+        letter += ["attempts", attempts, "reason", reason, "given_up", to_ms(now)]
         await self._run_settle(number, endpoint, [taken.entry], letter)
 
     async def _run_settle(
@@ -265,7 +265,7 @@ class Deliveries:
             *map(entry_text, entries),
             *letter,
         ]
-        await self._mutations.run(lambda: self._settle.run(self._client, keys, args))
+        await self._writes.run(lambda: self._settle.run(self._client, keys, args))
 
     async def note_failure(
         self, number: int, endpoint: str, entry: EntryId, attempts: Attempts
@@ -273,9 +273,9 @@ class Deliveries:
         """Remembers that attempts failed, for whoever goes on."""
         key, text = (
             self._keys.attempts(number, endpoint),
-            f"{attempts.count} {codec.to_ms(attempts.first)}",
+            f"{attempts.count} {to_ms(attempts.first)}",
         )
-        await self._mutations.run(
+        await self._writes.run(
             lambda: self._client.execute_command("HSET", key, entry_text(entry), text)
         )
 
@@ -289,7 +289,7 @@ class Deliveries:
             after = "-"
             while True:
                 key = self._keys.dead_letters(number, endpoint)
-                [page] = await self._ask([("XRANGE", key, after, "+", "COUNT", str(_PAGE))])
+                [page] = await self._reads.ask([("XRANGE", key, after, "+", "COUNT", str(_PAGE))])
                 for letter, fields in page:
                     found = _dead_letter(number, letter, fields)
                     if event in (None, found.event_id):
@@ -302,19 +302,17 @@ class Deliveries:
         """Forgets a dead letter; whether it was there."""
         key = self._keys.dead_letters(letter.partition, endpoint)
         return bool(
-            await self._mutations.run(
-                lambda: self._client.execute_command("XDEL", key, letter.entry)
-            )
+            await self._writes.run(lambda: self._client.execute_command("XDEL", key, letter.entry))
         )
 
     async def state(self, endpoint: str) -> DeliveryState:
         """How the endpoint is doing."""
         numbers = range(PARTITIONS)
-        groups = await self._ask(
-            [("XINFO", "GROUPS", self._keys.stream(n)) for n in numbers], forgiving=True
+        groups = await self._groups()
+        dead = await self._reads.ask(
+            [("XLEN", self._keys.dead_letters(n, endpoint)) for n in numbers]
         )
-        dead = await self._ask([("XLEN", self._keys.dead_letters(n, endpoint)) for n in numbers])
-        holders = await self._ask([("GET", self._keys.lease(n, endpoint)) for n in numbers])
+        holders = await self._reads.ask([("GET", self._keys.lease(n, endpoint)) for n in numbers])
         mine = {
             n: g
             for n, reply in enumerate(groups)
@@ -322,7 +320,7 @@ class Deliveries:
             if g["name"] == endpoint
         }
         unknown = {n: g["last-delivered-id"] for n, g in mine.items() if g.get("lag") is None}
-        uncounted = await self._ask(
+        uncounted = await self._reads.ask(
             [
                 ("XRANGE", self._keys.stream(n), f"({last}", "+", "COUNT", "1000")
                 for n, last in unknown.items()
@@ -337,29 +335,22 @@ class Deliveries:
             partitions=sum(holder is not None for holder in holders),
         )
 
-    async def _ask(
-        self, commands: Sequence[tuple[str, ...]], *, forgiving: bool = False
-    ) -> Sequence[Any]:
-        """The answers to commands that change nothing; with `forgiving`, nothing where a stream is
-        not there yet.
-        """
-        if not commands:
-            return ()
-        try:
-            replies = list(await self._unbroken.run(self._lines.send(commands)))
-        except (RedisError, OSError, TimeoutError) as error:
-            raise unavailable(error) from None
-        for place, reply in enumerate(replies):
-            if forgiving and isinstance(reply, ResponseError) and "no such key" in str(reply):
-                replies[place] = ()
+    async def _groups(self) -> Sequence[Any]:
+        """The consumer groups of each partition's stream: none where a stream is not there yet."""
+        commands = [("XINFO", "GROUPS", self._keys.stream(n)) for n in range(PARTITIONS)]
+        with driver_errors_translated():
+            replies = list(await self._reads.send(commands))
+        for number, reply in enumerate(replies):
+            if isinstance(reply, ResponseError) and "no such key" in str(reply):
+                replies[number] = ()
             elif isinstance(reply, Exception):
                 raise unavailable(reply)
         return replies
 
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
-        await self._mutations.settled()
-        await self._unbroken.settled()
+        await self._writes.settled()
+        await self._reads.settled()
         await self._client.aclose()
 
 
@@ -372,7 +363,7 @@ def _readable(raw: bytes) -> Event | None:
 
 def _attempts(raw: bytes) -> Attempts:
     count, _, first = raw.decode().partition(" ")
-    return Attempts(int(count), codec.from_ms(int(first)))
+    return Attempts(int(count), from_ms(int(first)))
 
 
 def _field(fields: Any) -> bytes:
@@ -390,7 +381,7 @@ def _dead_letter(number: int, letter: bytes, fields: Any) -> DeadLetter:
         event=_readable(found[b"event"]),
         attempts=int(found[b"attempts"]),
         reason=found[b"reason"].decode(),
-        given_up=codec.from_ms(int(found[b"given_up"])),
+        given_up=from_ms(int(found[b"given_up"])),
     )
 
 

@@ -1,6 +1,6 @@
 """The log of events: 64 streams, read in order, and a channel that says which of them has news.
 
-A place in a stream is an entry that was read. Reading on starts with that entry itself: if it is
+A position in a stream is an entry that was read. Reading on starts with that entry itself: if it is
 still there, then what follows it is all that followed, whatever became of the primaries and their
 clocks in between, as the IDs of one stream only ever grow. If it is not, the log was trimmed, or is
 another one than it was.
@@ -13,23 +13,35 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from random import choice
 from typing import Any
 
 import structlog
-from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError, ResponseError
 
-from session_authority.domain.cursors import START, EntryId, Place
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import RecordedEvent
+from session_authority.domain.moments import from_ms, to_ms
 from session_authority.store import codec
-from session_authority.store.cluster import Cluster
-from session_authority.store.complaints import unavailable
-from session_authority.store.connection import Client
-from session_authority.store.keys import PARTITIONS, TAGS, Keys
-from session_authority.store.lines import lines_to
-from session_authority.store.unbroken import Unbroken
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.connection import RedisClient
+from session_authority.store.driver.errors import (
+    EXCHANGE_FAILURES,
+    ResponseError,
+    driver_errors_translated,
+    unavailable,
+)
+from session_authority.store.driver.pipelines import pipelines_to
+from session_authority.store.driver.reads import Reads
+from session_authority.store.driver.replies import fields_of, info_fields
+from session_authority.store.driver.subscription import messages_on
+from session_authority.store.key_names import PARTITIONS, KeyNames
+from session_authority.store.log_position import (
+    START,
+    EntryId,
+    LogPosition,
+    entry_id,
+    entry_text,
+    event_id,
+)
 
 EVENT_MEMORY = timedelta(days=7)
 MAX_EVENTS_PER_PARTITION = 100_000
@@ -38,15 +50,13 @@ EVENT_LOG_CONNECTIONS = 2
 # How much earlier than it may be trimmed an entry counts as such: clocks differ, and who reads
 # takes time.
 _TRIM_MARGIN = timedelta(hours=1)
-_QUIET_SECONDS = 5.0
-_RETRY_SECONDS = 0.5
 EVENT_FIELD = b"event"
 
 _log = structlog.get_logger(__name__)
 
 
 class HistoryGone(Exception):
-    """What followed a place in the log can't be told any more: it was trimmed, or the log is
+    """What followed a position in the log can't be told any more: it was trimmed, or the log is
     another one.
     """
 
@@ -65,12 +75,11 @@ class Page:
 class EventLog:
     """Reads the log. Raises StoreUnavailable if Redis is away, slow or refusing."""
 
-    def __init__(self, client: Client, keys: Keys) -> None:
+    def __init__(self, client: RedisClient, keys: KeyNames) -> None:
         self._client = client
         self._keys = keys
-        self._lines = lines_to(client)
-        self._turn = asyncio.Lock()
-        self._unbroken = Unbroken()
+        self._pipelines = pipelines_to(client)
+        self._reads = Reads(self._pipelines)
 
     async def primaries(self) -> tuple[str | None, ...]:
         """Names who serves each partition: a name that differs from the one before is of another
@@ -79,14 +88,13 @@ class EventLog:
         None if one can't be asked now. Where INFO is refused all names are empty, and only a
         history that differs tells of a change.
         """
-        try:
+        with driver_errors_translated():
             if isinstance(self._client, Cluster):
                 return await self._primaries_of_cluster(self._client)
-            lineage = _lineage(*await self._send([("INFO", "replication"), ("INFO", "server")]))
-        except (RedisError, OSError, TimeoutError) as error:
-            raise unavailable(error) from None
+            sections = [("INFO", "replication"), ("INFO", "server")]
+            lineage = _lineage(*await self._reads.send(sections))
         if lineage is None:
-            await self._lines.hang_up()
+            await self._pipelines.hang_up()
             raise StoreUnavailable
         return (lineage,) * PARTITIONS
 
@@ -104,18 +112,20 @@ class EventLog:
             names.get(client.primary_of(self._keys.stream(number))) for number in range(PARTITIONS)
         )
 
-    async def end(self, as_of: datetime) -> Place:
+    async def end(self, as_of: datetime) -> LogPosition:
         """Behind all that is there."""
         return await self._behind("+", as_of)
 
-    async def at(self, moment: datetime, as_of: datetime) -> Place:
+    async def at(self, moment: datetime, as_of: datetime) -> LogPosition:
         """Behind all that happened before a moment, as far as it is remembered."""
-        return await self._behind(f"({max(codec.to_ms(moment), 1)}-0", as_of)
+        return await self._behind(f"({max(to_ms(moment), 1)}-0", as_of)
 
-    async def _behind(self, latest: str, as_of: datetime) -> Place:
+    async def _behind(self, latest: str, as_of: datetime) -> LogPosition:
         keys = [self._keys.stream(number) for number in range(PARTITIONS)]
-        replies = await self._ask([("XREVRANGE", key, latest, "-", "COUNT", "1") for key in keys])
-        return Place(tuple(_last(reply) for reply in replies), as_of)
+        replies = await self._reads.ask(
+            [("XREVRANGE", key, latest, "-", "COUNT", "1") for key in keys]
+        )
+        return LogPosition(tuple(_last(reply) for reply in replies), as_of)
 
     async def read(
         self, after: Mapping[int, EntryId], *, limit: int, now: datetime
@@ -135,14 +145,14 @@ class EventLog:
             for number, entry in after.items()
         ]
         try:
-            replies = await self._send(commands)
-        except (RedisError, OSError, TimeoutError) as error:
+            replies = await self._reads.send(commands)
+        except EXCHANGE_FAILURES as error:
             replies = [error] * len(commands)
         pages: dict[int, Page | HistoryGone | StoreUnavailable] = {}
         for (number, entry), reply in zip(after.items(), replies, strict=True):
             if isinstance(reply, Exception):
                 if isinstance(reply, ResponseError):
-                    await self._lines.hang_up()
+                    await self._pipelines.hang_up()
                 pages[number] = unavailable(reply)
             else:
                 pages[number] = await self._page(number, entry, _entries(reply), limit, now)
@@ -185,13 +195,11 @@ class EventLog:
         added, so a stream that ends before the entry is another one. And what went because the
         stream was too long may have been young; then the stream is still that long.
         """
-        if after != START and (
-            not found or codec.from_ms(after[0]) > now - EVENT_MEMORY + _TRIM_MARGIN
-        ):
+        if after != START and (not found or from_ms(after[0]) > now - EVENT_MEMORY + _TRIM_MARGIN):
             return False
         if found < limit:
             return True
-        [length] = await self._ask([("XLEN", self._keys.stream(number))])
+        [length] = await self._reads.ask([("XLEN", self._keys.stream(number))])
         return int(length) < MAX_EVENTS_PER_PARTITION
 
     @asynccontextmanager
@@ -206,7 +214,7 @@ class EventLog:
         try:
             yield
         finally:
-            while not task.done():  # again, as the driver may lose a cancellation; see `unbroken`
+            while not task.done():  # again, as the driver may lose a cancellation; see `shielding`
                 task.cancel()
                 await asyncio.wait([task], timeout=0.1)
 
@@ -214,83 +222,12 @@ class EventLog:
         """The partitions that have news, as they get it; None whenever word of some may have been
         missed. Never ends.
         """
-        while True:
-            try:
-                pubsub = await self._subscribe()
-                try:
-                    async with aclosing(_heard(pubsub)) as heard:
-                        async for number in heard:
-                            yield number
-                finally:
-                    await pubsub.aclose()
-            except Exception as error:  # noqa: BLE001 - not all that the driver raises for a cluster is a RedisError
-                unavailable(error)  # it is told of in the log; who waits polls meanwhile
-            await asyncio.sleep(_RETRY_SECONDS)
-
-    async def _subscribe(self) -> PubSub:
-        if isinstance(self._client, Cluster):
-            await self._client.initialize()
-            # Every node passes on what is published on any. A random one: the one of before may be
-            # away.
-            pubsub: PubSub = self._client.pubsub(node=choice(self._client.get_primaries()))  # noqa: S311 - no secret
-        else:
-            pubsub = self._client.pubsub()
-        try:
-            await pubsub.subscribe(self._keys.wake_channel)
-        except BaseException:
-            await pubsub.aclose()
-            raise
-        return pubsub
-
-    async def _send(self, commands: Sequence[tuple[str, ...]]) -> Sequence[Any]:
-        """Takes turns, so that one connection is enough, however many read."""
-        return await self._unbroken.run(self._exchange(commands))
-
-    async def _exchange(self, commands: Sequence[tuple[str, ...]]) -> Sequence[Any]:
-        async with self._turn:
-            return await self._lines.send(commands)
-
-    async def _ask(self, commands: Sequence[tuple[str, ...]]) -> Sequence[Any]:
-        try:
-            replies = await self._send(commands)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise unavailable(error) from None
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise unavailable(reply)
-        return replies
-
-
-async def _heard(pubsub: PubSub) -> AsyncGenerator[int | None]:
-    """The partitions named on the channel, once it is listened to: None says that it is.
-
-    Raises TimeoutError if the connection says nothing, even if asked.
-    """
-    asked = False
-    while True:
-        message = await pubsub.get_message(timeout=_QUIET_SECONDS)
-        if message is None:
-            if asked:
-                raise TimeoutError
-            await pubsub.ping()
-            asked = True
-            continue
-        asked = False
-        if message["type"] == "subscribe":
-            yield None
-        if (
-            message["type"] == "message"
-            and message["data"].isdigit()
-            and int(message["data"]) < PARTITIONS
-        ):
-            yield int(message["data"])
-
-
-def event_id(number: int, entry: EntryId) -> str:
-    """The ID of the event in an entry of a partition: no full stop, as signatures of webhooks join
-    parts with those.
-    """
-    return f"evt_{TAGS[number]}_{entry[0]}_{entry[1]}"
+        async with aclosing(messages_on(self._client, self._keys.wake_channel)) as messages:
+            async for message in messages:
+                if message is None:
+                    yield None
+                elif message.isdigit() and int(message) < PARTITIONS:
+                    yield int(message)
 
 
 def _lineage(replication: Any, server: Any) -> str | None:
@@ -312,39 +249,10 @@ def _lineage(replication: Any, server: Any) -> str | None:
     return f"{sections[1].get('run_id')} {sections[0].get('master_replid2')}"
 
 
-def info_fields(reply: Any) -> Mapping[str, str]:
-    """A reply to INFO, whether the driver made a mapping of it or not."""
-    if isinstance(reply, Mapping):
-        return {name: str(value) for name, value in reply.items()}
-    lines = (line.partition(":") for line in reply.decode().splitlines())
-    return {name: value for name, _, value in lines}
-
-
 def _entries(reply: Sequence[Any]) -> list[tuple[EntryId, bytes]]:
     """A reply to XRANGE."""
     return [(entry_id(raw_id), fields_of(fields).get(EVENT_FIELD, b"")) for raw_id, fields in reply]
 
 
-def fields_of(fields: Any) -> Mapping[Any, Any]:
-    """What a reply names and gives values: a mapping if the driver made one of it, else names and
-    values in turn.
-    """
-    return (
-        fields if isinstance(fields, Mapping) else dict(zip(fields[::2], fields[1::2], strict=True))
-    )
-
-
 def _last(reply: Sequence[Any]) -> EntryId:
     return entry_id(reply[0][0]) if reply else START
-
-
-def entry_id(raw: bytes | str) -> EntryId:
-    """An entry's ID as Redis writes it."""
-    text = raw.decode() if isinstance(raw, bytes) else raw
-    ms, _, number = text.partition("-")
-    return int(ms), int(number)
-
-
-def entry_text(entry: EntryId) -> str:
-    """An entry's ID as Redis reads it."""
-    return f"{entry[0]}-{entry[1]}"

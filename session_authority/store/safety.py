@@ -10,38 +10,29 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
 
-from redis.asyncio.connection import SSLConnection
-from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterDownError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
-
 from session_authority.runtime.addresses import is_loopback
-from session_authority.store.cluster import Cluster
-from session_authority.store.complaints import NO_PERMISSION, code_of
-from session_authority.store.connection import Client, hosts_of
-from session_authority.store.event_log import info_fields
-from session_authority.store.keys import PARTITIONS, SLOTS, Keys
-from session_authority.store.unbroken import Unbroken
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.connection import (
+    RedisClient,
+    hosts_led_to_in_plain,
+    hosts_of,
+)
+from session_authority.store.driver.errors import (
+    REFUSALS,
+    ResponseError,
+    in_plain_words,
+)
+from session_authority.store.driver.replies import info_fields, time_of
+from session_authority.store.driver.shielding import Shield
+from session_authority.store.key_names import PARTITIONS, SLOTS, KeyNames
 
 T = TypeVar("T")
 _OLDEST_VALKEY, _OLDEST_REDIS = (7, 2), (6, 2)
-
-
-_WANTS_PASSWORD = "wants a user and a password"
-_WRONG_PASSWORD = "refuses the user or the password"
-_MISSING_PERMISSION = "refuses the user what the service needs: see `session-authority redis-acl`"
-_REFUSALS = frozenset({_WANTS_PASSWORD, _WRONG_PASSWORD, _MISSING_PERMISSION})
 
 
 class FaultName(StrEnum):
@@ -83,8 +74,8 @@ def plaintext_fault(url: str) -> StoreFault | None:
 
 
 async def faults_of(
-    client: Client,
-    keys: Keys,
+    client: RedisClient,
+    keys: KeyNames,
     now: Callable[[], datetime],
     *,
     patience: timedelta,
@@ -93,13 +84,11 @@ async def faults_of(
     """All that is wrong with the primaries, but for what the URL says. Takes `patience` at the
     most; raises nothing.
     """
-    unbroken, deadline = Unbroken(), asyncio.get_running_loop().time() + patience.total_seconds()
+    shield, deadline = Shield(), asyncio.get_running_loop().time() + patience.total_seconds()
 
     async def within_time(work: Coroutine[Any, Any, list[T]]) -> list[T]:
         async with asyncio.timeout_at(deadline):
-            return await unbroken.run(
-                work
-            )  # whatever was sent is read to its end, though nobody waits for it
+            return await shield.run(work)  # read to its end, even after the deadline
 
     faults: list[StoreFault] = []
     try:
@@ -125,7 +114,7 @@ async def faults_of(
     return faults if plain is None else [*faults, plain]
 
 
-async def _servers(client: Client, keys: Keys) -> list[_Server]:
+async def _servers(client: RedisClient, keys: KeyNames) -> list[_Server]:
     if not isinstance(client, Cluster):
         return [_Server("Redis", client.execute_command, keys.probe)]
     await client.initialize()
@@ -145,8 +134,7 @@ async def _examine(
 ) -> list[StoreFault]:
     info = info_fields(await server.ask("INFO"))
     before = now()
-    seconds, microseconds = await server.ask("TIME")
-    theirs = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(microseconds))
+    theirs = time_of(await server.ask("TIME"))
     skew = max(before - theirs, theirs - now())  # whenever it looked at its clock meanwhile
     found = [
         await _takes_no_writes(server),
@@ -216,59 +204,17 @@ def _volatile(who: str, info: Mapping[str, str]) -> StoreFault | None:
 
 def _unreachable(who: str, error: Exception) -> StoreFault:
     """It does not answer, which may pass, or refuses this user, which does not."""
-    words = _in_plain_words(error)
-    name = FaultName.REFUSING if words in _REFUSALS else FaultName.UNREACHABLE
+    words = in_plain_words(error)
+    name = FaultName.REFUSING if words in REFUSALS else FaultName.UNREACHABLE
     return StoreFault(name, f"{who} {words}")
 
 
-def _in_plain_words(error: BaseException) -> str:
-    causes = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
-        causes.append(cause)
-    for cause in causes:  # what a cluster's client raises says less than what it was raised for
-        if isinstance(cause, AuthenticationError):
-            missing = cause.status_code == "NOAUTH"
-            return _WANTS_PASSWORD if missing else _WRONG_PASSWORD
-        if isinstance(cause, ReadOnlyError):
-            return "takes no writes: it is a replica"
-        if isinstance(cause, BusyLoadingError):
-            return "is still reading its files"
-        if isinstance(cause, ClusterDownError):
-            return "says that the cluster is down"
-        if isinstance(cause, MasterNotFoundError):
-            return (
-                "is not to be found: no Sentinel answers that knows a primary of this name, or none"
-                " lets the user in"
-            )
-        if isinstance(cause, ResponseError):
-            if code_of(cause) == NO_PERMISSION:
-                return _MISSING_PERMISSION
-            return (
-                "takes no writes: it can't write its files"
-                if code_of(cause) == "MISCONF"
-                else "refuses what it is asked"
-            )
-    return (
-        "does not answer"
-        if isinstance(error, (RedisError, OSError))
-        else "gives answers that make no sense"
-    )
-
-
-def _led_to_in_plain(client: Client) -> StoreFault | None:
-    """What is wrong if Sentinels, or the nodes of a cluster, sent the client over a network without
+def _led_to_in_plain(client: RedisClient) -> StoreFault | None:
+    """The fault if Sentinels, or the nodes of a cluster, sent the client over a network without
     TLS.
     """
-    if isinstance(client, Cluster):
-        tls = issubclass(client.connection_kwargs["connection_class"], SSLConnection)
-        hosts = [str(node.host) for node in client.get_primaries()]
-        return None if tls else _seen_by_others(hosts, "the cluster")
-    pool = client.connection_pool
-    if not isinstance(pool, SentinelConnectionPool) or issubclass(
-        pool.connection_class, SSLConnection
-    ):
-        return None
-    return _seen_by_others([pool.master_address[0]] if pool.master_address else [], "Sentinel")
+    hosts = hosts_led_to_in_plain(client)
+    return _seen_by_others(hosts, "the cluster" if isinstance(client, Cluster) else "Sentinel")
 
 
 def _seen_by_others(hosts: list[str], who: str) -> StoreFault | None:

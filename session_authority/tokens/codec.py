@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TypeVar
 
 from cachetools import LRUCache
 
+from session_authority.domain.base64url import decode_base64url, encode_base64url
 from session_authority.domain.errors import InvalidRequest
 from session_authority.domain.fields import RESERVED_CLAIMS, FieldChecks
 from session_authority.domain.identifiers import DEVICE_KEY_BYTES
+from session_authority.domain.moments import LAST_SECOND, from_seconds, to_seconds
 from session_authority.domain.policy import LEEWAY
 from session_authority.domain.sessions import Token
-from session_authority.tokens.encoding import (
-    decode_base64url,
-    decode_json_object,
-    encode_base64url,
-    encode_json,
-)
+from session_authority.tokens.encoding import decode_json_object, encode_json
 from session_authority.tokens.keyring import KeySource
 from session_authority.tokens.keys import SigningKey
 
@@ -36,9 +33,6 @@ _HEADER = frozenset({"alg", "kid", "typ"})
 _SESSION_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _COPY = re.compile(r"[0-9a-f]{4}", re.ASCII)
 _MAX_GENERATION = 2**32 - 1
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
-_MAX_SECONDS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _SECOND
 
 _T = TypeVar("_T")
 
@@ -150,9 +144,9 @@ class Tokens:
             "sid": session_id,
             "gen": token.generation,
             "jti": f"{session_id}.{token.generation}.{token.copy:04x}",
-            "iat": _seconds(token.issued),
-            "exp": _seconds(token.expires),
-            "auth_time": _seconds(token.sign_in),
+            "iat": to_seconds(token.issued),
+            "exp": to_seconds(token.expires),
+            "auth_time": to_seconds(token.sign_in),
         }
         if token.auth_methods:
             payload["amr"] = token.auth_methods
@@ -266,12 +260,7 @@ def _claims(members: dict[str, object]) -> MappingProxyType[str, str]:
     return MappingProxyType(claims)
 
 
-def _seconds(moment: datetime) -> int:
-    """Whole seconds since 1970, rounded down."""
-    return (moment - _EPOCH) // _SECOND
-
-
 def _moment(seconds: int) -> datetime:
-    if not 0 <= seconds <= _MAX_SECONDS:
+    if not 0 <= seconds <= LAST_SECOND:
         raise ValueError("no moment of a token")
-    return _EPOCH + timedelta(seconds=seconds)
+    return from_seconds(seconds)

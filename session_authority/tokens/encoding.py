@@ -1,31 +1,14 @@
-"""base64url and JSON, each accepted in one form only.
+"""JSON, accepted in one form only.
 
 Owns the strictness that key files and tokens share: what this room reads must be exactly what some
-writer meant, so padding, stray characters, unused bits, repeated members and `NaN` are errors and
-never repaired.
+writer meant, so repeated members and `NaN` are errors and never repaired.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from typing import NoReturn
-
-
-def encode_base64url(data: bytes) -> str:
-    """Without padding (RFC 7515 §2)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
-def decode_base64url(text: str) -> bytes:
-    """The bytes whose only encoding is `text`; raises ValueError if there are none."""
-    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    # The decoder skips foreign characters and ignores unused bits: many texts would stand for the
-    # same bytes.
-    if encode_base64url(data) != text:
-        raise ValueError("not canonical base64url")
-    return data
 
 
 def encode_json(value: Mapping[str, object]) -> bytes:

@@ -28,7 +28,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 
-from session_authority.tokens.encoding import encode_base64url, encode_json
+from session_authority.domain.base64url import encode_base64url
+from session_authority.tokens.encoding import encode_json
 
 RSA_BITS = 3072
 MIN_RSA_BITS = 2048

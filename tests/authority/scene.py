@@ -26,8 +26,9 @@ from session_authority.domain.policy import Policy
 from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.runtime.metrics import Metrics
-from session_authority.store import Client as StoreClient
-from session_authority.store import Commit, CommitResult, Keys, Store
+from session_authority.store import KeyNames, SessionStore
+from session_authority.store import RedisClient as StoreClient
+from session_authority.store.records import Commit, CommitResult
 from session_authority.tokens import KeySource, Tokens
 from tests.support.backends import Backend
 from tests.support.clock import Clock
@@ -49,7 +50,7 @@ PHONE, LAPTOP, TABLET = (UUID(int=0xD000 + number, version=4) for number in rang
 CLIENT = Client("203.0.113.7", "curl/8.5.0", "Pixel 8", "4.12.0")
 
 
-class WatchedStore(Store):
+class WatchedStore(SessionStore):
     """The real store, with a moment before each commit for whatever a test wants to happen just
     then.
     """
@@ -159,7 +160,7 @@ class Scene:
         self.clock = clock or Clock(START)
         self.client: StoreClient = backend.connect()
         self._backend = backend
-        self.keys = Keys(prefix)
+        self.keys = KeyNames(prefix)
         self.prefix = prefix
         self.store = WatchedStore(self.client, self.keys)
         self.tokens = Tokens(

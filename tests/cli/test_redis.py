@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from session_authority.store import acl_rules
+from session_authority.store.acl import acl_rules
 from tests.cli.test_cli import call, fault
 from tests.support.backends import Backend, redis_server
 

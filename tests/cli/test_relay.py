@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 
 from session_authority import cli
 from session_authority.domain.events import Event, EventType
-from session_authority.store import Commit, Deliveries, Keys, Limits, Store, connect
-from session_authority.store.keys import partition
+from session_authority.store import Deliveries, KeyNames, Limits, SessionStore, connect
+from session_authority.store.key_names import partition
+from session_authority.store.records import Commit
 from tests.relay.receiver import Receiver
 from tests.server.processes import Command, run
 from tests.support.backends import ValkeyServer, free_port, valkey_server, wait_for
@@ -51,7 +52,7 @@ class Office:
         """Something happens to a user."""
 
         async def write() -> None:
-            store = Store(connect(self.url, Limits()), Keys())
+            store = SessionStore(connect(self.url, Limits()), KeyNames())
             for reason in reasons:
                 now = datetime.now(UTC)
                 event = Event(EventType.DEVICE_REVOKED, now, user, "tests", reason=reason)
@@ -64,7 +65,7 @@ class Office:
         """Events that could not be delivered; their IDs."""
 
         async def put_aside() -> list[str]:
-            deliveries = Deliveries(connect(self.url, Limits()), Keys())
+            deliveries = Deliveries(connect(self.url, Limits()), KeyNames())
             await deliveries.lease(partition(user), endpoint, "tests")
             await deliveries.start_group(partition(user), endpoint, None)
             await asyncio.to_thread(self.happen, user, *reasons)

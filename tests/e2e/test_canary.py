@@ -20,7 +20,7 @@ import redis
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from session_authority.store import acl_rules
+from session_authority.store.acl import acl_rules
 from session_authority.store.embedded import EmbeddedValkey
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc

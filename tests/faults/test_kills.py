@@ -23,9 +23,9 @@ import pytest
 import redis
 
 from session_authority.internal.v1 import records_pb2
-from session_authority.store import Keys
-from session_authority.store.event_log import entry_id, event_id
-from session_authority.store.keys import PARTITIONS
+from session_authority.store import KeyNames
+from session_authority.store.key_names import PARTITIONS
+from session_authority.store.log_position import entry_id, event_id
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.relay.receiver import Receiver
 from tests.server.processes import Caller, Command, environment, run
@@ -142,7 +142,7 @@ def sign_in_and_out(address: str, user: str, times: int, permits: Semaphore) -> 
 def happened(url: str) -> dict[str, list[str]]:
     """What is in the log: for each user the events, in order."""
     found: defaultdict[str, list[str]] = defaultdict(list)
-    keys = Keys()
+    keys = KeyNames()
     with redis.Redis.from_url(url) as client:
         for number in range(PARTITIONS):
             for raw, fields in client.xrange(keys.stream(number)):
@@ -168,7 +168,7 @@ def test_every_event_is_delivered_whoever_is_killed(tmp_path: Path, receiver: Re
         stack.callback(cast.end)
         wait_for(cast.is_watching, "the watcher to watch", PATIENCE)
         with redis.Redis.from_url(valkey.admin_url) as client:
-            groups = [Keys().lease(number, "mailer") for number in range(PARTITIONS)]
+            groups = [KeyNames().lease(number, "mailer") for number in range(PARTITIONS)]
             wait_for(
                 lambda: client.exists(*groups) == PARTITIONS,
                 "the relays to share the partitions",

@@ -1,8 +1,8 @@
-"""Cursors of the event log: any text, real ones that are changed in a place, and any body with a
+"""Cursors of the event log: any text, real ones that are changed in a position, and any body with a
 checksum that fits.
 
 The first byte says how many streams the log has, and by its two lowest bits what follows. What is
-read is a place of that log, and written again it is the same text.
+read is a position of that log, and written again it is the same text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 
-from session_authority.domain.cursors import MAX_CURSOR, START, Place, cursor_of, parse_cursor
+from session_authority.events.cursors import MAX_CURSOR, cursor_of, parse_cursor
+from session_authority.store.log_position import START, LogPosition
 from tests.fuzz.structure import changed, changes_at_the_end
 from tests.fuzz.target import Target
 from tests.tokens.workshop import base64url
@@ -33,14 +34,14 @@ def check(data: bytes) -> None:
             text = base64url(rest + hashlib.sha256(rest).digest()[:4])
         case _:
             text = changed(_real(streams), rest)
-    place = parse_cursor(text, streams)
-    if place is None:
+    position = parse_cursor(text, streams)
+    if position is None:
         return
-    assert cursor_of(place) == text, "not the only spelling"
+    assert cursor_of(position) == text, "not the only spelling"
     assert len(text) <= MAX_CURSOR
-    assert len(place.entries) == streams
-    assert place.as_of.tzinfo is UTC
-    assert all(ms >= 0 and 0 <= number < 1 << 64 for ms, number in place.entries)
+    assert len(position.entries) == streams
+    assert position.as_of.tzinfo is UTC
+    assert all(ms >= 0 and 0 <= number < 1 << 64 for ms, number in position.entries)
     assert [parse_cursor(text, other) for other in _STREAMS if other != streams] == [None] * 3
 
 
@@ -48,7 +49,7 @@ def _seeds() -> list[bytes]:
     seeds = []
     for number, streams in enumerate(_STREAMS):
         for entry in (START, (_NOW_MS, 0), (_NOW_MS - 86_400_000, 2**21), (1, 2**64 - 1)):
-            text = cursor_of(Place((entry,) * streams, _NOW))
+            text = cursor_of(LogPosition((entry,) * streams, _NOW))
             seeds.append(bytes([number << 2]) + text.encode())
             # Its body: what is left without the checksum.
             seeds.append(bytes([number << 2 | 1]) + _decoded(text)[:-4])
@@ -59,7 +60,7 @@ def _seeds() -> list[bytes]:
 
 
 def _real(streams: int) -> str:
-    return cursor_of(Place(((_NOW_MS - 86_400_000, 2**21),) * streams, _NOW))
+    return cursor_of(LogPosition(((_NOW_MS - 86_400_000, 2**21),) * streams, _NOW))
 
 
 def _decoded(text: str) -> bytes:

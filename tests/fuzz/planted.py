@@ -4,7 +4,8 @@ are run.
 
 from __future__ import annotations
 
-from session_authority.store import UnreadableRecord, codec
+from session_authority.store import codec
+from session_authority.store.codec import UnreadableRecord
 from tests.fuzz.records import check_session
 from tests.fuzz.target import Target
 from tests.store.samples import session

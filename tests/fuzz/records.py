@@ -12,7 +12,8 @@ from typing import Any
 
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.policy import Policy
-from session_authority.store import UnreadableRecord, codec
+from session_authority.store import codec
+from session_authority.store.codec import UnreadableRecord
 from tests.fuzz.target import Target
 from tests.store.samples import NOW, device, event, issued, session
 

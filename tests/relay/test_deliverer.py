@@ -23,18 +23,10 @@ from session_authority.relay.deliverer import Pace, Relay
 from session_authority.relay.endpoints import Endpoint
 from session_authority.relay.webhooks import Delivered, Refused
 from session_authority.runtime.metrics import Metrics
-from session_authority.store import (
-    Attempts,
-    Commit,
-    DeadLetter,
-    Deliveries,
-    EventLog,
-    Keys,
-    Limits,
-    Store,
-    connect,
-)
-from session_authority.store.keys import PARTITIONS, partition
+from session_authority.store import Deliveries, EventLog, KeyNames, Limits, SessionStore, connect
+from session_authority.store.deliveries import Attempts, DeadLetter
+from session_authority.store.key_names import PARTITIONS, partition
+from session_authority.store.records import Commit
 from tests.support.backends import Backend, ValkeyServer, valkey_server
 from tests.support.clock import Clock
 from tests.support.proxy import Proxy
@@ -127,9 +119,9 @@ class Town:
     """A store, and relays that come and go."""
 
     def __init__(self, url: str, prefix: str) -> None:
-        self.keys, self._url = Keys(prefix), url
+        self.keys, self._url = KeyNames(prefix), url
         self.client = connect(url, PATIENT)
-        self.store = Store(self.client, self.keys)
+        self.store = SessionStore(self.client, self.keys)
         self.clock = Clock(NOW)
         self.metrics = Metrics()
 

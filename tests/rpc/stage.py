@@ -17,12 +17,12 @@ from google.rpc import error_details_pb2, status_pb2
 
 from session_authority.authority import Authority
 from session_authority.domain.policy import Policy
-from session_authority.feed import Feed
-from session_authority.rpc import Capacity, EventWire
+from session_authority.events.feed import Feed
+from session_authority.rpc import Capacity
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.metrics import Metrics
 from session_authority.server import Doors, Mode, Ports, Server
-from session_authority.store import EventLog, Keys, Store
+from session_authority.store import EventLog, KeyNames, SessionStore
 from session_authority.tokens import KeySource, Tokens
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
@@ -114,8 +114,8 @@ class Stage:
         self.prefix = prefix
         self.clock = Clock(START)
         self.metrics = Metrics()
-        keys = Keys(prefix)
-        self.store = Store(client, keys)
+        keys = KeyNames(prefix)
+        self.store = SessionStore(client, keys)
         self.log = EventLog(client, keys)
         self.authority = Authority(
             store=self.store,
@@ -130,7 +130,7 @@ class Stage:
             clock=self.clock,
             random_bytes=secrets.token_bytes,
         )
-        self.feed = Feed(self.log, EventWire(), self.clock, self.metrics)
+        self.feed = Feed(self.log, self.clock, self.metrics)
         self.server = Server(
             self.authority, self.feed, self.store, source, self.metrics, mode, doors
         )

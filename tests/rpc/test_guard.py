@@ -246,7 +246,7 @@ async def test_calls_cancelled_at_any_moment_do_all_or_nothing(
     await stage.call("GetSigningKeys", pb.GetSigningKeysRequest())
     await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
     await eventually(
-        lambda: not stage.store._mutations._unbroken._running, "what was sent to be answered"
+        lambda: not stage.store._writes._shield._running, "what was sent to be answered"
     )
     whole = 0
     for number in range(120):

@@ -16,11 +16,12 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from session_authority import feed as feed_module
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.policy import ReplayAction
-from session_authority.rpc.messages import timestamp
-from session_authority.store import Commit, Limits, connect
+from session_authority.events import feed as feed_module
+from session_authority.events.messages import timestamp
+from session_authority.store import Limits, connect
+from session_authority.store.records import Commit
 from session_authority.tokens import (
     Algorithm,
     KeySource,
@@ -563,8 +564,8 @@ async def test_a_client_that_never_reads_its_history_takes_no_more_than_a_page(v
     stage = valkey_stage
     await asyncio.gather(*(happen(stage, "ada", number) for number in range(2000)))
     written: list[int] = []
-    write = stage.feed._wire.event
-    stage.feed._wire.event = lambda recorded: written.append(1) or write(recorded)  # type: ignore[method-assign,func-returns-value]
+    write = stage.feed._messages.event
+    stage.feed._messages.event = lambda recorded: written.append(1) or write(recorded)  # type: ignore[method-assign,func-returns-value]
     async with deaf_channel(stage) as channel:
         deaf: Any = channel.unary_stream(WATCH)(
             pb.WatchEventsRequest(start_time=timestamp(START - DAY)).SerializeToString(),

@@ -19,7 +19,7 @@ import grpc
 import pytest
 
 from session_authority.domain.events import NOBODY
-from session_authority.store.keys import partition
+from session_authority.store.key_names import partition
 from session_authority.tokens import load_keyring, retire, revoke
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from session_authority.store import Keys, Limits, Store, connect
+from session_authority.store import KeyNames, Limits, SessionStore, connect
 from tests.store.samples import Room
 from tests.support.backends import Backend
 from tests.support.proxy import Proxy
@@ -19,8 +19,8 @@ RoomBehind = Callable[..., Awaitable[Room]]
 async def room(backend: Backend, prefix: str) -> AsyncIterator[Room]:
     """A store on each backend in turn."""
     async with aclosing(backend.admin()) as admin:
-        store = Store(backend.connect(), Keys(prefix))
-        yield Room(store, admin, Keys(prefix))
+        store = SessionStore(backend.connect(), KeyNames(prefix))
+        yield Room(store, admin, KeyNames(prefix))
         await store.close()
 
 
@@ -28,8 +28,8 @@ async def room(backend: Backend, prefix: str) -> AsyncIterator[Room]:
 async def valkey_room(valkey_backend: Backend, prefix: str) -> AsyncIterator[Room]:
     """A store on the bundled Valkey."""
     async with aclosing(valkey_backend.admin()) as admin:
-        store = Store(valkey_backend.connect(), Keys(prefix))
-        yield Room(store, admin, Keys(prefix))
+        store = SessionStore(valkey_backend.connect(), KeyNames(prefix))
+        yield Room(store, admin, KeyNames(prefix))
         await store.close()
 
 
@@ -40,8 +40,10 @@ async def room_behind(valkey_backend: Backend) -> AsyncIterator[RoomBehind]:
     async with aclosing(valkey_backend.admin()) as admin:
 
         async def make(between: Proxy, prefix: str, limits: Limits | None = None) -> Room:
-            keys = Keys(prefix)
-            rooms.append(Room(Store(connect(between.url, limits or Limits()), keys), admin, keys))
+            keys = KeyNames(prefix)
+            rooms.append(
+                Room(SessionStore(connect(between.url, limits or Limits()), keys), admin, keys)
+            )
             return rooms[-1]
 
         yield make

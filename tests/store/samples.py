@@ -21,8 +21,9 @@ from session_authority.domain.events import Event, EventType
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
-from session_authority.store import Client, Commit, Committed, IssuedRecord, Keys, Store
-from session_authority.store.keys import PARTITIONS, partition
+from session_authority.store import KeyNames, RedisClient, SessionStore
+from session_authority.store.key_names import PARTITIONS, partition
+from session_authority.store.records import Commit, Committed, IssuedRecord
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 120_000, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -110,9 +111,9 @@ class Room:
     trouble.
     """
 
-    store: Store
-    admin: Client
-    keys: Keys
+    store: SessionStore
+    admin: RedisClient
+    keys: KeyNames
 
     async def put(self, user_id: str, *numbers: int, ttl: timedelta = 30 * DAY) -> None:
         """Signs the user in on the devices with these numbers, silently."""
@@ -164,7 +165,9 @@ async def unavailable(*attempts: Awaitable[object]) -> None:
     assert [type(result) for result in results] == [StoreUnavailable] * len(attempts), results
 
 
-def every_operation(store: Store, user_id: str, *, probe: bool = True) -> list[Awaitable[object]]:
+def every_operation(
+    store: SessionStore, user_id: str, *, probe: bool = True
+) -> list[Awaitable[object]]:
     """One of each, all of them on this user; with `probe`, the one that is on no user too."""
     return [
         store.session(user_id, key(1)),

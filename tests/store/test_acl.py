@@ -16,25 +16,25 @@ import redis
 from redis.exceptions import NoPermissionError, ResponseError
 from structlog.testing import capture_logs
 
-from session_authority.domain.cursors import START
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.runtime.logs import Complaints
+from session_authority.runtime.logs import LogThrottle
 from session_authority.store import (
-    Attempts,
-    Client,
-    Commit,
     Deliveries,
     EventLog,
-    Keys,
+    KeyNames,
     Limits,
-    Store,
-    acl_rules,
+    RedisClient,
+    SessionStore,
     connect,
     event_log,
 )
-from session_authority.store.cluster import Cluster
-from session_authority.store.complaints import code_of
-from session_authority.store.keys import partition
+from session_authority.store.acl import acl_rules
+from session_authority.store.deliveries import Attempts
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.errors import code_of
+from session_authority.store.key_names import partition
+from session_authority.store.log_position import START
+from session_authority.store.records import Commit
 from tests.store.samples import NOW, device, event, issued, key, session, until
 from tests.support.backends import Backend, SentinelGroup, sentinel_group, valkey_cluster_servers
 
@@ -48,7 +48,7 @@ MAILER, RELAY = "mailer", "relay-1"
 # --- all that the service and its relay do --------------------------------------------------------
 
 
-async def sign_in(store: Store) -> None:
+async def sign_in(store: SessionStore) -> None:
     once = store.once_for_request(USER, UUID(int=7), issued())
     await store.commit(
         Commit(
@@ -64,20 +64,20 @@ async def sign_in(store: Store) -> None:
     )
 
 
-async def look(store: Store) -> None:
+async def look(store: SessionStore) -> None:
     assert await store.session(USER, key(1)) is not None
     assert (await store.user(USER, UUID(int=7))).issued == issued()
 
 
-async def lose_a_device(store: Store) -> None:
+async def lose_a_device(store: SessionStore) -> None:
     await store.commit(Commit(USER, NOW, set_sessions={key(1): None}, set_devices={key(1): None}))
 
 
-async def be_replayed(store: Store) -> None:
+async def be_replayed(store: SessionStore) -> None:
     await store.commit(Commit(USER, NOW, clear_sessions=True, events=(event(USER),)))
 
 
-async def sign_out(store: Store) -> None:
+async def sign_out(store: SessionStore) -> None:
     await store.revoke_device(USER, key(1), forget=False, event=event(USER))
     await store.revoke_all(USER, except_key=key(2), forget=True, event=event(USER))
     await store.revoke_all(USER, except_key=None, forget=True, event=event(USER))
@@ -92,7 +92,7 @@ async def tell(log: EventLog) -> None:
     assert all(await log.primaries())
 
 
-async def deliver(deliveries: Deliveries, store: Store) -> None:
+async def deliver(deliveries: Deliveries, store: SessionStore) -> None:
     assert await deliveries.enlist(MAILER, RELAY) == 1
     assert await deliveries.lease(HERE, MAILER, RELAY)
     assert await deliveries.lease(HERE, MAILER, RELAY)
@@ -110,7 +110,7 @@ async def deliver(deliveries: Deliveries, store: Store) -> None:
     await deliveries.leave(MAILER, RELAY)
 
 
-async def wake(log: EventLog, store: Store, admin: redis.Redis | None) -> None:
+async def wake(log: EventLog, store: SessionStore, admin: redis.Redis | None) -> None:
     """A listener hears of news, even after it was quiet for so long that it asked whether anybody
     is there.
     """
@@ -139,9 +139,15 @@ async def pinged(admin: redis.Redis, before: int) -> bool:
     return pings(admin) > before or bool(refused(admin))
 
 
-async def everything(client: Client, keys: Keys, admin: redis.Redis | None) -> Exception | None:
+async def everything(
+    client: RedisClient, keys: KeyNames, admin: redis.Redis | None
+) -> Exception | None:
     """Does all of it, until something fails; what did. `admin` is the only server's."""
-    store, log, deliveries = Store(client, keys), EventLog(client, keys), Deliveries(client, keys)
+    store, log, deliveries = (
+        SessionStore(client, keys),
+        EventLog(client, keys),
+        Deliveries(client, keys),
+    )
     steps: list[Callable[[], Awaitable[object]]] = [
         store.server_times,
         lambda: sign_in(store),
@@ -213,7 +219,7 @@ async def test_nothing_that_is_needed_is_refused(
     with user(admin, prefix, acl_rules(prefix)):
         # Another database than the first, so that it must be selected.
         assert (
-            await everything(connect(f"{one.url_as(prefix)}/1", Limits()), Keys(prefix), admin)
+            await everything(connect(f"{one.url_as(prefix)}/1", Limits()), KeyNames(prefix), admin)
             is None
         )
         assert refused(admin) == set()
@@ -239,10 +245,10 @@ async def on_a_cluster(
         node.execute_command("ACL", "SETUSER", prefix, *rules, "nopass")
         node.execute_command("ACL", "LOG", "RESET")
         node.execute_command("SCRIPT", "FLUSH")
-    failure = await everything(connect(cluster_as(prefix, nodes), Limits()), Keys(prefix), None)
-    deliveries = Deliveries(connect(cluster_as(prefix, nodes), Limits()), Keys(prefix))
+    failure = await everything(connect(cluster_as(prefix, nodes), Limits()), KeyNames(prefix), None)
+    deliveries = Deliveries(connect(cluster_as(prefix, nodes), Limits()), KeyNames(prefix))
     try:
-        with a_slot_on_its_way(nodes, Keys(prefix).lease(HERE, "moving")):
+        with a_slot_on_its_way(nodes, KeyNames(prefix).lease(HERE, "moving")):
             assert failure or await deliveries.lease(HERE, "moving", RELAY)
     except StoreUnavailable as refusal:
         return refusal
@@ -288,10 +294,10 @@ async def test_sentinels_want_to_be_asked_for_their_primaries_and_nothing_else(
     group: SentinelGroup, prefix: str
 ) -> None:
     with redis.Redis(port=group.primary()) as primary, redis.Redis(port=group.sentinel) as sentinel:
-        assert await everything(connect(group.url, Limits()), Keys(prefix), primary) is None
+        assert await everything(connect(group.url, Limits()), KeyNames(prefix), primary) is None
         assert refused(primary) == refused(sentinel) == set()
         sentinel.execute_command("ACL", "SETUSER", "session-authority", "-sentinel|masters")
-        assert await everything(connect(group.url, Limits()), Keys(prefix), None) is not None
+        assert await everything(connect(group.url, Limits()), KeyNames(prefix), None) is not None
         assert refused(sentinel) == {("command", "sentinel|masters")}
 
 
@@ -307,7 +313,7 @@ async def test_without_any_permission_something_fails(
     rules = [rule for rule in acl_rules(prefix) if rule != f"+{command}"]
     with user(admin, prefix, rules):
         assert (
-            await everything(connect(f"{one.url_as(prefix)}/1", Limits()), Keys(prefix), admin)
+            await everything(connect(f"{one.url_as(prefix)}/1", Limits()), KeyNames(prefix), admin)
             is not None
         )
         assert refused(admin) == {("command", command)}
@@ -380,9 +386,9 @@ def test_a_script_may_do_no_more(one: Backend, admin: redis.Redis, prefix: str) 
 async def test_a_missing_permission_is_unavailable_and_told_of(
     one: Backend, admin: redis.Redis, prefix: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("session_authority.store.complaints._complaints", Complaints())
+    monkeypatch.setattr("session_authority.store.driver.errors._throttle", LogThrottle())
     with user(admin, prefix, [*acl_rules(prefix), f"-{command}"]), capture_logs() as lines:
-        failure = await everything(connect(one.url_as(prefix), Limits()), Keys(prefix), admin)
+        failure = await everything(connect(one.url_as(prefix), Limits()), KeyNames(prefix), admin)
     assert isinstance(failure, StoreUnavailable)
     assert {(line["event"], line["log_level"], line["code"]) for line in lines} == {
         ("store_refused", "error", "NOPERM")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from session_authority.store import Limits
-from session_authority.store.batcher import Batcher, Command
+from session_authority.store.driver.batcher import Batcher, Command
 from tests.store.conftest import RoomBehind
 from tests.store.samples import key, session
 from tests.support.backends import Backend
@@ -82,7 +82,7 @@ async def test_a_read_never_joins_what_was_sent(line: Line) -> None:
     """Its answer would be older than its question: a revocation may have been answered in
     between.
     """
-    batcher = Batcher(line.send, lines=1)
+    batcher = Batcher(line.send, pipelines=1)
     first = batcher.read("a")
     await turns()
     second = batcher.read("a")
@@ -98,7 +98,7 @@ async def test_a_read_never_joins_what_was_sent(line: Line) -> None:
 
 
 async def test_a_free_line_is_used_at_once(line: Line) -> None:
-    batcher = Batcher(line.send, lines=3)
+    batcher = Batcher(line.send, pipelines=3)
     for text in "abc":
         batcher.read(text)
         await turns()
@@ -106,7 +106,7 @@ async def test_a_free_line_is_used_at_once(line: Line) -> None:
 
 
 async def test_reads_gather_while_all_lines_are_busy(line: Line) -> None:
-    batcher = Batcher(line.send, lines=2)
+    batcher = Batcher(line.send, pipelines=2)
     reads = []
     for text in "abcde":
         reads.append(batcher.read(text))
@@ -122,7 +122,7 @@ async def test_reads_gather_while_all_lines_are_busy(line: Line) -> None:
 
 
 async def test_a_batch_has_its_limit(line: Line) -> None:
-    batcher = Batcher(line.send, lines=2, max_batch=3)
+    batcher = Batcher(line.send, pipelines=2, max_batch=3)
     reads = [batcher.read(text) for text in "abcdefgh"]
     await turns()
     assert line.sent == [["a", "b", "c"], ["d", "e", "f"]]
@@ -146,7 +146,7 @@ async def test_an_error_of_one_command_reaches_only_its_asker(line: Line) -> Non
 
 
 async def test_a_failed_send_reaches_all_and_the_next_goes_out(line: Line) -> None:
-    batcher = Batcher(line.send, lines=1)
+    batcher = Batcher(line.send, pipelines=1)
     reads = [batcher.read(text) for text in "abc"]
     await turns()
     later = batcher.read("d")
@@ -160,7 +160,7 @@ async def test_a_failed_send_reaches_all_and_the_next_goes_out(line: Line) -> No
 
 
 async def test_a_line_that_always_fails_is_never_lost(line: Line) -> None:
-    batcher = Batcher(line.send, lines=2)
+    batcher = Batcher(line.send, pipelines=2)
     for number in range(10):
         read = batcher.read(str(number))
         await turns()
@@ -180,7 +180,7 @@ async def test_whoever_gives_up_before_sending_costs_nothing(line: Line) -> None
 
 
 async def test_if_all_give_up_nothing_is_sent(line: Line) -> None:
-    batcher = Batcher(line.send, lines=1)
+    batcher = Batcher(line.send, pipelines=1)
     for text in "ab":
         batcher.read(text).cancel()
     await turns()
@@ -219,7 +219,7 @@ async def test_whoever_gives_up_does_not_hide_the_error_from_the_others(line: Li
 
 
 async def test_drained_waits_for_what_was_sent_and_what_waits(line: Line) -> None:
-    batcher = Batcher(line.send, lines=1)
+    batcher = Batcher(line.send, pipelines=1)
     reads = [batcher.read("a")]
     await turns()
     reads.append(batcher.read("b"))
@@ -237,12 +237,12 @@ async def test_drained_waits_for_what_was_sent_and_what_waits(line: Line) -> Non
 @settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    lines=st.integers(1, 4),
+    pipelines=st.integers(1, 4),
     max_batch=st.integers(1, 20),
     failing=st.sampled_from([0.0, 0.2]),
 )
 def test_answers_belong_to_their_questions(
-    seed: int, lines: int, max_batch: int, failing: float
+    seed: int, pipelines: int, max_batch: int, failing: float
 ) -> None:
     """Whatever the order in which pipelines come back, fail, and askers come and give up."""
     chance = Random(seed)
@@ -258,7 +258,7 @@ def test_answers_belong_to_their_questions(
         ]
 
     async def history() -> None:
-        batcher = Batcher(send, lines=lines, max_batch=max_batch)
+        batcher = Batcher(send, pipelines=pipelines, max_batch=max_batch)
 
         async def ask(number: int) -> None:
             await turns(chance.randrange(20))

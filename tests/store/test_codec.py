@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from session_authority.domain.clients import Client as EndUserClient
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
+from session_authority.domain.moments import to_ms
 from session_authority.domain.policy import MAX_SESSION_TTL, Policy, ReplayAction
 from session_authority.domain.sessions import (
     MAX_COPY,
@@ -24,8 +25,9 @@ from session_authority.domain.sessions import (
     SessionRecord,
 )
 from session_authority.internal.v1 import records_pb2
-from session_authority.store import IssuedRecord, Keys, UnreadableRecord
+from session_authority.store import KeyNames
 from session_authority.store.codec import (
+    UnreadableRecord,
     decode_device,
     decode_event,
     decode_issued,
@@ -34,8 +36,8 @@ from session_authority.store.codec import (
     encode_event,
     encode_issued,
     encode_session,
-    to_ms,
 )
+from session_authority.store.records import IssuedRecord
 from tests.store.samples import DAY, NOW, device, issued, key, session
 from tests.support.backends import Backend
 
@@ -326,7 +328,7 @@ def real(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) -> 
 
 
 async def test_the_sessions_of_a_user_stay_compact(real: Backend, prefix: str) -> None:
-    name = Keys(prefix).sessions("ada")
+    name = KeyNames(prefix).sessions("ada")
     async with real.admin() as client:
         for number in range(100):
             record = session(
@@ -341,7 +343,7 @@ async def test_the_sessions_of_a_user_stay_compact(real: Backend, prefix: str) -
 
 
 async def test_a_session_takes_little_memory(real: Backend) -> None:
-    name = Keys("sa").sessions("8d1c1b8e-2a47-4f0e-9f52-2f1f6f1f0b55")
+    name = KeyNames("sa").sessions("8d1c1b8e-2a47-4f0e-9f52-2f1f6f1f0b55")
     async with real.admin() as client:
         for number in range(3):
             await client.execute_command("HSET", name, key(number), encode_session(session(number)))

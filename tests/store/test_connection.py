@@ -16,8 +16,15 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.store import BadRedisUrl, Client, Keys, Limits, Store, connect
-from session_authority.store.cluster import Cluster
+from session_authority.store import (
+    BadRedisUrl,
+    KeyNames,
+    Limits,
+    RedisClient,
+    SessionStore,
+    connect,
+)
+from session_authority.store.driver.cluster import Cluster
 from tests.support.backends import Certificates, redis_server_with_tls
 
 LIMITS = Limits(
@@ -99,14 +106,14 @@ REFUSED = {
 }
 
 
-def a_connection(client: Client) -> Any:
+def a_connection(client: RedisClient) -> Any:
     """One that the client would use, not yet connected."""
     if isinstance(client, Cluster):
         return client.startup_nodes[0].acquire_connection()
     return client.connection_pool.make_connection()
 
 
-def connections(client: Client) -> list[Any]:
+def connections(client: RedisClient) -> list[Any]:
     """One of each kind that the client would use."""
     made = [a_connection(client)]
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
@@ -241,7 +248,9 @@ async def test_tls_works_and_only_with_the_right_certificates(tmp_path: Path) ->
             ),  # signed by nobody that the machine trusts
             ("127.0.0.1", right.partition("&")[0], False),  # the server wants to know the client
         ]:
-            store = Store(connect(f"{url.replace('127.0.0.1', host)}?{options}", Limits()), Keys())
+            store = SessionStore(
+                connect(f"{url.replace('127.0.0.1', host)}?{options}", Limits()), KeyNames()
+            )
             try:
                 if works:
                     assert await store.session("ada", b"k" * 16) is None

@@ -11,22 +11,17 @@ from dataclasses import dataclass
 import pytest
 
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.store import (
+from session_authority.store import Deliveries, KeyNames, Limits, RedisClient, SessionStore, connect
+from session_authority.store.deliveries import (
     Attempts,
-    Client,
-    Commit,
     DeadLetter,
-    Deliveries,
     DeliveryState,
     GroupGone,
-    Keys,
     LeaseLost,
-    Limits,
-    Store,
     TakenEvent,
-    connect,
 )
-from session_authority.store.keys import partition
+from session_authority.store.key_names import partition
+from session_authority.store.records import Commit
 from tests.store.samples import NOW, SECOND, event
 from tests.support.backends import Backend, free_port
 
@@ -41,9 +36,9 @@ class Post:
     """Deliveries, and a store to write events with."""
 
     deliveries: Deliveries
-    store: Store
-    admin: Client
-    keys: Keys
+    store: SessionStore
+    admin: RedisClient
+    keys: KeyNames
 
     async def happen(self, *reasons: str) -> None:
         """Something happens to the user, once for each reason."""
@@ -69,8 +64,8 @@ class Post:
 async def post(
     request: pytest.FixtureRequest, backends: Callable[[str], Backend], prefix: str
 ) -> AsyncIterator[Post]:
-    backend, keys = backends(request.param), Keys(prefix)
-    store, deliveries = Store(backend.connect(), keys), Deliveries(backend.connect(), keys)
+    backend, keys = backends(request.param), KeyNames(prefix)
+    store, deliveries = SessionStore(backend.connect(), keys), Deliveries(backend.connect(), keys)
     async with aclosing(backend.admin()) as admin:
         yield Post(deliveries, store, admin, keys)
     await deliveries.close()
@@ -254,7 +249,7 @@ async def test_how_an_endpoint_is_doing(leased: Post) -> None:
 
 
 async def test_without_a_store_nothing_is_said() -> None:
-    deliveries = Deliveries(connect(f"redis://127.0.0.1:{free_port()}", Limits()), Keys())
+    deliveries = Deliveries(connect(f"redis://127.0.0.1:{free_port()}", Limits()), KeyNames())
     for ask in (
         deliveries.enlist(MAILER, ONE),
         deliveries.lease(0, MAILER, ONE),

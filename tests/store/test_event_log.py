@@ -15,33 +15,31 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from session_authority.domain.cursors import START, EntryId
 from session_authority.domain.errors import StoreUnavailable
+from session_authority.domain.moments import from_ms, to_ms
 from session_authority.store import (
-    EVENT_MEMORY,
-    PARTITIONS,
-    Client,
-    Commit,
     EventLog,
-    HistoryGone,
-    Keys,
+    KeyNames,
     Limits,
-    Page,
-    Store,
-    acl_rules,
+    RedisClient,
+    SessionStore,
     codec,
     connect,
     event_log,
 )
-from session_authority.store.cluster import Cluster
-from session_authority.store.keys import TAGS, partition
+from session_authority.store.acl import acl_rules
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.event_log import EVENT_MEMORY, HistoryGone, Page
+from session_authority.store.key_names import PARTITIONS, TAGS, partition
+from session_authority.store.log_position import START, EntryId
+from session_authority.store.records import Commit
 from tests.store.samples import NOW, event, until, user_of_each_partition
 from tests.support.backends import Backend, valkey_server
 from tests.support.proxy import Proxy
 
 HERE, THERE = 5, 60  # two partitions; on a cluster they are on different nodes
 HOUR, MILLISECOND = timedelta(hours=1), timedelta(milliseconds=1)
-NOW_MS = codec.to_ms(NOW)
+NOW_MS = to_ms(NOW)
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,9 @@ class Book:
     """A log, and what is below it."""
 
     log: EventLog
-    client: Client
-    admin: Client
-    keys: Keys
+    client: RedisClient
+    admin: RedisClient
+    keys: KeyNames
 
     async def write(self, *entries: EntryId, number: int = HERE, **fields: bytes) -> None:
         """Adds entries with IDs of the test's choice. The reason of each event is its ID."""
@@ -76,7 +74,7 @@ class Book:
 
 @pytest.fixture
 async def book(backend: Backend, prefix: str) -> AsyncIterator[Book]:
-    client, keys = backend.connect(), Keys(prefix)
+    client, keys = backend.connect(), KeyNames(prefix)
     async with aclosing(backend.admin()) as admin:
         yield Book(EventLog(client, keys), client, admin, keys)
     await client.aclose()
@@ -123,9 +121,9 @@ async def test_a_moment_is_before_what_happens_in_it(book: Book):
     ]:
         place = await book.log.at(NOW + milliseconds * MILLISECOND, NOW)
         assert (place.entries[HERE], place.entries[THERE], place.as_of) == (last, START, NOW)
-    for early in (codec.from_ms(0), codec.from_ms(1)):
+    for early in (from_ms(0), from_ms(1)):
         assert (await book.log.at(early, NOW)).entries[HERE] == START
-    assert (await book.log.at(codec.from_ms(2), NOW)).entries[HERE] == (1, 0)
+    assert (await book.log.at(from_ms(2), NOW)).entries[HERE] == (1, 0)
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -175,7 +173,7 @@ async def test_events_are_known_by_where_they_are(book: Book):
 
 
 async def test_what_the_store_writes_is_read(book: Book):
-    store = Store(book.client, book.keys)
+    store = SessionStore(book.client, book.keys)
     users = user_of_each_partition()
     for user in users:
         await store.commit(Commit(user, NOW, events=(event(user), event(user, 2))))
@@ -301,7 +299,7 @@ async def test_a_partition_that_cannot_be_read_is_no_matter_to_others(book: Book
 async def test_a_store_that_is_away_is_unavailable(valkey_backend: Backend, prefix: str):
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, Limits())
-        log = EventLog(client, Keys(prefix))
+        log = EventLog(client, KeyNames(prefix))
         await log.end(NOW)
         await wire.close()
         for attempt in (log.end(NOW), log.at(NOW, NOW), log.primaries()):
@@ -318,7 +316,7 @@ async def test_a_length_that_cannot_be_asked_is_no_answer(valkey_backend: Backen
     """Whether something is missing is not known then."""
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, Limits())
-        book = Book(EventLog(client, Keys(prefix)), client, client, Keys(prefix))
+        book = Book(EventLog(client, KeyNames(prefix)), client, client, KeyNames(prefix))
         await book.write(at(0), at(1))
 
         async def refuse(data: bytes) -> None:
@@ -345,7 +343,7 @@ async def test_primaries_keep_their_names(book: Book):
 async def test_a_primary_started_again_has_another_name(tmp_path: Any, prefix: str):
     with valkey_server(tmp_path) as server:
         client = connect(server.url, Limits())
-        log = EventLog(client, Keys(prefix))
+        log = EventLog(client, KeyNames(prefix))
         before = await log.primaries()
         server.kill()
         with pytest.raises(StoreUnavailable):
@@ -362,7 +360,7 @@ async def test_a_store_that_tells_nothing_of_itself_has_no_names(
     async with aclosing(valkey_backend.admin()) as admin:
         await admin.execute_command("ACL", "SETUSER", prefix, *acl_rules(prefix), "nopass", "-info")
         client = connect(valkey_backend.url_as(prefix), Limits())
-        assert await EventLog(client, Keys(prefix)).primaries() == ("",) * PARTITIONS
+        assert await EventLog(client, KeyNames(prefix)).primaries() == ("",) * PARTITIONS
         await client.aclose()
         await admin.execute_command("ACL", "DELUSER", prefix)
 
@@ -376,7 +374,7 @@ async def heard(wakes: AsyncGenerator[int | None]) -> int | None:
 
 
 async def test_who_has_news_is_told(book: Book):
-    store, users = Store(book.client, book.keys), user_of_each_partition()
+    store, users = SessionStore(book.client, book.keys), user_of_each_partition()
     async with aclosing(book.log.wakes()) as wakes:
         assert await heard(wakes) is None
         for number in (0, HERE, THERE, 63, HERE):
@@ -387,12 +385,12 @@ async def test_who_has_news_is_told(book: Book):
             await book.run("PUBLISH", book.keys.wake_channel, nonsense)
         await book.run("PUBLISH", book.keys.wake_channel, "7")
         assert await heard(wakes) == 7
-        await book.run("PUBLISH", Keys("another").wake_channel, "8")
+        await book.run("PUBLISH", KeyNames("another").wake_channel, "8")
         await book.run("PUBLISH", book.keys.wake_channel, "9")
         assert await heard(wakes) == 9
 
 
-async def hang_up_on_listeners(client: Client) -> None:
+async def hang_up_on_listeners(client: RedisClient) -> None:
     if isinstance(client, Cluster):
         places = [(str(node.host), int(node.port)) for node in client.get_primaries()]
     else:
@@ -408,7 +406,7 @@ async def test_wakes_survive_a_killed_connection(
     backends: Any, name: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(event_log, "_RETRY_SECONDS", 0.01)
-    client, keys = backends(name).connect(), Keys(prefix)
+    client, keys = backends(name).connect(), KeyNames(prefix)
     async with aclosing(EventLog(client, keys).wakes()) as wakes:
         assert await heard(wakes) is None
         for number in range(3):
@@ -428,7 +426,7 @@ async def test_wakes_survive_a_store_that_is_away(
     monkeypatch.setattr(event_log, "_RETRY_SECONDS", 0.01)
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, Limits())
-        async with aclosing(EventLog(client, Keys(prefix)).wakes()) as wakes:
+        async with aclosing(EventLog(client, KeyNames(prefix)).wakes()) as wakes:
             assert await heard(wakes) is None
             await wire.close()
             next_wake = asyncio.ensure_future(heard(wakes))
@@ -445,7 +443,7 @@ async def test_a_line_that_says_nothing_is_given_up(
     monkeypatch.setattr(event_log, "_QUIET_SECONDS", 0.05)
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, Limits())
-        async with aclosing(EventLog(client, Keys(prefix)).wakes()) as wakes:
+        async with aclosing(EventLog(client, KeyNames(prefix)).wakes()) as wakes:
             assert await heard(wakes) is None
             next_wake = asyncio.ensure_future(heard(wakes))
             await until(lambda: _is(wire.commands["PING"] >= 3), "the line to be asked thrice")
@@ -464,7 +462,7 @@ async def test_a_line_that_says_nothing_is_given_up(
 
 
 async def test_who_stops_listening_hangs_up(valkey_backend: Backend, prefix: str):
-    client, keys = valkey_backend.connect(), Keys(prefix)
+    client, keys = valkey_backend.connect(), KeyNames(prefix)
 
     admin = valkey_backend.admin()
 

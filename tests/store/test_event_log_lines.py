@@ -8,9 +8,9 @@ from pathlib import Path
 
 import redis
 
-from session_authority.domain.cursors import START
-from session_authority.store import EventLog, Keys, Limits, connect
-from session_authority.store.keys import PARTITIONS
+from session_authority.store import EventLog, KeyNames, Limits, connect
+from session_authority.store.key_names import PARTITIONS
+from session_authority.store.log_position import START
 from tests.store.samples import NOW, unavailable
 from tests.support.backends import Backend, redis_server
 from tests.support.proxy import Proxy
@@ -19,7 +19,7 @@ from tests.support.proxy import Proxy
 async def test_however_many_read_one_connection_is_enough(valkey_backend: Backend, prefix: str):
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, Limits(reply_timeout=timedelta(seconds=10)))
-        log = EventLog(client, Keys(prefix))
+        log = EventLog(client, KeyNames(prefix))
         reads = [log.read({number: START}, limit=1, now=NOW) for number in range(PARTITIONS)]
         async with asyncio.timeout(20):
             await asyncio.gather(*reads, log.end(NOW), log.primaries())
@@ -34,7 +34,7 @@ async def test_a_replica_is_never_believed(tmp_path: Path, prefix: str):
     """
     with redis_server(tmp_path) as server:
         client = connect(server.url, Limits())
-        log = EventLog(client, Keys(prefix))
+        log = EventLog(client, KeyNames(prefix))
         [before] = set(await log.primaries())
         with redis.Redis.from_url(server.admin_url) as admin:
             admin.execute_command("REPLICAOF", "127.0.0.1", "1")

@@ -18,8 +18,9 @@ import redis
 from structlog.testing import capture_logs
 
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.runtime.logs import Complaints
-from session_authority.store import Changed, Commit, Committed, Keys, Limits, Store, connect
+from session_authority.runtime.logs import LogThrottle
+from session_authority.store import KeyNames, Limits, SessionStore, connect
+from session_authority.store.records import Changed, Commit, Committed
 from tests.store.conftest import RoomBehind
 from tests.store.samples import (
     NOW,
@@ -39,7 +40,7 @@ from tests.support.proxy import Proxy, lose_one_reply
 IMPATIENT = Limits(reply_timeout=timedelta(milliseconds=500))
 SECRET = "s3cr3t"
 
-Mutation = Callable[[Store], Awaitable[object]]
+Mutation = Callable[[SessionStore], Awaitable[object]]
 
 MUTATIONS: dict[str, Mutation] = {
     "commit": lambda store: store.commit(
@@ -83,8 +84,8 @@ async def warm(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
     return room
 
 
-def store_at(url: str, prefix: str, limits: Limits = IMPATIENT) -> Store:
-    return Store(connect(url, limits), Keys(prefix))
+def store_at(url: str, prefix: str, limits: Limits = IMPATIENT) -> SessionStore:
+    return SessionStore(connect(url, limits), KeyNames(prefix))
 
 
 # ----- away
@@ -251,7 +252,7 @@ async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy:
     async def hold(_: bytes) -> None:
         await held.wait()
 
-    patient = Store(connect(proxy.url, Limits()), warm.keys)
+    patient = SessionStore(connect(proxy.url, Limits()), warm.keys)
     try:
         # So that there are connections, and nothing is held but replies.
         connected = [
@@ -300,7 +301,7 @@ async def test_giving_up_before_a_mutation_was_sent_means_that_it_never_is(
     async def hold(_: bytes) -> None:
         await held.wait()
 
-    narrow = Store(
+    narrow = SessionStore(
         connect(proxy.url, Limits()), warm.keys, max_connections=4
     )  # one mutation at a time
     try:
@@ -332,7 +333,7 @@ def _seen(proxy: Proxy, command: str, number: int) -> Callable[[], Awaitable[boo
 
 
 async def test_a_store_waits_for_what_it_sent_before_it_hangs_up(warm: Room, proxy: Proxy) -> None:
-    store = Store(connect(proxy.url, Limits()), warm.keys)
+    store = SessionStore(connect(proxy.url, Limits()), warm.keys)
     task = asyncio.ensure_future(MUTATIONS["commit"](store))
     await until(_seen(proxy, "EVALSHA", 1), "the commit to be sent")
     await store.close()
@@ -408,7 +409,7 @@ async def test_reads_leave_it_though_they_were_just_connecting(
         monkeypatch.setattr(pool, "get_connection", connect_late)
         line = store._batcher.read("CLIENT", "ID")
         await connected.wait()
-        await store._lines.hang_up()
+        await store._pipelines.hang_up()
         moved.set()
         before = await line
         assert await store._batcher.read("CLIENT", "ID") != before
@@ -437,9 +438,9 @@ async def test_a_replica_is_no_store(victim: ValkeyServer, prefix: str) -> None:
 async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
     make: str, backends: Callable[[str], Backend], prefix: str
 ) -> None:
-    backend, keys = backends(make), Keys(prefix)
+    backend, keys = backends(make), KeyNames(prefix)
     admin = backend.admin()
-    room = Room(Store(backend.connect(), keys), admin, keys)
+    room = Room(SessionStore(backend.connect(), keys), admin, keys)
     try:
         await room.put("ada", 1, 2, 3)
         once = room.store.once_for_request("ada", UUID(int=7), issued())
@@ -545,7 +546,7 @@ async def test_an_outage_does_not_flood_the_log(prefix: str) -> None:
 
 
 def test_a_complaint_is_made_at_most_once_a_second() -> None:
-    complaints = Complaints()
+    complaints = LogThrottle()
     assert [complaints.count("a", now) for now in (10.0, 10.1, 10.9)] == [0, None, None]
     assert complaints.count("b", 10.9) == 0
     assert [complaints.count("a", now) for now in (11.0, 11.5, 50.0, 51.0)] == [2, None, 1, 0]

@@ -15,9 +15,10 @@ import pytest
 import redis
 
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.store import Commit, Committed, Keys, Limits, Store, connect
-from session_authority.store.cluster import Cluster
-from session_authority.store.keys import TAGS
+from session_authority.store import KeyNames, Limits, SessionStore, connect
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.key_names import TAGS
+from session_authority.store.records import Commit, Committed
 from tests.store.samples import (
     NOW,
     Room,
@@ -53,8 +54,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ValkeySer
 
 @pytest.fixture
 async def room(servers: list[ValkeyServer], prefix: str) -> AsyncIterator[Room]:
-    client, keys = connect(cluster_url(servers), IMPATIENT), Keys(prefix)
-    yield Room(Store(client, keys), client, keys)
+    client, keys = connect(cluster_url(servers), IMPATIENT), KeyNames(prefix)
+    yield Room(SessionStore(client, keys), client, keys)
     await client.aclose()
 
 
@@ -63,7 +64,7 @@ def users_of(server: int) -> list[str]:
     return [user for user, slot in zip(USERS, SLOTS, strict=True) if slot * 3 // 16384 == server]
 
 
-async def read(store: Store, users: Sequence[str]) -> list[Any]:
+async def read(store: SessionStore, users: Sequence[str]) -> list[Any]:
     """The sessions of all of them, asked for at once, or what went wrong."""
     async with asyncio.timeout(20):
         return await asyncio.gather(
@@ -75,7 +76,7 @@ def sound(results: Sequence[object]) -> bool:
     return not any(isinstance(result, BaseException) for result in results)
 
 
-async def sign_in(store: Store, users: Sequence[str]) -> list[Any]:
+async def sign_in(store: SessionStore, users: Sequence[str]) -> list[Any]:
     """The results of a sign-in of each of them, at once."""
     commits = (
         Commit(user, NOW, set_sessions={key(1): session(1)}, events=(event(user),))
@@ -85,7 +86,7 @@ async def sign_in(store: Store, users: Sequence[str]) -> list[Any]:
         return await asyncio.gather(*map(store.commit, commits), return_exceptions=True)
 
 
-async def all_is_well(store: Store) -> bool:
+async def all_is_well(store: SessionStore) -> bool:
     return sound(await read(store, USERS)) and sound(await sign_in(store, USERS))
 
 
@@ -115,7 +116,7 @@ async def test_a_lost_master_takes_its_own_users_with_it(
     assert len(gone) in (21, 22)
     await until(lambda: all_is_well(room.store), "the cluster to be whole")
     await asyncio.to_thread(servers[lost].kill)
-    newcomer = Store(connect(cluster_url(servers), IMPATIENT), room.keys)
+    newcomer = SessionStore(connect(cluster_url(servers), IMPATIENT), room.keys)
     try:
         for store in (room.store, newcomer, room.store, newcomer):
             # All at once, so that the lost ones are in the same batches as the others.
@@ -217,8 +218,8 @@ async def wired(
     client = connect(cluster_url(wires), IMPATIENT)
     assert isinstance(client, Cluster)
     client.nodes_manager.address_remap = lambda address: (address[0], ports[address[1]])
-    keys = Keys(prefix)
-    store = Store(client, keys)
+    keys = KeyNames(prefix)
+    store = SessionStore(client, keys)
     await until(lambda: all_is_well(store), "the cluster to be whole")
     for user in USERS:
         await store.revoke_all(user, except_key=None, forget=True, event=event(user))
@@ -231,7 +232,7 @@ async def wired(
     await store.close()
 
 
-MUTATIONS: dict[str, Callable[[Store, str], Awaitable[object]]] = {
+MUTATIONS: dict[str, Callable[[SessionStore, str], Awaitable[object]]] = {
     "commit": lambda store, user: store.commit(
         Commit(user, NOW, events=(event(user, reason="x"),))
     ),
@@ -247,7 +248,10 @@ MUTATIONS: dict[str, Callable[[Store, str], Awaitable[object]]] = {
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
 @pytest.mark.parametrize("loss", ["cut", "silence"])
 async def test_a_mutation_whose_reply_is_lost_is_sent_once(
-    wired: Room, wires: list[Proxy], mutation: Callable[[Store, str], Awaitable[object]], loss: str
+    wired: Room,
+    wires: list[Proxy],
+    mutation: Callable[[SessionStore, str], Awaitable[object]],
+    loss: str,
 ) -> None:
     for user in (USERS[0], USERS[30], USERS[63]):
         lose_one_reply(wires, loss)

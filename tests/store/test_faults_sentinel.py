@@ -9,7 +9,8 @@ from pathlib import Path
 import redis
 
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.store import Commit, Committed, Keys, Limits, Store, connect
+from session_authority.store import KeyNames, Limits, SessionStore, connect
+from session_authority.store.records import Commit, Committed
 from tests.store.samples import NOW, event, every_operation, key, session, unavailable, until
 from tests.support.backends import sentinel_group
 
@@ -17,8 +18,10 @@ from tests.support.backends import sentinel_group
 async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> None:
     group_context = sentinel_group(tmp_path)
     group = await asyncio.to_thread(group_context.__enter__)
-    keys = Keys(prefix)
-    store = Store(connect(group.url, Limits(reply_timeout=timedelta(milliseconds=500))), keys)
+    keys = KeyNames(prefix)
+    store = SessionStore(
+        connect(group.url, Limits(reply_timeout=timedelta(milliseconds=500))), keys
+    )
 
     async def commits(number: int) -> bool:
         try:

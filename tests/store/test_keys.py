@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from session_authority.store import Keys
-from session_authority.store.keys import PARTITIONS, TAGS, partition
+from session_authority.store import KeyNames
+from session_authority.store.key_names import PARTITIONS, TAGS, partition
 from tests.store.test_store import ODD_USERS
 
 RANGE = 16384 // PARTITIONS
@@ -21,7 +21,7 @@ REQUEST = UUID(int=7)
 users = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=128)
 
 
-def names(keys: Keys, user: str) -> list[str]:
+def names(keys: KeyNames, user: str) -> list[str]:
     return [
         keys.sessions(user),
         keys.devices(user),
@@ -57,14 +57,14 @@ def test_partitions_spread_evenly_over_masters(masters: int) -> None:
 
 @given(users)
 def test_all_names_of_a_user_share_a_slot(user: str) -> None:
-    slots = {slot(name) for name in names(Keys(), user)}
+    slots = {slot(name) for name in names(KeyNames(), user)}
     assert slots == {slot(TAGS[partition(user)])}
 
 
 @pytest.mark.parametrize("user", ODD_USERS, ids=repr)
 @pytest.mark.parametrize("prefix", ["sa", "my-app:prod", "a.b"])
 def test_all_names_are_below_the_prefix(prefix: str, user: str) -> None:
-    keys = Keys(prefix)
+    keys = KeyNames(prefix)
     for name in [*names(keys, user), keys.wake_channel, keys.probe]:
         assert name.startswith(f"{prefix}:")
     assert len({slot(name) for name in names(keys, user)}) == 1
@@ -72,14 +72,14 @@ def test_all_names_are_below_the_prefix(prefix: str, user: str) -> None:
 
 @given(users, users)
 def test_no_two_users_share_a_name(one: str, other: str) -> None:
-    keys = Keys()
+    keys = KeyNames()
     if one != other:
         assert not set(names(keys, one)[:3]) & set(names(keys, other)[:3])
 
 
 def test_a_name_never_means_two_things() -> None:
     """User IDs are free text: one may look like the tail of another key."""
-    keys = Keys()
+    keys = KeyNames()
     digest = keys.request("ada", REQUEST).rpartition(":")[2]
     for user in ("ada", f"ada:{digest}", f"s:ada:{digest}"):
         assert len(set(names(keys, user))) == 5
@@ -88,7 +88,7 @@ def test_a_name_never_means_two_things() -> None:
 
 def test_the_names_are_those_of_the_contract() -> None:
     tag = TAGS[partition("ada")]
-    keys = Keys()
+    keys = KeyNames()
     assert keys.sessions("ada") == f"sa:{{{tag}}}:s:ada"
     assert keys.devices("ada") == f"sa:{{{tag}}}:d:ada"
     assert keys.request("ada", REQUEST).startswith(f"sa:{{{tag}}}:r:ada:")
@@ -98,8 +98,8 @@ def test_the_names_are_those_of_the_contract() -> None:
 
 
 def test_a_request_id_is_not_readable_in_its_name() -> None:
-    assert str(REQUEST) not in Keys().request("ada", REQUEST)
-    assert REQUEST.hex not in Keys().request("ada", REQUEST)
+    assert str(REQUEST) not in KeyNames().request("ada", REQUEST)
+    assert REQUEST.hex not in KeyNames().request("ada", REQUEST)
 
 
 @pytest.mark.parametrize("form", ["{}", "user-{}", "{:036d}", "{}@example.org"])

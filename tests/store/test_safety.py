@@ -17,19 +17,11 @@ from typing import Any
 import pytest
 import redis
 
-from session_authority.store import (
-    BadRedisUrl,
-    FaultName,
-    Keys,
-    Limits,
-    StoreFault,
-    acl_rules,
-    connect,
-    faults_of,
-    plaintext_fault,
-)
-from session_authority.store.event_log import info_fields
-from session_authority.store.keys import PARTITIONS
+from session_authority.store import BadRedisUrl, KeyNames, Limits, connect
+from session_authority.store.acl import acl_rules
+from session_authority.store.driver.replies import info_fields
+from session_authority.store.key_names import PARTITIONS
+from session_authority.store.safety import FaultName, StoreFault, faults_of, plaintext_fault
 from tests.support.backends import (
     Backend,
     ValkeyServer,
@@ -65,7 +57,7 @@ async def found(
     try:
         async with asyncio.timeout(patience.total_seconds() + 2):
             faults = await faults_of(
-                client, Keys("t"), clock, patience=patience, max_skew=5 * SECOND
+                client, KeyNames("t"), clock, patience=patience, max_skew=5 * SECOND
             )
     finally:
         await client.aclose()
@@ -372,7 +364,7 @@ async def test_slots_that_nobody_serves(whole: list[ValkeyServer]) -> None:
 
 
 def test_a_probe_is_in_its_partition_and_no_key_of_a_user() -> None:
-    keys = Keys("t")
+    keys = KeyNames("t")
     for number in range(PARTITIONS):
         assert keys.probe_in(number).partition("}")[0] == keys.stream(number).partition("}")[0]
     assert not any(

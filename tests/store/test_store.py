@@ -18,10 +18,10 @@ from session_authority.domain.policy import (
     QUIET_EVENT_INTERVAL,
     REQUEST_MEMORY,
 )
-from session_authority.store import AlreadyDone, Changed, Commit, Committed, Stored
-from session_authority.store import store as store_module
+from session_authority.store import session_store as store_module
 from session_authority.store.codec import encode_device, encode_session
-from session_authority.store.keys import partition
+from session_authority.store.key_names import partition
+from session_authority.store.records import AlreadyDone, Changed, Commit, Committed, Stored
 from tests.store.samples import (
     DAY,
     NOW,
@@ -671,7 +671,7 @@ async def test_reads_and_writes_at_once_find_their_own(room: Room) -> None:
 
 
 async def test_two_stores_see_each_other_at_once(room: Room, backend: Any) -> None:
-    other = store_module.Store(backend.connect(), room.keys)
+    other = store_module.SessionStore(backend.connect(), room.keys)
     try:
         for number in range(1, 21):
             await room.put("ada", number)

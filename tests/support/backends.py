@@ -33,7 +33,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from redis.asyncio import Redis
 
-from session_authority.store import Client, Limits, acl_rules, connect, sentinel_acl_rules
+from session_authority.store import Limits, RedisClient, connect
+from session_authority.store.acl import acl_rules, sentinel_acl_rules
 from tests.support.proxy import Proxy
 
 _MASTERS = 3
@@ -66,7 +67,7 @@ def _acl_file(folder: Path, rules: Sequence[str]) -> str:
     return str(path)
 
 
-def _nobody() -> Client:
+def _nobody() -> RedisClient:
     raise NotImplementedError
 
 
@@ -78,8 +79,8 @@ class Backend:
 
     name: str
     url: str
-    connect: Callable[[], Client]
-    admin: Callable[[], Client] = _nobody
+    connect: Callable[[], RedisClient]
+    admin: Callable[[], RedisClient] = _nobody
     admin_url: str = ""
 
     def url_as(self, user: str, password: str = "any") -> str:

@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import MaxConnectionsError, RedisClusterException
 from redis.exceptions import TimeoutError as TimedOut
 
-from session_authority.store.batcher import Command
+from session_authority.store.driver.batcher import Command
 
 _KEY_COMES_FIRST = frozenset({"DEL", "EXISTS", "GET", "HGET", "HGETALL", "XRANGE", "XREVRANGE"})
 _LOST = (Disconnected, TimedOut)

@@ -42,7 +42,7 @@ def partition(user_id: str) -> int:
     return hashlib.sha256(user_id.encode()).digest()[0] % PARTITIONS
 
 
-class Keys:
+class KeyNames:
     """Makes the names, all below one prefix."""
 
     def __init__(self, prefix: str = "sa") -> None:

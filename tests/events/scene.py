@@ -5,45 +5,48 @@ told.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.unknown_fields import UnknownFieldSet
 
-from session_authority.domain.cursors import Place, parse_cursor
 from session_authority.domain.events import EventFilter, EventType, RecordedEvent
-from session_authority.feed import Feed
+from session_authority.events.cursors import parse_cursor
+from session_authority.events.feed import Feed
+from session_authority.events.messages import WatchMessages
 from session_authority.runtime.metrics import Metrics
-from session_authority.store import PARTITIONS, Client, Commit, EventLog, Keys, Store
+from session_authority.store import EventLog, KeyNames, RedisClient, SessionStore
+from session_authority.store.key_names import PARTITIONS
+from session_authority.store.log_position import LogPosition
+from session_authority.store.records import Commit
+from session_authority.v1 import session_authority_pb2 as pb
 from tests.store.samples import event
 from tests.support.clock import Clock
 
 QUICK, NEVER = timedelta(milliseconds=20), timedelta(hours=1)
 ALL = EventFilter()
+CURSOR, READ_TIME = 2, 3  # fields of WatchEventsResponse
 USERS = ["ada", "bob", "cleo", "dan", "eve", "fay", "gus"]
 
 
-class Ink:
-    """Writes messages as lines that a test can read, and counts what it wrote."""
+class CountedMessages(WatchMessages):
+    """The real messages, counted as they are written."""
 
     def __init__(self) -> None:
         self.events = self.cursors = 0
 
     def event(self, recorded: RecordedEvent) -> bytes:
         self.events += 1
-        happened = recorded.event
-        return json.dumps([recorded.event_id, happened.user_id, happened.reason]).encode() + b"\n"
+        return super().event(recorded)
 
     def cursor(self, cursor: str) -> bytes:
         self.cursors += 1
-        return json.dumps(cursor).encode() + b"\n"
-
-    def read_time(self, moment: datetime) -> bytes:
-        return json.dumps({"read_time": moment.isoformat()}).encode() + b"\n"
+        return super().cursor(cursor)
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,17 @@ class Message:
 
 
 def read_message(raw: bytes) -> Message:
-    lines = [json.loads(line) for line in raw.splitlines()]
-    read_time = (
-        datetime.fromisoformat(lines.pop()["read_time"]) if isinstance(lines[-1], dict) else None
-    )
-    *events, cursor = lines
-    assert isinstance(cursor, str), "a message ends with a cursor, and has one only"
+    message = pb.WatchEventsResponse.FromString(raw)
+    parts: Any = UnknownFieldSet(Empty.FromString(raw))  # its types say nothing of its items
+    fields = [part.field_number for part in parts if part.field_number != READ_TIME]
+    assert fields == sorted(fields), "a message ends with a cursor"
+    assert fields.count(CURSOR) == 1, "a message has one cursor only"
     return Message(
-        raw, tuple(e[0] for e in events), tuple((e[1], e[2]) for e in events), cursor, read_time
+        raw,
+        tuple(e.event_id for e in message.events),
+        tuple((e.user_id, e.reason) for e in message.events),
+        message.cursor,
+        message.read_time.ToDatetime(UTC) if message.HasField("read_time") else None,
     )
 
 
@@ -154,7 +160,7 @@ class Watcher:
         await asyncio.wait([self._task])
 
 
-def place_of(cursor: str) -> Place:
+def place_of(cursor: str) -> LogPosition:
     place = parse_cursor(cursor, PARTITIONS)
     assert place is not None
     return place
@@ -171,7 +177,7 @@ def by_user(events: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 class Listening(EventLog):
     """The real log. Counts what it was asked for, and calls back before it answers."""
 
-    def __init__(self, client: Client, keys: Keys) -> None:
+    def __init__(self, client: RedisClient, keys: KeyNames) -> None:
         super().__init__(client, keys)
         self.asked: Counter[str] = Counter()
         self.failed = 0
@@ -197,11 +203,16 @@ class Scene:
     """A feed, the store below it, and who watches."""
 
     def __init__(
-        self, client: Client, prefix: str, *, poll: timedelta = QUICK, heartbeat: timedelta = NEVER
+        self,
+        client: RedisClient,
+        prefix: str,
+        *,
+        poll: timedelta = QUICK,
+        heartbeat: timedelta = NEVER,
     ) -> None:
-        self.client, self.keys = client, Keys(prefix)
-        self.store, self.log = Store(client, self.keys), Listening(client, self.keys)
-        self.ink, self.clock, self.metrics = Ink(), Clock(), Metrics()
+        self.client, self.keys = client, KeyNames(prefix)
+        self.store, self.log = SessionStore(client, self.keys), Listening(client, self.keys)
+        self.written, self.clock, self.metrics = CountedMessages(), Clock(), Metrics()
         self.feed = self.another_feed(poll=poll, heartbeat=heartbeat)
         self._watchers: list[Watcher] = []
         self._written: Counter[str] = Counter()
@@ -209,11 +220,11 @@ class Scene:
     def another_feed(self, *, poll: timedelta = QUICK, heartbeat: timedelta = NEVER) -> Feed:
         return Feed(
             self.log,
-            self.ink,
             self.clock,
             self.metrics,
             poll_interval=poll,
             heartbeat_interval=heartbeat,
+            messages=self.written,
         )
 
     def watch(

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from session_authority.store import Client
-from tests.feed.scene import Scene
+from session_authority.store import RedisClient
+from tests.events.scene import Scene
 from tests.support.backends import Backend, wait_for
 
 SceneOn = Callable[..., Scene]
@@ -49,7 +49,7 @@ async def scene_on(prefix: str) -> AsyncIterator[SceneOn]:
     """Makes scenes on any client."""
     scenes: list[Scene] = []
 
-    def make(client: Client, **intervals: timedelta) -> Scene:
+    def make(client: RedisClient, **intervals: timedelta) -> Scene:
         scenes.append(Scene(client, prefix, **intervals))
         return scenes[-1]
 

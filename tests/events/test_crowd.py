@@ -11,12 +11,12 @@ from random import Random
 
 import pytest
 
-from session_authority import feed as feed_module
 from session_authority.domain.errors import CursorExpired
 from session_authority.domain.events import EventFilter
-from session_authority.feed import Feed, Send
-from session_authority.store import Commit
-from tests.feed.scene import ALL, Message, Scene, eventually, read_message
+from session_authority.events import feed as feed_module
+from session_authority.events.feed import Feed, Send
+from session_authority.store.records import Commit
+from tests.events.scene import ALL, Message, Scene, eventually, read_message
 from tests.store.samples import NOW, event
 
 USERS = [f"user-{number}" for number in range(40)]

@@ -3,7 +3,7 @@ traps disarmed.
 
 The driver retries nothing: it can't know whether a command whose reply was lost was carried out. It
 speaks RESP2, as its RESP3 skips the check for left-over replies. No command is ever cancelled
-half-way (see `store.Store`), so no connection goes back to its pool with a reply on the way.
+half-way (see `shielding`), so no connection goes back to its pool with a reply on the way.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
-from session_authority.store.cluster import Cluster
+from session_authority.store.driver.cluster import Cluster
 
-Client = Redis | Cluster
+RedisClient = Redis | Cluster
 
 _FORM = re.compile(
     r"(?P<scheme>[A-Za-z+]+)://(?P<user>(?:[^/?#]*@)?)(?P<hosts>[^/?#@]*)(?P<rest>.*)", re.DOTALL
@@ -52,7 +52,7 @@ class Limits:
     max_connections: int = 64
 
 
-def connect(url: str, limits: Limits) -> Client:
+def connect(url: str, limits: Limits) -> RedisClient:
     """A client for `redis://`, `rediss://`, `unix://`, `redis+sentinel://h1,h2/name` or
     `redis+cluster://h1,h2`.
 
@@ -153,6 +153,19 @@ def hosts_of(url: str) -> tuple[bool, list[str]]:
     scheme = form["scheme"].lower()
     hosts = [] if scheme == "unix" else [host for host, _ in _hosts(form["hosts"], "redis")]
     return scheme.startswith("rediss"), hosts
+
+
+def hosts_led_to_in_plain(client: RedisClient) -> list[str]:
+    """The hosts that Sentinels or the nodes of a cluster led the client to without TLS."""
+    if isinstance(client, Cluster):
+        tls = issubclass(client.connection_kwargs["connection_class"], SSLConnection)
+        return [] if tls else [str(node.host) for node in client.get_primaries()]
+    pool = client.connection_pool
+    if not isinstance(pool, SentinelConnectionPool) or issubclass(
+        pool.connection_class, SSLConnection
+    ):
+        return []
+    return [pool.master_address[0]] if pool.master_address else []
 
 
 def _sentinel(

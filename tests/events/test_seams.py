@@ -12,21 +12,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from session_authority import feed as feed_module
-from session_authority.domain.cursors import Place, parse_cursor
 from session_authority.domain.errors import CursorExpired, StoreUnavailable
 from session_authority.domain.events import EventFilter
-from session_authority.store import EVENT_MEMORY, PARTITIONS, Limits, codec, connect
-from session_authority.store.keys import partition
-from tests.feed.conftest import SceneOn
-from tests.feed.scene import NEVER, USERS, Scene, Watcher, by_user, eventually
+from session_authority.domain.moments import from_ms, to_ms
+from session_authority.events import feed as feed_module
+from session_authority.events.cursors import parse_cursor
+from session_authority.store import Limits, connect
+from session_authority.store.event_log import EVENT_MEMORY
+from session_authority.store.key_names import PARTITIONS, partition
+from session_authority.store.log_position import LogPosition
+from tests.events.conftest import SceneOn
+from tests.events.scene import NEVER, USERS, Scene, Watcher, by_user, eventually
 from tests.support.backends import Backend
 from tests.support.proxy import Proxy
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
-def place_of(watcher: Watcher, number: int = -1) -> Place:
+def place_of(watcher: Watcher, number: int = -1) -> LogPosition:
     """The place that a message of a watcher leads to."""
     place = parse_cursor(watcher.messages[number].cursor, PARTITIONS)
     assert place is not None
@@ -104,7 +107,7 @@ async def test_what_had_happened_is_not_even_read(scene_with: SceneOn):
     await scene.happen(*USERS * 3)
     watcher = await scene.watch().started()
     await watcher.told(*await scene.happen("ada"))
-    assert scene.ink.events == 1
+    assert scene.written.events == 1
 
 
 async def test_who_comes_as_the_history_goes_begins_behind_it(scene_with: SceneOn):
@@ -179,7 +182,7 @@ async def test_a_cursor_from_a_moment_is_no_younger_than_the_moment(scene_with: 
     back.
     """
     scene = scene_with(poll=NEVER)
-    scene.clock.now = codec.from_ms(codec.to_ms(datetime.now(UTC)))
+    scene.clock.now = from_ms(to_ms(datetime.now(UTC)))
     happened = await scene.happen(*USERS)
     watcher = scene.watch(scene.clock() - 6 * DAY)
     await watcher.told(*happened)
@@ -287,7 +290,7 @@ async def test_those_who_are_behind_by_as_much_share_a_message(scene_with: Scene
         await watcher.told(*happened)
     assert len({id(watcher.messages[-1].raw) for watcher in slow}) == 1
     assert len(slow[0].messages[-1].events) == 9, "it was put together from all that it had missed"
-    assert scene.ink.events == 10
+    assert scene.written.events == 10
 
 
 async def test_what_was_put_together_is_not_kept_for_ever(scene_with: SceneOn):

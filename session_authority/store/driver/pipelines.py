@@ -1,7 +1,7 @@
 """How a batch of reads travels: one write, one wait, all replies.
 
-On a standalone or Sentinel primary each line keeps a connection of its own, which spares most of
-what the driver's pipelines cost. A connection on which anything went wrong is hung up, never used
+On a standalone or Sentinel primary each pipeline keeps a connection of its own, which spares most of
+what the driver's own pipelines cost. A connection on which anything went wrong is hung up, never used
 again with a reply on its way; so are all of them when the primary may have moved, as a demoted one
 would go on answering. On a cluster the client sees to all that.
 """
@@ -15,12 +15,12 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from session_authority.store.batcher import Command
-from session_authority.store.cluster import Cluster
-from session_authority.store.connection import Client
+from session_authority.store.driver.batcher import Command
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.connection import RedisClient
 
 
-class Lines(Protocol):
+class ReadPipelines(Protocol):
     """Where a batcher's reads go."""
 
     async def send(self, commands: Sequence[Command]) -> Sequence[Any]:
@@ -30,12 +30,12 @@ class Lines(Protocol):
         """Makes the next reads find out anew who the primary is."""
 
 
-def lines_to(client: Client) -> Lines:
+def pipelines_to(client: RedisClient) -> ReadPipelines:
     """Sends batches of reads through this client."""
-    return _ClusterLines(client) if isinstance(client, Cluster) else _DirectLines(client)
+    return _ClusterPipelines(client) if isinstance(client, Cluster) else _DirectPipelines(client)
 
 
-class _ClusterLines:
+class _ClusterPipelines:
     def __init__(self, client: Cluster) -> None:
         self.send = client.send_reads
 
@@ -43,7 +43,7 @@ class _ClusterLines:
         """The client follows its primaries by itself."""
 
 
-class _DirectLines:
+class _DirectPipelines:
     def __init__(self, client: Redis) -> None:
         self._pool = client.connection_pool
         self._idle: list[AbstractConnection] = []

@@ -19,11 +19,10 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import structlog
 
-from session_authority.domain.cursors import EntryId, Place, cursor_of, parse_cursor
 from session_authority.domain.errors import (
     CursorExpired,
     FieldViolation,
@@ -31,9 +30,14 @@ from session_authority.domain.errors import (
     StoreUnavailable,
 )
 from session_authority.domain.events import EventFilter, RecordedEvent
+from session_authority.events.cursors import cursor_of, parse_cursor
+from session_authority.events.messages import WatchMessages
 from session_authority.runtime import logs
 from session_authority.runtime.metrics import Metrics
-from session_authority.store import EVENT_MEMORY, PARTITIONS, EventLog, HistoryGone, Page
+from session_authority.store import EventLog
+from session_authority.store.event_log import EVENT_MEMORY, HistoryGone, Page
+from session_authority.store.key_names import PARTITIONS
+from session_authority.store.log_position import EntryId, LogPosition
 
 POLL_INTERVAL = timedelta(seconds=1)
 HEARTBEAT_INTERVAL = timedelta(seconds=10)
@@ -49,21 +53,6 @@ _TOGETHER = 16
 Send = Callable[[bytes], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
-
-
-class Wire(Protocol):
-    """How messages are written. Two of them, one after the other, are one message with the contents
-    of both.
-    """
-
-    def event(self, recorded: RecordedEvent) -> bytes:
-        """A message with one event."""
-
-    def cursor(self, cursor: str) -> bytes:
-        """A message with a cursor."""
-
-    def read_time(self, moment: datetime) -> bytes:
-        """A message that says that everything until then was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +97,15 @@ class Feed:
     def __init__(
         self,
         log: EventLog,
-        wire: Wire,
         clock: Callable[[], datetime],
         metrics: Metrics,
         *,
         poll_interval: timedelta = POLL_INTERVAL,
         heartbeat_interval: timedelta = HEARTBEAT_INTERVAL,
+        messages: WatchMessages | None = None,
     ) -> None:
         self._log = log
-        self._wire = wire
+        self._messages = messages or WatchMessages()
         self._clock = clock
         self._metrics = metrics
         self._poll_seconds = poll_interval.total_seconds()
@@ -149,18 +138,18 @@ class Feed:
         Raises InvalidRequest for what is no cursor, CursorExpired if something may be missed,
         StoreUnavailable if the log can't be read at the start.
         """
-        place = _place_of(since) if isinstance(since, str) else since
+        position = _position_of(since) if isinstance(since, str) else since
         watcher = _Watcher()
         try:
             async with watcher.patience, self._attended_by(watcher):
-                await self._watch(watcher, place, only, send)
+                await self._watch(watcher, position, only, send)
         except TimeoutError:
             if not watcher.expired:
                 raise
             raise CursorExpired from None
 
     async def _watch(
-        self, watcher: _Watcher, since: Place | datetime | None, only: EventFilter, send: Send
+        self, watcher: _Watcher, since: LogPosition | datetime | None, only: EventFilter, send: Send
     ) -> NoReturn:
         await self._fresh_round()  # what had happened when this was called is behind it
         watcher.begun = True
@@ -169,7 +158,8 @@ class Feed:
         else:
             watcher.next = self._end
             await send(
-                self._wire.cursor(cursor_of(self._place())) + self._wire.read_time(self._as_of)
+                self._messages.cursor(cursor_of(self._position()))
+                + self._messages.read_time(self._as_of)
             )
         while True:
             while watcher.next == self._end:
@@ -218,12 +208,12 @@ class Feed:
             return b""
         return b"".join((*parts, batches[-1].cursor, proof))
 
-    async def _catch_up(self, since: Place | datetime, only: EventFilter, send: Send) -> int:
+    async def _catch_up(self, since: LogPosition | datetime, only: EventFilter, send: Send) -> int:
         """Sends what the reader has read already; where in the memory it goes on."""
         entries, as_of = await self._start_of(since)
-        await send(self._wire.cursor(cursor_of(Place(tuple(entries), as_of))))
+        await send(self._messages.cursor(cursor_of(LogPosition(tuple(entries), as_of))))
         while True:
-            tip, joined = self._place(), self._end
+            tip, joined = self._position(), self._end
             behind = {n: e for n, e in enumerate(entries) if e != tip.entries[n]}
             while behind:
                 found: list[tuple[EntryId, RecordedEvent]] = []
@@ -232,18 +222,18 @@ class Feed:
                     entries[number] = behind[number] = min(page.last, tip.entries[number])
                     if page.last >= tip.entries[number] or not page.more:
                         del behind[number]
-                place = Place(tuple(entries), as_of if behind else tip.as_of)
+                position = LogPosition(tuple(entries), as_of if behind else tip.as_of)
                 found.sort(key=lambda event: event[0])
                 parts = [
-                    self._wire.event(recorded)
+                    self._messages.event(recorded)
                     for _, recorded in found
                     if only.passes(recorded.event)
                 ]
-                await send(b"".join((*parts, self._wire.cursor(cursor_of(place)))))
+                await send(b"".join((*parts, self._messages.cursor(cursor_of(position)))))
             if joined >= self._first:
                 return joined
 
-    async def _start_of(self, since: Place | datetime) -> tuple[list[EntryId], datetime]:
+    async def _start_of(self, since: LogPosition | datetime) -> tuple[list[EntryId], datetime]:
         now = self._clock()
         if isinstance(since, datetime):
             # All that happened since then comes after it, so it is no younger than that, nor of the
@@ -382,16 +372,16 @@ class Feed:
         # It proves that all was read, so it comes only after a round that read all.
         if full and began - self._last_heartbeat >= self._heartbeat_seconds:
             self._last_heartbeat = began
-            self._keep([], self._wire.read_time(self._as_of))
+            self._keep([], self._messages.read_time(self._as_of))
 
     async def _begin(self) -> None:
-        """Takes its place behind all that is there."""
+        """Takes its position behind all that is there."""
         primaries = await self._log.primaries()
-        place = await self._log.end(self._clock())
+        position = await self._log.end(self._clock())
         self._primaries, self._entries, self._as_of = (
             list(primaries),
-            list(place.entries),
-            place.as_of,
+            list(position.entries),
+            position.as_of,
         )
         self._last_heartbeat = asyncio.get_running_loop().time()
         self._begun = True
@@ -418,13 +408,13 @@ class Feed:
                 self._expire(watcher)
         self._begun = False
 
-    def _place(self) -> Place:
-        return Place(tuple(self._entries), self._as_of)
+    def _position(self) -> LogPosition:
+        return LogPosition(tuple(self._entries), self._as_of)
 
     def _keep(self, events: Iterable[RecordedEvent], proof: bytes = b"") -> None:
         """Remembers a batch, tells everybody, and forgets what is too old."""
-        written = tuple(_Written(recorded, self._wire.event(recorded)) for recorded in events)
-        batch = _Batch(written, self._wire.cursor(cursor_of(self._place())), proof)
+        written = tuple(_Written(recorded, self._messages.event(recorded)) for recorded in events)
+        batch = _Batch(written, self._messages.cursor(cursor_of(self._position())), proof)
         self._memory[self._end] = batch
         self._end += 1
         self._held_events += len(written)
@@ -456,10 +446,10 @@ def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> Non
         future.exception()  # whoever waited may have gone
 
 
-def _place_of(cursor: str) -> Place:
-    place = parse_cursor(cursor, PARTITIONS)
-    if place is None:
+def _position_of(cursor: str) -> LogPosition:
+    position = parse_cursor(cursor, PARTITIONS)
+    if position is None:
         raise InvalidRequest(
             [FieldViolation("cursor", "must be the cursor of a message of an earlier watch")]
         )
-    return place
+    return position

@@ -14,9 +14,10 @@ from pathlib import Path
 import redis
 
 from session_authority.domain.errors import CursorExpired, StoreUnavailable
-from session_authority.store import Commit, Limits, Store, connect
-from tests.feed.conftest import SceneOn
-from tests.feed.scene import QUICK, USERS, Scene, Watcher, eventually, place_of
+from session_authority.store import Limits, SessionStore, connect
+from session_authority.store.records import Commit
+from tests.events.conftest import SceneOn
+from tests.events.scene import QUICK, USERS, Scene, Watcher, eventually, place_of
 from tests.store.samples import NOW, event, until
 from tests.support.backends import (
     Backend,
@@ -142,7 +143,7 @@ async def test_a_store_that_hangs_ends_no_watch(tmp_path: Path, scene_on: SceneO
         for watcher in watchers:
             await watcher.told(*happened)
             await watcher.has(lambda w=watcher: w.heartbeats >= 2, "heartbeats")  # type: ignore[misc]
-        patient = Store(
+        patient = SessionStore(
             connect(server.url, Limits(reply_timeout=timedelta(seconds=30))), scene.keys
         )
         os.kill(process, signal.SIGSTOP)
@@ -206,7 +207,7 @@ async def test_a_lost_line_loses_nothing(
     scene = scene_on(valkey_backend.connect(), heartbeat=QUICK)
     watchers = [await scene.watch().started() for _ in range(3)]
     happened: list[tuple[str, str]] = []
-    writer = Store(valkey_backend.connect(), scene.keys)
+    writer = SessionStore(valkey_backend.connect(), scene.keys)
     for number in range(60):
         user = USERS[number % len(USERS)]
         reason = str(number // len(USERS))
@@ -220,7 +221,7 @@ async def test_a_lost_line_loses_nothing(
     await writer.close()
 
 
-async def writes(store: Store, user: str, reason: str) -> bool:
+async def writes(store: SessionStore, user: str, reason: str) -> bool:
     try:
         await store.commit(Commit(user, NOW, events=(event(user, reason=reason),)))
     except StoreUnavailable:

@@ -8,22 +8,17 @@ from typing import Any
 
 import pytest
 
-from session_authority import feed as feed_module
-from session_authority.domain.cursors import START, Place, cursor_of
 from session_authority.domain.errors import CursorExpired, InvalidRequest, StoreUnavailable
 from session_authority.domain.events import NOBODY, EventFilter, EventType
-from session_authority.store import (
-    EVENT_MEMORY,
-    PARTITIONS,
-    HistoryGone,
-    Limits,
-    Store,
-    codec,
-    connect,
-)
-from session_authority.store.keys import partition
-from tests.feed.conftest import SceneOn
-from tests.feed.scene import NEVER, QUICK, USERS, Scene, by_user, eventually, place_of
+from session_authority.domain.moments import from_ms
+from session_authority.events import feed as feed_module
+from session_authority.events.cursors import cursor_of
+from session_authority.store import Limits, SessionStore, codec, connect
+from session_authority.store.event_log import EVENT_MEMORY, HistoryGone
+from session_authority.store.key_names import PARTITIONS, partition
+from session_authority.store.log_position import START, LogPosition
+from tests.events.conftest import SceneOn
+from tests.events.scene import NEVER, QUICK, USERS, Scene, by_user, eventually, place_of
 from tests.store.samples import event, until
 from tests.support.backends import Backend
 from tests.support.proxy import Proxy
@@ -38,7 +33,7 @@ REVOKED = EventType.DEVICE_REVOKED
 async def test_the_first_message_comes_at_once(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     watcher = await scene.watch().started()
-    assert place_of(watcher.cursor) == Place((START,) * PARTITIONS, scene.clock())
+    assert place_of(watcher.cursor) == LogPosition((START,) * PARTITIONS, scene.clock())
     other = await scene.watch().started()
     assert scene.watching() == 2
     assert other.messages[0].events == ()
@@ -65,7 +60,7 @@ async def test_a_poll_finds_what_no_wake_up_told_of(scene: Scene):
 async def test_what_had_happened_before_is_not_told(scene: Scene):
     await scene.happen(*USERS)
     first = await scene.watch().started()
-    assert scene.ink.events == 0, "nor is it read"
+    assert scene.written.events == 0, "nor is it read"
     happened = await scene.happen("ada", "bob")
     second = await scene.watch().started()
     happened += await scene.happen("ada")
@@ -188,10 +183,10 @@ async def test_every_cursor_leads_to_exactly_what_follows(
 async def test_a_moment_leads_to_what_followed_it(scene: Scene):
     before = await scene.happen(*USERS)
     [(last, _)] = await scene.run("XREVRANGE", scene.keys.events(USERS[-1]), "+", "-", "COUNT", "1")
-    moment = codec.from_ms(int(last.split(b"-")[0]) + 1)
+    moment = from_ms(int(last.split(b"-")[0]) + 1)
     await until(lambda: _later_than(scene.store, moment), "the store's clock to move on")
     after = await scene.happen(*USERS, *USERS)
-    everything = await scene.watch(codec.from_ms(0)).started()
+    everything = await scene.watch(from_ms(0)).started()
     later = await scene.watch(moment).started()
     future = await scene.watch(moment + 1000 * HOUR).started()
     await everything.told(*before, *after)
@@ -204,7 +199,7 @@ async def test_a_moment_leads_to_what_followed_it(scene: Scene):
         await scene.watch(message.cursor).started()
 
 
-async def _later_than(store: Store, moment: datetime) -> bool:
+async def _later_than(store: SessionStore, moment: datetime) -> bool:
     return all(time >= moment for time in await store.server_times())
 
 
@@ -264,7 +259,7 @@ async def test_what_is_no_cursor_is_refused(scene: Scene):
         "1",
         cursor[:-1],
         cursor + "A",
-        cursor_of(Place((START,) * 3, scene.clock())),
+        cursor_of(LogPosition((START,) * 3, scene.clock())),
         "💥",
     ):
         error = await scene.watch(bad).ended()
@@ -380,9 +375,9 @@ async def test_an_event_is_written_once_for_all_watchers(scene_with: SceneOn):
         happened += await scene.happen("ada")
         for watcher in watchers:
             await watcher.told(*happened)
-        assert scene.ink.events == number
+        assert scene.written.events == number
     batches = len(watchers[0].messages) - 1
-    assert scene.ink.cursors == len(watchers) + batches
+    assert scene.written.cursors == len(watchers) + batches
     for messages in zip(*(watcher.messages for watcher in watchers[:6]), strict=True):
         assert not messages[0].events or all(message.raw is messages[0].raw for message in messages)
 
@@ -470,7 +465,7 @@ async def test_the_last_watcher_leaves_nothing_behind(scene_on: SceneOn, valkey_
 async def test_leaving_at_any_time_leaves_nothing_behind(scene: Scene):
     await scene.happen(*USERS)
     before = tasks()
-    moments = [codec.from_ms(0), None]
+    moments = [from_ms(0), None]
     for steps in range(60):
         watcher = scene.watch(moments[steps % 2])
         for _ in range(steps):
@@ -514,8 +509,8 @@ async def test_who_cannot_begin_is_told_so(scene_on: SceneOn, valkey_backend: Ba
         await wire.close()
         for since in (
             None,
-            codec.from_ms(0),
-            cursor_of(Place((START,) * PARTITIONS, scene.clock())),
+            from_ms(0),
+            cursor_of(LogPosition((START,) * PARTITIONS, scene.clock())),
         ):
             watcher = scene.watch(since)
             assert isinstance(await watcher.ended(), StoreUnavailable)
@@ -571,10 +566,10 @@ async def test_what_one_watcher_raises_is_its_own(scene: Scene):
 async def test_an_event_that_cannot_be_written_ends_no_reader(scene: Scene):
     """It ends the watches instead: they would miss it."""
     watcher = await scene.watch().started()
-    write, scene.ink.event = scene.ink.event, _refuse  # type: ignore[method-assign,assignment]
+    write, scene.written.event = scene.written.event, _refuse  # type: ignore[method-assign,assignment]
     await scene.happen("ada")
     assert isinstance(await watcher.ended(), CursorExpired)
-    scene.ink.event = write  # type: ignore[method-assign]
+    scene.written.event = write  # type: ignore[method-assign]
     other = await scene.watch().started()
     await other.told(*await scene.happen("bob"))
 
@@ -607,17 +602,17 @@ async def test_being_sent_away_while_a_message_is_taken_is_still_that(
     monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 5)
     watcher = (await scene.watch().started()).hold()
     await scene.watch().started()
-    write = scene.ink.cursor
+    write = scene.written.cursor
 
     def let_go(cursor: str) -> bytes:
-        if scene.ink.events == 7:
+        if scene.written.events == 7:
             watcher.free()
         return write(cursor)
 
-    monkeypatch.setattr(scene.ink, "cursor", let_go)
+    monkeypatch.setattr(scene.written, "cursor", let_go)
     for number in range(1, 8):
         await scene.happen("ada")
-        await eventually(lambda n=number: scene.ink.events == n, "it to be read")  # type: ignore[misc]
+        await eventually(lambda n=number: scene.written.events == n, "it to be read")  # type: ignore[misc]
         if number == 1:
             await watcher.has(lambda: watcher.waiting, "a message")
     assert isinstance(await watcher.ended(), CursorExpired)

@@ -7,17 +7,14 @@ Refuses to decide anything: what is read goes to the domain, what the domain dec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from redis.exceptions import (
-    RedisError,
-)
-
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event
+from session_authority.domain.moments import MILLISECOND, to_ms
 from session_authority.domain.policy import (
     DEVICE_MEMORY,
     KEY_EVENT_MEMORY,
@@ -26,18 +23,19 @@ from session_authority.domain.policy import (
 )
 from session_authority.domain.sessions import SessionRecord
 from session_authority.store import codec
-from session_authority.store.batcher import Batcher
-from session_authority.store.cluster import Cluster
-from session_authority.store.complaints import unavailable
-from session_authority.store.connection import Client
+from session_authority.store.driver.batcher import Batcher
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.connection import RedisClient
+from session_authority.store.driver.errors import driver_errors_translated
+from session_authority.store.driver.pipelines import pipelines_to
+from session_authority.store.driver.replies import fields_of, time_of
+from session_authority.store.driver.writes import Script, Writes
 from session_authority.store.event_log import (
     EVENT_LOG_CONNECTIONS,
     EVENT_MEMORY,
     MAX_EVENTS_PER_PARTITION,
 )
-from session_authority.store.keys import Keys, partition
-from session_authority.store.lines import lines_to
-from session_authority.store.mutations import Mutations, Script
+from session_authority.store.key_names import KeyNames, partition
 from session_authority.store.records import (
     AlreadyDone,
     Changed,
@@ -50,24 +48,22 @@ from session_authority.store.records import (
     UserState,
 )
 
-_MILLISECOND = timedelta(milliseconds=1)
 
-
-class Store:
+class SessionStore:
     """The records of all users. Every method raises StoreUnavailable if Redis is away, slow or
     refusing.
     """
 
-    def __init__(self, client: Client, keys: Keys, *, max_connections: int = 64) -> None:
+    def __init__(self, client: RedisClient, keys: KeyNames, *, max_connections: int = 64) -> None:
         self._client = client
         self._keys = keys
         self._commit = Script("commit")
         self._revoke = Script("revoke")
-        lines = max(2, min(4, max_connections // 4))
-        self._lines = lines_to(client)
-        self._batcher = Batcher(self._lines.send, lines=lines)
-        self._mutations = Mutations(
-            self._lines, max(1, max_connections - lines - EVENT_LOG_CONNECTIONS - 1)
+        pipelines = max(2, min(4, max_connections // 4))
+        self._pipelines = pipelines_to(client)
+        self._batcher = Batcher(self._pipelines.send, pipelines=pipelines)
+        self._writes = Writes(
+            self._pipelines, max(1, max_connections - pipelines - EVENT_LOG_CONNECTIONS - 1)
         )
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
@@ -99,8 +95,12 @@ class Store:
             reads.append(self._read("GET", self._keys.request(user_id, request_id)))
         sessions, devices, *issued = await asyncio.gather(*reads)
         return UserState(
-            sessions={k: Stored(codec.decode_session(raw), raw) for k, raw in _pairs(sessions)},
-            devices={k: Stored(codec.decode_device(raw), raw) for k, raw in _pairs(devices)},
+            sessions={
+                k: Stored(codec.decode_session(raw), raw) for k, raw in fields_of(sessions).items()
+            },
+            devices={
+                k: Stored(codec.decode_device(raw), raw) for k, raw in fields_of(devices).items()
+            },
             issued=codec.decode_issued(issued[0]) if issued and issued[0] is not None else None,
         )
 
@@ -109,24 +109,22 @@ class Store:
         return Once(
             self._keys.request(user_id, request_id),
             codec.encode_issued(issued),
-            REQUEST_MEMORY // _MILLISECOND,
+            REQUEST_MEMORY // MILLISECOND,
         )
 
     def once_for_session(self, user_id: str, session_id: bytes) -> Once:
         """Lets a commit take place at most once an hour for a session."""
-        return Once(
-            self._keys.told(user_id, session_id), b"1", QUIET_EVENT_INTERVAL // _MILLISECOND
-        )
+        return Once(self._keys.told(user_id, session_id), b"1", QUIET_EVENT_INTERVAL // MILLISECOND)
 
     def once_for_key(self, kid: str) -> Once:
         """Lets a commit take place once for a signing key that was revoked."""
-        return Once(self._keys.told_of_key(kid), b"1", KEY_EVENT_MEMORY // _MILLISECOND)
+        return Once(self._keys.told_of_key(kid), b"1", KEY_EVENT_MEMORY // MILLISECOND)
 
     def once_for_removed_key(self, kid: str) -> Once:
         """Lets a commit take place at most once an hour for a signing key that was removed: it may
         come back and be again.
         """
-        return Once(self._keys.told_of_removed_key(kid), b"1", QUIET_EVENT_INTERVAL // _MILLISECOND)
+        return Once(self._keys.told_of_removed_key(kid), b"1", QUIET_EVENT_INTERVAL // MILLISECOND)
 
     async def commit(self, commit: Commit) -> CommitResult:
         """Carries out a decision if all that it was taken on is still so."""
@@ -155,9 +153,7 @@ class Store:
             *writes,
             *map(codec.encode_event, commit.events),
         ]
-        code, *removed = await self._mutations.run(
-            lambda: self._commit.run(self._client, keys, args)
-        )
+        code, *removed = await self._writes.run(lambda: self._commit.run(self._client, keys, args))
         if code == 0:
             return Changed()
         return AlreadyDone() if code < 0 else Committed(tuple(_readable(removed)))
@@ -187,17 +183,17 @@ class Store:
             codec.encode_event(event),
         ]
         keys = self._script_keys(user_id)
-        removed = await self._mutations.run(lambda: self._revoke.run(self._client, keys, args))
+        removed = await self._writes.run(lambda: self._revoke.run(self._client, keys, args))
         return list(_readable(removed))
 
     async def server_times(self) -> Sequence[datetime]:
         """What time it is on every primary: the proof that each answers, and is one."""
-        return await self._mutations.run(self._ask_primaries)
+        return await self._writes.run(self._ask_primaries)
 
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
         await self._batcher.drained()
-        await self._mutations.settled()
+        await self._writes.settled()
         await self._client.aclose()
 
     def _script_keys(self, user_id: str) -> list[str]:
@@ -208,31 +204,22 @@ class Store:
         ]
 
     def _event_args(self, user_id: str, now: datetime) -> tuple[str | bytes | int, ...]:
-        oldest = max(codec.to_ms(now - EVENT_MEMORY), 0)
+        oldest = max(to_ms(now - EVENT_MEMORY), 0)
         return (oldest, MAX_EVENTS_PER_PARTITION, self._keys.wake_channel, partition(user_id))
 
     async def _read(self, *command: str | bytes) -> Any:
-        try:
+        with driver_errors_translated():
             return await self._batcher.read(*command)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise unavailable(error) from None
 
     async def _ask_primaries(self) -> Sequence[datetime]:
         if isinstance(self._client, Cluster):
             return [
-                _moment(time) for time in (await self._client.ask_each_primary("TIME")).values()
+                time_of(time) for time in (await self._client.ask_each_primary("TIME")).values()
             ]
         # Removing nothing writes nothing, but is refused where writes are: by a replica, or a disk
         # that is full.
         await self._client.execute_command("DEL", self._keys.probe)
-        return [_moment(await self._client.execute_command("TIME"))]
-
-
-def _pairs(reply: Mapping[bytes, bytes] | Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
-    """A reply to HGETALL: a mapping if the driver made one of it, else names and values in turn."""
-    return (
-        reply.items() if isinstance(reply, Mapping) else zip(reply[::2], reply[1::2], strict=True)
-    )
+        return [time_of(await self._client.execute_command("TIME"))]
 
 
 def _readable(removed: Iterable[bytes]) -> Iterable[SessionRecord]:
@@ -246,11 +233,6 @@ def _readable(removed: Iterable[bytes]) -> Iterable[SessionRecord]:
             continue
 
 
-def _moment(reply: Sequence[Any]) -> datetime:
-    """A reply to TIME: seconds and microseconds."""
-    return datetime.fromtimestamp(int(reply[0]), UTC) + timedelta(microseconds=int(reply[1]))
-
-
 def _times_to_live(commit: Commit) -> tuple[int, int]:
     """How long, in ms, the hashes must live for what is written; rubbish collection only, stored
     ends are the truth.
@@ -258,4 +240,4 @@ def _times_to_live(commit: Commit) -> tuple[int, int]:
     ends = [record.end for record in commit.set_sessions.values() if record is not None]
     sessions = max((end - commit.now for end in ends), default=timedelta(0))
     devices = max(DEVICE_MEMORY, sessions) if any(commit.set_devices.values()) else timedelta(0)
-    return max(sessions // _MILLISECOND, 0), devices // _MILLISECOND
+    return max(sessions // MILLISECOND, 0), devices // MILLISECOND

@@ -1,0 +1,37 @@
+"""Moments as whole numbers since the Unix epoch, and back. Every moment is in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+SECOND = timedelta(seconds=1)
+# Later moments have no datetime.
+LAST_SECOND = (datetime.max.replace(tzinfo=UTC) - EPOCH) // SECOND
+LAST_MS = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since the epoch, cut."""
+    return (moment - EPOCH) // MILLISECOND
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The moment so many milliseconds after the epoch."""
+    return EPOCH + milliseconds * MILLISECOND
+
+
+def to_seconds(moment: datetime) -> int:
+    """Seconds since the epoch, cut."""
+    return (moment - EPOCH) // SECOND
+
+
+def from_seconds(seconds: int) -> datetime:
+    """The moment so many seconds after the epoch."""
+    return EPOCH + seconds * SECOND
+
+
+def whole_second(moment: datetime) -> datetime:
+    """The moment cut to its second, as tokens tell it."""
+    return moment.replace(microsecond=0)

@@ -1,0 +1,68 @@
+"""Cursors of the event log: how far in it a watcher has come, as opaque text.
+
+A cursor is a message of the internal protos behind a version, with a checksum so that a cursor that
+was cut or made up is refused. It is no secret and guards nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from google.protobuf.message import DecodeError
+
+from session_authority.domain.base64url import decode_base64url, encode_base64url
+from session_authority.domain.moments import LAST_MS, from_ms, to_ms
+from session_authority.internal.v1.cursors_pb2 import EventCursor
+from session_authority.store.log_position import START, EntryId, LogPosition
+
+MAX_CURSOR = 4096
+_VERSION = b"\x02"
+_CHECKSUM_BYTES = 4
+
+
+def cursor_of(position: LogPosition) -> str:
+    """The position as URL-safe text."""
+    as_of = to_ms(position.as_of)
+    latest = max([as_of, *(ms for ms, _ in position.entries)])
+    message = EventCursor(
+        latest_ms=latest,
+        age_ms=latest - as_of,
+        entry_ages_ms=[0 if e == START else latest - e[0] + 1 for e in position.entries],
+        entry_numbers=[number for _, number in position.entries],
+    )
+    body = _VERSION + message.SerializeToString(deterministic=True)
+    return encode_base64url(body + _checksum(body))
+
+
+def parse_cursor(text: str, streams: int) -> LogPosition | None:
+    """The position that a cursor names in a log of so many streams, or None if it names none."""
+    if len(text) > MAX_CURSOR:
+        return None
+    try:
+        packed = decode_base64url(text)
+        body, checksum = packed[:-_CHECKSUM_BYTES], packed[-_CHECKSUM_BYTES:]
+        if checksum != _checksum(body) or body[:1] != _VERSION:
+            return None
+        position = _position(EventCursor.FromString(body[1:]), streams)
+    except (ValueError, DecodeError):
+        return None
+    # Protobuf reads one message in many spellings: only the one that was handed out counts.
+    return position if position is not None and cursor_of(position) == text else None
+
+
+def _position(message: EventCursor, streams: int) -> LogPosition | None:
+    ages, numbers = message.entry_ages_ms, message.entry_numbers
+    latest, age = message.latest_ms, message.age_ms
+    if len(ages) != streams or len(numbers) != streams or not age <= latest <= LAST_MS:
+        return None
+    if any(age > latest + 1 for age in ages):
+        return None
+    entries: tuple[EntryId, ...] = tuple(
+        START if age == 0 else (latest - age + 1, number)
+        for age, number in zip(ages, numbers, strict=True)
+    )
+    return LogPosition(entries, from_ms(latest - age))
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()[:_CHECKSUM_BYTES]

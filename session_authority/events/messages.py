@@ -1,0 +1,125 @@
+"""How an event looks in the contract: the one mapping that the feed and the relay share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import cast
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from session_authority.domain.clients import Client, FormFactor, appearance
+from session_authority.domain.events import EventType, RecordedEvent
+from session_authority.domain.moments import to_seconds
+from session_authority.domain.policy import ReplayAction
+from session_authority.domain.sessions import ReplayCause
+from session_authority.v1 import session_authority_pb2 as pb
+
+_NOBODY = Client()
+
+# The enums of the contract and of the domain have the same names, by which they are tied here once.
+FORM_FACTORS = {
+    factor: cast(
+        "pb.FormFactor",
+        pb.FormFactor.Value(
+            f"FORM_FACTOR_{'UNSPECIFIED' if factor is FormFactor.UNKNOWN else factor.name}"
+        ),
+    )
+    for factor in FormFactor
+}
+_EVENT_TYPE = {
+    kind: cast(
+        "pb.EventType",
+        pb.EventType.Value(
+            f"EVENT_TYPE_{'UNSPECIFIED' if kind is EventType.UNKNOWN else kind.name}"
+        ),
+    )
+    for kind in EventType
+}
+EVENT_TYPES = {
+    number: kind for kind, number in _EVENT_TYPE.items() if kind is not EventType.UNKNOWN
+}
+_REPLAY_CAUSE = {
+    cause: cast("pb.ReplayCause", pb.ReplayCause.Value(f"REPLAY_CAUSE_{cause.name}"))
+    for cause in ReplayCause
+}
+_REPLAY_ACTION = {
+    action: cast("pb.ReplayAction", pb.ReplayAction.Value(f"REPLAY_ACTION_{action.name}"))
+    for action in ReplayAction
+}
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """The moment on the wire."""
+    return Timestamp(seconds=to_seconds(moment), nanos=moment.microsecond * 1000)
+
+
+def client_info_message(client: Client) -> pb.ClientInfo:
+    """The client as its caller described it."""
+    return pb.ClientInfo(
+        ip_address=client.ip_address,
+        user_agent=client.user_agent,
+        display_name=client.display_name,
+        app_version=client.app_version,
+    )
+
+
+def event_message(recorded: RecordedEvent) -> pb.Event:
+    """An event."""
+    event = recorded.event
+    message = pb.Event(
+        event_id=recorded.event_id,
+        type=_EVENT_TYPE[event.type],
+        create_time=timestamp(event.time),
+        user_id=event.user_id,
+        session_id="" if event.session_id is None else event.session_id.hex(),
+        actor=event.actor,
+        reason=event.reason,
+        new_device=event.new_device,
+        first_device=event.first_device,
+        replay_cause=None if event.replay_cause is None else _REPLAY_CAUSE[event.replay_cause],
+        replay_action=None if event.replay_action is None else _REPLAY_ACTION[event.replay_action],
+        except_device_id="" if event.except_device_id is None else str(event.except_device_id),
+        key_id=event.key_id,
+    )
+    if event.device_id is not None:
+        message.device.device_id = str(event.device_id)
+        message.device.display_name = event.device_display_name
+        message.device.last_client.CopyFrom(_event_client(event.device_client))
+    if event.client != _NOBODY:
+        message.client.CopyFrom(_event_client(event.client))
+    return message
+
+
+def event_type_name(number: pb.EventType) -> str:
+    """The type's name in the contract, without its prefix; UNSPECIFIED for one that this version
+    does not know.
+    """
+    return pb.EventType.Name(number).removeprefix("EVENT_TYPE_")
+
+
+def _event_client(client: Client) -> pb.EventClient:
+    looks = appearance(client.user_agent)
+    return pb.EventClient(
+        info=client_info_message(client),
+        operating_system=looks.operating_system,
+        browser=looks.browser,
+        form_factor=FORM_FACTORS[looks.form_factor],
+    )
+
+
+class WatchMessages:
+    """Writes the parts of a watch's messages. Encoded parts that follow each other are one message with
+    the contents of all.
+    """
+
+    def event(self, recorded: RecordedEvent) -> bytes:
+        """A message with one event."""
+        return pb.WatchEventsResponse(events=[event_message(recorded)]).SerializeToString()
+
+    def cursor(self, cursor: str) -> bytes:
+        """A message with a cursor."""
+        return pb.WatchEventsResponse(cursor=cursor).SerializeToString()
+
+    def read_time(self, moment: datetime) -> bytes:
+        """A message that says that everything until then was told."""
+        return pb.WatchEventsResponse(read_time=timestamp(moment)).SerializeToString()

@@ -1,0 +1,114 @@
+"""Translates the driver's errors: callers learn StoreUnavailable, and the log now and then gets a
+line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+import structlog
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MaxConnectionsError,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
+from redis.exceptions import ResponseError as ResponseError
+
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.runtime.logs import LogThrottle
+
+# Not carried out: the primary has just moved, or is about to.
+REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)
+# All that an exchange with the server can raise.
+EXCHANGE_FAILURES = (RedisError, OSError, TimeoutError)
+NO_PERMISSION = "NOPERM"
+# How Valkey and Redis word a refused command in a script, which has no code of its own.
+_NO_PERMISSION_IN_SCRIPT = ("ACL failure in script:", "The user executing the script can't ")
+
+_WANTS_PASSWORD = "wants a user and a password"
+_WRONG_PASSWORD = "refuses the user or the password"
+_MISSING_PERMISSION = "refuses the user what the service needs: see `session-authority redis-acl`"
+# What does not pass by itself.
+REFUSALS = frozenset({_WANTS_PASSWORD, _WRONG_PASSWORD, _MISSING_PERMISSION})
+
+_log = structlog.get_logger(__name__)
+_throttle = LogThrottle()
+
+
+@contextmanager
+def driver_errors_translated() -> Iterator[None]:
+    """Raises StoreUnavailable for whatever the driver raises inside."""
+    try:
+        yield
+    except EXCHANGE_FAILURES as error:
+        raise unavailable(error) from None
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    """What callers may know of a driver's error. Its text can hold keys and passwords: only its
+    type is logged.
+    """
+    refused = isinstance(error, ResponseError) and not isinstance(
+        error, (*REFUSED, MaxConnectionsError)
+    )
+    kind, code = type(error).__name__, code_of(error) if refused else ""
+    left_out = _throttle.count(f"{kind} {code}", monotonic())
+    if left_out is not None:
+        if refused:
+            _log.error("store_refused", error=kind, code=code, left_out=left_out)
+        else:
+            _log.warning("store_unavailable", error=kind, left_out=left_out)
+    return StoreUnavailable()
+
+
+def code_of(error: Exception) -> str:
+    """The server's code for an error: NOPERM if a permission is missing, in a script too."""
+    text = str(error)
+    if isinstance(error, NoPermissionError) or any(
+        words in text for words in _NO_PERMISSION_IN_SCRIPT
+    ):
+        return NO_PERMISSION
+    return text.partition(" ")[0][:24]
+
+
+def in_plain_words(error: BaseException) -> str:
+    """What an operator may know of a driver's error: what the server does, in words of ours."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    for cause in causes:  # what a cluster's client raises says less than what it was raised for
+        if isinstance(cause, AuthenticationError):
+            missing = cause.status_code == "NOAUTH"
+            return _WANTS_PASSWORD if missing else _WRONG_PASSWORD
+        if isinstance(cause, ReadOnlyError):
+            return "takes no writes: it is a replica"
+        if isinstance(cause, BusyLoadingError):
+            return "is still reading its files"
+        if isinstance(cause, ClusterDownError):
+            return "says that the cluster is down"
+        if isinstance(cause, MasterNotFoundError):
+            return (
+                "is not to be found: no Sentinel answers that knows a primary of this name, or none"
+                " lets the user in"
+            )
+        if isinstance(cause, ResponseError):
+            if code_of(cause) == NO_PERMISSION:
+                return _MISSING_PERMISSION
+            return (
+                "takes no writes: it can't write its files"
+                if code_of(cause) == "MISCONF"
+                else "refuses what it is asked"
+            )
+    return (
+        "does not answer"
+        if isinstance(error, (RedisError, OSError))
+        else "gives answers that make no sense"
+    )

@@ -1,0 +1,30 @@
+"""How the server's replies are read, in either form that the driver gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+
+def fields_of(reply: Any) -> Mapping[Any, Any]:
+    """The names and values of a hash, an entry or a group: a mapping if the driver made one, else
+    names and values in turn.
+    """
+    if isinstance(reply, Mapping):
+        return reply
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def info_fields(reply: Any) -> Mapping[str, str]:
+    """The fields of a reply to INFO."""
+    if isinstance(reply, Mapping):
+        return {name: str(value) for name, value in reply.items()}
+    lines = (line.partition(":") for line in reply.decode().splitlines())
+    return {name: value for name, _, value in lines}
+
+
+def time_of(reply: Sequence[Any]) -> datetime:
+    """The moment of a reply to TIME: seconds and microseconds."""
+    seconds, microseconds = reply
+    return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(microseconds))

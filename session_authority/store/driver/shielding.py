@@ -1,0 +1,28 @@
+"""Runs exchanges with the server to their end, even if the caller is cancelled.
+
+A cancelled exchange would leave its reply behind in the connection. And the driver can lose a
+cancellation that arrives while it writes, so that a cancelled caller would go on
+(`asyncio.wait_for` before Python 3.12, python/cpython#86296).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from session_authority.runtime.tasks import BackgroundTasks
+
+T = TypeVar("T")
+
+
+class Shield:
+    """The exchanges under way."""
+
+    def __init__(self) -> None:
+        self._tasks = BackgroundTasks()
+        self.settled = self._tasks.settled
+
+    async def run(self, exchange: Coroutine[Any, Any, T]) -> T:
+        """The result of the exchange. A cancelled caller leaves it to run to its end."""
+        return await asyncio.shield(self._tasks.start(exchange))

@@ -1,0 +1,70 @@
+"""Listens to a channel for ever, whatever happens to the connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from random import choice
+
+from redis.asyncio.client import PubSub
+
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.connection import RedisClient
+from session_authority.store.driver.errors import unavailable
+
+# A connection that is silent for so long is asked whether it still lives.
+_QUIET_SECONDS = 5.0
+_RETRY_SECONDS = 0.5
+
+
+async def messages_on(client: RedisClient, channel: str) -> AsyncGenerator[bytes | None]:
+    """What is published on a channel; None whenever messages may have been missed. Never ends."""
+    while True:
+        try:
+            pubsub = await _subscribe(client, channel)
+            try:
+                async with aclosing(_heard(pubsub)) as heard:
+                    async for message in heard:
+                        yield message
+            finally:
+                await pubsub.aclose()
+        except Exception as error:  # noqa: BLE001 - not all that the driver raises for a cluster is a RedisError
+            unavailable(error)  # for the log; those who wait poll meanwhile
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _subscribe(client: RedisClient, channel: str) -> PubSub:
+    if isinstance(client, Cluster):
+        await client.initialize()
+        # Every node passes on what is published on any. A random one: the one before may be away.
+        pubsub: PubSub = client.pubsub(node=choice(client.get_primaries()))  # noqa: S311 - no secret
+    else:
+        pubsub = client.pubsub()
+    try:
+        await pubsub.subscribe(channel)
+    except BaseException:
+        await pubsub.aclose()
+        raise
+    return pubsub
+
+
+async def _heard(pubsub: PubSub) -> AsyncGenerator[bytes | None]:
+    """The messages, once the channel is listened to: None says that it is.
+
+    Raises TimeoutError if the connection says nothing, even if asked.
+    """
+    asked = False
+    while True:
+        message = await pubsub.get_message(timeout=_QUIET_SECONDS)
+        if message is None:
+            if asked:
+                raise TimeoutError
+            await pubsub.ping()
+            asked = True
+            continue
+        asked = False
+        if message["type"] == "subscribe":
+            yield None
+        elif message["type"] == "message":
+            yield bytes(message["data"])

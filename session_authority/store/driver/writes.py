@@ -1,0 +1,79 @@
+"""Sends what changes something: to its end, once, and no more at a time than there are
+connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import NoScriptError, ReadOnlyError
+
+from session_authority.store.driver.connection import RedisClient
+from session_authority.store.driver.errors import REFUSED, driver_errors_translated
+from session_authority.store.driver.pipelines import ReadPipelines
+from session_authority.store.driver.shielding import Shield
+
+T = TypeVar("T")
+
+_SCRIPTS = files("session_authority.store").joinpath("scripts")
+# What a primary that has just moved needs to be found.
+_REFUSED_PAUSE_SECONDS = 0.05
+
+
+class Script:
+    """A Lua script, run by its hash, and sent whole where the server does not have it."""
+
+    def __init__(self, name: str) -> None:
+        self.text = _SCRIPTS.joinpath(f"{name}.lua").read_text("utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(
+        self, client: RedisClient, keys: Sequence[str], args: Sequence[str | bytes | int]
+    ) -> Any:
+        """What the script returns."""
+        try:
+            return await client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+        except NoScriptError:  # refused before anything ran, so sending it again does nothing twice
+            return await client.execute_command("EVAL", self.text, len(keys), *keys, *args)
+
+
+class Writes:
+    """Sends commands that change something. Raises StoreUnavailable for whatever the driver
+    raises.
+    """
+
+    def __init__(self, pipelines: ReadPipelines, max_connections: int) -> None:
+        self._pipelines = pipelines
+        # The pools raise when they are empty; waiting here instead keeps a burst from failing.
+        self._connections = asyncio.Semaphore(max_connections)
+        self._shield = Shield()
+        self.settled = self._shield.settled
+
+    async def run(self, command: Callable[[], Awaitable[T]]) -> T:
+        """The result of a command, which is run to its end even if the caller is cancelled."""
+        await self._connections.acquire()  # a caller cancelled here has sent nothing
+        return await self._shield.run(self._guarded(command))
+
+    async def _guarded(self, command: Callable[[], Awaitable[T]]) -> T:
+        try:
+            with driver_errors_translated():
+                try:
+                    return await self._sent(command)
+                except (ReadOnlyError, Disconnected):
+                    await self._pipelines.hang_up()
+                    raise
+        finally:
+            self._connections.release()
+
+    async def _sent(self, command: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await command()
+        except REFUSED:  # not carried out: the primary has just moved
+            await self._pipelines.hang_up()
+            await asyncio.sleep(_REFUSED_PAUSE_SECONDS)
+            return await command()

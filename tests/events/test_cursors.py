@@ -1,0 +1,197 @@
+"""Cursors: what is written is read again, and nothing else is read at all."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from session_authority.domain.base64url import encode_base64url
+from session_authority.events.cursors import MAX_CURSOR, cursor_of, parse_cursor
+from session_authority.internal.v1.cursors_pb2 import EventCursor
+from session_authority.store.log_position import START, EntryId, LogPosition
+
+STREAMS = 64
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW_MS = int(NOW.timestamp() * 1000)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_MS = 253402300799999  # in the year 9999
+MILLISECOND = timedelta(milliseconds=1)
+
+entries = st.tuples(st.integers(0, LAST_MS), st.integers(0, 2**64 - 1)) | st.just(START)
+moments = st.integers(0, LAST_MS).map(lambda ms: EPOCH + ms * MILLISECOND)
+positions = st.builds(LogPosition, st.lists(entries, min_size=3, max_size=3).map(tuple), moments)
+
+# As they are in a store: all of the last weeks, many in one millisecond at worst.
+usual_entries = st.tuples(
+    st.integers(NOW_MS - 30 * 86_400_000, NOW_MS + 60_000), st.integers(0, 2**21 - 1)
+)
+usual_positions = st.lists(usual_entries, min_size=STREAMS, max_size=STREAMS).map(
+    lambda some: LogPosition(tuple(some), NOW)
+)
+
+
+@given(positions)
+@example(LogPosition(((0, 0), (0, 1), (1, 0)), EPOCH))
+@example(LogPosition(((LAST_MS, 2**64 - 1), (0, 2**64 - 1), START), EPOCH + LAST_MS * MILLISECOND))
+def test_what_is_written_is_read(position: LogPosition):
+    assert parse_cursor(cursor_of(position), 3) == position
+
+
+@given(usual_positions)
+@example(
+    LogPosition(((NOW_MS - 30 * 86_400_000, 2**21 - 1),) * STREAMS, NOW + timedelta(minutes=1))
+)
+def test_64_streams_stay_small(position: LogPosition):
+    cursor = cursor_of(position)
+    assert parse_cursor(cursor, STREAMS) == position
+    assert len(cursor) < 1024
+    assert cursor.isascii()
+    assert cursor.replace("-", "").replace("_", "").isalnum()
+
+
+def test_most_entries_take_six_bytes():
+    """A quiet log: one event a millisecond at most, over some days."""
+    position = LogPosition(
+        tuple((NOW_MS - number * 3_600_000, 0) for number in range(STREAMS)), NOW
+    )
+    assert len(cursor_of(position)) <= (64 * 6 + 25) * 4 // 3
+
+
+def test_the_largest_that_there_can_be_is_read():
+    position = LogPosition(((1, 2**64 - 1),) * STREAMS, EPOCH + LAST_MS * MILLISECOND)
+    assert len(cursor_of(position)) <= MAX_CURSOR
+    assert parse_cursor(cursor_of(position), STREAMS) == position
+
+
+@given(positions)
+def test_a_log_of_other_streams_refuses_it(position: LogPosition):
+    for streams in (0, 1, 2, 4, 64):
+        assert parse_cursor(cursor_of(position), streams) is None
+
+
+@settings(deadline=None)  # one example is hundreds of cuts
+@given(usual_positions)
+def test_every_cut_is_refused(position: LogPosition):
+    cursor = cursor_of(position)
+    for length in range(len(cursor)):
+        assert parse_cursor(cursor[:length], STREAMS) is None
+        assert length == 0 or parse_cursor(cursor[length:], STREAMS) is None
+
+
+@given(usual_positions, st.data())
+def test_every_mutation_is_refused(position: LogPosition, data: st.DataObject):
+    cursor = cursor_of(position)
+    at = data.draw(st.integers(0, len(cursor) - 1))
+    letter = data.draw(st.characters(max_codepoint=127) | st.characters())
+    assume(letter != cursor[at])
+    assert parse_cursor(cursor[:at] + letter + cursor[at + 1 :], STREAMS) is None
+    assert parse_cursor(cursor[:at] + letter + cursor[at:], STREAMS) is None
+    assert parse_cursor(cursor[:at] + cursor[at + 1 :], STREAMS) is None
+
+
+@given(positions, st.sampled_from(["=", "==", "====", " ", "\n", "A", "AAAA", "\0", ".", "é"]))
+def test_only_one_spelling_is_read(position: LogPosition, more: str):
+    cursor = cursor_of(position)
+    assert parse_cursor(cursor + more, 3) is None
+    assert parse_cursor(more + cursor, 3) is None
+    standard = cursor.replace("-", "+").replace("_", "/")
+    assert standard == cursor or parse_cursor(standard, 3) is None
+
+
+def test_spare_bits_at_the_end_are_refused():
+    """Base64 whose last letter has bits to spare has several spellings."""
+    seen = 0
+    for number in range(1, 5):
+        cursor = cursor_of(LogPosition(((NOW_MS, 7),) * number, NOW))
+        for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_":
+            if letter != cursor[-1]:
+                seen += 1
+                assert parse_cursor(cursor[:-1] + letter, number) is None
+    assert seen
+
+
+@given(st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("=")))
+def test_what_is_made_up_is_refused(text: str):
+    assert parse_cursor(text, STREAMS) is None
+
+
+def test_what_is_too_long_is_refused():
+    """However right it is otherwise."""
+    streams = 1000
+    cursor = cursor_of(LogPosition(((NOW_MS, 2**30),) * streams, NOW))
+    assert len(cursor) > MAX_CURSOR
+    assert parse_cursor(cursor, streams) is None
+
+
+# --- with a checksum that fits: who makes these knows how -----------------------------------------
+
+
+def forged(
+    latest: int = 0,
+    age: int = 0,
+    ages: Sequence[int] = (),
+    numbers: Sequence[int] = (),
+    *,
+    version: int = 2,
+    tail: bytes = b"",
+) -> str:
+    message = EventCursor(
+        latest_ms=latest, age_ms=age, entry_ages_ms=ages, entry_numbers=numbers
+    ).SerializeToString()
+    return sealed(bytes([version]) + message + tail)
+
+
+def sealed(body: bytes) -> str:
+    return encode_base64url(body + hashlib.sha256(body).digest()[:4])
+
+
+def test_the_forger_knows_the_form():
+    entry: EntryId = (NOW_MS - 6, 3)
+    assert parse_cursor(forged(NOW_MS, 0, [7, 0], [3, 0]), 2) == LogPosition((entry, START), NOW)
+
+
+TOO_LARGE = b"\x80" * 9 + b"\x02"  # a number of 65 bits
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        forged(NOW_MS, 0, [7, 0], [3, 0], version=0),
+        forged(NOW_MS, 0, [7, 0], [3, 0], version=1),
+        forged(NOW_MS, 0, [7, 0], [3, 0], version=3),
+        forged(NOW_MS, 0, [7], [3]),
+        forged(NOW_MS, 0, [7, 0, 0], [3, 0, 0]),
+        forged(NOW_MS, 0, [7, 0], [3]),
+        forged(NOW_MS, 0, [7], [3, 0]),
+        forged(NOW_MS, 0, [7, 0]),
+        forged(NOW_MS),
+        forged(),
+        forged(NOW_MS, 0, [7, 0], [3, 5]),  # a number of an entry that is not there
+        forged(NOW_MS, NOW_MS + 1, [7, 0], [3, 0]),
+        forged(NOW_MS, 5, [7, 0], [3, 0]),  # none of them is the latest
+        forged(LAST_MS + 1, 0, [7, 0], [3, 0]),
+        forged(NOW_MS, 0, [NOW_MS + 2, 0], [3, 0]),
+        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x80"),
+        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x28\x01"),  # an unknown field
+        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x10\x00"),  # a field that says nothing
+        forged(NOW_MS, 0, [7, 0], [3, 0], tail=b"\x08\x07"),  # a field twice
+        forged(0, 0, [7, 0], [3, 0], tail=b"\x08" + TOO_LARGE),
+        forged(tail=b"\xff" * 500),
+        sealed(b""),
+    ],
+    ids=str,
+)
+def test_what_fits_no_position_is_refused(cursor: str):
+    assert parse_cursor(cursor, 2) is None
+
+
+@given(st.binary(max_size=40))
+def test_no_forgery_breaks_it(body: bytes):
+    position = parse_cursor(sealed(b"\x02" + body), 3)
+    assert position is None or len(position.entries) == 3
