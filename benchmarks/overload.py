@@ -36,7 +36,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from session_authority.probe import Target, channel_to
+from session_authority.console.connection import Target, channel_to
 from session_authority.runtime.addresses import Listen
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc

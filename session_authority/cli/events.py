@@ -70,7 +70,7 @@ def events_tail(
     Goes on across restarts of the server, and misses nothing. What concerns everybody is always
     shown.
     """
-    from session_authority import tail
+    from session_authority.console import tail
 
     with errors_in_one_line():
         target = server_at(address, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_file)

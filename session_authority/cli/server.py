@@ -158,13 +158,13 @@ def health(
     token_file: TokenFileOption = None,
 ) -> None:
     """Ask a server whether it is serving: exit code 0 if it is, 1 if not."""
-    from session_authority import probe
+    from session_authority.console.connection import health as health_of
 
     with errors_in_one_line():
         target = server_at(
             address, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_file, for_health=True
         )
-        status = probe.health(target.reachable(), timeout)
+        status = health_of(target.reachable(), timeout)
         if status != "SERVING":
             fail(f"{target}: {status}")
         out.print(status)
@@ -191,13 +191,13 @@ def demo(
     server with a short SESSION_AUTHORITY_GRACE and SESSION_AUTHORITY_ALARM_AFTER ([bold]make
     run[/bold] does) unless you like to wait.
     """
-    from session_authority import demo as life
+    from session_authority.console.demo import DemoFailed, play
 
     with errors_in_one_line():
         target = server_at(address, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_file)
         try:
-            life.play(target, out, timedelta(seconds=patience))
-        except life.DemoFailed as error:
+            play(target, out, timedelta(seconds=patience))
+        except DemoFailed as error:
             fail(str(error))
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from session_authority import workers
 from session_authority.access import AccessError
-from session_authority.probe import Target
+from session_authority.console.connection import Target
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings, SettingsError, load_settings

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from session_authority.probe import Target, health
+from session_authority.console.connection import Target, health
 from session_authority.runtime.addresses import Listen
 from tests.support.backends import free_port, wait_for
 

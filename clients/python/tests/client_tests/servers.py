@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from session_authority.probe import Target, health
+from session_authority.console.connection import Target, health
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.settings import Settings
 from session_authority.server import Mode, running

@@ -28,11 +28,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from session_authority import cli
-from session_authority import tail as module
-from session_authority.probe import Target, channel_to
+from session_authority.console import tail as module
+from session_authority.console.connection import Target, channel_to
+from session_authority.console.tail import EVENT_TYPES, TailFailed, follow, question
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.text import printable
-from session_authority.tail import EVENT_TYPES, TailFailed, follow, question
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 from tests.server.processes import COMMAND, PATIENCE, ROOT, Caller, Command, environment, run
@@ -660,7 +660,7 @@ def test_a_server_may_be_away_for_as_long_as_it_likes(monkeypatch: pytest.Monkey
         *[([], grpc.StatusCode.UNAVAILABLE)] * 1100,
         ([message("2", "b")], None),
     )
-    monkeypatch.setattr("session_authority.tail.time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr("session_authority.console.tail.time", SimpleNamespace(sleep=pauses.append))
     with playing(script) as address, channel_to(Target(address)) as channel:
         monkeypatch.setattr(module, "channel_to", lambda _: nullcontext(channel))
         watch = chain.from_iterable(

@@ -13,7 +13,7 @@ import grpc
 from rich.console import Console
 from rich.table import Table
 
-from session_authority.probe import Target, channel_to, health
+from session_authority.console.connection import Target, channel_to, health
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
