@@ -161,8 +161,8 @@ class ListedDevice:
             else max(self.device.last_seen, self.session.last_seen)
         )
 
-    def place(self) -> tuple[float, bytes]:
-        """Its place in the list: the newest activity first, then by key. Smaller goes first."""
+    def sort_key(self) -> tuple[float, bytes]:
+        """What the list is sorted by: the newest activity first, then the key."""
         return (-self.last_seen.timestamp(), self.key)
 
 
@@ -190,5 +190,5 @@ def list_devices(
         for k, d in devices.items()
     )
     return sorted(
-        (d for d in shown if include_signed_out or d.session is not None), key=ListedDevice.place
+        (d for d in shown if include_signed_out or d.session is not None), key=ListedDevice.sort_key
     )

@@ -19,7 +19,7 @@ _FORM = struct.Struct(">Bd16s8s")  # version, the last device's place (time, key
 
 def page_token(last: ListedDevice, scope: bytes) -> str:
     """The token of the page after `last`, within the list that `scope` names."""
-    moment, key = last.place()
+    moment, key = last.sort_key()
     return encode_base64url(_FORM.pack(_VERSION, moment, key, _digest(moment, key, scope)))
 
 

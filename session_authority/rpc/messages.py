@@ -9,18 +9,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import cast
 
-from session_authority.domain.answers import (
-    ActiveSession,
-    IssuedDevice,
-    RenewedSession,
-    SignInRequest,
-    Validation,
-)
 from session_authority.domain.clients import Client, appearance
 from session_authority.domain.devices import ListedDevice
 from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks
 from session_authority.domain.identifiers import parse_uuid
+from session_authority.domain.requests import Presented, SignInRequest
+from session_authority.domain.results import ActiveSession, IssuedDevice, RenewedSession, Validation
 from session_authority.domain.sessions import SessionStatus
 from session_authority.events.messages import (
     EVENT_TYPES,
@@ -39,8 +34,18 @@ _STATUS = {
 }
 
 
-def client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
-    """The client that a request tells of."""
+def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor: str) -> Presented:
+    """What a request presents: a device ID that is malformed counts as missing.
+
+    Raises InvalidRequest.
+    """
+    checks = FieldChecks()
+    client = _client_of(message.client, checks)
+    checks.done()
+    return Presented(message.access_token, parse_uuid(message.device_id), client, actor)
+
+
+def _client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
     address, agent = message.ip_address, message.user_agent
     name, version = message.display_name, message.app_version
     if not (address or agent or name or version):
@@ -62,7 +67,7 @@ def sign_in_request(message: pb.IssueDeviceRequest, longest_session: timedelta) 
     request = SignInRequest(
         user_id=checks.user_id(message.user_id),
         device_id=parse_uuid(message.device_id),
-        client=client_of(message.client, checks),
+        client=_client_of(message.client, checks),
         claims=checks.claims(message.claims),
         auth_methods=checks.auth_methods(message.auth_methods),
         session_ttl=checks.session_ttl(asked, longest_session),

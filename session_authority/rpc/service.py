@@ -42,12 +42,8 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
     async def RenewSession(
         self, request: pb.RenewSessionRequest, context: Context
     ) -> pb.RenewSessionResponse:
-        checks = FieldChecks()
-        client = messages.client_of(request.client, checks)
-        checks.done()
-        renewed = await self._authority.renew_session(
-            request.access_token, request.device_id, client, caller().name
-        )
+        presented = messages.presented(request, caller().name)
+        renewed = await self._authority.renew_session(presented)
         return messages.renew_session_response(renewed)
 
     async def ValidateSession(
@@ -68,17 +64,11 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         return pb.BatchValidateSessionsResponse(results=results)
 
     async def _validate(self, request: pb.ValidateSessionRequest) -> pb.ValidateSessionResponse:
-        checks = FieldChecks()
-        client = messages.client_of(request.client, checks)
-        checks.done()
+        presented = messages.presented(request, caller().name)
         if request.observe_only and not caller().may_observe:
             raise CallerNotAllowed("ask with observe_only")
         validation = await self._authority.validate_session(
-            request.access_token,
-            request.device_id,
-            client,
-            caller().name,
-            observe_only=request.observe_only,
+            presented, observe_only=request.observe_only
         )
         return messages.validate_session_response(validation)
 

@@ -45,8 +45,8 @@ class Metrics:
             namespace=_NAMESPACE,
             registry=self.registry,
         )
-        self.dropped_notes = Counter(
-            "background_notes_dropped",
+        self.background_writes_dropped = Counter(
+            "background_writes_dropped",
             "Marks and touches not written, because too many were waiting or the store was away."
             " Harmless.",
             namespace=_NAMESPACE,

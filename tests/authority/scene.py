@@ -19,10 +19,12 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from session_authority.authority import Authority
-from session_authority.domain.answers import IssuedDevice, RenewedSession, SignInRequest, Validation
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.identifiers import parse_uuid
 from session_authority.domain.policy import Policy
+from session_authority.domain.requests import Presented, SignInRequest
+from session_authority.domain.results import IssuedDevice, RenewedSession, Validation
 from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.runtime.metrics import Metrics
@@ -143,6 +145,11 @@ def request(
     )
 
 
+def presented(token: str, device_id: UUID | str = PHONE, client: Client = CLIENT) -> Presented:
+    """A token with a device ID, as the service's door hands it on."""
+    return Presented(token, parse_uuid(str(device_id)), client, ACTOR)
+
+
 class Scene:
     """An authority as one process has it. Several may share a store's prefix, and a clock."""
 
@@ -197,7 +204,7 @@ class Scene:
     ) -> Validation:
         """Validates, and waits until everything that it noted is written."""
         validation = await self.authority.validate_session(
-            token, str(device_id), client, ACTOR, observe_only=observe_only
+            presented(token, device_id, client), observe_only=observe_only
         )
         await self.authority.settled()
         return validation
@@ -206,7 +213,7 @@ class Scene:
         self, token: str, device_id: UUID | str = PHONE, client: Client = CLIENT
     ) -> RenewedSession:
         """Renews, and waits until everything that it noted is written."""
-        renewed = await self.authority.renew_session(token, str(device_id), client, ACTOR)
+        renewed = await self.authority.renew_session(presented(token, device_id, client))
         await self.authority.settled()
         return renewed
 

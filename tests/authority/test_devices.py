@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from session_authority.domain.answers import DevicePage
 from session_authority.domain.errors import DeviceNotFound, InvalidRequest
+from session_authority.domain.results import DevicePage
 from session_authority.domain.sessions import SessionStatus
 from tests.authority.scene import (
     ACTOR,

@@ -27,9 +27,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from session_authority.domain.answers import IssuedDevice
 from session_authority.domain.errors import DeviceLimitReached, RequestIdReused, RequestIdSpent
 from session_authority.domain.policy import DeviceLimitAction, Policy, ReplayAction
+from session_authority.domain.results import IssuedDevice
 from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.tokens import KeySource

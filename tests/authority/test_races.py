@@ -20,9 +20,9 @@ from uuid import UUID
 
 import pytest
 
-from session_authority.domain.answers import IssuedDevice, RenewedSession, Validation
 from session_authority.domain.errors import DeviceLimitReached, RequestIdSpent
 from session_authority.domain.policy import DeviceLimitAction, Policy, ReplayAction
+from session_authority.domain.results import IssuedDevice, RenewedSession, Validation
 from session_authority.domain.sessions import SessionStatus
 from session_authority.tokens import KeySource
 from tests.authority.scene import (
@@ -36,6 +36,7 @@ from tests.authority.scene import (
     USER,
     ComeBetween,
     Scene,
+    presented,
     read_token,
     request,
 )
@@ -247,7 +248,7 @@ async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(
 
         async def is_gone(token: str | None, device: UUID, user: str = user) -> None:
             if token and (scope == "all" or device is PHONE):
-                answer = await one.authority.validate_session(token, str(device), CLIENT, ACTOR)
+                answer = await one.authority.validate_session(presented(token, device))
                 assert answer.status is not ACTIVE, user
 
         async def revoke(user: str = user, phone: str = phone, laptop: str = laptop) -> None:
@@ -270,10 +271,10 @@ async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(
             else ComeBetween(one.store).do(revoke())
         )
         work: list[Coroutine[Any, Any, Any]] = [
-            one.authority.renew_session(phone, str(PHONE), CLIENT, ACTOR),
-            other.authority.renew_session(phone, str(PHONE), CLIENT, ACTOR),
-            one.authority.validate_session(phone, str(PHONE), CLIENT, ACTOR),
-            other.authority.renew_session(laptop, str(LAPTOP), CLIENT, ACTOR),
+            one.authority.renew_session(presented(phone, PHONE)),
+            other.authority.renew_session(presented(phone, PHONE)),
+            one.authority.validate_session(presented(phone, PHONE)),
+            other.authority.renew_session(presented(laptop, LAPTOP)),
             one.authority.issue_device(request(user, random.choice([PHONE, LAPTOP])), ACTOR),
         ]
         answers = await asyncio.gather(*(_out_of_step(random, part) for part in work), revokes)

@@ -37,6 +37,7 @@ from tests.authority.scene import (
     ComeBetween,
     Scene,
     key_of,
+    presented,
     read_token,
 )
 
@@ -127,7 +128,7 @@ async def test_a_token_is_asked_for_before_the_device(scene: Scene) -> None:
 async def test_the_first_use_is_marked_in_the_background(scene: Scene) -> None:
     token = (await scene.sign_in(PHONE)).access_token
     scene.clock.advance(MINUTE - TICK)
-    answer = await scene.authority.validate_session(token, str(PHONE), CLIENT, ACTOR)
+    answer = await scene.authority.validate_session(presented(token, PHONE))
     assert answer.status is ACTIVE
     before = await scene.session()
     assert before is not None
@@ -227,7 +228,7 @@ async def test_a_store_that_fails_in_the_background_disturbs_nobody(scene: Scene
 
     scene.store.before_commit = fail
     assert (await scene.validate(token)).status is ACTIVE
-    assert scene.metrics.dropped_notes._value.get() == 1
+    assert scene.metrics.background_writes_dropped._value.get() == 1
     assert (await scene.validate(token)).status is ACTIVE
     record = await scene.session()
     assert record is not None
@@ -249,7 +250,7 @@ async def test_a_record_that_lost_writes_moves_to_where_the_token_proves_it_was(
     assert rotated is not None
     await scene.put_back(before)
     scene.clock.advance(MINUTE)
-    answer = await scene.authority.validate_session(new, str(PHONE), CLIENT, ACTOR)
+    answer = await scene.authority.validate_session(presented(new, PHONE))
     assert answer.status is ACTIVE
     # Not in the background: whoever was told that it is good must find it good.
     expected = replace(
@@ -302,8 +303,8 @@ async def test_a_sign_in_is_not_removed_for_the_session_that_it_follows(
     scene_with: Callable[..., Scene],
 ) -> None:
     one, other = scene_with(), scene_with()
-    presented = await past_its_absolute_end(one)
-    answer = await one.authority.validate_session(presented.token, str(PHONE), CLIENT, ACTOR)
+    ended = await past_its_absolute_end(one)
+    answer = await one.authority.validate_session(presented(ended.token, PHONE))
     newer = await other.sign_in(PHONE)
     await one.authority.settled()
     assert answer.status is SessionStatus.SESSION_EXPIRED

@@ -87,7 +87,7 @@ def test_a_millisecond_makes_an_order():
 
 def test_places_grow_along_the_list():
     devices = {bytes([n]) * 16: seen(NOW - (n % 3) * SECOND) for n in range(9)}
-    places = [d.place() for d in shown(devices)]
+    places = [d.sort_key() for d in shown(devices)]
     assert places == sorted(set(places))
 
 

@@ -32,7 +32,7 @@ def test_a_page_starts_exactly_after_the_last_one(
     last = ListedDevice(key, device(last_seen=moment), None, None)
     scope = list_scope(user, signed_out)
     text = page_token(last, scope)
-    assert parse_page_token(text, scope) == last.place()
+    assert parse_page_token(text, scope) == last.sort_key()
     assert text.isascii()
     assert text.replace("-", "").replace("_", "").isalnum()
 
@@ -42,19 +42,19 @@ def test_walking_through_the_pages_shows_each_device_once():
         ListedDevice(bytes([n]) * 16, device(last_seen=NOW - (n % 4) * SECOND), None, None)
         for n in range(23)
     ]
-    devices.sort(key=ListedDevice.place)
+    devices.sort(key=ListedDevice.sort_key)
     walked: list[ListedDevice] = []
     text = ""
     while len(walked) < len(devices):
         after = parse_page_token(text, SCOPE) if text else (-math.inf, b"")
         assert after is not None
-        page = [d for d in devices if d.place() > after][:5]
+        page = [d for d in devices if d.sort_key() > after][:5]
         walked += page
         text = page_token(page[-1], SCOPE)
     assert walked == devices
     after = parse_page_token(text, SCOPE)
     assert after is not None
-    assert not [d for d in devices if d.place() > after]
+    assert not [d for d in devices if d.sort_key() > after]
 
 
 @given(users, users, st.booleans(), st.booleans())
@@ -124,4 +124,4 @@ def test_a_place_that_is_no_time_harms_nobody(moment: float):
     raw = struct.pack(">Bd16s", 1, moment, PHONE_KEY)
     forged = base64.urlsafe_b64encode(raw + pages._digest(moment, PHONE_KEY, SCOPE)).decode()
     after = parse_page_token(forged, SCOPE)
-    assert after is None or [d for d in [LAST] if d.place() > after] in ([], [LAST])
+    assert after is None or [d for d in [LAST] if d.sort_key() > after] in ([], [LAST])

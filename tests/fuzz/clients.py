@@ -15,7 +15,6 @@ from session_authority.domain.fields import (
     MAX_APP_VERSION,
     MAX_DISPLAY_NAME,
     MAX_USER_AGENT_BYTES,
-    FieldChecks,
 )
 from session_authority.rpc import messages
 from session_authority.store import codec
@@ -49,13 +48,10 @@ def check(data: bytes) -> None:
 
 
 def _client(address: str, agent: str, name: str, version: str) -> Client:
-    checks = FieldChecks()
     message = pb.ClientInfo(
         ip_address=address, user_agent=agent, display_name=name, app_version=version
     )
-    client = messages.client_of(message, checks)
-    checks.done()
-    return client
+    return messages.presented(pb.RenewSessionRequest(client=message), "").client
 
 
 TARGET = Target(

@@ -117,14 +117,11 @@ class Stage:
         keys = KeyNames(prefix)
         self.store = SessionStore(client, keys)
         self.log = EventLog(client, keys)
+        lifetime = policy.token_ttl + policy.idle_timeout
+        self.tokens = Tokens(source, "https://sessions.example", "example", lifetime)
         self.authority = Authority(
             store=self.store,
-            tokens=Tokens(
-                source,
-                "https://sessions.example",
-                "example",
-                policy.token_ttl + policy.idle_timeout,
-            ),
+            tokens=self.tokens,
             policy=policy,
             metrics=self.metrics,
             clock=self.clock,

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from session_authority.domain.errors import StoreUnavailable
+from session_authority.domain.requests import Presented
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.stage import Stage
@@ -108,12 +109,12 @@ async def test_a_faulty_item_hurts_no_other(
     ada = await stage.sign_in("ada")
     sound = stage.authority.validate_session
 
-    async def faulty(access_token: str, *rest: Any, **more: Any) -> Any:
-        if access_token == "boom":
+    async def faulty(presented: Presented, **more: Any) -> Any:
+        if presented.access_token == "boom":
             raise raised
-        return await sound(access_token, *rest, **more)
+        return await sound(presented, **more)
 
-    stage.authority.validate_session = faulty  # type: ignore[method-assign]
+    stage.authority.validate_session = faulty
     results = await batch(stage, [asked(ada), Request(access_token="boom"), asked(ada)] * 50)
     for number, result in enumerate(results):
         if number % 3 == 1:

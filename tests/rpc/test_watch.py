@@ -405,11 +405,11 @@ async def test_a_revoked_key_is_told_of_once_however_many_servers_find_it(
         "key_id": old,
     }
     await eventually(
-        lambda: all(stage.authority._told_revoked == {old} for stage in stages),
+        lambda: all(stage.authority._keys.told_revoked == {old} for stage in stages),
         "all servers to know",
     )
     another = await stage_with(valkey_backend)  # and one that is started later
-    await eventually(lambda: another.authority._told_revoked == {old}, "it to know too")
+    await eventually(lambda: another.authority._keys.told_revoked == {old}, "it to know too")
     found = [value for key, value in (await stages[0].dump()).items() if key.endswith(b":e")]
     assert [len(entries) for entries in found] == [1]
 
@@ -428,7 +428,7 @@ async def test_a_key_that_is_removed_early_counts_as_revoked(
     over = source.current.signing.kid  # its tokens have ended, with `now` as below
 
     def all_know_who_signs(kid: str) -> bool:
-        return all(s.authority._tokens._known.signing.kid == kid for s in stages)
+        return all(s.tokens._known.signing.kid == kid for s in stages)
 
     await eventually(lambda: all_know_who_signs(seen.kid), "the promotions to be seen")
 
@@ -442,7 +442,7 @@ async def test_a_key_that_is_removed_early_counts_as_revoked(
         "key_id": early.kid,
     }
     await eventually(
-        lambda: all(s.authority._told_vanished == {early.kid} for s in stages),
+        lambda: all(s.authority._keys.told_vanished == {early.kid} for s in stages),
         "all servers to know",
     )
 
@@ -450,7 +450,9 @@ async def test_a_key_that_is_removed_early_counts_as_revoked(
     stages[1].clock.advance(30 * DAY)
     retire(folder, over, START + 30 * DAY, DAY)
     add_key(folder, early)
-    await eventually(lambda: all(not s.authority._told_vanished for s in stages), "it to be back")
+    await eventually(
+        lambda: all(not s.authority._keys.told_vanished for s in stages), "it to be back"
+    )
     promote(folder, early.kid, START + 30 * DAY)
     await eventually(lambda: all_know_who_signs(early.kid), "the promotion to be seen")
     revoke(folder, seen.kid, START + 30 * DAY)
@@ -462,7 +464,7 @@ async def test_a_key_that_is_removed_early_counts_as_revoked(
         "that it was told of as removed does not keep it from being told of as revoked"
     )
     await eventually(
-        lambda: all(len(s.authority._told_revoked) == 2 for s in stages), "all servers to know"
+        lambda: all(len(s.authority._keys.told_revoked) == 2 for s in stages), "all servers to know"
     )
     found = [value for key, value in (await stages[0].dump()).items() if key.endswith(b":e")]
     assert [len(entries) for entries in found] == [3]

@@ -1,45 +1,13 @@
-"""What the use cases are asked and what they answer, in the terms of the domain."""
+"""What the use cases answer, in the terms of the domain."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
-from session_authority.domain.clients import Client
 from session_authority.domain.devices import ListedDevice
 from session_authority.domain.sessions import SessionStatus, Token
-
-
-@dataclass(frozen=True, slots=True)
-class SignInRequest:
-    """A checked request to sign a user in. `device_id` None means: assign one."""
-
-    user_id: str
-    device_id: UUID | None
-    client: Client
-    claims: Mapping[str, str]
-    auth_methods: tuple[str, ...]
-    session_ttl: timedelta
-    request_id: UUID | None
-
-    def digest(self) -> bytes:
-        """SHA-256 of its contents, by which a retry is told from another request under the same
-        `request_id`.
-        """
-        client = self.client
-        contents = [
-            self.user_id,
-            str(self.device_id),
-            [client.ip_address, client.user_agent, client.display_name, client.app_version],
-            sorted(self.claims.items()),
-            self.auth_methods,
-            self.session_ttl.total_seconds(),
-        ]
-        return hashlib.sha256(json.dumps(contents).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)

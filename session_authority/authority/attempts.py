@@ -1,0 +1,58 @@
+"""How a use case decides and commits: again and again until nothing changed in between, and in one
+process for one user at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from weakref import WeakValueDictionary
+
+from session_authority.domain.errors import Conflict
+from session_authority.runtime.metrics import Metrics
+
+MAX_ATTEMPTS = 8
+_FIRST_PAUSE_SECONDS = 0.004
+
+
+class Attempts:
+    """The attempts of one use case to decide and commit.
+
+    `while True: now = await attempts.next()` gives each attempt its time. Later attempts wait a
+    little, so that rivals get out of step.
+    """
+
+    def __init__(self, clock: Callable[[], datetime], metrics: Metrics) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._made = 0
+
+    async def next(self) -> datetime:
+        """Begins the next attempt. Raises Conflict if there were enough."""
+        if self._made == MAX_ATTEMPTS:
+            raise Conflict
+        if self._made:
+            self._metrics.conflicts.inc()
+            longest = _FIRST_PAUSE_SECONDS * 2 ** (self._made - 1)
+            await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - spreads rivals, hides nothing
+        self._made += 1
+        return self._clock()
+
+
+class UserLocks:
+    """Lets one mutation of a user at a time run in this process, so that few are decided again.
+
+    Correctness does not rest on it: other processes take no part.
+    """
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, user_id: str) -> AsyncIterator[None]:
+        """Holds the lock of a user."""
+        async with self._locks.setdefault(user_id, asyncio.Lock()):
+            yield

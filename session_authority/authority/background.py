@@ -1,0 +1,52 @@
+"""Writes what may be lost, in the background: marks of use, last-seen times, the removal of ended
+sessions.
+
+Bounded, so that a store that is away can't fill the memory: writes over the bound are dropped and
+counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from session_authority.domain.errors import AuthorityError
+from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.tasks import BackgroundTasks
+
+MAX_PENDING_WRITES = 1024
+
+
+class BackgroundWrites:
+    """Best-effort writes under way, at most one for each device of a user."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._pending: set[tuple[str, bytes]] = set()
+        self._tasks = BackgroundTasks()
+        self.settled = self._tasks.settled
+
+    def write(
+        self, user_id: str, key: bytes, work: Callable[[], Coroutine[Any, Any, object]]
+    ) -> None:
+        """Starts `work`, unless the device is being written already: what that misses will be seen
+        again at the next use.
+        """
+        device = (user_id, key)
+        if device in self._pending:
+            return
+        if len(self._pending) >= MAX_PENDING_WRITES:
+            self._metrics.background_writes_dropped.inc()
+            return
+        self._pending.add(device)
+        self._tasks.start(self._run(device, work))
+
+    async def _run(
+        self, device: tuple[str, bytes], work: Callable[[], Coroutine[Any, Any, object]]
+    ) -> None:
+        try:
+            await work()
+        except AuthorityError:
+            self._metrics.background_writes_dropped.inc()
+        finally:
+            self._pending.discard(device)

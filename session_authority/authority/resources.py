@@ -1,0 +1,66 @@
+"""What all use cases work with: the store, the tokens, the rules, the clock and randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from session_authority.authority.attempts import Attempts, UserLocks
+from session_authority.authority.background import BackgroundWrites
+from session_authority.domain.errors import FieldViolation, InvalidRequest
+from session_authority.domain.policy import Policy
+from session_authority.domain.sessions import MAX_COPY, SessionRecord, Token
+from session_authority.runtime.metrics import Metrics
+from session_authority.store import SessionStore
+from session_authority.store.records import Commit, Stored
+from session_authority.tokens import Tokens, TokenTooLarge
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Everything that a use case may touch. `clock` gives aware UTC times, cut to milliseconds."""
+
+    store: SessionStore
+    tokens: Tokens
+    policy: Policy
+    metrics: Metrics
+    clock: Callable[[], datetime]
+    random_bytes: Callable[[int], bytes]
+    user_locks: UserLocks
+    background: BackgroundWrites
+
+    def attempts(self) -> Attempts:
+        """The attempts of one use case."""
+        return Attempts(self.clock, self.metrics)
+
+    def new_uuid(self) -> UUID:
+        """A random UUID (RFC 9562 §5.4)."""
+        return UUID(bytes=self.random_bytes(16), version=4)
+
+    def new_copy(self) -> int:
+        """The mark of one more copy of a token: 16 random bits, never 0, which stands for any."""
+        while True:
+            copy = int.from_bytes(self.random_bytes(2))
+            if copy:
+                return copy & MAX_COPY
+
+    def sign(self, token: Token) -> str:
+        """The token as text. Raises InvalidRequest if its claims make it too large."""
+        try:
+            return self.tokens.sign(token)
+        except TokenTooLarge as error:
+            raise InvalidRequest([FieldViolation("claims", str(error))]) from None
+
+    def remove_ended(
+        self, user_id: str, ended: Mapping[bytes, Stored[SessionRecord]], now: datetime
+    ) -> None:
+        """Removes records of sessions that reached their end, in the background."""
+        if ended:
+            commit = Commit(user_id, now, if_sessions=ended, set_sessions=dict.fromkeys(ended))
+            self.background.write(user_id, min(ended), lambda: self.store.commit(commit))
+
+    def count_live(self, sessions: Iterable[SessionRecord], now: datetime) -> int:
+        """How many of these sessions had reached neither of their ends."""
+        return sum(session.is_live(self.policy, now) for session in sessions)

@@ -1,0 +1,297 @@
+"""Using a session: what a presented token is worth, what a renewal hands out, and what follows from
+a refusal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from cachetools import TTLCache
+
+from session_authority.authority.device_events import device_event
+from session_authority.authority.resources import Resources
+from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.events import EventType
+from session_authority.domain.identifiers import device_key
+from session_authority.domain.moments import whole_second
+from session_authority.domain.policy import LEEWAY, QUIET_EVENT_INTERVAL, ReplayAction
+from session_authority.domain.requests import Presented
+from session_authority.domain.results import ActiveSession, RenewedSession, Validation
+from session_authority.domain.sessions import (
+    SessionRecord,
+    SessionStatus,
+    Token,
+    Verdict,
+    judge,
+    mark,
+    renew,
+)
+from session_authority.store.records import Changed, Commit, Committed, Stored
+
+# Sessions whose quiet event this process has written lately.
+_MAX_QUIET_SESSIONS = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One attempt at a presented token: what it says, what was read of its session, and when."""
+
+    presented: Presented
+    token: Token
+    stored: Stored[SessionRecord] | None
+    now: datetime
+
+    @property
+    def record(self) -> SessionRecord | None:
+        """The session's record."""
+        return None if self.stored is None else self.stored.record
+
+    def commit_of(self, record: SessionRecord | None) -> Commit:
+        """Puts another record in place of the one that was read, or removes it."""
+        key = self.token.device_key
+        return Commit(
+            self.token.user_id,
+            self.now,
+            if_sessions={key: self.stored},
+            set_sessions={key: record},
+        )
+
+
+class Sessions:
+    """The use cases of ValidateSession and RenewSession."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._store = resources.store
+        self._policy = resources.policy
+        self._metrics = resources.metrics
+        self._quiet: TTLCache[bytes, bool] = TTLCache(
+            _MAX_QUIET_SESSIONS, QUIET_EVENT_INTERVAL.total_seconds()
+        )
+
+    async def validate_session(
+        self, presented: Presented, *, observe_only: bool = False
+    ) -> Validation:
+        """What a token is worth on a device, right now. With `observe_only` nothing is written,
+        whatever the token is worth. Raises Conflict.
+        """
+        device_id = presented.device_id or self._resources.new_uuid()
+        validation = await self._validate(presented, device_id, observe_only)
+        self._metrics.verdict(validation.status)
+        return validation
+
+    async def renew_session(self, presented: Presented) -> RenewedSession:
+        """Swaps the current token for the next one, or hands out another copy where the last reply
+        may have been lost. Raises Conflict.
+        """
+        renewed = await self._renew(presented)
+        self._metrics.verdict(renewed.status)
+        return renewed
+
+    async def _validate(
+        self, presented: Presented, device_id: UUID, observe_only: bool
+    ) -> Validation:
+        assigned = presented.device_id is None
+        token = self._token_of(presented)
+        if isinstance(token, SessionStatus):
+            return Validation(token, device_id, assigned)
+        if self._resources.clock() >= token.expires + LEEWAY:
+            return Validation(SessionStatus.TOKEN_EXPIRED, device_id, assigned)
+        if assigned:
+            return Validation(SessionStatus.NO_SESSION, device_id, assigned)
+        presented_key = device_key(device_id)
+        attempts = self._resources.attempts()
+        while True:
+            now = await attempts.next()
+            stored = await self._store.session(token.user_id, token.device_key)
+            judged = _Judged(presented, token, stored, now)
+            verdict = judge(judged.record, token, presented_key, self._policy, now)
+            if verdict.status is SessionStatus.ACTIVE and stored is not None:
+                used = mark(verdict.forwarded or stored.record, token, self._policy, now)
+                if not observe_only and not await self._note_use(judged, verdict, used):
+                    continue
+                return Validation(
+                    SessionStatus.ACTIVE,
+                    device_id,
+                    False,
+                    session=ActiveSession(token, device_id, used.expires(self._policy)),
+                    renew_recommended=verdict.renew_recommended,
+                )
+            revoked = 0 if observe_only else await self._act_on(judged, verdict)
+            if revoked is not None:
+                return Validation(verdict.status, device_id, False, revoked_devices=revoked)
+
+    async def _renew(self, presented: Presented) -> RenewedSession:
+        token = self._token_of(presented)
+        if isinstance(token, SessionStatus):
+            return RenewedSession(token)
+        device_id = presented.device_id
+        if device_id is None:
+            return RenewedSession(SessionStatus.NO_SESSION)
+        presented_key = device_key(device_id)
+        async with self._resources.user_locks.of(token.user_id):
+            attempts = self._resources.attempts()
+            while True:
+                now = await attempts.next()
+                stored, device = await self._store.session_and_device(
+                    token.user_id, token.device_key
+                )
+                judged = _Judged(presented, token, stored, now)
+                renewal = renew(judged.record, token, presented_key, self._policy, now)
+                verdict, record = renewal.verdict, renewal.record
+                if record is None or stored is None:
+                    revoked = await self._act_on(judged, verdict)
+                    if revoked is not None:
+                        return RenewedSession(verdict.status, revoked_devices=revoked)
+                elif not renewal.hand_out:
+                    if await self._note_use(judged, verdict, record):
+                        session = ActiveSession(token, device_id, record.expires(self._policy))
+                        return RenewedSession(SessionStatus.ACTIVE, session)
+                else:
+                    successor = self._successor_of(token, record)
+                    access_token = self._resources.sign(successor)
+                    if await self._commit_use(judged, record, device):
+                        if verdict.forwarded is not None:
+                            self._metrics.forwards.inc()
+                        session = ActiveSession(successor, device_id, record.expires(self._policy))
+                        return RenewedSession(SessionStatus.ACTIVE, session, access_token)
+
+    def _token_of(self, presented: Presented) -> Token | SessionStatus:
+        """The verified token, or why there is none. Whether it has expired is asked elsewhere."""
+        if not presented.access_token:
+            return SessionStatus.TOKEN_MISSING
+        token = self._resources.tokens.verify(presented.access_token, self._resources.clock())
+        return SessionStatus.TOKEN_INVALID if token is None else token
+
+    def _successor_of(self, token: Token, record: SessionRecord) -> Token:
+        """A copy of the record's generation for the client that presented `token`."""
+        return replace(
+            token,
+            generation=record.generation,
+            copy=self._resources.new_copy(),
+            issued=whole_second(record.dated),
+            expires=whole_second(record.token_end),
+        )
+
+    async def _act_on(self, judged: _Judged, verdict: Verdict) -> int | None:
+        """Does what a refusal asks for. Returns how many devices that signed out, or None if the
+        token must be judged again.
+        """
+        if judged.stored is None:
+            return 0
+        if verdict.status is SessionStatus.REPLAYED:
+            return await self._raise_alarm(judged, verdict)
+        if verdict.status is SessionStatus.SESSION_ENDED:
+            await self._record_ended_token(judged)
+        elif verdict.status is SessionStatus.SESSION_EXPIRED:
+            ended = {judged.token.device_key: judged.stored}
+            self._resources.remove_ended(judged.token.user_id, ended, judged.now)
+        return 0
+
+    async def _raise_alarm(self, judged: _Judged, verdict: Verdict) -> int | None:
+        token, action = judged.token, self._policy.replay_action
+        if action is ReplayAction.DENY and token.session_id in self._quiet:
+            return 0
+        event = replace(
+            device_event(
+                EventType.SESSION_REPLAYED,
+                judged.now,
+                token.user_id,
+                judged.presented.actor,
+                await self._store.device(token.user_id, token.device_key),
+                judged.record,
+            ),
+            client=judged.presented.client,
+            replay_cause=verdict.cause,
+            replay_action=action,
+        )
+        commit = Commit(
+            token.user_id,
+            judged.now,
+            if_sessions={token.device_key: judged.stored},
+            events=(event,),
+        )
+        if action is ReplayAction.REVOKE_ALL:
+            commit = replace(commit, clear_sessions=True)
+        elif action is ReplayAction.REVOKE_DEVICE:
+            commit = replace(commit, set_sessions={token.device_key: None})
+        else:
+            once = self._store.once_for_session(token.user_id, token.session_id)
+            commit = replace(commit, once=once)
+        result = await self._store.commit(commit)
+        if isinstance(result, Changed):
+            return None
+        if action is ReplayAction.DENY:
+            self._quiet[token.session_id] = True
+        if isinstance(result, Committed):
+            if verdict.cause is not None:
+                self._metrics.replay(verdict.cause)
+            return self._resources.count_live(result.removed, judged.now)
+        return 0
+
+    async def _record_ended_token(self, judged: _Judged) -> None:
+        """Leaves at most one event an hour: a dead token, presented again and again, must not flood
+        anyone.
+        """
+        token = judged.token
+        if token.session_id in self._quiet:
+            return
+        device = await self._store.device(token.user_id, token.device_key)
+        event = replace(
+            device_event(
+                EventType.ENDED_TOKEN_PRESENTED,
+                judged.now,
+                token.user_id,
+                judged.presented.actor,
+                device,
+                None,
+            ),
+            client=judged.presented.client,
+            session_id=token.session_id,
+        )
+        once = self._store.once_for_session(token.user_id, token.session_id)
+        await self._store.commit(Commit(token.user_id, judged.now, once=once, events=(event,)))
+        self._quiet[token.session_id] = True
+
+    async def _note_use(self, judged: _Judged, verdict: Verdict, used: SessionRecord) -> bool:
+        """Writes what a good token proved. Returns False if the token must be judged again.
+
+        Marks go to the background and may be lost. A record that is moved forward, to where the
+        token proves that it was before the store lost writes, is committed first.
+        """
+        if verdict.forwarded is not None:
+            if not isinstance(await self._store.commit(judged.commit_of(used)), Committed):
+                return False
+            self._metrics.forwards.inc()
+        elif used != judged.record:
+            token = judged.token
+            self._resources.background.write(
+                token.user_id, token.device_key, lambda: self._write_use(judged, used)
+            )
+        return True
+
+    async def _write_use(self, judged: _Judged, used: SessionRecord) -> None:
+        device = None
+        if judged.record is None or used.last_seen != judged.record.last_seen:
+            device = await self._store.device(judged.token.user_id, judged.token.device_key)
+        await self._commit_use(judged, used, device)
+
+    async def _commit_use(
+        self, judged: _Judged, used: SessionRecord, device: Stored[DeviceRecord] | None
+    ) -> bool:
+        """Commits a session's new record and, at most once per touch interval, its device's.
+
+        Returns True if nothing had changed in between.
+        """
+        if used == judged.record:
+            return True
+        key, commit = judged.token.device_key, judged.commit_of(used)
+        if (
+            device is not None
+            and judged.now - device.record.last_seen >= self._policy.touch_interval
+        ):
+            touched = device.record.touched(judged.presented.client, judged.now)
+            commit = replace(commit, if_devices={key: device}, set_devices={key: touched})
+        return isinstance(await self._store.commit(commit), Committed)

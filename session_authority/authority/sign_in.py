@@ -1,0 +1,214 @@
+"""Signing a user in on a device: once for each `request_id`, however often it is tried."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from session_authority.authority.device_events import device_event
+from session_authority.authority.resources import Resources
+from session_authority.domain.devices import ListedDevice, SignIn, decide_sign_in, listed
+from session_authority.domain.errors import RequestIdReused, RequestIdSpent
+from session_authority.domain.events import Event, EventType
+from session_authority.domain.identifiers import device_key
+from session_authority.domain.moments import whole_second
+from session_authority.domain.requests import SignInRequest
+from session_authority.domain.results import IssuedDevice
+from session_authority.domain.sessions import (
+    SESSION_ID_BYTES,
+    SessionRecord,
+    Token,
+    copy_again,
+)
+from session_authority.store.records import Commit, Committed, IssuedRecord, Once, UserState
+
+
+class SignIns:
+    """The use case of IssueDevice."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._store = resources.store
+        self._policy = resources.policy
+
+    async def issue_device(self, request: SignInRequest, actor: str) -> IssuedDevice:
+        """Signs a user in on a device.
+
+        Raises DeviceLimitReached, RequestIdReused, RequestIdSpent, InvalidRequest, Conflict.
+        """
+        device_id = request.device_id or self._resources.new_uuid()
+        session_id = self._resources.random_bytes(SESSION_ID_BYTES)
+        async with self._resources.user_locks.of(request.user_id):
+            attempts = self._resources.attempts()
+            while True:
+                now = await attempts.next()
+                state = await self._store.user(request.user_id, request.request_id)
+                if state.issued is not None:
+                    issued = await self._try_issue_again(request, state, state.issued, now)
+                else:
+                    issued = await self._try_issue(
+                        request, device_id, session_id, state, actor, now
+                    )
+                if issued is not None:
+                    return issued
+
+    async def _try_issue(
+        self,
+        request: SignInRequest,
+        device_id: UUID,
+        session_id: bytes,
+        state: UserState,
+        actor: str,
+        now: datetime,
+    ) -> IssuedDevice | None:
+        key = device_key(device_id)
+        decision = decide_sign_in(
+            sessions=state.session_records(),
+            devices=state.device_records(),
+            key=key,
+            device_id=device_id,
+            session_id=session_id,
+            client=request.client,
+            session_end=now + request.session_ttl,
+            policy=self._policy,
+            now=now,
+        )
+        # Signed before anything is written: a token that can't be made must leave no session
+        # behind.
+        access_token = self._signed(request, key, decision.session)
+        commit = self._commit_of(request, decision, state, key, actor, now)
+        if not isinstance(await self._store.commit(commit), Committed):
+            return None
+        return IssuedDevice(
+            device=listed(key, decision.device, decision.session, self._policy, now),
+            access_token=access_token,
+            token_expires=whole_second(decision.session.token_end),
+            device_id_assigned=request.device_id is None,
+            new_device=decision.new_device,
+            evicted=self._evicted(decision.evicted, state, now),
+        )
+
+    def _commit_of(
+        self,
+        request: SignInRequest,
+        decision: SignIn,
+        state: UserState,
+        key: bytes,
+        actor: str,
+        now: datetime,
+    ) -> Commit:
+        gone = (*decision.ended, *decision.evicted)
+        evictions = (
+            device_event(
+                EventType.DEVICE_EVICTED,
+                now,
+                request.user_id,
+                actor,
+                state.devices.get(evicted),
+                state.sessions[evicted].record,
+            )
+            for evicted in decision.evicted
+        )
+        return Commit(
+            request.user_id,
+            now,
+            if_sessions={key: state.sessions.get(key)} | {k: state.sessions[k] for k in gone},
+            if_devices={key: state.devices.get(key)}
+            | {k: state.devices[k] for k in decision.pruned},
+            if_session_count=len(state.sessions),
+            once=self._once_of(request, decision),
+            set_sessions={key: decision.session} | dict.fromkeys(gone),
+            set_devices={key: decision.device} | dict.fromkeys(decision.pruned),
+            events=(_signed_in_event(request, decision, actor, now), *evictions),
+        )
+
+    def _once_of(self, request: SignInRequest, decision: SignIn) -> Once | None:
+        if request.request_id is None:
+            return None
+        record = IssuedRecord(
+            request_digest=request.digest(),
+            session_id=decision.session.session_id,
+            device_id=decision.device.device_id,
+            device_id_assigned=request.device_id is None,
+            new_device=decision.new_device,
+            evicted=decision.evicted,
+        )
+        return self._store.once_for_request(request.user_id, request.request_id, record)
+
+    async def _try_issue_again(
+        self, request: SignInRequest, state: UserState, issued: IssuedRecord, now: datetime
+    ) -> IssuedDevice | None:
+        """The answer to a request that was carried out before: another copy of the same token, if
+        it was not yet used.
+        """
+        if issued.request_digest != request.digest():
+            raise RequestIdReused
+        key = device_key(issued.device_id)
+        stored, device = state.sessions.get(key), state.devices.get(key)
+        if (
+            stored is None
+            or device is None
+            or stored.record.session_id != issued.session_id
+            or stored.record.generation != 1
+            or stored.record.first_seen is not None
+            or not stored.record.is_live(self._policy, now)
+        ):
+            raise RequestIdSpent
+        record = copy_again(stored.record, self._policy, now)
+        access_token = self._signed(request, key, record)
+        if record != stored.record:
+            commit = Commit(
+                request.user_id, now, if_sessions={key: stored}, set_sessions={key: record}
+            )
+            if not isinstance(await self._store.commit(commit), Committed):
+                return None
+        return IssuedDevice(
+            device=listed(key, device.record, record, self._policy, now),
+            access_token=access_token,
+            token_expires=whole_second(record.token_end),
+            device_id_assigned=issued.device_id_assigned,
+            new_device=issued.new_device,
+            evicted=self._evicted(issued.evicted, state, now),
+        )
+
+    def _evicted(
+        self, keys: tuple[bytes, ...], state: UserState, now: datetime
+    ) -> tuple[ListedDevice, ...]:
+        return tuple(
+            listed(k, state.devices[k].record, None, self._policy, now)
+            for k in keys
+            if k in state.devices
+        )
+
+    def _signed(self, request: SignInRequest, key: bytes, record: SessionRecord) -> str:
+        """A copy of the record's token."""
+        return self._resources.sign(
+            Token(
+                user_id=request.user_id,
+                device_key=key,
+                session_id=record.session_id,
+                generation=record.generation,
+                copy=self._resources.new_copy(),
+                issued=whole_second(record.dated),
+                expires=whole_second(record.token_end),
+                sign_in=record.sign_in,
+                claims=request.claims,
+                auth_methods=request.auth_methods,
+            )
+        )
+
+
+def _signed_in_event(request: SignInRequest, decision: SignIn, actor: str, now: datetime) -> Event:
+    return Event(
+        EventType.DEVICE_SIGNED_IN,
+        now,
+        request.user_id,
+        actor,
+        device_id=decision.device.device_id,
+        device_display_name=decision.device.shown_name(),
+        device_client=decision.device.last_client,
+        client=request.client,
+        session_id=decision.session.session_id,
+        new_device=decision.new_device,
+        first_device=decision.first_device,
+    )

@@ -1,0 +1,45 @@
+"""The signing keys as others see them: the public ones, and word of those that are void."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from session_authority.authority.resources import Resources
+from session_authority.domain.events import NOBODY, Event, EventType
+from session_authority.store.records import Commit, Once
+
+
+class SigningKeys:
+    """The use case of GetSigningKeys, and the events of revoked keys."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._store = resources.store
+        self._tokens = resources.tokens
+        self._clock = resources.clock
+        self.told_revoked: set[str] = set()
+        self.told_vanished: set[str] = set()
+
+    def signing_keys(self) -> list[dict[str, str]]:
+        """The public keys, as JWKs (RFC 7517)."""
+        return self._tokens.public_jwks()
+
+    async def tell_of_revoked_keys(self) -> None:
+        """Leaves one event for each revoked key, however many processes find it: what it signed may
+        be cached.
+
+        A key that is removed early counts as revoked: perhaps nobody saw its revocation, and its
+        tokens are as void.
+        """
+        now = self._clock()
+        revoked, vanished = self._tokens.void_keys(now)
+        self.told_vanished &= vanished  # one that came back may vanish again
+        for kid in revoked - self.told_revoked:
+            await self._tell_of(kid, self._store.once_for_key(kid), now)
+            self.told_revoked.add(kid)
+        for kid in vanished - self.told_vanished:
+            await self._tell_of(kid, self._store.once_for_removed_key(kid), now)
+            self.told_vanished.add(kid)
+
+    async def _tell_of(self, kid: str, once: Once, now: datetime) -> None:
+        event = Event(EventType.SIGNING_KEY_REVOKED, now, user_id=NOBODY, actor="", key_id=kid)
+        await self._store.commit(Commit(NOBODY, now, once=once, events=(event,)))
