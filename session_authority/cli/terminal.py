@@ -13,9 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from session_authority import workers
 from session_authority.access import AccessError
 from session_authority.console.connection import Target
+from session_authority.processes import workers
+from session_authority.processes.health import UnsafeStore
+from session_authority.processes.listening import CannotListen
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings, SettingsError, load_settings
@@ -25,7 +27,6 @@ from session_authority.runtime.tls import (
     load_authorities,
     load_certificates,
 )
-from session_authority.server import CannotListen, UnsafeStore
 from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.embedded import EmbeddedUnavailable
 from session_authority.tokens import KeyringError

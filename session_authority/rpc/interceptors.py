@@ -1,6 +1,6 @@
 """What every call passes before it reaches its handler.
 
-The guard turns calls away when too much is under way, asks the doorkeeper who calls, and only then
+The guard turns calls away when too much is under way, asks the authorizer who calls, and only then
 reads the request: it stands between grpc.aio and a unary method as a method that takes a stream, so
 that strangers can't make the process hold what they send. It takes the request as bytes, so that a
 method's own size limit is checked before anything is decoded, keeps the call inside its deadline,
@@ -29,10 +29,9 @@ from session_authority.domain.errors import (
     MessageTooLarge,
     Overloaded,
     Stopping,
-    StoreUnavailable,
 )
-from session_authority.rpc.access import Doorkeeper
-from session_authority.rpc.status import failure_of, failure_of_fault
+from session_authority.rpc.authorization import Authorizer
+from session_authority.rpc.status import failure_of
 from session_authority.runtime.metrics import Metrics
 
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -71,11 +70,11 @@ class Capacity:
 class Guard(grpc.aio.ServerInterceptor):
     """Wraps each method's handler once, and remembers it."""
 
-    def __init__(self, metrics: Metrics, door: Doorkeeper, capacity: Capacity) -> None:
+    def __init__(self, metrics: Metrics, authorizer: Authorizer, capacity: Capacity) -> None:
         self._metrics = metrics
-        self._door = door
+        self._authorizer = authorizer
         self._load = _Load(capacity.calls)
-        self._streams = _Streams(door, capacity.streams)
+        self._streams = _Streams(authorizer, capacity.streams)
         self._guarded: dict[str, _Handler] = {}
 
     async def idle(self) -> None:
@@ -118,7 +117,7 @@ class Guard(grpc.aio.ServerInterceptor):
     def _guard(self, path: str, handler: _Handler) -> _Handler:
         if handler.unary_unary is not None:
             return grpc.stream_unary_rpc_method_handler(
-                _Call(path, handler, self._metrics, self._door, self._load).run,
+                _Call(path, handler, self._metrics, self._authorizer, self._load).run,
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream is not None:
@@ -175,11 +174,11 @@ class _Call:
     """How one unary method is called."""
 
     def __init__(
-        self, path: str, handler: _Handler, metrics: Metrics, door: Doorkeeper, load: _Load
+        self, path: str, handler: _Handler, metrics: Metrics, authorizer: Authorizer, load: _Load
     ) -> None:
         self._path = path
         self._name = path.rpartition("/")[2]
-        self._door = door
+        self._authorizer = authorizer
         self._load = load
         self._limited = path not in _UNLIMITED
         self._is_batch = self._name in _BATCH_METHODS
@@ -201,22 +200,16 @@ class _Call:
         started = time.perf_counter()
         try:
             seconds = self._time_for(context, fits)
-            self._door.admit(self._path, context)
+            self._authorizer.admit(self._path, context)
             async with asyncio.timeout(seconds):
                 answer = await self._answer(await _read(context, self._limit), context)
-        except AuthorityError as error:
-            failure = failure_of(error)
-        except TimeoutError:
-            failure = failure_of(StoreUnavailable())
         except asyncio.CancelledError:
             self._counts[grpc.StatusCode.CANCELLED].inc()
             raise
-        except (
-            grpc.aio.AbortError
-        ):  # only grpc's own handlers abort by themselves; the health service does
+        except grpc.aio.AbortError:  # of gRPC's own handlers only; the health service aborts
             raise
         except Exception as error:  # noqa: BLE001 - the last line of defence: its text must not reach the caller
-            failure = failure_of_fault(self._name, error)
+            failure = failure_of(error, self._name)
         else:
             self._counts[grpc.StatusCode.OK].inc()
             return answer
@@ -275,21 +268,21 @@ class _Stream:
     def __init__(self, path: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.path = path
         self.context = context
-        self.patience = asyncio.timeout(None)
+        self.timeout = asyncio.timeout(None)
         self.refusal: AuthorityError | None = None
 
     def end(self, refusal: AuthorityError) -> None:
         """Ends it with a TimeoutError; `refusal` is what its caller is told."""
         if self.refusal is None:
             self.refusal = refusal
-            self.patience.reschedule(asyncio.get_running_loop().time())
+            self.timeout.reschedule(asyncio.get_running_loop().time())
 
 
 class _Streams:
     """The streams that are under way."""
 
-    def __init__(self, door: Doorkeeper, most: int) -> None:
-        self._door = door
+    def __init__(self, authorizer: Authorizer, most: int) -> None:
+        self._authorizer = authorizer
         self._most = most
         self._streams: dict[str, set[_Stream]] = {}
 
@@ -299,7 +292,7 @@ class _Streams:
         others = self._streams.setdefault(stream.path, set())
         if len(others) >= self._most:
             raise Overloaded
-        self._door.admit(stream.path, stream.context)
+        self._authorizer.admit(stream.path, stream.context)
         others.add(stream)
         try:
             yield
@@ -319,7 +312,7 @@ class _Streams:
         """Ends those that would not be let in now."""
         for stream in self.all():
             try:
-                copy_context().run(self._door.admit, stream.path, stream.context)
+                copy_context().run(self._authorizer.admit, stream.path, stream.context)
             except AuthorityError as error:
                 stream.end(error)
 
@@ -353,19 +346,16 @@ def _guarded_stream(
         stream = _Stream(path, context)
         try:
             with streams.admitted(stream):
-                async with stream.patience:
+                async with stream.timeout:
                     await answer(request, context)
         except asyncio.CancelledError:
             counts[grpc.StatusCode.CANCELLED].inc()
             raise
         except grpc.aio.AbortError:
             raise
-        except AuthorityError as error:
-            failure = failure_of(error)
-        except TimeoutError:
-            failure = failure_of(stream.refusal or StoreUnavailable())
         except Exception as error:  # noqa: BLE001 - the last line of defence: its text must not reach the caller
-            failure = failure_of_fault(name, error)
+            ended = stream.refusal if isinstance(error, TimeoutError) else None
+            failure = failure_of(ended or error, name)
         else:
             counts[grpc.StatusCode.OK].inc()
             return

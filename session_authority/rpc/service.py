@@ -8,12 +8,12 @@ from typing import Any
 import grpc
 
 from session_authority.authority import Authority
-from session_authority.domain.errors import AuthorityError, CallerNotAllowed, StoreUnavailable
+from session_authority.domain.errors import CallerNotAllowed
 from session_authority.domain.fields import FieldChecks
 from session_authority.events.feed import Feed
 from session_authority.rpc import messages
-from session_authority.rpc.access import caller
-from session_authority.rpc.status import failure_of, failure_of_fault
+from session_authority.rpc.authorization import caller
+from session_authority.rpc.status import failure_of
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
@@ -77,12 +77,8 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
     ) -> pb.BatchValidateSessionsResult:
         try:
             return pb.BatchValidateSessionsResult(response=await self._validate(request))
-        except AuthorityError as error:
-            failure = failure_of(error)
-        except TimeoutError:
-            failure = failure_of(StoreUnavailable())
         except Exception as error:  # noqa: BLE001 - a fault with one must not fail the others
-            failure = failure_of_fault("BatchValidateSessions", error)
+            failure = failure_of(error, "BatchValidateSessions")
         return pb.BatchValidateSessionsResult(error=failure.message_of_batch())
 
     async def ListDevices(

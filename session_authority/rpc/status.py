@@ -31,7 +31,7 @@ _MAX_VIOLATIONS_BYTES = 3072
 
 _log = structlog.get_logger(__name__)
 
-_TABLE: dict[type[errors.AuthorityError], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = {
+_TABLE: dict[type[Exception], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = {
     errors.InvalidRequest: (
         grpc.StatusCode.INVALID_ARGUMENT,
         errors_pb2.ERROR_REASON_INVALID_REQUEST,
@@ -114,11 +114,16 @@ class Failure:
         )
 
 
-def failure_of(error: errors.AuthorityError) -> Failure:
-    """What a caller is told of an error."""
+def failure_of(error: Exception, method: str) -> Failure:
+    """What the caller of a method is told of whatever it raised.
+
+    A call that ran out of time waited for the store. What the table does not name is a fault.
+    """
+    if isinstance(error, TimeoutError):
+        error = errors.StoreUnavailable()
     row = _TABLE.get(type(error))
     if row is None:
-        return failure_of_fault("", error)
+        return _failure_of_fault(error, method)
     code, reason = row
     text = str(error)
     metadata: tuple[tuple[str, str], ...] = ()
@@ -145,10 +150,8 @@ def _fitting(violations: Sequence[errors.FieldViolation]) -> tuple[errors.FieldV
     return tuple(fitting)
 
 
-def failure_of_fault(method: str, error: Exception) -> Failure:
-    """What a caller is told of a fault of the service: nothing but where to look it up in the
-    log.
-    """
+def _failure_of_fault(error: Exception, method: str) -> Failure:
+    """A fault of the service tells its caller nothing but where to look it up in the log."""
     error_id = secrets.token_hex(8)
     _log.error("internal_error", method=method, error_id=error_id, **fault(error))
     return Failure(

@@ -182,7 +182,7 @@ class Settings(BaseSettings):
     health_listen: Address | None = None
     tls_certificate: Folder | None = None
     tls_key: Folder | None = None
-    tls_client_authority: Folder | None = None
+    tls_client_ca: Folder | None = None
     access_policy: Folder | None = None
     caller_tokens: Folder | None = None
     allow_unsafe: UnsafeNames = frozenset()
@@ -272,11 +272,11 @@ class Settings(BaseSettings):
         faults = []
         if (self.tls_certificate is None) != (self.tls_key is None):
             faults.append("TLS_CERTIFICATE and TLS_KEY must be set together")
-        if self.tls_client_authority is not None and self.tls_certificate is None:
-            faults.append("TLS_CLIENT_AUTHORITY needs TLS_CERTIFICATE and TLS_KEY")
-        if self.bearer_listen is not None and self.tls_client_authority is None:
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            faults.append("TLS_CLIENT_CA needs TLS_CERTIFICATE and TLS_KEY")
+        if self.bearer_listen is not None and self.tls_client_ca is None:
             faults.append(
-                "BEARER_LISTEN is for beside TLS_CLIENT_AUTHORITY; without it LISTEN takes bearer"
+                "BEARER_LISTEN is for beside TLS_CLIENT_CA; without it LISTEN takes bearer"
                 " tokens itself"
             )
         faults += self._shared_ports()

@@ -1,12 +1,18 @@
-"""Owns background tasks: work that somebody must wait for before a process ends."""
+"""Owns background tasks: work that is waited for before a process ends, and work that is repeated."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
+
+import structlog
+
+from session_authority.runtime import logs
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 
 class BackgroundTasks:
@@ -37,3 +43,17 @@ class BackgroundTasks:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()
+
+
+async def repeat(work: Callable[[], Awaitable[None] | None], interval_seconds: float) -> NoReturn:
+    """Does the work again and again, with a pause before each time. A failure is logged, and ends
+    nothing.
+    """
+    while True:
+        await asyncio.sleep(interval_seconds)
+        try:
+            pending = work()
+            if pending is not None:
+                await pending
+        except Exception as error:  # noqa: BLE001 - whatever it is, the work must go on
+            _log.error("watch_failed", **logs.fault(error))

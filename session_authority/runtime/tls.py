@@ -47,11 +47,11 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where they are. With `client_authority`, callers must bring a certificate that it signed."""
+    """Where they are. With `client_ca`, callers must bring a certificate that it signed."""
 
     certificate: Path
     key: Path
-    client_authority: Path | None = None
+    client_ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Certificates:
 
     chain: bytes
     key: bytes = field(repr=False)
-    client_authority: bytes | None
+    client_ca: bytes | None
     ends: datetime
 
 
@@ -70,7 +70,7 @@ class TlsSource(Reread[Certificates]):
     """
 
     def __init__(self, files: TlsFiles, clock: Callable[[], datetime]) -> None:
-        paths = [files.certificate, files.key, files.client_authority]
+        paths = [files.certificate, files.key, files.client_ca]
         super().__init__(paths, lambda: load_certificates(files, clock()), CertificateError)
 
 
@@ -82,8 +82,8 @@ def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True
     chain, certificates = reading.chain(files.certificate, for_server)
     key = reading.key(files.key, certificates[0] if certificates else None)
     authority = None
-    if files.client_authority is not None:
-        authority = reading.authorities(files.client_authority)
+    if files.client_ca is not None:
+        authority = reading.authorities(files.client_ca)
     if reading.faults:
         raise CertificateError(*reading.faults)
     return Certificates(chain, key, authority, certificates[0].not_valid_after_utc)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from session_authority import cli
 from session_authority.access import read_tokens
 from session_authority.access.callers import digest_of
-from tests.server.processes import COMMAND, PATIENCE, DevServer, dev_server, environment, run
+from tests.processes.processes import COMMAND, PATIENCE, DevServer, dev_server, environment, run
 from tests.support.backends import free_port, wait_for
 from tests.support.certificates import Authority, Pair, encrypted_key
 
@@ -320,7 +320,7 @@ class Town:
         return {
             "TLS_CERTIFICATE": str(self.server_pair.certificate),
             "TLS_KEY": str(self.server_pair.key),
-            "TLS_CLIENT_AUTHORITY": str(self.authority.file),
+            "TLS_CLIENT_CA": str(self.authority.file),
             "ACCESS_POLICY": str(self.policy),
             "CALLER_TOKENS": str(self.tokens),
             "BEARER_LISTEN": self.bearer,

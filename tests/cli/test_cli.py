@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from session_authority import __version__, cli
 from session_authority.tokens import Algorithm, load_keyring
-from tests.server.processes import Caller, dev_server, run
+from tests.processes.processes import Caller, dev_server, run
 from tests.support.backends import free_port, wait_for
 
 COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -89,7 +89,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(
-        "session_authority.workers.run",
+        "session_authority.processes.workers.run",
         lambda *_: pytest.fail("a server was started in this process"),
     )
     yield

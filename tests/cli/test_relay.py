@@ -22,8 +22,8 @@ from session_authority.domain.events import Event, EventType
 from session_authority.store import Deliveries, KeyNames, Limits, SessionStore, connect
 from session_authority.store.key_names import partition
 from session_authority.store.records import Commit
+from tests.processes.processes import Command, run
 from tests.relay.receiver import Receiver
-from tests.server.processes import Command, run
 from tests.support.backends import ValkeyServer, free_port, valkey_server, wait_for
 
 PATIENCE = 40.0

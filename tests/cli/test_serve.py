@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 
 from session_authority import cli
 from session_authority.runtime.settings import Unsafe
-from tests.server.house import add_signing_key
-from tests.server.processes import PATIENCE, Caller, Command
+from tests.processes.house import add_signing_key
+from tests.processes.processes import PATIENCE, Caller, Command
 from tests.support.backends import (
     Certificates,
     ValkeyServer,
@@ -38,7 +38,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No settings of whoever runs the tests, and no server in this process."""
     monkeypatch.setenv("COLUMNS", "2000")
     monkeypatch.setattr(
-        "session_authority.workers.run",
+        "session_authority.processes.workers.run",
         lambda *_: pytest.fail("a server was started in this process"),
     )
     yield
@@ -157,7 +157,7 @@ FAULTS: dict[str, tuple[Change, str, str, Unsafe | None]] = {
     "certificates that nobody vouches for": (
         _certificate_callers,
         "access",
-        "TLS_CLIENT_AUTHORITY",
+        "TLS_CLIENT_CA",
         None,
     ),
     "a certificate that is not there": (

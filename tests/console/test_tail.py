@@ -35,7 +35,7 @@ from session_authority.runtime.addresses import Listen
 from session_authority.runtime.text import printable
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
-from tests.server.processes import COMMAND, PATIENCE, ROOT, Caller, Command, environment, run
+from tests.processes.processes import COMMAND, PATIENCE, ROOT, Caller, Command, environment, run
 from tests.support.backends import free_port, wait_for
 from tests.support.dev import DevServer, dev_server, start_dev_server
 

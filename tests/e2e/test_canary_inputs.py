@@ -18,8 +18,8 @@ from session_authority import cli
 from session_authority.access import add_token, new_token
 from session_authority.runtime.settings import Settings
 from tests.e2e.canaries import Canaries, Place, note_key, note_pem
+from tests.processes.house import add_signing_key
 from tests.relay.receiver import SECRET
-from tests.server.house import add_signing_key
 from tests.support.backends import Certificates
 
 
@@ -27,7 +27,7 @@ from tests.support.backends import Certificates
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., bytes]]:
     """All that a command prints that must fail, run in this process."""
     monkeypatch.setattr(
-        "session_authority.workers.run",
+        "session_authority.processes.workers.run",
         lambda *_: pytest.fail("a server was started in this process"),
     )
 

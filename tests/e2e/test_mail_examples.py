@@ -22,7 +22,7 @@ from standardwebhooks import Webhook
 
 from session_authority.relay.endpoints import new_secret
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.server.processes import ROOT, Caller, Command, environment, run
+from tests.processes.processes import ROOT, Caller, Command, environment, run
 from tests.support.backends import free_port, valkey_server, wait_for
 
 EXAMPLES = ROOT / "docs" / "examples"

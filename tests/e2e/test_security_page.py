@@ -15,11 +15,12 @@ import pytest
 
 from session_authority.access import ROWS, Role, read_policy
 from session_authority.cli import server as cli_server
+from session_authority.processes.grpc_server import server_options
+from session_authority.processes.health import MAX_CLOCK_SKEW
 from session_authority.rpc import interceptors
 from session_authority.runtime.settings import PRESETS, Assurance, Settings, Unsafe, parse_duration
-from session_authority.server import MAX_CLOCK_SKEW, Mode, _options
 from session_authority.tokens import codec
-from tests.server.processes import environment
+from tests.processes.processes import environment
 from tests.support.backends import free_port, missing
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +143,7 @@ def test_every_name_of_what_may_be_allowed_is_there():
 
 
 def test_limits_are_those_of_the_code():
-    options = dict(_options(Mode(reflection=False), interceptors.Capacity()))
+    options = dict(server_options(interceptors.Capacity(), share_port=False))
     fields = Settings.model_fields
 
     def seconds(name: str) -> str:

@@ -27,8 +27,8 @@ from session_authority.store import KeyNames
 from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import entry_id, event_id
 from session_authority.v1 import session_authority_pb2 as pb
+from tests.processes.processes import Caller, Command, environment, run
 from tests.relay.receiver import Receiver
-from tests.server.processes import Caller, Command, environment, run
 from tests.support.backends import free_port, valkey_server, wait_for
 
 KILLS, EVENTS = int(os.environ.get("KILLS", "8")), int(os.environ.get("KILL_EVENTS", "400"))

@@ -17,7 +17,7 @@ from session_authority.access import Caller, Role
 from session_authority.domain.errors import DeviceNotFound, InvalidRequest
 from session_authority.domain.policy import Policy
 from session_authority.rpc import SessionAuthorityService
-from session_authority.rpc.access import is_calling
+from session_authority.rpc.authorization import is_calling
 from session_authority.rpc.status import failure_of
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.fuzz.target import Target
@@ -68,7 +68,7 @@ def check(data: bytes) -> None:
             violation.field.partition("[")[0].partition(".")[0] in request.DESCRIPTOR.fields_by_name
             for violation in error.violations
         )
-        assert failure_of(error).status().code is grpc.StatusCode.INVALID_ARGUMENT
+        assert failure_of(error, "").status().code is grpc.StatusCode.INVALID_ARGUMENT
         return
     assert method.name == "BatchValidateSessions", "it was answered by nobody"
     assert len(answer.results) == len(request.requests)

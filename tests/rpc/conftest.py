@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from session_authority.domain.policy import Policy
-from session_authority.server import Doors, Mode, Ports
+from session_authority.processes.options import ListenOptions, Mode, Ports
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
 from tests.rpc.stage import ONE_PORT, OPEN, START, Stage, StageWith
 from tests.support.backends import Backend
@@ -38,7 +38,7 @@ async def stage_with(
             backend: Backend | None = None,
             *,
             reflection: bool = False,
-            doors: Doors = OPEN,
+            doors: ListenOptions = OPEN,
             ports: Ports = ONE_PORT,
             **policy: Any,
         ) -> Stage:

@@ -16,11 +16,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from session_authority.access import AccessSource, add_token, new_token
+from session_authority.processes.options import ListenOptions
 from session_authority.rpc import Capacity
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.tls import TlsFiles, TlsSource
-from session_authority.server import Doors
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.stage import PATIENCE, SERVICE, Refusal, refusal_of
 from tests.rpc.test_bad_input import GOOD
@@ -177,14 +177,14 @@ class House:
             "auditor": self.authority.sign(hosts=["auditor.internal"]),
         }
 
-    def doors(self, *, tls: bool = True, mutual: bool = True, **more: Any) -> Doors:
+    def doors(self, *, tls: bool = True, mutual: bool = True, **more: Any) -> ListenOptions:
         """The doors that these files make."""
         files = TlsFiles(
             self.server.certificate, self.server.key, self.authority.file if mutual else None
         )
         source = TlsSource(files, now) if tls else None
         more.setdefault("capacity", Capacity())
-        return Doors(access=AccessSource(self.policy, self.token_file), tls=source, **more)
+        return ListenOptions(access=AccessSource(self.policy, self.token_file), tls=source, **more)
 
     def rewrite(self, old: str, new: str) -> None:
         """Changes the policy."""

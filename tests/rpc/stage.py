@@ -18,10 +18,11 @@ from google.rpc import error_details_pb2, status_pb2
 from session_authority.authority import Authority
 from session_authority.domain.policy import Policy
 from session_authority.events.feed import Feed
+from session_authority.processes.options import ListenOptions, Mode, Ports
+from session_authority.processes.server import Server
 from session_authority.rpc import Capacity
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.metrics import Metrics
-from session_authority.server import Doors, Mode, Ports, Server
 from session_authority.store import EventLog, KeyNames, SessionStore
 from session_authority.tokens import KeySource, Tokens
 from session_authority.v1 import session_authority_pb2 as pb
@@ -41,7 +42,7 @@ SECOND, MINUTE, HOUR, DAY = (
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ANYWHERE = Listen("127.0.0.1", 0)
 ONE_PORT = Ports(ANYWHERE)
-OPEN = Doors(
+OPEN = ListenOptions(
     capacity=Capacity(per_connection=1000)
 )  # anyone may do everything, as in `dev`, and from one connection
 PATIENCE = 20.0  # seconds; what a call may take on a machine that has much else to do
@@ -107,7 +108,7 @@ class Stage:
         source: KeySource,
         policy: Policy,
         mode: Mode,
-        doors: Doors = OPEN,
+        doors: ListenOptions = OPEN,
     ) -> None:
         client = backend.connect()
         self.backend = backend

@@ -21,10 +21,10 @@ import structlog
 
 from session_authority.access import everybody, new_token
 from session_authority.domain.errors import CallerNotAllowed
-from session_authority.rpc import Doorkeeper
-from session_authority.rpc.access import _is_loopback_peer
+from session_authority.processes.options import Ports
+from session_authority.rpc import Authorizer
+from session_authority.rpc.authorization import _is_loopback_peer
 from session_authority.runtime import logs
-from session_authority.server import Ports
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.doors import (
@@ -152,7 +152,7 @@ def test_an_rpc_that_no_row_names_is_nobodys():
     context: Any = SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:5")
     for path in ("/session_authority.v1.SessionAuthorityService/New", "", "/"):
         with pytest.raises(CallerNotAllowed):
-            Doorkeeper(everybody).admit(path, context)
+            Authorizer(everybody).admit(path, context)
 
 
 async def test_who_is_denied_leaves_nothing_done(stage: Stage, enter: Enter):
@@ -329,7 +329,7 @@ async def test_tokens_over_plaintext_from_elsewhere(
 ):
     asked: list[str] = []
     monkeypatch.setattr(
-        "session_authority.rpc.access._is_loopback_peer", asked.append
+        "session_authority.rpc.authorization._is_loopback_peer", asked.append
     )  # whoever it is: from elsewhere
     stage = await stage_with(doors=house.doors(tls=False, plaintext_tokens=allowed))
     async with visiting(stage.ports.main, token=house.tokens["account"]) as visitor:
@@ -343,7 +343,7 @@ async def test_tokens_over_plaintext_from_elsewhere(
 
 
 async def test_tokens_over_tls_from_elsewhere(enter: Enter, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("session_authority.rpc.access._is_loopback_peer", lambda _: False)
+    monkeypatch.setattr("session_authority.rpc.authorization._is_loopback_peer", lambda _: False)
     assert await (await enter("account")).outcome("ListDevices") == ANSWERED
 
 
@@ -683,7 +683,7 @@ async def test_a_flood_of_refusals_is_no_flood_of_lines(
     log: io.StringIO, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ):
     moment = 100.0
-    monkeypatch.setattr("session_authority.rpc.access.monotonic", lambda: moment)
+    monkeypatch.setattr("session_authority.rpc.authorization.monotonic", lambda: moment)
     visitor = await enter("gateway")
     for _ in range(20):
         await visitor.outcome("RevokeAll")

@@ -273,7 +273,7 @@ async def test_a_mass_of_mistakes_does_not_burst_the_answer(stage: Stage):
 
 def test_the_details_of_any_error_fit_into_the_trailers():
     violations = [errors.FieldViolation(f"claims.{number}", "x" * 60) for number in range(10_000)]
-    failure = rpc_status.failure_of(errors.InvalidRequest(violations * 2))
+    failure = rpc_status.failure_of(errors.InvalidRequest(violations * 2), "")
     [(_, details)] = failure.status().trailing_metadata
     assert isinstance(details, bytes)
     assert len(base64.b64encode(details)) + len(failure.message) < 8000

@@ -16,10 +16,11 @@ import grpc
 import pytest
 from cryptography import x509
 
-from session_authority import server as server_module
 from session_authority.access import add_token, new_token, remove_tokens
+from session_authority.processes import server as server_module
+from session_authority.processes.options import Ports
+from session_authority.processes.reloading import WatchedFiles
 from session_authority.runtime.clock import now
-from session_authority.server import Ports
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.doors import (
     ANSWERED,
@@ -100,15 +101,13 @@ async def told(logged: Logged, event: str, times: int = 1) -> MutableMapping[str
 
 async def looked_again(stage: Stage) -> None:
     """Waits until the server looked for changes several times more."""
-    watched = [
-        one
-        for one in (stage.server._access, stage.server._keys, stage.server._certificates)
-        if one is not None
-    ]
-    sound = {id(one): one.look for one in watched}
+    reloading = stage.server._reloading
+    all_files = (reloading._access_files, reloading._key_files, reloading._certificate_files)
+    watched = [one for one in all_files if one is not None]
+    sound = {id(one): one.changed for one in watched}
     counts = dict.fromkeys(sound, 0)
 
-    def counting(one: Any) -> Any:
+    def counting(one: WatchedFiles) -> Callable[[], bool]:
         def look() -> bool:
             counts[id(one)] += 1
             return sound[id(one)]()
@@ -116,10 +115,10 @@ async def looked_again(stage: Stage) -> None:
         return look
 
     for one in watched:
-        one.look = counting(one)  # type: ignore[method-assign]
+        one.changed = counting(one)  # type: ignore[method-assign]
     await eventually(lambda: min(counts.values()) >= 4, "some looks")
     for one in watched:
-        one.look = sound[id(one)]  # type: ignore[method-assign]
+        one.changed = sound[id(one)]  # type: ignore[method-assign]
 
 
 # --- access ---------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2
 import session_authority
 from session_authority.access import Access, Caller
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.rpc import Capacity, Doorkeeper, Guard
+from session_authority.rpc import Authorizer, Capacity, Guard
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import Limits, connect
 from session_authority.v1 import session_authority_pb2 as pb
@@ -246,7 +246,7 @@ async def test_calls_cancelled_at_any_moment_do_all_or_nothing(
     await stage.call("GetSigningKeys", pb.GetSigningKeysRequest())
     await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
     await eventually(
-        lambda: not stage.store._writes._shield._running, "what was sent to be answered"
+        lambda: not stage.store._writes._shield._tasks, "what was sent to be answered"
     )
     whole = 0
     for number in range(120):
@@ -326,7 +326,7 @@ async def test_a_fault_in_a_stream_reaches_nobody_either(
     handlers = {"Generate": generate, "Write": write}
     access = Access(anyone=Caller("ada", frozenset(f"/test.Streams/{name}" for name in handlers)))
     server = grpc.aio.server(
-        interceptors=[Guard(Metrics(), Doorkeeper(lambda: access), Capacity())]
+        interceptors=[Guard(Metrics(), Authorizer(lambda: access), Capacity())]
     )
     server.add_registered_method_handlers(
         "test.Streams",

@@ -14,11 +14,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from session_authority import server as server_module
 from session_authority.access import AccessSource
+from session_authority.processes import grpc_server
+from session_authority.processes import server as server_module
+from session_authority.processes.options import ListenOptions
 from session_authority.rpc import Capacity
 from session_authority.rpc.interceptors import _BYTES_OF_ONE
-from session_authority.server import Doors
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc import frames
 from tests.rpc.doors import ANSWERED, House, eventually, visiting
@@ -80,7 +81,9 @@ async def with_capacity(stage_with: StageWith, **capacity: int) -> Stage:
     # A client's own queue must not come into it: gRPC's core (1.83 to 1.85.3 at least) now and then
     # loses a call that was given up while it waited for its turn on a connection. It never ends,
     # and whoever tears gRPC down then waits for ever.
-    stage: Stage = await stage_with(doors=Doors(capacity=Capacity(per_connection=1000, **capacity)))
+    stage: Stage = await stage_with(
+        doors=ListenOptions(capacity=Capacity(per_connection=1000, **capacity))
+    )
     return stage
 
 
@@ -268,15 +271,15 @@ async def test_whatever_becomes_of_calls_nothing_of_them_stays(stage_with: Stage
 @contextmanager
 def option(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> Iterator[None]:
     """Servers that are made inside have another value of an option of gRPC's."""
-    sound = server_module._options
+    sound = grpc_server.server_options
 
-    def options(mode: server_module.Mode, capacity: Capacity) -> list[tuple[str, int]]:
-        given = dict(sound(mode, capacity))
+    def options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, int]]:
+        given = dict(sound(capacity, share_port=share_port))
         assert name in given
         return list({**given, name: value}.items())
 
     with monkeypatch.context() as patch:
-        patch.setattr(server_module, "_options", options)
+        patch.setattr(server_module, "server_options", options)
         yield
 
 
@@ -345,7 +348,7 @@ async def test_a_client_that_keeps_to_the_limit_of_its_connection_is_never_refus
     """Calls that are just being taken down, which gRPC counts too, must not count against the
     next.
     """
-    stage = await stage_with(doors=Doors(capacity=Capacity(per_connection=4)))
+    stage = await stage_with(doors=ListenOptions(capacity=Capacity(per_connection=4)))
 
     async def caller() -> None:
         for _ in range(60):
@@ -363,7 +366,7 @@ async def test_what_a_stranger_sends_is_not_read(stage_with: StageWith, tmp_path
     """
     policy = tmp_path / "access.toml"
     policy.write_text('[callers.login]\nroles = ["operator"]\n')
-    stage = await stage_with(doors=Doors(access=AccessSource(policy, None)))
+    stage = await stage_with(doors=ListenOptions(access=AccessSource(policy, None)))
     for method in ("BatchValidateSessions", "WatchEvents"):
         call: Any = stage.channel.stream_stream(
             f"/session_authority.v1.SessionAuthorityService/{method}"

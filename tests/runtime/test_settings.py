@@ -383,14 +383,14 @@ PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
     [
         ({"TLS_KEY": "k.pem"}, ["TLS_CERTIFICATE and TLS_KEY must be set together"]),
         (
-            {"TLS_CLIENT_AUTHORITY": "a.pem"},
-            ["TLS_CLIENT_AUTHORITY needs TLS_CERTIFICATE and TLS_KEY"],
+            {"TLS_CLIENT_CA": "a.pem"},
+            ["TLS_CLIENT_CA needs TLS_CERTIFICATE and TLS_KEY"],
         ),
         (
             {**PAIR, "BEARER_LISTEN": "127.0.0.1:1"},
             [
                 (
-                    "BEARER_LISTEN is for beside TLS_CLIENT_AUTHORITY; without it LISTEN takes bearer"
+                    "BEARER_LISTEN is for beside TLS_CLIENT_CA; without it LISTEN takes bearer"
                     " tokens itself"
                 )
             ],
@@ -416,7 +416,7 @@ PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
         (
             {
                 **PAIR,
-                "TLS_CLIENT_AUTHORITY": "a.pem",
+                "TLS_CLIENT_CA": "a.pem",
                 "BEARER_LISTEN": "127.0.0.1:8",
                 "ACCESS_POLICY": "p",
             },

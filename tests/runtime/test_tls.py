@@ -93,10 +93,10 @@ async def is_served(authority: Authority, pair: Pair) -> bool:
 def test_what_is_taken_is_the_files_as_they_are(authority: Authority, pair: Pair):
     found = load_certificates(own(pair, authority.file), now())
     assert (found.chain, found.key) == (pair.certificate.read_bytes(), pair.key.read_bytes())
-    assert found.client_authority == authority.pem
+    assert found.client_ca == authority.pem
     assert timedelta(hours=23) < found.ends - now() < timedelta(hours=25)
     assert "PRIVATE" not in repr(found)
-    assert load_certificates(own(pair), now()).client_authority is None
+    assert load_certificates(own(pair), now()).client_ca is None
 
 
 def test_a_chain_is_taken_as_a_whole(authority: Authority, pair: Pair, tmp_path: Path):
@@ -195,8 +195,7 @@ def test_an_authority_that_is_over_does_no_harm_beside_a_good_one(
     old = Authority(tmp_path / "old").sign(ends=-timedelta(minutes=1))
     authority.file.write_bytes(old.certificate.read_bytes() + authority.pem)
     assert (
-        load_certificates(own(pair, authority.file), now()).client_authority
-        == authority.file.read_bytes()
+        load_certificates(own(pair, authority.file), now()).client_ca == authority.file.read_bytes()
     )
 
 

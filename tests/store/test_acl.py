@@ -26,10 +26,10 @@ from session_authority.store import (
     RedisClient,
     SessionStore,
     connect,
-    event_log,
 )
 from session_authority.store.acl import acl_rules
 from session_authority.store.deliveries import Attempts
+from session_authority.store.driver import subscription
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.errors import code_of
 from session_authority.store.key_names import partition
@@ -172,8 +172,8 @@ async def everything(
 
 @pytest.fixture(autouse=True)
 def soon_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_log, "_QUIET_SECONDS", 0.02)
-    monkeypatch.setattr(event_log, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(subscription, "_QUIET_SECONDS", 0.02)
+    monkeypatch.setattr(subscription, "_RETRY_SECONDS", 0.01)
 
 
 # --- users ----------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from session_authority.store import (
     event_log,
 )
 from session_authority.store.acl import acl_rules
+from session_authority.store.driver import subscription
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.event_log import EVENT_MEMORY, HistoryGone, Page
 from session_authority.store.key_names import PARTITIONS, TAGS, partition
@@ -405,7 +406,7 @@ async def hang_up_on_listeners(client: RedisClient) -> None:
 async def test_wakes_survive_a_killed_connection(
     backends: Any, name: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(event_log, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(subscription, "_RETRY_SECONDS", 0.01)
     client, keys = backends(name).connect(), KeyNames(prefix)
     async with aclosing(EventLog(client, keys).wakes()) as wakes:
         assert await heard(wakes) is None
@@ -423,7 +424,7 @@ async def test_wakes_survive_a_killed_connection(
 async def test_wakes_survive_a_store_that_is_away(
     valkey_backend: Backend, prefix: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(event_log, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(subscription, "_RETRY_SECONDS", 0.01)
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, Limits())
         async with aclosing(EventLog(client, KeyNames(prefix)).wakes()) as wakes:
@@ -439,8 +440,8 @@ async def test_a_line_that_says_nothing_is_given_up(
     valkey_backend: Backend, prefix: str, monkeypatch: pytest.MonkeyPatch
 ):
     """It may be dead without anybody having been told: it is asked, and must answer."""
-    monkeypatch.setattr(event_log, "_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(event_log, "_QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(subscription, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(subscription, "_QUIET_SECONDS", 0.05)
     async with Proxy(valkey_backend.url) as wire:
         client = connect(wire.url, Limits())
         async with aclosing(EventLog(client, KeyNames(prefix)).wakes()) as wakes:

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from session_authority.console.connection import Target, health
+from session_authority.processes.options import Mode
+from session_authority.processes.serve import running
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.settings import Settings
-from session_authority.server import Mode, running
 from tests.support.backends import free_port, wait_for
 
 _ROOT = Path(__file__).parents[4]

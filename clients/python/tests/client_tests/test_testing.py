@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from session_authority.domain.policy import Policy
-from session_authority.server import Mode
+from session_authority.processes.options import Mode
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
 from session_authority_client import (
     AsyncSessionAuthority,

@@ -17,10 +17,10 @@ import pytest
 import session_authority_client as sa
 from client_tests.stage import PATIENCE, Connect, Fake, behind
 from session_authority.access import add_token, new_token
+from session_authority.processes.grpc_server import server_options
 from session_authority.rpc import Capacity
-from session_authority.server import Mode, _options
 from session_authority_client.transport import Transport
-from tests.server.processes import dev_server
+from tests.processes.processes import dev_server
 from tests.support.certificates import Authority, Pair
 from tests.support.proxy import Proxy
 
@@ -305,7 +305,7 @@ FASTER = 100
 async def test_the_service_takes_as_many_pings_as_the_client_sends(connect: Connect):
     """With all intervals, of both sides, a hundred times shorter."""
     ours: dict[str, Any] = dict(Transport("h:1").channel_options())
-    theirs: dict[str, Any] = dict(_options(Mode(reflection=False), Capacity()))
+    theirs: dict[str, Any] = dict(server_options(Capacity(), share_port=False))
     assert ours["grpc.keepalive_time_ms"] >= theirs["grpc.http2.min_ping_interval_without_data_ms"]
     theirs["grpc.http2.min_ping_interval_without_data_ms"] //= FASTER
     pings = 0

@@ -13,12 +13,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from session_authority import server as server_module
+from session_authority.processes import health
+from session_authority.processes.health import PROBE_TIMEOUT
+from session_authority.processes.server import PROBE_INTERVAL
 from session_authority.runtime.clock import now
-from session_authority.server import PROBE_INTERVAL, PROBE_TIMEOUT
 from session_authority.tokens import retire
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.server.house import (
+from tests.processes.house import (
     NOT_SERVING,
     PATIENCE,
     SERVICES,
@@ -100,13 +101,13 @@ async def test_clocks_that_differ_are_no_health(
     client = await serve(valkey_backend.url)
     assert await client.statuses() == {SERVING}
     right = now
-    monkeypatch.setattr(server_module, "now", lambda: right() + timedelta(seconds=skew))
+    monkeypatch.setattr(health, "now", lambda: right() + timedelta(seconds=skew))
     await client.becomes(NOT_SERVING)
     [entry] = [entry for entry in logged if entry["event"] == "not_serving"]
     assert entry["reason"].startswith(
         ("the store's clock differs by 6.", "the store's clock differs by 5.9")
     )
-    monkeypatch.setattr(server_module, "now", lambda: right() + timedelta(seconds=skew / 2))
+    monkeypatch.setattr(health, "now", lambda: right() + timedelta(seconds=skew / 2))
     await client.becomes(SERVING)
 
 
@@ -114,8 +115,8 @@ async def test_the_watch_survives_what_nobody_thought_of(
     serve: Serve, valkey_backend: Backend, logged: list[dict[str, Any]]
 ):
     client = await serve(valkey_backend.url)
-    store: Any = client.server._store
-    source: Any = client.server._source
+    store: Any = client.server._probe._store
+    source: Any = client.server._reloading._keys
     sound = store.server_times
 
     async def absurd() -> Any:
@@ -198,7 +199,7 @@ async def test_keys_that_change_on_disk_are_picked_up(
     assert await status(before) == pb.SESSION_STATUS_ACTIVE, "a demoted key verifies"
     assert [entry["event"] for entry in logged].count("keys_changed") >= 1
 
-    source: Any = client.server._source
+    source: Any = client.server._reloading._keys
     refresh, looks = source.refresh, 0
 
     def counted_refresh() -> bool:
@@ -256,6 +257,6 @@ async def test_the_first_user_agent_is_read_before_anybody_waits_for_it(
     patience.
     """
     read: list[str] = []
-    monkeypatch.setattr("session_authority.server.appearance", read.append)
+    monkeypatch.setattr("session_authority.processes.server.appearance", read.append)
     await serve(valkey_backend.url)
     assert read

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import grpc
 
+from session_authority.processes.grpc_server import server_options
 from session_authority.rpc import Capacity
-from session_authority.server import Mode, _options
 
 
 def test_every_option_has_a_name_that_grpc_knows():
     (library,) = [
         path.read_bytes() for path in (Path(grpc.__file__).parent / "_cython").glob("cygrpc.*.so")
     ]
-    names = [name for name, _ in _options(Mode(reflection=False), Capacity())]
+    names = [name for name, _ in server_options(Capacity(), share_port=False)]
     assert [name for name in names if name.encode() + b"\0" not in library] == []

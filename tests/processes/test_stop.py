@@ -17,8 +17,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.server.house import NOT_SERVING, PATIENCE, SERVING, House, Serve
-from tests.server.processes import Caller, descendants, dev_server, is_running
+from tests.processes.house import NOT_SERVING, PATIENCE, SERVING, House, Serve
+from tests.processes.processes import Caller, descendants, dev_server, is_running
 from tests.support.backends import Backend, wait_for
 
 

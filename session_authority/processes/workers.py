@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import signal
-import socket
 import sys
 import time
 from collections import deque
@@ -23,11 +22,14 @@ from types import FrameType
 import structlog
 
 from session_authority.access import AccessError
+from session_authority.processes.health import UnsafeStore
+from session_authority.processes.listening import CannotListen, refuse_taken
+from session_authority.processes.options import Mode
+from session_authority.processes.serve import serve
 from session_authority.runtime import logs
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.settings import Settings
 from session_authority.runtime.tls import CertificateError
-from session_authority.server import CannotListen, Mode, UnsafeStore, serve
 from session_authority.tokens import KeyringError
 
 # A worker that dies is not started again at once. After so many deaths in so many seconds something
@@ -55,26 +57,11 @@ def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None
     if settings.workers > 1 and any(listen.port == 0 for listen in listens):
         raise CannotListen("several workers need a port that is named; 0 gives each another one")
     for listen in listens:
-        _refuse_taken(listen)
+        refuse_taken(listen)
     if settings.workers == 1:
         asyncio.run(serve(settings, mode, ready))
         return
     _Supervisor(settings, replace(mode, share_port=True)).run(ready)
-
-
-def _refuse_taken(listen: Listen) -> None:
-    """Several workers would share a port with strangers, and nobody would notice; of one, grpc
-    would print its own line.
-    """
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((listen.host, listen.port))
-        except OSError:
-            raise CannotListen(
-                f"can't listen on {listen}: the port is taken or the address is not this machine's"
-            ) from None
 
 
 class _Supervisor:

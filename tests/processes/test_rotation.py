@@ -23,9 +23,9 @@ from session_authority.store.key_names import partition
 from session_authority.tokens import load_keyring, retire, revoke
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
-from tests.server.house import Serve, until
-from tests.server.processes import PATIENCE, DevServer, dev_server, run
-from tests.server.test_health import key_of
+from tests.processes.house import Serve, until
+from tests.processes.processes import PATIENCE, DevServer, dev_server, run
+from tests.processes.test_health import key_of
 from tests.support.backends import Backend, valkey_server
 
 VALIDATIONS = int(os.environ.get("VALIDATIONS", "10000"))

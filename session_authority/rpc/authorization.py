@@ -38,8 +38,8 @@ def is_calling(caller: Caller) -> None:
     structlog.contextvars.bind_contextvars(caller=caller.name)
 
 
-class Doorkeeper:
-    """Lets in who may, by the access that is in force at that moment.
+class Authorizer:
+    """Lets callers in that may call, by the access that is in force at that moment.
 
     `plaintext_tokens` takes bearer tokens over unencrypted connections from elsewhere too.
     """

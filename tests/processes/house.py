@@ -13,10 +13,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from session_authority.processes.options import Mode
+from session_authority.processes.serve import running
+from session_authority.processes.server import Server
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings
-from session_authority.server import Mode, Server, running
 from session_authority.tokens import Algorithm, add_key, generate, promote
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from session_authority import workers
 from session_authority.access import add_token, new_token
+from session_authority.processes import workers
+from session_authority.processes.options import Mode
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings
-from session_authority.server import Mode
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.server.processes import Caller, DevServer, descendants, dev_server, is_running, run
+from tests.processes.processes import Caller, DevServer, descendants, dev_server, is_running, run
 from tests.support.backends import free_port, wait_for
 
 

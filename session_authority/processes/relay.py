@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from session_authority.processes.listening import serve_metrics
+from session_authority.processes.signals import stop_on_signal
+from session_authority.processes.wiring import connect_as_set
 from session_authority.relay.deliverer import Relay
 from session_authority.relay.endpoints import Endpoint
 from session_authority.relay.webhooks import Sender
@@ -16,7 +19,6 @@ from session_authority.runtime import logs
 from session_authority.runtime.clock import now
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Settings
-from session_authority.server import connect_as_set, serve_metrics, stop_on_signal
 from session_authority.store import Deliveries, EventLog
 
 _log = structlog.get_logger(__name__)

@@ -14,12 +14,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 from session_authority.access import AccessError, load_access, read_policy, read_tokens
 from session_authority.domain.errors import StoreUnavailable
+from session_authority.processes.health import MAX_CLOCK_SKEW
+from session_authority.processes.wiring import connect_as_set
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.files import exposure
 from session_authority.runtime.settings import PREFIX, Settings, Unsafe, config_file
 from session_authority.runtime.tls import CertificateError, TlsFiles, load_certificates
-from session_authority.server import MAX_CLOCK_SKEW, connect_as_set
 from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.safety import FaultName, faults_of, plaintext_fault
 from session_authority.tokens import KeyringError, exposed, load_keyring
@@ -187,11 +188,11 @@ def _check_access(settings: Settings, tell: _Tell) -> str:
         else set()
     )
     certain = {caller.name for caller in policy.certificates.values()}
-    if certain and settings.tls_client_authority is None:
+    if certain and settings.tls_client_ca is None:
         named = ", ".join(sorted(certain))
         tell(
             Fault(
-                f"{name}: names certificates (of {named}), but {PREFIX}TLS_CLIENT_AUTHORITY is not"
+                f"{name}: names certificates (of {named}), but {PREFIX}TLS_CLIENT_CA is not"
                 " set to vouch for any"
             )
         )
@@ -204,7 +205,7 @@ def _check_access(settings: Settings, tell: _Tell) -> str:
 def _check_tls(settings: Settings, tell: _Tell) -> str:
     if settings.tls_certificate is None or settings.tls_key is None:
         return "none"
-    files = TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_authority)
+    files = TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
     try:
         certificates = load_certificates(files, now())
     except CertificateError as error:
@@ -216,15 +217,15 @@ def _check_tls(settings: Settings, tell: _Tell) -> str:
     _tell_exposure(
         files.certificate, "the certificate", Unsafe.EXPOSED_SECRETS, tell, secret=holds_key
     )
-    if files.client_authority is not None:
+    if files.client_ca is not None:
         _tell_exposure(
-            files.client_authority,
+            files.client_ca,
             "who vouches for callers",
             Unsafe.EXPOSED_SECRETS,
             tell,
             secret=False,
         )
-    kind = "TLS" if files.client_authority is None else "mutual TLS"
+    kind = "TLS" if files.client_ca is None else "mutual TLS"
     return f"{kind}, with a certificate that ends {certificates.ends:%Y-%m-%d}"
 
 

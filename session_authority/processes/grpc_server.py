@@ -1,0 +1,100 @@
+"""A server of grpc.aio, with its limits, its certificates, and its methods found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+from session_authority.rpc import Capacity
+from session_authority.rpc.interceptors import MAX_BATCH_BYTES
+from session_authority.runtime.tls import Certificates, TlsSource
+
+# A request over a method's limit should meet the service's own, clearer error.
+_SPARE_BYTES = 64 * 1024
+
+
+class MethodsByName:
+    """A server that finds methods by their names alone.
+
+    Generated code registers each method too, and grpc.aio then waits for the next call of each on
+    its own: for every call that arrives it sets up and takes down as many waits as there are
+    methods.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Adds the methods."""
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Adds nothing: the methods are all among the generic ones."""
+
+
+def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, int]]:
+    """Limits of the gRPC server; those of single methods are the guard's."""
+    return [
+        ("grpc.max_receive_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
+        ("grpc.max_send_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
+        ("grpc.max_metadata_size", 16 * 1024),
+        ("grpc.absolute_max_metadata_size", 16 * 1024),
+        ("grpc.max_concurrent_streams", capacity.per_connection),
+        # Calls that are just being taken down don't count against a client that keeps to that.
+        ("grpc.http2.max_deallocating_streams", 1000),
+        # A client that connects and then says nothing is hung up on.
+        ("grpc.server_handshake_timeout_ms", 5_000),
+        # Calls that wait for this process to get to them: from the first number on more and more
+        # are refused, from the second on all, and those that have waited so many seconds are given
+        # up.
+        ("grpc.server.max_pending_requests", 1000),
+        ("grpc.server.max_pending_requests_hard_limit", 2000),
+        ("grpc.server_max_unrequested_time_in_server", 5),
+        # Clients may ping as often as this to keep idle connections open. A client that goes on
+        # more often is hung up on.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # Connections move on now and then, so that new servers get their share.
+        ("grpc.max_connection_age_ms", 30 * 60_000),
+        ("grpc.max_connection_age_grace_ms", 30_000),
+        ("grpc.so_reuseport", int(share_port)),
+    ]
+
+
+def server_credentials(
+    tls: TlsSource | None, *, ask_for_certificates: bool = True
+) -> grpc.ServerCredentials | None:
+    """The credentials of a port: always the certificates that are in force when a connection is
+    made. None is plaintext.
+    """
+    if tls is None:
+        return None
+    given = tls.current
+
+    def news() -> grpc.ServerCertificateConfiguration | None:
+        """Called at each handshake, by a thread of gRPC's."""
+        nonlocal given
+        current = tls.current
+        if current is given:
+            return None
+        given = current
+        return _configuration(current)
+
+    wanted = ask_for_certificates and given.client_ca is not None
+    # Its types know nothing of None, by which it hears that nothing changed.
+    ask: Any = news
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(given), ask, require_client_authentication=wanted
+    )
+
+
+def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
+    pair = (certificates.key, certificates.chain)
+    return grpc.ssl_server_certificate_configuration(
+        [pair], root_certificates=certificates.client_ca
+    )

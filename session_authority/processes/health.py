@@ -1,0 +1,122 @@
+"""Whether the service can serve, as its health tells: what the last probe of the store said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health
+
+from session_authority.domain.errors import AuthorityError
+from session_authority.rpc import SERVICE_NAME
+from session_authority.runtime import logs
+from session_authority.runtime.clock import now
+from session_authority.runtime.metrics import Metrics
+from session_authority.store import SessionStore
+
+PROBE_TIMEOUT = timedelta(seconds=1)
+MAX_CLOCK_SKEW = timedelta(seconds=5)
+# The names that health is told under: the server as a whole, and its service.
+_NAMES = ("", SERVICE_NAME)
+
+_log = structlog.get_logger(__name__)
+
+Verify = Callable[[], Awaitable[Sequence[str]]]
+
+
+class UnsafeStore(Exception):
+    """The store turned out to be one that sessions must not be kept in; the message has a line for
+    each fault.
+    """
+
+
+class HealthServicer(health.HealthServicer):
+    """gRPC's own, with the method that it leaves out."""
+
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
+        """What `Check` says of each name."""
+        messages: Any = health_pb2  # its types don't know this method either
+        asked = {name: messages.HealthCheckRequest(service=name) for name in _NAMES}
+        return messages.HealthListResponse(
+            statuses={name: await self.Check(request, context) for name, request in asked.items()}
+        )
+
+
+class StoreProbe:
+    """Asks the store whether it serves, and tells health, the metrics and the log.
+
+    `verify` is called when the store answers for the first time: it returns what makes the store
+    unsafe. `failure` then raises UnsafeStore.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        servicer: HealthServicer,
+        metrics: Metrics,
+        verify: Verify | None = None,
+    ) -> None:
+        self._store = store
+        self._servicer = servicer
+        self._metrics = metrics
+        self._verify = verify
+        self._unsafe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.serving: bool | None = None
+
+    async def failure(self) -> None:
+        """Waits, as a rule for ever, until the service must end. Raises UnsafeStore."""
+        await asyncio.shield(self._unsafe)
+
+    async def probe(self) -> None:
+        """Asks once, and tells what changed."""
+        trouble = await self._trouble()
+        serving = trouble is None
+        if serving is self.serving:
+            return
+        self.serving = serving
+        self._metrics.store_up.set(int(serving))
+        if serving:
+            _log.info("serving")
+        else:
+            _log.error("not_serving", reason=trouble)
+        status = (
+            health_pb2.HealthCheckResponse.SERVING
+            if serving
+            else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for name in _NAMES:
+            await self._servicer.set(name, status)
+
+    async def _trouble(self) -> str | None:
+        """Why the service can't serve, if it can't."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
+                times = await self._store.server_times()
+        except (AuthorityError, TimeoutError):
+            return "the store does not answer, or refuses"
+        except Exception as error:  # noqa: BLE001 - an answer that makes no sense is no sign of health either
+            return f"the store can't be asked ({logs.fault(error)['error']})"
+        skew = max(abs(now() - theirs) for theirs in times)
+        if skew > MAX_CLOCK_SKEW:
+            return f"the store's clock differs by {skew.total_seconds():.1f} s"
+        return await self._verified()
+
+    async def _verified(self) -> str | None:
+        """Why the store must not be used, if that has just turned out."""
+        if self._verify is None:
+            return None
+        try:
+            faults = await self._verify()
+        except AuthorityError:
+            return "the store does not answer"
+        if not faults:
+            self._verify = None
+            return None
+        if not self._unsafe.done():
+            self._unsafe.set_exception(UnsafeStore("\n".join(faults)))
+            self._unsafe.exception()  # the process that waited for it may be ending already
+        return f"the store is unsafe: {'; '.join(faults)}"

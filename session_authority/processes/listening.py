@@ -1,0 +1,59 @@
+"""Taking ports, for calls and for metrics."""
+
+from __future__ import annotations
+
+import socket
+
+import grpc
+
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.metrics import Metrics
+
+
+class CannotListen(Exception):
+    """The address can't be listened on."""
+
+
+def refuse_taken(listen: Listen) -> None:
+    """Raises CannotListen if somebody listens there. Several workers would share the port with a
+    stranger, and nobody would notice; with one worker, gRPC would print a line of its own.
+    """
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listen.host, listen.port))
+        except OSError:
+            raise _taken(listen) from None
+
+
+def bind(
+    server: grpc.aio.Server, listen: Listen, credentials: grpc.ServerCredentials | None
+) -> Listen:
+    """Listens; in plaintext without credentials. Returns the address with the port that was bound.
+    Raises CannotListen.
+    """
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(str(listen))
+        else:
+            port = server.add_secure_port(str(listen), credentials)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise _taken(listen)
+    return listen.with_port(port)
+
+
+def serve_metrics(metrics: Metrics, listen: Listen) -> None:
+    """Offers metrics over HTTP. Raises CannotListen."""
+    try:
+        metrics.serve(listen.host, listen.port)
+    except OSError as error:
+        raise CannotListen(f"can't listen on {listen} for metrics: {error.strerror}") from None
+
+
+def _taken(listen: Listen) -> CannotListen:
+    return CannotListen(
+        f"can't listen on {listen}: the port is taken or the address is not this machine's"
+    )

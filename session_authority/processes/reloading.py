@@ -1,0 +1,126 @@
+"""Reads files again when they change, and tells the log, which is this room's own: access, keys,
+certificates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from session_authority.access import AccessError
+from session_authority.processes.options import ListenOptions
+from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.tls import CertificateError
+from session_authority.tokens import KeyringError, KeySource
+
+_log = structlog.get_logger(__name__)
+
+
+class Source(Protocol):
+    """Files that may change; `version` counts how often they did, `pending` is a change that is not
+    in force yet.
+    """
+
+    version: int
+    pending: bool
+
+    def refresh(self) -> bool:
+        """Reads the files again if they changed. Returns True if they did; raises if they are
+        broken.
+        """
+
+
+class WatchedFiles:
+    """Looks for changes of files. Broken files are logged once, loudly, and change nothing."""
+
+    def __init__(self, what: str, source: Source, metrics: Metrics) -> None:
+        self._what = what
+        self._source = source
+        self._version = source.version
+        self._fault = ""
+        self._broken = metrics.files_broken.labels(what)
+
+    def changed(self) -> bool:
+        """Returns True if there is something new, and it is in force."""
+        try:
+            self._source.refresh()
+        except (KeyringError, AccessError, CertificateError, OSError) as error:
+            fault = str(error)
+            if isinstance(error, OSError):
+                fault = error.strerror or "can't be read"
+            if fault != self._fault:
+                _log.error(f"{self._what}_not_changed", reason=fault)
+            self._fault = fault
+            self._broken.set(1)
+            return False
+        if self._source.pending:
+            return False
+        self._fault = ""
+        self._broken.set(0)
+        if self._version == self._source.version:
+            return False
+        self._version = self._source.version
+        _log.info(f"{self._what}_changed")
+        return True
+
+
+class Reloading:
+    """All files that a running server reads again. `access_changed` is called when others may call
+    than before.
+    """
+
+    def __init__(
+        self,
+        keys: KeySource,
+        options: ListenOptions,
+        metrics: Metrics,
+        access_changed: Callable[[], None],
+    ) -> None:
+        self._keys = keys
+        self._access = options.access
+        self._tls = options.tls
+        self._metrics = metrics
+        self._access_changed = access_changed
+        self._key_files = WatchedFiles("keys", keys, metrics)
+        self._access_files = (
+            None if self._access is None else WatchedFiles("access", self._access, metrics)
+        )
+        self._certificate_files = (
+            None if self._tls is None else WatchedFiles("certificates", self._tls, metrics)
+        )
+
+    def tell_current(self) -> None:
+        """Tells metrics and log of the files as they are at the start."""
+        self._tell_certificate_end()
+        self._tell_tokens_of_nobody()
+
+    def looks(self) -> Sequence[Callable[[], None]]:
+        """A look at each kind of files, to be repeated. None of them waits for another."""
+        return (self._look_at_access, self._look_at_keys, self._look_at_certificates)
+
+    def _look_at_access(self) -> None:
+        if self._access_files is not None and self._access_files.changed():
+            self._access_changed()
+            self._tell_tokens_of_nobody()
+
+    def _look_at_keys(self) -> None:
+        if self._key_files.changed():
+            try:
+                self._keys.current.signing  # noqa: B018 - raises if there is none
+            except KeyringError as error:
+                # A key that was removed must be gone; but nobody can sign in now.
+                _log.error("no_key_signs", reason=str(error))
+
+    def _look_at_certificates(self) -> None:
+        if self._certificate_files is not None and self._certificate_files.changed():
+            self._tell_certificate_end()
+
+    def _tell_tokens_of_nobody(self) -> None:
+        if self._access is not None and (unknown := self._access.current.unknown):
+            _log.error("tokens_of_nobody", callers=sorted(unknown))
+
+    def _tell_certificate_end(self) -> None:
+        if self._tls is not None:
+            self._metrics.certificate_end.set(self._tls.current.ends.timestamp())

@@ -1,0 +1,89 @@
+"""Runs one process of the service, from its settings until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from session_authority.events import Feed
+from session_authority.processes.listening import serve_metrics
+from session_authority.processes.options import Mode, Ports
+from session_authority.processes.server import Server
+from session_authority.processes.signals import stop_on_signal, stop_with_parent
+from session_authority.processes.wiring import (
+    build_authority,
+    connect_as_set,
+    listen_options_as_set,
+)
+from session_authority.runtime import logs
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.clock import now
+from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.settings import Settings
+from session_authority.store import EventLog, SessionStore
+from session_authority.tokens import KeySource
+
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server, Ports]]:
+    """A service from its settings: listening inside, in order ended outside.
+
+    Raises CannotListen, KeyringError, AccessError, CertificateError.
+    """
+    assert settings.keys is not None  # the command line sees to it
+    source = KeySource(settings.keys)
+    source.current.signing  # noqa: B018 - raises if there is none
+    options = listen_options_as_set(settings)
+    metrics = Metrics()
+    client, keys = connect_as_set(settings)
+    store = SessionStore(client, keys, max_connections=settings.redis_connections)
+    try:
+        authority = build_authority(settings, store, source, metrics)
+        feed = Feed(EventLog(client, keys), now, metrics)
+        verify = mode.verify
+        verified = None if verify is None else lambda: verify(settings)
+        server = Server(authority, feed, store, source, metrics, mode, options, verified)
+        if settings.metrics_listen is not None:
+            serve_metrics(metrics, settings.metrics_listen)
+        bound = await server.start(
+            Ports(settings.listen, settings.bearer_listen, settings.health_listen)
+        )
+        try:
+            yield server, bound
+        finally:
+            await server.stop(settings.drain_timeout)
+    finally:
+        await store.close()
+
+
+async def serve(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
+    """Runs the service until SIGTERM or SIGINT; calls `ready` with the address once it listens.
+
+    Raises what `running` raises, and UnsafeStore.
+    """
+    logs.watch_loop()
+    stop = stop_on_signal()
+    stop_with_parent(stop)
+    async with running(settings, mode) as (server, bound):
+        others = {"bearer": bound.bearer, "health": bound.health}
+        _log.info(
+            "listening",
+            address=str(bound.main),
+            tls=settings.tls_certificate is not None,
+            **{name: str(listen) for name, listen in others.items() if listen is not None},
+        )
+        ready(bound.main)
+        ended = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(server.failure())]
+        try:
+            done, _ = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+            done.pop().result()
+        finally:
+            for task in ended:
+                task.cancel()
+        _log.info("stopping", drain_seconds=settings.drain_timeout.total_seconds())
+    _log.info("stopped")

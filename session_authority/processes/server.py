@@ -1,0 +1,193 @@
+"""A running service: its ports, its health, what it repeats, and an orderly end.
+
+At the end health turns to NOT_SERVING first, then calls under way finish, then everything is
+closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from session_authority.access import everybody, rows_missing
+from session_authority.authority import Authority
+from session_authority.domain.clients import appearance
+from session_authority.domain.errors import AuthorityError
+from session_authority.events import Feed
+from session_authority.processes.grpc_server import (
+    MethodsByName,
+    server_credentials,
+    server_options,
+)
+from session_authority.processes.health import HealthServicer, StoreProbe, Verify
+from session_authority.processes.listening import bind
+from session_authority.processes.options import ListenOptions, Mode, Ports
+from session_authority.processes.reloading import Reloading
+from session_authority.rpc import SERVICE_NAME, Authorizer, Guard, SessionAuthorityService
+from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.tasks import repeat
+from session_authority.store import SessionStore
+from session_authority.tokens import KeySource
+from session_authority.v1 import session_authority_pb2 as pb
+from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
+
+# How often the store is probed, and files are looked at.
+PROBE_INTERVAL = timedelta(milliseconds=500)
+# For streams to hear of the end, once all other calls are over.
+_STREAM_NOTICE_SECONDS = 0.1
+# For handlers that were cut off: gRPC cancels them, but does not wait for them.
+_CANCELLED_HANDLERS_SECONDS = 1.0
+
+
+class UncoveredRpcs(Exception):
+    """The access table says nothing of some RPCs: nobody would know who may call them."""
+
+
+class Server:
+    """A service that can be started once. Raises UncoveredRpcs rather than offer an RPC that the
+    access table does not name.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        feed: Feed,
+        store: SessionStore,
+        source: KeySource,
+        metrics: Metrics,
+        mode: Mode,
+        options: ListenOptions,
+        verify: Verify | None = None,
+    ) -> None:
+        self._authority = authority
+        self._metrics = metrics
+        self._mode = mode
+        self._options = options
+        self._health = HealthServicer()
+        self._probe = StoreProbe(store, self._health, metrics, verify)
+        self.failure = self._probe.failure
+        self._authorizer = _authorizer(options)
+        self._guards: list[Guard] = []
+        self._servers: list[grpc.aio.Server] = []
+        self._server = self._another_server()
+        self._reloading = Reloading(source, options, metrics, self._access_changed)
+        self._repeated: asyncio.Task[Any] | None = None
+        self._offer(SessionAuthorityService(authority, feed))
+
+    def _offer(self, service: SessionAuthorityService) -> None:
+        """Adds all services to the main server."""
+        pb_grpc.add_SessionAuthorityServiceServicer_to_server(service, MethodsByName(self._server))
+        self._offer_health(self._server)
+        services: list[Any] = [
+            pb.DESCRIPTOR.services_by_name["SessionAuthorityService"],
+            health_pb2.DESCRIPTOR.services_by_name["Health"],
+        ]
+        if self._mode.reflection:
+            names = (SERVICE_NAME, HEALTH_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+            services.append(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"])
+        paths = [
+            f"/{service.full_name}/{method.name}"
+            for service in services
+            for method in service.methods
+        ]
+        if missing := rows_missing(paths):
+            raise UncoveredRpcs(f"the access table has no row for {', '.join(missing)}")
+
+    def _offer_health(self, server: grpc.aio.Server) -> None:
+        by_name: Any = MethodsByName(server)  # its types know no other server than gRPC's
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, by_name)
+
+    def _another_server(self) -> grpc.aio.Server:
+        """A server with a guard of its own: a guard remembers the methods of its server, and no
+        port has those of another.
+        """
+        guard = Guard(self._metrics, self._authorizer, self._options.capacity)
+        options = server_options(self._options.capacity, share_port=self._mode.share_port)
+        server = grpc.aio.server(interceptors=[guard], options=options)
+        self._guards.append(guard)
+        self._servers.append(server)
+        return server
+
+    def _health_server(self) -> grpc.aio.Server:
+        """Another server, that has health and nothing else."""
+        server = self._another_server()
+        self._offer_health(server)
+        return server
+
+    async def start(self, ports: Ports) -> Ports:
+        """Listens; returns the addresses with the ports that were bound. Raises CannotListen."""
+        tls = self._options.tls
+        main = bind(self._server, ports.main, server_credentials(tls))
+        bearer = health = None
+        if ports.bearer is not None:
+            credentials = server_credentials(tls, ask_for_certificates=False)
+            bearer = bind(self._server, ports.bearer, credentials)
+        if ports.health is not None:
+            health = bind(self._health_server(), ports.health, None)
+        self._reloading.tell_current()
+        await self._probe.probe()
+        appearance("Mozilla/5.0")  # its first reading takes longer than a caller waits
+        for server in self._servers:
+            await server.start()
+        self._repeated = asyncio.ensure_future(self._repeat())
+        return Ports(main, bearer, health)
+
+    async def stop(self, grace: timedelta) -> None:
+        """Turns to NOT_SERVING, lets calls under way finish for as long as `grace`, and writes what
+        is pending.
+        """
+        if self._repeated is not None:
+            self._repeated.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._repeated
+        await self._health.enter_graceful_shutdown()
+        # Each is stopped once and no more: a second call of grpc.aio's `stop` can find the server
+        # destroyed by the first, and crash the process.
+        stopping = asyncio.gather(*(s.stop(grace.total_seconds()) for s in self._servers))
+        await self._idle(grace.total_seconds())
+        if any(guard.is_streaming for guard in self._guards):
+            await asyncio.sleep(_STREAM_NOTICE_SECONDS)  # watchers of health hear NOT_SERVING
+            for guard in self._guards:
+                guard.end_streams()
+        await stopping
+        await self._idle(_CANCELLED_HANDLERS_SECONDS)
+        await self._authority.settled()
+
+    async def _idle(self, timeout_seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            idle = asyncio.gather(*(guard.idle() for guard in self._guards))
+            await asyncio.wait_for(idle, timeout_seconds)
+
+    async def _repeat(self) -> None:
+        """Probes the store and looks for changed files, again and again. None waits for another."""
+        repeated: list[Callable[[], Any]] = [self._probe_once, *self._reloading.looks()]
+        interval = PROBE_INTERVAL.total_seconds()
+        await asyncio.gather(*(repeat(work, interval) for work in repeated))
+
+    async def _probe_once(self) -> None:
+        await self._probe.probe()
+        if self._probe.serving:
+            with contextlib.suppress(AuthorityError):  # the next probe tries again
+                await self._authority.tell_of_revoked_keys()
+
+    def _access_changed(self) -> None:
+        for guard in self._guards:
+            guard.access_changed()
+
+
+def _authorizer(options: ListenOptions) -> Authorizer:
+    access = options.access
+    open_to_all = everybody()
+    return Authorizer(
+        (lambda: open_to_all) if access is None else (lambda: access.current),
+        plaintext_tokens=options.plaintext_tokens,
+    )

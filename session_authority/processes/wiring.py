@@ -1,0 +1,68 @@
+"""From settings to the parts of a process: the store's client, the use cases, the ports."""
+
+from __future__ import annotations
+
+import secrets
+
+from session_authority.access import AccessSource
+from session_authority.authority import Authority
+from session_authority.domain.policy import LEEWAY
+from session_authority.processes.options import ListenOptions
+from session_authority.rpc import Capacity
+from session_authority.runtime.clock import now
+from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.settings import Settings, Unsafe
+from session_authority.runtime.tls import TlsFiles, TlsSource
+from session_authority.store import KeyNames, Limits, RedisClient, SessionStore, connect
+from session_authority.tokens import KeySource, Tokens
+
+
+def build_authority(
+    settings: Settings, store: SessionStore, source: KeySource, metrics: Metrics
+) -> Authority:
+    """The use cases, with real time and randomness."""
+    policy = settings.policy()
+    tokens = Tokens(
+        source,
+        issuer=settings.issuer,
+        audience=settings.audience,
+        lifetime=policy.token_ttl + policy.idle_timeout + LEEWAY,
+    )
+    return Authority(
+        store=store,
+        tokens=tokens,
+        policy=policy,
+        metrics=metrics,
+        clock=now,
+        random_bytes=secrets.token_bytes,
+    )
+
+
+def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:
+    """A client of the Redis that is set, and the names of what is in it."""
+    assert settings.redis_url is not None  # the command line sees to it
+    limits = Limits(
+        reply_timeout=settings.redis_timeout, max_connections=settings.redis_connections
+    )
+    client = connect(settings.redis_url.get_secret_value(), limits)
+    return client, KeyNames(settings.redis_prefix)
+
+
+def listen_options_as_set(settings: Settings) -> ListenOptions:
+    """Who is let in and over what. Raises AccessError, CertificateError."""
+    access = tls = None
+    if settings.access_policy is not None:
+        access = AccessSource(settings.access_policy, settings.caller_tokens)
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        files = TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+        tls = TlsSource(files, now)
+    return ListenOptions(
+        access=access,
+        tls=tls,
+        capacity=Capacity(
+            calls=settings.max_in_flight,
+            streams=settings.max_watchers,
+            per_connection=settings.max_per_connection,
+        ),
+        plaintext_tokens=Unsafe.PLAINTEXT in settings.allow_unsafe,
+    )
