@@ -36,7 +36,7 @@ from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.policy import Policy
-from session_authority.domain.sessions import sign_in
+from session_authority.domain.sign_in import new_session
 from session_authority.processes.options import Mode
 from session_authority.processes.serve import running
 from session_authority.runtime.settings import load_settings
@@ -169,7 +169,7 @@ def _revoke(address: str, url: str, rate: float, events: int, pipe: Connection) 
         now, key = datetime.now(UTC), device_key(_DEVICE)
         prefix = f"u{os.getpid()}-"
         for number in range(events):
-            session = sign_in(
+            session = new_session(
                 session_id=os.urandom(16),
                 replaced=None,
                 session_ttl_end=now + timedelta(days=1),

@@ -17,17 +17,11 @@ from session_authority.domain.events import EventType
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.moments import whole_second
 from session_authority.domain.policy import LEEWAY, QUIET_EVENT_INTERVAL, ReplayAction
+from session_authority.domain.renewals import mark, renew
 from session_authority.domain.requests import Presented
 from session_authority.domain.results import ActiveSession, RenewedSession, Validation
-from session_authority.domain.sessions import (
-    SessionRecord,
-    SessionStatus,
-    Token,
-    Verdict,
-    judge,
-    mark,
-    renew,
-)
+from session_authority.domain.sessions import SessionRecord, Token
+from session_authority.domain.verdicts import SessionStatus, Verdict, judge
 from session_authority.store.records import Changed, Commit, Committed, Stored
 
 # Sessions whose quiet event this process has written lately.

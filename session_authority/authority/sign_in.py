@@ -7,19 +7,16 @@ from uuid import UUID
 
 from session_authority.authority.device_events import device_event
 from session_authority.authority.resources import Resources
-from session_authority.domain.devices import ListedDevice, SignIn, decide_sign_in, listed
+from session_authority.domain.devices import ListedDevice, listed
 from session_authority.domain.errors import RequestIdReused, RequestIdSpent
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.moments import whole_second
+from session_authority.domain.renewals import copy_again
 from session_authority.domain.requests import SignInRequest
 from session_authority.domain.results import IssuedDevice
-from session_authority.domain.sessions import (
-    SESSION_ID_BYTES,
-    SessionRecord,
-    Token,
-    copy_again,
-)
+from session_authority.domain.sessions import SESSION_ID_BYTES, SessionRecord, Token
+from session_authority.domain.sign_in import SignIn, decide_sign_in
 from session_authority.store.records import Commit, Committed, IssuedRecord, Once, UserState
 
 

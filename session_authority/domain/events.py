@@ -9,7 +9,7 @@ from uuid import UUID
 
 from session_authority.domain.clients import Client
 from session_authority.domain.policy import ReplayAction
-from session_authority.domain.sessions import ReplayCause
+from session_authority.domain.verdicts import ReplayCause
 
 # In place of a user: it concerns everybody.
 NOBODY = ""

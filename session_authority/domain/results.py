@@ -7,7 +7,8 @@ from datetime import datetime
 from uuid import UUID
 
 from session_authority.domain.devices import ListedDevice
-from session_authority.domain.sessions import SessionStatus, Token
+from session_authority.domain.sessions import Token
+from session_authority.domain.verdicts import SessionStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from session_authority.domain.fields import FieldChecks
 from session_authority.domain.identifiers import parse_uuid
 from session_authority.domain.requests import Presented, SignInRequest
 from session_authority.domain.results import ActiveSession, IssuedDevice, RenewedSession, Validation
-from session_authority.domain.sessions import SessionStatus
+from session_authority.domain.verdicts import SessionStatus
 from session_authority.events.messages import (
     EVENT_TYPES,
     FORM_FACTORS,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from session_authority.domain.sessions import ReplayCause, SessionStatus
+from session_authority.domain.verdicts import ReplayCause, SessionStatus
 
 _NAMESPACE = "session_authority"
 _RPC_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
-from session_authority.domain.sessions import ReplayCause, SessionStatus
+from session_authority.domain.verdicts import ReplayCause, SessionStatus
 from session_authority.tokens import Tokens
 from tests.authority.scene import (
     ACTOR,

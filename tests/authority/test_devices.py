@@ -11,7 +11,7 @@ import pytest
 
 from session_authority.domain.errors import DeviceNotFound, InvalidRequest
 from session_authority.domain.results import DevicePage
-from session_authority.domain.sessions import SessionStatus
+from session_authority.domain.verdicts import SessionStatus
 from tests.authority.scene import (
     ACTOR,
     CLIENT,

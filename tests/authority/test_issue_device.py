@@ -21,7 +21,7 @@ from session_authority.domain.errors import (
     RequestIdSpent,
 )
 from session_authority.domain.policy import DeviceLimitAction
-from session_authority.domain.sessions import SessionStatus
+from session_authority.domain.verdicts import SessionStatus
 from session_authority.store.records import Commit
 from tests.authority.scene import (
     ACTOR,

@@ -23,7 +23,7 @@ import pytest
 from session_authority.domain.errors import DeviceLimitReached, RequestIdSpent
 from session_authority.domain.policy import DeviceLimitAction, Policy, ReplayAction
 from session_authority.domain.results import IssuedDevice, RenewedSession, Validation
-from session_authority.domain.sessions import SessionStatus
+from session_authority.domain.verdicts import SessionStatus
 from session_authority.tokens import KeySource
 from tests.authority.scene import (
     ACTOR,

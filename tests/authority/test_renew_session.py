@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from session_authority.domain.clients import Client
-from session_authority.domain.sessions import SessionStatus
+from session_authority.domain.verdicts import SessionStatus
 from tests.authority.presentations import PRESENTATIONS, History, next_token, superseded
 from tests.authority.scene import (
     ACTOR,

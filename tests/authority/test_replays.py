@@ -10,7 +10,7 @@ import pytest
 
 from session_authority.domain.clients import Client
 from session_authority.domain.policy import ReplayAction
-from session_authority.domain.sessions import SessionStatus
+from session_authority.domain.verdicts import SessionStatus
 from tests.authority.presentations import (
     PRESENTATIONS,
     History,

@@ -13,7 +13,7 @@ import pytest
 
 from session_authority.domain.clients import Client
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.domain.sessions import SessionStatus
+from session_authority.domain.verdicts import SessionStatus
 from session_authority.store.records import Commit
 from tests.authority.presentations import (
     PRESENTATIONS,

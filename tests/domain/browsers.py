@@ -15,7 +15,8 @@ from uuid import UUID
 
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.policy import LEEWAY, Policy
-from session_authority.domain.sessions import SessionStatus, Token
+from session_authority.domain.sessions import Token
+from session_authority.domain.verdicts import SessionStatus
 from tests.domain.world import ACTIVE, EXPIRED, World
 
 

@@ -13,7 +13,8 @@ from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.policy import Policy
-from session_authority.domain.sessions import SessionRecord, Token, sign_in
+from session_authority.domain.sessions import SessionRecord, Token
+from session_authority.domain.sign_in import new_session
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 MS = timedelta(milliseconds=1)
@@ -30,7 +31,7 @@ COPY, OTHER_COPY = 0x1234, 0x4321
 def record(policy: Policy = POLICY, **changes: Any) -> SessionRecord:
     """Generation 7, settled: in use for as long as it takes for every alarm, and by one holder."""
     began = NOW - DAY
-    fresh = sign_in(
+    fresh = new_session(
         session_id=SESSION,
         replaced=None,
         session_ttl_end=began + policy.session_ttl,

@@ -19,7 +19,7 @@ import pytest
 
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.policy import Policy
-from session_authority.domain.sessions import ReplayCause
+from session_authority.domain.verdicts import ReplayCause
 from tests.domain.browsers import Browser, busy_pauses, pauses
 from tests.domain.samples import TABLET
 from tests.domain.thieves import GreedyThief, IdleThief, LazyThief, PatientThief, Thief

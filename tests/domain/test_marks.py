@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_authority.domain.sessions import mark
+from session_authority.domain.renewals import mark
 from tests.domain.samples import (
     COPY,
     MINUTE,

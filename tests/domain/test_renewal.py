@@ -11,14 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_authority.domain.sessions import (
-    Renewal,
-    SessionRecord,
-    SessionStatus,
-    Token,
-    mark,
-    renew,
-)
+from session_authority.domain.renewals import Renewal, mark, renew
+from session_authority.domain.sessions import SessionRecord, Token
+from session_authority.domain.verdicts import SessionStatus
 from tests.domain.samples import (
     DAY,
     MINUTE,

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_authority.domain.clients import Client
-from session_authority.domain.devices import DeviceRecord, SignIn, decide_sign_in
+from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import DeviceLimitReached
 from session_authority.domain.policy import DEVICE_MEMORY, DeviceLimitAction, Policy
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
+from session_authority.domain.sign_in import SignIn, decide_sign_in
 from tests.domain.samples import (
     DAY,
     LAPTOP_KEY,

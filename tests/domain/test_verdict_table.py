@@ -15,16 +15,9 @@ from typing import Any
 import pytest
 
 from session_authority.domain.policy import MAX_LOST_GENERATIONS, Policy
-from session_authority.domain.sessions import (
-    REPLACED_ID_BYTES,
-    ReplayCause,
-    SessionRecord,
-    SessionStatus,
-    Token,
-    Verdict,
-    judge,
-    renew,
-)
+from session_authority.domain.renewals import renew
+from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord, Token
+from session_authority.domain.verdicts import ReplayCause, SessionStatus, Verdict, judge
 from tests.domain.samples import (
     COPY,
     ENDED,

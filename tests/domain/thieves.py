@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from datetime import datetime
 
-from session_authority.domain.sessions import SessionStatus, Token
+from session_authority.domain.sessions import Token
+from session_authority.domain.verdicts import SessionStatus
 from tests.domain.world import ACTIVE, EXPIRED, World
 
 

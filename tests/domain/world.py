@@ -16,21 +16,13 @@ from random import Random
 from uuid import UUID
 
 from session_authority.domain.clients import Client
-from session_authority.domain.devices import DeviceRecord, decide_sign_in
+from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.policy import LEEWAY, Policy
-from session_authority.domain.sessions import (
-    MAX_COPY,
-    SESSION_ID_BYTES,
-    ReplayCause,
-    SessionRecord,
-    SessionStatus,
-    Token,
-    copy_again,
-    judge,
-    mark,
-    renew,
-)
+from session_authority.domain.renewals import copy_again, mark, renew
+from session_authority.domain.sessions import MAX_COPY, SESSION_ID_BYTES, SessionRecord, Token
+from session_authority.domain.sign_in import decide_sign_in
+from session_authority.domain.verdicts import ReplayCause, SessionStatus, judge
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ACTIVE, EXPIRED = SessionStatus.ACTIVE, SessionStatus.TOKEN_EXPIRED

@@ -20,7 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from session_authority.domain import errors
 from session_authority.domain.clients import FormFactor
 from session_authority.domain.fields import RESERVED_CLAIMS
-from session_authority.domain.sessions import SessionStatus
+from session_authority.domain.verdicts import SessionStatus
 from session_authority.rpc import status as rpc_status
 from session_authority.rpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES
 from session_authority.v1 import errors_pb2

@@ -245,9 +245,7 @@ async def test_calls_cancelled_at_any_moment_do_all_or_nothing(
     # after they have come.
     await stage.call("GetSigningKeys", pb.GetSigningKeysRequest())
     await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
-    await eventually(
-        lambda: not stage.store._writes._shield._tasks, "what was sent to be answered"
-    )
+    await eventually(lambda: not stage.store._writes._shield._tasks, "what was sent to be answered")
     whole = 0
     for number in range(120):
         listed = await stage.call("ListDevices", pb.ListDevicesRequest(user_id=f"user-{number}"))

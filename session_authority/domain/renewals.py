@@ -1,0 +1,100 @@
+"""What a renewal hands out, and what using a token proves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from session_authority.domain.policy import Policy
+from session_authority.domain.sessions import SessionRecord, Token
+from session_authority.domain.verdicts import SessionStatus, Verdict, judge
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a renewal leads to.
+
+    `record` is what the record becomes (None: stays). It must be committed before a token is handed
+    out; where `hand_out` is false it only marks what was seen, and losing it is harmless.
+    """
+
+    verdict: Verdict
+    record: SessionRecord | None = None
+    hand_out: bool = False
+
+
+def mark(record: SessionRecord, token: Token, policy: Policy, now: datetime) -> SessionRecord:
+    """The record after an active token of its session was presented: what that proves, and when it
+    was.
+
+    Equal to `record` if there is nothing new. Losing a mark is harmless.
+    """
+    holder, first_seen, last_seen = record.holder, record.first_seen, _touched(record, policy, now)
+    if token.generation == record.generation:
+        if holder is None and now - record.dated >= policy.alarm_after:
+            holder = token.copy
+        first_seen = now if first_seen is None else first_seen
+    if (
+        holder == record.holder
+        and first_seen is record.first_seen
+        and last_seen is record.last_seen
+    ):
+        return record
+    return replace(record, holder=holder, first_seen=first_seen, last_seen=last_seen)
+
+
+def _touched(record: SessionRecord, policy: Policy, now: datetime) -> datetime:
+    """When it was last seen, as far as that is worth a write."""
+    return now if now - record.last_seen >= policy.touch_interval else record.last_seen
+
+
+def renew(
+    record: SessionRecord | None, token: Token, presented_key: bytes, policy: Policy, now: datetime
+) -> Renewal:
+    """What presenting a token for renewal leads to: the next generation, another copy of the
+    current one, or nothing new.
+    """
+    verdict = judge(record, token, presented_key, policy, now)
+    if verdict.status is not SessionStatus.ACTIVE:
+        return Renewal(verdict)
+    assert record is not None  # only a record makes a token ACTIVE
+    current = verdict.forwarded or record
+    if token.generation == current.generation:
+        if now - current.dated >= policy.alarm_after:
+            return Renewal(verdict, record=_rotate(current, token, policy, now), hand_out=True)
+        return Renewal(verdict, record=mark(current, token, policy, now))
+    if current.first_seen is None:
+        return Renewal(verdict, record=copy_again(current, policy, now), hand_out=True)
+    return Renewal(verdict, record=mark(current, token, policy, now))
+
+
+def _rotate(record: SessionRecord, token: Token, policy: Policy, now: datetime) -> SessionRecord:
+    """The next generation. The copy that asks for it is by its age the settled one: no other of its
+    generation is good.
+
+    Else two holders who never present what the other has not yet moved on from could share a
+    session for ever.
+    """
+    return replace(
+        record,
+        generation=record.generation + 1,
+        holder=None,
+        predecessor=token.copy,
+        dated=now,
+        token_end=min(now + policy.token_ttl, record.end),
+        first_seen=None,
+        last_seen=now,
+    )
+
+
+def copy_again(record: SessionRecord, policy: Policy, now: datetime) -> SessionRecord:
+    """The record when another copy of its generation, which nobody has seen in use, is handed out.
+
+    Dated anew if it is older than GRACE: else the first copy that is presented could become the
+    holder at once, and the other one, still on its way, would look like a thief's.
+    """
+    if now - record.dated <= policy.grace:
+        return replace(record, last_seen=_touched(record, policy, now))
+    return replace(
+        record, dated=now, token_end=min(now + policy.token_ttl, record.end), last_seen=now
+    )

@@ -1,0 +1,133 @@
+"""The decision on a sign-in: the fresh session, and what makes room for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from session_authority.domain.clients import Client
+from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.errors import DeviceLimitReached
+from session_authority.domain.policy import DEVICE_MEMORY, DeviceLimitAction, Policy
+from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """The decision on a sign-in: what becomes of the user's sessions and devices.
+
+    Keys are device keys. `replaced` says that the device had a live session. `ended` are sessions
+    past their end, found on the way; `evicted` are live ones that make room; `pruned` are devices
+    that are remembered no longer.
+    """
+
+    session: SessionRecord
+    device: DeviceRecord
+    new_device: bool
+    first_device: bool
+    replaced: bool
+    ended: tuple[bytes, ...]
+    evicted: tuple[bytes, ...]
+    pruned: tuple[bytes, ...]
+
+
+def decide_sign_in(
+    *,
+    sessions: Mapping[bytes, SessionRecord],
+    devices: Mapping[bytes, DeviceRecord],
+    key: bytes,
+    device_id: UUID,
+    session_id: bytes,
+    client: Client,
+    session_end: datetime,
+    policy: Policy,
+    now: datetime,
+) -> SignIn:
+    """Decides a sign-in on the device with this key; raises DeviceLimitReached where one more is
+    refused.
+    """
+    live = {k: s for k, s in sessions.items() if s.is_live(policy, now)}
+    replaced = live.get(key)
+    known = devices.get(key)
+    if known is None:
+        device = DeviceRecord(
+            device_id=device_id,
+            display_name="",
+            last_client=client,
+            first_seen=now,
+            last_sign_in=now,
+            last_seen=now,
+        )
+    else:
+        device = replace(known.touched(client, now), last_sign_in=now)
+    evicted = _make_room({k: s for k, s in live.items() if k != key}, policy)
+    return SignIn(
+        session=new_session(
+            session_id=session_id,
+            replaced=replaced,
+            session_ttl_end=session_end,
+            policy=policy,
+            now=now,
+        ),
+        device=device,
+        new_device=known is None,
+        first_device=not devices and not live,
+        replaced=replaced is not None,
+        ended=tuple(k for k in sessions if k not in live and k != key),
+        evicted=evicted,
+        pruned=_forgettable(devices, {key, *live} - set(evicted), policy, now, joining=key),
+    )
+
+
+def _make_room(others: Mapping[bytes, SessionRecord], policy: Policy) -> tuple[bytes, ...]:
+    """Which sessions make room for one more: the longest unused ones."""
+    surplus = len(others) - policy.max_devices + 1
+    if surplus <= 0:
+        return ()
+    if policy.device_limit_action is DeviceLimitAction.REJECT:
+        raise DeviceLimitReached(policy.max_devices)
+    return tuple(sorted(others, key=lambda k: (others[k].last_seen, k))[:surplus])
+
+
+def _forgettable(
+    devices: Mapping[bytes, DeviceRecord],
+    kept: set[bytes],
+    policy: Policy,
+    now: datetime,
+    joining: bytes,
+) -> tuple[bytes, ...]:
+    """Devices without a live session that are too old, or too many: at most 2 × `max_devices` are
+    remembered.
+    """
+    spare = sorted((k for k in devices if k not in kept), key=lambda k: (devices[k].last_seen, k))
+    old = [k for k in spare if now - devices[k].last_seen > DEVICE_MEMORY]
+    surplus = len({*devices, joining}) - len(old) - 2 * policy.max_devices
+    return (*old, *spare[len(old) :][: max(surplus, 0)])
+
+
+def new_session(
+    *,
+    session_id: bytes,
+    replaced: SessionRecord | None,
+    session_ttl_end: datetime,
+    policy: Policy,
+    now: datetime,
+) -> SessionRecord:
+    """The record of a fresh session: generation 1, not yet seen. `replaced` is the live session
+    that was on the device.
+    """
+    return SessionRecord(
+        session_id=session_id,
+        replaced=None if replaced is None else replaced.session_id[:REPLACED_ID_BYTES],
+        generation=1,
+        holder=None,
+        predecessor=None,
+        sign_in=now,
+        dated=now,
+        token_end=min(now + policy.token_ttl, session_ttl_end),
+        end=session_ttl_end,
+        first_seen=None,
+        last_seen=now,
+    )
