@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import Context
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn
 
@@ -31,49 +30,21 @@ from session_authority.domain.errors import (
 )
 from session_authority.domain.events import EventFilter, RecordedEvent
 from session_authority.events.cursors import cursor_of, parse_cursor
+from session_authority.events.history import History
 from session_authority.events.messages import WatchMessages
+from session_authority.events.recent import Batch, RecentBatches, WrittenEvent
 from session_authority.runtime import logs
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import EventLog
-from session_authority.store.event_log import EVENT_MEMORY, HistoryGone, Page
+from session_authority.store.event_log import HistoryGone, Page
 from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import EntryId, LogPosition
 
 POLL_INTERVAL = timedelta(seconds=1)
 HEARTBEAT_INTERVAL = timedelta(seconds=10)
-# A cursor must be this much younger than the oldest event that is kept.
-_CURSOR_MARGIN = timedelta(hours=1)
-# How far behind a watcher may fall.
-MEMORY_EVENTS, MEMORY_BYTES = 8192, 8 * 1024 * 1024
-# How much is read at once, so that other calls get their turn, and put into one message.
-_ROUND_EVENTS, _MESSAGE_EVENTS = 256, 500
-# How many messages that were put together are remembered for the next watcher.
-_TOGETHER = 16
-
 Send = Callable[[bytes], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    recorded: RecordedEvent
-    message: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """What one look at the log brought, and where it led. A heartbeat has no events, but a proof
-    that all was read.
-    """
-
-    events: tuple[_Written, ...]
-    cursor: bytes
-    proof: bytes = b""
-
-    @property
-    def size(self) -> int:
-        return sum(len(event.message) for event in self.events) + len(self.cursor) + len(self.proof)
 
 
 class _Watcher:
@@ -82,13 +53,13 @@ class _Watcher:
     def __init__(self) -> None:
         self.next = 0
         self.begun = False
-        self.patience = asyncio.timeout(None)
+        self.timeout = asyncio.timeout(None)
         self.expired = False
 
     def expire(self) -> None:
         """Interrupts it, even while it waits for a slow connection."""
         self.expired = True
-        self.patience.reschedule(asyncio.get_running_loop().time())
+        self.timeout.reschedule(asyncio.get_running_loop().time())
 
 
 class Feed:
@@ -105,6 +76,7 @@ class Feed:
         messages: WatchMessages | None = None,
     ) -> None:
         self._log = log
+        self._history = History(log, clock)
         self._messages = messages or WatchMessages()
         self._clock = clock
         self._metrics = metrics
@@ -120,10 +92,7 @@ class Feed:
         self._entries: list[EntryId] = []
         self._primaries: list[str | None] = []
         self._as_of = self._clock()
-        self._memory: dict[int, _Batch] = {}
-        self._first = self._end = 1  # 0 is where a watcher is that has not joined yet
-        self._held_events = self._held_bytes = 0
-        self._together: dict[tuple[int, int], bytes] = {}
+        self._recent = RecentBatches()
         self._news: asyncio.Future[None] | None = None
         self._changed: set[int] = set()
         self._bell = asyncio.Event()
@@ -141,7 +110,7 @@ class Feed:
         position = _position_of(since) if isinstance(since, str) else since
         watcher = _Watcher()
         try:
-            async with watcher.patience, self._attended_by(watcher):
+            async with watcher.timeout, self._attended_by(watcher):
                 await self._watch(watcher, position, only, send)
         except TimeoutError:
             if not watcher.expired:
@@ -156,68 +125,30 @@ class Feed:
         if since is not None:
             watcher.next = await self._catch_up(since, only, send)
         else:
-            watcher.next = self._end
+            watcher.next = self._recent.end
             await send(
                 self._messages.cursor(cursor_of(self._position()))
                 + self._messages.read_time(self._as_of)
             )
         while True:
-            while watcher.next == self._end:
+            while watcher.next == self._recent.end:
                 await self._await_news()
             if watcher.expired:  # in this very turn of the loop: what it would read is forgotten
                 raise CursorExpired
-            until = self._reach(watcher.next)
-            message = self._message(watcher.next, until, only)
-            watcher.next = until
+            message, watcher.next = self._recent.message_from(watcher.next, only)
             if message:
                 await send(message)
 
-    def _reach(self, start: int) -> int:
-        """How many batches from there on fit into one message."""
-        end, events = start, 0
-        while end < self._end:
-            events += len(self._memory[end].events)
-            end += 1
-            if events >= _MESSAGE_EVENTS:
-                break
-        return end
-
-    def _message(self, start: int, end: int, only: EventFilter) -> bytes:
-        """The message for batches from `start` up to `end`. Empty if the filter leaves nothing to
-        say.
-        """
-        if only.is_open:
-            together = self._together.get((start, end))
-            if together is None:
-                together = self._joined(start, end, only)
-                if (
-                    len(self._together) == _TOGETHER
-                ):  # those behind by different lengths share little
-                    self._together.clear()
-                self._together[start, end] = together
-            return together
-        return self._joined(start, end, only)
-
-    def _joined(self, start: int, end: int, only: EventFilter) -> bytes:
-        batches = [self._memory[number] for number in range(start, end)]
-        parts = [
-            e.message for batch in batches for e in batch.events if only.passes(e.recorded.event)
-        ]
-        proof = next((batch.proof for batch in reversed(batches) if batch.proof), b"")
-        if not parts and not proof:
-            return b""
-        return b"".join((*parts, batches[-1].cursor, proof))
-
     async def _catch_up(self, since: LogPosition | datetime, only: EventFilter, send: Send) -> int:
         """Sends what the reader has read already; where in the memory it goes on."""
-        entries, as_of = await self._start_of(since)
+        entries, as_of = await self._history.start_of(since, self._position())
         await send(self._messages.cursor(cursor_of(LogPosition(tuple(entries), as_of))))
         while True:
-            tip, joined = self._position(), self._end
+            tip, joined = self._position(), self._recent.end
             behind = {n: e for n, e in enumerate(entries) if e != tip.entries[n]}
             while behind:
                 found: list[tuple[EntryId, RecordedEvent]] = []
-                for number, page in (await self._read_on(behind)).items():
+                for number, page in (await self._history.read_on(behind)).items():
                     found += (event for event in page.events if event[0] <= tip.entries[number])
                     entries[number] = behind[number] = min(page.last, tip.entries[number])
                     if page.last >= tip.entries[number] or not page.more:
@@ -230,46 +161,8 @@ class Feed:
                     if only.passes(recorded.event)
                 ]
                 await send(b"".join((*parts, self._messages.cursor(cursor_of(position)))))
-            if joined >= self._first:
+            if joined >= self._recent.first:
                 return joined
-
-    async def _start_of(self, since: LogPosition | datetime) -> tuple[list[EntryId], datetime]:
-        now = self._clock()
-        if isinstance(since, datetime):
-            # All that happened since then comes after it, so it is no younger than that, nor of the
-            # future. One from before the memory of the log gets some time to be resumed in, though
-            # what it has not been told of may be trimmed meanwhile.
-            as_of = min(max(since, now - EVENT_MEMORY + 2 * _CURSOR_MARGIN), now)
-            return list((await self._log.at(since, as_of)).entries), as_of
-        if since.as_of < now - EVENT_MEMORY + _CURSOR_MARGIN:
-            raise CursorExpired
-        # All of them, before anything is sent: a cursor that leads nowhere must be known from the
-        # start.
-        await self._read_on(
-            {n: e for n, e in enumerate(since.entries) if e != self._entries[n]}, limit=1
-        )
-        return list(since.entries), since.as_of
-
-    async def _read_on(self, after: dict[int, EntryId], limit: int = 0) -> dict[int, Page]:
-        """The pages after entries of some partitions. Raises CursorExpired if something is missing
-        there.
-        """
-        pages: dict[int, Page] = {}
-        for number, page in (await self._read(after, limit)).items():
-            if isinstance(page, HistoryGone):
-                raise CursorExpired
-            if isinstance(page, StoreUnavailable):
-                raise page
-            pages[number] = page
-        return pages
-
-    async def _read(
-        self, after: Mapping[int, EntryId], limit: int = 0
-    ) -> Mapping[int, Page | HistoryGone | StoreUnavailable]:
-        if not after:
-            return {}
-        limit = limit or max(_ROUND_EVENTS // len(after), 4)
-        return await self._log.read(after, limit=limit, now=self._clock())
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -348,7 +241,7 @@ class Feed:
         behind, self._changed = set(range(PARTITIONS)) if full else self._changed, set()
         trouble: StoreUnavailable | None = None
         while behind:
-            pages = await self._read({n: self._entries[n] for n in behind})
+            pages = await self._history.read({n: self._entries[n] for n in behind})
             if any(isinstance(page, HistoryGone) for page in pages.values()):
                 self._start_over("the log is another one than it was, or was trimmed too early")
                 await self._begin()
@@ -413,20 +306,13 @@ class Feed:
 
     def _keep(self, events: Iterable[RecordedEvent], proof: bytes = b"") -> None:
         """Remembers a batch, tells everybody, and forgets what is too old."""
-        written = tuple(_Written(recorded, self._messages.event(recorded)) for recorded in events)
-        batch = _Batch(written, self._messages.cursor(cursor_of(self._position())), proof)
-        self._memory[self._end] = batch
-        self._end += 1
-        self._held_events += len(written)
-        self._held_bytes += batch.size
-        self._together.clear()
-        while self._held_events > MEMORY_EVENTS or self._held_bytes > MEMORY_BYTES:
-            old = self._memory.pop(self._first)
-            self._first += 1
-            self._held_events -= len(old.events)
-            self._held_bytes -= old.size
+        written = tuple(
+            WrittenEvent(recorded, self._messages.event(recorded)) for recorded in events
+        )
+        cursor = self._messages.cursor(cursor_of(self._position()))
+        self._recent.add(Batch(written, cursor, proof))
         for watcher in self._watchers:
-            if 0 < watcher.next < self._first:
+            if 0 < watcher.next < self._recent.first:
                 self._expire(watcher)
         _settle(self._news, None)
 

@@ -13,7 +13,8 @@ import pytest
 
 from session_authority.domain.errors import CursorExpired
 from session_authority.domain.events import EventFilter
-from session_authority.events import feed as feed_module
+from session_authority.events import history as history_module
+from session_authority.events import recent
 from session_authority.events.feed import Feed, Send
 from session_authority.store.records import Commit
 from tests.events.scene import ALL, Message, Scene, eventually, read_message
@@ -116,9 +117,9 @@ class Somebody:
 
 @pytest.mark.parametrize("memory", [60, 8192], ids=["short", "long"])
 async def test_nobody_misses_anything(scene: Scene, monkeypatch: pytest.MonkeyPatch, memory: int):
-    monkeypatch.setattr(feed_module, "MEMORY_EVENTS", memory)
-    monkeypatch.setattr(feed_module, "_ROUND_EVENTS", 64)
-    monkeypatch.setattr(feed_module, "_MESSAGE_EVENTS", 25)
+    monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", memory)
+    monkeypatch.setattr(history_module, "MAX_READ_EVENTS", 64)
+    monkeypatch.setattr(recent, "MAX_MESSAGE_EVENTS", 25)
     history, chance = History(), Random(memory)
     feeds = [scene.feed, scene.feed, scene.another_feed()]
     shares = [USERS[number::WRITERS] for number in range(WRITERS)]

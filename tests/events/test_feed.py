@@ -11,7 +11,8 @@ import pytest
 from session_authority.domain.errors import CursorExpired, InvalidRequest, StoreUnavailable
 from session_authority.domain.events import NOBODY, EventFilter, EventType
 from session_authority.domain.moments import from_ms
-from session_authority.events import feed as feed_module
+from session_authority.events import history as history_module
+from session_authority.events import recent
 from session_authority.events.cursors import cursor_of
 from session_authority.store import Limits, SessionStore, codec, connect
 from session_authority.store.event_log import EVENT_MEMORY, HistoryGone
@@ -149,7 +150,9 @@ async def test_only_a_look_at_everything_proves_how_far_time_has_come(scene_with
 async def test_every_cursor_leads_to_exactly_what_follows(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(feed_module, "_ROUND_EVENTS", 16)  # so that catching up takes several pages
+    monkeypatch.setattr(
+        history_module, "MAX_READ_EVENTS", 16
+    )  # so that catching up takes several pages
     first = await scene.watch().started()
     happened: list[tuple[str, str]] = []
     for number in range(24):
@@ -218,7 +221,7 @@ async def test_a_moment_counts_as_the_age_of_its_cursor(scene: Scene):
 
 
 async def test_catching_up_goes_on_while_events_flow(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(feed_module, "_ROUND_EVENTS", 8)
+    monkeypatch.setattr(history_module, "MAX_READ_EVENTS", 8)
     first = await scene.watch().started()
     happened = await scene.happen(*USERS * 10)
     await first.told(*happened)
@@ -236,7 +239,7 @@ async def test_catching_up_goes_on_while_events_flow(scene: Scene, monkeypatch: 
 
 async def test_catching_up_outlasts_the_memory(scene: Scene, monkeypatch: pytest.MonkeyPatch):
     """What was forgotten meanwhile is read again."""
-    monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 10)
+    monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 10)
     first = await scene.watch().started()
     happened = await scene.happen("ada")
     await first.told(*happened)
@@ -296,7 +299,7 @@ async def test_a_cursor_that_leads_nowhere_has_expired_from_the_start(scene: Sce
 
 
 async def test_who_falls_too_far_behind_is_sent_away(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 20)
+    monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 20)
     stuck, slow, good = [await scene.watch().started() for _ in range(3)]
     stuck.hold()
     happened: list[tuple[str, str]] = []
@@ -317,20 +320,20 @@ async def test_who_falls_too_far_behind_is_sent_away(scene: Scene, monkeypatch: 
     await resumed.told(*happened)
 
 
-@pytest.mark.parametrize(("limit", "most"), [("MEMORY_EVENTS", 12), ("MEMORY_BYTES", 6000)])
+@pytest.mark.parametrize(("limit", "most"), [("MAX_RECENT_EVENTS", 12), ("MAX_RECENT_BYTES", 6000)])
 async def test_the_memory_is_bounded(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
 ):
-    monkeypatch.setattr(feed_module, limit, most)
+    monkeypatch.setattr(recent, limit, most)
     watcher = await scene.watch().started()
     happened: list[tuple[str, str]] = []
     for _ in range(40):
         happened += await scene.happen("ada", "bob")
         await watcher.told(*happened)
-        held = list(scene.feed._memory.values())
+        held = list(scene.feed._recent.batches.values())
         events = sum(len(batch.events) for batch in held)
         size = sum(len(batch.cursor) + sum(len(e.message) for e in batch.events) for batch in held)
-        assert (events if limit == "MEMORY_EVENTS" else size) <= most
+        assert (events if limit == "MAX_RECENT_EVENTS" else size) <= most
         assert held, "nor is it empty"
     assert scene.expired() == 0
 
@@ -338,17 +341,17 @@ async def test_the_memory_is_bounded(
 async def test_heartbeats_alone_do_not_fill_the_memory(
     scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(feed_module, "MEMORY_BYTES", 1000)
+    monkeypatch.setattr(recent, "MAX_RECENT_BYTES", 1000)
     scene = scene_with(heartbeat=timedelta())
     watcher = await scene.watch().started()
     await watcher.has(lambda: watcher.heartbeats >= 30, "30 heartbeats")
-    assert sum(len(batch.cursor) for batch in scene.feed._memory.values()) <= 1000
+    assert sum(len(batch.cursor) for batch in scene.feed._recent.batches.values()) <= 1000
 
 
 async def test_who_is_behind_is_told_many_events_at_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(feed_module, "_MESSAGE_EVENTS", 10)
+    monkeypatch.setattr(recent, "MAX_MESSAGE_EVENTS", 10)
     slow, good = [await scene.watch().started() for _ in range(2)]
     slow.hold()
     happened: list[tuple[str, str]] = []
@@ -599,7 +602,7 @@ async def test_being_sent_away_while_a_message_is_taken_is_still_that(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
     """What it would be told next is forgotten at the very moment at which it could go on."""
-    monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 5)
+    monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 5)
     watcher = (await scene.watch().started()).hold()
     await scene.watch().started()
     write = scene.written.cursor

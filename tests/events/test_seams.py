@@ -15,7 +15,8 @@ import pytest
 from session_authority.domain.errors import CursorExpired, StoreUnavailable
 from session_authority.domain.events import EventFilter
 from session_authority.domain.moments import from_ms, to_ms
-from session_authority.events import feed as feed_module
+from session_authority.events import history as history_module
+from session_authority.events import recent
 from session_authority.events.cursors import parse_cursor
 from session_authority.store import Limits, connect
 from session_authority.store.event_log import EVENT_MEMORY
@@ -59,11 +60,11 @@ async def test_no_heartbeat_passes_what_was_there_before_it(scene_with: SceneOn)
     for _ in range(5):
         async with unheard(scene):
             happened += await scene.happen(*["ada"] * 30, "bob")
-        beats = sum(not batch.events for batch in scene.feed._memory.values())
+        beats = sum(not batch.events for batch in scene.feed._recent.batches.values())
         newcomer = await scene.watch().started()  # makes the reader look at everything
         await newcomer.stop()
         # A message may hold several batches, so they are looked at where they are remembered.
-        batches = list(scene.feed._memory.values())
+        batches = list(scene.feed._recent.batches.values())
         assert sum(not batch.events for batch in batches) == beats + 1
         last = max(number for number, batch in enumerate(batches) if not batch.events)
         assert sum(len(batch.events) for batch in batches[:last]) == len(happened)
@@ -227,7 +228,7 @@ async def test_every_page_of_a_catch_up_leads_to_exactly_what_follows(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
     """In partitions of very different lengths."""
-    monkeypatch.setattr(feed_module, "_ROUND_EVENTS", 12)
+    monkeypatch.setattr(history_module, "MAX_READ_EVENTS", 12)
     start = await scene.watch().started()
     happened = await scene.happen(*["ada"] * 60, *["bob"] * 7, *USERS)
     await start.told(*happened)
@@ -307,14 +308,14 @@ async def test_what_was_put_together_is_not_kept_for_ever(scene_with: SceneOn):
         watcher.free()
     for number, watcher in enumerate(slow):
         await watcher.told(*happened[number:])
-    assert len(scene.feed._together) <= feed_module._TOGETHER
+    assert len(scene.feed._recent.joined) <= recent.MAX_JOINED_MESSAGES
 
 
 async def test_who_is_sent_away_is_sent_away_once(
     scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch
 ):
     """However much more happens before it has gone."""
-    monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 5)
+    monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 5)
     scene = scene_with(poll=NEVER)
     stuck = await scene.watch().started()
     stuck.hold()

@@ -18,7 +18,7 @@ from google.protobuf.json_format import MessageToDict
 
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.policy import ReplayAction
-from session_authority.events import feed as feed_module
+from session_authority.events import recent
 from session_authority.events.messages import timestamp
 from session_authority.store import Limits, connect
 from session_authority.store.records import Commit
@@ -538,7 +538,7 @@ async def happen(stage: Stage, user_id: str, number: int) -> None:
 async def test_a_client_that_never_reads_is_sent_away_and_disturbs_nobody(
     valkey_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(feed_module, "MEMORY_EVENTS", 200)
+    monkeypatch.setattr(recent, "MAX_RECENT_EVENTS", 200)
     stage = valkey_stage
     async with deaf_channel(stage) as channel:
         deaf: Any = channel.unary_stream(WATCH)(b"", timeout=LEFT_OPEN)
@@ -550,7 +550,7 @@ async def test_a_client_that_never_reads_is_sent_away_and_disturbs_nobody(
                 await asyncio.gather(*(happen(stage, "ada", number + i) for i in range(50)))
                 number += 50
                 await good.next(50)
-                assert stage.feed._held_events <= 200
+                assert stage.feed._recent.held_events <= 200
                 assert number < 20_000, "in the end it is sent away"
         assert stage.counted("WatchEvents") == {"OUT_OF_RANGE": 1}
         assert sorted(event.reason[:5] for event in good.events) == [

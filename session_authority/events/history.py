@@ -1,0 +1,67 @@
+"""Reads on in the log of events from where somebody was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from session_authority.domain.errors import CursorExpired, StoreUnavailable
+from session_authority.store import EventLog
+from session_authority.store.event_log import EVENT_MEMORY, HistoryGone, Page
+from session_authority.store.log_position import EntryId, LogPosition
+
+# How many events are read at once, so that other calls get their turn.
+MAX_READ_EVENTS = 256
+# A cursor must be this much younger than the oldest event that is kept.
+_CURSOR_MARGIN = timedelta(hours=1)
+
+Pages = Mapping[int, Page | HistoryGone | StoreUnavailable]
+
+
+class History:
+    """What is in the log, read in pages that leave other calls their turn."""
+
+    def __init__(self, log: EventLog, clock: Callable[[], datetime]) -> None:
+        self._log = log
+        self._clock = clock
+
+    async def read(self, after: Mapping[int, EntryId], limit: int = 0) -> Pages:
+        """A page after an entry of each of some partitions, or why there is none."""
+        if not after:
+            return {}
+        limit = limit or max(MAX_READ_EVENTS // len(after), 4)
+        return await self._log.read(after, limit=limit, now=self._clock())
+
+    async def read_on(self, after: Mapping[int, EntryId], limit: int = 0) -> dict[int, Page]:
+        """The pages after entries of some partitions. Raises CursorExpired if something is missing
+        there, StoreUnavailable if one can't be read.
+        """
+        pages: dict[int, Page] = {}
+        for number, page in (await self.read(after, limit)).items():
+            if isinstance(page, HistoryGone):
+                raise CursorExpired
+            if isinstance(page, StoreUnavailable):
+                raise page
+            pages[number] = page
+        return pages
+
+    async def start_of(
+        self, since: LogPosition | datetime, tip: LogPosition
+    ) -> tuple[list[EntryId], datetime]:
+        """Where a watch that goes on from a cursor or a moment begins: the entries, and as of when
+        they were the last ones. `tip` is how far the reader is. Raises CursorExpired.
+        """
+        now = self._clock()
+        if isinstance(since, datetime):
+            # All that happened since then comes after it, so it is no younger than that, nor of the
+            # future. One from before the memory of the log gets some time to be resumed in, though
+            # what it has not been told of may be trimmed meanwhile.
+            as_of = min(max(since, now - EVENT_MEMORY + 2 * _CURSOR_MARGIN), now)
+            return list((await self._log.at(since, as_of)).entries), as_of
+        if since.as_of < now - EVENT_MEMORY + _CURSOR_MARGIN:
+            raise CursorExpired
+        # All of them, before anything is sent: a cursor that leads nowhere must be known from the
+        # start.
+        behind = {n: e for n, e in enumerate(since.entries) if e != tip.entries[n]}
+        await self.read_on(behind, limit=1)
+        return list(since.entries), since.as_of

@@ -1,0 +1,106 @@
+"""The short memory that all watchers of a process read from, each at its own pace.
+
+It is bounded: the oldest batches go, and a watcher that still needs them is sent away. So no watcher
+costs more memory than another. A message that several watchers get is put together once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from session_authority.domain.events import EventFilter, RecordedEvent
+
+# How far behind a watcher may fall.
+MAX_RECENT_EVENTS, MAX_RECENT_BYTES = 8192, 8 * 1024 * 1024
+# How many events go into one message.
+MAX_MESSAGE_EVENTS = 500
+# How many messages that were put together are remembered for the next watcher.
+MAX_JOINED_MESSAGES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenEvent:
+    """An event, and its part of a message."""
+
+    recorded: RecordedEvent
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one look at the log brought, and where it led. A heartbeat has no events, but a proof
+    that all was read.
+    """
+
+    events: tuple[WrittenEvent, ...]
+    cursor: bytes
+    proof: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return sum(len(event.message) for event in self.events) + len(self.cursor) + len(self.proof)
+
+
+class RecentBatches:
+    """The latest batches by their numbers, from `first` up to but without `end`."""
+
+    def __init__(self) -> None:
+        self.batches: dict[int, Batch] = {}
+        self.first = self.end = 1  # 0 is where a watcher is that has not joined yet
+        self.held_events = self.held_bytes = 0
+        self.joined: dict[tuple[int, int], bytes] = {}
+
+    def add(self, batch: Batch) -> None:
+        """Remembers a batch, and forgets those that are too many."""
+        self.batches[self.end] = batch
+        self.end += 1
+        self.held_events += len(batch.events)
+        self.held_bytes += batch.size
+        self.joined.clear()
+        while self.held_events > MAX_RECENT_EVENTS or self.held_bytes > MAX_RECENT_BYTES:
+            old = self.batches.pop(self.first)
+            self.first += 1
+            self.held_events -= len(old.events)
+            self.held_bytes -= old.size
+
+    def message_from(self, start: int, only: EventFilter) -> tuple[bytes, int]:
+        """The next message for a watcher that has read everything before `start`, and where it goes
+        on. The message is empty if the filter leaves nothing to say.
+        """
+        end = self._reach(start)
+        if not only.is_open:
+            return _joined(self._between(start, end), only), end
+        message = self.joined.get((start, end))
+        if message is None:
+            message = _joined(self._between(start, end), only)
+            # Watchers that are behind by different lengths share little.
+            if len(self.joined) == MAX_JOINED_MESSAGES:
+                self.joined.clear()
+            self.joined[start, end] = message
+        return message, end
+
+    def _reach(self, start: int) -> int:
+        """The end of as many batches as fit into one message."""
+        end, events = start, 0
+        while end < self.end:
+            events += len(self.batches[end].events)
+            end += 1
+            if events >= MAX_MESSAGE_EVENTS:
+                break
+        return end
+
+    def _between(self, start: int, end: int) -> list[Batch]:
+        return [self.batches[number] for number in range(start, end)]
+
+
+def _joined(batches: list[Batch], only: EventFilter) -> bytes:
+    passing: Iterable[WrittenEvent] = (
+        event for batch in batches for event in batch.events if only.passes(event.recorded.event)
+    )
+    parts = [event.message for event in passing]
+    proof = next((batch.proof for batch in reversed(batches) if batch.proof), b"")
+    if not parts and not proof:
+        return b""
+    return b"".join((*parts, batches[-1].cursor, proof))
