@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.text import Text
 
 from session_authority.console.connection import Target, channel_to, health
-from session_authority.runtime.settings import parse_duration
+from session_authority.runtime.durations import parse_duration
 from session_authority.runtime.text import printable
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc

@@ -21,8 +21,8 @@ import httpx
 
 from session_authority.domain.events import EventType
 from session_authority.runtime.addresses import is_loopback
+from session_authority.runtime.durations import parse_duration
 from session_authority.runtime.files import exposure
-from session_authority.runtime.settings import parse_duration
 
 DEFAULT_TIMEOUT = timedelta(seconds=10)
 DEFAULT_IN_FLIGHT = 16

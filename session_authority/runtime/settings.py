@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -21,7 +19,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     SecretStr,
-    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -37,6 +34,8 @@ from pydantic_settings import (
 
 from session_authority.domain.policy import MAX_SESSION_TTL, DeviceLimitAction, Policy, ReplayAction
 from session_authority.runtime.addresses import Listen
+from session_authority.runtime.assurance import PRESETS, Assurance
+from session_authority.runtime.durations import Duration
 
 PREFIX = "SESSION_AUTHORITY_"
 CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG"
@@ -44,9 +43,6 @@ CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG"
 _SERVICE_LINK = re.compile(
     r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?", re.ASCII
 )
-_SHORT = re.compile(r"(\d+)\s*(ms|s|m|h|d)", re.ASCII)
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_ISO = TypeAdapter(timedelta)
 # How what belongs into a file begins: PEM, JSON, a caller's token, an endpoint's secret; or it has
 # several lines.
 _CONTENT = re.compile(r"-----BEGIN |\{|sacall_|whsec_|.*\n", re.ASCII)
@@ -54,29 +50,6 @@ _CONTENT = re.compile(r"-----BEGIN |\{|sacall_|whsec_|.*\n", re.ASCII)
 
 class SettingsError(Exception):
     """Settings that can't be used; the message has a line for each fault."""
-
-
-def parse_duration(value: object) -> object:
-    """`90s`, `15m`, `12h`, `30d`, `250ms`, or ISO 8601 (`PT15M`, `P30D`) as a timedelta."""
-    if not isinstance(value, str):
-        if isinstance(value, timedelta):
-            return value
-        raise ValueError("must be a duration with a unit, like 90s, 15m, 12h or 30d")
-    short = _SHORT.fullmatch(value.strip())
-    if short is not None:
-        try:
-            return timedelta(**{_UNITS[short[2]]: int(short[1])})
-        except OverflowError:
-            raise ValueError("is too long") from None
-    if value.strip().upper().startswith("P"):
-        try:
-            return _ISO.validate_python(value.strip().upper())
-        except ValidationError:
-            pass
-    raise ValueError("must be a duration, like 90s, 15m, 12h, 30d or ISO 8601's PT15M")
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
 class Unsafe(Enum):
@@ -90,35 +63,6 @@ class Unsafe(Enum):
     VOLATILE_STORE = "volatile-store"
     EXPOSED_SECRETS = "exposed-secrets"
     SHORT_GRACE = "short-grace"
-
-
-class Assurance(Enum):
-    """Authenticator assurance levels of NIST SP 800-63B-4."""
-
-    AAL1 = "aal1"
-    AAL2 = "aal2"
-    AAL3 = "aal3"
-
-
-_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-# What a level sets: SESSION_TTL is its overall timeout, IDLE_TIMEOUT its inactivity timeout (SP
-# 800-63B-4 §2.1.3, §2.2.3, §2.3.3; it names none for AAL1). TOKEN_TTL is ours: a token should not
-# outlast the idle session that it speaks of.
-PRESETS: Mapping[Assurance, Mapping[str, timedelta]] = MappingProxyType(
-    {
-        Assurance.AAL1: {"token_ttl": _HOUR, "session_ttl": 30 * _DAY, "idle_timeout": 7 * _DAY},
-        Assurance.AAL2: {
-            "token_ttl": 15 * _MINUTE,
-            "session_ttl": 24 * _HOUR,
-            "idle_timeout": _HOUR,
-        },
-        Assurance.AAL3: {
-            "token_ttl": 15 * _MINUTE,
-            "session_ttl": 12 * _HOUR,
-            "idle_timeout": 15 * _MINUTE,
-        },
-    }
-)
 
 
 def _listen(value: object) -> object:

@@ -18,7 +18,9 @@ from session_authority.cli import server as cli_server
 from session_authority.processes.grpc_server import server_options
 from session_authority.processes.health import MAX_CLOCK_SKEW
 from session_authority.rpc import interceptors
-from session_authority.runtime.settings import PRESETS, Assurance, Settings, Unsafe, parse_duration
+from session_authority.runtime.assurance import PRESETS, Assurance
+from session_authority.runtime.durations import parse_duration
+from session_authority.runtime.settings import Settings, Unsafe
 from session_authority.tokens import codec
 from tests.processes.processes import environment
 from tests.support.backends import free_port, missing

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from session_authority.runtime.addresses import Listen
+from session_authority.runtime.durations import parse_duration
 from session_authority.runtime.settings import (
     PREFIX,
     Settings,
     SettingsError,
     Unsafe,
     load_settings,
-    parse_duration,
 )
 
 README = Path(__file__).parents[2] / "README.md"

@@ -1,0 +1,37 @@
+"""Presets of settings after the authenticator assurance levels of NIST SP 800-63B-4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import Enum
+from types import MappingProxyType
+
+
+class Assurance(Enum):
+    """Authenticator assurance levels of NIST SP 800-63B-4."""
+
+    AAL1 = "aal1"
+    AAL2 = "aal2"
+    AAL3 = "aal3"
+
+
+_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+# What a level sets: SESSION_TTL is its overall timeout, IDLE_TIMEOUT its inactivity timeout (SP
+# 800-63B-4 §2.1.3, §2.2.3, §2.3.3; it names none for AAL1). TOKEN_TTL is ours: a token should not
+# outlast the idle session that it speaks of.
+PRESETS: Mapping[Assurance, Mapping[str, timedelta]] = MappingProxyType(
+    {
+        Assurance.AAL1: {"token_ttl": _HOUR, "session_ttl": 30 * _DAY, "idle_timeout": 7 * _DAY},
+        Assurance.AAL2: {
+            "token_ttl": 15 * _MINUTE,
+            "session_ttl": 24 * _HOUR,
+            "idle_timeout": _HOUR,
+        },
+        Assurance.AAL3: {
+            "token_ttl": 15 * _MINUTE,
+            "session_ttl": 12 * _HOUR,
+            "idle_timeout": 15 * _MINUTE,
+        },
+    }
+)
