@@ -1,0 +1,82 @@
+"""Tracked files: of known kinds, small, and no wider than a column of text."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TRACKED = subprocess.run(
+    ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+).stdout.split("\0")[:-1]
+# A new kind belongs here if it is a source that people write, never something built or downloaded.
+SUFFIXES = {
+    ".in",
+    ".lua",
+    ".md",
+    ".proto",
+    ".py",
+    ".pyi",
+    ".sh",
+    ".toml",
+    ".txt",
+    ".typed",
+    ".yaml",
+}
+NAMES = {".ci/run", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile"}
+AT_THE_ROOT = {
+    *(".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile"),
+    *("README.md", "SECURITY.md", "buf.yaml", "pyproject.toml"),
+}
+MAX_BYTES = 300_000
+MAX_COLUMNS = 100
+
+
+def kind_faults(name: str) -> list[str]:
+    """Why a file may not be tracked by its name."""
+    path = Path(name)
+    known = name in NAMES or path.name == "LICENSE" or path.suffix in SUFFIXES
+    faults = [] if known else [f"{name}: of no known kind"]
+    if len(path.parts) == 1 and name not in AT_THE_ROOT:
+        faults.append(f"{name}: nothing else lies at the root")
+    return faults
+
+
+def wide_lines(name: str, text: str) -> Iterator[str]:
+    """The lines over the columns that could be wrapped: not a row of a table, nor a lone link."""
+    for number, line in enumerate(text.splitlines(), 1):
+        wrappable = not (name.endswith(".md") and line.startswith(("|", "[")))
+        if wrappable and len(line) > MAX_COLUMNS:
+            yield f"{name}:{number}: {len(line)} columns"
+
+
+def written_by_people(name: str) -> bool:
+    """True for files that are not generated, locked or given. Ruff measures Python."""
+    return Path(name).suffix not in (".py", ".pyi", ".txt") and Path(name).name != "LICENSE"
+
+
+def test_tracked_files_are_of_known_kinds():
+    assert [fault for name in TRACKED for fault in kind_faults(name)] == []
+
+
+def test_tracked_files_are_small():
+    assert [name for name in TRACKED if (ROOT / name).stat().st_size > MAX_BYTES] == []
+
+
+def test_what_people_write_ends_at_column_100():
+    names = filter(written_by_people, TRACKED)
+    found = [fault for name in names for fault in wide_lines(name, (ROOT / name).read_text())]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["six-1.16.0-py3-none-any.whl", "tests/a.tar.gz", "x.py", "notes"])
+def test_a_foreign_file_is_noticed(name: str):
+    assert kind_faults(name)
+
+
+def test_a_wide_line_is_noticed():
+    assert list(wide_lines("a.md", "x" * 101)) == ["a.md:1: 101 columns"]
+    assert list(wide_lines("a.md", "x" * 100 + "\n|" + "x" * 200)) == []
