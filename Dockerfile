@@ -32,6 +32,7 @@ ENV PATH=/opt/session-authority/bin:$PATH \
 RUN python -m pip uninstall --yes pip
 USER 65532:65532
 EXPOSE 50051 50052
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["session-authority", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
+    CMD ["session-authority", "health"]
 ENTRYPOINT ["session-authority"]
 CMD ["serve"]

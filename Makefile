@@ -49,10 +49,13 @@ grpcurl: $(grpcurl) ## Build grpcurl into .tools/bin
 	@:
 
 .PHONY: backends
-backends: $(grpcurl) ## Install what the full tests want: Redis (never started as a service), grpcurl and Chromium
-	@command -v redis-server >/dev/null || scripts/apt_install.sh redis-server "there is no redis-server to test against"
-	@command -v chromium >/dev/null || scripts/apt_install.sh chromium "there is no chromium to test with"
-	@command -v chromedriver >/dev/null || scripts/apt_install.sh chromium-driver "there is no chromedriver to test with"
+backends: $(grpcurl) ## Install what the full tests want: Redis, grpcurl, Chromium
+	@command -v redis-server >/dev/null || \
+	    scripts/apt_install.sh redis-server "there is no redis-server to test against"
+	@command -v chromium >/dev/null || \
+	    scripts/apt_install.sh chromium "there is no chromium to test with"
+	@command -v chromedriver >/dev/null || \
+	    scripts/apt_install.sh chromium-driver "there is no chromedriver to test with"
 
 ## ----- to change it
 
@@ -69,16 +72,18 @@ FUZZ_SECONDS ?= 20
 
 .PHONY: fuzz
 fuzz: export FUZZ_SECONDS := $(FUZZ_SECONDS)
-fuzz: $(venv) ## Look for input that breaks what reads it, FUZZ_SECONDS on each target; ARGS name some
+fuzz: $(venv) ## Look for input that breaks a reader; ARGS name some targets
 	@$(bin)/python -m tests.fuzz $(ARGS)
 
 .PHONY: lint
-lint: style types imports contract breaking stubs stubs-compat client-compat dockerfile ## Run every check that is not a test
+checks := style types imports house contract breaking stubs stubs-compat client-compat dockerfile
+lint: $(checks) ## Run every check that is not a test of behaviour
 
 .PHONY: style
 style: $(venv) ## Check style and formatting
 	@$(bin)/ruff check --quiet
-	@$(bin)/ruff format --quiet --check || { echo "Not formatted as agreed. Run: make format" >&2; exit 1; }
+	@$(bin)/ruff format --quiet --check || \
+	    { echo "Not formatted as agreed. Run: make format" >&2; exit 1; }
 
 .PHONY: format
 format: $(venv) ## Format the code and mend what can be mended without thought
@@ -93,6 +98,10 @@ types: $(venv) ## Check the types
 imports: $(venv) ## Check that imports point the way that the layout says
 	@PYTHONPATH=clients/python scripts/quietly.sh $(bin)/lint-imports --no-logo
 
+.PHONY: house
+house: $(venv) ## Check that the tree is complete: kinds of files, columns, targets, locks
+	@$(bin)/pytest --quiet --no-header -p no:cacheprovider tests/house
+
 .PHONY: contract
 contract: $(venv) ## Check the style of the protos
 	@$(bin)/buf lint
@@ -102,7 +111,7 @@ breaking: $(venv) ## Check that the protos break no client of the last release
 	@scripts/check_breaking.sh
 
 .PHONY: protos
-protos: $(protos_venv) ## Generate the stubs from protos/, and the client for threads from that for asyncio
+protos: $(protos_venv) ## Generate the stubs, and the client for threads
 	@scripts/protos.sh
 	@.venv-protos/bin/python clients/python/scripts/unasync.py
 
@@ -112,11 +121,11 @@ stubs: $(protos_venv) ## Check that what is generated and committed is fresh
 	@.venv-protos/bin/python clients/python/scripts/unasync.py --check
 
 .PHONY: stubs-compat
-stubs-compat: $(stubs_venvs) ## Check that the stubs work on the oldest and the newest grpcio and protobuf
+stubs-compat: $(stubs_venvs) ## Check the stubs on the oldest and the newest grpcio
 	@for folder in $(dir $(stubs_venvs)); do $${folder}bin/python scripts/stubs_compat.py --quiet; done
 
 .PHONY: client-compat
-client-compat: $(venv) $(stubs_venvs) ## Check the Python client's wheel, alone with the oldest and the newest grpcio and protobuf
+client-compat: $(venv) $(stubs_venvs) ## Check the Python client's wheel, installed alone
 	@scripts/client_compat.sh $(dir $(stubs_venvs))
 
 .PHONY: dockerfile
@@ -127,11 +136,13 @@ dockerfile: $(venv) ## Check the Dockerfile
 requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the newest versions
 	@compile() { \
 	    echo "Locking requirements/$$1.txt ..."; \
-	    CUSTOM_COMPILE_COMMAND="make requirements" $(bin)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
-	        --no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(ARGS) --output-file="requirements/$$1.txt" "$${@:2}"; \
+	    CUSTOM_COMPILE_COMMAND="make requirements" $(bin)/pip-compile --quiet --generate-hashes \
+	        --strip-extras --allow-unsafe --no-emit-index-url --no-emit-trusted-host \
+	        --no-emit-find-links $(ARGS) --output-file="requirements/$$1.txt" "$${@:2}"; \
 	}; \
 	compile runtime pyproject.toml requirements/oldest-python.in; \
-	compile dev --extra=embedded --extra=dev --constraint=requirements/runtime.txt pyproject.toml requirements/oldest-python.in \
+	compile dev --extra=embedded --extra=dev --constraint=requirements/runtime.txt \
+	    pyproject.toml requirements/oldest-python.in \
 	    requirements/fuzz.in; \
 	compile build --build-deps-for=wheel --only-build-deps pyproject.toml; \
 	compile protos requirements/protos.in; \
@@ -148,12 +159,14 @@ wheel: $(venv) ## Build the wheels, of the service and of its Python client, int
 
 .PHONY: clean
 clean: ## Remove everything that the other targets made, except .dev-data
-	@rm -rf .venv .venv-protos .tools {.,clients/python}/{build,dist,*.egg-info} .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .venv-protos .tools {.,clients/python}/{build,dist,*.egg-info} .fuzz .hypothesis \
+	    .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(venv): requirements/dev.txt pyproject.toml scripts/venv.sh
 	@scripts/venv.sh .venv requirements/dev.txt
-	@scripts/quietly.sh $(bin)/python -m pip install --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
+	@scripts/quietly.sh $(bin)/python -m pip install --disable-pip-version-check --no-input \
+	    --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(protos_venv): requirements/protos.txt scripts/venv.sh
@@ -166,9 +179,11 @@ $(protos_venv): requirements/protos.txt scripts/venv.sh
 	@touch $@
 
 $(grpcurl):
-	@command -v go >/dev/null || scripts/apt_install.sh golang-go "there is no Go to build grpcurl with"
+	@command -v go >/dev/null || \
+	    scripts/apt_install.sh golang-go "there is no Go to build grpcurl with"
 	@echo "Building grpcurl $(GRPCURL_VERSION) ..."
 	@mkdir -p $(@D)
 	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
-	    -ldflags "-s -w -X main.version=$(GRPCURL_VERSION)" github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+	    -ldflags "-s -w -X main.version=$(GRPCURL_VERSION)" \
+	    github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 	@ln -f $(@D)/grpcurl $@

@@ -4,11 +4,13 @@ revocation takes to be denied.
 Starts a Valkey and a server of its own; everything that is compared is measured in turns within one
 run, so that what else the machine does hits both alike. Ratios of medians are what counts.
 
-  validate   64 tasks, or one, ask without a cache: batched against one RPC each; with the server's CPU for each
+  validate   64 tasks, or one, ask without a cache: batched against one RPC each; with the server's
+             CPU for each
   hit        what the near cache answers, against the RPC
-  denied     caching clients in several processes ask again and again, each for a user of its own, or all for one user;
-             another client revokes. From the revocation's answer to the last "yes", after which nobody is let in there, and
-             to the first "no": that is the answer to an RPC, which all make at the same moment if they ask for one user
+  denied     caching clients in several processes ask again and again, each for a user of its own,
+             or all for one user; another client revokes. From the revocation's answer to the last
+             "yes", after which nobody is let in there, and to the first "no": that is the answer to
+             an RPC, which all make at the same moment if they ask for one user
 
     make bench ARGS=client
     .venv/bin/python -m benchmarks.client hit --rounds 9

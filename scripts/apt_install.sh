@@ -27,7 +27,8 @@ if [ ! -e "$policy" ]; then
     made_policy=yes
     "${as_root[@]}" chmod 755 "$policy"
 fi
-apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes -o DPkg::Lock::Timeout=300)
+apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive)
+apt+=(apt-get --quiet --yes -o DPkg::Lock::Timeout=300)
 # A package list that can't be fetched matters only if the package then can't be had.
 "${apt[@]}" update >/dev/null 2>&1 </dev/null || true
 "$(dirname "$0")/quietly.sh" "${apt[@]}" install --no-install-recommends "$package"

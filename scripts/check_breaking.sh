@@ -9,7 +9,9 @@ cd "$(dirname "$0")/.."
 
 against=
 # Newest version first, a release before its own release candidates.
-for ref in $(git -c versionsort.suffix=- tag --list 'v[0-9]*' --sort=-version:refname 2>/dev/null | head -n 1) main origin/main; do
+releases=(tag --list 'v[0-9]*' --sort=-version:refname)
+newest=$(git -c versionsort.suffix=- "${releases[@]}" 2>/dev/null | head -n 1)
+for ref in $newest main origin/main; do
     if git rev-parse --quiet --verify "$ref^{commit}" >/dev/null 2>&1; then
         against=$ref
         break

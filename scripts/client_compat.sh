@@ -12,7 +12,8 @@ scripts/quietly.sh .venv/bin/python -m build --wheel --no-isolation --outdir "$w
 
 for folder in "$@"; do
     pip=("$folder/bin/python" -m pip --disable-pip-version-check)
-    scripts/quietly.sh "${pip[@]}" install --no-input --no-index --no-deps --force-reinstall "$work"/*.whl
+    scripts/quietly.sh "${pip[@]}" install --no-input --no-index --no-deps --force-reinstall \
+        "$work"/*.whl
     # What the wheel says that it needs is there.
     scripts/quietly.sh "${pip[@]}" check
     # Isolated from this folder, where the client's source and the service are.

@@ -16,7 +16,8 @@ fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
 mapfile -t files < <(cd protos && find . -name '*.proto' -printf '%P\n' | sort)
 mapfile -t services < <(cd protos && grep -lE '^service ' "${files[@]}")
-"$python" -m grpc_tools.protoc --proto_path=protos --python_out="$fresh" --pyi_out="$fresh" "${files[@]}"
+"$python" -m grpc_tools.protoc --proto_path=protos --python_out="$fresh" --pyi_out="$fresh" \
+    "${files[@]}"
 "$python" -m grpc_tools.protoc --proto_path=protos --grpc_python_out="$fresh" "${services[@]}"
 
 client=clients/python
@@ -28,11 +29,15 @@ for file in protos/session_authority/v1/*.proto "$client"/protos/*.proto; do
 done
 mkdir "$fresh/clients" "$fresh/$client"
 (cd "$fresh/protos" && find . -name '*.proto' -printf '%P\n' | sort) |
-    xargs "$python" -m grpc_tools.protoc --proto_path="$fresh/protos" --python_out="$fresh/$client" --pyi_out="$fresh/$client"
+    xargs "$python" -m grpc_tools.protoc --proto_path="$fresh/protos" \
+        --python_out="$fresh/$client" --pyi_out="$fresh/$client"
 rm -r "$fresh/protos"
 
 # Not what pip leaves in clients/python/build.
-generated() { (cd "$1" && find session_authority "$client/session_authority_client" -name '*_pb2.py' -o -name '*_pb2.pyi' -o -name '*_pb2_grpc.py' | sort); }
+generated() {
+    (cd "$1" && find session_authority "$client/session_authority_client" \
+        -name '*_pb2.py' -o -name '*_pb2.pyi' -o -name '*_pb2_grpc.py' | sort)
+}
 
 if [ "${1:-}" = --check ]; then
     stale=no

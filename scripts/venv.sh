@@ -10,12 +10,14 @@ cd "$(dirname "$0")/.."
 folder=$1 requirements=$2 python=${PYTHON:-python3}
 
 if ! command -v "$python" >/dev/null; then
-    echo "There is no $python. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2
+    echo "There is no $python. Install Python 3.11 or newer, or name one:" \
+        "make PYTHON=/path/to/python3" >&2
     exit 1
 fi
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-    echo "$python is Python $version; 3.11 or newer is needed. Name another: make PYTHON=/path/to/python3" >&2
+    echo "$python is Python $version; 3.11 or newer is needed. Name another:" \
+        "make PYTHON=/path/to/python3" >&2
     exit 1
 fi
 # Debian and Ubuntu ship Python without what makes virtual environments.
@@ -24,7 +26,8 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 
 echo "Setting up $folder from $requirements ..."
-has=$("$folder/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)
+tell='import sys; print("%d.%d" % sys.version_info[:2])'
+has=$("$folder/bin/python" -c "$tell" 2>/dev/null || echo none)
 fresh=()
 if [ "$has" != "$version" ]; then fresh=(--clear); fi
 scripts/quietly.sh "$python" -m venv "${fresh[@]}" "$folder"

@@ -16,7 +16,8 @@ _TV = re.compile(
 _CONSOLE = re.compile(r"playstation|xbox|nintendo", re.IGNORECASE)
 _WEARABLE = re.compile(r"\bwatch\b|applewatch|watchos", re.IGNORECASE)
 _PROGRAM = re.compile(
-    r"^(curl|wget|python|go-http|okhttp|java|libwww|httpie|postman|node|axios|grpc|ruby)\b|\bbot\b|spider|crawl",
+    r"^(curl|wget|python|go-http|okhttp|java|libwww|httpie|postman|node|axios|grpc|ruby)\b"
+    r"|\bbot\b|spider|crawl",
     re.IGNORECASE,
 )
 _DESKTOP_SYSTEMS = frozenset(

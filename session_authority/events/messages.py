@@ -108,8 +108,8 @@ def _event_client(client: Client) -> pb.EventClient:
 
 
 class WatchMessages:
-    """Writes the parts of a watch's messages. Encoded parts that follow each other are one message with
-    the contents of all.
+    """Writes the parts of a watch's messages. Encoded parts that follow each other are one message
+    with the contents of all.
     """
 
     def event(self, recorded: RecordedEvent) -> bytes:

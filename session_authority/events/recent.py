@@ -1,7 +1,7 @@
 """The short memory that all watchers of a process read from, each at its own pace.
 
-It is bounded: the oldest batches go, and a watcher that still needs them is sent away. So no watcher
-costs more memory than another. A message that several watchers get is put together once.
+It is bounded: the oldest batches go, and a watcher that still needs them is sent away. So no
+watcher costs more memory than another. A message that several watchers get is put together once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Owns background tasks: work that is waited for before a process ends, and work that is repeated."""
+"""Owns background tasks: work that is waited for before a process ends, and repeated work."""
 
 from __future__ import annotations
 

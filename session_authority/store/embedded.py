@@ -41,7 +41,8 @@ class EmbeddedValkey:
         self._plain = _PLAIN_PATH.fullmatch(str(self._data_dir)) is not None
         if not self._plain or len(os.fsencode(self._socket)) > _LONGEST_SOCKET_PATH:
             # The same folder leads to the same socket, so that an orphan is found again.
-            name = f"session-authority-{os.getuid()}-{os.stat(data_dir).st_dev}-{os.stat(data_dir).st_ino}.sock"
+            status = os.stat(data_dir)
+            name = f"session-authority-{os.getuid()}-{status.st_dev}-{status.st_ino}.sock"
             self._socket = Path(tempfile.gettempdir()) / name
 
     @property

@@ -1,9 +1,9 @@
 """How a batch of reads travels: one write, one wait, all replies.
 
-On a standalone or Sentinel primary each pipeline keeps a connection of its own, which spares most of
-what the driver's own pipelines cost. A connection on which anything went wrong is hung up, never used
-again with a reply on its way; so are all of them when the primary may have moved, as a demoted one
-would go on answering. On a cluster the client sees to all that.
+On a standalone or Sentinel primary each pipeline keeps a connection of its own, which spares most
+of what the driver's own pipelines cost. A connection on which anything went wrong is hung up, never
+used again with a reply on its way; so are all of them when the primary may have moved, as a demoted
+one would go on answering. On a cluster the client sees to all that.
 """
 
 from __future__ import annotations

@@ -1,16 +1,19 @@
--- Purpose: commits a decision on one user, if everything that it was taken on is still so; else changes nothing.
---          Records, their time to live, and the events that tell of them change in one step.
+-- Purpose: commits a decision on one user, if everything that it was taken on is still so; else
+--          changes nothing. Records, their time to live, and the events that tell of them change in one step.
 -- KEYS:    1 sessions hash   2 devices hash   3 event stream
 --          4 (optional) "once" key: a string that must not exist yet, and does afterwards
 -- ARGV:    1 oldest event ID to keep   2 most events to keep   3 wake channel   4 wake message
---          5 sessions' time to live, ms   6 devices' time to live, ms (0: leave as it is; never shortened)
+--          5 sessions' time to live, ms   6 devices' time to live, ms (0: leave as it is; a time
+--          is never shortened)
 --          7 number of sessions that must be there ('': any)
 --          8 value of the once key   9 its time to live, ms
 --          10 '1': remove all sessions
---          11 number of checks, then for each: hash (1 or 2), field, value that must be there ('': none)
+--          11 number of checks, then for each: hash (1 or 2), field, value that must be there
+--          ('': none)
 --          then number of writes, then for each: hash (1 or 2), field, new value ('': remove)
 --          then the events
--- Returns: {1, removed sessions…} committed; {0} something changed meanwhile; {-1} the once key exists
+-- Returns: {1, removed sessions…} committed; {0} something changed meanwhile; {-1} the once key
+--          exists
 local at = 11
 
 local function take()
@@ -32,7 +35,8 @@ for _ = 1, tonumber(take()) do
   end
 end
 
--- Removals go first: a full store refuses to grow, and after a removal it no longer does so within this script.
+-- Removals go first: a full store refuses to grow, and after a removal it no longer does so within
+-- this script.
 local reply = {1}
 if ARGV[10] == '1' then
   for _, removed in ipairs(redis.call('HVALS', KEYS[1])) do

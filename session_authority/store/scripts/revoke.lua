@@ -1,7 +1,9 @@
--- Purpose: signs a user out on one device or on all, whatever their state: it compares nothing, so it can't lose a race.
+-- Purpose: signs a user out on one device or on all, whatever their state: it compares nothing, so
+--          it can't lose a race.
 -- KEYS:    1 sessions hash   2 devices hash   3 event stream
 -- ARGV:    1 oldest event ID to keep   2 most events to keep   3 wake channel   4 wake message
---          5 'one' or 'all'   6 the one device key, or with 'all' the one to leave signed in ('': none)
+--          5 'one' or 'all'   6 the one device key, or with 'all' the one to leave signed in
+--          ('': none)
 --          7 '1': also forget the devices   8 the event, written only if a session was removed
 -- Returns: the removed sessions
 local one, named, forget = ARGV[5] == 'one', ARGV[6], ARGV[7] == '1'

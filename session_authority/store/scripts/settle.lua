@@ -1,4 +1,5 @@
--- Purpose: ends the delivery of events to an endpoint: they were delivered, or are put aside among the dead letters.
+-- Purpose: ends the delivery of events to an endpoint: they were delivered, or are put aside among
+--          the dead letters.
 -- KEYS:    1 event stream   2 attempts hash   3 dead-letter stream
 -- ARGV:    1 consumer group   2 most dead letters to keep
 --          3 number of entries, then the entries

@@ -1,11 +1,12 @@
--- Purpose: hands events to the relay that holds the lease, and prolongs the lease. Only the holder may take any: what
---          another took would wait, unseen, for a restart.
+-- Purpose: hands events to the relay that holds the lease, and prolongs the lease. Only the holder
+--          may take any: what another took would wait, unseen, for a restart.
 -- KEYS:    1 lease   2 event stream   3 attempts hash
 -- ARGV:    1 relay   2 lease's time to live, ms   3 consumer group   4 consumer
---          5 '>' for events that were never taken, or the entry after which to list those taken and not settled
+--          5 '>' for events that were never taken, or the entry after which to list those taken and
+--          not settled
 --          6 how many at the most; 0: only prolong
--- Returns: {0} the lease is another's; {1, entries, attempts} with the attempts as fields and values in turn, only for a
---          list. An error that names NOGROUP if the group is gone
+-- Returns: {0} the lease is another's; {1, entries, attempts} with the attempts as fields and values
+--          in turn, only for a list. An error that names NOGROUP if the group is gone
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {0}
 end
@@ -13,7 +14,10 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 if ARGV[6] == '0' then
   return {1, {}, {}}
 end
-local taken = redis.call('XREADGROUP', 'GROUP', ARGV[3], ARGV[4], 'COUNT', ARGV[6], 'STREAMS', KEYS[2], ARGV[5])
+local group, consumer, count = ARGV[3], ARGV[4], ARGV[6]
+local taken = redis.call(
+  'XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', KEYS[2], ARGV[5]
+)
 local entries = taken and taken[1] and taken[1][2] or {}
 local attempts = {}
 if ARGV[5] ~= '>' then
