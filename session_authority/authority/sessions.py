@@ -91,7 +91,7 @@ class Sessions:
         token = self._token_of(presented)
         if isinstance(token, SessionStatus):
             return Validation(token, device_id, assigned)
-        if self._resources.clock() >= token.expires + LEEWAY:
+        if self._resources.clock() >= token.expires_at + LEEWAY:
             return Validation(SessionStatus.TOKEN_EXPIRED, device_id, assigned)
         if assigned:
             return Validation(SessionStatus.NO_SESSION, device_id, assigned)
@@ -110,7 +110,7 @@ class Sessions:
                     SessionStatus.ACTIVE,
                     device_id,
                     False,
-                    session=ActiveSession(token, device_id, used.expires(self._policy)),
+                    session=ActiveSession(token, device_id, used.expires_at(self._policy)),
                     renew_recommended=verdict.renew_recommended,
                 )
             revoked = 0 if observe_only else await self._act_on(judged, verdict)
@@ -141,7 +141,7 @@ class Sessions:
                         return RenewedSession(verdict.status, revoked_devices=revoked)
                 elif not renewal.hand_out:
                     if await self._note_use(judged, verdict, record):
-                        session = ActiveSession(token, device_id, record.expires(self._policy))
+                        session = ActiveSession(token, device_id, record.expires_at(self._policy))
                         return RenewedSession(SessionStatus.ACTIVE, session)
                 else:
                     successor = self._successor_of(token, record)
@@ -149,7 +149,9 @@ class Sessions:
                     if await self._commit_use(judged, record, device):
                         if verdict.forwarded is not None:
                             self._metrics.forwards.inc()
-                        session = ActiveSession(successor, device_id, record.expires(self._policy))
+                        session = ActiveSession(
+                            successor, device_id, record.expires_at(self._policy)
+                        )
                         return RenewedSession(SessionStatus.ACTIVE, session, access_token)
 
     def _token_of(self, presented: Presented) -> Token | SessionStatus:
@@ -165,8 +167,8 @@ class Sessions:
             token,
             generation=record.generation,
             copy=self._resources.new_copy(),
-            issued=whole_second(record.dated),
-            expires=whole_second(record.token_end),
+            issued_at=whole_second(record.dated_at),
+            expires_at=whole_second(record.token_ends_at),
         )
 
     async def _act_on(self, judged: _Judged, verdict: Verdict) -> int | None:
@@ -268,7 +270,7 @@ class Sessions:
 
     async def _write_use(self, judged: _Judged, used: SessionRecord) -> None:
         device = None
-        if judged.record is None or used.last_seen != judged.record.last_seen:
+        if judged.record is None or used.last_seen_at != judged.record.last_seen_at:
             device = await self._store.device(judged.token.user_id, judged.token.device_key)
         await self._commit_use(judged, used, device)
 
@@ -284,7 +286,7 @@ class Sessions:
         key, commit = judged.token.device_key, judged.commit_of(used)
         if (
             device is not None
-            and judged.now - device.record.last_seen >= self._policy.touch_interval
+            and judged.now - device.record.last_seen_at >= self._policy.touch_interval
         ):
             touched = device.record.touched(judged.presented.client, judged.now)
             commit = replace(commit, if_devices={key: device}, set_devices={key: touched})

@@ -79,7 +79,7 @@ class SignIns:
         return IssuedDevice(
             device=listed(key, decision.device, decision.session, self._policy, now),
             access_token=access_token,
-            token_expires=whole_second(decision.session.token_end),
+            token_expires_at=whole_second(decision.session.token_ends_at),
             device_id_assigned=request.device_id is None,
             new_device=decision.new_device,
             evicted=self._evicted(decision.evicted, state, now),
@@ -147,7 +147,7 @@ class SignIns:
             or device is None
             or stored.record.session_id != issued.session_id
             or stored.record.generation != 1
-            or stored.record.first_seen is not None
+            or stored.record.first_seen_at is not None
             or not stored.record.is_live(self._policy, now)
         ):
             raise RequestIdSpent
@@ -162,7 +162,7 @@ class SignIns:
         return IssuedDevice(
             device=listed(key, device.record, record, self._policy, now),
             access_token=access_token,
-            token_expires=whole_second(record.token_end),
+            token_expires_at=whole_second(record.token_ends_at),
             device_id_assigned=issued.device_id_assigned,
             new_device=issued.new_device,
             evicted=self._evicted(issued.evicted, state, now),
@@ -186,9 +186,9 @@ class SignIns:
                 session_id=record.session_id,
                 generation=record.generation,
                 copy=self._resources.new_copy(),
-                issued=whole_second(record.dated),
-                expires=whole_second(record.token_end),
-                sign_in=record.sign_in,
+                issued_at=whole_second(record.dated_at),
+                expires_at=whole_second(record.token_ends_at),
+                signed_in_at=record.signed_in_at,
                 claims=request.claims,
                 auth_methods=request.auth_methods,
             )

@@ -21,9 +21,9 @@ class DeviceRecord:
     device_id: UUID
     display_name: str
     last_client: Client
-    first_seen: datetime
-    last_sign_in: datetime
-    last_seen: datetime
+    first_seen_at: datetime
+    last_signed_in_at: datetime
+    last_seen_at: datetime
 
     def shown_name(self) -> str:
         """What to call it: the user's name for it, else the app's, else one from the user agent."""
@@ -40,34 +40,34 @@ class DeviceRecord:
         return replace(
             self,
             last_client=self.last_client.updated_by(client),
-            last_seen=max(now, self.last_seen),
+            last_seen_at=max(now, self.last_seen_at),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ListedDevice:
-    """A device as it is shown: `session` is the live one on it, if any, and `expires` that
+    """A device as it is shown: `session` is the live one on it, if any, and `expires_at` that
     session's end.
     """
 
     key: bytes
     device: DeviceRecord
     session: SessionRecord | None
-    expires: datetime | None
+    expires_at: datetime | None
     current: bool = False
 
     @property
-    def last_seen(self) -> datetime:
+    def last_seen_at(self) -> datetime:
         """When it was last active."""
         return (
-            self.device.last_seen
+            self.device.last_seen_at
             if self.session is None
-            else max(self.device.last_seen, self.session.last_seen)
+            else max(self.device.last_seen_at, self.session.last_seen_at)
         )
 
     def sort_key(self) -> tuple[float, bytes]:
         """What the list is sorted by: the newest activity first, then the key."""
-        return (-self.last_seen.timestamp(), self.key)
+        return (-self.last_seen_at.timestamp(), self.key)
 
 
 def listed(
@@ -76,7 +76,7 @@ def listed(
     """The device as it is shown at `now`: a session past its end is none."""
     if session is None or not session.is_live(policy, now):
         return ListedDevice(key, device, None, None)
-    return ListedDevice(key, device, session, session.expires(policy))
+    return ListedDevice(key, device, session, session.expires_at(policy))
 
 
 def list_devices(

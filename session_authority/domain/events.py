@@ -39,7 +39,7 @@ class Event:
     """
 
     type: EventType
-    time: datetime
+    happened_at: datetime
     user_id: str
     actor: str
     device_id: UUID | None = None

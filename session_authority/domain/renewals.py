@@ -29,23 +29,27 @@ def mark(record: SessionRecord, token: Token, policy: Policy, now: datetime) -> 
 
     Equal to `record` if there is nothing new. Losing a mark is harmless.
     """
-    holder, first_seen, last_seen = record.holder, record.first_seen, _touched(record, policy, now)
+    holder, first_seen, last_seen = (
+        record.holder,
+        record.first_seen_at,
+        _touched(record, policy, now),
+    )
     if token.generation == record.generation:
-        if holder is None and now - record.dated >= policy.alarm_after:
+        if holder is None and now - record.dated_at >= policy.alarm_after:
             holder = token.copy
         first_seen = now if first_seen is None else first_seen
     if (
         holder == record.holder
-        and first_seen is record.first_seen
-        and last_seen is record.last_seen
+        and first_seen is record.first_seen_at
+        and last_seen is record.last_seen_at
     ):
         return record
-    return replace(record, holder=holder, first_seen=first_seen, last_seen=last_seen)
+    return replace(record, holder=holder, first_seen_at=first_seen, last_seen_at=last_seen)
 
 
 def _touched(record: SessionRecord, policy: Policy, now: datetime) -> datetime:
     """When it was last seen, as far as that is worth a write."""
-    return now if now - record.last_seen >= policy.touch_interval else record.last_seen
+    return now if now - record.last_seen_at >= policy.touch_interval else record.last_seen_at
 
 
 def renew(
@@ -60,10 +64,10 @@ def renew(
     assert record is not None  # only a record makes a token ACTIVE
     current = verdict.forwarded or record
     if token.generation == current.generation:
-        if now - current.dated >= policy.alarm_after:
+        if now - current.dated_at >= policy.alarm_after:
             return Renewal(verdict, record=_rotate(current, token, policy, now), hand_out=True)
         return Renewal(verdict, record=mark(current, token, policy, now))
-    if current.first_seen is None:
+    if current.first_seen_at is None:
         return Renewal(verdict, record=copy_again(current, policy, now), hand_out=True)
     return Renewal(verdict, record=mark(current, token, policy, now))
 
@@ -80,10 +84,10 @@ def _rotate(record: SessionRecord, token: Token, policy: Policy, now: datetime) 
         generation=record.generation + 1,
         holder=None,
         predecessor=token.copy,
-        dated=now,
-        token_end=min(now + policy.token_ttl, record.end),
-        first_seen=None,
-        last_seen=now,
+        dated_at=now,
+        token_ends_at=min(now + policy.token_ttl, record.ends_at),
+        first_seen_at=None,
+        last_seen_at=now,
     )
 
 
@@ -93,8 +97,11 @@ def copy_again(record: SessionRecord, policy: Policy, now: datetime) -> SessionR
     Dated anew if it is older than GRACE: else the first copy that is presented could become the
     holder at once, and the other one, still on its way, would look like a thief's.
     """
-    if now - record.dated <= policy.grace:
-        return replace(record, last_seen=_touched(record, policy, now))
+    if now - record.dated_at <= policy.grace:
+        return replace(record, last_seen_at=_touched(record, policy, now))
     return replace(
-        record, dated=now, token_end=min(now + policy.token_ttl, record.end), last_seen=now
+        record,
+        dated_at=now,
+        token_ends_at=min(now + policy.token_ttl, record.ends_at),
+        last_seen_at=now,
     )

@@ -17,7 +17,7 @@ class IssuedDevice:
 
     device: ListedDevice
     access_token: str
-    token_expires: datetime
+    token_expires_at: datetime
     device_id_assigned: bool
     new_device: bool
     evicted: tuple[ListedDevice, ...]
@@ -25,11 +25,11 @@ class IssuedDevice:
 
 @dataclass(frozen=True, slots=True)
 class ActiveSession:
-    """A good session, as a token names it. `expires` is when it ends if it is not used again."""
+    """A good session, as a token names it. `expires_at` is when it ends if it is not used again."""
 
     token: Token
     device_id: UUID
-    expires: datetime
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

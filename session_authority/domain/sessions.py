@@ -18,9 +18,9 @@ class SessionRecord:
     """What the store knows of one live session of a user on a device.
 
     `replaced` is the start of the ID of the session that this sign-in replaced on the device, if
-    that one was live. `dated` is when the current generation was made, `first_seen` when it was
+    that one was live. `dated_at` is when the current generation was made, `first_seen_at` when it was
     first used (None: not yet). `holder` is the only copy of it that is still good, `predecessor`
-    the only one of the generation before it (None: any). `end` is the absolute end.
+    the only one of the generation before it (None: any). `ends_at` is the absolute end.
     """
 
     session_id: bytes
@@ -28,22 +28,22 @@ class SessionRecord:
     generation: int
     holder: int | None
     predecessor: int | None
-    sign_in: datetime
-    dated: datetime
-    token_end: datetime
-    end: datetime
-    first_seen: datetime | None
-    last_seen: datetime
+    signed_in_at: datetime
+    dated_at: datetime
+    token_ends_at: datetime
+    ends_at: datetime
+    first_seen_at: datetime | None
+    last_seen_at: datetime
 
-    def expires(self, policy: Policy) -> datetime:
+    def expires_at(self, policy: Policy) -> datetime:
         """When the session ends if it is not used again: its absolute or its idle end, whichever is
         first.
         """
-        return min(self.end, self.last_seen + policy.idle_timeout)
+        return min(self.ends_at, self.last_seen_at + policy.idle_timeout)
 
     def is_live(self, policy: Policy, now: datetime) -> bool:
         """It has reached neither its absolute nor its idle end."""
-        return now < self.expires(policy)
+        return now < self.expires_at(policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class Token:
     session_id: bytes
     generation: int
     copy: int
-    issued: datetime
-    expires: datetime
-    sign_in: datetime
+    issued_at: datetime
+    expires_at: datetime
+    signed_in_at: datetime
     claims: Mapping[str, str]
     auth_methods: tuple[str, ...]

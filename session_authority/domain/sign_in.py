@@ -56,12 +56,12 @@ def decide_sign_in(
             device_id=device_id,
             display_name="",
             last_client=client,
-            first_seen=now,
-            last_sign_in=now,
-            last_seen=now,
+            first_seen_at=now,
+            last_signed_in_at=now,
+            last_seen_at=now,
         )
     else:
-        device = replace(known.touched(client, now), last_sign_in=now)
+        device = replace(known.touched(client, now), last_signed_in_at=now)
     evicted = _make_room({k: s for k, s in live.items() if k != key}, policy)
     return SignIn(
         session=new_session(
@@ -88,7 +88,7 @@ def _make_room(others: Mapping[bytes, SessionRecord], policy: Policy) -> tuple[b
         return ()
     if policy.device_limit_action is DeviceLimitAction.REJECT:
         raise DeviceLimitReached(policy.max_devices)
-    return tuple(sorted(others, key=lambda k: (others[k].last_seen, k))[:surplus])
+    return tuple(sorted(others, key=lambda k: (others[k].last_seen_at, k))[:surplus])
 
 
 def _forgettable(
@@ -101,8 +101,10 @@ def _forgettable(
     """Devices without a live session that are too old, or too many: at most 2 × `max_devices` are
     remembered.
     """
-    spare = sorted((k for k in devices if k not in kept), key=lambda k: (devices[k].last_seen, k))
-    old = [k for k in spare if now - devices[k].last_seen > DEVICE_MEMORY]
+    spare = sorted(
+        (k for k in devices if k not in kept), key=lambda k: (devices[k].last_seen_at, k)
+    )
+    old = [k for k in spare if now - devices[k].last_seen_at > DEVICE_MEMORY]
     surplus = len({*devices, joining}) - len(old) - 2 * policy.max_devices
     return (*old, *spare[len(old) :][: max(surplus, 0)])
 
@@ -124,10 +126,10 @@ def new_session(
         generation=1,
         holder=None,
         predecessor=None,
-        sign_in=now,
-        dated=now,
-        token_end=min(now + policy.token_ttl, session_ttl_end),
-        end=session_ttl_end,
-        first_seen=None,
-        last_seen=now,
+        signed_in_at=now,
+        dated_at=now,
+        token_ends_at=min(now + policy.token_ttl, session_ttl_end),
+        ends_at=session_ttl_end,
+        first_seen_at=None,
+        last_seen_at=now,
     )

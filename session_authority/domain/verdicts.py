@@ -82,8 +82,12 @@ def _judge_on_its_device(
     if record.replaced is not None and token.session_id[:REPLACED_ID_BYTES] == record.replaced:
         # A token made shortly before the new sign-in may have reached its client after it, and
         # stayed there.
-        crossed = token.issued > record.sign_in - policy.alarm_after
-        if crossed or record.first_seen is None or now - record.first_seen < policy.alarm_after:
+        crossed = token.issued_at > record.signed_in_at - policy.alarm_after
+        if (
+            crossed
+            or record.first_seen_at is None
+            or now - record.first_seen_at < policy.alarm_after
+        ):
             return Verdict(SessionStatus.SUPERSEDED)
         return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.REPLACED_SESSION)
     return Verdict(SessionStatus.SESSION_ENDED)
@@ -96,32 +100,32 @@ def _judge_generation(
     if ahead == 0:
         if record.holder is not None and record.holder != token.copy:
             return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SECOND_COPY)
-        half_life = (token.expires - token.issued) / 2
-        return Verdict(SessionStatus.ACTIVE, renew_recommended=token.expires - now < half_life)
+        half_life = (token.expires_at - token.issued_at) / 2
+        return Verdict(SessionStatus.ACTIVE, renew_recommended=token.expires_at - now < half_life)
     if ahead > 0:
-        if ahead > MAX_LOST_GENERATIONS or token.issued <= record.dated:
+        if ahead > MAX_LOST_GENERATIONS or token.issued_at <= record.dated_at:
             return Verdict(SessionStatus.NO_SESSION)
         forwarded = replace(
             record,
             generation=token.generation,
             holder=None,
             predecessor=None,
-            dated=token.issued,
-            token_end=token.expires,
-            first_seen=now,
-            last_seen=max(now, record.last_seen),
+            dated_at=token.issued_at,
+            token_ends_at=token.expires_at,
+            first_seen_at=now,
+            last_seen_at=max(now, record.last_seen_at),
         )
-        half_life = (token.expires - token.issued) / 2
+        half_life = (token.expires_at - token.issued_at) / 2
         return Verdict(
             SessionStatus.ACTIVE,
-            renew_recommended=token.expires - now < half_life,
+            renew_recommended=token.expires_at - now < half_life,
             forwarded=forwarded,
         )
     if ahead == -1:
         if record.predecessor is not None and record.predecessor != token.copy:
             return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SECOND_COPY)
-        if record.first_seen is None or now - record.first_seen < policy.grace:
+        if record.first_seen_at is None or now - record.first_seen_at < policy.grace:
             return Verdict(SessionStatus.ACTIVE, renew_recommended=True)
-        if now - record.first_seen < policy.alarm_after:
+        if now - record.first_seen_at < policy.alarm_after:
             return Verdict(SessionStatus.SUPERSEDED)
     return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SUPERSEDED_TOKEN)

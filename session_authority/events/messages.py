@@ -69,7 +69,7 @@ def event_message(recorded: RecordedEvent) -> pb.Event:
     message = pb.Event(
         event_id=recorded.event_id,
         type=_EVENT_TYPE[event.type],
-        create_time=timestamp(event.time),
+        create_time=timestamp(event.happened_at),
         user_id=event.user_id,
         session_id="" if event.session_id is None else event.session_id.hex(),
         actor=event.actor,

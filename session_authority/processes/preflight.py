@@ -226,7 +226,7 @@ def _check_tls(settings: Settings, tell: _Tell) -> str:
             secret=False,
         )
     kind = "TLS" if files.client_ca is None else "mutual TLS"
-    return f"{kind}, with a certificate that ends {certificates.ends:%Y-%m-%d}"
+    return f"{kind}, with a certificate that ends {certificates.ends_at:%Y-%m-%d}"
 
 
 def _check_listens(settings: Settings, tell: _Tell) -> str:

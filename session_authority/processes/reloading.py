@@ -123,4 +123,4 @@ class Reloading:
 
     def _tell_certificate_end(self) -> None:
         if self._tls is not None:
-            self._metrics.certificate_end.set(self._tls.current.ends.timestamp())
+            self._metrics.certificate_end.set(self._tls.current.ends_at.timestamp())

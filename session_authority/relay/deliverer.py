@@ -276,7 +276,7 @@ class _Route:
             return True
         assert taken.event is not None
         return (
-            now - taken.event.time >= enough
+            now - taken.event.happened_at >= enough
             and self._failing_since is not None
             and now - self._failing_since >= enough
         )

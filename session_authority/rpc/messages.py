@@ -82,7 +82,7 @@ def issue_device_response(issued: IssuedDevice) -> pb.IssueDeviceResponse:
     return pb.IssueDeviceResponse(
         device=device_message(issued.device),
         access_token=issued.access_token,
-        token_expire_time=timestamp(issued.token_expires),
+        token_expire_time=timestamp(issued.token_expires_at),
         device_id_assigned=issued.device_id_assigned,
         new_device=issued.new_device,
         evicted_devices=map(device_message, issued.evicted),
@@ -98,9 +98,9 @@ def session_message(session: ActiveSession) -> pb.Session:
         session_id=token.session_id.hex(),
         generation=token.generation,
         claims=token.claims,
-        sign_in_time=timestamp(token.sign_in),
-        token_expire_time=timestamp(token.expires),
-        expire_time=timestamp(session.expires),
+        sign_in_time=timestamp(token.signed_in_at),
+        token_expire_time=timestamp(token.expires_at),
+        expire_time=timestamp(session.expires_at),
         auth_methods=token.auth_methods,
     )
 
@@ -128,7 +128,7 @@ def renew_session_response(renewed: RenewedSession) -> pb.RenewSessionResponse:
         if renewed.access_token is not None:
             response.rotated = True
             response.access_token = renewed.access_token
-            response.token_expire_time.CopyFrom(timestamp(renewed.session.token.expires))
+            response.token_expire_time.CopyFrom(timestamp(renewed.session.token.expires_at))
     return response
 
 
@@ -145,10 +145,10 @@ def device_message(listed: ListedDevice) -> pb.Device:
         form_factor=FORM_FACTORS[looks.form_factor],
         last_client=client_info_message(client),
         session_id="" if session is None else session.session_id.hex(),
-        create_time=timestamp(device.first_seen),
-        sign_in_time=timestamp(device.last_sign_in),
-        last_seen_time=timestamp(listed.last_seen),
-        expire_time=None if listed.expires is None else timestamp(listed.expires),
+        create_time=timestamp(device.first_seen_at),
+        sign_in_time=timestamp(device.last_signed_in_at),
+        last_seen_time=timestamp(listed.last_seen_at),
+        expire_time=None if listed.expires_at is None else timestamp(listed.expires_at),
         current=listed.current,
         signed_in=session is not None,
     )

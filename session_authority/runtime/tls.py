@@ -61,7 +61,7 @@ class Certificates:
     chain: bytes
     key: bytes = field(repr=False)
     client_ca: bytes | None
-    ends: datetime
+    ends_at: datetime
 
 
 class TlsSource(Reread[Certificates]):

@@ -53,7 +53,7 @@ def _read_ms(milliseconds: int) -> datetime:
 
 def encode_session(record: SessionRecord) -> bytes:
     """59 bytes. Times before the sign-in or more than 497 days after it are clamped."""
-    sign_in_ms = to_ms(record.sign_in)
+    sign_in_ms = to_ms(record.signed_in_at)
     start = from_ms(sign_in_ms)
 
     def offset(moment: datetime) -> int:
@@ -68,11 +68,11 @@ def encode_session(record: SessionRecord) -> bytes:
         record.predecessor or _NO_COPY,
         sign_in_ms >> 32,
         sign_in_ms & 0xFFFFFFFF,
-        offset(record.dated),
-        offset(record.token_end),
-        offset(record.end),
-        _NOT_SEEN if record.first_seen is None else offset(record.first_seen),
-        offset(record.last_seen),
+        offset(record.dated_at),
+        offset(record.token_ends_at),
+        offset(record.ends_at),
+        _NOT_SEEN if record.first_seen_at is None else offset(record.first_seen_at),
+        offset(record.last_seen_at),
     )
 
 
@@ -95,12 +95,12 @@ def decode_session(raw: bytes) -> SessionRecord:
         generation=generation,
         holder=None if holder == _NO_COPY else holder,
         predecessor=None if predecessor == _NO_COPY else predecessor,
-        sign_in=start,
-        dated=start + dated * _UNIT,
-        token_end=start + token_end * _UNIT,
-        end=start + end * _UNIT,
-        first_seen=None if first_seen == _NOT_SEEN else start + first_seen * _UNIT,
-        last_seen=start + last_seen * _UNIT,
+        signed_in_at=start,
+        dated_at=start + dated * _UNIT,
+        token_ends_at=start + token_end * _UNIT,
+        ends_at=start + end * _UNIT,
+        first_seen_at=None if first_seen == _NOT_SEEN else start + first_seen * _UNIT,
+        last_seen_at=start + last_seen * _UNIT,
     )
 
 
@@ -135,9 +135,9 @@ def encode_device(device: DeviceRecord) -> bytes:
         device_id=device.device_id.bytes,
         display_name=device.display_name,
         last_client=_client_record(device.last_client),
-        first_seen_ms=to_ms(device.first_seen),
-        last_sign_in_ms=to_ms(device.last_sign_in),
-        last_seen_ms=to_ms(device.last_seen),
+        first_seen_ms=to_ms(device.first_seen_at),
+        last_sign_in_ms=to_ms(device.last_signed_in_at),
+        last_seen_ms=to_ms(device.last_seen_at),
     ).SerializeToString()
 
 
@@ -148,9 +148,9 @@ def decode_device(raw: bytes) -> DeviceRecord:
         device_id=device_id,
         display_name=record.display_name,
         last_client=_client(record.last_client),
-        first_seen=_read_ms(record.first_seen_ms),
-        last_sign_in=_read_ms(record.last_sign_in_ms),
-        last_seen=_read_ms(record.last_seen_ms),
+        first_seen_at=_read_ms(record.first_seen_ms),
+        last_signed_in_at=_read_ms(record.last_sign_in_ms),
+        last_seen_at=_read_ms(record.last_seen_ms),
     )
 
 
@@ -186,7 +186,7 @@ def encode_event(event: Event) -> bytes:
     )
     return records_pb2.EventRecord(
         type=_event_type(event.type),
-        time_ms=to_ms(event.time),
+        time_ms=to_ms(event.happened_at),
         user_id=event.user_id,
         device_id=b"" if event.device_id is None else event.device_id.bytes,
         device_display_name=event.device_display_name,
@@ -213,7 +213,7 @@ def decode_event(raw: bytes) -> Event:
         client = _client(record.client)
         return Event(
             type=_EVENT_TYPES.get(record.type, EventType.UNKNOWN),
-            time=_read_ms(record.time_ms),
+            happened_at=_read_ms(record.time_ms),
             user_id=record.user_id,
             actor=record.actor,
             device_id=UUID(bytes=record.device_id) if record.device_id else None,

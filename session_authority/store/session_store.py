@@ -176,7 +176,7 @@ class SessionStore:
         self, user_id: str, scope: str, key: bytes, forget: bool, event: Event
     ) -> Sequence[SessionRecord]:
         args = [
-            *self._event_args(user_id, event.time),
+            *self._event_args(user_id, event.happened_at),
             scope,
             key,
             "1" if forget else "0",
@@ -237,7 +237,7 @@ def _times_to_live(commit: Commit) -> tuple[int, int]:
     """How long, in ms, the hashes must live for what is written; rubbish collection only, stored
     ends are the truth.
     """
-    ends = [record.end for record in commit.set_sessions.values() if record is not None]
+    ends = [record.ends_at for record in commit.set_sessions.values() if record is not None]
     sessions = max((end - commit.now for end in ends), default=timedelta(0))
     devices = max(DEVICE_MEMORY, sessions) if any(commit.set_devices.values()) else timedelta(0)
     return max(sessions // MILLISECOND, 0), devices // MILLISECOND

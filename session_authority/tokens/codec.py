@@ -145,9 +145,9 @@ class Tokens:
             "sid": session_id,
             "gen": token.generation,
             "jti": f"{session_id}.{token.generation}.{token.copy:04x}",
-            "iat": to_seconds(token.issued),
-            "exp": to_seconds(token.expires),
-            "auth_time": to_seconds(token.sign_in),
+            "iat": to_seconds(token.issued_at),
+            "exp": to_seconds(token.expires_at),
+            "auth_time": to_seconds(token.signed_in_at),
         }
         if token.auth_methods:
             payload["amr"] = token.auth_methods
@@ -210,9 +210,9 @@ class Tokens:
             session_id=bytes.fromhex(session_id),
             generation=generation,
             copy=copy,
-            issued=issued,
-            expires=expires,
-            sign_in=_moment(_take(payload, "auth_time", int)),
+            issued_at=issued,
+            expires_at=expires,
+            signed_in_at=_moment(_take(payload, "auth_time", int)),
             auth_methods=_strings(payload.pop("amr", [])),
             claims=_claims(payload),
         )

@@ -133,7 +133,7 @@ async def past_its_idle_end(scene: Scene) -> Presented:
     # A token that outlives the idle time of its session: the lifetimes are settings of their own.
     verified = scene.tokens.verify(token, scene.clock())
     assert verified is not None
-    lasting = scene.tokens.sign(replace(verified, expires=later + HOUR))
+    lasting = scene.tokens.sign(replace(verified, expires_at=later + HOUR))
     scene.clock.now = later
     assert await scene.raw_session() == stale
     return Presented(lasting, PHONE, S.SESSION_EXPIRED)
@@ -274,7 +274,7 @@ async def _ahead_by(scene: Scene, generations: int, presented: Presented) -> Pre
     token = scene.tokens.verify((await scene.sign_in(PHONE)).access_token, scene.clock())
     assert token is not None
     scene.clock.advance(MINUTE)
-    ahead = replace(token, generation=token.generation + generations, issued=scene.clock())
+    ahead = replace(token, generation=token.generation + generations, issued_at=scene.clock())
     return replace(presented, token=scene.tokens.sign(ahead))
 
 

@@ -91,7 +91,9 @@ async def test_250_devices_are_listed_page_by_page_the_newest_first(
     assert {page.total_size for page in pages} == {249}
     listed = [device for page in pages for device in page.devices]
     assert {device.device.device_id for device in listed} == {*MANY} - {MANY[7]}
-    assert listed == sorted(listed, key=lambda device: (-device.last_seen.timestamp(), device.key))
+    assert listed == sorted(
+        listed, key=lambda device: (-device.last_seen_at.timestamp(), device.key)
+    )
     assert _ids(pages[0])[0] == MANY[-1]
     everything = await _page(scene, size=1000, signed_out=True)
     assert everything.total_size == len(everything.devices) == 250
@@ -153,8 +155,8 @@ async def test_using_a_device_moves_it_to_the_front(scene: Scene) -> None:
     await scene.validate(tokens[PHONE], PHONE)
     page = await _page(scene)
     assert _ids(page) == [PHONE, LAPTOP]
-    assert page.devices[0].last_seen == scene.clock.now
-    assert page.devices[0].expires == scene.clock.now + 7 * DAY
+    assert page.devices[0].last_seen_at == scene.clock.now
+    assert page.devices[0].expires_at == scene.clock.now + 7 * DAY
 
 
 async def test_a_session_that_is_over_is_listed_as_none_and_removed(scene: Scene) -> None:
@@ -194,7 +196,11 @@ async def test_a_device_may_be_named_while_nobody_is_signed_in_there(scene: Scen
     await scene.sign_in(PHONE)
     await _revoke(scene, PHONE)
     named = await scene.authority.update_device(USER, PHONE, "Ada's phone")
-    assert (named.device.display_name, named.session, named.expires) == ("Ada's phone", None, None)
+    assert (named.device.display_name, named.session, named.expires_at) == (
+        "Ada's phone",
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize("user_id", [USER, "ben"])

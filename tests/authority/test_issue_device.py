@@ -80,15 +80,15 @@ async def test_the_token_says_who_where_and_how(scene: Scene) -> None:
 
 async def test_the_answer_shows_the_device_signed_in(scene: Scene) -> None:
     first = await scene.sign_in(PHONE)
-    assert first.token_expires == START + HOUR
+    assert first.token_expires_at == START + HOUR
     scene.clock.advance(DAY)
     issued = await scene.sign_in(PHONE, client=Client(app_version="5.0.0"))
     shown = issued.device
     assert shown.session is not None
     assert shown.session.session_id == read_token(issued.access_token).session_id
-    assert shown.expires == START + 8 * DAY
-    assert shown.device.first_seen == START
-    assert shown.device.last_sign_in == shown.last_seen == START + DAY
+    assert shown.expires_at == START + 8 * DAY
+    assert shown.device.first_seen_at == START
+    assert shown.device.last_signed_in_at == shown.last_seen_at == START + DAY
     assert shown.device.last_client == replace(CLIENT, app_version="5.0.0")
 
 
@@ -116,8 +116,8 @@ async def test_a_user_who_was_forgotten_has_a_first_device_again(scene: Scene) -
 
 async def test_a_session_ends_when_the_sign_in_said_so(scene: Scene) -> None:
     issued = await scene.sign_in(PHONE, session_ttl=20 * MINUTE)
-    assert issued.token_expires == START + 20 * MINUTE
-    assert issued.device.expires == START + 20 * MINUTE
+    assert issued.token_expires_at == START + 20 * MINUTE
+    assert issued.device.expires_at == START + 20 * MINUTE
     scene.clock.advance(20 * MINUTE - TICK)
     assert (await scene.validate(issued.access_token)).status is SessionStatus.ACTIVE
     scene.clock.advance(TICK)
@@ -162,7 +162,7 @@ async def test_a_late_repetition_lets_both_copies_be_used(scene: Scene) -> None:
     first = await scene.sign_in(request_id=REQUEST_ID)
     scene.clock.advance(5 * MINUTE + SECOND)
     again = await scene.sign_in(request_id=REQUEST_ID)
-    assert again.token_expires == scene.clock.now + scene.policy.token_ttl
+    assert again.token_expires_at == scene.clock.now + scene.policy.token_ttl
     for issued in (again, first):
         assert (
             await scene.validate(issued.access_token, first.device.device.device_id)

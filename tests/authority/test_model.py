@@ -554,12 +554,12 @@ def as_record(record: SessionRecord) -> Record:
         generation=record.generation,
         holder=record.holder,
         predecessor=record.predecessor,
-        sign_in=ticks(record.sign_in),
-        dated=ticks(record.dated),
-        token_end=ticks(record.token_end),
-        end=ticks(record.end),
-        seen=None if record.first_seen is None else ticks(record.first_seen),
-        last_seen=ticks(record.last_seen),
+        sign_in=ticks(record.signed_in_at),
+        dated=ticks(record.dated_at),
+        token_end=ticks(record.token_ends_at),
+        end=ticks(record.ends_at),
+        seen=None if record.first_seen_at is None else ticks(record.first_seen_at),
+        last_seen=ticks(record.last_seen_at),
     )
 
 

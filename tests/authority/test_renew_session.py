@@ -58,8 +58,8 @@ async def test_a_token_rotates_from_alarm_after_on(scene: Scene) -> None:
     assert record is not None
     assert renewed.session is not None
     assert renewed.session.token.generation == record.generation == 2
-    assert renewed.session.expires == record.expires(scene.policy)
-    assert (record.dated, record.first_seen, record.holder, record.last_seen) == (
+    assert renewed.session.expires_at == record.expires_at(scene.policy)
+    assert (record.dated_at, record.first_seen_at, record.holder, record.last_seen_at) == (
         scene.clock.now,
         None,
         None,
@@ -73,7 +73,7 @@ async def test_asking_too_early_marks_the_token_as_seen(scene: Scene) -> None:
     await scene.renew(token)
     record = await scene.session()
     assert record is not None
-    assert record.first_seen == scene.clock.now
+    assert record.first_seen_at == scene.clock.now
 
 
 async def test_a_token_that_ended_renews_as_long_as_its_session_lives(scene: Scene) -> None:
@@ -128,9 +128,13 @@ async def test_a_late_copy_is_dated_anew_and_is_no_further_generation(scene: Sce
         assert again is not None
         record = await scene.session()
         assert record is not None
-        assert (record.generation, record.dated, record.first_seen) == (2, scene.clock.now, None)
+        assert (record.generation, record.dated_at, record.first_seen_at) == (
+            2,
+            scene.clock.now,
+            None,
+        )
         assert read_token(again).generation == 2
-        assert record.token_end == scene.clock.now + HOUR
+        assert record.token_ends_at == scene.clock.now + HOUR
 
 
 async def test_who_has_a_newer_token_gets_none(scene: Scene) -> None:
@@ -157,7 +161,7 @@ async def test_what_was_said_at_the_sign_in_survives_every_renewal(scene: Scene)
         session = (await scene.validate(token)).session
         assert session is not None
         assert (session.token.claims, session.token.auth_methods) == (claims, ("pwd", "otp"))
-        assert session.token.sign_in == START
+        assert session.token.signed_in_at == START
 
 
 async def test_a_renewal_touches_the_device(scene: Scene) -> None:
@@ -166,7 +170,7 @@ async def test_a_renewal_touches_the_device(scene: Scene) -> None:
     await scene.renew(token, client=Client(app_version="5.0.0"))
     device = await scene.device()
     assert device is not None
-    assert device.last_seen == scene.clock.now
+    assert device.last_seen_at == scene.clock.now
     assert device.last_client == replace(CLIENT, app_version="5.0.0")
 
 
@@ -224,7 +228,7 @@ async def test_after_lost_writes_a_renewal_goes_on_from_the_token(scene: Scene) 
     assert read_token(fourth).generation == 4
     record = await scene.session()
     assert record is not None
-    assert (record.generation, record.first_seen) == (4, None)
+    assert (record.generation, record.first_seen_at) == (4, None)
     assert scene.metrics.forwards._value.get() == 1
 
 
@@ -237,7 +241,7 @@ async def test_after_lost_writes_a_young_token_is_kept(scene: Scene) -> None:
     assert (answer.status, answer.access_token) == (ACTIVE, None)
     record = await scene.session()
     assert record is not None
-    assert (record.generation, record.first_seen, record.holder) == (2, scene.clock.now, None)
+    assert (record.generation, record.first_seen_at, record.holder) == (2, scene.clock.now, None)
 
 
 async def test_a_renewal_on_another_device_is_a_replay(scene: Scene) -> None:

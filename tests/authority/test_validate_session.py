@@ -63,7 +63,7 @@ async def test_each_token_is_worth_what_the_table_says(scene: Scene, history: Hi
         record = await scene.session()
         assert record is not None
         assert answer.session.device_id == PHONE
-        assert answer.session.expires == record.expires(scene.policy)
+        assert answer.session.expires_at == record.expires_at(scene.policy)
 
 
 @every_presentation
@@ -133,7 +133,7 @@ async def test_the_first_use_is_marked_in_the_background(scene: Scene) -> None:
     before = await scene.session()
     assert before is not None
     await scene.authority.settled()
-    assert await scene.session() == replace(before, first_seen=scene.clock.now)
+    assert await scene.session() == replace(before, first_seen_at=scene.clock.now)
     marked = await scene.dump()
     await scene.validate(token)
     assert await scene.dump() == marked
@@ -160,7 +160,7 @@ async def test_an_older_token_marks_nothing_but_that_the_session_is_used(scene: 
     assert before is not None
     scene.clock.advance(10 * MINUTE)
     await scene.validate(old)
-    assert await scene.session() == replace(before, last_seen=scene.clock.now)
+    assert await scene.session() == replace(before, last_seen_at=scene.clock.now)
 
 
 async def test_last_seen_is_written_once_in_each_touch_interval(scene: Scene) -> None:
@@ -172,7 +172,7 @@ async def test_last_seen_is_written_once_in_each_touch_interval(scene: Scene) ->
         session, device = await scene.session(), await scene.device()
         assert session is not None
         assert device is not None
-        assert session.last_seen == device.last_seen == START + last_seen * SECOND
+        assert session.last_seen_at == device.last_seen_at == START + last_seen * SECOND
 
 
 async def test_a_touch_learns_what_the_client_tells(scene: Scene) -> None:
@@ -184,7 +184,7 @@ async def test_a_touch_learns_what_the_client_tells(scene: Scene) -> None:
     assert device is not None
     assert device.last_client == replace(CLIENT, ip_address="2001:db8::7", app_version="5.0.0")
     assert device.display_name == "Ada's phone"
-    assert (device.first_seen, device.last_sign_in) == (START, START)
+    assert (device.first_seen_at, device.last_signed_in_at) == (START, START)
 
 
 async def test_a_session_that_is_used_does_not_idle_away(scene_with: Callable[..., Scene]) -> None:
@@ -206,7 +206,7 @@ async def test_a_mark_that_was_lost_is_made_up_for(scene: Scene) -> None:
     assert (await scene.validate(token)).status is ACTIVE
     record = await scene.session()
     assert record is not None
-    assert record.first_seen == scene.clock.now
+    assert record.first_seen_at == scene.clock.now
 
 
 async def test_a_mark_that_comes_too_late_is_dropped(scene_with: Callable[..., Scene]) -> None:
@@ -232,7 +232,7 @@ async def test_a_store_that_fails_in_the_background_disturbs_nobody(scene: Scene
     assert (await scene.validate(token)).status is ACTIVE
     record = await scene.session()
     assert record is not None
-    assert record.first_seen == START
+    assert record.first_seen_at == START
 
 
 # Lost writes.
@@ -254,7 +254,7 @@ async def test_a_record_that_lost_writes_moves_to_where_the_token_proves_it_was(
     assert answer.status is ACTIVE
     # Not in the background: whoever was told that it is good must find it good.
     expected = replace(
-        rotated, predecessor=None, first_seen=scene.clock.now, last_seen=scene.clock.now
+        rotated, predecessor=None, first_seen_at=scene.clock.now, last_seen_at=scene.clock.now
     )
     assert await scene.session() == expected
     assert scene.metrics.forwards._value.get() == 1

@@ -149,7 +149,7 @@ class Browser:
         status, newer = self.world.renew(token, self.key, self.name)
         if owed and status is not ACTIVE:
             self._locked_out(status.name)
-        if owed and newer is None and self.world.now >= token.expires + LEEWAY:
+        if owed and newer is None and self.world.now >= token.expires_at + LEEWAY:
             self._locked_out("its token has ended and it gets none")
         if self.world.random.random() < 0.05:  # the backend lost the answer and asks again
             status, again = self.world.renew(token, self.key, self.name)
@@ -168,7 +168,7 @@ class Browser:
 
     def _store(self, token: Token) -> None:
         self.world.log(self.name, "stores", token)
-        if self.jar is not None and self.jar.issued > token.issued:
+        if self.jar is not None and self.jar.issued_at > token.issued_at:
             self.world.counts["older cookie written last"] += 1
         self.jar = token
         self._denied = False

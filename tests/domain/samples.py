@@ -43,10 +43,10 @@ def record(policy: Policy = POLICY, **changes: Any) -> SessionRecord:
         "generation": 7,
         "holder": COPY,
         "predecessor": COPY,
-        "dated": dated,
-        "token_end": dated + policy.token_ttl,
-        "first_seen": dated + MS,
-        "last_seen": NOW - SECOND,
+        "dated_at": dated,
+        "token_ends_at": dated + policy.token_ttl,
+        "first_seen_at": dated + MS,
+        "last_seen_at": NOW - SECOND,
     }
     return replace(fresh, **settled | changes)
 
@@ -60,9 +60,9 @@ def token(policy: Policy = POLICY, **changes: Any) -> Token:
         "session_id": SESSION,
         "generation": 7,
         "copy": COPY,
-        "issued": issued,
-        "expires": issued + policy.token_ttl,
-        "sign_in": NOW - DAY,
+        "issued_at": issued,
+        "expires_at": issued + policy.token_ttl,
+        "signed_in_at": NOW - DAY,
         "claims": {},
         "auth_methods": (),
     }
@@ -75,9 +75,9 @@ def device(device_id: UUID = PHONE, **changes: Any) -> DeviceRecord:
         "device_id": device_id,
         "display_name": "",
         "last_client": Client(),
-        "first_seen": NOW - 7 * DAY,
-        "last_sign_in": NOW - DAY,
-        "last_seen": NOW - SECOND,
+        "first_seen_at": NOW - 7 * DAY,
+        "last_signed_in_at": NOW - DAY,
+        "last_seen_at": NOW - SECOND,
     }
     return DeviceRecord(**values | changes)
 

@@ -49,7 +49,7 @@ def shown(
 
 
 def seen(moment: datetime) -> DeviceRecord:
-    return device(last_seen=moment)
+    return device(last_seen_at=moment)
 
 
 # Order.
@@ -62,15 +62,18 @@ def test_the_newest_activity_comes_first():
 
 def test_activity_is_that_of_the_device_or_of_its_session():
     devices = {PHONE_KEY: seen(NOW - DAY), LAPTOP_KEY: seen(NOW - MINUTE), TABLET_KEY: seen(NOW)}
-    sessions = {PHONE_KEY: record(last_seen=NOW - SECOND), TABLET_KEY: record(last_seen=NOW - DAY)}
+    sessions = {
+        PHONE_KEY: record(last_seen_at=NOW - SECOND),
+        TABLET_KEY: record(last_seen_at=NOW - DAY),
+    }
     order = shown(devices, sessions)
     assert [d.key for d in order] == [TABLET_KEY, PHONE_KEY, LAPTOP_KEY]
-    assert [d.last_seen for d in order] == [NOW, NOW - SECOND, NOW - MINUTE]
+    assert [d.last_seen_at for d in order] == [NOW, NOW - SECOND, NOW - MINUTE]
 
 
 def test_an_ended_session_counts_no_more():
     devices = {PHONE_KEY: seen(NOW - DAY), LAPTOP_KEY: seen(NOW - MINUTE)}
-    sessions = {PHONE_KEY: record(last_seen=NOW, end=NOW)}
+    sessions = {PHONE_KEY: record(last_seen_at=NOW, ends_at=NOW)}
     assert [d.key for d in shown(devices, sessions)] == [LAPTOP_KEY, PHONE_KEY]
 
 
@@ -96,7 +99,7 @@ def test_places_grow_along_the_list():
 
 def test_signed_out_devices_are_shown_on_request_only():
     devices = {PHONE_KEY: seen(NOW), LAPTOP_KEY: seen(NOW - MINUTE), TABLET_KEY: seen(NOW - DAY)}
-    sessions = {LAPTOP_KEY: record(), TABLET_KEY: record(end=NOW)}
+    sessions = {LAPTOP_KEY: record(), TABLET_KEY: record(ends_at=NOW)}
     assert [d.key for d in shown(devices, sessions, include_signed_out=False)] == [LAPTOP_KEY]
     everything = shown(devices, sessions)
     assert {d.key: d.session is not None for d in everything} == {
@@ -124,19 +127,19 @@ def test_a_user_without_devices_has_an_empty_list():
 
 
 def test_a_session_is_shown_with_its_idle_or_absolute_end():
-    idle = record(end=NOW + 300 * DAY)
+    idle = record(ends_at=NOW + 300 * DAY)
     assert (
-        listed(PHONE_KEY, device(), idle, POLICY, NOW).expires
-        == idle.last_seen + POLICY.idle_timeout
+        listed(PHONE_KEY, device(), idle, POLICY, NOW).expires_at
+        == idle.last_seen_at + POLICY.idle_timeout
     )
-    short = record(end=NOW + MS)
+    short = record(ends_at=NOW + MS)
     assert listed(PHONE_KEY, device(), short, POLICY, NOW) == ListedDevice(
         PHONE_KEY, device(), short, NOW + MS
     )
 
 
 @pytest.mark.parametrize(
-    "session", [None, record(end=NOW), record(last_seen=NOW - POLICY.idle_timeout)]
+    "session", [None, record(ends_at=NOW), record(last_seen_at=NOW - POLICY.idle_timeout)]
 )
 def test_without_a_live_session_there_is_nothing_to_end(session: SessionRecord | None):
     assert listed(PHONE_KEY, device(), session, POLICY, NOW) == ListedDevice(
@@ -173,10 +176,12 @@ def test_use_brings_what_the_client_knows_and_forgets_nothing():
         last_client=Client(
             ip_address="203.0.113.7", user_agent=FIREFOX, display_name="Pixel 8", app_version="1"
         ),
-        last_seen=NOW - DAY,
+        last_seen_at=NOW - DAY,
     )
     after = before.touched(Client(ip_address="2001:db8::7", app_version="2"), NOW)
     assert after.last_client == Client("2001:db8::7", FIREFOX, "Pixel 8", "2")
-    assert replace(after, last_client=before.last_client, last_seen=before.last_seen) == before
-    assert after.last_seen == NOW
+    assert (
+        replace(after, last_client=before.last_client, last_seen_at=before.last_seen_at) == before
+    )
+    assert after.last_seen_at == NOW
     assert after.touched(Client(), NOW - DAY) == after

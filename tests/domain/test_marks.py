@@ -27,12 +27,12 @@ spans = st.timedeltas(timedelta(days=-1), timedelta(days=1))
 
 
 def test_the_first_use_is_noted():
-    unseen = record(first_seen=None, holder=None, dated=NOW - SECOND)
-    assert mark(unseen, CURRENT, POLICY, NOW) == replace(unseen, first_seen=NOW)
+    unseen = record(first_seen_at=None, holder=None, dated_at=NOW - SECOND)
+    assert mark(unseen, CURRENT, POLICY, NOW) == replace(unseen, first_seen_at=NOW)
 
 
 def test_later_uses_do_not_move_the_first():
-    seen = record(first_seen=NOW - SECOND, holder=None, dated=NOW - SECOND)
+    seen = record(first_seen_at=NOW - SECOND, holder=None, dated_at=NOW - SECOND)
     assert mark(seen, CURRENT, POLICY, NOW) == seen
 
 
@@ -40,14 +40,14 @@ def test_later_uses_do_not_move_the_first():
 def test_the_first_copy_used_once_the_generation_has_settled_is_its_holder(
     when: str, age: timedelta
 ):
-    unsettled = record(holder=None, dated=NOW - age)
+    unsettled = record(holder=None, dated_at=NOW - age)
     assert mark(unsettled, CURRENT, POLICY, NOW).holder == (None if when == "before" else COPY)
 
 
 def test_a_holder_is_chosen_though_nobody_was_seen_before():
-    untouched = record(holder=None, first_seen=None, dated=NOW - POLICY.alarm_after)
+    untouched = record(holder=None, first_seen_at=None, dated_at=NOW - POLICY.alarm_after)
     marked = mark(untouched, CURRENT, POLICY, NOW)
-    assert (marked.holder, marked.first_seen) == (COPY, NOW)
+    assert (marked.holder, marked.first_seen_at) == (COPY, NOW)
 
 
 def test_a_holder_stays():
@@ -57,21 +57,21 @@ def test_a_holder_stays():
 
 @pytest.mark.parametrize("first_seen", [None, NOW - SECOND])
 def test_an_older_generation_proves_only_that_the_session_is_in_use(first_seen: datetime | None):
-    idle = record(first_seen=first_seen, holder=None, last_seen=NOW - POLICY.touch_interval)
-    assert mark(idle, PREVIOUS, POLICY, NOW) == replace(idle, last_seen=NOW)
+    idle = record(first_seen_at=first_seen, holder=None, last_seen_at=NOW - POLICY.touch_interval)
+    assert mark(idle, PREVIOUS, POLICY, NOW) == replace(idle, last_seen_at=NOW)
 
 
 @pytest.mark.parametrize("presented", [CURRENT, PREVIOUS])
 @pytest.mark.parametrize(("when", "idle"), around(POLICY.touch_interval))
 def test_last_seen_is_written_once_per_touch_interval(when: str, idle: timedelta, presented):
-    before = record(last_seen=NOW - idle)
-    assert mark(before, presented, POLICY, NOW).last_seen == (
+    before = record(last_seen_at=NOW - idle)
+    assert mark(before, presented, POLICY, NOW).last_seen_at == (
         NOW - idle if when == "before" else NOW
     )
 
 
 def test_the_clock_of_a_process_that_is_behind_moves_nothing_back():
-    ahead = record(first_seen=NOW + SECOND, last_seen=NOW + MINUTE)
+    ahead = record(first_seen_at=NOW + SECOND, last_seen_at=NOW + MINUTE)
     assert mark(ahead, CURRENT, POLICY, NOW) == ahead
 
 
@@ -97,15 +97,20 @@ def test_a_mark_changes_no_more_than_it_may_and_is_the_same_twice(
 ):
     first_seen = None if seen is None else NOW + seen
     before = record(
-        first_seen=first_seen, dated=NOW + dated, last_seen=NOW + last_seen, holder=holder
+        first_seen_at=first_seen, dated_at=NOW + dated, last_seen_at=NOW + last_seen, holder=holder
     )
     presented = token(generation=generation)
     after = mark(before, presented, POLICY, NOW)
     same = replace(
-        after, first_seen=before.first_seen, holder=before.holder, last_seen=before.last_seen
+        after,
+        first_seen_at=before.first_seen_at,
+        holder=before.holder,
+        last_seen_at=before.last_seen_at,
     )
     assert same == before
-    assert after.last_seen >= before.last_seen
-    assert after.first_seen in ({NOW} if first_seen is None and generation == 7 else {first_seen})
+    assert after.last_seen_at >= before.last_seen_at
+    assert after.first_seen_at in (
+        {NOW} if first_seen is None and generation == 7 else {first_seen}
+    )
     assert holder is None or after.holder == holder
     assert mark(after, presented, POLICY, NOW) == after

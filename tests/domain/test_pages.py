@@ -17,7 +17,7 @@ from session_authority.domain.pages import list_scope, page_token, parse_page_to
 from tests.domain.samples import NOW, PHONE_KEY, SECOND, device
 
 SCOPE = list_scope("sami", False)
-LAST = ListedDevice(PHONE_KEY, device(last_seen=NOW), None, None)
+LAST = ListedDevice(PHONE_KEY, device(last_seen_at=NOW), None, None)
 TOKEN = page_token(LAST, SCOPE)
 
 moments = st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -29,7 +29,7 @@ users = st.text(min_size=1, max_size=20)
 def test_a_page_starts_exactly_after_the_last_one(
     moment: datetime, key: bytes, user: str, signed_out: bool
 ):
-    last = ListedDevice(key, device(last_seen=moment), None, None)
+    last = ListedDevice(key, device(last_seen_at=moment), None, None)
     scope = list_scope(user, signed_out)
     text = page_token(last, scope)
     assert parse_page_token(text, scope) == last.sort_key()
@@ -39,7 +39,7 @@ def test_a_page_starts_exactly_after_the_last_one(
 
 def test_walking_through_the_pages_shows_each_device_once():
     devices = [
-        ListedDevice(bytes([n]) * 16, device(last_seen=NOW - (n % 4) * SECOND), None, None)
+        ListedDevice(bytes([n]) * 16, device(last_seen_at=NOW - (n % 4) * SECOND), None, None)
         for n in range(23)
     ]
     devices.sort(key=ListedDevice.sort_key)

@@ -45,7 +45,7 @@ def after(renewal: Renewal) -> SessionRecord:
 
 @pytest.mark.parametrize(("when", "age"), around(POLICY.alarm_after))
 def test_the_current_generation_is_swapped_once_it_is_old_enough(when: str, age: timedelta):
-    before = record(dated=NOW - age)
+    before = record(dated_at=NOW - age)
     renewal = swap(before, CURRENT)
     assert renewal.verdict.status is SessionStatus.ACTIVE
     if when == "before":
@@ -57,37 +57,37 @@ def test_the_current_generation_is_swapped_once_it_is_old_enough(when: str, age:
 
 
 def test_the_next_generation_is_fresh_unseen_and_anyones():
-    before = record(last_seen=NOW - SECOND)
+    before = record(last_seen_at=NOW - SECOND)
     rotated = after(swap(before, CURRENT))
-    assert (rotated.generation, rotated.holder, rotated.first_seen) == (8, None, None)
+    assert (rotated.generation, rotated.holder, rotated.first_seen_at) == (8, None, None)
     assert rotated.predecessor == token().copy
-    assert (rotated.dated, rotated.token_end, rotated.last_seen) == (
+    assert (rotated.dated_at, rotated.token_ends_at, rotated.last_seen_at) == (
         NOW,
         NOW + POLICY.token_ttl,
         NOW,
     )
     assert (rotated.session_id, rotated.replaced) == (before.session_id, before.replaced)
-    assert (rotated.sign_in, rotated.end) == (before.sign_in, before.end)
+    assert (rotated.signed_in_at, rotated.ends_at) == (before.signed_in_at, before.ends_at)
 
 
 @pytest.mark.parametrize(("when", "left"), around(POLICY.token_ttl))
 def test_no_token_outlives_its_session(when: str, left: timedelta):
     for before, presented in (
-        (record(end=NOW + left), CURRENT),
-        (record(end=NOW + left, first_seen=None), PREVIOUS),
+        (record(ends_at=NOW + left), CURRENT),
+        (record(ends_at=NOW + left, first_seen_at=None), PREVIOUS),
     ):
-        assert after(swap(before, presented)).token_end == NOW + min(left, POLICY.token_ttl)
+        assert after(swap(before, presented)).token_ends_at == NOW + min(left, POLICY.token_ttl)
 
 
 def test_a_token_that_has_ended_is_swapped_while_its_session_lives():
-    ended = token(issued=NOW - DAY, expires=NOW - DAY + POLICY.token_ttl)
-    assert swap(record(dated=NOW - DAY), ended).hand_out
+    ended = token(issued_at=NOW - DAY, expires_at=NOW - DAY + POLICY.token_ttl)
+    assert swap(record(dated_at=NOW - DAY), ended).hand_out
 
 
 def test_a_young_generation_notes_its_first_use_and_no_holder():
-    before = record(dated=NOW - MINUTE, first_seen=None, holder=None)
+    before = record(dated_at=NOW - MINUTE, first_seen_at=None, holder=None)
     assert swap(before, CURRENT) == Renewal(
-        swap(before, CURRENT).verdict, replace(before, first_seen=NOW), False
+        swap(before, CURRENT).verdict, replace(before, first_seen_at=NOW), False
     )
 
 
@@ -105,41 +105,46 @@ def test_a_second_copy_is_not_swapped():
 
 @pytest.mark.parametrize(("when", "age"), around(POLICY.grace))
 def test_while_the_newest_is_unseen_another_copy_of_it_is_handed_out(when: str, age: timedelta):
-    before = record(dated=NOW - age, first_seen=None, holder=None, last_seen=NOW - SECOND)
+    before = record(dated_at=NOW - age, first_seen_at=None, holder=None, last_seen_at=NOW - SECOND)
     renewal = swap(before, PREVIOUS)
     assert renewal.hand_out
     if when == "after":
-        expected = replace(before, dated=NOW, token_end=NOW + POLICY.token_ttl, last_seen=NOW)
+        expected = replace(
+            before, dated_at=NOW, token_ends_at=NOW + POLICY.token_ttl, last_seen_at=NOW
+        )
         assert renewal.record == expected
     else:
-        assert (after(renewal).dated, after(renewal).token_end) == (before.dated, before.token_end)
-        assert replace(after(renewal), last_seen=before.last_seen) == before
+        assert (after(renewal).dated_at, after(renewal).token_ends_at) == (
+            before.dated_at,
+            before.token_ends_at,
+        )
+        assert replace(after(renewal), last_seen_at=before.last_seen_at) == before
 
 
 @pytest.mark.parametrize(
     "age", [0 * MS, POLICY.grace, POLICY.alarm_after, POLICY.token_ttl, 6 * DAY]
 )
 def test_it_never_leads_further_than_the_newest(age: timedelta):
-    before = record(dated=NOW - age, first_seen=None, holder=None)
+    before = record(dated_at=NOW - age, first_seen_at=None, holder=None)
     assert after(swap(before, PREVIOUS)).generation == before.generation
 
 
 def test_another_copy_does_not_count_as_seen():
-    before = record(first_seen=None, holder=None)
-    assert after(swap(before, PREVIOUS)).first_seen is None
+    before = record(first_seen_at=None, holder=None)
+    assert after(swap(before, PREVIOUS)).first_seen_at is None
 
 
 @pytest.mark.parametrize("seen", [0 * MS, POLICY.grace - MS])
 def test_once_the_newest_was_seen_the_client_has_it_already(seen: timedelta):
-    before = record(first_seen=NOW - seen, last_seen=NOW - POLICY.touch_interval, holder=None)
+    before = record(first_seen_at=NOW - seen, last_seen_at=NOW - POLICY.touch_interval, holder=None)
     renewal = swap(before, PREVIOUS)
     assert (renewal.verdict.status, renewal.hand_out) == (SessionStatus.ACTIVE, False)
-    assert renewal.record == replace(before, last_seen=NOW)
+    assert renewal.record == replace(before, last_seen_at=NOW)
 
 
 @pytest.mark.parametrize("seen", [POLICY.grace, POLICY.alarm_after])
 def test_past_its_grace_it_gets_nothing(seen: timedelta):
-    renewal = swap(record(first_seen=NOW - seen), PREVIOUS)
+    renewal = swap(record(first_seen_at=NOW - seen), PREVIOUS)
     assert (renewal.record, renewal.hand_out) == (None, False)
 
 
@@ -151,7 +156,7 @@ def test_parallel_tabs_end_with_one_generation():
     assert second.hand_out
     assert third.hand_out
     assert {after(r).generation for r in (first, second, third)} == {8}
-    assert {after(r).dated for r in (first, second, third)} == {NOW}
+    assert {after(r).dated_at for r in (first, second, third)} == {NOW}
 
 
 # With one that is ahead of a store that lost writes.
@@ -159,8 +164,8 @@ def test_parallel_tabs_end_with_one_generation():
 
 @pytest.mark.parametrize(("when", "age"), around(POLICY.alarm_after))
 def test_a_token_ahead_is_swapped_from_what_it_proves(when: str, age: timedelta):
-    presented = token(generation=8, issued=NOW - age, expires=NOW - age + POLICY.token_ttl)
-    renewal = swap(record(dated=NOW - DAY), presented)
+    presented = token(generation=8, issued_at=NOW - age, expires_at=NOW - age + POLICY.token_ttl)
+    renewal = swap(record(dated_at=NOW - DAY), presented)
     forwarded = renewal.verdict.forwarded
     assert forwarded is not None
     if when == "before":
@@ -191,7 +196,7 @@ def test_a_token_ahead_is_swapped_from_what_it_proves(when: str, age: timedelta)
 def test_generations_only_grow_by_one_and_only_with_the_newest(
     steps: list[tuple[int, timedelta, bool]],
 ):
-    state, now = record(end=NOW + DAY), NOW
+    state, now = record(ends_at=NOW + DAY), NOW
     copies = {6: 6, 7: 7}
     state = replace(state, holder=copies[7])
     for behind, pause, is_used in steps:
@@ -200,15 +205,15 @@ def test_generations_only_grow_by_one_and_only_with_the_newest(
         presented = token(
             generation=generation,
             copy=copies[generation],
-            issued=now,
-            expires=now + POLICY.token_ttl,
+            issued_at=now,
+            expires_at=now + POLICY.token_ttl,
         )
         renewal = renew(state, presented, PHONE_KEY, POLICY, now)
         if renewal.record is not None:
             grown = renewal.record.generation - state.generation
             assert grown in ((0, 1) if behind == 0 else (0,))
             assert renewal.hand_out or grown == 0
-            assert renewal.record.token_end <= renewal.record.end == state.end
+            assert renewal.record.token_ends_at <= renewal.record.ends_at == state.ends_at
             state = renewal.record
             copies.setdefault(state.generation, state.generation)
         if is_used:

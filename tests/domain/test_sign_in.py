@@ -37,7 +37,7 @@ from tests.domain.samples import (
 NEW_SESSION = b"\xaa" * 16
 SMALL = Policy(max_devices=3)
 REJECT = replace(SMALL, device_limit_action=DeviceLimitAction.REJECT)
-OVER = record(end=NOW)
+OVER = record(ends_at=NOW)
 
 
 def signed_in(
@@ -70,7 +70,7 @@ def key(number: int) -> bytes:
 
 def used(*ago: timedelta) -> dict[bytes, SessionRecord]:
     """Live sessions on devices 1, 2, ..., last used so long ago."""
-    return {key(i): record(last_seen=NOW - a) for i, a in enumerate(ago, 1)}
+    return {key(i): record(last_seen_at=NOW - a) for i, a in enumerate(ago, 1)}
 
 
 # The session.
@@ -78,20 +78,25 @@ def used(*ago: timedelta) -> dict[bytes, SessionRecord]:
 
 def test_a_session_begins_with_generation_1_unseen_and_anyones():
     session = signed_in().session
-    assert (session.session_id, session.generation, session.holder, session.first_seen) == (
+    assert (session.session_id, session.generation, session.holder, session.first_seen_at) == (
         NEW_SESSION,
         1,
         None,
         None,
     )
-    assert (session.sign_in, session.dated, session.last_seen) == (NOW, NOW, NOW)
-    assert (session.token_end, session.end) == (NOW + SMALL.token_ttl, NOW + SMALL.session_ttl)
+    assert (session.signed_in_at, session.dated_at, session.last_seen_at) == (NOW, NOW, NOW)
+    assert (session.token_ends_at, session.ends_at) == (
+        NOW + SMALL.token_ttl,
+        NOW + SMALL.session_ttl,
+    )
     assert session.replaced is None
 
 
 @pytest.mark.parametrize(("when", "left"), around(SMALL.token_ttl))
 def test_its_first_token_does_not_outlive_it(when: str, left: timedelta):
-    assert signed_in(session_end=NOW + left).session.token_end == NOW + min(left, SMALL.token_ttl)
+    assert signed_in(session_end=NOW + left).session.token_ends_at == NOW + min(
+        left, SMALL.token_ttl
+    )
 
 
 def test_a_live_session_on_the_device_is_replaced_and_remembered():
@@ -109,7 +114,11 @@ def test_only_the_last_one_is_remembered():
 
 @pytest.mark.parametrize(
     "over",
-    [record(end=NOW), record(end=NOW - DAY), record(last_seen=NOW - POLICY.idle_timeout)],
+    [
+        record(ends_at=NOW),
+        record(ends_at=NOW - DAY),
+        record(last_seen_at=NOW - POLICY.idle_timeout),
+    ],
     ids=["just", "yesterday", "idle"],
 )
 def test_one_that_had_ended_is_overwritten_and_forgotten(over: SessionRecord):
@@ -126,7 +135,11 @@ def test_a_session_on_another_device_is_left_alone():
 
 
 def test_ended_sessions_elsewhere_are_dropped():
-    sessions = {key(1): OVER, key(2): record(), key(3): record(last_seen=NOW - POLICY.idle_timeout)}
+    sessions = {
+        key(1): OVER,
+        key(2): record(),
+        key(3): record(last_seen_at=NOW - POLICY.idle_timeout),
+    }
     assert set(signed_in(sessions).ended) == {key(1), key(3)}
 
 
@@ -144,21 +157,21 @@ def test_one_that_is_remembered_is_not_and_keeps_its_name():
     known = device(
         display_name="Sami's phone",
         last_client=Client(ip_address="203.0.113.7", app_version="4.11"),
-        last_seen=NOW - 90 * DAY,
+        last_seen_at=NOW - 90 * DAY,
     )
     decision = signed_in(devices={PHONE_KEY: known}, client=Client(app_version="4.12"))
     assert (decision.new_device, decision.first_device) == (False, False)
     assert decision.device == replace(
         known,
         last_client=Client(ip_address="203.0.113.7", app_version="4.12"),
-        last_sign_in=NOW,
-        last_seen=NOW,
+        last_signed_in_at=NOW,
+        last_seen_at=NOW,
     )
 
 
 def test_last_seen_of_a_device_never_goes_back():
-    ahead = device(last_seen=NOW + SECOND)
-    assert signed_in(devices={PHONE_KEY: ahead}).device.last_seen == NOW + SECOND
+    ahead = device(last_seen_at=NOW + SECOND)
+    assert signed_in(devices={PHONE_KEY: ahead}).device.last_seen_at == NOW + SECOND
 
 
 def test_a_second_device_is_new_but_not_the_first():
@@ -199,12 +212,12 @@ def test_a_limit_that_was_lowered_is_reached_at_once():
 
 def test_the_sessions_own_use_counts_not_the_devices():
     sessions = used(MINUTE, DAY, MINUTE)
-    devices = {key(2): device(last_seen=NOW), key(1): device(last_seen=NOW - 99 * DAY)}
+    devices = {key(2): device(last_seen_at=NOW), key(1): device(last_seen_at=NOW - 99 * DAY)}
     assert signed_in(sessions, devices).evicted == (key(2),)
 
 
 def test_signing_in_again_takes_no_room():
-    sessions = {PHONE_KEY: record(last_seen=NOW - 5 * DAY), **used(MINUTE, DAY)}
+    sessions = {PHONE_KEY: record(last_seen_at=NOW - 5 * DAY), **used(MINUTE, DAY)}
     for policy in (SMALL, REJECT):
         decision = signed_in(sessions, policy=policy)
         assert (decision.replaced, decision.evicted) == (True, ())
@@ -233,57 +246,57 @@ def test_where_the_limit_rejects_one_more_is_refused():
 
 @pytest.mark.parametrize(("when", "ago"), around(DEVICE_MEMORY))
 def test_devices_are_forgotten_by_age(when: str, ago: timedelta):
-    devices = {key(1): device(last_seen=NOW - ago), key(2): device()}
+    devices = {key(1): device(last_seen_at=NOW - ago), key(2): device()}
     assert signed_in(devices=devices).pruned == ((key(1),) if when == "after" else ())
 
 
 def test_a_device_with_a_live_session_is_never_forgotten():
-    ancient = device(last_seen=NOW - 2 * DEVICE_MEMORY)
+    ancient = device(last_seen_at=NOW - 2 * DEVICE_MEMORY)
     assert signed_in({key(1): record()}, {key(1): ancient}).pruned == ()
     assert signed_in({key(1): OVER}, {key(1): ancient}).pruned == (key(1),)
 
 
 def test_nor_is_the_one_that_signs_in():
-    decision = signed_in(devices={PHONE_KEY: device(last_seen=NOW - 2 * DEVICE_MEMORY)})
+    decision = signed_in(devices={PHONE_KEY: device(last_seen_at=NOW - 2 * DEVICE_MEMORY)})
     assert (decision.pruned, decision.new_device) == ((), False)
 
 
 def test_at_most_twice_the_limit_is_remembered():
-    devices = {key(i): device(last_seen=NOW - i * MINUTE) for i in range(1, 6)}
+    devices = {key(i): device(last_seen_at=NOW - i * MINUTE) for i in range(1, 6)}
     assert signed_in(devices=devices).pruned == ()
-    devices[key(6)] = device(last_seen=NOW - 6 * MINUTE)
+    devices[key(6)] = device(last_seen_at=NOW - 6 * MINUTE)
     assert signed_in(devices=devices).pruned == (key(6),)
-    devices[key(7)] = device(last_seen=NOW - 7 * MINUTE)
+    devices[key(7)] = device(last_seen_at=NOW - 7 * MINUTE)
     assert signed_in(devices=devices).pruned == (key(7), key(6))
 
 
 def test_a_device_that_returns_adds_none():
-    devices = {key(i): device(last_seen=NOW - i * MINUTE) for i in range(1, 6)} | {
+    devices = {key(i): device(last_seen_at=NOW - i * MINUTE) for i in range(1, 6)} | {
         PHONE_KEY: device()
     }
     assert signed_in(devices=devices).pruned == ()
 
 
 def test_equally_old_ones_are_forgotten_by_their_key():
-    devices = {key(i): device(last_seen=NOW - DAY) for i in reversed(range(1, 8))}
+    devices = {key(i): device(last_seen_at=NOW - DAY) for i in reversed(range(1, 8))}
     assert signed_in(devices=devices).pruned == (key(1), key(2))
 
 
 def test_those_forgotten_by_age_count_first():
-    devices = {key(i): device(last_seen=NOW - i * MINUTE) for i in range(1, 6)}
-    devices[key(9)] = device(last_seen=NOW - 2 * DEVICE_MEMORY)
+    devices = {key(i): device(last_seen_at=NOW - i * MINUTE) for i in range(1, 6)}
+    devices[key(9)] = device(last_seen_at=NOW - 2 * DEVICE_MEMORY)
     assert signed_in(devices=devices).pruned == (key(9),)
 
 
 def test_signed_in_devices_count_but_stay():
     sessions = used(DAY, DAY)
-    devices = {key(i): device(last_seen=NOW - i * DAY) for i in range(1, 7)}
+    devices = {key(i): device(last_seen_at=NOW - i * DAY) for i in range(1, 7)}
     assert signed_in(sessions, devices).pruned == (key(6),)
 
 
 def test_one_that_makes_room_may_be_forgotten_too():
     sessions = used(DAY, DAY, DAY)
-    devices = {key(i): device(last_seen=NOW - DAY) for i in range(1, 7)}
+    devices = {key(i): device(last_seen_at=NOW - DAY) for i in range(1, 7)}
     decision = signed_in(sessions, devices)
     assert (decision.evicted, decision.pruned) == ((key(1),), (key(1),))
 
@@ -300,12 +313,14 @@ lives = st.dictionaries(
 @given(lives)
 def test_the_bounds_hold_and_everything_is_accounted_for(life: dict[bytes, tuple[bool, bool, int]]):
     sessions = {
-        k: record(last_seen=NOW - (days % 6) * DAY, end=NOW + (MINUTE if is_live else -MINUTE))
+        k: record(
+            last_seen_at=NOW - (days % 6) * DAY, ends_at=NOW + (MINUTE if is_live else -MINUTE)
+        )
         for k, (has_session, is_live, days) in life.items()
         if has_session
     }
     devices = {
-        k: device(UUID(bytes=k), last_seen=NOW - days * DAY) for k, (_, _, days) in life.items()
+        k: device(UUID(bytes=k), last_seen_at=NOW - days * DAY) for k, (_, _, days) in life.items()
     }
     decision = signed_in(sessions, devices)
     live = {k for k, s in sessions.items() if s.is_live(SMALL, NOW)}

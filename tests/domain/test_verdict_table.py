@@ -88,7 +88,9 @@ def table(policy: Policy) -> Iterator[Row]:
         """The settled record, with `seen` and `dated` as how long ago that was."""
         first_seen = None if seen is None else NOW - seen
         return record(
-            policy, **{"first_seen": first_seen, "dated": NOW - dated, "end": session_end} | changes
+            policy,
+            **{"first_seen_at": first_seen, "dated_at": NOW - dated, "ends_at": session_end}
+            | changes,
         )
 
     def presented(**changes: Any) -> Token:
@@ -101,10 +103,12 @@ def table(policy: Policy) -> Iterator[Row]:
     # Past its absolute or its idle end, whichever is first, nothing else matters.
     live, over = (ACTIVE, LEFT_DEVICE), (SESSION_EXPIRED, SESSION_EXPIRED)
     for when, end, both in (("before", MS, live), ("at", 0 * MS, over), ("after", -MS, over)):
-        yield Row(f"absolute end, {when}", stored(end=NOW + end), current, *both)
-        yield Row(f"idle end, {when}", stored(last_seen=NOW - idle + end), current, *both)
-    gone: dict[str, Any] = {"end": NOW}
-    yield Row("over, idle for less", stored(end=NOW, last_seen=NOW - idle + MS), current, *over)
+        yield Row(f"absolute end, {when}", stored(ends_at=NOW + end), current, *both)
+        yield Row(f"idle end, {when}", stored(last_seen_at=NOW - idle + end), current, *both)
+    gone: dict[str, Any] = {"ends_at": NOW}
+    yield Row(
+        "over, idle for less", stored(ends_at=NOW, last_seen_at=NOW - idle + MS), current, *over
+    )
     yield Row("over, before second copy", stored(**gone), presented(copy=OTHER_COPY), *over)
     yield Row("over, before previous in grace", stored(seen=0 * MS, **gone), previous, *over)
     yield Row("over, before superseded", stored(**gone), before_that, *over)
@@ -148,7 +152,7 @@ def table(policy: Policy) -> Iterator[Row]:
         ("long after", MS, ACTIVE_RENEW),
         ("past its end, which a renewal may be", -half, ACTIVE_RENEW),
     ):
-        aged = presented(issued=NOW + left - policy.token_ttl, expires=NOW + left)
+        aged = presented(issued_at=NOW + left - policy.token_ttl, expires_at=NOW + left)
         yield Row(f"current, half-life, {when}", stored(), aged, here, LEFT_DEVICE)
 
     # The generation before it.
@@ -227,7 +231,7 @@ def table(policy: Policy) -> Iterator[Row]:
         ("at", 0 * MS, NO_SESSION, WRONG_DEVICE, False),
         ("after", MS, ACTIVE, LEFT_DEVICE, True),
     ):
-        dated = NOW - (newer.issued - age)
+        dated = NOW - (newer.issued_at - age)
         yield Row(
             f"ahead, issued {when} the date", stored(dated=dated), newer, here, elsewhere, forwards
         )
@@ -235,12 +239,12 @@ def table(policy: Policy) -> Iterator[Row]:
         "ahead, another copy", stored(), replace(newer, copy=OTHER_COPY), ACTIVE, LEFT_DEVICE, True
     )
     yield Row("ahead, unseen", stored(seen=None), newer, ACTIVE, LEFT_DEVICE, True)
-    aged = presented(generation=8, issued=NOW - half - MS, expires=NOW + half - MS)
+    aged = presented(generation=8, issued_at=NOW - half - MS, expires_at=NOW + half - MS)
     yield Row("ahead, half-life over", stored(), aged, ACTIVE_RENEW, LEFT_DEVICE, True)
 
     # The session that this one replaced. It has no grace.
-    made_before = record(policy).sign_in - alarm
-    of_replaced = presented(session_id=REPLACED, issued=made_before)
+    made_before = record(policy).signed_in_at - alarm
+    of_replaced = presented(session_id=REPLACED, issued_at=made_before)
     one: dict[str, Any] = {"replaced": REPLACED[:REPLACED_ID_BYTES]}
     for seen_name, seen, here, elsewhere in (
         ("unseen", None, SUPERSEDED, WRONG_DEVICE),
@@ -265,7 +269,7 @@ def table(policy: Policy) -> Iterator[Row]:
         ("at the edge", made_before, REPLACED_SESSION, LEFT_DEVICE),
         ("late enough to have crossed it", made_before + MS, SUPERSEDED, WRONG_DEVICE),
     ):
-        theirs = replace(of_replaced, issued=issued)
+        theirs = replace(of_replaced, issued_at=issued)
         yield Row(
             f"replaced, made before the sign-in, {when}", stored(**one), theirs, here, elsewhere
         )
@@ -349,11 +353,11 @@ def test_where_grace_ends_with_the_alarm_nothing_is_superseded():
     policy = replace(Policy(), grace=Policy().alarm_after)
     previous = token(generation=6)
     for seen, expected in ((policy.grace - MS, ACTIVE_RENEW), (policy.grace, SUPERSEDED_TOKEN)):
-        assert judge(record(first_seen=NOW - seen), previous, PHONE_KEY, policy, NOW) == expected
+        assert judge(record(first_seen_at=NOW - seen), previous, PHONE_KEY, policy, NOW) == expected
 
 
 def test_a_token_ahead_moves_the_record_forward():
-    before = record(holder=OTHER_COPY, last_seen=NOW - SECOND)
+    before = record(holder=OTHER_COPY, last_seen_at=NOW - SECOND)
     ahead = token(generation=10, copy=COPY)
     verdict = judge(before, ahead, PHONE_KEY, Policy(), NOW)
     assert verdict.forwarded == replace(
@@ -361,15 +365,15 @@ def test_a_token_ahead_moves_the_record_forward():
         generation=10,
         holder=None,
         predecessor=None,
-        dated=ahead.issued,
-        token_end=ahead.expires,
-        first_seen=NOW,
-        last_seen=NOW,
+        dated_at=ahead.issued_at,
+        token_ends_at=ahead.expires_at,
+        first_seen_at=NOW,
+        last_seen_at=NOW,
     )
 
 
 def test_moving_forward_never_takes_last_seen_back():
-    before = record(last_seen=NOW + SECOND)
+    before = record(last_seen_at=NOW + SECOND)
     forwarded = judge(before, token(generation=8), PHONE_KEY, Policy(), NOW).forwarded
     assert forwarded is not None
-    assert forwarded.last_seen == NOW + SECOND
+    assert forwarded.last_seen_at == NOW + SECOND

@@ -107,7 +107,11 @@ class World:
         answered any more.
         """
         record = self.records.get(first.device_key)
-        if record is None or record.session_id != first.session_id or record.first_seen is not None:
+        if (
+            record is None
+            or record.session_id != first.session_id
+            or record.first_seen_at is not None
+        ):
             return None
         if record.generation != first.generation:
             return None
@@ -124,7 +128,7 @@ class World:
 
     def validate(self, token: Token, key: bytes, who: str) -> tuple[SessionStatus, bool]:
         now = self.now
-        if now >= token.expires + LEEWAY:
+        if now >= token.expires_at + LEEWAY:
             self.counts["validate token_expired"] += 1
             self.log(who, "validates", token, EXPIRED)
             return EXPIRED, False
@@ -189,9 +193,9 @@ class World:
             session_id=record.session_id,
             generation=record.generation,
             copy=self.random.randint(1, MAX_COPY),
-            issued=self.now.replace(microsecond=0),  # as a JWT has it
-            expires=record.token_end.replace(microsecond=0),
-            sign_in=record.sign_in,
+            issued_at=self.now.replace(microsecond=0),  # as a JWT has it
+            expires_at=record.token_ends_at.replace(microsecond=0),
+            signed_in_at=record.signed_in_at,
             claims={},
             auth_methods=(),
         )

@@ -64,7 +64,7 @@ TARGET = Target(
         b"\0" + codec.encode_session(session()),
         b"\0"
         + codec.encode_session(
-            session(replaced=b"r" * 8, holder=7, predecessor=6, first_seen=NOW, generation=9)
+            session(replaced=b"r" * 8, holder=7, predecessor=6, first_seen_at=NOW, generation=9)
         ),
         b"\1" + codec.encode_device(device()),
         b"\2" + codec.encode_issued(issued()),

@@ -144,7 +144,7 @@ TOLD_OF_CLIENT = {
 }
 FULL = Event(
     type=EventType.UNKNOWN,
-    time=datetime(2026, 1, 2, 3, 4, 5, 678000, UTC),
+    happened_at=datetime(2026, 1, 2, 3, 4, 5, 678000, UTC),
     user_id="user-ü",
     actor="billing",
     device_id=UUID(int=7),
@@ -203,7 +203,7 @@ class TestCloudEvent:
 
     @pytest.mark.parametrize("kind", [kind for kind in EventType if kind is not EventType.UNKNOWN])
     def test_what_does_not_apply_is_absent(self, kind):
-        event = Event(type=kind, time=NOW, user_id=NOBODY, actor="")
+        event = Event(type=kind, happened_at=NOW, user_id=NOBODY, actor="")
         assert json.loads(cloud_event(RecordedEvent("e1", event), "urn:x")) == {
             "specversion": "1.0",
             "id": "e1",

@@ -94,7 +94,7 @@ def test_what_is_taken_is_the_files_as_they_are(authority: Authority, pair: Pair
     found = load_certificates(own(pair, authority.file), now())
     assert (found.chain, found.key) == (pair.certificate.read_bytes(), pair.key.read_bytes())
     assert found.client_ca == authority.pem
-    assert timedelta(hours=23) < found.ends - now() < timedelta(hours=25)
+    assert timedelta(hours=23) < found.ends_at - now() < timedelta(hours=25)
     assert "PRIVATE" not in repr(found)
     assert load_certificates(own(pair), now()).client_ca is None
 

@@ -43,12 +43,12 @@ def session(number: int = 1, *, ttl: timedelta = 30 * DAY, **changes: Any) -> Se
         generation=1,
         holder=None,
         predecessor=None,
-        sign_in=NOW,
-        dated=NOW,
-        token_end=NOW + timedelta(hours=1),
-        end=NOW + ttl,
-        first_seen=None,
-        last_seen=NOW,
+        signed_in_at=NOW,
+        dated_at=NOW,
+        token_ends_at=NOW + timedelta(hours=1),
+        ends_at=NOW + ttl,
+        first_seen_at=None,
+        last_seen_at=NOW,
     )
     return replace(record, **changes)
 
@@ -59,9 +59,9 @@ def device(number: int = 1, **changes: Any) -> DeviceRecord:
         device_id=UUID(int=number),
         display_name=f"Phone {number}",
         last_client=EndUserClient("192.0.2.7", "Mozilla/5.0", "Shop", "1.2"),
-        first_seen=NOW,
-        last_sign_in=NOW,
-        last_seen=NOW,
+        first_seen_at=NOW,
+        last_signed_in_at=NOW,
+        last_seen_at=NOW,
     )
     return replace(record, **changes)
 

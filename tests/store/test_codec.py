@@ -67,12 +67,12 @@ def session_records(draw: st.DrawFn) -> SessionRecord:
         generation=draw(st.integers(1, 2**32 - 1)),
         holder=draw(st.none() | st.integers(1, MAX_COPY)),
         predecessor=draw(st.none() | st.integers(1, MAX_COPY)),
-        sign_in=sign_in,
-        dated=sign_in + draw(steps),
-        token_end=sign_in + draw(steps),
-        end=sign_in + draw(steps),
-        first_seen=draw(st.none() | steps.map(lambda step: sign_in + step)),
-        last_seen=sign_in + draw(steps),
+        signed_in_at=sign_in,
+        dated_at=sign_in + draw(steps),
+        token_ends_at=sign_in + draw(steps),
+        ends_at=sign_in + draw(steps),
+        first_seen_at=draw(st.none() | steps.map(lambda step: sign_in + step)),
+        last_seen_at=sign_in + draw(steps),
     )
 
 
@@ -99,19 +99,19 @@ def cut(record: SessionRecord) -> SessionRecord:
     """What is left of a record: times in steps of 10 ms from the sign-in, in whole ms, and none
     before or far after it.
     """
-    start = record.sign_in.replace(microsecond=record.sign_in.microsecond // 1000 * 1000)
+    start = record.signed_in_at.replace(microsecond=record.signed_in_at.microsecond // 1000 * 1000)
 
     def time(moment: datetime) -> datetime:
         return start + min(max((moment - start) // UNIT * UNIT, timedelta(0)), REACH)
 
     return replace(
         record,
-        sign_in=start,
-        dated=time(record.dated),
-        token_end=time(record.token_end),
-        end=time(record.end),
-        first_seen=None if record.first_seen is None else time(record.first_seen),
-        last_seen=time(record.last_seen),
+        signed_in_at=start,
+        dated_at=time(record.dated_at),
+        token_ends_at=time(record.token_ends_at),
+        ends_at=time(record.ends_at),
+        first_seen_at=None if record.first_seen_at is None else time(record.first_seen_at),
+        last_seen_at=time(record.last_seen_at),
     )
 
 
@@ -130,14 +130,17 @@ def test_a_session_record_that_was_read_is_written_as_the_same_bytes(record: Ses
 
 def test_a_session_of_the_longest_kind_is_not_clamped() -> None:
     record = session(
-        1, ttl=MAX_SESSION_TTL, last_seen=NOW + MAX_SESSION_TTL, first_seen=NOW + MAX_SESSION_TTL
+        1,
+        ttl=MAX_SESSION_TTL,
+        last_seen_at=NOW + MAX_SESSION_TTL,
+        first_seen_at=NOW + MAX_SESSION_TTL,
     )
     assert decode_session(encode_session(record)) == record
 
 
 def test_first_seen_at_the_far_end_is_not_never() -> None:
-    record = decode_session(encode_session(session(1, first_seen=NOW + 10_000 * DAY)))
-    assert record.first_seen == NOW + REACH
+    record = decode_session(encode_session(session(1, first_seen_at=NOW + 10_000 * DAY)))
+    assert record.first_seen_at == NOW + REACH
 
 
 @given(st.binary(max_size=200))
@@ -172,7 +175,7 @@ def test_a_session_of_a_time_that_never_was_is_unreadable(sign_in_ms: int) -> No
 
 @pytest.mark.parametrize("place", [0, 1, 2, 4])
 def test_only_first_seen_may_be_never(place: int) -> None:
-    raw = bytearray(encode_session(session(first_seen=NOW)))
+    raw = bytearray(encode_session(session(first_seen_at=NOW)))
     offset = SIGN_IN + 6 + 4 * place
     raw[offset : offset + 4] = b"\xff\xff\xff\xff"
     with pytest.raises(UnreadableRecord, match="must have"):
@@ -253,7 +256,7 @@ def test_every_cause_of_a_replay_has_its_number(cause: ReplayCause, action: Repl
 def test_an_event_is_written_whole() -> None:
     event = Event(
         type=EventType.DEVICE_SIGNED_IN,
-        time=NOW,
+        happened_at=NOW,
         user_id="ada",
         actor="shop",
         device_id=UUID(int=1),
@@ -332,7 +335,7 @@ async def test_the_sessions_of_a_user_stay_compact(real: Backend, prefix: str) -
                 replaced=b"r" * 8,
                 generation=2**32 - 1,
                 holder=MAX_COPY,
-                first_seen=NOW + 400 * DAY,
+                first_seen_at=NOW + 400 * DAY,
             )
             await client.execute_command("HSET", name, key(number), encode_session(record))
         assert await client.execute_command("OBJECT", "ENCODING", name) == b"listpack"

@@ -449,7 +449,7 @@ async def test_old_events_are_dropped_by_a_revocation(room: Room) -> None:
     wall = datetime.now(UTC)
     await room.put("ada", 1)
     await room.store.commit(Commit("ada", wall, events=tuple(event("ada", n) for n in range(500))))
-    later = replace(event("ada"), time=wall + 8 * DAY)
+    later = replace(event("ada"), happened_at=wall + 8 * DAY)
     await room.store.revoke_all("ada", except_key=None, forget=False, event=later)
     assert len(await room.events("ada")) <= STREAM_NODE
 

@@ -131,11 +131,13 @@ def test_without_auth_methods_there_is_no_amr(keys):
 def test_times_are_cut_to_seconds(keys):
     tokens = tokens_of(keys)
     late = timedelta(microseconds=999_999)
-    token = replace(TOKEN, issued=NOW + late, expires=NOW + HOUR + late, sign_in=NOW - DAY + late)
+    token = replace(
+        TOKEN, issued_at=NOW + late, expires_at=NOW + HOUR + late, signed_in_at=NOW - DAY + late
+    )
     assert tokens.verify(tokens.sign(token), NOW) == TOKEN
     far = datetime.max.replace(tzinfo=NOW.tzinfo)
-    assert tokens.verify(tokens.sign(replace(TOKEN, expires=far)), NOW) == replace(
-        TOKEN, expires=far - late
+    assert tokens.verify(tokens.sign(replace(TOKEN, expires_at=far)), NOW) == replace(
+        TOKEN, expires_at=far - late
     )
 
 
@@ -371,7 +373,7 @@ def test_a_remembered_token_is_not_asked_again_whether_it_comes_from_the_future(
     keys, verifications
 ):
     tokens = tokens_of(keys)
-    text = tokens.sign(replace(TOKEN, issued=NOW + 31 * SECOND))
+    text = tokens.sign(replace(TOKEN, issued_at=NOW + 31 * SECOND))
     assert tokens.verify(text, NOW) is None
     assert tokens.verify(text, NOW + SECOND) is not None
     assert tokens.verify(text, NOW) is not None

@@ -59,9 +59,9 @@ TOKEN = Token(
     session_id=bytes(range(0xF0, 0x100)),
     generation=3,
     copy=0x00AB,
-    issued=NOW,
-    expires=NOW + HOUR,
-    sign_in=NOW - DAY,
+    issued_at=NOW,
+    expires_at=NOW + HOUR,
+    signed_in_at=NOW - DAY,
     claims={"tenant": "acme", "Ünï": "☃"},
     auth_methods=("pwd", "otp"),
 )

@@ -97,7 +97,9 @@ def aged(token: str, data_dir: Path, age: timedelta) -> str:
     now = datetime.now(UTC)
     known = tokens.verify(token, now)
     assert known is not None
-    return tokens.sign(replace(known, issued=now - age, expires=now - age + timedelta(hours=1)))
+    return tokens.sign(
+        replace(known, issued_at=now - age, expires_at=now - age + timedelta(hours=1))
+    )
 
 
 async def settled(since: datetime) -> None:
