@@ -12,7 +12,7 @@ from session_authority.authority.resources import Resources
 from session_authority.authority.sessions import Sessions
 from session_authority.authority.sign_in import SignIns
 from session_authority.authority.signing_keys import SigningKeys
-from session_authority.domain.policy import Policy
+from session_authority.domain.session_rules import SessionRules
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import SessionStore
 from session_authority.tokens import Tokens
@@ -28,7 +28,7 @@ class Authority:
         *,
         store: SessionStore,
         tokens: Tokens,
-        policy: Policy,
+        rules: SessionRules,
         metrics: Metrics,
         clock: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
@@ -36,7 +36,7 @@ class Authority:
         resources = Resources(
             store=store,
             tokens=tokens,
-            policy=policy,
+            rules=rules,
             metrics=metrics,
             clock=clock,
             random_bytes=random_bytes,
@@ -45,7 +45,7 @@ class Authority:
         )
         sign_ins, sessions = SignIns(resources), Sessions(resources)
         devices, self._keys = Devices(resources), SigningKeys(resources)
-        self.policy = policy
+        self.rules = rules
         self.issue_device = sign_ins.issue_device
         self.validate_session = sessions.validate_session
         self.renew_session = sessions.renew_session

@@ -10,7 +10,7 @@ from uuid import UUID
 from session_authority.authority.attempts import Attempts, UserLocks
 from session_authority.authority.background import BackgroundWrites
 from session_authority.domain.errors import FieldViolation, InvalidRequest
-from session_authority.domain.policy import Policy
+from session_authority.domain.session_rules import SessionRules
 from session_authority.domain.sessions import MAX_COPY, SessionRecord, Token
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import SessionStore
@@ -24,7 +24,7 @@ class Resources:
 
     store: SessionStore
     tokens: Tokens
-    policy: Policy
+    rules: SessionRules
     metrics: Metrics
     clock: Callable[[], datetime]
     random_bytes: Callable[[int], bytes]
@@ -63,4 +63,4 @@ class Resources:
 
     def count_live(self, sessions: Iterable[SessionRecord], now: datetime) -> int:
         """How many of these sessions had reached neither of their ends."""
-        return sum(session.is_live(self.policy, now) for session in sessions)
+        return sum(session.is_live(self.rules, now) for session in sessions)

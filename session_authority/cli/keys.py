@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from session_authority.cli.terminal import WRONG_USAGE, err, errors_in_one_line, fail, out, when
-from session_authority.domain.policy import LEEWAY
+from session_authority.domain.session_rules import LEEWAY
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import load_settings
 from session_authority.tokens import (
@@ -174,12 +174,12 @@ def keys_retire(
     again.
     """
     with errors_in_one_line():
-        policy = load_settings().policy()
+        rules = load_settings().session_rules()
         retire(
             _key_folder(directory),
             kid,
             now(),
-            policy.token_ttl + policy.idle_timeout + LEEWAY,
+            rules.token_ttl + rules.idle_timeout + LEEWAY,
             force,
         )
         out.print(f"{kid} is gone.", markup=False)

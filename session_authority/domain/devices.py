@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from session_authority.domain.clients import Client, appearance
-from session_authority.domain.policy import Policy
+from session_authority.domain.session_rules import SessionRules
 from session_authority.domain.sessions import SessionRecord
 
 
@@ -71,12 +71,16 @@ class ListedDevice:
 
 
 def listed(
-    key: bytes, device: DeviceRecord, session: SessionRecord | None, policy: Policy, now: datetime
+    key: bytes,
+    device: DeviceRecord,
+    session: SessionRecord | None,
+    rules: SessionRules,
+    now: datetime,
 ) -> ListedDevice:
     """The device as it is shown at `now`: a session past its end is none."""
-    if session is None or not session.is_live(policy, now):
+    if session is None or not session.is_live(rules, now):
         return ListedDevice(key, device, None, None)
-    return ListedDevice(key, device, session, session.expires_at(policy))
+    return ListedDevice(key, device, session, session.expires_at(rules))
 
 
 def list_devices(
@@ -85,12 +89,12 @@ def list_devices(
     devices: Mapping[bytes, DeviceRecord],
     current_key: bytes | None,
     include_signed_out: bool,
-    policy: Policy,
+    rules: SessionRules,
     now: datetime,
 ) -> Sequence[ListedDevice]:
     """All devices to show, in order. Every session has a device: both are written in one step."""
     shown = (
-        replace(listed(k, d, sessions.get(k), policy, now), current=k == current_key)
+        replace(listed(k, d, sessions.get(k), rules, now), current=k == current_key)
         for k, d in devices.items()
     )
     return sorted(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from session_authority.domain.policy import Policy
+from session_authority.domain.session_rules import SessionRules
 
 SESSION_ID_BYTES = 16
 REPLACED_ID_BYTES = 8
@@ -35,15 +35,15 @@ class SessionRecord:
     first_seen_at: datetime | None
     last_seen_at: datetime
 
-    def expires_at(self, policy: Policy) -> datetime:
+    def expires_at(self, rules: SessionRules) -> datetime:
         """When the session ends if it is not used again: its absolute or its idle end, whichever is
         first.
         """
-        return min(self.ends_at, self.last_seen_at + policy.idle_timeout)
+        return min(self.ends_at, self.last_seen_at + rules.idle_timeout)
 
-    def is_live(self, policy: Policy, now: datetime) -> bool:
+    def is_live(self, rules: SessionRules, now: datetime) -> bool:
         """It has reached neither its absolute nor its idle end."""
-        return now < self.expires_at(policy)
+        return now < self.expires_at(rules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from session_authority.domain.policy import MAX_LOST_GENERATIONS, Policy
+from session_authority.domain.session_rules import MAX_LOST_GENERATIONS, SessionRules
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord, Token
 
 
@@ -54,7 +54,11 @@ class Verdict:
 
 
 def judge(
-    record: SessionRecord | None, token: Token, presented_key: bytes, policy: Policy, now: datetime
+    record: SessionRecord | None,
+    token: Token,
+    presented_key: bytes,
+    rules: SessionRules,
+    now: datetime,
 ) -> Verdict:
     """The verdict table, from the row "none" on, for a verified token that was presented with a
     device key.
@@ -64,9 +68,9 @@ def judge(
     """
     if record is None:
         return Verdict(SessionStatus.NO_SESSION)
-    if not record.is_live(policy, now):
+    if not record.is_live(rules, now):
         return Verdict(SessionStatus.SESSION_EXPIRED)
-    verdict = _judge_on_its_device(record, token, policy, now)
+    verdict = _judge_on_its_device(record, token, rules, now)
     if presented_key == token.device_key:
         return verdict
     if verdict.status in (SessionStatus.ACTIVE, SessionStatus.REPLAYED):
@@ -75,18 +79,18 @@ def judge(
 
 
 def _judge_on_its_device(
-    record: SessionRecord, token: Token, policy: Policy, now: datetime
+    record: SessionRecord, token: Token, rules: SessionRules, now: datetime
 ) -> Verdict:
     if token.session_id == record.session_id:
-        return _judge_generation(record, token, policy, now)
+        return _judge_generation(record, token, rules, now)
     if record.replaced is not None and token.session_id[:REPLACED_ID_BYTES] == record.replaced:
         # A token made shortly before the new sign-in may have reached its client after it, and
         # stayed there.
-        crossed = token.issued_at > record.signed_in_at - policy.alarm_after
+        crossed = token.issued_at > record.signed_in_at - rules.alarm_after
         if (
             crossed
             or record.first_seen_at is None
-            or now - record.first_seen_at < policy.alarm_after
+            or now - record.first_seen_at < rules.alarm_after
         ):
             return Verdict(SessionStatus.SUPERSEDED)
         return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.REPLACED_SESSION)
@@ -94,7 +98,7 @@ def _judge_on_its_device(
 
 
 def _judge_generation(
-    record: SessionRecord, token: Token, policy: Policy, now: datetime
+    record: SessionRecord, token: Token, rules: SessionRules, now: datetime
 ) -> Verdict:
     ahead = token.generation - record.generation
     if ahead == 0:
@@ -124,8 +128,8 @@ def _judge_generation(
     if ahead == -1:
         if record.predecessor is not None and record.predecessor != token.copy:
             return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SECOND_COPY)
-        if record.first_seen_at is None or now - record.first_seen_at < policy.grace:
+        if record.first_seen_at is None or now - record.first_seen_at < rules.grace:
             return Verdict(SessionStatus.ACTIVE, renew_recommended=True)
-        if now - record.first_seen_at < policy.alarm_after:
+        if now - record.first_seen_at < rules.alarm_after:
             return Verdict(SessionStatus.SUPERSEDED)
     return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SUPERSEDED_TOKEN)

@@ -32,7 +32,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from session_authority.domain.policy import MAX_SESSION_TTL, DeviceLimitAction, Policy, ReplayAction
+from session_authority.domain.session_rules import (
+    MAX_SESSION_TTL,
+    DeviceLimitAction,
+    ReplayAction,
+    SessionRules,
+)
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.assurance import PRESETS, Assurance
 from session_authority.runtime.durations import Duration
@@ -261,9 +266,9 @@ class Settings(BaseSettings):
             if getattr(self, name) != value
         }
 
-    def policy(self) -> Policy:
+    def session_rules(self) -> SessionRules:
         """The part that decisions are taken with."""
-        return Policy(
+        return SessionRules(
             token_ttl=self.token_ttl,
             session_ttl=self.session_ttl,
             idle_timeout=self.idle_timeout,

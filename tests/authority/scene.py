@@ -22,9 +22,9 @@ from session_authority.authority import Authority
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import parse_uuid
-from session_authority.domain.policy import Policy
 from session_authority.domain.requests import Presented, SignInRequest
 from session_authority.domain.results import IssuedDevice, RenewedSession, Validation
+from session_authority.domain.session_rules import SessionRules
 from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.runtime.metrics import Metrics
@@ -158,11 +158,11 @@ class Scene:
         backend: Backend,
         prefix: str,
         source: KeySource,
-        policy: Policy | None = None,
+        rules: SessionRules | None = None,
         clock: Clock | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        self.policy = policy or Policy()
+        self.rules = rules or SessionRules()
         self.source = source
         self.clock = clock or Clock(START)
         self.client: StoreClient = backend.connect()
@@ -171,13 +171,13 @@ class Scene:
         self.prefix = prefix
         self.store = WatchedStore(self.client, self.keys)
         self.tokens = Tokens(
-            source, ISSUER, AUDIENCE, self.policy.token_ttl + self.policy.idle_timeout + MINUTE
+            source, ISSUER, AUDIENCE, self.rules.token_ttl + self.rules.idle_timeout + MINUTE
         )
         self.metrics = Metrics()
         self.authority = Authority(
             store=self.store,
             tokens=self.tokens,
-            policy=self.policy,
+            rules=self.rules,
             metrics=self.metrics,
             clock=self.clock,
             random_bytes=random_bytes,

@@ -28,8 +28,8 @@ from hypothesis.stateful import (
 )
 
 from session_authority.domain.errors import DeviceLimitReached, RequestIdReused, RequestIdSpent
-from session_authority.domain.policy import DeviceLimitAction, Policy, ReplayAction
 from session_authority.domain.results import IssuedDevice
+from session_authority.domain.session_rules import DeviceLimitAction, ReplayAction, SessionRules
 from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.tokens import KeySource
@@ -78,7 +78,7 @@ def duration(ticks: int) -> timedelta:
     return ticks * TICK
 
 
-POLICY: dict[str, Any] = {
+RULES: dict[str, Any] = {
     "token_ttl": duration(model.TOKEN_TTL),
     "session_ttl": duration(model.SESSION_TTL),
     "idle_timeout": duration(model.IDLE_TIMEOUT),
@@ -122,13 +122,11 @@ class Lives(RuleBasedStateMachine):
     def begin(self, action: ReplayAction, rejects: bool) -> None:
         limit = DeviceLimitAction.REJECT if rejects else DeviceLimitAction.EVICT_OLDEST
         self.model = Model(action.value, rejects)
-        policy = Policy(**POLICY, replay_action=action, device_limit_action=limit)
+        rules = SessionRules(**RULES, replay_action=action, device_limit_action=limit)
 
         async def build() -> Scene:
             prefix = f"t-model{next(_runs)}"
-            return Scene(
-                self.backend, prefix, self.source, policy, random_bytes=unlike_any_before()
-            )
+            return Scene(self.backend, prefix, self.source, rules, random_bytes=unlike_any_before())
 
         self.scene = self.run(build())
 

@@ -21,8 +21,8 @@ from uuid import UUID
 import pytest
 
 from session_authority.domain.errors import DeviceLimitReached, RequestIdSpent
-from session_authority.domain.policy import DeviceLimitAction, Policy, ReplayAction
 from session_authority.domain.results import IssuedDevice, RenewedSession, Validation
+from session_authority.domain.session_rules import DeviceLimitAction, ReplayAction, SessionRules
 from session_authority.domain.verdicts import SessionStatus
 from session_authority.tokens import KeySource
 from tests.authority.scene import (
@@ -79,10 +79,10 @@ async def pair_with(
 ) -> AsyncIterator[Callable[..., Pair]]:
     scenes: list[Scene] = []
 
-    def make(**policy: Any) -> Pair:
+    def make(**rules: Any) -> Pair:
         clock = Clock(START)
         scenes.extend(
-            Scene(valkey_backend, prefix, source, Policy(**policy), clock) for _ in range(2)
+            Scene(valkey_backend, prefix, source, SessionRules(**rules), clock) for _ in range(2)
         )
         return Pair(scenes)
 

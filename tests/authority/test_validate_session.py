@@ -63,7 +63,7 @@ async def test_each_token_is_worth_what_the_table_says(scene: Scene, history: Hi
         record = await scene.session()
         assert record is not None
         assert answer.session.device_id == PHONE
-        assert answer.session.expires_at == record.expires_at(scene.policy)
+        assert answer.session.expires_at == record.expires_at(scene.rules)
 
 
 @every_presentation

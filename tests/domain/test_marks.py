@@ -15,7 +15,7 @@ from tests.domain.samples import (
     MINUTE,
     NOW,
     OTHER_COPY,
-    POLICY,
+    RULES,
     SECOND,
     around,
     record,
@@ -28,57 +28,57 @@ spans = st.timedeltas(timedelta(days=-1), timedelta(days=1))
 
 def test_the_first_use_is_noted():
     unseen = record(first_seen_at=None, holder=None, dated_at=NOW - SECOND)
-    assert mark(unseen, CURRENT, POLICY, NOW) == replace(unseen, first_seen_at=NOW)
+    assert mark(unseen, CURRENT, RULES, NOW) == replace(unseen, first_seen_at=NOW)
 
 
 def test_later_uses_do_not_move_the_first():
     seen = record(first_seen_at=NOW - SECOND, holder=None, dated_at=NOW - SECOND)
-    assert mark(seen, CURRENT, POLICY, NOW) == seen
+    assert mark(seen, CURRENT, RULES, NOW) == seen
 
 
-@pytest.mark.parametrize(("when", "age"), around(POLICY.alarm_after))
+@pytest.mark.parametrize(("when", "age"), around(RULES.alarm_after))
 def test_the_first_copy_used_once_the_generation_has_settled_is_its_holder(
     when: str, age: timedelta
 ):
     unsettled = record(holder=None, dated_at=NOW - age)
-    assert mark(unsettled, CURRENT, POLICY, NOW).holder == (None if when == "before" else COPY)
+    assert mark(unsettled, CURRENT, RULES, NOW).holder == (None if when == "before" else COPY)
 
 
 def test_a_holder_is_chosen_though_nobody_was_seen_before():
-    untouched = record(holder=None, first_seen_at=None, dated_at=NOW - POLICY.alarm_after)
-    marked = mark(untouched, CURRENT, POLICY, NOW)
+    untouched = record(holder=None, first_seen_at=None, dated_at=NOW - RULES.alarm_after)
+    marked = mark(untouched, CURRENT, RULES, NOW)
     assert (marked.holder, marked.first_seen_at) == (COPY, NOW)
 
 
 def test_a_holder_stays():
     held = record(holder=OTHER_COPY)
-    assert mark(held, CURRENT, POLICY, NOW).holder == OTHER_COPY
+    assert mark(held, CURRENT, RULES, NOW).holder == OTHER_COPY
 
 
 @pytest.mark.parametrize("first_seen", [None, NOW - SECOND])
 def test_an_older_generation_proves_only_that_the_session_is_in_use(first_seen: datetime | None):
-    idle = record(first_seen_at=first_seen, holder=None, last_seen_at=NOW - POLICY.touch_interval)
-    assert mark(idle, PREVIOUS, POLICY, NOW) == replace(idle, last_seen_at=NOW)
+    idle = record(first_seen_at=first_seen, holder=None, last_seen_at=NOW - RULES.touch_interval)
+    assert mark(idle, PREVIOUS, RULES, NOW) == replace(idle, last_seen_at=NOW)
 
 
 @pytest.mark.parametrize("presented", [CURRENT, PREVIOUS])
-@pytest.mark.parametrize(("when", "idle"), around(POLICY.touch_interval))
+@pytest.mark.parametrize(("when", "idle"), around(RULES.touch_interval))
 def test_last_seen_is_written_once_per_touch_interval(when: str, idle: timedelta, presented):
     before = record(last_seen_at=NOW - idle)
-    assert mark(before, presented, POLICY, NOW).last_seen_at == (
+    assert mark(before, presented, RULES, NOW).last_seen_at == (
         NOW - idle if when == "before" else NOW
     )
 
 
 def test_the_clock_of_a_process_that_is_behind_moves_nothing_back():
     ahead = record(first_seen_at=NOW + SECOND, last_seen_at=NOW + MINUTE)
-    assert mark(ahead, CURRENT, POLICY, NOW) == ahead
+    assert mark(ahead, CURRENT, RULES, NOW) == ahead
 
 
 @pytest.mark.parametrize("presented", [CURRENT, PREVIOUS])
 def test_nothing_new_leaves_the_record_as_it_is(presented):
     settled = record()
-    assert mark(settled, presented, POLICY, NOW) == settled
+    assert mark(settled, presented, RULES, NOW) == settled
 
 
 @given(
@@ -100,7 +100,7 @@ def test_a_mark_changes_no_more_than_it_may_and_is_the_same_twice(
         first_seen_at=first_seen, dated_at=NOW + dated, last_seen_at=NOW + last_seen, holder=holder
     )
     presented = token(generation=generation)
-    after = mark(before, presented, POLICY, NOW)
+    after = mark(before, presented, RULES, NOW)
     same = replace(
         after,
         first_seen_at=before.first_seen_at,
@@ -113,4 +113,4 @@ def test_a_mark_changes_no_more_than_it_may_and_is_the_same_twice(
         {NOW} if first_seen is None and generation == 7 else {first_seen}
     )
     assert holder is None or after.holder == holder
-    assert mark(after, presented, POLICY, NOW) == after
+    assert mark(after, presented, RULES, NOW) == after

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import DeviceLimitReached
-from session_authority.domain.policy import DEVICE_MEMORY, DeviceLimitAction, Policy
+from session_authority.domain.session_rules import DEVICE_MEMORY, DeviceLimitAction, SessionRules
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
 from session_authority.domain.sign_in import SignIn, decide_sign_in
 from tests.domain.samples import (
@@ -26,7 +26,7 @@ from tests.domain.samples import (
     NOW,
     PHONE,
     PHONE_KEY,
-    POLICY,
+    RULES,
     SECOND,
     SESSION,
     around,
@@ -35,7 +35,7 @@ from tests.domain.samples import (
 )
 
 NEW_SESSION = b"\xaa" * 16
-SMALL = Policy(max_devices=3)
+SMALL = SessionRules(max_devices=3)
 REJECT = replace(SMALL, device_limit_action=DeviceLimitAction.REJECT)
 OVER = record(ends_at=NOW)
 
@@ -44,7 +44,7 @@ def signed_in(
     sessions: Mapping[bytes, SessionRecord] | None = None,
     devices: Mapping[bytes, DeviceRecord] | None = None,
     *,
-    policy: Policy = SMALL,
+    rules: SessionRules = SMALL,
     remembered: bool = True,
     **changes: Any,
 ) -> SignIn:
@@ -57,8 +57,8 @@ def signed_in(
         "device_id": PHONE,
         "session_id": NEW_SESSION,
         "client": Client(),
-        "session_end": NOW + policy.session_ttl,
-        "policy": policy,
+        "session_end": NOW + rules.session_ttl,
+        "rules": rules,
         "now": NOW,
     }
     return decide_sign_in(**arguments | changes)
@@ -117,7 +117,7 @@ def test_only_the_last_one_is_remembered():
     [
         record(ends_at=NOW),
         record(ends_at=NOW - DAY),
-        record(last_seen_at=NOW - POLICY.idle_timeout),
+        record(last_seen_at=NOW - RULES.idle_timeout),
     ],
     ids=["just", "yesterday", "idle"],
 )
@@ -138,7 +138,7 @@ def test_ended_sessions_elsewhere_are_dropped():
     sessions = {
         key(1): OVER,
         key(2): record(),
-        key(3): record(last_seen_at=NOW - POLICY.idle_timeout),
+        key(3): record(last_seen_at=NOW - RULES.idle_timeout),
     }
     assert set(signed_in(sessions).ended) == {key(1), key(3)}
 
@@ -218,27 +218,27 @@ def test_the_sessions_own_use_counts_not_the_devices():
 
 def test_signing_in_again_takes_no_room():
     sessions = {PHONE_KEY: record(last_seen_at=NOW - 5 * DAY), **used(MINUTE, DAY)}
-    for policy in (SMALL, REJECT):
-        decision = signed_in(sessions, policy=policy)
+    for rules in (SMALL, REJECT):
+        decision = signed_in(sessions, rules=rules)
         assert (decision.replaced, decision.evicted) == (True, ())
 
 
 def test_ended_sessions_take_no_room():
     sessions = {**used(MINUTE, DAY), key(3): OVER, key(4): OVER}
-    for policy in (SMALL, REJECT):
-        decision = signed_in(sessions, policy=policy)
+    for rules in (SMALL, REJECT):
+        decision = signed_in(sessions, rules=rules)
         assert (set(decision.ended), decision.evicted) == ({key(3), key(4)}, ())
 
 
 def test_a_limit_of_one_leaves_only_the_newest():
-    assert signed_in(used(MINUTE), policy=Policy(max_devices=1)).evicted == (key(1),)
+    assert signed_in(used(MINUTE), rules=SessionRules(max_devices=1)).evicted == (key(1),)
 
 
 def test_where_the_limit_rejects_one_more_is_refused():
     with pytest.raises(DeviceLimitReached, match=r"3 devices") as refusal:
-        signed_in(used(DAY, DAY, DAY), policy=REJECT)
+        signed_in(used(DAY, DAY, DAY), rules=REJECT)
     assert refusal.value.max_devices == 3
-    assert signed_in(used(DAY, DAY), policy=REJECT).evicted == ()
+    assert signed_in(used(DAY, DAY), rules=REJECT).evicted == ()
 
 
 # What is remembered.

@@ -26,7 +26,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from session_authority import __version__
 from session_authority.domain.clients import Client
 from session_authority.domain.events import NOBODY, Event, EventType, RecordedEvent
-from session_authority.domain.policy import ReplayAction
+from session_authority.domain.session_rules import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.relay import webhooks
 from session_authority.relay.endpoints import Endpoint, EndpointsError, load_endpoints

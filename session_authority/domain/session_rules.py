@@ -1,4 +1,4 @@
-"""The numbers that every decision is taken with."""
+"""The intervals, limits and actions that every decision on a session is taken with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DeviceLimitAction(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class SessionRules:
     """How long things last and what happens then. See the settings of the same names."""
 
     token_ttl: timedelta = timedelta(hours=1)
