@@ -1,5 +1,5 @@
-"""A session's whole life, played against a running server and told step by step, for whoever has no
-`grpcurl` yet.
+"""A session's whole life, played against a running server and told step by step, for a reader who
+has no `grpcurl` yet.
 """
 
 from __future__ import annotations

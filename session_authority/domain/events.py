@@ -1,4 +1,4 @@
-"""What is told of a session, for whoever must notify the user or forget a cached answer."""
+"""What happened to a session, for services that notify users or forget cached answers."""
 
 from __future__ import annotations
 

@@ -21,11 +21,11 @@ from session_authority.domain.identifiers import parse_uuid
 from session_authority.domain.moments import LAST_SECOND, from_seconds
 from session_authority.domain.text import is_printable
 
-MAX_USER_ID = 128
+MAX_USER_ID_CHARACTERS = 128
 MAX_USER_AGENT_BYTES = 512
-MAX_DISPLAY_NAME = 100
-MAX_APP_VERSION = 64
-MAX_REASON = 128
+MAX_DISPLAY_NAME_CHARACTERS = 100
+MAX_APP_VERSION_CHARACTERS = 64
+MAX_REASON_CHARACTERS = 128
 MAX_CLAIMS_BYTES = 1024
 MAX_AUTH_METHODS = 8
 MAX_BATCH = 500
@@ -65,8 +65,8 @@ class FieldChecks:
         """1–128 printable characters without white space."""
         if not value:
             self._broken(field, "must not be empty")
-        elif len(value) > MAX_USER_ID:
-            self._broken(field, f"must have at most {MAX_USER_ID} characters")
+        elif len(value) > MAX_USER_ID_CHARACTERS:
+            self._broken(field, f"must have at most {MAX_USER_ID_CHARACTERS} characters")
         elif not value.isprintable() or any(c.isspace() for c in value):
             self._broken(field, "must have no white space, control or other unprintable characters")
         return value
@@ -95,8 +95,12 @@ class FieldChecks:
         return Client(
             ip_address=self._ip_address(ip_address, f"{field}.ip_address"),
             user_agent=cut_user_agent(user_agent),
-            display_name=self._printable(display_name, MAX_DISPLAY_NAME, f"{field}.display_name"),
-            app_version=self._printable(app_version, MAX_APP_VERSION, f"{field}.app_version"),
+            display_name=self._printable(
+                display_name, MAX_DISPLAY_NAME_CHARACTERS, f"{field}.display_name"
+            ),
+            app_version=self._printable(
+                app_version, MAX_APP_VERSION_CHARACTERS, f"{field}.app_version"
+            ),
         )
 
     def _ip_address(self, value: str, field: str) -> str:
@@ -124,11 +128,11 @@ class FieldChecks:
 
     def display_name(self, value: str) -> str:
         """At most 100 printable characters; may be empty."""
-        return self._printable(value, MAX_DISPLAY_NAME, "display_name")
+        return self._printable(value, MAX_DISPLAY_NAME_CHARACTERS, "display_name")
 
     def reason(self, value: str) -> str:
         """At most 128 printable characters; may be empty."""
-        return self._printable(value, MAX_REASON, "reason")
+        return self._printable(value, MAX_REASON_CHARACTERS, "reason")
 
     def claims(self, value: Mapping[str, str]) -> dict[str, str]:
         """Names with an allowed form that are not reserved; at most 1 KiB in all, as the JSON that

@@ -15,7 +15,7 @@ from session_authority.domain.moments import LAST_MS, from_ms, to_ms
 from session_authority.internal.v1.cursors_pb2 import EventCursor
 from session_authority.store.log_position import START, EntryId, LogPosition
 
-MAX_CURSOR = 4096
+MAX_CURSOR_CHARACTERS = 4096
 _VERSION = b"\x02"
 _CHECKSUM_BYTES = 4
 
@@ -36,7 +36,7 @@ def cursor_of(position: LogPosition) -> str:
 
 def parse_cursor(text: str, streams: int) -> LogPosition | None:
     """The position that a cursor names in a log of so many streams, or None if it names none."""
-    if len(text) > MAX_CURSOR:
+    if len(text) > MAX_CURSOR_CHARACTERS:
         return None
     try:
         packed = decode_base64url(text)

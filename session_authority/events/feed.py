@@ -3,7 +3,7 @@ watch.
 
 The reader is woken when a partition has news, and looks at all of them once a second in case a
 wake-up was lost. What it reads goes into one short memory that all watchers read from, each at its
-own pace; whoever falls behind further than that reaches is sent away, so that no watcher costs more
+own pace. A watcher that falls further behind is sent away, so that no watcher costs more
 memory than another. Every event is serialised once, and a message that several watchers get is put
 together once.
 
@@ -215,7 +215,7 @@ class Feed:
                     outcome: Exception | None = None
                 except StoreUnavailable as error:
                     outcome = error
-                except Exception as error:  # noqa: BLE001 - it must go on; whoever waits for this round is told
+                except Exception as error:  # noqa: BLE001 - it must go on; the watchers that wait for this round learn of it
                     _log.error("feed_failed", **logs.fault(error))
                     self._start_over("what was read could not be told")
                     outcome = StoreUnavailable()
@@ -329,7 +329,7 @@ def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> Non
         future.set_result(None)
     else:
         future.set_exception(error)
-        future.exception()  # whoever waited may have gone
+        future.exception()  # the watcher that waited may have gone
 
 
 def _position_of(cursor: str) -> LogPosition:

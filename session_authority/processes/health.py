@@ -100,7 +100,7 @@ class StoreProbe:
             return "the store does not answer, or refuses"
         except Exception as error:  # noqa: BLE001 - an answer that makes no sense is no sign of health either
             return f"the store can't be asked ({logs.fault(error)['error']})"
-        skew = max(abs(now() - theirs) for theirs in times)
+        skew = max(abs(now() - time) for time in times)
         if skew > MAX_CLOCK_SKEW:
             return f"the store's clock differs by {skew.total_seconds():.1f} s"
         return await self._verified()

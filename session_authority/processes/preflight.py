@@ -25,7 +25,7 @@ from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.safety import FaultName, faults_of, plaintext_fault
 from session_authority.tokens import KeyringError, exposed, load_keyring
 
-_PATIENCE = timedelta(seconds=5)
+_STORE_TIME_LIMIT = timedelta(seconds=5)
 # What of the store can be allowed, and what may pass by itself.
 _STORE_UNSAFE = {
     FaultName.EVICTING: Unsafe.EVICTING_STORE,
@@ -92,7 +92,9 @@ async def check_store(settings: Settings) -> Checked:
         return Checked(title, ())  # told by another check
     client, keys = connect_as_set(settings)
     try:
-        found = await faults_of(client, keys, now, patience=_PATIENCE, max_skew=MAX_CLOCK_SKEW)
+        found = await faults_of(
+            client, keys, now, time_limit=_STORE_TIME_LIMIT, max_skew=MAX_CLOCK_SKEW
+        )
     finally:
         await client.aclose()
     faults = (

@@ -33,10 +33,10 @@ from session_authority.runtime.tls import CertificateError
 from session_authority.tokens import KeyringError
 
 # A worker that dies is not started again at once. After so many deaths in so many seconds something
-# keeps them from living, which is for whoever runs the service to see: then it is tried seldom as
+# keeps them from living, which an operator should see: then a worker is started seldom as
 # long as another one lives, and else no more.
 _RESTART_DELAY_SECONDS, _LONG_RESTART_DELAY_SECONDS = 1.0, 10.0
-_MOST_DEATHS, _WITHIN_SECONDS = 10, 60.0
+_MAX_DEATHS, _DEATHS_SECONDS = 10, 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ class _Supervisor:
         self._mode = mode
         self._context = multiprocessing.get_context("spawn")
         self._stopping = False
-        self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
+        self._deaths: deque[float] = deque(maxlen=_MAX_DEATHS)
         self._started: dict[int, float] = {}
 
     def run(self, ready: Callable[[Listen], None]) -> None:
@@ -86,8 +86,8 @@ class _Supervisor:
                     _log.error("worker_died", worker=index, exit_code=worker.exitcode)
                     self._deaths.append(time.monotonic())
                     often = (
-                        len(self._deaths) == _MOST_DEATHS
-                        and self._deaths[-1] - self._deaths[0] < _WITHIN_SECONDS
+                        len(self._deaths) == _MAX_DEATHS
+                        and self._deaths[-1] - self._deaths[0] < _DEATHS_SECONDS
                     )
                     if often and not any(
                         self._lives(index, worker) for index, worker in enumerate(workers)

@@ -38,14 +38,13 @@ MAX_MESSAGE_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_METHODS = frozenset({"BatchValidateSessions"})
 # A batch weighs as much as one call for each so many bytes, which a handful of its items have.
-_BYTES_OF_ONE = 4 * 1024
-# Answered however much is under way: whoever asks after the health of a busy server must not take
-# it for a dead one.
+_BATCH_BYTES_PER_CALL = 4 * 1024
+# Answered however much is under way: a probe must not take a busy server for a dead one.
 _UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"})
 # A deadline is kept with this much to spare, for the answer's way back.
-_SPARE = timedelta(milliseconds=10)
+_DEADLINE_MARGIN = timedelta(milliseconds=10)
 # Callers without a deadline get this one.
-_LONGEST_CALL = timedelta(seconds=10)
+_MAX_CALL_TIME = timedelta(seconds=10)
 
 _Handler = Any  # grpc.RpcMethodHandler has no usable type
 
@@ -221,8 +220,8 @@ class _Call:
     def _time_for(self, context: grpc.aio.ServicerContext[Any, Any], fits: bool) -> float:
         """The seconds that the call may take. Raises Overloaded and DeadlineTooShort."""
         left: float | None = context.time_remaining()
-        longest = _LONGEST_CALL.total_seconds()
-        seconds = longest if left is None else min(left - _SPARE.total_seconds(), longest)
+        longest = _MAX_CALL_TIME.total_seconds()
+        seconds = longest if left is None else min(left - _DEADLINE_MARGIN.total_seconds(), longest)
         if seconds <= 0:
             raise DeadlineTooShort
         if not fits:
@@ -230,7 +229,7 @@ class _Call:
         return seconds
 
     async def _answer(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        more = max(len(body) // _BYTES_OF_ONE - 1, 0) if self._is_batch else 0
+        more = max(len(body) // _BATCH_BYTES_PER_CALL - 1, 0) if self._is_batch else 0
         if more and not self._load.fits(more, held=1):
             raise Overloaded
         with self._load.of(more):
@@ -332,7 +331,7 @@ def _guarded_stream(
 
     async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         if decode is not None:
-            async with asyncio.timeout(_LONGEST_CALL.total_seconds()):
+            async with asyncio.timeout(_MAX_CALL_TIME.total_seconds()):
                 request = _decoded(decode, await _read(context, MAX_MESSAGE_BYTES))
         answers = behavior(request, context)
         if not inspect.isasyncgen(answers):

@@ -26,7 +26,7 @@ INTERNAL_TEXT = "internal error"
 _REASON_PREFIX = "ERROR_REASON_"
 # A status travels in trailers, and clients refuse more than 8 KiB of those: then they would see no
 # reason at all.
-_MAX_MESSAGE = 1024
+_MAX_MESSAGE_CHARACTERS = 1024
 _MAX_VIOLATIONS_BYTES = 3072
 
 _log = structlog.get_logger(__name__)
@@ -132,7 +132,9 @@ def failure_of(error: Exception, method: str) -> Failure:
     return Failure(
         code,
         reason,
-        text if len(text) <= _MAX_MESSAGE else f"{text[: _MAX_MESSAGE - 4]} ...",
+        text
+        if len(text) <= _MAX_MESSAGE_CHARACTERS
+        else f"{text[: _MAX_MESSAGE_CHARACTERS - 4]} ...",
         violations=_fitting(error.violations) if isinstance(error, errors.InvalidRequest) else (),
         retry_after=getattr(error, "retry_after", None),
         metadata=metadata,

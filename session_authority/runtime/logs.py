@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import structlog
 
-_DEEPEST_FRAMES = 12
+_MAX_FRAMES = 12
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
@@ -49,7 +49,7 @@ def fault(error: BaseException) -> dict[str, Any]:
     """What a log may say of an unexpected exception: its type, and the frames it came through, the
     innermost last.
     """
-    frames = traceback.extract_tb(error.__traceback__)[-_DEEPEST_FRAMES:]
+    frames = traceback.extract_tb(error.__traceback__)[-_MAX_FRAMES:]
     return {
         "error": f"{type(error).__module__}.{type(error).__qualname__}",
         "trace": [

@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 class BackgroundTasks:
     """Tasks under way. The event loop itself keeps no task alive; this set does.
 
-    A failure is for whoever awaits the task. asyncio does not log it.
+    A failure is raised where the task is awaited. asyncio does not log it.
     """
 
     def __init__(self) -> None:

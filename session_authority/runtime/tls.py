@@ -56,7 +56,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM, as it goes to whoever speaks TLS, and when the certificate ends."""
+    """PEM, as the TLS library reads it, and when the certificate ends."""
 
     chain: bytes
     key: bytes = field(repr=False)

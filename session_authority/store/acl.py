@@ -1,7 +1,7 @@
 """What the service and its relay may do in Redis: the rules of a user that may do that and nothing
 else.
 
-The one place that lists their commands. Whoever has them reads and changes sessions, but can't
+The one place that lists their commands. A user with them reads and changes sessions, but can't
 flush, list keys, see or change how the server is set up, or reach what is not below the prefix.
 Good for Redis from 6.2 and Valkey from 7.2, standalone, behind Sentinels or a Cluster.
 """

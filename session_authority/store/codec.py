@@ -35,8 +35,8 @@ _NO_SESSION = bytes(REPLACED_ID_BYTES)
 _NO_COPY = 0
 _NOT_SEEN = 0xFFFFFFFF
 _LAST_OFFSET = _NOT_SEEN - 1
-# No clock of ours shows a later time. What is reckoned from one that is read, like an idle end, so
-# has a datetime too.
+# No clock of this service shows a later time. What is reckoned from one that is read, like an idle
+# end, so has a datetime too.
 _LAST_MS = to_ms(datetime(9000, 1, 1, tzinfo=UTC))
 
 

@@ -2,8 +2,8 @@
 
 For each endpoint every partition's stream has a consumer group of the endpoint's name, and a lease
 that one relay at a time holds. The holder takes events, and settles each once it is delivered or
-put aside. What a relay that died had taken and not settled is found by whoever gets the lease next:
-all of them are the same consumer.
+put aside. What a relay that died had taken and not settled is found by the relay that gets the
+lease next: all of them are the same consumer.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ class Deliveries:
     async def note_failure(
         self, number: int, endpoint: str, entry: EntryId, attempts: Attempts
     ) -> None:
-        """Remembers that attempts failed, for whoever goes on."""
+        """Remembers that attempts failed, for the relay that goes on."""
         key, text = (
             self._keys.attempts(number, endpoint),
             f"{attempts.count} {to_ms(attempts.first)}",

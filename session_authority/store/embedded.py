@@ -24,7 +24,7 @@ from typing import IO
 _LONGEST_SOCKET_PATH = 100
 # What needs no quotes in a configuration, and no escapes in a URL.
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
-_ORPHAN_PATIENCE_SECONDS = 10.0
+_ORPHAN_TIMEOUT_SECONDS = 10.0
 
 
 class EmbeddedUnavailable(Exception):
@@ -115,7 +115,7 @@ class EmbeddedValkey:
 
     def _retire_orphan(self) -> None:
         """Has a Valkey that a killed server left behind save and quit."""
-        deadline = time.monotonic() + _ORPHAN_PATIENCE_SECONDS
+        deadline = time.monotonic() + _ORPHAN_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             with socket.socket(socket.AF_UNIX) as line:
                 line.settimeout(1.0)

@@ -78,13 +78,13 @@ async def faults_of(
     keys: KeyNames,
     now: Callable[[], datetime],
     *,
-    patience: timedelta,
+    time_limit: timedelta,
     max_skew: timedelta,
 ) -> list[StoreFault]:
-    """All that is wrong with the primaries, but for what the URL says. Takes `patience` at the
+    """All that is wrong with the primaries, but for what the URL says. Takes `time_limit` at the
     most; raises nothing.
     """
-    shield, deadline = Shield(), asyncio.get_running_loop().time() + patience.total_seconds()
+    shield, deadline = Shield(), asyncio.get_running_loop().time() + time_limit.total_seconds()
 
     async def within_time(work: Coroutine[Any, Any, list[T]]) -> list[T]:
         async with asyncio.timeout_at(deadline):
@@ -134,8 +134,10 @@ async def _examine(
 ) -> list[StoreFault]:
     info = info_fields(await server.ask("INFO"))
     before = now()
-    theirs = time_of(await server.ask("TIME"))
-    skew = max(before - theirs, theirs - now())  # whenever it looked at its clock meanwhile
+    server_time = time_of(await server.ask("TIME"))
+    skew = max(
+        before - server_time, server_time - now()
+    )  # whenever it looked at its clock meanwhile
     found = [
         await _takes_no_writes(server),
         _too_old(server.who, info),
@@ -222,7 +224,7 @@ def _seen_by_others(hosts: list[str], who: str) -> StoreFault | None:
     if far is None:
         return None
     text = (
-        f"{who} leads to {far} without TLS: whoever is on the way reads passwords and changes"
+        f"{who} leads to {far} without TLS: anyone on the way reads passwords and changes"
         " sessions; use rediss://"
     )
     return StoreFault(FaultName.PLAINTEXT, text)

@@ -1,4 +1,4 @@
-"""Access tokens: signing them, and telling a token of ours from everything else.
+"""Access tokens: signing them, and telling a token of this service from everything else.
 
 Owns the JWT form of `domain.sessions.Token` (RFC 7519, RFC 9068) and every check of one but two:
 whether the token is over, and what its session is worth, are asked by the caller. What is not
@@ -91,8 +91,8 @@ class Tokens:
         return text
 
     def verify(self, text: str, now: datetime) -> Token | None:
-        """The token that `text` is, or None for anything that is no token of ours. It may be over:
-        see `expires`.
+        """The token that `text` is, or None for anything that is no token of this service. It may
+        be over: see `expires`.
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             return None

@@ -15,15 +15,15 @@ from session_authority.domain.clients import Client
 from session_authority.domain.errors import FieldViolation, InvalidRequest
 from session_authority.domain.fields import (
     DEFAULT_PAGE_SIZE,
-    MAX_APP_VERSION,
+    MAX_APP_VERSION_CHARACTERS,
     MAX_AUTH_METHODS,
     MAX_BATCH,
     MAX_CLAIMS_BYTES,
-    MAX_DISPLAY_NAME,
+    MAX_DISPLAY_NAME_CHARACTERS,
     MAX_PAGE_SIZE,
-    MAX_REASON,
+    MAX_REASON_CHARACTERS,
     MAX_USER_AGENT_BYTES,
-    MAX_USER_ID,
+    MAX_USER_ID_CHARACTERS,
     MIN_SESSION_TTL,
     RESERVED_CLAIMS,
     FieldChecks,
@@ -76,7 +76,7 @@ def passed(check: Callable[[FieldChecks], Any]) -> Any:
     "value",
     [
         "a",
-        "a" * MAX_USER_ID,
+        "a" * MAX_USER_ID_CHARACTERS,
         "sami@example.org",
         "auth0|5f7c8ec7c33c6c004bbafe82",
         "用户",
@@ -93,8 +93,8 @@ def test_a_user_id(value: str):
     ("value", "rule"),
     [
         ("", "must not be empty"),
-        ("a" * (MAX_USER_ID + 1), "must have at most 128 characters"),
-        ("😀" * (MAX_USER_ID + 1), "must have at most 128 characters"),
+        ("a" * (MAX_USER_ID_CHARACTERS + 1), "must have at most 128 characters"),
+        ("😀" * (MAX_USER_ID_CHARACTERS + 1), "must have at most 128 characters"),
         *(
             (value, "must have no white space, control or other unprintable characters")
             for value in (
@@ -116,7 +116,7 @@ def test_a_bad_user_id(value: str, rule: str):
 
 
 def test_a_user_id_is_counted_in_characters():
-    assert passed(lambda c: c.user_id("😀" * MAX_USER_ID))
+    assert passed(lambda c: c.user_id("😀" * MAX_USER_ID_CHARACTERS))
 
 
 # A device ID that must be there, and one that may.
@@ -198,15 +198,15 @@ def test_an_address_with_a_zone():
 SHORT_TEXTS: dict[
     str, tuple[int, Callable[[str], Callable[[FieldChecks], Any]], Callable[[Any], str]]
 ] = {
-    "display_name": (MAX_DISPLAY_NAME, lambda v: lambda c: c.display_name(v), str),
-    "reason": (MAX_REASON, lambda v: lambda c: c.reason(v), str),
+    "display_name": (MAX_DISPLAY_NAME_CHARACTERS, lambda v: lambda c: c.display_name(v), str),
+    "reason": (MAX_REASON_CHARACTERS, lambda v: lambda c: c.reason(v), str),
     "client.display_name": (
-        MAX_DISPLAY_NAME,
+        MAX_DISPLAY_NAME_CHARACTERS,
         lambda v: client(display_name=v),
         lambda c: c.display_name,
     ),
     "client.app_version": (
-        MAX_APP_VERSION,
+        MAX_APP_VERSION_CHARACTERS,
         lambda v: client(app_version=v),
         lambda c: c.app_version,
     ),
@@ -235,7 +235,12 @@ def test_a_bad_short_text(field: str):
 
 
 def test_the_limits_are_those_of_the_contract():
-    assert (MAX_USER_ID, MAX_DISPLAY_NAME, MAX_REASON, MAX_APP_VERSION) == (128, 100, 128, 64)
+    assert (
+        MAX_USER_ID_CHARACTERS,
+        MAX_DISPLAY_NAME_CHARACTERS,
+        MAX_REASON_CHARACTERS,
+        MAX_APP_VERSION_CHARACTERS,
+    ) == (128, 100, 128, 64)
     assert (MAX_USER_AGENT_BYTES, MAX_CLAIMS_BYTES, MAX_AUTH_METHODS) == (512, 1024, 8)
     assert (MAX_BATCH, MAX_PAGE_SIZE, DEFAULT_PAGE_SIZE) == (500, 1000, 50)
 

@@ -151,11 +151,11 @@ def test_limits_are_those_of_the_code():
     def seconds(name: str) -> str:
         return f"{options[name] // 1000} s"
 
-    longest: timedelta = interceptors._LONGEST_CALL
+    longest: timedelta = interceptors._MAX_CALL_TIME
     expected = {
         "calls under way": [
             f"{fields['max_in_flight'].default} (`MAX_IN_FLIGHT`)",
-            f"{interceptors._BYTES_OF_ONE // 1024} KiB",
+            f"{interceptors._BATCH_BYTES_PER_CALL // 1024} KiB",
         ],
         "watches under way": [f"{fields['max_watchers'].default} (`MAX_WATCHERS`)"],
         "calls and watches on one connection": [
@@ -178,7 +178,7 @@ def test_limits_are_those_of_the_code():
         ],
         "one call": [f"{longest.seconds} s"],
         "a deadline with too little left": [
-            f"{interceptors._SPARE // timedelta(milliseconds=1)} ms"
+            f"{interceptors._DEADLINE_MARGIN // timedelta(milliseconds=1)} ms"
         ],
         "a token": [f"{codec.MAX_TOKEN_BYTES // 1024} KiB"],
     }

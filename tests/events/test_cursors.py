@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from session_authority.domain.base64url import encode_base64url
-from session_authority.events.cursors import MAX_CURSOR, cursor_of, parse_cursor
+from session_authority.events.cursors import MAX_CURSOR_CHARACTERS, cursor_of, parse_cursor
 from session_authority.internal.v1.cursors_pb2 import EventCursor
 from session_authority.store.log_position import START, EntryId, LogPosition
 
@@ -65,7 +65,7 @@ def test_most_entries_take_six_bytes():
 
 def test_the_largest_that_there_can_be_is_read():
     position = LogPosition(((1, 2**64 - 1),) * STREAMS, EPOCH + LAST_MS * MILLISECOND)
-    assert len(cursor_of(position)) <= MAX_CURSOR
+    assert len(cursor_of(position)) <= MAX_CURSOR_CHARACTERS
     assert parse_cursor(cursor_of(position), STREAMS) == position
 
 
@@ -125,7 +125,7 @@ def test_what_is_too_long_is_refused():
     """However right it is otherwise."""
     streams = 1000
     cursor = cursor_of(LogPosition(((NOW_MS, 2**30),) * streams, NOW))
-    assert len(cursor) > MAX_CURSOR
+    assert len(cursor) > MAX_CURSOR_CHARACTERS
     assert parse_cursor(cursor, streams) is None
 
 

@@ -12,8 +12,8 @@ from session_authority.domain.clients import Client, appearance
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import InvalidRequest
 from session_authority.domain.fields import (
-    MAX_APP_VERSION,
-    MAX_DISPLAY_NAME,
+    MAX_APP_VERSION_CHARACTERS,
+    MAX_DISPLAY_NAME_CHARACTERS,
     MAX_USER_AGENT_BYTES,
 )
 from session_authority.rpc import messages
@@ -38,8 +38,8 @@ def check(data: bytes) -> None:
     assert client.ip_address == "" or str(ip_address(client.ip_address)) == client.ip_address
     assert len(client.user_agent.encode()) <= MAX_USER_AGENT_BYTES
     assert client.user_agent.isprintable()
-    assert len(client.display_name) <= MAX_DISPLAY_NAME
-    assert len(client.app_version) <= MAX_APP_VERSION
+    assert len(client.display_name) <= MAX_DISPLAY_NAME_CHARACTERS
+    assert len(client.app_version) <= MAX_APP_VERSION_CHARACTERS
     looks = appearance.__wrapped__(client.user_agent)
     assert len(looks.operating_system) + len(looks.browser) <= 2 * MAX_USER_AGENT_BYTES
     pb.Device(operating_system=looks.operating_system, browser=looks.browser).SerializeToString()

@@ -11,7 +11,7 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 
-from session_authority.events.cursors import MAX_CURSOR, cursor_of, parse_cursor
+from session_authority.events.cursors import MAX_CURSOR_CHARACTERS, cursor_of, parse_cursor
 from session_authority.store.log_position import START, LogPosition
 from tests.fuzz.structure import changed, changes_at_the_end
 from tests.fuzz.target import Target
@@ -38,7 +38,7 @@ def check(data: bytes) -> None:
     if position is None:
         return
     assert cursor_of(position) == text, "not the only spelling"
-    assert len(text) <= MAX_CURSOR
+    assert len(text) <= MAX_CURSOR_CHARACTERS
     assert len(position.entries) == streams
     assert position.as_of.tzinfo is UTC
     assert all(ms >= 0 and 0 <= number < 1 << 64 for ms, number in position.entries)

@@ -19,7 +19,7 @@ from session_authority.processes import grpc_server
 from session_authority.processes import server as server_module
 from session_authority.processes.options import ListenOptions
 from session_authority.rpc import Capacity
-from session_authority.rpc.interceptors import _BYTES_OF_ONE
+from session_authority.rpc.interceptors import _BATCH_BYTES_PER_CALL
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc import frames
 from tests.rpc.doors import ANSWERED, House, eventually, visiting
@@ -69,10 +69,10 @@ def batch_of(weight: int, items: int = 1) -> pb.BatchValidateSessionsRequest:
         requests=[pb.ValidateSessionRequest() for _ in range(items)]
     )
     request.requests[0].access_token = "x" * (
-        weight * _BYTES_OF_ONE - len(request.SerializeToString()) - 6
+        weight * _BATCH_BYTES_PER_CALL - len(request.SerializeToString()) - 6
     )
-    assert len(request.SerializeToString()) // _BYTES_OF_ONE in (weight, weight - 1)
-    while len(request.SerializeToString()) < weight * _BYTES_OF_ONE:
+    assert len(request.SerializeToString()) // _BATCH_BYTES_PER_CALL in (weight, weight - 1)
+    while len(request.SerializeToString()) < weight * _BATCH_BYTES_PER_CALL:
         request.requests[0].access_token += "x"
     return request
 
@@ -378,7 +378,7 @@ async def test_who_never_sends_the_request_does_not_hold_a_place_for_ever(
     stage_with: StageWith, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(
-        "session_authority.rpc.interceptors._LONGEST_CALL", timedelta(milliseconds=50)
+        "session_authority.rpc.interceptors._MAX_CALL_TIME", timedelta(milliseconds=50)
     )
     stage = await stage_with()
     for method in ("ListDevices", "WatchEvents"):

@@ -280,7 +280,7 @@ def test_a_start_that_fails_says_so_and_lets_go(folder: Path) -> None:
 def test_an_orphan_that_does_not_quit_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("session_authority.store.embedded._ORPHAN_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("session_authority.store.embedded._ORPHAN_TIMEOUT_SECONDS", 0.3)
     with another_server(folder) as owner:
         with client_of(EmbeddedValkey(folder)) as client:
             orphan = process_id(client)

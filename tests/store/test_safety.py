@@ -57,7 +57,7 @@ async def found(
     try:
         async with asyncio.timeout(patience.total_seconds() + 2):
             faults = await faults_of(
-                client, KeyNames("t"), clock, patience=patience, max_skew=5 * SECOND
+                client, KeyNames("t"), clock, time_limit=patience, max_skew=5 * SECOND
             )
     finally:
         await client.aclose()

@@ -19,7 +19,7 @@ from joserfc.jwk import KeySet, OctKey
 from session_authority.domain.fields import (
     MAX_AUTH_METHODS,
     MAX_CLAIMS_BYTES,
-    MAX_USER_ID,
+    MAX_USER_ID_CHARACTERS,
     RESERVED_CLAIMS,
 )
 from session_authority.domain.sessions import MAX_COPY, Token
@@ -173,7 +173,9 @@ names = st.text("abcXYZ019_-.:/", min_size=1, max_size=20)
 
 honest_tokens = st.builds(
     Token,
-    user_id=st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=MAX_USER_ID),
+    user_id=st.text(
+        st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=MAX_USER_ID_CHARACTERS
+    ),
     device_key=st.binary(min_size=16, max_size=16),
     session_id=st.binary(min_size=16, max_size=16),
     generation=st.integers(1, 2**32 - 1),
@@ -215,7 +217,10 @@ def test_the_largest_tokens(tmp_path):
     )
     methods = tuple(f"{i}" * 32 for i in range(MAX_AUTH_METHODS))
     largest = replace(
-        TOKEN, user_id="\U0001f600" * MAX_USER_ID, generation=2**32 - 1, auth_methods=methods
+        TOKEN,
+        user_id="\U0001f600" * MAX_USER_ID_CHARACTERS,
+        generation=2**32 - 1,
+        auth_methods=methods,
     )
     plain = {f"claim-{i}": "v" * 120 for i in range(8)}
     assert sum(len(name) + len(value) for name, value in plain.items()) <= MAX_CLAIMS_BYTES

@@ -80,7 +80,9 @@ def code_of(error: Exception) -> str:
 
 
 def in_plain_words(error: BaseException) -> str:
-    """What an operator may know of a driver's error: what the server does, in words of ours."""
+    """What an operator may know of a driver's error: what the server does, never in its own
+    words.
+    """
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
