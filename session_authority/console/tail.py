@@ -151,7 +151,7 @@ def follow(
     seen: LRUCache[str, bool] = LRUCache(_REMEMBERED_EVENTS)
     begun, failures = False, 0
     while True:
-        trouble = "the stream ended"
+        reason = "the stream ended"
         try:
             for message in _messages(
                 target, ask, _SILENCE_SECONDS if begun else _FIRST_ANSWER_SECONDS
@@ -164,10 +164,10 @@ def follow(
                 ask.cursor = message.cursor
                 ask.ClearField("start_time")
         except grpc.RpcError as error:
-            code, trouble = error.code(), error.code().name
+            code, reason = error.code(), error.code().name
             if not begun or code in _FINAL_CODES:
                 raise TailFailed(
-                    f"{target}: {trouble}: {printable(error.details() or '')}"
+                    f"{target}: {reason}: {printable(error.details() or '')}"
                 ) from None
             if code is grpc.StatusCode.OUT_OF_RANGE:  # CURSOR_EXPIRED
                 say(
@@ -178,8 +178,7 @@ def follow(
         failures += 1
         if failures == 2:
             say(
-                f"{target}: is away ({trouble}); going on where this watch was as soon as it is"
-                " back"
+                f"{target}: is away ({reason}); going on where this watch was as soon as it is back"
             )
         longest = min(
             _LONGEST_PAUSE_SECONDS, 0.1 * 2 ** min(failures, 10)

@@ -11,7 +11,7 @@ from session_authority.domain.clients import Client
 from session_authority.domain.session_rules import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 
-# In place of a user: it concerns everybody.
+# Instead of a user: the event concerns everybody.
 NOBODY = ""
 
 

@@ -14,7 +14,7 @@ from session_authority.domain.base64url import decode_base64url, encode_base64ur
 from session_authority.domain.devices import ListedDevice
 
 _VERSION = 1
-_FORM = struct.Struct(">Bd16s8s")  # version, the last device's place (time, key), digest
+_FORM = struct.Struct(">Bd16s8s")  # version, the last device's sort key (time, key), digest
 
 
 def page_token(last: ListedDevice, scope: bytes) -> str:
@@ -24,7 +24,7 @@ def page_token(last: ListedDevice, scope: bytes) -> str:
 
 
 def parse_page_token(text: str, scope: bytes) -> tuple[float, bytes] | None:
-    """The place after which the page starts, or None if the token is not one of this list."""
+    """The sort key after which the page starts, or None if the token is not one of this list."""
     try:
         version, moment, key, digest = _FORM.unpack(decode_base64url(text))
     except (struct.error, ValueError):

@@ -133,7 +133,9 @@ class Feed:
         while True:
             while watcher.next == self._recent.end:
                 await self._await_news()
-            if watcher.expired:  # in this very turn of the loop: what it would read is forgotten
+            if (
+                watcher.expired
+            ):  # in this very iteration of the loop: what it would read is forgotten
                 raise CursorExpired
             message, watcher.next = self._recent.message_from(watcher.next, only)
             if message:
@@ -239,7 +241,7 @@ class Feed:
             self._start_over("a primary was replaced or restarted")
             await self._begin()
         behind, self._changed = set(range(PARTITIONS)) if full else self._changed, set()
-        trouble: StoreUnavailable | None = None
+        failure: StoreUnavailable | None = None
         while behind:
             pages = await self._history.read({n: self._entries[n] for n in behind})
             if any(isinstance(page, HistoryGone) for page in pages.values()):
@@ -255,13 +257,13 @@ class Feed:
                     if page.more:
                         behind.add(number)
                 elif isinstance(page, StoreUnavailable):
-                    trouble = page
-            if full and trouble is None and not behind:
+                    failure = page
+            if full and failure is None and not behind:
                 self._as_of = now
             if events:
                 self._keep(events)
-        if trouble is not None:
-            raise trouble
+        if failure is not None:
+            raise failure
         # It proves that all was read, so it comes only after a round that read all.
         if full and began - self._last_heartbeat >= self._heartbeat_seconds:
             self._last_heartbeat = began

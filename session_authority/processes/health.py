@@ -73,8 +73,8 @@ class StoreProbe:
 
     async def probe(self) -> None:
         """Asks once, and tells what changed."""
-        trouble = await self._trouble()
-        serving = trouble is None
+        reason = await self._reason()
+        serving = reason is None
         if serving is self.serving:
             return
         self.serving = serving
@@ -82,7 +82,7 @@ class StoreProbe:
         if serving:
             _log.info("serving")
         else:
-            _log.error("not_serving", reason=trouble)
+            _log.error("not_serving", reason=reason)
         status = (
             health_pb2.HealthCheckResponse.SERVING
             if serving
@@ -91,7 +91,7 @@ class StoreProbe:
         for name in _NAMES:
             await self._servicer.set(name, status)
 
-    async def _trouble(self) -> str | None:
+    async def _reason(self) -> str | None:
         """Why the service can't serve, if it can't."""
         try:
             async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):

@@ -71,16 +71,14 @@ def watch_loop() -> None:
 
 
 class LogThrottle:
-    """Says of each kind of complaint whether it is worth a line in the log: at most one a second
-    is.
-    """
+    """A throttle for the log: at most one line a second for each kind of event."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def count(self, kind: str, now: float) -> int | None:
-        """How many of this kind were left out since the last line, or None if this one is left out
-        too.
+        """Returns how many of this kind were left out since the last line, or None if this one is
+        left out too.
         """
         quiet_until, left_out = self._kinds.get(kind, (now, 0))
         loud = now >= quiet_until

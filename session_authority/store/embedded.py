@@ -117,12 +117,12 @@ class EmbeddedValkey:
         """Has a Valkey that a killed server left behind save and quit."""
         deadline = time.monotonic() + _ORPHAN_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
-            with socket.socket(socket.AF_UNIX) as line:
-                line.settimeout(1.0)
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(1.0)
                 try:
-                    line.connect(str(self._socket))
-                    line.sendall(b"*2\r\n$8\r\nSHUTDOWN\r\n$4\r\nSAVE\r\n")
-                    line.recv(64)
+                    connection.connect(str(self._socket))
+                    connection.sendall(b"*2\r\n$8\r\nSHUTDOWN\r\n$4\r\nSAVE\r\n")
+                    connection.recv(64)
                 except TimeoutError:
                     continue  # it is busy, saving for one
                 except (FileNotFoundError, ConnectionRefusedError):

@@ -73,15 +73,11 @@ class KeyNames:
         return f"{self._head(user_id)}x:{session_id.hex()}"
 
     def told_of_key(self, kid: str) -> str:
-        """String: the revocation of this signing key was told of. Where what concerns everybody
-        is.
-        """
+        """String: the revocation of this signing key left its event."""
         return f"{self._head(NOBODY)}k:{kid}"
 
     def told_of_removed_key(self, kid: str) -> str:
-        """String: the removal of this signing key, before its tokens had ended, was told of. In the
-        same place.
-        """
+        """String: the removal of this signing key, before its tokens had ended, was told of."""
         return f"{self._head(NOBODY)}g:{kid}"
 
     def events(self, user_id: str) -> str:

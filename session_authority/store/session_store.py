@@ -223,9 +223,7 @@ class SessionStore:
 
 
 def _readable(removed: Iterable[bytes]) -> Iterable[SessionRecord]:
-    """The sessions that were removed; that one of them can't be read is no longer anybody's
-    trouble.
-    """
+    """The sessions that were removed, but for those that can't be read: they are gone anyway."""
     for raw in removed:
         try:
             yield codec.decode_session(raw)

@@ -132,8 +132,8 @@ def exposed(path: Path) -> list[str]:
         folders = [path] if _is_folder(path) and not os.statvfs(path).f_flag & os.ST_RDONLY else []
         return [
             fault
-            for place in (*folders, *files)
-            for fault in exposure(place, "the keys", alone=place.parent == path)
+            for kept in (*folders, *files)
+            for fault in exposure(kept, "the keys", alone=kept.parent == path)
         ]
     except OSError as error:
         raise KeyringError(f"{path}: can't be read: {error.strerror}") from error

@@ -103,24 +103,24 @@ class Cluster(RedisCluster):
         """
         await self.initialize()
         answers: list[Any] = [Disconnected("nobody serves the slot")] * len(commands)
-        places: dict[str, list[int]] = {}
-        for place, command in enumerate(commands):
+        by_node: dict[str, list[int]] = {}
+        for index, command in enumerate(commands):
             nodes = self.nodes_manager.slots_cache.get(self.keyslot(command[1]))
             if nodes:
-                places.setdefault(nodes[0].name, []).append(place)
+                by_node.setdefault(nodes[0].name, []).append(index)
             else:
                 self._initialize = True
 
         async def exchange(name: str, mine: Sequence[int]) -> None:
             pipeline = self.pipeline()
-            for place in mine:
-                pipeline.execute_command(*commands[place])
+            for index in mine:
+                pipeline.execute_command(*commands[index])
             try:
                 replies = await pipeline.execute(raise_on_error=False)
             except Exception as error:  # noqa: BLE001 - whatever it is, all that went to this node get it
                 replies = [error] * len(mine)
-            for place, reply in zip(mine, replies, strict=True):
-                answers[place] = (
+            for index, reply in zip(mine, replies, strict=True):
+                answers[index] = (
                     Disconnected(type(reply).__name__)
                     if isinstance(reply, _NO_REDIS_ERROR)
                     else reply
@@ -130,7 +130,7 @@ class Cluster(RedisCluster):
             ):
                 await self._lost(name)
 
-        await asyncio.gather(*(exchange(name, mine) for name, mine in places.items()))
+        await asyncio.gather(*(exchange(name, mine) for name, mine in by_node.items()))
         return answers
 
     async def ask_each_primary(self, *command: str) -> dict[str, Any]:
