@@ -81,7 +81,7 @@ def test_an_old_token_is_known_for_what_it_was(tokens, victim):
     for name, text in over(victim):
         token = tokens.verify(text, NOW)
         assert token is not None, name
-        assert token.expires < NOW
+        assert token.expires_at < NOW
 
 
 # ----- what a forgery costs
