@@ -23,6 +23,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from session_authority_client._shared.limiter import Places
+from session_authority_client._shared.transport import METHODS, Transport, path_of
 from session_authority_client.errors import (
     SessionAuthorityError,
     Unavailable,
@@ -30,8 +32,6 @@ from session_authority_client.errors import (
     error_of,
     too_late,
 )
-from session_authority_client.places import Places
-from session_authority_client.transport import METHODS, Transport, path_of
 from session_authority_client.wire import session_authority_pb2 as pb
 
 # What gRPC has not ended so long after its deadline it has lost.

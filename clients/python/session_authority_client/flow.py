@@ -18,10 +18,10 @@ from datetime import datetime, timedelta
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from session_authority_client.answers import Answer, leading, telling
+from session_authority_client._shared.origins import is_foreign, normal
+from session_authority_client._shared.responses import Answer, leading, telling
 from session_authority_client.cookies import Cookies
 from session_authority_client.errors import SessionAuthorityError
-from session_authority_client.origins import is_foreign, normal
 from session_authority_client.types import ClientInfo, IssuedDevice, Renewal, SessionStatus
 
 _log = logging.getLogger("session_authority_client")

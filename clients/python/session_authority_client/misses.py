@@ -20,7 +20,7 @@ from contextvars import Context
 
 import grpc
 
-from session_authority_client import convert
+from session_authority_client._shared import convert
 from session_authority_client.batching import TaskLine, ThreadLine
 from session_authority_client.cache import NearCache, Ticket
 from session_authority_client.errors import Unavailable, client_closed, copy_of, too_late

@@ -35,8 +35,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from session_authority_client._async.client import AsyncSessionAuthority
+from session_authority_client._shared.transport import DEFAULT_TIMEOUT, SERVICE
 from session_authority_client._sync.client import SessionAuthority
-from session_authority_client.transport import DEFAULT_TIMEOUT, SERVICE
 from session_authority_client.wire import session_authority_pb2 as pb
 from session_authority_client.wire import status_pb2
 

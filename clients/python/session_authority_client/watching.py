@@ -22,6 +22,7 @@ from typing import Any
 
 import grpc
 
+from session_authority_client._shared.transport import Transport
 from session_authority_client.cache import NearCache
 from session_authority_client.calls import watch_of
 from session_authority_client.errors import (
@@ -30,7 +31,6 @@ from session_authority_client.errors import (
     SessionAuthorityError,
     error_of,
 )
-from session_authority_client.transport import Transport
 from session_authority_client.wire import session_authority_pb2 as pb
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0

@@ -15,14 +15,14 @@ from uuid import uuid4
 import grpc
 from google.protobuf.message import Message
 
-from session_authority_client import arguments, convert
+from session_authority_client._shared import arguments, convert
+from session_authority_client._shared.limiter import MAX_IN_FLIGHT
+from session_authority_client._shared.transport import DEFAULT_TIMEOUT, Tls, Transport
 from session_authority_client.batching import ThreadLine
 from session_authority_client.cache import NearCache
 from session_authority_client.calls import ThreadCalls
 from session_authority_client.errors import SessionAuthorityError, error_of_item
 from session_authority_client.misses import ThreadMisses
-from session_authority_client.places import MAX_IN_FLIGHT
-from session_authority_client.transport import DEFAULT_TIMEOUT, Tls, Transport
 from session_authority_client.types import (
     ClientInfo,
     Device,

@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 
 from session_authority.rpc.status import Failure
-from session_authority_client.transport import SERVICE
+from session_authority_client._shared.transport import SERVICE
 from session_authority_client.wire import session_authority_pb2 as pb
 
 PROOF_SECONDS = 0.1
@@ -194,7 +194,7 @@ class Service:
             with self._lock:
                 self._lock.wait_for(
                     lambda: len(self._events) > told or epoch != self._epoch, PROOF_SECONDS
-                )  # noqa: B023
+                )
         if not self._over:
             context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
 

@@ -30,7 +30,7 @@ from client_tests.stage import PATIENCE, SERVICE, Connect, Fake, answers, fails,
 from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
-from session_authority_client import convert
+from session_authority_client._shared import convert
 from session_authority_client.errors import error_of_item
 from session_authority_client.wire import session_authority_pb2 as wire
 

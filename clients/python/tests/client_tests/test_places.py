@@ -19,7 +19,7 @@ from client_tests import service
 from client_tests.service import DEVICE, Service
 from client_tests.stage import PATIENCE, Connect, OnThreads
 from session_authority_client import batching, calls
-from session_authority_client.places import Places
+from session_authority_client._shared.limiter import Places
 
 SINGLE, BATCH = "ValidateSession", "BatchValidateSessions"
 

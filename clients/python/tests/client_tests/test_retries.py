@@ -14,8 +14,8 @@ import session_authority_client as sa
 from client_tests.stage import PATIENCE, SERVICE, Connect, Fake, Hang, away, behind, fails, refuses
 from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
-from session_authority_client import transport
-from session_authority_client.transport import DEFAULT_TIMEOUT
+from session_authority_client._shared import transport
+from session_authority_client._shared.transport import DEFAULT_TIMEOUT
 from tests.support.proxy import Proxy
 
 UNARY = [method.name for method in SERVICE.methods if not method.server_streaming]

@@ -19,7 +19,7 @@ from client_tests.stage import PATIENCE, Connect, Fake, behind
 from session_authority.access import add_token, new_token
 from session_authority.rpc import Capacity
 from session_authority.server import Mode, _options
-from session_authority_client.transport import Transport
+from session_authority_client._shared.transport import Transport
 from tests.server.processes import dev_server
 from tests.support.certificates import Authority, Pair
 from tests.support.proxy import Proxy
