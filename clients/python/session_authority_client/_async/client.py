@@ -14,14 +14,16 @@ from uuid import uuid4
 import grpc
 from google.protobuf.message import Message
 
+from session_authority_client._async.batching import AsyncBatchQueue
+from session_authority_client._async.calls import AsyncCalls
+from session_authority_client._async.coalescing import AsyncCoalescer
+from session_authority_client._async.watching import AsyncWatch
 from session_authority_client._shared import arguments, convert
+from session_authority_client._shared.failures import error_of_item
 from session_authority_client._shared.limiter import MAX_IN_FLIGHT
 from session_authority_client._shared.transport import DEFAULT_TIMEOUT, Tls, Transport
-from session_authority_client.batching import TaskLine
 from session_authority_client.cache import NearCache
-from session_authority_client.calls import TaskCalls
-from session_authority_client.errors import SessionAuthorityError, error_of_item
-from session_authority_client.misses import TaskMisses
+from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import (
     ClientInfo,
     Device,
@@ -33,7 +35,6 @@ from session_authority_client.types import (
     SigningKeys,
     Validation,
 )
-from session_authority_client.watching import TaskWatch
 from session_authority_client.wire import session_authority_pb2 as pb
 
 
@@ -70,12 +71,12 @@ class AsyncSessionAuthority:
         if cache is not None:
             cache.take()
         self._timeout = arguments.seconds("timeout", timeout)
-        self._calls = TaskCalls(self._open_channel, self._transport, max_in_flight)
-        self._line = TaskLine(self._calls, batching=batching)
+        self._calls = AsyncCalls(self._open_channel, self._transport, max_in_flight)
+        self._batch_queue = AsyncBatchQueue(self._calls, batching=batching)
         self._cache = cache
         if cache is not None:
-            self._misses = TaskMisses(cache, self._line)
-            self._cache_watch = TaskWatch(cache, self._transport, self._open_channel)
+            self._coalescer = AsyncCoalescer(cache, self._batch_queue)
+            self._cache_watch = AsyncWatch(cache, self._transport, self._open_channel)
 
     def _open_channel(self) -> grpc.aio.Channel:
         target, tls = self._transport.target, self._transport.tls
@@ -100,9 +101,9 @@ class AsyncSessionAuthority:
         on.
         """
         await self._calls.close()
-        await self._line.close()
+        await self._batch_queue.close()
         if self._cache is not None:
-            await self._misses.close()
+            await self._coalescer.close()
             await self._cache_watch.close()
 
     async def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
@@ -204,9 +205,9 @@ class AsyncSessionAuthority:
         )
         seconds = self._seconds(timeout)
         if cache is None:
-            return convert.validation(await self._line.ask(request, seconds))
+            return convert.validation(await self._batch_queue.validate(request, seconds))
         self._cache_watch.start()
-        return await self._misses.ask(request, seconds)
+        return await self._coalescer.validate(request, seconds)
 
     async def validate_sessions(
         self,

@@ -14,6 +14,8 @@ from threading import Lock
 from time import monotonic
 
 from session_authority_client._async.client import AsyncSessionAuthority
+from session_authority_client._async.primitives import async_home
+from session_authority_client._async.single_flight import AsyncSingleFlight
 from session_authority_client.errors import SessionAuthorityError, Unavailable
 from session_authority_client.flow import (
     CONDUCT,
@@ -24,7 +26,6 @@ from session_authority_client.flow import (
     Refused,
     is_device_id,
 )
-from session_authority_client.turns import AsyncTurns
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
 
 _log = logging.getLogger("session_authority_client")
@@ -43,7 +44,7 @@ class AsyncVisit:
         self,
         authority: AsyncSessionAuthority,
         flow: Flow,
-        turns: AsyncTurns,
+        renewals: AsyncSingleFlight[Renewal],
         presented: Presented,
         dress: Callable[[Refused], Refused] | None,
     ) -> None:
@@ -51,7 +52,7 @@ class AsyncVisit:
         self._dress = dress
         self._refused: Refused | None = None
         self._flow = flow
-        self._turns = turns
+        self._renewals = renewals
         self._presented = presented
         self._status = presented.status or SessionStatus.UNSPECIFIED
         self._session: Session | None = None
@@ -145,7 +146,9 @@ class AsyncVisit:
 
     async def _renew(self) -> Renewal:
         presented = self._presented
-        renewal = await self._turns.share(
+        # A renewal that was sent before this request may not know of a sign-out that this request
+        # must not miss.
+        renewal = await self._renewals.share(
             (presented.token, presented.device_id),
             lambda: self._authority.renew_session(
                 presented.token, presented.device_id, client=presented.client
@@ -352,11 +355,11 @@ class AsyncVisits:
     ) -> None:
         self._given = authority
         self._made: AsyncSessionAuthority | None = None
-        self._place: Hashable = None
+        self._home: Hashable = None
         self._lock = Lock()
         self._flow = flow
         self._dress = dress
-        self._turns = AsyncTurns()
+        self._renewals: AsyncSingleFlight[Renewal] = AsyncSingleFlight(late=False)
 
     async def open(self, method: str, headers: Headers, peer: str) -> AsyncVisit:
         """The visit of a request. `peer` is the address at the other end of its connection, empty
@@ -365,7 +368,7 @@ class AsyncVisits:
         Raises CrossOrigin, before anybody is asked.
         """
         presented = self._flow.presented(method, headers, peer)
-        visit = AsyncVisit(self._authority(), self._flow, self._turns, presented, self._dress)
+        visit = AsyncVisit(self._authority(), self._flow, self._renewals, presented, self._dress)
         await visit.open()
         return visit
 
@@ -379,6 +382,6 @@ class AsyncVisits:
         if not callable(self._given):
             return self._given
         with self._lock:
-            if self._made is None or self._place != self._turns.place():
-                self._made, self._place = self._given(), self._turns.place()
+            if self._made is None or self._home != async_home():
+                self._made, self._home = self._given(), async_home()
             return self._made

@@ -1,7 +1,6 @@
-"""How many calls a client has under way at once: no more than there are places. Whoever finds none
-waits, in the order of arrival.
+"""Limits how many calls a client has under way at once.
 
-This is the count and the queue, without anything that waits or is sent. Any number of threads may
+This is the count and the queue. It waits for nothing and sends nothing. Any number of threads may
 use it, or one event loop.
 """
 
@@ -14,77 +13,82 @@ from contextlib import suppress
 
 import grpc
 
-from session_authority_client.errors import Unavailable, client_closed
+from session_authority_client._shared.failures import client_closed
+from session_authority_client.errors import Unavailable
 
+# Well below the service's MAX_PER_CONNECTION (100): watches count there, too.
 MAX_IN_FLIGHT = 64
 
-# Called once: with nothing when a place is theirs, and says whether they take it; or with why there
-# will never be one.
-Turn = Callable[[Unavailable | None], bool]
+# Is called once. With None when a slot is free: then it returns True if it accepts the slot. Or
+# with the reason why there will never be a slot.
+Granted = Callable[[Unavailable | None], bool]
 
 
-class Places:
-    """The places of one client. Raises TypeError or ValueError if there are none."""
+class Limiter:
+    """The slots of one client, and the queue for them, in the order of arrival.
+
+    Raises TypeError or ValueError if there are no slots.
+    """
 
     def __init__(self, max_in_flight: int) -> None:
         if not isinstance(max_in_flight, int):
             raise TypeError(f"max_in_flight: a number of calls, not {type(max_in_flight).__name__}")
         if max_in_flight < 1:
             raise ValueError("max_in_flight: at least 1")
-        self._all = self._free = max_in_flight
+        self._slots = self._free = max_in_flight
         self._lock = threading.Lock()
-        self._turns: deque[Turn] = deque()
+        self._queue: deque[Granted] = deque()
         self.closed = False
 
-    def take(self) -> bool:
-        """Takes a place, if there is one: then nobody waits."""
+    def try_acquire(self) -> bool:
+        """Acquires a slot if one is free. Returns False if all are in use."""
         with self._lock:
             if not self._free:
                 return False
             self._free -= 1
             return True
 
-    def enter(self, turn: Turn) -> bool:
-        """Takes a place, or lines up for one."""
+    def acquire_or_queue(self, granted: Granted) -> bool:
+        """Acquires a slot, or queues for one. Returns True if the slot was acquired at once."""
         with self._lock:
             if not self.closed:
                 if self._free:
                     self._free -= 1
                     return True
-                self._turns.append(turn)
+                self._queue.append(granted)
                 return False
-        turn(client_closed())
+        granted(client_closed())
         return False
 
-    def leave(self) -> None:
-        """Gives the place to whoever has waited longest and still wants it."""
+    def release(self) -> None:
+        """Gives the slot to the caller that has waited longest and still accepts it."""
         while True:
             with self._lock:
-                if not self._turns:
+                if not self._queue:
                     self._free += 1
                     return
-                turn = self._turns.popleft()
-            if turn(None):
+                granted = self._queue.popleft()
+            if granted(None):
                 return
 
-    def withdraw(self, turn: Turn) -> None:
-        """Whoever waited has gone."""
-        with self._lock, suppress(ValueError):  # it is their turn this very moment
-            self._turns.remove(turn)
+    def withdraw(self, granted: Granted) -> None:
+        """Removes a caller that gave up from the queue."""
+        with self._lock, suppress(ValueError):  # a slot is granted this very moment
+            self._queue.remove(granted)
 
     def close(self) -> None:
-        """There are no places any more, and whoever waits is told so."""
+        """Grants no slots any more, and tells all callers in the queue."""
         with self._lock:
             self.closed = True
-            turns = list(self._turns)
-            self._turns.clear()
-        for turn in turns:
-            turn(client_closed())
+            queue = list(self._queue)
+            self._queue.clear()
+        for granted in queue:
+            granted(client_closed())
 
-    def none_in_time(self) -> Unavailable:
-        """What becomes of whoever has waited for as long as they can."""
+    def timed_out(self) -> Unavailable:
+        """The error of a caller whose time was over before a slot was free."""
         text = (
-            f"there was no place in time: {self._all} calls of this client are under way"
+            f"there was no place in time: {self._slots} calls of this client are under way"
             " (max_in_flight)"
         )
         return Unavailable(text, grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -15,14 +15,16 @@ from uuid import uuid4
 import grpc
 from google.protobuf.message import Message
 
+from session_authority_client._sync.batching import BatchQueue
+from session_authority_client._sync.calls import Calls
+from session_authority_client._sync.coalescing import Coalescer
+from session_authority_client._sync.watching import Watch
 from session_authority_client._shared import arguments, convert
+from session_authority_client._shared.failures import error_of_item
 from session_authority_client._shared.limiter import MAX_IN_FLIGHT
 from session_authority_client._shared.transport import DEFAULT_TIMEOUT, Tls, Transport
-from session_authority_client.batching import ThreadLine
 from session_authority_client.cache import NearCache
-from session_authority_client.calls import ThreadCalls
-from session_authority_client.errors import SessionAuthorityError, error_of_item
-from session_authority_client.misses import ThreadMisses
+from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import (
     ClientInfo,
     Device,
@@ -34,7 +36,6 @@ from session_authority_client.types import (
     SigningKeys,
     Validation,
 )
-from session_authority_client.watching import ThreadWatch
 from session_authority_client.wire import session_authority_pb2 as pb
 
 
@@ -71,12 +72,12 @@ class SessionAuthority:
         if cache is not None:
             cache.take()
         self._timeout = arguments.seconds("timeout", timeout)
-        self._calls = ThreadCalls(self._open_channel, self._transport, max_in_flight)
-        self._line = ThreadLine(self._calls, batching=batching)
+        self._calls = Calls(self._open_channel, self._transport, max_in_flight)
+        self._batch_queue = BatchQueue(self._calls, batching=batching)
         self._cache = cache
         if cache is not None:
-            self._misses = ThreadMisses(cache, self._line)
-            self._cache_watch = ThreadWatch(cache, self._transport, self._open_channel)
+            self._coalescer = Coalescer(cache, self._batch_queue)
+            self._cache_watch = Watch(cache, self._transport, self._open_channel)
 
     def _open_channel(self) -> grpc.Channel:
         target, tls = self._transport.target, self._transport.tls
@@ -101,9 +102,9 @@ class SessionAuthority:
         on.
         """
         self._calls.close()
-        self._line.close()
+        self._batch_queue.close()
         if self._cache is not None:
-            self._misses.close()
+            self._coalescer.close()
             self._cache_watch.close()
 
     def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
@@ -205,9 +206,9 @@ class SessionAuthority:
         )
         seconds = self._seconds(timeout)
         if cache is None:
-            return convert.validation(self._line.ask(request, seconds))
+            return convert.validation(self._batch_queue.validate(request, seconds))
         self._cache_watch.start()
-        return self._misses.ask(request, seconds)
+        return self._coalescer.validate(request, seconds)
 
     def validate_sessions(
         self,

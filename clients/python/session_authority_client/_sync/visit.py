@@ -15,6 +15,8 @@ from threading import Lock
 from time import monotonic
 
 from session_authority_client._sync.client import SessionAuthority
+from session_authority_client._sync.primitives import home
+from session_authority_client._sync.single_flight import SingleFlight
 from session_authority_client.errors import SessionAuthorityError, Unavailable
 from session_authority_client.flow import (
     CONDUCT,
@@ -25,7 +27,6 @@ from session_authority_client.flow import (
     Refused,
     is_device_id,
 )
-from session_authority_client.turns import Turns
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
 
 _log = logging.getLogger("session_authority_client")
@@ -44,7 +45,7 @@ class Visit:
         self,
         authority: SessionAuthority,
         flow: Flow,
-        turns: Turns,
+        renewals: SingleFlight[Renewal],
         presented: Presented,
         dress: Callable[[Refused], Refused] | None,
     ) -> None:
@@ -52,7 +53,7 @@ class Visit:
         self._dress = dress
         self._refused: Refused | None = None
         self._flow = flow
-        self._turns = turns
+        self._renewals = renewals
         self._presented = presented
         self._status = presented.status or SessionStatus.UNSPECIFIED
         self._session: Session | None = None
@@ -146,7 +147,9 @@ class Visit:
 
     def _renew(self) -> Renewal:
         presented = self._presented
-        renewal = self._turns.share(
+        # A renewal that was sent before this request may not know of a sign-out that this request
+        # must not miss.
+        renewal = self._renewals.share(
             (presented.token, presented.device_id),
             lambda: self._authority.renew_session(
                 presented.token, presented.device_id, client=presented.client
@@ -353,11 +356,11 @@ class Visits:
     ) -> None:
         self._given = authority
         self._made: SessionAuthority | None = None
-        self._place: Hashable = None
+        self._home: Hashable = None
         self._lock = Lock()
         self._flow = flow
         self._dress = dress
-        self._turns = Turns()
+        self._renewals: SingleFlight[Renewal] = SingleFlight(late=False)
 
     def open(self, method: str, headers: Headers, peer: str) -> Visit:
         """The visit of a request. `peer` is the address at the other end of its connection, empty
@@ -366,7 +369,7 @@ class Visits:
         Raises CrossOrigin, before anybody is asked.
         """
         presented = self._flow.presented(method, headers, peer)
-        visit = Visit(self._authority(), self._flow, self._turns, presented, self._dress)
+        visit = Visit(self._authority(), self._flow, self._renewals, presented, self._dress)
         visit.open()
         return visit
 
@@ -380,6 +383,6 @@ class Visits:
         if not callable(self._given):
             return self._given
         with self._lock:
-            if self._made is None or self._place != self._turns.place():
-                self._made, self._place = self._given(), self._turns.place()
+            if self._made is None or self._home != home():
+                self._made, self._home = self._given(), home()
             return self._made

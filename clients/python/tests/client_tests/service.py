@@ -37,16 +37,14 @@ class Service:
         self._events: list[pb.Event] = []
         self._epoch = 0
         self._over = False
-        self.calls: list[
-            tuple[str, int, float]
-        ] = []  # method, how many at once, seconds that it was given
+        # The method, how many requests at once, and the seconds that it was given.
+        self.calls: list[tuple[str, int, float]] = []
         self.metadata: list[dict[str, Any]] = []
         self.requests: list[pb.ValidateSessionRequest] = []
         self.at_once = self.most_at_once = 0  # calls that it deals with
         self.watches = 0
-        self.on_their_way: list[
-            str
-        ] = []  # tokens of answers that were decided, and are not sent yet
+        # The tokens of answers that were decided, and are not sent yet.
+        self.on_their_way: list[str] = []
         self.open = threading.Event()  # answers are held back while it is not set
         self.open.set()
         self.flowing = threading.Event()  # watches stall while it is not set
@@ -92,7 +90,9 @@ class Service:
     # --- what it does -----------------------------------------------------------------------------
 
     def _write(self, kind: int, user_id: str) -> None:
-        self._events.append(pb.Event(event_id=str(len(self._events)), type=kind, user_id=user_id))  # type: ignore[arg-type]
+        event = pb.Event(event_id=str(len(self._events)), user_id=user_id)
+        event.type = kind  # type: ignore[assignment]
+        self._events.append(event)
         self._lock.notify_all()
 
     def _validate(self, request: pb.ValidateSessionRequest) -> Outcome:
@@ -192,9 +192,8 @@ class Service:
             time.sleep(self.message_delay())
             yield message
             with self._lock:
-                self._lock.wait_for(
-                    lambda: len(self._events) > told or epoch != self._epoch, PROOF_SECONDS
-                )
+                news = lambda: len(self._events) > told or epoch != self._epoch  # noqa: B023, E731
+                self._lock.wait_for(news, PROOF_SECONDS)
         if not self._over:
             context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
 

@@ -22,8 +22,8 @@ from session_authority_client import (
     SessionAuthorityError,
     Unavailable,
     Validation,
-    batching,
 )
+from session_authority_client._shared import batching
 from tests.support.backends import wait_for
 
 LONG = timedelta(seconds=30)
@@ -39,8 +39,8 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 def nobody_loses_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits goes when the line is free, or never."""
-    monkeypatch.setattr(batching, "_PATIENCE_SECONDS", 3600)
-    monkeypatch.setattr(batching, "_PATIENCE_PART", 1)
+    monkeypatch.setattr(batching, "MAX_WAIT_SECONDS", 3600)
+    monkeypatch.setattr(batching, "MAX_WAIT_SHARE", 1)
 
 
 # --- asyncio --------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class Threads:
         return future
 
     def wait_in_line(self, count: int) -> None:
-        line = self.client._line
+        line = self.client._batch_queue
         wait_for(lambda: len(line._queue) == count or line._under_way > 1, "them to wait in line")
 
 
@@ -356,7 +356,8 @@ def test_threads_share_batches_and_each_gets_their_own(
     futures = [threads.ask(f"user {number}") for number in range(20)]
     wait_for(
         lambda: (
-            sum(count for _, count, _ in service.calls) + len(threads.client._line._queue) == 21
+            sum(count for _, count, _ in service.calls) + len(threads.client._batch_queue._queue)
+            == 21
         ),
         "all to be there",
     )
@@ -444,5 +445,5 @@ def test_closing_tells_threads_that_wait(scripted: tuple[Service, str], threads:
 
 
 def test_the_service_takes_such_batches() -> None:
-    largest = batching._BATCH_BYTES + batching._ALONE_BYTES + 8 * batching._BATCH_ITEMS
+    largest = batching.MAX_BATCH_BYTES + batching.MAX_ITEM_BYTES + 8 * batching.MAX_BATCH_ITEMS
     assert largest < 4 * 1024 * 1024

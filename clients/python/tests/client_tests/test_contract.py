@@ -31,7 +31,7 @@ from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority_client._shared import convert
-from session_authority_client.errors import error_of_item
+from session_authority_client._shared.failures import error_of_item
 from session_authority_client.wire import session_authority_pb2 as wire
 
 ENUMS = {name: getattr(sa, name) for name in pb.DESCRIPTOR.enum_types_by_name}

@@ -209,10 +209,10 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_not_logged(
     service, _ = scripted
     for waiting in await _joined(service, client):
         waiting.cancel()
-    [shared] = client._misses._under_way.values()
+    [shared] = client._coalescer._flights._open.values()
     service.code = grpc.StatusCode.INTERNAL
     service.open.set()
-    await asyncio.wait([shared])
+    await asyncio.wait([shared._task])
     del shared, waiting  # whose exception leads to it
     gc.collect()
     assert caplog.text == ""
@@ -476,8 +476,8 @@ def test_a_thread_with_more_time_asks_again_if_the_service_found_it_too_little(
         )
         wait_for(lambda: len(service.calls) == 1, "the first")
         patient = pool.submit(threads.validate_session, "token of ada", DEVICE)
-        [shared] = threads._misses._under_way.values()
-        joined: Any = shared._condition
+        [shared] = threads._coalescer._flights._open.values()
+        joined: Any = shared._future._condition
         wait_for(lambda: bool(joined._waiters), "the second")
         service.open.set()
         assert isinstance(hasty.exception(20), Unavailable)

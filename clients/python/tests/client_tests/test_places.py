@@ -18,8 +18,9 @@ import session_authority_client as sa
 from client_tests import service
 from client_tests.service import DEVICE, Service
 from client_tests.stage import PATIENCE, Connect, OnThreads
-from session_authority_client import batching, calls
-from session_authority_client._shared.limiter import Places
+from session_authority_client._async import calls
+from session_authority_client._shared import batching
+from session_authority_client._shared.limiter import Limiter
 
 SINGLE, BATCH = "ValidateSession", "BatchValidateSessions"
 
@@ -35,9 +36,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def places(client: Any) -> Places:
+def limiter(client: Any) -> Limiter:
     inner = client.client if isinstance(client, OnThreads) else client
-    found: Places = inner._calls.places
+    found: Limiter = inner._calls.limiter
     return found
 
 
@@ -45,9 +46,9 @@ def ask(client: Any, user: str, timeout: timedelta | None = None) -> asyncio.Tas
     return asyncio.create_task(client.validate_session(f"token of {user}", DEVICE, timeout=timeout))
 
 
-def nothing_is_left(client: Any, places_: int) -> bool:
-    found = places(client)
-    return not found._turns and found._free == places_
+def nothing_is_left(client: Any, slots: int) -> bool:
+    found = limiter(client)
+    return not found._queue and found._free == slots
 
 
 @pytest.mark.parametrize("more", [{}, {"max_in_flight": 7}])
@@ -59,7 +60,7 @@ async def test_no_more_are_under_way_than_there_are_places(
     async with connect(address, timeout=PATIENCE, batching=False, **more) as client:
         server.open.clear()
         tasks = [ask(client, f"user {number}") for number in range(90)]
-        await until(lambda: server.at_once + len(places(client)._turns) == 90)
+        await until(lambda: server.at_once + len(limiter(client)._queue) == 90)
         assert server.at_once == limit
         server.open.set()
         found = await asyncio.gather(*tasks)
@@ -78,7 +79,7 @@ async def test_who_waits_longest_is_first(connect: Connect, scripted: tuple[Serv
         await until(lambda: server.at_once == 1)
         for number in range(1, 8):
             tasks.append(ask(client, f"user {number}"))
-            await until(lambda: len(places(client)._turns) == number)  # noqa: B023
+            await until(lambda: len(limiter(client)._queue) == number)  # noqa: B023
         server.open.set()
         await asyncio.gather(*tasks)
     assert [request.access_token for request in server.requests] == [
@@ -96,7 +97,7 @@ async def test_waiting_counts_against_the_time_that_a_call_has(
         first = ask(client, "first")
         await until(lambda: server.at_once == 1)
         patient = ask(client, "patient")
-        await until(lambda: len(places(client)._turns) == 1)
+        await until(lambda: len(limiter(client)._queue) == 1)
         began = loop.time()
         with pytest.raises(
             sa.Unavailable, match="no place in time: 1 calls of this client are under way"
@@ -126,7 +127,7 @@ async def test_who_is_cancelled_while_waiting_leaves_nothing_behind(scripted: tu
         for gone in tasks[1:3]:
             gone.cancel()
         await asyncio.wait(tasks[1:3])
-        assert len(places(client)._turns) == 1
+        assert len(limiter(client)._queue) == 1
         server.open.set()
         assert all(await asyncio.gather(tasks[0], tasks[3]))
         assert [request.access_token for request in server.requests] == [
@@ -140,13 +141,13 @@ async def test_who_is_cancelled_when_it_is_their_turn_gives_the_place_back(
     scripted: tuple[Service, str],
 ):
     async with sa.AsyncSessionAuthority(scripted[1], timeout=PATIENCE, max_in_flight=1) as client:
-        assert places(client).take()
+        assert limiter(client).try_acquire()
         gone, next_one = (
             ask(client, "gone"),
             asyncio.create_task(client.validate_sessions([("t", "d")])),
         )
-        await until(lambda: len(places(client)._turns) == 2)
-        places(client).leave()
+        await until(lambda: len(limiter(client)._queue) == 2)
+        limiter(client).release()
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
@@ -158,16 +159,16 @@ async def test_who_is_cancelled_when_it_is_their_turn_gives_the_place_back(
 async def test_a_batch_is_one_call_and_takes_whoever_has_come_by_its_turn(
     scripted: tuple[Service, str], client_kind: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(batching, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(batching, "MAX_WAIT_SECONDS", 0.01)
     server, address = scripted
     async with client_kind(address, timeout=PATIENCE, max_in_flight=1) as client:
-        line = (client.client if isinstance(client, OnThreads) else client)._line
+        line = (client.client if isinstance(client, OnThreads) else client)._batch_queue
         server.open.clear()
         tasks = [ask(client, "first")]
         await until(lambda: server.at_once == 1)
         tasks += [ask(client, f"user {number}") for number in range(10)]
         await until(
-            lambda: len(places(client)._turns) == 1
+            lambda: len(limiter(client)._queue) == 1
         )  # their patience is over, and there is no place
         tasks += [ask(client, f"user {number}") for number in range(10, 20)]
         await until(lambda: len(line._queue) == 20)
@@ -183,17 +184,17 @@ async def test_a_batch_is_one_call_and_takes_whoever_has_come_by_its_turn(
 async def test_more_than_a_batch_holds_goes_in_several(
     scripted: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(batching, "_BATCH_ITEMS", 3)
+    monkeypatch.setattr(batching, "MAX_BATCH_ITEMS", 3)
     server, address = scripted
     async with sa.AsyncSessionAuthority(address, timeout=PATIENCE, max_in_flight=2) as client:
         server.open.clear()
         tasks = [ask(client, "first")]
         await until(lambda: server.at_once == 1)
-        assert places(client).take()
+        assert limiter(client).try_acquire()
         tasks += [ask(client, f"user {number}") for number in range(7)]
-        await until(lambda: len(places(client)._turns) == 1)
-        places(client).leave()
-        await until(lambda: server.at_once == 2 and len(places(client)._turns) == 1)
+        await until(lambda: len(limiter(client)._queue) == 1)
+        limiter(client).release()
+        await until(lambda: server.at_once == 2 and len(limiter(client)._queue) == 1)
         server.open.set()
         assert all(await asyncio.gather(*tasks))
         counts = [count for _, count in server.methods()]
@@ -205,14 +206,14 @@ async def test_more_than_a_batch_holds_goes_in_several(
 def test_whoever_comes_after_the_end_is_told_so():
     told: list[str] = []
 
-    def turn(error: sa.Unavailable | None) -> bool:
+    def granted(error: sa.Unavailable | None) -> bool:
         told.append(str(error))
         return False
 
-    found = Places(1)
-    assert found.take()
+    found = Limiter(1)
+    assert found.try_acquire()
     found.close()
-    assert not found.enter(turn)
+    assert not found.acquire_or_queue(granted)
     assert told == ["the client is closed"]
 
 
@@ -224,7 +225,7 @@ async def test_closing_ends_whoever_waits_for_a_place(
         server.open.clear()
         tasks = [ask(client, f"user {number}") for number in range(5)]
         tasks += [asyncio.create_task(client.validate_sessions([("t", "d")])) for _ in range(5)]
-        await until(lambda: server.at_once == 1 and len(places(client)._turns) >= 5)
+        await until(lambda: server.at_once == 1 and len(limiter(client)._queue) >= 5)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [(type(outcome), str(outcome)) for outcome in outcomes] == [
         (sa.Unavailable, "the client is closed")
@@ -303,7 +304,7 @@ class Lost:
 async def test_a_call_that_grpc_has_lost_ends_all_the_same(
     scripted: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(calls, "_LOST_SECONDS", 0)
+    monkeypatch.setattr(calls, "_LOST_AFTER_SECONDS", 0)
     async with sa.AsyncSessionAuthority(
         scripted[1], timeout=timedelta(seconds=0.1), max_in_flight=1
     ) as client:
