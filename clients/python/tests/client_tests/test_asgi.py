@@ -22,6 +22,8 @@ from starlette.websockets import WebSocket
 
 from session_authority_client import InvalidRequest, Session
 from session_authority_client._async.visit import AsyncVisit
+from session_authority_client._testing.messages import abort
+from session_authority_client._testing.service import FakeService
 from session_authority_client.asgi import SessionAuthorityMiddleware, visit_of
 from session_authority_client.cookies import Cookies, SameSite
 from session_authority_client.flow import Flow, NoAnswer, SignInRequired
@@ -367,11 +369,11 @@ async def test_another_user_ends_the_session_before_in_this_browser_only(authori
 async def test_another_user_is_signed_in_though_the_one_before_can_not_be_signed_out(
     caplog: pytest.LogCaptureFixture,
 ):
-    class Strict(FakeAuthority):
-        def _revoke_device(self, request: Any, context: Any) -> Any:
+    class Strict(FakeService):
+        def revoke_device(self, request: Any, context: Any) -> Any:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
 
-    with Strict() as authority:
+    with served_by(Strict(timedelta(hours=1))) as authority:
         async with browser_of(app_for(authority)) as browser:
             await browser.post("/sign-in", params={"user": "ada"})
             assert (await browser.post("/sign-in", params={"user": "bob"})).status_code == 200
@@ -464,58 +466,65 @@ async def test_it_answers_within_its_deadline(authority: FakeAuthority):
             issued = client.issue_device("ada")
         browser.cookies.set("__Host-session", issued.access_token)
         browser.cookies.set("__Host-device", issued.device.device_id)
-        with authority._changed:  # it answers nobody
+        with authority._service.changed:  # it answers nobody
             async with asyncio.timeout(PATIENCE.total_seconds()):
                 assert (await browser.get("/me")).status_code == 503
 
 
-class StumblingAuthority(FakeAuthority):
+def served_by(service: FakeService) -> FakeAuthority:
+    """The double with methods of a test's own."""
+    authority = FakeAuthority()
+    authority._service = service
+    return authority
+
+
+class StumblingService(FakeService):
     """One whose next renewals are away, or decided long before they are answered."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(timedelta(hours=1))
         self.renewals_away = False
         self.stuck = False
         self.decided = threading.Event()
         self.questions = threading.Semaphore(0)
 
-    def _validate_session(self, request: Any, context: Any) -> Any:
+    def validate_session(self, request: Any, context: Any) -> Any:
         self.questions.release()
-        return super()._validate_session(request, context)
+        return super().validate_session(request, context)
 
-    def _renew_session(self, request: Any, context: Any) -> Any:
+    def renew_session(self, request: Any, context: Any) -> Any:
         if self.renewals_away:
-            with self.unavailable():
-                self._check_available(context)
-        answer = super()._renew_session(request, context)
+            abort(context, grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+        answer = super().renew_session(request, context)
         self.decided.set()
-        assert self._changed.wait_for(lambda: not self.stuck, PATIENCE.total_seconds())
+        assert self.changed.wait_for(lambda: not self.stuck, PATIENCE.total_seconds())
         return answer
 
     def go_on(self) -> None:
-        with self._changed:
+        with self.changed:
             self.stuck = False
-            self._changed.notify_all()
+            self.changed.notify_all()
 
 
 async def test_an_outage_while_an_expired_token_is_renewed_is_no_sign_out():
-    with StumblingAuthority() as authority:
+    service = StumblingService()
+    with served_by(service) as authority:
         async with browser_of(app_for(authority)) as browser:
             await browser.post("/sign-in")
             authority.expire_tokens()
-            authority.renewals_away = True
+            service.renewals_away = True
             answer = await browser.get("/me")
             assert (answer.status_code, set_cookies(answer)) == (503, {})
-            authority.renewals_away = False
+            service.renewals_away = False
             assert (await browser.get("/me")).json() == "ada"
 
 
 async def test_a_service_that_refuses_this_app_is_as_good_as_away(caplog: pytest.LogCaptureFixture):
-    class Strict(FakeAuthority):
-        def _validate_session(self, request: Any, context: Any) -> Any:
+    class Strict(FakeService):
+        def validate_session(self, request: Any, context: Any) -> Any:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
 
-    with Strict() as authority:
+    with served_by(Strict(timedelta(hours=1))) as authority:
         async with browser_of(app_for(authority)) as browser:
             await browser.post("/sign-in")
             answer = await browser.get("/me")
@@ -982,23 +991,24 @@ async def test_what_is_refused_gets_through_other_middleware(authority: FakeAuth
 
 
 async def test_a_request_does_not_share_a_renewal_that_was_sent_before_it():
-    with StumblingAuthority() as authority:
+    service = StumblingService()
+    with served_by(service) as authority:
         async with (
             browser_of(app_for(authority)) as browser,
             authority.async_client(timeout=PATIENCE) as client,
         ):
             await browser.post("/sign-in")
             authority.expire_tokens()
-            authority.stuck = True
+            service.stuck = True
             before = asyncio.create_task(browser.get("/me"))
-            assert await asyncio.to_thread(authority.decided.wait, PATIENCE.total_seconds())
+            assert await asyncio.to_thread(service.decided.wait, PATIENCE.total_seconds())
             await client.revoke_all("ada")
             after = asyncio.create_task(browser.get("/me"))
             for _ in range(2):
                 assert await asyncio.to_thread(
-                    authority.questions.acquire, timeout=PATIENCE.total_seconds()
+                    service.questions.acquire, timeout=PATIENCE.total_seconds()
                 )
-            authority.go_on()
+            service.go_on()
             assert (await before).status_code == 200  # it was decided before the sign-out
             assert (await after).status_code == 401
 

@@ -59,7 +59,7 @@ def sign_in(client: SessionAuthority, user_id: str = "ada", **more: Any) -> tupl
 
 def test_it_has_every_method_of_the_contract(authority: FakeAuthority):
     contract = pb.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]]
-    assert set(authority._handlers()) == {method.name for method in contract.methods}
+    assert set(authority._service.handlers()) == {method.name for method in contract.methods}
 
 
 def test_a_sign_in_is_good_until_it_is_revoked(authority: FakeAuthority, client: SessionAuthority):
