@@ -22,6 +22,14 @@ from typing import NamedTuple
 from session_authority_client.types import EventType, Validation
 from session_authority_client.wire import session_authority_pb2 as pb
 
+__all__ = [
+    "MAX_AGE",
+    "MAX_SILENCE",
+    "CacheStats",
+    "NearCache",
+    "Ticket",
+]
+
 MAX_AGE = timedelta(seconds=60)
 MAX_SILENCE = timedelta(seconds=15)
 # Concern one user, who is named. Anything else concerns everybody, above all what this version does

@@ -32,7 +32,7 @@ _log = logging.getLogger("session_authority_client")
 # An app that takes longer leaves renewing to the next request. By then another one may have renewed
 # long ago, and the token that this one brought would look stolen: far less than ALARM_AFTER, 5
 # minutes.
-_RENEWED_WITHIN = timedelta(seconds=10)
+_RENEW_WITHIN = timedelta(seconds=10)
 
 
 class AsyncVisit:
@@ -112,7 +112,7 @@ class AsyncVisit:
             elif conduct is Conduct.WIPE:
                 self._cookies = self._flow.after_denial(presented, found.status)
             if found.active and found.renew_recommended and not presented.app:
-                self._renew_until = monotonic() + _RENEWED_WITHIN.total_seconds()
+                self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
         except SessionAuthorityError as error:
             self._fail(error)
 
@@ -125,9 +125,8 @@ class AsyncVisit:
             if self._cookies is None and monotonic() < self._renew_until:
                 try:
                     await self._renew()
-                except (
-                    SessionAuthorityError
-                ) as error:  # its token is good for now; the next request renews
+                # The token is good for now. The next request renews it.
+                except SessionAuthorityError as error:
                     _log.info("A token was not renewed: %s", error.reason or error.code.name)
         return self._cookies or ()
 
@@ -312,11 +311,8 @@ class AsyncVisit:
         """Who it is, even if an app's token has expired: its session goes on, and must not outlive
         a sign-out.
         """
-        if (
-            self.session is None
-            and self._presented.token
-            and CONDUCT[self._status] is Conduct.RENEW
-        ):
+        expired = CONDUCT[self._status] is Conduct.RENEW
+        if self.session is None and self._presented.token and expired:
             with self._answering():
                 await self._renew()
         return self.session

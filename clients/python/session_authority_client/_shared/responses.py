@@ -1,5 +1,5 @@
-"""The responses that stand in for an app's: JSON with a code for programs, a page for people. None
-may be kept by a cache.
+"""The responses that stand in for an app's: JSON with a code for programs, a page for people. No
+cache may keep them.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_JUST_NOW = ("Cache-Control", "no-store")
+_NO_STORE = ("Cache-Control", "no-store")
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{heading}</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">\
+<title>{heading}</title>
 <h1>{heading}</h1>
 <p>{text}</p>
 </html>
 """
 # What a code says to people: a heading, and a sentence.
-_WORDS = {
+_TEXTS = {
     "unavailable": (
         "Please try again in a moment",
         (
@@ -35,7 +36,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A response that stands in for the app's."""
 
     status: int
@@ -43,25 +44,21 @@ class Answer:
     body: bytes
 
 
-def telling(status: int, code: str, *headers: tuple[str, str], page: bool = False) -> Answer:
-    """One that says why in one word, or with `page` to people, if there are words for it."""
-    if page and code in _WORDS:
-        heading, text = _WORDS[code]
-        return _made(
-            status, "text/html; charset=utf-8", _PAGE.format(heading=heading, text=text), headers
-        )
+def refusal(status: int, code: str, *headers: tuple[str, str], page: bool = False) -> Response:
+    """A response that says why in one word, or with `page` to people, if there is a text for it."""
+    if page and code in _TEXTS:
+        heading, text = _TEXTS[code]
+        html = _PAGE.format(heading=heading, text=text)
+        return _made(status, "text/html; charset=utf-8", html, headers)
     return _made(status, "application/json", json.dumps({"error": code}), headers)
 
 
-def leading(url: str) -> Answer:
-    """One that sends a browser there."""
-    return Answer(303, (("Location", url), _JUST_NOW), b"")
+def redirect(url: str) -> Response:
+    """A response that sends a browser to another page."""
+    return Response(303, (("Location", url), _NO_STORE), b"")
 
 
-def _made(status: int, kind: str, text: str, headers: Sequence[tuple[str, str]]) -> Answer:
+def _made(status: int, kind: str, text: str, headers: Sequence[tuple[str, str]]) -> Response:
     body = text.encode()
-    return Answer(
-        status,
-        (("Content-Type", kind), ("Content-Length", str(len(body))), *headers, _JUST_NOW),
-        body,
-    )
+    described = (("Content-Type", kind), ("Content-Length", str(len(body))))
+    return Response(status, (*described, *headers, _NO_STORE), body)

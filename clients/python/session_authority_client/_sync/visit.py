@@ -33,7 +33,7 @@ _log = logging.getLogger("session_authority_client")
 # An app that takes longer leaves renewing to the next request. By then another one may have renewed
 # long ago, and the token that this one brought would look stolen: far less than ALARM_AFTER, 5
 # minutes.
-_RENEWED_WITHIN = timedelta(seconds=10)
+_RENEW_WITHIN = timedelta(seconds=10)
 
 
 class Visit:
@@ -113,7 +113,7 @@ class Visit:
             elif conduct is Conduct.WIPE:
                 self._cookies = self._flow.after_denial(presented, found.status)
             if found.active and found.renew_recommended and not presented.app:
-                self._renew_until = monotonic() + _RENEWED_WITHIN.total_seconds()
+                self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
         except SessionAuthorityError as error:
             self._fail(error)
 
@@ -126,9 +126,8 @@ class Visit:
             if self._cookies is None and monotonic() < self._renew_until:
                 try:
                     self._renew()
-                except (
-                    SessionAuthorityError
-                ) as error:  # its token is good for now; the next request renews
+                # The token is good for now. The next request renews it.
+                except SessionAuthorityError as error:
                     _log.info("A token was not renewed: %s", error.reason or error.code.name)
         return self._cookies or ()
 
@@ -313,11 +312,8 @@ class Visit:
         """Who it is, even if an app's token has expired: its session goes on, and must not outlive
         a sign-out.
         """
-        if (
-            self.session is None
-            and self._presented.token
-            and CONDUCT[self._status] is Conduct.RENEW
-        ):
+        expired = CONDUCT[self._status] is Conduct.RENEW
+        if self.session is None and self._presented.token and expired:
             with self._answering():
                 self._renew()
         return self.session
