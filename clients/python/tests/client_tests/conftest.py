@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from client_tests import service
-from client_tests.stage import KINDS, Connect, Fake
+from client_tests import service_harness
+from client_tests.harness import KINDS, Connect, Fake
 from tests.support.dev import dev_server
 
 SETTINGS = {
@@ -40,7 +40,7 @@ def fake() -> Iterator[Fake]:
 
 
 @pytest.fixture
-def scripted() -> Iterator[tuple[service.Service, str]]:
+def scripted() -> Iterator[tuple[service_harness.Service, str]]:
     """A service that answers as a test wants, and its address."""
-    with service.running() as running:
+    with service_harness.running() as running:
         yield running

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
 import grpc
 import pytest
 
-from client_tests.service import DEVICE, Service
+from client_tests.harness import until
+from client_tests.service_harness import DEVICE, Service
 from session_authority_client import (
     AsyncSessionAuthority,
     ClientInfo,
@@ -28,12 +29,6 @@ from tests.support.backends import wait_for
 
 LONG = timedelta(seconds=30)
 SINGLE, BATCH = "ValidateSession", "BatchValidateSessions"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - a condition has no event
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from datetime import timedelta
 import pytest
 
 from client_tests.history import Answered, History, Revoked, now
-from client_tests.service import DEVICE, Service
+from client_tests.service_harness import DEVICE, Service
 from session_authority_client import (
     AsyncSessionAuthority,
     NearCache,
@@ -126,14 +126,14 @@ def play(
 ) -> History:
     """Plays for so long, or until something was seen."""
     service, address = scripted
-    stage = Play(service)
+    running = Play(service)
     caches = [make_cache(max_silence=BOUND) for _ in range(CLIENTS)]
-    threads = [threading.Thread(target=stage.revoke)]
+    threads = [threading.Thread(target=running.revoke)]
 
     async def as_tasks() -> None:
         clients = [AsyncSessionAuthority(address, cache=cache, timeout=LONG) for cache in caches]
         await asyncio.gather(
-            *(stage.ask_as_task(client) for client in clients for _ in range(ASKERS))
+            *(running.ask_as_task(client) for client in clients for _ in range(ASKERS))
         )
         for client in clients:
             await client.close()
@@ -144,7 +144,7 @@ def play(
     else:
         sync_clients += (SessionAuthority(address, cache=cache, timeout=LONG) for cache in caches)
         threads += (
-            threading.Thread(target=stage.ask_as_thread, args=(c,))
+            threading.Thread(target=running.ask_as_thread, args=(c,))
             for c in sync_clients
             for _ in range(ASKERS)
         )
@@ -153,20 +153,20 @@ def play(
     try:
         # Else nothing is proved.
         wait_for(lambda: all(cache.stats().hits > 20 for cache in caches), "the caches to answer")
-        trouble = threading.Thread(target=stage.trouble, args=(faults,))
+        trouble = threading.Thread(target=running.trouble, args=(faults,))
         threads.append(trouble)
         trouble.start()
         end = now() + seconds
-        while now() < end and not until(stage.history):
-            stage.over.wait(0.1)
+        while now() < end and not until(running.history):
+            running.over.wait(0.1)
     finally:
-        stage.over.set()
+        running.over.set()
         service.message_delay = lambda: 0.0
         for thread in threads:
             thread.join(60)
         for client in sync_clients:
             client.close()
-    return stage.history
+    return running.history
 
 
 @pytest.mark.parametrize("kind", ["tasks", "threads"])

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from client_tests.harness import until
 from client_tests.history import Answered, History, Revoked, now
 from client_tests.servers import Server, server
-from client_tests.test_batching import until
 from session_authority_client import (
     AsyncSessionAuthority,
     NearCache,
@@ -33,7 +33,7 @@ USERS = 40
 LONG = timedelta(seconds=30)
 
 
-class Stage:
+class Callers:
     """Callers with caches, who ask for everybody all the time, and what they were told."""
 
     def __init__(self, other: AsyncSessionAuthority) -> None:
@@ -82,27 +82,29 @@ class Stage:
                 await asyncio.sleep(0.02)
 
 
-async def _break(what: str, watched: Server, wire: Proxy, stage: Stage, users: list[str]) -> None:
+async def _break(
+    what: str, watched: Server, wire: Proxy, callers: Callers, users: list[str]
+) -> None:
     """The trouble, and revocations at every point of it."""
     if what == "cut":
         for user in users:
             await wire.cut()
-            await stage.revoke(user)
+            await callers.revoke(user)
             await asyncio.sleep(random.uniform(0, 0.3))
     elif what == "stop":
         watched.process.send_signal(signal.SIGSTOP)
         try:
             for user in users:
-                await stage.revoke(user)
+                await callers.revoke(user)
                 await asyncio.sleep((MAX_SILENCE.total_seconds() + 3) / len(users))
         finally:
             watched.process.send_signal(signal.SIGCONT)
     else:
         for user in users[:2]:
-            await stage.revoke(user)
+            await callers.revoke(user)
         await asyncio.to_thread(watched.kill)
         for user in users[2:]:
-            await stage.revoke(user)
+            await callers.revoke(user)
         await asyncio.to_thread(watched.start)
 
 
@@ -122,21 +124,21 @@ async def test_no_answer_is_staler_than_documented(tmp_path: Path, trouble: str)
             AsyncSessionAuthority(wire.url.removeprefix("redis://"), cache=caches[1]) as two,
         ):
             with SessionAuthority(wire.url.removeprefix("redis://"), cache=caches[2]) as three:
-                stage = Stage(other)
-                await stage.sign_in()
-                tasks = [asyncio.create_task(stage.ask(client)) for client in (one, two, three)]
-                await stage.all_live(caches)
-                users = list(stage.users)
-                await stage.revoke(users[0])
-                await until(lambda: stage.denied(users[0]))
-                await _break(trouble, watched, wire, stage, users[1:11])
-                await stage.all_live(caches)
-                await stage.revoke(users[11])
-                await until(lambda: all(stage.denied(user) for user in users[:12]))
-                stage.over = True
+                callers = Callers(other)
+                await callers.sign_in()
+                tasks = [asyncio.create_task(callers.ask(client)) for client in (one, two, three)]
+                await callers.all_live(caches)
+                users = list(callers.users)
+                await callers.revoke(users[0])
+                await until(lambda: callers.denied(users[0]))
+                await _break(trouble, watched, wire, callers, users[1:11])
+                await callers.all_live(caches)
+                await callers.revoke(users[11])
+                await until(lambda: all(callers.denied(user) for user in users[:12]))
+                callers.over = True
                 await asyncio.gather(*tasks)
-    assert sum(answer.here for answer in stage.history.answered) > 20
+    assert sum(answer.here for answer in callers.history.answered) > 20
     assert sum(cache.stats().emptied for cache in caches) >= 3
     if trouble == "stop":  # that is what the bound is for
-        assert stage.history.worst() > 1
-    assert stage.history.violations(MAX_SILENCE.total_seconds()) == []
+        assert callers.history.worst() > 1
+    assert callers.history.violations(MAX_SILENCE.total_seconds()) == []

@@ -26,7 +26,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
 import session_authority_client as sa
-from client_tests.stage import PATIENCE, SERVICE, Connect, Fake, answers, fails, refuses
+from client_tests.harness import PATIENCE, SERVICE, Connect, Fake, answers, fails, refuses
 from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb

@@ -11,7 +11,17 @@ import grpc
 import pytest
 
 import session_authority_client as sa
-from client_tests.stage import PATIENCE, SERVICE, Connect, Fake, Hang, away, behind, fails, refuses
+from client_tests.harness import (
+    PATIENCE,
+    SERVICE,
+    Connect,
+    Fake,
+    Hang,
+    away,
+    behind,
+    fails,
+    refuses,
+)
 from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
 from session_authority_client._shared import transport

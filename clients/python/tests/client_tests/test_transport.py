@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 import session_authority_client as sa
-from client_tests.stage import PATIENCE, Connect, Fake, behind
+from client_tests.harness import PATIENCE, Connect, Fake, behind
 from session_authority.access import add_token, new_token
 from session_authority.rpc import Capacity
 from session_authority.server import Mode, _options

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -15,9 +14,9 @@ import grpc
 import pytest
 
 import session_authority_client as sa
-from client_tests import service
-from client_tests.service import DEVICE, Service
-from client_tests.stage import PATIENCE, Connect, OnThreads
+from client_tests import service_harness
+from client_tests.harness import PATIENCE, Connect, OnThreads, until
+from client_tests.service_harness import DEVICE, Service
 from session_authority_client._async import calls
 from session_authority_client._shared import batching
 from session_authority_client._shared.limiter import Limiter
@@ -28,12 +27,6 @@ SINGLE, BATCH = "ValidateSession", "BatchValidateSessions"
 @pytest.fixture(autouse=True)
 async def enough_threads() -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(300))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE.total_seconds()):
-        while not condition():  # noqa: ASYNC110 - a condition has no event
-            await asyncio.sleep(0.005)
 
 
 def limiter(client: Any) -> Limiter:
@@ -275,7 +268,7 @@ async def test_no_call_is_lost_in_a_crowd_without_patience(connect: Connect, bat
         except sa.Unavailable:
             return "late"
 
-    with service.running(
+    with service_harness.running(
         [("grpc.max_concurrent_streams", 100), ("grpc.http2.max_deallocating_streams", 1000)]
     ) as found:
         server, address = found

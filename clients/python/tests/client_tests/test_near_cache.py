@@ -20,8 +20,8 @@ import grpc
 import pytest
 
 import session_authority_client
-from client_tests.service import DEVICE, Service
-from client_tests.test_batching import until
+from client_tests.harness import until
+from client_tests.service_harness import DEVICE, Service
 from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
 from session_authority_client import (
