@@ -8,6 +8,7 @@ import pytest
 
 from client_tests import service_harness
 from client_tests.harness import KINDS, Connect, Fake
+from session_authority_client.testing import FakeAuthority
 from tests.support.dev import dev_server
 
 SETTINGS = {
@@ -37,6 +38,13 @@ def fake() -> Iterator[Fake]:
     """A service that does as it is told."""
     with Fake() as server:
         yield server
+
+
+@pytest.fixture
+def authority() -> Iterator[FakeAuthority]:
+    """The fake that the client ships for the tests of apps."""
+    with FakeAuthority() as authority:
+        yield authority
 
 
 @pytest.fixture

@@ -258,12 +258,6 @@ def tasks(
         loop.close()
 
 
-@pytest.fixture
-def authority() -> Iterator[FakeAuthority]:
-    with FakeAuthority() as authority:
-        yield authority
-
-
 @pytest.fixture(params=[threads, tasks, plain_functions])
 def running(request: pytest.FixtureRequest, authority: FakeAuthority) -> Iterator[Running]:
     with request.param(authority) as running:

@@ -41,12 +41,6 @@ PATIENCE = timedelta(seconds=20)
 
 
 @pytest.fixture
-def authority() -> Iterator[FakeAuthority]:
-    with FakeAuthority() as authority:
-        yield authority
-
-
-@pytest.fixture
 def client(authority: FakeAuthority) -> Iterator[SessionAuthority]:
     with authority.client(timeout=PATIENCE) as client:
         yield client
