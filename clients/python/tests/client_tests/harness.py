@@ -55,6 +55,11 @@ class OnThreads:
         return call
 
 
+def inner(client: Any) -> Any:
+    """The client itself, to look inside."""
+    return client.client if isinstance(client, OnThreads) else client
+
+
 async def _drawn(items: Any) -> AsyncIterator[Any]:
     try:
         while (item := await asyncio.to_thread(next, items, _END)) is not _END:

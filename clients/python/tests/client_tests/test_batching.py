@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
-from client_tests.harness import Connect, OnThreads, until
+from client_tests.harness import Connect, inner, until
 from client_tests.service_harness import DEVICE, Service
 from session_authority_client import (
     AsyncSessionAuthority,
@@ -78,7 +78,7 @@ async def hold_one(service: Service, client: Any) -> asyncio.Task[Validation]:
 
 async def wait_in_queue(client: Any, count: int) -> None:
     """Waits until so many callers are queued, or are on their way in a second batch."""
-    queue = (client.client if isinstance(client, OnThreads) else client)._batch_queue
+    queue = inner(client)._batch_queue
     await until(lambda: len(queue._queue) == count or queue._under_way > 1)
 
 

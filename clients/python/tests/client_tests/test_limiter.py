@@ -1,4 +1,4 @@
-"""No more calls at once than a client has places: what waits for one, in which order, until when,
+"""No more calls at once than a client has slots: what waits for a slot, in which order, until when,
 and that no call is lost.
 """
 
@@ -15,7 +15,7 @@ import pytest
 
 import session_authority_client as sa
 from client_tests import service_harness
-from client_tests.harness import PATIENCE, Connect, OnThreads, until
+from client_tests.harness import PATIENCE, Connect, OnThreads, inner, until
 from client_tests.service_harness import DEVICE, Service
 from session_authority_client._async import calls
 from session_authority_client._shared import batching
@@ -30,8 +30,7 @@ async def enough_threads() -> None:
 
 
 def limiter(client: Any) -> Limiter:
-    inner = client.client if isinstance(client, OnThreads) else client
-    found: Limiter = inner._calls.limiter
+    found: Limiter = inner(client)._calls.limiter
     return found
 
 
@@ -84,8 +83,8 @@ async def test_waiting_counts_against_the_time_that_a_call_has(
     connect: Connect, scripted: tuple[Service, str]
 ):
     server, address = scripted
-    loop = asyncio.get_running_loop()
-    async with connect(address, timeout=PATIENCE, batching=False, max_in_flight=1) as client:
+    loop, ten_seconds = asyncio.get_running_loop(), timedelta(seconds=10)
+    async with connect(address, timeout=ten_seconds, batching=False, max_in_flight=1) as client:
         server.open.clear()
         first = ask(client, "first")
         await until(lambda: server.at_once == 1)
@@ -97,7 +96,7 @@ async def test_waiting_counts_against_the_time_that_a_call_has(
         ) as caught:
             await ask(client, "hasty", timedelta(milliseconds=100))
         assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-        await until(lambda: loop.time() - began > 1.5)
+        await until(lambda: loop.time() - began > 0.75)
         server.open.set()
         assert all(await asyncio.gather(first, patient))
         assert [request.access_token for request in server.requests] == [
@@ -106,7 +105,7 @@ async def test_waiting_counts_against_the_time_that_a_call_has(
         ]
         assert nothing_is_left(client, 1)
     _, _, left = server.calls[1]
-    assert left <= 1.05 * (PATIENCE.total_seconds() - 1.5)  # gRPC rounds it up
+    assert left <= 1.05 * (10 - 0.75)  # gRPC rounds it up
 
 
 async def test_who_is_cancelled_while_waiting_leaves_nothing_behind(scripted: tuple[Service, str]):
@@ -155,14 +154,13 @@ async def test_a_batch_is_one_call_and_takes_whoever_has_come_by_its_turn(
     monkeypatch.setattr(batching, "MAX_WAIT_SECONDS", 0.01)
     server, address = scripted
     async with client_kind(address, timeout=PATIENCE, max_in_flight=1) as client:
-        line = (client.client if isinstance(client, OnThreads) else client)._batch_queue
+        line = inner(client)._batch_queue
         server.open.clear()
         tasks = [ask(client, "first")]
         await until(lambda: server.at_once == 1)
         tasks += [ask(client, f"user {number}") for number in range(10)]
-        await until(
-            lambda: len(limiter(client)._queue) == 1
-        )  # their patience is over, and there is no place
+        # They have waited long enough for the first, and there is no free slot.
+        await until(lambda: len(limiter(client)._queue) == 1)
         tasks += [ask(client, f"user {number}") for number in range(10, 20)]
         await until(lambda: len(line._queue) == 20)
         with pytest.raises(sa.Unavailable, match="no place in time"):
