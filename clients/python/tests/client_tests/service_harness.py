@@ -3,8 +3,8 @@ back, fails, stalls its watches.
 
 It keeps the contract where it matters to a cache: a revocation and its event are one step, a
 validation reads what is so when it is asked, and a proof of life is as old as the reading that it
-rests on. Unlike the service it proves every 0.1 s, so that a cache may be told to believe a proof
-for a second only.
+rests on. Unlike the service it proves every 0.05 s, so that a cache may be told to believe a proof
+for half a second only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from session_authority.rpc.status import Failure
 from session_authority_client._shared.transport import SERVICE
 from session_authority_client.wire import session_authority_pb2 as pb
 
-PROOF_SECONDS = 0.1
+PROOF_SECONDS = 0.05
 DEVICE = "6f1c2f0e-5d53-4c0b-8f43-0c1d2e3f4a5b"
 
 Outcome = pb.ValidateSessionResponse | pb.RequestError

@@ -34,7 +34,7 @@ from tests.support.dev import DevServer, dev_server
 
 # Short, so that a token is soon old enough to be renewed, and the old one to be an alarm.
 SETTINGS = {
-    "SESSION_AUTHORITY_TOKEN_TTL": "10s",
+    "SESSION_AUTHORITY_TOKEN_TTL": "6s",
     "SESSION_AUTHORITY_GRACE": "1s",
     "SESSION_AUTHORITY_ALARM_AFTER": "2s",
 }
