@@ -49,7 +49,7 @@ SignedIn = Annotated[Session, Depends(require_session)]
 Maker = Callable[..., Any]
 Query = Mapping[str, str]
 
-# --- one app, for threads ---------------------------------------------------------------------------
+# --- one app, for threads -------------------------------------------------------------------------
 
 
 def _sign_in(visit: for_flask.Visit, query: Query) -> object:
@@ -173,7 +173,7 @@ def django_app(
     return WSGIHandler()
 
 
-# --- the same for asyncio ---------------------------------------------------------------------------
+# --- the same for asyncio -------------------------------------------------------------------------
 
 
 def fastapi_app(
@@ -230,7 +230,7 @@ def fastapi_app(
 WSGI_APPS: Mapping[str, Maker] = {"plain": plain_app, "flask": flask_app, "django": django_app}
 APPS: Mapping[str, Maker] = {"fastapi": fastapi_app, **WSGI_APPS}
 
-# --- browsers ---------------------------------------------------------------------------------------
+# --- browsers -------------------------------------------------------------------------------------
 
 
 class _OnThreads(httpx.AsyncBaseTransport):
@@ -310,7 +310,7 @@ def cookie_header(issued: Mapping[str, str]) -> dict[str, str]:
     return {"cookie": f"{TOKEN}={issued['token']}; {DEVICE}={issued['device']}"}
 
 
-# --- a service that misbehaves ----------------------------------------------------------------------
+# --- a service that misbehaves --------------------------------------------------------------------
 
 
 def served_by(service: FakeService) -> FakeAuthority:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -44,10 +45,11 @@ class Harness:
     ahead.
     """
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.now = 100.0
         self.wall = NOON
-        self.cache = NearCache(clock=lambda: self.now, wall_clock=lambda: self.wall, **settings)  # type: ignore[arg-type]
+        clocks: Any = {"clock": lambda: self.now, "wall_clock": lambda: self.wall}
+        self.cache = NearCache(**clocks, **settings)
 
     def watch(self) -> None:
         """Begins, and is told so."""
@@ -62,7 +64,9 @@ class Harness:
 
     def tell(self, kind: int, user: str = "") -> None:
         """An event, without a proof."""
-        self.cache.tell(pb.WatchEventsResponse(events=[pb.Event(type=kind, user_id=user)]))  # type: ignore[arg-type]
+        event = pb.Event(user_id=user)
+        event.type = kind  # type: ignore[assignment]
+        self.cache.tell(pb.WatchEventsResponse(events=[event]))
 
     def ticket(self) -> Ticket:
         ticket = self.cache.ticket()

@@ -3,7 +3,7 @@ checker of all revocations and answers, which is itself shown to see a cache who
 
 The watch stalls, is cut, is delayed and resumes at any moment, as if its server was stopped or cut
 off while another one goes on answering and revoking; answers are slow, so that revocations overtake
-them. Proofs come every 0.05 s and are believed for half a second, so that is the bound; nothing here
+them. Proofs come every 0.05 s and are believed for half a second, which is the bound. Nothing here
 depends on how fast the machine is.
 """
 

@@ -78,8 +78,8 @@ class Callers:
 
     async def all_live(self, caches: list[NearCache]) -> None:
         async with asyncio.timeout(60):
-            while not all(cache.live and cache.stats().entries > USERS // 2 for cache in caches):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+            for cache in caches:
+                await until(lambda: cache.live and cache.stats().entries > USERS // 2)  # noqa: B023
 
 
 async def _break(

@@ -124,7 +124,8 @@ def test_every_value_of_an_enum_is_known(name: str):
 
 
 def test_every_reason_is_in_the_table():
-    names = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()}  # noqa: SIM118 - an enum
+    reasons = errors_pb2.ErrorReason.keys()
+    names = {name.removeprefix("ERROR_REASON_") for name in reasons}
     assert names - {"UNSPECIFIED"} == set(REASONS)
 
 
@@ -382,10 +383,9 @@ async def test_every_field_of_a_request_can_be_given_and_goes_out(
 ):
     message = filled(SERVICE.methods_by_name[rpc].input_type)
     if rpc == "BatchValidateSessions":
+        # Many at once are of many clients: a caller that tells of them asks one by one.
         for item in message.requests:
-            item.ClearField(
-                "client"
-            )  # many at once are of many clients; whoever tells of them asks one by one
+            item.ClearField("client")
             item.ClearField("observe_only")
     async with connect(fake.address, timeout=PATIENCE) as authority:
         called = getattr(authority, method_of(rpc))(**given(message))

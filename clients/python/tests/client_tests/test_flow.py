@@ -107,7 +107,10 @@ def test_the_two_cookies_have_two_names():
         (["__Host-session=planted; __Host-session="], "", ""),
         (
             [
-                "\u2000__Host-session=planted; \x0b__Host-session=planted; \xa0__Host-session=planted"
+                (
+                    "\u2000__Host-session=planted; \x0b__Host-session=planted;"
+                    " \xa0__Host-session=planted"
+                )
             ],
             "",
             "",

@@ -186,12 +186,8 @@ def test_every_setting_of_the_flow_is_told_of():
 
 def test_all_of_a_visit_is_told_of():
     visit = [name for name in dir(Visit) if not name.startswith("_")]
-    assert set(first_column("The visit")) - {"visit"} == set(visit) - {
-        "open",
-        "close",
-        "owns",
-        "take_refusal",
-    }  # the middleware's
+    of_middleware = {"open", "close", "owns", "take_refusal"}
+    assert set(first_column("The visit")) - {"visit"} == set(visit) - of_middleware
 
 
 def test_all_that_the_double_does_is_told_of():
