@@ -2,8 +2,8 @@
 send).
 
 It opens a visit before the app, leaves it at `scope["state"]["visit"]`, and writes the cookies as
-the headers go out. What the app refuses (`Refused`) it answers. Nothing is bought from a framework;
-`session_authority_client.starlette` has dependencies.
+the headers go out. It answers for the app what the app refuses (`Refused`). It needs no framework;
+`session_authority_client.starlette` has dependencies for FastAPI.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class SessionAuthorityMiddleware:
     that makes one.
 
     A WebSocket is judged as it connects, and its cookies go with the handshake: a session that ends
-    later does not end it. Middleware that adds headers to every response (CORS) goes around this
-    one.
+    later does not end it. Middleware that adds headers to every response (CORS) must wrap this
+    middleware.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class SessionAuthorityMiddleware:
 
 
 class _Response:
-    """One on its way out. Its headers wait for its contents, in case that what makes these refuses
-    the request.
+    """A response on its way out. Its headers wait for its contents: the code that makes these may
+    refuse the request.
 
-    Not those of an event stream: a page that opens one waits for the headers, and the first event
-    may be far away.
+    The headers of an event stream don't wait: a page that opens a stream waits for them, and the
+    first event may be far away.
     """
 
     def __init__(self, visit: AsyncVisit, send: _Send) -> None:
@@ -124,7 +124,7 @@ class _Response:
         return header[0].lower() == b"set-cookie" and self._visit.owns(header[1].decode("latin-1"))
 
     async def release(self) -> None:
-        """Sends what waits."""
+        """Sends the headers that wait."""
         held, self._held = self._held, None
         if held is not None:
             self.began = True

@@ -1,8 +1,8 @@
 """Middleware for apps that speak WSGI.
 
 It opens a visit before the app, leaves it at `environ["session_authority.visit"]`, and writes the
-cookies as the headers go out. What the app refuses (`Refused`) it answers. Flask and Django catch
-what views raise, and so have modules of their own.
+cookies as the headers go out. It answers for the app what the app refuses (`Refused`). Flask and
+Django catch what views raise, so they have modules of their own.
 """
 
 from __future__ import annotations

@@ -327,9 +327,9 @@ def test_a_child_process_starts_with_nothing(harness: Harness) -> None:
 
 def test_it_belongs_to_one_client() -> None:
     cache = NearCache()
-    cache.take()
+    cache.claim()
     with pytest.raises(ValueError, match="another client"):
-        cache.take()
+        cache.claim()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The fake of the service gives the verdicts of the service: both live through the same histories."""
+"""The fake gives the verdicts of the service: both live through the same histories."""
 
 from __future__ import annotations
 
