@@ -45,7 +45,7 @@ UNWRAPPED = {
     "UpdateDeviceResponse",
 }
 # Where in an event a field is that the contract has further inside.
-PLACES = {
+FLATTENED = {
     "Event.device.device_id": "device_id",
     "Event.device.display_name": "device_display_name",
     "Event.client.info": "client",
@@ -132,10 +132,10 @@ def check(message: Any, value: Any, path: str, seen: set[str]) -> None:
         if here in LEFT_OUT:
             continue
         came = getattr(message, field.name)
-        if path.count(".") == 0 and any(place.startswith(f"{here}.") for place in PLACES):
+        if path.count(".") == 0 and any(inner.startswith(f"{here}.") for inner in FLATTENED):
             check(came, value, here, seen)
             continue
-        name = PLACES.get(here, field.name)
+        name = FLATTENED.get(here, field.name)
         assert name in {known.name for known in fields(value)}, (
             f"{here} is nowhere in {type(value).__name__}"
         )
