@@ -23,7 +23,7 @@ import google.protobuf
 import grpc
 
 import session_authority_client as sa
-from session_authority_client.transport import SERVICE
+from session_authority_client._shared.transport import SERVICE
 from session_authority_client.wire import errors_pb2, status_pb2
 from session_authority_client.wire import session_authority_pb2 as pb
 

@@ -180,9 +180,9 @@ honest_tokens = st.builds(
     session_id=st.binary(min_size=16, max_size=16),
     generation=st.integers(1, 2**32 - 1),
     copy=st.integers(1, MAX_COPY),
-    issued=st.integers(0, 10**9).map(lambda past: NOW - past * SECOND),
-    expires=seconds,
-    sign_in=seconds,
+    issued_at=st.integers(0, 10**9).map(lambda past: NOW - past * SECOND),
+    expires_at=seconds,
+    signed_in_at=seconds,
     claims=st.dictionaries(
         names.filter(lambda name: name not in RESERVED_CLAIMS), st.text(max_size=50), max_size=3
     ),
@@ -201,7 +201,7 @@ def tokens(tmp_path_factory):
 @given(token=honest_tokens)
 def test_every_honest_token_comes_back(tokens, token):
     # Whoever signs knows that a token ends no sooner than it begins.
-    honest = replace(token, expires=max(token.expires, token.issued))
+    honest = replace(token, expires_at=max(token.expires_at, token.issued_at))
     assert tokens.verify(tokens.sign(honest), NOW) == honest
 
 

@@ -27,7 +27,7 @@ install(app, lambda: SessionAuthority(AUTHORITY), FLOW)
 @app.get("/")
 @require_session
 def my_devices() -> Response:
-    """Who is signed in, and where else."""
+    """The page of a user: the devices where the user is signed in."""
     devices = [
         (device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in visit().devices()
     ]
@@ -36,19 +36,19 @@ def my_devices() -> Response:
 
 @app.get("/sign-in")
 def ask() -> Response:
-    """The form."""
+    """The form for signing in."""
     return page()
 
 
 @app.post("/sign-in")
 def sign_in() -> Response:
-    """Whoever the form names."""
+    """Signs in the user that the form names."""
     name = request.form.get("user", "").strip()
-    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo takes
-    # their word for it.
+    # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
+    # believes every name.
     try:
         visit().sign_in(name)
-    except InvalidRequest as error:  # it is empty, or has a space in it
+    except InvalidRequest as error:  # the name is empty, or has a space in it
         return page(
             400, name=name, problem=", ".join(rule.description for rule in error.violations)
         )
@@ -57,20 +57,20 @@ def sign_in() -> Response:
 
 @app.post("/sign-out")
 def sign_out() -> Response:
-    """Here, or on the device whose button it was."""
+    """Signs the user out on the device whose button was pressed."""
     visit().sign_out(request.form.get("device"))
     return redirect("/?done=device", 303)
 
 
 @app.post("/sign-out-everywhere")
 def sign_out_everywhere() -> Response:
-    """On all devices but this one."""
+    """Signs the user out on all devices but this one."""
     visit().sign_out_everywhere()
     return redirect("/?done=others", 303)
 
 
 def page(status: int = 200, **shown: object) -> Response:
-    """The form, or the devices of a user."""
+    """The response: the form, or the devices of a user."""
     return make_response(
         render_template_string(PAGE, **shown), status, {"Cache-Control": "no-store"}
     )
@@ -84,19 +84,23 @@ PAGE = """<!doctype html>
 <link rel="icon" href="data:,">
 <style>
     :root { color-scheme: light dark }
-    body { font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere }
+    body { font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto;
+        padding: 0 1rem; overflow-wrap: anywhere }
     h1 { font-size: 1.5rem }
     h2 { font-size: 1.25rem }
     ul { padding: 0 }
-    li { display: flex; gap: 1rem; align-items: center; justify-content: space-between; padding: 1rem 0; border-top: thin solid }
+    li { display: flex; gap: 1rem; align-items: center; justify-content: space-between;
+        padding: 1rem 0; border-top: thin solid }
     label, small { display: block }
-    input, button { font: inherit; box-sizing: border-box; max-width: 100%; min-height: 2.75rem; padding: 0 1rem }
+    input, button { font: inherit; box-sizing: border-box; max-width: 100%; min-height: 2.75rem;
+        padding: 0 1rem }
     input { margin: 0 .25rem .5rem 0 }
     li button { white-space: nowrap }
     [role] { border-left: .25rem solid; padding-left: .75rem }
 </style>
 <script>
-    // Browsers may keep a page for the way back, whatever its headers say: after a sign-out it must not be shown again.
+    // Browsers may keep a page for the way back, whatever its headers say. After a sign-out it
+    // must not be shown again.
     addEventListener("pageshow", (event) => event.persisted && location.reload());
 </script>
 {% if user %}
@@ -105,10 +109,12 @@ PAGE = """<!doctype html>
 {% if done == "others" %}<p role="status">All other devices are signed out.</p>{% endif %}
 <h2>My devices</h2>
 <ul>{% for device, seen in devices %}
-    <li><span id="{{ device.device_id }}">{{ device.display_name }}{% if device.current %} <b>(this device)</b>{% endif %}
+    <li><span id="{{ device.device_id }}">{{ device.display_name }}
+        {% if device.current %}<b>(this device)</b>{% endif %}
         <small>Last seen {{ seen }}</small></span>
         <form method="post" action="/sign-out">
-            <button name="device" value="{{ device.device_id }}" aria-describedby="{{ device.device_id }}">Sign out</button>
+            <button name="device" value="{{ device.device_id }}"
+                aria-describedby="{{ device.device_id }}">Sign out</button>
         </form></li>{% endfor %}
 </ul>
 {% if devices|length > 1 %}
@@ -123,6 +129,7 @@ PAGE = """<!doctype html>
         {% if problem %}aria-invalid="true" aria-describedby="problem"{% endif %}>
     <button>Sign in</button>
 </form>
-<p><small>This demo takes your word for it. The app's own proof goes here: a password, a passkey, OpenID Connect.</small></p>
+<p><small>This demo takes your word for it. The app's own proof goes here: a password, a passkey,
+    OpenID Connect.</small></p>
 {% endif %}
 """

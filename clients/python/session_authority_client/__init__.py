@@ -4,6 +4,7 @@
 """
 
 from session_authority_client._async.client import AsyncSessionAuthority
+from session_authority_client._shared.transport import Tls
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client.cache import CacheStats, NearCache
 from session_authority_client.errors import (
@@ -22,7 +23,6 @@ from session_authority_client.errors import (
     SessionAuthorityError,
     Unavailable,
 )
-from session_authority_client.transport import Tls
 from session_authority_client.types import (
     ClientInfo,
     Device,

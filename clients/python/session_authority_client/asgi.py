@@ -2,8 +2,8 @@
 send).
 
 It opens a visit before the app, leaves it at `scope["state"]["visit"]`, and writes the cookies as
-the headers go out. What the app refuses (`Refused`) it answers. Nothing is bought from a framework;
-`session_authority_client.starlette` has dependencies.
+the headers go out. It answers for the app what the app refuses (`Refused`). It needs no framework;
+`session_authority_client.starlette` has dependencies for FastAPI.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from session_authority_client.flow import VARIES, Flow, Refused
 
 __all__ = ["SessionAuthorityMiddleware", "visit_of"]
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+_Scope = MutableMapping[str, Any]
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 _HEADERS_GO_OUT = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 _VARY = (b"vary", ", ".join(VARIES).encode())
 _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 
 
-def visit_of(scope: Scope) -> AsyncVisit:
+def visit_of(scope: _Scope) -> AsyncVisit:
     """The visit of a request."""
     visit = scope.get("state", {}).get("visit")
     if not isinstance(visit, AsyncVisit):
@@ -41,20 +41,20 @@ class SessionAuthorityMiddleware:
     that makes one.
 
     A WebSocket is judged as it connects, and its cookies go with the handshake: a session that ends
-    later does not end it. Middleware that adds headers to every response (CORS) goes around this
-    one.
+    later does not end it. Middleware that adds headers to every response (CORS) must wrap this
+    middleware.
     """
 
     def __init__(
         self,
-        app: App,
+        app: _App,
         authority: AsyncSessionAuthority | Callable[[], AsyncSessionAuthority],
         flow: Flow | None = None,
     ) -> None:
         self._app = app
         self._visits = AsyncVisits(authority, flow or Flow())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """A connection."""
         if scope["type"] == "lifespan":
             try:
@@ -66,7 +66,7 @@ class SessionAuthorityMiddleware:
         else:
             await self._app(scope, receive, send)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         asked: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             asked.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
@@ -93,29 +93,28 @@ class SessionAuthorityMiddleware:
 
 
 class _Response:
-    """One on its way out. Its headers wait for its contents, in case that what makes these refuses
-    the request.
+    """A response on its way out. Its headers wait for its contents: the code that makes these may
+    refuse the request.
 
-    Not those of an event stream: a page that opens one waits for the headers, and the first event
-    may be far away.
+    The headers of an event stream don't wait: a page that opens a stream waits for them, and the
+    first event may be far away.
     """
 
-    def __init__(self, visit: AsyncVisit, send: Send) -> None:
+    def __init__(self, visit: AsyncVisit, send: _Send) -> None:
         self._visit = visit
         self._send = send
-        self._held: Message | None = None
+        self._held: _Message | None = None
         self.began = False
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: _Message) -> None:
         if message["type"] not in _HEADERS_GO_OUT:
             await self.release()
             await self._send(message)
             return
         cookies = await self._visit.close()
-        headers = _with_cookies(
-            (header for header in message.get("headers", ()) if not self._is_ours(header)), cookies
-        )
-        if message["type"] != "websocket.accept":  # which nobody caches
+        kept = (header for header in message.get("headers", ()) if not self._is_ours(header))
+        headers = _with_cookies(kept, cookies)
+        if message["type"] != "websocket.accept":  # which no cache keeps
             headers.append(_VARY)
         self._held = {**message, "headers": headers}
         if message["type"] == "websocket.accept" or _is_event_stream(headers):
@@ -125,7 +124,7 @@ class _Response:
         return header[0].lower() == b"set-cookie" and self._visit.owns(header[1].decode("latin-1"))
 
     async def release(self) -> None:
-        """Sends what waits."""
+        """Sends the headers that wait."""
         held, self._held = self._held, None
         if held is not None:
             self.began = True
@@ -139,30 +138,27 @@ def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     )
 
 
-def _can_answer(scope: Scope) -> bool:
+def _can_answer(scope: _Scope) -> bool:
     """Whether a handshake can be refused with more than 403."""
     return "websocket.http.response" in (scope.get("extensions") or {})
 
 
-async def _refuse(scope: Scope, refused: Refused, send: Send) -> None:
+async def _refuse(scope: _Scope, refused: Refused, send: _Send) -> None:
     """Answers instead of the app."""
     if scope["type"] == "websocket" and not _can_answer(scope):
         await _hang_up(refused, send)
         return
-    answer, kind = (
-        refused.answer,
-        "http.response" if scope["type"] == "http" else "websocket.http.response",
-    )
+    answer = refused.answer
+    kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
     ]
+    body = b"" if scope.get("method") == "HEAD" else answer.body
     await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
-    await send(
-        {"type": f"{kind}.body", "body": b"" if scope.get("method") == "HEAD" else answer.body}
-    )
+    await send({"type": f"{kind}.body", "body": body})
 
 
-async def _hang_up(refused: Refused, send: Send) -> None:
+async def _hang_up(refused: Refused, send: _Send) -> None:
     await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refused.code})
 
 

@@ -1,9 +1,9 @@
 """The near cache: what the service said of sessions, kept in this process for as long as a watch
 proves that it still holds.
 
-This is the memory and its rules, without anything that waits or is sent: `watching` tells it what
-happens, `misses` asks the service where it has no answer. CACHE.md says how stale an answer can be,
-and why. Any number of threads may use it.
+This is the memory and its rules. It waits for nothing and sends nothing: `watching` tells it what
+happens, `coalescing` asks the service where it has no answer. CACHE.md says how stale an answer can
+be, and why. Any number of threads may use it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,26 @@ from typing import NamedTuple
 from session_authority_client.types import EventType, Validation
 from session_authority_client.wire import session_authority_pb2 as pb
 
+__all__ = [
+    "MAX_AGE",
+    "MAX_SILENCE",
+    "CacheStats",
+    "NearCache",
+    "Ticket",
+]
+
 MAX_AGE = timedelta(seconds=60)
 MAX_SILENCE = timedelta(seconds=15)
-# Concern one user, who is named. Anything else concerns everybody, above all what this version does
-# not know.
+# Events of one user, who is named. Any other event concerns all users, above all an event that this
+# version does not know.
 _OF_A_USER = frozenset(
     kind.value
     for kind in EventType
     if kind not in (EventType.UNSPECIFIED, EventType.SIGNING_KEY_REVOKED)
 )
-# The first server that finds a key revoked tells it, once for all of them. Others may take what it
-# signed for a little longer.
-_KEY_SECONDS = 15.0
+# The first server that finds a key revoked writes the event, once for all servers. The others may
+# accept for a little longer what the key signed.
+_KEY_REVOCATION_SECONDS = 15.0
 # Users share a counter of events by their hash: it may keep an answer from being stored, never the
 # other way round.
 _COUNTERS = 4096
@@ -109,7 +117,7 @@ class NearCache:
         self._clock = clock
         self._wall_clock = wall_clock
         self._hits = self._misses = self._emptied = self._watch = 0
-        self._taken = False
+        self._claimed = False
         self._after_fork()
         _caches.add(self)
 
@@ -138,13 +146,13 @@ class NearCache:
         """What it has done so far."""
         return CacheStats(self.live, len(self._entries), self._hits, self._misses, self._emptied)
 
-    def take(self) -> None:
-        """Makes it one client's own. Raises ValueError if it is another's: two watches would tell
-        it two stories.
+    def claim(self) -> None:
+        """Makes it one client's own. Raises ValueError if it has a client already: two watches
+        would tell it two stories.
         """
-        if self._taken:
+        if self._claimed:
             raise ValueError("cache: belongs to another client")
-        self._taken = True
+        self._claimed = True
 
     # --- answers ----------------------------------------------------------------------------------
 
@@ -176,10 +184,10 @@ class NearCache:
             return Ticket(self._watch, self._events, now) if now < self._live_until else None
 
     def store(self, ticket: Ticket, access_token: str, device_id: str, answer: Validation) -> bool:
-        """Keeps an answer, if it is active, needs no renewal, and nothing came in between; whether
-        it did.
+        """Keeps an answer if it is active, needs no renewal, and no event of its user came in
+        between. Returns True if it was stored.
 
-        What needs a renewal may be of a superseded token, whose end no event tells.
+        An answer that needs a renewal may be of a superseded token, whose end no event tells.
         """
         key = (access_token, device_id)
         session = answer.session
@@ -209,14 +217,14 @@ class NearCache:
             self._discard((access_token, device_id))
 
     def forget_user(self, user_id: str) -> None:
-        """Drops what is known of a user, and whatever is on its way. What an event of theirs does,
-        before it comes.
+        """Drops what is known of a user, and every answer that is on its way: what an event of the
+        user does, before the event comes.
         """
         with self._lock:
             self._forget_user(user_id)
 
     def clear(self) -> None:
-        """Drops everything, and whatever is on its way."""
+        """Drops everything, and every answer that is on its way."""
         with self._lock:
             self._empty()
             self._watch += 1
@@ -239,7 +247,7 @@ class NearCache:
                     self._empty()
                     self._watch += 1  # so nothing is stored that was asked for before
                     if event.type == pb.EVENT_TYPE_SIGNING_KEY_REVOKED:
-                        self._keys_known = self._clock() + _KEY_SECONDS
+                        self._keys_known = self._clock() + _KEY_REVOCATION_SECONDS
             if message.HasField("read_time"):
                 self._prove(message.read_time.seconds + message.read_time.nanos / 1e9)
 
@@ -297,8 +305,8 @@ class NearCache:
                 del self._of_user[user_id]
 
     def _make_room(self, now: float) -> None:
-        """Drops what is too much; and of what nobody asked for any longer, one more than came, so
-        that it dries up.
+        """Drops what is too much. Of the entries whose time is over it drops two for each new one:
+        they dry up.
         """
         while len(self._entries) > self._max_entries and (oldest := self._oldest()) is not None:
             self._discard(oldest)

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+__all__ = ["MAX_COOKIE_AGE", "MAX_COOKIE_BYTES", "Cookies", "SameSite"]
+
 # Browsers drop what is longer, name and value together, and keep nothing for longer.
-LONGEST_COOKIE_BYTES = 4096
-LONGEST_LIFE = timedelta(days=400)
+MAX_COOKIE_BYTES = 4096
+MAX_COOKIE_AGE = timedelta(days=400)
 _BLANK = " \t"
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
@@ -49,10 +51,8 @@ class Cookies:
                 raise ValueError(f"{field}: must be a cookie's name, without a prefix")
         if self.token == self.device:
             raise ValueError("token and device: are two cookies")
-        try:
-            object.__setattr__(
-                self, "same_site", SameSite(self.same_site)
-            )  # frameworks have text there
+        try:  # frameworks have text there
+            object.__setattr__(self, "same_site", SameSite(self.same_site))
         except ValueError:
             raise ValueError("same_site: must be SameSite.STRICT or SameSite.LAX") from None
 
@@ -97,21 +97,21 @@ class Cookies:
         """`Set-Cookie` headers that give a browser both. The token stays until its session's `end`:
         an expired one renews.
         """
-        life = min(max(end - now, timedelta()), LONGEST_LIFE)
+        life = min(max(end - now, timedelta()), MAX_COOKIE_AGE)
         return [
             self._set(self.token_name, token, life),
-            self._set(self.device_name, device_id, LONGEST_LIFE),
+            self._set(self.device_name, device_id, MAX_COOKIE_AGE),
         ]
 
     def take_back(self, *, device: bool) -> list[str]:
-        """Those that take the token back, and with `device` the device ID too."""
+        """`Set-Cookie` headers that take the token back, and with `device` the device ID too."""
         names = [self.token_name, self.device_name] if device else [self.token_name]
         return [self._line(name, "", timedelta()) for name in names]
 
     def _set(self, name: str, value: str, life: timedelta) -> str:
         if not _VALUE.fullmatch(value):
             raise ValueError(f"{name}: can't be the value of a cookie")
-        if len(name) + len(value) > LONGEST_COOKIE_BYTES:
+        if len(name) + len(value) > MAX_COOKIE_BYTES:
             raise ValueError(f"{name}: is longer than browsers keep; sign in with fewer claims")
         return self._line(name, value, life)
 

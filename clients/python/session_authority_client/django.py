@@ -48,9 +48,8 @@ def require_session(view: Callable[..., HttpResponseBase]) -> Callable[..., Http
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         visit_of(request).require()
         response = view(request, *args, **kwargs)
-        patch_vary_headers(
-            response, VARIES
-        )  # here, too: a decorator that caches the view looks at no middleware's headers
+        # Here, too: a decorator that caches the view looks at no middleware's headers.
+        patch_vary_headers(response, VARIES)
         return response
 
     return guarded

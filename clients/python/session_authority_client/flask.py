@@ -27,7 +27,8 @@ def install(
     """Puts the middleware around an app. `authority` is a client, or better a function that makes
     one: see `wsgi`.
     """
-    app.wsgi_app = wsgi.SessionAuthorityMiddleware(app.wsgi_app, authority, flow)  # type: ignore[method-assign]
+    wrapped = wsgi.SessionAuthorityMiddleware(app.wsgi_app, authority, flow)
+    app.wsgi_app = wrapped  # type: ignore[method-assign]
     app.register_error_handler(Refused, _answer)
 
 

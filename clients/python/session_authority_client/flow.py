@@ -18,25 +18,41 @@ from datetime import datetime, timedelta
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from session_authority_client.answers import Answer, leading, telling
+from session_authority_client._shared.origins import is_foreign, normal
+from session_authority_client._shared.responses import Response, redirect, refusal
 from session_authority_client.cookies import Cookies
 from session_authority_client.errors import SessionAuthorityError
-from session_authority_client.origins import is_foreign, normal
 from session_authority_client.types import ClientInfo, IssuedDevice, Renewal, SessionStatus
+
+__all__ = [
+    "CONDUCT",
+    "MAX_TOKEN_BYTES",
+    "VARIES",
+    "Conduct",
+    "CrossOrigin",
+    "Flow",
+    "Headers",
+    "NoAnswer",
+    "Presented",
+    "Refused",
+    "SignInRequired",
+    "is_device_id",
+]
 
 _log = logging.getLogger("session_authority_client")
 
-LONGEST_TOKEN_BYTES = 4096
-_LONGEST_USER_AGENT = 512
-_TOKEN = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST_TOKEN_BYTES}}}", re.ASCII)
+MAX_TOKEN_BYTES = 4096
+_MAX_USER_AGENT_LENGTH = 512
+_TOKEN = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_TOKEN_BYTES}}}", re.ASCII)
 _DEVICE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
 _LOCAL_HOST = re.compile(
     r"(localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE | re.ASCII
 )
-_MOST_HOPS = 64  # of what anybody can make long
+# Anybody can make the header long.
+_MAX_HOPS = 64
 _RETRY_AFTER = timedelta(seconds=1)
-_LONGEST_RETRY_AFTER = timedelta(seconds=60)
+_MAX_RETRY_AFTER = timedelta(seconds=60)
 
 Headers = Mapping[str, Sequence[str]]
 """A request's, by their lower-case names."""
@@ -47,7 +63,8 @@ class Conduct(Enum):
 
     GO_ON = "go on"
     RENEW = "renew, and do what that says"
-    DENY = "deny"  # and let the cookies be: an old request in flight must not wipe a fresh sign-in
+    # The cookies stay: an old request in flight must not wipe a fresh sign-in.
+    DENY = "deny"
     WIPE = "deny and take the cookies back"
 
 
@@ -75,7 +92,7 @@ class Refused(Exception):
     Middleware turns it into that.
     """
 
-    def __init__(self, code: str, answer: Answer) -> None:
+    def __init__(self, code: str, answer: Response) -> None:
         super().__init__(code)
         self.code = code
         self.answer = answer
@@ -171,10 +188,8 @@ class Flow:
 
         Raises CrossOrigin.
         """
-        authorization, devices = (
-            headers.get("authorization", ()),
-            headers.get(self.device_header.lower(), ()),
-        )
+        authorization = headers.get("authorization", ())
+        devices = headers.get(self.device_header.lower(), ())
         bearer = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
         # No page can make an app of a browser: both headers are for scripts, which browsers ask the
         # app about before (CORS).
@@ -199,15 +214,14 @@ class Flow:
             app=app,
             client=ClientInfo(
                 ip_address=self._address(headers, peer),
-                user_agent="".join(headers.get("user-agent", ())[:1])[:_LONGEST_USER_AGENT],
+                user_agent="".join(headers.get("user-agent", ())[:1])[:_MAX_USER_AGENT_LENGTH],
             ),
             page=page,
         )
 
     def _check_host(self, headers: Headers) -> None:
-        if self.cookies.insecure and not _LOCAL_HOST.fullmatch(
-            "".join(headers.get("host", ("localhost",)))
-        ):
+        host = "".join(headers.get("host", ("localhost",)))
+        if self.cookies.insecure and not _LOCAL_HOST.fullmatch(host):
             raise ValueError("insecure cookies are for http://localhost only")
 
     def _address(self, headers: Headers, peer: str) -> str:
@@ -219,7 +233,7 @@ class Flow:
             for header in headers.get("x-forwarded-for", ())
             for hop in header.split(",")
         ]
-        hops = hops[-_MOST_HOPS:]
+        hops = hops[-_MAX_HOPS:]
         for hop in reversed(hops):
             if not _plain(hop) or not self._is_trusted(hop):
                 return _plain(hop)
@@ -234,13 +248,15 @@ class Flow:
     # --- what becomes of the cookies --------------------------------------------------------------
 
     def after_denial(self, presented: Presented, status: SessionStatus) -> list[str]:
-        """`Set-Cookie` headers for a request whose session is not good."""
+        """The `Set-Cookie` headers of a response whose request has no good session."""
         if CONDUCT[status] is Conduct.WIPE and not presented.app:
             return self.cookies.take_back(device=True)
         return []
 
     def after_renewal(self, presented: Presented, renewal: Renewal, now: datetime) -> list[str]:
-        """Those for a renewal. One that brings no token leaves the browser what it has."""
+        """The `Set-Cookie` headers of a response to a renewal. Without a new token there are
+        none: the browser keeps what it has.
+        """
         if not renewal.active:
             return self.after_denial(presented, renewal.status)
         if presented.app or renewal.access_token is None or renewal.session is None:
@@ -251,18 +267,18 @@ class Flow:
         )
 
     def after_sign_in(self, presented: Presented, issued: IssuedDevice, now: datetime) -> list[str]:
-        """Those for a sign-in."""
+        """The `Set-Cookie` headers of a response to a sign-in."""
         if presented.app:
             return []
         end = issued.device.expire_time or issued.token_expire_time
         return self.cookies.hand_out(issued.access_token, issued.device.device_id, end, now)
 
     def after_sign_out(self, presented: Presented) -> list[str]:
-        """Those for a sign-out. The browser stays the device that it is: else its next sign-in
-        would look like a stranger's.
+        """The `Set-Cookie` headers of a response to a sign-out. The browser stays the device that
+        it is: else its next sign-in would look like a stranger's.
 
-        One that kept its token back keeps it: another site's form that is sent here must not sign
-        its reader out.
+        A browser that kept its token back keeps it: another site's form that is sent here must not
+        sign its reader out.
         """
         if presented.app or presented.status is SessionStatus.TOKEN_MISSING:
             return []
@@ -275,15 +291,15 @@ class Flow:
         nobody is told why.
         """
         if self.sign_in_url is not None and presented.page:
-            return SignInRequired("sign_in_required", leading(self.sign_in_url))
+            return SignInRequired("sign_in_required", redirect(self.sign_in_url))
         code = "token_expired" if CONDUCT[status] is Conduct.RENEW else "sign_in_required"
-        return SignInRequired(code, telling(401, code, ("WWW-Authenticate", "Bearer")))
+        return SignInRequired(code, refusal(401, code, ("WWW-Authenticate", "Bearer")))
 
     def no_answer(self, presented: Presented, error: SessionAuthorityError) -> NoAnswer:
         """503: it says nothing of the session, so the client keeps what it has and comes again."""
-        wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _LONGEST_RETRY_AFTER)
+        wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _MAX_RETRY_AFTER)
         retry = ("Retry-After", str(math.ceil(wait.total_seconds())))
-        return NoAnswer("unavailable", telling(503, "unavailable", retry, page=presented.page))
+        return NoAnswer("unavailable", refusal(503, "unavailable", retry, page=presented.page))
 
 
 def _origins_of(given: Sequence[str]) -> Iterator[str]:
@@ -306,7 +322,7 @@ def _cross_origin(method: str, headers: Headers, page: bool) -> CrossOrigin:
         method,
         *(", ".join(headers.get(name, ())) for name in ("origin", "sec-fetch-site", "host")),
     )
-    return CrossOrigin("cross_origin_request", telling(403, "cross_origin_request", page=page))
+    return CrossOrigin("cross_origin_request", refusal(403, "cross_origin_request", page=page))
 
 
 def is_device_id(text: str) -> bool:

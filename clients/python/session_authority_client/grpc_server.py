@@ -80,9 +80,8 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
         public = handler_call_details.method in self._public
 
         async def admit(context: Any) -> AsyncVisit:
-            visit = await self._visits.open(
-                "POST", _headers_of(context, self._flow), _peer_of(context)
-            )
+            headers, peer = _headers_of(context, self._flow), _peer_of(context)
+            visit = await self._visits.open("POST", headers, peer)
             if not public:
                 visit.require()
             return visit
@@ -115,13 +114,13 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
             """Where a plain function runs. Threads serve one call after the other: its visit must
             not stay behind in one.
             """
-            if (
-                get_ident() == home
-            ):  # where it would wait for itself; another interceptor took it for a coroutine
+            # Another interceptor took the function for a coroutine. It would wait for itself here.
+            if get_ident() == home:
                 raise RuntimeError("plain functions must not be called on the event loop")
-            place = copy_context()
-            place.run(_current.set, asyncio.run_coroutine_threadsafe(admit(context), loop).result())
-            return place
+            handling = copy_context()
+            admission = asyncio.run_coroutine_threadsafe(admit(context), loop)
+            handling.run(_current.set, admission.result())
+            return handling
 
         def plain_unary(request: Any, context: Any) -> Any:
             try:
@@ -131,9 +130,9 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
 
         def plain_stream(request: Any, context: Any) -> Iterator[Any]:
             try:
-                place = admitted(context)
-                responses = iter(place.run(inner, request, context))
-                while (response := place.run(next, responses, _END)) is not _END:
+                handling = admitted(context)
+                responses = iter(handling.run(inner, request, context))
+                while (response := handling.run(next, responses, _END)) is not _END:
                     yield response
             except Refused as refused:
                 # No abort: the response before may still be on its way out, which grpc.aio does not
@@ -239,8 +238,5 @@ def _peer_of(context: Any) -> str:
 
 
 def _code_of(refused: Refused) -> grpc.StatusCode:
-    return (
-        grpc.StatusCode.UNAVAILABLE
-        if isinstance(refused, NoAnswer)
-        else grpc.StatusCode.UNAUTHENTICATED
-    )
+    unknown = isinstance(refused, NoAnswer)
+    return grpc.StatusCode.UNAVAILABLE if unknown else grpc.StatusCode.UNAUTHENTICATED

@@ -10,6 +10,26 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, NoReturn
 
+__all__ = [
+    "Claims",
+    "ClientInfo",
+    "Device",
+    "DevicePage",
+    "Event",
+    "EventBatch",
+    "EventType",
+    "FormFactor",
+    "IssuedDevice",
+    "Renewal",
+    "ReplayAction",
+    "ReplayCause",
+    "Session",
+    "SessionStatus",
+    "SigningKey",
+    "SigningKeys",
+    "Validation",
+]
+
 
 class SessionStatus(Enum):
     """What a token is worth. `UNSPECIFIED` is one that this version does not know: it is not

@@ -1,8 +1,8 @@
 """Middleware for apps that speak WSGI.
 
 It opens a visit before the app, leaves it at `environ["session_authority.visit"]`, and writes the
-cookies as the headers go out. What the app refuses (`Refused`) it answers. Flask and Django catch
-what views raise, and so have modules of their own.
+cookies as the headers go out. It answers for the app what the app refuses (`Refused`). Flask and
+Django catch what views raise, so they have modules of their own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from session_authority_client.flow import VARIES, Flow, Headers, Refused
 
 __all__ = ["SessionAuthorityMiddleware", "headers_of", "visit_of"]
 
-Environ = dict[str, Any]
-App = Callable[[Environ, Any], Iterable[bytes]]
+_Environ = dict[str, Any]
+_App = Callable[[_Environ, Any], Iterable[bytes]]
 
 _KEY = "session_authority.visit"
 
@@ -50,14 +50,14 @@ class SessionAuthorityMiddleware:
 
     def __init__(
         self,
-        app: App,
+        app: _App,
         authority: SessionAuthority | Callable[[], SessionAuthority],
         flow: Flow | None = None,
     ) -> None:
         self._app = app
         self._visits = Visits(authority, flow or Flow())
 
-    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: _Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """A request."""
         exchange = _Exchange(environ["REQUEST_METHOD"], start_response)
         try:
@@ -136,6 +136,6 @@ class _Body:
             self._close()
 
 
-def _is_file(body: Iterable[bytes], environ: Environ) -> bool:
+def _is_file(body: Iterable[bytes], environ: _Environ) -> bool:
     wrapper = environ.get("wsgi.file_wrapper")
     return isinstance(wrapper, type) and isinstance(body, wrapper)

@@ -1,1 +1,1 @@
-"""The client for asyncio, from which that for threads is generated."""
+"""The flavour for asyncio. Most of the flavour for threads is generated from it."""

@@ -1,4 +1,4 @@
-"""The client: one method for each RPC, typed, with a deadline. Whatever fails raises a
+"""The client: one method for each RPC, typed, with a deadline. A call that fails raises a
 `SessionAuthorityError`.
 """
 
@@ -14,14 +14,16 @@ from uuid import uuid4
 import grpc
 from google.protobuf.message import Message
 
-from session_authority_client import arguments, convert
-from session_authority_client.batching import TaskLine
+from session_authority_client._async.batching import AsyncBatchQueue
+from session_authority_client._async.calls import AsyncCalls
+from session_authority_client._async.coalescing import AsyncCoalescer
+from session_authority_client._async.watching import AsyncWatch
+from session_authority_client._shared import arguments, convert
+from session_authority_client._shared.failures import error_of_item
+from session_authority_client._shared.limiter import MAX_IN_FLIGHT
+from session_authority_client._shared.transport import DEFAULT_TIMEOUT, Tls, Transport
 from session_authority_client.cache import NearCache
-from session_authority_client.calls import TaskCalls
-from session_authority_client.errors import SessionAuthorityError, error_of_item
-from session_authority_client.misses import TaskMisses
-from session_authority_client.places import MAX_IN_FLIGHT
-from session_authority_client.transport import DEFAULT_TIMEOUT, Tls, Transport
+from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import (
     ClientInfo,
     Device,
@@ -33,25 +35,26 @@ from session_authority_client.types import (
     SigningKeys,
     Validation,
 )
-from session_authority_client.watching import TaskWatch
 from session_authority_client.wire import session_authority_pb2 as pb
 
 
 class AsyncSessionAuthority:
     """Asks one Session Authority. Close it, or use it as a context manager.
 
-    `target` is `host:port`, or `dns:///host:port` to spread over all addresses of a name. `token`
-    is this caller's bearer token, or returns it. `timeout` is what each call may take unless it
-    says otherwise, retries included. For one event loop.
+    For one event loop.
 
-    `batching`: validations that come while others are under way go together after them. `cache`:
-    validations are answered in this process as long as they certainly hold; CACHE.md says how stale
-    they can be.
-
-    `max_in_flight` is how many calls may be under way at once, a batch being one; what is more
-    waits its turn, which counts against its timeout, and is `Unavailable` if that does not come. It
-    is for one connection, to one server, and must stay below what the service lets one have (its
-    MAX_PER_CONNECTION, 100), with some room: watches that are read here count there.
+    Args:
+        target: `host:port`, or `dns:///host:port` to spread over all addresses of a name.
+        tls: Makes the connection over TLS.
+        token: This caller's bearer token, or a function that returns it.
+        timeout: The time of each call that is given no other, retries included.
+        options: Options of gRPC, beside or instead of the client's own.
+        batching: Validations that come while others are under way go together after them.
+        cache: Answers validations in this process as long as the answers certainly hold. CACHE.md
+            says how stale they can be.
+        max_in_flight: How many calls may be under way at once. A batch is one call. Further calls
+            wait, within their timeouts, and are `Unavailable` after that. Keep it below the
+            service's MAX_PER_CONNECTION (100): watches count there, too.
     """
 
     def __init__(
@@ -68,14 +71,14 @@ class AsyncSessionAuthority:
     ) -> None:
         self._transport = Transport(target, tls, token, options)
         if cache is not None:
-            cache.take()
+            cache.claim()
         self._timeout = arguments.seconds("timeout", timeout)
-        self._calls = TaskCalls(self._open_channel, self._transport, max_in_flight)
-        self._line = TaskLine(self._calls, batching=batching)
+        self._calls = AsyncCalls(self._open_channel, self._transport, max_in_flight)
+        self._batch_queue = AsyncBatchQueue(self._calls, batching=batching)
         self._cache = cache
         if cache is not None:
-            self._misses = TaskMisses(cache, self._line)
-            self._cache_watch = TaskWatch(cache, self._transport, self._open_channel)
+            self._coalescer = AsyncCoalescer(cache, self._batch_queue)
+            self._cache_watch = AsyncWatch(cache, self._transport, self._open_channel)
 
     def _open_channel(self) -> grpc.aio.Channel:
         target, tls = self._transport.target, self._transport.tls
@@ -96,13 +99,13 @@ class AsyncSessionAuthority:
         await self.close()
 
     async def close(self) -> None:
-        """Hangs up. Calls and watches under way end with `Unavailable`, as does every call from now
-        on.
+        """Closes the connection. Calls and watches under way end with `Unavailable`, as does every
+        later call.
         """
         await self._calls.close()
-        await self._line.close()
+        await self._batch_queue.close()
         if self._cache is not None:
-            await self._misses.close()
+            await self._coalescer.close()
             await self._cache_watch.close()
 
     async def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
@@ -112,8 +115,8 @@ class AsyncSessionAuthority:
         return self._timeout if timeout is None else arguments.seconds("timeout", timeout)
 
     def _forget(self, user_id: str) -> None:
-        """Whatever came of a change of this client's, its next validation asks: it need not wait
-        for the event.
+        """Drops what the cache has of a user whom this client has changed, or tried to change. The
+        next validation need not wait for the event.
         """
         if self._cache is not None:
             self._cache.forget_user(user_id)
@@ -132,12 +135,20 @@ class AsyncSessionAuthority:
         request_id: str | None = None,
         timeout: timedelta | None = None,
     ) -> IssuedDevice:
-        """Signs a user in on a device, whose ID may be empty or nonsense: then a fresh one is
-        assigned.
+        """Signs a user in on a device. If its ID is empty or nonsense, a fresh one is assigned.
 
-        A `request_id` is made if none is given, so that a retry after a lost reply signs in once.
-        Give your own to go on with a sign-in that a crash of yours interrupted. Raises
-        InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent.
+        Args:
+            user_id: The user, who has just proven their identity.
+            device_id: What the browser or app presented.
+            client: What is known of the browser or app, only to be shown.
+            claims: What the app wants to find in each validation.
+            auth_methods: How the user proved their identity, such as "pwd".
+            session_ttl: The life of the session, if not the service's own.
+            request_id: Repeated, it signs in once. Give your own to go on with a sign-in that a
+                crash interrupted; without one a retry after a lost reply is safe, too.
+            timeout: The time of this call.
+
+        Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent.
         """
         request = pb.IssueDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -187,9 +198,14 @@ class AsyncSessionAuthority:
         observe_only: bool = False,
         timeout: timedelta | None = None,
     ) -> Validation:
-        """Whether (device, user, token) is good: right now, or with a cache as far as it can know.
+        """Says whether device, user and token are good: right now, or as far as a cache can know.
 
-        `observe_only` changes nothing, and is for operators: it never looks into the cache.
+        Args:
+            access_token: What the browser or app presented.
+            device_id: What the browser or app presented.
+            client: What is known of the browser or app, only to be shown.
+            observe_only: Changes nothing, and never looks into the cache. For operators.
+            timeout: The time of this call.
         """
         cache = None if observe_only else self._cache
         if cache is not None:
@@ -204,9 +220,9 @@ class AsyncSessionAuthority:
         )
         seconds = self._seconds(timeout)
         if cache is None:
-            return convert.validation(await self._line.ask(request, seconds))
+            return convert.validation(await self._batch_queue.validate(request, seconds))
         self._cache_watch.start()
-        return await self._misses.ask(request, seconds)
+        return await self._coalescer.validate(request, seconds)
 
     async def validate_sessions(
         self,
@@ -214,10 +230,11 @@ class AsyncSessionAuthority:
         *,
         timeout: timedelta | None = None,
     ) -> list[Validation | SessionAuthorityError]:
-        """The same for up to 500 pairs of access token and device ID at once, in their order.
+        """Validates up to 500 pairs of access token and device ID at once. Returns the answers in
+        the same order.
 
-        What is wrong with one fails that one only: its error is in its place. They never come from
-        a cache.
+        A pair that breaks a rule fails alone: its error is in its place. No answer comes from a
+        cache.
         """
         pairs = arguments.pairs("presented", presented)
         request = pb.BatchValidateSessionsRequest(
@@ -246,7 +263,16 @@ class AsyncSessionAuthority:
         page_token: str = "",
         timeout: timedelta | None = None,
     ) -> DevicePage:
-        """A page of a user's devices. See `devices` for all of them."""
+        """Returns a page of a user's devices. `devices` returns all of them.
+
+        Args:
+            user_id: The user.
+            current_device_id: The device that asks: it is `current` in the list.
+            include_signed_out: Lists devices where the user is signed out, too.
+            page_size: The number of devices on a page, if not the service's own.
+            page_token: The `next_page_token` of the page before.
+            timeout: The time of this call.
+        """
         request = pb.ListDevicesRequest(
             user_id=arguments.text("user_id", user_id),
             current_device_id=arguments.presented("current_device_id", current_device_id),
@@ -259,7 +285,7 @@ class AsyncSessionAuthority:
     async def devices(
         self, user_id: str, *, current_device_id: str = "", include_signed_out: bool = False
     ) -> AsyncIterator[Device]:
-        """All of a user's devices, the newest activity first: "My devices"."""
+        """Returns all of a user's devices, the newest activity first: "My devices"."""
         token = ""
         while True:
             page = await self.list_devices(
@@ -277,7 +303,7 @@ class AsyncSessionAuthority:
     async def update_device(
         self, user_id: str, device_id: str, *, display_name: str, timeout: timedelta | None = None
     ) -> Device:
-        """Gives a device a name, or with an empty one takes it away. Raises DeviceNotFound."""
+        """Names a device. An empty name removes the name. Raises DeviceNotFound."""
         request = pb.UpdateDeviceRequest(
             user_id=arguments.text("user_id", user_id),
             device_id=arguments.text("device_id", device_id),
@@ -294,8 +320,14 @@ class AsyncSessionAuthority:
         forget: bool = False,
         timeout: timedelta | None = None,
     ) -> bool:
-        """Signs a user out on a device; whether they were signed in there. `forget` drops the
-        device from the list too.
+        """Signs a user out on a device. Returns True if the user was signed in there.
+
+        Args:
+            user_id: The user.
+            device_id: The device.
+            reason: Why, for the event.
+            forget: Drops the device from the list, too.
+            timeout: The time of this call.
         """
         request = pb.RevokeDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -318,8 +350,14 @@ class AsyncSessionAuthority:
         forget: bool = False,
         timeout: timedelta | None = None,
     ) -> int:
-        """Signs a user out everywhere, or everywhere else; on how many devices they were signed
-        in.
+        """Signs a user out on all devices. Returns on how many the user was signed in.
+
+        Args:
+            user_id: The user.
+            except_device_id: The one device where the user stays signed in.
+            reason: Why, for the event.
+            forget: Drops the devices from the list, too.
+            timeout: The time of this call.
         """
         request = pb.RevokeAllRequest(
             user_id=arguments.text("user_id", user_id),
@@ -336,8 +374,8 @@ class AsyncSessionAuthority:
     # --- keys and events --------------------------------------------------------------------------
 
     async def get_signing_keys(self, *, timeout: timedelta | None = None) -> SigningKeys:
-        """The public keys, for verifying tokens elsewhere. That says nothing of whether their
-        sessions are still good.
+        """Returns the public keys, for verifying tokens elsewhere. A token that verifies may be of
+        a session that has ended.
         """
         return convert.signing_keys(
             await self._call("GetSigningKeys", pb.GetSigningKeysRequest(), timeout)
@@ -351,13 +389,18 @@ class AsyncSessionAuthority:
         types: Sequence[EventType] = (),
         user_ids: Sequence[str] = (),
     ) -> AsyncIterator[EventBatch]:
-        """What happens, from a cursor, from a moment, or from now on, until the service or the
-        connection ends it.
+        """Watches what happens to sessions, until the service or the connection ends the watch.
 
-        `since` must be aware, and is for whoever has no cursor. The first batch comes at once. Keep
-        the cursor of the last one, and go on from it after `Unavailable`. Raises CursorExpired if
-        that can't be done without missing events. Each watch holds one of the places that the
-        service lets a connection have.
+        The first batch comes at once. Keep the cursor of the last one, and go on from it after
+        `Unavailable`. Each watch counts against the service's MAX_PER_CONNECTION.
+
+        Args:
+            cursor: Goes on from here.
+            since: Starts at this moment, which must be aware. For callers that have no cursor.
+            types: Only events of these types.
+            user_ids: Only events of these users.
+
+        Raises CursorExpired if events would be missed.
         """
         request = pb.WatchEventsRequest(
             cursor=arguments.text("cursor", cursor),

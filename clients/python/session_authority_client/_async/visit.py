@@ -1,5 +1,5 @@
-"""Requests of end users: who they are, signing in and out, and the cookies that the responses must
-set.
+"""Requests of end users: who is signed in, signing in and out, and the cookies that the responses
+must set.
 
 Middleware opens a visit before the app, and closes it when the response's headers go out.
 """
@@ -14,6 +14,8 @@ from threading import Lock
 from time import monotonic
 
 from session_authority_client._async.client import AsyncSessionAuthority
+from session_authority_client._async.primitives import async_home
+from session_authority_client._async.single_flight import AsyncSingleFlight
 from session_authority_client.errors import SessionAuthorityError, Unavailable
 from session_authority_client.flow import (
     CONDUCT,
@@ -24,26 +26,23 @@ from session_authority_client.flow import (
     Refused,
     is_device_id,
 )
-from session_authority_client.turns import AsyncTurns
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
 
 _log = logging.getLogger("session_authority_client")
-# An app that takes longer leaves renewing to the next request. By then another one may have renewed
-# long ago, and the token that this one brought would look stolen: far less than ALARM_AFTER, 5
-# minutes.
-_RENEWED_WITHIN = timedelta(seconds=10)
+# An app that needs longer leaves renewing to the next request. By then another request may have
+# renewed long ago, and the token that this request brought would look stolen. So this is far less
+# than ALARM_AFTER, 5 minutes.
+_RENEW_WITHIN = timedelta(seconds=10)
 
 
 class AsyncVisit:
-    """A request, with the session that it has, if any. Not for use by several tasks or threads at
-    once.
-    """
+    """A request, with its session if it has one. Only one task or thread may use it at a time."""
 
     def __init__(
         self,
         authority: AsyncSessionAuthority,
         flow: Flow,
-        turns: AsyncTurns,
+        renewals: AsyncSingleFlight[Renewal],
         presented: Presented,
         dress: Callable[[Refused], Refused] | None,
     ) -> None:
@@ -51,7 +50,7 @@ class AsyncVisit:
         self._dress = dress
         self._refused: Refused | None = None
         self._flow = flow
-        self._turns = turns
+        self._renewals = renewals
         self._presented = presented
         self._status = presented.status or SessionStatus.UNSPECIFIED
         self._session: Session | None = None
@@ -62,8 +61,8 @@ class AsyncVisit:
 
     @property
     def session(self) -> Session | None:
-        """Who it is; None if nobody is signed in. Raises NoAnswer if that is unknown: it must not
-        look like a sign-out.
+        """The session of the user, None if nobody is signed in. Raises NoAnswer if that is
+        unknown: it must not look like a sign-out.
         """
         if self._failure is not None:
             raise self._refuse(self._flow.no_answer(self._presented, self._failure)) from None
@@ -71,18 +70,18 @@ class AsyncVisit:
 
     @property
     def status(self) -> SessionStatus:
-        """What its token is worth, for logs. UNSPECIFIED while that is unknown."""
+        """What the token of the request is worth, for logs. UNSPECIFIED while that is unknown."""
         return self._status
 
     @property
     def device_id(self) -> str:
-        """The browser or app. Empty if it has no device ID yet: it gets one with its first
-        sign-in.
-        """
+        """The ID of the browser or app. Empty before its first sign-in."""
         return self._presented.device_id if self._session is None else self._session.device_id
 
     def require(self) -> Session:
-        """Who it is. Raises SignInRequired if nobody is signed in, NoAnswer if that is unknown."""
+        """The session of the user. Raises SignInRequired if nobody is signed in, NoAnswer if that
+        is unknown.
+        """
         session = self.session
         if session is None:
             raise self._refuse(self._flow.sign_in_required(self._presented, self._status))
@@ -91,11 +90,11 @@ class AsyncVisit:
     # --- for middleware ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Finds out whether the session is good. An expired token is renewed at once: nothing else
-        tells.
+        """Finds out whether the session is good. An expired token is renewed at once: only the
+        renewal says whether its session is good.
 
-        A Session Authority that is away is told to whoever asks for the session. It takes as long
-        as one call may, or three if the token has expired: a renewal may wait for another one.
+        If the Session Authority is away, `session` and `require` say so. This takes as long as one
+        call may take, or three if the token has expired: a renewal may wait for another one.
         """
         presented = self._presented
         if presented.status is not None:
@@ -111,28 +110,27 @@ class AsyncVisit:
             elif conduct is Conduct.WIPE:
                 self._cookies = self._flow.after_denial(presented, found.status)
             if found.active and found.renew_recommended and not presented.app:
-                self._renew_until = monotonic() + _RENEWED_WITHIN.total_seconds()
+                self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
         except SessionAuthorityError as error:
             self._fail(error)
 
     async def close(self) -> Sequence[str]:
-        """The `Set-Cookie` headers of the response, as they go out. Renews if that was recommended
-        a moment ago.
+        """Returns the `Set-Cookie` headers of the response. Renews the token first if that was
+        recommended a moment ago.
         """
         if not self._closed:
             self._closed = True
             if self._cookies is None and monotonic() < self._renew_until:
                 try:
                     await self._renew()
-                except (
-                    SessionAuthorityError
-                ) as error:  # its token is good for now; the next request renews
+                # The token is good for now. The next request renews it.
+                except SessionAuthorityError as error:
                     _log.info("A token was not renewed: %s", error.reason or error.code.name)
         return self._cookies or ()
 
     def owns(self, line: str) -> bool:
-        """Whether a `Set-Cookie` header of the app's is about one of the two cookies. Then it must
-        not go out: it would sign out.
+        """Whether a `Set-Cookie` header of the app is about one of the two cookies. Then it must
+        not go out: it would sign the user out.
         """
         if not self._flow.cookies.is_set_by(line):
             return False
@@ -145,7 +143,9 @@ class AsyncVisit:
 
     async def _renew(self) -> Renewal:
         presented = self._presented
-        renewal = await self._turns.share(
+        # A renewal that was sent before this request may not know of a sign-out that this request
+        # must not miss.
+        renewal = await self._renewals.share(
             (presented.token, presented.device_id),
             lambda: self._authority.renew_session(
                 presented.token, presented.device_id, client=presented.client
@@ -157,8 +157,8 @@ class AsyncVisit:
         return renewal
 
     def take_refusal(self) -> Refused | None:
-        """What it raised last, dressed for a framework whose own handling of it must be put
-        right.
+        """Returns the refusal that it raised last, dressed for a framework. The framework handles
+        it in its own way, which the middleware puts right.
         """
         refused, self._refused = self._refused, None
         return refused
@@ -188,11 +188,20 @@ class AsyncVisit:
         session_ttl: timedelta | None = None,
         request_id: str | None = None,
     ) -> IssuedDevice:
-        """Signs a user in who has proven who they are. The response sets both cookies; an app is to
-        be told both by yours.
+        """Signs a user in who has just proven their identity. The response sets both cookies. An
+        app that is no browser gets token and device ID in your own response.
 
-        Who else was signed in in this browser is signed out here: its cookies are theirs no more.
-        Raises NoAnswer, and whatever else `issue_device` does.
+        Another user who was signed in in this browser is signed out here: the browser has the
+        cookies of the new user.
+
+        Args:
+            user_id: The user.
+            claims: What the app wants to find in each session.
+            auth_methods: How the user proved their identity, such as "pwd".
+            session_ttl: The life of the session, if not the service's own.
+            request_id: Repeated, it signs in once.
+
+        Raises NoAnswer, and all else that `issue_device` raises.
         """
         self._check_open()
         before = self._session
@@ -225,8 +234,8 @@ class AsyncVisit:
         return issued
 
     async def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> None:
-        """Signs the user out here, or on another device of theirs. Nothing to do is no error.
-        Raises NoAnswer.
+        """Signs the user out here, or on another device of the user. Without a session there is
+        nothing to do, and no error. Raises NoAnswer.
         """
         session = await self._session_to_end()
         if device_id is not None and not is_device_id(device_id):
@@ -245,7 +254,7 @@ class AsyncVisit:
     async def sign_out_everywhere(
         self, *, except_current: bool = True, reason: str = "sign_out_everywhere"
     ) -> int:
-        """Signs the user out on all devices, or on all others; on how many they were. Raises
+        """Signs the user out on all devices, or on all others. Returns on how many. Raises
         SignInRequired, NoAnswer.
         """
         await self._session_to_end()
@@ -262,7 +271,7 @@ class AsyncVisit:
         return revoked
 
     async def devices(self, *, include_signed_out: bool = False) -> Sequence[Device]:
-        """The user's devices, the newest activity first; this one is `current`. Raises
+        """Returns the user's devices, the newest activity first. This device is `current`. Raises
         SignInRequired, NoAnswer.
         """
         session = self.require()
@@ -275,10 +284,10 @@ class AsyncVisit:
             return [device async for device in found]
 
     async def renew(self) -> Renewal:
-        """Renews the token of an app, for the endpoint where it asks for that; a browser's renews
-        by itself.
+        """Renews the token of an app that is no browser, for your endpoint that renews. The token
+        of a browser is renewed by the middleware.
 
-        `access_token` is None if the app keeps the one that it has. Raises SignInRequired,
+        `access_token` is None if the app keeps the token that it has. Raises SignInRequired,
         NoAnswer.
         """
         self._check_open()
@@ -292,28 +301,25 @@ class AsyncVisit:
         return renewal
 
     async def _end(self, session: Session) -> None:
-        """Ends one that another user's has taken the place of: else a late response would renew it,
-        and bring it back.
+        """Ends the session of the user who was signed in in this browser before. Else a late
+        response would renew that session, and bring it back.
         """
         try:
             await self._authority.revoke_device(
                 session.user_id, session.device_id, reason="sign_in_of_another_user"
             )
-        except SessionAuthorityError as error:  # who comes is signed in all the same
+        except SessionAuthorityError as error:  # the new user is signed in all the same
             _log.warning(
                 "Who was signed in in a browser before another user is not signed out there: %s",
                 error.reason or error.code.name,
             )
 
     async def _session_to_end(self) -> Session | None:
-        """Who it is, even if an app's token has expired: its session goes on, and must not outlive
-        a sign-out.
+        """The session of the user, even if an app's token has expired: the session goes on, and
+        must not outlive a sign-out.
         """
-        if (
-            self.session is None
-            and self._presented.token
-            and CONDUCT[self._status] is Conduct.RENEW
-        ):
+        expired = CONDUCT[self._status] is Conduct.RENEW
+        if self.session is None and self._presented.token and expired:
             with self._answering():
                 await self._renew()
         return self.session
@@ -337,11 +343,11 @@ class AsyncVisit:
 
 
 class AsyncVisits:
-    """Opens the visits of one app, each with what its request brought.
+    """Opens the visits of one app.
 
-    `authority` may be a function that makes a client: it is called with the first visit, and again
-    in another process or event loop. `close` closes what it made, and nothing that was given.
-    `dress` makes a refusal one that a framework knows.
+    `authority` is a client, or a function that makes one. The function is called with the first
+    visit, and again in another process or event loop. `close` closes only a client that the
+    function made. `dress` turns a refusal into an exception that a framework knows.
     """
 
     def __init__(
@@ -352,25 +358,25 @@ class AsyncVisits:
     ) -> None:
         self._given = authority
         self._made: AsyncSessionAuthority | None = None
-        self._place: Hashable = None
+        self._home: Hashable = None
         self._lock = Lock()
         self._flow = flow
         self._dress = dress
-        self._turns = AsyncTurns()
+        self._renewals: AsyncSingleFlight[Renewal] = AsyncSingleFlight(late=False)
 
     async def open(self, method: str, headers: Headers, peer: str) -> AsyncVisit:
-        """The visit of a request. `peer` is the address at the other end of its connection, empty
-        at a unix socket.
+        """Opens the visit of a request. `peer` is the address at the other end of its connection,
+        empty at a unix socket.
 
-        Raises CrossOrigin, before anybody is asked.
+        Raises CrossOrigin before it asks the Session Authority.
         """
         presented = self._flow.presented(method, headers, peer)
-        visit = AsyncVisit(self._authority(), self._flow, self._turns, presented, self._dress)
+        visit = AsyncVisit(self._authority(), self._flow, self._renewals, presented, self._dress)
         await visit.open()
         return visit
 
     async def close(self) -> None:
-        """Hangs up. It would call again for another visit."""
+        """Closes the client that it made. Another visit would make another one."""
         made, self._made = self._made, None
         if made is not None:
             await made.close()
@@ -379,6 +385,6 @@ class AsyncVisits:
         if not callable(self._given):
             return self._given
         with self._lock:
-            if self._made is None or self._place != self._turns.place():
-                self._made, self._place = self._given(), self._turns.place()
+            if self._made is None or self._home != async_home():
+                self._made, self._home = self._given(), async_home()
             return self._made

@@ -1,5 +1,5 @@
 """Two small apps for real servers: `asgi` for uvicorn, `wsgi` for gunicorn. AUTHORITY says where,
-TIMEOUT how many seconds.
+TIMEOUT how many seconds. A query is the name of who signs in.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
         return
     visit = for_asgi.visit_of(scope)
     if scope["path"] == "/sign-in":
-        told = {"token": (await visit.sign_in("ada")).access_token, "device": visit.device_id}
+        user = scope["query_string"].decode() or "ada"
+        told = {"token": (await visit.sign_in(user)).access_token, "device": visit.device_id}
     else:
         told = {"user": "" if scope["path"] == "/open" else visit.require().user_id}
     headers = [(b"content-type", b"application/json")]
@@ -37,7 +38,8 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
 def _wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     visit = for_wsgi.visit_of(environ)
     if environ["PATH_INFO"] == "/sign-in":
-        told = {"token": visit.sign_in("ada").access_token, "device": visit.device_id}
+        user = environ["QUERY_STRING"] or "ada"
+        told = {"token": visit.sign_in(user).access_token, "device": visit.device_id}
     else:
         told = {"user": "" if environ["PATH_INFO"] == "/open" else visit.require().user_id}
     body = json.dumps(told).encode()

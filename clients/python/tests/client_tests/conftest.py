@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from client_tests import service
-from client_tests.stage import KINDS, Connect, Fake
+from client_tests import service_harness
+from client_tests.harness import KINDS, Connect, Fake
+from session_authority_client.testing import FakeAuthority
 from tests.support.dev import dev_server
 
 SETTINGS = {
@@ -40,7 +41,14 @@ def fake() -> Iterator[Fake]:
 
 
 @pytest.fixture
-def scripted() -> Iterator[tuple[service.Service, str]]:
+def authority() -> Iterator[FakeAuthority]:
+    """The fake that the client ships for the tests of apps."""
+    with FakeAuthority() as authority:
+        yield authority
+
+
+@pytest.fixture
+def scripted() -> Iterator[tuple[service_harness.Service, str]]:
     """A service that answers as a test wants, and its address."""
-    with service.running() as running:
+    with service_harness.running() as running:
         yield running

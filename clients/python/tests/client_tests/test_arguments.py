@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 import session_authority_client as sa
-from client_tests.stage import PATIENCE, Connect, Fake
+from client_tests.harness import PATIENCE, Connect, Fake
 
 NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001 - that is what it is about
 HALF = "\ud800"  # JSON can bring it: json.loads('"\\ud800"')

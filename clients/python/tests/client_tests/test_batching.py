@@ -1,19 +1,21 @@
-"""Adaptive batching, on a real connection: what goes out when, and that each caller's trouble stays
-their own.
+"""Adaptive batching, on a real connection: what is sent when, and that the trouble of each caller
+stays its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
 
-from client_tests.service import DEVICE, Service
+from client_tests.harness import Connect, inner, until
+from client_tests.service_harness import DEVICE, Service
 from session_authority_client import (
     AsyncSessionAuthority,
     ClientInfo,
@@ -22,38 +24,41 @@ from session_authority_client import (
     SessionAuthorityError,
     Unavailable,
     Validation,
-    batching,
 )
-from tests.support.backends import wait_for
+from session_authority_client._shared import batching
 
 LONG = timedelta(seconds=30)
 SINGLE, BATCH = "ValidateSession", "BatchValidateSessions"
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - a condition has no event
-            await asyncio.sleep(0.005)
-
-
 @pytest.fixture
 def nobody_loses_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits goes when the line is free, or never."""
-    monkeypatch.setattr(batching, "_PATIENCE_SECONDS", 3600)
-    monkeypatch.setattr(batching, "_PATIENCE_PART", 1)
+    """A batch is sent when no call is under way, or never."""
+    monkeypatch.setattr(batching, "MAX_WAIT_SECONDS", 3600)
+    monkeypatch.setattr(batching, "MAX_WAIT_SHARE", 1)
 
 
-# --- asyncio --------------------------------------------------------------------------------------
+@pytest.fixture(autouse=True)
+async def enough_threads() -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64))
 
 
 @pytest.fixture
-async def client(scripted: tuple[Service, str]) -> AsyncIterator[AsyncSessionAuthority]:
+async def client(connect: Connect, scripted: tuple[Service, str]) -> AsyncIterator[Any]:
+    """A client, of each kind in turn."""
+    async with connect(scripted[1], timeout=LONG) as made:
+        yield made
+
+
+@pytest.fixture
+async def tasks_client(scripted: tuple[Service, str]) -> AsyncIterator[AsyncSessionAuthority]:
+    """A client for asyncio: only its callers can be cancelled, and are in no thread each."""
     async with AsyncSessionAuthority(scripted[1], timeout=LONG) as made:
         yield made
 
 
 def ask(
-    client: AsyncSessionAuthority,
+    client: Any,
     user: str,
     timeout: timedelta | None = None,
     info: ClientInfo | None = None,
@@ -63,7 +68,7 @@ def ask(
     )
 
 
-async def hold_one(service: Service, client: AsyncSessionAuthority) -> asyncio.Task[Validation]:
+async def hold_one(service: Service, client: Any) -> asyncio.Task[Validation]:
     """A validation that is under way and stays so, until the service is opened."""
     service.open.clear()
     task = ask(client, "first")
@@ -71,8 +76,14 @@ async def hold_one(service: Service, client: AsyncSessionAuthority) -> asyncio.T
     return task
 
 
+async def wait_in_queue(client: Any, count: int) -> None:
+    """Waits until so many callers are queued, or are on their way in a second batch."""
+    queue = inner(client)._batch_queue
+    await until(lambda: len(queue._queue) == count or queue._under_way > 1)
+
+
 async def test_one_after_the_other_are_calls_of_their_own(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     for _ in range(3):
         assert (await ask(client, "ada")).active
@@ -81,13 +92,13 @@ async def test_one_after_the_other_are_calls_of_their_own(
 
 @pytest.mark.usefixtures("nobody_loses_patience")
 async def test_what_comes_while_one_is_under_way_goes_together_and_each_gets_their_own(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     service.revoke("user 3")
     first = await hold_one(service, client)
     tasks = [ask(client, f"user {number}") for number in range(20)]
-    await asyncio.sleep(0)
+    await wait_in_queue(client, 20)
     service.open.set()
     answers = [await task for task in tasks]
     assert (await first).session.user_id == "first"  # type: ignore[union-attr]
@@ -98,12 +109,12 @@ async def test_what_comes_while_one_is_under_way_goes_together_and_each_gets_the
 
 
 async def test_a_batch_has_no_more_than_the_service_takes(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
-    await hold_one(service, client)
-    many = [ask(client, f"user {number}") for number in range(502)]
-    large = [ask(client, "x" * 7000) for _ in range(500)]
+    await hold_one(service, tasks_client)
+    many = [ask(tasks_client, f"user {number}") for number in range(502)]
+    large = [ask(tasks_client, "x" * 7000) for _ in range(500)]
     await asyncio.sleep(0)
     service.open.set()
     assert all(await asyncio.gather(*many, *large))
@@ -112,11 +123,11 @@ async def test_a_batch_has_no_more_than_the_service_takes(
 
 
 async def test_what_is_too_large_for_any_token_goes_alone(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
-    await hold_one(service, client)
-    tasks = [ask(client, user) for user in ("ada", "x" * 9000, "bob")]
+    await hold_one(service, tasks_client)
+    tasks = [ask(tasks_client, user) for user in ("ada", "x" * 9000, "bob")]
     await until(lambda: len(service.calls) == 3)
     assert sorted(service.methods()) == [(BATCH, 2), (SINGLE, 1), (SINGLE, 1)]
     service.open.set()
@@ -124,13 +135,13 @@ async def test_what_is_too_large_for_any_token_goes_alone(
 
 
 async def test_a_bad_request_fails_its_caller_only(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     await hold_one(service, client)
     bad = asyncio.create_task(client.validate_session("broken", DEVICE))
     good = ask(client, "ada")
-    await asyncio.sleep(0)
+    await wait_in_queue(client, 2)
     service.open.set()
     assert (await good).active
     with pytest.raises(InvalidRequest, match="broken"):
@@ -138,12 +149,12 @@ async def test_a_bad_request_fails_its_caller_only(
 
 
 async def test_a_batch_that_fails_fails_each_with_an_exception_of_their_own(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     await hold_one(service, client)
     tasks = [ask(client, f"user {number}") for number in range(3)]
-    await asyncio.sleep(0)
+    await wait_in_queue(client, 3)
     service.code = grpc.StatusCode.INTERNAL
     service.open.set()
     errors = [await asyncio.wait_for(_error(task), 20) for task in tasks]
@@ -162,11 +173,15 @@ async def _error(task: asyncio.Task[Validation]) -> BaseException:
 
 
 async def test_who_is_cancelled_while_waiting_is_not_asked_for(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
-    await hold_one(service, client)
-    gone, stays, also = ask(client, "gone"), ask(client, "stays"), ask(client, "also")
+    await hold_one(service, tasks_client)
+    gone, stays, also = (
+        ask(tasks_client, "gone"),
+        ask(tasks_client, "stays"),
+        ask(tasks_client, "also"),
+    )
     await asyncio.sleep(0)
     gone.cancel()
     service.open.set()
@@ -179,12 +194,12 @@ async def test_who_is_cancelled_while_waiting_is_not_asked_for(
 
 
 async def test_who_is_cancelled_while_the_batch_is_under_way_takes_nobody_along(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
-    await hold_one(service, client)
-    gone, stays = ask(client, "gone", LONG), ask(client, "stays", LONG)
-    await until(lambda: len(service.calls) == 2)  # the line is slow, so they don't wait for it
+    await hold_one(service, tasks_client)
+    gone, stays = ask(tasks_client, "gone", LONG), ask(tasks_client, "stays", LONG)
+    await until(lambda: len(service.calls) == 2)  # the first is slow, so they don't wait for it
     gone.cancel()
     service.open.set()
     assert await stays
@@ -193,15 +208,20 @@ async def test_who_is_cancelled_while_the_batch_is_under_way_takes_nobody_along(
 
 
 async def test_who_has_less_time_leaves_earlier_and_the_batch_has_that_of_the_most_patient(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The batch is sent after half of the time of the first in the queue.
+    monkeypatch.setattr(batching, "MAX_WAIT_SECONDS", 3600)
+    monkeypatch.setattr(batching, "MAX_WAIT_SHARE", 0.5)
     service, _ = scripted
     first = await hold_one(service, client)
-    hasty, patient = ask(client, "hasty", timedelta(seconds=4)), ask(client, "patient")
-    await until(lambda: len(service.calls) == 2)
+    hasty = ask(client, "hasty", timedelta(seconds=1.5))
+    await wait_in_queue(client, 1)
+    patient = ask(client, "patient")
     with pytest.raises(Unavailable) as caught:
         await hasty
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    await until(lambda: len(service.calls) == 2)
     assert service.methods()[1] == (BATCH, 2)
     assert service.calls[1][2] > 20
     service.open.set()
@@ -209,9 +229,7 @@ async def test_who_has_less_time_leaves_earlier_and_the_batch_has_that_of_the_mo
     assert await first
 
 
-async def test_a_slow_call_holds_nobody_up(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
-) -> None:
+async def test_a_slow_call_holds_nobody_up(scripted: tuple[Service, str], client: Any) -> None:
     service, _ = scripted
     await hold_one(service, client)
     tasks = []
@@ -223,19 +241,20 @@ async def test_a_slow_call_holds_nobody_up(
 
 
 async def test_a_caller_that_is_cancelled_hands_the_line_on(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
-    first = await hold_one(service, client)
-    second = ask(client, "second")
+    first = await hold_one(service, tasks_client)
+    second = ask(tasks_client, "second")
     first.cancel()
     await until(lambda: len(service.calls) == 2)
     service.open.set()
     assert await second
 
 
+@pytest.mark.usefixtures("nobody_loses_patience")
 async def test_what_is_known_of_the_client_and_observe_only_go_along(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     await hold_one(service, client)
@@ -243,14 +262,14 @@ async def test_what_is_known_of_the_client_and_observe_only_go_along(
         ask(client, "ada", info=ClientInfo(ip_address="203.0.113.7")),
         asyncio.create_task(client.validate_session("token of bob", DEVICE, observe_only=True)),
     ]
-    await asyncio.sleep(0)
+    await wait_in_queue(client, 2)
     service.open.set()
     await asyncio.gather(*tasks)
     assert service.methods()[1] == (BATCH, 2)
-    assert [(r.client.ip_address, r.observe_only) for r in service.requests[1:]] == [
+    assert {(r.client.ip_address, r.observe_only) for r in service.requests[1:]} == {
         ("203.0.113.7", False),
         ("", True),
-    ]
+    }
 
 
 async def test_without_batching_all_are_calls_of_their_own(scripted: tuple[Service, str]) -> None:
@@ -286,13 +305,11 @@ async def test_a_token_that_cannot_be_had_fails_whoever_it_was_for(
     assert service.metadata[-1]["authorization"] == "Bearer secret"
 
 
-async def test_closing_tells_whoever_waits(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
-) -> None:
+async def test_closing_tells_whoever_waits(scripted: tuple[Service, str], client: Any) -> None:
     service, _ = scripted
     first = await hold_one(service, client)
     under_way = [ask(client, f"under way {number}") for number in range(2)]
-    await until(lambda: len(service.calls) == 2)
+    await until(lambda: len(service.calls) >= 2)
     waits = ask(client, "waits")
     await asyncio.sleep(0)
     async with asyncio.timeout(15):  # calls have longer
@@ -305,119 +322,14 @@ async def test_closing_tells_whoever_waits(
     ] * 4
 
 
-# --- threads --------------------------------------------------------------------------------------
-
-
-class Threads:
-    """A client, and threads that share it."""
-
-    def __init__(self, client: SessionAuthority) -> None:
-        self.client = client
-        self.pool = ThreadPoolExecutor(64)
-
-    def ask(self, user: str, timeout: timedelta | None = None) -> Future[Validation]:
-        return self.pool.submit(
-            self.client.validate_session, f"token of {user}", DEVICE, timeout=timeout
-        )
-
-    def hold_one(self, service: Service) -> Future[Validation]:
-        service.open.clear()
-        future = self.ask("first")
-        wait_for(lambda: len(service.calls) == 1, "the first to be asked for")
-        return future
-
-    def wait_in_line(self, count: int) -> None:
-        line = self.client._line
-        wait_for(lambda: len(line._queue) == count or line._under_way > 1, "them to wait in line")
-
-
-@pytest.fixture
-def threads(scripted: tuple[Service, str]) -> Iterator[Threads]:
-    with SessionAuthority(scripted[1], timeout=LONG) as client:
-        made = Threads(client)
-        yield made
-        scripted[0].open.set()
-        made.pool.shutdown()
-
-
-def test_one_thread_makes_calls_of_its_own(scripted: tuple[Service, str], threads: Threads) -> None:
-    for _ in range(3):
-        assert threads.client.validate_session("token of ada", DEVICE)
-    assert scripted[0].methods() == [(SINGLE, 1)] * 3
-
-
-@pytest.mark.usefixtures("nobody_loses_patience")
-def test_threads_share_batches_and_each_gets_their_own(
-    scripted: tuple[Service, str], threads: Threads
-) -> None:
-    service, _ = scripted
-    service.revoke("user 3")
-    first = threads.hold_one(service)
-    futures = [threads.ask(f"user {number}") for number in range(20)]
-    wait_for(
-        lambda: (
-            sum(count for _, count, _ in service.calls) + len(threads.client._line._queue) == 21
-        ),
-        "all to be there",
-    )
-    service.open.set()
-    answers = [future.result(20) for future in futures]
-    assert first.result(20)
-    assert [answer.session and answer.session.user_id for answer in answers] == [
-        None if number == 3 else f"user {number}" for number in range(20)
-    ]
-    assert service.methods() == [(SINGLE, 1), (BATCH, 20)]
-
-
-def test_a_thread_with_less_time_leaves_earlier(
-    scripted: tuple[Service, str], threads: Threads
-) -> None:
-    service, _ = scripted
-    threads.hold_one(service)
-    hasty, patient = threads.ask("hasty", timedelta(seconds=0.4)), threads.ask("patient")
-    with pytest.raises(Unavailable) as caught:
-        hasty.result(20)
-    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    service.open.set()
-    assert patient.result(20)
-
-
-def test_a_slow_call_holds_no_thread_up(scripted: tuple[Service, str], threads: Threads) -> None:
-    service, _ = scripted
-    threads.hold_one(service)
-    futures = []
-    for number in range(3):
-        futures.append(threads.ask(f"user {number}"))
-        wait_for(lambda: len(service.calls) == number + 2, "the next to go beside it")  # noqa: B023
-    service.open.set()
-    assert all(future.result(20) for future in futures)
-
-
-def test_errors_of_threads_are_their_own(scripted: tuple[Service, str], threads: Threads) -> None:
-    service, _ = scripted
-    threads.hold_one(service)
-    futures = [threads.ask(f"user {number}") for number in range(3)]
-    service.code = grpc.StatusCode.INTERNAL
-    service.open.set()
-    errors = [future.exception(20) for future in futures]
-    assert len({id(error) for error in errors}) == 3
-    assert [str(error) for error in errors] == ["as the test wants"] * 3
-    service.code = None
-    bad = threads.pool.submit(threads.client.validate_session, "broken", DEVICE)
-    with pytest.raises(InvalidRequest):
-        bad.result(20)
-    assert threads.ask("ada").result(20)
-
-
-def test_many_threads_and_no_answer_goes_astray(
-    scripted: tuple[Service, str], threads: Threads
-) -> None:
+def test_many_threads_and_no_answer_goes_astray(scripted: tuple[Service, str]) -> None:
+    client = SessionAuthority(scripted[1], timeout=LONG)
     wrong: list[str] = []
 
     def often(number: int) -> None:
         for turn in range(30):
             user = f"user {number}-{turn}"
-            session = threads.client.validate_session(f"token of {user}", DEVICE).session
+            session = client.validate_session(f"token of {user}", DEVICE).session
             if session is None or session.user_id != user:
                 wrong.append(user)
 
@@ -426,23 +338,12 @@ def test_many_threads_and_no_answer_goes_astray(
         worker.start()
     for worker in workers:
         worker.join(60)
+    client.close()
     assert not wrong
     assert len(scripted[0].requests) == 32 * 30
     assert len(scripted[0].calls) < 32 * 30
 
 
-def test_closing_tells_threads_that_wait(scripted: tuple[Service, str], threads: Threads) -> None:
-    service, _ = scripted
-    threads.hold_one(service)
-    futures = [threads.ask(f"user {number}") for number in range(3)]
-    wait_for(lambda: len(service.calls) > 1, "a batch to be under way")
-    threads.client.close()
-    told = [future.exception(20) for future in futures]
-    assert [(type(error), str(error)) for error in told] == [
-        (Unavailable, "the client is closed")
-    ] * 3
-
-
 def test_the_service_takes_such_batches() -> None:
-    largest = batching._BATCH_BYTES + batching._ALONE_BYTES + 8 * batching._BATCH_ITEMS
+    largest = batching.MAX_BATCH_BYTES + batching.MAX_ITEM_BYTES + 8 * batching.MAX_BATCH_ITEMS
     assert largest < 4 * 1024 * 1024

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -39,15 +40,16 @@ def answer(
     return Validation(True, SessionStatus.ACTIVE, DEVICE, False, session, False, 0)
 
 
-class Stage:
+class Harness:
     """A cache whose clocks stand still, and what its watch says. The server's clock is an hour
     ahead.
     """
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.now = 100.0
         self.wall = NOON
-        self.cache = NearCache(clock=lambda: self.now, wall_clock=lambda: self.wall, **settings)  # type: ignore[arg-type]
+        clocks: Any = {"clock": lambda: self.now, "wall_clock": lambda: self.wall}
+        self.cache = NearCache(**clocks, **settings)
 
     def watch(self) -> None:
         """Begins, and is told so."""
@@ -62,7 +64,9 @@ class Stage:
 
     def tell(self, kind: int, user: str = "") -> None:
         """An event, without a proof."""
-        self.cache.tell(pb.WatchEventsResponse(events=[pb.Event(type=kind, user_id=user)]))  # type: ignore[arg-type]
+        event = pb.Event(user_id=user)
+        event.type = kind  # type: ignore[assignment]
+        self.cache.tell(pb.WatchEventsResponse(events=[event]))
 
     def ticket(self) -> Ticket:
         ticket = self.cache.ticket()
@@ -82,100 +86,100 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Stage:
-    made = Stage()
+def harness() -> Harness:
+    made = Harness()
     made.watch()
     return made
 
 
-def test_an_answer_is_kept_for_its_token_from_its_device(stage: Stage) -> None:
-    assert stage.keep()
-    assert stage.cache.get("t", DEVICE) == answer()
-    assert stage.cache.get("t", "another") is None
-    assert stage.cache.get("u", DEVICE) is None
+def test_an_answer_is_kept_for_its_token_from_its_device(harness: Harness) -> None:
+    assert harness.keep()
+    assert harness.cache.get("t", DEVICE) == answer()
+    assert harness.cache.get("t", "another") is None
+    assert harness.cache.get("u", DEVICE) is None
 
 
 def test_nothing_is_asked_or_given_before_a_watch_has_begun() -> None:
-    stage = Stage()
-    assert stage.cache.ticket() is None
-    stage.cache.begin()
-    stage.tell(pb.EVENT_TYPE_DEVICE_SIGNED_IN, "bob")  # is no proof
-    assert stage.cache.ticket() is None
-    stage.prove()
-    assert stage.cache.live
+    harness = Harness()
+    assert harness.cache.ticket() is None
+    harness.cache.begin()
+    harness.tell(pb.EVENT_TYPE_DEVICE_SIGNED_IN, "bob")  # is no proof
+    assert harness.cache.ticket() is None
+    harness.prove()
+    assert harness.cache.live
 
 
-def test_it_gives_nothing_once_the_last_proof_is_too_old(stage: Stage) -> None:
-    stage.keep()
-    stage.pass_by(14.9)
-    assert stage.has()
-    stage.pass_by(0.1)
-    assert not stage.has()
-    assert stage.cache.ticket() is None
-    assert stage.cache.seconds_left() == pytest.approx(0)
+def test_it_gives_nothing_once_the_last_proof_is_too_old(harness: Harness) -> None:
+    harness.keep()
+    harness.pass_by(14.9)
+    assert harness.has()
+    harness.pass_by(0.1)
+    assert not harness.has()
+    assert harness.cache.ticket() is None
+    assert harness.cache.seconds_left() == pytest.approx(0)
 
 
-def test_a_proof_prolongs_it(stage: Stage) -> None:
-    stage.keep()
-    stage.pass_by(10)
-    stage.prove()
-    stage.pass_by(14.9)
-    assert stage.has()
+def test_a_proof_prolongs_it(harness: Harness) -> None:
+    harness.keep()
+    harness.pass_by(10)
+    harness.prove()
+    harness.pass_by(14.9)
+    assert harness.has()
 
 
-def test_an_event_proves_nothing(stage: Stage) -> None:
-    stage.keep()
-    stage.pass_by(10)
-    stage.tell(pb.EVENT_TYPE_DEVICE_SIGNED_IN, "bob")
-    stage.pass_by(5)
-    assert not stage.has()
+def test_an_event_proves_nothing(harness: Harness) -> None:
+    harness.keep()
+    harness.pass_by(10)
+    harness.tell(pb.EVENT_TYPE_DEVICE_SIGNED_IN, "bob")
+    harness.pass_by(5)
+    assert not harness.has()
 
 
-def test_a_proof_that_was_long_on_its_way_is_as_old_as_what_it_proves(stage: Stage) -> None:
-    stage.keep()
-    stage.pass_by(12)
-    stage.prove(age=8)
-    assert stage.cache.seconds_left() == pytest.approx(7)
+def test_a_proof_that_was_long_on_its_way_is_as_old_as_what_it_proves(harness: Harness) -> None:
+    harness.keep()
+    harness.pass_by(12)
+    harness.prove(age=8)
+    assert harness.cache.seconds_left() == pytest.approx(7)
 
 
-def test_a_server_whose_clock_jumps_ahead_proves_no_future(stage: Stage) -> None:
-    stage.pass_by(10)
-    stage.prove(age=-3600)
-    assert stage.cache.seconds_left() == pytest.approx(15)
+def test_a_server_whose_clock_jumps_ahead_proves_no_future(harness: Harness) -> None:
+    harness.pass_by(10)
+    harness.prove(age=-3600)
+    assert harness.cache.seconds_left() == pytest.approx(15)
 
 
-def test_a_server_whose_clock_jumps_back_proves_nothing(stage: Stage) -> None:
-    stage.pass_by(10)
-    stage.prove(age=3600)
-    assert stage.cache.seconds_left() == pytest.approx(5)
-    assert stage.cache.live  # what was proved before is still so
+def test_a_server_whose_clock_jumps_back_proves_nothing(harness: Harness) -> None:
+    harness.pass_by(10)
+    harness.prove(age=3600)
+    assert harness.cache.seconds_left() == pytest.approx(5)
+    assert harness.cache.live  # what was proved before is still so
 
 
 def test_it_gives_nothing_older_than_max_age_counted_from_the_request() -> None:
-    stage = Stage(max_age=timedelta(seconds=20))
-    stage.watch()
-    ticket = stage.ticket()
-    stage.pass_by(8)
-    stage.prove()
-    assert stage.cache.store(ticket, "t", DEVICE, answer())
-    stage.pass_by(11.9)
-    assert stage.has()
-    stage.pass_by(0.1)
-    assert not stage.has()
+    harness = Harness(max_age=timedelta(seconds=20))
+    harness.watch()
+    ticket = harness.ticket()
+    harness.pass_by(8)
+    harness.prove()
+    assert harness.cache.store(ticket, "t", DEVICE, answer())
+    harness.pass_by(11.9)
+    assert harness.has()
+    harness.pass_by(0.1)
+    assert not harness.has()
 
 
 @pytest.mark.parametrize("life", [{"token_life": 5}, {"session_life": 5}], ids=["token", "session"])
 @pytest.mark.parametrize("clock", ["both", "now", "wall"])
 def test_it_gives_nothing_past_an_end_by_either_clock(
-    stage: Stage, life: dict[str, float], clock: str
+    harness: Harness, life: dict[str, float], clock: str
 ) -> None:
-    stage.keep(**life)  # type: ignore[arg-type]
-    stage.now += 4.9 * (clock != "wall")
-    stage.wall += 4.9 * (clock != "now")
-    assert stage.has()
-    stage.now += 0.1 * (clock != "wall")
-    stage.wall += 0.1 * (clock != "now")
-    assert not stage.has()
+    harness.keep(**life)  # type: ignore[arg-type]
+    harness.now += 4.9 * (clock != "wall")
+    harness.wall += 4.9 * (clock != "now")
+    assert harness.has()
+    harness.now += 0.1 * (clock != "wall")
+    harness.wall += 0.1 * (clock != "now")
+    assert not harness.has()
 
 
 @pytest.mark.parametrize(
@@ -188,34 +192,34 @@ def test_it_gives_nothing_past_an_end_by_either_clock(
     ids=["refusal", "inactive", "renewal recommended"],
 )
 def test_it_keeps_no_refusal_and_nothing_that_should_be_renewed(
-    stage: Stage, refused: Validation
+    harness: Harness, refused: Validation
 ) -> None:
-    stage.keep()
-    assert not stage.cache.store(stage.ticket(), "t", DEVICE, refused)
-    assert not stage.has()  # nor what it had before
+    harness.keep()
+    assert not harness.cache.store(harness.ticket(), "t", DEVICE, refused)
+    assert not harness.has()  # nor what it had before
 
 
 @pytest.mark.parametrize("kind", [1, 2, 3, 4, 5, 6])
-def test_any_event_of_a_user_drops_what_is_known_of_them(stage: Stage, kind: int) -> None:
-    stage.keep("t"), stage.keep("u"), stage.keep("v", "bob")
-    stage.tell(kind, "ada")
-    assert [stage.has(token) for token in "tuv"] == [False, False, True]
+def test_any_event_of_a_user_drops_what_is_known_of_them(harness: Harness, kind: int) -> None:
+    harness.keep("t"), harness.keep("u"), harness.keep("v", "bob")
+    harness.tell(kind, "ada")
+    assert [harness.has(token) for token in "tuv"] == [False, False, True]
 
 
 def test_what_is_asked_soon_after_a_key_was_revoked_is_not_kept() -> None:
     """Only the first server that finds it tells; another may not have looked yet."""
-    stage = Stage()
-    stage.watch()
-    stage.tell(pb.EVENT_TYPE_SIGNING_KEY_REVOKED)
-    stage.pass_by(14)
-    stage.prove()
-    early = stage.ticket()
-    stage.cache.lost()
-    stage.watch()
-    assert not stage.keep()
-    stage.pass_by(1)
-    assert not stage.cache.store(early, "t", DEVICE, answer())
-    assert stage.keep()
+    harness = Harness()
+    harness.watch()
+    harness.tell(pb.EVENT_TYPE_SIGNING_KEY_REVOKED)
+    harness.pass_by(14)
+    harness.prove()
+    early = harness.ticket()
+    harness.cache.lost()
+    harness.watch()
+    assert not harness.keep()
+    harness.pass_by(1)
+    assert not harness.cache.store(early, "t", DEVICE, answer())
+    assert harness.keep()
 
 
 @pytest.mark.parametrize(
@@ -230,102 +234,102 @@ def test_what_is_asked_soon_after_a_key_was_revoked_is_not_kept() -> None:
     ids=["key", "unknown", "unknown of a user", "of a newer version", "of nobody"],
 )
 def test_an_event_for_everybody_empties_it_and_what_is_on_its_way(
-    stage: Stage, kind: int, user: str
+    harness: Harness, kind: int, user: str
 ) -> None:
-    stage.keep("t"), stage.keep("v", "bob")
-    ticket = stage.ticket()
-    stage.tell(kind, user)
-    assert not stage.has("t")
-    assert not stage.has("v")
-    assert not stage.cache.store(ticket, "w", DEVICE, answer("carl"))
-    stage.pass_by(15)
-    stage.prove()
-    assert stage.keep("w", "carl")  # it goes on
+    harness.keep("t"), harness.keep("v", "bob")
+    ticket = harness.ticket()
+    harness.tell(kind, user)
+    assert not harness.has("t")
+    assert not harness.has("v")
+    assert not harness.cache.store(ticket, "w", DEVICE, answer("carl"))
+    harness.pass_by(15)
+    harness.prove()
+    assert harness.keep("w", "carl")  # it goes on
 
 
-def test_an_answer_is_not_kept_if_an_event_of_its_user_came_meanwhile(stage: Stage) -> None:
-    ticket = stage.ticket()
-    stage.tell(pb.EVENT_TYPE_DEVICE_REVOKED, "ada")
-    assert not stage.cache.store(ticket, "t", DEVICE, answer())
-    assert stage.cache.store(ticket, "v", DEVICE, answer("bob"))
-    assert stage.keep()
+def test_an_answer_is_not_kept_if_an_event_of_its_user_came_meanwhile(harness: Harness) -> None:
+    ticket = harness.ticket()
+    harness.tell(pb.EVENT_TYPE_DEVICE_REVOKED, "ada")
+    assert not harness.cache.store(ticket, "t", DEVICE, answer())
+    assert harness.cache.store(ticket, "v", DEVICE, answer("bob"))
+    assert harness.keep()
 
 
-def test_an_answer_is_not_kept_across_watches(stage: Stage) -> None:
-    ticket = stage.ticket()
-    stage.cache.lost()
-    stage.watch()
-    assert not stage.cache.store(ticket, "t", DEVICE, answer())
+def test_an_answer_is_not_kept_across_watches(harness: Harness) -> None:
+    ticket = harness.ticket()
+    harness.cache.lost()
+    harness.watch()
+    assert not harness.cache.store(ticket, "t", DEVICE, answer())
 
 
-def test_a_lost_watch_empties_it(stage: Stage) -> None:
-    stage.keep()
-    stage.cache.lost()
-    assert not stage.cache.live
-    stage.watch()
-    assert not stage.has()
+def test_a_lost_watch_empties_it(harness: Harness) -> None:
+    harness.keep()
+    harness.cache.lost()
+    assert not harness.cache.live
+    harness.watch()
+    assert not harness.has()
 
 
 def test_the_least_recently_used_makes_room() -> None:
-    stage = Stage(max_entries=2)
-    stage.watch()
-    stage.keep("t"), stage.keep("u")
-    assert stage.has("t")
-    stage.keep("v")
-    assert [stage.has(token) for token in "tuv"] == [True, False, True]
+    harness = Harness(max_entries=2)
+    harness.watch()
+    harness.keep("t"), harness.keep("u")
+    assert harness.has("t")
+    harness.keep("v")
+    assert [harness.has(token) for token in "tuv"] == [True, False, True]
 
 
-def test_what_nobody_asks_for_dries_up(stage: Stage) -> None:
+def test_what_nobody_asks_for_dries_up(harness: Harness) -> None:
     for number in range(10):
-        stage.keep(f"old {number}", f"user {number}")
+        harness.keep(f"old {number}", f"user {number}")
     for _ in range(6):
-        stage.pass_by(10)
-        stage.prove()
+        harness.pass_by(10)
+        harness.prove()
     for number in range(10):
-        stage.keep(f"new {number}", f"user {number}")
-    assert stage.cache.stats().entries == 10
+        harness.keep(f"new {number}", f"user {number}")
+    assert harness.cache.stats().entries == 10
 
 
-def test_forgetting_a_user_covers_what_is_on_its_way(stage: Stage) -> None:
-    stage.keep()
-    ticket = stage.ticket()
-    stage.cache.forget_user("ada")
-    assert not stage.has()
-    assert not stage.cache.store(ticket, "t", DEVICE, answer())
+def test_forgetting_a_user_covers_what_is_on_its_way(harness: Harness) -> None:
+    harness.keep()
+    ticket = harness.ticket()
+    harness.cache.forget_user("ada")
+    assert not harness.has()
+    assert not harness.cache.store(ticket, "t", DEVICE, answer())
 
 
-def test_users_leave_no_trace(stage: Stage) -> None:
+def test_users_leave_no_trace(harness: Harness) -> None:
     for number in range(50):
-        stage.keep(f"token {number}", f"user {number}")
+        harness.keep(f"token {number}", f"user {number}")
         if number % 2:
-            stage.tell(pb.EVENT_TYPE_ALL_REVOKED, f"user {number}")
+            harness.tell(pb.EVENT_TYPE_ALL_REVOKED, f"user {number}")
         else:
-            stage.cache.discard(f"token {number}", DEVICE)
-    assert not stage.cache._entries
-    assert not stage.cache._of_user
+            harness.cache.discard(f"token {number}", DEVICE)
+    assert not harness.cache._entries
+    assert not harness.cache._of_user
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_child_process_starts_with_nothing(stage: Stage) -> None:
-    stage.keep()
-    with stage.cache._lock:  # whoever holds it is not there any more
+def test_a_child_process_starts_with_nothing(harness: Harness) -> None:
+    harness.keep()
+    with harness.cache._lock:  # whoever holds it is not there any more
         child = os.fork()
         if child == 0:
             empty = (
-                stage.cache.stats().entries == 0
-                and not stage.has()
-                and stage.cache.ticket() is None
+                harness.cache.stats().entries == 0
+                and not harness.has()
+                and harness.cache.ticket() is None
             )
             os._exit(0 if empty else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert stage.has()
+    assert harness.has()
 
 
 def test_it_belongs_to_one_client() -> None:
     cache = NearCache()
-    cache.take()
+    cache.claim()
     with pytest.raises(ValueError, match="another client"):
-        cache.take()
+        cache.claim()
 
 
 @pytest.mark.parametrize(
@@ -342,11 +346,11 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, object]) ->
         NearCache(**settings)  # type: ignore[arg-type]
 
 
-def test_it_counts(stage: Stage) -> None:
-    stage.keep()
-    assert [stage.has(token) for token in "ttx"] == [True, True, False]
-    stage.cache.lost()
-    stats = stage.cache.stats()
+def test_it_counts(harness: Harness) -> None:
+    harness.keep()
+    assert [harness.has(token) for token in "ttx"] == [True, True, False]
+    harness.cache.lost()
+    stats = harness.cache.stats()
     assert (stats.live, stats.entries, stats.hits, stats.misses, stats.emptied) == (
         False,
         0,
@@ -356,9 +360,9 @@ def test_it_counts(stage: Stage) -> None:
     )
 
 
-def test_it_shows_no_token(stage: Stage) -> None:
-    stage.keep("secret")
-    shown: Sequence[object] = [stage.cache, stage.cache.stats(), stage.ticket()]
+def test_it_shows_no_token(harness: Harness) -> None:
+    harness.keep("secret")
+    shown: Sequence[object] = [harness.cache, harness.cache.stats(), harness.ticket()]
     assert "secret" not in repr(shown)
 
 

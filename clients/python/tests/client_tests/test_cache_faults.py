@@ -3,7 +3,7 @@ checker of all revocations and answers, which is itself shown to see a cache who
 
 The watch stalls, is cut, is delayed and resumes at any moment, as if its server was stopped or cut
 off while another one goes on answering and revoking; answers are slow, so that revocations overtake
-them. Proofs come every 0.1 s and are believed for one second, so that is the bound; nothing here
+them. Proofs come every 0.05 s and are believed for half a second, which is the bound. Nothing here
 depends on how fast the machine is.
 """
 
@@ -18,7 +18,7 @@ from datetime import timedelta
 import pytest
 
 from client_tests.history import Answered, History, Revoked, now
-from client_tests.service import DEVICE, Service
+from client_tests.service_harness import DEVICE, Service
 from session_authority_client import (
     AsyncSessionAuthority,
     NearCache,
@@ -30,11 +30,11 @@ from session_authority_client.types import Validation
 from session_authority_client.wire import session_authority_pb2 as pb
 from tests.support.backends import wait_for
 
-BOUND = timedelta(seconds=1)
+BOUND = timedelta(seconds=0.5)
 CLIENTS, ASKERS = 2, 6
-# So many are asked for at a time, and one is revoked so often: each is asked for during three
-# seconds before, and three after.
-USERS, REVOKE_SECONDS = 60, 0.1
+# So many are asked for at a time, and one is revoked so often: each is asked for during three times
+# the bound before, and as long after.
+USERS, REVOKE_SECONDS = 60, 0.05
 LONG = timedelta(seconds=30)
 
 
@@ -68,23 +68,23 @@ class Play:
 
     def trouble(self, faults: str) -> None:
         """Until it is over: something goes wrong, then goes on."""
-        chance = self._random
-        self.service.answer_delay = lambda: chance.choice((0, 0, 0.002, 0.1))
+        chance, bound = self._random, BOUND.total_seconds()
+        self.service.answer_delay = lambda: chance.choice((0, 0, 0.002, 0.05))
         while not self.over.is_set():
             what = chance.choice(faults.split())
             if what == "stall":
                 self.service.flowing.clear()
-                self.over.wait(chance.uniform(0, 2.5))
+                self.over.wait(chance.uniform(0, 2.5 * bound))
                 if chance.random() < 0.5:
                     self.service.cut()
                 self.service.flowing.set()
             elif what == "cut":
                 self.service.cut()
             elif what == "delay":
-                self.service.message_delay = lambda: chance.choice((0.3, 0.9))
-                self.over.wait(1.5)
+                self.service.message_delay = lambda: chance.choice((0.3 * bound, 0.9 * bound))
+                self.over.wait(1.5 * bound)
                 self.service.message_delay = lambda: 0.0
-            self.over.wait(chance.uniform(0, 0.6))
+            self.over.wait(chance.uniform(0, 0.6 * bound))
         self.service.flowing.set()
 
     def revoke(self) -> None:
@@ -126,14 +126,14 @@ def play(
 ) -> History:
     """Plays for so long, or until something was seen."""
     service, address = scripted
-    stage = Play(service)
+    running = Play(service)
     caches = [make_cache(max_silence=BOUND) for _ in range(CLIENTS)]
-    threads = [threading.Thread(target=stage.revoke)]
+    threads = [threading.Thread(target=running.revoke)]
 
     async def as_tasks() -> None:
         clients = [AsyncSessionAuthority(address, cache=cache, timeout=LONG) for cache in caches]
         await asyncio.gather(
-            *(stage.ask_as_task(client) for client in clients for _ in range(ASKERS))
+            *(running.ask_as_task(client) for client in clients for _ in range(ASKERS))
         )
         for client in clients:
             await client.close()
@@ -144,7 +144,7 @@ def play(
     else:
         sync_clients += (SessionAuthority(address, cache=cache, timeout=LONG) for cache in caches)
         threads += (
-            threading.Thread(target=stage.ask_as_thread, args=(c,))
+            threading.Thread(target=running.ask_as_thread, args=(c,))
             for c in sync_clients
             for _ in range(ASKERS)
         )
@@ -153,20 +153,20 @@ def play(
     try:
         # Else nothing is proved.
         wait_for(lambda: all(cache.stats().hits > 20 for cache in caches), "the caches to answer")
-        trouble = threading.Thread(target=stage.trouble, args=(faults,))
+        trouble = threading.Thread(target=running.trouble, args=(faults,))
         threads.append(trouble)
         trouble.start()
         end = now() + seconds
-        while now() < end and not until(stage.history):
-            stage.over.wait(0.1)
+        while now() < end and not until(running.history):
+            running.over.wait(0.1)
     finally:
-        stage.over.set()
+        running.over.set()
         service.message_delay = lambda: 0.0
         for thread in threads:
             thread.join(60)
         for client in sync_clients:
             client.close()
-    return stage.history
+    return running.history
 
 
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
@@ -174,7 +174,7 @@ def play(
 def test_no_answer_is_staler_than_the_bound(
     scripted: tuple[Service, str], kind: str, faults: str
 ) -> None:
-    history = play(scripted, kind, faults, 6 if " " in faults else 3)
+    history = play(scripted, kind, faults, 3 if " " in faults else 1.5)
     assert len(history.revoked) > 5
     assert any(not answer.active for answer in history.answered)
     assert history.violations(BOUND.total_seconds()) == []

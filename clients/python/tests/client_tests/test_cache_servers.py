@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
+from client_tests.harness import behind, until
 from client_tests.history import Answered, History, Revoked, now
 from client_tests.servers import Server, server
-from client_tests.test_batching import until
 from session_authority_client import (
     AsyncSessionAuthority,
     NearCache,
@@ -33,7 +34,7 @@ USERS = 40
 LONG = timedelta(seconds=30)
 
 
-class Stage:
+class Callers:
     """Callers with caches, who ask for everybody all the time, and what they were told."""
 
     def __init__(self, other: AsyncSessionAuthority) -> None:
@@ -42,10 +43,10 @@ class Stage:
         self.users: dict[str, tuple[str, str]] = {}
         self.over = False
 
-    async def sign_in(self) -> None:
+    async def sign_in(self, prefix: str) -> None:
         for number in range(USERS):
-            issued = await self.other.issue_device(f"user-{number}")
-            self.users[f"user-{number}"] = issued.access_token, issued.device.device_id
+            issued = await self.other.issue_device(f"{prefix}-{number}")
+            self.users[f"{prefix}-{number}"] = issued.access_token, issued.device.device_id
 
     async def revoke(self, user: str) -> None:
         called = now()
@@ -77,66 +78,85 @@ class Stage:
         )
 
     async def all_live(self, caches: list[NearCache]) -> None:
+        def ready(cache: NearCache) -> bool:
+            return cache.live and cache.stats().entries > USERS // 2
+
         async with asyncio.timeout(60):
-            while not all(cache.live and cache.stats().entries > USERS // 2 for cache in caches):  # noqa: ASYNC110
+            while not all(map(ready, caches)):  # noqa: ASYNC110 - a condition has no event
                 await asyncio.sleep(0.02)
 
 
-async def _break(what: str, watched: Server, wire: Proxy, stage: Stage, users: list[str]) -> None:
+async def _break(
+    what: str, watched: Server, wire: Proxy, callers: Callers, users: list[str]
+) -> None:
     """The trouble, and revocations at every point of it."""
     if what == "cut":
         for user in users:
             await wire.cut()
-            await stage.revoke(user)
+            await callers.revoke(user)
             await asyncio.sleep(random.uniform(0, 0.3))
     elif what == "stop":
         watched.process.send_signal(signal.SIGSTOP)
         try:
             for user in users:
-                await stage.revoke(user)
+                await callers.revoke(user)
                 await asyncio.sleep((MAX_SILENCE.total_seconds() + 3) / len(users))
         finally:
             watched.process.send_signal(signal.SIGCONT)
     else:
         for user in users[:2]:
-            await stage.revoke(user)
+            await callers.revoke(user)
         await asyncio.to_thread(watched.kill)
         for user in users[2:]:
-            await stage.revoke(user)
+            await callers.revoke(user)
         await asyncio.to_thread(watched.start)
 
 
-@pytest.mark.parametrize("trouble", ["cut", "stop", "kill"])
-async def test_no_answer_is_staler_than_documented(tmp_path: Path, trouble: str) -> None:
-    add_signing_key(tmp_path / "keys")
+@dataclass(frozen=True)
+class Servers:
+    """One that is watched, behind a wire that can be cut, and one that goes on revoking."""
+
+    watched: Server
+    other: Server
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    folder = tmp_path_factory.mktemp("servers")
+    add_signing_key(folder / "keys")
     with (
-        valkey_server(tmp_path / "valkey") as valkey,
-        server(valkey.url, tmp_path / "keys") as watched,
-        server(valkey.url, tmp_path / "keys") as other_server,
+        valkey_server(folder / "valkey") as valkey,
+        server(valkey.url, folder / "keys") as watched,
+        server(valkey.url, folder / "keys") as other,
     ):
-        caches = [NearCache(), NearCache(), NearCache()]
-        async with (
-            Proxy(f"grpc://{watched.address}") as wire,
-            AsyncSessionAuthority(other_server.address, timeout=LONG) as other,
-            AsyncSessionAuthority(wire.url.removeprefix("redis://"), cache=caches[0]) as one,
-            AsyncSessionAuthority(wire.url.removeprefix("redis://"), cache=caches[1]) as two,
-        ):
-            with SessionAuthority(wire.url.removeprefix("redis://"), cache=caches[2]) as three:
-                stage = Stage(other)
-                await stage.sign_in()
-                tasks = [asyncio.create_task(stage.ask(client)) for client in (one, two, three)]
-                await stage.all_live(caches)
-                users = list(stage.users)
-                await stage.revoke(users[0])
-                await until(lambda: stage.denied(users[0]))
-                await _break(trouble, watched, wire, stage, users[1:11])
-                await stage.all_live(caches)
-                await stage.revoke(users[11])
-                await until(lambda: all(stage.denied(user) for user in users[:12]))
-                stage.over = True
-                await asyncio.gather(*tasks)
-    assert sum(answer.here for answer in stage.history.answered) > 20
+        yield Servers(watched, other)
+
+
+@pytest.mark.parametrize("trouble", ["cut", "stop", "kill"])
+async def test_no_answer_is_staler_than_documented(servers: Servers, trouble: str) -> None:
+    watched, caches = servers.watched, [NearCache(), NearCache(), NearCache()]
+    async with (
+        Proxy(f"grpc://{watched.address}") as wire,
+        AsyncSessionAuthority(servers.other.address, timeout=LONG) as other,
+        AsyncSessionAuthority(behind(wire), cache=caches[0]) as one,
+        AsyncSessionAuthority(behind(wire), cache=caches[1]) as two,
+    ):
+        with SessionAuthority(behind(wire), cache=caches[2]) as three:
+            callers = Callers(other)
+            await callers.sign_in(trouble)
+            tasks = [asyncio.create_task(callers.ask(client)) for client in (one, two, three)]
+            await callers.all_live(caches)
+            users = list(callers.users)
+            await callers.revoke(users[0])
+            await until(lambda: callers.denied(users[0]))
+            await _break(trouble, watched, wire, callers, users[1:11])
+            await callers.all_live(caches)
+            await callers.revoke(users[11])
+            await until(lambda: all(callers.denied(user) for user in users[:12]))
+            callers.over = True
+            await asyncio.gather(*tasks)
+    assert sum(answer.here for answer in callers.history.answered) > 20
     assert sum(cache.stats().emptied for cache in caches) >= 3
     if trouble == "stop":  # that is what the bound is for
-        assert stage.history.worst() > 1
-    assert stage.history.violations(MAX_SILENCE.total_seconds()) == []
+        assert callers.history.worst() > 1
+    assert callers.history.violations(MAX_SILENCE.total_seconds()) == []

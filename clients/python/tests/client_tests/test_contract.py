@@ -1,6 +1,4 @@
-"""The client knows the whole contract: each enum value, each reason, each field of each message,
-each method.
-"""
+"""The client knows the whole contract: each enum value, each field of each message, each method."""
 
 from __future__ import annotations
 
@@ -17,21 +15,14 @@ from enum import Enum
 from itertools import count
 from typing import Any
 
-import grpc
 import pytest
-from google.protobuf import any_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc import error_details_pb2, status_pb2
 
 import session_authority_client as sa
-from client_tests.stage import PATIENCE, SERVICE, Connect, Fake, answers, fails, refuses
-from session_authority.rpc.status import Failure
-from session_authority.v1 import errors_pb2
+from client_tests.harness import PATIENCE, SERVICE, Connect, Fake, answers
 from session_authority.v1 import session_authority_pb2 as pb
-from session_authority_client import convert
-from session_authority_client.errors import error_of_item
+from session_authority_client._shared import convert
 from session_authority_client.wire import session_authority_pb2 as wire
 
 ENUMS = {name: getattr(sa, name) for name in pb.DESCRIPTOR.enum_types_by_name}
@@ -54,7 +45,7 @@ UNWRAPPED = {
     "UpdateDeviceResponse",
 }
 # Where in an event a field is that the contract has further inside.
-PLACES = {
+FLATTENED = {
     "Event.device.device_id": "device_id",
     "Event.device.display_name": "device_display_name",
     "Event.client.info": "client",
@@ -68,35 +59,6 @@ PARAMETERS = {
     "BatchValidateSessionsRequest.requests": "presented",
 }
 METHODS = {"BatchValidateSessions": "validate_sessions"}
-
-REASONS: dict[str, tuple[grpc.StatusCode, type[sa.SessionAuthorityError]]] = {
-    "INVALID_REQUEST": (grpc.StatusCode.INVALID_ARGUMENT, sa.InvalidRequest),
-    "MALFORMED_MESSAGE": (grpc.StatusCode.INVALID_ARGUMENT, sa.InvalidRequest),
-    "MESSAGE_TOO_LARGE": (grpc.StatusCode.RESOURCE_EXHAUSTED, sa.InvalidRequest),
-    "REQUEST_ID_REUSED": (grpc.StatusCode.INVALID_ARGUMENT, sa.RequestIdReused),
-    "REQUEST_ID_SPENT": (grpc.StatusCode.ABORTED, sa.RequestIdSpent),
-    "DEVICE_LIMIT_REACHED": (grpc.StatusCode.RESOURCE_EXHAUSTED, sa.DeviceLimitReached),
-    "DEVICE_NOT_FOUND": (grpc.StatusCode.NOT_FOUND, sa.DeviceNotFound),
-    "CONFLICT": (grpc.StatusCode.ABORTED, sa.Conflict),
-    "STORE_UNAVAILABLE": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
-    "DEADLINE_TOO_SHORT": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
-    "INTERNAL": (grpc.StatusCode.INTERNAL, sa.InternalError),
-    "CURSOR_EXPIRED": (grpc.StatusCode.OUT_OF_RANGE, sa.CursorExpired),
-    "CALLER_UNKNOWN": (grpc.StatusCode.UNAUTHENTICATED, sa.CallerUnknown),
-    "CALLER_NOT_ALLOWED": (grpc.StatusCode.PERMISSION_DENIED, sa.CallerNotAllowed),
-    "STOPPING": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
-    "OVERLOADED": (grpc.StatusCode.RESOURCE_EXHAUSTED, sa.Overloaded),
-}
-# What is said without a reason: by gRPC, or by something on the way.
-CODES = {
-    grpc.StatusCode.UNAVAILABLE: sa.Unavailable,
-    grpc.StatusCode.DEADLINE_EXCEEDED: sa.Unavailable,
-    grpc.StatusCode.CANCELLED: sa.Unavailable,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: sa.Overloaded,
-    grpc.StatusCode.INVALID_ARGUMENT: sa.InvalidRequest,
-    grpc.StatusCode.UNAUTHENTICATED: sa.CallerUnknown,
-    grpc.StatusCode.PERMISSION_DENIED: sa.CallerNotAllowed,
-}
 
 
 def snake(name: str) -> str:
@@ -118,123 +80,6 @@ def test_every_value_of_an_enum_is_known(name: str):
         for value in pb.DESCRIPTOR.enum_types_by_name[name].values
     }
     assert {member.name: member.value for member in ENUMS[name]} == contract
-
-
-# --- reasons --------------------------------------------------------------------------------------
-
-
-def test_every_reason_is_in_the_table():
-    names = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()}  # noqa: SIM118 - an enum
-    assert names - {"UNSPECIFIED"} == set(REASONS)
-
-
-def failure(reason: str) -> Failure:
-    code, _ = REASONS[reason]
-    number: Any = errors_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}")
-    return Failure(
-        code,
-        number,
-        f"because of {reason}",
-        retry_after=PATIENCE,
-        metadata=(("error_id", "e1"),),
-    )
-
-
-@pytest.mark.parametrize("reason", REASONS)
-async def test_every_reason_has_its_exception(connect: Connect, fake: Fake, reason: str):
-    code, kind = REASONS[reason]
-    fake.always = refuses(failure(reason))
-    async with connect(fake.address, timeout=PATIENCE) as authority:
-        with pytest.raises(sa.SessionAuthorityError) as caught:
-            await authority.list_devices("ada")
-        with pytest.raises(sa.SessionAuthorityError) as caught_watching:
-            await anext(aiter(authority.watch_events()))
-    for error in (caught.value, caught_watching.value):
-        assert type(error) is kind
-        assert (error.code, error.reason, str(error)) == (code, reason, f"because of {reason}")
-        assert (error.retry_after, error.metadata) == (PATIENCE, {"error_id": "e1"})
-
-
-@pytest.mark.parametrize("reason", REASONS)
-def test_every_reason_has_the_same_exception_in_a_batch(reason: str):
-    code, kind = REASONS[reason]
-    sent = failure(reason).message_of_batch()
-    error = error_of_item(wire.RequestError.FromString(sent.SerializeToString()))
-    assert type(error) is kind
-    assert (error.code, error.reason, str(error)) == (code, reason, f"because of {reason}")
-
-
-@pytest.mark.parametrize("code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK}, key=str))
-async def test_a_status_without_a_reason_has_one_too(
-    connect: Connect, fake: Fake, code: grpc.StatusCode
-):
-    fake.always = fails(code, "somebody says no")
-    async with connect(fake.address, timeout=PATIENCE) as authority:
-        with pytest.raises(sa.SessionAuthorityError, match="somebody says no") as caught:
-            await authority.get_signing_keys()
-    assert type(caught.value) is CODES.get(code, sa.SessionAuthorityError)
-    assert (caught.value.code, caught.value.reason, caught.value.violations) == (code, "", ())
-
-
-def test_only_what_is_no_answer_is_unavailable():
-    unsure = {kind for _, kind in REASONS.values() if issubclass(kind, sa.Unavailable)}
-    assert unsure == {sa.Unavailable, sa.Overloaded}
-
-
-def details(content: bytes) -> Any:
-    def act(request: Message, context: grpc.ServicerContext) -> None:
-        context.set_trailing_metadata((("grpc-status-details-bin", content),))
-        context.abort(grpc.StatusCode.UNAVAILABLE, "no")
-
-    return act
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\xff\xff\xff",
-        b"\x1a\x02\x08\x96",
-        status_pb2.Status(
-            details=[
-                any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff")
-            ]
-        ).SerializeToString(),
-    ],
-)
-async def test_details_that_are_none_hide_no_error(connect: Connect, fake: Fake, content: bytes):
-    fake.always = details(content)
-    async with connect(fake.address, timeout=PATIENCE) as authority:
-        with pytest.raises(sa.Unavailable) as caught:
-            await authority.get_signing_keys()
-    assert caught.value.reason == ""
-
-
-async def test_another_services_reasons_are_not_ours(connect: Connect, fake: Fake):
-    status = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0])
-    status.details.add().Pack(
-        error_details_pb2.ErrorInfo(reason="DEVICE_NOT_FOUND", domain="envoy")
-    )
-    fake.always = details(status.SerializeToString())
-    async with connect(fake.address, timeout=PATIENCE) as authority:
-        with pytest.raises(sa.Unavailable) as caught:
-            await authority.get_signing_keys()
-    assert (caught.value.reason, caught.value.metadata) == ("", {})
-
-
-def test_an_error_can_go_from_one_process_to_another():
-    violations = [sa.FieldViolation("user_id", "is empty")]
-    sent = sa.RequestIdReused(
-        "no",
-        grpc.StatusCode.ABORTED,
-        "X",
-        retry_after=PATIENCE,
-        violations=violations,
-        metadata={"a": "b"},
-    )
-    for came in (pickle.loads(pickle.dumps(sent)), copy.deepcopy(sent)):
-        assert type(came) is sa.RequestIdReused
-        assert (str(came), vars(came)) == ("no", vars(sent))
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -287,10 +132,10 @@ def check(message: Any, value: Any, path: str, seen: set[str]) -> None:
         if here in LEFT_OUT:
             continue
         came = getattr(message, field.name)
-        if path.count(".") == 0 and any(place.startswith(f"{here}.") for place in PLACES):
+        if path.count(".") == 0 and any(inner.startswith(f"{here}.") for inner in FLATTENED):
             check(came, value, here, seen)
             continue
-        name = PLACES.get(here, field.name)
+        name = FLATTENED.get(here, field.name)
         assert name in {known.name for known in fields(value)}, (
             f"{here} is nowhere in {type(value).__name__}"
         )
@@ -382,10 +227,9 @@ async def test_every_field_of_a_request_can_be_given_and_goes_out(
 ):
     message = filled(SERVICE.methods_by_name[rpc].input_type)
     if rpc == "BatchValidateSessions":
+        # Many at once are of many clients: a caller that tells of them asks one by one.
         for item in message.requests:
-            item.ClearField(
-                "client"
-            )  # many at once are of many clients; whoever tells of them asks one by one
+            item.ClearField("client")
             item.ClearField("observe_only")
     async with connect(fake.address, timeout=PATIENCE) as authority:
         called = getattr(authority, method_of(rpc))(**given(message))
@@ -480,24 +324,6 @@ def test_an_unknown_kind_of_event_is_one_of_no_kind():
     assert (event.replay_action, event.form_factor) == (
         sa.ReplayAction.UNSPECIFIED,
         sa.FormFactor.UNSPECIFIED,
-    )
-
-
-async def test_an_unknown_reason_is_told_by_its_code(connect: Connect, fake: Fake):
-    status = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0])
-    status.details.add().Pack(
-        error_details_pb2.ErrorInfo(reason="TOO_COLD", domain="session-authority")
-    )
-    fake.always = details(status.SerializeToString())
-    async with connect(fake.address, timeout=PATIENCE) as authority:
-        with pytest.raises(sa.Unavailable) as caught:
-            await authority.get_signing_keys()
-    assert caught.value.reason == "TOO_COLD"
-    found = error_of_item(wire.RequestError(code=grpc.StatusCode.ABORTED.value[0], message="no"))
-    assert (type(found), found.code, found.reason) == (
-        sa.SessionAuthorityError,
-        grpc.StatusCode.ABORTED,
-        "",
     )
 
 

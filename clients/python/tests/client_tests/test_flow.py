@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -14,7 +10,6 @@ import pytest
 from session_authority_client import ClientInfo, Renewal, Session, SessionStatus, Unavailable
 from session_authority_client.cookies import Cookies, SameSite
 from session_authority_client.flow import CONDUCT, Conduct, Flow, Presented
-from session_authority_client.turns import AsyncTurns, Turns
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEVICE = "123e4567-e89b-42d3-a456-426614174000"
@@ -353,109 +348,6 @@ def test_programs_get_the_code(headers: dict[str, str]):
         Flow().no_answer(presented(Flow(), **headers), error).answer.body
         == b'{"error": "unavailable"}'
     )
-
-
-# --- asking once for many -------------------------------------------------------------------------
-
-
-async def test_tasks_that_come_before_a_question_is_sent_share_it():
-    turns, asked, gate, both_asked = AsyncTurns(), 0, asyncio.Event(), asyncio.Event()
-
-    async def ask() -> int:
-        nonlocal asked
-        asked += 1
-        mine = asked
-        if asked == 2:
-            both_asked.set()
-        await gate.wait()
-        return mine
-
-    first = [asyncio.create_task(turns.share("k", ask)) for _ in range(500)]
-    other = asyncio.create_task(turns.share("other", ask))
-    await both_asked.wait()
-    late = [asyncio.create_task(turns.share("k", ask)) for _ in range(500)]
-    late[0].cancel()  # whoever goes away takes nothing from the others
-    await asyncio.sleep(0)
-    gate.set()
-    assert {await task for task in first} == {1}
-    assert await other == 2
-    assert {await task for task in late[1:]} == {3}
-    assert turns._lines == {}
-
-
-async def test_tasks_share_failures_and_the_next_one_asks_anew():
-    turns = AsyncTurns()
-
-    async def fail() -> int:
-        raise ValueError("away")
-
-    async def succeed() -> int:
-        return 1
-
-    results = await asyncio.gather(
-        *(turns.share("k", fail) for _ in range(3)), return_exceptions=True
-    )
-    assert [str(result) for result in results] == ["away"] * 3
-    assert await turns.share("k", succeed) == 1
-    assert turns._lines == {}
-
-
-async def test_a_failure_that_nobody_waits_for_is_no_fault():
-    turns, loop, asked, faults = AsyncTurns(), asyncio.get_running_loop(), asyncio.Event(), []
-    loop.set_exception_handler(lambda _, context: faults.append(context))
-
-    async def fail() -> int:
-        asked.set()
-        await asyncio.sleep(0)
-        raise ValueError("away")
-
-    waiting = asyncio.create_task(turns.share("k", fail))
-    await asked.wait()
-    waiting.cancel()
-    mine = {asyncio.current_task()}
-    await asyncio.wait(asyncio.all_tasks() - mine)
-    await asyncio.gather(waiting, return_exceptions=True)
-    assert turns._lines == {}
-    del waiting
-    gc.collect()
-    assert faults == []
-
-
-def test_threads_share_what_follows_a_question_under_way():
-    turns, lock = Turns(), threading.Lock()
-    asked: list[None] = []
-    gate, under_way = threading.Event(), threading.Event()
-
-    def ask() -> int:
-        with lock:
-            asked.append(None)
-            mine = len(asked)
-        under_way.set()
-        assert gate.wait(30)
-        return mine
-
-    with ThreadPoolExecutor(41) as pool:
-        first = pool.submit(turns.share, "k", ask)
-        assert under_way.wait(30)
-        late = [pool.submit(turns.share, "k", ask) for _ in range(40)]
-        while turns._lines["k"].users < 41:
-            threading.Event().wait(0.001)
-        gate.set()
-        assert first.result() == 1
-        assert {future.result() for future in late} == {2}
-    assert turns._lines == {}
-
-
-def test_threads_share_failures():
-    turns = Turns()
-
-    def fail() -> int:
-        raise ValueError("away")
-
-    for _ in range(2):
-        with pytest.raises(ValueError, match="away"):
-            turns.share("k", fail)
-    assert turns._lines == {}
 
 
 def test_another_sites_form_that_signs_out_takes_nothing_back():

@@ -28,6 +28,7 @@ PATIENCE = timedelta(seconds=20)
 SECONDS = PATIENCE.total_seconds()
 SERVICE = "example.Greeter"
 PUBLIC = f"/{SERVICE}/Public"
+_Stream = AsyncIterator[bytes]
 
 
 def bytes_handler(kind: str, behavior: Callable[..., Any]) -> Any:
@@ -91,14 +92,14 @@ class AsyncGreeter(Greeter):
     async def greet(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
         return b"hello " + current_async_visit().require().user_id.encode()
 
-    async def greet_many(self, request: bytes, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+    async def greet_many(self, request: bytes, context: Any) -> _Stream:  # type: ignore[override]
         for _ in range(3):
             yield b"hello " + current_async_visit().require().user_id.encode()
 
-    async def count(self, requests: AsyncIterator[bytes], context: Any) -> bytes:  # type: ignore[override]
+    async def count(self, requests: _Stream, context: Any) -> bytes:  # type: ignore[override]
         return str(len([request async for request in requests])).encode()
 
-    async def echo(self, requests: AsyncIterator[bytes], context: Any) -> None:  # type: ignore[override]
+    async def echo(self, requests: _Stream, context: Any) -> None:  # type: ignore[override]
         async for request in requests:
             await context.write(request)  # the other way to answer with a stream
 
@@ -109,7 +110,7 @@ class AsyncGreeter(Greeter):
     async def late(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
         return current_async_visit().require().user_id.encode()
 
-    async def late_many(self, request: bytes, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+    async def late_many(self, request: bytes, context: Any) -> _Stream:  # type: ignore[override]
         yield b"one"
         yield current_async_visit().require().user_id.encode()
 
@@ -136,8 +137,11 @@ class PlainGreeter(AsyncGreeter):
     def count(self, requests: Iterator[bytes], context: Any) -> bytes:  # type: ignore[override]
         return str(sum(1 for _ in requests)).encode()
 
-    def echo(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:  # type: ignore[override]
-        return (request for request in requests)  # a function that returns a generator
+    # It is a function that returns a generator.
+    def echo(  # type: ignore[override]
+        self, requests: Iterator[bytes], context: Any
+    ) -> Iterator[bytes]:
+        return (request for request in requests)
 
     def public(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
         session = current_async_visit().session
@@ -256,12 +260,6 @@ def tasks(
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-@pytest.fixture
-def authority() -> Iterator[FakeAuthority]:
-    with FakeAuthority() as authority:
-        yield authority
 
 
 @pytest.fixture(params=[threads, tasks, plain_functions])

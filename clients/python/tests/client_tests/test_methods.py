@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 import session_authority_client as sa
-from client_tests.stage import PATIENCE, Connect, Fake, answers
+from client_tests.harness import PATIENCE, Connect, Fake, answers
 from session_authority_client import EventType, FormFactor, SessionStatus
 from session_authority_client.wire import errors_pb2
 from session_authority_client.wire import session_authority_pb2 as wire

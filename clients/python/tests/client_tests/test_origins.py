@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,12 +86,6 @@ async def over_wsgi(
         body,
         bool(served),
     )
-
-
-@pytest.fixture
-def authority() -> Iterator[FakeAuthority]:
-    with FakeAuthority() as authority:
-        yield authority
 
 
 @pytest.fixture(params=[over_asgi, over_wsgi], ids=["asgi", "wsgi"])

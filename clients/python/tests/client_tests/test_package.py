@@ -4,6 +4,8 @@ process.
 
 from __future__ import annotations
 
+import ast
+import importlib
 import shutil
 import subprocess
 import sys
@@ -66,7 +68,38 @@ def test_the_client_and_the_service_can_share_a_process():
     }
 
 
+PUBLIC = sorted({path.stem for path in PACKAGE.glob("*.py")} - {"__init__"})
+
+
+def names_of(path: Path) -> set[str]:
+    """What a module defines or, in the package itself, imports for its users."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.ImportFrom) and path.name == "__init__.py":
+            found |= {alias.asname or alias.name for alias in node.names}
+    return {name for name in found if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_module_names_what_a_stranger_may_use(name: str):
+    module = importlib.import_module(f"{sa.__name__}.{name}")
+    assert names_of(PACKAGE / f"{name}.py") <= set(module.__all__)
+    for public in module.__all__:
+        assert hasattr(module, public)
+
+
+def test_rooms_are_private_or_generated():
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert {room for room in rooms if not room.startswith("_")} == {"wire"}
+
+
 def test_what_a_stranger_may_use_is_named():
+    assert set(sa.__all__) == names_of(PACKAGE / "__init__.py")
     assert sa.__all__ == sorted(sa.__all__)
     for name in sa.__all__:
         assert getattr(sa, name).__doc__

@@ -23,11 +23,11 @@ import pytest
 import session_authority_client as sa
 from client_tests.readme import BLOCKS, EXAMPLES, PROJECT, TEXT, blocks, example, section
 from session_authority.access import ROWS, Role
+from session_authority_client._shared.transport import DEFAULT_TIMEOUT
 from session_authority_client.asgi import SessionAuthorityMiddleware, visit_of
 from session_authority_client.flask import Visit
 from session_authority_client.flow import Flow
 from session_authority_client.testing import FakeAuthority
-from session_authority_client.transport import DEFAULT_TIMEOUT
 from tests.support.certificates import Authority
 
 RUN = [block.code for block in BLOCKS if block.mark == "run"]
@@ -186,12 +186,8 @@ def test_every_setting_of_the_flow_is_told_of():
 
 def test_all_of_a_visit_is_told_of():
     visit = [name for name in dir(Visit) if not name.startswith("_")]
-    assert set(first_column("The visit")) - {"visit"} == set(visit) - {
-        "open",
-        "close",
-        "owns",
-        "take_refusal",
-    }  # the middleware's
+    of_middleware = {"open", "close", "owns", "take_refusal"}
+    assert set(first_column("The visit")) - {"visit"} == set(visit) - of_middleware
 
 
 def test_all_that_the_double_does_is_told_of():

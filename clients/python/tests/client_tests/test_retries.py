@@ -11,11 +11,21 @@ import grpc
 import pytest
 
 import session_authority_client as sa
-from client_tests.stage import PATIENCE, SERVICE, Connect, Fake, Hang, away, behind, fails, refuses
+from client_tests.harness import (
+    PATIENCE,
+    SERVICE,
+    Connect,
+    Fake,
+    Hang,
+    away,
+    behind,
+    fails,
+    refuses,
+)
 from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
-from session_authority_client import transport
-from session_authority_client.transport import DEFAULT_TIMEOUT
+from session_authority_client._shared import transport
+from session_authority_client._shared.transport import DEFAULT_TIMEOUT
 from tests.support.proxy import Proxy
 
 UNARY = [method.name for method in SERVICE.methods if not method.server_streaming]
@@ -169,13 +179,11 @@ def about(timeout: timedelta) -> float:
 async def test_a_call_has_300_ms_unless_it_is_given_more(connect: Connect, fake: Fake):
     assert timedelta(milliseconds=300) == DEFAULT_TIMEOUT
     async with connect(fake.address) as authority:
-        await authority.get_signing_keys(
-            timeout=PATIENCE
-        )  # connects, which takes its time on a busy machine
+        # This one connects, which needs its time on a busy machine.
+        await authority.get_signing_keys(timeout=PATIENCE)
         fake.always = lambda request, context: Hang()(request, context)
-        while (
-            len(fake.calls) < 2
-        ):  # on a very busy one the time may be over before the service hears of it
+        # On a very busy machine the time may be over before the service hears of the call.
+        while len(fake.calls) < 2:
             with pytest.raises(sa.Unavailable) as caught:
                 await authority.validate_session("t", "d")
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -26,6 +26,7 @@ from tests.support.dev import dev_server, start_dev_server
 HERE = Path(__file__).parent
 PATIENCE = 40.0  # seconds
 REQUESTS = 1000
+TOKEN, DEVICE = "__Host-session", "__Host-device"
 # Short, so that a token is soon old enough to be renewed.
 ALARM_AFTER = timedelta(seconds=5)
 SETTINGS = {"SESSION_AUTHORITY_GRACE": "5s", "SESSION_AUTHORITY_ALARM_AFTER": "5s"}
@@ -83,10 +84,15 @@ class Browser:
         """One request with what is in the jar now."""
         cookie = "; ".join(f"{name}={value}" for name, value in self.jar.items())
         answer = await self.http.request(method, f"{self.url}{path}", headers={"cookie": cookie})
-        for line in answer.headers.get_list("set-cookie"):
-            name, _, rest = line.partition("=")
-            self.jar[name] = rest.partition(";")[0]
+        self.jar.update(set_cookies(answer))
         return answer
+
+
+def set_cookies(answer: httpx.Response) -> dict[str, str]:
+    """The cookies that a response sets."""
+    lines = answer.headers.get_list("set-cookie")
+    pairs = [line.partition(";")[0].partition("=") for line in lines]
+    return {name: value for name, _, value in pairs}
 
 
 def aged(token: str, data_dir: Path, age: timedelta) -> str:
@@ -102,13 +108,6 @@ def aged(token: str, data_dir: Path, age: timedelta) -> str:
     )
 
 
-async def settled(since: datetime) -> None:
-    """Waits until a token that was made at that moment can be renewed."""
-    await asyncio.to_thread(
-        wait_for, lambda: datetime.now(UTC) - since > ALARM_AFTER, "the token to settle", PATIENCE
-    )
-
-
 def generation(token: str) -> int:
     """What a token says of itself."""
     payload = token.split(".")[1]
@@ -116,66 +115,83 @@ def generation(token: str) -> int:
     return number
 
 
-@pytest.mark.parametrize("server", sorted(COMMANDS))
-async def test_a_thousand_parallel_requests_renew_once_and_sign_nobody_out(
-    tmp_path: Path, server: str
-):
+@dataclass(frozen=True)
+class Served:
+    """The app and the service behind it, with users who have signed in before ALARM_AFTER."""
+
+    url: str
+    client: SessionAuthority
+    data_dir: Path
+    jars: Mapping[str, Mapping[str, str]]
+
+    def browser(self, user: str, http: httpx.AsyncClient, age: timedelta) -> Browser:
+        """The user's browser. Its token is as old as is said, and can be renewed."""
+        jar = dict(self.jars[user])
+        jar[TOKEN] = aged(jar[TOKEN], self.data_dir, age)
+        return Browser(self.url, http, jar)
+
+    def generation(self, browser: Browser) -> int | None:
+        """That of the user's session."""
+        jar = browser.jar
+        found = self.client.validate_session(jar[TOKEN], jar[DEVICE], observe_only=True)
+        return found.session.generation if found.session else None
+
+
+@pytest.fixture(scope="module", params=sorted(COMMANDS))
+def app(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    with (
+        dev_server(folder / "data", SETTINGS) as dev,
+        served(request.param, folder, dev.address, PATIENCE) as url,
+        SessionAuthority(dev.address, timeout=timedelta(seconds=PATIENCE)) as client,
+    ):
+        jars = {}
+        for user in ("ada", "bob"):
+            answer = httpx.post(f"{url}/sign-in?{user}", timeout=PATIENCE)
+            jars[user] = set_cookies(answer)
+        signed_in = datetime.now(UTC)
+        wait_for(
+            lambda: datetime.now(UTC) - signed_in > ALARM_AFTER, "the tokens to settle", PATIENCE
+        )
+        yield Served(url, client, folder / "data", jars)
+
+
+async def test_a_thousand_parallel_requests_renew_once_and_sign_nobody_out(app: Served):
     limits = httpx.Limits(max_connections=None)
-    with (
-        dev_server(tmp_path / "data", SETTINGS) as dev,
-        served(server, tmp_path, dev.address, PATIENCE) as url,
-        SessionAuthority(dev.address, timeout=timedelta(seconds=PATIENCE)) as client,
-    ):
-        async with httpx.AsyncClient(limits=limits, timeout=PATIENCE * 2) as http:
-            browser = Browser(url, http)
-            await browser.request("POST", "/sign-in")
-            signed_in = datetime.now(UTC)
-            device = browser.jar["__Host-device"]
-            token = aged(browser.jar["__Host-session"], tmp_path / "data", timedelta(hours=2))
-            browser.jar["__Host-session"] = token
-            observed = client.validate_session(token, device, observe_only=True)
-            assert observed.status is SessionStatus.TOKEN_EXPIRED
-            await settled(signed_in)
+    async with httpx.AsyncClient(limits=limits, timeout=PATIENCE * 2) as http:
+        browser = app.browser("ada", http, timedelta(hours=2))
+        observed = app.client.validate_session(
+            browser.jar[TOKEN], browser.jar[DEVICE], observe_only=True
+        )
+        assert observed.status is SessionStatus.TOKEN_EXPIRED
 
-            parallel = [Browser(url, http, dict(browser.jar)) for _ in range(REQUESTS)]
-            answers = await asyncio.gather(*(one.request("GET", "/me") for one in parallel))
+        parallel = [Browser(app.url, http, dict(browser.jar)) for _ in range(REQUESTS)]
+        answers = await asyncio.gather(*(one.request("GET", "/me") for one in parallel))
 
-            assert {answer.status_code for answer in answers} == {200}
-            assert {generation(one.jar["__Host-session"]) for one in parallel} == {2}
-            browser.jar = parallel[-1].jar
-            for _ in range(20):
-                again = await browser.request("GET", "/me")
-                assert (again.status_code, again.json()) == (200, {"user": "ada"})
-            found = client.validate_session(
-                browser.jar["__Host-session"], device, observe_only=True
-            )
-            assert found.session is not None
-            assert found.session.generation == 2
-            assert [listed.signed_in for listed in client.devices("ada")] == [True]
+        assert {answer.status_code for answer in answers} == {200}
+        assert {generation(one.jar[TOKEN]) for one in parallel} == {2}
+        browser.jar = parallel[-1].jar
+        for _ in range(20):
+            again = await browser.request("GET", "/me")
+            assert (again.status_code, again.json()) == (200, {"user": "ada"})
+        assert app.generation(browser) == 2
+        assert [listed.signed_in for listed in app.client.devices("ada")] == [True]
 
 
-@pytest.mark.parametrize("server", sorted(COMMANDS))
-async def test_a_page_with_many_parts_renews_an_old_token_once(tmp_path: Path, server: str):
-    with (
-        dev_server(tmp_path / "data", SETTINGS) as dev,
-        served(server, tmp_path, dev.address, PATIENCE) as url,
-        SessionAuthority(dev.address, timeout=timedelta(seconds=PATIENCE)) as client,
-    ):
-        async with httpx.AsyncClient(timeout=PATIENCE) as http:
-            browser, connections = Browser(url, http), asyncio.Semaphore(6)
-            await browser.request("POST", "/sign-in")
-            signed_in = datetime.now(UTC)
-            old = aged(browser.jar["__Host-session"], tmp_path / "data", timedelta(minutes=45))
-            browser.jar["__Host-session"] = old
-            await settled(signed_in)
+async def test_a_page_with_many_parts_renews_an_old_token_once(app: Served):
+    async with httpx.AsyncClient(timeout=PATIENCE) as http:
+        browser = app.browser("bob", http, timedelta(minutes=45))
+        connections = asyncio.Semaphore(6)
 
-            async def part() -> int:
-                async with connections:  # with the cookies that the parts before it brought
-                    return (await browser.request("GET", "/me")).status_code
+        async def part() -> int:
+            async with connections:  # with the cookies that the parts before it brought
+                return (await browser.request("GET", "/me")).status_code
 
-            assert set(await asyncio.gather(*(part() for _ in range(100)))) == {200}
-            assert generation(browser.jar["__Host-session"]) == 2
-            assert [listed.signed_in for listed in client.devices("ada")] == [True]
+        assert set(await asyncio.gather(*(part() for _ in range(100)))) == {200}
+        assert generation(browser.jar[TOKEN]) == 2
+        assert [listed.signed_in for listed in app.client.devices("bob")] == [True]
 
 
 @pytest.mark.parametrize("server", sorted(COMMANDS))

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.message import Message
 
 import session_authority_client as sa
-from client_tests.stage import PATIENCE, Connect, Fake, Hang, happens
+from client_tests.harness import PATIENCE, Connect, Fake, Hang, happens
 from client_tests.test_retries import CALLS
 from session_authority.v1 import session_authority_pb2 as pb
 

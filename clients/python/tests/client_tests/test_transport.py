@@ -15,11 +15,11 @@ import grpc
 import pytest
 
 import session_authority_client as sa
-from client_tests.stage import PATIENCE, Connect, Fake, behind
+from client_tests.harness import PATIENCE, Connect, Fake, behind
 from session_authority.access import add_token, new_token
 from session_authority.processes.grpc_server import server_options
 from session_authority.rpc import Capacity
-from session_authority_client.transport import Transport
+from session_authority_client._shared.transport import Transport
 from tests.processes.processes import dev_server
 from tests.support.certificates import Authority, Pair
 from tests.support.proxy import Proxy
@@ -161,8 +161,9 @@ async def test_what_can_not_be_sent_is_not_shown_either(connect: Connect, fake: 
 
 @pytest.mark.parametrize(
     "target",
-    """127.0.0.1:1 127.8.9.10:1 localhost:1 [::1]:1 dns:///localhost:1 dns:localhost:1 ipv4:127.0.0.1:1 ipv6:[::1]:1
-    ipv4:127.0.0.1:1,127.0.0.1:2 unix:/run/x.sock unix:///run/x.sock unix-abstract:x 127.0.0.1 localhost""".split(),
+    """127.0.0.1:1 127.8.9.10:1 localhost:1 [::1]:1 dns:///localhost:1 dns:localhost:1
+    ipv4:127.0.0.1:1 ipv6:[::1]:1 ipv4:127.0.0.1:1,127.0.0.1:2 unix:/run/x.sock unix:///run/x.sock
+    unix-abstract:x 127.0.0.1 localhost""".split(),
 )
 def test_a_token_goes_to_this_machine_in_plaintext(target: str):
     assert TOKEN not in repr(Transport(target, token=TOKEN))
@@ -170,8 +171,9 @@ def test_a_token_goes_to_this_machine_in_plaintext(target: str):
 
 @pytest.mark.parametrize(
     "target",
-    """10.0.0.1:1 authority:1 authority dns:///authority:1 dns://127.0.0.1/authority:1 [2001:db8::1]:1 ipv4:10.0.0.1:1
-    ipv4:127.0.0.1:1,10.0.0.1:1 ipv4:10.0.0.1:1,127.0.0.1:1 localhost.example.org:1 127.0.0.1.example.org:1 0.0.0.0:1
+    """10.0.0.1:1 authority:1 authority dns:///authority:1 dns://127.0.0.1/authority:1
+    [2001:db8::1]:1 ipv4:10.0.0.1:1 ipv4:127.0.0.1:1,10.0.0.1:1 ipv4:10.0.0.1:1,127.0.0.1:1
+    localhost.example.org:1 127.0.0.1.example.org:1 0.0.0.0:1
     xds:///localhost:1 localhost@authority:1""".split(),
 )
 def test_to_any_other_it_does_not(target: str):

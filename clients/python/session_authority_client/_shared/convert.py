@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from session_authority_client import types as t
-from session_authority_client.arguments import presented
+from session_authority_client._shared.arguments import presented
 from session_authority_client.wire import session_authority_pb2 as pb
 
 _E = TypeVar("_E", bound=Enum)

@@ -3,8 +3,8 @@ back, fails, stalls its watches.
 
 It keeps the contract where it matters to a cache: a revocation and its event are one step, a
 validation reads what is so when it is asked, and a proof of life is as old as the reading that it
-rests on. Unlike the service it proves every 0.1 s, so that a cache may be told to believe a proof
-for a second only.
+rests on. Unlike the service it proves every 0.05 s, so that a cache may be told to believe a proof
+for half a second only.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 import grpc
 
 from session_authority.rpc.status import Failure
-from session_authority_client.transport import SERVICE
+from session_authority_client._shared.transport import SERVICE
 from session_authority_client.wire import session_authority_pb2 as pb
 
-PROOF_SECONDS = 0.1
+PROOF_SECONDS = 0.05
 DEVICE = "6f1c2f0e-5d53-4c0b-8f43-0c1d2e3f4a5b"
 
 Outcome = pb.ValidateSessionResponse | pb.RequestError
@@ -37,16 +37,14 @@ class Service:
         self._events: list[pb.Event] = []
         self._epoch = 0
         self._over = False
-        self.calls: list[
-            tuple[str, int, float]
-        ] = []  # method, how many at once, seconds that it was given
+        # The method, how many requests at once, and the seconds that it was given.
+        self.calls: list[tuple[str, int, float]] = []
         self.metadata: list[dict[str, Any]] = []
         self.requests: list[pb.ValidateSessionRequest] = []
         self.at_once = self.most_at_once = 0  # calls that it deals with
         self.watches = 0
-        self.on_their_way: list[
-            str
-        ] = []  # tokens of answers that were decided, and are not sent yet
+        # The tokens of answers that were decided, and are not sent yet.
+        self.on_their_way: list[str] = []
         self.open = threading.Event()  # answers are held back while it is not set
         self.open.set()
         self.flowing = threading.Event()  # watches stall while it is not set
@@ -92,7 +90,9 @@ class Service:
     # --- what it does -----------------------------------------------------------------------------
 
     def _write(self, kind: int, user_id: str) -> None:
-        self._events.append(pb.Event(event_id=str(len(self._events)), type=kind, user_id=user_id))  # type: ignore[arg-type]
+        event = pb.Event(event_id=str(len(self._events)), user_id=user_id)
+        event.type = kind  # type: ignore[assignment]
+        self._events.append(event)
         self._lock.notify_all()
 
     def _validate(self, request: pb.ValidateSessionRequest) -> Outcome:
@@ -192,10 +192,8 @@ class Service:
             time.sleep(self.message_delay())
             yield message
             with self._lock:
-                self._lock.wait_for(
-                    lambda told=told: len(self._events) > told or epoch != self._epoch,  # type: ignore[misc]
-                    PROOF_SECONDS,
-                )
+                news = lambda: len(self._events) > told or epoch != self._epoch  # noqa: B023, E731
+                self._lock.wait_for(news, PROOF_SECONDS)
         if not self._over:
             context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
 

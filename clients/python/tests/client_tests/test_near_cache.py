@@ -10,8 +10,9 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ import grpc
 import pytest
 
 import session_authority_client
-from client_tests.service import DEVICE, Service
-from client_tests.test_batching import until
+from client_tests.harness import Connect, OnThreads, behind, inner, until
+from client_tests.service_harness import DEVICE, Service
 from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
 from session_authority_client import (
@@ -33,7 +34,6 @@ from session_authority_client import (
     Validation,
 )
 from session_authority_client.wire import session_authority_pb2 as pb
-from tests.support.backends import wait_for
 from tests.support.proxy import Proxy
 
 LONG = timedelta(seconds=30)
@@ -43,25 +43,52 @@ TOO_SHORT = Failure(
 ATTEMPTS = 3
 
 
-@pytest.fixture
-async def client(scripted: tuple[Service, str]) -> AsyncIterator[AsyncSessionAuthority]:
-    """One whose cache is live, and nothing is in it."""
+@pytest.fixture(autouse=True)
+async def enough_threads() -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(32))
+
+
+@asynccontextmanager
+async def live(connect: Connect, scripted: tuple[Service, str]) -> AsyncIterator[Any]:
+    """A client whose cache is live, and nothing is in it."""
     cache = NearCache()
-    async with AsyncSessionAuthority(scripted[1], timeout=LONG, cache=cache) as made:
+    async with connect(scripted[1], timeout=LONG, cache=cache) as made:
         await made.validate_session("token of starter", DEVICE)
         await until(lambda: cache.live)
         scripted[0].calls.clear()
         yield made
 
 
-async def ask(
-    client: AsyncSessionAuthority, user: str = "ada", within: timedelta | None = None
-) -> Validation:
-    return await client.validate_session(f"token of {user}", DEVICE, timeout=within)
+@pytest.fixture
+async def client(connect: Connect, scripted: tuple[Service, str]) -> AsyncIterator[Any]:
+    """One of each kind in turn."""
+    async with live(connect, scripted) as made:
+        yield made
+
+
+@pytest.fixture
+async def tasks_client(scripted: tuple[Service, str]) -> AsyncIterator[Any]:
+    """One for asyncio: only its callers can be cancelled."""
+    async with live(AsyncSessionAuthority, scripted) as made:
+        yield made
+
+
+async def ask(client: Any, user: str = "ada", within: timedelta | None = None) -> Validation:
+    found: Validation = await client.validate_session(f"token of {user}", DEVICE, timeout=within)
+    return found
+
+
+async def until_joined(client: Any, callers: int = 1) -> None:
+    """Waits until so many callers wait for the one request that is under way."""
+    if isinstance(client, OnThreads):
+        (flight,) = inner(client)._coalescer._flights._open.values()
+        await until(lambda: len(flight._future._condition._waiters) == callers)
+    else:
+        await asyncio.sleep(0)
 
 
 async def test_what_was_answered_once_is_answered_here(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     first = await ask(client)
     assert await ask(client) is first
@@ -69,7 +96,7 @@ async def test_what_was_answered_once_is_answered_here(
 
 
 async def test_another_device_is_another_question(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     await ask(client)
     await client.validate_session("token of ada", DEVICE.upper())
@@ -77,14 +104,13 @@ async def test_another_device_is_another_question(
 
 
 async def test_a_revocation_elsewhere_is_denied_here(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     assert await ask(client)
     assert await ask(client, "bob")
     service.revoke("ada")
-    cache = client._cache
-    assert cache is not None
+    cache = inner(client)._cache
     await until(lambda: cache.stats().entries == 1)
     assert not await ask(client)
     count = len(service.calls)
@@ -95,7 +121,7 @@ async def test_a_revocation_elsewhere_is_denied_here(
 
 
 async def test_what_should_be_renewed_is_asked_for_each_time(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     scripted[0].renew = True
     for _ in range(3):
@@ -103,9 +129,7 @@ async def test_what_should_be_renewed_is_asked_for_each_time(
     assert len(scripted[0].calls) == 3
 
 
-async def test_operators_see_the_truth(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
-) -> None:
+async def test_operators_see_the_truth(scripted: tuple[Service, str], client: Any) -> None:
     await ask(client)
     for _ in range(2):
         await client.validate_session("token of ada", DEVICE, observe_only=True)
@@ -116,28 +140,30 @@ async def test_operators_see_the_truth(
 
 
 async def test_who_asks_the_same_at_the_same_time_shares_an_answer(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     service.open.clear()
     tasks = [asyncio.create_task(ask(client)) for _ in range(20)]
     await until(lambda: len(service.calls) == 1)
+    await until_joined(client, 19)
+    with pytest.raises(Unavailable):
+        await ask(client, "bob", within=timedelta(seconds=0.3))
     service.open.set()
     answers = await asyncio.gather(*tasks)
     assert len({id(answer) for answer in answers}) == 1
-    assert len(service.requests) == 2  # with that which started it
+    assert [request.access_token for request in service.requests].count("token of ada") == 1
 
 
 async def test_who_comes_after_news_does_not_join_what_was_asked_before(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     service.open.clear()
     before = asyncio.create_task(ask(client))
     await until(lambda: len(service.calls) == 1)
     service.revoke("ada")
-    cache = client._cache
-    assert cache is not None
+    cache = inner(client)._cache
     await until(lambda: cache._events == 1)
     after = asyncio.create_task(ask(client))
     await until(lambda: len(service.calls) == 2)
@@ -148,29 +174,30 @@ async def test_who_comes_after_news_does_not_join_what_was_asked_before(
 
 
 async def test_who_is_cancelled_leaves_the_answer_to_the_others(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
     service, _ = scripted
     service.open.clear()
-    tasks = [asyncio.create_task(ask(client)) for _ in range(3)]
+    tasks = [asyncio.create_task(ask(tasks_client)) for _ in range(3)]
     await until(lambda: len(service.calls) == 1)
     tasks[0].cancel()
     await asyncio.sleep(0)
     service.open.set()
     assert all(await asyncio.gather(*tasks[1:]))
     assert len(service.calls) == 1
-    assert await ask(client)
+    assert await ask(tasks_client)
     assert len(service.calls) == 1
 
 
 async def test_who_has_more_time_than_the_one_who_asked_asks_again(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     service.open.clear()
-    hasty = asyncio.create_task(ask(client, within=timedelta(seconds=3)))
+    hasty = asyncio.create_task(ask(client, within=timedelta(seconds=2)))
     await until(lambda: len(service.calls) == 1)
     patient = asyncio.create_task(ask(client))
+    await until_joined(client)
     with pytest.raises(Unavailable):
         await hasty
     await until(lambda: len(service.calls) == 2)
@@ -178,20 +205,18 @@ async def test_who_has_more_time_than_the_one_who_asked_asks_again(
     assert await patient
 
 
-async def _joined(
-    service: Service, client: AsyncSessionAuthority
-) -> tuple[asyncio.Task[Validation], ...]:
+async def _joined(service: Service, client: Any) -> tuple[asyncio.Task[Validation], ...]:
     """One with little time whose request is under way, and one with more who has joined it."""
     service.open.clear()
     hasty = asyncio.create_task(ask(client, within=timedelta(seconds=5)))
     await until(lambda: len(service.calls) == 1)
     patient = asyncio.create_task(ask(client))
-    await asyncio.sleep(0)
+    await until_joined(client)
     return hasty, patient
 
 
 async def test_who_has_more_time_asks_again_if_the_service_found_it_too_little(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     hasty, patient = await _joined(service, client)
@@ -204,23 +229,23 @@ async def test_who_has_more_time_asks_again_if_the_service_found_it_too_little(
 
 
 async def test_a_failure_that_nobody_waits_for_any_more_is_not_logged(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority, caplog: pytest.LogCaptureFixture
+    scripted: tuple[Service, str],
+    tasks_client: AsyncSessionAuthority,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     service, _ = scripted
-    for waiting in await _joined(service, client):
+    for waiting in await _joined(service, tasks_client):
         waiting.cancel()
-    [shared] = client._misses._under_way.values()
+    [shared] = tasks_client._coalescer._flights._open.values()
     service.code = grpc.StatusCode.INTERNAL
     service.open.set()
-    await asyncio.wait([shared])
+    await asyncio.wait([shared._task])
     del shared, waiting  # whose exception leads to it
     gc.collect()
     assert caplog.text == ""
 
 
-async def test_who_has_less_time_leaves(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
-) -> None:
+async def test_who_has_less_time_leaves(scripted: tuple[Service, str], client: Any) -> None:
     service, _ = scripted
     service.open.clear()
     patient = asyncio.create_task(ask(client))
@@ -233,13 +258,14 @@ async def test_who_has_less_time_leaves(
 
 
 async def test_those_who_share_a_failure_have_an_exception_each(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     service.open.clear()
     service.code = grpc.StatusCode.INTERNAL
     tasks = [asyncio.create_task(ask(client)) for _ in range(3)]
     await until(lambda: len(service.calls) == 1)
+    await until_joined(client, 2)
     service.open.set()
     errors = await asyncio.gather(*tasks, return_exceptions=True)
     assert len({id(error) for error in errors}) == 3
@@ -249,14 +275,13 @@ async def test_those_who_share_a_failure_have_an_exception_each(
 
 
 async def test_what_this_client_revokes_is_not_answered_here(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], client: Any
 ) -> None:
     service, _ = scripted
     await ask(client)
     service.flowing.clear()
-    with pytest.raises(
-        SessionAuthorityError
-    ):  # this service knows no RevokeAll: nobody can tell what came of it
+    # This service knows no RevokeAll: nobody can tell what came of it.
+    with pytest.raises(SessionAuthorityError):
         await client.revoke_all("ada")
     await ask(client)
     assert len(service.requests) == 3
@@ -274,14 +299,13 @@ def _before(
 
 async def test_a_cut_watch_empties_it_until_there_is_another(
     scripted: tuple[Service, str],
-    client: AsyncSessionAuthority,
+    client: Any,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     service, _ = scripted
     caplog.set_level(logging.INFO, "session_authority_client")
-    cache = client._cache
-    assert cache is not None
+    cache = inner(client)._cache
     await ask(client)
     was_live: list[bool] = []
     monkeypatch.setattr(
@@ -307,11 +331,10 @@ async def test_a_cut_watch_empties_it_until_there_is_another(
     ],
 )
 async def test_it_watches_again_whatever_ended_the_last_watch(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority, code: grpc.StatusCode
+    scripted: tuple[Service, str], client: Any, code: grpc.StatusCode
 ) -> None:
     service, _ = scripted
-    cache = client._cache
-    assert cache is not None
+    cache = inner(client)._cache
     await ask(client)
     watches = service.watches
     service._over = code is grpc.StatusCode.OK  # then it just ends
@@ -323,23 +346,25 @@ async def test_it_watches_again_whatever_ended_the_last_watch(
 
 
 async def test_it_watches_again_after_a_stranger_cancelled_the_watch(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority
+    scripted: tuple[Service, str], tasks_client: AsyncSessionAuthority
 ) -> None:
-    cache = client._cache
+    cache = tasks_client._cache
     assert cache is not None
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.wait(others)
     assert not cache.live
-    assert await ask(client)
+    assert await ask(tasks_client)
     await until(lambda: cache.live)
 
 
-async def test_a_watch_that_proves_nothing_is_given_up(scripted: tuple[Service, str]) -> None:
+async def test_a_watch_that_proves_nothing_is_given_up(
+    connect: Connect, scripted: tuple[Service, str]
+) -> None:
     service, address = scripted
     cache = NearCache(max_silence=timedelta(seconds=0.5))
-    async with AsyncSessionAuthority(address, timeout=LONG, cache=cache) as client:
+    async with connect(address, timeout=LONG, cache=cache) as client:
         await ask(client)
         await until(lambda: cache.live)
         watches = service.watches
@@ -351,11 +376,10 @@ async def test_a_watch_that_proves_nothing_is_given_up(scripted: tuple[Service, 
 
 
 async def test_what_tell_raises_does_not_end_the_watching(
-    scripted: tuple[Service, str], client: AsyncSessionAuthority, monkeypatch: pytest.MonkeyPatch
+    scripted: tuple[Service, str], client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service, _ = scripted
-    cache = client._cache
-    assert cache is not None
+    cache = inner(client)._cache
     tell, broken = cache.tell, True
 
     def failing(message: pb.WatchEventsResponse) -> None:
@@ -370,30 +394,31 @@ async def test_what_tell_raises_does_not_end_the_watching(
     await until(lambda: cache.live)
 
 
-async def test_the_watch_has_a_connection_of_its_own(scripted: tuple[Service, str]) -> None:
+async def test_the_watch_has_a_connection_of_its_own(
+    connect: Connect, scripted: tuple[Service, str]
+) -> None:
     _, address = scripted
     cache = NearCache()
     async with (
         Proxy(f"grpc://{address}") as wire,
-        AsyncSessionAuthority(
-            wire.url.removeprefix("redis://"), timeout=LONG, cache=cache
-        ) as client,
+        connect(behind(wire), timeout=LONG, cache=cache) as client,
     ):
         await ask(client)
         await until(lambda: cache.live)
         assert wire.connections == 2
 
 
-async def test_a_closed_client_watches_no_more(scripted: tuple[Service, str]) -> None:
+async def test_a_closed_client_watches_no_more(
+    connect: Connect, scripted: tuple[Service, str]
+) -> None:
     _, address = scripted
     cache = NearCache()
-    async with AsyncSessionAuthority(address, timeout=LONG, cache=cache) as client:
+    async with connect(address, timeout=LONG, cache=cache) as client:
         await ask(client)
         await until(lambda: cache.live)
     assert not cache.live
-    task = client._cache_watch._task
-    assert task is not None
-    assert task.done()
+    watch = inner(client)._cache_watch
+    assert not watch._thread.is_alive() if isinstance(client, OnThreads) else watch._task.done()
 
 
 async def test_one_cache_is_not_given_to_two_clients(scripted: tuple[Service, str]) -> None:
@@ -402,108 +427,6 @@ async def test_one_cache_is_not_given_to_two_clients(scripted: tuple[Service, st
     async with AsyncSessionAuthority(address, cache=cache):
         with pytest.raises(ValueError, match="another client"):
             SessionAuthority(address, cache=cache)
-
-
-# --- threads --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def threads(scripted: tuple[Service, str]) -> Iterator[SessionAuthority]:
-    """A client whose cache is live, and nothing is in it."""
-    cache = NearCache()
-    with SessionAuthority(scripted[1], timeout=LONG, cache=cache) as made:
-        made.validate_session("token of starter", DEVICE)
-        wait_for(lambda: cache.live, "the watch")
-        scripted[0].calls.clear()
-        yield made
-
-
-def test_threads_are_answered_here_until_a_revocation(
-    scripted: tuple[Service, str], threads: SessionAuthority
-) -> None:
-    service, _ = scripted
-    cache = threads._cache
-    assert cache is not None
-    first = threads.validate_session("token of ada", DEVICE)
-    assert threads.validate_session("token of ada", DEVICE) is first
-    service.revoke("ada")
-    wait_for(lambda: cache.stats().entries == 0, "the event")
-    assert not threads.validate_session("token of ada", DEVICE)
-    assert len(service.calls) == 2
-
-
-def test_threads_share_an_answer(scripted: tuple[Service, str], threads: SessionAuthority) -> None:
-    service, _ = scripted
-    service.open.clear()
-    with ThreadPoolExecutor(17) as pool:
-        futures = [pool.submit(threads.validate_session, "token of ada", DEVICE) for _ in range(16)]
-        wait_for(lambda: len(service.calls) == 1, "the first")
-        hasty = pool.submit(
-            threads.validate_session, "token of bob", DEVICE, timeout=timedelta(seconds=0.3)
-        )
-        assert isinstance(hasty.exception(20), Unavailable)
-        service.open.set()
-        assert all(future.result(20) for future in futures)
-    assert [request.access_token for request in service.requests].count("token of ada") == 1
-
-
-def test_a_thread_with_more_time_asks_again(
-    scripted: tuple[Service, str], threads: SessionAuthority
-) -> None:
-    service, _ = scripted
-    service.open.clear()
-    with ThreadPoolExecutor(2) as pool:
-        hasty = pool.submit(
-            threads.validate_session, "token of ada", DEVICE, timeout=timedelta(seconds=3)
-        )
-        wait_for(lambda: len(service.calls) == 1, "the first")
-        patient = pool.submit(threads.validate_session, "token of ada", DEVICE)
-        assert isinstance(hasty.exception(20), Unavailable)
-        wait_for(lambda: len(service.calls) == 2, "the second")
-        service.open.set()
-        assert patient.result(20)
-
-
-def test_a_thread_with_more_time_asks_again_if_the_service_found_it_too_little(
-    scripted: tuple[Service, str], threads: SessionAuthority
-) -> None:
-    service, _ = scripted
-    service.open.clear()
-    service.refusals += [TOO_SHORT] * ATTEMPTS
-    with ThreadPoolExecutor(2) as pool:
-        hasty = pool.submit(
-            threads.validate_session, "token of ada", DEVICE, timeout=timedelta(seconds=5)
-        )
-        wait_for(lambda: len(service.calls) == 1, "the first")
-        patient = pool.submit(threads.validate_session, "token of ada", DEVICE)
-        [shared] = threads._misses._under_way.values()
-        joined: Any = shared._condition
-        wait_for(lambda: bool(joined._waiters), "the second")
-        service.open.set()
-        assert isinstance(hasty.exception(20), Unavailable)
-        assert patient.result(20)
-
-
-def test_the_watching_thread_goes_on_after_a_cut_and_after_silence(
-    scripted: tuple[Service, str],
-) -> None:
-    service, address = scripted
-    cache = NearCache(max_silence=timedelta(seconds=0.5))
-    with SessionAuthority(address, timeout=LONG, cache=cache) as client:
-        client.validate_session("token of ada", DEVICE)
-        wait_for(lambda: cache.live, "the watch")
-        service.cut()
-        wait_for(lambda: service.watches == 2 and cache.live, "another watch")
-        watches = service.watches
-        service.flowing.clear()
-        wait_for(lambda: service.watches > watches, "yet another")
-        assert not cache.live
-        service.flowing.set()
-        wait_for(lambda: cache.live, "it to begin")
-        thread = client._cache_watch._thread
-        assert thread is not None
-    assert not thread.is_alive()
-    assert not cache.live
 
 
 def test_a_client_that_was_never_asked_watches_nothing(scripted: tuple[Service, str]) -> None:

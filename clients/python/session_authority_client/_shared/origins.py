@@ -1,8 +1,8 @@
-"""Whether a request was sent by a page of another origin: what browsers say of it themselves, and
-no script can say for them.
+"""Whether a request was sent by a page of another origin. Browsers say so themselves, and no script
+can say it for them.
 
-`Sec-Fetch-Site` tells, in all browsers of today; `Origin` beside `Host` does for those before, and
-over plain HTTP. What brings neither is no browser.
+All browsers of today send `Sec-Fetch-Site`. Older ones, and all over plain HTTP, send `Origin`,
+which is compared with `Host`. A client that sends neither is no browser.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv6Address
 
-# They change nothing (RFC 9110, section 9.2.1), and a link to them is none of anybody's business.
+# They change nothing (RFC 9110, section 9.2.1): any page may link to them.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _OWN = frozenset({"same-origin", "none"})  # "none": the user went there, not a page
 _ORIGIN = re.compile(

@@ -1,4 +1,4 @@
-"""Both kinds of client behind one face, and a service that answers as a test tells it to."""
+"""The harness: both kinds of client behind one face, and a service that answers as a test says."""
 
 from __future__ import annotations
 
@@ -55,14 +55,18 @@ class OnThreads:
         return call
 
 
+def inner(client: Any) -> Any:
+    """The client itself, to look inside."""
+    return client.client if isinstance(client, OnThreads) else client
+
+
 async def _drawn(items: Any) -> AsyncIterator[Any]:
     try:
         while (item := await asyncio.to_thread(next, items, _END)) is not _END:
             yield item
     finally:
-        with suppress(
-            ValueError
-        ):  # another thread is still waiting for the next one; it ends with the connection
+        # Another thread may wait for the next item: that ends with the connection.
+        with suppress(ValueError):
             items.close()
 
 
@@ -204,6 +208,13 @@ class Hang:
 def behind(wire: Proxy) -> str:
     """The address of a service through this wire."""
     return wire.url.removeprefix("redis://")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for a condition."""
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not condition():  # noqa: ASYNC110 - a condition has no event
+            await asyncio.sleep(0.005)
 
 
 async def happens(event: threading.Event) -> None:

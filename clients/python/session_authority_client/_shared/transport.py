@@ -17,7 +17,7 @@ from session_authority_client.errors import Unavailable
 
 SERVICE = "session_authority.v1.SessionAuthorityService"
 DEFAULT_TIMEOUT = timedelta(milliseconds=300)
-# All but the watch, which is resumed by whoever reads it, from its cursor.
+# All methods but the watch: its reader resumes it, from its cursor.
 METHODS = (
     "IssueDevice",
     "RenewSession",
@@ -29,8 +29,8 @@ METHODS = (
     "RevokeAll",
     "GetSigningKeys",
 )
-# What a call that was refused or lost is tried again with. Safe for every method: IssueDevice
-# always has a `request_id`, and a token that was renewed twice is still one renewal.
+# How a call that was refused or lost is tried again. Safe for every method: IssueDevice always has
+# a `request_id`, and a token that was renewed twice is still one renewal.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -45,8 +45,7 @@ _SERVICE_CONFIG = {
             },
         }
     ],
-    # After ten failures that nothing made up for nobody tries again: retries must not keep a
-    # service down.
+    # After ten failures without successes there are no retries: they must not keep a service down.
     "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
 }
 _OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -142,14 +141,14 @@ class Transport:
 
 
 def _is_token(token: str) -> bool:
-    """Whether a header may hold it. gRPC would refuse what is none, too, and say what it is."""
+    """Whether a header may hold it. gRPC would refuse another text, too, and would print it."""
     token = token.strip()
     return bool(token) and token.isascii() and token.isprintable()
 
 
 def _current(ask: Callable[[], str]) -> str:
-    """What a function says. One that fails, or says nothing of use, leaves this caller without a
-    name for now: then nothing can be asked. Its text may hold anything, so it is not passed on.
+    """The token that a function returns. Raises Unavailable if the function fails or returns none:
+    then no call can be made. The text of its exception may hold anything, and is not passed on.
     """
     try:
         token: object = ask()

@@ -1,4 +1,4 @@
-"""No more calls at once than a client has places: what waits for one, in which order, until when,
+"""No more calls at once than a client has slots: what waits for a slot, in which order, until when,
 and that no call is lost.
 """
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -15,11 +14,12 @@ import grpc
 import pytest
 
 import session_authority_client as sa
-from client_tests import service
-from client_tests.service import DEVICE, Service
-from client_tests.stage import PATIENCE, Connect, OnThreads
-from session_authority_client import batching, calls
-from session_authority_client.places import Places
+from client_tests import service_harness
+from client_tests.harness import PATIENCE, Connect, OnThreads, inner, until
+from client_tests.service_harness import DEVICE, Service
+from session_authority_client._async import calls
+from session_authority_client._shared import batching
+from session_authority_client._shared.limiter import Limiter
 
 SINGLE, BATCH = "ValidateSession", "BatchValidateSessions"
 
@@ -29,15 +29,8 @@ async def enough_threads() -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(300))
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE.total_seconds()):
-        while not condition():  # noqa: ASYNC110 - a condition has no event
-            await asyncio.sleep(0.005)
-
-
-def places(client: Any) -> Places:
-    inner = client.client if isinstance(client, OnThreads) else client
-    found: Places = inner._calls.places
+def limiter(client: Any) -> Limiter:
+    found: Limiter = inner(client)._calls.limiter
     return found
 
 
@@ -45,9 +38,9 @@ def ask(client: Any, user: str, timeout: timedelta | None = None) -> asyncio.Tas
     return asyncio.create_task(client.validate_session(f"token of {user}", DEVICE, timeout=timeout))
 
 
-def nothing_is_left(client: Any, places_: int) -> bool:
-    found = places(client)
-    return not found._turns and found._free == places_
+def nothing_is_left(client: Any, slots: int) -> bool:
+    found = limiter(client)
+    return not found._queue and found._free == slots
 
 
 @pytest.mark.parametrize("more", [{}, {"max_in_flight": 7}])
@@ -59,7 +52,7 @@ async def test_no_more_are_under_way_than_there_are_places(
     async with connect(address, timeout=PATIENCE, batching=False, **more) as client:
         server.open.clear()
         tasks = [ask(client, f"user {number}") for number in range(90)]
-        await until(lambda: server.at_once + len(places(client)._turns) == 90)
+        await until(lambda: server.at_once + len(limiter(client)._queue) == 90)
         assert server.at_once == limit
         server.open.set()
         found = await asyncio.gather(*tasks)
@@ -78,7 +71,7 @@ async def test_who_waits_longest_is_first(connect: Connect, scripted: tuple[Serv
         await until(lambda: server.at_once == 1)
         for number in range(1, 8):
             tasks.append(ask(client, f"user {number}"))
-            await until(lambda: len(places(client)._turns) == number)  # noqa: B023
+            await until(lambda: len(limiter(client)._queue) == number)  # noqa: B023
         server.open.set()
         await asyncio.gather(*tasks)
     assert [request.access_token for request in server.requests] == [
@@ -90,20 +83,20 @@ async def test_waiting_counts_against_the_time_that_a_call_has(
     connect: Connect, scripted: tuple[Service, str]
 ):
     server, address = scripted
-    loop = asyncio.get_running_loop()
-    async with connect(address, timeout=PATIENCE, batching=False, max_in_flight=1) as client:
+    loop, ten_seconds = asyncio.get_running_loop(), timedelta(seconds=10)
+    async with connect(address, timeout=ten_seconds, batching=False, max_in_flight=1) as client:
         server.open.clear()
         first = ask(client, "first")
         await until(lambda: server.at_once == 1)
         patient = ask(client, "patient")
-        await until(lambda: len(places(client)._turns) == 1)
+        await until(lambda: len(limiter(client)._queue) == 1)
         began = loop.time()
         with pytest.raises(
             sa.Unavailable, match="no place in time: 1 calls of this client are under way"
         ) as caught:
             await ask(client, "hasty", timedelta(milliseconds=100))
         assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-        await until(lambda: loop.time() - began > 1.5)
+        await until(lambda: loop.time() - began > 0.75)
         server.open.set()
         assert all(await asyncio.gather(first, patient))
         assert [request.access_token for request in server.requests] == [
@@ -112,7 +105,7 @@ async def test_waiting_counts_against_the_time_that_a_call_has(
         ]
         assert nothing_is_left(client, 1)
     _, _, left = server.calls[1]
-    assert left <= 1.05 * (PATIENCE.total_seconds() - 1.5)  # gRPC rounds it up
+    assert left <= 1.05 * (10 - 0.75)  # gRPC rounds it up
 
 
 async def test_who_is_cancelled_while_waiting_leaves_nothing_behind(scripted: tuple[Service, str]):
@@ -126,7 +119,7 @@ async def test_who_is_cancelled_while_waiting_leaves_nothing_behind(scripted: tu
         for gone in tasks[1:3]:
             gone.cancel()
         await asyncio.wait(tasks[1:3])
-        assert len(places(client)._turns) == 1
+        assert len(limiter(client)._queue) == 1
         server.open.set()
         assert all(await asyncio.gather(tasks[0], tasks[3]))
         assert [request.access_token for request in server.requests] == [
@@ -140,13 +133,13 @@ async def test_who_is_cancelled_when_it_is_their_turn_gives_the_place_back(
     scripted: tuple[Service, str],
 ):
     async with sa.AsyncSessionAuthority(scripted[1], timeout=PATIENCE, max_in_flight=1) as client:
-        assert places(client).take()
+        assert limiter(client).try_acquire()
         gone, next_one = (
             ask(client, "gone"),
             asyncio.create_task(client.validate_sessions([("t", "d")])),
         )
-        await until(lambda: len(places(client)._turns) == 2)
-        places(client).leave()
+        await until(lambda: len(limiter(client)._queue) == 2)
+        limiter(client).release()
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
@@ -158,17 +151,16 @@ async def test_who_is_cancelled_when_it_is_their_turn_gives_the_place_back(
 async def test_a_batch_is_one_call_and_takes_whoever_has_come_by_its_turn(
     scripted: tuple[Service, str], client_kind: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(batching, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(batching, "MAX_WAIT_SECONDS", 0.01)
     server, address = scripted
     async with client_kind(address, timeout=PATIENCE, max_in_flight=1) as client:
-        line = (client.client if isinstance(client, OnThreads) else client)._line
+        line = inner(client)._batch_queue
         server.open.clear()
         tasks = [ask(client, "first")]
         await until(lambda: server.at_once == 1)
         tasks += [ask(client, f"user {number}") for number in range(10)]
-        await until(
-            lambda: len(places(client)._turns) == 1
-        )  # their patience is over, and there is no place
+        # They have waited long enough for the first, and there is no free slot.
+        await until(lambda: len(limiter(client)._queue) == 1)
         tasks += [ask(client, f"user {number}") for number in range(10, 20)]
         await until(lambda: len(line._queue) == 20)
         with pytest.raises(sa.Unavailable, match="no place in time"):
@@ -183,17 +175,17 @@ async def test_a_batch_is_one_call_and_takes_whoever_has_come_by_its_turn(
 async def test_more_than_a_batch_holds_goes_in_several(
     scripted: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(batching, "_BATCH_ITEMS", 3)
+    monkeypatch.setattr(batching, "MAX_BATCH_ITEMS", 3)
     server, address = scripted
     async with sa.AsyncSessionAuthority(address, timeout=PATIENCE, max_in_flight=2) as client:
         server.open.clear()
         tasks = [ask(client, "first")]
         await until(lambda: server.at_once == 1)
-        assert places(client).take()
+        assert limiter(client).try_acquire()
         tasks += [ask(client, f"user {number}") for number in range(7)]
-        await until(lambda: len(places(client)._turns) == 1)
-        places(client).leave()
-        await until(lambda: server.at_once == 2 and len(places(client)._turns) == 1)
+        await until(lambda: len(limiter(client)._queue) == 1)
+        limiter(client).release()
+        await until(lambda: server.at_once == 2 and len(limiter(client)._queue) == 1)
         server.open.set()
         assert all(await asyncio.gather(*tasks))
         counts = [count for _, count in server.methods()]
@@ -205,14 +197,14 @@ async def test_more_than_a_batch_holds_goes_in_several(
 def test_whoever_comes_after_the_end_is_told_so():
     told: list[str] = []
 
-    def turn(error: sa.Unavailable | None) -> bool:
+    def granted(error: sa.Unavailable | None) -> bool:
         told.append(str(error))
         return False
 
-    found = Places(1)
-    assert found.take()
+    found = Limiter(1)
+    assert found.try_acquire()
     found.close()
-    assert not found.enter(turn)
+    assert not found.acquire_or_queue(granted)
     assert told == ["the client is closed"]
 
 
@@ -224,7 +216,7 @@ async def test_closing_ends_whoever_waits_for_a_place(
         server.open.clear()
         tasks = [ask(client, f"user {number}") for number in range(5)]
         tasks += [asyncio.create_task(client.validate_sessions([("t", "d")])) for _ in range(5)]
-        await until(lambda: server.at_once == 1 and len(places(client)._turns) >= 5)
+        await until(lambda: server.at_once == 1 and len(limiter(client)._queue) >= 5)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [(type(outcome), str(outcome)) for outcome in outcomes] == [
         (sa.Unavailable, "the client is closed")
@@ -274,7 +266,7 @@ async def test_no_call_is_lost_in_a_crowd_without_patience(connect: Connect, bat
         except sa.Unavailable:
             return "late"
 
-    with service.running(
+    with service_harness.running(
         [("grpc.max_concurrent_streams", 100), ("grpc.http2.max_deallocating_streams", 1000)]
     ) as found:
         server, address = found
@@ -303,7 +295,7 @@ class Lost:
 async def test_a_call_that_grpc_has_lost_ends_all_the_same(
     scripted: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(calls, "_LOST_SECONDS", 0)
+    monkeypatch.setattr(calls, "_LOST_AFTER_SECONDS", 0)
     async with sa.AsyncSessionAuthority(
         scripted[1], timeout=timedelta(seconds=0.1), max_in_flight=1
     ) as client:

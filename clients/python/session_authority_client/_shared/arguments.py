@@ -1,8 +1,8 @@
-"""What goes in: told at once, and by name, where it is of a kind that can't be meant. The rules of
-what it says are the service's.
+"""Checks the types of arguments, and names the argument that is wrong. The rules for its contents
+are the service's.
 
-Without this protobuf would take some of it for something else (a text for the list of its letters),
-and name no field.
+Without this, protobuf would misunderstand some arguments (a text as the list of its letters), and
+would name no field.
 """
 
 from __future__ import annotations

@@ -1,0 +1,171 @@
+"""Adaptive batching for asyncio. A validation is sent at once if none is under way. Validations
+that come meanwhile go together after it.
+
+No caller waits for a batch to fill: at low load every validation is a call of its own, as it would
+be without batching. Each caller's deadline, cancellation and errors stay its own.
+
+Written by hand beside `_sync/batching.py`: in a loop nothing runs in between, so there are no
+locks, the loop's timers send and expire, and a batch is a task. Threads need a lock, and the
+caller whose call has ended sends the next batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextvars import Context
+
+from session_authority_client._async.calls import AsyncCalls
+from session_authority_client._shared.batching import (
+    MAX_ITEM_BYTES,
+    Waiter,
+    fail,
+    max_wait_seconds,
+    message_of,
+    seconds_for,
+    settle,
+    take_batch,
+)
+from session_authority_client._shared.failures import client_closed, too_late
+from session_authority_client.errors import Unavailable
+from session_authority_client.wire import session_authority_pb2 as pb
+
+# When so many callers are queued, a second batch is sent: it can be read while the first one is
+# answered.
+_SECOND_BATCH_WAITERS = 32
+
+
+class AsyncBatchQueue:
+    """Validates for the tasks of one event loop."""
+
+    def __init__(self, calls: AsyncCalls, *, batching: bool) -> None:
+        self._calls = calls
+        self._batching = batching
+        self._queue: list[Waiter] = []
+        self._under_way = 0
+        self._waits_for_slot = False
+        self._due: asyncio.Handle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def validate(
+        self, request: pb.ValidateSessionRequest, seconds: float
+    ) -> pb.ValidateSessionResponse:
+        """The service's response, within so many seconds."""
+        if not self._batching:
+            return await self._call(request, seconds)
+        if not self._under_way and not self._queue:
+            self._under_way += 1
+            try:
+                return await self._call(request, seconds)
+            finally:
+                self._ended()
+        size = request.ByteSize()
+        if size > MAX_ITEM_BYTES:
+            return await self._call(request, seconds)
+        return await self._wait(request, size, seconds)
+
+    async def _call(
+        self, request: pb.ValidateSessionRequest, seconds: float
+    ) -> pb.ValidateSessionResponse:
+        response: pb.ValidateSessionResponse = await self._calls.make(
+            "ValidateSession", request, seconds
+        )
+        return response
+
+    async def _wait(
+        self, request: pb.ValidateSessionRequest, size: int, seconds: float
+    ) -> pb.ValidateSessionResponse:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[pb.ValidateSessionResponse] = loop.create_future()
+        waiter = Waiter(request, size, loop.time() + seconds, future)
+        self._queue.append(waiter)
+        if self._due is None and not self._waits_for_slot:
+            self._due = loop.call_later(max_wait_seconds(seconds), self._send)
+        if (
+            self._due is not None
+            and len(self._queue) == _SECOND_BATCH_WAITERS
+            and self._under_way < 2
+        ):
+            self._due.cancel()
+            self._due = loop.call_soon(self._send)
+        expiry = loop.call_later(seconds, self._expire, waiter)
+        try:
+            return await future
+        finally:
+            expiry.cancel()
+
+    def _expire(self, waiter: Waiter) -> None:
+        if not waiter.future.done():
+            without_slot = self._waits_for_slot and waiter in self._queue
+            waiter.future.set_exception(
+                self._calls.limiter.timed_out() if without_slot else too_late()
+            )
+
+    def _ended(self) -> None:
+        """Sends the next batch after the callers that have just got a response have run: they
+        often ask again.
+        """
+        self._under_way -= 1
+        if self._queue and not self._under_way:
+            if self._due is not None:
+                self._due.cancel()
+            self._due = asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._due = None
+        while self._queue and not self._waits_for_slot:
+            self._waits_for_slot = True
+            if not self._calls.limiter.acquire_or_queue(self._granted):
+                return
+            if not self._granted(None):
+                self._calls.limiter.release()
+
+    def _granted(self, closed: Unavailable | None) -> bool:
+        """There is a slot for a batch. All callers that wait by now go into the batch."""
+        self._waits_for_slot = False
+        if closed is not None:
+            self._fail_queue(closed)
+            return False
+        waiters = take_batch(self._queue)
+        if not waiters:
+            return False
+        self._under_way += 1
+        loop = asyncio.get_running_loop()
+        # The batch is for many callers, so it runs in the context of none of them.
+        task = loop.create_task(self._send_batch(waiters), context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self._queue and self._due is None:
+            self._due = loop.call_soon(self._send)
+        return True
+
+    async def _send_batch(self, waiters: Sequence[Waiter]) -> None:
+        seconds = seconds_for(waiters, asyncio.get_running_loop().time())
+        make = self._calls.make_in_slot
+        try:
+            if len(waiters) == 1:
+                alone = await make("ValidateSession", waiters[0].request, seconds)
+                result = pb.BatchValidateSessionsResult(response=alone)
+                settle(waiters, pb.BatchValidateSessionsResponse(results=[result]))
+            else:
+                settle(waiters, await make("BatchValidateSessions", message_of(waiters), seconds))
+        except asyncio.CancelledError:  # the loop ends
+            fail(waiters, client_closed())
+            raise
+        except Exception as error:  # noqa: BLE001 - the callers get it, whatever it is
+            fail(waiters, error)
+        finally:
+            self._ended()
+
+    async def close(self) -> None:
+        """Tells all callers that wait. No calls are made any more by then."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        self._fail_queue(client_closed())
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _fail_queue(self, error: Unavailable) -> None:
+        fail(self._queue, error)
+        self._queue.clear()

@@ -1,0 +1,133 @@
+"""Makes every call of a client for asyncio: with its deadline, its slot, and one way to fail.
+
+A connection accepts only so many calls at once, and more would wait inside gRPC. Calls that wait
+there have been seen lost: core 1.83 to 1.85 now and then never ends a call, not even at its
+deadline, if the call is cancelled or runs out of time while it waits. So calls wait here for a
+slot, within their own deadline.
+
+Written by hand beside `_sync/calls.py`: a task can be cancelled while it waits, and gRPC loses
+calls of tasks only; a thread can wait for a result and make a call that no thread waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from session_authority_client._shared.calls import grant, unary_of, watch_of
+from session_authority_client._shared.failures import client_closed, failure_of
+from session_authority_client._shared.limiter import Limiter
+from session_authority_client._shared.transport import Transport
+from session_authority_client.wire import session_authority_pb2 as pb
+
+# A call that gRPC has not ended so long after its deadline is lost.
+_LOST_AFTER_SECONDS = 2.0
+
+
+class AsyncCalls:
+    """Makes the calls of the tasks of one event loop: the loop that runs when this is made, or
+    else when the first call is made.
+    """
+
+    def __init__(
+        self, open_channel: Callable[[], grpc.aio.Channel], transport: Transport, max_in_flight: int
+    ) -> None:
+        self.limiter = Limiter(max_in_flight)
+        self._open_channel = open_channel
+        self._transport = transport
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._unary: dict[str, Callable[..., Any]] = {}
+        self._watch: Any = None
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self._open(loop)
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._channel = self._open_channel()
+        self._unary = unary_of(self._channel)
+        self._watch = watch_of(self._channel)
+        self._loop = loop
+
+    def _begin(self) -> None:
+        """Raises Unavailable after the end, and RuntimeError in another loop."""
+        if self.limiter.closed:
+            raise client_closed()
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._open(loop)
+        elif self._loop is not loop:
+            raise RuntimeError("this client belongs to another event loop: make one in each")
+
+    async def make(self, method: str, request: Message, seconds: float) -> Any:
+        """Makes a call. Returns the response within so many seconds."""
+        self._begin()
+        if not self.limiter.try_acquire():
+            seconds = await self._wait(seconds)
+        return await self.make_in_slot(method, request, seconds)
+
+    async def make_in_slot(self, method: str, request: Message, seconds: float) -> Any:
+        """Makes a call in a slot that was acquired before, and releases the slot."""
+        guard = None
+        try:
+            if self.limiter.closed:
+                raise client_closed()
+            call = self._unary[method](
+                request, timeout=seconds, metadata=self._transport.metadata()
+            )
+            loop = asyncio.get_running_loop()
+            guard = loop.call_later(seconds + _LOST_AFTER_SECONDS, call.cancel)
+            return await call
+        except (grpc.RpcError, asyncio.CancelledError) as error:
+            raise failure_of(error, closed=self.limiter.closed) from None
+        finally:
+            if guard is not None:
+                guard.cancel()
+            self.limiter.release()
+
+    async def watch(
+        self, request: pb.WatchEventsRequest
+    ) -> AsyncGenerator[pb.WatchEventsResponse, None]:
+        """The messages of a watch. A watch needs no slot."""
+        self._begin()
+        stream = self._watch(request, metadata=self._transport.metadata())
+        try:
+            async for message in stream:
+                yield message
+        except (grpc.RpcError, asyncio.CancelledError) as error:
+            raise failure_of(error, closed=self.limiter.closed) from None
+        finally:
+            stream.cancel()
+
+    async def close(self) -> None:
+        """Ends all calls that are under way or wait, and refuses new ones."""
+        self.limiter.close()
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def _wait(self, seconds: float) -> float:
+        """Waits for a slot. Returns how many seconds are left then."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        slot: asyncio.Future[None] = loop.create_future()
+        granted = partial(grant, slot)
+        if not self.limiter.acquire_or_queue(granted):
+            expiry = loop.call_later(seconds, granted, self.limiter.timed_out())
+            try:
+                await slot
+            except BaseException:
+                self.limiter.withdraw(granted)
+                # Cancelled in the moment in which the slot was granted.
+                if not slot.cancelled() and slot.exception() is None:
+                    self.limiter.release()
+                raise
+            finally:
+                expiry.cancel()
+        return deadline - loop.time()

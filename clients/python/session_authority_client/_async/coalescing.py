@@ -1,0 +1,60 @@
+"""Asks the service for what the near cache does not have, once for all callers that ask the same.
+
+A caller that joins a request gets what was true when the request was sent. So a caller joins only
+if the watch has told nothing since then, of any user, and only while the cache is live: a request
+that was sent before a revocation answers no caller that comes after the revocation.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from time import monotonic
+
+from session_authority_client._async.batching import AsyncBatchQueue
+from session_authority_client._async.single_flight import AsyncSingleFlight
+from session_authority_client._shared import convert
+from session_authority_client._shared.coalescing import flight_key, had_too_little_time
+from session_authority_client._shared.failures import copy_of
+from session_authority_client.cache import NearCache, Ticket
+from session_authority_client.types import Validation
+from session_authority_client.wire import session_authority_pb2 as pb
+
+
+class AsyncCoalescer:
+    """Validates what is not in the cache."""
+
+    def __init__(self, cache: NearCache, queue: AsyncBatchQueue) -> None:
+        self._cache = cache
+        self._queue = queue
+        self._flights: AsyncSingleFlight[Validation] = AsyncSingleFlight(late=True)
+
+    async def validate(self, request: pb.ValidateSessionRequest, seconds: float) -> Validation:
+        """The service's answer, within so many seconds."""
+        deadline = monotonic() + seconds
+        while True:
+            ticket = self._cache.ticket()
+            if ticket is None:
+                return await self._ask(request, deadline)
+            flight, first = await self._flights.join(
+                flight_key(request, ticket), partial(self._ask_and_store, ticket, request, deadline)
+            )
+            error = await flight.exception(deadline - monotonic())
+            if error is None:
+                return await flight.result()
+            # Who has more time than the first caller asks again.
+            if first or not had_too_little_time(error) or monotonic() >= deadline:
+                raise copy_of(error)
+
+    async def _ask(self, request: pb.ValidateSessionRequest, deadline: float) -> Validation:
+        return convert.validation(await self._queue.validate(request, deadline - monotonic()))
+
+    async def _ask_and_store(
+        self, ticket: Ticket, request: pb.ValidateSessionRequest, deadline: float
+    ) -> Validation:
+        answer = await self._ask(request, deadline)
+        self._cache.store(ticket, request.access_token, request.device_id, answer)
+        return answer
+
+    async def close(self) -> None:
+        """Waits until all callers have been told that the client is closed."""
+        await self._flights.close()

@@ -1,0 +1,66 @@
+"""What the generated modules need of asyncio. Written by hand, as is its twin for threads.
+
+Each name here has one there without "Async".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from contextlib import nullcontext
+from contextvars import Context
+from typing import Any, Generic, TypeVar
+
+from session_authority_client._shared.failures import client_closed, copy_of, too_late
+
+_T = TypeVar("_T")
+
+AsyncCall = Callable[[], Coroutine[Any, Any, _T]]
+AsyncGuard = nullcontext[None]
+"""Guards a few lines that await nothing: in an event loop nothing runs in between."""
+
+
+def async_home() -> Hashable:
+    """Where a client can be used that is made now: in this event loop."""
+    return asyncio.get_running_loop()
+
+
+class AsyncFlight(Generic[_T]):
+    """One call that several tasks wait for. It is a task of its own: a caller that is cancelled
+    leaves it to the others.
+    """
+
+    _task: asyncio.Task[_T]
+
+    async def run(self, call: AsyncCall[_T]) -> None:
+        """Starts the call. It is for all callers, so it runs in the context of none of them."""
+        self._task = asyncio.get_running_loop().create_task(call(), context=Context())
+        self._task.add_done_callback(_hear)
+
+    async def exception(self, seconds: float | None = None) -> BaseException | None:
+        """Waits for the end. Returns the exception of the call, None if it has a result.
+
+        Raises Unavailable if the call has not ended after so many seconds.
+        """
+        if not self._task.done():
+            await asyncio.wait([self._task], timeout=seconds)
+        if not self._task.done():
+            raise too_late()
+        return client_closed() if self._task.cancelled() else self._task.exception()
+
+    async def result(self) -> _T:
+        """Waits for the result. Raises the exception of the call, to each caller its own."""
+        error = await self.exception()
+        if error is not None:
+            raise copy_of(error)
+        return self._task.result()
+
+    async def close(self) -> None:
+        """Waits for the end of a call that fails now, since the client is closed."""
+        await asyncio.wait([self._task])
+
+
+def _hear(task: asyncio.Task[Any]) -> None:
+    """Keeps asyncio from logging a failure that comes after all callers have left."""
+    if not task.cancelled():
+        task.exception()

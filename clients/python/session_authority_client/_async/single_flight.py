@@ -1,0 +1,73 @@
+"""Callers that ask for the same thing at the same time share one call."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import partial
+from typing import Generic, TypeVar
+
+from session_authority_client._async.primitives import (
+    AsyncCall,
+    AsyncFlight,
+    AsyncGuard,
+    async_home,
+)
+
+_T = TypeVar("_T")
+
+
+class AsyncSingleFlight(Generic[_T]):
+    """The calls that are shared, by what they ask for.
+
+    `late`: a caller may join a call that is under way. Without it a caller joins only a call that
+    has not begun, so the result is never older than the question. Such a call begins when the one
+    under way has ended.
+    """
+
+    def __init__(self, *, late: bool) -> None:
+        self._late = late
+        self._guard = AsyncGuard()
+        self._open: dict[Hashable, AsyncFlight[_T]] = {}  # may be joined
+        self._begun: dict[Hashable, AsyncFlight[_T]] = {}  # are under way, and may not be joined
+
+    async def share(self, key: Hashable, call: AsyncCall[_T]) -> _T:
+        """The result of the call for a key. Raises the exception of that call."""
+        flight, _ = await self.join(key, call)
+        return await flight.result()
+
+    async def join(self, key: Hashable, call: AsyncCall[_T]) -> tuple[AsyncFlight[_T], bool]:
+        """Joins the call for a key, or starts it. Returns it, and True if it was started here."""
+        key = (async_home(), key)
+        with self._guard:
+            flight = self._open.get(key)
+            if flight is not None:
+                return flight, False
+            flight = self._open[key] = AsyncFlight()
+            before = self._begun.get(key)
+        await flight.run(partial(self._make, key, flight, before, call))
+        return flight, True
+
+    async def _make(
+        self,
+        key: Hashable,
+        flight: AsyncFlight[_T],
+        before: AsyncFlight[_T] | None,
+        call: AsyncCall[_T],
+    ) -> _T:
+        try:
+            if before is not None:
+                await before.exception()
+            if not self._late:
+                with self._guard:
+                    self._begun[key] = self._open.pop(key)
+            return await call()
+        finally:
+            with self._guard:
+                for flights in (self._open, self._begun):
+                    if flights.get(key) is flight:
+                        del flights[key]
+
+    async def close(self) -> None:
+        """Waits until no call is under way. All of them fail: the client is closed."""
+        for flight in list(self._open.values()):
+            await flight.close()

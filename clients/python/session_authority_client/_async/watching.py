@@ -1,0 +1,87 @@
+"""Keeps a near cache informed, in a task: watches from now on, on a connection of its own, and
+again whenever that ends.
+
+A cache whose watch broke is empty, so there is nothing to resume: each watch starts now. A watch
+that proves nothing for too long is given up like one that broke. Whatever fails, the cache is off
+until the next watch works, and the log says so.
+
+Written by hand beside `_sync/watching.py`: the wait of a task has a timeout and can be cancelled.
+A thread that waits for gRPC wakes up only if another thread cancels the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+import grpc
+
+from session_authority_client._shared.calls import watch_of
+from session_authority_client._shared.failures import error_of
+from session_authority_client._shared.transport import Transport
+from session_authority_client._shared.watching import Backoff
+from session_authority_client.cache import NearCache
+from session_authority_client.wire import session_authority_pb2 as pb
+
+
+class AsyncWatch:
+    """Watches in a task of the event loop in which it is first started."""
+
+    def __init__(
+        self, cache: NearCache, transport: Transport, open_channel: Callable[..., Any]
+    ) -> None:
+        self._cache = cache
+        self._transport = transport
+        self._open_channel = open_channel
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Watches from now on if there is no watch yet, or if another task cancelled it."""
+        if (self._task is None or self._task.done()) and not self._closed:
+            # The watch is for all callers, so it runs in the context of none of them.
+            self._task = asyncio.get_running_loop().create_task(
+                self._keep_watching(), context=Context()
+            )
+
+    async def close(self) -> None:
+        """Ends the watch."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._cache.lost()
+
+    async def _keep_watching(self) -> None:
+        backoff = Backoff()
+        channel = self._open_channel()
+        try:
+            while True:
+                error: BaseException | None = None
+                try:
+                    await self._watch(watch_of(channel), backoff)
+                except Exception as caught:  # noqa: BLE001 - watching must go on
+                    error = caught
+                finally:
+                    self._cache.lost()
+                await asyncio.sleep(backoff.next_seconds(error))
+        finally:
+            await channel.close()
+
+    async def _watch(self, method: Any, backoff: Backoff) -> None:
+        loop = asyncio.get_running_loop()
+        metadata = self._transport.metadata()
+        self._cache.begin()
+        stream = method(pb.WatchEventsRequest(), metadata=metadata)
+        try:
+            async with asyncio.timeout(self._cache.seconds_left()) as idle:
+                async for message in stream:
+                    self._cache.tell(message)
+                    idle.reschedule(loop.time() + self._cache.seconds_left())
+                    backoff.reset()
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+        finally:
+            stream.cancel()

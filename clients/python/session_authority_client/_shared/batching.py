@@ -1,0 +1,99 @@
+"""Decides what goes into a batch, and which caller gets what of its response.
+
+The flavours wait and send: `_async/batching.py` and `_sync/batching.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from typing import Any
+
+import grpc
+
+from session_authority_client._shared.failures import copy_of, error_of_item
+from session_authority_client.errors import SessionAuthorityError
+from session_authority_client.wire import session_authority_pb2 as pb
+
+# The service accepts 500 requests, in a message of 4 MiB.
+MAX_BATCH_ITEMS = 500
+MAX_BATCH_BYTES = 3 * 1024 * 1024
+# No request that the service accepts is larger. A larger one goes alone: it is refused, and must
+# not fail the others.
+MAX_ITEM_BYTES = 8 * 1024
+# A caller that has waited for so long, or for this share of its time, does not wait any longer for
+# the call that is under way: a batch goes out beside that call.
+MAX_WAIT_SECONDS = 0.05
+MAX_WAIT_SHARE = 0.25
+
+
+class Waiter:
+    """A caller in the queue. `deadline` is a time of its own clock."""
+
+    __slots__ = ("deadline", "future", "request", "size")
+
+    def __init__(
+        self, request: pb.ValidateSessionRequest, size: int, deadline: float, future: Any
+    ) -> None:
+        self.request = request
+        self.size = size
+        self.deadline = deadline
+        self.future = future  # of asyncio or of threads: both are settled alike
+
+
+def max_wait_seconds(seconds: float) -> float:
+    """How long a caller that has so many seconds waits for the call that is under way."""
+    return min(MAX_WAIT_SECONDS, seconds * MAX_WAIT_SHARE)
+
+
+def take_batch(queue: list[Waiter]) -> list[Waiter]:
+    """Removes the next batch from the queue, in the order of arrival.
+
+    A caller that has gone is removed, too, and is not in the batch.
+    """
+    batch: list[Waiter] = []
+    held = passed = 0
+    for waiter in queue:
+        if not waiter.future.done():
+            if len(batch) == MAX_BATCH_ITEMS or held + waiter.size > MAX_BATCH_BYTES:
+                break
+            batch.append(waiter)
+            held += waiter.size
+        passed += 1
+    del queue[:passed]
+    return batch
+
+
+def message_of(waiters: Sequence[Waiter]) -> pb.BatchValidateSessionsRequest:
+    """The request of a batch."""
+    return pb.BatchValidateSessionsRequest(requests=[waiter.request for waiter in waiters])
+
+
+def seconds_for(waiters: Sequence[Waiter], now: float) -> float:
+    """The time of a batch: that of its most patient caller. The others leave earlier."""
+    return max(max(waiter.deadline for waiter in waiters) - now, 0.0)
+
+
+def settle(waiters: Sequence[Waiter], response: pb.BatchValidateSessionsResponse) -> None:
+    """Gives each caller its own part of the response."""
+    if len(response.results) != len(waiters):
+        text = "the answer is not one for each request"
+        fail(waiters, SessionAuthorityError(text, grpc.StatusCode.INTERNAL))
+        return
+    for waiter, result in zip(waiters, response.results, strict=True):
+        if waiter.future.done():
+            continue
+        with suppress(InvalidStateError):  # the caller leaves this very moment
+            if result.HasField("response"):
+                waiter.future.set_result(result.response)
+            else:
+                waiter.future.set_exception(error_of_item(result.error))
+
+
+def fail(waiters: Sequence[Waiter], error: BaseException) -> None:
+    """Fails each caller with an exception of its own: a caller may add to what it catches."""
+    for waiter in waiters:
+        if not waiter.future.done():
+            with suppress(InvalidStateError):
+                waiter.future.set_exception(copy_of(error))

@@ -1,0 +1,48 @@
+"""The methods of a channel, of both flavours, and how a waiting call gets its slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from typing import Any
+
+from session_authority_client._shared.transport import METHODS, path_of
+from session_authority_client.errors import Unavailable
+from session_authority_client.wire import session_authority_pb2 as pb
+
+
+def unary_of(channel: Any) -> dict[str, Callable[..., Any]]:
+    """The methods that answer once, by name."""
+    return {
+        name: channel.unary_unary(
+            path_of(name),
+            request_serializer=getattr(pb, f"{name}Request").SerializeToString,
+            response_deserializer=getattr(pb, f"{name}Response").FromString,
+        )
+        for name in METHODS
+    }
+
+
+def watch_of(channel: Any) -> Any:
+    """The one method that answers again and again."""
+    return channel.unary_stream(
+        path_of("WatchEvents"),
+        request_serializer=pb.WatchEventsRequest.SerializeToString,
+        response_deserializer=pb.WatchEventsResponse.FromString,
+    )
+
+
+def grant(slot: Any, error: Unavailable | None) -> bool:
+    """Tells a caller that waits for a slot that it has one, or why it gets none.
+
+    `slot` is the caller's future, of asyncio or of threads. Returns False if the caller has gone.
+    """
+    with suppress(asyncio.InvalidStateError, InvalidStateError):
+        if error is None:
+            slot.set_result(None)
+        else:
+            slot.set_exception(error)
+        return True
+    return False

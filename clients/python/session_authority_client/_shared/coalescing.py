@@ -1,0 +1,24 @@
+"""Which validations may share one request, and when a shared failure says nothing to a caller."""
+
+from __future__ import annotations
+
+import grpc
+
+from session_authority_client.cache import Ticket
+from session_authority_client.errors import Unavailable
+from session_authority_client.wire import session_authority_pb2 as pb
+
+
+def flight_key(request: pb.ValidateSessionRequest, ticket: Ticket) -> tuple[str, str, int, int]:
+    """What must be equal for two callers to share a request: the question, and all news."""
+    return request.access_token, request.device_id, ticket.watch, ticket.events
+
+
+def had_too_little_time(error: BaseException) -> bool:
+    """Whether a call failed only since it had too little time: a caller with more may ask again.
+
+    The service refuses a call that it can't answer in time as if the service was away.
+    """
+    return isinstance(error, Unavailable) and (
+        error.code is grpc.StatusCode.DEADLINE_EXCEEDED or error.reason == "DEADLINE_TOO_SHORT"
+    )

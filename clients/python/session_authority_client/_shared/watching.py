@@ -1,0 +1,59 @@
+"""How long a near cache waits before it watches again, and what the log says meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+from session_authority_client.errors import CallerNotAllowed, CallerUnknown, SessionAuthorityError
+
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 5.0
+
+_log = logging.getLogger("session_authority_client")
+
+
+class Backoff:
+    """The pauses between watches. The log says once that watching fails, and once that it works
+    again.
+    """
+
+    def __init__(self) -> None:
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._logged = ""
+
+    def reset(self) -> None:
+        """A watch works."""
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        if self._logged:
+            self._logged = ""
+            _log.info("the near cache is on again")
+
+    def next_seconds(self, error: BaseException | None) -> float:
+        """A watch has ended. Returns how many seconds to wait before the next one.
+
+        The pauses are random: caches that lost a server together must not come back together.
+        """
+        foreseen = error is None or isinstance(error, SessionAuthorityError | TimeoutError)
+        why = _reason_of(error)
+        if why != self._logged:
+            self._logged = why
+            _log.warning(
+                "the near cache is off until it can watch again: %s",
+                why,
+                exc_info=None if foreseen else error,
+            )
+        if isinstance(error, CallerNotAllowed | CallerUnknown):
+            self._pause_seconds = _MAX_PAUSE_SECONDS
+        pause = self._pause_seconds * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+        self._pause_seconds = min(self._pause_seconds * 2, _MAX_PAUSE_SECONDS)
+        return pause
+
+
+def _reason_of(error: BaseException | None) -> str:
+    if error is None:
+        return "the watch was ended"
+    if isinstance(error, TimeoutError):
+        return "the watch proved nothing for too long"
+    if isinstance(error, SessionAuthorityError):
+        return f"{type(error).__name__}: {error}"
+    return type(error).__name__

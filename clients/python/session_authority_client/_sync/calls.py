@@ -1,0 +1,118 @@
+"""Makes every call of a client for threads: with its deadline, its slot, and one way to fail.
+
+Why calls wait for a slot is said in `_async/calls.py`. Written by hand beside that file: a task
+can be cancelled while it waits, and gRPC loses calls of tasks only; a thread can wait for a result
+and make a call that no thread waits for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NoResultYet
+from functools import partial
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from session_authority_client._shared.calls import grant, unary_of, watch_of
+from session_authority_client._shared.failures import client_closed, failure_of
+from session_authority_client._shared.limiter import Limiter
+from session_authority_client._shared.transport import Transport
+from session_authority_client.wire import session_authority_pb2 as pb
+
+# Is called when a call has ended, with the response or with the exception.
+Done = Callable[[Any, BaseException | None], None]
+
+
+class Calls:
+    """Makes the calls of threads."""
+
+    def __init__(
+        self, open_channel: Callable[[], grpc.Channel], transport: Transport, max_in_flight: int
+    ) -> None:
+        self.limiter = Limiter(max_in_flight)
+        self._channel = open_channel()
+        self._transport = transport
+        self._unary = unary_of(self._channel)
+        self._watch = watch_of(self._channel)
+
+    def make(self, method: str, request: Message, seconds: float) -> Any:
+        """Makes a call. Returns the response within so many seconds."""
+        if not self.limiter.try_acquire():
+            seconds = self._wait(seconds)
+        try:
+            metadata = self._transport.metadata()
+            return self._unary[method](request, timeout=seconds, metadata=metadata)
+        except (grpc.RpcError, ValueError) as error:
+            raise failure_of(error, closed=self.limiter.closed) from None
+        finally:
+            self.limiter.release()
+
+    def start_in_slot(self, method: str, request: Message, seconds: float, done: Done) -> None:
+        """Starts a call that no thread waits for, in a slot that was acquired before.
+
+        The slot is released before `done` is called.
+        """
+        try:
+            start: Any = self._unary[method]
+            metadata = self._transport.metadata()
+            call = start.future(request, timeout=seconds, metadata=metadata)
+        except BaseException as error:
+            self.limiter.release()
+            done(None, failure_of(error, closed=self.limiter.closed))
+            if not isinstance(error, Exception):
+                raise
+            return
+        call.add_done_callback(partial(self._end, done))
+
+    def _end(self, done: Done, call: Any) -> None:
+        response: Any = None
+        failure: BaseException | None = None
+        try:
+            response = call.result()
+        except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
+            failure = failure_of(error, closed=self.limiter.closed)
+        self.limiter.release()
+        done(response, failure)
+
+    def watch(
+        self, request: pb.WatchEventsRequest
+    ) -> Generator[pb.WatchEventsResponse, None, None]:
+        """The messages of a watch. A watch needs no slot."""
+        if self.limiter.closed:
+            raise client_closed()
+        stream: Any = None
+        try:
+            stream = self._watch(request, metadata=self._transport.metadata())
+            yield from stream
+        except (grpc.RpcError, ValueError) as error:
+            raise failure_of(error, closed=self.limiter.closed) from None
+        finally:
+            if stream is not None:
+                stream.cancel()
+
+    def close(self) -> None:
+        """Ends all calls that are under way or wait, and refuses new ones."""
+        self.limiter.close()
+        self._channel.close()
+
+    def _wait(self, seconds: float) -> float:
+        """Waits for a slot. Returns how many seconds are left then."""
+        deadline = time.monotonic() + seconds
+        slot: Future[None] = Future()
+        granted = partial(grant, slot)
+        if not self.limiter.acquire_or_queue(granted):
+            try:
+                slot.result(seconds)
+            except BaseException as error:
+                self.limiter.withdraw(granted)
+                # Interrupted or late in the moment in which the slot was granted.
+                if not slot.cancel() and slot.exception() is None:
+                    self.limiter.release()
+                if isinstance(error, NoResultYet):
+                    raise self.limiter.timed_out() from None
+                raise
+        return deadline - time.monotonic()

@@ -1,0 +1,65 @@
+"""What the generated modules need of threads. Written by hand, as is its twin for asyncio.
+
+Each name here has one there with "Async" before it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NoResultYet
+from threading import Lock
+from typing import Generic, TypeVar
+
+from session_authority_client._shared.failures import copy_of, too_late
+
+_T = TypeVar("_T")
+
+Call = Callable[[], _T]
+Guard = Lock
+
+
+def home() -> Hashable:
+    """Where a client can be used that is made now: in this process, and in no fork of it."""
+    return os.getpid()
+
+
+class Flight(Generic[_T]):
+    """One call that several threads wait for. The first of them makes it."""
+
+    def __init__(self) -> None:
+        self._future: Future[_T] = Future()
+
+    def run(self, call: Call[_T]) -> None:
+        """Makes the call, in this thread."""
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - the callers get it, whatever it is
+            self._future.set_exception(error)
+        except BaseException:
+            # An interrupted thread (KeyboardInterrupt) says nothing of the others.
+            self._future.set_exception(too_late())
+            raise
+        else:
+            self._future.set_result(result)
+
+    def exception(self, seconds: float | None = None) -> BaseException | None:
+        """Waits for the end. Returns the exception of the call, None if it has a result.
+
+        Raises Unavailable if the call has not ended after so many seconds.
+        """
+        try:
+            return self._future.exception(seconds)
+        except NoResultYet:
+            raise too_late() from None
+
+    def result(self) -> _T:
+        """Waits for the result. Raises the exception of the call, to each caller its own."""
+        error = self.exception()
+        if error is not None:
+            raise copy_of(error)
+        return self._future.result()
+
+    def close(self) -> None:
+        """Does nothing: the thread that makes the call learns that the client is closed."""

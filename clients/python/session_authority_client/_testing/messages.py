@@ -1,0 +1,116 @@
+"""The messages of the fake service, and how its calls fail."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from session_authority_client._testing.rules import broken_fields
+from session_authority_client._testing.state import Device, State, Token
+from session_authority_client.wire import session_authority_pb2 as pb
+from session_authority_client.wire import status_pb2
+
+
+def stamp(moment: datetime) -> Timestamp:
+    """A time as the contract has it."""
+    made = Timestamp()
+    made.FromDatetime(moment)
+    return made
+
+
+def session_message(token: Token) -> pb.Session:
+    """The session of a token."""
+    session = token.session
+    return pb.Session(
+        user_id=session.user_id,
+        device_id=session.device_id,
+        session_id=session.session_id,
+        generation=token.generation,
+        claims=session.claims,
+        sign_in_time=stamp(session.signed_in_at),
+        token_expire_time=stamp(token.ends_at),
+        expire_time=stamp(session.ends_at),
+        auth_methods=session.auth_methods,
+    )
+
+
+def device_message(state: State, device: Device, current: str = "") -> pb.Device:
+    """A device in a list. `current` is the ID of the device that asks."""
+    message = pb.Device(
+        device_id=device.device_id,
+        display_name=device.display_name or device.client.display_name or "Unknown device",
+        last_client=device.client,
+        create_time=stamp(device.created_at),
+        sign_in_time=stamp(device.signed_in_at),
+        last_seen_time=stamp(device.last_seen_at),
+        current=device.device_id == current,
+        signed_in=state.is_live(device),
+    )
+    if message.signed_in and device.session is not None:
+        message.session_id = device.session.session_id
+        message.expire_time.CopyFrom(stamp(device.session.ends_at))
+    return message
+
+
+def event_message(
+    state: State, kind: pb.EventType, user_id: str, device: Device | None, **more: Any
+) -> pb.Event:
+    """The next event of the state. `more` are the fields that only its kind has."""
+    number = str(len(state.events) + 1)
+    event = pb.Event(event_id=number, type=kind, user_id=user_id, actor="fake", **more)
+    event.create_time.CopyFrom(stamp(state.now()))
+    if device is not None:
+        event.device.device_id = device.device_id
+        event.device.display_name = device_message(state, device).display_name
+        event.client.info.CopyFrom(device.client)
+    return event
+
+
+def is_wanted(event: pb.Event, request: pb.WatchEventsRequest) -> bool:
+    """Whether a watch asked for an event."""
+    return (not request.types or event.type in request.types) and (
+        not request.user_ids or event.user_id in request.user_ids
+    )
+
+
+def check_fields(context: grpc.ServicerContext, **fields: str) -> None:
+    """Fails a call with all its fields that break their rules."""
+    broken = broken_fields(fields)
+    if broken:
+        text = "; ".join(f"{name}: {rule}" for name, rule in broken)
+        violations = [
+            status_pb2.BadRequest.FieldViolation(field=name, description=rule)
+            for name, rule in broken
+        ]
+        bad = status_pb2.BadRequest(field_violations=violations)
+        abort(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", text, bad)
+
+
+def abort(
+    context: grpc.ServicerContext,
+    code: grpc.StatusCode,
+    reason: str,
+    text: str = "",
+    bad: status_pb2.BadRequest | None = None,
+) -> NoReturn:
+    """Fails a call as the real service does, so that clients raise the same."""
+    details: list[tuple[str, Message]] = [
+        ("ErrorInfo", status_pb2.ErrorInfo(reason=reason, domain="session-authority"))
+    ]
+    if bad is not None:
+        details.append(("BadRequest", bad))
+    if code is grpc.StatusCode.UNAVAILABLE:
+        details.append(("RetryInfo", status_pb2.RetryInfo(retry_delay=Duration(seconds=1))))
+    status = status_pb2.Status(code=code.value[0], message=text or reason)
+    for kind, message in details:
+        status.details.add(
+            type_url=f"type.googleapis.com/google.rpc.{kind}", value=message.SerializeToString()
+        )
+    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+    context.abort(code, text or reason)
+    raise AssertionError("abort raises")

@@ -1,0 +1,126 @@
+"""The rules of the service, with its default settings: what a token is worth, what a field may
+hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from session_authority_client._testing.state import Session, State, Token
+from session_authority_client.wire import session_authority_pb2 as pb
+
+# The defaults of the service.
+SESSION_TTL = timedelta(days=30)
+GRACE = timedelta(seconds=30)
+ALARM_AFTER = timedelta(minutes=5)
+_LEEWAY = timedelta(seconds=30)
+_MAX_USER_ID_LENGTH = 128
+_MAX_DISPLAY_NAME_LENGTH = 100
+# Invisible, but part of how Persian words and many emoji are written.
+_JOINERS = dict.fromkeys((0x200C, 0x200D))
+
+
+def judge(
+    state: State, text: str, device_id: str, *, renewing: bool = False, observe_only: bool = False
+) -> tuple[pb.SessionStatus, Token | None]:
+    """What a token is worth on a device. Returns the token if it is good."""
+    token, presented, now = state.tokens.get(text), uuid_of(device_id), state.now()
+    if token is None:
+        missing = pb.SESSION_STATUS_TOKEN_INVALID if text else pb.SESSION_STATUS_TOKEN_MISSING
+        return missing, None
+    if not renewing and (token.expired or now >= token.ends_at + _LEEWAY):
+        return pb.SESSION_STATUS_TOKEN_EXPIRED, None
+    device = state.devices[token.session.user_id].get(token.session.device_id)
+    if presented is None or device is None or device.session is None:
+        return pb.SESSION_STATUS_NO_SESSION, None
+    if not state.is_live(device):
+        if not observe_only:
+            device.session = None
+        return pb.SESSION_STATUS_SESSION_EXPIRED, None
+    verdict = _judge_on_its_device(device.session, token, now)
+    if presented != device.device_id:
+        left = verdict in (pb.SESSION_STATUS_ACTIVE, pb.SESSION_STATUS_REPLAYED)
+        verdict = pb.SESSION_STATUS_REPLAYED if left else pb.SESSION_STATUS_WRONG_DEVICE
+    return verdict, token if verdict == pb.SESSION_STATUS_ACTIVE else None
+
+
+def _judge_on_its_device(live: Session, token: Token, now: datetime) -> pb.SessionStatus:
+    """What a token is worth to the session that is live on its device."""
+    seen_for = None if live.first_seen_at is None else now - live.first_seen_at
+    if token.session is not live:
+        if token.session is not live.replaced:
+            return pb.SESSION_STATUS_SESSION_ENDED
+        crossed = token.issued_at > live.signed_in_at - ALARM_AFTER
+        if crossed or seen_for is None or seen_for < ALARM_AFTER:
+            return pb.SESSION_STATUS_SUPERSEDED
+        return pb.SESSION_STATUS_REPLAYED
+    behind = live.generation - token.generation
+    settled = (live.holder, live.predecessor)[behind] if behind < 2 else None
+    if token.replayed or behind > 1 or settled not in (None, token):
+        return pb.SESSION_STATUS_REPLAYED
+    if behind == 0 or seen_for is None or seen_for < GRACE:
+        return pb.SESSION_STATUS_ACTIVE
+    return pb.SESSION_STATUS_SUPERSEDED if seen_for < ALARM_AFTER else pb.SESSION_STATUS_REPLAYED
+
+
+def mark_seen(token: Token, now: datetime) -> None:
+    """Notes what it proves that a token of the current generation was presented."""
+    session = token.session
+    session.first_seen_at = session.first_seen_at or now
+    if session.holder is None and now - session.renewed_at >= ALARM_AFTER:
+        session.holder = token
+
+
+def rotate_if_due(token: Token, now: datetime) -> bool:
+    """Moves a session on to its next generation if its token is old enough. Returns True then."""
+    session = token.session
+    if not (token.aged or token.expired or now - session.renewed_at >= ALARM_AFTER):
+        return False
+    session.generation, session.first_seen_at = session.generation + 1, None
+    session.holder, session.predecessor = None, token
+    session.renewed_at = now
+    return True
+
+
+def uuid_of(text: str) -> str | None:
+    """A device ID as the service writes it, None if the text is none."""
+    try:
+        return str(UUID(text)) if len(text) == 36 else None
+    except ValueError:
+        return None
+
+
+def broken_fields(fields: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The fields of a request that break their rules, with the rules."""
+    return [(name, rule) for name, value in fields.items() if (rule := _RULES[name](value))]
+
+
+def _user_id_rule(value: str) -> str:
+    if not value:
+        return "must not be empty"
+    if len(value) > _MAX_USER_ID_LENGTH:
+        return f"must have at most {_MAX_USER_ID_LENGTH} characters"
+    if not value.isprintable() or any(letter.isspace() for letter in value):
+        return "must have no white space, control or other unprintable characters"
+    return ""
+
+
+def _device_id_rule(value: str) -> str:
+    return "" if uuid_of(value) else "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
+
+
+def _display_name_rule(value: str) -> str:
+    if len(value) > _MAX_DISPLAY_NAME_LENGTH:
+        return f"must have at most {_MAX_DISPLAY_NAME_LENGTH} characters"
+    printable = value.translate(_JOINERS).isprintable()
+    return "" if printable else "must have no control or other unprintable characters"
+
+
+# Each returns the rule that a value breaks, empty if it breaks none.
+_RULES: Mapping[str, Callable[[str], str]] = {
+    "user_id": _user_id_rule,
+    "device_id": _device_id_rule,
+    "display_name": _display_name_rule,
+}

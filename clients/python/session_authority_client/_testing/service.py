@@ -1,0 +1,347 @@
+"""The methods of the contract, on a state in memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import grpc
+
+from session_authority_client._testing.messages import (
+    abort,
+    check_fields,
+    device_message,
+    event_message,
+    is_wanted,
+    session_message,
+    stamp,
+)
+from session_authority_client._testing.rules import (
+    GRACE,
+    SESSION_TTL,
+    judge,
+    mark_seen,
+    rotate_if_due,
+    uuid_of,
+)
+from session_authority_client._testing.state import Device, Session, SignIn, State, Token
+from session_authority_client.wire import session_authority_pb2 as pb
+
+_PROOF_OF_LIFE_SECONDS = 1.0
+_PAGE_SIZE = 50
+
+
+class FakeService:
+    """A service on a state of its own. Hold `changed` while you change anything here.
+
+    `calls` counts the calls of each method, refused ones too; `rotations` how often a session went
+    on to its next generation.
+    """
+
+    def __init__(self, token_ttl: timedelta) -> None:
+        self.token_ttl = token_ttl
+        self.state = State()
+        self.changed = threading.Condition()
+        self.away = False
+        self.delay = timedelta()
+        self.max_devices: int | None = None
+        self.calls: Counter[str] = Counter()
+        self.rotations = 0
+
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """A handler for each method of the contract."""
+        unary: Mapping[str, Callable[..., Any]] = {
+            "IssueDevice": self.issue_device,
+            "RenewSession": self.renew_session,
+            "ValidateSession": self.validate_session,
+            "BatchValidateSessions": self.batch_validate_sessions,
+            "ListDevices": self.list_devices,
+            "UpdateDevice": self.update_device,
+            "RevokeDevice": self.revoke_device,
+            "RevokeAll": self.revoke_all,
+            "GetSigningKeys": self.get_signing_keys,
+        }
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                self._guarded(name, answer),
+                getattr(pb, f"{name}Request").FromString,
+                getattr(pb, f"{name}Response").SerializeToString,
+            )
+            for name, answer in unary.items()
+        }
+        handlers["WatchEvents"] = grpc.unary_stream_rpc_method_handler(
+            self.watch_events,
+            pb.WatchEventsRequest.FromString,
+            pb.WatchEventsResponse.SerializeToString,
+        )
+        return handlers
+
+    def _guarded(self, name: str, answer: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(request: Any, context: grpc.ServicerContext) -> Any:
+            if self.delay:
+                time.sleep(self.delay.total_seconds())
+            with self.changed:
+                self.calls[name] += 1
+                self.check_available(context)
+                return answer(request, context)
+
+        return guarded
+
+    def check_available(self, context: grpc.ServicerContext) -> None:
+        """Fails a call while the service is away."""
+        if self.away:
+            abort(context, grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+
+    # --- sessions ---------------------------------------------------------------------------------
+
+    def issue_device(
+        self, request: pb.IssueDeviceRequest, context: grpc.ServicerContext
+    ) -> pb.IssueDeviceResponse:
+        """Signs a user in."""
+        check_fields(context, user_id=request.user_id)
+        state, now = self.state, self.state.now()
+        if known_sign_in := state.sign_ins.get(request.request_id):
+            return self._issue_again(known_sign_in, request, context)
+        presented = uuid_of(request.device_id)
+        device_id = presented or str(uuid4())
+        devices = state.devices.setdefault(request.user_id, {})
+        self._check_limit(devices, device_id, context)
+        known, first = device_id in devices, not devices
+        device = devices.setdefault(device_id, Device(device_id, request.client, now, now, now))
+        ttl = request.session_ttl.ToTimedelta() if request.HasField("session_ttl") else SESSION_TTL
+        device.client, device.signed_in_at, device.last_seen_at = request.client, now, now
+        device.session = Session(
+            request.user_id,
+            device_id,
+            dict(request.claims),
+            tuple(request.auth_methods),
+            signed_in_at=now,
+            ends_at=now + ttl,
+            replaced=device.session if state.is_live(device) else None,
+        )
+        text, token = state.hand_out(device.session, self.token_ttl)
+        kind = pb.EVENT_TYPE_DEVICE_SIGNED_IN
+        self._write_event(kind, request.user_id, device, new_device=not known, first_device=first)
+        response = pb.IssueDeviceResponse(
+            device=device_message(state, device),
+            access_token=text,
+            token_expire_time=stamp(token.ends_at),
+            device_id_assigned=presented is None,
+            new_device=not known,
+        )
+        if request.request_id:
+            state.sign_ins[request.request_id] = SignIn(request, device.session, response)
+        return response
+
+    def _issue_again(
+        self, known: SignIn, request: pb.IssueDeviceRequest, context: grpc.ServicerContext
+    ) -> pb.IssueDeviceResponse:
+        if known.request != request:
+            abort(context, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+        session = known.session
+        device = self.state.devices[session.user_id].get(session.device_id)
+        unused = session.first_seen_at is None and session.generation == 1
+        if device is None or device.session is not session or not unused:
+            abort(context, grpc.StatusCode.ABORTED, "REQUEST_ID_SPENT")
+        return known.response
+
+    def _check_limit(
+        self, devices: Mapping[str, Device], device_id: str, context: grpc.ServicerContext
+    ) -> None:
+        others = [device for device in devices.values() if device.device_id != device_id]
+        live = sum(map(self.state.is_live, others))
+        if self.max_devices is not None and live >= self.max_devices:
+            abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "DEVICE_LIMIT_REACHED")
+
+    def renew_session(
+        self, request: pb.RenewSessionRequest, _: grpc.ServicerContext
+    ) -> pb.RenewSessionResponse:
+        """Swaps a token for the next."""
+        status, token, revoked = self._judge(request.access_token, request.device_id, renewing=True)
+        response = pb.RenewSessionResponse(status=status, revoked_devices=revoked)
+        if token is None:
+            return response
+        session, now = token.session, self.state.now()
+        if token.generation == session.generation:
+            mark_seen(token, now)
+            self.rotations += rotate_if_due(token, now)
+        if token.generation < session.generation and session.first_seen_at is None:
+            if now - session.renewed_at > GRACE:
+                session.renewed_at = now
+            response.access_token, token = self.state.hand_out(session, self.token_ttl)
+            response.token_expire_time.CopyFrom(stamp(token.ends_at))
+            response.rotated = True
+        response.session.CopyFrom(session_message(token))
+        return response
+
+    def validate_session(
+        self, request: pb.ValidateSessionRequest, _: grpc.ServicerContext
+    ) -> pb.ValidateSessionResponse:
+        """Says what a token is worth."""
+        status, token, revoked = self._judge(
+            request.access_token, request.device_id, observe_only=request.observe_only
+        )
+        presented = uuid_of(request.device_id)
+        response = pb.ValidateSessionResponse(
+            active=token is not None,
+            status=status,
+            device_id=presented or str(uuid4()),
+            device_id_assigned=presented is None,
+            revoked_devices=revoked,
+        )
+        if token is not None:
+            session, now = token.session, self.state.now()
+            response.session.CopyFrom(session_message(token))
+            superseded = token.generation < session.generation
+            half_life = (token.ends_at - token.issued_at) / 2
+            response.renew_recommended = token.aged or token.ends_at - now < half_life or superseded
+            if not request.observe_only:
+                self.state.devices[session.user_id][session.device_id].last_seen_at = now
+                if not superseded:
+                    mark_seen(token, now)
+        return response
+
+    def batch_validate_sessions(
+        self, request: pb.BatchValidateSessionsRequest, context: grpc.ServicerContext
+    ) -> pb.BatchValidateSessionsResponse:
+        """Says what many tokens are worth."""
+        results = [
+            pb.BatchValidateSessionsResult(response=self.validate_session(one, context))
+            for one in request.requests
+        ]
+        return pb.BatchValidateSessionsResponse(results=results)
+
+    def _judge(
+        self, text: str, device_id: str, *, renewing: bool = False, observe_only: bool = False
+    ) -> tuple[pb.SessionStatus, Token | None, int]:
+        """A verdict, the token if it is good, and on how many devices an alarm ended sessions."""
+        state, revoked = self.state, 0
+        verdict, token = judge(state, text, device_id, renewing=renewing, observe_only=observe_only)
+        if verdict == pb.SESSION_STATUS_REPLAYED and not observe_only:
+            session = state.tokens[text].session
+            device = state.devices[session.user_id][session.device_id]
+            revoked = state.end_sessions(session.user_id)
+            self._write_event(pb.EVENT_TYPE_SESSION_REPLAYED, session.user_id, device)
+        return verdict, token, revoked
+
+    # --- devices ----------------------------------------------------------------------------------
+
+    def list_devices(
+        self, request: pb.ListDevicesRequest, context: grpc.ServicerContext
+    ) -> pb.ListDevicesResponse:
+        """A page of a user's devices."""
+        check_fields(context, user_id=request.user_id)
+        state = self.state
+        devices = sorted(
+            state.devices.get(request.user_id, {}).values(),
+            key=lambda device: device.last_seen_at,
+            reverse=True,
+        )
+        listed = [
+            device for device in devices if state.is_live(device) or request.include_signed_out
+        ]
+        start, size = int(request.page_token or 0), request.page_size or _PAGE_SIZE
+        end = start + size
+        current = uuid_of(request.current_device_id) or ""
+        return pb.ListDevicesResponse(
+            devices=[device_message(state, device, current) for device in listed[start:end]],
+            next_page_token=str(end) if end < len(listed) else "",
+            total_size=len(listed),
+        )
+
+    def update_device(
+        self, request: pb.UpdateDeviceRequest, context: grpc.ServicerContext
+    ) -> pb.UpdateDeviceResponse:
+        """Names a device."""
+        name, user_id = request.display_name.strip(), request.user_id
+        check_fields(context, user_id=user_id, device_id=request.device_id, display_name=name)
+        device = self.state.devices.get(user_id, {}).get(uuid_of(request.device_id) or "")
+        if device is None:
+            abort(context, grpc.StatusCode.NOT_FOUND, "DEVICE_NOT_FOUND")
+        device.display_name = name
+        return pb.UpdateDeviceResponse(device=device_message(self.state, device))
+
+    def revoke_device(
+        self, request: pb.RevokeDeviceRequest, context: grpc.ServicerContext
+    ) -> pb.RevokeDeviceResponse:
+        """Signs a user out on a device."""
+        check_fields(context, user_id=request.user_id, device_id=request.device_id)
+        devices = self.state.devices.get(request.user_id, {})
+        device = devices.get(uuid_of(request.device_id) or "")
+        if device is None:
+            return pb.RevokeDeviceResponse()
+        revoked, device.session = self.state.is_live(device), None
+        if revoked:
+            kind = pb.EVENT_TYPE_DEVICE_REVOKED
+            self._write_event(kind, request.user_id, device, reason=request.reason)
+        if request.forget:
+            del devices[device.device_id]
+        return pb.RevokeDeviceResponse(revoked=revoked)
+
+    def revoke_all(
+        self, request: pb.RevokeAllRequest, context: grpc.ServicerContext
+    ) -> pb.RevokeAllResponse:
+        """Signs a user out on all devices but one."""
+        check_fields(context, user_id=request.user_id)
+        user_id, spared = request.user_id, uuid_of(request.except_device_id) or ""
+        revoked = self.state.end_sessions(user_id, spared)
+        if revoked:
+            told = {"reason": request.reason, "except_device_id": spared}
+            self._write_event(pb.EVENT_TYPE_ALL_REVOKED, user_id, None, **told)
+        if request.forget:
+            devices = self.state.devices.get(user_id, {})
+            for device_id in devices.keys() - {spared}:
+                del devices[device_id]
+        return pb.RevokeAllResponse(revoked_devices=revoked)
+
+    # --- keys and events --------------------------------------------------------------------------
+
+    def get_signing_keys(
+        self, _: pb.GetSigningKeysRequest, __: grpc.ServicerContext
+    ) -> pb.GetSigningKeysResponse:
+        """No keys."""
+        return pb.GetSigningKeysResponse(jwks_json='{"keys":[]}')
+
+    def watch_events(
+        self, request: pb.WatchEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchEventsResponse]:
+        """The events from a cursor, a moment, or now on."""
+        with self.changed:
+            self.calls["WatchEvents"] += 1
+            self.check_available(context)
+            state, start = self.state, len(self.state.events)
+            if request.cursor:
+                if not request.cursor.isdecimal() or int(request.cursor) > start:
+                    abort(context, grpc.StatusCode.OUT_OF_RANGE, "CURSOR_EXPIRED")
+                start = int(request.cursor)
+            elif request.HasField("start_time"):
+                since = request.start_time.ToNanoseconds()
+                start = sum(event.create_time.ToNanoseconds() < since for event in state.events)
+            context.add_callback(self._wake)
+        yield pb.WatchEventsResponse(cursor=str(start))
+        while context.is_active():
+            with self.changed:
+                if self.state is state and len(state.events) == start:
+                    self.changed.wait(_PROOF_OF_LIFE_SECONDS)
+                self.check_available(context)
+                if self.state is not state:
+                    abort(context, grpc.StatusCode.OUT_OF_RANGE, "CURSOR_EXPIRED")
+                found, start = state.events[start:], len(state.events)
+            told = [event for event in found if is_wanted(event, request)]
+            now = None if told else stamp(state.now())
+            yield pb.WatchEventsResponse(events=told, cursor=str(start), read_time=now)
+
+    def _write_event(
+        self, kind: pb.EventType, user_id: str, device: Device | None, **more: Any
+    ) -> None:
+        self.state.events.append(event_message(self.state, kind, user_id, device, **more))
+        self.changed.notify_all()
+
+    def _wake(self) -> None:
+        with self.changed:
+            self.changed.notify_all()

@@ -1,0 +1,104 @@
+"""What the fake service remembers, and its clock."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from session_authority_client.wire import session_authority_pb2 as pb
+
+
+@dataclass(eq=False)
+class Session:
+    """A session. Until its token is renewed it has one generation."""
+
+    user_id: str
+    device_id: str
+    claims: Mapping[str, str]
+    auth_methods: tuple[str, ...]
+    signed_in_at: datetime
+    ends_at: datetime
+    replaced: Session | None
+    generation: int = 1
+    session_id: str = field(default_factory=lambda: secrets.token_hex(16))
+    renewed_at: datetime = field(init=False)
+    first_seen_at: datetime | None = None
+    holder: Token | None = None
+    predecessor: Token | None = None
+
+    def __post_init__(self) -> None:
+        self.renewed_at = self.signed_in_at
+
+
+@dataclass(eq=False)
+class Token:
+    """A token that was handed out. Each is a copy of its own of its generation."""
+
+    session: Session
+    generation: int
+    issued_at: datetime
+    ends_at: datetime
+    aged: bool = False
+    expired: bool = False
+    replayed: bool = False
+
+
+@dataclass
+class Device:
+    """A device in a user's list, with its session if the user is signed in there."""
+
+    device_id: str
+    client: pb.ClientInfo
+    created_at: datetime
+    signed_in_at: datetime
+    last_seen_at: datetime
+    display_name: str = ""
+    session: Session | None = None
+
+
+@dataclass
+class SignIn:
+    """A sign-in that had a `request_id`: the same request gets the same response."""
+
+    request: pb.IssueDeviceRequest
+    session: Session
+    response: pb.IssueDeviceResponse
+
+
+@dataclass
+class State:
+    """Everything that the fake service knows. It forgets by getting a new one."""
+
+    devices: dict[str, dict[str, Device]] = field(default_factory=dict)
+    tokens: dict[str, Token] = field(default_factory=dict)
+    sign_ins: dict[str, SignIn] = field(default_factory=dict)
+    events: list[pb.Event] = field(default_factory=list)
+    passed: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        """The time of the fake service."""
+        return datetime.now(UTC) + self.passed
+
+    def is_live(self, device: Device) -> bool:
+        """Whether the user is signed in on the device."""
+        return device.session is not None and self.now() < device.session.ends_at
+
+    def hand_out(self, session: Session, ttl: timedelta) -> tuple[str, Token]:
+        """Makes a token of the session's generation. Returns its text, too."""
+        text, now = f"fake.{secrets.token_urlsafe(16)}", self.now()
+        token = Token(session, session.generation, now, min(now + ttl, session.ends_at))
+        self.tokens[text] = token
+        return text, token
+
+    def end_sessions(self, user_id: str, spared: str = "") -> int:
+        """Ends a user's sessions on all devices but one. Returns on how many."""
+        live = [
+            device
+            for device in self.devices.get(user_id, {}).values()
+            if self.is_live(device) and device.device_id != spared
+        ]
+        for device in live:
+            device.session = None
+        return len(live)

@@ -1,0 +1,346 @@
+"""The harness for middleware: one small app in FastAPI, Flask, Django and bare WSGI, before the
+fake of the service, and a browser for each of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Any
+
+import django
+import grpc
+import httpx
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path as url_path
+from fastapi import Depends, FastAPI
+from fastapi import Request as FastApiRequest
+from fastapi.responses import JSONResponse
+from flask import Flask, jsonify, request
+from werkzeug.wrappers import Request as PlainRequest
+from werkzeug.wrappers import Response as PlainResponse
+
+import session_authority_client.django as for_django
+import session_authority_client.flask as for_flask
+from session_authority_client import AsyncSessionAuthority, Session, SessionAuthority
+from session_authority_client._testing.messages import abort
+from session_authority_client._testing.service import FakeService
+from session_authority_client.asgi import SessionAuthorityMiddleware as AsgiMiddleware
+from session_authority_client.flow import Flow
+from session_authority_client.starlette import AsyncVisit, require_session
+from session_authority_client.starlette import visit_of as visit_dependency
+from session_authority_client.testing import FakeAuthority
+from session_authority_client.wsgi import SessionAuthorityMiddleware as WsgiMiddleware
+from session_authority_client.wsgi import visit_of
+
+PATIENCE = timedelta(seconds=20)
+HTTPS = "https://app.example"
+TOKEN, DEVICE = "__Host-session", "__Host-device"
+BOTH = {TOKEN, DEVICE}
+Visit = Annotated[AsyncVisit, Depends(visit_dependency)]
+SignedIn = Annotated[Session, Depends(require_session)]
+Maker = Callable[..., Any]
+Query = Mapping[str, str]
+
+# --- one app, for threads -------------------------------------------------------------------------
+
+
+def _sign_in(visit: for_flask.Visit, query: Query) -> object:
+    user = query.get("user", "ada")
+    issued = visit.sign_in(user, auth_methods=["pwd"])
+    assert visit.require().user_id == user
+    return {"token": issued.access_token, "device": issued.device.device_id}
+
+
+def _everywhere(visit: for_flask.Visit, query: Query) -> object:
+    return visit.sign_out_everywhere(except_current="also_here" not in query)
+
+
+def _devices(visit: for_flask.Visit, _: Query) -> object:
+    return [{"id": device.device_id, "current": device.current} for device in visit.devices()]
+
+
+VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
+    "/sign-in": _sign_in,
+    "/sign-out": lambda visit, query: visit.sign_out(query.get("device")),
+    "/sign-out-everywhere": _everywhere,
+    "/renew": lambda visit, _: {"token": visit.renew().access_token},
+    "/devices": _devices,
+    "/me": lambda visit, _: visit.require().user_id,
+    "/maybe": lambda visit, _: visit.session and visit.session.user_id,
+    "/static": lambda *_: "same for all",
+}
+CACHEABLE = "public, max-age=600"
+
+
+def _finished(path: str, response: Any) -> Any:
+    """What is static has cookies of its own, and may be cached."""
+    if path == "/static":
+        response.headers["Cache-Control"] = CACHEABLE
+        response.set_cookie("a", "1")
+        response.set_cookie("b", "2")
+    return response
+
+
+def plain_app(
+    authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE
+) -> Any:
+    """The app for WSGI, without a framework."""
+
+    @PlainRequest.application
+    def app(request: PlainRequest) -> PlainResponse:
+        told = VIEWS[request.path](visit_of(request.environ), request.args)
+        made = PlainResponse(json.dumps(told), mimetype="application/json")
+        return _finished(request.path, made)  # type: ignore[no-any-return]
+
+    return WsgiMiddleware(app, lambda: authority.client(timeout=timeout), flow)
+
+
+def flask_app(
+    authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE
+) -> Any:
+    """The app in Flask."""
+    app = Flask(__name__, static_folder=None)
+
+    def serve(path: str) -> Any:
+        return _finished(path, jsonify(VIEWS[path](for_flask.visit(), request.args)))
+
+    for path in VIEWS:
+        view = partial(serve, path)
+        app.add_url_rule(
+            path,
+            path,
+            for_flask.require_session(view) if path == "/me" else view,
+            methods=["GET", "POST"],
+        )
+    for_flask.install(app, lambda: authority.client(timeout=timeout), flow)
+    return app
+
+
+def _django_view(path: str, request: HttpRequest) -> HttpResponse:
+    told = VIEWS[path](for_django.visit_of(request), request.GET)
+    made: HttpResponse = _finished(path, JsonResponse(told, safe=False))
+    return made
+
+
+class _Urls:
+    urlpatterns = tuple(
+        url_path(
+            path[1:],
+            for_django.require_session(partial(_django_view, path))
+            if path == "/me"
+            else partial(_django_view, path),
+        )
+        for path in VIEWS
+    )
+
+
+# Django has one project for a process.
+_current: list[FakeAuthority] = []
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A client for whichever authority is the current one, when the project asks for it."""
+
+    timeout: timedelta
+
+    def __call__(self) -> SessionAuthority:
+        return _current[-1].client(timeout=self.timeout)
+
+
+def django_app(
+    authority: FakeAuthority,
+    flow: Flow | None = None,
+    timeout: timedelta = PATIENCE,
+    below: Sequence[str] = (),
+) -> Any:
+    """The app in Django. `below` is middleware of the project."""
+    _current[:] = [authority]
+    if not settings.configured:
+        settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=_Urls, SECRET_KEY="for tests")
+        django.setup()
+    settings.MIDDLEWARE = ["session_authority_client.django.SessionAuthorityMiddleware", *below]
+    settings.SESSION_AUTHORITY = _Made(timeout)
+    settings.SESSION_AUTHORITY_FLOW = flow
+    return WSGIHandler()
+
+
+# --- the same for asyncio -------------------------------------------------------------------------
+
+
+def fastapi_app(
+    authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE
+) -> FastAPI:
+    """The app in FastAPI."""
+    app = FastAPI()
+
+    @app.post("/sign-in")
+    async def sign_in(visit: Visit, user: str = "ada") -> dict[str, str]:
+        issued = await visit.sign_in(user, auth_methods=["pwd"])
+        assert visit.require().user_id == user
+        return {"token": issued.access_token, "device": issued.device.device_id}
+
+    @app.post("/sign-out")
+    async def sign_out(visit: Visit, device: str | None = None) -> None:
+        await visit.sign_out(device)
+
+    @app.post("/sign-out-everywhere")
+    async def sign_out_everywhere(visit: Visit, also_here: bool = False) -> int:
+        return await visit.sign_out_everywhere(except_current=not also_here)
+
+    @app.post("/renew")
+    async def renew(visit: Visit) -> dict[str, str | None]:
+        return {"token": (await visit.renew()).access_token}
+
+    @app.get("/devices")
+    async def devices(visit: Visit) -> list[dict[str, Any]]:
+        return [
+            {"id": device.device_id, "current": device.current} for device in await visit.devices()
+        ]
+
+    @app.get("/me")
+    async def me(session: SignedIn) -> str:
+        return session.user_id
+
+    @app.get("/maybe")
+    async def maybe(request: FastApiRequest) -> str | None:
+        session = request.state.visit.session
+        return session.user_id if session else None
+
+    @app.get("/static")
+    async def static(visit: Visit) -> JSONResponse:
+        return _finished("/static", JSONResponse("same for all"))  # type: ignore[no-any-return]
+
+    app.add_middleware(
+        AsgiMiddleware,
+        authority=lambda: authority.async_client(timeout=timeout),
+        flow=flow or Flow(),
+    )
+    return app
+
+
+WSGI_APPS: Mapping[str, Maker] = {"plain": plain_app, "flask": flask_app, "django": django_app}
+APPS: Mapping[str, Maker] = {"fastapi": fastapi_app, **WSGI_APPS}
+
+# --- browsers -------------------------------------------------------------------------------------
+
+
+class _OnThreads(httpx.AsyncBaseTransport):
+    """The way to an app of threads, with the face of the other."""
+
+    def __init__(self, app: Any, peer: str) -> None:
+        self._transport = httpx.WSGITransport(app=app, remote_addr=peer)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await asyncio.to_thread(self._transport.handle_request, request)
+        body = await asyncio.to_thread(answer.read)
+        return httpx.Response(
+            answer.status_code, headers=answer.headers, stream=httpx.ByteStream(body)
+        )
+
+
+@asynccontextmanager
+async def browser_of(app: Any, peer: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
+    """A browser that keeps cookies, at an app whose lifespan runs."""
+    if not isinstance(app, FastAPI):
+        async with httpx.AsyncClient(transport=_OnThreads(app, peer), base_url=HTTPS) as browser:
+            yield browser
+        return
+    started, stop = asyncio.Event(), asyncio.Event()
+    messages = iter(({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}))
+
+    async def receive() -> Any:
+        if started.is_set():
+            await stop.wait()
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        started.set()
+
+    scope = {"type": "lifespan", "state": {}, "asgi": {}}
+    lifespan = asyncio.create_task(app(scope, receive, send))
+    await started.wait()
+    transport = httpx.ASGITransport(app=app, client=(peer, 5000))
+    async with httpx.AsyncClient(transport=transport, base_url=HTTPS) as browser:
+        yield browser
+    stop.set()
+    await lifespan
+
+
+async def serve_asgi(app: Any, client: AsyncSessionAuthority, send: Any, **scope: Any) -> None:
+    """Makes one request of an app without a framework, around which there is the middleware."""
+    base = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    middleware: Any = AsgiMiddleware(app, client)
+    await middleware({**base, **scope}, None, send)
+
+
+async def talk_asgi(app: Any, authority: FakeAuthority, **scope: Any) -> list[Any]:
+    """What an app without a framework sends, one message after the other."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with authority.async_client(timeout=PATIENCE) as client:
+        await serve_asgi(app, client, send, **scope)
+    return sent
+
+
+def set_cookies(response: httpx.Response) -> dict[str, str]:
+    """What a response sets, by name."""
+    lines = [line.strip() for line in response.headers.get_list("set-cookie")]
+    return {line.partition("=")[0]: line.partition("=")[2] for line in lines}
+
+
+def attributes(line: str) -> set[str]:
+    """What follows a cookie's value, in any order."""
+    return set(line.split("; ")[1:])
+
+
+def cookie_header(issued: Mapping[str, str]) -> dict[str, str]:
+    """The header of a browser that has what a sign-in told."""
+    return {"cookie": f"{TOKEN}={issued['token']}; {DEVICE}={issued['device']}"}
+
+
+# --- a service that misbehaves --------------------------------------------------------------------
+
+
+def served_by(service: FakeService) -> FakeAuthority:
+    """The fake with methods of a test's own."""
+    authority = FakeAuthority()
+    authority._service = service
+    return authority
+
+
+class RefusingService(FakeService):
+    """One whose access policy does not allow the app some methods."""
+
+    def __init__(self, *methods: str) -> None:
+        super().__init__(timedelta(hours=1))
+        for method in methods:
+            setattr(self, method, self._refuse)
+
+    @staticmethod
+    def _refuse(_: Any, context: Any) -> None:
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
+
+
+class StumblingService(FakeService):
+    """One that can be away for renewals only."""
+
+    def __init__(self) -> None:
+        super().__init__(timedelta(hours=1))
+        self.renewals_away = False
+
+    def renew_session(self, request: Any, context: Any) -> Any:
+        if self.renewals_away:
+            abort(context, grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+        return super().renew_session(request, context)

@@ -1,0 +1,109 @@
+"""The middleware for Django beside other middleware of a project, and its own protection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse
+from django.test import Client as DjangoClient
+from django.test import RequestFactory
+
+import session_authority_client.django as for_django
+from client_tests.middleware_harness import HTTPS, browser_of, django_app, set_cookies
+from session_authority_client.flow import Flow, Refused
+from session_authority_client.testing import FakeAuthority
+
+
+class Requiring:
+    """Middleware of a project, below ours; the path says how it goes about it."""
+
+    def __init__(self, get_response: Any) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> Any:
+        way = request.path.strip("/")
+        try:
+            if way.startswith("required"):
+                for_django.visit_of(request).require()
+        except Refused:
+            if way == "required-and-caught":
+                return HttpResponse("members only", status=400)
+            if way == "required-and-bad":
+                raise BadRequest("of the app") from None
+            raise
+        response = self._get_response(request)
+        if way == "required-after":
+            for_django.visit_of(request).require()
+        return response
+
+
+class Inner(Requiring):
+    """More of it: what is raised here passes through the other."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if request.path == "/inner":
+            for_django.visit_of(request).require()
+        return self._get_response(request)
+
+
+BELOW = [f"{__name__}.Requiring", f"{__name__}.Inner"]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("path_", ["required", "inner"])
+async def test_what_middleware_refuses_is_answered(
+    authority: FakeAuthority, caplog: pytest.LogCaptureFixture, debug: bool, path_: str
+):
+    path, app = f"/{path_}", django_app(authority, Flow(sign_in_url="/sign-in"), below=BELOW)
+    json = {"Accept": "application/json"}
+    settings.DEBUG = debug
+    try:
+        async with browser_of(app) as browser:
+            denied = await browser.get(path, headers=json)
+            assert (denied.status_code, denied.json()) == (401, {"error": "sign_in_required"})
+            assert "Cookie" in denied.headers["Vary"]
+            assert (await browser.get(path)).status_code == 303
+            head = await browser.head(path, headers={"Sec-Fetch-Mode": "cors"})
+            assert head.content == b""
+            assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+            await browser.post("/sign-in")
+            assert (await browser.get(path)).status_code == 404  # there is no such page
+            with authority.unavailable():
+                away = await browser.get(path, headers=json)
+            assert (away.status_code, away.json()) == (503, {"error": "unavailable"})
+            assert away.headers["Retry-After"] == "1"
+            authority.replay_tokens()
+            assert len(set_cookies(await browser.get(path))) == 2
+    finally:
+        settings.DEBUG = False
+
+
+async def test_what_middleware_makes_of_it_is_its_own(authority: FakeAuthority):
+    async with browser_of(django_app(authority, below=BELOW)) as browser:
+        caught = await browser.get("/required-and-caught")
+        assert (caught.status_code, caught.content) == (400, b"members only")
+        assert (await browser.get("/required-and-bad")).status_code == 400
+
+
+def test_a_test_client_of_django_sees_the_answer(authority: FakeAuthority):
+    django_app(authority, below=BELOW)
+    answer = DjangoClient().get("/required", headers={"accept": "application/json"})
+    assert answer.status_code == 401
+
+
+async def test_djangos_own_protection_of_forms_may_be_there_too(authority: FakeAuthority):
+    app = django_app(authority, below=["django.middleware.csrf.CsrfViewMiddleware"])
+    async with browser_of(app) as browser:
+        foreign = await browser.post("/sign-in", headers={"Origin": "https://evil.example"})
+        assert foreign.json() == {"error": "cross_origin_request"}
+        without_token = await browser.post("/sign-in", headers={"Origin": HTTPS})
+        assert (without_token.status_code, b"CSRF" in without_token.content) == (403, True)
+
+
+def test_without_the_middleware_one_is_told():
+    django_app(FakeAuthority())
+    with pytest.raises(RuntimeError, match="not in MIDDLEWARE"):
+        for_django.visit_of(RequestFactory().get("/"))

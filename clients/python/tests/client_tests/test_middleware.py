@@ -1,0 +1,402 @@
+"""What all middleware does alike, around an app of FastAPI, Flask, Django and no framework."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from client_tests.middleware_harness import (
+    APPS,
+    BOTH,
+    CACHEABLE,
+    DEVICE,
+    PATIENCE,
+    TOKEN,
+    Maker,
+    RefusingService,
+    StumblingService,
+    attributes,
+    browser_of,
+    cookie_header,
+    served_by,
+    set_cookies,
+)
+from session_authority_client.cookies import Cookies, SameSite
+from session_authority_client.flow import Flow
+from session_authority_client.testing import FakeAuthority
+
+STRICT = {"Path=/", "Secure", "HttpOnly", "SameSite=Strict"}
+
+
+@pytest.fixture(params=APPS)
+def make(request: pytest.FixtureRequest) -> Maker:
+    return APPS[request.param]
+
+
+@pytest.fixture
+async def browser(make: Maker, authority: FakeAuthority) -> AsyncIterator[httpx.AsyncClient]:
+    async with browser_of(make(authority)) as browser:
+        yield browser
+
+
+# --- who it is ------------------------------------------------------------------------------------
+
+
+async def test_a_stranger_is_nobody_and_gets_no_cookies(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
+    answer = await browser.get("/maybe")
+    assert (answer.json(), set_cookies(answer)) == (None, {})
+    denied = await browser.get("/me")
+    assert (denied.status_code, denied.json()) == (401, {"error": "sign_in_required"})
+    assert denied.headers["www-authenticate"] == "Bearer"
+    assert denied.headers["cache-control"] == "no-store"
+    assert set_cookies(denied) == {}
+    assert authority.calls == {}  # without a token nobody is asked
+
+
+async def test_a_sign_in_sets_both_cookies_and_the_next_request_is_signed_in(
+    browser: httpx.AsyncClient,
+):
+    answer = await browser.post("/sign-in")
+    issued, cookies = answer.json(), set_cookies(answer)
+    assert cookies[DEVICE].startswith(f"{issued['device']}; ")
+    assert attributes(cookies[DEVICE]) == STRICT | {"Max-Age=34560000"}
+    assert cookies[TOKEN].startswith(f"{issued['token']}; ")
+    assert attributes(cookies[TOKEN]) > STRICT
+    (age,) = attributes(cookies[TOKEN]) - STRICT
+    assert age.startswith("Max-Age=25919")
+    assert answer.headers["cache-control"] == "no-store"
+    again = await browser.get("/me")
+    assert (again.json(), set_cookies(again)) == ("ada", {})
+
+
+async def test_a_browser_stays_the_same_device(browser: httpx.AsyncClient):
+    device = (await browser.post("/sign-in")).json()["device"]
+    out = await browser.post("/sign-out")
+    assert set(set_cookies(out)) == {TOKEN}
+    assert "Max-Age=0" in attributes(set_cookies(out)[TOKEN])
+    assert (await browser.get("/me")).status_code == 401
+    assert (await browser.post("/sign-in")).json()["device"] == device
+
+
+@pytest.mark.parametrize(
+    ("proxies", "address"), [((), "198.51.100.9"), (("198.51.100.9",), "203.0.113.7")]
+)
+async def test_the_client_is_told_of(
+    authority: FakeAuthority, make: Maker, proxies: tuple[str, ...], address: str
+):
+    app = make(authority, Flow(trusted_proxies=proxies))
+    async with browser_of(app, peer="198.51.100.9") as browser:
+        headers = {"user-agent": "Firefox", "x-forwarded-for": "203.0.113.7"}
+        await browser.post("/sign-in", headers=headers)
+    with authority.client(timeout=PATIENCE) as client:
+        (device,) = client.devices("ada")
+    assert device.last_client.user_agent == "Firefox"
+    assert device.last_client.ip_address == address
+
+
+async def test_lax_cookies_and_redirects_if_the_app_asks(authority: FakeAuthority, make: Maker):
+    flow = Flow(Cookies(same_site=SameSite.LAX), sign_in_url="/sign-in")
+    async with browser_of(make(authority, flow)) as browser:
+        answer = await browser.get("/me")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+        assert answer.content == b""
+        assert (await browser.get("/me", headers={"x-device-id": ""})).status_code == 401
+        token = set_cookies(await browser.post("/sign-in"))[TOKEN]
+        assert "SameSite=Lax" in attributes(token)
+
+
+async def test_a_script_that_fetches_is_not_sent_to_a_page(authority: FakeAuthority, make: Maker):
+    async with browser_of(make(authority, Flow(sign_in_url="/sign-in"))) as browser:
+        for headers, status in (
+            ({"Accept": "application/json", "Sec-Fetch-Mode": "cors"}, 401),
+            ({"Accept": "application/json"}, 401),
+            ({"Sec-Fetch-Mode": "navigate"}, 303),
+        ):
+            assert (await browser.get("/me", headers=headers)).status_code == status
+
+
+async def test_every_response_depends_on_who_asks(browser: httpx.AsyncClient):
+    """Else a cache between would give one user's page to another, or to nobody."""
+    for path in ("/maybe", "/me", "/static"):
+        answer = await browser.get(path)
+        assert "Cookie" in answer.headers["vary"], path
+    await browser.post("/sign-in")
+    assert "Authorization" in (await browser.get("/me")).headers["vary"]
+
+
+# --- renewing -------------------------------------------------------------------------------------
+
+
+async def test_an_expired_token_is_renewed_before_the_app(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
+    device = (await browser.post("/sign-in")).json()["device"]
+    authority.expire_tokens()
+    answer = await browser.get("/me")
+    assert answer.json() == "ada"
+    assert set(set_cookies(answer)) == BOTH
+    assert set_cookies(answer)[DEVICE].startswith(device)
+    assert set_cookies(await browser.get("/me")) == {}
+    assert authority.rotations == 1
+
+
+async def test_an_old_token_is_renewed_when_the_headers_go_out(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
+    await browser.post("/sign-in")
+    authority.age_tokens()
+    answer = await browser.get("/static")
+    assert set(set_cookies(answer)) == {"a", "b", *BOTH}
+    # A token for one browser is not for a cache.
+    assert answer.headers.get_list("cache-control") == ["no-store"]
+    answer = await browser.get("/static")
+    assert set(set_cookies(answer)) == {"a", "b"}
+    assert answer.headers["cache-control"] == CACHEABLE
+
+
+async def test_a_sign_in_is_not_undone_by_a_renewal(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
+    await browser.post("/sign-in")
+    authority.age_tokens()
+    answer = await browser.post("/sign-in")
+    assert set_cookies(answer)[TOKEN].startswith(answer.json()["token"])
+    authority.age_tokens()
+    out = set_cookies(await browser.post("/sign-out"))[TOKEN]
+    assert out.partition(";")[0] in ("", '""')
+    assert "Max-Age=0" in attributes(out)
+    assert authority.rotations == 0
+
+
+async def test_another_user_ends_the_session_before_in_this_browser_only(
+    authority: FakeAuthority, make: Maker
+):
+    app = make(authority)
+    async with browser_of(app) as browser, browser_of(app) as phone:
+        await phone.post("/sign-in", params={"user": "ada"})
+        before = (await browser.post("/sign-in", params={"user": "ada"})).json()
+        old = {"authorization": f"Bearer {before['token']}", "x-device-id": before["device"]}
+        await browser.post("/sign-in", params={"user": "bob"})
+        async with browser_of(app) as thief:
+            assert (await thief.get("/me", headers=old)).status_code == 401
+        users = ((await phone.get("/me")).json(), (await browser.get("/me")).json())
+        assert users == ("ada", "bob")
+        # An app keeps the tokens of several users itself.
+        headers = authority.sign_in("carol")
+        async with browser_of(app) as client:
+            await client.post("/sign-in", params={"user": "dan"}, headers=headers)
+            assert (await client.get("/me", headers=headers)).json() == "carol"
+
+
+async def test_another_user_is_signed_in_though_the_one_before_can_not_be_signed_out(
+    make: Maker, caplog: pytest.LogCaptureFixture
+):
+    with served_by(RefusingService("revoke_device")) as authority:
+        async with browser_of(make(authority)) as browser:
+            await browser.post("/sign-in", params={"user": "ada"})
+            assert (await browser.post("/sign-in", params={"user": "bob"})).status_code == 200
+            assert (await browser.get("/me")).json() == "bob"
+    assert "is not signed out there: PERMISSION_DENIED" in caplog.text
+
+
+# --- what is denied -------------------------------------------------------------------------------
+
+
+async def test_a_replay_takes_the_cookies_back(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
+    await browser.post("/sign-in")
+    authority.replay_tokens()
+    answer = await browser.get("/me")
+    assert (answer.status_code, answer.json()) == (401, {"error": "sign_in_required"})
+    assert set(set_cookies(answer)) == BOTH
+    for line in set_cookies(answer).values():
+        assert attributes(line) >= STRICT | {"Max-Age=0"}
+    assert not browser.cookies
+
+
+async def test_a_replay_that_the_renewal_finds_does_so_too(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
+    await browser.post("/sign-in")
+    authority.expire_tokens()
+    authority.replay_tokens()
+    answer = await browser.get("/maybe")
+    assert (answer.json(), len(set_cookies(answer))) == (None, 2)
+
+
+async def test_an_old_request_does_not_wipe_a_fresh_sign_in(browser: httpx.AsyncClient):
+    old = (await browser.post("/sign-in")).json()
+    await browser.post("/sign-in")
+    answer = await browser.get("/me", headers=cookie_header(old))
+    assert (answer.status_code, set_cookies(answer)) == (401, {})
+    assert (await browser.get("/me")).json() == "ada"
+
+
+async def test_a_lost_device_cookie_is_no_alarm(browser: httpx.AsyncClient):
+    token = (await browser.post("/sign-in")).json()["token"]
+    answer = await browser.get("/me", headers={"cookie": f"{TOKEN}={token}"})
+    assert (answer.status_code, set_cookies(answer)) == (401, {})
+    assert (await browser.get("/me")).json() == "ada"
+
+
+async def test_forms_of_other_sites_are_refused(
+    authority: FakeAuthority, browser: httpx.AsyncClient
+):
+    await browser.post("/sign-in")
+    before = dict(authority.calls)
+    foreign = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+    for path in ("/sign-in", "/sign-out", "/sign-out-everywhere"):
+        answer = await browser.post(path, headers=foreign)
+        assert (answer.status_code, answer.json()) == (403, {"error": "cross_origin_request"})
+        assert set_cookies(answer) == {}
+    assert dict(authority.calls) == before
+    answer = await browser.get("/me", headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.json() == "ada"
+
+
+async def test_a_cookie_of_the_apps_with_a_configured_name_is_left_out(
+    authority: FakeAuthority, make: Maker, caplog: pytest.LogCaptureFixture
+):
+    flow = Flow(Cookies(token="a", device="b", insecure=True))
+    async with browser_of(make(authority, flow)) as browser:
+        browser.base_url = httpx.URL("http://localhost")
+        assert set_cookies(await browser.get("/static")) == {}
+        assert "named a, which is the Session Authority's" in caplog.text
+        await browser.post("/sign-in")
+        await browser.get("/static")
+        assert (await browser.get("/me")).json() == "ada"
+
+
+# --- when the authority is away -------------------------------------------------------------------
+
+
+async def test_it_fails_closed_and_recovers(authority: FakeAuthority, browser: httpx.AsyncClient):
+    await browser.post("/sign-in")
+    with authority.unavailable():
+        for path in ("/me", "/maybe", "/devices"):  # "nobody is signed in" would be a lie
+            answer = await browser.get(path, headers={"accept": "application/json"})
+            assert (answer.status_code, answer.json()) == (503, {"error": "unavailable"})
+            assert (answer.headers["retry-after"], set_cookies(answer)) == ("1", {})
+            page = await browser.get(path, headers={"accept": "text/html"})
+            assert page.status_code == 503
+            assert page.headers["content-type"] == "text/html; charset=utf-8"
+            assert (page.headers["retry-after"], set_cookies(page)) == ("1", {})
+        for path in ("/sign-in", "/sign-out", "/sign-out-everywhere", "/renew"):
+            assert (await browser.post(path)).status_code == 503
+        assert (await browser.get("/static")).status_code == 200  # needs no session
+    assert (await browser.get("/me")).json() == "ada"
+
+
+async def test_it_answers_within_its_deadline(authority: FakeAuthority, make: Maker):
+    async with browser_of(make(authority, timeout=timedelta(milliseconds=100))) as browser:
+        with authority.client(timeout=PATIENCE) as client:
+            issued = client.issue_device("ada")
+        browser.cookies.set(TOKEN, issued.access_token)
+        browser.cookies.set(DEVICE, issued.device.device_id)
+        with authority._service.changed:  # it answers nobody
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                assert (await browser.get("/me")).status_code == 503
+
+
+async def test_an_outage_while_an_expired_token_is_renewed_is_no_sign_out(make: Maker):
+    service = StumblingService()
+    with served_by(service) as authority:
+        async with browser_of(make(authority)) as browser:
+            await browser.post("/sign-in")
+            authority.expire_tokens()
+            service.renewals_away = True
+            answer = await browser.get("/me")
+            assert (answer.status_code, set_cookies(answer)) == (503, {})
+            service.renewals_away = False
+            assert (await browser.get("/me")).json() == "ada"
+
+
+async def test_a_service_that_refuses_this_app_is_as_good_as_away(
+    make: Maker, caplog: pytest.LogCaptureFixture
+):
+    with served_by(RefusingService("validate_session")) as authority:
+        async with browser_of(make(authority)) as browser:
+            await browser.post("/sign-in")
+            answer = await browser.get("/me")
+            assert (answer.status_code, set_cookies(answer)) == (503, {})
+    assert "refuses to say who is signed in: PERMISSION_DENIED" in caplog.text
+
+
+# --- my devices -----------------------------------------------------------------------------------
+
+
+async def test_my_devices(authority: FakeAuthority, make: Maker):
+    app = make(authority)
+    async with browser_of(app) as browser, browser_of(app) as other, browser_of(app) as third:
+        mine, theirs = [(await one.post("/sign-in")).json()["device"] for one in (browser, other)]
+        await third.post("/sign-in")
+        listed = (await browser.get("/devices")).json()
+        assert [device["current"] for device in listed] == [True, False, False]
+        assert listed[0]["id"] == mine
+        answer = await browser.post("/sign-out", params={"device": theirs})
+        assert set_cookies(answer) == {}
+        statuses = [(await one.get("/me")).status_code for one in (browser, other, third)]
+        assert statuses == [200, 401, 200]
+        assert set_cookies(await browser.post("/sign-out", params={"device": "nonsense"})) == {}
+        assert (await browser.post("/sign-out-everywhere")).json() == 1
+        assert [(await one.get("/me")).status_code for one in (browser, third)] == [200, 401]
+        answer = await browser.post("/sign-out-everywhere", params={"also_here": "true"})
+        assert (answer.json(), set(set_cookies(answer))) == (1, {TOKEN})
+        assert (await browser.get("/devices")).status_code == 401
+
+
+async def test_nobody_signs_others_out(authority: FakeAuthority, make: Maker):
+    app = make(authority)
+    async with browser_of(app) as browser, browser_of(app) as other:
+        theirs = (await other.post("/sign-in", params={"user": "eve"})).json()["device"]
+        await browser.post("/sign-in")
+        await browser.post("/sign-out", params={"device": theirs})
+        assert (await other.get("/me")).json() == "eve"
+
+
+# --- apps with bearer tokens ----------------------------------------------------------------------
+
+
+async def test_an_app_keeps_its_token_itself(authority: FakeAuthority, browser: httpx.AsyncClient):
+    signed_in = await browser.post("/sign-in", headers={"x-device-id": ""})
+    assert set_cookies(signed_in) == {}
+    headers = {
+        "authorization": f"Bearer {signed_in.json()['token']}",
+        "x-device-id": signed_in.json()["device"],
+    }
+    assert (await browser.get("/me", headers=headers)).json() == "ada"
+    assert (await browser.post("/renew", headers=headers)).json() == {"token": None}
+    authority.age_tokens()
+    assert (await browser.get("/me", headers=headers)).json() == "ada"
+    assert authority.rotations == 0  # nobody could tell it of another token
+    authority.expire_tokens()
+    answer = await browser.get("/me", headers=headers)
+    assert (answer.status_code, answer.json()) == (401, {"error": "token_expired"})
+    assert set_cookies(answer) == {}
+    renewed = await browser.post("/renew", headers=headers)
+    assert set_cookies(renewed) == {}
+    headers["authorization"] = f"Bearer {renewed.json()['token']}"
+    assert (await browser.get("/me", headers=headers)).json() == "ada"
+    assert (await browser.post("/sign-out", headers=headers)).status_code == 200
+    assert (await browser.post("/renew", headers=headers)).status_code == 401
+    assert (await browser.post("/renew", headers={"x-device-id": ""})).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/sign-out", "/sign-out-everywhere?also_here=true"])
+async def test_an_app_whose_token_has_expired_can_sign_out(
+    authority: FakeAuthority, browser: httpx.AsyncClient, path: str
+):
+    """Its session goes on: what is not ended here could be renewed for weeks."""
+    issued = (await browser.post("/sign-in", headers={"X-Device-Id": ""})).json()
+    shown = {"Authorization": f"Bearer {issued['token']}", "X-Device-Id": issued["device"]}
+    authority.expire_tokens()
+    assert (await browser.get("/me", headers=shown)).json() == {"error": "token_expired"}
+    assert (await browser.post(path, headers=shown)).status_code == 200
+    assert (await browser.post("/renew", headers=shown)).status_code == 401

@@ -1,0 +1,260 @@
+"""The fake gives the verdicts of the service: both live through the same histories."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_authority.domain.session_rules import SessionRules
+from session_authority.processes.options import Mode
+from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
+from session_authority_client import AsyncSessionAuthority, SessionStatus
+from session_authority_client.testing import FakeAuthority
+from tests.rpc.stage import START, Stage
+from tests.support.backends import fake_redis
+
+PATIENCE = timedelta(seconds=20)
+
+
+@dataclass
+class World:
+    """An authority whose time a test makes pass."""
+
+    client: AsyncSessionAuthority
+    passes: Callable[[timedelta], None]
+    settled: Callable[[], Awaitable[None]]
+
+    async def signs_in(self, device: str = "", **more: Any) -> tuple[str, str]:
+        """A token, and its device."""
+        issued = await self.client.issue_device("ada", device_id=device, **more)
+        return issued.access_token, issued.device.device_id
+
+    async def finds(self, token: str, device: str) -> str:
+        """The verdict, in short."""
+        found = await self.client.validate_session(token, device)
+        await self.settled()
+        more = [f"revoked {found.revoked_devices}"] if found.revoked_devices else []
+        return " ".join([found.status.name, *(["renew"] if found.renew_recommended else []), *more])
+
+    async def renews(self, token: str, device: str) -> str:
+        """The next token. Empty if there is none."""
+        renewal = await self.client.renew_session(token, device)
+        await self.settled()
+        assert renewal.active == (renewal.session is not None)
+        return renewal.access_token or ""
+
+    async def goes_on(self, token: str, device: str) -> str:
+        """The next token, after the old one has been in use for long enough."""
+        assert "ACTIVE" in await self.finds(token, device)
+        self.passes(6 * MINUTE)
+        successor = await self.renews(token, device)
+        assert successor
+        return successor
+
+
+Row = Callable[[World], Awaitable[Sequence[str]]]
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+ROWS: dict[Row, Sequence[str]] = {}
+
+
+def row(*verdicts: str) -> Callable[[Row], Row]:
+    """Something that leads to these verdicts."""
+
+    def add(history: Row) -> Row:
+        ROWS[history] = verdicts
+        return history
+
+    return add
+
+
+@row("TOKEN_MISSING", "TOKEN_INVALID")
+async def no_token(world: World) -> Sequence[str]:
+    _, device = await world.signs_in()
+    return [await world.finds(token, device) for token in ("", "nonsense")]
+
+
+@row("ACTIVE", "ACTIVE renew", "ACTIVE renew", "TOKEN_EXPIRED")
+async def a_token_ages(world: World) -> Sequence[str]:
+    token, device = await world.signs_in()
+    found = [await world.finds(token, device)]
+    for step in (31 * MINUTE, 29 * MINUTE, MINUTE):  # a leeway of 30 seconds
+        world.passes(step)
+        found.append(await world.finds(token, device))
+    return found
+
+
+@row("NO_SESSION", "NO_SESSION", "NO_SESSION")
+async def nothing_there(world: World) -> Sequence[str]:
+    token, device = await world.signs_in()
+    found = [await world.finds(token, sent) for sent in ("", "nonsense")]
+    await world.client.revoke_device("ada", device)
+    return [*found, await world.finds(token, device)]
+
+
+@row("SESSION_EXPIRED")
+async def its_absolute_end(world: World) -> Sequence[str]:
+    token, device = await world.signs_in(session_ttl=5 * MINUTE)
+    world.passes(5 * MINUTE)
+    return [await world.finds(token, device)]
+
+
+@row("REPLAYED revoked 2", "NO_SESSION")
+async def a_live_token_left_its_device(world: World) -> Sequence[str]:
+    token, device = await world.signs_in()
+    _, other = await world.signs_in()
+    return [await world.finds(token, other), await world.finds(token, device)]
+
+
+@row("WRONG_DEVICE", "SUPERSEDED", "ACTIVE")
+async def a_dead_token_left_its_device(world: World) -> Sequence[str]:
+    token, device = await world.signs_in()
+    current, _ = await world.signs_in(device)
+    found = [await world.finds(token, str(uuid4())), await world.finds(token, device)]
+    return [*found, await world.finds(current, device)]
+
+
+@row(
+    "ACTIVE renew",
+    "ACTIVE",
+    "ACTIVE renew",
+    "SUPERSEDED",
+    "SUPERSEDED",
+    "ACTIVE",
+    "REPLAYED revoked 1",
+)
+async def a_token_is_superseded_once_the_next_is_seen(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    token = await world.goes_on(old, device)
+    found = [await world.finds(old, device), await world.finds(token, device)]
+    for step in (29 * SECOND, SECOND, 4 * MINUTE):
+        world.passes(step)
+        found.append(await world.finds(old, device))
+    found.append(await world.finds(token, device))
+    world.passes(31 * SECOND)
+    return [*found, await world.finds(old, device)]
+
+
+@row("ACTIVE", "REPLAYED revoked 1")
+async def two_generations_ago(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    token = await world.goes_on(await world.goes_on(old, device), device)
+    return [await world.finds(token, device), await world.finds(old, device)]
+
+
+@row("ACTIVE", "ACTIVE", "ACTIVE", "REPLAYED revoked 1")
+async def two_hold_one_generation(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    one = await world.goes_on(old, device)
+    other = await world.renews(old, device)
+    found = [await world.finds(one, device), await world.finds(other, device)]
+    world.passes(5 * MINUTE)
+    return [*found, await world.finds(one, device), await world.finds(other, device)]
+
+
+@row("ACTIVE", "ACTIVE")
+async def a_copy_that_was_late(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    one = await world.goes_on(old, device)
+    world.passes(6 * MINUTE)
+    other = await world.renews(old, device)
+    return [await world.finds(other, device), await world.finds(one, device)]
+
+
+@row("REPLAYED revoked 1")
+async def another_copy_of_the_one_that_moved_on(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    one, other = await world.goes_on(old, device), await world.renews(old, device)
+    await world.goes_on(one, device)
+    return [await world.finds(other, device)]
+
+
+@row("renewed", "not renewed", "renewed again", "not renewed", "ACTIVE")
+async def what_renewing_brings(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    assert not await world.renews(old, device)  # too young
+    one = await world.goes_on(old, device)
+    told = ["renewed", "renewed" if await world.renews(one, device) else "not renewed"]
+    # Presented for renewal, it was seen: the old one gets no more copies.
+    again = await world.renews(await world.goes_on(one, device), device)
+    assert not again
+    await world.client.revoke_all("ada")
+    old, device = await world.signs_in()
+    one = await world.goes_on(old, device)
+    world.passes(31 * SECOND)
+    one = await world.renews(old, device)
+    told.append("renewed again" if one else "")
+    verdict = await world.finds(one, device)
+    return [*told, "not renewed" if not await world.renews(old, device) else "", verdict]
+
+
+@row("SUPERSEDED", "ACTIVE", "SUPERSEDED", "REPLAYED revoked 1")
+async def the_session_that_this_one_replaced(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    world.passes(6 * MINUTE)
+    token, _ = await world.signs_in(device)
+    found = [await world.finds(old, device), await world.finds(token, device)]
+    world.passes(4 * MINUTE)
+    found.append(await world.finds(old, device))
+    world.passes(MINUTE)
+    return [*found, await world.finds(old, device)]
+
+
+@row("SUPERSEDED", "SUPERSEDED")
+async def a_token_that_crossed_the_sign_in(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    world.passes(4 * MINUTE)
+    token, _ = await world.signs_in(device)
+    await world.finds(token, device)
+    found = [await world.finds(old, device)]
+    world.passes(20 * MINUTE)
+    return [*found, await world.finds(old, device)]
+
+
+@row("SESSION_ENDED", "ACTIVE")
+async def any_other_session(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    await world.client.revoke_device("ada", device)
+    token, _ = await world.signs_in(device)
+    return [await world.finds(old, device), await world.finds(token, device)]
+
+
+@pytest.fixture(params=["double", "service"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+
+        async def at(address: str) -> AsyncSessionAuthority:
+            return await stack.enter_async_context(AsyncSessionAuthority(address, timeout=PATIENCE))
+
+        if request.param == "double":
+            fake = stack.enter_context(FakeAuthority())
+            yield World(await at(fake.address), fake.pass_time, _at_once)
+        else:
+            key = generate(Algorithm.EDDSA, START)
+            add_key(tmp_path / "keys", key)
+            promote(tmp_path / "keys", key.kid, START - timedelta(days=1))
+            keys = KeySource(tmp_path / "keys")
+            store = stack.enter_context(fake_redis(tmp_path))
+            stage = Stage(store, "t", keys, SessionRules(), Mode(reflection=False))
+            await stack.enter_async_context(stage.open())
+            yield World(await at(str(stage.address)), stage.clock.advance, stage.authority.settled)
+
+
+async def _at_once() -> None:
+    pass
+
+
+@pytest.mark.parametrize("history", ROWS, ids=lambda history: history.__name__)
+async def test_it_judges_as_the_service_does(world: World, history: Row):
+    assert await history(world) == list(ROWS[history])
+
+
+def test_every_verdict_is_compared():
+    told = {verdict.partition(" ")[0] for verdicts in ROWS.values() for verdict in verdicts}
+    assert told >= {status.name for status in SessionStatus} - {"UNSPECIFIED"}
