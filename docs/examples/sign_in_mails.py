@@ -1,11 +1,10 @@
-"""Mails users about a sign-in on a device that is new to them, and about a stolen token: a watcher,
-over gRPC.
+"""Watches events over gRPC, and mails users about a sign-in on a new device or a stolen token.
 
-    AUTHORITY=127.0.0.1:50051 SMTP=127.0.0.1:25 CURSOR=sign_in_mails.cursor python
-    docs/examples/sign_in_mails.py
+    export AUTHORITY=127.0.0.1:50051 SMTP=127.0.0.1:25 CURSOR=sign_in_mails.cursor
+    python docs/examples/sign_in_mails.py
 
-Needs grpcio, protobuf and the stubs, `session_authority.v1`. Run one of it. No mail is lost,
-whatever is killed; after that one may come twice, with the same Message-ID.
+Needs grpcio, protobuf and the stubs, `session_authority.v1`. Run only one process of it. No mail is
+lost, whichever process is killed; after a kill a mail may come twice, with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -34,42 +33,32 @@ def address_of(user_id: str) -> str:
     """Where a user gets mail. Put your own look-up here."""
     if re.fullmatch(r"[\w+-]+(\.[\w+-]+)*@[\w-]+(\.[\w-]+)*", user_id, re.ASCII):
         return user_id
-    return Address(
-        username=user_id, domain=MAIL_DOMAIN
-    ).addr_spec  # quoted: "a@b, c@d" must not be two addresses
+    # Quoted: "a@b, c@d" must not be two addresses.
+    return Address(username=user_id, domain=MAIL_DOMAIN).addr_spec
 
 
 # begin: twenty lines
 def mail_about(event: pb.Event) -> EmailMessage:
-    """Everything that it says is in the event."""
+    """Returns the mail, written from the event alone."""
     mail = EmailMessage()
     mail["To"], mail["From"] = address_of(event.user_id), "security@example.org"
-    mail["Message-ID"] = (
-        f"<{event.event_id}@example.org>"  # the same if it is sent twice: mailers show it once
-    )
-    mail["Subject"] = (
-        "A new sign-in" if event.new_device else "Somebody else used a sign-in of yours"
-    )
+    mail["Message-ID"] = f"<{event.event_id}@example.org>"  # a repeat has the same: shown once
+    mail["Subject"] = "A new sign-in" if event.new_device else "Somebody else used your sign-in"
     who = f"{event.client.browser or 'A browser'} on {event.client.operating_system or 'a device'}"
-    mail.set_content(
-        f"{who}, at {event.client.info.ip_address}, {event.create_time.ToDatetime():%d %B, %H:%M} UTC."
-    )
+    when = f"{event.create_time.ToDatetime():%d %B, %H:%M} UTC"
+    mail.set_content(f"{who}, at {event.client.info.ip_address}, {when}.")
     return mail
 
 
 def watch(stub: pb_grpc.SessionAuthorityServiceStub) -> None:
-    """Mails from where it stopped the last time on. The cursor is kept once the mails are out, so
-    none is lost.
-    """
+    """Goes on from the kept cursor. A cursor is kept once its mails are out, so none is lost."""
     cursor = CURSOR.read_text() if CURSOR.exists() else ""
     wanted = [pb.EVENT_TYPE_DEVICE_SIGNED_IN, pb.EVENT_TYPE_SESSION_REPLAYED]
-    for message in stub.WatchEvents(
-        pb.WatchEventsRequest(cursor=cursor, types=wanted), wait_for_ready=True
-    ):
+    request = pb.WatchEventsRequest(cursor=cursor, types=wanted)
+    for message in stub.WatchEvents(request, wait_for_ready=True):
         for event in message.events:
-            if event.type == pb.EVENT_TYPE_SESSION_REPLAYED or (
-                event.new_device and not event.first_device
-            ):
+            new = event.new_device and not event.first_device
+            if new or event.type == pb.EVENT_TYPE_SESSION_REPLAYED:
                 send(mail_about(event))
         keep(message.cursor)
 
@@ -78,8 +67,9 @@ def watch(stub: pb_grpc.SessionAuthorityServiceStub) -> None:
 
 
 def send(mail: EmailMessage) -> None:
-    """Raises OSError or SMTPException if it may be sent later. A mail that never will must not hold
-    up the others.
+    """Sends a mail. A mail that can never be sent is dropped, so that it holds up no other.
+
+    Raises OSError or SMTPException if the mail may be sent later.
     """
     with smtplib.SMTP(SMTP, timeout=30) as smtp:
         try:
@@ -93,7 +83,7 @@ def send(mail: EmailMessage) -> None:
 
 
 def keep(cursor: str) -> None:
-    """Writes all of it or nothing, even if the power goes."""
+    """Writes the whole cursor or nothing, even if the power fails."""
     with CURSOR.with_suffix(".new").open("w") as file:
         file.write(cursor)
         file.flush()
@@ -115,14 +105,11 @@ def main() -> None:
                 watch(stub)
             except grpc.RpcError as error:
                 print(f"the watch ended: {error.code().name}", file=sys.stderr, flush=True)
-                if (
-                    error.code() is grpc.StatusCode.OUT_OF_RANGE
-                ):  # CURSOR_EXPIRED: some mails may be missing
+                # CURSOR_EXPIRED: some mails may be missing.
+                if error.code() is grpc.StatusCode.OUT_OF_RANGE:
                     CURSOR.unlink(missing_ok=True)
-            except (
-                OSError,
-                smtplib.SMTPException,
-            ) as error:  # again, from the cursor that was kept
+            except (OSError, smtplib.SMTPException) as error:
+                # The next round sends again, from the kept cursor.
                 print(f"no mail can be sent: {type(error).__name__}", file=sys.stderr, flush=True)
             time.sleep(1)
 

@@ -1,11 +1,10 @@
-"""Mails users about a sign-in on a device that is new to them, and about a stolen token: a receiver
-of webhooks.
+"""Receives webhooks, and mails users about a sign-in on a new device or a stolen token.
 
     SECRET=whsec_... LISTEN=127.0.0.1:8080 SMTP=127.0.0.1:25 python docs/examples/webhook_mails.py
 
 Needs standardwebhooks, and no gRPC. It answers once the mail was handed over: if anything goes
-wrong the relay sends the event again. Events may come twice; those that it remembers send one mail.
-Put it behind what ends your TLS.
+wrong the relay sends the event again. Events may come twice; an event that the receiver remembers
+sends one mail. Put the receiver behind your TLS proxy.
 """
 
 from __future__ import annotations
@@ -34,20 +33,19 @@ def address_of(user_id: str) -> str:
     """Where a user gets mail. Put your own look-up here."""
     if re.fullmatch(r"[\w+-]+(\.[\w+-]+)*@[\w-]+(\.[\w-]+)*", user_id, re.ASCII):
         return user_id
-    return Address(
-        username=user_id, domain=MAIL_DOMAIN
-    ).addr_spec  # quoted: "a@b, c@d" must not be two addresses
+    # Quoted: "a@b, c@d" must not be two addresses.
+    return Address(username=user_id, domain=MAIL_DOMAIN).addr_spec
 
 
 def mail_about(cloud_event: dict[str, Any]) -> EmailMessage | None:
-    """Everything that it says is in the event. None if it is not worth a mail."""
+    """Returns the mail, written from the event alone, or None if no mail is due."""
     event = cloud_event["data"]
     replayed = event["type"] == "EVENT_TYPE_SESSION_REPLAYED"
     if not replayed and not (event.get("new_device") and not event.get("first_device")):
         return None
     mail = EmailMessage()
     mail["To"], mail["From"] = address_of(cloud_event["subject"]), f"security@{MAIL_DOMAIN}"
-    mail["Message-ID"] = f"<{cloud_event['id']}@{MAIL_DOMAIN}>"  # the same if it is sent twice
+    mail["Message-ID"] = f"<{cloud_event['id']}@{MAIL_DOMAIN}>"  # the same each time
     mail["Subject"] = "A copy of your sign-in was used" if replayed else "A new sign-in"
     device = event.get("device", {}).get("display_name", "a device")
     mail.set_content(f"On {device}, at {cloud_event['time']}.")
@@ -55,13 +53,14 @@ def mail_about(cloud_event: dict[str, Any]) -> EmailMessage | None:
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Takes one event after the other."""
+    """Handles one event after the other."""
 
-    timeout = 10  # seconds: nobody may keep the rest waiting
+    timeout = 10  # seconds: no sender may keep the others waiting
 
     def do_POST(self) -> None:
-        """204 once the mail was handed over, 400 for what the relay did not send, 503 to be sent it
-        again.
+        """Answers 204 once the mail was handed over, or 503 so that the relay sends the event again.
+
+        A body that the relay did not sign gets 400.
         """
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > LONGEST_BODY:
@@ -83,8 +82,9 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 def send(mail: EmailMessage | None) -> None:
-    """Raises OSError or SMTPException if it may be sent later. A mail that never will must not come
-    again and again.
+    """Sends a mail. A mail that can never be sent is dropped, so that it does not come again.
+
+    Raises OSError or SMTPException if the mail may be sent later.
     """
     if mail is None:
         return
@@ -100,7 +100,7 @@ def send(mail: EmailMessage | None) -> None:
 
 
 def remember(event_id: str) -> None:
-    """The latest ones."""
+    """Remembers the latest events, so that a repeat sends no second mail."""
     mailed[event_id] = None
     if len(mailed) > REMEMBERED:
         del mailed[next(iter(mailed))]
@@ -108,7 +108,7 @@ def remember(event_id: str) -> None:
 
 def main() -> None:
     """Listens until it is stopped."""
-    Webhook(SECRET)  # raises if there is none: better now than at the first event
+    Webhook(SECRET)  # raises if there is no secret: better now than at the first event
     host, _, port = LISTEN.rpartition(":")
     with HTTPServer((host, int(port)), Receiver) as server:
         server.serve_forever()

@@ -21,10 +21,18 @@ LONG = timedelta(days=8)  # enough for anybody to learn a key, and for its token
 
 def blocks(text: str) -> list[str]:
     """The shell lines, block by block."""
-    return [
-        re.sub(r"^ +", "", block, flags=re.MULTILINE)
-        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    ]
+    return [without_indent(block) for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
+
+
+def promises(text: str) -> dict[str, str]:
+    """The output that the sentence behind a block promises, by block."""
+    sentence = r"(?:The list shows|It prints) [^`]*`(.*?)`"
+    found = re.findall(rf"```sh\n((?:(?!```).)*)```\s+{sentence}", text, re.DOTALL)
+    return {without_indent(block): promise for block, promise in found}
+
+
+def without_indent(block: str) -> str:
+    return re.sub(r"^ +", "", block, flags=re.MULTILINE)
 
 
 def section(name: str) -> list[str]:
@@ -36,10 +44,11 @@ def section(name: str) -> list[str]:
 
 SECTIONS = re.findall(r"<!-- (\w+): begin -->", PAGE)
 FIRST = blocks(PAGE)[0]
+PROMISES = promises(PAGE)
 
 
 class Shell:
-    """Whose commands print what the comments behind them promise."""
+    """A shell whose commands print what the sentences behind them promise."""
 
     def __init__(self, folder: Path) -> None:
         self.keys, self.copy = folder / "keys", folder / "copy"
@@ -76,8 +85,7 @@ class Shell:
             timeout=120,
         )
         assert done.returncode == 0, done.stderr
-        for promise in re.findall(r"  # (.*)", block):
-            assert promise == "prints its ID" or promise in done.stdout
+        assert PROMISES.get(block, "") in done.stdout
         return done.stdout + done.stderr
 
     def wait(self) -> None:
@@ -156,3 +164,6 @@ def test_no_command_is_left_out():
     """Those above run every block of the page."""
     assert SECTIONS == ["rotate", "leak", "folder", "copy", "modes", "lost"]
     assert blocks(PAGE) == [FIRST, *(block for name in SECTIONS for block in section(name))]
+    assert list(PROMISES.values()) == [
+        "signing", "published", "verifying", "is gone", "is revoked since", "revoked",
+    ]  # fmt: skip
