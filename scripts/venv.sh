@@ -31,5 +31,6 @@ has=$("$folder/bin/python" -c "$tell" 2>/dev/null || echo none)
 fresh=()
 if [ "$has" != "$version" ]; then fresh=(--clear); fi
 scripts/quietly.sh "$python" -m venv "${fresh[@]}" "$folder"
-scripts/quietly.sh "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-    --require-hashes --only-binary :all: --requirement "$requirements"
+scripts/quietly.sh "$folder/bin/python" -m pip install --quiet \
+    --disable-pip-version-check --no-input --require-hashes --only-binary :all: \
+    --requirement "$requirements"

@@ -58,7 +58,7 @@ class Receiver(BaseHTTPRequestHandler):
     timeout = 10  # seconds: no sender may keep the others waiting
 
     def do_POST(self) -> None:
-        """Answers 204 once the mail was handed over, or 503 so that the relay sends the event again.
+        """Answers 204 once the mail was handed over, else 503: the relay sends it again.
 
         A body that the relay did not sign gets 400.
         """

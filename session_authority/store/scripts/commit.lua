@@ -1,5 +1,6 @@
 -- Purpose: commits a decision on one user, if everything that it was taken on is still so; else
---          changes nothing. Records, their time to live, and the events that tell of them change in one step.
+--          changes nothing. Records, their time to live, and the events that tell of them change in
+--          one step.
 -- KEYS:    1 sessions hash   2 devices hash   3 event stream
 --          4 (optional) "once" key: a string that must not exist yet, and does afterwards
 -- ARGV:    1 oldest event ID to keep   2 most events to keep   3 wake channel   4 wake message

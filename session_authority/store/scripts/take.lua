@@ -5,8 +5,8 @@
 --          5 '>' for events that were never taken, or the entry after which to list those taken and
 --          not settled
 --          6 how many at the most; 0: only prolong
--- Returns: {0} the lease is another's; {1, entries, attempts} with the attempts as fields and values
---          in turn, only for a list. An error that names NOGROUP if the group is gone
+-- Returns: {0} the lease is another's; {1, entries, attempts} with the attempts as fields and
+--          values in turn, only for a list. An error that names NOGROUP if the group is gone
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {0}
 end
