@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from session_authority.relay.deliverer import Relay
+from session_authority.relay import Relay
 from session_authority.relay.endpoints import Endpoint
 from session_authority.relay.webhooks import Sender
 from session_authority.runtime import logs
