@@ -191,7 +191,7 @@ class Sender:
             return Refused("no HTTP answer")
         except (httpx.HTTPError, OSError) as error:
             return Refused(f"connection lost ({type(error).__name__})")
-        except Exception as error:  # noqa: BLE001 - whatever an endpoint can make the client do, it is its own trouble
+        except Exception as error:  # noqa: BLE001 - an endpoint may make httpx do anything
             return Refused(f"failed ({type(error).__name__})")
 
     async def _send(
