@@ -4,7 +4,8 @@ It refuses to keep state of its own: how far deliveries have come is the store's
 not need this room, and this room does not need the service.
 """
 
-from session_authority.relay.endpoints import Endpoint, EndpointsError, load_endpoints, new_secret
+from session_authority.relay.endpoints import Endpoint, EndpointsError, new_secret
+from session_authority.relay.endpoints_file import load_endpoints
 from session_authority.relay.sharing import Relay
 from session_authority.relay.webhooks import Delivered, Refused, Sender, cloud_event
 

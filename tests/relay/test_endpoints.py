@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from session_authority.domain.events import EventType
-from session_authority.relay.endpoints import Endpoint, EndpointsError, load_endpoints, new_secret
+from session_authority.relay import Endpoint, EndpointsError, load_endpoints, new_secret
 from session_authority.runtime.addresses import is_loopback
 
 
