@@ -55,8 +55,8 @@ def endpoints_of(settings: Settings, given: Path | None) -> tuple[Endpoint, ...]
 
 
 def with_deliveries(settings: Settings, work: Callable[[Deliveries], Coroutine[Any, Any, T]]) -> T:
-    """Runs some work on the state of deliveries, and returns its result. If Redis is away, the command
-    fails.
+    """Runs some work on the state of deliveries, and returns its result. The command fails if Redis
+    is away.
     """
 
     async def run() -> T:

@@ -1,4 +1,4 @@
-"""`session-authority serve`, which runs the service, and `check`, which shows what it would refuse."""
+"""`session-authority serve` runs the service, and `check` shows what that would refuse."""
 
 from __future__ import annotations
 
