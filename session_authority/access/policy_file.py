@@ -138,7 +138,7 @@ _RULES = {
 
 
 def _in_words(fault: ErrorDetails) -> tuple[str, str]:
-    """The place and the rule of a fault."""
+    """Where a fault is, and its rule."""
     *table, field = fault["loc"]
     if fault["type"] == "extra_forbidden":
         known = f"are {', '.join(_CallerTable.model_fields)}" if table else "is [callers.NAME] only"

@@ -212,7 +212,7 @@ _RULES: dict[int | str, str] = {
 
 
 def _in_words(found: Mapping[str, Any], fault: ErrorDetails) -> tuple[str, str]:
-    """The place and the rule of a fault."""
+    """Where a fault is, and its rule."""
     kind, (first, *rest) = fault["type"], fault["loc"]
     number, field = rest[:2] if len(rest) > 1 else (None, first)
     if kind == "extra_forbidden":

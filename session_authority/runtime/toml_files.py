@@ -1,5 +1,5 @@
 """Owns how a TOML file that a person wrote is read into a model, and how its faults are named: all
-of them at once, each by its place and its rule.
+of them at once, each by where it is and by its rule.
 
 What a file means, and the words of its rules, are for the room that reads it.
 """
@@ -35,15 +35,15 @@ def faults_of(
     Args:
         error: What the model found. A validator that finds several faults raises one ValueError
             with a line for each.
-        in_words: The place and the rule of a fault.
+        in_words: Where a fault is, and its rule.
     """
     found = error.errors(include_url=False)
     tables = list(dict.fromkeys([(), *(fault["loc"][:-1] for fault in found)]))
     found.sort(key=lambda f: (tables.index(f["loc"][:-1]), f["type"] != "extra_forbidden"))
     lines = []
     for fault in found:
-        place, rules = in_words(fault)
-        lines += [f"{place}: {rule}" for rule in rules.removeprefix("Value error, ").splitlines()]
+        where, rules = in_words(fault)
+        lines += [f"{where}: {rule}" for rule in rules.removeprefix("Value error, ").splitlines()]
     return lines
 
 

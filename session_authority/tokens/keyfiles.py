@@ -20,7 +20,7 @@ _SUFFIX = ".json"
 
 
 def refuse_single_file(directory: Path) -> None:
-    """Raises KeyringError for a file with all keys: that one is somebody else's to write."""
+    """Raises KeyringError for a single file with all keys: another program writes that one."""
     if directory.exists() and not directory.is_dir():
         raise KeyringError(f"{directory}: is a single file; keys can be changed in a folder only")
 
@@ -86,8 +86,8 @@ def _read_json(path: Path) -> dict[str, object]:
 
 
 def _json_or_none(data: bytes) -> dict[str, object] | None:
-    """The decoder's own error is dropped here: it holds the whole text, keys and all, for whoever
-    prints it.
+    """The object that the data holds, or None. The decoder's own error is dropped here: it holds
+    the whole text, keys and all, and somebody may print it.
     """
     try:
         return decode_json_object(data)

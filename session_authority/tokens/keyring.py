@@ -33,8 +33,7 @@ from session_authority.tokens.keys import (
     generate,
 )
 
-# How often names that no key has may make a source look at its files: whoever makes names up costs
-# no more than that.
+# How often names that no key has may make a source look at its files: made-up names cost no more.
 SEEK_INTERVAL = timedelta(milliseconds=100)
 
 _TICK = timedelta(microseconds=1)

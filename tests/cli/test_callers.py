@@ -55,10 +55,8 @@ def test_a_token_is_printed_once_and_alone(tokens: Path, policy: Path):
     token = result.stdout.strip()
     [kept] = read_tokens(tokens)
     assert (kept.caller, kept.digest) == ("login", digest_of(token))
-    assert (
-        result.stderr
-        == f"login has the token {kept.token_id} from now on. It is not shown again.\n"
-    )
+    told = f"login has the token {kept.token_id} from now on. It is not shown again.\n"
+    assert result.stderr == told
     later = [
         call("callers", what, *name, CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
         for what, *name in LATER
@@ -107,26 +105,23 @@ def test_the_policy_alone_and_the_tokens_alone_can_be_listed(
     tmp_path: Path, tokens: Path, policy: Path
 ):
     assert "login.internal" in call("callers", "list", ACCESS_POLICY=policy).stdout
-    assert (
-        "login.internal"
-        in call("callers", "list", "--tokens", tmp_path / "none", ACCESS_POLICY=policy).stdout
-    )
+    without = call("callers", "list", "--tokens", tmp_path / "none", ACCESS_POLICY=policy)
+    assert "login.internal" in without.stdout
     call("callers", "add", "login", "--tokens", tokens)
-    assert (
-        "nothing: the policy does not name it" in call("callers", "list", "--tokens", tokens).stdout
-    )
+    alone = call("callers", "list", "--tokens", tokens)
+    assert "nothing: the policy does not name it" in alone.stdout
 
 
 def test_tokens_are_removed_one_by_one_or_all_at_once(tokens: Path):
     for name in ("login", "login", "login", "ops"):
         call("callers", "add", name, "--tokens", tokens)
-    first, second, third, theirs = [token.token_id for token in read_tokens(tokens)]
+    first, second, third, other = [token.token_id for token in read_tokens(tokens)]
     result = call("callers", "remove", "login", "--token", second, "--tokens", tokens)
     assert (result.exit_code, result.stdout) == (0, f"login has the token {second} no longer.\n")
     result = call("callers", "remove", "login", "--tokens", tokens)
     gone = "".join(f"login has the token {token} no longer.\n" for token in (first, third))
     assert (result.exit_code, result.stdout) == (0, gone)
-    assert [token.token_id for token in read_tokens(tokens)] == [theirs]
+    assert [token.token_id for token in read_tokens(tokens)] == [other]
     assert fault(call("callers", "remove", "login", "--tokens", tokens)) == (
         1,
         f"{tokens}: the caller 'login' has no token",
@@ -174,10 +169,8 @@ def test_a_command_that_knows_no_file_says_how_to_name_it():
         )
     code, text = fault(call("callers", "list"))
     assert code == 2
-    assert (
-        text == "set SESSION_AUTHORITY_ACCESS_POLICY or SESSION_AUTHORITY_CALLER_TOKENS, or give"
-        " --tokens"
-    )
+    settings = "SESSION_AUTHORITY_ACCESS_POLICY or SESSION_AUTHORITY_CALLER_TOKENS"
+    assert text == f"set {settings}, or give --tokens"
 
 
 # --- what is shown to a server --------------------------------------------------------------------
@@ -411,10 +404,8 @@ def test_a_watch_ends_when_its_token_is_removed(harness: Harness):
         assert watch.stdout is not None
         assert watch.stderr is not None
         assert watch.stdout.readline(), "it shows what was"
-        assert (
-            call("callers", "remove", "ops", "--token", added, "--tokens", harness.tokens).exit_code
-            == 0
-        )
+        options = ("--token", added, "--tokens", harness.tokens)
+        assert call("callers", "remove", "ops", *options).exit_code == 0
         assert watch.wait(PATIENCE) == 1
         assert watch.stderr.read().splitlines() == [
             f"session-authority: {harness.bearer}: UNAUTHENTICATED: {NOBODY}"

@@ -160,10 +160,8 @@ def test_what_an_endpoint_that_is_named_no_more_left_can_be_dropped(harness: Har
         2,
         "session-authority: --endpoint: the file names no 'gone'\n",
     )
-    assert (
-        harness.relay("dead", "drop", "--all", "--endpoint", "gone").stdout
-        == f"gone {event}: dropped\n"
-    )
+    drop = harness.relay("dead", "drop", "--all", "--endpoint", "gone")
+    assert drop.stdout == f"gone {event}: dropped\n"
 
 
 @pytest.mark.parametrize("verb", ["retry", "drop"])
