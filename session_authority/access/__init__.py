@@ -13,18 +13,9 @@ from session_authority.access.callers import (
 )
 from session_authority.access.certificates import names_in
 from session_authority.access.errors import AccessError
-from session_authority.access.policy import (
-    ROWS,
-    Access,
-    AccessSource,
-    Caller,
-    Policy,
-    Role,
-    everybody,
-    load_access,
-    read_policy,
-    rows_missing,
-)
+from session_authority.access.policy import Access, AccessSource, everybody, load_access
+from session_authority.access.policy_file import Policy, read_policy
+from session_authority.access.roles import ROWS, Caller, Role, rows_missing
 
 __all__ = [
     "ROWS",

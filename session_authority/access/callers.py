@@ -14,14 +14,14 @@ import hmac
 import os
 import re
 import secrets
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from session_authority.access.errors import AccessError
+from session_authority.runtime.files import replace_file
 
 TOKEN_PREFIX = "sacall_"
 NAME_RULE = (
@@ -154,28 +154,16 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, tokens: Sequence[CallerToken]) -> None:
-    """The whole file or, if that fails, the one before."""
     lines = [
-        f"{t.caller}  {t.token_id}  {t.added.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} "
-        f" {t.digest.hex()}\n"
-        for t in tokens
+        f"{token.caller}  {token.token_id}  {_utc(token.added)}  {token.digest.hex()}\n"
+        for token in tokens
     ]
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")  # mode 0600
-        unfinished = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                if path.exists():  # whose it is, and who may read it, stays as it was
-                    kept = path.stat()
-                    with suppress(PermissionError):  # only root gives files away
-                        os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
-                    os.fchmod(file.fileno(), kept.st_mode & 0o777)
-                file.writelines([_TITLE, *lines])
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        # An operator who is root must not take the file away from the service.
+        replace_file(path, "".join([_TITLE, *lines]).encode(), keep_access=True)
     except OSError as error:
         raise AccessError(f"{path}: can't be written: {error.strerror}") from None
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

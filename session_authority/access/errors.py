@@ -6,7 +6,7 @@ import re
 
 from session_authority.runtime.text import printable
 
-# A token in the wrong place, which an error must not show.
+# A token where none belongs, which an error must not show.
 _SHOWN_TOKEN = re.compile(r"sacall_[A-Za-z0-9_-]+", re.ASCII)
 
 

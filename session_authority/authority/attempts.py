@@ -5,17 +5,17 @@ process for one user at a time.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 from session_authority.domain.errors import Conflict
+from session_authority.runtime.backoff import Backoff
 from session_authority.runtime.metrics import Metrics
 
 MAX_ATTEMPTS = 8
-_FIRST_PAUSE_SECONDS = 0.004
+_BACKOFF = Backoff(timedelta(milliseconds=3), timedelta(milliseconds=200))
 
 
 class Attempts:
@@ -36,8 +36,7 @@ class Attempts:
             raise Conflict
         if self._made:
             self._metrics.conflicts.inc()
-            longest = _FIRST_PAUSE_SECONDS * 2 ** (self._made - 1)
-            await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - spreads rivals, hides nothing
+            await asyncio.sleep(_BACKOFF.seconds(self._made))
         self._made += 1
         return self._clock()
 

@@ -15,7 +15,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 import typer
 
 from session_authority import __version__
-from session_authority.cli import callers, events, keys, redis, relay, server
+from session_authority.cli import callers, demo, dev, events, health, keys, redis, relay, serve
 from session_authority.cli.terminal import out
 
 __all__ = ["app", "main"]
@@ -34,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (server.dev, server.serve, server.check, server.health, server.demo):
+for command in (dev.dev, serve.serve, serve.check, health.health, demo.demo):
     app.command()(command)
 app.add_typer(callers.app, name="callers")
 app.command("redis-acl")(redis.redis_acl)

@@ -49,57 +49,56 @@ NameArgument = Annotated[
 
 
 @app.command("add")
+@errors_in_one_line()
 def callers_add(name: NameArgument, tokens: FileOption = None) -> None:
     """Make a token for a caller, and print it: this once, it is kept nowhere."""
-    with errors_in_one_line():
-        file, policy = _file(tokens), load_settings().access_policy
-        if policy is not None and name not in read_policy(policy).callers:
-            fail(f"{name!r} is no caller of {policy}: name it there first")
-        token = new_token()
-        added = add_token(file, name, token, now())
-        out.print(token, markup=False, soft_wrap=True)
-        err.print(
-            f"{name} has the token {added.token_id} from now on. It is not shown again.",
-            markup=False,
-        )
+    file, policy = _file(tokens), load_settings().access_policy
+    if policy is not None and name not in read_policy(policy).callers:
+        fail(f"{name!r} is no caller of {policy}: name it there first")
+    token = new_token()
+    added = add_token(file, name, token, now())
+    out.print(token, markup=False, soft_wrap=True)
+    err.print(
+        f"{name} has the token {added.token_id} from now on. It is not shown again.",
+        markup=False,
+    )
 
 
 @app.command("list")
+@errors_in_one_line()
 def callers_list(tokens: FileOption = None) -> None:
     """List the callers, what each may call, and what shows who it is."""
-    with errors_in_one_line():
-        settings = load_settings()
-        file, policy = tokens or settings.caller_tokens, settings.access_policy
-        if file is None and policy is None:
-            fail(
-                "set SESSION_AUTHORITY_ACCESS_POLICY or SESSION_AUTHORITY_CALLER_TOKENS, or give"
-                " --tokens",
-                WRONG_USAGE,
-            )
-        found = read_policy(policy) if policy is not None else None
-        kept = read_tokens(file) if file is not None and file.exists() else ()
-        table = Table("caller", "may call", "certificates", "tokens", box=None, pad_edge=False)
-        names = dict.fromkeys(
-            [*(found.callers if found else ()), *(token.caller for token in kept)]
+    settings = load_settings()
+    file, policy = tokens or settings.caller_tokens, settings.access_policy
+    if file is None and policy is None:
+        fail(
+            "set SESSION_AUTHORITY_ACCESS_POLICY or SESSION_AUTHORITY_CALLER_TOKENS, or give"
+            " --tokens",
+            WRONG_USAGE,
         )
-        for name in names:
-            caller = found.callers.get(name) if found else None
-            certificates = (
-                [text for text, whose in found.certificates.items() if whose.name == name]
-                if found
-                else []
-            )
-            table.add_row(
-                name,
-                "\n".join(caller.rpcs()) if caller else "nothing: the policy does not name it",
-                "\n".join(certificates) or "-",
-                "\n".join(f"{t.token_id} since {when(t.added)}" for t in kept if t.caller == name)
-                or "-",
-            )
-        show(table)
+    found = read_policy(policy) if policy is not None else None
+    kept = read_tokens(file) if file is not None and file.exists() else ()
+    table = Table("caller", "may call", "certificates", "tokens", box=None, pad_edge=False)
+    names = dict.fromkeys([*(found.callers if found else ()), *(token.caller for token in kept)])
+    for name in names:
+        caller = found.callers.get(name) if found else None
+        certificates = (
+            [text for text, whose in found.certificates.items() if whose.name == name]
+            if found
+            else []
+        )
+        table.add_row(
+            name,
+            "\n".join(caller.rpcs()) if caller else "nothing: the policy does not name it",
+            "\n".join(certificates) or "-",
+            "\n".join(f"{t.token_id} since {when(t.added)}" for t in kept if t.caller == name)
+            or "-",
+        )
+    show(table)
 
 
 @app.command("remove")
+@errors_in_one_line()
 def callers_remove(
     name: NameArgument,
     token: Annotated[
@@ -116,9 +115,8 @@ def callers_remove(
     """Take a caller's tokens away. Calls with them are refused within a second, watches with them
     end.
     """
-    with errors_in_one_line():
-        for gone in remove_tokens(_file(tokens), name, token):
-            out.print(f"{name} has the token {gone.token_id} no longer.", markup=False)
+    for gone in remove_tokens(_file(tokens), name, token):
+        out.print(f"{name} has the token {gone.token_id} no longer.", markup=False)
 
 
 def _file(given: Path | None) -> Path:

@@ -6,28 +6,19 @@ from typing import Annotated
 
 import typer
 
-from session_authority.cli.terminal import (
-    WRONG_USAGE,
-    AddressOption,
-    TlsAuthorityOption,
-    TlsCertificateOption,
-    TlsKeyOption,
-    TlsOption,
-    TlsServerNameOption,
-    TokenFileOption,
-    errors_in_one_line,
-    fail,
-    out,
-    server_at,
-)
+from session_authority.cli.connection_options import calls_server
+from session_authority.cli.terminal import WRONG_USAGE, errors_in_one_line, fail, out
+from session_authority.console.connection import Target
 from session_authority.runtime.clock import now
 
 app = typer.Typer(help="See what happens to sessions, as it happens.", no_args_is_help=True)
 
 
 @app.command("tail")
+@errors_in_one_line()
+@calls_server()
 def events_tail(
-    address: AddressOption = None,
+    target: Target,
     users: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,12 +49,6 @@ def events_tail(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line, for machines.")
     ] = False,
-    tls: TlsOption = False,
-    tls_ca: TlsAuthorityOption = None,
-    tls_cert: TlsCertificateOption = None,
-    tls_key: TlsKeyOption = None,
-    tls_server_name: TlsServerNameOption = None,
-    token_file: TokenFileOption = None,
 ) -> None:
     """Show events as they happen, until Ctrl-C.
 
@@ -72,13 +57,11 @@ def events_tail(
     """
     from session_authority.console import tail
 
-    with errors_in_one_line():
-        target = server_at(address, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_file)
-        try:
-            ask = tail.question(types or (), users or (), since, now())
-        except ValueError as error:
-            fail(str(error), WRONG_USAGE)
-        try:
-            tail.tail(target, ask, out, as_json=as_json, count=count)
-        except tail.TailFailed as error:
-            fail(str(error))
+    try:
+        ask = tail.question(types or (), users or (), since, now())
+    except ValueError as error:
+        fail(str(error), WRONG_USAGE)
+    try:
+        tail.tail(target, ask, out, as_json=as_json, count=count)
+    except tail.TailFailed as error:
+        fail(str(error))

@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from session_authority.cli.terminal import WRONG_USAGE, err, errors_in_one_line, fail, out, when
+from session_authority.cli.terminal import (
+    WRONG_USAGE,
+    err,
+    errors_in_one_line,
+    fail,
+    out,
+    show,
+    when,
+)
 from session_authority.domain.session_rules import LEEWAY
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import load_settings
@@ -28,10 +35,8 @@ from session_authority.tokens import (
     revoke_keys,
 )
 
-# Whoever reads GetSigningKeys again and again has read a key of this age.
+# Services that read GetSigningKeys again and again have read a key of this age.
 _KNOWN_AFTER = timedelta(minutes=10)
-# Where a key is a line for those who read it by a program, however wide the terminal is.
-_LIST_WIDTH = 300
 
 app = typer.Typer(
     help=(
@@ -56,6 +61,7 @@ KeysOption = Annotated[
 
 
 @app.command("generate")
+@errors_in_one_line()
 def keys_generate(
     directory: KeysOption = None,
     algorithm: Annotated[
@@ -64,61 +70,52 @@ def keys_generate(
     promote_now: Annotated[bool, typer.Option("--promote", help="Let it sign at once.")] = False,
 ) -> None:
     """Make a key. It is published, and signs once it is promoted."""
-    with errors_in_one_line():
-        folder = _key_folder(directory)
-        key = generate(algorithm, now())
-        add_key(folder, key)
-        if promote_now:
-            _promote(folder, key.kid)
-        out.print(key.kid, markup=False)
+    folder = _key_folder(directory)
+    key = generate(algorithm, now())
+    add_key(folder, key)
+    if promote_now:
+        _promote(folder, key.kid)
+    out.print(key.kid, markup=False)
 
 
 @app.command("list")
+@errors_in_one_line()
 def keys_list(directory: KeysOption = None) -> None:
     """List the keys and their states."""
-    with errors_in_one_line():
-        folder = _key_folder(directory)
-        ring = load_keyring(folder)
-        table = Table(
-            "key ID",
-            "algorithm",
-            "state",
-            "created",
-            "promoted",
-            "demoted",
-            "revoked",
-            box=None,
-            pad_edge=False,
+    folder = _key_folder(directory)
+    ring = load_keyring(folder)
+    titles = ("key ID", "algorithm", "state", "created", "promoted", "demoted", "revoked")
+    table = Table(*titles, box=None, pad_edge=False)
+    for key in sorted(ring.keys, key=lambda k: k.created):
+        table.add_row(
+            key.kid,
+            key.algorithm.value,
+            ring.state(key.kid).value,
+            when(key.created),
+            when(key.promoted),
+            when(ring.demoted(key.kid)),
+            when(key.revoked),
         )
-        for key in sorted(ring.keys, key=lambda k: k.created):
-            table.add_row(
-                key.kid,
-                key.algorithm.value,
-                ring.state(key.kid).value,
-                when(key.created),
-                when(key.promoted),
-                when(ring.demoted(key.kid)),
-                when(key.revoked),
-            )
-        Console(highlight=False, width=_LIST_WIDTH).print(table, soft_wrap=True)
-        if _signing(ring) is None:
-            _tell_who_signs(ring)
-        for fault in exposed(folder):
-            err.print(fault, markup=False, soft_wrap=True)
+    show(table, whole_lines=True)
+    if _signing(ring) is None:
+        _print_who_signs(ring)
+    for fault in exposed(folder):
+        err.print(fault, markup=False, soft_wrap=True)
 
 
 @app.command("promote")
+@errors_in_one_line()
 def keys_promote(
     kid: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key; see `keys list`.")],
     directory: KeysOption = None,
 ) -> None:
     """Let a key sign from now on. The one that did goes on verifying."""
-    with errors_in_one_line():
-        _promote(_key_folder(directory), kid)
-        out.print(f"{kid} signs.", markup=False)
+    _promote(_key_folder(directory), kid)
+    out.print(f"{kid} signs.", markup=False)
 
 
 @app.command("revoke")
+@errors_in_one_line()
 def keys_revoke(
     kids: Annotated[
         list[str], typer.Argument(metavar="KEY_ID...", help="The keys; see `keys list`.")
@@ -137,30 +134,28 @@ def keys_revoke(
     Its users must sign in again. The key that signs needs a successor: [bold]--replace[/bold] sees
     to it.
     """
-    with errors_in_one_line():
-        folder = _key_folder(directory)
-        revoke_keys(folder, kids, now(), replace)
-        ring = load_keyring(folder)
-        for kid in dict.fromkeys(kids):
-            key = ring.key(kid)
-            void = (
-                "It has signed nothing."
-                if key.promoted is None
-                else "All that it ever signed is void."
-            )
-            out.print(
-                f"{kid} is revoked since {when(key.revoked)}. {void}", markup=False, soft_wrap=True
-            )
-        out.print(
-            "Running servers refuse such tokens within a second, for renewal too: whoever holds one"
-            " must sign in again.\nWhoever verifies tokens elsewhere must read GetSigningKeys"
-            " again; SIGNING_KEY_REVOKED tells those who watch.",
-            soft_wrap=True,
+    folder = _key_folder(directory)
+    revoke_keys(folder, kids, now(), replace)
+    ring = load_keyring(folder)
+    for kid in dict.fromkeys(kids):
+        key = ring.key(kid)
+        void = (
+            "It has signed nothing." if key.promoted is None else "All that it ever signed is void."
         )
-        _tell_who_signs(ring)
+        out.print(
+            f"{kid} is revoked since {when(key.revoked)}. {void}", markup=False, soft_wrap=True
+        )
+    out.print(
+        "Running servers refuse such tokens within a second, for renewal too: whoever holds one"
+        " must sign in again.\nWhoever verifies tokens elsewhere must read GetSigningKeys"
+        " again; SIGNING_KEY_REVOKED tells those who watch.",
+        soft_wrap=True,
+    )
+    _print_who_signs(ring)
 
 
 @app.command("retire")
+@errors_in_one_line()
 def keys_retire(
     kid: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key; see `keys list`.")],
     directory: KeysOption = None,
@@ -173,23 +168,22 @@ def keys_retire(
     Refused while sessions may still hold a token that it signed: those users would have to sign in
     again.
     """
-    with errors_in_one_line():
-        rules = load_settings().session_rules()
-        retire(
-            _key_folder(directory),
-            kid,
-            now(),
-            rules.token_ttl + rules.idle_timeout + LEEWAY,
-            force,
-        )
-        out.print(f"{kid} is gone.", markup=False)
+    rules = load_settings().session_rules()
+    retire(
+        _key_folder(directory),
+        kid,
+        now(),
+        rules.token_ttl + rules.idle_timeout + LEEWAY,
+        force,
+    )
+    out.print(f"{kid} is gone.", markup=False)
 
 
 def _signing(ring: Keyring) -> SigningKey | None:
     return next((key for key in ring.keys if ring.state(key.kid) is KeyState.SIGNING), None)
 
 
-def _tell_who_signs(ring: Keyring) -> None:
+def _print_who_signs(ring: Keyring) -> None:
     key = _signing(ring)
     if key is None:
         err.print("No key signs: promote one.")

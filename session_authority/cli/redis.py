@@ -1,4 +1,6 @@
-"""`session-authority redis-acl`: what the service and its relay need to be allowed in Redis."""
+"""Redis as commands see it: whether its URL can be used, and `session-authority redis-acl`, which
+prints what the service and its relay need to be allowed there.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from typing import Annotated
 import typer
 
 from session_authority.cli.terminal import WRONG_USAGE, errors_in_one_line, fail, out
-from session_authority.runtime.settings import load_settings
+from session_authority.runtime.settings import Settings, SettingsError, load_settings
+from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.acl import acl_rules
 
 # Without anything that a shell, redis-cli or an ACL file reads as more than a name.
@@ -23,6 +26,7 @@ class AclFormat(StrEnum):
     FILE = "file"
 
 
+@errors_in_one_line()
 def redis_acl(
     user: Annotated[
         str,
@@ -41,13 +45,21 @@ def redis_acl(
     redis://NAME:PASSWORD@host. The keys are those below SESSION_AUTHORITY_REDIS_PREFIX. Every
     primary, replica and node of a cluster needs the user.
     """
-    with errors_in_one_line():
-        if _USER_NAME.fullmatch(user) is None:
-            fail("--user: must be 1 to 64 letters, digits, '_', '.' or '-'", WRONG_USAGE)
-        start = "ACL SETUSER" if form is AclFormat.SETUSER else "user"
-        on, *rules = acl_rules(load_settings().redis_prefix)
-        out.print(
-            " ".join((start, user, on, "resetpass", ">PASSWORD", *rules)),
-            markup=False,
-            soft_wrap=True,
-        )
+    if _USER_NAME.fullmatch(user) is None:
+        fail("--user: must be 1 to 64 letters, digits, '_', '.' or '-'", WRONG_USAGE)
+    start = "ACL SETUSER" if form is AclFormat.SETUSER else "user"
+    on, *rules = acl_rules(load_settings().redis_prefix)
+    out.print(
+        " ".join((start, user, on, "resetpass", ">PASSWORD", *rules)),
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def check_redis_url(settings: Settings) -> None:
+    """Raises SettingsError for a Redis URL that can't be used."""
+    if settings.redis_url is not None:
+        try:
+            connect(settings.redis_url.get_secret_value(), Limits())
+        except BadRedisUrl as error:
+            raise SettingsError(f"SESSION_AUTHORITY_REDIS_URL: {error}") from None

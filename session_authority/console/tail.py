@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import random
 import select
 import signal
 import stat
@@ -30,6 +29,7 @@ from rich.console import Console
 from rich.text import Text
 
 from session_authority.console.connection import Target, channel_to, health
+from session_authority.runtime.backoff import Backoff
 from session_authority.runtime.durations import parse_duration
 from session_authority.runtime.text import printable
 from session_authority.v1 import session_authority_pb2 as pb
@@ -41,7 +41,7 @@ EVENT_TYPES = tuple(
 
 _FIRST_ANSWER_SECONDS = 5.0
 _SILENCE_SECONDS = 30.0  # three heartbeats
-_LONGEST_PAUSE_SECONDS = 5.0
+_BACKOFF = Backoff(first=timedelta(milliseconds=200), longest=timedelta(seconds=5))
 # The contract may tell an event twice; people should not take that for a second alarm.
 _REMEMBERED_EVENTS = 10_000
 # Calling again can't help.
@@ -180,10 +180,7 @@ def follow(
             say(
                 f"{target}: is away ({reason}); going on where this watch was as soon as it is back"
             )
-        longest = min(
-            _LONGEST_PAUSE_SECONDS, 0.1 * 2 ** min(failures, 10)
-        )  # however long it is away
-        time.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - spreads, hides nothing
+        time.sleep(_BACKOFF.seconds(failures))
 
 
 def _messages(

@@ -1,6 +1,22 @@
-"""Delivers events to HTTP endpoints, as signed webhooks, at least once.
+"""Owns the delivery of events to HTTP endpoints, as signed webhooks, at least once.
 
-Owns what an endpoint is, how one event is sent to it, and who sends which events when. Refuses to
-keep state of its own: how far deliveries have come is the store's. The service does not need it,
-and it does not need the service.
+It refuses to keep state of its own: how far deliveries have come is the store's. The service does
+not need this room, and this room does not need the service.
 """
+
+from session_authority.relay.endpoints import Endpoint, EndpointsError, new_secret
+from session_authority.relay.endpoints_file import load_endpoints
+from session_authority.relay.sharing import Relay
+from session_authority.relay.webhooks import Delivered, Refused, Sender, cloud_event
+
+__all__ = [
+    "Delivered",
+    "Endpoint",
+    "EndpointsError",
+    "Refused",
+    "Relay",
+    "Sender",
+    "cloud_event",
+    "load_endpoints",
+    "new_secret",
+]

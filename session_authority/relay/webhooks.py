@@ -1,9 +1,9 @@
-"""How one event is sent to an endpoint: a CloudEvent, signed, to an address that may be sent to.
+"""Owns how one event is sent to an endpoint: a CloudEvent, signed, to an address that is allowed.
 
-Whoever can name an endpoint must not reach what only this machine can: a name is looked up for each
-attempt, addresses that are not public are left out unless the endpoint's host is allowed by name,
-and the connection goes to the address that was checked. Redirects are not followed, and nothing of
-an answer but its status and Retry-After is looked at.
+A person who can name an endpoint must not reach what only this machine can reach: a name is looked
+up for each attempt, addresses that are not public are left out unless the endpoint's host is
+allowed by name, and the connection goes to the address that was checked. Redirects are not
+followed, and nothing of an answer but its status and Retry-After is looked at.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from session_authority.relay.endpoints import Endpoint
 from session_authority.runtime.addresses import is_loopback
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
-LONGEST_RETRY_AFTER = timedelta(hours=1)
-_MOST_OF_AN_ANSWER = 16 * 1024
+MAX_RETRY_AFTER = timedelta(hours=1)
+_MAX_ANSWER_BYTES = 16 * 1024
 _TYPE_PREFIX = "session_authority.v1."
 # Public by their own range, but what they lead to may not be: NAT64 (RFC 6052), 6to4 (RFC 3056) and
 # its relays (RFC 7526), Teredo (RFC 4380), and the platform beneath a machine on Azure.
@@ -191,7 +191,7 @@ class Sender:
             return Refused("no HTTP answer")
         except (httpx.HTTPError, OSError) as error:
             return Refused(f"connection lost ({type(error).__name__})")
-        except Exception as error:  # noqa: BLE001 - whatever an endpoint can make the client do, it is its own trouble
+        except Exception as error:  # noqa: BLE001 - an endpoint may make httpx do anything
             return Refused(f"failed ({type(error).__name__})")
 
     async def _send(
@@ -272,7 +272,7 @@ class Sender:
             read = 0
             async for chunk in response.aiter_raw():
                 read += len(chunk)
-                if read > _MOST_OF_AN_ANSWER:  # the connection is not worth reading on for
+                if read > _MAX_ANSWER_BYTES:  # the connection is not worth reading on for
                     break
         finally:
             await response.aclose()
@@ -316,4 +316,4 @@ def _retry_after(value: str | None, now: datetime) -> timedelta | None:
         except (ValueError, OverflowError):
             return None
         seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
-    return timedelta(seconds=math.ceil(min(max(seconds, 0), LONGEST_RETRY_AFTER.total_seconds())))
+    return timedelta(seconds=math.ceil(min(max(seconds, 0), MAX_RETRY_AFTER.total_seconds())))

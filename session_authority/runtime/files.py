@@ -1,12 +1,16 @@
-"""Who else may get at a file: what is secret must be for its owner, what is trusted must not be
-anybody's to change. And what is read again when files change.
+"""Owns what this project does with files: it checks who else may get at them, replaces one as a
+whole, and reads them again when they change.
+
+What a file means is for the room that reads it.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import Generic, TypeVar
@@ -15,13 +19,18 @@ T = TypeVar("T")
 
 
 def exposure(path: Path, what: str, *, secret: bool = True, alone: bool = False) -> list[str]:
-    """What lets others at a file or folder, each with the command that mends it. `what` is what is
-    in it, in words.
+    """What lets others at a file or folder, each fault with the command that mends it. Links are
+    followed. Raises OSError for a file that can't be looked at.
 
-    A secret may be read by its group, as Kubernetes gives secrets to pods that are not root's; what
-    is no secret may be read by all. Unless it is looked at `alone`, nobody else may change the
-    folder that it is in, or they could put another file in its place. Links are followed. Raises
-    OSError for what can't be looked at.
+    A secret may be read by its group, as Kubernetes gives secrets to pods that don't run as root; a
+    file that is no secret may be read by all. Nobody else may change its folder, or they could
+    replace the file.
+
+    Args:
+        path: The file or folder.
+        what: What is in it, in words.
+        secret: Whether others must not read it.
+        alone: Whether to leave out the folder that it is in.
     """
     return [*_exposure(path, what, secret), *([] if alone else _exposed_folder(path.parent, what))]
 
@@ -64,50 +73,101 @@ def _exposure(path: Path, what: str, secret: bool) -> list[str]:
     return faults
 
 
-class Reread(Generic[T]):
-    """What is in files, read again when they change. A change is taken once two looks in a row saw
-    the same: what is still being written may look whole.
+def replace_file(path: Path, data: bytes, *, keep_access: bool = False) -> None:
+    """Writes the whole file or, if that fails, leaves the one before. Raises OSError.
 
-    `version` counts how often they changed, `pending` is a change that was seen once. Broken files
-    are an `error` of that kind, at the start too.
+    The file is for its owner only. With `keep_access`, the owner and the mode of a file that is
+    there stay as they are.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")  # mode 0600
+    unfinished = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if keep_access and path.exists():
+                kept = path.stat()
+                with suppress(PermissionError):  # only root gives files away
+                    os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
+                os.fchmod(file.fileno(), kept.st_mode & 0o777)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the folder's new state outlive a power cut. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Reread(Generic[T]):
+    """The content of files, which are read again when they change.
+
+    A change counts once two looks in a row saw the same: a file that is still being written may
+    look whole. With `at_once` it counts at the first look, for files that are always replaced as a
+    whole. `version` counts the changes; `pending` is True after a change that was seen once. Raises
+    the `error` for broken files, at the start too.
+
+    Args:
+        paths: The files; None is no file.
+        read: Reads them; raises the error.
+        error: The error of files that can't be looked at.
+        at_once: Whether a change counts at the first look.
     """
 
     def __init__(
-        self, paths: Iterable[Path | None], read: Callable[[], T], error: type[Exception]
+        self,
+        paths: Iterable[Path | None],
+        read: Callable[[], T],
+        error: type[Exception],
+        *,
+        at_once: bool = False,
     ) -> None:
         self._paths = tuple(path for path in paths if path is not None)
         self._read = read
         self._error = error
+        self._at_once = at_once
         self.version = 0
         self.pending = False
-        self._taken = self._seen = self._look()
+        self._read_state = self._seen = self._look()
         self.current = read()
 
     def refresh(self) -> bool:
-        """Reads the files again if they changed, and says whether they did.
+        """Reads the files again if they changed. Returns True if it did.
 
         Raises the error as long as they are broken; until they are mended, `current` stays as it
         was.
         """
+        # Looked at before they are read: a change in between is seen the next time.
         before, self._seen = self._seen, self._look()
         found = self._seen
-        self.pending = found not in (self._taken, before)
-        if self.pending or found == self._taken:
+        self.pending = not self._at_once and found not in (self._read_state, before)
+        if self.pending or found == self._read_state:
             return False
         self.current = self._read()
-        self._taken = found
+        self._read_state = found
         self.version += 1
         return True
 
-    def _look(self) -> list[tuple[int, int, int]]:
-        """What changes whenever a file does. Taken before it is read: a change in between is seen
-        the next time.
-        """
+    def _look(self) -> object:
+        """The state of the files, which changes whenever a file does."""
         found = []
         for path in self._paths:
             try:
-                status = path.stat()
+                found.append(file_state(path))
             except OSError as error:
                 raise self._error(f"{path}: can't be read: {error.strerror}") from None
-            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
         return found
+
+
+def file_state(path: Path) -> tuple[int, int, int]:
+    """A value that changes whenever the file does, without reading it. Raises OSError."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -83,8 +83,8 @@ class Tokens:
             raise ValueError(f"reserved claims: {', '.join(sorted(reserved))}")
         key = self._source.current.signing
         header = {"alg": key.algorithm.value, "kid": key.kid, "typ": _TYP}
-        parts = (header, self._payload(token))
-        signed = ".".join(encode_base64url(encode_json(part)) for part in parts)
+        parts = (encode_json(part) for part in (header, self._payload(token)))
+        signed = ".".join(map(encode_base64url, parts))
         text = f"{signed}.{encode_base64url(key.sign(signed.encode()))}"
         if len(text) > MAX_TOKEN_BYTES:
             raise TokenTooLarge(len(text))

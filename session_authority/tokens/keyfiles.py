@@ -8,12 +8,11 @@ what the times in a key mean.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from session_authority.runtime.files import exposure
+from session_authority.runtime.files import exposure, file_state, replace_file, sync_folder
 from session_authority.tokens.encoding import decode_json_object, encode_json
 from session_authority.tokens.keys import KeyringError, SigningKey, parse_key
 
@@ -21,7 +20,7 @@ _SUFFIX = ".json"
 
 
 def refuse_single_file(directory: Path) -> None:
-    """Raises KeyringError for a file with all keys: that one is somebody else's to write."""
+    """Raises KeyringError for a single file with all keys: another program writes that one."""
     if directory.exists() and not directory.is_dir():
         raise KeyringError(f"{directory}: is a single file; keys can be changed in a folder only")
 
@@ -87,8 +86,8 @@ def _read_json(path: Path) -> dict[str, object]:
 
 
 def _json_or_none(data: bytes) -> dict[str, object] | None:
-    """The decoder's own error is dropped here: it holds the whole text, keys and all, for whoever
-    prints it.
+    """The object that the data holds, or None. The decoder's own error is dropped here: it holds
+    the whole text, keys and all, and somebody may print it.
     """
     try:
         return decode_json_object(data)
@@ -106,16 +105,13 @@ def _key_files(directory: Path) -> list[Path]:
         raise KeyringError(f"{directory}: can't be read: {error.strerror}") from error
 
 
-def fingerprint(path: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """What changes whenever a key does, without reading one."""
+def fingerprint(path: Path) -> object:
+    """A value that changes whenever a key does, without reading one."""
     files = _key_files(path) if _is_folder(path) else [path]
     try:
-        found = [(file.name, file.stat()) for file in files]
+        return [(file.name, file_state(file)) for file in files]
     except OSError as error:
         raise KeyringError(f"{path}: can't be read: {error.strerror}") from error
-    return tuple(
-        (name, status.st_mtime_ns, status.st_size, status.st_ino) for name, status in found
-    )
 
 
 def exposed(path: Path) -> list[str]:
@@ -132,8 +128,8 @@ def exposed(path: Path) -> list[str]:
         folders = [path] if _is_folder(path) and not os.statvfs(path).f_flag & os.ST_RDONLY else []
         return [
             fault
-            for kept in (*folders, *files)
-            for fault in exposure(kept, "the keys", alone=kept.parent == path)
+            for found in (*folders, *files)
+            for fault in exposure(found, "the keys", alone=found.parent == path)
         ]
     except OSError as error:
         raise KeyringError(f"{path}: can't be read: {error.strerror}") from error
@@ -156,7 +152,7 @@ def write_file(directory: Path, key: SigningKey) -> None:
     """
     path = _file(directory, key.kid)
     try:
-        _replace(path, encode_json(key.to_json()) + b"\n")
+        replace_file(path, encode_json(key.to_json()) + b"\n")
     except OSError as error:
         raise KeyringError(f"{path}: can't be written: {error.strerror}") from error
 
@@ -166,34 +162,10 @@ def remove_file(directory: Path, kid: str) -> None:
     path = _file(directory, kid)
     try:
         path.unlink()
-        _sync(directory)
+        sync_folder(directory)
     except OSError as error:
         raise KeyringError(f"{path}: can't be removed: {error.strerror}") from error
 
 
 def _file(directory: Path, kid: str) -> Path:
     return directory / f"{kid}{_SUFFIX}"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")  # mode 0600
-    unfinished = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink()
-        raise
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    """Makes the folder's new state outlive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

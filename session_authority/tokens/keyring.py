@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+from session_authority.runtime.files import Reread
 from session_authority.tokens.keyfiles import (
     add_file,
     fingerprint,
@@ -32,8 +33,7 @@ from session_authority.tokens.keys import (
     generate,
 )
 
-# How often names that no key has may make a source look at its files: a caller that makes names up
-# costs no more than that.
+# How often names that no key has may make a source look at its files: made-up names cost no more.
 SEEK_INTERVAL = timedelta(milliseconds=100)
 
 _TICK = timedelta(microseconds=1)
@@ -120,37 +120,19 @@ class Keyring:
         return [jwk for jwk in jwks if jwk is not None]
 
 
-class KeySource:
-    """The keyring of a path, as it changes. Raises KeyringError if it is broken at the start."""
+class KeySource(Reread[Keyring]):
+    """The keyring of a path, as it changes. Raises KeyringError if it is broken at the start.
+
+    A change counts at once, as each key file is written as a whole.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.version = 0
-        self.pending = False  # each key file is written as a whole
-        self._fingerprint = self._tried = fingerprint(path)
         self._sought: datetime | None = None
-        self._current = load_keyring(path)
+        super().__init__([path], lambda: load_keyring(path), KeyringError, at_once=True)
 
-    @property
-    def current(self) -> Keyring:
-        """The keyring as it was last read whole."""
-        return self._current
-
-    def refresh(self) -> bool:
-        """Reads the keys again if their files changed, and says whether they did.
-
-        Raises KeyringError as long as the files are broken; until they are mended, the keyring
-        stays as it was.
-        """
-        # Taken before the files are read: a change in between is noticed by the next refresh.
-        found = fingerprint(self.path)
-        if found == self._fingerprint:
-            return False
-        self._tried = found
-        self._current = load_keyring(self.path)
-        self._fingerprint = found
-        self.version += 1
-        return True
+    def _look(self) -> object:
+        return fingerprint(self.path)
 
     def seek(self, kid: str, now: datetime) -> None:
         """Reads the keys again, if they changed, for a name that no key has: another process may
@@ -160,13 +142,13 @@ class KeySource:
         Broken files change nothing, and are not read again until they change: it is for `refresh`
         to tell of them.
         """
-        if kid in self._current or (
+        if kid in self.current or (
             self._sought is not None and abs(now - self._sought) < SEEK_INTERVAL
         ):
             return
         self._sought = now
         with suppress(KeyringError):
-            if fingerprint(self.path) != self._tried:
+            if self._look() != self._seen:
                 self.refresh()
 
 

@@ -224,7 +224,7 @@ def parse_key(value: object, where: str) -> SigningKey:
 
 
 def _shown(name: str) -> str:
-    """A member's name. Material that was put in the wrong place is longer than any name that
+    """A member's name. Key material that was put here by mistake is longer than any name that
     somebody means.
     """
     return repr(name) if len(name) <= _LONGEST_NAME else f"a name of {len(name)} characters"

@@ -1,4 +1,4 @@
-"""Bearer tokens: made from enough chance, kept as hashes only, and never lost to whoever else
+"""Bearer tokens: made from enough chance, kept as hashes only, and never lost when another process
 changes the file.
 """
 
@@ -159,10 +159,10 @@ def test_what_is_not_there_cannot_be_removed(file: Path, token_id: str | None):
 
 
 def test_another_callers_token_is_not_removed_by_its_id(file: Path):
-    theirs = add_token(file, "gateway", new_token(), NOW)
+    other = add_token(file, "gateway", new_token(), NOW)
     add_token(file, "login", new_token(), NOW)
     with pytest.raises(AccessError, match="has no token"):
-        remove_tokens(file, "login", theirs.token_id)
+        remove_tokens(file, "login", other.token_id)
     assert len(read_tokens(file)) == 2
 
 

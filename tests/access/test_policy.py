@@ -1,6 +1,4 @@
-"""The access policy: what a file may say, every fault of it named at once, and nothing allowed that
-it does not name.
-"""
+"""Who calls, by the policy and the tokens together, and what happens when the files change."""
 
 from __future__ import annotations
 
@@ -9,374 +7,25 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection_pb2
 
 from session_authority.access import (
-    ROWS,
     Access,
     AccessError,
     AccessSource,
     Caller,
     CallerToken,
-    Role,
     add_token,
-    everybody,
     load_access,
     new_token,
-    read_policy,
     remove_tokens,
-    rows_missing,
 )
-from session_authority.access.callers import NAME_RULE, digest_of
-from session_authority.v1 import session_authority_pb2 as pb
+from session_authority.access.callers import digest_of
 
 WritePolicy = Callable[..., Path]
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-SERVICES: list[Any] = [
-    pb.DESCRIPTOR.services_by_name["SessionAuthorityService"],
-    health_pb2.DESCRIPTOR.services_by_name["Health"],
-    reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
-]
-ALL_PATHS = {
-    f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods
-}
-REFLECTION = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-# The table, written out once more: what callers of each role may call, as the file would name it.
-MAY_CALL = {
-    "issuer": {"IssueDevice", "RenewSession", "GetSigningKeys"},
-    "validator": {"ValidateSession", "BatchValidateSessions", "GetSigningKeys"},
-    "manager": {"ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"},
-    "watcher": {"WatchEvents"},
-    "operator": {
-        "IssueDevice",
-        "RenewSession",
-        "ValidateSession",
-        "BatchValidateSessions",
-        "GetSigningKeys",
-        "ListDevices",
-        "UpdateDevice",
-        "RevokeDevice",
-        "RevokeAll",
-        "WatchEvents",
-        REFLECTION,
-    },
-}
-PUBLIC = {
-    "/grpc.health.v1.Health/Check",
-    "/grpc.health.v1.Health/List",
-    "/grpc.health.v1.Health/Watch",
-}
 
-
-def path_of(name: str) -> str:
-    return f"/{name}" if "/" in name else f"/session_authority.v1.SessionAuthorityService/{name}"
-
-
-def faults_of(path: Path) -> list[str]:
-    """What a policy file gets wrong, without the file's name, which each fault starts with."""
-    with pytest.raises(AccessError) as caught:
-        read_policy(path)
-    start = f"{path}: "
-    assert all(fault.startswith(start) for fault in caught.value.faults)
-    assert str(caught.value) == "\n".join(caught.value.faults)
-    return [fault.removeprefix(start) for fault in caught.value.faults]
-
-
-# --- the table ------------------------------------------------------------------------------------
-
-
-def test_every_rpc_that_there_is_has_a_row_and_no_other():
-    assert set(ROWS) == ALL_PATHS
-    assert rows_missing(ALL_PATHS) == []
-
-
-def test_rpcs_without_a_row_are_named_in_order():
-    assert rows_missing(["/b/New", *ALL_PATHS, "/a/New"]) == ["/a/New", "/b/New"]
-
-
-@pytest.mark.parametrize("path", sorted(ALL_PATHS))
-@pytest.mark.parametrize("role", sorted(MAY_CALL))
-def test_a_role_may_call_what_is_written_and_nothing_else(
-    policy: WritePolicy, role: str, path: str
-):
-    caller = read_policy(policy(f'[callers.ada]\nroles = ["{role}"]')).callers["ada"]
-    assert (path in caller.paths) is (path in {path_of(name) for name in MAY_CALL[role]})
-
-
-def test_only_health_is_for_anyone():
-    assert {path for path, row in ROWS.items() if row.public} == PUBLIC
-    assert not [path for path, row in ROWS.items() if row.public and row.roles]
-
-
-def test_there_are_these_roles():
-    assert {role.value for role in Role} == set(MAY_CALL)
-
-
-@pytest.mark.parametrize("role", sorted(MAY_CALL))
-def test_only_an_operator_may_look_without_a_trace(policy: WritePolicy, role: str):
-    caller = read_policy(policy(f'[callers.ada]\nroles = ["{role}"]')).callers["ada"]
-    assert caller.may_observe is (role == "operator")
-
-
-@pytest.mark.parametrize("name", sorted(MAY_CALL["operator"]))
-def test_a_single_rpc_gives_that_and_nothing_else(policy: WritePolicy, name: str):
-    caller = read_policy(policy(f'[callers.ada]\nrpcs = ["{name}"]')).callers["ada"]
-    assert caller == Caller("ada", frozenset({path_of(name)}), may_observe=False)
-    assert caller.rpcs() == [name]
-
-
-def test_roles_and_rpcs_add_up(policy: WritePolicy):
-    caller = read_policy(
-        policy('[callers.ada]\nroles = ["watcher", "issuer"]\nrpcs = ["RevokeAll"]')
-    ).callers["ada"]
-    assert set(caller.rpcs()) == MAY_CALL["watcher"] | MAY_CALL["issuer"] | {"RevokeAll"}
-
-
-def test_everybody_may_do_everything_in_development():
-    anyone = everybody().anyone
-    assert anyone is not None
-    assert anyone == Caller("anonymous", frozenset(ALL_PATHS - PUBLIC), may_observe=True)
-
-
-# --- the file -------------------------------------------------------------------------------------
-
-
-def test_a_good_file(policy: WritePolicy):
-    found = read_policy(
-        policy("""
-            [callers.login]
-            roles = ["issuer"]
-            certificates = ["spiffe://example.org/login", "login.internal"]
-            [callers."a.b_c-9"]
-            rpcs = ["ListDevices"]
-            """)
-    )
-    assert list(found.callers) == ["login", "a.b_c-9"]
-    assert {name: caller.name for name, caller in found.certificates.items()} == {
-        "spiffe://example.org/login": "login",
-        "login.internal": "login",
-    }
-
-
-ROLES = "issuer, validator, manager, watcher, operator"
-RPCS = (
-    "IssueDevice, RenewSession, ValidateSession, BatchValidateSessions, GetSigningKeys,"
-    f" ListDevices, UpdateDevice, RevokeDevice, RevokeAll, WatchEvents, {REFLECTION}"
-)
-LIST = "must be a list of texts"
-NOTHING = "may call nothing: give it roles or rpcs"
-EMPTY = "callers: is empty: nobody could call; name each caller under [callers.NAME]"
-
-
-def certificate_rule(text: str) -> str:
-    return f"{text!r} is neither a URI like spiffe://example.org/login nor a lower-case host name; no wildcards"  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "faults"),
-    [
-        ("", [EMPTY]),
-        ("[callers]", [EMPTY]),
-        ("callers = []", ["callers: must be tables, each under [callers.NAME]"]),
-        ('callers = "ada"', ["callers: must be tables, each under [callers.NAME]"]),
-        ("callers.ada = 1", ["callers.ada: must be a table"]),
-        ("[[callers.ada]]", ["callers.ada: must be a table"]),
-        ("[callers.ada]", [f"callers.ada: {NOTHING}"]),
-        ("[callers.ada]\nroles = []\nrpcs = []", [f"callers.ada: {NOTHING}"]),
-        ('[callers.ada]\nroles = "issuer"', [f"callers.ada.roles: {LIST}"]),
-        ("[callers.ada]\nroles = [1]", [f"callers.ada.roles: {LIST}"]),
-        ('[callers.ada]\nroles = ["issuer", ["validator"]]', [f"callers.ada.roles: {LIST}"]),
-        ("[callers.ada]\nrpcs = true", [f"callers.ada.rpcs: {LIST}"]),
-        (
-            '[callers.ada]\nroles = ["issuer"]\ncertificates = "x"',
-            [f"callers.ada.certificates: {LIST}"],
-        ),
-        (
-            '[callers.ada]\nroles = ["admin"]',
-            [f"callers.ada.roles: 'admin' is no role; there are {ROLES}"],
-        ),
-        (
-            '[callers.ada]\nroles = ["Issuer"]',
-            [f"callers.ada.roles: 'Issuer' is no role; there are {ROLES}"],
-        ),
-        ('[callers.ada]\nrpcs = ["*"]', [f"callers.ada.rpcs: '*' is no RPC; there are {RPCS}"]),
-        (
-            '[callers.ada]\nrpcs = ["issueDevice"]',
-            [f"callers.ada.rpcs: 'issueDevice' is no RPC; there are {RPCS}"],
-        ),
-        (
-            '[callers.ada]\nrpcs = ["grpc.health.v1.Health/Check"]',
-            [f"callers.ada.rpcs: 'grpc.health.v1.Health/Check' is no RPC; there are {RPCS}"],
-        ),
-        (
-            '[callers.ada]\nrole = ["issuer"]\nroles = ["issuer"]',
-            ["callers.ada.role: is not known; there are roles, rpcs, certificates"],
-        ),
-        (
-            'default = "allow"\n[callers.ada]\nroles = ["issuer"]',
-            ["default: is not known; there is [callers.NAME] only"],
-        ),
-        (
-            '[callers.ada]\nroles = ["issuer"]\n[caller.bob]\nroles = ["issuer"]',
-            ["caller: is not known; there is [callers.NAME] only"],
-        ),
-    ],
-)
-def test_a_fault_is_named_with_its_place_and_rule(
-    policy: WritePolicy, text: str, faults: list[str]
-):
-    assert faults_of(policy(text)) == faults
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["", "Ada", "-ada", ".ada", "a b", "a/b", "ada\n", "a" * 65, "ädä", "a\u0131", "٣", "a\0", "*"],
-)
-def test_a_name_that_no_caller_may_have(policy: WritePolicy, name: str):
-    quoted = "".join(f"\\u{ord(character):04x}" for character in name)
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    assert faults_of(policy(f'[callers."{quoted}"]\nroles = ["issuer"]')) == [
-        f"callers.{shown}: {NAME_RULE}"
-    ]
-
-
-@pytest.mark.parametrize("name", ["a", "9", "a" * 64, "a.b_c-d", "0-"])
-def test_a_name_that_a_caller_may_have(policy: WritePolicy, name: str):
-    assert list(read_policy(policy(f'[callers."{name}"]\nroles = ["issuer"]')).callers) == [name]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "*",
-        "*.example.org",
-        "login.*",
-        "Login.example.org",
-        "login.example.org.",
-        ".example.org",
-        "a..b",
-        "a b",
-        "-a.example.org",
-        "a-.example.org",
-        f"{'a' * 64}.example.org",
-        f"{'a.' * 127}aa",
-        "spiffe://",
-        "spiffe:/example.org",
-        "SPIFFE://example.org/login",
-        "spiffe://example.org/lo gin",
-        "spiffe://example.org/ä",
-        "://example.org",
-        "CN=login",
-        "login@example.org",
-        "login.example.org\n",
-    ],
-)
-def test_a_certificate_name_that_could_not_be_matched(policy: WritePolicy, text: str):
-    quoted = "".join(f"\\u{ord(character):04x}" for character in text)
-    path = policy(f'[callers.ada]\nroles = ["issuer"]\ncertificates = ["{quoted}"]')
-    assert faults_of(path) == [f"callers.ada.certificates: {certificate_rule(text)}"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "login",
-        "login.example.org",
-        "_spiffe.a_b.example.org",
-        "xn--bcher-kva.example",
-        f"{'a' * 63}.example.org",
-        f"{'a.' * 126}a",
-        "10.0.0.1",
-        "spiffe://example.org/ns/prod/sa/login",
-        "https://login.example.org/",
-        "urn+x.y-z://a",
-    ],
-)
-def test_a_certificate_name_that_can_be_matched(policy: WritePolicy, text: str):
-    path = policy(f'[callers.ada]\nroles = ["issuer"]\ncertificates = ["{text}"]')
-    assert list(read_policy(path).certificates) == [text]
-
-
-@pytest.mark.parametrize("second", ["ada", "bob"])
-def test_a_certificate_name_stands_for_one_caller_once(policy: WritePolicy, second: str):
-    own = ', "ada.internal"' if second == "ada" else ""
-    text = f'[callers.ada]\nroles = ["issuer"]\ncertificates = ["ada.internal"{own}]\n'
-    if second == "bob":
-        text += '[callers.bob]\nroles = ["validator"]\ncertificates = ["ada.internal"]\n'
-    assert faults_of(policy(text)) == [
-        (
-            f"callers.{second}.certificates: 'ada.internal' is named twice: it must stand for one"
-            " caller"
-        )
-    ]
-
-
-def test_all_faults_are_named_at_once(policy: WritePolicy):
-    faults = faults_of(
-        policy("""
-            default = "allow"
-            [callers.Login]
-            roles = ["issuer"]
-            [callers.gateway]
-            roles = ["validator", "admin", "root"]
-            rpcs = ["Validate"]
-            owner = "sami"
-            certificates = ["*.internal", "gateway.internal"]
-            [callers.account]
-            certificates = ["gateway.internal"]
-            """)
-    )
-    assert faults == [
-        "default: is not known; there is [callers.NAME] only",
-        f"callers.Login: {NAME_RULE}",
-        "callers.gateway.owner: is not known; there are roles, rpcs, certificates",
-        f"callers.gateway.roles: 'admin' is no role; there are {ROLES}",
-        f"callers.gateway.roles: 'root' is no role; there are {ROLES}",
-        f"callers.gateway.rpcs: 'Validate' is no RPC; there are {RPCS}",
-        f"callers.gateway.certificates: {certificate_rule('*.internal')}",
-        f"callers.account: {NOTHING}",
-        (
-            "callers.account.certificates: 'gateway.internal' is named twice: it must stand for one"
-            " caller"
-        ),
-    ]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "callers",
-        "[callers.ada",
-        "[callers.ada]\nroles = [issuer]",
-        '[callers.ada]\nroles = ["issuer"]\n[callers.ada]\nroles = ["operator"]',
-        '[callers.ada]\nroles = ["issuer"]\nroles = ["operator"]',
-        "[callers.ada]\nroles = [" + "[" * 5000,
-        "[callers.ada]\nroles = " + "9" * 5000,
-        "{}",
-        "\0",
-    ],
-    ids=["word", "cut", "bare", "twice", "field twice", "deep", "long number", "json", "NUL"],
-)
-def test_what_is_not_toml(policy: WritePolicy, text: str):
-    [fault] = faults_of(policy(text))
-    assert fault.startswith("is not TOML: ")
-
-
-def test_what_is_not_utf8(policy: WritePolicy):
-    assert faults_of(policy(b'[callers.ada]\nroles = ["issuer"] # \xff')) == ["is not UTF-8"]
-
-
-def test_what_cannot_be_read(tmp_path: Path):
-    assert faults_of(tmp_path / "none.toml") == ["can't be read: No such file or directory"]
-    assert faults_of(tmp_path) == ["can't be read: Is a directory"]
-
-
-# --- who it is ------------------------------------------------------------------------------------
 
 ADA, BOB = Caller("ada", frozenset()), Caller("bob", frozenset())
 
@@ -444,8 +93,6 @@ def test_without_tokens_and_certificates_nobody_is_known():
     )
 
 
-# --- both files -----------------------------------------------------------------------------------
-
 POLICY = """
 [callers.login]
 roles = ["issuer"]
@@ -474,7 +121,7 @@ def test_the_faults_of_both_files_are_named_at_once(policy: WritePolicy, tmp_pat
     with pytest.raises(AccessError) as caught:
         load_access(path, tokens)
     assert caught.value.faults == (
-        f"{path}: {EMPTY}",
+        f"{path}: callers: is empty: nobody could call; name each caller under [callers.NAME]",
         f"{tokens}: line 1: must have a caller, a token ID, a time and a SHA-256, all of one token",
     )
 
@@ -494,9 +141,6 @@ def test_tokens_of_callers_that_the_policy_does_not_name(policy: WritePolicy, tm
 def test_tokens_that_are_named_must_be_there(policy: WritePolicy, tmp_path: Path):
     with pytest.raises(AccessError, match="tokens: can't be read: No such file"):
         load_access(policy(POLICY), tmp_path / "tokens")
-
-
-# --- files that change ----------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ can show who it is.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -14,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
-from typer.testing import CliRunner, Result
 
-from session_authority import cli
 from session_authority.access import read_tokens
 from session_authority.access.callers import digest_of
+from tests.cli.harness import call, fault
 from tests.processes.processes import COMMAND, PATIENCE, DevServer, dev_server, environment, run
 from tests.support.backends import free_port, wait_for
 from tests.support.certificates import Authority, Pair, encrypted_key
@@ -36,19 +33,6 @@ certificates = ["spiffe://example.org/ops", "ops.internal"]
 NOBODY = "the call brings no certificate and no bearer token of a known caller"
 
 
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command finds no settings of whoever runs the tests, and leaves no set-up of logs
-    behind.
-    """
-    for name in os.environ:
-        if name.startswith("SESSION_AUTHORITY_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "200")
-    yield
-    structlog.reset_defaults()
-
-
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
     path = tmp_path / "access.toml"
@@ -61,20 +45,6 @@ def tokens(tmp_path: Path) -> Path:
     return tmp_path / "tokens"
 
 
-def call(*arguments: object, **settings: object) -> Result:
-    """The command, run in this process."""
-    environ = {f"SESSION_AUTHORITY_{name}": str(value) for name, value in settings.items()}
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env=environ)
-
-
-def fault(result: Result) -> tuple[int, str]:
-    """The exit code, and the one line that a failed command says."""
-    assert result.stdout == ""
-    [line] = result.stderr.splitlines()
-    assert line.startswith("session-authority: ")
-    return result.exit_code, line.removeprefix("session-authority: ")
-
-
 # --- callers --------------------------------------------------------------------------------------
 
 
@@ -85,10 +55,8 @@ def test_a_token_is_printed_once_and_alone(tokens: Path, policy: Path):
     token = result.stdout.strip()
     [kept] = read_tokens(tokens)
     assert (kept.caller, kept.digest) == ("login", digest_of(token))
-    assert (
-        result.stderr
-        == f"login has the token {kept.token_id} from now on. It is not shown again.\n"
-    )
+    told = f"login has the token {kept.token_id} from now on. It is not shown again.\n"
+    assert result.stderr == told
     later = [
         call("callers", what, *name, CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
         for what, *name in LATER
@@ -122,30 +90,38 @@ def test_callers_are_listed_with_what_they_may_and_what_shows_who_they_are(
         assert kept.digest.hex() not in result.stdout
 
 
+def test_what_a_program_reads_is_whole_however_narrow_the_terminal(
+    tokens: Path, policy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    call("callers", "add", "ops", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
+    result = call("callers", "list", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
+    [row] = [line for line in result.stdout.splitlines() if line.startswith("ops")]
+    assert "spiffe://example.org/ops" in row
+    assert row.rstrip().endswith("Z")
+
+
 def test_the_policy_alone_and_the_tokens_alone_can_be_listed(
     tmp_path: Path, tokens: Path, policy: Path
 ):
     assert "login.internal" in call("callers", "list", ACCESS_POLICY=policy).stdout
-    assert (
-        "login.internal"
-        in call("callers", "list", "--tokens", tmp_path / "none", ACCESS_POLICY=policy).stdout
-    )
+    without = call("callers", "list", "--tokens", tmp_path / "none", ACCESS_POLICY=policy)
+    assert "login.internal" in without.stdout
     call("callers", "add", "login", "--tokens", tokens)
-    assert (
-        "nothing: the policy does not name it" in call("callers", "list", "--tokens", tokens).stdout
-    )
+    alone = call("callers", "list", "--tokens", tokens)
+    assert "nothing: the policy does not name it" in alone.stdout
 
 
 def test_tokens_are_removed_one_by_one_or_all_at_once(tokens: Path):
     for name in ("login", "login", "login", "ops"):
         call("callers", "add", name, "--tokens", tokens)
-    first, second, third, theirs = [token.token_id for token in read_tokens(tokens)]
+    first, second, third, other = [token.token_id for token in read_tokens(tokens)]
     result = call("callers", "remove", "login", "--token", second, "--tokens", tokens)
     assert (result.exit_code, result.stdout) == (0, f"login has the token {second} no longer.\n")
     result = call("callers", "remove", "login", "--tokens", tokens)
     gone = "".join(f"login has the token {token} no longer.\n" for token in (first, third))
     assert (result.exit_code, result.stdout) == (0, gone)
-    assert [token.token_id for token in read_tokens(tokens)] == [theirs]
+    assert [token.token_id for token in read_tokens(tokens)] == [other]
     assert fault(call("callers", "remove", "login", "--tokens", tokens)) == (
         1,
         f"{tokens}: the caller 'login' has no token",
@@ -193,10 +169,8 @@ def test_a_command_that_knows_no_file_says_how_to_name_it():
         )
     code, text = fault(call("callers", "list"))
     assert code == 2
-    assert (
-        text == "set SESSION_AUTHORITY_ACCESS_POLICY or SESSION_AUTHORITY_CALLER_TOKENS, or give"
-        " --tokens"
-    )
+    settings = "SESSION_AUTHORITY_ACCESS_POLICY or SESSION_AUTHORITY_CALLER_TOKENS"
+    assert text == f"set {settings}, or give --tokens"
 
 
 # --- what is shown to a server --------------------------------------------------------------------
@@ -295,7 +269,7 @@ def test_health_over_tls_is_not_asked_where_it_is_told_in_plaintext(authority: A
 # --- a server with all of it ----------------------------------------------------------------------
 
 
-class Town:
+class Harness:
     """A dev server with TLS and a policy, and what its callers need."""
 
     def __init__(self, folder: Path) -> None:
@@ -304,11 +278,9 @@ class Town:
         self.server_pair = self.authority.sign(addresses=["127.0.0.1"])
         self.ops = self.authority.sign(uris=["spiffe://example.org/ops"])
         self.login = self.authority.sign(hosts=["login.internal"])
-        self.policy, self.tokens, self.token = (
-            folder / "access.toml",
-            folder / "tokens",
-            folder / "ops.token",
-        )
+        self.policy = folder / "access.toml"
+        self.tokens = folder / "tokens"
+        self.token = folder / "ops.token"
         self.policy.write_text(POLICY)
         self.token.write_text(call("callers", "add", "ops", "--tokens", self.tokens).stdout)
         self.bearer = f"127.0.0.1:{free_port()}"
@@ -350,59 +322,59 @@ class Town:
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    town = Town(tmp_path_factory.mktemp("town"))
-    with dev_server(town.folder / "data", **town.settings()) as town.server:
-        yield town
-        assert town.server.terminate() == 0
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    harness = Harness(tmp_path_factory.mktemp("harness"))
+    with dev_server(harness.folder / "data", **harness.settings()) as harness.server:
+        yield harness
+        assert harness.server.terminate() == 0
 
 
 @pytest.mark.parametrize("how", ["certificate", "token"])
-def test_health_is_asked_over_tls(town: Town, how: str):
-    result = town.ask("health", *town.shows()[how])
+def test_health_is_asked_over_tls(harness: Harness, how: str):
+    result = harness.ask("health", *harness.shows()[how])
     assert (result.returncode, result.stdout, result.stderr) == (0, "SERVING\n", "")
 
 
-def test_health_is_told_in_plaintext_where_it_is_set(town: Town):
-    result = town.ask("health", "--address", town.health)
+def test_health_is_told_in_plaintext_where_it_is_set(harness: Harness):
+    result = harness.ask("health", "--address", harness.health)
     assert (result.returncode, result.stdout) == (0, "SERVING\n")
-    result = town.ask("demo", "--address", town.health)
+    result = harness.ask("demo", "--address", harness.health)
     assert (result.returncode, "UNIMPLEMENTED" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("how", ["certificate", "token"])
-def test_the_demo_is_played_and_the_tail_shows_it(town: Town, how: str):
-    result = town.ask("demo", *town.shows()[how])
+def test_the_demo_is_played_and_the_tail_shows_it(harness: Harness, how: str):
+    result = harness.ask("demo", *harness.shows()[how])
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.endswith("That was a session's life.\n")
-    result = town.ask("tail", *town.shows()[how])
+    result = harness.ask("tail", *harness.shows()[how])
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout)["actor"] == "ops"
 
 
-def test_who_may_not_is_told_in_one_line(town: Town):
-    trust = ("--tls-ca", town.authority.file)
-    pair = ("--tls-cert", town.login.certificate, "--tls-key", town.login.key)
+def test_who_may_not_is_told_in_one_line(harness: Harness):
+    trust = ("--tls-ca", harness.authority.file)
+    pair = ("--tls-cert", harness.login.certificate, "--tls-key", harness.login.key)
     for options, why in (
         (
-            ("--address", town.server.address, *trust, *pair),
+            ("--address", harness.server.address, *trust, *pair),
             "PERMISSION_DENIED: the caller may not call WatchEvents",
         ),
-        (("--address", town.bearer, *trust), f"UNAUTHENTICATED: {NOBODY}"),
+        (("--address", harness.bearer, *trust), f"UNAUTHENTICATED: {NOBODY}"),
     ):
-        result = town.ask("tail", *options)
+        result = harness.ask("tail", *options)
         assert (result.returncode, result.stdout) == (1, "")
         assert result.stderr == f"session-authority: {options[1]}: {why}\n"
 
 
-def test_who_does_not_get_through_is_told_so(town: Town):
-    trust = ("--tls-ca", town.authority.file)
+def test_who_does_not_get_through_is_told_so(harness: Harness):
+    trust = ("--tls-ca", harness.authority.file)
     for options in (
-        ("--address", town.server.address, *trust),  # no certificate
-        ("--address", town.bearer),  # plaintext
-        ("--address", town.bearer, "--tls"),  # an authority that nobody else trusts
+        ("--address", harness.server.address, *trust),  # no certificate
+        ("--address", harness.bearer),  # plaintext
+        ("--address", harness.bearer, "--tls"),  # an authority that nobody else trusts
     ):
-        result = town.ask("health", "--timeout", "0.5", *options)
+        result = harness.ask("health", "--timeout", "0.5", *options)
         [line] = [
             line for line in result.stderr.splitlines() if line.startswith("session-authority: ")
         ]
@@ -411,24 +383,20 @@ def test_who_does_not_get_through_is_told_so(town: Town):
         assert "Traceback" not in result.stderr
 
 
-def test_a_watch_ends_when_its_token_is_removed(town: Town):
-    token = town.folder / "short.token"
-    token.write_text(call("callers", "add", "ops", "--tokens", town.tokens).stdout)
-    added = read_tokens(town.tokens)[-1].token_id
-    options: Any = [
-        "--address",
-        town.bearer,
-        "--tls-ca",
-        town.authority.file,
-        "--token-file",
-        token,
-    ]
+def test_a_watch_ends_when_its_token_is_removed(harness: Harness):
+    token = harness.folder / "short.token"
+    token.write_text(call("callers", "add", "ops", "--tokens", harness.tokens).stdout)
+    added = read_tokens(harness.tokens)[-1].token_id
+    trust = ("--tls-ca", harness.authority.file)
+    options: Any = ["--address", harness.bearer, *trust, "--token-file", token]
 
-    assert town.ask("demo", *town.shows()["token"]).returncode == 0
-    wait_for(lambda: town.ask("tail", *options).returncode == 0, "the token to be good", PATIENCE)
+    assert harness.ask("demo", *harness.shows()["token"]).returncode == 0
+    wait_for(
+        lambda: harness.ask("tail", *options).returncode == 0, "the token to be good", PATIENCE
+    )
     with subprocess.Popen(
         [*COMMAND, "events", "tail", "--since", "1h", "--json", *map(str, options)],
-        env=environment(town.folder),
+        env=environment(harness.folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -436,20 +404,20 @@ def test_a_watch_ends_when_its_token_is_removed(town: Town):
         assert watch.stdout is not None
         assert watch.stderr is not None
         assert watch.stdout.readline(), "it shows what was"
-        assert (
-            call("callers", "remove", "ops", "--token", added, "--tokens", town.tokens).exit_code
-            == 0
-        )
+        options = ("--token", added, "--tokens", harness.tokens)
+        assert call("callers", "remove", "ops", *options).exit_code == 0
         assert watch.wait(PATIENCE) == 1
         assert watch.stderr.read().splitlines() == [
-            f"session-authority: {town.bearer}: UNAUTHENTICATED: {NOBODY}"
+            f"session-authority: {harness.bearer}: UNAUTHENTICATED: {NOBODY}"
         ]
 
 
 @pytest.mark.parametrize("broken", ["server_pair", "policy", "tokens"])
 def test_a_server_with_broken_files_does_not_start(tmp_path: Path, broken: str):
-    town = Town(tmp_path)
-    path: Path = town.server_pair.certificate if broken == "server_pair" else getattr(town, broken)
+    harness = Harness(tmp_path)
+    path: Path = (
+        harness.server_pair.certificate if broken == "server_pair" else getattr(harness, broken)
+    )
     path.write_text("garbage\n")
     result = run(
         tmp_path,
@@ -458,7 +426,7 @@ def test_a_server_with_broken_files_does_not_start(tmp_path: Path, broken: str):
         "127.0.0.1:0",
         "--data-dir",
         str(tmp_path / "data"),
-        **town.settings(),
+        **harness.settings(),
     )
     assert result.returncode in (1, 2)
     assert [line for line in result.stderr.splitlines() if f"{path}: " in line]

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from session_authority.store.acl import acl_rules
-from tests.cli.test_cli import call, fault
+from tests.cli.harness import call, fault
 from tests.support.backends import Backend, redis_server
 
 

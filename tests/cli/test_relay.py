@@ -5,32 +5,29 @@ endpoint.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 import redis
-import structlog
-from typer.testing import CliRunner
+from typer.testing import Result
 
-from session_authority import cli
 from session_authority.domain.events import Event, EventType
 from session_authority.store import Deliveries, KeyNames, Limits, SessionStore, connect
 from session_authority.store.key_names import partition
 from session_authority.store.records import Commit
+from tests.cli.harness import call
 from tests.processes.processes import Command, run
 from tests.relay.receiver import Receiver
 from tests.support.backends import ValkeyServer, free_port, valkey_server, wait_for
 
-PATIENCE = 40.0
+DEADLINE_SECONDS = 40.0  # for what is eventual
 
 
 @dataclass
-class Office:
+class Harness:
     """A store, an endpoint, and the file that names it."""
 
     folder: Path
@@ -38,15 +35,9 @@ class Office:
     receiver: Receiver
     endpoints: Path
 
-    def relay(self, *arguments: str) -> CompletedProcess[str]:
-        """Runs the command to its end."""
-        return run(
-            self.folder,
-            "relay",
-            *arguments,
-            REDIS_URL=self.url,
-            RELAY_ENDPOINTS=str(self.endpoints),
-        )
+    def relay(self, *arguments: object) -> Result:
+        """Runs the command to its end, in this process."""
+        return call("relay", *arguments, REDIS_URL=self.url, RELAY_ENDPOINTS=self.endpoints)
 
     def happen(self, user: str, *reasons: str) -> None:
         """Something happens to a user."""
@@ -88,151 +79,120 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
-def office(tmp_path: Path, valkey: ValkeyServer) -> Iterator[Office]:
+def harness(tmp_path: Path, valkey: ValkeyServer) -> Iterator[Harness]:
     with Receiver().listening() as receiver:
         endpoints = tmp_path / "endpoints.toml"
         endpoints.touch(0o600)
         endpoints.write_text(receiver.toml())
-        yield Office(tmp_path, valkey.url, receiver, endpoints)
+        yield Harness(tmp_path, valkey.url, receiver, endpoints)
 
         with redis.Redis.from_url(valkey.admin_url) as admin:
             admin.flushall()
 
 
-def test_it_delivers_until_it_is_stopped(office: Office):
-    settings = {"REDIS_URL": office.url, "RELAY_ENDPOINTS": str(office.endpoints)}
-    relay = Command(office.folder / "relay", ["relay"], settings)
+def test_it_delivers_until_it_is_stopped(harness: Harness):
+    settings = {"REDIS_URL": harness.url, "RELAY_ENDPOINTS": str(harness.endpoints)}
+    relay = Command(harness.folder / "relay", ["relay"], settings)
     try:
         relay.wait_for_event("relaying")
         wait_for(
-            lambda: "64/64" in office.relay("status").stdout, "it to hold all partitions", PATIENCE
+            lambda: "64/64" in harness.relay("status").stdout,
+            "it to hold all partitions",
+            DEADLINE_SECONDS,
         )
-        office.happen("ada", "a", "b", "c")
-        wait_for(lambda: len(office.receiver.taken) == 3, "the events", PATIENCE)
-        assert [event["data"]["reason"] for event in office.receiver.taken] == ["a", "b", "c"]
-        header, row = office.relay("status").stdout.splitlines()
-        assert header.split() == [
-            "endpoint",
-            "waiting",
-            "under",
-            "way",
-            "dead",
-            "relays",
-            "partitions",
-        ]
+        harness.happen("ada", "a", "b", "c")
+        wait_for(lambda: len(harness.receiver.taken) == 3, "the events", DEADLINE_SECONDS)
+        assert [event["data"]["reason"] for event in harness.receiver.taken] == ["a", "b", "c"]
+        header, row = harness.relay("status").stdout.splitlines()
+        assert header.split() == "endpoint waiting under way dead relays partitions".split()
         assert row.split() == ["mailer", "0", "0", "0", "1", "64/64"]
         assert relay.terminate() == 0
         assert relay.events()[-1] == "stopped"
         assert relay.printed == ""
     finally:
         relay.kill()
-    assert office.relay("status").stdout.splitlines()[1].split() == [
-        "mailer",
-        "0",
-        "0",
-        "0",
-        "0",
-        "0/64",
-    ]
+    row = harness.relay("status").stdout.splitlines()[1]
+    assert row.split() == ["mailer", "0", "0", "0", "0", "0/64"]
 
 
-def test_what_is_dead_is_listed_sent_again_or_dropped(office: Office):
-    assert "Nothing is dead." in office.relay("dead", "list").stderr
-    first, second, third = office.give_up("ada", "a", "b", "[red]c[/red]")
-    listed = office.relay("dead", "list").stdout.splitlines()
-    assert listed[0].split() == [
-        "endpoint",
-        "event",
-        "ID",
-        "type",
-        "user",
-        "attempts",
-        "reason",
-        "given",
-        "up",
-    ]
+def test_what_is_dead_is_listed_sent_again_or_dropped(harness: Harness):
+    assert "Nothing is dead." in harness.relay("dead", "list").stderr
+    first, second, third = harness.give_up("ada", "a", "b", "[red]c[/red]")
+    listed = harness.relay("dead", "list").stdout.splitlines()
+    assert listed[0].split() == "endpoint event ID type user attempts reason given up".split()
     assert [line.split()[:7] for line in listed[1:]] == [
         ["mailer", event, "DEVICE_REVOKED", "ada", "7", "status", "500"]
         for event in (first, second, third)
     ]
 
-    office.receiver.status = 500
-    failed = office.relay("dead", "retry", first)
-    assert (failed.returncode, failed.stdout) == (1, f"mailer {first}: status 500\n")
-    assert len(office.relay("dead", "list").stdout.splitlines()) == 4
+    harness.receiver.status = 500
+    failed = harness.relay("dead", "retry", first)
+    assert (failed.exit_code, failed.stdout) == (1, f"mailer {first}: status 500\n")
+    assert len(harness.relay("dead", "list").stdout.splitlines()) == 4
 
-    office.receiver.status = 204
-    sent = office.relay("dead", "retry", first)
-    assert (sent.returncode, sent.stdout) == (0, f"mailer {first}: delivered\n")
-    assert office.receiver.ids() == {first}
-    dropped = office.relay("dead", "drop", second)
-    assert (dropped.returncode, dropped.stdout) == (0, f"mailer {second}: dropped\n")
-    rest = office.relay("dead", "retry", "--all")
-    assert (rest.returncode, rest.stdout) == (0, f"mailer {third}: delivered\n")
-    assert "Nothing is dead." in office.relay("dead", "list").stderr
-    assert office.receiver.ids() == {first, third}
+    harness.receiver.status = 204
+    sent = harness.relay("dead", "retry", first)
+    assert (sent.exit_code, sent.stdout) == (0, f"mailer {first}: delivered\n")
+    assert harness.receiver.ids() == {first}
+    dropped = harness.relay("dead", "drop", second)
+    assert (dropped.exit_code, dropped.stdout) == (0, f"mailer {second}: dropped\n")
+    rest = harness.relay("dead", "retry", "--all")
+    assert (rest.exit_code, rest.stdout) == (0, f"mailer {third}: delivered\n")
+    assert "Nothing is dead." in harness.relay("dead", "list").stderr
+    assert harness.receiver.ids() == {first, third}
 
 
-def test_what_an_endpoint_that_is_named_no_more_left_can_be_dropped(office: Office):
-    [event] = office.give_up("ada", "a", endpoint="gone")
-    assert "Nothing is dead." in office.relay("dead", "list").stderr
-    assert event in office.relay("dead", "list", "--endpoint", "gone").stdout
-    retry = office.relay("dead", "retry", "--all", "--endpoint", "gone")
-    assert (retry.returncode, retry.stderr) == (
+def test_an_event_id_is_whole_however_narrow_the_terminal(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "60")
+    [event] = harness.give_up("ada", "a")
+    [_, row] = harness.relay("dead", "list").stdout.splitlines()
+    assert row.split()[1] == event
+
+
+def test_what_an_endpoint_that_is_named_no_more_left_can_be_dropped(harness: Harness):
+    [event] = harness.give_up("ada", "a", endpoint="gone")
+    assert "Nothing is dead." in harness.relay("dead", "list").stderr
+    assert event in harness.relay("dead", "list", "--endpoint", "gone").stdout
+    retry = harness.relay("dead", "retry", "--all", "--endpoint", "gone")
+    assert (retry.exit_code, retry.stderr) == (
         2,
         "session-authority: --endpoint: the file names no 'gone'\n",
     )
-    assert (
-        office.relay("dead", "drop", "--all", "--endpoint", "gone").stdout
-        == f"gone {event}: dropped\n"
-    )
+    drop = harness.relay("dead", "drop", "--all", "--endpoint", "gone")
+    assert drop.stdout == f"gone {event}: dropped\n"
 
 
 @pytest.mark.parametrize("verb", ["retry", "drop"])
-def test_what_to_do_must_be_said(
-    office: Office, says: Callable[..., tuple[int, list[str]]], verb: str
-):
-    settings = {"REDIS_URL": office.url, "RELAY_ENDPOINTS": str(office.endpoints)}
+def test_what_to_do_must_be_said(harness: Harness, verb: str):
+    settings = {"REDIS_URL": harness.url, "RELAY_ENDPOINTS": str(harness.endpoints)}
     for arguments in ((), ("--all", "evt_1")):
         assert says("dead", verb, *arguments, **settings) == (2, ["name the events, or give --all"])
     unknown = ["evt_0: is not among the dead", "evt_1: is not among the dead"]
     assert says("dead", verb, "evt_1", "evt_0", **settings) == (1, unknown)
 
 
-def test_a_secret_is_made(office: Office):
-    first, second = (office.relay("secret").stdout.strip() for _ in range(2))
+def test_a_secret_is_made(harness: Harness):
+    first, second = (harness.relay("secret").stdout.strip() for _ in range(2))
     assert first != second
-    office.endpoints.write_text(
+    harness.endpoints.write_text(
         f'[[endpoint]]\nname = "x"\nurl = "https://x.example"\nsecrets = ["{first}"]\n'
     )
-    assert office.relay("status").returncode == 0
+    assert harness.relay("status").exit_code == 0
 
 
-@pytest.fixture
-def says(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, list[str]]]]:
-    """What the command says, run in this process: its exit code, and the lines of an error."""
-    for name in os.environ:
-        if name.startswith("SESSION_AUTHORITY_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*arguments: str, **settings: str) -> tuple[int, list[str]]:
-        environment = {f"SESSION_AUTHORITY_{name}": value for name, value in settings.items()}
-        result = CliRunner().invoke(cli.app, ["relay", *arguments], env=environment)
-        return result.exit_code, [
-            line.removeprefix("session-authority: ") for line in result.stderr.splitlines()
-        ]
-
-    yield call
-    structlog.reset_defaults()
+def says(*arguments: str, **settings: str) -> tuple[int, list[str]]:
+    """What the command says: its exit code, and the lines of an error."""
+    result = call("relay", *arguments, **settings)
+    lines = result.stderr.splitlines()
+    return result.exit_code, [line.removeprefix("session-authority: ") for line in lines]
 
 
 @pytest.mark.parametrize(
     "command", [(), ("status",), ("dead", "list"), ("dead", "drop", "--all")], ids="-".join
 )
-def test_what_is_missing_or_wrong_is_said(
-    says: Callable[..., tuple[int, list[str]]], tmp_path: Path, command: tuple[str, ...]
-):
+def test_what_is_missing_or_wrong_is_said(tmp_path: Path, command: tuple[str, ...]):
     url, endpoints = "redis://127.0.0.1:1", tmp_path / "endpoints.toml"
     assert says(*command) == (2, ["SESSION_AUTHORITY_REDIS_URL: must be set"])
     rule = "SESSION_AUTHORITY_RELAY_ENDPOINTS: must name the file of endpoints, or give --endpoints"
@@ -250,29 +210,29 @@ def test_what_is_missing_or_wrong_is_said(
     assert "hunter2" not in "".join(lines)
 
 
-def test_options_stand_where_they_belong(office: Office):
-    result = office.relay("--endpoints", str(office.endpoints), "status")
-    assert (result.returncode, result.stderr) == (
+def test_options_stand_where_they_belong(harness: Harness):
+    result = harness.relay("--endpoints", str(harness.endpoints), "status")
+    assert (result.exit_code, result.stderr) == (
         2,
         "session-authority: give --endpoints after status\n",
     )
 
 
-def test_a_redis_that_is_away_is_said(office: Office):
+def test_a_redis_that_is_away_is_said(harness: Harness):
     url = f"redis://127.0.0.1:{free_port()}"
     for command in (("status",), ("dead", "list")):
         result = run(
-            office.folder, "relay", *command, REDIS_URL=url, RELAY_ENDPOINTS=str(office.endpoints)
+            harness.folder, "relay", *command, REDIS_URL=url, RELAY_ENDPOINTS=str(harness.endpoints)
         )
         assert result.returncode == 1
         assert result.stderr.splitlines()[-1] == "session-authority: Redis does not answer"
         assert "Traceback" not in result.stderr
 
 
-def test_a_relay_waits_for_a_redis_that_is_away(office: Office, tmp_path: Path):
+def test_a_relay_waits_for_a_redis_that_is_away(harness: Harness, tmp_path: Path):
     port = free_port()
-    settings = {"REDIS_URL": f"redis://127.0.0.1:{port}", "RELAY_ENDPOINTS": str(office.endpoints)}
-    relay = Command(office.folder / "relay", ["relay"], settings)
+    settings = {"REDIS_URL": f"redis://127.0.0.1:{port}", "RELAY_ENDPOINTS": str(harness.endpoints)}
+    relay = Command(harness.folder / "relay", ["relay"], settings)
     try:
         relay.wait_for_event("store_unavailable")
         assert relay.process.poll() is None

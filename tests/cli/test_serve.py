@@ -10,11 +10,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-import structlog
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from session_authority import cli
 from session_authority.runtime.settings import Unsafe
+from tests.cli.harness import call
 from tests.processes.house import add_signing_key
 from tests.processes.processes import PATIENCE, Caller, Command
 from tests.support.backends import (
@@ -31,18 +30,6 @@ POLICY = """
 roles = ["issuer", "validator"]
 """
 CANARY = "hunter2-canary"
-
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No settings of whoever runs the tests, and no server in this process."""
-    monkeypatch.setenv("COLUMNS", "2000")
-    monkeypatch.setattr(
-        "session_authority.processes.workers.run",
-        lambda *_: pytest.fail("a server was started in this process"),
-    )
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +51,6 @@ def sound(tmp_path: Path, safe_valkey: ValkeyServer) -> dict[str, str]:
         "KEYS": str(tmp_path / "keys"),
         "ACCESS_POLICY": str(policy),
     }
-
-
-def call(*arguments: str, **settings: str) -> Result:
-    """The command, run in this process."""
-    environment = {f"SESSION_AUTHORITY_{name}": value for name, value in settings.items()}
-    return CliRunner().invoke(
-        cli.app, list(arguments), prog_name="session-authority", env=environment
-    )
 
 
 def wrong(result: Result) -> list[tuple[str, str]]:
@@ -198,9 +177,10 @@ FAULTS: dict[str, tuple[Change, str, str, Unsafe | None]] = {
 def test_there_is_nothing_wrong_with_what_is_sound(sound: dict[str, str]):
     result = call("check", **sound)
     assert (result.exit_code, wrong(result)) == (0, [])
-    assert [line.split("  ")[0] for line in result.stdout.splitlines()] == [
-        "settings file", "store address", "signing keys", "access", "TLS", "listens on", "metrics", "intervals", "store",
-    ]  # fmt: skip
+    titles = (
+        "settings file,store address,signing keys,access,TLS,listens on,metrics,intervals,store"
+    )
+    assert [line.split("  ")[0] for line in result.stdout.splitlines()] == titles.split(",")
     assert "nothing shows who they are: login" in result.stdout
 
 
@@ -246,9 +226,8 @@ def test_a_store_that_forgets_is_refused(sound: dict[str, str], tmp_path: Path):
         sound["REDIS_URL"] = service_at(server.port)
         found = wrong(call("check", **sound))
         assert [title for title, _ in found] == ["store", "store"]
-        assert [re.search(r"ALLOW_UNSAFE=([a-z-]+)", text)[1] for _, text in found] == [  # type: ignore[index]
-            "evicting-store", "volatile-store",
-        ]  # fmt: skip
+        named = [re.findall(r"ALLOW_UNSAFE=([a-z-]+)", text) for _, text in found]
+        assert named == [["evicting-store"], ["volatile-store"]]
         assert call("serve", **sound).exit_code == 2
         assert wrong(call("check", **sound, ALLOW_UNSAFE="evicting-store,volatile-store")) == []
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from session_authority.access import ROWS, Role, read_policy
-from session_authority.cli import server as cli_server
+from session_authority.cli import serve as cli_serve
 from session_authority.processes.grpc_server import server_options
 from session_authority.processes.health import MAX_CLOCK_SKEW
 from session_authority.rpc import interceptors
@@ -205,4 +205,4 @@ def test_what_points_to_the_page_finds_its_sections():
         for page, anchor in re.findall(r"\]\(([^)#\s]*)#([a-z0-9-]+)\)", source):
             if (source is PAGE and not page) or page.endswith("docs/security.md"):
                 assert anchor in anchors
-    assert "docs/security.md" in (cli_server.serve.__doc__ or "")
+    assert "docs/security.md" in (cli_serve.serve.__doc__ or "")

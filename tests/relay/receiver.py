@@ -19,7 +19,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_: object) -> None:
-        """Whoever hung up was killed; what matters is what arrived."""
+        """Ignores clients that hung up, as they were killed: what matters is what arrived."""
 
 
 class Receiver:
@@ -42,7 +42,7 @@ class Receiver:
             def do_POST(self) -> None:
                 length = int(self.headers["content-length"])
                 body = self.rfile.read(length)
-                if len(body) < length:  # whoever sent it was killed
+                if len(body) < length:  # the sender was killed
                     self.close_connection = True
                     return
                 receiver._verify(body, dict(self.headers.items()))
@@ -95,6 +95,6 @@ class Receiver:
             thread.join(10)
 
     def toml(self, name: str = "mailer", **more: str) -> str:
-        """Its place in a file of endpoints; `more` are fields as TOML."""
+        """Its table in a file of endpoints; `more` are fields as TOML."""
         fields = {"name": f'"{name}"', "url": f'"{self.url}"', "secrets": f'["{SECRET}"]'} | more
         return "[[endpoint]]\n" + "".join(f"{field} = {value}\n" for field, value in fields.items())

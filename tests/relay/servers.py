@@ -7,18 +7,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
-from itertools import count
-from pathlib import Path
+from datetime import timedelta
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from tests.support.certificates import Authority
 
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 _DRIP_SECONDS = 0.02
@@ -167,73 +161,28 @@ def floods(start: bytes, more: bytes) -> Answer:
     return flood
 
 
-class Authority:
-    """Signs certificates for servers; `trusting` is how a client sees its world."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._numbers = folder, count()
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._certificate = _certificate(
-            "CA", "CA", self._key, self._key, [], timedelta(days=1), authority=True
-        )
-
-    def trusting(self) -> ssl.SSLContext:
-        """A client that trusts nobody else."""
-        return ssl.create_default_context(
-            cadata=self._certificate.public_bytes(Encoding.PEM).decode()
-        )
-
-    def server(
-        self, *names: str, lasts: timedelta = timedelta(days=1), self_signed: bool = False
-    ) -> ssl.SSLContext:
-        """A server with a certificate for these names and addresses, which began a week ago and
-        lasts from now on.
-        """
-        key = ec.generate_private_key(ec.SECP256R1())
-        issuer, issuer_key = ("server", key) if self_signed else ("CA", self._key)
-        certificate = _certificate("server", issuer, key, issuer_key, names, lasts)
-        path = self._folder / f"server-{next(self._numbers)}.pem"
-        path.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            + certificate.public_bytes(Encoding.PEM)
-        )
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(path)
-        return context
+def trusting(authority: Authority) -> ssl.SSLContext:
+    """A client that trusts this authority and no other."""
+    return ssl.create_default_context(cadata=authority.pem.decode())
 
 
-def _certificate(
-    subject: str,
-    issuer: str,
-    key: ec.EllipticCurvePrivateKey,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    names: Sequence[str],
-    lasts: timedelta,
-    authority: bool = False,
-) -> x509.Certificate:
-    now = datetime.now(UTC)
-    subject_name, issuer_name = (
-        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
-        for text in (subject, issuer)
+def server_tls(
+    authority: Authority,
+    *names: str,
+    lasts: timedelta = timedelta(days=1),
+    self_signed: bool = False,
+) -> ssl.SSLContext:
+    """A server with a certificate for these names and addresses, which began a week ago and lasts
+    from now on.
+    """
+    addresses = [name for name in names if name[-1].isdigit()]
+    pair = authority.sign(
+        hosts=[name for name in names if name not in addresses],
+        addresses=addresses,
+        starts=-timedelta(days=7),
+        ends=lasts,
+        self_signed=self_signed,
     )
-    start = (
-        x509.CertificateBuilder()
-        .subject_name(subject_name)
-        .issuer_name(issuer_name)
-        .public_key(key.public_key())
-    )
-    start = start.serial_number(x509.random_serial_number())
-    start = start.not_valid_before(now - timedelta(days=7)).not_valid_after(now + lasts)
-    start = start.add_extension(x509.BasicConstraints(authority, None), critical=True)
-    if names:
-        start = start.add_extension(
-            x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
-        )
-    return start.sign(issuer_key, hashes.SHA256())
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.certificate, pair.key)
+    return context

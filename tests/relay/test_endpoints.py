@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from session_authority.domain.events import EventType
-from session_authority.relay.endpoints import Endpoint, EndpointsError, load_endpoints, new_secret
+from session_authority.relay import Endpoint, EndpointsError, load_endpoints, new_secret
 from session_authority.runtime.addresses import is_loopback
 
 
@@ -59,9 +59,8 @@ def _faults(path: Path) -> list[str]:
     """What is wrong, without the path that each line begins with."""
     with pytest.raises(EndpointsError) as caught:
         load_endpoints(path)
-    assert (
-        caught.value.__suppress_context__ or caught.value.__context__ is None
-    )  # nor does a traceback show anything
+    # Nor does a traceback show anything.
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
     lines = str(caught.value).split("\n")
     assert all(line.startswith(f"{path}: ") for line in lines)
     return [line.removeprefix(f"{path}: ") for line in lines]

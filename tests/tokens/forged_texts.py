@@ -72,9 +72,9 @@ def spellings(victim: Victim) -> Texts:
 def _with_bits_to_spare(text: str) -> str:
     """Sets a bit that no byte needs, in the last letter of a segment that has some."""
     segments = text.split(".")
-    place = next(place for place, segment in enumerate(segments) if len(segment) % 4)
-    last = segments[place][-1]
-    segments[place] = segments[place][:-1] + _ALPHABET[_ALPHABET.index(last) ^ 1]
+    position = next(position for position, segment in enumerate(segments) if len(segment) % 4)
+    last = segments[position][-1]
+    segments[position] = segments[position][:-1] + _ALPHABET[_ALPHABET.index(last) ^ 1]
     return ".".join(segments)
 
 
@@ -132,19 +132,20 @@ def segments(victim: Victim) -> Texts:
 @kind
 def cuts(victim: Victim) -> Texts:
     for algorithm, text in victim.real_ones().items():
-        stops = [place for place, letter in enumerate(text) if letter == "."]
-        places = {1, 2, len(text) // 2, *range(len(text) - 5, len(text))}
-        for place in sorted(places | {stop + by for stop in stops for by in (-2, -1, 0, 1, 2)}):
-            yield f"{algorithm.value} up to {place}", text[:place]
-            yield f"{algorithm.value} from {place} on", text[place:]
+        stops = [position for position, letter in enumerate(text) if letter == "."]
+        positions = {1, 2, len(text) // 2, *range(len(text) - 5, len(text))}
+        for position in sorted(
+            positions | {stop + by for stop in stops for by in (-2, -1, 0, 1, 2)}
+        ):
+            yield f"{algorithm.value} up to {position}", text[:position]
+            yield f"{algorithm.value} from {position} on", text[position:]
 
 
 @kind
 def flips(victim: Victim) -> Texts:
     for algorithm, text in victim.real_ones().items():
-        for name, flipped in flipped_bits(
-            text, step=53
-        ):  # no multiple of eight, so that every bit has its turn
+        # The step is no multiple of eight: bits of every position in a byte are flipped.
+        for name, flipped in flipped_bits(text, step=53):
             yield f"{algorithm.value}, {name}", flipped
 
 

@@ -139,12 +139,12 @@ def json_with(members: Mapping[str, Any], name: str, value: str) -> bytes:
 
 
 def flipped_bits(text: str, step: int = 1) -> Texts:
-    """The text with one bit changed: each in turn, or only one of so many."""
+    """The text with one bit changed: one after the other, or only one of so many."""
     for number in range(0, len(text) * 8, step):
-        place, bit = divmod(number, 8)
+        position, bit = divmod(number, 8)
         yield (
-            f"bit {bit} of {place}",
-            f"{text[:place]}{chr(ord(text[place]) ^ 1 << bit)}{text[place + 1 :]}",
+            f"bit {bit} of {position}",
+            f"{text[:position]}{chr(ord(text[position]) ^ 1 << bit)}{text[position + 1 :]}",
         )
 
 

@@ -123,11 +123,8 @@ def test_at_most_one_signature_is_checked_and_what_it_does_not_cover_is_not_read
     tokens, victim, work
 ):
     whole = ["decode_base64url", "decode_json_object", "decode_base64url", "a good signature"]
-    whole += [
-        "decode_base64url",
-        "decode_json_object",
-        "decode_base64url",
-    ]  # the last is the device key
+    whole += ["decode_base64url", "decode_json_object"]
+    whole += ["decode_base64url"]  # the device key
     for kind, name, text in forgeries(victim):
         work.clear()
         assert tokens.verify(text, NOW) is None
@@ -222,14 +219,17 @@ def test_unused_bits(tokens, texts):
     """
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     for text in texts.values():
-        ends = [place - 1 for place, character in enumerate(text + ".") if character == "."]
-        for place in ends:
-            for character in alphabet.replace(text[place], ""):
-                assert tokens.verify(f"{text[:place]}{character}{text[place + 1 :]}", NOW) is None
+        ends = [position - 1 for position, character in enumerate(text + ".") if character == "."]
+        for position in ends:
+            for character in alphabet.replace(text[position], ""):
+                assert (
+                    tokens.verify(f"{text[:position]}{character}{text[position + 1 :]}", NOW)
+                    is None
+                )
 
 
 def test_deep_nesting_below_a_deep_stack(tokens, victim):
-    """The parser's own depth adds to that of whoever calls us."""
+    """The parser's own depth adds to that of the caller."""
 
     def dive(depth):
         return (

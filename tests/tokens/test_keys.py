@@ -56,18 +56,13 @@ def test_kid_is_the_thumbprint(algorithm):
     key = material(algorithm)
     public = key.public_jwk()
     assert public is not None
-    assert (
-        JWKRegistry.import_key(
-            {name: public[name] for name in public if name != "kid"}
-        ).thumbprint()
-        == key.kid
-    )
+    nameless: dict[str, str | list[str]] = {name: public[name] for name in public if name != "kid"}
+    assert JWKRegistry.import_key(nameless).thumbprint() == key.kid
 
 
 def test_no_kid_looks_like_an_option(monkeypatch):
-    drawn = iter(
-        [b"s" * 32, b"\xfb" * 16, b"t" * 32, b"\x01" * 16]
-    )  # the first name would start with "-"
+    # The first name would start with "-".
+    drawn = iter([b"s" * 32, b"\xfb" * 16, b"t" * 32, b"\x01" * 16])
     monkeypatch.setattr(secrets, "token_bytes", lambda count: next(drawn))
     key = generate(Algorithm.HS256, NOW)
     assert key.kid == base64url(b"\x01" * 16)
@@ -113,10 +108,8 @@ def test_times_are_read_in_utc_and_written_in_utc():
             2026, 1, 31, 12, tzinfo=UTC
         )
     east = timezone(timedelta(hours=2))
-    assert (
-        replace(key, created=datetime(2026, 1, 31, 14, tzinfo=east)).to_json()["created"]
-        == "2026-01-31T12:00:00Z"
-    )
+    in_the_east = replace(key, created=datetime(2026, 1, 31, 14, tzinfo=east))
+    assert in_the_east.to_json()["created"] == "2026-01-31T12:00:00Z"
 
 
 EC_KEY, ED_KEY, HS_KEY = (
@@ -216,7 +209,7 @@ def test_an_unfit_key_is_refused_by_name_of_the_rule(value, rule):
     jwk = value.get("jwk") if isinstance(value, dict) else None
     for name, member in jwk.items() if isinstance(jwk, dict) else ():
         assert name not in PRIVATE or len(str(member)) < 6 or str(member) not in str(caught.value)
-    # Nor in an exception behind it, for whoever prints those.
+    # Nor in an exception behind it, which somebody may print.
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 

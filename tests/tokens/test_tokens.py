@@ -200,7 +200,7 @@ def tokens(tmp_path_factory):
 @settings(deadline=None)
 @given(token=honest_tokens)
 def test_every_honest_token_comes_back(tokens, token):
-    # Whoever signs knows that a token ends no sooner than it begins.
+    # The caller of `sign` knows that a token ends no sooner than it begins.
     honest = replace(token, expires_at=max(token.expires_at, token.issued_at))
     assert tokens.verify(tokens.sign(honest), NOW) == honest
 
@@ -241,11 +241,8 @@ def test_the_largest_tokens(tmp_path):
 
 def test_exactly_4_kib_is_a_token(tmp_path):
     sizes = {}
-    for kid in (
-        "k",
-        "kk",
-        "kkk",
-    ):  # base64url has no text of some lengths: with one of these headers, 4,096 is one
+    # Base64url has no text of some lengths. With one of these headers it has one of 4,096.
+    for kid in ("k", "kk", "kkk"):
         tokens = tokens_of(save(tmp_path / kid, key_named(kid, NOW)))
         for length in range(2700, 2730):
             token = replace(TOKEN, claims={"c": "x" * length})

@@ -1,0 +1,91 @@
+"""Owns the one table of RPCs, `ROWS`: which roles may call each of them. Default deny.
+
+Which callers have which roles is for the policy file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+_SERVICE = "session_authority.v1.SessionAuthorityService"
+
+
+class Role(Enum):
+    """What a caller is there for."""
+
+    ISSUER = "issuer"
+    VALIDATOR = "validator"
+    MANAGER = "manager"
+    WATCHER = "watcher"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Who may call one RPC: callers of these roles, or, if it is `public`, anyone who can
+    connect.
+    """
+
+    roles: frozenset[Role] = frozenset()
+    public: bool = False
+
+
+def _row(*roles: Role) -> Row:
+    return Row(frozenset((*roles, Role.OPERATOR)))
+
+
+# By the path on the wire. An operator may call everything.
+ROWS: Mapping[str, Row] = MappingProxyType(
+    {
+        f"/{_SERVICE}/IssueDevice": _row(Role.ISSUER),
+        f"/{_SERVICE}/RenewSession": _row(Role.ISSUER),
+        f"/{_SERVICE}/ValidateSession": _row(Role.VALIDATOR),
+        f"/{_SERVICE}/BatchValidateSessions": _row(Role.VALIDATOR),
+        f"/{_SERVICE}/GetSigningKeys": _row(Role.ISSUER, Role.VALIDATOR),
+        f"/{_SERVICE}/ListDevices": _row(Role.MANAGER),
+        f"/{_SERVICE}/UpdateDevice": _row(Role.MANAGER),
+        f"/{_SERVICE}/RevokeDevice": _row(Role.MANAGER),
+        f"/{_SERVICE}/RevokeAll": _row(Role.MANAGER),
+        f"/{_SERVICE}/WatchEvents": _row(Role.WATCHER),
+        "/grpc.health.v1.Health/Check": Row(public=True),
+        "/grpc.health.v1.Health/List": Row(public=True),
+        "/grpc.health.v1.Health/Watch": Row(public=True),
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _row(),
+    }
+)
+# How the file names them: those of the service by name, others by service and name.
+RPC_PATHS = {
+    path.removeprefix(f"/{_SERVICE}/").removeprefix("/"): path
+    for path, row in ROWS.items()
+    if not row.public
+}
+
+
+def rows_missing(paths: Iterable[str]) -> list[str]:
+    """The RPCs among these that have no row."""
+    return sorted(set(paths) - ROWS.keys())
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A service that calls. `paths` are the RPCs that it may call; `may_observe`: it may ask and
+    leave no trace.
+    """
+
+    name: str
+    paths: frozenset[str]
+    may_observe: bool = False
+
+    def rpcs(self) -> list[str]:
+        """The names of what it may call, as the policy file has them."""
+        return [name for name, path in RPC_PATHS.items() if path in self.paths]
+
+    @classmethod
+    def of(cls, name: str, roles: Iterable[Role], rpcs: Iterable[str] = ()) -> Caller:
+        """A caller with roles, and with single RPCs by their paths."""
+        held = frozenset(roles)
+        by_role = {path for path, row in ROWS.items() if row.roles & held}
+        return cls(name, frozenset(by_role.union(rpcs)), Role.OPERATOR in held)

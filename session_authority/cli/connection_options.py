@@ -1,0 +1,152 @@
+"""Owns the options by which a command names the server that it calls, and what it shows there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from session_authority.cli.terminal import WRONG_USAGE, fail
+from session_authority.console.connection import Target
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.clock import now
+from session_authority.runtime.settings import load_settings
+from session_authority.runtime.tls import (
+    CertificateError,
+    TlsFiles,
+    load_authorities,
+    load_certificates,
+)
+
+Command = Callable[..., None]
+
+
+def _server(
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The server. Default: SESSION_AUTHORITY_LISTEN.",
+            show_default=False,
+        ),
+    ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Speak TLS, trusting the authorities that gRPC trusts.")
+    ] = False,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Speak TLS, trusting these authorities (PEM).", show_default=False
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The certificate to show the server (PEM).", show_default=False
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its private key (PEM).", show_default=False),
+    ] = None,
+    tls_server_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The name in the server's certificate.",
+            show_default="its address",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A file with a caller's bearer token.", show_default=False
+        ),
+    ] = None,
+    *,
+    for_health: bool,
+) -> Target:
+    """The server that these options name. Its signature is the one list of them."""
+    if (tls_cert is None) != (tls_key is None):
+        fail("--tls-cert and --tls-key: give both or neither", WRONG_USAGE)
+    tls = tls or tls_ca is not None or tls_cert is not None
+    try:
+        listen = Listen.parse(address) if address else _listens_at(for_health and not tls)
+    except ValueError as error:
+        fail(f"--address: {error}", WRONG_USAGE)
+    token = None if token_file is None else _token(token_file)
+    if token is not None and not tls and not listen.is_loopback:
+        fail(
+            "--token-file: a token goes to another machine over TLS only; give --tls or --tls-ca",
+            WRONG_USAGE,
+        )
+    try:
+        trusted = None if tls_ca is None else load_authorities(tls_ca, now())
+        shown = (
+            None
+            if tls_cert is None or tls_key is None
+            else load_certificates(TlsFiles(tls_cert, tls_key), now(), for_server=False)
+        )
+    except CertificateError as error:
+        fail(str(error), WRONG_USAGE)
+    return Target(
+        listen,
+        tls=tls,
+        authority=trusted,
+        certificate=None if shown is None else shown.chain,
+        key=None if shown is None else shown.key,
+        token=token,
+        server_name=tls_server_name,
+    )
+
+
+_OPTIONS = [
+    option
+    for option in signature(_server, eval_str=True).parameters.values()
+    if option.kind is Parameter.POSITIONAL_OR_KEYWORD
+]
+
+
+def calls_server(*, for_health: bool = False) -> Callable[[Command], Command]:
+    """Adds the options to a command, and hands it the server that they name as its first argument.
+
+    With `for_health`, the server of the settings is called where it tells its health.
+    """
+
+    def decorate(command: Command) -> Command:
+        _, *own = signature(command, eval_str=True).parameters.values()
+        address, *others = _OPTIONS
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            server = {option.name: given.pop(option.name) for option in _OPTIONS}
+            command(_server(**server, for_health=for_health), **given)
+
+        parameters = [address, *own, *others]
+        run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {option.name: option.annotation for option in parameters}
+        return run
+
+    return decorate
+
+
+def _listens_at(for_health: bool) -> Listen:
+    """Where a server with these settings listens."""
+    settings = load_settings()
+    listen: Listen = (for_health and settings.health_listen) or settings.listen
+    return listen
+
+
+def _token(path: Path) -> str:
+    try:
+        token = path.read_bytes().decode("ascii", "replace").strip()
+    except OSError as error:
+        fail(f"--token-file: {path}: can't be read: {error.strerror}", WRONG_USAGE)
+    if re.fullmatch("[!-~]+", token) is None:  # gRPC would say so, with the token
+        fail(f"--token-file: {path}: must hold a token and nothing else", WRONG_USAGE)
+    return token

@@ -1,0 +1,37 @@
+"""`session-authority demo`: plays a session's life against a running server."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from session_authority.cli.connection_options import calls_server
+from session_authority.cli.terminal import errors_in_one_line, fail, out
+from session_authority.console.connection import Target
+
+
+@errors_in_one_line()
+@calls_server()
+def demo(
+    target: Target,
+    patience: Annotated[
+        float,
+        typer.Option(
+            min=1, max=3600, help="Seconds to wait for a token to be old enough to be renewed."
+        ),
+    ] = 60.0,
+) -> None:
+    """Play a session's whole life against a running dev server, and tell what happens.
+
+    Signs a made-up user in on two devices, renews, steals a token, and sees the alarm. Start the
+    server with a short SESSION_AUTHORITY_GRACE and SESSION_AUTHORITY_ALARM_AFTER ([bold]make
+    run[/bold] does) unless you like to wait.
+    """
+    from session_authority.console.demo import DemoFailed, play
+
+    try:
+        play(target, out, timedelta(seconds=patience))
+    except DemoFailed as error:
+        fail(str(error))

@@ -1,0 +1,27 @@
+"""`session-authority health`: asks a server whether it is serving."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from session_authority.cli.connection_options import calls_server
+from session_authority.cli.terminal import errors_in_one_line, fail, out
+from session_authority.console.connection import Target
+from session_authority.console.connection import health as health_of
+
+
+@errors_in_one_line()
+@calls_server(for_health=True)
+def health(
+    target: Target,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=60, help="Seconds to wait for an answer.")
+    ] = 3.0,
+) -> None:
+    """Ask a server whether it is serving: exit code 0 if it is, 1 if not."""
+    status = health_of(target.reachable(), timeout)
+    if status != "SERVING":
+        fail(f"{target}: {status}")
+    out.print(status)

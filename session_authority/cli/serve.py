@@ -1,0 +1,69 @@
+"""`session-authority serve` runs the service, and `check` shows what that would refuse."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from session_authority.cli.terminal import FAILED, ListenOption, errors_in_one_line, show
+from session_authority.processes import preflight as checks
+from session_authority.processes import workers
+from session_authority.processes.options import Mode
+from session_authority.runtime import logs
+from session_authority.runtime.settings import SettingsError, load_settings
+
+_log = structlog.get_logger(__name__)
+
+
+@errors_in_one_line()
+def serve(listen: ListenOption = None) -> None:
+    """Run the service against a Redis of yours, with keys, TLS and an access policy of yours.
+
+    Refuses to start with anything unsafe, naming all of it at once; [bold]check[/bold] shows the
+    same without starting. See the README for the settings, and docs/security.md for what they guard
+    against.
+    """
+    settings = load_settings(listen=listen)
+    logs.configure(settings.log_level)
+    checked = asyncio.run(checks.check_everything(settings))
+    if faults := checks.refusals(checked, settings.allow_unsafe):
+        raise SettingsError("\n".join(faults))
+    for fault in (fault for check in checked for fault in check.faults):
+        _log.warning("started_anyway", fault=fault.text)
+    workers.run(
+        settings,
+        Mode(reflection=settings.reflection, verify=checks.store_refusals),
+        lambda _: None,
+    )
+
+
+@errors_in_one_line()
+def check(listen: ListenOption = None) -> None:
+    """Look at everything that [bold]serve[/bold] looks at before it starts, and show what is wrong:
+    exit code 1 if anything is.
+
+    Starts nothing and changes nothing.
+    """
+    settings = load_settings(listen=listen)
+    logs.configure("error")
+    checked = asyncio.run(checks.check_everything(settings))
+    table = Table("", "", "", box=None, pad_edge=False, show_header=False)
+    bad = False
+    for one in checked:
+        if not one.faults:
+            table.add_row(one.title, "ok", Text(one.found))
+        for fault in one.faults:
+            allowed = fault.unsafe in settings.allow_unsafe
+            bad |= not allowed
+            table.add_row(
+                one.title,
+                "allowed" if allowed else "WRONG",
+                Text(fault.text if allowed else checks.told(fault)),
+            )
+    show(table)
+    if bad:
+        raise typer.Exit(FAILED)

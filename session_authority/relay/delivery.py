@@ -1,0 +1,309 @@
+"""Owns the delivery of one partition's events to one endpoint: takes them from the log, sends them,
+and tries again until each has arrived or is given up.
+
+An event may be sent twice, with the same ID: by a relay that died before it could note that the
+event had arrived, or that was cut off from the store. Which relay delivers a partition is for
+`sharing`, and the order of its events for `window`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.domain.events import EventFilter, RecordedEvent
+from session_authority.relay.endpoints import Endpoint
+from session_authority.relay.leases import Lease
+from session_authority.relay.pacing import EndpointHealth, Pace, wait_for_any
+from session_authority.relay.webhooks import Delivered, Refused, cloud_event
+from session_authority.relay.window import Window
+from session_authority.runtime import logs
+from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.tasks import BackgroundTasks
+from session_authority.store import Deliveries
+from session_authority.store.deliveries import Attempts, GroupGone, LeaseLost, TakenEvent
+from session_authority.store.log_position import EntryId
+
+_log = structlog.get_logger(__name__)
+
+
+class Sends(Protocol):
+    """Sends to one endpoint; see `webhooks.Sender`."""
+
+    async def send(self, event_id: str, body: bytes, now: datetime) -> Delivered | Refused:
+        """Sends one event."""
+
+    async def close(self) -> None:
+        """Hangs up."""
+
+
+class Route:
+    """What the deliveries of all partitions to one endpoint share.
+
+    Args:
+        relay: The name of this relay, which holds the leases.
+        deliveries: How far deliveries have come.
+        endpoint: The endpoint to deliver to.
+        sender: Sends to that endpoint.
+        source: The `source` of each CloudEvent.
+        clock: The present moment.
+        metrics: Counts deliveries.
+        pace: How long things may take.
+    """
+
+    def __init__(
+        self,
+        relay: str,
+        deliveries: Deliveries,
+        endpoint: Endpoint,
+        sender: Sends,
+        *,
+        source: str,
+        clock: Callable[[], datetime],
+        metrics: Metrics,
+        pace: Pace,
+    ) -> None:
+        self.relay = relay
+        self.deliveries = deliveries
+        self.endpoint = endpoint.name
+        self.clock = clock
+        self.pace = pace
+        self.passes = EventFilter(types=endpoint.types).passes
+        self.slots = asyncio.Semaphore(endpoint.max_in_flight)
+        self.health = EndpointHealth(endpoint.name, pace.give_up_after, clock)
+        # How far this relay saw each partition come: from there on it delivers again if the store
+        # forgets its groups.
+        self.reached: dict[int, EntryId] = {}
+        self._sender = sender
+        self._source = source
+        self._metrics = metrics
+
+    async def send(self, taken: TakenEvent) -> Delivered | Refused:
+        """Sends an event once. The caller must hold one of the slots."""
+        assert taken.event is not None
+        body = cloud_event(RecordedEvent(taken.event_id, taken.event), self._source)
+        outcome = await self._sender.send(taken.event_id, body, self.clock())
+        if isinstance(outcome, Delivered):
+            self.count("delivered")
+            self.health.note_success()
+        else:
+            self.count("failed")
+            self.health.note_failure(outcome.reason)
+        return outcome
+
+    def count(self, outcome: str) -> None:
+        """Counts an attempt, or an event that was given up."""
+        self._metrics.deliveries.labels(self.endpoint, outcome).inc()
+
+    async def close(self) -> None:
+        """Hangs up on the endpoint, and takes this relay off the list of those that deliver."""
+        await self._sender.close()
+        with contextlib.suppress(StoreUnavailable):
+            await self.deliveries.leave(self.endpoint, self.relay)
+
+
+class PartitionDelivery:
+    """Delivers one partition's events to one endpoint, for as long as this relay holds the
+    lease.
+    """
+
+    def __init__(self, route: Route, lease: Lease) -> None:
+        self.look = asyncio.Event()
+        """Set when there may be events to take from the log."""
+        self._route = route
+        self._lease = lease
+        self._window = Window()
+        self._full = False
+        self._senders = BackgroundTasks()
+        self._stopping = asyncio.Event()
+        self._task = asyncio.ensure_future(self._run())
+
+    @property
+    def ended(self) -> bool:
+        """True once the lease is lost or was given back."""
+        return self._task.done()
+
+    async def stop(self) -> None:
+        """Finishes what is being sent right now, and gives the lease back."""
+        self._halt()
+        await asyncio.wait([self._task])
+
+    def _halt(self) -> None:
+        self._stopping.set()
+        self.look.set()
+
+    async def _run(self) -> None:
+        try:
+            await self._deliver_all()
+        except LeaseLost:
+            _log.info("lease_lost", endpoint=self._route.endpoint, partition=self._lease.number)
+        except Exception as error:  # noqa: BLE001 - the lease goes back, and some relay starts anew
+            self._log_failure(error)
+        finally:
+            self._stopping.set()
+            await self._finish_sending()
+            await self._lease.release()
+
+    async def _finish_sending(self) -> None:
+        """Waits for what is being sent, and extends the lease meanwhile: the next holder must not
+        send it too.
+        """
+        while self._senders:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._route.pace.look_interval.total_seconds()):
+                    await self._senders.settled()
+            with contextlib.suppress(StoreUnavailable, LeaseLost):
+                await self._lease.take(0)
+
+    async def _deliver_all(self) -> None:
+        fetch, pace = self._fetch_unsettled, self._route.pace
+        while not self._stopping.is_set():
+            self.look.clear()
+            try:
+                try:
+                    more = await fetch()
+                    fetch = self._fetch
+                except GroupGone:
+                    await self._begin_again()
+                    continue
+            except StoreUnavailable:
+                self._lease.refuse_if_lost()
+                fetch = self._fetch_unsettled  # the reply that did not come may have had some
+                await self._pause(pace.store_pause.total_seconds())
+                continue
+            if not more:
+                await wait_for_any(self.look, seconds=pace.look_interval.total_seconds())
+
+    async def _begin_again(self) -> None:
+        number = self._lease.number
+        _log.error("deliveries_forgotten", endpoint=self._route.endpoint, partition=number)
+        await self._lease.start_group(self._route.reached[number])
+
+    async def _fetch_unsettled(self) -> bool:
+        """Goes on with events that a holder of the lease took before, and that are not under
+        way.
+        """
+        under_way = self._window.entries()
+        taken = await self._lease.unsettled()
+        await self._start([event for event in taken if event.entry not in under_way])
+        return True
+
+    async def _fetch(self) -> bool:
+        """Takes new events, as far as there is room. Returns True if there may be more."""
+        room = self._window.room()
+        self._full = room == 0
+        taken = await self._lease.take(room)
+        await self._start(taken)
+        return 0 < room == len(taken)
+
+    async def _start(self, events: Sequence[TakenEvent]) -> None:
+        """Starts the delivery of events that were taken, and settles those that the endpoint does
+        not want.
+        """
+        reached, number = self._route.reached, self._lease.number
+        skipped: list[EntryId] = []
+        for taken in events:
+            reached[number] = max(reached[number], taken.entry)
+            if taken.event is not None and not self._route.passes(taken.event):
+                skipped.append(taken.entry)
+                continue
+            if taken.attempts is None:
+                due_at = self._route.clock()
+            else:
+                due_at = taken.attempts.first
+                self._route.health.note_earlier_failure(due_at)
+            user = "" if taken.event is None else taken.event.user_id
+            if self._window.add(user, taken, due_at):
+                self._senders.start(self._deliver_to(user))
+        if skipped:
+            await self._lease.settle(skipped)
+
+    async def _deliver_to(self, user: str) -> None:
+        """Delivers a user's events, in order."""
+        try:
+            while (taken := self._window.first(user)) and not self._stopping.is_set():
+                await self._deliver(taken)
+                self._window.remove_first(user)
+                if self._full:
+                    self.look.set()  # there is room again
+        except LeaseLost:
+            self._halt()
+        except Exception as error:  # noqa: BLE001 - the lease goes back, and some relay starts anew
+            self._log_failure(error)
+            self._halt()
+
+    async def _deliver(self, taken: TakenEvent) -> None:
+        """Tries until the event has arrived, is given up, or this relay stops."""
+        attempts, pace = taken.attempts, self._route.pace
+        if taken.event is None:
+            reason = "the event can't be read, or was trimmed from the log"
+            await self._give_up(taken, attempts, reason)
+            return
+        if attempts is not None:
+            await self._pause(pace.delay_seconds(1, None))
+        while not self._stopping.is_set():
+            outcome = await self._send(taken)
+            if outcome is None:
+                return
+            if isinstance(outcome, Delivered):
+                await self._lease.settle([taken.entry])
+                return
+            count = 1 if attempts is None else attempts.count + 1
+            attempts = Attempts(count, self._window.due_at(taken))
+            if self._route.health.is_hopeless(taken.event.happened_at, attempts.first):
+                await self._give_up(taken, attempts, outcome.reason)
+                return
+            await self._lease.note_failure(taken.entry, attempts)
+            await self._pause(pace.delay_seconds(count, outcome.retry_after))
+
+    async def _send(self, taken: TakenEvent) -> Delivered | Refused | None:
+        """Sends an event once, or returns None if this relay stops before there is a slot."""
+        if not await self._acquire_slot():
+            return None
+        try:
+            self._lease.refuse_if_lost()
+            return await self._route.send(taken)
+        finally:
+            self._route.slots.release()
+
+    async def _acquire_slot(self) -> bool:
+        """Waits for one of the endpoint's slots. Returns False, and holds none, if this relay stops
+        meanwhile.
+        """
+        waiting = asyncio.ensure_future(self._route.slots.acquire())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not self._stopping.is_set():
+            stopping.cancel()
+            return True
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        if not waiting.cancelled():
+            self._route.slots.release()
+        return False
+
+    async def _give_up(self, taken: TakenEvent, attempts: Attempts | None, reason: str) -> None:
+        count = 0 if attempts is None else attempts.count
+        _log.error(
+            "event_given_up",
+            endpoint=self._route.endpoint,
+            event_id=taken.event_id,
+            attempts=count,
+            reason=reason,
+        )
+        self._route.count("given_up")
+        await self._lease.put_aside(taken, count, reason, self._route.clock())
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits, but not longer than until the endpoint has recovered or this relay stops."""
+        await wait_for_any(self._stopping, self._route.health.recovered, seconds=seconds)
+
+    def _log_failure(self, error: Exception) -> None:
+        about = {"endpoint": self._route.endpoint, "partition": self._lease.number}
+        _log.error("delivery_failed", **about, **logs.fault(error))

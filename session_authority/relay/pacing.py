@@ -1,0 +1,112 @@
+"""Owns when a delivery is tried again: how long to wait after a failure, when an endpoint has
+recovered, and when an event is given up.
+
+It sends nothing and stores nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from session_authority.runtime.backoff import Backoff
+
+_BACKOFF = Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=15))
+# After this many failures in a row an endpoint counts as failing.
+_OUTAGE_FAILURES = 5
+# Waiting events are sent at once when a failing endpoint recovers, at most once in this time.
+_RECOVERY_INTERVAL_SECONDS = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long each step of a relay may take. Tests hand in shorter times."""
+
+    give_up_after: timedelta = timedelta(hours=24)
+    """An event is given up after attempts over this time."""
+    backoff: Backoff = _BACKOFF
+    """The delay after each failed attempt."""
+    round_interval: timedelta = timedelta(seconds=2)
+    """How often relays count each other and share out the partitions. Leases last longer."""
+    look_interval: timedelta = timedelta(seconds=3)
+    """How often a relay looks for events that no notice announced, and so extends the lease."""
+    store_pause: timedelta = timedelta(milliseconds=500)
+    """How long to wait for a store that does not answer."""
+
+    def delay_seconds(self, failures: int, retry_after: timedelta | None) -> float:
+        """The delay until the next attempt. It is never shorter than the endpoint asked for."""
+        seconds = self.backoff.seconds(failures)
+        return seconds if retry_after is None else max(seconds, retry_after.total_seconds())
+
+
+class EndpointHealth:
+    """How an endpoint has answered of late."""
+
+    def __init__(
+        self, endpoint: str, give_up_after: timedelta, clock: Callable[[], datetime]
+    ) -> None:
+        self.recovered = asyncio.Event()
+        """Set when a failing endpoint accepts an event again; another event follows it then."""
+        self._endpoint = endpoint
+        self._give_up_after = give_up_after
+        self._clock = clock
+        self._failures = 0
+        self._failing_since: datetime | None = None
+        self._recovered_at_seconds = float("-inf")
+
+    def note_success(self) -> None:
+        """Records an event that the endpoint accepted."""
+        failures, self._failures, self._failing_since = self._failures, 0, None
+        now = asyncio.get_running_loop().time()
+        if (
+            failures >= _OUTAGE_FAILURES
+            and now - self._recovered_at_seconds >= _RECOVERY_INTERVAL_SECONDS
+        ):
+            self._recovered_at_seconds = now
+            _log.info("endpoint_recovered", endpoint=self._endpoint)
+            recovered, self.recovered = self.recovered, asyncio.Event()
+            recovered.set()
+
+    def note_failure(self, reason: str) -> None:
+        """Records an attempt that failed."""
+        self._failures += 1
+        self._failing_since = self._failing_since or self._clock()
+        if self._failures == _OUTAGE_FAILURES:
+            _log.warning("endpoint_failing", endpoint=self._endpoint, reason=reason)
+
+    def note_earlier_failure(self, at: datetime) -> None:
+        """Records a failure that another relay noted, unless this relay knows better."""
+        if self._failures == 0 and self._failing_since is None:
+            self._failing_since = at
+
+    def is_hopeless(self, happened_at: datetime, first_attempt_at: datetime) -> bool:
+        """True if an event is to be given up: it was tried for long enough, or it is that old and
+        the endpoint was away for as long.
+
+        Without the second rule, events that pile up behind an outage would each be tried for that
+        long, one after the other, until the log forgets them.
+        """
+        now, enough = self._clock(), self._give_up_after
+        if now - first_attempt_at >= enough:
+            return True
+        return (
+            now - happened_at >= enough
+            and self._failing_since is not None
+            and now - self._failing_since >= enough
+        )
+
+
+async def wait_for_any(*events: asyncio.Event, seconds: float) -> None:
+    """Waits until one of the events is set, or the time is over."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

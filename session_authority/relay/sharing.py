@@ -1,0 +1,174 @@
+"""Owns which relay delivers which partitions: any number of relays share the work, and each holds
+leases of as many partitions as the others, for each endpoint.
+
+How the events of a partition are delivered is for `delivery`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.domain.moments import to_ms
+from session_authority.relay.delivery import PartitionDelivery, Route, Sends
+from session_authority.relay.endpoints import Endpoint
+from session_authority.relay.leases import Lease
+from session_authority.relay.pacing import Pace, wait_for_any
+from session_authority.runtime import logs
+from session_authority.runtime.metrics import Metrics
+from session_authority.store import Deliveries, EventLog
+from session_authority.store.key_names import PARTITIONS
+
+# How far the clocks of relays may differ.
+_MAX_CLOCK_SKEW = timedelta(seconds=5)
+
+_log = structlog.get_logger(__name__)
+
+
+class Relay:
+    """One relay, for all endpoints.
+
+    Args:
+        name: Names this relay; no other may have the name.
+        deliveries: How far deliveries have come.
+        log: Announces events.
+        endpoints: Each endpoint, and what sends to it.
+        source: The `source` of each CloudEvent.
+        clock: The present moment.
+        metrics: Counts deliveries.
+        pace: How long things may take.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        deliveries: Deliveries,
+        log: EventLog,
+        endpoints: Sequence[tuple[Endpoint, Sends]],
+        *,
+        source: str,
+        clock: Callable[[], datetime],
+        metrics: Metrics,
+        pace: Pace | None = None,
+    ) -> None:
+        self._log = log
+        self._shares = [
+            EndpointShare(
+                Route(
+                    name,
+                    deliveries,
+                    endpoint,
+                    sender,
+                    source=source,
+                    clock=clock,
+                    metrics=metrics,
+                    pace=pace or Pace(),
+                )
+            )
+            for endpoint, sender in endpoints
+        ]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Delivers until `stop` is set. Then it finishes what is being sent, and leaves the rest to
+        other relays.
+        """
+        async with self._log.listening(self._hear):
+            await asyncio.gather(*(share.run(stop) for share in self._shares))
+
+    def _hear(self, number: int | None) -> None:
+        for share in self._shares:
+            share.wake(range(PARTITIONS) if number is None else [number])
+
+
+class EndpointShare:
+    """The partitions that this relay holds for one endpoint."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._relays = 1
+        self._held: dict[int, PartitionDelivery] = {}
+        self._leaving: dict[int, asyncio.Task[None]] = {}
+
+    def wake(self, numbers: Iterable[int]) -> None:
+        """Looks for events in those of the partitions that are held."""
+        for number in numbers:
+            if number in self._held:
+                self._held[number].look.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Delivers to this endpoint until `stop` is set."""
+        interval_seconds = self._route.pace.round_interval.total_seconds()
+        try:
+            while not stop.is_set():
+                try:
+                    await self._share_out()
+                except Exception as error:  # noqa: BLE001 - one bad round must not end the relay
+                    fault = logs.fault(error)
+                    _log.error("relay_round_failed", endpoint=self._route.endpoint, **fault)
+                jitter = random.uniform(0.8, 1.2)  # noqa: S311 - spreads, hides nothing
+                await wait_for_any(stop, seconds=interval_seconds * jitter)
+        finally:
+            self._give_back(self._held)
+            if self._leaving:
+                await asyncio.wait(self._leaving.values())
+            await self._route.close()
+
+    async def _share_out(self) -> None:
+        """Acquires or gives back leases, so that all relays that deliver to the endpoint hold about
+        as many.
+        """
+        route = self._route
+        with contextlib.suppress(StoreUnavailable):  # it is logged; the last count is good enough
+            self._relays = max(await route.deliveries.enlist(route.endpoint, route.relay), 1)
+        share = -(-PARTITIONS // self._relays)
+        self._held = {number: held for number, held in self._held.items() if not held.ended}
+        self._leaving = {number: left for number, left in self._leaving.items() if not left.done()}
+        if len(self._held) > share:
+            self._give_back(random.sample(sorted(self._held), len(self._held) - share))
+            return
+        # Also in partitions that other relays hold: an event from now on is for this endpoint,
+        # whichever relay delivers it.
+        begins = (
+            self._begin(number) for number in range(PARTITIONS) if number not in route.reached
+        )
+        await asyncio.gather(*begins)
+        busy = self._held.keys() | self._leaving.keys()
+        free = [number for number in route.reached if number not in busy]
+        random.shuffle(free)
+        while free and len(self._held) < share:
+            missing = share - len(self._held)
+            chosen, free = free[:missing], free[missing:]
+            won = await asyncio.gather(*(self._lease(number) for number in chosen))
+            for lease in filter(None, won):
+                self._held[lease.number] = PartitionDelivery(route, lease)
+
+    async def _begin(self, number: int) -> None:
+        with contextlib.suppress(StoreUnavailable):  # it is tried again in the next round
+            await self._route.deliveries.start_group(number, self._route.endpoint, None)
+            start = to_ms(self._route.clock() - _MAX_CLOCK_SKEW)
+            self._route.reached[number] = (start, 0)
+
+    async def _lease(self, number: int) -> Lease | None:
+        """Acquires a lease if it is free. A partition that is away keeps no other from being
+        leased.
+        """
+        route = self._route
+        with contextlib.suppress(StoreUnavailable):
+            if await route.deliveries.lease(number, route.endpoint, route.relay):
+                reached = route.reached[number]
+                await route.deliveries.start_group(number, route.endpoint, reached)
+                return Lease(
+                    route.deliveries, number, route.endpoint, route.relay, route.pace.store_pause
+                )
+        return None
+
+    def _give_back(self, numbers: Iterable[int]) -> None:
+        """Gives leases back, each once what is being sent is through."""
+        for number in list(numbers):
+            self._leaving[number] = asyncio.ensure_future(self._held.pop(number).stop())

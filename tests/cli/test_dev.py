@@ -1,0 +1,194 @@
+"""`dev` refuses to start for more than this machine; and what is asked of a server that runs."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import call, fault
+from tests.processes.processes import Caller, dev_server, run
+from tests.support.backends import free_port, wait_for
+
+
+@pytest.mark.parametrize(
+    "listen", ["0.0.0.0:50051", "[::]:0", "192.0.2.1:50051", "host.example:50051"]
+)
+def test_dev_is_for_one_machine(tmp_path: Path, listen: str):
+    other = f"{listen.rpartition(':')[0]}:1"
+    result = call(
+        "dev", "--listen", listen, "--data-dir", str(tmp_path / "data"), HEALTH_LISTEN=other
+    )
+    rule = (
+        "can be reached from elsewhere; `dev` listens on loopback (127.0.0.1, ::1, localhost) only,"
+        " `serve` is for the rest"
+    )
+    assert result.stderr.splitlines() == [
+        f"session-authority: SESSION_AUTHORITY_LISTEN: {listen} {rule}",
+        f"session-authority: SESSION_AUTHORITY_HEALTH_LISTEN: {other} {rule}",
+    ]
+    assert result.exit_code == 2
+    assert not (tmp_path / "data").exists()
+
+
+def test_metrics_that_others_could_reach_are_refused(tmp_path: Path):
+    code, text = fault(call("dev", "--data-dir", str(tmp_path), METRICS_LISTEN="0.0.0.0:9464"))
+    assert code == 2
+    assert text.startswith("SESSION_AUTHORITY_METRICS_LISTEN: 0.0.0.0:9464 can be reached")
+
+
+def test_metrics_need_a_port_for_each_worker(tmp_path: Path):
+    for address in ("127.0.0.1:0", "127.0.0.1:65535"):
+        code, text = fault(
+            call("dev", "--data-dir", str(tmp_path), METRICS_LISTEN=address, WORKERS="2")
+        )
+        assert (code, "must leave each worker a port" in text) == (2, True)
+
+
+def test_a_key_folder_that_is_a_file_is_one_line(tmp_path: Path):
+    (tmp_path / "keys").write_text("")
+    code, _ = fault(call("dev", "--data-dir", str(tmp_path), REDIS_URL="redis://127.0.0.1:1"))
+    assert code == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2@h:port",
+        "redis://:hunter2@h/zero",
+        "redis://:hunter2@h?ssl=1",
+        "redis://:hunter2@",
+        "redis://:hunter2@h1,h2",
+        "redis+sentinel://:hunter2@h1,h2",
+        "redis+cluster://:hunter2@h/1",
+        "unix://:hunter2@h/path",
+        "postgres://:hunter2@h",
+        "hunter2",
+        "redis://:hunter2[@h",
+    ],
+)
+def test_a_store_url_that_is_wrong_is_not_repeated(tmp_path: Path, url: str):
+    code, text = fault(call("dev", "--data-dir", str(tmp_path), REDIS_URL=url))
+    assert code == 2
+    assert text.startswith("SESSION_AUTHORITY_REDIS_URL: ")
+    assert "hunter2" not in text
+
+
+def test_a_data_folder_that_is_a_file(tmp_path: Path):
+    (tmp_path / "file").touch()
+    code, text = fault(call("dev", "--data-dir", str(tmp_path / "file")))
+    assert (code, text) == (2, f"--data-dir: can't make {tmp_path / 'file'}: File exists")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dev") / "data"
+
+
+@pytest.fixture(scope="module")
+def address(data_dir: Path) -> Iterator[str]:
+    """A dev server in a hurry."""
+    with dev_server(data_dir, GRACE="1s", ALARM_AFTER="2s", TOKEN_TTL="10s") as server:
+        wait_for(lambda: "Ctrl-C stops it." in server.printed, "it to greet")
+        assert server.printed.count("grpcurl -plaintext") == 4
+        assert f"session-authority demo --address {server.address}" in server.printed
+        told = "A superseded token is good for 1 s (GRACE), and raises the alarm after 2 s"
+        assert told in server.printed
+        assert str(data_dir) in server.printed
+        yield server.address
+        assert server.terminate() == 0, server.errors
+
+
+def test_health_of_a_running_server(address: str):
+    result = call("health", "--address", address)
+    assert (result.exit_code, result.stdout) == (0, "SERVING\n")
+    port = address.rpartition(":")[2]
+    assert call("health", LISTEN=f"0.0.0.0:{port}").exit_code == 0, (
+        "found where it can be called from here"
+    )
+
+
+def test_health_of_nothing():
+    address = f"127.0.0.1:{free_port()}"
+    code, text = fault(call("health", "--address", address, "--timeout", "0.1"))
+    assert (code, text.startswith(f"{address}: no answer")) == (1, True)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        code, _ = fault(
+            call("health", "--address", f"127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.1")
+        )
+        assert code == 1
+    assert fault(call("health", "--address", "50051"))[0] == 2
+
+
+def test_health_of_a_server_without_its_store(tmp_path: Path):
+    nowhere = f"redis://:hunter2@127.0.0.1:{free_port()}"
+    with dev_server(tmp_path / "data", REDIS_URL=nowhere) as server:
+        assert fault(call("health", "--address", server.address)) == (
+            1,
+            f"{server.address}: NOT_SERVING",
+        )
+        assert fault(call("demo", "--address", server.address)) == (
+            1,
+            f"{server.address}: NOT_SERVING; start a server with `session-authority dev`",
+        )
+        assert server.terminate() == 0
+        assert "hunter2" not in server.printed + server.errors
+
+
+def test_the_demo_plays_a_whole_life(address: str):
+    result = call("demo", "--address", address)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("That was a session's life.\n")
+    assert "ACTIVE → SUPERSEDED → REPLAYED" in result.stdout
+    assert "Sami's phone" in result.stdout
+    assert "Chrome 140 on Windows" in result.stdout
+    assert re.findall(r"^\d+\. ", result.stdout, re.MULTILINE) == [
+        f"{step}. " for step in range(1, 10)
+    ]
+    with Caller(address) as caller:
+        assert caller.health() == "SERVING"
+
+
+def test_the_demo_says_what_it_waits_for_in_vain(tmp_path: Path):
+    with dev_server(tmp_path / "data") as server:
+        result = call("demo", "--address", server.address, "--patience", "1")
+        [line] = result.stderr.splitlines()
+        assert result.exit_code == 1
+        assert "takes this server longer than 1 s" in line
+        assert "SESSION_AUTHORITY_ALARM_AFTER=6s" in line
+
+
+def test_a_second_server_on_the_same_folder_is_refused(address: str, data_dir: Path):
+    result = run(data_dir.parent, "dev", "--listen", "127.0.0.1:0", "--data-dir", str(data_dir))
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f"session-authority: another server is running on the data folder {data_dir.resolve()}"
+    ]
+    with Caller(address) as caller:
+        assert caller.status(caller.sign_in()) == "ACTIVE", "the first one is not disturbed"
+
+
+def test_a_metrics_port_that_is_taken_is_refused(tmp_path: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        mine = f"127.0.0.1:{taken.getsockname()[1]}"
+        data = str(tmp_path / "data")
+        result = run(
+            tmp_path, "dev", "--listen", "127.0.0.1:0", "--data-dir", data, METRICS_LISTEN=mine
+        )
+        assert result.returncode == 1
+        why = f"can't listen on {mine} for metrics: Address already in use"
+        assert f"session-authority: {why}" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_dev_mends_a_key_folder_that_was_left_empty(tmp_path: Path):
+    (tmp_path / "data" / "keys").mkdir(parents=True)
+    with dev_server(tmp_path / "data") as server, Caller(server.address) as caller:
+        assert caller.status(caller.sign_in()) == "ACTIVE"
