@@ -19,7 +19,7 @@ from session_authority.runtime.settings import load_settings
 from session_authority.runtime.tls import (
     CertificateError,
     TlsFiles,
-    load_authorities,
+    load_cas,
     load_certificates,
 )
 
@@ -36,12 +36,12 @@ def _server(
         ),
     ] = None,
     tls: Annotated[
-        bool, typer.Option("--tls", help="Speak TLS, trusting the authorities that gRPC trusts.")
+        bool, typer.Option("--tls", help="Speak TLS, trusting the CAs that gRPC trusts.")
     ] = False,
     tls_ca: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Speak TLS, trusting these authorities (PEM).", show_default=False
+            metavar="FILE", help="Speak TLS, trusting these CAs (PEM).", show_default=False
         ),
     ] = None,
     tls_cert: Annotated[
@@ -86,7 +86,7 @@ def _server(
             WRONG_USAGE,
         )
     try:
-        trusted = None if tls_ca is None else load_authorities(tls_ca, now())
+        trusted = None if tls_ca is None else load_cas(tls_ca, now())
         shown = (
             None
             if tls_cert is None or tls_key is None
@@ -97,7 +97,7 @@ def _server(
     return Target(
         listen,
         tls=tls,
-        authority=trusted,
+        ca=trusted,
         certificate=None if shown is None else shown.chain,
         key=None if shown is None else shown.key,
         token=token,

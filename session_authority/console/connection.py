@@ -22,13 +22,13 @@ class Target:
     """A server, and what to show it. All that is bytes is PEM.
 
     With `tls` set the connection is encrypted, and the server's certificate must be signed by
-    `authority`, or by one that gRPC trusts anyway, and be for `server_name`, or for the address if
+    `ca`, or by one that gRPC trusts anyway, and be for `server_name`, or for the address if
     none is given.
     """
 
     address: Listen
     tls: bool = False
-    authority: bytes | None = None
+    ca: bytes | None = None
     certificate: bytes | None = None
     key: bytes | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
@@ -53,7 +53,7 @@ def channel_to(target: Target) -> grpc.Channel:
     if target.server_name is not None:
         options.append(("grpc.ssl_target_name_override", target.server_name))
     if target.tls:
-        credentials = grpc.ssl_channel_credentials(target.authority, target.key, target.certificate)
+        credentials = grpc.ssl_channel_credentials(target.ca, target.key, target.certificate)
         channel = grpc.secure_channel(str(target.address), credentials, options)
     else:
         channel = grpc.insecure_channel(str(target.address), options)

@@ -1,4 +1,4 @@
-"""The service's certificate, its key, and the authority that vouches for callers: read from files,
+"""The service's certificate, its key, and the CA that vouches for callers: read from files,
 again when they change.
 
 Everything is checked before it is used: what can't work, like a key of another certificate, is an
@@ -81,18 +81,18 @@ def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True
     reading = _Reading(now)
     chain, certificates = reading.chain(files.certificate, for_server)
     key = reading.key(files.key, certificates[0] if certificates else None)
-    authority = None
+    ca = None
     if files.client_ca is not None:
-        authority = reading.authorities(files.client_ca)
+        ca = reading.cas(files.client_ca)
     if reading.faults:
         raise CertificateError(*reading.faults)
-    return Certificates(chain, key, authority, certificates[0].not_valid_after_utc)
+    return Certificates(chain, key, ca, certificates[0].not_valid_after_utc)
 
 
-def load_authorities(path: Path, now: datetime) -> bytes:
+def load_cas(path: Path, now: datetime) -> bytes:
     """The PEM of those whom to trust. Raises CertificateError."""
     reading = _Reading(now)
-    pem = reading.authorities(path)
+    pem = reading.cas(path)
     if reading.faults:
         raise CertificateError(*reading.faults)
     return pem
@@ -138,14 +138,14 @@ class _Reading:
             )
         return pem, certificates
 
-    def authorities(self, path: Path) -> bytes:
-        """The PEM of certificates of authorities; one of them at least must be good now."""
+    def cas(self, path: Path) -> bytes:
+        """The PEM of CA certificates; one of them at least must be good now."""
         pem, certificates = self._certificates(path)
         faults = [self._fault_of(certificate) for certificate in certificates]
         if faults and all(faults):
             self._broken(path, str(faults[0]))
-        if certificates and not any(map(_is_authority, certificates)):
-            self._broken(path, "holds no authority: none of its certificates may sign others")
+        if certificates and not any(map(_is_ca, certificates)):
+            self._broken(path, "holds no CA: none of its certificates may sign others")
         return pem
 
     def _fault_of(self, certificate: x509.Certificate) -> str | None:
@@ -191,7 +191,7 @@ def _is_for_servers(certificate: x509.Certificate) -> bool:
     )
 
 
-def _is_authority(certificate: x509.Certificate) -> bool:
+def _is_ca(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:

@@ -40,7 +40,7 @@ class Stage:
         """Calls with this token, on a connection of its own."""
         listen = Listen.parse(self.address)
         tls = self.authority is not None
-        with channel_to(Target(listen, tls=tls, authority=self.authority, token=token)) as channel:
+        with channel_to(Target(listen, tls=tls, ca=self.authority, token=token)) as channel:
             yield pb_grpc.SessionAuthorityServiceStub(channel)
 
     @contextmanager
@@ -48,7 +48,7 @@ class Stage:
         """Without a token."""
         tls = self.authority is not None
         with channel_to(
-            Target(Listen.parse(self.address), tls=tls, authority=self.authority)
+            Target(Listen.parse(self.address), tls=tls, ca=self.authority)
         ) as channel:
             yield channel
 

@@ -223,7 +223,7 @@ def test_a_certificate_that_is_not_for_servers(authority: Authority):
 
 def test_authorities_that_are_none(authority: Authority, pair: Pair):
     [fault] = faults_of(own(pair, pair.certificate))
-    assert fault.startswith(f"{pair.certificate}: holds no authority")
+    assert fault.startswith(f"{pair.certificate}: holds no CA")
 
 
 def refreshed(source: TlsSource) -> bool:
