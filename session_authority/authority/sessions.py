@@ -19,7 +19,7 @@ from session_authority.domain.moments import whole_second
 from session_authority.domain.renewals import mark, renew
 from session_authority.domain.requests import Presented
 from session_authority.domain.results import ActiveSession, RenewedSession, Validation
-from session_authority.domain.session_rules import LEEWAY, QUIET_EVENT_INTERVAL, ReplayAction
+from session_authority.domain.session_limits import LEEWAY, QUIET_EVENT_INTERVAL, ReplayAction
 from session_authority.domain.sessions import SessionRecord, Token
 from session_authority.domain.verdicts import SessionStatus, Verdict, judge
 from session_authority.store.records import Changed, Commit, Committed, Stored
@@ -59,7 +59,7 @@ class Sessions:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._store = resources.store
-        self._rules = resources.rules
+        self._limits = resources.limits
         self._metrics = resources.metrics
         self._quiet: TTLCache[bytes, bool] = TTLCache(
             _MAX_QUIET_SESSIONS, QUIET_EVENT_INTERVAL.total_seconds()
@@ -101,16 +101,16 @@ class Sessions:
             now = await attempts.next()
             stored = await self._store.session(token.user_id, token.device_key)
             judged = _Judged(presented, token, stored, now)
-            verdict = judge(judged.record, token, presented_key, self._rules, now)
+            verdict = judge(judged.record, token, presented_key, self._limits, now)
             if verdict.status is SessionStatus.ACTIVE and stored is not None:
-                used = mark(verdict.forwarded or stored.record, token, self._rules, now)
+                used = mark(verdict.forwarded or stored.record, token, self._limits, now)
                 if not observe_only and not await self._note_use(judged, verdict, used):
                     continue
                 return Validation(
                     SessionStatus.ACTIVE,
                     device_id,
                     False,
-                    session=ActiveSession(token, device_id, used.expires_at(self._rules)),
+                    session=ActiveSession(token, device_id, used.expires_at(self._limits)),
                     renew_recommended=verdict.renew_recommended,
                 )
             revoked = 0 if observe_only else await self._act_on(judged, verdict)
@@ -133,7 +133,7 @@ class Sessions:
                     token.user_id, token.device_key
                 )
                 judged = _Judged(presented, token, stored, now)
-                renewal = renew(judged.record, token, presented_key, self._rules, now)
+                renewal = renew(judged.record, token, presented_key, self._limits, now)
                 verdict, record = renewal.verdict, renewal.record
                 if record is None or stored is None:
                     revoked = await self._act_on(judged, verdict)
@@ -141,7 +141,7 @@ class Sessions:
                         return RenewedSession(verdict.status, revoked_devices=revoked)
                 elif not renewal.hand_out:
                     if await self._note_use(judged, verdict, record):
-                        session = ActiveSession(token, device_id, record.expires_at(self._rules))
+                        session = ActiveSession(token, device_id, record.expires_at(self._limits))
                         return RenewedSession(SessionStatus.ACTIVE, session)
                 else:
                     successor = self._successor_of(token, record)
@@ -150,7 +150,7 @@ class Sessions:
                         if verdict.forwarded is not None:
                             self._metrics.forwards.inc()
                         session = ActiveSession(
-                            successor, device_id, record.expires_at(self._rules)
+                            successor, device_id, record.expires_at(self._limits)
                         )
                         return RenewedSession(SessionStatus.ACTIVE, session, access_token)
 
@@ -187,7 +187,7 @@ class Sessions:
         return 0
 
     async def _raise_alarm(self, judged: _Judged, verdict: Verdict) -> int | None:
-        token, action = judged.token, self._rules.replay_action
+        token, action = judged.token, self._limits.replay_action
         if action is ReplayAction.DENY and token.session_id in self._quiet:
             return 0
         event = replace(
@@ -263,7 +263,7 @@ class Sessions:
             self._metrics.forwards.inc()
         elif used != judged.record:
             token = judged.token
-            self._resources.background.write(
+            self._resources.best_effort.write(
                 token.user_id, token.device_key, lambda: self._write_use(judged, used)
             )
         return True
@@ -286,7 +286,7 @@ class Sessions:
         key, commit = judged.token.device_key, judged.commit_of(used)
         if (
             device is not None
-            and judged.now - device.record.last_seen_at >= self._rules.touch_interval
+            and judged.now - device.record.last_seen_at >= self._limits.touch_interval
         ):
             touched = device.record.touched(judged.presented.client, judged.now)
             commit = replace(commit, if_devices={key: device}, set_devices={key: touched})

@@ -26,7 +26,7 @@ class SignIns:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._store = resources.store
-        self._rules = resources.rules
+        self._limits = resources.limits
 
     async def issue_device(self, request: SignInRequest, actor: str) -> IssuedDevice:
         """Signs a user in on a device.
@@ -67,7 +67,7 @@ class SignIns:
             session_id=session_id,
             client=request.client,
             session_end=now + request.session_ttl,
-            rules=self._rules,
+            limits=self._limits,
             now=now,
         )
         # Signed before anything is written: a token that can't be made must leave no session
@@ -77,7 +77,7 @@ class SignIns:
         if not isinstance(await self._store.commit(commit), Committed):
             return None
         return IssuedDevice(
-            device=listed(key, decision.device, decision.session, self._rules, now),
+            device=listed(key, decision.device, decision.session, self._limits, now),
             access_token=access_token,
             token_expires_at=whole_second(decision.session.token_ends_at),
             device_id_assigned=request.device_id is None,
@@ -148,10 +148,10 @@ class SignIns:
             or stored.record.session_id != issued.session_id
             or stored.record.generation != 1
             or stored.record.first_seen_at is not None
-            or not stored.record.is_live(self._rules, now)
+            or not stored.record.is_live(self._limits, now)
         ):
             raise RequestIdSpent
-        record = copy_again(stored.record, self._rules, now)
+        record = copy_again(stored.record, self._limits, now)
         access_token = self._signed(request, key, record)
         if record != stored.record:
             commit = Commit(
@@ -160,7 +160,7 @@ class SignIns:
             if not isinstance(await self._store.commit(commit), Committed):
                 return None
         return IssuedDevice(
-            device=listed(key, device.record, record, self._rules, now),
+            device=listed(key, device.record, record, self._limits, now),
             access_token=access_token,
             token_expires_at=whole_second(record.token_ends_at),
             device_id_assigned=issued.device_id_assigned,
@@ -172,7 +172,7 @@ class SignIns:
         self, keys: tuple[bytes, ...], state: UserState, now: datetime
     ) -> tuple[ListedDevice, ...]:
         return tuple(
-            listed(k, state.devices[k].record, None, self._rules, now)
+            listed(k, state.devices[k].record, None, self._limits, now)
             for k in keys
             if k in state.devices
         )

@@ -18,7 +18,7 @@ from session_authority.cli.terminal import (
     show,
     when,
 )
-from session_authority.domain.session_rules import LEEWAY
+from session_authority.domain.session_limits import LEEWAY
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import load_settings
 from session_authority.tokens import (
@@ -168,12 +168,12 @@ def keys_retire(
     Refused while sessions may still hold a token that it signed: those users would have to sign in
     again.
     """
-    rules = load_settings().session_rules()
+    limits = load_settings().session_limits()
     retire(
         _key_folder(directory),
         kid,
         now(),
-        rules.token_ttl + rules.idle_timeout + LEEWAY,
+        limits.token_ttl + limits.idle_timeout + LEEWAY,
         force,
     )
     out.print(f"{kid} is gone.", markup=False)

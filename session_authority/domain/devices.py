@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from session_authority.domain.clients import Client, appearance
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import SessionRecord
 
 
@@ -74,13 +74,13 @@ def listed(
     key: bytes,
     device: DeviceRecord,
     session: SessionRecord | None,
-    rules: SessionRules,
+    limits: SessionLimits,
     now: datetime,
 ) -> ListedDevice:
     """The device as it is shown at `now`: a session past its end is none."""
-    if session is None or not session.is_live(rules, now):
+    if session is None or not session.is_live(limits, now):
         return ListedDevice(key, device, None, None)
-    return ListedDevice(key, device, session, session.expires_at(rules))
+    return ListedDevice(key, device, session, session.expires_at(limits))
 
 
 def list_devices(
@@ -89,12 +89,12 @@ def list_devices(
     devices: Mapping[bytes, DeviceRecord],
     current_key: bytes | None,
     include_signed_out: bool,
-    rules: SessionRules,
+    limits: SessionLimits,
     now: datetime,
 ) -> Sequence[ListedDevice]:
     """All devices to show, in order. Every session has a device: both are written in one step."""
     shown = (
-        replace(listed(k, d, sessions.get(k), rules, now), current=k == current_key)
+        replace(listed(k, d, sessions.get(k), limits, now), current=k == current_key)
         for k, d in devices.items()
     )
     return sorted(

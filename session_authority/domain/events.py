@@ -8,7 +8,7 @@ from enum import Enum
 from uuid import UUID
 
 from session_authority.domain.clients import Client
-from session_authority.domain.session_rules import ReplayAction
+from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 
 # Instead of a user: the event concerns everybody.

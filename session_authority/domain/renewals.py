@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import SessionRecord, Token
 from session_authority.domain.verdicts import SessionStatus, Verdict, judge
 
@@ -23,7 +23,9 @@ class Renewal:
     hand_out: bool = False
 
 
-def mark(record: SessionRecord, token: Token, rules: SessionRules, now: datetime) -> SessionRecord:
+def mark(
+    record: SessionRecord, token: Token, limits: SessionLimits, now: datetime
+) -> SessionRecord:
     """The record after an active token of its session was presented: what that proves, and when it
     was.
 
@@ -32,10 +34,10 @@ def mark(record: SessionRecord, token: Token, rules: SessionRules, now: datetime
     holder, first_seen, last_seen = (
         record.holder,
         record.first_seen_at,
-        _touched(record, rules, now),
+        _touched(record, limits, now),
     )
     if token.generation == record.generation:
-        if holder is None and now - record.dated_at >= rules.alarm_after:
+        if holder is None and now - record.dated_at >= limits.alarm_after:
             holder = token.copy
         first_seen = now if first_seen is None else first_seen
     if (
@@ -47,37 +49,37 @@ def mark(record: SessionRecord, token: Token, rules: SessionRules, now: datetime
     return replace(record, holder=holder, first_seen_at=first_seen, last_seen_at=last_seen)
 
 
-def _touched(record: SessionRecord, rules: SessionRules, now: datetime) -> datetime:
+def _touched(record: SessionRecord, limits: SessionLimits, now: datetime) -> datetime:
     """When it was last seen, as far as that is worth a write."""
-    return now if now - record.last_seen_at >= rules.touch_interval else record.last_seen_at
+    return now if now - record.last_seen_at >= limits.touch_interval else record.last_seen_at
 
 
 def renew(
     record: SessionRecord | None,
     token: Token,
     presented_key: bytes,
-    rules: SessionRules,
+    limits: SessionLimits,
     now: datetime,
 ) -> Renewal:
     """What presenting a token for renewal leads to: the next generation, another copy of the
     current one, or nothing new.
     """
-    verdict = judge(record, token, presented_key, rules, now)
+    verdict = judge(record, token, presented_key, limits, now)
     if verdict.status is not SessionStatus.ACTIVE:
         return Renewal(verdict)
     assert record is not None  # only a record makes a token ACTIVE
     current = verdict.forwarded or record
     if token.generation == current.generation:
-        if now - current.dated_at >= rules.alarm_after:
-            return Renewal(verdict, record=_rotate(current, token, rules, now), hand_out=True)
-        return Renewal(verdict, record=mark(current, token, rules, now))
+        if now - current.dated_at >= limits.alarm_after:
+            return Renewal(verdict, record=_rotate(current, token, limits, now), hand_out=True)
+        return Renewal(verdict, record=mark(current, token, limits, now))
     if current.first_seen_at is None:
-        return Renewal(verdict, record=copy_again(current, rules, now), hand_out=True)
-    return Renewal(verdict, record=mark(current, token, rules, now))
+        return Renewal(verdict, record=copy_again(current, limits, now), hand_out=True)
+    return Renewal(verdict, record=mark(current, token, limits, now))
 
 
 def _rotate(
-    record: SessionRecord, token: Token, rules: SessionRules, now: datetime
+    record: SessionRecord, token: Token, limits: SessionLimits, now: datetime
 ) -> SessionRecord:
     """The next generation. The copy that asks for it is by its age the settled one: no other of its
     generation is good.
@@ -91,23 +93,23 @@ def _rotate(
         holder=None,
         predecessor=token.copy,
         dated_at=now,
-        token_ends_at=min(now + rules.token_ttl, record.ends_at),
+        token_ends_at=min(now + limits.token_ttl, record.ends_at),
         first_seen_at=None,
         last_seen_at=now,
     )
 
 
-def copy_again(record: SessionRecord, rules: SessionRules, now: datetime) -> SessionRecord:
+def copy_again(record: SessionRecord, limits: SessionLimits, now: datetime) -> SessionRecord:
     """The record when another copy of its generation, which nobody has seen in use, is handed out.
 
     Dated anew if it is older than GRACE: else the first copy that is presented could become the
     holder at once, and the other one, still on its way, would look like a thief's.
     """
-    if now - record.dated_at <= rules.grace:
-        return replace(record, last_seen_at=_touched(record, rules, now))
+    if now - record.dated_at <= limits.grace:
+        return replace(record, last_seen_at=_touched(record, limits, now))
     return replace(
         record,
         dated_at=now,
-        token_ends_at=min(now + rules.token_ttl, record.ends_at),
+        token_ends_at=min(now + limits.token_ttl, record.ends_at),
         last_seen_at=now,
     )

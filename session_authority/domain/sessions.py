@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 
 SESSION_ID_BYTES = 16
 REPLACED_ID_BYTES = 8
@@ -36,15 +36,15 @@ class SessionRecord:
     first_seen_at: datetime | None
     last_seen_at: datetime
 
-    def expires_at(self, rules: SessionRules) -> datetime:
+    def expires_at(self, limits: SessionLimits) -> datetime:
         """When the session ends if it is not used again: its absolute or its idle end, whichever is
         first.
         """
-        return min(self.ends_at, self.last_seen_at + rules.idle_timeout)
+        return min(self.ends_at, self.last_seen_at + limits.idle_timeout)
 
-    def is_live(self, rules: SessionRules, now: datetime) -> bool:
+    def is_live(self, limits: SessionLimits, now: datetime) -> bool:
         """It has reached neither its absolute nor its idle end."""
-        return now < self.expires_at(rules)
+        return now < self.expires_at(limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from uuid import UUID
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import DeviceLimitReached
-from session_authority.domain.session_rules import DEVICE_MEMORY, DeviceLimitAction, SessionRules
+from session_authority.domain.session_limits import DEVICE_MEMORY, DeviceLimitAction, SessionLimits
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
 
 
@@ -42,13 +42,13 @@ def decide_sign_in(
     session_id: bytes,
     client: Client,
     session_end: datetime,
-    rules: SessionRules,
+    limits: SessionLimits,
     now: datetime,
 ) -> SignIn:
     """Decides a sign-in on the device with this key; raises DeviceLimitReached where one more is
     refused.
     """
-    live = {k: s for k, s in sessions.items() if s.is_live(rules, now)}
+    live = {k: s for k, s in sessions.items() if s.is_live(limits, now)}
     replaced = live.get(key)
     known = devices.get(key)
     if known is None:
@@ -62,13 +62,13 @@ def decide_sign_in(
         )
     else:
         device = replace(known.touched(client, now), last_signed_in_at=now)
-    evicted = _make_room({k: s for k, s in live.items() if k != key}, rules)
+    evicted = _make_room({k: s for k, s in live.items() if k != key}, limits)
     return SignIn(
         session=new_session(
             session_id=session_id,
             replaced=replaced,
             session_ttl_end=session_end,
-            rules=rules,
+            limits=limits,
             now=now,
         ),
         device=device,
@@ -77,24 +77,24 @@ def decide_sign_in(
         replaced=replaced is not None,
         ended=tuple(k for k in sessions if k not in live and k != key),
         evicted=evicted,
-        pruned=_forgettable(devices, {key, *live} - set(evicted), rules, now, joining=key),
+        pruned=_forgettable(devices, {key, *live} - set(evicted), limits, now, joining=key),
     )
 
 
-def _make_room(others: Mapping[bytes, SessionRecord], rules: SessionRules) -> tuple[bytes, ...]:
+def _make_room(others: Mapping[bytes, SessionRecord], limits: SessionLimits) -> tuple[bytes, ...]:
     """Which sessions make room for one more: the longest unused ones."""
-    surplus = len(others) - rules.max_devices + 1
+    surplus = len(others) - limits.max_devices + 1
     if surplus <= 0:
         return ()
-    if rules.device_limit_action is DeviceLimitAction.REJECT:
-        raise DeviceLimitReached(rules.max_devices)
+    if limits.device_limit_action is DeviceLimitAction.REJECT:
+        raise DeviceLimitReached(limits.max_devices)
     return tuple(sorted(others, key=lambda k: (others[k].last_seen_at, k))[:surplus])
 
 
 def _forgettable(
     devices: Mapping[bytes, DeviceRecord],
     kept: set[bytes],
-    rules: SessionRules,
+    limits: SessionLimits,
     now: datetime,
     joining: bytes,
 ) -> tuple[bytes, ...]:
@@ -105,7 +105,7 @@ def _forgettable(
         (k for k in devices if k not in kept), key=lambda k: (devices[k].last_seen_at, k)
     )
     old = [k for k in spare if now - devices[k].last_seen_at > DEVICE_MEMORY]
-    surplus = len({*devices, joining}) - len(old) - 2 * rules.max_devices
+    surplus = len({*devices, joining}) - len(old) - 2 * limits.max_devices
     return (*old, *spare[len(old) :][: max(surplus, 0)])
 
 
@@ -114,7 +114,7 @@ def new_session(
     session_id: bytes,
     replaced: SessionRecord | None,
     session_ttl_end: datetime,
-    rules: SessionRules,
+    limits: SessionLimits,
     now: datetime,
 ) -> SessionRecord:
     """The record of a fresh session: generation 1, not yet seen. `replaced` is the live session
@@ -128,7 +128,7 @@ def new_session(
         predecessor=None,
         signed_in_at=now,
         dated_at=now,
-        token_ends_at=min(now + rules.token_ttl, session_ttl_end),
+        token_ends_at=min(now + limits.token_ttl, session_ttl_end),
         ends_at=session_ttl_end,
         first_seen_at=None,
         last_seen_at=now,

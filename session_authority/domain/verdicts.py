@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from session_authority.domain.session_rules import MAX_LOST_GENERATIONS, SessionRules
+from session_authority.domain.session_limits import MAX_LOST_GENERATIONS, SessionLimits
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord, Token
 
 
@@ -57,7 +57,7 @@ def judge(
     record: SessionRecord | None,
     token: Token,
     presented_key: bytes,
-    rules: SessionRules,
+    limits: SessionLimits,
     now: datetime,
 ) -> Verdict:
     """The verdict table, from the row "none" on, for a verified token that was presented with a
@@ -68,9 +68,9 @@ def judge(
     """
     if record is None:
         return Verdict(SessionStatus.NO_SESSION)
-    if not record.is_live(rules, now):
+    if not record.is_live(limits, now):
         return Verdict(SessionStatus.SESSION_EXPIRED)
-    verdict = _judge_on_its_device(record, token, rules, now)
+    verdict = _judge_on_its_device(record, token, limits, now)
     if presented_key == token.device_key:
         return verdict
     if verdict.status in (SessionStatus.ACTIVE, SessionStatus.REPLAYED):
@@ -79,18 +79,18 @@ def judge(
 
 
 def _judge_on_its_device(
-    record: SessionRecord, token: Token, rules: SessionRules, now: datetime
+    record: SessionRecord, token: Token, limits: SessionLimits, now: datetime
 ) -> Verdict:
     if token.session_id == record.session_id:
-        return _judge_generation(record, token, rules, now)
+        return _judge_generation(record, token, limits, now)
     if record.replaced is not None and token.session_id[:REPLACED_ID_BYTES] == record.replaced:
         # A token made shortly before the new sign-in may have reached its client after it, and
         # stayed there.
-        crossed = token.issued_at > record.signed_in_at - rules.alarm_after
+        crossed = token.issued_at > record.signed_in_at - limits.alarm_after
         if (
             crossed
             or record.first_seen_at is None
-            or now - record.first_seen_at < rules.alarm_after
+            or now - record.first_seen_at < limits.alarm_after
         ):
             return Verdict(SessionStatus.SUPERSEDED)
         return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.REPLACED_SESSION)
@@ -98,7 +98,7 @@ def _judge_on_its_device(
 
 
 def _judge_generation(
-    record: SessionRecord, token: Token, rules: SessionRules, now: datetime
+    record: SessionRecord, token: Token, limits: SessionLimits, now: datetime
 ) -> Verdict:
     ahead = token.generation - record.generation
     if ahead == 0:
@@ -128,8 +128,8 @@ def _judge_generation(
     if ahead == -1:
         if record.predecessor is not None and record.predecessor != token.copy:
             return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SECOND_COPY)
-        if record.first_seen_at is None or now - record.first_seen_at < rules.grace:
+        if record.first_seen_at is None or now - record.first_seen_at < limits.grace:
             return Verdict(SessionStatus.ACTIVE, renew_recommended=True)
-        if now - record.first_seen_at < rules.alarm_after:
+        if now - record.first_seen_at < limits.alarm_after:
             return Verdict(SessionStatus.SUPERSEDED)
     return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SUPERSEDED_TOKEN)

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from session_authority.domain.clients import Client, FormFactor, appearance
 from session_authority.domain.events import EventType, RecordedEvent
 from session_authority.domain.moments import to_seconds
-from session_authority.domain.session_rules import ReplayAction
+from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.v1 import session_authority_pb2 as pb
 

@@ -6,7 +6,7 @@ import secrets
 
 from session_authority.access import AccessSource
 from session_authority.authority import Authority
-from session_authority.domain.session_rules import LEEWAY
+from session_authority.domain.session_limits import LEEWAY
 from session_authority.processes.options import ListenOptions
 from session_authority.rpc import Capacity
 from session_authority.runtime.clock import now
@@ -21,17 +21,17 @@ def build_authority(
     settings: Settings, store: SessionStore, source: KeySource, metrics: Metrics
 ) -> Authority:
     """The use cases, with real time and randomness."""
-    rules = settings.session_rules()
+    limits = settings.session_limits()
     tokens = Tokens(
         source,
         issuer=settings.issuer,
         audience=settings.audience,
-        lifetime=rules.token_ttl + rules.idle_timeout + LEEWAY,
+        lifetime=limits.token_ttl + limits.idle_timeout + LEEWAY,
     )
     return Authority(
         store=store,
         tokens=tokens,
-        rules=rules,
+        limits=limits,
         metrics=metrics,
         clock=now,
         random_bytes=secrets.token_bytes,

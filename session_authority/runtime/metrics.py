@@ -45,8 +45,8 @@ class Metrics:
             namespace=_NAMESPACE,
             registry=self.registry,
         )
-        self.background_writes_dropped = Counter(
-            "background_writes_dropped",
+        self.best_effort_writes_dropped = Counter(
+            "best_effort_writes_dropped",
             "Marks and touches not written, because too many were waiting or the store was away."
             " Harmless.",
             namespace=_NAMESPACE,

@@ -32,14 +32,14 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from session_authority.domain.session_rules import (
+from session_authority.domain.session_limits import (
     MAX_SESSION_TTL,
     DeviceLimitAction,
     ReplayAction,
-    SessionRules,
+    SessionLimits,
 )
 from session_authority.runtime.addresses import Listen
-from session_authority.runtime.assurance import PRESETS, Assurance
+from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import Duration
 
 PREFIX = "SESSION_AUTHORITY_"
@@ -266,9 +266,9 @@ class Settings(BaseSettings):
             if getattr(self, name) != value
         }
 
-    def session_rules(self) -> SessionRules:
+    def session_limits(self) -> SessionLimits:
         """The part that decisions are taken with."""
-        return SessionRules(
+        return SessionLimits(
             token_ttl=self.token_ttl,
             session_ttl=self.session_ttl,
             idle_timeout=self.idle_timeout,

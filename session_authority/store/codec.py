@@ -18,7 +18,7 @@ from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.moments import from_ms, to_ms
-from session_authority.domain.session_rules import ReplayAction
+from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.internal.v1 import records_pb2

@@ -15,7 +15,7 @@ from uuid import UUID
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event
 from session_authority.domain.moments import MILLISECOND, to_ms
-from session_authority.domain.session_rules import (
+from session_authority.domain.session_limits import (
     DEVICE_MEMORY,
     KEY_EVENT_MEMORY,
     QUIET_EVENT_INTERVAL,

@@ -20,7 +20,7 @@ from session_authority.domain.errors import InvalidRequest
 from session_authority.domain.fields import RESERVED_CLAIMS, FieldChecks
 from session_authority.domain.identifiers import DEVICE_KEY_BYTES
 from session_authority.domain.moments import LAST_SECOND, from_seconds, to_seconds
-from session_authority.domain.session_rules import LEEWAY
+from session_authority.domain.session_limits import LEEWAY
 from session_authority.domain.sessions import Token
 from session_authority.tokens.encoding import decode_json_object, encode_json
 from session_authority.tokens.keyring import KeySource

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
 from tests.authority.scene import START, Scene
 from tests.support.backends import Backend
@@ -35,14 +35,14 @@ def stage(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) ->
 async def scene_with(
     stage: Backend, prefix: str, source: KeySource
 ) -> AsyncIterator[Callable[..., Scene]]:
-    """Makes an authority with rules that differs from the default in what is named; all share a
+    """Makes an authority with limits that differ from the default in what is named; all share a
     store and a clock.
     """
     made: list[Scene] = []
     clock = Clock(START)
 
-    def make(**rules: Any) -> Scene:
-        made.append(Scene(stage, prefix, source, SessionRules(**rules), clock))
+    def make(**limits: Any) -> Scene:
+        made.append(Scene(stage, prefix, source, SessionLimits(**limits), clock))
         return made[-1]
 
     yield make
@@ -52,5 +52,5 @@ async def scene_with(
 
 @pytest.fixture
 async def scene(scene_with: Callable[..., Scene]) -> Scene:
-    """An authority with the default rules."""
+    """An authority with the default limits."""
     return scene_with()

@@ -24,7 +24,7 @@ from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import parse_uuid
 from session_authority.domain.requests import Presented, SignInRequest
 from session_authority.domain.results import IssuedDevice, RenewedSession, Validation
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.runtime.metrics import Metrics
@@ -158,11 +158,11 @@ class Scene:
         backend: Backend,
         prefix: str,
         source: KeySource,
-        rules: SessionRules | None = None,
+        limits: SessionLimits | None = None,
         clock: Clock | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        self.rules = rules or SessionRules()
+        self.limits = limits or SessionLimits()
         self.source = source
         self.clock = clock or Clock(START)
         self.client: StoreClient = backend.connect()
@@ -171,13 +171,13 @@ class Scene:
         self.prefix = prefix
         self.store = WatchedStore(self.client, self.keys)
         self.tokens = Tokens(
-            source, ISSUER, AUDIENCE, self.rules.token_ttl + self.rules.idle_timeout + MINUTE
+            source, ISSUER, AUDIENCE, self.limits.token_ttl + self.limits.idle_timeout + MINUTE
         )
         self.metrics = Metrics()
         self.authority = Authority(
             store=self.store,
             tokens=self.tokens,
-            rules=self.rules,
+            limits=self.limits,
             metrics=self.metrics,
             clock=self.clock,
             random_bytes=random_bytes,

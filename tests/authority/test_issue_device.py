@@ -20,7 +20,7 @@ from session_authority.domain.errors import (
     RequestIdReused,
     RequestIdSpent,
 )
-from session_authority.domain.session_rules import DeviceLimitAction
+from session_authority.domain.session_limits import DeviceLimitAction
 from session_authority.domain.verdicts import SessionStatus
 from session_authority.store.records import Commit
 from tests.authority.scene import (
@@ -162,7 +162,7 @@ async def test_a_late_repetition_lets_both_copies_be_used(scene: Scene) -> None:
     first = await scene.sign_in(request_id=REQUEST_ID)
     scene.clock.advance(5 * MINUTE + SECOND)
     again = await scene.sign_in(request_id=REQUEST_ID)
-    assert again.token_expires_at == scene.clock.now + scene.rules.token_ttl
+    assert again.token_expires_at == scene.clock.now + scene.limits.token_ttl
     for issued in (again, first):
         assert (
             await scene.validate(issued.access_token, first.device.device.device_id)

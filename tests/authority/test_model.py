@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from session_authority.domain.errors import DeviceLimitReached, RequestIdReused, RequestIdSpent
 from session_authority.domain.results import IssuedDevice
-from session_authority.domain.session_rules import DeviceLimitAction, ReplayAction, SessionRules
+from session_authority.domain.session_limits import DeviceLimitAction, ReplayAction, SessionLimits
 from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.tokens import KeySource
@@ -78,7 +78,7 @@ def duration(ticks: int) -> timedelta:
     return ticks * TICK
 
 
-RULES: dict[str, Any] = {
+LIMITS: dict[str, Any] = {
     "token_ttl": duration(model.TOKEN_TTL),
     "session_ttl": duration(model.SESSION_TTL),
     "idle_timeout": duration(model.IDLE_TIMEOUT),
@@ -122,11 +122,13 @@ class Lives(RuleBasedStateMachine):
     def begin(self, action: ReplayAction, rejects: bool) -> None:
         limit = DeviceLimitAction.REJECT if rejects else DeviceLimitAction.EVICT_OLDEST
         self.model = Model(action.value, rejects)
-        rules = SessionRules(**RULES, replay_action=action, device_limit_action=limit)
+        limits = SessionLimits(**LIMITS, replay_action=action, device_limit_action=limit)
 
         async def build() -> Scene:
             prefix = f"t-model{next(_runs)}"
-            return Scene(self.backend, prefix, self.source, rules, random_bytes=unlike_any_before())
+            return Scene(
+                self.backend, prefix, self.source, limits, random_bytes=unlike_any_before()
+            )
 
         self.scene = self.run(build())
 

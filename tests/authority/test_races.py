@@ -22,7 +22,7 @@ import pytest
 
 from session_authority.domain.errors import DeviceLimitReached, RequestIdSpent
 from session_authority.domain.results import IssuedDevice, RenewedSession, Validation
-from session_authority.domain.session_rules import DeviceLimitAction, ReplayAction, SessionRules
+from session_authority.domain.session_limits import DeviceLimitAction, ReplayAction, SessionLimits
 from session_authority.domain.verdicts import SessionStatus
 from session_authority.tokens import KeySource
 from tests.authority.scene import (
@@ -79,10 +79,10 @@ async def pair_with(
 ) -> AsyncIterator[Callable[..., Pair]]:
     scenes: list[Scene] = []
 
-    def make(**rules: Any) -> Pair:
+    def make(**limits: Any) -> Pair:
         clock = Clock(START)
         scenes.extend(
-            Scene(valkey_backend, prefix, source, SessionRules(**rules), clock) for _ in range(2)
+            Scene(valkey_backend, prefix, source, SessionLimits(**limits), clock) for _ in range(2)
         )
         return Pair(scenes)
 

@@ -58,7 +58,7 @@ async def test_a_token_rotates_from_alarm_after_on(scene: Scene) -> None:
     assert record is not None
     assert renewed.session is not None
     assert renewed.session.token.generation == record.generation == 2
-    assert renewed.session.expires_at == record.expires_at(scene.rules)
+    assert renewed.session.expires_at == record.expires_at(scene.limits)
     assert (record.dated_at, record.first_seen_at, record.holder, record.last_seen_at) == (
         scene.clock.now,
         None,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from session_authority.domain.clients import Client
-from session_authority.domain.session_rules import ReplayAction
+from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import SessionStatus
 from tests.authority.presentations import (
     PRESENTATIONS,

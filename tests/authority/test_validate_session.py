@@ -63,7 +63,7 @@ async def test_each_token_is_worth_what_the_table_says(scene: Scene, history: Hi
         record = await scene.session()
         assert record is not None
         assert answer.session.device_id == PHONE
-        assert answer.session.expires_at == record.expires_at(scene.rules)
+        assert answer.session.expires_at == record.expires_at(scene.limits)
 
 
 @every_presentation
@@ -228,7 +228,7 @@ async def test_a_store_that_fails_in_the_background_disturbs_nobody(scene: Scene
 
     scene.store.before_commit = fail
     assert (await scene.validate(token)).status is ACTIVE
-    assert scene.metrics.background_writes_dropped._value.get() == 1
+    assert scene.metrics.best_effort_writes_dropped._value.get() == 1
     assert (await scene.validate(token)).status is ACTIVE
     record = await scene.session()
     assert record is not None

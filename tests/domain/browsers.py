@@ -14,13 +14,13 @@ from random import Random
 from uuid import UUID
 
 from session_authority.domain.identifiers import device_key
-from session_authority.domain.session_rules import LEEWAY, SessionRules
+from session_authority.domain.session_limits import LEEWAY, SessionLimits
 from session_authority.domain.sessions import Token
 from session_authority.domain.verdicts import SessionStatus
 from tests.domain.world import ACTIVE, EXPIRED, World
 
 
-def longest_flight(rules: SessionRules) -> timedelta:
+def longest_flight(limits: SessionLimits) -> timedelta:
     """How long an honest request and its reply may be under way together.
 
     A copy of a generation is handed out up to `GRACE` after that generation's date. Its reply may
@@ -28,7 +28,7 @@ def longest_flight(rules: SessionRules) -> timedelta:
     copy may have started just before. Both flights must be over when `ALARM_AFTER` is and a holder
     is chosen.
     """
-    return (rules.alarm_after - rules.grace) / 2
+    return (limits.alarm_after - limits.grace) / 2
 
 
 class Browser:
@@ -57,7 +57,7 @@ class Browser:
         self._restless = restless
         self._owed = owed
         self._before_step = before_step
-        self._longest_flight = longest_flight(world.rules).total_seconds()
+        self._longest_flight = longest_flight(world.limits).total_seconds()
         self._signing_in = 0
         self._denied = False
         world.after(world.random.random() * 5, self._act)
@@ -187,7 +187,7 @@ class Browser:
             token is self.jar
             and record is not None
             and record.session_id == token.session_id
-            and record.is_live(self.world.rules, self.world.now)
+            and record.is_live(self.world.limits, self.world.now)
         )
 
     def _locked_out(self, why: str) -> None:

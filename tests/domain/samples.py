@@ -12,7 +12,7 @@ from uuid import UUID
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import device_key
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import SessionRecord, Token
 from session_authority.domain.sign_in import new_session
 
@@ -21,37 +21,37 @@ MS = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
-RULES = SessionRules()
+LIMITS = SessionLimits()
 PHONE, LAPTOP, TABLET = (UUID(int=n) for n in (0xA, 0xB, 0xC))
 PHONE_KEY, LAPTOP_KEY, TABLET_KEY = (device_key(d) for d in (PHONE, LAPTOP, TABLET))
 SESSION, REPLACED, ENDED = (bytes([n]) * 16 for n in (1, 2, 3))
 COPY, OTHER_COPY = 0x1234, 0x4321
 
 
-def record(rules: SessionRules = RULES, **changes: Any) -> SessionRecord:
+def record(limits: SessionLimits = LIMITS, **changes: Any) -> SessionRecord:
     """Generation 7, settled: in use for as long as it takes for every alarm, and by one holder."""
     began = NOW - DAY
     fresh = new_session(
         session_id=SESSION,
         replaced=None,
-        session_ttl_end=began + rules.session_ttl,
-        rules=rules,
+        session_ttl_end=began + limits.session_ttl,
+        limits=limits,
         now=began,
     )
-    dated = NOW - rules.alarm_after - MINUTE
+    dated = NOW - limits.alarm_after - MINUTE
     settled: dict[str, Any] = {
         "generation": 7,
         "holder": COPY,
         "predecessor": COPY,
         "dated_at": dated,
-        "token_ends_at": dated + rules.token_ttl,
+        "token_ends_at": dated + limits.token_ttl,
         "first_seen_at": dated + MS,
         "last_seen_at": NOW - SECOND,
     }
     return replace(fresh, **settled | changes)
 
 
-def token(rules: SessionRules = RULES, **changes: Any) -> Token:
+def token(limits: SessionLimits = LIMITS, **changes: Any) -> Token:
     """The token that `record` is about, a minute old and far from its half-life."""
     issued = NOW - MINUTE
     values: dict[str, Any] = {
@@ -61,7 +61,7 @@ def token(rules: SessionRules = RULES, **changes: Any) -> Token:
         "generation": 7,
         "copy": COPY,
         "issued_at": issued,
-        "expires_at": issued + rules.token_ttl,
+        "expires_at": issued + limits.token_ttl,
         "signed_in_at": NOW - DAY,
         "claims": {},
         "auth_methods": (),

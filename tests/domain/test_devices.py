@@ -15,11 +15,11 @@ from session_authority.domain.sessions import SessionRecord
 from tests.domain.samples import (
     DAY,
     LAPTOP_KEY,
+    LIMITS,
     MINUTE,
     MS,
     NOW,
     PHONE_KEY,
-    RULES,
     SECOND,
     TABLET_KEY,
     device,
@@ -42,7 +42,7 @@ def shown(
             devices=devices,
             current_key=current_key,
             include_signed_out=include_signed_out,
-            rules=RULES,
+            limits=LIMITS,
             now=NOW,
         )
     )
@@ -129,20 +129,20 @@ def test_a_user_without_devices_has_an_empty_list():
 def test_a_session_is_shown_with_its_idle_or_absolute_end():
     idle = record(ends_at=NOW + 300 * DAY)
     assert (
-        listed(PHONE_KEY, device(), idle, RULES, NOW).expires_at
-        == idle.last_seen_at + RULES.idle_timeout
+        listed(PHONE_KEY, device(), idle, LIMITS, NOW).expires_at
+        == idle.last_seen_at + LIMITS.idle_timeout
     )
     short = record(ends_at=NOW + MS)
-    assert listed(PHONE_KEY, device(), short, RULES, NOW) == ListedDevice(
+    assert listed(PHONE_KEY, device(), short, LIMITS, NOW) == ListedDevice(
         PHONE_KEY, device(), short, NOW + MS
     )
 
 
 @pytest.mark.parametrize(
-    "session", [None, record(ends_at=NOW), record(last_seen_at=NOW - RULES.idle_timeout)]
+    "session", [None, record(ends_at=NOW), record(last_seen_at=NOW - LIMITS.idle_timeout)]
 )
 def test_without_a_live_session_there_is_nothing_to_end(session: SessionRecord | None):
-    assert listed(PHONE_KEY, device(), session, RULES, NOW) == ListedDevice(
+    assert listed(PHONE_KEY, device(), session, LIMITS, NOW) == ListedDevice(
         PHONE_KEY, device(), None, None
     )
 

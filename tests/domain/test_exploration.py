@@ -18,7 +18,7 @@ from functools import partial
 import pytest
 
 from session_authority.domain.identifiers import device_key
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.verdicts import ReplayCause
 from tests.domain.browsers import Browser, busy_pauses, pauses
 from tests.domain.samples import TABLET
@@ -27,9 +27,9 @@ from tests.domain.world import Broken, World
 
 HISTORIES = int(os.environ.get("EXPLORATION_HISTORIES", "600"))
 STEPS = 400
-POLICIES = (SessionRules(), SessionRules(), SessionRules(token_ttl=timedelta(minutes=12)))
+POLICIES = (SessionLimits(), SessionLimits(), SessionLimits(token_ttl=timedelta(minutes=12)))
 # A thief who was neither caught nor locked out by then, with the victim at work, has won.
-ENOUGH = 6 * SessionRules().token_ttl
+ENOUGH = 6 * SessionLimits().token_ttl
 EVERY = (0.5, 5.0, 25.0, 120.0, 1000.0)
 
 
@@ -166,7 +166,7 @@ def theft_history(
 
     With `old` they are used only once the browser has newer ones.
     """
-    world = World(seed, SessionRules())
+    world = World(seed, SessionLimits())
     random = world.random
     browser = Browser(
         world, "browser", steps=1 << 60, pause=busy_pauses, restless=random.choice((0, 0.003))
@@ -213,7 +213,7 @@ def theft_history(
     if (
         is_over
         and thief.last_active is not None
-        and world.now - thief.last_active < world.rules.token_ttl
+        and world.now - thief.last_active < world.limits.token_ttl
     ):
         raise world.broken(f"a {kind.__name__} that comes every {thief.every} s is still in")
     return world

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from session_authority.domain.renewals import mark
 from tests.domain.samples import (
     COPY,
+    LIMITS,
     MINUTE,
     NOW,
     OTHER_COPY,
-    RULES,
     SECOND,
     around,
     record,
@@ -28,57 +28,57 @@ spans = st.timedeltas(timedelta(days=-1), timedelta(days=1))
 
 def test_the_first_use_is_noted():
     unseen = record(first_seen_at=None, holder=None, dated_at=NOW - SECOND)
-    assert mark(unseen, CURRENT, RULES, NOW) == replace(unseen, first_seen_at=NOW)
+    assert mark(unseen, CURRENT, LIMITS, NOW) == replace(unseen, first_seen_at=NOW)
 
 
 def test_later_uses_do_not_move_the_first():
     seen = record(first_seen_at=NOW - SECOND, holder=None, dated_at=NOW - SECOND)
-    assert mark(seen, CURRENT, RULES, NOW) == seen
+    assert mark(seen, CURRENT, LIMITS, NOW) == seen
 
 
-@pytest.mark.parametrize(("when", "age"), around(RULES.alarm_after))
+@pytest.mark.parametrize(("when", "age"), around(LIMITS.alarm_after))
 def test_the_first_copy_used_once_the_generation_has_settled_is_its_holder(
     when: str, age: timedelta
 ):
     unsettled = record(holder=None, dated_at=NOW - age)
-    assert mark(unsettled, CURRENT, RULES, NOW).holder == (None if when == "before" else COPY)
+    assert mark(unsettled, CURRENT, LIMITS, NOW).holder == (None if when == "before" else COPY)
 
 
 def test_a_holder_is_chosen_though_nobody_was_seen_before():
-    untouched = record(holder=None, first_seen_at=None, dated_at=NOW - RULES.alarm_after)
-    marked = mark(untouched, CURRENT, RULES, NOW)
+    untouched = record(holder=None, first_seen_at=None, dated_at=NOW - LIMITS.alarm_after)
+    marked = mark(untouched, CURRENT, LIMITS, NOW)
     assert (marked.holder, marked.first_seen_at) == (COPY, NOW)
 
 
 def test_a_holder_stays():
     held = record(holder=OTHER_COPY)
-    assert mark(held, CURRENT, RULES, NOW).holder == OTHER_COPY
+    assert mark(held, CURRENT, LIMITS, NOW).holder == OTHER_COPY
 
 
 @pytest.mark.parametrize("first_seen", [None, NOW - SECOND])
 def test_an_older_generation_proves_only_that_the_session_is_in_use(first_seen: datetime | None):
-    idle = record(first_seen_at=first_seen, holder=None, last_seen_at=NOW - RULES.touch_interval)
-    assert mark(idle, PREVIOUS, RULES, NOW) == replace(idle, last_seen_at=NOW)
+    idle = record(first_seen_at=first_seen, holder=None, last_seen_at=NOW - LIMITS.touch_interval)
+    assert mark(idle, PREVIOUS, LIMITS, NOW) == replace(idle, last_seen_at=NOW)
 
 
 @pytest.mark.parametrize("presented", [CURRENT, PREVIOUS])
-@pytest.mark.parametrize(("when", "idle"), around(RULES.touch_interval))
+@pytest.mark.parametrize(("when", "idle"), around(LIMITS.touch_interval))
 def test_last_seen_is_written_once_per_touch_interval(when: str, idle: timedelta, presented):
     before = record(last_seen_at=NOW - idle)
-    assert mark(before, presented, RULES, NOW).last_seen_at == (
+    assert mark(before, presented, LIMITS, NOW).last_seen_at == (
         NOW - idle if when == "before" else NOW
     )
 
 
 def test_the_clock_of_a_process_that_is_behind_moves_nothing_back():
     ahead = record(first_seen_at=NOW + SECOND, last_seen_at=NOW + MINUTE)
-    assert mark(ahead, CURRENT, RULES, NOW) == ahead
+    assert mark(ahead, CURRENT, LIMITS, NOW) == ahead
 
 
 @pytest.mark.parametrize("presented", [CURRENT, PREVIOUS])
 def test_nothing_new_leaves_the_record_as_it_is(presented):
     settled = record()
-    assert mark(settled, presented, RULES, NOW) == settled
+    assert mark(settled, presented, LIMITS, NOW) == settled
 
 
 @given(
@@ -100,7 +100,7 @@ def test_a_mark_changes_no_more_than_it_may_and_is_the_same_twice(
         first_seen_at=first_seen, dated_at=NOW + dated, last_seen_at=NOW + last_seen, holder=holder
     )
     presented = token(generation=generation)
-    after = mark(before, presented, RULES, NOW)
+    after = mark(before, presented, LIMITS, NOW)
     same = replace(
         after,
         first_seen_at=before.first_seen_at,
@@ -113,4 +113,4 @@ def test_a_mark_changes_no_more_than_it_may_and_is_the_same_twice(
         {NOW} if first_seen is None and generation == 7 else {first_seen}
     )
     assert holder is None or after.holder == holder
-    assert mark(after, presented, RULES, NOW) == after
+    assert mark(after, presented, LIMITS, NOW) == after

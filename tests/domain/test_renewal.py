@@ -16,12 +16,12 @@ from session_authority.domain.sessions import SessionRecord, Token
 from session_authority.domain.verdicts import SessionStatus
 from tests.domain.samples import (
     DAY,
+    LIMITS,
     MINUTE,
     MS,
     NOW,
     OTHER_COPY,
     PHONE_KEY,
-    RULES,
     SECOND,
     around,
     record,
@@ -32,7 +32,7 @@ CURRENT, PREVIOUS = token(), token(generation=6)
 
 
 def swap(before: SessionRecord, presented: Token) -> Renewal:
-    return renew(before, presented, PHONE_KEY, RULES, NOW)
+    return renew(before, presented, PHONE_KEY, LIMITS, NOW)
 
 
 def after(renewal: Renewal) -> SessionRecord:
@@ -43,14 +43,14 @@ def after(renewal: Renewal) -> SessionRecord:
 # With the current generation.
 
 
-@pytest.mark.parametrize(("when", "age"), around(RULES.alarm_after))
+@pytest.mark.parametrize(("when", "age"), around(LIMITS.alarm_after))
 def test_the_current_generation_is_swapped_once_it_is_old_enough(when: str, age: timedelta):
     before = record(dated_at=NOW - age)
     renewal = swap(before, CURRENT)
     assert renewal.verdict.status is SessionStatus.ACTIVE
     if when == "before":
         assert not renewal.hand_out
-        assert renewal.record == mark(before, CURRENT, RULES, NOW)
+        assert renewal.record == mark(before, CURRENT, LIMITS, NOW)
     else:
         assert renewal.hand_out
         assert after(renewal).generation == 8
@@ -63,24 +63,24 @@ def test_the_next_generation_is_fresh_unseen_and_anyones():
     assert rotated.predecessor == token().copy
     assert (rotated.dated_at, rotated.token_ends_at, rotated.last_seen_at) == (
         NOW,
-        NOW + RULES.token_ttl,
+        NOW + LIMITS.token_ttl,
         NOW,
     )
     assert (rotated.session_id, rotated.replaced) == (before.session_id, before.replaced)
     assert (rotated.signed_in_at, rotated.ends_at) == (before.signed_in_at, before.ends_at)
 
 
-@pytest.mark.parametrize(("when", "left"), around(RULES.token_ttl))
+@pytest.mark.parametrize(("when", "left"), around(LIMITS.token_ttl))
 def test_no_token_outlives_its_session(when: str, left: timedelta):
     for before, presented in (
         (record(ends_at=NOW + left), CURRENT),
         (record(ends_at=NOW + left, first_seen_at=None), PREVIOUS),
     ):
-        assert after(swap(before, presented)).token_ends_at == NOW + min(left, RULES.token_ttl)
+        assert after(swap(before, presented)).token_ends_at == NOW + min(left, LIMITS.token_ttl)
 
 
 def test_a_token_that_has_ended_is_swapped_while_its_session_lives():
-    ended = token(issued_at=NOW - DAY, expires_at=NOW - DAY + RULES.token_ttl)
+    ended = token(issued_at=NOW - DAY, expires_at=NOW - DAY + LIMITS.token_ttl)
     assert swap(record(dated_at=NOW - DAY), ended).hand_out
 
 
@@ -103,14 +103,14 @@ def test_a_second_copy_is_not_swapped():
 # With the one before it.
 
 
-@pytest.mark.parametrize(("when", "age"), around(RULES.grace))
+@pytest.mark.parametrize(("when", "age"), around(LIMITS.grace))
 def test_while_the_newest_is_unseen_another_copy_of_it_is_handed_out(when: str, age: timedelta):
     before = record(dated_at=NOW - age, first_seen_at=None, holder=None, last_seen_at=NOW - SECOND)
     renewal = swap(before, PREVIOUS)
     assert renewal.hand_out
     if when == "after":
         expected = replace(
-            before, dated_at=NOW, token_ends_at=NOW + RULES.token_ttl, last_seen_at=NOW
+            before, dated_at=NOW, token_ends_at=NOW + LIMITS.token_ttl, last_seen_at=NOW
         )
         assert renewal.record == expected
     else:
@@ -121,7 +121,9 @@ def test_while_the_newest_is_unseen_another_copy_of_it_is_handed_out(when: str, 
         assert replace(after(renewal), last_seen_at=before.last_seen_at) == before
 
 
-@pytest.mark.parametrize("age", [0 * MS, RULES.grace, RULES.alarm_after, RULES.token_ttl, 6 * DAY])
+@pytest.mark.parametrize(
+    "age", [0 * MS, LIMITS.grace, LIMITS.alarm_after, LIMITS.token_ttl, 6 * DAY]
+)
 def test_it_never_leads_further_than_the_newest(age: timedelta):
     before = record(dated_at=NOW - age, first_seen_at=None, holder=None)
     assert after(swap(before, PREVIOUS)).generation == before.generation
@@ -132,15 +134,15 @@ def test_another_copy_does_not_count_as_seen():
     assert after(swap(before, PREVIOUS)).first_seen_at is None
 
 
-@pytest.mark.parametrize("seen", [0 * MS, RULES.grace - MS])
+@pytest.mark.parametrize("seen", [0 * MS, LIMITS.grace - MS])
 def test_once_the_newest_was_seen_the_client_has_it_already(seen: timedelta):
-    before = record(first_seen_at=NOW - seen, last_seen_at=NOW - RULES.touch_interval, holder=None)
+    before = record(first_seen_at=NOW - seen, last_seen_at=NOW - LIMITS.touch_interval, holder=None)
     renewal = swap(before, PREVIOUS)
     assert (renewal.verdict.status, renewal.hand_out) == (SessionStatus.ACTIVE, False)
     assert renewal.record == replace(before, last_seen_at=NOW)
 
 
-@pytest.mark.parametrize("seen", [RULES.grace, RULES.alarm_after])
+@pytest.mark.parametrize("seen", [LIMITS.grace, LIMITS.alarm_after])
 def test_past_its_grace_it_gets_nothing(seen: timedelta):
     renewal = swap(record(first_seen_at=NOW - seen), PREVIOUS)
     assert (renewal.record, renewal.hand_out) == (None, False)
@@ -148,8 +150,8 @@ def test_past_its_grace_it_gets_nothing(seen: timedelta):
 
 def test_parallel_tabs_end_with_one_generation():
     first = swap(record(), CURRENT)
-    second = renew(first.record, CURRENT, PHONE_KEY, RULES, NOW + SECOND)
-    third = renew(second.record, CURRENT, PHONE_KEY, RULES, NOW + 2 * SECOND)
+    second = renew(first.record, CURRENT, PHONE_KEY, LIMITS, NOW + SECOND)
+    third = renew(second.record, CURRENT, PHONE_KEY, LIMITS, NOW + 2 * SECOND)
     assert first.hand_out
     assert second.hand_out
     assert third.hand_out
@@ -160,15 +162,15 @@ def test_parallel_tabs_end_with_one_generation():
 # With one that is ahead of a store that lost writes.
 
 
-@pytest.mark.parametrize(("when", "age"), around(RULES.alarm_after))
+@pytest.mark.parametrize(("when", "age"), around(LIMITS.alarm_after))
 def test_a_token_ahead_is_swapped_from_what_it_proves(when: str, age: timedelta):
-    presented = token(generation=8, issued_at=NOW - age, expires_at=NOW - age + RULES.token_ttl)
+    presented = token(generation=8, issued_at=NOW - age, expires_at=NOW - age + LIMITS.token_ttl)
     renewal = swap(record(dated_at=NOW - DAY), presented)
     forwarded = renewal.verdict.forwarded
     assert forwarded is not None
     if when == "before":
         assert (renewal.record, renewal.hand_out) == (
-            mark(forwarded, presented, RULES, NOW),
+            mark(forwarded, presented, LIMITS, NOW),
             False,
         )
     else:
@@ -183,7 +185,9 @@ def test_a_token_ahead_is_swapped_from_what_it_proves(when: str, age: timedelta)
     st.lists(
         st.tuples(
             st.sampled_from([0, 1]),  # presents the newest, or the one before it
-            st.sampled_from([MS, SECOND, RULES.grace, MINUTE, RULES.alarm_after, RULES.token_ttl]),
+            st.sampled_from(
+                [MS, SECOND, LIMITS.grace, MINUTE, LIMITS.alarm_after, LIMITS.token_ttl]
+            ),
             st.booleans(),  # the newest is used in between
         ),
         max_size=30,
@@ -202,9 +206,9 @@ def test_generations_only_grow_by_one_and_only_with_the_newest(
             generation=generation,
             copy=copies[generation],
             issued_at=now,
-            expires_at=now + RULES.token_ttl,
+            expires_at=now + LIMITS.token_ttl,
         )
-        renewal = renew(state, presented, PHONE_KEY, RULES, now)
+        renewal = renew(state, presented, PHONE_KEY, LIMITS, now)
         if renewal.record is not None:
             grown = renewal.record.generation - state.generation
             assert grown in ((0, 1) if behind == 0 else (0,))
@@ -214,4 +218,4 @@ def test_generations_only_grow_by_one_and_only_with_the_newest(
             copies.setdefault(state.generation, state.generation)
         if is_used:
             newest = token(generation=state.generation, copy=copies[state.generation])
-            state = mark(state, newest, RULES, now)
+            state = mark(state, newest, LIMITS, now)

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import DeviceLimitReached
-from session_authority.domain.session_rules import DEVICE_MEMORY, DeviceLimitAction, SessionRules
+from session_authority.domain.session_limits import DEVICE_MEMORY, DeviceLimitAction, SessionLimits
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
 from session_authority.domain.sign_in import SignIn, decide_sign_in
 from tests.domain.samples import (
     DAY,
     LAPTOP_KEY,
+    LIMITS,
     MINUTE,
     MS,
     NOW,
     PHONE,
     PHONE_KEY,
-    RULES,
     SECOND,
     SESSION,
     around,
@@ -35,7 +35,7 @@ from tests.domain.samples import (
 )
 
 NEW_SESSION = b"\xaa" * 16
-SMALL = SessionRules(max_devices=3)
+SMALL = SessionLimits(max_devices=3)
 REJECT = replace(SMALL, device_limit_action=DeviceLimitAction.REJECT)
 OVER = record(ends_at=NOW)
 
@@ -44,7 +44,7 @@ def signed_in(
     sessions: Mapping[bytes, SessionRecord] | None = None,
     devices: Mapping[bytes, DeviceRecord] | None = None,
     *,
-    rules: SessionRules = SMALL,
+    limits: SessionLimits = SMALL,
     remembered: bool = True,
     **changes: Any,
 ) -> SignIn:
@@ -57,8 +57,8 @@ def signed_in(
         "device_id": PHONE,
         "session_id": NEW_SESSION,
         "client": Client(),
-        "session_end": NOW + rules.session_ttl,
-        "rules": rules,
+        "session_end": NOW + limits.session_ttl,
+        "limits": limits,
         "now": NOW,
     }
     return decide_sign_in(**arguments | changes)
@@ -117,7 +117,7 @@ def test_only_the_last_one_is_remembered():
     [
         record(ends_at=NOW),
         record(ends_at=NOW - DAY),
-        record(last_seen_at=NOW - RULES.idle_timeout),
+        record(last_seen_at=NOW - LIMITS.idle_timeout),
     ],
     ids=["just", "yesterday", "idle"],
 )
@@ -138,7 +138,7 @@ def test_ended_sessions_elsewhere_are_dropped():
     sessions = {
         key(1): OVER,
         key(2): record(),
-        key(3): record(last_seen_at=NOW - RULES.idle_timeout),
+        key(3): record(last_seen_at=NOW - LIMITS.idle_timeout),
     }
     assert set(signed_in(sessions).ended) == {key(1), key(3)}
 
@@ -218,27 +218,27 @@ def test_the_sessions_own_use_counts_not_the_devices():
 
 def test_signing_in_again_takes_no_room():
     sessions = {PHONE_KEY: record(last_seen_at=NOW - 5 * DAY), **used(MINUTE, DAY)}
-    for rules in (SMALL, REJECT):
-        decision = signed_in(sessions, rules=rules)
+    for limits in (SMALL, REJECT):
+        decision = signed_in(sessions, limits=limits)
         assert (decision.replaced, decision.evicted) == (True, ())
 
 
 def test_ended_sessions_take_no_room():
     sessions = {**used(MINUTE, DAY), key(3): OVER, key(4): OVER}
-    for rules in (SMALL, REJECT):
-        decision = signed_in(sessions, rules=rules)
+    for limits in (SMALL, REJECT):
+        decision = signed_in(sessions, limits=limits)
         assert (set(decision.ended), decision.evicted) == ({key(3), key(4)}, ())
 
 
 def test_a_limit_of_one_leaves_only_the_newest():
-    assert signed_in(used(MINUTE), rules=SessionRules(max_devices=1)).evicted == (key(1),)
+    assert signed_in(used(MINUTE), limits=SessionLimits(max_devices=1)).evicted == (key(1),)
 
 
 def test_where_the_limit_rejects_one_more_is_refused():
     with pytest.raises(DeviceLimitReached, match=r"3 devices") as refusal:
-        signed_in(used(DAY, DAY, DAY), rules=REJECT)
+        signed_in(used(DAY, DAY, DAY), limits=REJECT)
     assert refusal.value.max_devices == 3
-    assert signed_in(used(DAY, DAY), rules=REJECT).evicted == ()
+    assert signed_in(used(DAY, DAY), limits=REJECT).evicted == ()
 
 
 # What is remembered.

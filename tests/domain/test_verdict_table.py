@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from session_authority.domain.renewals import renew
-from session_authority.domain.session_rules import MAX_LOST_GENERATIONS, SessionRules
+from session_authority.domain.session_limits import MAX_LOST_GENERATIONS, SessionLimits
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord, Token
 from session_authority.domain.verdicts import ReplayCause, SessionStatus, Verdict, judge
 from tests.domain.samples import (
@@ -51,8 +51,8 @@ ANSWERED_EARLIER = {
     SessionStatus.TOKEN_EXPIRED,
 }
 POLICIES = {
-    "default": SessionRules(),
-    "other": SessionRules(
+    "default": SessionLimits(),
+    "other": SessionLimits(
         token_ttl=timedelta(minutes=20),
         session_ttl=timedelta(days=2),
         idle_timeout=timedelta(hours=2),
@@ -76,9 +76,9 @@ class Row:
     forwards: bool = False
 
 
-def table(rules: SessionRules) -> Iterator[Row]:
-    """All rows under these rules."""
-    grace, alarm, idle = rules.grace, rules.alarm_after, rules.idle_timeout
+def table(limits: SessionLimits) -> Iterator[Row]:
+    """All rows under these limits."""
+    grace, alarm, idle = limits.grace, limits.alarm_after, limits.idle_timeout
     long_ago = 10 * alarm
     session_end = NOW + timedelta(days=1)
 
@@ -88,13 +88,13 @@ def table(rules: SessionRules) -> Iterator[Row]:
         """The settled record, with `seen` and `dated` as how long ago that was."""
         first_seen = None if seen is None else NOW - seen
         return record(
-            rules,
+            limits,
             **{"first_seen_at": first_seen, "dated_at": NOW - dated, "ends_at": session_end}
             | changes,
         )
 
     def presented(**changes: Any) -> Token:
-        return token(rules, **changes)
+        return token(limits, **changes)
 
     current, previous, before_that = presented(), presented(generation=6), presented(generation=5)
 
@@ -144,7 +144,7 @@ def table(rules: SessionRules) -> Iterator[Row]:
                 SECOND_COPY,
                 LEFT_DEVICE,
             )
-    half = rules.token_ttl / 2
+    half = limits.token_ttl / 2
     for when, left, here in (
         ("before", half + MS, ACTIVE),
         ("at", half, ACTIVE),
@@ -152,7 +152,7 @@ def table(rules: SessionRules) -> Iterator[Row]:
         ("long after", MS, ACTIVE_RENEW),
         ("past its end, which a renewal may be", -half, ACTIVE_RENEW),
     ):
-        aged = presented(issued_at=NOW + left - rules.token_ttl, expires_at=NOW + left)
+        aged = presented(issued_at=NOW + left - limits.token_ttl, expires_at=NOW + left)
         yield Row(f"current, half-life, {when}", stored(), aged, here, LEFT_DEVICE)
 
     # The generation before it.
@@ -243,7 +243,7 @@ def table(rules: SessionRules) -> Iterator[Row]:
     yield Row("ahead, half-life over", stored(), aged, ACTIVE_RENEW, LEFT_DEVICE, True)
 
     # The session that this one replaced. It has no grace.
-    made_before = record(rules).signed_in_at - alarm
+    made_before = record(limits).signed_in_at - alarm
     of_replaced = presented(session_id=REPLACED, issued_at=made_before)
     one: dict[str, Any] = {"replaced": REPLACED[:REPLACED_ID_BYTES]}
     for seen_name, seen, here, elsewhere in (
@@ -273,7 +273,7 @@ def table(rules: SessionRules) -> Iterator[Row]:
         yield Row(
             f"replaced, made before the sign-in, {when}", stored(**one), theirs, here, elsewhere
         )
-    same_start = stored(replaced=record(rules).session_id[:REPLACED_ID_BYTES])
+    same_start = stored(replaced=record(limits).session_id[:REPLACED_ID_BYTES])
     yield Row(
         "this session, though the replaced one starts like it",
         same_start,
@@ -302,64 +302,64 @@ def table(rules: SessionRules) -> Iterator[Row]:
 
 
 CASES = [
-    pytest.param(row, rules, id=f"{name}: {row.name}")
-    for name, rules in POLICIES.items()
-    for row in table(rules)
+    pytest.param(row, limits, id=f"{name}: {row.name}")
+    for name, limits in POLICIES.items()
+    for row in table(limits)
 ]
-EVERY_ROW = pytest.mark.parametrize(("row", "rules"), CASES)
+EVERY_ROW = pytest.mark.parametrize(("row", "limits"), CASES)
 
 
 def test_every_row_has_a_name_of_its_own():
-    names = [row.name for row in table(SessionRules())]
+    names = [row.name for row in table(SessionLimits())]
     assert len(names) == len(set(names))
 
 
 @EVERY_ROW
-def test_a_token_on_its_own_device(row: Row, rules: SessionRules):
-    verdict = judge(row.record, row.token, PHONE_KEY, rules, NOW)
+def test_a_token_on_its_own_device(row: Row, limits: SessionLimits):
+    verdict = judge(row.record, row.token, PHONE_KEY, limits, NOW)
     assert replace(verdict, forwarded=None) == row.here
     assert (verdict.forwarded is not None) == row.forwards
 
 
 @EVERY_ROW
-def test_a_token_on_any_other_device(row: Row, rules: SessionRules):
+def test_a_token_on_any_other_device(row: Row, limits: SessionLimits):
     """Nothing is proven there, so nothing is moved forward either."""
-    assert judge(row.record, row.token, LAPTOP_KEY, rules, NOW) == row.elsewhere
+    assert judge(row.record, row.token, LAPTOP_KEY, limits, NOW) == row.elsewhere
 
 
 @EVERY_ROW
 @pytest.mark.parametrize("key", [PHONE_KEY, LAPTOP_KEY])
-def test_a_renewal_judges_alike(row: Row, rules: SessionRules, key: bytes):
-    renewal = renew(row.record, row.token, key, rules, NOW)
-    assert renewal.verdict == judge(row.record, row.token, key, rules, NOW)
+def test_a_renewal_judges_alike(row: Row, limits: SessionLimits, key: bytes):
+    renewal = renew(row.record, row.token, key, limits, NOW)
+    assert renewal.verdict == judge(row.record, row.token, key, limits, NOW)
     is_active = renewal.verdict.status is SessionStatus.ACTIVE
     assert (renewal.record is not None) == is_active
     assert is_active or not renewal.hand_out
 
 
 def test_the_table_reaches_every_status_and_every_cause():
-    verdicts = [verdict for row in table(SessionRules()) for verdict in (row.here, row.elsewhere)]
+    verdicts = [verdict for row in table(SessionLimits()) for verdict in (row.here, row.elsewhere)]
     assert {verdict.status for verdict in verdicts} == set(SessionStatus) - ANSWERED_EARLIER
     assert {verdict.cause for verdict in verdicts} == {None, *ReplayCause}
 
 
 def test_a_cause_is_given_exactly_for_a_replay():
-    for row in table(SessionRules()):
+    for row in table(SessionLimits()):
         for verdict in (row.here, row.elsewhere):
             assert (verdict.cause is not None) == (verdict.status is SessionStatus.REPLAYED)
 
 
 def test_where_grace_ends_with_the_alarm_nothing_is_superseded():
-    rules = replace(SessionRules(), grace=SessionRules().alarm_after)
+    limits = replace(SessionLimits(), grace=SessionLimits().alarm_after)
     previous = token(generation=6)
-    for seen, expected in ((rules.grace - MS, ACTIVE_RENEW), (rules.grace, SUPERSEDED_TOKEN)):
-        assert judge(record(first_seen_at=NOW - seen), previous, PHONE_KEY, rules, NOW) == expected
+    for seen, expected in ((limits.grace - MS, ACTIVE_RENEW), (limits.grace, SUPERSEDED_TOKEN)):
+        assert judge(record(first_seen_at=NOW - seen), previous, PHONE_KEY, limits, NOW) == expected
 
 
 def test_a_token_ahead_moves_the_record_forward():
     before = record(holder=OTHER_COPY, last_seen_at=NOW - SECOND)
     ahead = token(generation=10, copy=COPY)
-    verdict = judge(before, ahead, PHONE_KEY, SessionRules(), NOW)
+    verdict = judge(before, ahead, PHONE_KEY, SessionLimits(), NOW)
     assert verdict.forwarded == replace(
         before,
         generation=10,
@@ -374,6 +374,6 @@ def test_a_token_ahead_moves_the_record_forward():
 
 def test_moving_forward_never_takes_last_seen_back():
     before = record(last_seen_at=NOW + SECOND)
-    forwarded = judge(before, token(generation=8), PHONE_KEY, SessionRules(), NOW).forwarded
+    forwarded = judge(before, token(generation=8), PHONE_KEY, SessionLimits(), NOW).forwarded
     assert forwarded is not None
     assert forwarded.last_seen_at == NOW + SECOND

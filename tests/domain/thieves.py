@@ -102,7 +102,7 @@ class PatientThief(Thief):
             if status is ACTIVE:
                 return
             self.older = None
-        if self.world.now - self.newest.issued_at < self.world.rules.alarm_after:
+        if self.world.now - self.newest.issued_at < self.world.limits.alarm_after:
             self._validate(self.newest)
             return
         newer = self._renew(self.newest)

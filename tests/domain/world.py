@@ -19,7 +19,7 @@ from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.renewals import copy_again, mark, renew
-from session_authority.domain.session_rules import LEEWAY, SessionRules
+from session_authority.domain.session_limits import LEEWAY, SessionLimits
 from session_authority.domain.sessions import MAX_COPY, SESSION_ID_BYTES, SessionRecord, Token
 from session_authority.domain.sign_in import decide_sign_in
 from session_authority.domain.verdicts import ReplayCause, SessionStatus, judge
@@ -37,10 +37,10 @@ class Broken(AssertionError):
 class World:
     """The clock, what is due, the server with its store, and the log."""
 
-    def __init__(self, seed: int, rules: SessionRules) -> None:
+    def __init__(self, seed: int, limits: SessionLimits) -> None:
         self.seed = seed
         self.random = Random(seed)
-        self.rules = rules
+        self.limits = limits
         self.now = START
         self.records: dict[bytes, SessionRecord] = {}
         self.devices: dict[bytes, DeviceRecord] = {}
@@ -89,8 +89,8 @@ class World:
             device_id=device_id,
             session_id=self.random.randbytes(SESSION_ID_BYTES),
             client=Client(),
-            session_end=self.now + self.rules.session_ttl,
-            rules=self.rules,
+            session_end=self.now + self.limits.session_ttl,
+            limits=self.limits,
             now=self.now,
         )
         self.devices[key] = decided.device
@@ -115,7 +115,7 @@ class World:
             return None
         if record.generation != first.generation:
             return None
-        record = copy_again(record, self.rules, self.now)
+        record = copy_again(record, self.limits, self.now)
         self._commit(first.device_key, record)
         token = self._token(first.device_key, record)
         self.counts["sign-in repeated"] += 1
@@ -133,21 +133,21 @@ class World:
             self.log(who, "validates", token, EXPIRED)
             return EXPIRED, False
         record = self.records.get(token.device_key)
-        verdict = judge(record, token, key, self.rules, now)
+        verdict = judge(record, token, key, self.limits, now)
         self._noted("validate", who, token, verdict.status)
         if verdict.status is SessionStatus.REPLAYED:
             self._raise_alarm(verdict.cause)
         elif verdict.forwarded is not None:
             self.counts["forwarded"] += 1
-            self._commit(token.device_key, mark(verdict.forwarded, token, self.rules, now))
+            self._commit(token.device_key, mark(verdict.forwarded, token, self.limits, now))
         elif verdict.status is ACTIVE:
             assert record is not None
-            self._write_later(token.device_key, record, mark(record, token, self.rules, now))
+            self._write_later(token.device_key, record, mark(record, token, self.limits, now))
         return verdict.status, verdict.renew_recommended
 
     def renew(self, token: Token, key: bytes, who: str) -> tuple[SessionStatus, Token | None]:
         record = self.records.get(token.device_key)
-        renewal = renew(record, token, key, self.rules, self.now)
+        renewal = renew(record, token, key, self.limits, self.now)
         self._noted("renew", who, token, renewal.verdict.status)
         if renewal.verdict.status is SessionStatus.REPLAYED:
             self._raise_alarm(renewal.verdict.cause)

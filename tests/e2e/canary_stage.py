@@ -47,9 +47,7 @@ class Stage:
     def channel(self) -> Iterator[grpc.Channel]:
         """Without a token."""
         tls = self.authority is not None
-        with channel_to(
-            Target(Listen.parse(self.address), tls=tls, ca=self.authority)
-        ) as channel:
+        with channel_to(Target(Listen.parse(self.address), tls=tls, ca=self.authority)) as channel:
             yield channel
 
     def printed(self, what: str, text: str) -> None:

@@ -18,7 +18,7 @@ from session_authority.cli import serve as cli_serve
 from session_authority.processes.grpc_server import server_options
 from session_authority.processes.health import MAX_CLOCK_SKEW
 from session_authority.rpc import interceptors
-from session_authority.runtime.assurance import PRESETS, Assurance
+from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import parse_duration
 from session_authority.runtime.settings import Settings, Unsafe
 from session_authority.tokens import codec

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from session_authority.domain.events import Event, EventType
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.store import codec
 from session_authority.store.codec import UnreadableRecord
 from tests.fuzz.target import Target
 from tests.store.samples import NOW, device, event, issued, session
 
-_POLICY = SessionRules()
+_POLICY = SessionLimits()
 
 
 def check_session(raw: bytes, decode: Callable[[bytes], Any] = codec.decode_session) -> None:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 
 from session_authority.access import Caller, Role
 from session_authority.domain.errors import DeviceNotFound, InvalidRequest
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.rpc import SessionAuthorityService
 from session_authority.rpc.authorization import is_calling
 from session_authority.rpc.status import failure_of
@@ -32,7 +32,7 @@ _METHODS = [
 class _Nobody:
     """Stands for the authority and the feed: whatever is asked, it knows nobody."""
 
-    rules = SessionRules()
+    limits = SessionLimits()
 
     def __getattr__(self, name: str) -> Any:
         async def answer(*arguments: object, **more: object) -> None:

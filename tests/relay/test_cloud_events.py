@@ -13,7 +13,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from session_authority.domain.clients import Client
 from session_authority.domain.events import NOBODY, Event, EventType, RecordedEvent
-from session_authority.domain.session_rules import ReplayAction
+from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.relay import (
     cloud_event,

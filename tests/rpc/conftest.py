@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.processes.options import ListenOptions, Mode, Ports
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
 from tests.rpc.stage import ONE_PORT, OPEN, START, Stage, StageWith
@@ -31,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> KeySource:
 async def stage_with(
     backends: Callable[[str], Backend], prefix: str, source: KeySource
 ) -> AsyncIterator[StageWith]:
-    """Runs a server on a backend, with rules that differs from the default in what is named."""
+    """Runs a server on a backend, with limits that differ from the default in what is named."""
     async with AsyncExitStack() as stack:
 
         async def run(
@@ -40,11 +40,11 @@ async def stage_with(
             reflection: bool = False,
             doors: ListenOptions = OPEN,
             ports: Ports = ONE_PORT,
-            **rules: Any,
+            **limits: Any,
         ) -> Stage:
             chosen = backend or backends("fakeredis")
             stage = Stage(
-                chosen, prefix, source, SessionRules(**rules), Mode(reflection=reflection), doors
+                chosen, prefix, source, SessionLimits(**limits), Mode(reflection=reflection), doors
             )
             return await stack.enter_async_context(stage.open(ports))
 
@@ -53,7 +53,7 @@ async def stage_with(
 
 @pytest.fixture
 async def stage(stage_with: StageWith) -> Stage:
-    """A server with the default rules, on an imitation of Redis."""
+    """A server with the default limits, on an imitation of Redis."""
     running: Stage = await stage_with()
     return running
 

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from session_authority.authority import Authority
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.events.feed import Feed
 from session_authority.processes.options import ListenOptions, Mode, Ports
 from session_authority.processes.server import Server
@@ -106,7 +106,7 @@ class Stage:
         backend: Backend,
         prefix: str,
         source: KeySource,
-        rules: SessionRules,
+        limits: SessionLimits,
         mode: Mode,
         doors: ListenOptions = OPEN,
     ) -> None:
@@ -118,12 +118,12 @@ class Stage:
         keys = KeyNames(prefix)
         self.store = SessionStore(client, keys)
         self.log = EventLog(client, keys)
-        lifetime = rules.token_ttl + rules.idle_timeout
+        lifetime = limits.token_ttl + limits.idle_timeout
         self.tokens = Tokens(source, "https://sessions.example", "example", lifetime)
         self.authority = Authority(
             store=self.store,
             tokens=self.tokens,
-            rules=rules,
+            limits=limits,
             metrics=self.metrics,
             clock=self.clock,
             random_bytes=secrets.token_bytes,

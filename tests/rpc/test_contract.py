@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from joserfc import jws
 from joserfc.jwk import KeySet
 
-from session_authority.domain.session_rules import DeviceLimitAction
+from session_authority.domain.session_limits import DeviceLimitAction
 from session_authority.tokens import Algorithm, KeySource, add_key, generate
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.stage import DAY, HOUR, LAPTOP_AGENT, MINUTE, SECOND, START, Stage, StageWith

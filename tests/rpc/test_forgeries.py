@@ -126,7 +126,7 @@ async def test_another_text_of_a_real_token_is_that_token(
 ):
     """No second copy: nobody is taken for a thief because a signature has two forms."""
     victim, device_id = Victim.of(devices[0].access_token), devices[0].device.device_id
-    stage.clock.advance(stage.authority.rules.alarm_after)
+    stage.clock.advance(stage.authority.limits.alarm_after)
     assert (await stage.validate(devices[0])).active  # from now on its copy is the only good one
     for method in METHODS:
         for name, text in twins(victim):

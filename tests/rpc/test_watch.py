@@ -17,7 +17,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from session_authority.domain.events import Event, EventType
-from session_authority.domain.session_rules import ReplayAction
+from session_authority.domain.session_limits import ReplayAction
 from session_authority.events import recent
 from session_authority.events.messages import timestamp
 from session_authority.store import Limits, connect

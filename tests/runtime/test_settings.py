@@ -201,7 +201,7 @@ def test_variables(put: SetAll):
         7,
         "[::1]:1",
     )
-    assert settings.session_rules().replay_action.value == "deny"
+    assert settings.session_limits().replay_action.value == "deny"
     assert settings.redis_url is not None
     assert settings.redis_url.get_secret_value() == "redis://h"
 

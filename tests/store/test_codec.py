@@ -17,7 +17,7 @@ from session_authority.domain.clients import Client as EndUserClient
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.moments import to_ms
-from session_authority.domain.session_rules import MAX_SESSION_TTL, ReplayAction, SessionRules
+from session_authority.domain.session_limits import MAX_SESSION_TTL, ReplayAction, SessionLimits
 from session_authority.domain.sessions import MAX_COPY, REPLACED_ID_BYTES, SessionRecord
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.internal.v1 import records_pb2
@@ -186,8 +186,8 @@ def test_a_session_of_the_latest_time_that_is_read_has_an_end() -> None:
     raw = bytearray(encode_session(session()))
     raw[SIGN_IN : SIGN_IN + 6] = to_ms(datetime(9000, 1, 1, tzinfo=UTC)).to_bytes(6)
     raw[SIGN_IN + 6 :] = b"\xff\xff\xff\xfe" * 5
-    rules = SessionRules(idle_timeout=MAX_SESSION_TTL, session_ttl=MAX_SESSION_TTL)
-    assert decode_session(bytes(raw)).is_live(rules, NOW)
+    limits = SessionLimits(idle_timeout=MAX_SESSION_TTL, session_ttl=MAX_SESSION_TTL)
+    assert decode_session(bytes(raw)).is_live(limits, NOW)
 
 
 @pytest.mark.parametrize("name", ["first_seen_ms", "last_sign_in_ms", "last_seen_ms"])

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from session_authority.domain.events import EventType
-from session_authority.domain.session_rules import (
+from session_authority.domain.session_limits import (
     DEVICE_MEMORY,
     MAX_SESSION_TTL,
     QUIET_EVENT_INTERVAL,

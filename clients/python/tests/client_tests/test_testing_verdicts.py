@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from session_authority.domain.session_rules import SessionRules
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.processes.options import Mode
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
 from session_authority_client import AsyncSessionAuthority, SessionStatus
@@ -241,7 +241,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             promote(tmp_path / "keys", key.kid, START - timedelta(days=1))
             keys = KeySource(tmp_path / "keys")
             store = stack.enter_context(fake_redis(tmp_path))
-            stage = Stage(store, "t", keys, SessionRules(), Mode(reflection=False))
+            stage = Stage(store, "t", keys, SessionLimits(), Mode(reflection=False))
             await stack.enter_async_context(stage.open())
             yield World(await at(str(stage.address)), stage.clock.advance, stage.authority.settled)
 

@@ -17,7 +17,7 @@ from session_authority.runtime.tasks import BackgroundTasks
 MAX_PENDING_WRITES = 1024
 
 
-class BackgroundWrites:
+class BestEffortWrites:
     """Best-effort writes under way, at most one for each device of a user."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -36,7 +36,7 @@ class BackgroundWrites:
         if device in self._pending:
             return
         if len(self._pending) >= MAX_PENDING_WRITES:
-            self._metrics.background_writes_dropped.inc()
+            self._metrics.best_effort_writes_dropped.inc()
             return
         self._pending.add(device)
         self._tasks.start(self._run(device, work))
@@ -47,6 +47,6 @@ class BackgroundWrites:
         try:
             await work()
         except AuthorityError:
-            self._metrics.background_writes_dropped.inc()
+            self._metrics.best_effort_writes_dropped.inc()
         finally:
             self._pending.discard(device)

@@ -23,7 +23,7 @@ class DeviceLimitAction(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRules:
+class SessionLimits:
     """How long things last and what happens then. See the settings of the same names."""
 
     token_ttl: timedelta = timedelta(hours=1)
