@@ -17,6 +17,7 @@ from itertools import count
 from typing import Any, TypeVar
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -50,6 +51,8 @@ from tests.authority.scene import (
 )
 from tests.authority.scene import request as sign_in_request
 from tests.support.backends import Backend
+
+pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
 

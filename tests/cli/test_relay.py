@@ -24,7 +24,10 @@ from session_authority.store.key_names import partition
 from session_authority.store.records import Commit
 from tests.processes.processes import Command, run
 from tests.relay.receiver import Receiver
-from tests.support.backends import ValkeyServer, free_port, valkey_server, wait_for
+from tests.support.backends import ValkeyServer, valkey_server, wait_for
+from tests.support.ports import free_port
+
+pytestmark = pytest.mark.slow
 
 PATIENCE = 40.0
 

@@ -25,6 +25,8 @@ from tests.domain.samples import TABLET
 from tests.domain.thieves import GreedyThief, IdleThief, LazyThief, PatientThief, Thief
 from tests.domain.world import Broken, World
 
+pytestmark = pytest.mark.slow
+
 HISTORIES = int(os.environ.get("EXPLORATION_HISTORIES", "600"))
 STEPS = 400
 POLICIES = (Policy(), Policy(), Policy(token_ttl=timedelta(minutes=12)))

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import grpc
+import pytest
 import redis
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,14 +30,10 @@ from tests.e2e.canary_stage import Stage
 from tests.processes.house import add_signing_key
 from tests.processes.processes import PATIENCE, Command, dev_server, run
 from tests.relay.receiver import SECRET, Receiver
-from tests.support.backends import (
-    Certificates,
-    ValkeyServer,
-    admin_at,
-    free_port,
-    valkey_server,
-    wait_for,
-)
+from tests.support.backends import Certificates, ValkeyServer, admin_at, valkey_server, wait_for
+from tests.support.ports import free_port
+
+pytestmark = pytest.mark.slow
 
 QUICK = {"GRACE": "1s", "ALARM_AFTER": "1s", "LOG_LEVEL": "debug"}
 POLICY = """

@@ -14,6 +14,8 @@ import pytest
 
 from session_authority.tokens import Keyring, KeyState, exposed, load_keyring
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "keys.md").read_text("utf-8")
 LONG = timedelta(days=8)  # enough for anybody to learn a key, and for its tokens to end

@@ -29,7 +29,10 @@ from session_authority.store.log_position import entry_id, event_id
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.processes.processes import Caller, Command, environment, run
 from tests.relay.receiver import Receiver
-from tests.support.backends import free_port, valkey_server, wait_for
+from tests.support.backends import valkey_server, wait_for
+from tests.support.ports import free_port
+
+pytestmark = pytest.mark.slow
 
 KILLS, EVENTS = int(os.environ.get("KILLS", "8")), int(os.environ.get("KILL_EVENTS", "400"))
 USERS = 50

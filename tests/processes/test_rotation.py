@@ -28,6 +28,8 @@ from tests.processes.processes import PATIENCE, DevServer, dev_server, run
 from tests.processes.test_health import key_of
 from tests.support.backends import Backend, valkey_server
 
+pytestmark = pytest.mark.slow
+
 VALIDATIONS = int(os.environ.get("VALIDATIONS", "10000"))
 ROTATIONS = 4
 TABS = 16

@@ -24,7 +24,8 @@ from session_authority.store import Limits, connect
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.stage import METHODS, PATIENCE, Refusal, Stage, StageWith, refusal_of
 from tests.rpc.test_bad_input import GOOD
-from tests.support.backends import Backend, ValkeyServer, free_port, valkey_server
+from tests.support.backends import Backend, ValkeyServer, valkey_server
+from tests.support.ports import free_port
 
 SECRET = "hunter2"
 USE_CASES = {
@@ -245,9 +246,7 @@ async def test_calls_cancelled_at_any_moment_do_all_or_nothing(
     # after they have come.
     await stage.call("GetSigningKeys", pb.GetSigningKeysRequest())
     await asyncio.wait_for(stage.server._guards[0].idle(), PATIENCE)
-    await eventually(
-        lambda: not stage.store._writes._shield._tasks, "what was sent to be answered"
-    )
+    await eventually(lambda: not stage.store._writes._shield._tasks, "what was sent to be answered")
     whole = 0
     for number in range(120):
         listed = await stage.call("ListDevices", pb.ListDevicesRequest(user_id=f"user-{number}"))

@@ -23,7 +23,8 @@ from session_authority.store.deliveries import (
 from session_authority.store.key_names import partition
 from session_authority.store.records import Commit
 from tests.store.samples import NOW, SECOND, event
-from tests.support.backends import Backend, free_port
+from tests.support.backends import Backend
+from tests.support.ports import free_port
 
 USER = "ada"
 HERE = partition(USER)

@@ -34,7 +34,8 @@ from tests.store.samples import (
     unavailable,
     until,
 )
-from tests.support.backends import Backend, ValkeyServer, free_port, service_rules, valkey_server
+from tests.support.backends import Backend, ValkeyServer, service_rules, valkey_server
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy, lose_one_reply
 
 IMPATIENT = Limits(reply_timeout=timedelta(milliseconds=500))

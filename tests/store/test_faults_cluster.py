@@ -33,12 +33,14 @@ from tests.store.samples import (
 from tests.support.backends import (
     ValkeyServer,
     cluster_url,
-    free_port,
     valkey_cluster_servers,
     valkey_server,
     wait_for,
 )
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy, lose_one_reply
+
+pytestmark = pytest.mark.slow
 
 IMPATIENT = Limits(connect_timeout=timedelta(seconds=2), reply_timeout=timedelta(seconds=2))
 USERS = user_of_each_partition()

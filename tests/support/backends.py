@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +34,7 @@ from redis.asyncio import Redis
 
 from session_authority.store import Limits, RedisClient, connect
 from session_authority.store.acl import acl_rules, sentinel_acl_rules
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 
 _MASTERS = 3
@@ -94,18 +94,6 @@ def missing(what: str) -> None:
     if os.environ.get("REQUIRE_BACKENDS"):
         pytest.fail(f"{what} is missing, and REQUIRE_BACKENDS is set")
     pytest.skip(f"{what} is not on this machine")
-
-
-def free_port(below: int = 32768) -> int:
-    """A TCP port that nobody listens on, below the range that connections get theirs from."""
-    while True:
-        port = 10000 + int.from_bytes(os.urandom(2)) % (below - 10000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 @contextmanager

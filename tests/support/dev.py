@@ -13,7 +13,8 @@ from pathlib import Path
 
 from session_authority.console.connection import Target, health
 from session_authority.runtime.addresses import Listen
-from tests.support.backends import free_port, wait_for
+from tests.support.backends import wait_for
+from tests.support.ports import free_port
 
 _COMMAND = (sys.executable, "-c", "from session_authority.cli import main; main()")
 
