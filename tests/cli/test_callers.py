@@ -20,9 +20,9 @@ from typer.testing import CliRunner, Result
 from session_authority import cli
 from session_authority.access import read_tokens
 from session_authority.access.callers import digest_of
-from tests.processes.processes import COMMAND, PATIENCE, DevServer, dev_server, environment, run
 from tests.support.backends import wait_for
 from tests.support.certificates import Authority, Pair, encrypted_key
+from tests.support.commands import COMMAND, PATIENCE, DevServer, dev_server, environment, run
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow

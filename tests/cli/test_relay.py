@@ -22,9 +22,9 @@ from session_authority.domain.events import Event, EventType
 from session_authority.store import Deliveries, KeyNames, Limits, SessionStore, connect
 from session_authority.store.key_names import partition
 from session_authority.store.records import Commit
-from tests.processes.processes import Command, run
 from tests.relay.receiver import Receiver
 from tests.support.backends import ValkeyServer, valkey_server, wait_for
+from tests.support.commands import Command, run
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow

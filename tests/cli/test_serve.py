@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from session_authority import cli
 from session_authority.runtime.settings import Unsafe
 from tests.processes.house import add_signing_key
-from tests.processes.processes import PATIENCE, Caller, Command
 from tests.support.backends import Certificates, ValkeyServer, service_at, valkey_server, wait_for
+from tests.support.commands import PATIENCE, Caller, Command
 from tests.support.ports import free_port
 
 POLICY = """

@@ -17,7 +17,7 @@ from session_authority.console.connection import Target, channel_to
 from session_authority.runtime.addresses import Listen
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 from tests.e2e.canaries import CARRIED, Canaries, Place
-from tests.processes.processes import PATIENCE, Command
+from tests.support.commands import PATIENCE, Command
 
 
 @dataclass

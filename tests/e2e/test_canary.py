@@ -28,9 +28,9 @@ from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 from tests.e2e.canaries import Canaries, Place, note_key, note_pem, note_token
 from tests.e2e.canary_stage import Stage
 from tests.processes.house import add_signing_key
-from tests.processes.processes import PATIENCE, Command, dev_server, run
 from tests.relay.receiver import SECRET, Receiver
 from tests.support.backends import Certificates, ValkeyServer, admin_at, valkey_server, wait_for
+from tests.support.commands import PATIENCE, Command, dev_server, run
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow

@@ -22,8 +22,9 @@ from standardwebhooks import Webhook
 
 from session_authority.relay.endpoints import new_secret
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.processes.processes import ROOT, Caller, Command, environment, run
 from tests.support.backends import valkey_server, wait_for
+from tests.support.commands import Caller, Command, environment, run
+from tests.support.fork_server import ROOT
 from tests.support.ports import free_port
 
 EXAMPLES = ROOT / "docs" / "examples"

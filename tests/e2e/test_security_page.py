@@ -20,8 +20,8 @@ from session_authority.processes.health import MAX_CLOCK_SKEW
 from session_authority.rpc import interceptors
 from session_authority.runtime.settings import PRESETS, Assurance, Settings, Unsafe, parse_duration
 from session_authority.tokens import codec
-from tests.processes.processes import environment
 from tests.support.backends import missing
+from tests.support.commands import environment
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]

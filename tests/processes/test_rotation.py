@@ -1,13 +1,12 @@
 """Keys change under load: two processes on one key folder, and neither refuses a good token or
 takes a void one.
 
-The full size is VALIDATIONS=100000; the usual one is what a run of all tests has time for.
+TEST_BUDGET=30 validates 100,000 times.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,13 +23,14 @@ from session_authority.tokens import load_keyring, retire, revoke
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 from tests.processes.house import Serve, until
-from tests.processes.processes import PATIENCE, DevServer, dev_server, run
 from tests.processes.test_health import key_of
 from tests.support.backends import Backend, valkey_server
+from tests.support.budget import budget
+from tests.support.commands import PATIENCE, DevServer, dev_server, run
 
 pytestmark = pytest.mark.slow
 
-VALIDATIONS = int(os.environ.get("VALIDATIONS", "10000"))
+VALIDATIONS = budget(3334)
 ROTATIONS = 4
 TABS = 16
 ACTIVE, INVALID = pb.SESSION_STATUS_ACTIVE, pb.SESSION_STATUS_TOKEN_INVALID

@@ -18,8 +18,8 @@ from session_authority.processes.options import Mode
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.processes.processes import Caller, DevServer, descendants, dev_server, is_running, run
 from tests.support.backends import wait_for
+from tests.support.commands import Caller, DevServer, descendants, dev_server, is_running, run
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -219,6 +219,7 @@ def signals() -> Iterator[None]:
 @pytest.mark.usefixtures("signals")
 def test_workers_that_keep_dying_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_RESTART_DELAY_SECONDS", 0)
+    monkeypatch.setattr(workers, "_MOST_DEATHS", 3)
     monkeypatch.setattr(
         workers, "_work", os.abort
     )  # takes no arguments, so that each dies of its first call

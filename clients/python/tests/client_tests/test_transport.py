@@ -20,8 +20,8 @@ from session_authority.access import add_token, new_token
 from session_authority.processes.grpc_server import server_options
 from session_authority.rpc import Capacity
 from session_authority_client.transport import Transport
-from tests.processes.processes import dev_server
 from tests.support.certificates import Authority, Pair
+from tests.support.commands import dev_server
 from tests.support.proxy import Proxy
 
 TOKEN = "hunter2-hunter2"
