@@ -13,14 +13,14 @@ from session_authority.domain.events import NOBODY, EventFilter, EventType
 from session_authority.domain.moments import from_ms
 from session_authority.events import feed as feed_module
 from session_authority.events.cursors import cursor_of
-from session_authority.store import Limits, SessionStore, codec, connect
+from session_authority.store import SessionStore, codec, connect
 from session_authority.store.event_log import EVENT_MEMORY, HistoryGone
 from session_authority.store.key_names import PARTITIONS, partition
 from session_authority.store.log_position import START, LogPosition
 from tests.events.conftest import SceneOn
 from tests.events.scene import NEVER, QUICK, USERS, Scene, by_user, eventually, place_of
 from tests.store.samples import event, until
-from tests.support.backends import Backend
+from tests.support.backends import PATIENT, Backend
 from tests.support.proxy import Proxy
 
 MILLISECOND, HOUR = timedelta(milliseconds=1), timedelta(hours=1)
@@ -405,7 +405,7 @@ async def test_only_partitions_with_news_are_read_between_polls(scene_with: Scen
 
 async def test_what_goes_over_the_wire_for_one_event(scene_on: SceneOn, valkey_backend: Backend):
     async with Proxy(valkey_backend.url) as wire:
-        scene = scene_on(connect(wire.url, Limits()), poll=NEVER)
+        scene = scene_on(connect(wire.url, PATIENT), poll=NEVER)
         watchers = [await scene.watch().started() for _ in range(5)]
         happened: list[tuple[str, str]] = []
 
@@ -505,7 +505,7 @@ async def test_who_comes_as_the_last_one_leaves_is_told_everything(scene: Scene)
 async def test_who_cannot_begin_is_told_so(scene_on: SceneOn, valkey_backend: Backend):
     before = tasks()
     async with Proxy(valkey_backend.url) as wire:
-        scene = scene_on(connect(wire.url, Limits()))
+        scene = scene_on(connect(wire.url, PATIENT))
         await wire.close()
         for since in (
             None,

@@ -23,7 +23,7 @@ from session_authority.store.key_names import PARTITIONS, partition
 from session_authority.store.log_position import LogPosition
 from tests.events.conftest import SceneOn
 from tests.events.scene import NEVER, USERS, Scene, Watcher, by_user, eventually
-from tests.support.backends import Backend
+from tests.support.backends import PATIENT, Backend
 from tests.support.proxy import Proxy
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -139,7 +139,7 @@ async def test_what_happened_while_nobody_could_be_woken_is_read_as_soon_as_one_
 ):
     elsewhere = Scene(valkey_backend.connect(), prefix)
     async with Proxy(valkey_backend.url) as wire:
-        scene = scene_on(connect(wire.url, Limits()), poll=NEVER)
+        scene = scene_on(connect(wire.url, PATIENT), poll=NEVER)
         watcher = await scene.watch().started()
         happened = await elsewhere.happen("ada")
         await watcher.told(*happened)

@@ -25,7 +25,7 @@ from session_authority.store import (
     connect,
 )
 from session_authority.store.driver.cluster import Cluster
-from tests.support.backends import Certificates, redis_server_with_tls
+from tests.support.backends import PATIENT, Certificates, redis_server_with_tls
 
 LIMITS = Limits(
     connect_timeout=timedelta(milliseconds=123),
@@ -249,7 +249,7 @@ async def test_tls_works_and_only_with_the_right_certificates(tmp_path: Path) ->
             ("127.0.0.1", right.partition("&")[0], False),  # the server wants to know the client
         ]:
             store = SessionStore(
-                connect(f"{url.replace('127.0.0.1', host)}?{options}", Limits()), KeyNames()
+                connect(f"{url.replace('127.0.0.1', host)}?{options}", PATIENT), KeyNames()
             )
             try:
                 if works:

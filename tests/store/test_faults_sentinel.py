@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from pathlib import Path
 
 import redis
 
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.store import KeyNames, Limits, SessionStore, connect
+from session_authority.store import KeyNames, SessionStore, connect
 from session_authority.store.records import Commit, Committed
 from tests.store.samples import NOW, event, every_operation, key, session, unavailable, until
-from tests.support.backends import sentinel_group
+from tests.support.backends import PATIENT, sentinel_group
 
 
 async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> None:
     group_context = sentinel_group(tmp_path)
     group = await asyncio.to_thread(group_context.__enter__)
     keys = KeyNames(prefix)
-    store = SessionStore(
-        connect(group.url, Limits(reply_timeout=timedelta(milliseconds=500))), keys
-    )
+    store = SessionStore(connect(group.url, PATIENT), keys)
 
     async def commits(number: int) -> bool:
         try:

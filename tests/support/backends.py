@@ -324,12 +324,12 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) ->
 
 
 # Whether a loaded machine answers in time is not what the suites ask.
-_PATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
+PATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
 
 
 def _tcp(name: str, url: str, admin_url: str) -> Backend:
     return Backend(
-        name, url, lambda: connect(url, _PATIENT), lambda: connect(admin_url, _PATIENT), admin_url
+        name, url, lambda: connect(url, PATIENT), lambda: connect(admin_url, PATIENT), admin_url
     )
 
 
