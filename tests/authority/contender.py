@@ -18,7 +18,7 @@ from uuid import UUID
 from session_authority.domain.identifiers import parse_uuid
 from session_authority.store import connect
 from session_authority.tokens import KeySource
-from tests.authority.scene import START, Scene
+from tests.authority.harness import START, Scene
 from tests.support.backends import PATIENT, Backend
 
 

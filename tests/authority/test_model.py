@@ -35,8 +35,7 @@ from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.tokens import KeySource
 from tests.authority import model
-from tests.authority.model import Expected, Model, Paper, Place, Record, whole
-from tests.authority.scene import (
+from tests.authority.harness import (
     ACTOR,
     CLIENT,
     LAPTOP,
@@ -49,7 +48,8 @@ from tests.authority.scene import (
     kind_of,
     read_token,
 )
-from tests.authority.scene import request as sign_in_request
+from tests.authority.harness import request as sign_in_request
+from tests.authority.model import Expected, Model, Paper, Place, Record, whole
 from tests.support.backends import Backend
 from tests.support.budget import budget
 

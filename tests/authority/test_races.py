@@ -25,7 +25,7 @@ from session_authority.domain.policy import DeviceLimitAction, Policy, ReplayAct
 from session_authority.domain.results import IssuedDevice, RenewedSession, Validation
 from session_authority.domain.sessions import SessionStatus
 from session_authority.tokens import KeySource
-from tests.authority.scene import (
+from tests.authority.harness import (
     ACTOR,
     CLIENT,
     LAPTOP,

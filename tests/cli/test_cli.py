@@ -18,9 +18,9 @@ from typer.testing import CliRunner, Result
 
 from session_authority import __version__, cli
 from session_authority.tokens import Algorithm, load_keyring
-from tests.support.backends import wait_for
 from tests.support.commands import Caller, dev_server, run
 from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     (): (

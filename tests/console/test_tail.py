@@ -35,11 +35,11 @@ from session_authority.runtime.addresses import Listen
 from session_authority.runtime.text import printable
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
-from tests.support.backends import wait_for
 from tests.support.commands import COMMAND, PATIENCE, Caller, Command, environment, run
 from tests.support.dev import DevServer, dev_server, start_dev_server
 from tests.support.fork_server import ROOT
 from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

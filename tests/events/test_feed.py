@@ -18,10 +18,11 @@ from session_authority.store.event_log import EVENT_MEMORY, HistoryGone
 from session_authority.store.key_names import PARTITIONS, partition
 from session_authority.store.log_position import START, LogPosition
 from tests.events.conftest import SceneOn
-from tests.events.scene import NEVER, QUICK, USERS, Scene, by_user, eventually, place_of
-from tests.store.samples import event, until
+from tests.events.harness import NEVER, QUICK, USERS, Scene, by_user, place_of
+from tests.store.samples import event
 from tests.support.backends import PATIENT, Backend
 from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
 
 MILLISECOND, HOUR = timedelta(milliseconds=1), timedelta(hours=1)
 REVOKED = EventType.DEVICE_REVOKED
@@ -184,7 +185,7 @@ async def test_a_moment_leads_to_what_followed_it(scene: Scene):
     before = await scene.happen(*USERS)
     [(last, _)] = await scene.run("XREVRANGE", scene.keys.events(USERS[-1]), "+", "-", "COUNT", "1")
     moment = from_ms(int(last.split(b"-")[0]) + 1)
-    await until(lambda: _later_than(scene.store, moment), "the store's clock to move on")
+    await eventually(lambda: _later_than(scene.store, moment), "the store's clock to move on")
     after = await scene.happen(*USERS, *USERS)
     everything = await scene.watch(from_ms(0)).started()
     later = await scene.watch(moment).started()
@@ -393,7 +394,7 @@ async def test_only_partitions_with_news_are_read_between_polls(scene_with: Scen
         await watcher.told(*happened)
         return set().union(*scene.log.partitions) == {partition("ada")}
 
-    await until(only_one_is_read, "the first looks at everything to be over", seconds=5)
+    await eventually(only_one_is_read, "the first looks at everything to be over", seconds=5)
     scene.log.asked.clear()
     for user in USERS * 2:
         scene.log.partitions.clear()
@@ -416,7 +417,7 @@ async def test_what_goes_over_the_wire_for_one_event(scene_on: SceneOn, valkey_b
                 await watcher.told(*happened)
             return wire.commands["XRANGE"] == 1
 
-        await until(one_read, "the first looks at everything to be over", seconds=5)
+        await eventually(one_read, "the first looks at everything to be over", seconds=5)
         for _ in range(5):
             assert await one_read()
             assert wire.commands["EVALSHA"] == 1
@@ -450,12 +451,12 @@ async def test_the_last_watcher_leaves_nothing_behind(scene_on: SceneOn, valkey_
 
     for _ in range(3):
         one, two = [await scene.watch().started() for _ in range(2)]
-        await until(somebody_listens, "the reader to listen")
+        await eventually(somebody_listens, "the reader to listen")
         await one.stop()
         await two.told(*await scene.happen("ada"))
         await two.stop()
         await eventually(lambda: tasks() == before, "all tasks to be over")
-        await until(nobody_listens, "the reader to hang up")
+        await eventually(nobody_listens, "the reader to hang up")
         reads = len(scene.log.partitions)
         await scene.happen("ada")
         assert len(scene.log.partitions) == reads
@@ -523,7 +524,7 @@ async def test_who_cannot_begin_is_told_so(scene_on: SceneOn, valkey_backend: Ba
         assert isinstance(await scene.watch().ended(), StoreUnavailable)
         assert watcher.is_watching
         await wire.open()
-        await until(lambda: _can_watch(scene), "the store to be found again")
+        await eventually(lambda: _can_watch(scene), "the store to be found again")
         await watcher.told(*await scene.happen("ada"))
         await watcher.stop()
         assert scene.watching() == 0

@@ -22,9 +22,10 @@ from session_authority.store.event_log import EVENT_MEMORY
 from session_authority.store.key_names import PARTITIONS, partition
 from session_authority.store.log_position import LogPosition
 from tests.events.conftest import SceneOn
-from tests.events.scene import NEVER, USERS, Scene, Watcher, by_user, eventually
+from tests.events.harness import NEVER, USERS, Scene, Watcher, by_user
 from tests.support.backends import PATIENT, Backend
 from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 

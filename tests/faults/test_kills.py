@@ -28,11 +28,12 @@ from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import entry_id, event_id
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.relay.receiver import Receiver
-from tests.support.backends import valkey_server, wait_for
+from tests.support.backends import valkey_server
 from tests.support.budget import budget
 from tests.support.commands import Caller, Command, environment, run
 from tests.support.fork_server import ForkedProcess
 from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

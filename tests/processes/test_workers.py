@@ -18,9 +18,9 @@ from session_authority.processes.options import Mode
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.support.backends import wait_for
 from tests.support.commands import Caller, DevServer, descendants, dev_server, is_running, run
 from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,7 @@ from session_authority.rpc.authorization import _is_loopback_peer
 from session_authority.runtime import logs
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.doors import (
+from tests.rpc.access_harness import (
     ANSWERED,
     METHODS,
     POLICY,
@@ -42,8 +42,8 @@ from tests.rpc.doors import (
     visiting,
 )
 from tests.rpc.frames import line_to, status_of
-from tests.rpc.stage import ANYWHERE, PATIENCE, Refusal, Stage, StageWith, refusal_of
-from tests.support.certificates import Authority, Pair
+from tests.rpc.harness import ANYWHERE, PATIENCE, Refusal, Stage, StageWith, refusal_of
+from tests.support.ca import CA, Pair
 
 PUBLIC = {
     "/grpc.health.v1.Health/Check",
@@ -101,7 +101,7 @@ async def enter(stage: Stage, house: House) -> AsyncIterator[Enter]:
             shows.setdefault("pair", house.pairs.get(name))
             shows.setdefault("token", house.tokens.get(name))
             door = stage.ports.main if shows["pair"] else stage.ports.bearer
-            shows.setdefault("trust", house.authority.pem)
+            shows.setdefault("trust", house.ca.pem)
             visitor = visiting(shows.pop("address", door), **shows)
             return await stack.enter_async_context(visitor)
 
@@ -377,43 +377,39 @@ def test_whether_a_peer_is_on_this_machine(peer: str, here: bool):
 
 SECOND = timedelta(seconds=1)
 BAD: dict[str, Callable[[House], Pair]] = {
-    "expired": lambda house: house.authority.sign(uris=[f"{SPIFFE}ops"], ends=-SECOND),
-    "not valid yet": lambda house: house.authority.sign(
+    "expired": lambda house: house.ca.sign(uris=[f"{SPIFFE}ops"], ends=-SECOND),
+    "not valid yet": lambda house: house.ca.sign(
         uris=[f"{SPIFFE}login"], starts=timedelta(hours=1)
     ),
-    "signed by itself": lambda house: house.authority.sign(
-        uris=[f"{SPIFFE}login"], self_signed=True
-    ),
-    "no names": lambda house: house.authority.sign(),
-    "common name only": lambda house: house.authority.sign(common_name="gateway.internal"),
-    "common name beside an unknown one": lambda house: house.authority.sign(
+    "signed by itself": lambda house: house.ca.sign(uris=[f"{SPIFFE}login"], self_signed=True),
+    "no names": lambda house: house.ca.sign(),
+    "common name only": lambda house: house.ca.sign(common_name="gateway.internal"),
+    "common name beside an unknown one": lambda house: house.ca.sign(
         common_name="gateway.internal", hosts=["a.internal"]
     ),
-    "unknown URI": lambda house: house.authority.sign(uris=[f"{SPIFFE}somebody"]),
-    "unknown host": lambda house: house.authority.sign(hosts=["somebody.internal"]),
-    "an address": lambda house: house.authority.sign(addresses=["127.0.0.1"]),
-    "longer URI": lambda house: house.authority.sign(uris=[f"{SPIFFE}login/x"]),
-    "shorter URI": lambda house: house.authority.sign(uris=[f"{SPIFFE}logi"]),
-    "other trust domain": lambda house: house.authority.sign(uris=["spiffe://example.com/login"]),
-    "URI in other case": lambda house: house.authority.sign(uris=[f"{SPIFFE}Login"]),
-    "URI cut by a NUL": lambda house: house.authority.sign(uris=[f"{SPIFFE}login\0.evil"]),
-    "host cut by a NUL": lambda house: house.authority.sign(
-        hosts=["gateway.internal\0.evil.example"]
-    ),
-    "subdomain": lambda house: house.authority.sign(hosts=["x.gateway.internal"]),
-    "wildcard": lambda house: house.authority.sign(hosts=["*.internal"]),
-    "two callers": lambda house: house.authority.sign(uris=[f"{SPIFFE}login", f"{SPIFFE}gateway"]),
-    "two callers, of two kinds": lambda house: house.authority.sign(
+    "unknown URI": lambda house: house.ca.sign(uris=[f"{SPIFFE}somebody"]),
+    "unknown host": lambda house: house.ca.sign(hosts=["somebody.internal"]),
+    "an address": lambda house: house.ca.sign(addresses=["127.0.0.1"]),
+    "longer URI": lambda house: house.ca.sign(uris=[f"{SPIFFE}login/x"]),
+    "shorter URI": lambda house: house.ca.sign(uris=[f"{SPIFFE}logi"]),
+    "other trust domain": lambda house: house.ca.sign(uris=["spiffe://example.com/login"]),
+    "URI in other case": lambda house: house.ca.sign(uris=[f"{SPIFFE}Login"]),
+    "URI cut by a NUL": lambda house: house.ca.sign(uris=[f"{SPIFFE}login\0.evil"]),
+    "host cut by a NUL": lambda house: house.ca.sign(hosts=["gateway.internal\0.evil.example"]),
+    "subdomain": lambda house: house.ca.sign(hosts=["x.gateway.internal"]),
+    "wildcard": lambda house: house.ca.sign(hosts=["*.internal"]),
+    "two callers": lambda house: house.ca.sign(uris=[f"{SPIFFE}login", f"{SPIFFE}gateway"]),
+    "two callers, of two kinds": lambda house: house.ca.sign(
         uris=[f"{SPIFFE}login"], hosts=["gateway.internal"]
     ),
-    "a URI that is a host's name": lambda house: house.authority.sign(uris=["gateway.internal"]),
-    "a host that is a URI": lambda house: house.authority.sign(hosts=[f"{SPIFFE}login"]),
-    "another authority's": lambda house: Authority(house.policy.parent / "other").sign(
+    "a URI that is a host's name": lambda house: house.ca.sign(uris=["gateway.internal"]),
+    "a host that is a URI": lambda house: house.ca.sign(hosts=[f"{SPIFFE}login"]),
+    "another authority's": lambda house: CA(house.policy.parent / "other", "other").sign(
         uris=[f"{SPIFFE}login"]
     ),
-    "an authority's of the same name": lambda house: Authority(
-        house.policy.parent / "other", "authority"
-    ).sign(uris=[f"{SPIFFE}login"]),
+    "an authority's of the same name": lambda house: CA(house.policy.parent / "other").sign(
+        uris=[f"{SPIFFE}login"]
+    ),
 }
 # These don't get as far as a call.
 HANGS_UP = {
@@ -452,21 +448,19 @@ async def test_the_door_for_tokens_knows_no_certificates(stage: Stage, house: Ho
 
 
 async def test_a_hosts_name_is_the_same_in_any_case(house: House, enter: Enter):
-    pair = house.authority.sign(hosts=["Gateway.INTERNAL"])
+    pair = house.ca.sign(hosts=["Gateway.INTERNAL"])
     assert await (await enter(pair=pair)).outcome("ValidateSession") == ANSWERED
 
 
 async def test_several_names_of_one_caller_stand_for_it(house: House, enter: Enter):
-    pair = house.authority.sign(
-        uris=[f"{SPIFFE}gateway"], hosts=["pod-1.internal", "gateway.internal"]
-    )
+    pair = house.ca.sign(uris=[f"{SPIFFE}gateway"], hosts=["pod-1.internal", "gateway.internal"])
     assert await (await enter(pair=pair)).outcome("ValidateSession") == ANSWERED
 
 
 async def test_an_authority_in_between_is_trusted_if_it_comes_along(
     house: House, enter: Enter, tmp_path: Path
 ):
-    between = Authority(tmp_path / "between", "between", above=house.authority)
+    between = CA(tmp_path / "between", "between", above=house.ca)
     pair = between.sign(uris=[f"{SPIFFE}login"])
     assert (
         await (await enter(pair=pair)).outcome("IssueDevice")
@@ -483,7 +477,7 @@ async def test_plaintext_to_a_door_with_tls_is_no_call(stage: Stage, house: Hous
 
 async def test_the_door_for_health_answers_nothing_else(stage: Stage, house: House):
     async with visiting(
-        stage.ports.bearer, trust=house.authority.pem, token=house.tokens["ops"]
+        stage.ports.bearer, trust=house.ca.pem, token=house.tokens["ops"]
     ) as visitor:
         await outcomes(
             visitor

@@ -32,7 +32,7 @@ from session_authority.tokens import (
     revoke,
 )
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.stage import (
+from tests.rpc.harness import (
     DAY,
     HOUR,
     LAPTOP_AGENT,
@@ -47,6 +47,7 @@ from tests.rpc.stage import (
 )
 from tests.support.backends import Backend
 from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
 
 PHONE, LAPTOP, TABLET = (str(UUID(int=0xD000 + number, version=4)) for number in range(3))
 PHONE_CLIENT = pb.ClientInfo(ip_address="192.0.2.7", display_name="Pixel 8", app_version="4.12.0")
@@ -165,16 +166,6 @@ def watchers(stage: Stage) -> int:
     value = stage.metrics.registry.get_sample_value("session_authority_watchers")
     assert value is not None
     return int(value)
-
-
-async def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Waits until it is so."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - a condition has no event
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        pytest.fail(f"waited {PATIENCE:g} s for {what}")
 
 
 @contextmanager

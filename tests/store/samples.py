@@ -5,14 +5,12 @@ reads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID
-
-import pytest
 
 from session_authority.domain.clients import Client as EndUserClient
 from session_authority.domain.devices import DeviceRecord
@@ -146,16 +144,6 @@ class Room:
         """How long a key lives on. None: for ever; negative: it is not there."""
         milliseconds = int(await self.run("PTTL", name))
         return None if milliseconds == -1 else timedelta(milliseconds=milliseconds)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 20.0) -> None:
-    """Waits until it is so; fails, naming what it waited for, if it takes too long."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not await condition():  # noqa: ASYNC110 - a server sets no event
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(f"waited {seconds:g} s for {what}")
 
 
 async def unavailable(*attempts: Awaitable[object]) -> None:

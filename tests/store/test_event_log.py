@@ -33,9 +33,10 @@ from session_authority.store.event_log import EVENT_MEMORY, HistoryGone, Page
 from session_authority.store.key_names import PARTITIONS, TAGS, partition
 from session_authority.store.log_position import START, EntryId
 from session_authority.store.records import Commit
-from tests.store.samples import NOW, event, until, user_of_each_partition
+from tests.store.samples import NOW, event, user_of_each_partition
 from tests.support.backends import PATIENT, Backend, valkey_server
 from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
 
 HERE, THERE = 5, 60  # two partitions; on a cluster they are on different nodes
 HOUR, MILLISECOND = timedelta(hours=1), timedelta(milliseconds=1)
@@ -446,7 +447,7 @@ async def test_a_line_that_says_nothing_is_given_up(
         async with aclosing(EventLog(client, KeyNames(prefix)).wakes()) as wakes:
             assert await heard(wakes) is None
             next_wake = asyncio.ensure_future(heard(wakes))
-            await until(lambda: _is(wire.commands["PING"] >= 3), "the line to be asked thrice")
+            await eventually(lambda: _is(wire.commands["PING"] >= 3), "the line to be asked thrice")
             assert not next_wake.done(), "it answers, so it is not given up"
             silent = asyncio.Event()
 
@@ -478,7 +479,7 @@ async def test_who_stops_listening_hangs_up(valkey_backend: Backend, prefix: str
     next_wake.cancel()
     await asyncio.wait([next_wake])
     await wakes.aclose()
-    await until(lambda: _none(listeners()), "the server to see that nobody listens")
+    await eventually(lambda: _none(listeners()), "the server to see that nobody listens")
     await client.aclose()
     await admin.aclose()
 

@@ -32,11 +32,11 @@ from tests.store.samples import (
     key,
     session,
     unavailable,
-    until,
 )
 from tests.support.backends import PATIENT, Backend, ValkeyServer, service_rules, valkey_server
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy, lose_one_reply
+from tests.support.waiting import eventually
 
 # For tests that wait until a reply is late; no other may depend on how fast a machine answers.
 IMPATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=1))
@@ -276,8 +276,8 @@ async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy:
         proxy.on_reply = hold
         mutations = [asyncio.ensure_future(mutation(patient)) for mutation in MUTATIONS.values()]
         reads = [asyncio.ensure_future(patient.session("ada", key(1))) for _ in range(3)]
-        await until(_seen(proxy, "EVALSHA", 3), "the mutations to be sent")
-        await until(_seen(proxy, "HGET", 1), "the reads to be sent")
+        await eventually(_seen(proxy, "EVALSHA", 3), "the mutations to be sent")
+        await eventually(_seen(proxy, "HGET", 1), "the reads to be sent")
         connections = proxy.connections
         for task in (*mutations, *reads):
             task.cancel()
@@ -322,7 +322,7 @@ async def test_giving_up_before_a_mutation_was_sent_means_that_it_never_is(
         proxy.commands.clear()
         proxy.on_reply = hold
         first = asyncio.ensure_future(MUTATIONS["commit"](narrow))
-        await until(_seen(proxy, "EVALSHA", 1), "the first to be sent")
+        await eventually(_seen(proxy, "EVALSHA", 1), "the first to be sent")
         second = asyncio.ensure_future(MUTATIONS["revoke_all"](narrow))
         await asyncio.sleep(0)
         second.cancel()
@@ -348,7 +348,7 @@ def _seen(proxy: Proxy, command: str, number: int) -> Callable[[], Awaitable[boo
 async def test_a_store_waits_for_what_it_sent_before_it_hangs_up(warm: Room, proxy: Proxy) -> None:
     store = SessionStore(connect(proxy.url, PATIENT), warm.keys)
     task = asyncio.ensure_future(MUTATIONS["commit"](store))
-    await until(_seen(proxy, "EVALSHA", 1), "the commit to be sent")
+    await eventually(_seen(proxy, "EVALSHA", 1), "the commit to be sent")
     await store.close()
     assert isinstance(await task, Committed)
 

@@ -27,7 +27,6 @@ from tests.store.samples import (
     key,
     session,
     unavailable,
-    until,
     user_of_each_partition,
 )
 from tests.support.backends import (
@@ -36,10 +35,10 @@ from tests.support.backends import (
     cluster_url,
     valkey_cluster_servers,
     valkey_server,
-    wait_for,
 )
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy, lose_one_reply
+from tests.support.waiting import eventually, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +117,7 @@ async def test_a_lost_master_takes_its_own_users_with_it(
 ) -> None:
     gone, others = users_of(lost), [user for user in USERS if user not in users_of(lost)]
     assert len(gone) in (21, 22)
-    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     await asyncio.to_thread(servers[lost].kill)
     newcomer = SessionStore(connect(cluster_url(servers), PATIENT), room.keys)
     try:
@@ -146,7 +145,7 @@ async def test_a_lost_master_takes_its_own_users_with_it(
         await asyncio.to_thread(servers[lost].start)
     try:
         for store in (room.store, newcomer):
-            await until(lambda store=store: all_is_well(store), "the master to be back")  # type: ignore[misc]
+            await eventually(lambda store=store: all_is_well(store), "the master to be back")  # type: ignore[misc]
             assert len(await store.server_times()) == 3
     finally:
         await newcomer.close()
@@ -158,7 +157,7 @@ def _knows_of_a_failure(node: redis.Redis) -> bool:
 
 
 async def test_all_masters_lost_and_found(room: Room, servers: list[ValkeyServer]) -> None:
-    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     for server in servers:
         await asyncio.to_thread(server.kill)
     for _ in range(2):
@@ -167,12 +166,12 @@ async def test_all_masters_lost_and_found(room: Room, servers: list[ValkeyServer
         )
     for server in servers:
         await asyncio.to_thread(server.start)
-    await until(lambda: all_is_well(room.store), "the masters to be back")
+    await eventually(lambda: all_is_well(room.store), "the masters to be back")
 
 
 async def test_a_moved_slot_is_followed(room: Room, servers: list[ValkeyServer]) -> None:
     """The user's records move from one master to another, with readers and writers all along."""
-    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     user, slot = USERS[3], SLOTS[3]
     others = [other for other in USERS if other != user]
     with redis.Redis(port=servers[0].port) as source, redis.Redis(port=servers[1].port) as target:
@@ -224,7 +223,7 @@ async def room_behind(
     client.nodes_manager.address_remap = lambda address: (address[0], ports[address[1]])
     keys = KeyNames(prefix)
     store = SessionStore(client, keys)
-    await until(lambda: all_is_well(store), "the cluster to be whole")
+    await eventually(lambda: all_is_well(store), "the cluster to be whole")
     for user in USERS:
         await store.revoke_all(user, except_key=None, forget=True, event=event(user))
     assert sound(await sign_in(store, USERS))
@@ -303,7 +302,7 @@ async def test_a_master_that_is_silent_holds_up_its_own_users_only(
             gone
         )
     never.set()
-    await until(lambda: all_is_well(impatient.store), "the master to talk again")
+    await eventually(lambda: all_is_well(impatient.store), "the master to talk again")
 
 
 async def test_idle_connections_that_were_cut_do_no_harm(wired: Room, wires: list[Proxy]) -> None:
@@ -358,7 +357,7 @@ async def test_readers_find_the_replica_that_took_over(
     room: Room, servers: list[ValkeyServer], tmp_path: Path
 ) -> None:
     """With nothing but reads that go out together: nobody else looks at the cluster for them."""
-    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     config = {
         "cluster-enabled": "yes",
         "cluster-port": str(free_port()),
@@ -388,7 +387,7 @@ async def test_readers_find_the_replica_that_took_over(
                 results = await read(room.store, users_of(0))
                 return sound(results) and {result.record for result in results} == {session(1)}
 
-            await until(found, "the readers to find it")
+            await eventually(found, "the readers to find it")
             assert await all_is_well(room.store)
             assert len(await room.store.server_times()) == 3
         finally:

@@ -30,9 +30,9 @@ from tests.support.backends import (
     sentinel_group,
     valkey_cluster_servers,
     valkey_server,
-    wait_for,
 )
 from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 CANARY = "c4n4ry"
 SAFE = {"appendonly": "yes", "maxmemory-policy": "noeviction"}

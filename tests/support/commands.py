@@ -22,8 +22,8 @@ from session_authority.runtime.addresses import Listen
 from session_authority.store.embedded import EmbeddedValkey
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
-from tests.support.backends import wait_for
 from tests.support.fork_server import ROOT, start_command
+from tests.support.waiting import wait_for
 
 COMMAND = [sys.executable, "-c", "from session_authority.cli import main; main()"]
 PATIENCE = 40.0  # seconds; for a process to start or end on a machine that has much else to do

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from session_authority.console.connection import Target, health
 from session_authority.runtime.addresses import Listen
-from tests.support.backends import wait_for
 from tests.support.fork_server import ForkedProcess, start_command
 from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 
 @dataclass

@@ -24,7 +24,7 @@ from session_authority_client import (
     Validation,
     batching,
 )
-from tests.support.backends import wait_for
+from tests.support.waiting import wait_for
 
 LONG = timedelta(seconds=30)
 SINGLE, BATCH = "ValidateSession", "BatchValidateSessions"

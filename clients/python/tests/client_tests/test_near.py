@@ -33,8 +33,8 @@ from session_authority_client import (
     Validation,
 )
 from session_authority_client.wire import session_authority_pb2 as pb
-from tests.support.backends import wait_for
 from tests.support.proxy import Proxy
+from tests.support.waiting import wait_for
 
 LONG = timedelta(seconds=30)
 TOO_SHORT = Failure(

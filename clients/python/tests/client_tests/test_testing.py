@@ -34,7 +34,7 @@ from session_authority_client import (
 from session_authority_client.testing import FakeAuthority
 from session_authority_client.transport import SERVICE
 from session_authority_client.wire import session_authority_pb2 as pb
-from tests.rpc.stage import START, Stage
+from tests.rpc.harness import START, Stage
 from tests.support.backends import fake_redis
 
 PATIENCE = timedelta(seconds=20)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -22,9 +20,9 @@ from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.tls import TlsFiles, TlsSource
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.stage import PATIENCE, SERVICE, Refusal, refusal_of
+from tests.rpc.harness import PATIENCE, SERVICE, Refusal, refusal_of
 from tests.rpc.test_bad_input import GOOD
-from tests.support.certificates import Authority, Pair
+from tests.support.ca import CA, Pair
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
@@ -162,8 +160,8 @@ class House:
     """The files that a server with TLS and a policy has, and those of its callers."""
 
     def __init__(self, folder: Path) -> None:
-        self.authority = Authority(folder)
-        self.server = self.authority.sign(addresses=["127.0.0.1"], common_name="session-authority")
+        self.ca = CA(folder)
+        self.server = self.ca.sign(addresses=["127.0.0.1"], common_name="session-authority")
         self.policy = folder / "access.toml"
         self.policy.write_text(POLICY)
         self.token_file = folder / "tokens"
@@ -171,17 +169,15 @@ class House:
         for name, token in self.tokens.items():
             add_token(self.token_file, name, token, datetime.now(UTC))
         self.pairs = {
-            "login": self.authority.sign(uris=[f"{SPIFFE}login"]),
-            "gateway": self.authority.sign(hosts=["gateway.internal"]),
-            "notifier": self.authority.sign(uris=[f"{SPIFFE}notifier"], hosts=["pod-7.internal"]),
-            "auditor": self.authority.sign(hosts=["auditor.internal"]),
+            "login": self.ca.sign(uris=[f"{SPIFFE}login"]),
+            "gateway": self.ca.sign(hosts=["gateway.internal"]),
+            "notifier": self.ca.sign(uris=[f"{SPIFFE}notifier"], hosts=["pod-7.internal"]),
+            "auditor": self.ca.sign(hosts=["auditor.internal"]),
         }
 
     def doors(self, *, tls: bool = True, mutual: bool = True, **more: Any) -> ListenOptions:
         """The doors that these files make."""
-        files = TlsFiles(
-            self.server.certificate, self.server.key, self.authority.file if mutual else None
-        )
+        files = TlsFiles(self.server.certificate, self.server.key, self.ca.file if mutual else None)
         source = TlsSource(files, now) if tls else None
         more.setdefault("capacity", Capacity())
         return ListenOptions(access=AccessSource(self.policy, self.token_file), tls=source, **more)
@@ -201,16 +197,3 @@ async def ended(stream: Any) -> Refusal:
     except grpc.aio.AioRpcError as error:
         return refusal_of(error)
     raise AssertionError("it ended as if all were well")
-
-
-async def eventually(condition: Callable[[], Any], what: str) -> None:
-    """Waits until it is so; `condition` may be a coroutine function."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                found = condition()
-                if await found if asyncio.iscoroutine(found) else found:
-                    return
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(f"waited {PATIENCE:g} s for {what}")
