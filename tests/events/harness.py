@@ -28,6 +28,7 @@ from tests.store.samples import event
 from tests.support.clock import Clock
 from tests.support.waiting import eventually
 
+MILLISECOND, HOUR = timedelta(milliseconds=1), timedelta(hours=1)
 QUICK, NEVER = timedelta(milliseconds=20), timedelta(hours=1)
 ALL = EventFilter()
 CURSOR, READ_TIME = 2, 3  # fields of WatchEventsResponse

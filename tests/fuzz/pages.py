@@ -27,7 +27,7 @@ class _Last:
     moment: float
     key: bytes
 
-    def place(self) -> tuple[float, bytes]:
+    def sort_key(self) -> tuple[float, bytes]:
         """Where it was."""
         return self.moment, self.key
 

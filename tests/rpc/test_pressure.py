@@ -22,7 +22,7 @@ from session_authority.rpc import Capacity
 from session_authority.rpc.interceptors import _BYTES_OF_ONE
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc import frames
-from tests.rpc.access_harness import ANSWERED, House, visiting
+from tests.rpc.access.harness import ANSWERED, House, visiting
 from tests.rpc.frames import Frame, line_to
 from tests.rpc.harness import PATIENCE, Refusal, Stage, StageWith, refusal_of
 from tests.support.waiting import eventually

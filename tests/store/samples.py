@@ -20,12 +20,14 @@ from session_authority.domain.identifiers import device_key
 from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.store import KeyNames, RedisClient, SessionStore
+from session_authority.store.codec import encode_device, encode_session
 from session_authority.store.key_names import PARTITIONS, partition
-from session_authority.store.records import Commit, Committed, IssuedRecord
+from session_authority.store.records import Commit, Committed, IssuedRecord, Stored
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 120_000, tzinfo=UTC)
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
+REQUEST = UUID("2f0d41a5-6c5e-4a83-a3f7-8a1d63a6f0aa")
 
 
 def key(number: int) -> bytes:
@@ -62,6 +64,16 @@ def device(number: int = 1, **changes: Any) -> DeviceRecord:
         last_seen=NOW,
     )
     return replace(record, **changes)
+
+
+def stored_session(number: int = 1, **changes: Any) -> Stored[Any]:
+    record = session(number, **changes)
+    return Stored(record, encode_session(record))
+
+
+def stored_device(number: int = 1, **changes: Any) -> Stored[Any]:
+    record = device(number, **changes)
+    return Stored(record, encode_device(record))
 
 
 def event(

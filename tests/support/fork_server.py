@@ -90,7 +90,8 @@ def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
         server = subprocess.Popen(
             [sys.executable, "-c", f"from {__name__} import serve; serve({its.fileno()})"],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            # Rich asks for the width when it is imported.
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "TERM": "dumb"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[its.fileno()],

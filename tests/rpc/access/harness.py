@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +14,13 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from session_authority.access import AccessSource, add_token, new_token
-from session_authority.processes.options import ListenOptions
+from session_authority.processes.options import ListenOptions, Ports
 from session_authority.rpc import Capacity
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.tls import TlsFiles, TlsSource
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.harness import PATIENCE, SERVICE, Refusal, refusal_of
+from tests.rpc.harness import ANYWHERE, PATIENCE, SERVICE, Refusal, refusal_of
 from tests.rpc.test_bad_input import GOOD
 from tests.support.ca import CA, Pair
 
@@ -61,6 +61,33 @@ roles = ["operator"]
 rpcs = ["ListDevices"]
 certificates = ["auditor.internal"]
 """
+PUBLIC = {
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
+    "/grpc.health.v1.Health/Watch",
+}
+MAY_CALL = {
+    "login": {"IssueDevice", "RenewSession", "GetSigningKeys"},
+    "gateway": {"ValidateSession", "BatchValidateSessions", "GetSigningKeys"},
+    "account": {"ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"},
+    "notifier": {"WatchEvents"},
+    "ops": {
+        "IssueDevice",
+        "RenewSession",
+        "ValidateSession",
+        "BatchValidateSessions",
+        "GetSigningKeys",
+        "ListDevices",
+        "UpdateDevice",
+        "RevokeDevice",
+        "RevokeAll",
+        "WatchEvents",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    },
+    "auditor": {"ListDevices"},
+}
+ALL_PORTS = Ports(ANYWHERE, bearer=ANYWHERE, health=ANYWHERE)
+Enter = Callable[..., Any]
 
 
 def path_of(name: str) -> str:
@@ -197,3 +224,7 @@ async def ended(stream: Any) -> Refusal:
     except grpc.aio.AioRpcError as error:
         return refusal_of(error)
     raise AssertionError("it ended as if all were well")
+
+
+async def outcomes(visitor: Visitor) -> dict[str, Refusal]:
+    return {path: await visitor.outcome(path) for path in METHODS}

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, MutableMapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, MutableMapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,20 @@ from session_authority.processes.options import Ports
 from session_authority.processes.reloading import WatchedFiles
 from session_authority.runtime.clock import now
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.access_harness import (
+from tests.rpc.access.harness import (
     ANSWERED,
     SPIFFE,
     UNKNOWN,
+    Enter,
     House,
     Visitor,
     ended,
     not_allowed,
-    visiting,
 )
 from tests.rpc.harness import ANYWHERE, Refusal, Stage, StageWith
 from tests.support.ca import CA, Pair, encrypted_key
 from tests.support.waiting import eventually
 
-Enter = Callable[..., Any]
 Logged = list[MutableMapping[str, Any]]
 
 
@@ -50,29 +48,9 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path / "house")
-
-
-@pytest.fixture
 async def stage(stage_with: StageWith, house: House) -> Stage:
     running: Stage = await stage_with(doors=house.doors(), ports=Ports(ANYWHERE, bearer=ANYWHERE))
     return running
-
-
-@pytest.fixture
-async def enter(stage: Stage, house: House) -> AsyncIterator[Enter]:
-    """A visitor at the door that is for them, on a new connection."""
-    async with AsyncExitStack() as stack:
-
-        async def go(name: str = "", **shows: Any) -> Visitor:
-            shows.setdefault("pair", house.pairs.get(name))
-            shows.setdefault("token", house.tokens.get(name))
-            shows.setdefault("trust", house.ca.pem)
-            door = stage.ports.main if shows["pair"] else stage.ports.bearer
-            return await stack.enter_async_context(visiting(door, **shows))
-
-        yield go
 
 
 async def becomes(visitor: Visitor, method: str, wanted: Refusal) -> None:
