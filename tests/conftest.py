@@ -18,6 +18,10 @@ from tests.support.backends import STARTERS, Backend
 
 _prefixes = count()
 
+# Readline leaves them to the workers of pytest-xdist, and Rich asks for them when it is imported.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
+
 
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers for each core, as most tests wait most of their time."""

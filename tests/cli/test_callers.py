@@ -334,13 +334,7 @@ class Town:
 
     def ask(self, command: str, *options: object) -> subprocess.CompletedProcess[str]:
         """Runs a command; in a process of its own, as some end the process that they run in."""
-        return subprocess.run(
-            [*COMMAND, *ASKING[command], *map(str, options)],
-            env=environment(self.folder),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        return run(self.folder, *ASKING[command], *map(str, options))
 
     def shows(self) -> dict[str, tuple[object, ...]]:
         """The ways to get in."""

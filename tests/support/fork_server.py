@@ -14,23 +14,34 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from io import FileIO
 from multiprocessing.connection import wait
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _MAX_ORDER_BYTES = 1 << 17
+# What a shell runs instead of the command: it starts as fast as Python does without a module.
+_EXECUTABLE = """\
+#!{python} -ES
+import json, os, socket, sys
+line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+line.connect({address!r})
+order = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)])
+socket.send_fds(line, [order.encode()], [1, 2])
+line.recv(64)
+sys.exit(int(line.recv(64)))
+"""
 
 
 class ForkedProcess:
     """A running command, with the part of `subprocess.Popen` that tests use."""
 
-    def __init__(self, report: int) -> None:
-        self._report = FileIO(report)
-        self.pid = int(self._report.readline())
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+        self.pid = int(line.recv(64))
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -55,9 +66,9 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
     def _outcome(self, timeout: float | None) -> int | None:
-        if self.returncode is None and wait([self._report.fileno()], timeout):
-            self.returncode = int(self._report.readline())
-            self._report.close()
+        if self.returncode is None and wait([self._line], timeout):
+            self.returncode = int(self._line.recv(64))
+            self._line.close()
         return self.returncode
 
 
@@ -73,73 +84,87 @@ def start_command(
         out: The file descriptor that its output goes to.
         err: The file descriptor that its errors and logs go to.
     """
-    order = json.dumps([list(arguments), str(folder), dict(environment)]).encode()
-    mine, its = os.pipe()
-    try:
-        socket.send_fds(_server()[0], [order], [out, err, its])
-    finally:
-        os.close(its)
-    return ForkedProcess(mine)
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    line.connect(_server().address)
+    order = json.dumps([list(arguments), str(folder), dict(environment)])
+    socket.send_fds(line, [order.encode()], [out, err])
+    return ForkedProcess(line)
 
 
-@cache
-def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """A line to this process's fork server, which ends when the line does."""
-    mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with its:
-        server = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import serve; serve({its.fileno()})"],
-            cwd=ROOT,
-            # Rich asks for the width when it is imported.
-            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "TERM": "dumb"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[its.fileno()],
-            start_new_session=True,
-        )
-    return mine, server
+def write_executable(path: Path) -> None:
+    """Writes a program that a shell can run as the command."""
+    path.write_text(_EXECUTABLE.format(python=sys.executable, address=_server().address))
+    path.chmod(0o755)
 
 
-def serve(line: int) -> None:
+class _Server:
+    """This process's fork server. It ends when this process does, as its input ends."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="fork-server-")
+        self.address = f"{self._folder.name}/line"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(self.address)
+            listening.listen(128)
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    f"from {__name__} import serve; serve({listening.fileno()})",
+                ],
+                cwd=ROOT,
+                # Rich asks for the width when it is imported.
+                env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "TERM": "dumb"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[listening.fileno()],
+                start_new_session=True,
+            )
+
+
+_server = cache(_Server)
+
+
+def serve(listening: int) -> None:
     """Forks for each order that comes; the forks alone return from the loop and run the command."""
     from session_authority.cli import main
 
-    if _is_fork(socket.socket(fileno=line)):
+    if _is_fork(socket.socket(fileno=listening)):
         main()
 
 
-def _is_fork(line: socket.socket) -> bool:
-    """Takes orders until the line ends. Returns True in a fork."""
-    with line, selectors.DefaultSelector() as ready:
-        ready.register(line, selectors.EVENT_READ)
+def _is_fork(listening: socket.socket) -> bool:
+    """Takes orders until the input ends. Returns True in a fork."""
+    with listening, selectors.DefaultSelector() as ready:
+        ready.register(listening, selectors.EVENT_READ)
+        ready.register(sys.stdin, selectors.EVENT_READ)
         while True:
             for key, _ in ready.select():
-                if key.fileobj is not line:
+                if key.fileobj is sys.stdin:
+                    return False
+                if key.fileobj is not listening:
                     ready.unregister(key.fileobj)
                     os.close(key.fd)
                     _report_end(*key.data)
                     continue
-                order, descriptors, _, _ = socket.recv_fds(line, _MAX_ORDER_BYTES, 3)
-                if not order:
-                    return False
+                line, _ = listening.accept()
+                order, descriptors, _, _ = socket.recv_fds(line, _MAX_ORDER_BYTES, 2)
                 child = os.fork()
                 if child == 0:
-                    ready.close()
-                    line.close()
-                    _become(*json.loads(order), *descriptors[:2])
+                    for one in (line, ready, listening):
+                        one.close()
+                    _become(*json.loads(order), *descriptors)
                     return True
-                out, err, report = descriptors
-                os.close(out)
-                os.close(err)
-                os.write(report, b"%d\n" % child)
-                ready.register(os.pidfd_open(child), selectors.EVENT_READ, (child, report))
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                line.send(b"%d" % child)
+                ready.register(os.pidfd_open(child), selectors.EVENT_READ, (child, line))
 
 
-def _report_end(child: int, report: int) -> None:
+def _report_end(child: int, line: socket.socket) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with suppress(BrokenPipeError):  # nobody waits for it any more
-        os.write(report, b"%d\n" % code)
-    os.close(report)
+    with line, suppress(BrokenPipeError):  # nobody waits for it any more
+        line.send(b"%d" % code)
 
 
 def _become(
@@ -147,6 +172,8 @@ def _become(
 ) -> None:
     os.setsid()
     os.chdir(folder)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.closerange(3, 1024)
