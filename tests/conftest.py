@@ -5,6 +5,7 @@ them.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -16,6 +17,20 @@ import structlog
 from tests.support.backends import STARTERS, Backend
 
 _prefixes = count()
+
+# Readline leaves them to the workers of pytest-xdist, and Rich asks for them when it is imported.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers for each core, as most tests wait most of their time."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts with the files that take longest, so that no worker is left alone with one of them."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)

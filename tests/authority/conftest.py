@@ -10,7 +10,7 @@ import pytest
 
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
-from tests.authority.scene import START, Scene
+from tests.authority.harness import START, Scene
 from tests.support.backends import Backend
 from tests.support.clock import Clock
 

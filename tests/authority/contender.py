@@ -16,10 +16,10 @@ from typing import Any
 from uuid import UUID
 
 from session_authority.domain.identifiers import parse_uuid
-from session_authority.store import Limits, connect
+from session_authority.store import connect
 from session_authority.tokens import KeySource
-from tests.authority.scene import START, Scene
-from tests.support.backends import Backend
+from tests.authority.harness import START, Scene
+from tests.support.backends import PATIENT, Backend
 
 
 async def _once(scene: Scene, what: dict[str, Any]) -> Any:
@@ -35,7 +35,7 @@ async def _once(scene: Scene, what: dict[str, Any]) -> Any:
 
 
 async def _main(url: str, keys: str, prefix: str) -> None:
-    backend = Backend("valkey", url, lambda: connect(url, Limits()))
+    backend = Backend("valkey", url, lambda: connect(url, PATIENT))
     scene = Scene(backend, prefix, KeySource(Path(keys)))
     while line := await asyncio.to_thread(sys.stdin.readline):
         what = json.loads(line)

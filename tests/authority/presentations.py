@@ -13,7 +13,7 @@ from uuid import UUID
 
 from session_authority.domain.verdicts import ReplayCause, SessionStatus
 from session_authority.tokens import Tokens
-from tests.authority.scene import (
+from tests.authority.harness import (
     ACTOR,
     AUDIENCE,
     DAY,

@@ -12,7 +12,7 @@ import pytest
 from session_authority.domain.errors import DeviceNotFound, InvalidRequest
 from session_authority.domain.results import DevicePage
 from session_authority.domain.verdicts import SessionStatus
-from tests.authority.scene import (
+from tests.authority.harness import (
     ACTOR,
     CLIENT,
     DAY,

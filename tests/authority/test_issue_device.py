@@ -23,7 +23,7 @@ from session_authority.domain.errors import (
 from session_authority.domain.session_limits import DeviceLimitAction
 from session_authority.domain.verdicts import SessionStatus
 from session_authority.store.records import Commit
-from tests.authority.scene import (
+from tests.authority.harness import (
     ACTOR,
     CLIENT,
     DAY,

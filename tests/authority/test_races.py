@@ -25,7 +25,7 @@ from session_authority.domain.results import IssuedDevice, RenewedSession, Valid
 from session_authority.domain.session_limits import DeviceLimitAction, ReplayAction, SessionLimits
 from session_authority.domain.verdicts import SessionStatus
 from session_authority.tokens import KeySource
-from tests.authority.scene import (
+from tests.authority.harness import (
     ACTOR,
     CLIENT,
     LAPTOP,

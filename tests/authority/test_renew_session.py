@@ -10,8 +10,7 @@ import pytest
 
 from session_authority.domain.clients import Client
 from session_authority.domain.verdicts import SessionStatus
-from tests.authority.presentations import PRESENTATIONS, History, next_token, superseded
-from tests.authority.scene import (
+from tests.authority.harness import (
     ACTOR,
     CLIENT,
     DAY,
@@ -27,6 +26,7 @@ from tests.authority.scene import (
     Scene,
     read_token,
 )
+from tests.authority.presentations import PRESENTATIONS, History, next_token, superseded
 
 ACTIVE = SessionStatus.ACTIVE
 

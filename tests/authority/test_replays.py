@@ -11,14 +11,7 @@ import pytest
 from session_authority.domain.clients import Client
 from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import SessionStatus
-from tests.authority.presentations import (
-    PRESENTATIONS,
-    History,
-    of_an_ended_session,
-    superseded,
-    the_previous_long_after,
-)
-from tests.authority.scene import (
+from tests.authority.harness import (
     ACTOR,
     CLIENT,
     LAPTOP,
@@ -30,6 +23,13 @@ from tests.authority.scene import (
     Scene,
     key_of,
     read_token,
+)
+from tests.authority.presentations import (
+    PRESENTATIONS,
+    History,
+    of_an_ended_session,
+    superseded,
+    the_previous_long_after,
 )
 
 REPLAYS: dict[str, History] = {

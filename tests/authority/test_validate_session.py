@@ -15,14 +15,7 @@ from session_authority.domain.clients import Client
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.verdicts import SessionStatus
 from session_authority.store.records import Commit
-from tests.authority.presentations import (
-    PRESENTATIONS,
-    History,
-    next_token,
-    past_its_absolute_end,
-    superseded,
-)
-from tests.authority.scene import (
+from tests.authority.harness import (
     ACTOR,
     CLIENT,
     DAY,
@@ -39,6 +32,13 @@ from tests.authority.scene import (
     key_of,
     presented,
     read_token,
+)
+from tests.authority.presentations import (
+    PRESENTATIONS,
+    History,
+    next_token,
+    past_its_absolute_end,
+    superseded,
 )
 
 ACTIVE = SessionStatus.ACTIVE

@@ -17,9 +17,10 @@ import pytest
 from session_authority.access import read_tokens
 from session_authority.access.callers import digest_of
 from tests.cli.harness import call, fault
-from tests.processes.processes import COMMAND, PATIENCE, DevServer, dev_server, environment, run
-from tests.support.backends import free_port, wait_for
-from tests.support.certificates import Authority, Pair, encrypted_key
+from tests.support.ca import CA, Pair, encrypted_key
+from tests.support.commands import COMMAND, PATIENCE, DevServer, dev_server, environment, run
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 POLICY = """
 [callers.login]
@@ -183,12 +184,12 @@ ASKING: dict[str, tuple[str, ...]] = {
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "authority")
+def authority(tmp_path: Path) -> CA:
+    return CA(tmp_path / "authority")
 
 
 @pytest.fixture
-def pair(authority: Authority) -> Pair:
+def pair(authority: CA) -> Pair:
     return authority.sign(hosts=["ops.internal"])
 
 
@@ -221,7 +222,7 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path, pair: Pair, command: st
     assert fault(call(*ASKING[command], "--token-file", none)) == (2, f"--token-file: {gone}")
 
 
-def test_files_that_cannot_be_shown_are_named(authority: Authority, pair: Pair):
+def test_files_that_cannot_be_shown_are_named(authority: CA, pair: Pair):
     other = authority.sign(hosts=["ops.internal"])
     code, text = fault(call("health", "--tls-cert", pair.certificate, "--tls-key", other.key))
     assert (code, text) == (2, f"{other.key}: is not the key of the certificate")
@@ -258,7 +259,7 @@ def test_a_token_does_not_go_elsewhere_in_plaintext(token_file: Path, command: s
         )
 
 
-def test_health_over_tls_is_not_asked_where_it_is_told_in_plaintext(authority: Authority):
+def test_health_over_tls_is_not_asked_where_it_is_told_in_plaintext(authority: CA):
     main, health = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     settings = {"LISTEN": main, "HEALTH_LISTEN": health}
     assert fault(call("health", "--timeout", "0.1", **settings))[1].startswith(f"{health}: ")
@@ -274,7 +275,7 @@ class Harness:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.authority = Authority(folder / "authority")
+        self.authority = CA(folder / "authority")
         self.server_pair = self.authority.sign(addresses=["127.0.0.1"])
         self.ops = self.authority.sign(uris=["spiffe://example.org/ops"])
         self.login = self.authority.sign(hosts=["login.internal"])
@@ -303,13 +304,7 @@ class Harness:
 
     def ask(self, command: str, *options: object) -> subprocess.CompletedProcess[str]:
         """Runs a command; in a process of its own, as some end the process that they run in."""
-        return subprocess.run(
-            [*COMMAND, *ASKING[command], *map(str, options)],
-            env=environment(self.folder),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        return run(self.folder, *ASKING[command], *map(str, options))
 
     def shows(self) -> dict[str, tuple[object, ...]]:
         """The ways to get in."""

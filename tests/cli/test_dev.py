@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.harness import call, fault
-from tests.processes.processes import Caller, dev_server, run
-from tests.support.backends import free_port, wait_for
+from tests.support.commands import Caller, dev_server, run
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 
 @pytest.mark.parametrize(

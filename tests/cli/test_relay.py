@@ -19,9 +19,13 @@ from session_authority.store import Deliveries, KeyNames, Limits, SessionStore, 
 from session_authority.store.key_names import partition
 from session_authority.store.records import Commit
 from tests.cli.harness import call
-from tests.processes.processes import Command, run
 from tests.relay.receiver import Receiver
-from tests.support.backends import ValkeyServer, free_port, valkey_server, wait_for
+from tests.support.backends import ValkeyServer, valkey_server
+from tests.support.commands import Command, run
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
+
+pytestmark = pytest.mark.slow
 
 DEADLINE_SECONDS = 40.0  # for what is eventual
 

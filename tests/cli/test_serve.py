@@ -14,16 +14,12 @@ from typer.testing import Result
 
 from session_authority.runtime.settings import Unsafe
 from tests.cli.harness import call
-from tests.processes.house import add_signing_key
-from tests.processes.processes import PATIENCE, Caller, Command
-from tests.support.backends import (
-    Certificates,
-    ValkeyServer,
-    free_port,
-    service_at,
-    valkey_server,
-    wait_for,
-)
+from tests.processes.harness import add_signing_key
+from tests.support.backends import ValkeyServer, service_at, valkey_server
+from tests.support.ca import CA
+from tests.support.commands import PATIENCE, Caller, Command
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 POLICY = """
 [callers.login]
@@ -80,9 +76,9 @@ def _open_policy(sound: dict[str, str], _: Path) -> None:
 
 
 def _open_tls_key(sound: dict[str, str], folder: Path) -> None:
-    certificates = Certificates(folder)
-    certificates.key.chmod(0o604)
-    sound |= {"TLS_CERTIFICATE": str(certificates.chain), "TLS_KEY": str(certificates.key)}
+    pair = CA(folder).sign(addresses=["127.0.0.1"])
+    pair.key.chmod(0o604)
+    sound |= {"TLS_CERTIFICATE": str(pair.certificate), "TLS_KEY": str(pair.key)}
 
 
 def _empty_policy(sound: dict[str, str], _: Path) -> None:

@@ -1,14 +1,13 @@
 """The rule of generations, explored at random: honest histories never raise the alarm, and a thief
 never stays unnoticed.
 
-Every history comes from its seed, and a failure prints the seed and the last lines.
-`EXPLORATION_HISTORIES` says how many honest histories there are; the other scenarios keep their
-share. Whoever changes the rule explores 6,000 first.
+Every history comes from its seed, and a failure prints the seed and the last lines. A change of the
+rule is explored with TEST_BUDGET=30 first: that is 6,000 honest histories, and as many more of the
+other scenarios.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,8 +23,11 @@ from tests.domain.browsers import Browser, busy_pauses, pauses
 from tests.domain.samples import TABLET
 from tests.domain.thieves import GreedyThief, IdleThief, LazyThief, PatientThief, Thief
 from tests.domain.world import Broken, World
+from tests.support.budget import budget
 
-HISTORIES = int(os.environ.get("EXPLORATION_HISTORIES", "600"))
+pytestmark = pytest.mark.slow
+
+HISTORIES = budget(200)
 STEPS = 400
 POLICIES = (SessionLimits(), SessionLimits(), SessionLimits(token_ttl=timedelta(minutes=12)))
 # A thief who was neither caught nor locked out by then, with the victim at work, has won.

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import grpc
+import pytest
 import redis
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -25,18 +26,16 @@ from session_authority.store.embedded import EmbeddedValkey
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 from tests.e2e.canaries import Canaries, Place, note_key, note_pem, note_token
-from tests.e2e.canary_stage import Stage
-from tests.processes.house import add_signing_key
-from tests.processes.processes import PATIENCE, Command, dev_server, run
+from tests.e2e.canary_harness import Stage
+from tests.processes.harness import add_signing_key
 from tests.relay.receiver import SECRET, Receiver
-from tests.support.backends import (
-    Certificates,
-    ValkeyServer,
-    admin_at,
-    free_port,
-    valkey_server,
-    wait_for,
-)
+from tests.support.backends import ValkeyServer, admin_at, valkey_server
+from tests.support.ca import CA
+from tests.support.commands import PATIENCE, Command, dev_server, run
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
+
+pytestmark = pytest.mark.slow
 
 QUICK = {"GRACE": "1s", "ALARM_AFTER": "1s", "LOG_LEVEL": "debug"}
 POLICY = """
@@ -406,9 +405,10 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
         admin.execute_command("ACL", "SETUSER", name, f">{password}", *acl_rules("sa"))
         add_signing_key(tmp_path / "keys")
         key = note_key(canaries, tmp_path / "keys")
-        certificates = Certificates(tmp_path)
-        certificates.key.chmod(0o600)
-        note_pem(canaries, certificates.key)
+        ca = CA(tmp_path)
+        pair = ca.sign(addresses=["127.0.0.1"])
+        pair.key.chmod(0o600)
+        note_pem(canaries, pair.key)
         policy, tokens = tmp_path / "access.toml", tmp_path / "tokens"
         policy.write_text(POLICY)
         policy.chmod(0o600)
@@ -423,8 +423,8 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
         settings = QUICK | {
             "REDIS_URL": f"redis://{name}:{password}@127.0.0.1:{server.port}",
             "KEYS": str(tmp_path / "keys"),
-            "TLS_CERTIFICATE": str(certificates.chain),
-            "TLS_KEY": str(certificates.key),
+            "TLS_CERTIFICATE": str(pair.certificate),
+            "TLS_KEY": str(pair.key),
             "ACCESS_POLICY": str(policy),
             "CALLER_TOKENS": str(tokens),
             "ALLOW_UNSAFE": "short-grace",
@@ -436,7 +436,7 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
         service.wait_for_event("serving")
         stage = Stage(
             canaries, service, address, admin, folder, ports,
-            token=caller_tokens[0], other_token=caller_tokens[1], authority=certificates.authority.read_bytes(),
+            token=caller_tokens[0], other_token=caller_tokens[1], ca=ca.pem,
         )  # fmt: skip
         for made in added:
             stage.printed("callers add", made.stderr)
@@ -478,8 +478,8 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
             ),
             ("access_not_changed", tokens, f"everything  {caller_tokens[0]}\n"),
             ("access_not_changed", tokens, f"{canaries.plant('token in the tokens file')}\n"),
-            ("certificates_not_changed", certificates.key, canaries.plant("bad TLS key")),
-            ("certificates_not_changed", certificates.chain, certificates.key.read_text()),
+            ("certificates_not_changed", pair.key, canaries.plant("bad TLS key")),
+            ("certificates_not_changed", pair.certificate, pair.key.read_text()),
         )
         live_a_life(stage)
         hear_of_it(stage)

@@ -18,9 +18,9 @@ from session_authority import cli
 from session_authority.access import add_token, new_token
 from session_authority.runtime.settings import Settings
 from tests.e2e.canaries import Canaries, Place, note_key, note_pem
-from tests.processes.house import add_signing_key
+from tests.processes.harness import add_signing_key
 from tests.relay.receiver import SECRET
-from tests.support.backends import Certificates
+from tests.support.ca import CA
 
 
 @pytest.fixture
@@ -205,17 +205,16 @@ def test_no_caller_token_in_the_place_of_a_name_is_shown(told: Told, tmp_path: P
 
 def test_no_key_of_tls_in_the_wrong_place_is_shown(told: Told, tmp_path: Path):
     canaries = Canaries()
-    files = Certificates(tmp_path)
-    note_pem(canaries, files.key)
+    mine = CA(tmp_path).sign()
+    note_pem(canaries, mine.key)
     cut = tmp_path / "cut.pem"
-    cut.write_text(files.key.read_text().replace("-----END", "----END"))
-    (tmp_path / "other").mkdir()
-    other = Certificates(tmp_path / "other")
+    cut.write_text(mine.key.read_text().replace("-----END", "----END"))
+    other = CA(tmp_path / "other").sign()
     for chain, key in (
-        (files.key, files.chain),
-        (files.chain, cut),
-        (cut, files.key),
-        (other.chain, files.key),
+        (mine.key, mine.certificate),
+        (mine.certificate, cut),
+        (cut, mine.key),
+        (other.certificate, mine.key),
     ):
         assert canaries.found(told("check", TLS_CERTIFICATE=str(chain), TLS_KEY=str(key))) == set()
 

@@ -6,15 +6,16 @@ import json
 import os
 import re
 import subprocess
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from session_authority.tokens import Keyring, KeyState, exposed, load_keyring
+from tests.support.fork_server import ROOT, write_executable
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "keys.md").read_text("utf-8")
 LONG = timedelta(days=8)  # enough for anybody to learn a key, and for its tokens to end
 
@@ -57,11 +58,7 @@ class Shell:
         self._variables.touch()
         command = folder / "bin" / "session-authority"
         command.parent.mkdir()
-        command.write_text(
-            f'#!/bin/sh\nexec {sys.executable} -c "from session_authority.cli import main; main()"'
-            ' "$@"\n'
-        )
-        command.chmod(0o755)
+        write_executable(command)
         clean = {
             name: value
             for name, value in os.environ.items()

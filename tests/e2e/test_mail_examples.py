@@ -22,8 +22,11 @@ from standardwebhooks import Webhook
 
 from session_authority.relay.endpoints import new_secret
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.processes.processes import ROOT, Caller, Command, environment, run
-from tests.support.backends import free_port, valkey_server, wait_for
+from tests.support.backends import valkey_server
+from tests.support.commands import Caller, Command, environment, run
+from tests.support.fork_server import ROOT
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 EXAMPLES = ROOT / "docs" / "examples"
 AGENT = (

@@ -15,6 +15,8 @@ import pytest
 from tests.support.backends import missing
 from tests.support.dev import dev_server
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")

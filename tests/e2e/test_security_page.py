@@ -22,8 +22,9 @@ from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import parse_duration
 from session_authority.runtime.settings import Settings, Unsafe
 from session_authority.tokens import codec
-from tests.processes.processes import environment
-from tests.support.backends import free_port, missing
+from tests.support.backends import missing
+from tests.support.commands import environment
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")

@@ -11,8 +11,9 @@ import pytest
 import redis
 
 from session_authority.store import RedisClient
-from tests.events.scene import Scene
-from tests.support.backends import Backend, wait_for
+from tests.events.harness import Scene
+from tests.support.backends import Backend
+from tests.support.waiting import wait_for
 
 SceneOn = Callable[..., Scene]
 

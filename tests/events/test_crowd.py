@@ -17,8 +17,9 @@ from session_authority.events import history as history_module
 from session_authority.events import recent
 from session_authority.events.feed import Feed, Send
 from session_authority.store.records import Commit
-from tests.events.scene import ALL, Message, Scene, eventually, read_message
+from tests.events.harness import ALL, Message, Scene, read_message
 from tests.store.samples import NOW, event
+from tests.support.waiting import eventually
 
 USERS = [f"user-{number}" for number in range(40)]
 EVENTS, WATCHERS, WRITERS = 2000, 14, 4

@@ -17,8 +17,8 @@ from session_authority.domain.errors import CursorExpired, StoreUnavailable
 from session_authority.store import Limits, SessionStore, connect
 from session_authority.store.records import Commit
 from tests.events.conftest import SceneOn
-from tests.events.scene import QUICK, USERS, Scene, Watcher, eventually, place_of
-from tests.store.samples import NOW, event, until
+from tests.events.harness import QUICK, USERS, Scene, Watcher, place_of
+from tests.store.samples import NOW, event
 from tests.support.backends import (
     Backend,
     cluster_url,
@@ -26,6 +26,7 @@ from tests.support.backends import (
     valkey_cluster_servers,
     valkey_server,
 )
+from tests.support.waiting import eventually
 
 IMPATIENT = Limits(connect_timeout=timedelta(seconds=2), reply_timeout=timedelta(milliseconds=500))
 
@@ -51,9 +52,9 @@ async def all_expire(scene: Scene, watchers: list[Watcher]) -> None:
         assert isinstance(await watcher.ended(), CursorExpired)
     assert scene.expired() == len(watchers)
     assert scene.watching() == 0
-    await until(lambda: is_served(scene), "the store to be found")
+    await eventually(lambda: is_served(scene), "the store to be found")
     later = await scene.watch().started()
-    await until(lambda: writes(scene.store, "zoe", "0"), "something to happen")
+    await eventually(lambda: writes(scene.store, "zoe", "0"), "something to happen")
     await later.has(lambda: ("zoe", "0") in later.events, "it to be told")
     await scene.watch(later.cursor).started()
 
@@ -116,7 +117,7 @@ async def test_a_failover_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
         watchers = await watchers_of(scene)
         first = group.primary()
         with redis.Redis(port=first) as old:
-            await until(lambda: replicated(old), "the replica to have it all")
+            await eventually(lambda: replicated(old), "the replica to have it all")
         group.servers[first].kill()
         group.servers[first].wait(10)
         await all_expire(scene, watchers)
@@ -178,14 +179,14 @@ async def test_a_heartbeat_proves_that_everything_was_read(scene_with: SceneOn):
     watcher = await scene.watch().started()
     await watcher.has(lambda: watcher.heartbeats >= 3, "heartbeats")
     await scene.run("SET", scene.keys.events("ada"), "no stream")
-    await until(lambda: reads_fail(scene, 2), "looks that fail in part")
+    await eventually(lambda: reads_fail(scene, 2), "looks that fail in part")
     beats, as_of = watcher.heartbeats, scene.clock()
     scene.clock.advance(timedelta(hours=1))
-    await until(lambda: reads_fail(scene, 2), "looks that fail in part")
+    await eventually(lambda: reads_fail(scene, 2), "looks that fail in part")
     happened = await scene.happen("bob", "cleo")
     await watcher.told(*happened)
     assert place_of(watcher.cursor).as_of == as_of, "what happened since then may be missing"
-    await until(lambda: reads_fail(scene, 3), "looks that fail in part")
+    await eventually(lambda: reads_fail(scene, 3), "looks that fail in part")
     assert watcher.heartbeats == beats
     assert watcher.is_watching
     await scene.run("DEL", scene.keys.events("ada"))
@@ -213,7 +214,7 @@ async def test_a_lost_line_loses_nothing(
         reason = str(number // len(USERS))
         if number % 10 == 5:
             hang_up()
-        await until(lambda u=user, r=reason: writes(writer, u, r), "an event to be written")  # type: ignore[misc]
+        await eventually(lambda u=user, r=reason: writes(writer, u, r), "an event to be written")  # type: ignore[misc]
         happened.append((user, reason))
     for watcher in watchers:
         await watcher.told(*happened)

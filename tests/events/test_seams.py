@@ -23,9 +23,10 @@ from session_authority.store.event_log import EVENT_MEMORY
 from session_authority.store.key_names import PARTITIONS, partition
 from session_authority.store.log_position import LogPosition
 from tests.events.conftest import SceneOn
-from tests.events.scene import NEVER, USERS, Scene, Watcher, by_user, eventually
-from tests.support.backends import Backend
+from tests.events.harness import NEVER, USERS, Scene, Watcher, by_user
+from tests.support.backends import PATIENT, Backend
 from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
@@ -140,7 +141,7 @@ async def test_what_happened_while_nobody_could_be_woken_is_read_as_soon_as_one_
 ):
     elsewhere = Scene(valkey_backend.connect(), prefix)
     async with Proxy(valkey_backend.url) as wire:
-        scene = scene_on(connect(wire.url, Limits()), poll=NEVER)
+        scene = scene_on(connect(wire.url, PATIENT), poll=NEVER)
         watcher = await scene.watch().started()
         happened = await elsewhere.happen("ada")
         await watcher.told(*happened)

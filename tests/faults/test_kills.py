@@ -1,7 +1,7 @@
 """Whoever is killed, whenever: every event is delivered, to watchers and to endpoints, and repeats
 have the same ID.
 
-The full size is KILLS=200 KILL_EVENTS=10000; the usual one is what a run of all tests has time for.
+TEST_BUDGET=50 kills 200 times, with 10,000 events.
 """
 
 from __future__ import annotations
@@ -27,11 +27,17 @@ from session_authority.store import KeyNames
 from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import entry_id, event_id
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.processes.processes import Caller, Command, environment, run
 from tests.relay.receiver import Receiver
-from tests.support.backends import free_port, valkey_server, wait_for
+from tests.support.backends import valkey_server
+from tests.support.budget import budget
+from tests.support.commands import Caller, Command, environment, run
+from tests.support.fork_server import ForkedProcess
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
-KILLS, EVENTS = int(os.environ.get("KILLS", "8")), int(os.environ.get("KILL_EVENTS", "400"))
+pytestmark = pytest.mark.slow
+
+KILLS, EVENTS = budget(4), budget(200)
 USERS = 50
 PATIENCE = 120.0
 
@@ -57,7 +63,7 @@ class Cast:
             "LISTEN": self.address,
             "RELAY_ENDPOINTS": str(endpoints),
         }
-        self._living: dict[str, subprocess.Popen[bytes]] = {}
+        self._living: dict[str, subprocess.Popen[bytes] | ForkedProcess] = {}
         for name in ("server", "watcher", "relay", "other relay"):
             self._start(name)
 

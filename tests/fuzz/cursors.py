@@ -15,7 +15,7 @@ from session_authority.events.cursors import MAX_CURSOR_CHARACTERS, cursor_of, p
 from session_authority.store.log_position import START, LogPosition
 from tests.fuzz.structure import changed, changes_at_the_end
 from tests.fuzz.target import Target
-from tests.tokens.workshop import base64url
+from tests.tokens.harness import base64url
 
 _STREAMS = (1, 2, 3, 64)
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -13,7 +13,7 @@ from session_authority.tokens.encoding import decode_json_object
 from session_authority.tokens.keys import parse_key
 from tests.fuzz.structure import change_a_value
 from tests.fuzz.target import Target
-from tests.tokens.workshop import NOW, key_named
+from tests.tokens.harness import NOW, key_named
 
 _SEEDS = [key_named(algorithm.value, NOW, algorithm=algorithm).to_json() for algorithm in Algorithm]
 _PRIVATE = ("d", "k", "p", "q", "dp", "dq", "qi")

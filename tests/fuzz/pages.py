@@ -15,7 +15,7 @@ from session_authority.domain.devices import ListedDevice
 from session_authority.domain.pages import list_scope, page_token, parse_page_token
 from tests.fuzz.structure import changed, changes_at_the_end
 from tests.fuzz.target import Target
-from tests.tokens.workshop import base64url
+from tests.tokens.harness import base64url
 
 _SCOPE, _OTHER = list_scope("ada", False), list_scope("ada", True)
 

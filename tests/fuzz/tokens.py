@@ -24,7 +24,7 @@ from session_authority.domain.sessions import Token
 from session_authority.tokens import MAX_TOKEN_BYTES, Algorithm, SigningKey, TokenTooLarge
 from tests.fuzz.structure import change_a_value, changed, changes_at_the_end
 from tests.fuzz.target import Target
-from tests.tokens.workshop import (
+from tests.tokens.harness import (
     AUDIENCE,
     ISSUER,
     NOW,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.processes.house import House, Serve, add_signing_key, house
+from tests.processes.harness import House, Serve, add_signing_key, house
 
 
 @pytest.fixture

@@ -19,16 +19,17 @@ from session_authority.processes.server import PROBE_INTERVAL
 from session_authority.runtime.clock import now
 from session_authority.tokens import retire
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.processes.house import (
+from tests.processes.harness import (
     NOT_SERVING,
     PATIENCE,
     SERVICES,
     SERVING,
     Serve,
     add_signing_key,
-    until,
+    becomes,
 )
 from tests.support.backends import Backend, ValkeyServer, valkey_server
+from tests.support.waiting import eventually
 
 
 async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
@@ -135,10 +136,9 @@ async def test_the_watch_survives_what_nobody_thought_of(
 
     source.refresh = denied
 
-    async def told() -> bool:
-        return any(entry["event"] == "watch_failed" for entry in logged)
-
-    await until(told, True)
+    await eventually(
+        lambda: any(entry["event"] == "watch_failed" for entry in logged), "the failure to be told"
+    )
     source.refresh = refresh
     store.server_times = absurd
     await client.becomes(NOT_SERVING)
@@ -195,7 +195,7 @@ async def test_keys_that_change_on_disk_are_picked_up(
     before = await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="bob"), timeout=PATIENCE)
     old = key_of(before.access_token)
     new = add_signing_key(keys)
-    await until(kid_in_use, new)
+    await becomes(kid_in_use, new)
     assert await status(before) == pb.SESSION_STATUS_ACTIVE, "a demoted key verifies"
     assert [entry["event"] for entry in logged].count("keys_changed") >= 1
 
@@ -208,13 +208,10 @@ async def test_keys_that_change_on_disk_are_picked_up(
         changed: bool = refresh()
         return changed
 
-    async def looked_again() -> bool:
-        return looks >= 3
-
     source.refresh = counted_refresh
     broken = keys / "broken.json"
     broken.write_text("hunter2")
-    await until(looked_again, True)
+    await eventually(lambda: looks >= 3, "three looks at the keys")
     assert await kid_in_use() == new, "the keys stay as they were"
     assert await status(before) == pb.SESSION_STATUS_ACTIVE
     [told] = [
@@ -225,14 +222,14 @@ async def test_keys_that_change_on_disk_are_picked_up(
 
     broken.unlink()
     newest = add_signing_key(keys)
-    await until(kid_in_use, newest)
+    await becomes(kid_in_use, newest)
 
     retire(keys, old, now(), timedelta(days=8), force=True)
 
     async def status_before() -> int:
         return await status(before)
 
-    await until(status_before, pb.SESSION_STATUS_TOKEN_INVALID)
+    await becomes(status_before, pb.SESSION_STATUS_TOKEN_INVALID)
 
 
 def key_of(token: str) -> str:

@@ -12,8 +12,8 @@ import grpc
 import pytest
 
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.processes.processes import Caller, DevServer, dev_server, is_running
-from tests.support.backends import wait_for
+from tests.support.commands import Caller, DevServer, dev_server, is_running
+from tests.support.waiting import wait_for
 
 # Appended writes reach the disk once a second. A killed process loses none of them, a machine
 # without power does.

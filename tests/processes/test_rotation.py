@@ -1,13 +1,12 @@
 """Keys change under load: two processes on one key folder, and neither refuses a good token or
 takes a void one.
 
-The full size is VALIDATIONS=100000; the usual one is what a run of all tests has time for.
+TEST_BUDGET=30 validates 100,000 times.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,12 +22,16 @@ from session_authority.store.key_names import partition
 from session_authority.tokens import load_keyring, retire, revoke
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
-from tests.processes.house import Serve, until
-from tests.processes.processes import PATIENCE, DevServer, dev_server, run
+from tests.processes.harness import Serve, becomes
 from tests.processes.test_health import key_of
 from tests.support.backends import Backend, valkey_server
+from tests.support.budget import budget
+from tests.support.commands import PATIENCE, DevServer, dev_server, run
+from tests.support.waiting import eventually
 
-VALIDATIONS = int(os.environ.get("VALIDATIONS", "10000"))
+pytestmark = pytest.mark.slow
+
+VALIDATIONS = budget(3334)
 ROTATIONS = 4
 TABS = 16
 ACTIVE, INVALID = pb.SESSION_STATUS_ACTIVE, pb.SESSION_STATUS_TOKEN_INVALID
@@ -136,11 +139,7 @@ class Load:
 
     async def has(self, condition: Callable[[], bool]) -> None:
         """Waits until it is so."""
-
-        async def asked() -> bool:
-            return condition()
-
-        await until(asked, True, 3 * PATIENCE)
+        await eventually(condition, "the tabs to get there", 3 * PATIENCE)
 
     def is_on(self, kid: str) -> bool:
         """All tabs hold a token of that key."""
@@ -207,7 +206,7 @@ async def test_keys_rotate_and_are_revoked_under_load(pair: Pair):
     async def verdicts() -> set[int]:
         return {await tab.status(stub) for stub in pair.stubs for tab in load.tabs}
 
-    await until(verdicts, {INVALID})
+    await becomes(verdicts, {INVALID})
     ring = load_keyring(pair.keys)
     revoked = ring.key(signing).revoked
     assert revoked is not None
@@ -263,7 +262,7 @@ async def test_a_key_that_is_revoked_while_redis_is_away_is_told_of_when_it_is_b
             shown = await client.stub.GetSigningKeys(pb.GetSigningKeysRequest(), timeout=PATIENCE)
             return old not in str(shown)
 
-        await until(known, True)
+        await eventually(known, "the key to be forgotten")
         await asyncio.to_thread(valkey.start)
         request = pb.WatchEventsRequest(types=[pb.EVENT_TYPE_SIGNING_KEY_REVOKED])
         request.start_time.FromDatetime(began)

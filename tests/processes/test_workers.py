@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,8 +18,11 @@ from session_authority.processes.options import Mode
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.processes.processes import Caller, DevServer, descendants, dev_server, is_running, run
-from tests.support.backends import free_port, wait_for
+from tests.support.commands import Caller, DevServer, descendants, dev_server, is_running, run
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
+
+pytestmark = pytest.mark.slow
 
 
 class Team:
@@ -79,21 +81,9 @@ def _command_line(process_id: int) -> bytes:
         return b""
 
 
-def two_free_ports() -> int:
-    """The first of two neighbours."""
-    while True:
-        port = free_port()
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-
-
 @contextmanager
 def team(data_dir: Path) -> Iterator[Team]:
-    port, metrics_port = free_port(), two_free_ports()
+    port, metrics_port = free_port(), free_port(neighbours=2)
     with dev_server(
         data_dir, f"127.0.0.1:{port}", WORKERS="2", METRICS_LISTEN=f"127.0.0.1:{metrics_port}"
     ) as server:
@@ -229,6 +219,7 @@ def signals() -> Iterator[None]:
 @pytest.mark.usefixtures("signals")
 def test_workers_that_keep_dying_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_RESTART_DELAY_SECONDS", 0)
+    monkeypatch.setattr(workers, "_MAX_DEATHS", 3)
     monkeypatch.setattr(
         workers, "_work", os.abort
     )  # takes no arguments, so that each dies of its first call

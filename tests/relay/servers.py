@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from tests.support.certificates import Authority
+from tests.support.ca import CA
 
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 _DRIP_SECONDS = 0.02
@@ -161,13 +161,13 @@ def floods(start: bytes, more: bytes) -> Answer:
     return flood
 
 
-def trusting(authority: Authority) -> ssl.SSLContext:
+def trusting(authority: CA) -> ssl.SSLContext:
     """A client that trusts this authority and no other."""
     return ssl.create_default_context(cadata=authority.pem.decode())
 
 
 def server_tls(
-    authority: Authority,
+    authority: CA,
     *names: str,
     lasts: timedelta = timedelta(days=1),
     self_signed: bool = False,

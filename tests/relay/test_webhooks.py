@@ -46,7 +46,7 @@ from tests.relay.servers import (
     status,
     trusting,
 )
-from tests.support.certificates import Authority
+from tests.support.ca import CA
 
 HOUR = timedelta(hours=1)
 NOT_HTTP = Refused("no HTTP answer")
@@ -318,12 +318,12 @@ class TestRequest:
 
 @pytest.fixture
 def authority(tmp_path):
-    return Authority(tmp_path)
+    return CA(tmp_path)
 
 
 class TestTls:
     async def _outcome(
-        self, authority: Authority, tls: ssl.SSLContext, host: str = NAME
+        self, authority: CA, tls: ssl.SSLContext, host: str = NAME
     ) -> tuple[object, Server]:
         async with serving(says(NO_CONTENT), tls) as server:
             url = f"https://{host}:{server.port}/hooks"

@@ -13,7 +13,7 @@ import structlog
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.processes.options import ListenOptions, Mode, Ports
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
-from tests.rpc.stage import ONE_PORT, OPEN, START, Stage, StageWith
+from tests.rpc.harness import ONE_PORT, OPEN, START, Stage, StageWith
 from tests.support.backends import Backend
 
 

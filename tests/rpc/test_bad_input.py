@@ -25,7 +25,7 @@ from session_authority.rpc import status as rpc_status
 from session_authority.rpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.stage import METHODS, Refusal, Stage
+from tests.rpc.harness import METHODS, Refusal, Stage
 
 README = Path(__file__).parents[2] / "README.md"
 LAPTOP, ELSEWHERE = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"

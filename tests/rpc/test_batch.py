@@ -11,7 +11,7 @@ from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.requests import Presented
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.stage import Stage
+from tests.rpc.harness import Stage
 
 Request = pb.ValidateSessionRequest
 

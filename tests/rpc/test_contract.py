@@ -15,7 +15,7 @@ from joserfc.jwk import KeySet
 from session_authority.domain.session_limits import DeviceLimitAction
 from session_authority.tokens import Algorithm, KeySource, add_key, generate
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.stage import DAY, HOUR, LAPTOP_AGENT, MINUTE, SECOND, START, Stage, StageWith
+from tests.rpc.harness import DAY, HOUR, LAPTOP_AGENT, MINUTE, SECOND, START, Stage, StageWith
 
 LAPTOP, PHONE = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 REQUEST_ID = "33333333-3333-4333-8333-333333333333"

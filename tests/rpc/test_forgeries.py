@@ -14,12 +14,12 @@ from google.protobuf.message import Message
 from session_authority.rpc.interceptors import MAX_MESSAGE_BYTES
 from session_authority.tokens import KeySource
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.stage import START, Stage, StageWith
-from tests.store.samples import until
+from tests.rpc.harness import START, Stage, StageWith
 from tests.support.backends import Backend
+from tests.support.waiting import eventually
 from tests.tokens.forger import Victim, ring
 from tests.tokens.forgeries import KINDS, forgeries, over, twins
-from tests.tokens.workshop import save
+from tests.tokens.harness import save
 
 METHODS: dict[str, Callable[..., Message]] = {
     "ValidateSession": pb.ValidateSessionRequest,
@@ -50,7 +50,7 @@ async def devices(stage: Stage) -> list[pb.IssueDeviceResponse]:
     async def told() -> bool:
         return any(key.endswith(b":k:revoked") for key in await stage.dump())
 
-    await until(told, "the event of the revoked key, which is none of the forgeries' doing")
+    await eventually(told, "the event of the revoked key, which is none of the forgeries' doing")
     return signed_in
 
 

@@ -22,9 +22,11 @@ from session_authority.rpc import Authorizer, Capacity, Guard
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import Limits, connect
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.stage import METHODS, PATIENCE, Refusal, Stage, StageWith, refusal_of
+from tests.rpc.harness import METHODS, PATIENCE, Refusal, Stage, StageWith, refusal_of
 from tests.rpc.test_bad_input import GOOD
-from tests.support.backends import Backend, ValkeyServer, free_port, valkey_server
+from tests.support.backends import Backend, ValkeyServer, valkey_server
+from tests.support.ports import free_port
+from tests.support.waiting import eventually
 
 SECRET = "hunter2"
 USE_CASES = {
@@ -70,16 +72,6 @@ def fails_with(stage: Stage, method: str, error: BaseException) -> None:
 
     owner: object = stage.feed if method == "WatchEvents" else stage.authority
     setattr(owner, USE_CASES[method], fail)
-
-
-async def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Waits until it is so."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - a condition has no event
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        pytest.fail(f"waited {PATIENCE:g} s for {what}")
 
 
 # --- exceptions -----------------------------------------------------------------------------------

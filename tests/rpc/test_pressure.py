@@ -22,9 +22,10 @@ from session_authority.rpc import Capacity
 from session_authority.rpc.interceptors import _BATCH_BYTES_PER_CALL
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc import frames
-from tests.rpc.doors import ANSWERED, House, eventually, visiting
+from tests.rpc.access.harness import ANSWERED, House, visiting
 from tests.rpc.frames import Frame, line_to
-from tests.rpc.stage import PATIENCE, Refusal, Stage, StageWith, refusal_of
+from tests.rpc.harness import PATIENCE, Refusal, Stage, StageWith, refusal_of
+from tests.support.waiting import eventually
 
 OVERLOADED = Refusal(
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -294,7 +295,7 @@ async def test_who_says_nothing_is_hung_up_on(
         async for _ in line.frames():  # it may say something itself, before
             pass
     shows: dict[str, Any] = (
-        {"trust": house.authority.pem, "pair": house.pairs["auditor"]}
+        {"trust": house.ca.pem, "pair": house.pairs["auditor"]}
         if tls
         else {"token": house.tokens["ops"]}
     )

@@ -20,7 +20,7 @@ import structlog
 
 from session_authority.runtime import logs
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.processes.processes import COMMAND, PATIENCE, Caller, dev_server, environment
+from tests.support.commands import COMMAND, PATIENCE, Caller, dev_server, environment
 
 CANARIES = {
     "user": "canary-user",

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from session_authority.runtime.tls import CertificateError, TlsFiles, TlsSource, load_certificates
-from tests.support.certificates import Authority, Pair, encrypted_key
+from tests.support.ca import CA, Pair, encrypted_key
 
 PASSWORD = b"hunter2"
 DAY = timedelta(days=1)
@@ -27,13 +27,13 @@ NOT_ITS_KEY = "is not the key of the certificate"
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
+def ca(tmp_path: Path) -> CA:
+    return CA(tmp_path)
 
 
 @pytest.fixture
-def pair(authority: Authority) -> Pair:
-    return authority.sign(addresses=["127.0.0.1"])
+def pair(ca: CA) -> Pair:
+    return ca.sign(addresses=["127.0.0.1"])
 
 
 def now() -> datetime:
@@ -47,25 +47,25 @@ def faults_of(files: TlsFiles, after: timedelta = timedelta(0)) -> list[str]:
     return list(caught.value.faults)
 
 
-def own(pair: Pair, authority: Path | None = None) -> TlsFiles:
-    return TlsFiles(pair.certificate, pair.key, authority)
+def own(pair: Pair, ca: Path | None = None) -> TlsFiles:
+    return TlsFiles(pair.certificate, pair.key, ca)
 
 
 @pytest.mark.parametrize("kind", ["p256", "p384", "rsa2048"])
-async def test_keys_that_are_taken_are_served_by_grpc(authority: Authority, kind: str):
-    pair = authority.sign(addresses=["127.0.0.1"], key=kind)
+async def test_keys_that_are_taken_are_served_by_grpc(ca: CA, kind: str):
+    pair = ca.sign(addresses=["127.0.0.1"], key=kind)
     assert load_certificates(own(pair), now()).key == pair.key.read_bytes()
-    assert await is_served(authority, pair)
+    assert await is_served(ca, pair)
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "p521", "secp256k1"])
-async def test_keys_that_grpc_does_not_serve_are_refused(authority: Authority, kind: str):
-    pair = authority.sign(addresses=["127.0.0.1"], key=kind)
+async def test_keys_that_grpc_does_not_serve_are_refused(ca: CA, kind: str):
+    pair = ca.sign(addresses=["127.0.0.1"], key=kind)
     assert faults_of(own(pair)) == [f"{pair.key}: {NO_OTHER}"]
-    assert not await is_served(authority, pair), "gRPC can do it now: take such keys"
+    assert not await is_served(ca, pair), "gRPC can do it now: take such keys"
 
 
-async def is_served(authority: Authority, pair: Pair) -> bool:
+async def is_served(ca: CA, pair: Pair) -> bool:
     """Whether a client of gRPC's gets through to a server of gRPC's with that certificate."""
     server = grpc.aio.server()
     credentials = grpc.ssl_server_credentials(
@@ -76,7 +76,7 @@ async def is_served(authority: Authority, pair: Pair) -> bool:
     except RuntimeError:
         return False
     await server.start()
-    trust = grpc.ssl_channel_credentials(authority.pem)
+    trust = grpc.ssl_channel_credentials(ca.pem)
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", trust) as channel:
         state = channel.get_state(try_to_connect=True)
         async with asyncio.timeout(20):
@@ -90,17 +90,17 @@ async def is_served(authority: Authority, pair: Pair) -> bool:
     return state is grpc.ChannelConnectivity.READY
 
 
-def test_what_is_taken_is_the_files_as_they_are(authority: Authority, pair: Pair):
-    found = load_certificates(own(pair, authority.file), now())
+def test_what_is_taken_is_the_files_as_they_are(ca: CA, pair: Pair):
+    found = load_certificates(own(pair, ca.file), now())
     assert (found.chain, found.key) == (pair.certificate.read_bytes(), pair.key.read_bytes())
-    assert found.client_ca == authority.pem
+    assert found.client_ca == ca.pem
     assert timedelta(hours=23) < found.ends_at - now() < timedelta(hours=25)
     assert "PRIVATE" not in repr(found)
     assert load_certificates(own(pair), now()).client_ca is None
 
 
-def test_a_chain_is_taken_as_a_whole(authority: Authority, pair: Pair, tmp_path: Path):
-    between = Authority(tmp_path / "between", "between", above=authority)
+def test_a_chain_is_taken_as_a_whole(ca: CA, pair: Pair, tmp_path: Path):
+    between = CA(tmp_path / "between", "between", above=ca)
     leaf = between.sign(addresses=["127.0.0.1"])
     leaf.certificate.write_bytes(leaf.certificate.read_bytes() + between.pem)
     assert load_certificates(own(leaf), now()).chain == leaf.certificate.read_bytes()
@@ -142,13 +142,13 @@ def test_a_key_that_cannot_be_used(pair: Pair, spoil: Callable[[Pair], object], 
     assert faults_of(own(pair)) == [f"{pair.key}: {fault}"]
 
 
-def test_a_key_of_another_certificate(authority: Authority, pair: Pair):
-    other = authority.sign(addresses=["127.0.0.1"])
+def test_a_key_of_another_certificate(ca: CA, pair: Pair):
+    other = ca.sign(addresses=["127.0.0.1"])
     assert faults_of(TlsFiles(pair.certificate, other.key)) == [f"{other.key}: {NOT_ITS_KEY}"]
 
 
-def test_a_key_that_is_weak(authority: Authority):
-    pair = authority.sign(addresses=["127.0.0.1"], key="rsa1024")
+def test_a_key_that_is_weak(ca: CA):
+    pair = ca.sign(addresses=["127.0.0.1"], key="rsa1024")
     assert faults_of(own(pair)) == [f"{pair.key}: has 1024 bits; an RSA key needs at least 2048"]
 
 
@@ -165,11 +165,11 @@ def test_a_key_that_is_weak(authority: Authority):
 )
 @pytest.mark.parametrize("which", ["certificate", "authority"])
 def test_certificates_that_cannot_be_used(
-    authority: Authority, pair: Pair, which: str, spoil: Callable[[Path], object], fault: str
+    ca: CA, pair: Pair, which: str, spoil: Callable[[Path], object], fault: str
 ):
-    path = pair.certificate if which == "certificate" else authority.file
+    path = pair.certificate if which == "certificate" else ca.file
     spoil(path)
-    assert faults_of(own(pair, authority.file)) == [f"{path}: {fault}"]
+    assert faults_of(own(pair, ca.file)) == [f"{path}: {fault}"]
 
 
 def test_a_key_in_the_place_of_certificates(pair: Pair):
@@ -179,49 +179,45 @@ def test_a_key_in_the_place_of_certificates(pair: Pair):
 @pytest.mark.parametrize(
     ("after", "fault"), [(2 * DAY, "expired at"), (-DAY, "is not valid before")]
 )
-def test_certificates_out_of_their_time(
-    authority: Authority, pair: Pair, after: timedelta, fault: str
-):
-    found = faults_of(own(pair, authority.file), after)
-    assert [text.startswith(f"{path}: {fault} 2") for text, path in zip(found, (pair.certificate, authority.file), strict=True)] == [
+def test_certificates_out_of_their_time(ca: CA, pair: Pair, after: timedelta, fault: str):
+    found = faults_of(own(pair, ca.file), after)
+    assert [text.startswith(f"{path}: {fault} 2") for text, path in zip(found, (pair.certificate, ca.file), strict=True)] == [
         True,
         True,
     ]  # fmt: skip
 
 
 def test_an_authority_that_is_over_does_no_harm_beside_a_good_one(
-    authority: Authority, pair: Pair, tmp_path: Path
+    ca: CA, pair: Pair, tmp_path: Path
 ):
-    old = Authority(tmp_path / "old").sign(ends=-timedelta(minutes=1))
-    authority.file.write_bytes(old.certificate.read_bytes() + authority.pem)
-    assert (
-        load_certificates(own(pair, authority.file), now()).client_ca == authority.file.read_bytes()
-    )
+    old = CA(tmp_path / "old").sign(ends=-timedelta(minutes=1))
+    ca.file.write_bytes(old.certificate.read_bytes() + ca.pem)
+    assert load_certificates(own(pair, ca.file), now()).client_ca == ca.file.read_bytes()
 
 
-def test_all_faults_are_named_at_once_and_none_quotes_a_key(authority: Authority):
-    pair = authority.sign(ends=-timedelta(minutes=1), key="rsa1024")
+def test_all_faults_are_named_at_once_and_none_quotes_a_key(ca: CA):
+    pair = ca.sign(ends=-timedelta(minutes=1), key="rsa1024")
     secret = pair.key.read_text().splitlines()[3]
-    authority.file.write_text("garbage")
-    found = faults_of(own(pair, authority.file))
+    ca.file.write_text("garbage")
+    found = faults_of(own(pair, ca.file))
     assert [text.partition(": ")[0] for text in found] == [
         str(pair.certificate),
         str(pair.key),
-        str(authority.file),
+        str(ca.file),
     ]
     assert secret not in str(found)
 
 
-def test_a_certificate_that_is_not_for_servers(authority: Authority):
-    pair = authority.sign(addresses=["127.0.0.1"], purposes=[ExtendedKeyUsageOID.CLIENT_AUTH])
+def test_a_certificate_that_is_not_for_servers(ca: CA):
+    pair = ca.sign(addresses=["127.0.0.1"], purposes=[ExtendedKeyUsageOID.CLIENT_AUTH])
     [fault] = faults_of(own(pair))
     assert fault.startswith(f"{pair.certificate}: is not for servers")
     load_certificates(own(pair), now(), for_server=False)
     both = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
-    load_certificates(own(authority.sign(addresses=["127.0.0.1"], purposes=both)), now())
+    load_certificates(own(ca.sign(addresses=["127.0.0.1"], purposes=both)), now())
 
 
-def test_authorities_that_are_none(authority: Authority, pair: Pair):
+def test_authorities_that_are_none(ca: CA, pair: Pair):
     [fault] = faults_of(own(pair, pair.certificate))
     assert fault.startswith(f"{pair.certificate}: holds no CA")
 
@@ -231,11 +227,11 @@ def refreshed(source: TlsSource) -> bool:
     return source.refresh() or source.refresh()
 
 
-def test_changes_are_seen_and_broken_ones_change_nothing(authority: Authority, pair: Pair):
-    source = TlsSource(own(pair, authority.file), now)
+def test_changes_are_seen_and_broken_ones_change_nothing(ca: CA, pair: Pair):
+    source = TlsSource(own(pair, ca.file), now)
     before = source.current
     assert (refreshed(source), source.version) == (False, 0)
-    other = authority.sign(addresses=["127.0.0.1"])
+    other = ca.sign(addresses=["127.0.0.1"])
     pair.certificate.write_bytes(other.certificate.read_bytes())
     for _ in range(2):
         with pytest.raises(CertificateError, match="is not the key of the certificate"):
@@ -247,10 +243,10 @@ def test_changes_are_seen_and_broken_ones_change_nothing(authority: Authority, p
         1,
         other.key.read_bytes(),
     )
-    authority.file.unlink()
+    ca.file.unlink()
     with pytest.raises(CertificateError, match="can't be read"):
         refreshed(source)
-    authority.file.write_bytes(authority.pem)
+    ca.file.write_bytes(ca.pem)
     assert (refreshed(source), source.refresh(), source.version) == (True, False, 2)
 
 

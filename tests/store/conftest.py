@@ -9,7 +9,7 @@ import pytest
 
 from session_authority.store import KeyNames, Limits, SessionStore, connect
 from tests.store.samples import Room
-from tests.support.backends import Backend
+from tests.support.backends import PATIENT, Backend
 from tests.support.proxy import Proxy
 
 RoomBehind = Callable[..., Awaitable[Room]]
@@ -39,11 +39,9 @@ async def room_behind(valkey_backend: Backend) -> AsyncIterator[RoomBehind]:
     rooms: list[Room] = []
     async with aclosing(valkey_backend.admin()) as admin:
 
-        async def make(between: Proxy, prefix: str, limits: Limits | None = None) -> Room:
+        async def make(between: Proxy, prefix: str, limits: Limits = PATIENT) -> Room:
             keys = KeyNames(prefix)
-            rooms.append(
-                Room(SessionStore(connect(between.url, limits or Limits()), keys), admin, keys)
-            )
+            rooms.append(Room(SessionStore(connect(between.url, limits), keys), admin, keys))
             return rooms[-1]
 
         yield make

@@ -5,14 +5,12 @@ reads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID
-
-import pytest
 
 from session_authority.domain.clients import Client as EndUserClient
 from session_authority.domain.devices import DeviceRecord
@@ -22,12 +20,14 @@ from session_authority.domain.identifiers import device_key
 from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.store import KeyNames, RedisClient, SessionStore
+from session_authority.store.codec import encode_device, encode_session
 from session_authority.store.key_names import PARTITIONS, partition
-from session_authority.store.records import Commit, Committed, IssuedRecord
+from session_authority.store.records import Commit, Committed, IssuedRecord, Stored
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 120_000, tzinfo=UTC)
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
+REQUEST = UUID("2f0d41a5-6c5e-4a83-a3f7-8a1d63a6f0aa")
 
 
 def key(number: int) -> bytes:
@@ -64,6 +64,16 @@ def device(number: int = 1, **changes: Any) -> DeviceRecord:
         last_seen_at=NOW,
     )
     return replace(record, **changes)
+
+
+def stored_session(number: int = 1, **changes: Any) -> Stored[Any]:
+    record = session(number, **changes)
+    return Stored(record, encode_session(record))
+
+
+def stored_device(number: int = 1, **changes: Any) -> Stored[Any]:
+    record = device(number, **changes)
+    return Stored(record, encode_device(record))
 
 
 def event(
@@ -146,16 +156,6 @@ class Room:
         """How long a key lives on. None: for ever; negative: it is not there."""
         milliseconds = int(await self.run("PTTL", name))
         return None if milliseconds == -1 else timedelta(milliseconds=milliseconds)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 20.0) -> None:
-    """Waits until it is so; fails, naming what it waited for, if it takes too long."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not await condition():  # noqa: ASYNC110 - a server sets no event
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(f"waited {seconds:g} s for {what}")
 
 
 async def unavailable(*attempts: Awaitable[object]) -> None:

@@ -22,7 +22,6 @@ from session_authority.store import (
     Deliveries,
     EventLog,
     KeyNames,
-    Limits,
     RedisClient,
     SessionStore,
     connect,
@@ -35,8 +34,15 @@ from session_authority.store.driver.errors import code_of
 from session_authority.store.key_names import partition
 from session_authority.store.log_position import START
 from session_authority.store.records import Commit
-from tests.store.samples import NOW, device, event, issued, key, session, until
-from tests.support.backends import Backend, SentinelGroup, sentinel_group, valkey_cluster_servers
+from tests.store.samples import NOW, device, event, issued, key, session
+from tests.support.backends import (
+    PATIENT,
+    Backend,
+    SentinelGroup,
+    sentinel_group,
+    valkey_cluster_servers,
+)
+from tests.support.waiting import eventually
 
 USER, HERE = "ada", partition("ada")
 COMMANDS = [rule.removeprefix("+") for rule in acl_rules("sa") if rule.startswith("+")]
@@ -120,12 +126,12 @@ async def wake(log: EventLog, store: SessionStore, admin: redis.Redis | None) ->
         return len(heard) >= count or (admin is not None and bool(refused(admin)))
 
     async with log.listening(heard.append):
-        await until(lambda: hears(1), "it to listen")
+        await eventually(lambda: hears(1), "it to listen")
         if admin is not None:
             asked = pings(admin)
-            await until(lambda: pinged(admin, asked), "it to ask")
+            await eventually(lambda: pinged(admin, asked), "it to ask")
         await store.commit(Commit(USER, NOW, events=(event(USER),)))
-        await until(lambda: hears(2), "it to hear")
+        await eventually(lambda: hears(2), "it to hear")
     assert (heard[:1], heard[-1:], heard.count(None)) == ([None], [HERE], 1)
 
 
@@ -219,7 +225,7 @@ async def test_nothing_that_is_needed_is_refused(
     with user(admin, prefix, acl_rules(prefix)):
         # Another database than the first, so that it must be selected.
         assert (
-            await everything(connect(f"{one.url_as(prefix)}/1", Limits()), KeyNames(prefix), admin)
+            await everything(connect(f"{one.url_as(prefix)}/1", PATIENT), KeyNames(prefix), admin)
             is None
         )
         assert refused(admin) == set()
@@ -245,8 +251,8 @@ async def on_a_cluster(
         node.execute_command("ACL", "SETUSER", prefix, *rules, "nopass")
         node.execute_command("ACL", "LOG", "RESET")
         node.execute_command("SCRIPT", "FLUSH")
-    failure = await everything(connect(cluster_as(prefix, nodes), Limits()), KeyNames(prefix), None)
-    deliveries = Deliveries(connect(cluster_as(prefix, nodes), Limits()), KeyNames(prefix))
+    failure = await everything(connect(cluster_as(prefix, nodes), PATIENT), KeyNames(prefix), None)
+    deliveries = Deliveries(connect(cluster_as(prefix, nodes), PATIENT), KeyNames(prefix))
     try:
         with a_slot_on_its_way(nodes, KeyNames(prefix).lease(HERE, "moving")):
             assert failure or await deliveries.lease(HERE, "moving", RELAY)
@@ -294,10 +300,10 @@ async def test_sentinels_want_to_be_asked_for_their_primaries_and_nothing_else(
     group: SentinelGroup, prefix: str
 ) -> None:
     with redis.Redis(port=group.primary()) as primary, redis.Redis(port=group.sentinel) as sentinel:
-        assert await everything(connect(group.url, Limits()), KeyNames(prefix), primary) is None
+        assert await everything(connect(group.url, PATIENT), KeyNames(prefix), primary) is None
         assert refused(primary) == refused(sentinel) == set()
         sentinel.execute_command("ACL", "SETUSER", "session-authority", "-sentinel|masters")
-        assert await everything(connect(group.url, Limits()), KeyNames(prefix), None) is not None
+        assert await everything(connect(group.url, PATIENT), KeyNames(prefix), None) is not None
         assert refused(sentinel) == {("command", "sentinel|masters")}
 
 
@@ -313,7 +319,7 @@ async def test_without_any_permission_something_fails(
     rules = [rule for rule in acl_rules(prefix) if rule != f"+{command}"]
     with user(admin, prefix, rules):
         assert (
-            await everything(connect(f"{one.url_as(prefix)}/1", Limits()), KeyNames(prefix), admin)
+            await everything(connect(f"{one.url_as(prefix)}/1", PATIENT), KeyNames(prefix), admin)
             is not None
         )
         assert refused(admin) == {("command", command)}
@@ -388,7 +394,7 @@ async def test_a_missing_permission_is_unavailable_and_told_of(
 ) -> None:
     monkeypatch.setattr("session_authority.store.driver.errors._throttle", LogThrottle())
     with user(admin, prefix, [*acl_rules(prefix), f"-{command}"]), capture_logs() as lines:
-        failure = await everything(connect(one.url_as(prefix), Limits()), KeyNames(prefix), admin)
+        failure = await everything(connect(one.url_as(prefix), PATIENT), KeyNames(prefix), admin)
     assert isinstance(failure, StoreUnavailable)
     assert {(line["event"], line["log_level"], line["code"]) for line in lines} == {
         ("store_refused", "error", "NOPERM")

@@ -231,7 +231,7 @@ def test_an_unreadable_record_is_not_shown() -> None:
     assert "Phone" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", set(EventType) - {EventType.UNKNOWN}, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", list(EventType)[1:], ids=lambda kind: kind.name)
 def test_every_kind_of_event_has_its_number(kind: EventType) -> None:
     event = Event(kind, NOW, "ada", "shop")
     assert decode_event(encode_event(event)) == event

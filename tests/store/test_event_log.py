@@ -20,7 +20,6 @@ from session_authority.domain.moments import from_ms, to_ms
 from session_authority.store import (
     EventLog,
     KeyNames,
-    Limits,
     RedisClient,
     SessionStore,
     codec,
@@ -34,9 +33,10 @@ from session_authority.store.event_log import EVENT_MEMORY, HistoryGone, Page
 from session_authority.store.key_names import PARTITIONS, TAGS, partition
 from session_authority.store.log_position import START, EntryId
 from session_authority.store.records import Commit
-from tests.store.samples import NOW, event, until, user_of_each_partition
-from tests.support.backends import Backend, valkey_server
+from tests.store.samples import NOW, event, user_of_each_partition
+from tests.support.backends import PATIENT, Backend, valkey_server
 from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
 
 HERE, THERE = 5, 60  # two partitions; on a cluster they are on different nodes
 HOUR, MILLISECOND = timedelta(hours=1), timedelta(milliseconds=1)
@@ -299,7 +299,7 @@ async def test_a_partition_that_cannot_be_read_is_no_matter_to_others(book: Book
 
 async def test_a_store_that_is_away_is_unavailable(valkey_backend: Backend, prefix: str):
     async with Proxy(valkey_backend.url) as wire:
-        client = connect(wire.url, Limits())
+        client = connect(wire.url, PATIENT)
         log = EventLog(client, KeyNames(prefix))
         await log.end(NOW)
         await wire.close()
@@ -316,7 +316,7 @@ async def test_a_store_that_is_away_is_unavailable(valkey_backend: Backend, pref
 async def test_a_length_that_cannot_be_asked_is_no_answer(valkey_backend: Backend, prefix: str):
     """Whether something is missing is not known then."""
     async with Proxy(valkey_backend.url) as wire:
-        client = connect(wire.url, Limits())
+        client = connect(wire.url, PATIENT)
         book = Book(EventLog(client, KeyNames(prefix)), client, client, KeyNames(prefix))
         await book.write(at(0), at(1))
 
@@ -343,7 +343,7 @@ async def test_primaries_keep_their_names(book: Book):
 
 async def test_a_primary_started_again_has_another_name(tmp_path: Any, prefix: str):
     with valkey_server(tmp_path) as server:
-        client = connect(server.url, Limits())
+        client = connect(server.url, PATIENT)
         log = EventLog(client, KeyNames(prefix))
         before = await log.primaries()
         server.kill()
@@ -360,7 +360,7 @@ async def test_a_store_that_tells_nothing_of_itself_has_no_names(
 ):
     async with aclosing(valkey_backend.admin()) as admin:
         await admin.execute_command("ACL", "SETUSER", prefix, *acl_rules(prefix), "nopass", "-info")
-        client = connect(valkey_backend.url_as(prefix), Limits())
+        client = connect(valkey_backend.url_as(prefix), PATIENT)
         assert await EventLog(client, KeyNames(prefix)).primaries() == ("",) * PARTITIONS
         await client.aclose()
         await admin.execute_command("ACL", "DELUSER", prefix)
@@ -426,7 +426,7 @@ async def test_wakes_survive_a_store_that_is_away(
 ):
     monkeypatch.setattr(subscription, "_RETRY_SECONDS", 0.01)
     async with Proxy(valkey_backend.url) as wire:
-        client = connect(wire.url, Limits())
+        client = connect(wire.url, PATIENT)
         async with aclosing(EventLog(client, KeyNames(prefix)).wakes()) as wakes:
             assert await heard(wakes) is None
             await wire.close()
@@ -443,11 +443,11 @@ async def test_a_line_that_says_nothing_is_given_up(
     monkeypatch.setattr(subscription, "_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(subscription, "_QUIET_SECONDS", 0.05)
     async with Proxy(valkey_backend.url) as wire:
-        client = connect(wire.url, Limits())
+        client = connect(wire.url, PATIENT)
         async with aclosing(EventLog(client, KeyNames(prefix)).wakes()) as wakes:
             assert await heard(wakes) is None
             next_wake = asyncio.ensure_future(heard(wakes))
-            await until(lambda: _is(wire.commands["PING"] >= 3), "the line to be asked thrice")
+            await eventually(lambda: _is(wire.commands["PING"] >= 3), "the line to be asked thrice")
             assert not next_wake.done(), "it answers, so it is not given up"
             silent = asyncio.Event()
 
@@ -479,7 +479,7 @@ async def test_who_stops_listening_hangs_up(valkey_backend: Backend, prefix: str
     next_wake.cancel()
     await asyncio.wait([next_wake])
     await wakes.aclose()
-    await until(lambda: _none(listeners()), "the server to see that nobody listens")
+    await eventually(lambda: _none(listeners()), "the server to see that nobody listens")
     await client.aclose()
     await admin.aclose()
 

@@ -12,7 +12,7 @@ from session_authority.store import EventLog, KeyNames, Limits, connect
 from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import START
 from tests.store.samples import NOW, unavailable
-from tests.support.backends import Backend, redis_server
+from tests.support.backends import PATIENT, Backend, redis_server
 from tests.support.proxy import Proxy
 
 
@@ -33,7 +33,7 @@ async def test_a_replica_is_never_believed(tmp_path: Path, prefix: str):
     is of before.
     """
     with redis_server(tmp_path) as server:
-        client = connect(server.url, Limits())
+        client = connect(server.url, PATIENT)
         log = EventLog(client, KeyNames(prefix))
         [before] = set(await log.primaries())
         with redis.Redis.from_url(server.admin_url) as admin:

@@ -32,12 +32,14 @@ from tests.store.samples import (
     key,
     session,
     unavailable,
-    until,
 )
-from tests.support.backends import Backend, ValkeyServer, free_port, service_rules, valkey_server
+from tests.support.backends import PATIENT, Backend, ValkeyServer, service_rules, valkey_server
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy, lose_one_reply
+from tests.support.waiting import eventually
 
-IMPATIENT = Limits(reply_timeout=timedelta(milliseconds=500))
+# For tests that wait until a reply is late; no other may depend on how fast a machine answers.
+IMPATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=1))
 SECRET = "s3cr3t"
 
 Mutation = Callable[[SessionStore], Awaitable[object]]
@@ -68,23 +70,34 @@ async def proxy(valkey_backend: Backend) -> AsyncIterator[Proxy]:
         yield wire
 
 
-@pytest.fixture
-async def warm(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
-    """A store behind the proxy that is used already: its scripts are loaded, and ada is signed
-    in.
-    """
-    room = await room_behind(proxy, prefix, IMPATIENT)
+async def warm_room(room: Room) -> Room:
+    """A room whose store is used already: its scripts are loaded, and ada is signed in."""
     await room.put("ada", 1)
     for mutation in MUTATIONS.values():
         await mutation(room.store)
     await room.run("DEL", room.keys.events("ada"))
     await room.put("ada", 1)
     await room.put("eve", 7)
+    return room
+
+
+@pytest.fixture
+async def warm(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
+    """A store behind the proxy that is used already."""
+    room = await warm_room(await room_behind(proxy, prefix))
     proxy.commands.clear()
     return room
 
 
-def store_at(url: str, prefix: str, limits: Limits = IMPATIENT) -> SessionStore:
+@pytest.fixture
+async def impatient(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
+    """The same; it waits a second for a reply."""
+    room = await warm_room(await room_behind(proxy, prefix, IMPATIENT))
+    proxy.commands.clear()
+    return room
+
+
+def store_at(url: str, prefix: str, limits: Limits = PATIENT) -> SessionStore:
     return SessionStore(connect(url, limits), KeyNames(prefix))
 
 
@@ -178,7 +191,7 @@ async def _commit(room: Room, number: int) -> None:
 
 
 async def test_a_reply_that_never_comes_is_unavailable_and_never_taken_for_another(
-    warm: Room, proxy: Proxy
+    impatient: Room, proxy: Proxy
 ) -> None:
     held = asyncio.Event()
 
@@ -188,15 +201,15 @@ async def test_a_reply_that_never_comes_is_unavailable_and_never_taken_for_anoth
     for _ in range(3):
         proxy.on_reply = hold
         await unavailable(
-            *(warm.store.session("ada", key(1)) for _ in range(5)), warm.store.user("ada")
+            *(impatient.store.session("ada", key(1)) for _ in range(5)), impatient.store.user("ada")
         )
         proxy.on_reply = _let_through
-        eve = await warm.store.session("eve", key(7))
+        eve = await impatient.store.session("eve", key(7))
         assert eve is not None
         assert eve.record == session(7)
         held.set()  # only now the late replies leave, on connections that nobody listens to
         for user, number in (("eve", 7), ("ada", 1)) * 10:
-            found = await warm.store.session(user, key(number))
+            found = await impatient.store.session(user, key(number))
             assert found is not None
             assert found.record == session(number)
         held.clear()
@@ -205,15 +218,15 @@ async def test_a_reply_that_never_comes_is_unavailable_and_never_taken_for_anoth
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
 @pytest.mark.parametrize("loss", ["cut", "silence"])
 async def test_a_mutation_whose_reply_is_lost_is_sent_once(
-    warm: Room, proxy: Proxy, mutation: Mutation, loss: str
+    impatient: Room, proxy: Proxy, mutation: Mutation, loss: str
 ) -> None:
     lose_one_reply([proxy], loss)
-    await unavailable(mutation(warm.store))
+    await unavailable(mutation(impatient.store))
     assert proxy.commands["EVALSHA"] == 1
     assert proxy.commands["EVAL"] == 0
     # It took place once, and what follows is right at the first try.
-    assert [e.reason for e in await warm.events("ada")] == ["x"]
-    eve = await warm.store.session("eve", key(7))
+    assert [e.reason for e in await impatient.events("ada")] == ["x"]
+    eve = await impatient.store.session("eve", key(7))
     assert eve is not None
     assert eve.record == session(7)
     assert proxy.commands["EVALSHA"] == 1
@@ -252,7 +265,7 @@ async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy:
     async def hold(_: bytes) -> None:
         await held.wait()
 
-    patient = SessionStore(connect(proxy.url, Limits()), warm.keys)
+    patient = SessionStore(connect(proxy.url, PATIENT), warm.keys)
     try:
         # So that there are connections, and nothing is held but replies.
         connected = [
@@ -263,8 +276,8 @@ async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy:
         proxy.on_reply = hold
         mutations = [asyncio.ensure_future(mutation(patient)) for mutation in MUTATIONS.values()]
         reads = [asyncio.ensure_future(patient.session("ada", key(1))) for _ in range(3)]
-        await until(_seen(proxy, "EVALSHA", 3), "the mutations to be sent")
-        await until(_seen(proxy, "HGET", 1), "the reads to be sent")
+        await eventually(_seen(proxy, "EVALSHA", 3), "the mutations to be sent")
+        await eventually(_seen(proxy, "HGET", 1), "the reads to be sent")
         connections = proxy.connections
         for task in (*mutations, *reads):
             task.cancel()
@@ -302,14 +315,14 @@ async def test_giving_up_before_a_mutation_was_sent_means_that_it_never_is(
         await held.wait()
 
     narrow = SessionStore(
-        connect(proxy.url, Limits()), warm.keys, max_connections=4
+        connect(proxy.url, PATIENT), warm.keys, max_connections=4
     )  # one mutation at a time
     try:
         await narrow.revoke_device("bob", key(1), forget=False, event=event("bob"))
         proxy.commands.clear()
         proxy.on_reply = hold
         first = asyncio.ensure_future(MUTATIONS["commit"](narrow))
-        await until(_seen(proxy, "EVALSHA", 1), "the first to be sent")
+        await eventually(_seen(proxy, "EVALSHA", 1), "the first to be sent")
         second = asyncio.ensure_future(MUTATIONS["revoke_all"](narrow))
         await asyncio.sleep(0)
         second.cancel()
@@ -333,9 +346,9 @@ def _seen(proxy: Proxy, command: str, number: int) -> Callable[[], Awaitable[boo
 
 
 async def test_a_store_waits_for_what_it_sent_before_it_hangs_up(warm: Room, proxy: Proxy) -> None:
-    store = SessionStore(connect(proxy.url, Limits()), warm.keys)
+    store = SessionStore(connect(proxy.url, PATIENT), warm.keys)
     task = asyncio.ensure_future(MUTATIONS["commit"](store))
-    await until(_seen(proxy, "EVALSHA", 1), "the commit to be sent")
+    await eventually(_seen(proxy, "EVALSHA", 1), "the commit to be sent")
     await store.close()
     assert isinstance(await task, Committed)
 

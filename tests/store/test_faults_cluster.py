@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,20 +27,23 @@ from tests.store.samples import (
     key,
     session,
     unavailable,
-    until,
     user_of_each_partition,
 )
 from tests.support.backends import (
+    PATIENT,
     ValkeyServer,
     cluster_url,
-    free_port,
     valkey_cluster_servers,
     valkey_server,
-    wait_for,
 )
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy, lose_one_reply
+from tests.support.waiting import eventually, wait_for
 
-IMPATIENT = Limits(connect_timeout=timedelta(seconds=2), reply_timeout=timedelta(seconds=2))
+pytestmark = pytest.mark.slow
+
+# For tests that wait until a reply is late; no other may depend on how fast a machine answers.
+IMPATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=2))
 USERS = user_of_each_partition()
 SLOTS = [Cluster.keyslot(Cluster([("h", 1)]), tag) for tag in TAGS]
 
@@ -54,7 +57,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ValkeySer
 
 @pytest.fixture
 async def room(servers: list[ValkeyServer], prefix: str) -> AsyncIterator[Room]:
-    client, keys = connect(cluster_url(servers), IMPATIENT), KeyNames(prefix)
+    client, keys = connect(cluster_url(servers), PATIENT), KeyNames(prefix)
     yield Room(SessionStore(client, keys), client, keys)
     await client.aclose()
 
@@ -114,9 +117,9 @@ async def test_a_lost_master_takes_its_own_users_with_it(
 ) -> None:
     gone, others = users_of(lost), [user for user in USERS if user not in users_of(lost)]
     assert len(gone) in (21, 22)
-    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     await asyncio.to_thread(servers[lost].kill)
-    newcomer = SessionStore(connect(cluster_url(servers), IMPATIENT), room.keys)
+    newcomer = SessionStore(connect(cluster_url(servers), PATIENT), room.keys)
     try:
         for store in (room.store, newcomer, room.store, newcomer):
             # All at once, so that the lost ones are in the same batches as the others.
@@ -142,7 +145,7 @@ async def test_a_lost_master_takes_its_own_users_with_it(
         await asyncio.to_thread(servers[lost].start)
     try:
         for store in (room.store, newcomer):
-            await until(lambda store=store: all_is_well(store), "the master to be back")  # type: ignore[misc]
+            await eventually(lambda store=store: all_is_well(store), "the master to be back")  # type: ignore[misc]
             assert len(await store.server_times()) == 3
     finally:
         await newcomer.close()
@@ -154,7 +157,7 @@ def _knows_of_a_failure(node: redis.Redis) -> bool:
 
 
 async def test_all_masters_lost_and_found(room: Room, servers: list[ValkeyServer]) -> None:
-    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     for server in servers:
         await asyncio.to_thread(server.kill)
     for _ in range(2):
@@ -163,12 +166,12 @@ async def test_all_masters_lost_and_found(room: Room, servers: list[ValkeyServer
         )
     for server in servers:
         await asyncio.to_thread(server.start)
-    await until(lambda: all_is_well(room.store), "the masters to be back")
+    await eventually(lambda: all_is_well(room.store), "the masters to be back")
 
 
 async def test_a_moved_slot_is_followed(room: Room, servers: list[ValkeyServer]) -> None:
     """The user's records move from one master to another, with readers and writers all along."""
-    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     user, slot = USERS[3], SLOTS[3]
     others = [other for other in USERS if other != user]
     with redis.Redis(port=servers[0].port) as source, redis.Redis(port=servers[1].port) as target:
@@ -204,9 +207,9 @@ async def wires(servers: list[ValkeyServer]) -> AsyncIterator[list[Proxy]]:
         yield [await stack.enter_async_context(Proxy(server.url)) for server in servers]
 
 
-@pytest.fixture
-async def wired(
-    servers: list[ValkeyServer], wires: list[Proxy], prefix: str
+@asynccontextmanager
+async def room_behind(
+    servers: list[ValkeyServer], wires: list[Proxy], prefix: str, limits: Limits
 ) -> AsyncIterator[Room]:
     """A store that reaches each master through its wire, with connections that were used
     already.
@@ -215,21 +218,39 @@ async def wired(
         server.port: int(wire.url.rpartition(":")[2])
         for server, wire in zip(servers, wires, strict=True)
     }
-    client = connect(cluster_url(wires), IMPATIENT)
+    client = connect(cluster_url(wires), limits)
     assert isinstance(client, Cluster)
     client.nodes_manager.address_remap = lambda address: (address[0], ports[address[1]])
     keys = KeyNames(prefix)
     store = SessionStore(client, keys)
-    await until(lambda: all_is_well(store), "the cluster to be whole")
+    await eventually(lambda: all_is_well(store), "the cluster to be whole")
     for user in USERS:
         await store.revoke_all(user, except_key=None, forget=True, event=event(user))
-    await sign_in(store, USERS)
+    assert sound(await sign_in(store, USERS))
     for user in USERS:
         await client.execute_command("DEL", keys.events(user))
     for wire in wires:
         wire.commands.clear()
     yield Room(store, client, keys)
     await store.close()
+
+
+@pytest.fixture
+async def wired(
+    servers: list[ValkeyServer], wires: list[Proxy], prefix: str
+) -> AsyncIterator[Room]:
+    """A store behind the wires."""
+    async with room_behind(servers, wires, prefix, PATIENT) as room:
+        yield room
+
+
+@pytest.fixture
+async def impatient(
+    servers: list[ValkeyServer], wires: list[Proxy], prefix: str
+) -> AsyncIterator[Room]:
+    """The same; it waits two seconds for a reply."""
+    async with room_behind(servers, wires, prefix, IMPATIENT) as room:
+        yield room
 
 
 MUTATIONS: dict[str, Callable[[SessionStore, str], Awaitable[object]]] = {
@@ -248,23 +269,23 @@ MUTATIONS: dict[str, Callable[[SessionStore, str], Awaitable[object]]] = {
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
 @pytest.mark.parametrize("loss", ["cut", "silence"])
 async def test_a_mutation_whose_reply_is_lost_is_sent_once(
-    wired: Room,
+    impatient: Room,
     wires: list[Proxy],
     mutation: Callable[[SessionStore, str], Awaitable[object]],
     loss: str,
 ) -> None:
     for user in (USERS[0], USERS[30], USERS[63]):
         lose_one_reply(wires, loss)
-        await unavailable(mutation(wired.store, user))
+        await unavailable(mutation(impatient.store, user))
         assert sum(wire.commands["EVALSHA"] for wire in wires) == 1
         assert sum(wire.commands["EVAL"] for wire in wires) == 0
-        assert [e.reason for e in await wired.events(user)] == ["x"]
-        assert sound(await read(wired.store, USERS))
+        assert [e.reason for e in await impatient.events(user)] == ["x"]
+        assert sound(await read(impatient.store, USERS))
         assert sum(wire.commands["EVALSHA"] for wire in wires) == 1
 
 
 async def test_a_master_that_is_silent_holds_up_its_own_users_only(
-    wired: Room, wires: list[Proxy]
+    impatient: Room, wires: list[Proxy]
 ) -> None:
     never = asyncio.Event()
 
@@ -274,14 +295,14 @@ async def test_a_master_that_is_silent_holds_up_its_own_users_only(
     wires[1].on_reply = silence
     gone = users_of(1)
     for _ in range(2):
-        results = dict(zip(USERS, await read(wired.store, USERS), strict=True))
+        results = dict(zip(USERS, await read(impatient.store, USERS), strict=True))
         assert {user for user in USERS if isinstance(results[user], StoreUnavailable)} == set(gone)
-        committed = dict(zip(USERS, await sign_in(wired.store, USERS), strict=True))
+        committed = dict(zip(USERS, await sign_in(impatient.store, USERS), strict=True))
         assert {user for user in USERS if isinstance(committed[user], StoreUnavailable)} == set(
             gone
         )
     never.set()
-    await until(lambda: all_is_well(wired.store), "the master to talk again")
+    await eventually(lambda: all_is_well(impatient.store), "the master to talk again")
 
 
 async def test_idle_connections_that_were_cut_do_no_harm(wired: Room, wires: list[Proxy]) -> None:
@@ -336,7 +357,7 @@ async def test_readers_find_the_replica_that_took_over(
     room: Room, servers: list[ValkeyServer], tmp_path: Path
 ) -> None:
     """With nothing but reads that go out together: nobody else looks at the cluster for them."""
-    await until(lambda: all_is_well(room.store), "the cluster to be whole")
+    await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
     config = {
         "cluster-enabled": "yes",
         "cluster-port": str(free_port()),
@@ -366,7 +387,7 @@ async def test_readers_find_the_replica_that_took_over(
                 results = await read(room.store, users_of(0))
                 return sound(results) and {result.record for result in results} == {session(1)}
 
-            await until(found, "the readers to find it")
+            await eventually(found, "the readers to find it")
             assert await all_is_well(room.store)
             assert len(await room.store.server_times()) == 3
         finally:

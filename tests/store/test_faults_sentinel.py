@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from pathlib import Path
 
 import redis
 
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.store import KeyNames, Limits, SessionStore, connect
+from session_authority.store import KeyNames, SessionStore, connect
 from session_authority.store.records import Commit, Committed
-from tests.store.samples import NOW, event, every_operation, key, session, unavailable, until
-from tests.support.backends import sentinel_group
+from tests.store.samples import NOW, event, every_operation, key, session, unavailable
+from tests.support.backends import PATIENT, sentinel_group
+from tests.support.waiting import eventually
 
 
 async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> None:
     group_context = sentinel_group(tmp_path)
     group = await asyncio.to_thread(group_context.__enter__)
     keys = KeyNames(prefix)
-    store = SessionStore(
-        connect(group.url, Limits(reply_timeout=timedelta(milliseconds=500))), keys
-    )
+    store = SessionStore(connect(group.url, PATIENT), keys)
 
     async def commits(number: int) -> bool:
         try:
@@ -43,30 +41,30 @@ async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> Non
         # The primary steps down, alive and well: nothing may be read from it any more.
         first = group.primary()
         with redis.Redis(port=first) as old, redis.Redis(port=group.sentinel) as sentinel:
-            await until(lambda: _replicated(old), "the replica to have it all")
+            await eventually(lambda: _replicated(old), "the replica to have it all")
             sentinel.execute_command("SENTINEL", "FAILOVER", "main")
-            await until(lambda: moved_from(first), "the replica to take over")
+            await eventually(lambda: moved_from(first), "the replica to take over")
             second = group.primary()
             # What is written until the old primary has really stepped down is lost: the price of
             # replicas that lag behind. Sentinel sends it this some seconds later.
             old.execute_command("REPLICAOF", "127.0.0.1", second)
             old.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            await until(lambda: commits(2), "the store to follow")
+            await eventually(lambda: commits(2), "the store to follow")
             answered = old.info("commandstats").get("cmdstat_hget")
             with redis.Redis(port=second) as new:
                 assert new.hlen(keys.sessions("ada")) == 2
                 for number in range(3, 30):
                     assert await commits(number)
                     assert await store.session("ada", key(number)) is not None
-                await until(lambda: _replicated(new), "the old primary to replicate")
+                await eventually(lambda: _replicated(new), "the old primary to replicate")
             assert old.info("commandstats").get("cmdstat_hget") == answered
 
         # The primary is killed.
         group.servers[second].kill()
         group.servers[second].wait(10)
         await unavailable(*every_operation(store, "ada"))
-        await until(lambda: moved_from(second), "the replica to take over")
-        await until(lambda: commits(30), "the store to follow")
+        await eventually(lambda: moved_from(second), "the replica to take over")
+        await eventually(lambda: commits(30), "the store to follow")
         assert set((await store.user("ada")).sessions) >= {key(2), key(29), key(30)}
         assert (
             len(await store.revoke_all("ada", except_key=None, forget=True, event=event("ada")))

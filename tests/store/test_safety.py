@@ -26,13 +26,13 @@ from tests.support.backends import (
     Backend,
     ValkeyServer,
     cluster_url,
-    free_port,
     missing,
     sentinel_group,
     valkey_cluster_servers,
     valkey_server,
-    wait_for,
 )
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 CANARY = "c4n4ry"
 SAFE = {"appendonly": "yes", "maxmemory-policy": "noeviction"}

@@ -14,28 +14,24 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from datetime import timedelta
 from pathlib import Path
 
 import fakeredis
 import pytest
 import redis
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from redis.asyncio import Redis
 
 from session_authority.store import Limits, RedisClient, connect
 from session_authority.store.acl import acl_rules, sentinel_acl_rules
+from tests.support.ca import CA
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
+from tests.support.waiting import wait_for
 
 _MASTERS = 3
 _SLOTS = 16384
@@ -94,18 +90,6 @@ def missing(what: str) -> None:
     if os.environ.get("REQUIRE_BACKENDS"):
         pytest.fail(f"{what} is missing, and REQUIRE_BACKENDS is set")
     pytest.skip(f"{what} is not on this machine")
-
-
-def free_port(below: int = 32768) -> int:
-    """A TCP port that nobody listens on, below the range that connections get theirs from."""
-    while True:
-        port = 10000 + int.from_bytes(os.urandom(2)) % (below - 10000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 @contextmanager
@@ -326,22 +310,13 @@ STARTERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    """Waits until it is so; fails, naming what it waited for, if it takes too long."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds:g} s for {what}")
-        time.sleep(0.02)
-
-
 # Whether a loaded machine answers in time is not what the suites ask.
-_PATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
+PATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
 
 
 def _tcp(name: str, url: str, admin_url: str) -> Backend:
     return Backend(
-        name, url, lambda: connect(url, _PATIENT), lambda: connect(admin_url, _PATIENT), admin_url
+        name, url, lambda: connect(url, PATIENT), lambda: connect(admin_url, PATIENT), admin_url
     )
 
 
@@ -361,49 +336,13 @@ def _knows_all(node: redis.Redis) -> bool:
     return text["cluster_state"] == "ok" and int(text["cluster_known_nodes"]) == _MASTERS
 
 
-class Certificates:
-    """A certificate for 127.0.0.1, signed by an authority of its own, as files."""
-
-    def __init__(self, folder: Path) -> None:
-        self.authority, self.chain, self.key = (
-            folder / name for name in ("ca.pem", "cert.pem", "key.pem")
-        )
-        ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-        ca_name, name = (
-            x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
-            for text in ("CA", "redis")
-        )
-        now = datetime.now(UTC)
-
-        def build(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-            start = (
-                x509.CertificateBuilder()
-                .issuer_name(ca_name)
-                .subject_name(subject)
-                .public_key(public)
-            )
-            start = start.serial_number(x509.random_serial_number())
-            return start.not_valid_before(now - timedelta(hours=1)).not_valid_after(
-                now + timedelta(days=1)
-            )
-
-        ca = build(ca_name, ca_key.public_key()).add_extension(
-            x509.BasicConstraints(True, None), critical=True
-        )
-        self.authority.write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
-        host = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-        leaf = build(name, key.public_key()).add_extension(host, critical=False)
-        self.chain.write_bytes(leaf.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
-        self.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-
-
 @contextmanager
-def redis_server_with_tls(folder: Path, certificates: Certificates) -> Iterator[str]:
-    """Debian's Redis, speaking TLS on a port of its own and wanting a client's certificate. Its URL
-    for the service.
+def redis_server_with_tls(folder: Path, ca: CA) -> Iterator[str]:
+    """Debian's Redis, speaking TLS on a port of its own and wanting a certificate of this CA. Its
+    URL for the service.
     """
-    port = free_port()
-    files = {"ca-cert": certificates.authority, "cert": certificates.chain, "key": certificates.key}
+    port, pair = free_port(), ca.sign(addresses=["127.0.0.1"])
+    files = {"ca-cert": ca.file, "cert": pair.certificate, "key": pair.key}
     arguments = [text for name, path in files.items() for text in (f"--tls-{name}-file", str(path))]
     with redis_server(folder, "--tls-port", str(port), *arguments):
         yield service_at(port).replace("redis://", "rediss://")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,16 +11,16 @@ from pathlib import Path
 
 from session_authority.console.connection import Target, health
 from session_authority.runtime.addresses import Listen
-from tests.support.backends import free_port, wait_for
-
-_COMMAND = (sys.executable, "-c", "from session_authority.cli import main; main()")
+from tests.support.fork_server import ForkedProcess, start_command
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 
 @dataclass
 class DevServer:
     """Its process, address and output."""
 
-    process: subprocess.Popen[bytes]
+    process: ForkedProcess
     address: str
     log: Path
 
@@ -44,14 +42,8 @@ def start_dev_server(
         k: v for k, v in os.environ.items() if not k.startswith("SESSION_AUTHORITY_")
     } | dict(settings or {})
     with log.open("ab") as out:
-        process = subprocess.Popen(
-            [*_COMMAND, "dev", "--listen", address, "--data-dir", str(data_dir)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
+        arguments = ["dev", "--listen", address, "--data-dir", str(data_dir)]
+        process = start_command(arguments, data_dir, environment, out.fileno(), out.fileno())
     server = DevServer(process, address, log)
 
     def ready() -> bool:

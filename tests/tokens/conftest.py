@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tokens.workshop import DAY, NOW, key_named, save
+from tests.tokens.harness import DAY, NOW, key_named, save
 
 
 @pytest.fixture

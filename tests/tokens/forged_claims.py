@@ -19,7 +19,7 @@ from tests.tokens.forger import (
     told,
     without,
 )
-from tests.tokens.workshop import header_of
+from tests.tokens.harness import header_of
 
 KINDS: Kinds = {}
 kind = adding_to(KINDS)

@@ -33,7 +33,7 @@ from tests.tokens.forger import (
     told,
     without,
 )
-from tests.tokens.workshop import base64url, header_of
+from tests.tokens.harness import base64url, header_of
 
 KINDS: Kinds = {}
 kind = adding_to(KINDS)

@@ -8,7 +8,7 @@ import json
 
 from session_authority.tokens import MAX_TOKEN_BYTES
 from tests.tokens.forger import SECRET, Kinds, Texts, Victim, adding_to, flipped_bits, without
-from tests.tokens.workshop import base64url, header_of
+from tests.tokens.harness import base64url, header_of
 
 KINDS: Kinds = {}
 kind = adding_to(KINDS)

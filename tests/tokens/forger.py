@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from session_authority.tokens import Algorithm, SigningKey
-from tests.tokens.workshop import DAY, base64url, compact, header_of, key_named
+from tests.tokens.harness import DAY, base64url, compact, header_of, key_named
 
 # A published key of each algorithm: it verifies, as every process must know a key before one of
 # them signs with it.

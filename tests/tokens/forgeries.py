@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from session_authority.tokens import Algorithm
 from tests.tokens import forged_claims, forged_keys, forged_texts
 from tests.tokens.forger import P256_ORDER, SECRET, Kinds, Texts, Victim, r_and_s, resigned
-from tests.tokens.workshop import header_of
+from tests.tokens.harness import header_of
 
 KINDS: Kinds = {**forged_keys.KINDS, **forged_claims.KINDS, **forged_texts.KINDS}
 _HEADER = header_of(SECRET)

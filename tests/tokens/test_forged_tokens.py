@@ -18,7 +18,7 @@ from session_authority.tokens.keys import SigningKey
 from tests.tokens.forged_claims import claim_variants
 from tests.tokens.forger import KEYS, SECRET, Victim, flipped_bits, ring, without
 from tests.tokens.forgeries import KINDS, forgeries, over, twins
-from tests.tokens.workshop import NOW, PAYLOAD, SECOND, TOKEN, header_of, save, tokens_of
+from tests.tokens.harness import NOW, PAYLOAD, SECOND, TOKEN, header_of, save, tokens_of
 
 ALL = pytest.mark.parametrize("algorithm", Algorithm, ids=lambda algorithm: algorithm.value)
 HEADER = header_of(SECRET)

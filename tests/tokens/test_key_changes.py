@@ -22,7 +22,7 @@ from session_authority.tokens import (
     revoke,
     revoke_keys,
 )
-from tests.tokens.workshop import DAY, HOUR, LIFETIME, NOW, key_named, save
+from tests.tokens.harness import DAY, HOUR, LIFETIME, NOW, key_named, save
 
 TICK = timedelta(microseconds=1)
 

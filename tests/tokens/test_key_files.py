@@ -17,7 +17,7 @@ from session_authority.tokens import (
     exposed,
     load_keyring,
 )
-from tests.tokens.workshop import NOW, key_named, save
+from tests.tokens.harness import NOW, key_named, save
 
 
 def test_a_folder_and_a_file_hold_the_same(tmp_path, keys):

@@ -20,7 +20,7 @@ from session_authority.tokens import (
 )
 from session_authority.tokens.keyfiles import fingerprint
 from session_authority.tokens.keyring import SEEK_INTERVAL
-from tests.tokens.workshop import DAY, HOUR, LIFETIME, NOW, key_named, save
+from tests.tokens.harness import DAY, HOUR, LIFETIME, NOW, key_named, save
 
 
 def test_a_source_follows_its_folder(keys):

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from session_authority.tokens import Algorithm, Keyring, KeyringError, KeyState
-from tests.tokens.workshop import DAY, LIFETIME, NOW, key_named
+from tests.tokens.harness import DAY, LIFETIME, NOW, key_named
 
 TICK = timedelta(microseconds=1)
 FIRST, SECOND, THIRD = NOW, NOW + 10 * DAY, NOW + 20 * DAY

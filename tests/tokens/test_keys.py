@@ -16,7 +16,7 @@ from joserfc.jwk import JWKRegistry
 
 from session_authority.tokens import Algorithm, Keyring, KeyringError, generate
 from session_authority.tokens.keys import SigningKey, parse_key
-from tests.tokens.workshop import NOW, base64url, key_named, material
+from tests.tokens.harness import NOW, base64url, key_named, material
 
 ALL = pytest.mark.parametrize("algorithm", Algorithm, ids=lambda algorithm: algorithm.value)
 ASYMMETRIC = [algorithm for algorithm in Algorithm if algorithm is not Algorithm.HS256]

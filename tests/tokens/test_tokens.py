@@ -35,7 +35,7 @@ from session_authority.tokens import (
 )
 from session_authority.tokens.keyfiles import fingerprint
 from session_authority.tokens.keys import SigningKey
-from tests.tokens.workshop import (
+from tests.tokens.harness import (
     AUDIENCE,
     DAY,
     HOUR,

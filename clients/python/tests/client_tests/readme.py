@@ -14,8 +14,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.backends import free_port, wait_for
-from tests.support.certificates import Pair
+from tests.support.ca import Pair
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 PROJECT = Path(__file__).parents[2]
 PATIENCE = 40.0  # seconds

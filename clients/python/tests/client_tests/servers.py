@@ -19,7 +19,8 @@ from session_authority.processes.options import Mode
 from session_authority.processes.serve import running
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.settings import Settings
-from tests.support.backends import free_port, wait_for
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 _ROOT = Path(__file__).parents[4]
 

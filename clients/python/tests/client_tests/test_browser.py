@@ -28,9 +28,10 @@ from selenium.webdriver.common.by import By
 from client_tests.readme import PATIENCE, example, served
 from session_authority_client import SessionAuthority
 from session_authority_client.cookies import MAX_COOKIE_AGE
-from tests.support.backends import missing, wait_for
-from tests.support.certificates import Authority, Pair
+from tests.support.backends import missing
+from tests.support.ca import CA, Pair
 from tests.support.dev import DevServer, dev_server
+from tests.support.waiting import wait_for
 
 # Short, so that a token is soon old enough to be renewed, and the old one to be an alarm.
 SETTINGS = {
@@ -231,7 +232,7 @@ def behind_https(name: str, folder: Path, dev: DevServer) -> Iterator[App]:
         .replace('["localhost"]', '["localhost", ".app.test"]')
     )
     assert "insecure" not in changed
-    pair = Authority(folder).sign(hosts=["app.test", "www.app.test", "mail.test"])
+    pair = CA(folder).sign(hosts=["app.test", "www.app.test", "mail.test"])
     with served(name, changed, folder, dev.address, pair) as port, ExitStack() as stack:
         yield App(folder, pair, port, stack)
 

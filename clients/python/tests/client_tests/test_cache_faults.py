@@ -28,7 +28,7 @@ from session_authority_client import (
 from session_authority_client.cache import Ticket
 from session_authority_client.types import Validation
 from session_authority_client.wire import session_authority_pb2 as pb
-from tests.support.backends import wait_for
+from tests.support.waiting import wait_for
 
 BOUND = timedelta(seconds=0.5)
 CLIENTS, ASKERS = 2, 6

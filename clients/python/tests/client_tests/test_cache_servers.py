@@ -26,7 +26,7 @@ from session_authority_client import (
     SessionAuthorityError,
 )
 from session_authority_client.cache import MAX_SILENCE
-from tests.processes.house import add_signing_key
+from tests.processes.harness import add_signing_key
 from tests.support.backends import valkey_server
 from tests.support.proxy import Proxy
 

@@ -28,7 +28,7 @@ from session_authority_client.asgi import SessionAuthorityMiddleware, visit_of
 from session_authority_client.flask import Visit
 from session_authority_client.flow import Flow
 from session_authority_client.testing import FakeAuthority
-from tests.support.certificates import Authority
+from tests.support.ca import CA
 
 RUN = [block.code for block in BLOCKS if block.mark == "run"]
 WITH_CERTIFICATES = [block.code for block in BLOCKS if block.mark == "example"]
@@ -72,7 +72,7 @@ def test_the_quick_start_does_what_it_says(code: str, address: str, tmp_path: Pa
 
 @pytest.mark.parametrize("code", WITH_CERTIFICATES)
 def test_what_it_shows_of_certificates_can_be_run(code: str, tmp_path: Path):
-    authority = Authority(tmp_path, "ca")
+    authority = CA(tmp_path)
     pair = authority.sign(uris=["spiffe://example.org/gateway"])
     pair.certificate.rename(tmp_path / "gateway.pem")
     pair.key.rename(tmp_path / "gateway.key")

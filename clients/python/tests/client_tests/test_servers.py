@@ -20,8 +20,9 @@ import pytest
 
 from session_authority.tokens import KeySource, Tokens
 from session_authority_client import SessionAuthority, SessionStatus
-from tests.support.backends import free_port, wait_for
 from tests.support.dev import dev_server, start_dev_server
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 HERE = Path(__file__).parent
 PATIENCE = 40.0  # seconds

@@ -12,7 +12,7 @@ import pytest
 
 from session_authority_client._async.single_flight import AsyncSingleFlight
 from session_authority_client._sync.single_flight import SingleFlight
-from tests.support.backends import wait_for
+from tests.support.waiting import wait_for
 
 
 def nothing_is_left(flights: Any) -> bool:

@@ -17,7 +17,7 @@ from session_authority.processes.options import Mode
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
 from session_authority_client import AsyncSessionAuthority, SessionStatus
 from session_authority_client.testing import FakeAuthority
-from tests.rpc.stage import START, Stage
+from tests.rpc.harness import START, Stage
 from tests.support.backends import fake_redis
 
 PATIENCE = timedelta(seconds=20)

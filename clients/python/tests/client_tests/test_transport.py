@@ -20,24 +20,24 @@ from session_authority.access import add_token, new_token
 from session_authority.processes.grpc_server import server_options
 from session_authority.rpc import Capacity
 from session_authority_client._shared.transport import Transport
-from tests.processes.processes import dev_server
-from tests.support.certificates import Authority, Pair
+from tests.support.ca import CA, Pair
+from tests.support.commands import dev_server
 from tests.support.proxy import Proxy
 
 TOKEN = "hunter2-hunter2"
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
+def authority(tmp_path: Path) -> CA:
+    return CA(tmp_path)
 
 
 @pytest.fixture
-def shown(authority: Authority) -> Pair:
+def shown(authority: CA) -> Pair:
     return authority.sign(addresses=["127.0.0.1"])
 
 
-def credentials(pair: Pair, clients_of: Authority | None = None) -> grpc.ServerCredentials:
+def credentials(pair: Pair, clients_of: CA | None = None) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials(
         [(pair.key.read_bytes(), pair.certificate.read_bytes())],
         clients_of.pem if clients_of else None,
@@ -52,12 +52,12 @@ def secure(shown: Pair) -> Iterator[Fake]:
 
 
 @pytest.fixture
-def mutual(shown: Pair, authority: Authority) -> Iterator[Fake]:
+def mutual(shown: Pair, authority: CA) -> Iterator[Fake]:
     with Fake(credentials(shown, authority)) as server:
         yield server
 
 
-def shows(authority: Authority, pair: Pair) -> sa.Tls:
+def shows(authority: CA, pair: Pair) -> sa.Tls:
     return sa.Tls(authority.pem, pair.certificate.read_bytes(), pair.key.read_bytes())
 
 
@@ -65,7 +65,7 @@ def shows(authority: Authority, pair: Pair) -> sa.Tls:
 
 
 async def test_a_service_that_its_authority_vouches_for_is_spoken_to(
-    connect: Connect, secure: Fake, authority: Authority
+    connect: Connect, secure: Fake, authority: CA
 ):
     async with connect(
         secure.address, tls=sa.Tls(authority.pem), token=TOKEN, timeout=PATIENCE
@@ -77,7 +77,7 @@ async def test_a_service_that_its_authority_vouches_for_is_spoken_to(
 async def test_one_that_others_vouch_for_is_told_nothing(
     connect: Connect, secure: Fake, tmp_path: Path
 ):
-    other = Authority(tmp_path, "other")
+    other = CA(tmp_path, "other")
     for tls in (sa.Tls(other.pem), sa.Tls()):
         async with connect(secure.address, tls=tls, token=TOKEN, timeout=PATIENCE) as client:
             with pytest.raises(sa.Unavailable):
@@ -92,7 +92,7 @@ async def test_plaintext_is_not_spoken_to_a_service_with_tls(connect: Connect, s
     assert secure.calls == []
 
 
-async def test_both_sides_show_who_they_are(connect: Connect, mutual: Fake, authority: Authority):
+async def test_both_sides_show_who_they_are(connect: Connect, mutual: Fake, authority: CA):
     pair = authority.sign(uris=["spiffe://example.org/gateway"])
     async with connect(mutual.address, tls=shows(authority, pair), timeout=PATIENCE) as client:
         await client.get_signing_keys()
@@ -100,9 +100,9 @@ async def test_both_sides_show_who_they_are(connect: Connect, mutual: Fake, auth
 
 
 async def test_a_caller_that_shows_nothing_or_something_else_stays_outside(
-    connect: Connect, mutual: Fake, authority: Authority, tmp_path: Path
+    connect: Connect, mutual: Fake, authority: CA, tmp_path: Path
 ):
-    pair = Authority(tmp_path, "other").sign(uris=["spiffe://example.org/gateway"])
+    pair = CA(tmp_path, "other").sign(uris=["spiffe://example.org/gateway"])
     for tls in (sa.Tls(authority.pem), shows(authority, pair)):
         async with connect(mutual.address, tls=tls, timeout=PATIENCE) as client:
             with pytest.raises(sa.Unavailable):
@@ -197,14 +197,14 @@ class Guarded:
     """A development server with TLS and a policy, and what its callers may show."""
 
     address: str
-    authority: Authority
+    authority: CA
     token: str
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
-    authority = Authority(folder)
+    authority = CA(folder)
     pair = authority.sign(addresses=["127.0.0.1"])
     (folder / "access.toml").write_text(POLICY)
     token = new_token()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -27,7 +26,9 @@ from session_authority.store.records import Commit
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.store.samples import event
 from tests.support.clock import Clock
+from tests.support.waiting import eventually
 
+MILLISECOND, HOUR = timedelta(milliseconds=1), timedelta(hours=1)
 QUICK, NEVER = timedelta(milliseconds=20), timedelta(hours=1)
 ALL = EventFilter()
 CURSOR, READ_TIME = 2, 3  # fields of WatchEventsResponse
@@ -268,13 +269,3 @@ class Scene:
             await watcher.stop()
         assert self.watching() == 0
         await self.store.close()
-
-
-async def eventually(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    """Waits until it is so; fails, naming what it waited for, if it takes too long."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110 - much of it sets no event
-                await asyncio.sleep(0.002)
-    except TimeoutError:
-        pytest.fail(f"waited {seconds:g} s for {what}")

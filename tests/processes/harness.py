@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -21,6 +19,7 @@ from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings
 from session_authority.tokens import Algorithm, add_key, generate, promote
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
+from tests.support.waiting import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -44,7 +43,7 @@ class House:
 
     async def becomes(self, status: int) -> None:
         """Waits until it says so."""
-        await until(self.statuses, {status})
+        await becomes(self.statuses, {status})
 
     def watch(self, service: str = "") -> Any:
         """A stream of what it says."""
@@ -85,12 +84,10 @@ def add_signing_key(folder: Path) -> str:
     return key.kid
 
 
-async def until(ask: Callable[[], Awaitable[Any]], wanted: Any, patience: float = PATIENCE) -> None:
+async def becomes(ask: Callable[[], Awaitable[object]], wanted: object) -> None:
     """Asks again and again until the answer is this."""
-    answer = None
-    try:
-        async with asyncio.timeout(patience):
-            while (answer := await ask()) != wanted:  # noqa: ASYNC110 - a condition has no event
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(f"waited {patience:g} s for {wanted}; the last answer was {answer}")
+
+    async def is_wanted() -> bool:
+        return await ask() == wanted
+
+    await eventually(is_wanted, f"the answer {wanted}", PATIENCE)

@@ -1,6 +1,4 @@
-"""The real command, in a process of its own, as a user starts it; with what it printed and
-logged.
-"""
+"""The real command, in a process of its own; with what it printed and logged."""
 
 from __future__ import annotations
 
@@ -12,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import grpc
@@ -23,9 +22,9 @@ from session_authority.runtime.addresses import Listen
 from session_authority.store.embedded import EmbeddedValkey
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
-from tests.support.backends import wait_for
+from tests.support.fork_server import ROOT, start_command
+from tests.support.waiting import wait_for
 
-ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from session_authority.cli import main; main()"]
 PATIENCE = 40.0  # seconds; for a process to start or end on a machine that has much else to do
 
@@ -50,15 +49,17 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
 
 def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Runs the command to its end."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=environment(folder, **settings),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        stdin=subprocess.DEVNULL,
-    )
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        process = start_command(
+            arguments, folder, environment(folder, **settings), out.fileno(), err.fileno()
+        )
+        try:
+            code = process.wait(PATIENCE)
+        finally:
+            process.kill()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
 
 
 class Command:
@@ -69,14 +70,8 @@ class Command:
         number = len(list(folder.glob("*.log")))
         self._out, self._err = folder / f"out-{number}.txt", folder / f"err-{number}.log"
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                [*COMMAND, *arguments],
-                cwd=folder,
-                env=environment(folder, **settings),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
+            self.process = start_command(
+                arguments, folder, environment(folder, **settings), out.fileno(), err.fileno()
             )
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -10,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from session_authority.access import AccessSource, add_token, new_token
-from session_authority.processes.options import ListenOptions
+from session_authority.processes.options import ListenOptions, Ports
 from session_authority.rpc import Capacity
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.tls import TlsFiles, TlsSource
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.stage import PATIENCE, SERVICE, Refusal, refusal_of
+from tests.rpc.harness import ANYWHERE, PATIENCE, SERVICE, Refusal, refusal_of
 from tests.rpc.test_bad_input import GOOD
-from tests.support.certificates import Authority, Pair
+from tests.support.ca import CA, Pair
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
@@ -63,6 +61,33 @@ roles = ["operator"]
 rpcs = ["ListDevices"]
 certificates = ["auditor.internal"]
 """
+PUBLIC = {
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
+    "/grpc.health.v1.Health/Watch",
+}
+MAY_CALL = {
+    "login": {"IssueDevice", "RenewSession", "GetSigningKeys"},
+    "gateway": {"ValidateSession", "BatchValidateSessions", "GetSigningKeys"},
+    "account": {"ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"},
+    "notifier": {"WatchEvents"},
+    "ops": {
+        "IssueDevice",
+        "RenewSession",
+        "ValidateSession",
+        "BatchValidateSessions",
+        "GetSigningKeys",
+        "ListDevices",
+        "UpdateDevice",
+        "RevokeDevice",
+        "RevokeAll",
+        "WatchEvents",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    },
+    "auditor": {"ListDevices"},
+}
+ALL_PORTS = Ports(ANYWHERE, bearer=ANYWHERE, health=ANYWHERE)
+Enter = Callable[..., Any]
 
 
 def path_of(name: str) -> str:
@@ -162,8 +187,8 @@ class House:
     """The files that a server with TLS and a policy has, and those of its callers."""
 
     def __init__(self, folder: Path) -> None:
-        self.authority = Authority(folder)
-        self.server = self.authority.sign(addresses=["127.0.0.1"], common_name="session-authority")
+        self.ca = CA(folder)
+        self.server = self.ca.sign(addresses=["127.0.0.1"], common_name="session-authority")
         self.policy = folder / "access.toml"
         self.policy.write_text(POLICY)
         self.token_file = folder / "tokens"
@@ -171,17 +196,15 @@ class House:
         for name, token in self.tokens.items():
             add_token(self.token_file, name, token, datetime.now(UTC))
         self.pairs = {
-            "login": self.authority.sign(uris=[f"{SPIFFE}login"]),
-            "gateway": self.authority.sign(hosts=["gateway.internal"]),
-            "notifier": self.authority.sign(uris=[f"{SPIFFE}notifier"], hosts=["pod-7.internal"]),
-            "auditor": self.authority.sign(hosts=["auditor.internal"]),
+            "login": self.ca.sign(uris=[f"{SPIFFE}login"]),
+            "gateway": self.ca.sign(hosts=["gateway.internal"]),
+            "notifier": self.ca.sign(uris=[f"{SPIFFE}notifier"], hosts=["pod-7.internal"]),
+            "auditor": self.ca.sign(hosts=["auditor.internal"]),
         }
 
     def doors(self, *, tls: bool = True, mutual: bool = True, **more: Any) -> ListenOptions:
         """The doors that these files make."""
-        files = TlsFiles(
-            self.server.certificate, self.server.key, self.authority.file if mutual else None
-        )
+        files = TlsFiles(self.server.certificate, self.server.key, self.ca.file if mutual else None)
         source = TlsSource(files, now) if tls else None
         more.setdefault("capacity", Capacity())
         return ListenOptions(access=AccessSource(self.policy, self.token_file), tls=source, **more)
@@ -203,14 +226,5 @@ async def ended(stream: Any) -> Refusal:
     raise AssertionError("it ended as if all were well")
 
 
-async def eventually(condition: Callable[[], Any], what: str) -> None:
-    """Waits until it is so; `condition` may be a coroutine function."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                found = condition()
-                if await found if asyncio.iscoroutine(found) else found:
-                    return
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(f"waited {PATIENCE:g} s for {what}")
+async def outcomes(visitor: Visitor) -> dict[str, Refusal]:
+    return {path: await visitor.outcome(path) for path in METHODS}

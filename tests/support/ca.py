@@ -1,5 +1,5 @@
-"""Authorities and what they sign, as PEM files: certificates that are good, and those that nobody
-should take.
+"""Certificate authorities and what they sign, as PEM files: certificates that are good, and bad ones
+of every kind.
 """
 
 from __future__ import annotations
@@ -48,14 +48,10 @@ class Pair:
         other.key.write_bytes(self.key.read_bytes())
 
 
-class Authority:
-    """Signs what it is asked to. `file` is its own certificate; with `above`, it is itself signed
-    by another.
-    """
+class CA:
+    """Signs what a test wants. `file` is its own certificate; with `above`, another one signed it."""
 
-    def __init__(
-        self, folder: Path, name: str = "authority", above: Authority | None = None
-    ) -> None:
+    def __init__(self, folder: Path, name: str = "ca", above: CA | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / f"{name}.pem"
         self._folder = folder

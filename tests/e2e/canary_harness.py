@@ -17,7 +17,7 @@ from session_authority.console.connection import Target, channel_to
 from session_authority.runtime.addresses import Listen
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 from tests.e2e.canaries import CARRIED, Canaries, Place
-from tests.processes.processes import PATIENCE, Command
+from tests.support.commands import PATIENCE, Command
 
 
 @dataclass
@@ -32,22 +32,22 @@ class Stage:
     metrics: list[int]
     token: str | None = None
     other_token: str | None = None
-    authority: bytes | None = None
+    ca: bytes | None = None
     seen: list[tuple[Place, str, bytes]] = field(default_factory=list)
 
     @contextmanager
     def stub(self, token: str | None) -> Iterator[Any]:
         """Calls with this token, on a connection of its own."""
         listen = Listen.parse(self.address)
-        tls = self.authority is not None
-        with channel_to(Target(listen, tls=tls, ca=self.authority, token=token)) as channel:
+        tls = self.ca is not None
+        with channel_to(Target(listen, tls=tls, ca=self.ca, token=token)) as channel:
             yield pb_grpc.SessionAuthorityServiceStub(channel)
 
     @contextmanager
     def channel(self) -> Iterator[grpc.Channel]:
         """Without a token."""
-        tls = self.authority is not None
-        with channel_to(Target(Listen.parse(self.address), tls=tls, ca=self.authority)) as channel:
+        tls = self.ca is not None
+        with channel_to(Target(Listen.parse(self.address), tls=tls, ca=self.ca)) as channel:
             yield channel
 
     def printed(self, what: str, text: str) -> None:

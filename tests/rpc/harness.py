@@ -29,6 +29,7 @@ from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 from tests.support.backends import Backend
 from tests.support.clock import Clock
+from tests.support.redis_contents import dump
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"]
 METHODS = {method.name: method for method in SERVICE.methods}
@@ -222,18 +223,7 @@ class Stage:
     async def dump(self) -> dict[bytes, Any]:
         """Everything that the store holds, once all that was noted is written."""
         await self.authority.settled()
-        found: dict[bytes, Any] = {}
-        async with self.backend.admin() as admin:
-            for key in await admin.execute_command("KEYS", f"{self.prefix}:*"):
-                kind = await admin.execute_command("TYPE", key)
-                reads: dict[bytes, tuple[Any, ...]] = {
-                    b"hash": ("HGETALL", key),
-                    b"string": ("GET", key),
-                    b"stream": ("XRANGE", key, "-", "+"),
-                }
-                read = reads[kind if isinstance(kind, bytes) else kind.encode()]
-                found[key] = await admin.execute_command(*read)
-        return found
+        return await dump(self.backend, self.prefix)
 
     def counted(self, method: str) -> dict[str, int]:
         """How often a method was answered with each code."""

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, MutableMapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, MutableMapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,20 @@ from session_authority.processes.options import Ports
 from session_authority.processes.reloading import WatchedFiles
 from session_authority.runtime.clock import now
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.doors import (
+from tests.rpc.access.harness import (
     ANSWERED,
     SPIFFE,
     UNKNOWN,
+    Enter,
     House,
     Visitor,
     ended,
-    eventually,
     not_allowed,
-    visiting,
 )
-from tests.rpc.stage import ANYWHERE, Refusal, Stage, StageWith
-from tests.support.certificates import Authority, Pair, encrypted_key
+from tests.rpc.harness import ANYWHERE, Refusal, Stage, StageWith
+from tests.support.ca import CA, Pair, encrypted_key
+from tests.support.waiting import eventually
 
-Enter = Callable[..., Any]
 Logged = list[MutableMapping[str, Any]]
 
 
@@ -50,29 +48,9 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path / "house")
-
-
-@pytest.fixture
 async def stage(stage_with: StageWith, house: House) -> Stage:
     running: Stage = await stage_with(doors=house.doors(), ports=Ports(ANYWHERE, bearer=ANYWHERE))
     return running
-
-
-@pytest.fixture
-async def enter(stage: Stage, house: House) -> AsyncIterator[Enter]:
-    """A visitor at the door that is for them, on a new connection."""
-    async with AsyncExitStack() as stack:
-
-        async def go(name: str = "", **shows: Any) -> Visitor:
-            shows.setdefault("pair", house.pairs.get(name))
-            shows.setdefault("token", house.tokens.get(name))
-            shows.setdefault("trust", house.authority.pem)
-            door = stage.ports.main if shows["pair"] else stage.ports.bearer
-            return await stack.enter_async_context(visiting(door, **shows))
-
-        yield go
 
 
 async def becomes(visitor: Visitor, method: str, wanted: Refusal) -> None:
@@ -143,9 +121,7 @@ async def test_a_caller_that_is_gone_from_the_policy_is_unknown(house: House, en
     house.rewrite(f'"{SPIFFE}login"', f'"{SPIFFE}sign-in"')
     await becomes(login, "IssueDevice", UNKNOWN)
     assert (
-        await (await enter(pair=house.authority.sign(uris=[f"{SPIFFE}sign-in"]))).outcome(
-            "IssueDevice"
-        )
+        await (await enter(pair=house.ca.sign(uris=[f"{SPIFFE}sign-in"]))).outcome("IssueDevice")
         == ANSWERED
     )
 
@@ -284,7 +260,7 @@ async def test_a_new_certificate_is_for_new_connections_and_old_ones_live_on(
     watch = old["notifier"].watch()
     await watch.read()
     assert await served_by(stage) == serial(house.server)
-    other = house.authority.sign(addresses=["127.0.0.1"], ends=timedelta(hours=5), key="rsa2048")
+    other = house.ca.sign(addresses=["127.0.0.1"], ends=timedelta(hours=5), key="rsa2048")
     other.copy_to(house.server)
     await told(logged, "certificates_changed")
     assert await served_by(stage) == serial(other)
@@ -316,12 +292,12 @@ BROKEN: dict[str, Callable[[House, Pair], object]] = {
     "empty": lambda house, _: house.server.key.write_text(""),
     "encrypted": lambda house, _: house.server.key.write_bytes(encrypted_key(b"x")),
     "gone": lambda house, _: house.server.certificate.unlink(),
-    "no authority": lambda house, _: house.authority.file.write_text(""),
+    "no authority": lambda house, _: house.ca.file.write_text(""),
 }
 
 
 def sign(house: House, **more: Any) -> Pair:
-    return house.authority.sign(addresses=["127.0.0.1"], **more)
+    return house.ca.sign(addresses=["127.0.0.1"], **more)
 
 
 @pytest.mark.parametrize("how", BROKEN)
@@ -338,7 +314,7 @@ async def test_broken_certificates_are_told_once_and_change_nothing(
     assert broken(stage, "certificates") == 1
     assert await served_by(stage) == before
     assert await (await enter("login")).outcome("IssueDevice") == ANSWERED
-    house.authority.file.write_bytes(house.authority.pem)
+    house.ca.file.write_bytes(house.ca.pem)
     new.copy_to(house.server)
     await eventually(lambda: broken(stage, "certificates") == 0, "them to be mended")
     assert await served_by(stage) == serial(new)
@@ -349,18 +325,16 @@ async def test_an_authority_that_is_exchanged_lets_no_old_caller_in_again(
 ):
     connected = await enter("login")
     assert await connected.outcome("IssueDevice") == ANSWERED
-    other = Authority(tmp_path / "other", "other")
+    other = CA(tmp_path / "other", "other")
     fresh = other.sign(uris=[f"{SPIFFE}login"])
     assert (
         await (await enter(pair=fresh)).outcome("IssueDevice")
     ).code is grpc.StatusCode.UNAVAILABLE
-    house.authority.file.write_bytes(
-        house.authority.pem + other.pem
-    )  # first both, then the new one
+    house.ca.file.write_bytes(house.ca.pem + other.pem)  # first both, then the new one
     await told(logged, "certificates_changed")
     for pair in (house.pairs["login"], fresh):
         assert await (await enter(pair=pair)).outcome("IssueDevice") == ANSWERED
-    house.authority.file.write_bytes(other.pem)
+    house.ca.file.write_bytes(other.pem)
     await told(logged, "certificates_changed", 2)
     assert (await (await enter("login")).outcome("IssueDevice")).code is grpc.StatusCode.UNAVAILABLE
     assert await (await enter(pair=fresh)).outcome("IssueDevice") == ANSWERED

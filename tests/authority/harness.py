@@ -34,6 +34,7 @@ from session_authority.store.records import Commit, CommitResult
 from session_authority.tokens import KeySource, Tokens
 from tests.support.backends import Backend
 from tests.support.clock import Clock
+from tests.support.redis_contents import dump
 
 T = TypeVar("T")
 
@@ -290,18 +291,7 @@ class Scene:
 
     async def dump(self) -> dict[bytes, Any]:
         """Everything below the prefix."""
-        found: dict[bytes, Any] = {}
-        async with self._backend.admin() as admin:
-            for key in await admin.execute_command("KEYS", f"{self.prefix}:*"):
-                kind = await admin.execute_command("TYPE", key)
-                read = {
-                    b"hash": ("HGETALL", key),
-                    b"string": ("GET", key),
-                    b"stream": ("XRANGE", key, "-", "+"),
-                }
-                command = read[kind if isinstance(kind, bytes) else kind.encode()]
-                found[key] = await admin.execute_command(*command)
-        return found
+        return await dump(self._backend, self.prefix)
 
 
 def _client(record: records_pb2.ClientRecord) -> Client:

@@ -1,0 +1,153 @@
+"""`events tail` follows a server that goes away, falls silent, or refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from itertools import chain, islice
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from session_authority.console import tail as module
+from session_authority.console.connection import Target, channel_to
+from session_authority.console.tail import TailFailed, follow
+from session_authority.runtime.addresses import Listen
+from session_authority.v1 import session_authority_pb2 as pb
+from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
+from tests.support.waiting import wait_for
+
+
+class Script(pb_grpc.SessionAuthorityServiceServicer, health_pb2_grpc.HealthServicer):
+    """A server that answers as told: for each watch the messages, then a status; None keeps silent
+    instead.
+    """
+
+    def __init__(
+        self, *watches: tuple[list[pb.WatchEventsResponse], grpc.StatusCode | None]
+    ) -> None:
+        self.asked: list[pb.WatchEventsRequest] = []
+        self._watches = iter(watches)
+
+    def Check(self, request: Any, context: Any) -> Any:
+        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+    def WatchEvents(
+        self, request: Any, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchEventsResponse]:
+        self.asked.append(request)
+        messages, status = next(self._watches)
+        yield from messages
+        if status is None:
+            wait_for(lambda: not context.is_active(), "the client to hang up")
+        elif status is not grpc.StatusCode.OK:
+            context.abort(status, "as told")
+
+
+@contextmanager
+def playing(script: Script) -> Iterator[Listen]:
+    server = grpc.server(ThreadPoolExecutor(4))
+    pb_grpc.add_SessionAuthorityServiceServicer_to_server(script, server)
+    health_pb2_grpc.add_HealthServicer_to_server(script, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield Listen("127.0.0.1", port)
+    finally:
+        server.stop(None).wait()
+
+
+def message(cursor: str, *event_ids: str) -> pb.WatchEventsResponse:
+    return pb.WatchEventsResponse(
+        cursor=cursor, events=[pb.Event(event_id=event_id) for event_id in event_ids]
+    )
+
+
+def followed(script: Script, count: int) -> tuple[list[str], list[str]]:
+    """The IDs of so many events, and what was said meanwhile."""
+    said: list[str] = []
+    with playing(script) as address:
+        watch = follow(
+            Target(address), pb.WatchEventsRequest(start_time={"seconds": 1}), said.append
+        )
+        events = list(islice(chain.from_iterable(watch), count))
+    return [event.event_id for event in events], said
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        grpc.StatusCode.OK,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.INTERNAL,
+    ],
+)
+def test_it_goes_on_from_its_last_cursor_and_shows_an_event_once(status: grpc.StatusCode):
+    script = Script(
+        ([message("1"), message("2", "a", "b")], status),
+        ([message("2"), message("3", "b", "c")], None),
+    )
+    events, said = followed(script, 3)
+    assert events == ["a", "b", "c"]
+    assert [ask.cursor for ask in script.asked] == ["", "2"]
+    assert [ask.HasField("start_time") for ask in script.asked] == [True, False]
+    assert said == [], "a server that is back at once is not worth a word"
+
+
+def test_a_server_without_a_sign_of_life_is_called_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_SILENCE_SECONDS", 0.5)
+    script = Script(([message("1", "a")], None), ([message("2", "b")], None))
+    assert followed(script, 2) == (["a", "b"], [])
+    assert [ask.cursor for ask in script.asked] == ["", "1"]
+
+
+def test_a_server_may_be_away_for_as_long_as_it_likes(monkeypatch: pytest.MonkeyPatch):
+    pauses: list[float] = []
+    script = Script(
+        ([message("1", "a")], grpc.StatusCode.UNAVAILABLE),
+        *[([], grpc.StatusCode.UNAVAILABLE)] * 1100,
+        ([message("2", "b")], None),
+    )
+    monkeypatch.setattr("session_authority.console.tail.time", SimpleNamespace(sleep=pauses.append))
+    with playing(script) as address, channel_to(Target(address)) as channel:
+        monkeypatch.setattr(module, "channel_to", lambda _: nullcontext(channel))
+        watch = chain.from_iterable(
+            follow(Target(address), pb.WatchEventsRequest(), lambda _: None)
+        )
+        assert [event.event_id for event in islice(watch, 2)] == ["a", "b"]
+    assert max(pauses) <= 5
+
+
+def test_a_server_that_is_silent_from_the_start(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_FIRST_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(module, "_SILENCE_SECONDS", 3600.0)
+    with pytest.raises(TailFailed, match="CANCELLED"):
+        followed(Script(([], None)), 1)
+
+
+def test_a_cursor_that_has_expired_is_dropped():
+    script = Script(
+        ([message("1", "a")], grpc.StatusCode.OUT_OF_RANGE),
+        ([message("9"), message("9", "b")], None),
+    )
+    events, [said] = followed(script, 2)
+    assert events == ["a", "b"]
+    assert [ask.cursor for ask in script.asked] == ["", ""]
+    assert "events may have been missed" in said
+
+
+@pytest.mark.parametrize("status", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
+def test_a_watch_that_never_began_has_failed(status: grpc.StatusCode):
+    with pytest.raises(TailFailed, match=f"{status.name}: as told"):
+        followed(Script(([], status)), 1)
+
+
+def test_a_server_that_does_not_want_to_tell_any_more():
+    script = Script(([message("1", "a")], grpc.StatusCode.PERMISSION_DENIED))
+    with pytest.raises(TailFailed, match="PERMISSION_DENIED: as told"):
+        followed(script, 2)

@@ -1,0 +1,45 @@
+"""A server with TLS and an access policy, and visitors to its doors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rpc.access.harness import ALL_PORTS, Enter, House, Visitor, visiting
+from tests.rpc.harness import Stage, StageWith
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "house")
+
+
+@pytest.fixture
+async def stage(stage_with: StageWith, house: House) -> Stage:
+    """A server that wants certificates on one port, tokens on another, and answers for its health
+    on a third.
+    """
+    running: Stage = await stage_with(doors=house.doors(), ports=ALL_PORTS, reflection=True)
+    return running
+
+
+@pytest.fixture
+async def enter(stage: Stage, house: House) -> AsyncIterator[Enter]:
+    """A visitor at the door that is for them: the callers of the policy by name, or whoever shows
+    what is given.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def go(name: str = "", **shows: Any) -> Visitor:
+            shows.setdefault("pair", house.pairs.get(name))
+            shows.setdefault("token", house.tokens.get(name))
+            door = stage.ports.main if shows["pair"] else stage.ports.bearer
+            shows.setdefault("trust", house.ca.pem)
+            visitor = visiting(shows.pop("address", door), **shows)
+            return await stack.enter_async_context(visitor)
+
+        yield go

@@ -1,0 +1,43 @@
+"""TCP ports for servers of tests: no two servers of a run are given the same one."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Iterator
+from itertools import count
+
+# Linux gives connections their ports from 32768 on.
+_PORTS = range(10_000, 32_768)
+
+
+def _own_ports() -> Iterator[int]:
+    """The ports of this process, over and over. Each worker of pytest-xdist has its own part of
+    all; a random start keeps runs apart that share a machine.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % workers
+    share = len(_PORTS) // workers
+    own = _PORTS[worker * share : (worker + 1) * share]
+    return (own[number % share] for number in count(random.randrange(share)))
+
+
+_ports = _own_ports()
+
+
+def free_port(neighbours: int = 1) -> int:
+    """The first of so many neighbouring ports that nobody listens on."""
+    while True:
+        found = [next(_ports) for _ in range(neighbours)]
+        if found[-1] - found[0] == neighbours - 1 and all(map(_is_free, found)):
+            return found[0]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
