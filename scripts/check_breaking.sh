@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 against=
 # Newest version first, a release before its own release candidates.
 releases=(tag --list 'v[0-9]*' --sort=-version:refname)
-newest=$(git -c versionsort.suffix=- "${releases[@]}" 2>/dev/null | head -n 1)
+newest=$(git -c versionsort.suffix=- "${releases[@]}" 2>/dev/null | head -n 1) || newest=""
 for ref in $newest main origin/main; do
     if git rev-parse --quiet --verify "$ref^{commit}" >/dev/null 2>&1; then
         against=$ref

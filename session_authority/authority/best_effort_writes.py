@@ -39,14 +39,11 @@ class BestEffortWrites:
             self._metrics.best_effort_writes_dropped.inc()
             return
         self._pending.add(device)
-        self._tasks.start(self._run(device, work))
+        task = self._tasks.start(self._run(work))
+        task.add_done_callback(lambda _: self._pending.discard(device))
 
-    async def _run(
-        self, device: tuple[str, bytes], work: Callable[[], Coroutine[Any, Any, object]]
-    ) -> None:
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         try:
             await work()
         except AuthorityError:
             self._metrics.best_effort_writes_dropped.inc()
-        finally:
-            self._pending.discard(device)

@@ -15,7 +15,8 @@ from session_authority.runtime.backoff import Backoff
 from session_authority.runtime.metrics import Metrics
 
 MAX_ATTEMPTS = 8
-_BACKOFF = Backoff(timedelta(milliseconds=3), timedelta(milliseconds=200))
+# Rivals spread best over the whole of a ceiling.
+_BACKOFF = Backoff(timedelta(milliseconds=4), timedelta(milliseconds=256), least_share=0)
 
 
 class Attempts:

@@ -11,6 +11,7 @@ import hashlib
 from google.protobuf.message import DecodeError
 
 from session_authority.domain.base64url import decode_base64url, encode_base64url
+from session_authority.domain.errors import CursorExpired
 from session_authority.domain.moments import LAST_MS, from_ms, to_ms
 from session_authority.internal.v1.cursors_pb2 import EventCursor
 from session_authority.store.log_position import START, EntryId, LogPosition
@@ -35,14 +36,19 @@ def cursor_of(position: LogPosition) -> str:
 
 
 def parse_cursor(text: str, streams: int) -> LogPosition | None:
-    """The position that a cursor names in a log of so many streams, or None if it names none."""
+    """The position that a cursor names in a log of so many streams, or None if it names none.
+
+    Raises CursorExpired for a cursor of another version of the service.
+    """
     if len(text) > MAX_CURSOR_CHARACTERS:
         return None
     try:
         packed = decode_base64url(text)
         body, checksum = packed[:-_CHECKSUM_BYTES], packed[-_CHECKSUM_BYTES:]
-        if checksum != _checksum(body) or body[:1] != _VERSION:
+        if checksum != _checksum(body):
             return None
+        if body[:1] != _VERSION:
+            raise CursorExpired
         position = _position(EventCursor.FromString(body[1:]), streams)
     except (ValueError, DecodeError):
         return None

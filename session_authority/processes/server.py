@@ -171,7 +171,7 @@ class Server:
         """Probes the store and looks for changed files, again and again. None waits for another."""
         repeated: list[Callable[[], Any]] = [self._probe_once, *self._reloading.looks()]
         interval = PROBE_INTERVAL.total_seconds()
-        await asyncio.gather(*(repeat(work, interval) for work in repeated))
+        await asyncio.gather(*(repeat(work, interval, "watch_failed") for work in repeated))
 
     async def _probe_once(self) -> None:
         await self._probe.probe()

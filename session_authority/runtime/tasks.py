@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 class BackgroundTasks:
     """Tasks under way. The event loop itself keeps no task alive; this set does.
 
-    A failure is raised where the task is awaited. asyncio does not log it.
+    A failure is raised where the task is awaited. asyncio reports one that nobody awaits.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class BackgroundTasks:
         """Starts the work and returns its task."""
         task = asyncio.ensure_future(work)
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._running.discard)
         return task
 
     async def settled(self) -> None:
@@ -39,15 +39,12 @@ class BackgroundTasks:
         while self._running:
             await asyncio.wait(self._running)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()
 
-
-async def repeat(work: Callable[[], Awaitable[None] | None], interval_seconds: float) -> NoReturn:
-    """Does the work again and again, with a pause before each time. A failure is logged, and ends
-    nothing.
+async def repeat(
+    work: Callable[[], Awaitable[None] | None], interval_seconds: float, failure_event: str
+) -> NoReturn:
+    """Does the work again and again, with a pause before each time. A failure is logged under the
+    name of an event, and ends nothing.
     """
     while True:
         await asyncio.sleep(interval_seconds)
@@ -56,4 +53,4 @@ async def repeat(work: Callable[[], Awaitable[None] | None], interval_seconds: f
             if pending is not None:
                 await pending
         except Exception as error:  # noqa: BLE001 - whatever it is, the work must go on
-            _log.error("watch_failed", **logs.fault(error))
+            _log.error(failure_event, **logs.fault(error))

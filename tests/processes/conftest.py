@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
 
 from tests.processes.harness import House, Serve, add_signing_key, house
-
-
-@pytest.fixture
-def logged() -> Iterator[list[MutableMapping[str, Any]]]:
-    """What is logged from here on, entry by entry."""
-    with structlog.testing.capture_logs() as entries:
-        yield entries
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import structlog
 
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.processes.options import ListenOptions, Mode, Ports
@@ -56,10 +55,3 @@ async def stage(stage_with: StageWith) -> Stage:
     """A server with the default limits, on an imitation of Redis."""
     running: Stage = await stage_with()
     return running
-
-
-@pytest.fixture
-def logged() -> Iterator[list[MutableMapping[str, Any]]]:
-    """What is logged from here on, entry by entry."""
-    with structlog.testing.capture_logs() as entries:
-        yield entries

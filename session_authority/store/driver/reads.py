@@ -31,6 +31,8 @@ class Reads:
 
     async def ask(self, commands: Sequence[Command]) -> Sequence[Any]:
         """The answers of all commands. Raises StoreUnavailable if one is refused."""
+        if not commands:
+            return ()
         with driver_errors_translated():
             replies = await self.send(commands)
         for reply in replies:

@@ -32,9 +32,10 @@ class AsyncFlight(Generic[_T]):
 
     _task: asyncio.Task[_T]
 
-    async def run(self, call: AsyncCall[_T]) -> None:
-        """Starts the call. It is for all callers, so it runs in the context of none of them."""
-        self._task = asyncio.get_running_loop().create_task(call(), context=Context())
+    async def run(self, call: AsyncCall[_T], *, own_context: bool) -> None:
+        """Starts the call: in the context of its first caller, or in a context of its own."""
+        context = Context() if own_context else None
+        self._task = asyncio.get_running_loop().create_task(call(), context=context)
         self._task.add_done_callback(_hear)
 
     async def exception(self, seconds: float | None = None) -> BaseException | None:

@@ -139,7 +139,12 @@ def too_late() -> Unavailable:
 
 
 def copy_of(error: BaseException) -> BaseException:
-    """The same error for another caller, which may add to it: to its notes or its traceback."""
+    """The same error for another caller, which may add to it: to its notes or its traceback.
+
+    An error that is no answer of the service is shared as it is: a copy could lose parts of it.
+    """
+    if not isinstance(error, SessionAuthorityError):
+        return error
     made = error.__class__.__new__(error.__class__)
     made.args = error.args
     made.__dict__.update(error.__dict__)

@@ -31,8 +31,9 @@ class Flight(Generic[_T]):
     def __init__(self) -> None:
         self._future: Future[_T] = Future()
 
-    def run(self, call: Call[_T]) -> None:
-        """Makes the call, in this thread."""
+    def run(self, call: Call[_T], *, own_context: bool) -> None:
+        """Makes the call, in this thread and its context."""
+        del own_context
         try:
             result = call()
         except Exception as error:  # noqa: BLE001 - the callers get it, whatever it is

@@ -22,7 +22,7 @@ class SingleFlight(Generic[_T]):
 
     `late`: a caller may join a call that is under way. Without it a caller joins only a call that
     has not begun, so the result is never older than the question. Such a call begins when the one
-    under way has ended.
+    under way has ended. Only a call with late callers runs in a context of its own.
     """
 
     def __init__(self, *, late: bool) -> None:
@@ -45,7 +45,8 @@ class SingleFlight(Generic[_T]):
                 return flight, False
             flight = self._open[key] = Flight()
             before = self._begun.get(key)
-        flight.run(partial(self._make, key, flight, before, call))
+        work = partial(self._make, key, flight, before, call)
+        flight.run(work, own_context=self._late)
         return flight, True
 
     def _make(
@@ -70,5 +71,5 @@ class SingleFlight(Generic[_T]):
 
     def close(self) -> None:
         """Waits until no call is under way. All of them fail: the client is closed."""
-        for flight in list(self._open.values()):
+        for flight in {*self._open.values(), *self._begun.values()}:
             flight.close()
