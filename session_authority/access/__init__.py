@@ -1,7 +1,7 @@
-"""Who may call what: callers, what names them, and which RPCs each may call. All of it is data;
-default deny.
+"""Owns who may call what: callers, what names them, and which RPCs each may call. All of it is
+data, and what no row allows is denied.
 
-Knows neither gRPC nor the clock; how a call shows who makes it is for the rpc room.
+It refuses to know gRPC and the clock: how a call shows its caller is for the rpc room.
 """
 
 from session_authority.access.callers import (

@@ -30,7 +30,7 @@ NAME_RULE = (
 _TOKEN_BYTES = 32
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_ID_LENGTH = 8
+_ID_CHARACTERS = 8
 _TITLE = "# caller  token ID  added  SHA-256 of the token\n"
 
 
@@ -39,13 +39,13 @@ class CallerToken:
     """What is kept of a token. `digest` is its SHA-256; the ID is the start of that."""
 
     caller: str
-    added: datetime
+    added_at: datetime
     digest: bytes
 
     @property
     def token_id(self) -> str:
         """Names it, for people."""
-        return self.digest.hex()[:_ID_LENGTH]
+        return self.digest.hex()[:_ID_CHARACTERS]
 
     def matches(self, digest: bytes) -> bool:
         """Whether this is the token of that digest. Takes as long whatever the answer."""
@@ -155,7 +155,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _write(path: Path, tokens: Sequence[CallerToken]) -> None:
     lines = [
-        f"{token.caller}  {token.token_id}  {_utc(token.added)}  {token.digest.hex()}\n"
+        f"{token.caller}  {token.token_id}  {_utc(token.added_at)}  {token.digest.hex()}\n"
         for token in tokens
     ]
     try:

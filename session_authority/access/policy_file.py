@@ -25,7 +25,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from session_authority.access.callers import NAME_RULE, is_name
 from session_authority.access.errors import AccessError
 from session_authority.access.roles import RPC_PATHS, Caller, Role
-from session_authority.runtime.toml_files import faults_of, read_toml, refuse
+from session_authority.runtime.toml_files import faults_of, raise_faults, read_toml
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def _texts(value: object) -> list[str]:
 def _known(value: object, known: Mapping[str, T], what: str) -> list[T]:
     """What the texts stand for. Raises ValueError with a line for each that is not known."""
     texts, rule = _texts(value), f"is no {what}; there are {', '.join(known)}"
-    refuse([f"{text!r} {rule}" for text in texts if text not in known])
+    raise_faults([f"{text!r} {rule}" for text in texts if text not in known])
     return [known[text] for text in texts]
 
 
@@ -100,7 +100,7 @@ def _certificates(value: object, info: ValidationInfo) -> list[str]:
         elif text in named:
             faults.append(f"{text!r} is named twice: it must stand for one caller")
         named.add(text)
-    refuse(faults)
+    raise_faults(faults)
     return texts
 
 

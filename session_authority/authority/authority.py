@@ -1,9 +1,12 @@
-"""The face of the use cases: puts them together, and hands each call to the one that it is for."""
+"""The face of the use cases: puts them together, and hands each call to its use case, whose method
+says what it raises.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from uuid import UUID
 
 from session_authority.authority.best_effort_writes import BestEffortWrites
 from session_authority.authority.commit_attempts import UserLocks
@@ -12,6 +15,14 @@ from session_authority.authority.resources import Resources
 from session_authority.authority.sessions import Sessions
 from session_authority.authority.sign_in import SignIns
 from session_authority.authority.signing_keys import SigningKeys
+from session_authority.domain.devices import ListedDevice
+from session_authority.domain.requests import Presented, SignInRequest
+from session_authority.domain.results import (
+    DevicePage,
+    IssuedDevice,
+    RenewedSession,
+    Validation,
+)
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import SessionStore
@@ -43,16 +54,71 @@ class Authority:
             user_locks=UserLocks(),
             best_effort=BestEffortWrites(metrics),
         )
-        sign_ins, sessions = SignIns(resources), Sessions(resources)
-        devices, self._keys = Devices(resources), SigningKeys(resources)
         self.limits = limits
-        self.issue_device = sign_ins.issue_device
-        self.validate_session = sessions.validate_session
-        self.renew_session = sessions.renew_session
-        self.list_devices = devices.list_devices
-        self.update_device = devices.update_device
-        self.revoke_device = devices.revoke_device
-        self.revoke_all = devices.revoke_all
-        self.signing_keys = self._keys.signing_keys
-        self.tell_of_revoked_keys = self._keys.tell_of_revoked_keys
-        self.settled = resources.best_effort.settled
+        self._sign_ins, self._sessions = SignIns(resources), Sessions(resources)
+        self._devices, self._keys = Devices(resources), SigningKeys(resources)
+        self._best_effort = resources.best_effort
+
+    async def issue_device(self, request: SignInRequest, actor: str) -> IssuedDevice:
+        """Signs a user in on a device."""
+        return await self._sign_ins.issue_device(request, actor)
+
+    async def validate_session(
+        self, presented: Presented, *, observe_only: bool = False
+    ) -> Validation:
+        """What a token is worth on a device, right now."""
+        return await self._sessions.validate_session(presented, observe_only=observe_only)
+
+    async def renew_session(self, presented: Presented) -> RenewedSession:
+        """Swaps the current token for the next one."""
+        return await self._sessions.renew_session(presented)
+
+    async def list_devices(
+        self,
+        user_id: str,
+        *,
+        current_device_id: UUID | None,
+        include_signed_out: bool,
+        page_size: int,
+        page_token: str,
+    ) -> DevicePage:
+        """A page of a user's devices, the newest activity first."""
+        return await self._devices.list_devices(
+            user_id,
+            current_device_id=current_device_id,
+            include_signed_out=include_signed_out,
+            page_size=page_size,
+            page_token=page_token,
+        )
+
+    async def update_device(self, user_id: str, device_id: UUID, display_name: str) -> ListedDevice:
+        """Gives a device a name, or takes it away."""
+        return await self._devices.update_device(user_id, device_id, display_name)
+
+    async def revoke_device(
+        self, user_id: str, device_id: UUID, *, reason: str, forget: bool, actor: str
+    ) -> bool:
+        """Signs a user out on a device. Returns True if the user was signed in there."""
+        return await self._devices.revoke_device(
+            user_id, device_id, reason=reason, forget=forget, actor=actor
+        )
+
+    async def revoke_all(
+        self, user_id: str, *, except_device_id: UUID | None, reason: str, forget: bool, actor: str
+    ) -> int:
+        """Signs a user out on all devices, or on all but one. Returns on how many."""
+        return await self._devices.revoke_all(
+            user_id, except_device_id=except_device_id, reason=reason, forget=forget, actor=actor
+        )
+
+    def signing_keys(self) -> list[dict[str, str]]:
+        """The public keys, as JWKs."""
+        return self._keys.signing_keys()
+
+    async def tell_of_revoked_keys(self) -> None:
+        """Leaves one event for each revoked key."""
+        await self._keys.tell_of_revoked_keys()
+
+    async def settled(self) -> None:
+        """Waits until every best-effort write is done, or dropped."""
+        await self._best_effort.settled()

@@ -104,7 +104,7 @@ class Sessions:
             verdict = judge(judged.record, token, presented_key, self._limits, now)
             if verdict.status is SessionStatus.ACTIVE and stored is not None:
                 used = mark(verdict.forwarded or stored.record, token, self._limits, now)
-                if not observe_only and not await self._note_use(judged, verdict, used):
+                if not observe_only and not await self._record_use(judged, verdict, used):
                     continue
                 return Validation(
                     SessionStatus.ACTIVE,
@@ -140,7 +140,7 @@ class Sessions:
                     if revoked is not None:
                         return RenewedSession(verdict.status, revoked_devices=revoked)
                 elif not renewal.hand_out:
-                    if await self._note_use(judged, verdict, record):
+                    if await self._record_use(judged, verdict, record):
                         session = ActiveSession(token, device_id, record.expires_at(self._limits))
                         return RenewedSession(SessionStatus.ACTIVE, session)
                 else:
@@ -190,13 +190,14 @@ class Sessions:
         token, action = judged.token, self._limits.replay_action
         if action is ReplayAction.DENY and token.session_id in self._quiet:
             return 0
+        device = await self._store.device(token.user_id, token.device_key)
         event = replace(
             device_event(
                 EventType.SESSION_REPLAYED,
                 judged.now,
                 token.user_id,
                 judged.presented.actor,
-                await self._store.device(token.user_id, token.device_key),
+                device,
                 judged.record,
             ),
             client=judged.presented.client,
@@ -251,7 +252,7 @@ class Sessions:
         await self._store.commit(Commit(token.user_id, judged.now, once=once, events=(event,)))
         self._quiet[token.session_id] = True
 
-    async def _note_use(self, judged: _Judged, verdict: Verdict, used: SessionRecord) -> bool:
+    async def _record_use(self, judged: _Judged, verdict: Verdict, used: SessionRecord) -> bool:
         """Writes what a good token proved. Returns False if the token must be judged again.
 
         Marks go to the background and may be lost. A record that is moved forward, to where the

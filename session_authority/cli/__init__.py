@@ -1,5 +1,5 @@
-"""The command line: starts the service, asks after its health, keeps its keys, shows and delivers
-its events.
+"""Owns the command line: starts the service, asks after its health, keeps its keys, shows and
+delivers its events. It refuses to do any of that itself.
 
 Exit codes: 0 done; 1 what was asked for is not so or can't be done; 2 wrong usage or settings.
 """

@@ -91,7 +91,7 @@ def callers_list(tokens: FileOption = None) -> None:
             name,
             "\n".join(caller.rpcs()) if caller else "nothing: the policy does not name it",
             "\n".join(certificates) or "-",
-            "\n".join(f"{t.token_id} since {when(t.added)}" for t in kept if t.caller == name)
+            "\n".join(f"{t.token_id} since {when(t.added_at)}" for t in kept if t.caller == name)
             or "-",
         )
     show(table)

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from session_authority.cli.deliveries import (
+from session_authority.cli.relay_options import (
     EndpointsOption,
     endpoints_of,
     relay_settings,
@@ -66,7 +66,7 @@ def dead_list(
     ):
         event = letter.event
         about = ("?", "?") if event is None else (event.type.name, event.user_id)
-        end = (str(letter.attempts), letter.reason, when(letter.given_up))
+        end = (str(letter.attempts), letter.reason, when(letter.given_up_at))
         cells = (name, letter.event_id, *about, *end)
         table.add_row(*(escape(printable(text)) for text in cells))
     if table.row_count:
@@ -162,7 +162,7 @@ async def _first(
         found.append(named)
         if len(found) == limit:
             break
-    return sorted(found, key=lambda named: named[1].given_up)
+    return sorted(found, key=lambda named: named[1].given_up_at)
 
 
 async def _chosen(

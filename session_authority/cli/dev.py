@@ -19,8 +19,7 @@ from session_authority.cli.terminal import (
     fail,
     out,
 )
-from session_authority.processes import preflight as checks
-from session_authority.processes import workers
+from session_authority.processes import preflight, workers
 from session_authority.processes.options import Mode
 from session_authority.runtime import logs
 from session_authority.runtime.addresses import Listen
@@ -52,7 +51,7 @@ def dev(
     settings = load_settings(listen=listen)
     logs.configure(settings.log_level)
     _refuse_off_loopback(settings)
-    _refuse_faults(settings, checks.METRICS)
+    _refuse_faults(settings, preflight.METRICS)
     folder = data_dir or _default_data_dir()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,7 +59,7 @@ def dev(
         fail(f"--data-dir: can't make {folder}: {error.strerror}", WRONG_USAGE)
     if settings.keys is None:
         settings = settings.model_copy(update={"keys": _dev_keys(folder / "keys")})
-    _refuse_faults(settings, checks.KEYS, checks.ACCESS, checks.TLS)
+    _refuse_faults(settings, preflight.KEYS, preflight.ACCESS, preflight.TLS)
     mode = Mode(reflection=True)
     if settings.redis_url is not None:
         check_redis_url(settings)
@@ -84,7 +83,7 @@ def _dev_keys(folder: Path) -> Path:
     """The development key folder, with a key that signs."""
     if not folder.exists() or (folder.is_dir() and not any(folder.glob("[!.]*"))):
         made = now()
-        add_key(folder, replace(generate(Algorithm.EDDSA, made), promoted=made))
+        add_key(folder, replace(generate(Algorithm.EDDSA, made), promoted_at=made))
     return folder
 
 
@@ -108,8 +107,8 @@ def _refuse_off_loopback(settings: Settings) -> None:
 
 def _refuse_faults(settings: Settings, *titles: str) -> None:
     """Runs some of the checks of `serve`."""
-    checked = [check for check in checks.check_files(settings) if check.title in titles]
-    if faults := checks.refusals(checked, frozenset(Unsafe)):
+    checked = [check for check in preflight.check_files(settings) if check.title in titles]
+    if faults := preflight.refusals(checked, frozenset(Unsafe)):
         raise SettingsError("\n".join(faults))
 
 

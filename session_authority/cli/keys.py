@@ -36,7 +36,7 @@ from session_authority.tokens import (
 )
 
 # Services that read GetSigningKeys again and again have read a key of this age.
-_KNOWN_AFTER = timedelta(minutes=10)
+_REREAD_TIME = timedelta(minutes=10)
 
 app = typer.Typer(
     help=(
@@ -86,15 +86,15 @@ def keys_list(directory: KeysOption = None) -> None:
     ring = load_keyring(folder)
     titles = ("key ID", "algorithm", "state", "created", "promoted", "demoted", "revoked")
     table = Table(*titles, box=None, pad_edge=False)
-    for key in sorted(ring.keys, key=lambda k: k.created):
+    for key in sorted(ring.keys, key=lambda k: k.created_at):
         table.add_row(
             key.kid,
             key.algorithm.value,
             ring.state(key.kid).value,
-            when(key.created),
-            when(key.promoted),
+            when(key.created_at),
+            when(key.promoted_at),
             when(ring.demoted(key.kid)),
-            when(key.revoked),
+            when(key.revoked_at),
         )
     show(table, whole_lines=True)
     if _signing(ring) is None:
@@ -140,10 +140,12 @@ def keys_revoke(
     for kid in dict.fromkeys(kids):
         key = ring.key(kid)
         void = (
-            "It has signed nothing." if key.promoted is None else "All that it ever signed is void."
+            "It has signed nothing."
+            if key.promoted_at is None
+            else "All that it ever signed is void."
         )
         out.print(
-            f"{kid} is revoked since {when(key.revoked)}. {void}", markup=False, soft_wrap=True
+            f"{kid} is revoked since {when(key.revoked_at)}. {void}", markup=False, soft_wrap=True
         )
     out.print(
         "Running servers refuse such tokens within a second, for renewal too: whoever holds one"
@@ -194,8 +196,8 @@ def _print_who_signs(ring: Keyring) -> None:
 def _promote(folder: Path, kid: str) -> None:
     before = load_keyring(folder)
     promote(folder, kid, now())
-    age = now() - before.key(kid).created
-    if age < _KNOWN_AFTER and _signing(before) is not None:
+    age = now() - before.key(kid).created_at
+    if age < _REREAD_TIME and _signing(before) is not None:
         err.print(
             f"{kid} was made {age.total_seconds():.0f} s ago. Servers on this folder know it, but"
             " whoever verifies tokens elsewhere, or has a copy of the folder, may not, and refuses"

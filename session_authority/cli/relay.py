@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from session_authority.cli import dead_letters
-from session_authority.cli.deliveries import (
+from session_authority.cli.relay_options import (
     EndpointsOption,
     endpoints_of,
     relay_settings,

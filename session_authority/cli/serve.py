@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from session_authority.cli.terminal import FAILED, ListenOption, errors_in_one_line, show
-from session_authority.processes import preflight as checks
-from session_authority.processes import workers
+from session_authority.processes import preflight, workers
 from session_authority.processes.options import Mode
 from session_authority.runtime import logs
 from session_authority.runtime.settings import SettingsError, load_settings
@@ -29,14 +28,14 @@ def serve(listen: ListenOption = None) -> None:
     """
     settings = load_settings(listen=listen)
     logs.configure(settings.log_level)
-    checked = asyncio.run(checks.check_everything(settings))
-    if faults := checks.refusals(checked, settings.allow_unsafe):
+    checked = asyncio.run(preflight.check_everything(settings))
+    if faults := preflight.refusals(checked, settings.allow_unsafe):
         raise SettingsError("\n".join(faults))
     for fault in (fault for check in checked for fault in check.faults):
         _log.warning("started_anyway", fault=fault.text)
     workers.run(
         settings,
-        Mode(reflection=settings.reflection, verify=checks.store_refusals),
+        Mode(reflection=settings.reflection, verify=preflight.store_refusals),
         lambda _: None,
     )
 
@@ -50,7 +49,7 @@ def check(listen: ListenOption = None) -> None:
     """
     settings = load_settings(listen=listen)
     logs.configure("error")
-    checked = asyncio.run(checks.check_everything(settings))
+    checked = asyncio.run(preflight.check_everything(settings))
     table = Table("", "", "", box=None, pad_edge=False, show_header=False)
     bad = False
     for one in checked:
@@ -62,7 +61,7 @@ def check(listen: ListenOption = None) -> None:
             table.add_row(
                 one.title,
                 "allowed" if allowed else "WRONG",
-                Text(fault.text if allowed else checks.told(fault)),
+                Text(fault.text if allowed else preflight.text_of(fault)),
             )
     show(table)
     if bad:

@@ -41,7 +41,7 @@ class DemoFailed(Exception):
     """The server did not play along; the message says how."""
 
 
-def play(server: Target, out: Console, patience: timedelta) -> None:
+def play(server: Target, out: Console, renewal_time: timedelta) -> None:
     """Plays it; raises DemoFailed if a step does not lead where it should."""
     target = server.reachable()
     status = health(target, _CALL_SECONDS)
@@ -50,7 +50,7 @@ def play(server: Target, out: Console, patience: timedelta) -> None:
     with channel_to(target) as channel:
         try:
             _Life(
-                pb_grpc.SessionAuthorityServiceStub(channel), out, patience.total_seconds()
+                pb_grpc.SessionAuthorityServiceStub(channel), out, renewal_time.total_seconds()
             ).play()
         except grpc.RpcError as error:
             raise DemoFailed(f"{target}: {error.code().name}: {error.details()}") from None
@@ -58,11 +58,11 @@ def play(server: Target, out: Console, patience: timedelta) -> None:
 
 class _Life:
     def __init__(
-        self, stub: pb_grpc.SessionAuthorityServiceStub, out: Console, patience_seconds: float
+        self, stub: pb_grpc.SessionAuthorityServiceStub, out: Console, renewal_seconds: float
     ) -> None:
         self._stub = stub
         self._out = out
-        self._patience = patience_seconds
+        self._renewal_seconds = renewal_seconds
         self._user = f"demo-{uuid4().hex[:8]}"
         self._step = 0
 
@@ -220,14 +220,14 @@ class _Life:
         return seen
 
     def _wait(self, why: str, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._renewal_seconds
         with self._out.status(f"waiting: {why}"):
             while not done():
                 if time.monotonic() > deadline:
                     raise DemoFailed(
                         f"step {self._step}: {why}, which takes this server longer than"
-                        f" {self._patience:g} s; start it with SESSION_AUTHORITY_GRACE=3s and"
-                        " SESSION_AUTHORITY_ALARM_AFTER=6s, or give --patience"
+                        f" {self._renewal_seconds:g} s; start it with SESSION_AUTHORITY_GRACE=3s"
+                        " and SESSION_AUTHORITY_ALARM_AFTER=6s, or give --patience"
                     )
                 time.sleep(_POLL_SECONDS)
 

@@ -184,7 +184,7 @@ def follow(
 
 
 def _messages(
-    target: Target, ask: pb.WatchEventsRequest, patience_seconds: float
+    target: Target, ask: pb.WatchEventsRequest, timeout_seconds: float
 ) -> Iterator[pb.WatchEventsResponse]:
     """One call. A channel of its own: one that has failed waits longer and longer before it
     connects again.
@@ -192,7 +192,7 @@ def _messages(
     with channel_to(target) as channel:
         call = pb_grpc.SessionAuthorityServiceStub(channel).WatchEvents(ask)
         while True:
-            watchdog = threading.Timer(patience_seconds, call.cancel)
+            watchdog = threading.Timer(timeout_seconds, call.cancel)
             watchdog.daemon = True
             watchdog.start()
             try:
@@ -202,7 +202,7 @@ def _messages(
             if message is None:
                 return
             yield message
-            patience_seconds = _SILENCE_SECONDS
+            timeout_seconds = _SILENCE_SECONDS
 
 
 # --- showing --------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""Pure values and decisions: what a session is, when a token is good, and what a request may say.
+"""Owns pure values and decisions: what a session is, when a token is good, what a request may say.
 
-Every function here maps (state, request, now) to a decision. Nothing reads a clock, draws a random
-number, awaits, or knows of gRPC, JWT or Redis.
+Every decision here maps (state, request, now) to a value. The room refuses to read a clock, to draw
+a random number, to await, and to know gRPC, JWT or Redis.
 """

@@ -60,6 +60,10 @@ class Client:
         )
 
 
+# A request that tells nothing of its client.
+NO_CLIENT = Client()
+
+
 @dataclass(frozen=True, slots=True)
 class Appearance:
     """What a user agent tells: "iOS 17", "Mobile Safari 17", a phone."""

@@ -16,7 +16,8 @@ from session_authority.domain.clients import Client
 class Presented:
     """A token as an end user's request brought it.
 
-    `device_id` is None if it was missing or malformed. `actor` is the calling service.
+    `device_id` is None if it was missing or malformed. `actor` is the service that calls on behalf
+    of the end user.
     """
 
     access_token: str

@@ -217,7 +217,8 @@ class Feed:
                     outcome: Exception | None = None
                 except StoreUnavailable as error:
                     outcome = error
-                except Exception as error:  # noqa: BLE001 - it must go on; the watchers that wait for this round learn of it
+                except Exception as error:  # noqa: BLE001
+                    # It must go on; the watchers that wait for this round learn of it.
                     _log.error("feed_failed", **logs.fault(error))
                     self._start_over("what was read could not be told")
                     outcome = StoreUnavailable()
@@ -306,13 +307,13 @@ class Feed:
     def _position(self) -> LogPosition:
         return LogPosition(tuple(self._entries), self._as_of)
 
-    def _keep(self, events: Iterable[RecordedEvent], proof: bytes = b"") -> None:
+    def _keep(self, events: Iterable[RecordedEvent], heartbeat: bytes = b"") -> None:
         """Remembers a batch, tells everybody, and forgets what is too old."""
         written = tuple(
             WrittenEvent(recorded, self._messages.event(recorded)) for recorded in events
         )
         cursor = self._messages.cursor(cursor_of(self._position()))
-        self._recent.add(Batch(written, cursor, proof))
+        self._recent.add(Batch(written, cursor, heartbeat))
         for watcher in self._watchers:
             if 0 < watcher.next < self._recent.first:
                 self._expire(watcher)

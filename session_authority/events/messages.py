@@ -7,14 +7,12 @@ from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from session_authority.domain.clients import Client, FormFactor, appearance
+from session_authority.domain.clients import NO_CLIENT, Client, FormFactor, appearance
 from session_authority.domain.events import EventType, RecordedEvent
 from session_authority.domain.moments import to_seconds
 from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.v1 import session_authority_pb2 as pb
-
-_NOBODY = Client()
 
 # The enums of the contract and of the domain have the same names, by which they are tied here once.
 FORM_FACTORS = {
@@ -85,7 +83,7 @@ def event_message(recorded: RecordedEvent) -> pb.Event:
         message.device.device_id = str(event.device_id)
         message.device.display_name = event.device_display_name
         message.device.last_client.CopyFrom(_event_client(event.device_client))
-    if event.client != _NOBODY:
+    if event.client != NO_CLIENT:
         message.client.CopyFrom(_event_client(event.client))
     return message
 

@@ -29,18 +29,22 @@ class WrittenEvent:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one look at the log brought, and where it led. A heartbeat has no events, but a proof
-    that all was read.
+    """What one look at the log brought, and where it led. A heartbeat has no events: it
+    proves that all was read.
     """
 
     events: tuple[WrittenEvent, ...]
     cursor: bytes
-    proof: bytes = b""
+    heartbeat: bytes = b""
 
     @property
     def size(self) -> int:
         """Bytes that it holds."""
-        return sum(len(event.message) for event in self.events) + len(self.cursor) + len(self.proof)
+        return (
+            sum(len(event.message) for event in self.events)
+            + len(self.cursor)
+            + len(self.heartbeat)
+        )
 
 
 class RecentBatches:
@@ -100,7 +104,7 @@ def _joined(batches: list[Batch], only: EventFilter) -> bytes:
         event for batch in batches for event in batch.events if only.passes(event.recorded.event)
     )
     parts = [event.message for event in passing]
-    proof = next((batch.proof for batch in reversed(batches) if batch.proof), b"")
-    if not parts and not proof:
+    heartbeat = next((batch.heartbeat for batch in reversed(batches) if batch.heartbeat), b"")
+    if not parts and not heartbeat:
         return b""
-    return b"".join((*parts, batches[-1].cursor, proof))
+    return b"".join((*parts, batches[-1].cursor, heartbeat))

@@ -1,1 +1,1 @@
-"""Generated code that is nobody else's business."""
+"""Generated code of the messages that only this service reads."""

@@ -1,5 +1,5 @@
-"""Puts rooms together and runs them: the service, its workers, the relay, and the checks before a
-start.
+"""Owns what runs: puts rooms together to the service, its workers and the relay, and checks what is
+unsafe before a start.
 
 It refuses to decide anything of sessions.
 """

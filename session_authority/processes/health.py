@@ -98,7 +98,8 @@ class StoreProbe:
                 times = await self._store.server_times()
         except (AuthorityError, TimeoutError):
             return "the store does not answer, or refuses"
-        except Exception as error:  # noqa: BLE001 - an answer that makes no sense is no sign of health either
+        except Exception as error:  # noqa: BLE001
+            # An answer that makes no sense is no sign of health either.
             return f"the store can't be asked ({logs.fault(error)['error']})"
         skew = max(abs(now() - time) for time in times)
         if skew > MAX_CLOCK_SKEW:

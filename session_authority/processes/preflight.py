@@ -58,14 +58,14 @@ class Checked:
 def refusals(checked: Iterable[Checked], allowed: frozenset[Unsafe]) -> list[str]:
     """The faults that nothing allows."""
     return [
-        told(fault)
+        text_of(fault)
         for check in checked
         for fault in check.faults
         if not fault.passing and fault.unsafe not in allowed
     ]
 
 
-def told(fault: Fault) -> str:
+def text_of(fault: Fault) -> str:
     """A fault, and how to allow it if that can be done."""
     if fault.unsafe is None:
         return fault.text
@@ -133,7 +133,7 @@ def _check_store_url(settings: Settings, tell: _Tell) -> str:
     for option, value in parse_qsl(urlsplit(url).query):
         if option in ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"):
             secret = option == "ssl_keyfile"
-            _tell_exposure(
+            _report_exposure(
                 Path(value), "what Redis is shown", Unsafe.EXPOSED_SECRETS, tell, secret=secret
             )
     return url.partition("://")[0]
@@ -182,7 +182,7 @@ def _check_access(settings: Settings, tell: _Tell) -> str:
         return ""
     files = [settings.access_policy, *([settings.caller_tokens] if settings.caller_tokens else [])]
     for path in files:
-        _tell_exposure(path, "who may do what", Unsafe.EXPOSED_SECRETS, tell, secret=False)
+        _report_exposure(path, "who may do what", Unsafe.EXPOSED_SECRETS, tell, secret=False)
     policy = read_policy(settings.access_policy)
     tokens = (
         {token.caller for token in read_tokens(settings.caller_tokens)}
@@ -214,13 +214,13 @@ def _check_tls(settings: Settings, tell: _Tell) -> str:
         for text in error.faults:
             tell(Fault(f"TLS: {text}"))
         return ""
-    _tell_exposure(files.key, "the key", Unsafe.EXPOSED_SECRETS, tell)
+    _report_exposure(files.key, "the key", Unsafe.EXPOSED_SECRETS, tell)
     holds_key = b"PRIVATE KEY" in certificates.chain
-    _tell_exposure(
+    _report_exposure(
         files.certificate, "the certificate", Unsafe.EXPOSED_SECRETS, tell, secret=holds_key
     )
     if files.client_ca is not None:
-        _tell_exposure(
+        _report_exposure(
             files.client_ca,
             "who vouches for callers",
             Unsafe.EXPOSED_SECRETS,
@@ -262,7 +262,7 @@ def _check_settings_file(_: Settings, tell: _Tell) -> str:
     path = config_file()
     if path is None:
         return "none"
-    _tell_exposure(path, "the settings, which may hold a password", Unsafe.EXPOSED_SECRETS, tell)
+    _report_exposure(path, "the settings, which may hold a password", Unsafe.EXPOSED_SECRETS, tell)
     return str(path)
 
 
@@ -282,7 +282,7 @@ def _check_intervals(settings: Settings, tell: _Tell) -> str:
     return f"{settings.assurance.value}" + (f", but {own}" if own else "")
 
 
-def _tell_exposure(
+def _report_exposure(
     path: Path, what: str, unsafe: Unsafe, tell: _Tell, *, secret: bool = True
 ) -> None:
     try:

@@ -12,9 +12,7 @@ import structlog
 from session_authority.processes.listening import serve_metrics
 from session_authority.processes.signals import stop_on_signal
 from session_authority.processes.wiring import connect_as_set
-from session_authority.relay import Relay
-from session_authority.relay.endpoints import Endpoint
-from session_authority.relay.webhooks import Sender
+from session_authority.relay import Endpoint, Relay, Sender
 from session_authority.runtime import logs
 from session_authority.runtime.clock import now
 from session_authority.runtime.metrics import Metrics

@@ -73,7 +73,6 @@ class Server:
         self._options = options
         self._health = HealthServicer()
         self._probe = StoreProbe(store, self._health, metrics, verify)
-        self.failure = self._probe.failure
         self._authorizer = _authorizer(options)
         self._guards: list[Guard] = []
         self._servers: list[grpc.aio.Server] = []
@@ -140,6 +139,10 @@ class Server:
             await server.start()
         self._repeated = asyncio.ensure_future(self._repeat())
         return Ports(main, bearer, health)
+
+    async def failure(self) -> None:
+        """Waits, as a rule for ever, until the service must end. Raises UnsafeStore."""
+        await self._probe.failure()
 
     async def stop(self, grace: timedelta) -> None:
         """Turns to NOT_SERVING, lets calls under way finish for as long as `grace`, and writes what

@@ -140,6 +140,7 @@ def _work(settings: Settings, mode: Mode, index: int) -> None:
     except (AccessError, CannotListen, CertificateError, KeyringError, UnsafeStore) as error:
         _log.error("worker_failed", worker=index, faults=str(error).splitlines())
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - the parent starts another; what went wrong must be told in one line
+    except Exception as error:  # noqa: BLE001
+        # The parent starts another; what went wrong must be told in one line.
         _log.error("worker_failed", worker=index, **logs.fault(error))
         sys.exit(1)

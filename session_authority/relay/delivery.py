@@ -216,7 +216,7 @@ class PartitionDelivery:
             if taken.attempts is None:
                 due_at = self._route.clock()
             else:
-                due_at = taken.attempts.first
+                due_at = taken.attempts.first_at
                 self._route.health.note_earlier_failure(due_at)
             user = "" if taken.event is None else taken.event.user_id
             if self._window.add(user, taken, due_at):
@@ -256,7 +256,7 @@ class PartitionDelivery:
                 return
             count = 1 if attempts is None else attempts.count + 1
             attempts = Attempts(count, self._window.due_at(taken))
-            if self._route.health.is_hopeless(taken.event.happened_at, attempts.first):
+            if self._route.health.is_hopeless(taken.event.happened_at, attempts.first_at):
                 await self._give_up(taken, attempts, outcome.reason)
                 return
             await self._lease.note_failure(taken.entry, attempts)

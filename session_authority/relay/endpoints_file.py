@@ -39,7 +39,7 @@ from session_authority.relay.endpoints import (
 from session_authority.runtime.addresses import is_loopback
 from session_authority.runtime.durations import Duration
 from session_authority.runtime.files import exposure
-from session_authority.runtime.toml_files import faults_of, read_toml, refuse
+from session_authority.runtime.toml_files import faults_of, raise_faults, read_toml
 
 _MIN_TIMEOUT, _MAX_TIMEOUT = timedelta(milliseconds=100), timedelta(seconds=60)
 _MAX_IN_FLIGHT = 256
@@ -86,7 +86,7 @@ class _Context:
 
 def _name(name: str, info: ValidationInfo) -> str:
     assert isinstance(info.context, _Context)
-    refuse(["is taken by another endpoint"] if name in info.context.names else [])
+    raise_faults(["is taken by another endpoint"] if name in info.context.names else [])
     info.context.names.add(name)
     return name
 
@@ -101,13 +101,13 @@ def _texts(value: object) -> list[str]:
 
 def _types(value: object) -> frozenset[EventType]:
     names, rule = _texts(value), f"is no type of event; there are {', '.join(_TYPES)}"
-    refuse([f"{name!r} {rule}" for name in names if name not in _TYPES])
+    raise_faults([f"{name!r} {rule}" for name in names if name not in _TYPES])
     return frozenset(_TYPES[name] for name in names)
 
 
 def _secrets(value: object) -> list[bytes]:
     secrets, faults = _decoded(_texts(value))
-    refuse(faults)
+    raise_faults(faults)
     return secrets
 
 
@@ -130,7 +130,7 @@ def _secret_files(value: object, info: ValidationInfo) -> list[bytes]:
             faults.append(f"{path} can't be read: {error.strerror}")
         except UnicodeDecodeError:
             faults.append(f"{path} is not UTF-8")
-    refuse(faults)
+    raise_faults(faults)
     if not found and info.data.get("secrets") == []:
         rule = "there must be at least one, here or in secret_files; `relay secret` makes one"
         raise PydanticCustomError("no_secret", rule)
@@ -160,7 +160,7 @@ def _url(url: str) -> str:
     except ValueError:
         raise ValueError("is not a URL") from None
     rule = "must have a port from 1 to 65535" if port == 0 else _rule_of_url(url, parts, host)
-    refuse([rule] if rule else [])
+    raise_faults([rule] if rule else [])
     return url
 
 

@@ -1,4 +1,7 @@
-"""The gRPC face: decodes requests, calls the authority, encodes answers. Decides nothing."""
+"""Owns the gRPC face: admits calls, decodes requests, calls the authority, encodes answers.
+
+It refuses to decide anything of sessions.
+"""
 
 from session_authority.rpc.authorization import Authorizer
 from session_authority.rpc.interceptors import Capacity, Guard

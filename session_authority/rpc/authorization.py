@@ -59,10 +59,12 @@ class Authorizer:
             if path not in calling.paths:
                 raise CallerNotAllowed(f"call {path.rpartition('/')[2]}")
         except CallerUnknown as error:
-            self._complain("caller_unknown", path, context, why=str(error), **_for_the_log(error))
+            self._log_refusal(
+                "caller_unknown", path, context, why=str(error), **_for_the_log(error)
+            )
             raise
         except CallerNotAllowed:
-            self._complain("caller_not_allowed", path, context, caller=calling.name)
+            self._log_refusal("caller_not_allowed", path, context, caller=calling.name)
             raise
         is_calling(calling)
 
@@ -92,7 +94,7 @@ class Authorizer:
             raise CallerUnknown(shown=shown)
         return by_token
 
-    def _complain(self, event: str, path: str, context: Context, **details: str) -> None:
+    def _log_refusal(self, event: str, path: str, context: Context, **details: str) -> None:
         left_out = self._throttle.count(f"{event} {path} {details}", monotonic())
         if left_out is not None:
             _log.warning(

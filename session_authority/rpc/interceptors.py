@@ -142,8 +142,8 @@ class Guard(grpc.aio.ServerInterceptor):
 class _Load:
     """The unary calls that are under way, and what they weigh."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._max = limit
         self._weight = self._calls = 0
         self.none = asyncio.Event()
         self.none.set()
@@ -152,7 +152,7 @@ class _Load:
         """Whether a call that holds so much may have that much more. What is too heavy for any
         limit may be, alone.
         """
-        return self._weight + weight <= self._most or self._weight == held
+        return self._weight + weight <= self._max or self._weight == held
 
     @contextmanager
     def of(self, weight: int) -> Iterator[None]:
@@ -207,7 +207,8 @@ class _Call:
             raise
         except grpc.aio.AbortError:  # of gRPC's own handlers only; the health service aborts
             raise
-        except Exception as error:  # noqa: BLE001 - the last line of defence: its text must not reach the caller
+        except Exception as error:  # noqa: BLE001
+            # The last line of defence: its text must not reach the caller.
             failure = failure_of(error, self._name)
         else:
             self._counts[grpc.StatusCode.OK].inc()
@@ -280,16 +281,16 @@ class _Stream:
 class _Streams:
     """The streams that are under way."""
 
-    def __init__(self, authorizer: Authorizer, most: int) -> None:
+    def __init__(self, authorizer: Authorizer, limit: int) -> None:
         self._authorizer = authorizer
-        self._most = most
+        self._max = limit
         self._streams: dict[str, set[_Stream]] = {}
 
     @contextmanager
     def admitted(self, stream: _Stream) -> Iterator[None]:
         """Counts one in. Raises Overloaded, CallerUnknown and CallerNotAllowed."""
         others = self._streams.setdefault(stream.path, set())
-        if len(others) >= self._most:
+        if len(others) >= self._max:
             raise Overloaded
         self._authorizer.admit(stream.path, stream.context)
         others.add(stream)
@@ -352,7 +353,8 @@ def _guarded_stream(
             raise
         except grpc.aio.AbortError:
             raise
-        except Exception as error:  # noqa: BLE001 - the last line of defence: its text must not reach the caller
+        except Exception as error:  # noqa: BLE001
+            # The last line of defence: its text must not reach the caller.
             ended = stream.refusal if isinstance(error, TimeoutError) else None
             failure = failure_of(ended or error, name)
         else:

@@ -1,5 +1,5 @@
-"""Decodes requests into checked values and encodes answers: the only place that knows both the wire
-and the domain.
+"""Decodes requests into checked values and encodes answers: the mapping of the contract onto
+the domain, but for events, which `events.messages` maps.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import cast
 
-from session_authority.domain.clients import Client, appearance
+from session_authority.domain.clients import NO_CLIENT, Client, appearance
 from session_authority.domain.devices import ListedDevice
 from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks
@@ -24,8 +24,6 @@ from session_authority.events.messages import (
     timestamp,
 )
 from session_authority.v1 import session_authority_pb2 as pb
-
-_NOBODY = Client()
 
 # The statuses of the contract and of the domain have the same names, by which they are tied here.
 _STATUS = {
@@ -49,7 +47,7 @@ def _client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
     address, agent = message.ip_address, message.user_agent
     name, version = message.display_name, message.app_version
     if not (address or agent or name or version):
-        return _NOBODY
+        return NO_CLIENT
     return checks.client(address, agent, name, version)
 
 

@@ -10,7 +10,7 @@ import grpc
 from session_authority.authority import Authority
 from session_authority.domain.errors import CallerNotAllowed
 from session_authority.domain.fields import FieldChecks
-from session_authority.events.feed import Feed
+from session_authority.events import Feed
 from session_authority.rpc import messages
 from session_authority.rpc.authorization import caller
 from session_authority.rpc.status import failure_of
@@ -19,7 +19,7 @@ from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].full_name
 # Fresh signatures cost time: so many of a batch are checked before other calls get a turn.
-_BATCH_STRIDE = 64
+_BATCH_ITEMS_AT_ONCE = 64
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -58,8 +58,8 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         checks.batch(len(request.requests))
         checks.done()
         results: list[pb.BatchValidateSessionsResult] = []
-        for start in range(0, len(request.requests), _BATCH_STRIDE):
-            stride = request.requests[start : start + _BATCH_STRIDE]
+        for start in range(0, len(request.requests), _BATCH_ITEMS_AT_ONCE):
+            stride = request.requests[start : start + _BATCH_ITEMS_AT_ONCE]
             results += await asyncio.gather(*map(self._validate_one_of_batch, stride))
         return pb.BatchValidateSessionsResponse(results=results)
 

@@ -1,5 +1,5 @@
-"""Owns what every process of this project stands on: settings, the clock, logs, metrics, files, TLS
-and text.
+"""Owns what every process of this project stands on: settings, clock, addresses, durations, logs,
+metrics, files, TLS, text, background tasks and back-off.
 
-It knows nothing of Redis, of gRPC or of who is signed in.
+It refuses to speak to Redis or gRPC, and to know who is signed in.
 """

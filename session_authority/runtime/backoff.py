@@ -18,8 +18,8 @@ class Backoff:
     least_share: float = 0.5
 
     def seconds(self, failures: int) -> float:
-        """The delay after this many failures in a row: anywhere from `least_share` of the ceiling to
-        all of it.
+        """The delay after this many failures in a row: anywhere from `least_share` of the ceiling
+        to all of it.
         """
         doubled = self.first.total_seconds() * 2.0 ** min(failures - 1, 32)
         ceiling = min(doubled, self.longest.total_seconds())

@@ -211,12 +211,12 @@ class Settings(BaseSettings):
                 "IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag"
                 " behind"
             )
-        faults += self._doors()
+        faults += self._listen_faults()
         if faults:
             raise ValueError("\n".join(faults))
         return self
 
-    def _doors(self) -> list[str]:
+    def _listen_faults(self) -> list[str]:
         """The rules of who is let in, and where."""
         faults = []
         if (self.tls_certificate is None) != (self.tls_key is None):

@@ -47,7 +47,7 @@ def faults_of(
     return lines
 
 
-def refuse(faults: Sequence[str]) -> None:
+def raise_faults(faults: Sequence[str]) -> None:
     """Raises ValueError with a line for each fault, if there is one."""
     if faults:
         raise ValueError("\n".join(faults))

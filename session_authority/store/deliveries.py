@@ -39,7 +39,7 @@ from session_authority.store.log_position import (
 LEASE_TIME = timedelta(seconds=10)
 MAX_DEAD_LETTERS_PER_PARTITION = 1000
 _CONSUMER = "relay"
-_PAGE = 100
+_PAGE_ENTRIES = 100
 
 
 class LeaseLost(Exception):
@@ -55,7 +55,7 @@ class Attempts:
     """Failed attempts to deliver an event: how many, and when the first one was."""
 
     count: int
-    first: datetime
+    first_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class DeadLetter:
     event: Event | None
     attempts: int
     reason: str
-    given_up: datetime
+    given_up_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +116,13 @@ class Deliveries:
         """Notes that a relay that delivers to an endpoint is alive, which counts as long as a lease
         does; how many are.
         """
-        return await self._note(endpoint, relay, "1")
+        return await self._set_alive(endpoint, relay, "1")
 
     async def leave(self, endpoint: str, relay: str) -> None:
         """Notes that a relay is about to end."""
-        await self._note(endpoint, relay, "0")
+        await self._set_alive(endpoint, relay, "0")
 
-    async def _note(self, endpoint: str, relay: str, here: str) -> int:
+    async def _set_alive(self, endpoint: str, relay: str, here: str) -> int:
         keys = [self._keys.relays(endpoint)]
         args: list[str | int] = [relay, LEASE_TIME // MILLISECOND, here]
         count: int = await self._writes.run(lambda: self._enlist.run(self._client, keys, args))
@@ -161,11 +161,13 @@ class Deliveries:
         found: list[TakenEvent] = []
         after = START
         while True:
-            entries, attempts = await self._taken(number, endpoint, relay, entry_text(after), _PAGE)
+            entries, attempts = await self._taken(
+                number, endpoint, relay, entry_text(after), _PAGE_ENTRIES
+            )
             found += [
                 self._event(number, entry, raw, attempts.get(entry)) for entry, raw in entries
             ]
-            if len(entries) < _PAGE:
+            if len(entries) < _PAGE_ENTRIES:
                 return found
             after = entries[-1][0]
 
@@ -273,7 +275,7 @@ class Deliveries:
         """Remembers that attempts failed, for the relay that goes on."""
         key, text = (
             self._keys.attempts(number, endpoint),
-            f"{attempts.count} {to_ms(attempts.first)}",
+            f"{attempts.count} {to_ms(attempts.first_at)}",
         )
         await self._writes.run(
             lambda: self._client.execute_command("HSET", key, entry_text(entry), text)
@@ -289,12 +291,14 @@ class Deliveries:
             after = "-"
             while True:
                 key = self._keys.dead_letters(number, endpoint)
-                [page] = await self._reads.ask([("XRANGE", key, after, "+", "COUNT", str(_PAGE))])
+                [page] = await self._reads.ask(
+                    [("XRANGE", key, after, "+", "COUNT", str(_PAGE_ENTRIES))]
+                )
                 for letter, fields in page:
                     found = _dead_letter(number, letter, fields)
                     if event in (None, found.event_id):
                         yield found
-                if len(page) < _PAGE:
+                if len(page) < _PAGE_ENTRIES:
                     break
                 after = f"({page[-1][0].decode()}"
 
@@ -381,7 +385,7 @@ def _dead_letter(number: int, letter: bytes, fields: Any) -> DeadLetter:
         event=_readable(found[b"event"]),
         attempts=int(found[b"attempts"]),
         reason=found[b"reason"].decode(),
-        given_up=from_ms(int(found[b"given_up"])),
+        given_up_at=from_ms(int(found[b"given_up"])),
     )
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 # A socket's path has at most 107 bytes on Linux, 103 on macOS.
-_LONGEST_SOCKET_PATH = 100
+_MAX_SOCKET_PATH_BYTES = 100
 # What needs no quotes in a configuration, and no escapes in a URL.
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 _ORPHAN_TIMEOUT_SECONDS = 10.0
@@ -39,7 +39,7 @@ class EmbeddedValkey:
         self._lock: IO[bytes] | None = None
         self._socket = self._data_dir / "valkey.sock"
         self._plain = _PLAIN_PATH.fullmatch(str(self._data_dir)) is not None
-        if not self._plain or len(os.fsencode(self._socket)) > _LONGEST_SOCKET_PATH:
+        if not self._plain or len(os.fsencode(self._socket)) > _MAX_SOCKET_PATH_BYTES:
             # The same folder leads to the same socket, so that an orphan is found again.
             status = os.stat(data_dir)
             name = f"session-authority-{os.getuid()}-{status.st_dev}-{status.st_ino}.sock"

@@ -105,7 +105,8 @@ async def faults_of(
     async def faults_at(server: _Server) -> list[StoreFault]:
         try:
             return await within_time(_examine(server, now, max_skew))
-        except Exception as error:  # noqa: BLE001 - a server whose answers make no sense is no store either
+        except Exception as error:  # noqa: BLE001
+            # A server whose answers make no sense is no store either.
             return [_unreachable(server.who, error)]
 
     for found in await asyncio.gather(*map(faults_at, servers)):

@@ -1,7 +1,7 @@
-"""Keys, and the tokens that they sign: the only room that knows of JWT.
+"""Owns keys and the tokens that they sign: which key signs, which ones verify, and what an access
+token looks like. No other room knows JWT.
 
-Owns which key signs and which ones verify, and what an access token looks like. Whether a token's
-session is still good is not asked here.
+It refuses to say whether a token's session is still good.
 """
 
 from session_authority.tokens.codec import MAX_TOKEN_BYTES, Tokens, TokenTooLarge

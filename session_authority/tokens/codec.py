@@ -126,7 +126,9 @@ class Tokens:
         """
         before, ring = self._known, self._source.current
         if ring is not before:
-            gone = (key for key in before.keys if key.promoted is not None and key.kid not in ring)
+            gone = (
+                key for key in before.keys if key.promoted_at is not None and key.kid not in ring
+            )
             vanished = {
                 key.kid for key in gone if before.verifier(key.kid, now, self._lifetime) is not None
             }

@@ -36,7 +36,7 @@ from session_authority.tokens.keys import (
 # How often names that no key has may make a source look at its files: made-up names cost no more.
 SEEK_INTERVAL = timedelta(milliseconds=100)
 
-_TICK = timedelta(microseconds=1)
+_SHORTEST_TIME = timedelta(microseconds=1)
 
 
 class Keyring:
@@ -48,12 +48,14 @@ class Keyring:
     """
 
     def __init__(self, keys: Iterable[SigningKey]) -> None:
-        self.keys = tuple(sorted(keys, key=lambda key: (key.created, key.kid)))
+        self.keys = tuple(sorted(keys, key=lambda key: (key.created_at, key.kid)))
         self._by_kid = {key.kid: key for key in self.keys}
         if len(self._by_kid) != len(self.keys):
             raise KeyringError("two keys have the same kid")
         signers = sorted(
-            (key.promoted, key.kid) for key in self.keys if key.promoted and not key.revoked
+            (key.promoted_at, key.kid)
+            for key in self.keys
+            if key.promoted_at and not key.revoked_at
         )
         self._signing = self._by_kid[signers[-1][1]] if signers else None
         self._demoted = {kid: demoted for (_, kid), (demoted, _) in pairwise(signers)}
@@ -84,9 +86,9 @@ class Keyring:
     def state(self, kid: str) -> KeyState:
         """Where the key is in its life; raises KeyringError if there is none of this name."""
         key = self.key(kid)
-        if key.revoked is not None:
+        if key.revoked_at is not None:
             return KeyState.REVOKED
-        if key.promoted is None:
+        if key.promoted_at is None:
             return KeyState.PUBLISHED
         return KeyState.SIGNING if key is self._signing else KeyState.VERIFYING
 
@@ -105,18 +107,18 @@ class Keyring:
         other.
         """
         key = self._by_kid.get(kid)
-        if key is None or key.revoked is not None:
+        if key is None or key.revoked_at is not None:
             return None
         demoted = self._demoted.get(kid)
         return key if demoted is None or now - demoted < lifetime else None
 
     def revoked(self) -> set[str]:
         """The names of the keys that were revoked."""
-        return {key.kid for key in self.keys if key.revoked is not None}
+        return {key.kid for key in self.keys if key.revoked_at is not None}
 
     def public_jwks(self) -> list[dict[str, str]]:
         """The public part of every key that is not revoked, oldest first."""
-        jwks = (key.public_jwk() for key in self.keys if key.revoked is None)
+        jwks = (key.public_jwk() for key in self.keys if key.revoked_at is None)
         return [jwk for jwk in jwks if jwk is not None]
 
 
@@ -179,8 +181,10 @@ def promote(directory: Path, kid: str, now: datetime) -> None:
     if state is KeyState.REVOKED:
         raise KeyringError(f"the key {kid!r} is revoked: what it signed can't be trusted")
     # The order of promotions says which key signs: it must survive a clock that was set back.
-    earlier = [other.promoted + _TICK for other in ring.keys if other.promoted is not None]
-    write_file(directory, dataclasses.replace(key, promoted=max([now, *earlier])))
+    earlier = [
+        other.promoted_at + _SHORTEST_TIME for other in ring.keys if other.promoted_at is not None
+    ]
+    write_file(directory, dataclasses.replace(key, promoted_at=max([now, *earlier])))
 
 
 def revoke(directory: Path, kid: str, now: datetime, replace: bool = False) -> None:
@@ -214,7 +218,7 @@ def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bo
         successor = next(ready, None) or _add_fresh(directory, ring.key(signs).algorithm, now)
         promote(directory, successor.kid, now)
     for kid in left:
-        write_file(directory, dataclasses.replace(ring.key(kid), revoked=now))
+        write_file(directory, dataclasses.replace(ring.key(kid), revoked_at=now))
 
 
 def _add_fresh(directory: Path, algorithm: Algorithm, now: datetime) -> SigningKey:
@@ -234,7 +238,7 @@ def retire(
     removes a key before that, which voids its tokens; the signing key stays in any case.
     """
     ring = _ring_of(directory)
-    state, stopped = ring.state(kid), ring.key(kid).revoked or ring.demoted(kid)
+    state, stopped = ring.state(kid), ring.key(kid).revoked_at or ring.demoted(kid)
     if state is KeyState.SIGNING:
         raise KeyringError(f"the key {kid!r} is signing: promote another one first")
     if stopped is not None and now - stopped < lifetime and not force:

@@ -43,7 +43,7 @@ MIN_DIFFERENT_BYTES = 8
 # A key ID is a file name, and an argument of a command: it must not look like an option or a hidden
 # file.
 _KID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
-_LONGEST_NAME = 16
+_MAX_SHOWN_NAME_CHARACTERS = 16
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)", re.ASCII)
 _TIMES = ("created", "promoted", "revoked")
 
@@ -113,9 +113,9 @@ class SigningKey:
 
     kid: str
     algorithm: Algorithm
-    created: datetime
-    promoted: datetime | None
-    revoked: datetime | None
+    created_at: datetime
+    promoted_at: datetime | None
+    revoked_at: datetime | None
     private: PrivateKey = field(repr=False, compare=False)
     public: PublicKey = field(repr=False, compare=False)
 
@@ -140,7 +140,7 @@ class SigningKey:
 
     def to_json(self) -> dict[str, object]:
         """The key as its file holds it, **with the private part**."""
-        times = dict(zip(_TIMES, (self.created, self.promoted, self.revoked), strict=True))
+        times = dict(zip(_TIMES, (self.created_at, self.promoted_at, self.revoked_at), strict=True))
         return {
             "kid": self.kid,
             "alg": self.algorithm.value,
@@ -227,7 +227,11 @@ def _shown(name: str) -> str:
     """A member's name. Key material that was put here by mistake is longer than any name that
     somebody means.
     """
-    return repr(name) if len(name) <= _LONGEST_NAME else f"a name of {len(name)} characters"
+    return (
+        repr(name)
+        if len(name) <= _MAX_SHOWN_NAME_CHARACTERS
+        else f"a name of {len(name)} characters"
+    )
 
 
 def _parse_kid(text: object) -> str | None:

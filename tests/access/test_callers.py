@@ -144,7 +144,7 @@ def test_the_file_stays_its_owners(file: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_times_are_kept_in_utc(file: Path):
     add_token(file, "login", new_token(), NOW.astimezone(timezone(timedelta(hours=5, minutes=30))))
     assert "2026-03-01T12:00:00Z" in file.read_text()
-    assert read_tokens(file)[0].added == NOW.replace(microsecond=0)
+    assert read_tokens(file)[0].added_at == NOW.replace(microsecond=0)
 
 
 @pytest.mark.parametrize("token_id", [None, "00000000"])

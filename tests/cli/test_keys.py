@@ -69,7 +69,7 @@ def test_a_key_that_leaked(tmp_path: Path):
     [(successor, state)] = states.items()
     assert state == "signing"
     ring = load_keyring(tmp_path / "keys")
-    since = ring.key(leaked).revoked
+    since = ring.key(leaked).revoked_at
     assert since is not None
     told = f"{leaked} is revoked since {since:%Y-%m-%d %H:%M:%SZ}. All that it ever signed is void."
     assert result.stdout.startswith(told)

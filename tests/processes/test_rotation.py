@@ -208,7 +208,7 @@ async def test_keys_rotate_and_are_revoked_under_load(pair: Pair):
 
     await becomes(verdicts, {INVALID})
     ring = load_keyring(pair.keys)
-    revoked = ring.key(signing).revoked
+    revoked = ring.key(signing).revoked_at
     assert revoked is not None
     print(
         f"void everywhere {(datetime.now(UTC) - revoked).total_seconds():.2f} s after it was"

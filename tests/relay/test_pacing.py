@@ -29,7 +29,7 @@ async def test_after_a_day_an_event_is_put_aside_and_the_next_one_is_sent(
         await eventually(lambda: box.arrived == ["next"], "the next one")
     [letter] = await harness.dead()
     assert letter.event is not None
-    assert (letter.event.reason, letter.reason, letter.given_up) == (
+    assert (letter.event.reason, letter.reason, letter.given_up_at) == (
         "poison",
         "status 500",
         harness.clock.now,

@@ -114,7 +114,7 @@ async def test_a_faulty_item_hurts_no_other(
             raise raised
         return await sound(presented, **more)
 
-    stage.authority.validate_session = faulty
+    stage.authority.validate_session = faulty  # type: ignore[method-assign]
     results = await batch(stage, [asked(ada), Request(access_token="boom"), asked(ada)] * 50)
     for number, result in enumerate(results):
         if number % 3 == 1:

@@ -163,7 +163,7 @@ async def test_a_deadline_that_is_too_short_is_told_so(stage: Stage):
         called.append(args)
         return await sound(*args, **more)
 
-    stage.authority.revoke_all = revoke_all
+    stage.authority.revoke_all = revoke_all  # type: ignore[method-assign]
     await stage.call("RevokeAll", GOOD["RevokeAll"]())
     async with asyncio.timeout(PATIENCE):
         while True:

@@ -233,7 +233,7 @@ async def test_whatever_becomes_of_calls_nothing_of_them_stays(stage_with: Stage
             raise chance.choice([RuntimeError(), TimeoutError(), ValueError()])
         return await sound(*given, **more)
 
-    stage.authority.list_devices = any_way
+    stage.authority.list_devices = any_way  # type: ignore[method-assign]
 
     async def one() -> None:
         kind = chance.randrange(5)
@@ -262,7 +262,7 @@ async def test_whatever_becomes_of_calls_nothing_of_them_stays(stage_with: Stage
     await eventually(
         lambda: (guard._load._weight, guard._load._calls) == (0, 0), "the load to be gone"
     )
-    stage.authority.list_devices = sound
+    stage.authority.list_devices = sound  # type: ignore[method-assign]
     await asyncio.gather(*(stage.call("ListDevices", LIST) for _ in range(6)))
 
 

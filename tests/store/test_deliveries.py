@@ -195,7 +195,11 @@ async def test_what_is_put_aside_is_among_the_dead_once(leased: Post) -> None:
     assert reasons(await leased.unsettled()) == ["b"]
     [letter] = await leased.dead(MAILER)
     assert (letter.event_id, letter.event, letter.attempts) == (a.event_id, a.event, 8)
-    assert (letter.reason, letter.given_up, letter.partition) == ("status 500", NOW + SECOND, HERE)
+    assert (letter.reason, letter.given_up_at, letter.partition) == (
+        "status 500",
+        NOW + SECOND,
+        HERE,
+    )
     assert await leased.dead(AUDIT) == []
     await leased.deliveries.put_aside(HERE, MAILER, b, 1, "timeout", NOW)
     assert [letter.reason for letter in await leased.dead(MAILER)] == ["status 500", "timeout"]

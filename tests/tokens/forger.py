@@ -40,7 +40,7 @@ def ring(now: datetime) -> list[SigningKey]:
     the published.
     """
     return [
-        replace(SIGNING, promoted=now - 20 * DAY),
+        replace(SIGNING, promoted_at=now - 20 * DAY),
         key_named("demoted", now - 30 * DAY),
         key_named("revoked", now - 25 * DAY, revoked=now - DAY),
         *KEYS.values(),

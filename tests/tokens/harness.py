@@ -37,7 +37,7 @@ def key_named(
     algorithm: Algorithm = Algorithm.HS256,
 ) -> SigningKey:
     """A key with this life."""
-    return replace(material(algorithm, kid), kid=kid, promoted=promoted, revoked=revoked)
+    return replace(material(algorithm, kid), kid=kid, promoted_at=promoted, revoked_at=revoked)
 
 
 def save(directory: Path, *keys: SigningKey) -> Path:

@@ -40,7 +40,7 @@ def test_the_first_key_makes_the_folder(tmp_path):
     assert stat.S_IMODE(keys.stat().st_mode) == 0o700
     assert [stat.S_IMODE(path.stat().st_mode) for path in keys.iterdir()] == [0o600]
     promote(keys, key.kid, NOW)
-    assert load_keyring(keys).signing == replace(key, promoted=NOW)
+    assert load_keyring(keys).signing == replace(key, promoted_at=NOW)
     assert [stat.S_IMODE(path.stat().st_mode) for path in keys.iterdir()] == [0o600]
 
 
@@ -73,7 +73,7 @@ def test_promotions_are_in_order_though_clocks_are_not(keys, now):
     promote(keys, "next", now)
     ring = load_keyring(keys)
     assert ring.signing.kid == "next"
-    assert ring.signing.promoted == NOW - DAY + TICK
+    assert ring.signing.promoted_at == NOW - DAY + TICK
 
 
 def test_a_revoked_promotion_counts_for_the_order(tmp_path):
@@ -84,7 +84,7 @@ def test_a_revoked_promotion_counts_for_the_order(tmp_path):
         key_named("c"),
     )
     promote(keys, "c", NOW + HOUR)
-    assert load_keyring(keys).signing.promoted == NOW + DAY + TICK
+    assert load_keyring(keys).signing.promoted_at == NOW + DAY + TICK
 
 
 @pytest.mark.parametrize(
@@ -110,17 +110,17 @@ def test_revoking(keys):
     revoke(keys, "old", NOW)
     ring = load_keyring(keys)
     assert ring.state("old") is KeyState.REVOKED
-    assert ring.key("old").revoked == NOW
+    assert ring.key("old").revoked_at == NOW
     revoke(keys, "next", NOW)
     assert load_keyring(keys).signing.kid == "current"
 
 
 def test_a_signing_key_is_replaced_by_the_published_one_and_revoked(keys):
-    save(keys, replace(key_named("younger"), created=NOW - DAY))
+    save(keys, replace(key_named("younger"), created_at=NOW - DAY))
     revoke(keys, "current", NOW, replace=True)
     ring = load_keyring(keys)
-    assert (ring.signing.kid, ring.signing.promoted) == ("next", NOW)
-    assert ring.key("current").revoked == NOW
+    assert (ring.signing.kid, ring.signing.promoted_at) == ("next", NOW)
+    assert ring.key("current").revoked_at == NOW
     assert ring.state("younger") is KeyState.PUBLISHED
 
 
@@ -130,7 +130,7 @@ def test_or_by_a_fresh_one_of_its_algorithm(tmp_path, algorithm):
     revoke(keys, "a", NOW, replace=True)
     ring = load_keyring(keys)
     assert len(ring.keys) == 2
-    assert (ring.signing.algorithm, ring.signing.created, ring.signing.promoted) == (
+    assert (ring.signing.algorithm, ring.signing.created_at, ring.signing.promoted_at) == (
         algorithm,
         NOW,
         NOW,
@@ -151,7 +151,7 @@ def test_a_whole_folder_that_leaked_is_replaced(keys):
     ring = load_keyring(keys)
     assert ring.revoked() == {key.kid for key in before.keys}
     assert len(ring.keys) == 5
-    assert ring.key("leaked").revoked == NOW - 9 * DAY, "it stays revoked since then"
+    assert ring.key("leaked").revoked_at == NOW - 9 * DAY, "it stays revoked since then"
 
 
 def test_of_several_keys_none_is_revoked_if_one_can_not_be(keys):
@@ -201,7 +201,7 @@ def test_a_replacement_that_crashes_leaves_a_key_signing_and_can_be_repeated(
     ring = load_keyring(keys)
     assert ring.revoked() == {"current", "old", "leaked"}
     assert len(ring.keys) == 4, "one successor is enough"
-    assert ring.signing.promoted == NOW
+    assert ring.signing.promoted_at == NOW
 
 
 def test_a_revoked_key_stays_as_long_as_its_tokens_would(keys):

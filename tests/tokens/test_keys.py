@@ -42,7 +42,7 @@ def number(text: str) -> int:
 
 @ALL
 def test_a_key_survives_its_file(algorithm):
-    key = replace(material(algorithm), promoted=NOW, revoked=NOW + timedelta(microseconds=1))
+    key = replace(material(algorithm), promoted_at=NOW, revoked_at=NOW + timedelta(microseconds=1))
     read = parse_key(json.loads(json.dumps(key.to_json())), "file")
     assert read == key
     assert read.to_json() == key.to_json()
@@ -104,11 +104,11 @@ def test_a_key_prints_no_material(algorithm):
 def test_times_are_read_in_utc_and_written_in_utc():
     key = key_named("a")
     for text in ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00+00:00", "2026-01-31T12:00:00.0Z"):
-        assert parse_key(as_file(key, created=text), "file").created == datetime(
+        assert parse_key(as_file(key, created=text), "file").created_at == datetime(
             2026, 1, 31, 12, tzinfo=UTC
         )
     east = timezone(timedelta(hours=2))
-    in_the_east = replace(key, created=datetime(2026, 1, 31, 14, tzinfo=east))
+    in_the_east = replace(key, created_at=datetime(2026, 1, 31, 14, tzinfo=east))
     assert in_the_east.to_json()["created"] == "2026-01-31T12:00:00Z"
 
 

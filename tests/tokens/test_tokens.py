@@ -213,7 +213,7 @@ def test_the_largest_tokens(tmp_path):
     writes six times as long.
     """
     tokens = tokens_of(
-        save(tmp_path, replace(material(Algorithm.RS256), kid="k" * 128, promoted=NOW))
+        save(tmp_path, replace(material(Algorithm.RS256), kid="k" * 128, promoted_at=NOW))
     )
     methods = tuple(f"{i}" * 32 for i in range(MAX_AUTH_METHODS))
     largest = replace(

@@ -1,1 +1,1 @@
-"""Generated code of what Redis holds. See `protos/session_authority/internal/v1`."""
+"""Generated code of what Redis and cursors hold. See `protos/session_authority/internal/v1`."""

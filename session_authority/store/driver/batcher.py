@@ -60,7 +60,8 @@ class Batcher:
         replies: Sequence[Any]
         try:
             replies = await self._send([command for command, _ in batch])
-        except Exception as error:  # noqa: BLE001 - whatever it is, every one of the askers must learn of it
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is, every one of the askers must learn of it.
             replies = [error] * len(batch)
         finally:
             self._free_pipelines += 1

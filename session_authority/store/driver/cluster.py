@@ -117,7 +117,8 @@ class Cluster(RedisCluster):
                 pipeline.execute_command(*commands[index])
             try:
                 replies = await pipeline.execute(raise_on_error=False)
-            except Exception as error:  # noqa: BLE001 - whatever it is, all that went to this node get it
+            except Exception as error:  # noqa: BLE001
+                # Whatever it is, all that went to this node get it.
                 replies = [error] * len(mine)
             for index, reply in zip(mine, replies, strict=True):
                 answers[index] = (

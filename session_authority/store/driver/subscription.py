@@ -29,7 +29,8 @@ async def messages_on(client: RedisClient, channel: str) -> AsyncGenerator[bytes
                         yield message
             finally:
                 await pubsub.aclose()
-        except Exception as error:  # noqa: BLE001 - not all that the driver raises for a cluster is a RedisError
+        except Exception as error:  # noqa: BLE001
+            # Not all that the driver raises for a cluster is a RedisError.
             unavailable(error)  # for the log; those who wait poll meanwhile
         await asyncio.sleep(_RETRY_SECONDS)
 
@@ -38,7 +39,8 @@ async def _subscribe(client: RedisClient, channel: str) -> PubSub:
     if isinstance(client, Cluster):
         await client.initialize()
         # Every node passes on what is published on any. A random one: the one before may be away.
-        pubsub: PubSub = client.pubsub(node=choice(client.get_primaries()))  # noqa: S311 - no secret
+        # No secret.
+        pubsub: PubSub = client.pubsub(node=choice(client.get_primaries()))  # noqa: S311
     else:
         pubsub = client.pubsub()
     try:

@@ -89,8 +89,8 @@ async def test_a_line_of_the_log_names_the_caller_whose_call_it_was(
     async def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError
 
-    stage.authority.issue_device = fail
-    stage.authority.list_devices = fail
+    stage.authority.issue_device = fail  # type: ignore[method-assign]
+    stage.authority.list_devices = fail  # type: ignore[method-assign]
     calls = [
         ("login", "IssueDevice"),
         ("account", "ListDevices"),
