@@ -56,6 +56,7 @@ def events_tail(
     shown.
     """
     from session_authority.console import tail
+    from session_authority.console.following import TailFailed
 
     try:
         ask = tail.question(types or (), users or (), since, now())
@@ -63,5 +64,5 @@ def events_tail(
         fail(str(error), WRONG_USAGE)
     try:
         tail.tail(target, ask, out, as_json=as_json, count=count)
-    except tail.TailFailed as error:
+    except TailFailed as error:
         fail(str(error))

@@ -13,9 +13,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from session_authority.console import tail as module
+from session_authority.console import following as module
 from session_authority.console.connection import Target, channel_to
-from session_authority.console.tail import TailFailed, follow
+from session_authority.console.following import TailFailed, follow
 from session_authority.runtime.addresses import Listen
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
@@ -113,7 +113,9 @@ def test_a_server_may_be_away_for_as_long_as_it_likes(monkeypatch: pytest.Monkey
         *[([], grpc.StatusCode.UNAVAILABLE)] * 1100,
         ([message("2", "b")], None),
     )
-    monkeypatch.setattr("session_authority.console.tail.time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(
+        "session_authority.console.following.time", SimpleNamespace(sleep=pauses.append)
+    )
     with playing(script) as address, channel_to(Target(address)) as channel:
         monkeypatch.setattr(module, "channel_to", lambda _: nullcontext(channel))
         watch = chain.from_iterable(

@@ -23,7 +23,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from session_authority import cli
-from session_authority.console import tail as module
+from session_authority.console.event_lines import EventTable, json_line
 from session_authority.console.tail import EVENT_TYPES, question
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.text import printable
@@ -221,7 +221,7 @@ def test_what_strangers_chose_stays_in_its_column(
 
 
 def row_of(event: pb.Event, width: int | None = None) -> str:
-    return module._Table(
+    return EventTable(
         Console(width=width, force_terminal=width is not None, color_system="truecolor")
     ).row(event)
 
@@ -238,8 +238,8 @@ def test_nothing_that_a_terminal_would_obey_is_printed():
     )
     for row in (row_of(event), row_of(event, 160)):
         assert row.isprintable()
-    assert module._json(event).isascii()
-    assert module._json(event).isprintable()
+    assert json_line(event).isascii()
+    assert json_line(event).isprintable()
 
 
 def test_a_terminal_shows_what_is_grave():
@@ -254,7 +254,7 @@ def test_a_terminal_shows_what_is_grave():
 
 @pytest.mark.parametrize("width", [1, 80, 120, 160, 400])
 def test_a_terminal_of_any_width_gets_aligned_columns(width: int):
-    table = module._Table(Console(width=width, force_terminal=True, no_color=True))
+    table = EventTable(Console(width=width, force_terminal=True, no_color=True))
     plain = re.sub(
         r"\x1b\[[\d;]*m", "", table.row(pb.Event(user_id="u" * 99, key_id="k", reason="r" * 200))
     )
@@ -266,7 +266,7 @@ def test_a_terminal_of_any_width_gets_aligned_columns(width: int):
 def test_a_type_that_only_a_newer_server_knows():
     event = pb.Event.FromString(b"\x10\x63")
     assert cells(row_of(event))[1] == "99"
-    assert json.loads(module._json(event)) == {"type": 99}
+    assert json.loads(json_line(event)) == {"type": 99}
 
 
 # --- JSON, filters, times -------------------------------------------------------------------------

@@ -1,0 +1,106 @@
+"""Follows the events of a server across restarts, from the last cursor."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+
+import grpc
+from cachetools import LRUCache
+
+from session_authority.console.connection import Target, channel_to, health
+from session_authority.runtime.backoff import Backoff
+from session_authority.runtime.text import printable
+from session_authority.v1 import session_authority_pb2 as pb
+from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
+
+_FIRST_ANSWER_SECONDS = 5.0
+_SILENCE_SECONDS = 30.0  # three heartbeats
+_BACKOFF = Backoff(first=timedelta(milliseconds=200), longest=timedelta(seconds=5))
+# The contract may tell an event twice; people should not take that for a second alarm.
+_REMEMBERED_EVENTS = 10_000
+# Calling again can't help.
+_FINAL_CODES = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+
+class TailFailed(Exception):
+    """The events can't be watched or shown; the message says why."""
+
+
+def follow(
+    target: Target, ask: pb.WatchEventsRequest, say: Callable[[str], None]
+) -> Iterator[Sequence[pb.Event]]:
+    """The events of one message after the other, each event once; none with the first, and when it
+    shows a sign of life.
+
+    When the server goes away it is called again, from the last cursor. `say` is told, once, unless
+    it was back at once: connections move on now and then. Raises TailFailed if there is no server
+    at the start, or it does not want to tell.
+    """
+    status = health(target, _FIRST_ANSWER_SECONDS)
+    if status != "SERVING":
+        raise TailFailed(f"{target}: {status}")
+    seen: LRUCache[str, bool] = LRUCache(_REMEMBERED_EVENTS)
+    begun, failures = False, 0
+    while True:
+        reason = "the stream ended"
+        try:
+            for message in _messages(
+                target, ask, _SILENCE_SECONDS if begun else _FIRST_ANSWER_SECONDS
+            ):
+                if failures > 1:
+                    say(f"{target}: is back")
+                begun, failures = True, 0
+                yield [event for event in message.events if event.event_id not in seen]
+                seen.update((event.event_id, True) for event in message.events)
+                ask.cursor = message.cursor
+                ask.ClearField("start_time")
+        except grpc.RpcError as error:
+            code, reason = error.code(), error.code().name
+            if not begun or code in _FINAL_CODES:
+                raise TailFailed(
+                    f"{target}: {reason}: {printable(error.details() or '')}"
+                ) from None
+            if code is grpc.StatusCode.OUT_OF_RANGE:  # CURSOR_EXPIRED
+                say(
+                    f"{target}: events may have been missed, it can't go on from where this watch"
+                    " was; going on from now"
+                )
+                ask.cursor = ""
+        failures += 1
+        if failures == 2:
+            say(
+                f"{target}: is away ({reason}); going on where this watch was as soon as it is back"
+            )
+        time.sleep(_BACKOFF.seconds(failures))
+
+
+def _messages(
+    target: Target, ask: pb.WatchEventsRequest, timeout_seconds: float
+) -> Iterator[pb.WatchEventsResponse]:
+    """One call. A channel of its own: one that has failed waits longer and longer before it
+    connects again.
+    """
+    with channel_to(target) as channel:
+        call = pb_grpc.SessionAuthorityServiceStub(channel).WatchEvents(ask)
+        while True:
+            watchdog = threading.Timer(timeout_seconds, call.cancel)
+            watchdog.daemon = True
+            watchdog.start()
+            try:
+                message = next(call, None)
+            finally:
+                watchdog.cancel()
+            if message is None:
+                return
+            yield message
+            timeout_seconds = _SILENCE_SECONDS
