@@ -223,9 +223,8 @@ async def hit(at: Server, rounds: int, seconds: float) -> None:
                 rpcs.append(_median(await _load(plain, [pair], 1, seconds / 2)))
                 figures["asyncio"].append(await _hits_of_task(client, pair))
                 figures["threads"].append(
-                    await asyncio.to_thread(
-                        _hits, lambda: threads.validate_session(*pair)
-                    )  # the same thread throughout
+                    # The same thread throughout.
+                    await asyncio.to_thread(_hits, lambda: threads.validate_session(*pair))
                 )
                 for name, found in figures.items():
                     ratios[name].append(rpcs[-1] / found[-1])

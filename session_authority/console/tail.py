@@ -80,9 +80,8 @@ def tail(
         first = next(batches)  # nothing is shown before the server has answered
         events = islice(chain(first, chain.from_iterable(batches)), count)
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(
-                errors="backslashreplace"
-            )  # a locale may not have all that names have
+            # A locale may lack characters that names have.
+            sys.stdout.reconfigure(errors="backslashreplace")
         table = EventTable(out)
         if not as_json:
             _write(table.header())
@@ -91,9 +90,8 @@ def tail(
     except BrokenPipeError:
         _end()
     except OSError as error:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or Python would try once more at its end
+        # Else Python would try once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise TailFailed(f"can't write: {error.strerror}") from None
 
 

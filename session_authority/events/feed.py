@@ -133,9 +133,8 @@ class Feed:
         while True:
             while watcher.next == self._recent.end:
                 await self._await_news()
-            if (
-                watcher.expired
-            ):  # in this very iteration of the loop: what it would read is forgotten
+            # In this very iteration of the loop: what it would read is forgotten.
+            if watcher.expired:
                 raise CursorExpired
             message, watcher.next = self._recent.message_from(watcher.next, only)
             if message:

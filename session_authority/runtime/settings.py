@@ -77,9 +77,8 @@ def _listen(value: object) -> object:
 def _folder(value: object) -> object:
     if value == "":  # a Path would take it for the current folder
         raise ValueError("must not be empty")
-    if isinstance(value, str) and _CONTENT.match(
-        value
-    ):  # it would be shown as the name of a file that is missing
+    # It would be shown as the name of a file that is missing.
+    if isinstance(value, str) and _CONTENT.match(value):
         raise ValueError("must be the name of a file or folder, not what is in it")
     return value
 

@@ -136,9 +136,8 @@ async def _examine(
     info = info_fields(await server.ask("INFO"))
     before = now()
     server_time = time_of(await server.ask("TIME"))
-    skew = max(
-        before - server_time, server_time - now()
-    )  # whenever it looked at its clock meanwhile
+    # Whenever it looked at its clock meanwhile.
+    skew = max(before - server_time, server_time - now())
     found = [
         await _takes_no_writes(server),
         _too_old(server.who, info),

@@ -71,9 +71,8 @@ def connect(url: str, limits: Limits) -> RedisClient:
         query = dict(parse_qsl(parts.query, strict_parsing=True) if parts.query else [])
     except ValueError:
         raise BadRedisUrl("is not a URL") from None
-    if (
-        parts.fragment or "@" in parts.path + parts.query
-    ):  # then most of a password is where options should be
+    # Most of a password is where options should be, then.
+    if parts.fragment or "@" in parts.path + parts.query:
         raise BadRedisUrl(
             "must write /, ?, # and @ in a user name, password or path as %2F, %3F, %23 and %40"
         )
