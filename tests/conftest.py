@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from tests.support.backends import STARTERS, Backend
+from tests.support.budget import budget
 
 _prefixes = count()
 
@@ -31,6 +33,10 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Starts with the files that take longest, so that no worker is left alone with one of them."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+settings.register_profile("budget", max_examples=budget(34), deadline=None)
+settings.load_profile("budget")
 
 
 @pytest.fixture(autouse=True)

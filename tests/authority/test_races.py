@@ -41,6 +41,7 @@ from tests.authority.harness import (
     request,
 )
 from tests.support.backends import Backend
+from tests.support.budget import budget
 from tests.support.clock import Clock
 
 T = TypeVar("T")
@@ -234,13 +235,13 @@ async def _out_of_step(random: Random, work: Coroutine[Any, Any, T], turns: int 
 async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(
     pair: Pair, scope: str
 ) -> None:
-    """500 races each: renewals, marks and other sign-ins against a revoke that comes somewhere
+    """Many races: renewals, marks and other sign-ins against a revoke that comes somewhere
     between them.
     """
     one, other = pair.scenes
     random = Random(7)
     won: Counter[bool] = Counter()
-    for number in range(500):
+    for number in range(budget(170)):
         user = f"user-{number}"
         phone = (await one.sign_in(PHONE, user)).access_token
         laptop = (await other.sign_in(LAPTOP, user)).access_token
@@ -297,7 +298,7 @@ async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(
 async def test_marks_never_raise_the_dead(pair: Pair) -> None:
     one, other = pair.scenes
     random = Random(11)
-    for number in range(200):
+    for number in range(budget(70)):
         user = f"user-{number}"
         token = (await one.sign_in(PHONE, user)).access_token
         pair.clock.advance(6 * MINUTE)  # a mark, a holder and a touch are due
@@ -319,7 +320,7 @@ async def test_marks_never_raise_the_dead(pair: Pair) -> None:
 async def test_a_late_mark_never_undoes_a_renewal_or_a_sign_in(pair: Pair) -> None:
     one, other = pair.scenes
     random = Random(13)
-    for number in range(150):
+    for number in range(budget(50)):
         user = f"user-{number}"
         token = (await one.sign_in(PHONE, user)).access_token
         pair.clock.advance(6 * MINUTE)
