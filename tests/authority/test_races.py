@@ -136,9 +136,8 @@ async def test_64_sign_ins_on_one_device_leave_one_session_and_64_events(pair: P
     assert Counter(event.session_id for event in told) == Counter(sessions)
     assert await one.happened() == ["DEVICE_SIGNED_IN"] * CROWD
     assert told[-1].session_id == record.session_id
-    assert (
-        told[-2].session_id[:8] == record.replaced
-    )  # each was decided on what the one before had left
+    # Each was decided on what the one before had left
+    assert told[-2].session_id[:8] == record.replaced
     assert [event.new_device for event in told] == [True] + [False] * (CROWD - 1)
     assert sum(answer.new_device for answer in issued) == 1
     seen = await pair.crowd(
@@ -290,9 +289,8 @@ async def test_nothing_that_was_signed_in_before_a_revoke_is_good_after_it(
             await is_gone(token, LAPTOP)
         won.update(answers[renewal].status is ACTIVE for renewal in (0, 1))
         one.store.before_commit = None
-    assert (
-        min(won[True], won[False]) > 20
-    )  # the races were races: now the one came first, now the other
+    # The races were races: now the one came first, now the other
+    assert min(won[True], won[False]) > 20
 
 
 async def test_marks_never_raise_the_dead(pair: Pair) -> None:

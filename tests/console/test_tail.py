@@ -404,8 +404,8 @@ def test_the_demo_goes_by_as_the_readme_tells(tmp_path: Path, server: DevServer)
         assert run(tmp_path, "demo", "--address", server.address).returncode == 0
         found = [row[1] for row in wait_for_rows(command, 6) if row[2].startswith("demo-")]
         assert found == [
-            "device_signed_in", "device_signed_in", "session_replayed", "device_signed_in", "ended_token_presented",
-            "all_revoked",
+            "device_signed_in", "device_signed_in", "session_replayed", "device_signed_in",
+            "ended_token_presented", "all_revoked",
         ]  # fmt: skip
 
 

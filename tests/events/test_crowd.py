@@ -100,9 +100,8 @@ class Somebody:
                 task.cancel()
             await asyncio.wait([watch, stop])
             if not watch.cancelled() and (error := watch.exception()) is not None:
-                assert isinstance(error, CursorExpired), (
-                    error
-                )  # too slow: it goes on with its cursor
+                # Too slow: it goes on with its cursor
+                assert isinstance(error, CursorExpired), error
                 assert self.cursor is not None
 
     def is_done(self) -> bool:

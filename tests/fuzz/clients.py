@@ -54,6 +54,11 @@ def _client(address: str, agent: str, name: str, version: str) -> Client:
     return messages.presented(pb.RenewSessionRequest(client=message), "").client
 
 
+WORDS = """
+Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko) Chrome/ Mobile Safari/ Firefox/ Android
+iPhone iPad Windows NT Macintosh; Linux CrOS HbbTV/ SMART-TV PlayStation Xbox Watch SM-X Build/
+Dalvik/ bot spider okhttp/ MSIE Trident/ Opera OPR/ Edg/ ; ) %eth0 ::ffff: 127.0.0.1
+"""
 TARGET = Target(
     check,
     seeds=[
@@ -65,8 +70,5 @@ TARGET = Target(
             *(("", line[-1].replace("BLINK", ALWAYS["BLINK"]), "", "") for line in LINES),
         ]
     ],
-    words=[
-        word.encode()
-        for word in "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko) Chrome/ Mobile Safari/ Firefox/ Android iPhone iPad Windows NT Macintosh; Linux CrOS HbbTV/ SMART-TV PlayStation Xbox Watch SM-X Build/ Dalvik/ bot spider okhttp/ MSIE Trident/ Opera OPR/ Edg/ ; ) %eth0 ::ffff: 127.0.0.1".split()
-    ],
+    words=WORDS.encode().split(),
 )
