@@ -105,10 +105,7 @@ def buffering(folder: Path) -> dict[str, str]:
 
 def once(address: str, *arguments: str) -> list[dict[str, Any]]:
     """The events that the command prints as JSON before it ends by itself."""
-    command = [*COMMAND, "events", "tail", "--json", "--address", address, *arguments]
-    done = subprocess.run(
-        command, env=buffering(Path()), capture_output=True, text=True, timeout=PATIENCE
-    )
+    done = run(ROOT, "events", "tail", "--json", "--address", address, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
