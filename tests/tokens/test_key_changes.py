@@ -1,6 +1,4 @@
-"""Key files: reading all of them or none, changing one at a time, and noticing that they
-changed.
-"""
+"""Key files are changed one at a time, and a change that fails or makes no sense changes nothing."""
 
 from __future__ import annotations
 

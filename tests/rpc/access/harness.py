@@ -66,6 +66,7 @@ PUBLIC = {
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
 }
+# What each caller of the policy may call beside that.
 MAY_CALL = {
     "login": {"IssueDevice", "RenewSession", "GetSigningKeys"},
     "gateway": {"ValidateSession", "BatchValidateSessions", "GetSigningKeys"},
