@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from tests.support.backends import STARTERS, Backend
+from tests.support.budget import budget
 
 _prefixes = count()
 
@@ -33,11 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-@pytest.fixture
-def logged() -> Iterator[list[MutableMapping[str, Any]]]:
-    """What is logged from here on, entry by entry."""
-    with structlog.testing.capture_logs() as entries:
-        yield entries
+settings.register_profile("budget", max_examples=budget(34), deadline=None)
+settings.load_profile("budget")
 
 
 @pytest.fixture(autouse=True)

@@ -18,12 +18,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from session_authority.domain.errors import DeviceLimitReached, RequestIdReused, RequestIdSpent
 from session_authority.domain.results import IssuedDevice

@@ -211,9 +211,8 @@ async def test_a_request_id_with_other_contents_is_refused(
     with pytest.raises(RequestIdReused):
         await scene.sign_in(request_id=REQUEST_ID, **contents | other)
     await scene.validate(first.access_token)
-    with pytest.raises(
-        RequestIdReused
-    ):  # and not RequestIdSpent: the mistake is the other contents
+    # And not RequestIdSpent: the mistake is the other contents
+    with pytest.raises(RequestIdReused):
         await scene.sign_in(request_id=REQUEST_ID, **contents | other)
     assert (await scene.events()) == (await scene.events())[:1]
     assert before.keys() == (await scene.dump()).keys()

@@ -105,10 +105,7 @@ def buffering(folder: Path) -> dict[str, str]:
 
 def once(address: str, *arguments: str) -> list[dict[str, Any]]:
     """The events that the command prints as JSON before it ends by itself."""
-    command = [*COMMAND, "events", "tail", "--json", "--address", address, *arguments]
-    done = subprocess.run(
-        command, env=buffering(Path()), capture_output=True, text=True, timeout=PATIENCE
-    )
+    done = run(ROOT, "events", "tail", "--json", "--address", address, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -404,8 +401,8 @@ def test_the_demo_goes_by_as_the_readme_tells(tmp_path: Path, server: DevServer)
         assert run(tmp_path, "demo", "--address", server.address).returncode == 0
         found = [row[1] for row in wait_for_rows(command, 6) if row[2].startswith("demo-")]
         assert found == [
-            "device_signed_in", "device_signed_in", "session_replayed", "device_signed_in", "ended_token_presented",
-            "all_revoked",
+            "device_signed_in", "device_signed_in", "session_replayed", "device_signed_in",
+            "ended_token_presented", "all_revoked",
         ]  # fmt: skip
 
 

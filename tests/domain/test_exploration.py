@@ -225,9 +225,8 @@ def theft_history(
 def test_a_thief_raises_the_alarm_or_is_locked_out(kind: type[Thief]):
     explored = explore(partial(theft_history, kind=kind), HISTORIES // 6)
     explored.verify()
-    assert (
-        explored.alarms[None] < explored.histories * 2 / 3
-    )  # most are caught; the others were idle, or came too late
+    # Most are caught; the others were idle, or came too late
+    assert explored.alarms[None] < explored.histories * 2 / 3
 
 
 @pytest.mark.parametrize("kind", [GreedyThief, LazyThief])

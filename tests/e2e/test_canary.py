@@ -173,32 +173,49 @@ def talk_nonsense(stage: Stage, user: User) -> None:
             issue(user_id="a", request_id=plant("bad request_id")),
             issue(user_id="a", client=at(ip_address=plant("bad address"))),
             issue(user_id="a", client=at(ip_address=f"fe80::1%{plant('zone')}")),
-            issue(user_id="a", client=at(display_name=plant("long name") + long, app_version=plant("long version") + long)),
+            issue(
+                user_id="a",
+                client=at(
+                    display_name=plant("long name") + long, app_version=plant("long version") + long
+                ),
+            ),
             issue(user_id="a", client=at(display_name=f"{plant('bad name')}\n\x00")),
             issue(user_id="a", claims={"scope": plant("reserved claim")}),
             issue(user_id="a", claims={f"{plant('bad name of a claim')} ": plant("claim")}),
             issue(user_id="a", claims={"x": plant("long claim") + long}),
             issue(user_id="a", auth_methods=[f"{plant('bad auth method')} "]),
             issue(user_id="a", auth_methods=[plant("many auth methods")] * 9),
-            issue(user_id="a", session_ttl=Duration(seconds=-1), request_id=plant("bad request_id")),
+            issue(
+                user_id="a", session_ttl=Duration(seconds=-1), request_id=plant("bad request_id")
+            ),
         ],
         "ListDevices": [
             pb.ListDevicesRequest(user_id="a", page_token=plant("page token")),
-            pb.ListDevicesRequest(user_id="a", current_device_id=plant("bad device ID"), page_size=-1),
+            pb.ListDevicesRequest(
+                user_id="a", current_device_id=plant("bad device ID"), page_size=-1
+            ),
         ],
         "UpdateDevice": [
-            pb.UpdateDeviceRequest(user_id="a", device_id=plant("bad device ID"), display_name=plant("name") + long)
+            pb.UpdateDeviceRequest(
+                user_id="a", device_id=plant("bad device ID"), display_name=plant("name") + long
+            )
         ],
-        "RevokeDevice": [pb.RevokeDeviceRequest(user_id="a", device_id=device, reason=plant("long reason") + long)],
+        "RevokeDevice": [
+            pb.RevokeDeviceRequest(
+                user_id="a", device_id=device, reason=plant("long reason") + long
+            )
+        ],
         "RevokeAll": [pb.RevokeAllRequest(user_id="a", reason=f"{plant('bad reason')}\nx")],
         "WatchEvents": [
             pb.WatchEventsRequest(cursor=plant("cursor")),
             pb.WatchEventsRequest(user_ids=[f"{plant('bad user ID')} "]),
         ],
         "ValidateSession": [
-            pb.ValidateSessionRequest(access_token=token, client=at(ip_address=plant("bad address"))),
+            pb.ValidateSessionRequest(
+                access_token=token, client=at(ip_address=plant("bad address"))
+            ),
         ],
-    }  # fmt: skip
+    }
     with stage.stub(stage.token) as stub:
         for method, requests in wrong.items():
             for request in requests:
@@ -488,7 +505,8 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
             (Place.EVENT, "what an endpoint is sent", json.dumps(receiver.attempts).encode())
         )
         for command in (
-            ["check"], ["callers", "list"], ["keys", "list"], ["redis-acl"], ["relay", "status"], ["relay", "dead", "list"],
+            ["check"], ["callers", "list"], ["keys", "list"], ["redis-acl"], ["relay", "status"],
+            ["relay", "dead", "list"],
         ):  # fmt: skip
             done = run(tmp_path, *command, **relay_settings)
             assert done.returncode == 0, done

@@ -98,11 +98,12 @@ def test_what_is_in_a_file_is_not_shown_where_its_name_should_be(told: Told, nam
 
 
 URLS = """
-{} {}://h redis://{}:{}@ redis://u:{}@h:x redis://u:{}@h:99999 redis://u:{}@h/x redis://u:{}/@h redis://u:{}?@h
-redis://u:{}#@h redis://u:a?{}=1@h redis://u:a@{}@h redis://h?{} redis://h?{}=1 redis://h/{} redis://h?db={}
-redis://h?password={} redis://u:a?{}=1 redis+sentinel://u:{}@h redis+sentinel://h?sentinel_password={}
-redis+cluster://u:{}@h/1 unix://{} unix://u:{}@h/p redis://u:{}@127.0.0.1:1 rediss://u:{}@127.0.0.1:1
-redis+sentinel://u:{}@127.0.0.1:1/a redis+cluster://u:{}@127.0.0.1:1
+{} {}://h redis://{}:{}@ redis://u:{}@h:x redis://u:{}@h:99999 redis://u:{}@h/x redis://u:{}/@h
+redis://u:{}?@h redis://u:{}#@h redis://u:a?{}=1@h redis://u:a@{}@h redis://h?{} redis://h?{}=1
+redis://h/{} redis://h?db={} redis://h?password={} redis://u:a?{}=1 redis+sentinel://u:{}@h
+redis+sentinel://h?sentinel_password={} redis+cluster://u:{}@h/1 unix://{} unix://u:{}@h/p
+redis://u:{}@127.0.0.1:1 rediss://u:{}@127.0.0.1:1 redis+sentinel://u:{}@127.0.0.1:1/a
+redis+cluster://u:{}@127.0.0.1:1
 """.split()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from session_authority.domain.base64url import encode_base64url
@@ -76,7 +76,6 @@ def test_a_log_of_other_streams_refuses_it(position: LogPosition):
         assert parse_cursor(cursor_of(position), streams) is None
 
 
-@settings(deadline=None)  # one example is hundreds of cuts
 @given(usual_positions)
 def test_every_cut_is_refused(position: LogPosition):
     cursor = cursor_of(position)

@@ -1,4 +1,4 @@
-"""What watchers are told, from where on, and what that costs."""
+"""What watchers are told, and what that costs."""
 
 from __future__ import annotations
 

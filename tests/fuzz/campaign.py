@@ -67,9 +67,8 @@ def fuzz(
     target = target_of(module, name)
     for seed in target.seeds:
         (corpus / hashlib.sha256(seed).hexdigest()).write_bytes(seed)
-    words.write_text(
-        "".join(f'"{_escaped(word)}"\n' for word in (b"\0", *target.words))
-    )  # one at least
+    # One at least
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in (b"\0", *target.words)))
     command = [sys.executable, "-m", "tests.fuzz.fuzzer", f"tests.fuzz.{module}", name, str(corpus)]
     command += [
         f"-max_total_time={seconds}",

@@ -11,11 +11,7 @@ from ipaddress import ip_address
 from session_authority.domain.clients import Client, appearance
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import InvalidRequest
-from session_authority.domain.fields import (
-    MAX_APP_VERSION_CHARACTERS,
-    MAX_DISPLAY_NAME_CHARACTERS,
-    MAX_USER_AGENT_BYTES,
-)
+from session_authority.domain.fields import MAX_APP_VERSION, MAX_DISPLAY_NAME, MAX_USER_AGENT_BYTES
 from session_authority.rpc import messages
 from session_authority.store import codec
 from session_authority.v1 import session_authority_pb2 as pb
@@ -54,6 +50,11 @@ def _client(address: str, agent: str, name: str, version: str) -> Client:
     return messages.presented(pb.RenewSessionRequest(client=message), "").client
 
 
+WORDS = """
+Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko) Chrome/ Mobile Safari/ Firefox/ Android
+iPhone iPad Windows NT Macintosh; Linux CrOS HbbTV/ SMART-TV PlayStation Xbox Watch SM-X Build/
+Dalvik/ bot spider okhttp/ MSIE Trident/ Opera OPR/ Edg/ ; ) %eth0 ::ffff: 127.0.0.1
+"""
 TARGET = Target(
     check,
     seeds=[
@@ -65,8 +66,5 @@ TARGET = Target(
             *(("", line[-1].replace("BLINK", ALWAYS["BLINK"]), "", "") for line in LINES),
         ]
     ],
-    words=[
-        word.encode()
-        for word in "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko) Chrome/ Mobile Safari/ Firefox/ Android iPhone iPad Windows NT Macintosh; Linux CrOS HbbTV/ SMART-TV PlayStation Xbox Watch SM-X Build/ Dalvik/ bot spider okhttp/ MSIE Trident/ Opera OPR/ Edg/ ; ) %eth0 ::ffff: 127.0.0.1".split()
-    ],
+    words=WORDS.encode().split(),
 )

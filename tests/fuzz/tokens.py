@@ -135,7 +135,8 @@ _WORDS = [
         *"nbf alg kid typ crit b64 jwk jku x5c scope at+jwt none EdDSA ES256".split(),
     ]
 ]
-_WORDS += b"1e400 NaN Infinity null true 4294967296 -1 1.0 .1.0001 \\u0000 \\ud800 { } [ ] : , . =".split()
+_WORDS += b"1e400 NaN Infinity null true 4294967296 -1 1.0 .1.0001".split()
+_WORDS += b"\\u0000 \\ud800 { } [ ] : , . =".split()
 TARGET = Target(
     check,
     seeds=[*(b"\0" + text.encode() for text in _REAL), *_SIGNING, *_CHANGES, _DEEP],

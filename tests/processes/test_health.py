@@ -214,9 +214,8 @@ async def test_keys_that_change_on_disk_are_picked_up(
     await eventually(lambda: looks >= 3, "three looks at the keys")
     assert await kid_in_use() == new, "the keys stay as they were"
     assert await status(before) == pb.SESSION_STATUS_ACTIVE
-    [told] = [
-        entry for entry in logged if entry["event"] == "keys_not_changed"
-    ]  # again and again looked at, once told
+    # Again and again looked at, once told
+    [told] = [entry for entry in logged if entry["event"] == "keys_not_changed"]
     assert str(broken) in told["reason"]
     assert "hunter2" not in str(logged)
 

@@ -254,9 +254,8 @@ async def test_a_key_that_is_revoked_while_redis_is_away_is_told_of_when_it_is_b
         client = await serve(f"redis://127.0.0.1:{valkey.port}")
         await asyncio.to_thread(valkey.kill)
         revoke(keys, old, datetime.now(UTC), replace=True)
-        retire(
-            keys, old, datetime.now(UTC), timedelta(days=8), force=True
-        )  # by somebody who is in a hurry
+        # By somebody who is in a hurry
+        retire(keys, old, datetime.now(UTC), timedelta(days=8), force=True)
 
         async def known() -> bool:
             shown = await client.stub.GetSigningKeys(pb.GetSigningKeysRequest(), timeout=PATIENCE)

@@ -43,9 +43,8 @@ SECOND, MINUTE, HOUR, DAY = (
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ANYWHERE = Listen("127.0.0.1", 0)
 ONE_PORT = Ports(ANYWHERE)
-OPEN = ListenOptions(
-    capacity=Capacity(per_connection=1000)
-)  # anyone may do everything, as in `dev`, and from one connection
+# Anyone may do everything, as in `dev`, and from one connection
+OPEN = ListenOptions(capacity=Capacity(per_connection=1000))
 PATIENCE = 20.0  # seconds; what a call may take on a machine that has much else to do
 LAPTOP_AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"

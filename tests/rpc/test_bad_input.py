@@ -5,8 +5,6 @@ the store.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from session_authority.domain import errors
 from session_authority.domain.clients import FormFactor
@@ -26,193 +23,22 @@ from session_authority.rpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTE
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.harness import METHODS, Refusal, Stage
+from tests.rpc.requests import (
+    CASES,
+    CLAIM_RULE,
+    ELSEWHERE,
+    GOOD,
+    LAPTOP,
+    PAGE_RULE,
+    REQUEST_ID,
+    WITHOUT_FIELDS,
+    Case,
+)
 
 README = Path(__file__).parents[2] / "README.md"
-LAPTOP, ELSEWHERE = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
-REQUEST_ID = "33333333-3333-4333-8333-333333333333"
-
-UUID_RULE = "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
-CHARACTERS = "must have no control or other unprintable characters"
-ADDRESS_RULE = "must be an IPv4 or IPv6 address without port"
-TTL_RULE = "must be from 1 to 2592000 seconds"
-CLAIMS_RULE = "must have at most 1024 bytes as JSON"
-CLAIM_RULE = "names must be 1 to 64 letters, digits, '_', '-', '.', ':' or '/'"
-METHOD_RULE = "must be 1 to 32 letters, digits, '_', '-', '.', ':' or '/'"
-CURSOR_RULE = "must be the cursor of a message of an earlier watch"
-TYPE_RULE = "must be a type of event that there is"
-TIME_RULE = "must be from 1970 to 9999"
-PAGE_RULE = "must be the next_page_token of a page of the same list"
 
 # A request of each method that is good as it stands, but for what a case breaks.
-GOOD: dict[str, Callable[[], Any]] = {
-    "IssueDevice": lambda: pb.IssueDeviceRequest(user_id="ada"),
-    "RenewSession": lambda: pb.RenewSessionRequest(access_token="a.b.c", device_id=LAPTOP),
-    "ValidateSession": lambda: pb.ValidateSessionRequest(access_token="a.b.c", device_id=LAPTOP),
-    "BatchValidateSessions": lambda: pb.BatchValidateSessionsRequest(
-        requests=[pb.ValidateSessionRequest()]
-    ),
-    "ListDevices": lambda: pb.ListDevicesRequest(user_id="ada"),
-    "UpdateDevice": lambda: pb.UpdateDeviceRequest(
-        user_id="ada", device_id=LAPTOP, display_name="x"
-    ),
-    "RevokeDevice": lambda: pb.RevokeDeviceRequest(user_id="ada", device_id=LAPTOP),
-    "RevokeAll": lambda: pb.RevokeAllRequest(user_id="ada"),
-    "GetSigningKeys": pb.GetSigningKeysRequest,
-    "WatchEvents": pb.WatchEventsRequest,
-}
 # What takes nothing can only be called with bytes that are no message, or too many of them.
-WITHOUT_FIELDS = {"GetSigningKeys": "its request has no field"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One field of one method that breaks one rule."""
-
-    method: str
-    field: str
-    value: Any
-    rule: str
-    about: str
-    broken: str = ""  # the path that is named, if it is not `field`
-
-    def request(self) -> Message:
-        """The good request, with the bad value."""
-        request = GOOD[self.method]()
-        place: Any = request
-        *parents, last = self.field.split(".")
-        for parent in parents:
-            place = getattr(place, parent)
-        if isinstance(self.value, list):
-            del getattr(place, last)[:]
-            getattr(place, last).extend(self.value)
-        elif isinstance(self.value, dict):
-            getattr(place, last).update(self.value)
-        elif isinstance(self.value, Message):
-            getattr(place, last).CopyFrom(self.value)
-        else:
-            setattr(place, last, self.value)
-        assert isinstance(request, Message)
-        return request
-
-    def __str__(self) -> str:
-        return f"{self.method}-{self.field}-{self.about}".replace(" ", "_")
-
-
-def _cases() -> list[Case]:
-    cases = []
-    characters = "must have no white space, control or other unprintable characters"
-    users = [
-        ("", "must not be empty", "empty"),
-        ("x" * 129, "must have at most 128 characters", "129 characters"),
-        ("a b", characters, "space"),
-        (" ada", characters, "leading space"),
-        ("ada\n", characters, "line feed"),
-        ("a\tb", characters, "tab"),
-        ("a\0b", characters, "NUL"),
-        ("a\x7fb", characters, "control"),
-        ("a\u00a0b", characters, "no-break space"),
-        ("a\u202eb", characters, "turned writing direction"),
-        ("a\ue000b", characters, "private use"),
-    ]
-    for method in ("IssueDevice", "ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"):
-        cases += [Case(method, "user_id", *user) for user in users]
-    devices = [
-        ("laptop", UUID_RULE, "word"),
-        (LAPTOP[:-1], UUID_RULE, "cut"),
-        (LAPTOP.replace("-", ""), UUID_RULE, "without dashes"),
-        (f"{{{LAPTOP}}}", UUID_RULE, "braces"),
-        (f"{LAPTOP}\n", UUID_RULE, "line feed"),
-        ("00000000-0000-0000-0000-000000000000", UUID_RULE, "nil"),
-        ("１" * 8 + LAPTOP[8:], UUID_RULE, "other digits"),
-        ("x" * 5000, UUID_RULE, "5000 characters"),
-    ]
-    for method, field in (
-        ("ListDevices", "current_device_id"),
-        ("UpdateDevice", "device_id"),
-        ("RevokeDevice", "device_id"),
-        ("RevokeAll", "except_device_id"),
-    ):
-        cases += [Case(method, field, *device) for device in devices]
-    cases += [
-        Case(method, "device_id", "", UUID_RULE, "empty")
-        for method in ("UpdateDevice", "RevokeDevice")
-    ]
-    clients = [
-        ("client.ip_address", "203.0.113.256", ADDRESS_RULE, "out of range"),
-        ("client.ip_address", "203.0.113.7:443", ADDRESS_RULE, "port"),
-        ("client.ip_address", "[2001:db8::7]:443", ADDRESS_RULE, "IPv6 and port"),
-        ("client.ip_address", "[2001:db8::7]", ADDRESS_RULE, "brackets"),
-        ("client.ip_address", "fe80::1%eth0", "must have no zone", "zone"),
-        ("client.ip_address", "host.example", ADDRESS_RULE, "host name"),
-        ("client.ip_address", "203.0.113.7, 10.0.0.1", ADDRESS_RULE, "whole X-Forwarded-For"),
-        ("client.ip_address", "203.0.113.7\n", ADDRESS_RULE, "line feed"),
-        ("client.ip_address", "203.0.113.0/24", ADDRESS_RULE, "network"),
-        ("client.ip_address", "9" * 10_000, ADDRESS_RULE, "10000 digits"),
-        ("client.display_name", "x" * 101, "must have at most 100 characters", "101 characters"),
-        ("client.display_name", "Pixel\x1b[2J", CHARACTERS, "escape"),
-        ("client.app_version", "1" * 65, "must have at most 64 characters", "65 characters"),
-        ("client.app_version", "4.12\x07", CHARACTERS, "bell"),
-    ]
-    for method in ("IssueDevice", "RenewSession", "ValidateSession"):
-        cases += [Case(method, *client) for client in clients]
-    cases += [
-        Case("IssueDevice", "claims", {"note": "x" * 1014}, CLAIMS_RULE, "1025 bytes"),
-        Case("IssueDevice", "claims", {"note": "é" * 507}, CLAIMS_RULE, "1025 bytes of fewer characters"),
-        Case("IssueDevice", "claims", {"note": "\0" * 169}, CLAIMS_RULE, "1025 bytes once escaped"),
-        Case("IssueDevice", "claims", {"": "x"}, CLAIM_RULE, "empty name"),
-        Case("IssueDevice", "claims", {"x" * 65: ""}, CLAIM_RULE, "name of 65"),
-        Case("IssueDevice", "claims", {"e mail": "x"}, CLAIM_RULE, "name with a space"),
-        Case("IssueDevice", "claims", {"é": "x"}, CLAIM_RULE, "name that is not ASCII"),
-        *(
-            Case("IssueDevice", "claims", {name: "x"}, "is a reserved name", name, f"claims.{name}")
-            for name in sorted(RESERVED_CLAIMS)
-        ),
-        Case("IssueDevice", "auth_methods", ["pwd"] * 9, "must be at most 8", "9"),
-        Case("IssueDevice", "auth_methods", ["pwd", ""], METHOD_RULE, "empty", "auth_methods[1]"),
-        Case("IssueDevice", "auth_methods", ["x" * 33], METHOD_RULE, "33 characters", "auth_methods[0]"),
-        Case("IssueDevice", "auth_methods", ["one time"], METHOD_RULE, "space", "auth_methods[0]"),
-        Case("IssueDevice", "session_ttl", Duration(), TTL_RULE, "zero"),
-        Case("IssueDevice", "session_ttl", Duration(seconds=-1), TTL_RULE, "negative"),
-        Case("IssueDevice", "session_ttl", Duration(nanos=999_999_999), TTL_RULE, "under a second"),
-        Case("IssueDevice", "session_ttl", Duration(seconds=2_592_001), TTL_RULE, "too long"),
-        Case("IssueDevice", "session_ttl", Duration(seconds=2_592_000, nanos=1000), TTL_RULE, "a little too long"),
-        Case("IssueDevice", "session_ttl", Duration(seconds=2**63 - 1, nanos=2**31 - 1), TTL_RULE, "absurd"),
-        Case("IssueDevice", "session_ttl", Duration(seconds=-(2**63), nanos=-(2**31)), TTL_RULE, "absurdly negative"),
-        Case("IssueDevice", "request_id", "again", "must be a UUID", "word"),
-        Case("IssueDevice", "request_id", REQUEST_ID + "0", "must be a UUID", "too long"),
-        Case("IssueDevice", "request_id", "00000000-0000-0000-0000-000000000000", "must be a UUID", "nil"),
-        Case("ListDevices", "page_size", -1, "must not be negative", "negative"),
-        Case("ListDevices", "page_size", -(2**31), "must not be negative", "most negative"),
-        Case("ListDevices", "page_size", 1001, "must be at most 1000", "1001"),
-        Case("ListDevices", "page_size", 2**31 - 1, "must be at most 1000", "huge"),
-        Case("ListDevices", "page_token", "2", PAGE_RULE, "made up"),
-        Case("ListDevices", "page_token", "💥" * 50, PAGE_RULE, "not ASCII"),
-        Case("ListDevices", "page_token", base64.urlsafe_b64encode(bytes(33)).decode(), PAGE_RULE, "forged"),
-        Case("UpdateDevice", "display_name", "x" * 101, "must have at most 100 characters", "101 characters"),
-        Case("UpdateDevice", "display_name", "Sami's\nphone", CHARACTERS, "line feed"),
-        Case("BatchValidateSessions", "requests", [], "must be 1 to 500 requests, not 0", "none"),
-        Case("BatchValidateSessions", "requests", [pb.ValidateSessionRequest()] * 501,
-             "must be 1 to 500 requests, not 501", "501"),
-        Case("WatchEvents", "cursor", "2", CURSOR_RULE, "made up"),
-        Case("WatchEvents", "cursor", "💥" * 50, CURSOR_RULE, "not ASCII"),
-        Case("WatchEvents", "cursor", "A" * 5000, CURSOR_RULE, "too long"),
-        Case("WatchEvents", "cursor", base64.urlsafe_b64encode(bytes(70)).decode(), CURSOR_RULE, "forged"),
-        Case("WatchEvents", "types", [1, 99], TYPE_RULE, "later", "types[1]"),
-        Case("WatchEvents", "types", [0], TYPE_RULE, "unspecified", "types[0]"),
-        Case("WatchEvents", "user_ids", ["u"] * 1001, "must be at most 1000", "1001"),
-        *(Case("WatchEvents", "user_ids", ["ada", value], rule, about, "user_ids[1]") for value, rule, about in users),
-        Case("WatchEvents", "start_time", Timestamp(seconds=-1), TIME_RULE, "before 1970"),
-        Case("WatchEvents", "start_time", Timestamp(seconds=2**63 - 1), TIME_RULE, "absurd"),
-    ]  # fmt: skip
-    for method in ("RevokeDevice", "RevokeAll"):
-        cases += [
-            Case(method, "reason", "x" * 129, "must have at most 128 characters", "129 characters"),
-            Case(method, "reason", "because\x00", CHARACTERS, "NUL"),
-        ]
-    return cases
-
-
-CASES = _cases()
 
 
 async def refuses(stage: Stage, method: str, request: Message | bytes) -> Refusal:

@@ -51,8 +51,10 @@ async def test_each_answer_is_what_a_single_validation_says(stage: Stage):
             )
             result.response.device_id = response.device_id
         assert result.response == response
-    assert [pb.SessionStatus.Name(r.response.status).removeprefix("SESSION_STATUS_") for r in results] == [
-        "ACTIVE", "TOKEN_MISSING", "NO_SESSION", "ACTIVE", "TOKEN_INVALID", "REPLAYED", "NO_SESSION",
+    statuses = [pb.SessionStatus.Name(result.response.status) for result in results]
+    assert [status.removeprefix("SESSION_STATUS_") for status in statuses] == [
+        "ACTIVE", "TOKEN_MISSING", "NO_SESSION", "ACTIVE", "TOKEN_INVALID", "REPLAYED",
+        "NO_SESSION",
     ]  # fmt: skip
 
 

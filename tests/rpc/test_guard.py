@@ -23,7 +23,7 @@ from session_authority.runtime.metrics import Metrics
 from session_authority.store import Limits, connect
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.harness import METHODS, PATIENCE, Refusal, Stage, StageWith, refusal_of
-from tests.rpc.test_bad_input import GOOD
+from tests.rpc.requests import GOOD
 from tests.support.backends import Backend, ValkeyServer, valkey_server
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
@@ -262,8 +262,11 @@ def test_nothing_swallows_a_cancellation():
     catching = {"CancelledError", "BaseException"}
     seen = 0
     for where, handler in _handlers():
-        names = {n.attr if isinstance(n, ast.Attribute) else n.id for n in ast.walk(handler.type or ast.Name("BaseException"))
-                 if isinstance(n, (ast.Attribute, ast.Name))}  # fmt: skip
+        names = {
+            node.attr if isinstance(node, ast.Attribute) else node.id
+            for node in ast.walk(handler.type or ast.Name("BaseException"))
+            if isinstance(node, (ast.Attribute, ast.Name))
+        }
         if names & catching:
             seen += 1
             assert isinstance(handler.body[-1], ast.Raise), where

@@ -301,8 +301,8 @@ def test_all_wrong_settings_are_named_at_once(put: SetAll, put_file: Callable[[s
             {"IDLE_TIMEOUT": "119s"},
             [
                 (
-                    "IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag"
-                    " behind"
+                    "IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times"
+                    " lag behind"
                 )
             ],
         ),

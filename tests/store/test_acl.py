@@ -339,15 +339,17 @@ async def test_without_any_permission_something_fails_on_a_cluster(
 
 
 FORBIDDEN = """
-    FLUSHALL; FLUSHDB; KEYS *; SCAN 0; RANDOMKEY; DBSIZE; SWAPDB 0 1; CONFIG GET maxmemory; CONFIG SET maxmemory 1;
-    ACL LIST; ACL SETUSER default off; ACL WHOAMI; CLIENT LIST; CLIENT KILL TYPE normal; CLIENT PAUSE 1;
-    SHUTDOWN NOSAVE; SAVE; BGREWRITEAOF; REPLICAOF NO ONE; SLOWLOG GET; MONITOR; SCRIPT FLUSH; SCRIPT LOAD x;
-    FUNCTION LIST; MODULE LIST; CLUSTER NODES; CLUSTER RESET; PSYNC ? -1; LATENCY LATEST; MEMORY STATS; PUBSUB CHANNELS;
-    DUMP {own}; RENAME {own} {own}2; TYPE {own}; OBJECT ENCODING {own}; COPY {own} {own}2; SORT {own}; UNLINK {own};
-    EXPIRE {own} 1; XGROUP DESTROY {own} g; XINFO STREAM {own}; BLPOP {own} 1; SUNION {own};
-    GET {other}; SET {other} 1; DEL {other}; DEL {own} {other}; HGET {other} f; XADD {other} * a b;
-    GET {longer}; GET wake; EVAL "return 1" 1 {other};
-    PUBLISH {other} 1; PUBLISH {own} 1; SUBSCRIBE {other}; SUBSCRIBE {prefix}:wake2; PSUBSCRIBE *; PSUBSCRIBE {prefix}:wake
+    FLUSHALL; FLUSHDB; KEYS *; SCAN 0; RANDOMKEY; DBSIZE; SWAPDB 0 1; CONFIG GET maxmemory;
+    CONFIG SET maxmemory 1; ACL LIST; ACL SETUSER default off; ACL WHOAMI; CLIENT LIST;
+    CLIENT KILL TYPE normal; CLIENT PAUSE 1; SHUTDOWN NOSAVE; SAVE; BGREWRITEAOF;
+    REPLICAOF NO ONE; SLOWLOG GET; MONITOR; SCRIPT FLUSH; SCRIPT LOAD x; FUNCTION LIST;
+    MODULE LIST; CLUSTER NODES; CLUSTER RESET; PSYNC ? -1; LATENCY LATEST; MEMORY STATS;
+    PUBSUB CHANNELS; DUMP {own}; RENAME {own} {own}2; TYPE {own}; OBJECT ENCODING {own};
+    COPY {own} {own}2; SORT {own}; UNLINK {own}; EXPIRE {own} 1; XGROUP DESTROY {own} g;
+    XINFO STREAM {own}; BLPOP {own} 1; SUNION {own}; GET {other}; SET {other} 1; DEL {other};
+    DEL {own} {other}; HGET {other} f; XADD {other} * a b; GET {longer}; GET wake;
+    EVAL "return 1" 1 {other}; PUBLISH {other} 1; PUBLISH {own} 1; SUBSCRIBE {other};
+    SUBSCRIBE {prefix}:wake2; PSUBSCRIBE *; PSUBSCRIBE {prefix}:wake
 """
 
 

@@ -17,6 +17,7 @@ from session_authority.store.driver.batcher import Batcher, Command
 from tests.store.conftest import RoomBehind
 from tests.store.samples import key, session
 from tests.support.backends import Backend
+from tests.support.budget import budget
 from tests.support.proxy import Proxy
 
 
@@ -234,7 +235,7 @@ async def test_drained_waits_for_what_was_sent_and_what_waits(line: Line) -> Non
     assert [read.result() for read in reads] == ["answer to a", "answer to b"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=budget(50))
 @given(
     seed=st.integers(0, 2**32),
     pipelines=st.integers(1, 4),

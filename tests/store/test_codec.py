@@ -37,9 +37,8 @@ from session_authority.store.records import IssuedRecord
 from tests.store.samples import DAY, NOW, device, issued, key, session
 from tests.support.backends import Backend
 
-LONGEST = (
-    60  # bytes of a session record: Redis keeps a hash compact only while every value is below 64
-)
+# Bytes of a session record: Redis keeps a hash compact only while every value is below 64
+LONGEST = 60
 MOST_FOR_A_SESSION = 140  # bytes of Redis's memory for a session of a user with three devices
 UNIT = timedelta(milliseconds=10)
 REACH = (2**32 - 2) * UNIT

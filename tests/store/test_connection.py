@@ -243,11 +243,12 @@ async def test_tls_works_and_only_with_the_right_certificates(tmp_path: Path) ->
         for host, options, works in [
             ("127.0.0.1", right, True),
             ("localhost", right, False),  # not a name in the certificate
+            # Signed by nobody that the machine trusts
             (
                 "127.0.0.1",
                 right.partition("&")[2],
                 False,
-            ),  # signed by nobody that the machine trusts
+            ),
             ("127.0.0.1", right.partition("&")[0], False),  # the server wants to know the client
         ]:
             store = SessionStore(

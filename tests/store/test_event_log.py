@@ -255,9 +255,8 @@ async def test_nobody_misses_what_is_old(book: Book):
     assert told(await book.read(at(1), now=oldest + MILLISECOND)) == [at(2)]
     assert isinstance(await book.read(at(1), now=oldest), HistoryGone)
     assert isinstance(await book.read(at(0), now=oldest - MILLISECOND), HistoryGone)
-    await book.run(
-        "DEL", book.keys.stream(HERE)
-    )  # only what was added later trims, so something would be there
+    # Only what was added later trims, so something would be there
+    await book.run("DEL", book.keys.stream(HERE))
     assert isinstance(await book.read(at(0), now=oldest), HistoryGone)
 
 
@@ -273,11 +272,12 @@ async def test_a_stream_that_was_too_long_lost_what_was_young(
     await book.write(at(8))
     for limit in (3, 7, 8):
         assert isinstance(await book.read(after, limit=limit, now=later), HistoryGone)
+    # Which is still there
     assert told(await book.read(at(1), limit=3, now=later)) == [
         at(2),
         at(3),
         at(4),
-    ]  # which is still there
+    ]
 
 
 # --- failures -------------------------------------------------------------------------------------

@@ -314,9 +314,8 @@ async def test_giving_up_before_a_mutation_was_sent_means_that_it_never_is(
     async def hold(_: bytes) -> None:
         await held.wait()
 
-    narrow = SessionStore(
-        connect(proxy.url, PATIENT), warm.keys, max_connections=4
-    )  # one mutation at a time
+    # One mutation at a time
+    narrow = SessionStore(connect(proxy.url, PATIENT), warm.keys, max_connections=4)
     try:
         await narrow.revoke_device("bob", key(1), forget=False, event=event("bob"))
         proxy.commands.clear()
@@ -364,9 +363,8 @@ async def test_what_nobody_asked_for_is_never_taken_for_an_answer(warm: Room, pr
             _commit(warm, 2),
         )
         proxy.say(b"$5\r\nwrong\r\n")
-        with suppress(
-            StoreUnavailable
-        ):  # it may arrive just after the question left: then the answer is too long
+        # It may arrive just after the question left: then the answer is too long
+        with suppress(StoreUnavailable):
             assert await warm.store.session("bob", key(1)) is None
         assert await warm.store.session("bob", key(1)) is None
         assert (

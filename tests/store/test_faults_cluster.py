@@ -132,9 +132,8 @@ async def test_a_lost_master_takes_its_own_users_with_it(
             assert len(await store.server_times()) == 2
         await unavailable(*every_operation(room.store, gone[0], probe=False))
         with redis.Redis(port=servers[lost - 1].port) as survivor:
-            if (
-                lost == 0
-            ):  # the others have agreed that it is gone: once is enough, it takes them a while
+            # The others have agreed that it is gone: once is enough, it takes them a while
+            if lost == 0:
                 await asyncio.to_thread(
                     wait_for, lambda: _knows_of_a_failure(survivor), "the others to notice"
                 )

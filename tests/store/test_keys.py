@@ -108,6 +108,5 @@ def test_users_spread_evenly_over_partitions(form: str) -> None:
     load = Counter(partition(form.format(number)) for number in range(total))
     expected = total / PARTITIONS
     surprise = sum((load[p] - expected) ** 2 / expected for p in range(PARTITIONS))
-    assert (
-        surprise < 120
-    )  # 63 degrees of freedom: more than that once in 20,000 tries, and the users are fixed
+    # 63 degrees of freedom: more than that once in 20,000 tries, and the users are fixed
+    assert surprise < 120

@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from session_authority.store.records import Commit
-from tests.store.samples import (
-    NOW,
-    Room,
-    event,
-    key,
-    session,
-)
+from tests.store.samples import NOW, Room, event, key, session
 
 # ----- revocations
 

@@ -1,5 +1,5 @@
-"""Certificate authorities and what they sign, as PEM files: certificates that are good, and bad ones
-of every kind.
+"""Certificate authorities and what they sign, as PEM files: certificates that are good, and bad
+ones of every kind.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Pair:
 
 
 class CA:
-    """Signs what a test wants. `file` is its own certificate; with `above`, another one signed it."""
+    """Signs what a test wants. `file` is its own certificate, which `above` signed if given."""
 
     def __init__(self, folder: Path, name: str = "ca", above: CA | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
 """Starts the command many times and imports it once.
 
 A process that has imported the command forks for each test that starts one. What runs then is a
-process like any other, but it is there a second of computing earlier, and the tests start hundreds.
-Tests of how Python itself starts, such as of buffers and of encodings, start the command themselves.
+process like any other, but it is there a second of computing earlier, and the tests start
+hundreds. Tests of how Python itself starts, such as of buffers and of encodings, start the command
+themselves.
 """
 
 from __future__ import annotations

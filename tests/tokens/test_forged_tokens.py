@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_authority.tokens import MAX_TOKEN_BYTES, Algorithm, codec
@@ -246,7 +246,6 @@ characters = st.characters() | st.characters(categories=["Cs"])
 anything = st.text(characters, max_size=200)
 
 
-@settings(deadline=None)
 @given(
     text=anything
     | st.text("abcXYZ019-_.=", max_size=200)
@@ -256,7 +255,6 @@ def test_no_text_makes_it_stumble(tokens, text):
     assert tokens.verify(text, NOW) is None
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_no_mutation_is_a_token(tokens, texts, data):
     text = texts[data.draw(st.sampled_from(Algorithm))]
@@ -275,7 +273,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     payload=st.dictionaries(
         st.sampled_from([*PAYLOAD, "nbf", "scope"]) | st.text(max_size=5), json_values, max_size=4

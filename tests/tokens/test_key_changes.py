@@ -1,4 +1,4 @@
-"""Keys are added, promoted, revoked and retired, and a crash on the way leaves the old ones."""
+"""Key files are changed one at a time, and a change that fails or makes no sense changes nothing."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import KeySet, OctKey
@@ -197,7 +197,6 @@ def tokens(tmp_path_factory):
     )
 
 
-@settings(deadline=None)
 @given(token=honest_tokens)
 def test_every_honest_token_comes_back(tokens, token):
     # The caller of `sign` knows that a token ends no sooner than it begins.

@@ -21,7 +21,7 @@ from session_authority.runtime.clock import now
 from session_authority.runtime.tls import TlsFiles, TlsSource
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.harness import ANYWHERE, PATIENCE, SERVICE, Refusal, refusal_of
-from tests.rpc.test_bad_input import GOOD
+from tests.rpc.requests import GOOD
 from tests.support.ca import CA, Pair
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -66,6 +66,7 @@ PUBLIC = {
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
 }
+# What each caller of the policy may call beside that.
 MAY_CALL = {
     "login": {"IssueDevice", "RenewSession", "GetSigningKeys"},
     "gateway": {"ValidateSession", "BatchValidateSessions", "GetSigningKeys"},

@@ -30,9 +30,6 @@ from tests.rpc.access.harness import (
 )
 from tests.rpc.harness import PATIENCE, Refusal, Stage, refusal_of
 
-# What each caller of the policy may call beside that.
-
-
 # --- every caller, every RPC ----------------------------------------------------------------------
 
 

@@ -70,9 +70,8 @@ def log() -> Iterator[io.StringIO]:
     """What is logged, as the service sets logging up."""
     stream = io.StringIO()
     logs.configure("info", stream)
-    structlog.configure(
-        cache_logger_on_first_use=False
-    )  # or the loggers of all modules would keep this stream
+    # Or the loggers of all modules would keep this stream
+    structlog.configure(cache_logger_on_first_use=False)
     yield stream
     structlog.reset_defaults()
     logging.basicConfig(force=True)

@@ -141,9 +141,8 @@ async def test_tokens_over_plaintext_from_elsewhere(
     stage_with: StageWith, house: House, monkeypatch: pytest.MonkeyPatch, allowed: bool
 ):
     asked: list[str] = []
-    monkeypatch.setattr(
-        "session_authority.rpc.authorization._is_loopback_peer", asked.append
-    )  # whoever it is: from elsewhere
+    # Whoever it is: from elsewhere
+    monkeypatch.setattr("session_authority.rpc.authorization._is_loopback_peer", asked.append)
     stage = await stage_with(doors=house.doors(tls=False, plaintext_tokens=allowed))
     async with visiting(stage.ports.main, token=house.tokens["account"]) as visitor:
         assert await visitor.outcome("ListDevices") == (ANSWERED if allowed else IN_PLAINTEXT)
@@ -292,9 +291,8 @@ async def test_the_door_for_health_answers_nothing_else(stage: Stage, house: Hou
     async with visiting(
         stage.ports.bearer, trust=house.ca.pem, token=house.tokens["ops"]
     ) as visitor:
-        await outcomes(
-            visitor
-        )  # what another door has answered before must not be known at this one
+        # What another door has answered before must not be known at this one
+        await outcomes(visitor)
     async with visiting(stage.ports.health, token=house.tokens["ops"]) as visitor:
         found = await outcomes(visitor)
     assert {path for path, refusal in found.items() if refusal == ANSWERED} == PUBLIC

@@ -7,19 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from session_authority.tokens import (
-    Algorithm,
-    KeySource,
-    add_key,
-    generate,
-    promote,
-)
-from tests.rpc.harness import (
-    DAY,
-    START,
-    Stage,
-    StageWith,
-)
+from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
+from tests.rpc.harness import DAY, START, Stage, StageWith
 from tests.rpc.watch.harness import open_watches
 from tests.support.backends import Backend
 

@@ -13,13 +13,7 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.harness import (
-    LAPTOP_AGENT,
-    PATIENCE,
-    Refusal,
-    Stage,
-    refusal_of,
-)
+from tests.rpc.harness import LAPTOP_AGENT, PATIENCE, Refusal, Stage, refusal_of
 
 PHONE, LAPTOP, TABLET = (str(UUID(int=0xD000 + number, version=4)) for number in range(3))
 PHONE_CLIENT = pb.ClientInfo(ip_address="192.0.2.7", display_name="Pixel 8", app_version="4.12.0")
@@ -32,8 +26,7 @@ EXPIRED = Refusal(
 )
 WATCH = "/session_authority.v1.SessionAuthorityService/WatchEvents"
 LEFT_OPEN = 100 * PATIENCE  # seconds; no watch of these tests ends by its deadline
-
-
+# The watches under way; a fixture ends them.
 open_watches: list[Any] = []
 
 

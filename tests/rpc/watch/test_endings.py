@@ -15,16 +15,7 @@ from session_authority.events.messages import timestamp
 from session_authority.store import Limits, connect
 from session_authority.store.records import Commit
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.harness import (
-    DAY,
-    HOUR,
-    PATIENCE,
-    SECOND,
-    START,
-    Stage,
-    StageWith,
-    refusal_of,
-)
+from tests.rpc.harness import DAY, HOUR, PATIENCE, SECOND, START, Stage, StageWith, refusal_of
 from tests.rpc.watch.harness import (
     EXPIRED,
     LEFT_OPEN,

@@ -1,6 +1,4 @@
-"""Watching over the wire: what each event tells, and what becomes of a watch when either end has
-enough of it.
-"""
+"""Watching over the wire: what each event tells."""
 
 from __future__ import annotations
 
@@ -21,15 +19,7 @@ from session_authority.tokens import (
     revoke,
 )
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.harness import (
-    DAY,
-    LAPTOP_AGENT,
-    MINUTE,
-    SECOND,
-    START,
-    Stage,
-    StageWith,
-)
+from tests.rpc.harness import DAY, LAPTOP_AGENT, MINUTE, SECOND, START, Stage, StageWith
 from tests.rpc.watch.harness import LAPTOP, LAPTOP_CLIENT, PHONE, PHONE_CLIENT, TABLET, Watch, told
 from tests.support.backends import Backend
 from tests.support.waiting import eventually
