@@ -11,7 +11,11 @@ from ipaddress import ip_address
 from session_authority.domain.clients import Client, appearance
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import InvalidRequest
-from session_authority.domain.fields import MAX_APP_VERSION, MAX_DISPLAY_NAME, MAX_USER_AGENT_BYTES
+from session_authority.domain.fields import (
+    MAX_APP_VERSION_CHARACTERS,
+    MAX_DISPLAY_NAME_CHARACTERS,
+    MAX_USER_AGENT_BYTES,
+)
 from session_authority.rpc import messages
 from session_authority.store import codec
 from session_authority.v1 import session_authority_pb2 as pb

@@ -12,7 +12,11 @@ from uuid import UUID
 import pytest
 
 from session_authority.domain.events import EventType
-from session_authority.domain.policy import DEVICE_MEMORY, MAX_SESSION_TTL, QUIET_EVENT_INTERVAL
+from session_authority.domain.session_limits import (
+    DEVICE_MEMORY,
+    MAX_SESSION_TTL,
+    QUIET_EVENT_INTERVAL,
+)
 from session_authority.store import session_store as store_module
 from session_authority.store.key_names import partition
 from session_authority.store.records import AlreadyDone, Changed, Commit, Committed

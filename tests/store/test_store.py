@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from session_authority.domain.policy import REQUEST_MEMORY
+from session_authority.domain.session_limits import REQUEST_MEMORY
 from session_authority.store import session_store as store_module
 from session_authority.store.key_names import partition
 from session_authority.store.records import Commit, Committed

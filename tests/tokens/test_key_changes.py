@@ -1,4 +1,6 @@
-"""Key files are changed one at a time, and a change that fails or makes no sense changes nothing."""
+"""Key files are changed one at a time, and a change that fails or makes no sense changes
+nothing.
+"""
 
 from __future__ import annotations
 
