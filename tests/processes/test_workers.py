@@ -219,7 +219,7 @@ def signals() -> Iterator[None]:
 @pytest.mark.usefixtures("signals")
 def test_workers_that_keep_dying_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_RESTART_DELAY_SECONDS", 0)
-    monkeypatch.setattr(workers, "_MOST_DEATHS", 3)
+    monkeypatch.setattr(workers, "_MAX_DEATHS", 3)
     # Takes no arguments, so that each dies of its first call
     monkeypatch.setattr(workers, "_work", os.abort)
     with pytest.raises(workers.WorkersFailed, match="keep dying"):
