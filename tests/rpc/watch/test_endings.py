@@ -12,7 +12,8 @@ import pytest
 from session_authority.domain.events import Event, EventType
 from session_authority.events import recent
 from session_authority.events.messages import timestamp
-from session_authority.store import Limits, connect
+from session_authority.processes import server as server_module
+from session_authority.store import connect
 from session_authority.store.records import Commit
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.harness import DAY, HOUR, PATIENCE, SECOND, START, Stage, StageWith, refusal_of
@@ -25,7 +26,7 @@ from tests.rpc.watch.harness import (
     reading_tasks,
     watchers,
 )
-from tests.support.backends import Backend
+from tests.support.backends import PATIENT, Backend
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
@@ -222,11 +223,11 @@ async def test_a_watch_with_a_deadline_ends_by_it(stage: Stage):
 
 
 async def test_without_a_watcher_validations_cost_what_they_did(
-    stage_with: StageWith, valkey_backend: Backend
+    stage_with: StageWith, valkey_backend: Backend, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(server_module, "PROBE_INTERVAL", HOUR)  # a probe sends commands too
     async with Proxy(valkey_backend.url) as wire:
-        patient = Limits(timedelta(seconds=10), timedelta(seconds=10))
-        stage = await stage_with(Backend("wired", wire.url, lambda: connect(wire.url, patient)))
+        stage = await stage_with(Backend("wired", wire.url, lambda: connect(wire.url, PATIENT)))
         signed_in = await stage.sign_in("ada")
         assert (await stage.validate(signed_in)).active  # and its marks are written
         wire.commands.clear()
