@@ -240,15 +240,18 @@ class Scene:
     async def put_back(
         self, raw: bytes | None, device_id: UUID = PHONE, user_id: str = USER
     ) -> None:
-        """What a failover that lost writes does: the session on a device is again what it was."""
+        """What a failover that lost writes does: the session on a device is again what it was.
+
+        The key gets a long time to live. Without one, the next commit would set what the session
+        has left by the test's clock, and the session could end by Redis' own clock within the test.
+        """
+        name, field = self.keys.sessions(user_id), key_of(device_id)
         if raw is None:
-            await self.client.execute_command(
-                "HDEL", self.keys.sessions(user_id), key_of(device_id)
-            )
-        else:
-            await self.client.execute_command(
-                "HSET", self.keys.sessions(user_id), key_of(device_id), raw
-            )
+            await self.client.execute_command("HDEL", name, field)
+            return
+        await self.client.execute_command("HSET", name, field, raw)
+        async with self._backend.admin() as admin:
+            await admin.execute_command("PEXPIRE", name, 365 * DAY // timedelta(milliseconds=1))
 
     async def events(self, user_id: str = USER, after: str = "-") -> list[records_pb2.EventRecord]:
         """A user's events, oldest first."""
