@@ -71,8 +71,8 @@ def tail(
 ) -> None:
     """Shows events until there were `count`. Raises TailFailed.
 
-    Ctrl-C, SIGTERM, or that whoever reads the output has left, end the process: that is how a watch
-    ends.
+    Ctrl-C, SIGTERM, or the end of the program that reads the output, end the process: that is how a
+    watch ends.
     """
     _end_when_told()
     try:

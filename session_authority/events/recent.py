@@ -6,7 +6,6 @@ watcher costs more memory than another. A message that several watchers get is p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from session_authority.domain.events import EventFilter, RecordedEvent
@@ -100,10 +99,8 @@ class RecentBatches:
 
 
 def _joined(batches: list[Batch], only: EventFilter) -> bytes:
-    passing: Iterable[WrittenEvent] = (
-        event for batch in batches for event in batch.events if only.passes(event.recorded.event)
-    )
-    parts = [event.message for event in passing]
+    events = (event for batch in batches for event in batch.events)
+    parts = [event.message for event in events if only.passes(event.recorded.event)]
     heartbeat = next((batch.heartbeat for batch in reversed(batches) if batch.heartbeat), b"")
     if not parts and not heartbeat:
         return b""

@@ -122,8 +122,8 @@ class NearCache:
         _caches.add(self)
 
     def _after_fork(self) -> None:
-        """A child has neither the watch nor whoever held the lock: it starts with nothing, on
-        another watch.
+        """A child has neither the watch nor the thread that held the lock: it starts with nothing,
+        on another watch.
         """
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
@@ -299,9 +299,9 @@ class NearCache:
         if entry is not None:
             assert entry.validation.session is not None
             user_id = entry.validation.session.user_id
-            theirs = self._of_user[user_id]
-            theirs.discard(key)
-            if not theirs:
+            of_user = self._of_user[user_id]
+            of_user.discard(key)
+            if not of_user:
                 del self._of_user[user_id]
 
     def _make_room(self, now: float) -> None:

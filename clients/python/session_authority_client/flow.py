@@ -150,9 +150,9 @@ class Flow:
     `trusted_proxies`: addresses and networks whose `X-Forwarded-For` is believed; "unix" for a
     proxy at a unix socket.
 
-    `bearer`: whoever sends a bearer token, or the `device_header` with a device ID or empty, is an
-    app and no browser. False if something in front adds an `Authorization: Bearer` of its own to
-    what browsers send: then cookies alone are looked at.
+    `bearer`: a client that sends a bearer token, or the `device_header` with a device ID or empty,
+    is an app and no browser. False if something in front adds an `Authorization: Bearer` of its own
+    to what browsers send: then cookies alone are looked at.
 
     `check_origin`: what may change something (any method but GET, HEAD, OPTIONS and TRACE; a
     WebSocket's handshake) is refused if a browser sends it for a page of another origin, a sibling
