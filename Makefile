@@ -36,10 +36,12 @@ setup: $(venv) ## Build .venv from the locked requirements and the project itsel
 
 # Short, so that a replayed token's alarm can be watched; your own variables win.
 SESSION_AUTHORITY_GRACE ?= 5s
+SESSION_AUTHORITY_DURABLE_AFTER ?= 3s
 SESSION_AUTHORITY_ALARM_AFTER ?= 10s
 
 .PHONY: run
 run: export SESSION_AUTHORITY_GRACE := $(SESSION_AUTHORITY_GRACE)
+run: export SESSION_AUTHORITY_DURABLE_AFTER := $(SESSION_AUTHORITY_DURABLE_AFTER)
 run: export SESSION_AUTHORITY_ALARM_AFTER := $(SESSION_AUTHORITY_ALARM_AFTER)
 run: $(venv) ## Run the development server; ARGS go to `session-authority dev`
 	@exec $(bin)/session-authority dev $(ARGS)

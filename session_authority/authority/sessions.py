@@ -12,6 +12,7 @@ from cachetools import TTLCache
 
 from session_authority.authority.device_events import device_event
 from session_authority.authority.resources import Resources
+from session_authority.domain.assigned_ids import is_assigned
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import EventType
 from session_authority.domain.identifiers import device_key
@@ -21,7 +22,7 @@ from session_authority.domain.requests import Presented
 from session_authority.domain.results import ActiveSession, RenewedSession, Validation
 from session_authority.domain.session_limits import LEEWAY, QUIET_EVENT_INTERVAL, ReplayAction
 from session_authority.domain.sessions import SessionRecord, Token
-from session_authority.domain.verdicts import SessionStatus, Verdict, judge
+from session_authority.domain.verdicts import ReplayCause, SessionStatus, Verdict, judge
 from session_authority.store.records import Changed, Commit, Committed, Stored
 
 # Sessions whose quiet event this process has written lately.
@@ -61,7 +62,7 @@ class Sessions:
         self._store = resources.store
         self._limits = resources.limits
         self._metrics = resources.metrics
-        self._quiet: TTLCache[bytes, bool] = TTLCache(
+        self._quiet: TTLCache[tuple[EventType, bytes], bool] = TTLCache(
             _MAX_QUIET_SESSIONS, QUIET_EVENT_INTERVAL.total_seconds()
         )
 
@@ -71,8 +72,7 @@ class Sessions:
         """What a token is worth on a device, right now. With `observe_only` nothing is written,
         whatever the token is worth. Raises Conflict.
         """
-        device_id = presented.device_id or self._resources.new_uuid()
-        validation = await self._validate(presented, device_id, observe_only)
+        validation = await self._validate(presented, observe_only)
         self._metrics.verdict(validation.status)
         return validation
 
@@ -84,24 +84,23 @@ class Sessions:
         self._metrics.verdict(renewed.status)
         return renewed
 
-    async def _validate(
-        self, presented: Presented, device_id: UUID, observe_only: bool
-    ) -> Validation:
-        assigned = presented.device_id is None
-        token = self._token_of(presented)
+    async def _validate(self, presented: Presented, observe_only: bool) -> Validation:
+        token, device_id = self._token_of(presented), presented.device_id
         if isinstance(token, SessionStatus):
-            return Validation(token, device_id, assigned)
+            return self._denied(token, device_id, None)
         if self._resources.clock() >= token.expires_at + LEEWAY:
-            return Validation(SessionStatus.TOKEN_EXPIRED, device_id, assigned)
-        if assigned:
-            return Validation(SessionStatus.NO_SESSION, device_id, assigned)
-        presented_key = device_key(device_id)
+            return self._denied(SessionStatus.TOKEN_EXPIRED, device_id, token.session_id)
+        if device_id is None:
+            return self._denied(SessionStatus.NO_SESSION, None, token.session_id)
+        presented_key, assigned = _presented_as(device_id, token)
         attempts = self._resources.attempts()
         while True:
             now = await attempts.next()
             stored = await self._store.session(token.user_id, token.device_key)
             judged = _Judged(presented, token, stored, now)
-            verdict = judge(judged.record, token, presented_key, self._limits, now)
+            verdict = judge(
+                judged.record, token, presented_key, self._limits, now, assigned=assigned
+            )
             if verdict.status is SessionStatus.ACTIVE and stored is not None:
                 used = mark(verdict.forwarded or stored.record, token, self._limits, now)
                 if not observe_only and not await self._record_use(judged, verdict, used):
@@ -115,7 +114,22 @@ class Sessions:
                 )
             revoked = 0 if observe_only else await self._act_on(judged, verdict)
             if revoked is not None:
-                return Validation(verdict.status, device_id, False, revoked_devices=revoked)
+                return Validation(
+                    verdict.status,
+                    device_id,
+                    False,
+                    renew_recommended=verdict.renew_recommended,
+                    revoked_devices=revoked,
+                )
+
+    def _denied(
+        self, status: SessionStatus, device_id: UUID | None, session_id: bytes | None
+    ) -> Validation:
+        """The answer to a request that no record was read for. Assigns a device ID if it has none,
+        for the session of its token, if that is known.
+        """
+        assigned = device_id is None
+        return Validation(status, device_id or self._resources.assigned_id(session_id), assigned)
 
     async def _renew(self, presented: Presented) -> RenewedSession:
         token = self._token_of(presented)
@@ -124,7 +138,7 @@ class Sessions:
         device_id = presented.device_id
         if device_id is None:
             return RenewedSession(SessionStatus.NO_SESSION)
-        presented_key = device_key(device_id)
+        presented_key, assigned = _presented_as(device_id, token)
         async with self._resources.user_locks.of(token.user_id):
             attempts = self._resources.attempts()
             while True:
@@ -133,7 +147,9 @@ class Sessions:
                     token.user_id, token.device_key
                 )
                 judged = _Judged(presented, token, stored, now)
-                renewal = renew(judged.record, token, presented_key, self._limits, now)
+                renewal = renew(
+                    judged.record, token, presented_key, self._limits, now, assigned=assigned
+                )
                 verdict, record = renewal.verdict, renewal.record
                 if record is None or stored is None:
                     revoked = await self._act_on(judged, verdict)
@@ -144,7 +160,7 @@ class Sessions:
                         session = ActiveSession(token, device_id, record.expires_at(self._limits))
                         return RenewedSession(SessionStatus.ACTIVE, session)
                 else:
-                    successor = self._successor_of(token, record)
+                    successor = self._successor_of(token, record, now)
                     access_token = self._resources.sign(successor)
                     if await self._commit_use(judged, record, device):
                         if verdict.forwarded is not None:
@@ -161,13 +177,15 @@ class Sessions:
         token = self._resources.tokens.verify(presented.access_token, self._resources.clock())
         return SessionStatus.TOKEN_INVALID if token is None else token
 
-    def _successor_of(self, token: Token, record: SessionRecord) -> Token:
-        """A copy of the record's generation for the client that presented `token`."""
+    def _successor_of(self, token: Token, record: SessionRecord, now: datetime) -> Token:
+        """A copy of the record's generation for the client that presented `token`. Its age counts
+        from now, not from its generation's date: by its age it proves that its client keeps it.
+        """
         return replace(
             token,
             generation=record.generation,
             copy=self._resources.new_copy(),
-            issued_at=whole_second(record.dated_at),
+            issued_at=whole_second(now),
             expires_at=whole_second(record.token_ends_at),
         )
 
@@ -180,7 +198,10 @@ class Sessions:
         if verdict.status is SessionStatus.REPLAYED:
             return await self._raise_alarm(judged, verdict)
         if verdict.status is SessionStatus.SESSION_ENDED:
-            await self._record_ended_token(judged)
+            await self._leave_quiet_event(judged, EventType.ENDED_TOKEN_PRESENTED, None)
+        elif verdict.status is SessionStatus.SUPERSEDED and verdict.cause is not None:
+            kind = EventType.SUPERSEDED_TOKEN_PRESENTED
+            await self._leave_quiet_event(judged, kind, verdict.cause)
         elif verdict.status is SessionStatus.SESSION_EXPIRED:
             ended = {judged.token.device_key: judged.stored}
             self._resources.remove_ended(judged.token.user_id, ended, judged.now)
@@ -188,7 +209,8 @@ class Sessions:
 
     async def _raise_alarm(self, judged: _Judged, verdict: Verdict) -> int | None:
         token, action = judged.token, self._limits.replay_action
-        if action is ReplayAction.DENY and token.session_id in self._quiet:
+        quiet = (EventType.SESSION_REPLAYED, token.session_id)
+        if action is ReplayAction.DENY and quiet in self._quiet:
             return 0
         device = await self._store.device(token.user_id, token.device_key)
         event = replace(
@@ -215,42 +237,39 @@ class Sessions:
         elif action is ReplayAction.REVOKE_DEVICE:
             commit = replace(commit, set_sessions={token.device_key: None})
         else:
-            once = self._store.once_for_session(token.user_id, token.session_id)
+            kind = EventType.SESSION_REPLAYED
+            once = self._store.once_for_session(token.user_id, token.session_id, kind)
             commit = replace(commit, once=once)
         result = await self._store.commit(commit)
         if isinstance(result, Changed):
             return None
         if action is ReplayAction.DENY:
-            self._quiet[token.session_id] = True
+            self._quiet[quiet] = True
         if isinstance(result, Committed):
             if verdict.cause is not None:
                 self._metrics.replay(verdict.cause)
             return self._resources.count_live(result.removed, judged.now)
         return 0
 
-    async def _record_ended_token(self, judged: _Judged) -> None:
-        """Leaves at most one event an hour: a dead token, presented again and again, must not flood
-        anyone.
+    async def _leave_quiet_event(
+        self, judged: _Judged, kind: EventType, cause: ReplayCause | None
+    ) -> None:
+        """Leaves at most one event of its kind an hour: a token that is no good any more, presented
+        again and again, must not flood anyone.
         """
         token = judged.token
-        if token.session_id in self._quiet:
+        if (kind, token.session_id) in self._quiet:
             return
         device = await self._store.device(token.user_id, token.device_key)
         event = replace(
-            device_event(
-                EventType.ENDED_TOKEN_PRESENTED,
-                judged.now,
-                token.user_id,
-                judged.presented.actor,
-                device,
-                None,
-            ),
+            device_event(kind, judged.now, token.user_id, judged.presented.actor, device, None),
             client=judged.presented.client,
             session_id=token.session_id,
+            replay_cause=cause,
         )
-        once = self._store.once_for_session(token.user_id, token.session_id)
+        once = self._store.once_for_session(token.user_id, token.session_id, kind)
         await self._store.commit(Commit(token.user_id, judged.now, once=once, events=(event,)))
-        self._quiet[token.session_id] = True
+        self._quiet[kind, token.session_id] = True
 
     async def _record_use(self, judged: _Judged, verdict: Verdict, used: SessionRecord) -> bool:
         """Writes what a good token proved. Returns False if the token must be judged again.
@@ -292,3 +311,11 @@ class Sessions:
             touched = device.record.touched(judged.presented.client, judged.now)
             commit = replace(commit, if_devices={key: device}, set_devices={key: touched})
         return isinstance(await self._store.commit(commit), Committed)
+
+
+def _presented_as(device_id: UUID, token: Token) -> tuple[bytes, bool]:
+    """The device key that the token came with, and whether the service assigned that device ID to
+    a request that had lost its own.
+    """
+    key = device_key(device_id)
+    return key, key != token.device_key and is_assigned(device_id, token)

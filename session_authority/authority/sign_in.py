@@ -72,7 +72,7 @@ class SignIns:
         )
         # Signed before anything is written: a token that can't be made must leave no session
         # behind.
-        access_token = self._signed(request, key, decision.session)
+        access_token = self._signed(request, key, decision.session, now)
         commit = self._commit_of(request, decision, state, key, actor, now)
         if not isinstance(await self._store.commit(commit), Committed):
             return None
@@ -152,7 +152,7 @@ class SignIns:
         ):
             raise RequestIdSpent
         record = copy_again(stored.record, self._limits, now)
-        access_token = self._signed(request, key, record)
+        access_token = self._signed(request, key, record, now)
         if record != stored.record:
             commit = Commit(
                 request.user_id, now, if_sessions={key: stored}, set_sessions={key: record}
@@ -177,8 +177,10 @@ class SignIns:
             if k in state.devices
         )
 
-    def _signed(self, request: SignInRequest, key: bytes, record: SessionRecord) -> str:
-        """A copy of the record's token."""
+    def _signed(
+        self, request: SignInRequest, key: bytes, record: SessionRecord, now: datetime
+    ) -> str:
+        """A copy of the record's token, made now."""
         return self._resources.sign(
             Token(
                 user_id=request.user_id,
@@ -186,7 +188,7 @@ class SignIns:
                 session_id=record.session_id,
                 generation=record.generation,
                 copy=self._resources.new_copy(),
-                issued_at=whole_second(record.dated_at),
+                issued_at=whole_second(now),
                 expires_at=whole_second(record.token_ends_at),
                 signed_in_at=record.signed_in_at,
                 claims=request.claims,

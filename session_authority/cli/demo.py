@@ -26,8 +26,8 @@ def demo(
     """Play a session's whole life against a running dev server, and tell what happens.
 
     Signs a made-up user in on two devices, renews, steals a token, and sees the alarm. Start the
-    server with a short SESSION_AUTHORITY_GRACE and SESSION_AUTHORITY_ALARM_AFTER ([bold]make
-    run[/bold] does) unless you like to wait.
+    server with short intervals: SESSION_AUTHORITY_GRACE, SESSION_AUTHORITY_DURABLE_AFTER and
+    SESSION_AUTHORITY_ALARM_AFTER ([bold]make run[/bold] does), unless you like to wait.
     """
     from session_authority.console.demo import DemoFailed, play
 

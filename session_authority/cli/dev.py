@@ -132,6 +132,8 @@ def _greet(settings: Settings, listen: Listen, data_dir: Path | None) -> None:
     if data_dir is not None:
         out.print(f"Sessions and keys are kept in {data_dir}.", soft_wrap=True, markup=False)
     out.print(
+        "A token supersedes the one before it when it is used at an age of "
+        f"{_brief(settings.durable_after)} (DURABLE_AFTER).\n"
         f"A superseded token is good for {_brief(settings.grace)} (GRACE), "
         f"and raises the alarm after {_brief(settings.alarm_after)} (ALARM_AFTER).\n"
     )

@@ -96,19 +96,21 @@ class _Life:
         self._say(f"generation {renewed.session.generation}, a new token")
 
         self._tell(
-            "Until the new token is seen in use its answer may have been lost, so the old one is"
-            " still good."
+            "The new token may be lost, with its answer or before it is on the laptop's disk."
+            " So the old one is still good."
         )
-        self._expect(laptop.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
         self._expect(renewed.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
+        self._expect(laptop.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
         self._say(
-            "the new one was seen: from now on the old one has only a moment of grace (GRACE)"
+            "once the new one is used at an age of DURABLE_AFTER, the laptop keeps it, and the old"
+            " one has only a moment of grace (GRACE)"
         )
 
         self._tell(
-            "A thief has copied the old token, and the device ID too. They wait, and try it."
+            "A thief has copied the old token, and the device ID too, and tries it while the laptop"
+            " is in use."
         )
-        seen = self._watch_until_replayed(laptop)
+        seen = self._watch_until_replayed(laptop, renewed.access_token)
         self._say(f"statuses while time passed: {' → '.join(seen)}")
 
         self._tell("The alarm: Sami is out everywhere, in the same instant.")
@@ -205,17 +207,21 @@ class _Life:
         self._wait("a token is renewed once it is as old as ALARM_AFTER", rotated)
         return answers[-1]
 
-    def _watch_until_replayed(self, on: pb.IssueDeviceResponse) -> list[str]:
+    def _watch_until_replayed(self, on: pb.IssueDeviceResponse, newer: str) -> list[str]:
+        """The statuses of the old token, while its successor is in use."""
         seen: list[str] = []
 
         def replayed() -> bool:
+            self._validate(newer, on, _LAPTOP)
             status = _name(self._validate(on.access_token, on, _THIEF).status)
             if not seen or seen[-1] != status:
                 seen.append(status)
             return status == "REPLAYED"
 
         self._wait(
-            "the old token is denied after GRACE, and raises the alarm after ALARM_AFTER", replayed
+            "the old token is denied after GRACE, and raises the alarm after ALARM_AFTER, both"
+            " counted from DURABLE_AFTER",
+            replayed,
         )
         return seen
 
@@ -226,8 +232,9 @@ class _Life:
                 if time.monotonic() > deadline:
                     raise DemoFailed(
                         f"step {self._step}: {why}, which takes this server longer than"
-                        f" {self._renewal_seconds:g} s; start it with SESSION_AUTHORITY_GRACE=3s"
-                        " and SESSION_AUTHORITY_ALARM_AFTER=6s, or give --patience"
+                        f" {self._renewal_seconds:g} s; start it with SESSION_AUTHORITY_GRACE=2s,"
+                        " SESSION_AUTHORITY_DURABLE_AFTER=2s and SESSION_AUTHORITY_ALARM_AFTER=6s,"
+                        " or give --patience"
                     )
                 time.sleep(_POLL_SECONDS)
 

@@ -24,6 +24,7 @@ _STYLES = {
     pb.EVENT_TYPE_DEVICE_SIGNED_IN: "green",
     pb.EVENT_TYPE_SESSION_REPLAYED: "bold red",
     pb.EVENT_TYPE_ENDED_TOKEN_PRESENTED: "yellow",
+    pb.EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED: "yellow",
     pb.EVENT_TYPE_SIGNING_KEY_REVOKED: "bold magenta",
 }
 

@@ -26,6 +26,7 @@ class EventType(Enum):
     ALL_REVOKED = "all_revoked"
     DEVICE_EVICTED = "device_evicted"
     SIGNING_KEY_REVOKED = "signing_key_revoked"
+    SUPERSEDED_TOKEN_PRESENTED = "superseded_token_presented"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from session_authority.domain.session_limits import SessionLimits
+from session_authority.domain.session_limits import ReplayAlarm, SessionLimits
 from session_authority.domain.sessions import SessionRecord, Token
-from session_authority.domain.verdicts import SessionStatus, Verdict, judge
+from session_authority.domain.verdicts import SessionStatus, Verdict, is_durable, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,13 @@ def mark(
         _touched(record, limits, now),
     )
     if token.generation == record.generation:
-        if holder is None and now - record.dated_at >= limits.alarm_after:
+        # A queued upload may carry a copy that its client has long replaced: where uploads are
+        # forgiven, only a renewal settles which copy is in use.
+        settles = limits.replay_alarm is ReplayAlarm.PRESENTED
+        if settles and holder is None and is_settled(record, token, limits, now):
             holder = token.copy
-        first_seen = now if first_seen is None else first_seen
+        if first_seen is None and is_durable(token, limits, now):
+            first_seen = now
     if (
         holder == record.holder
         and first_seen is record.first_seen_at
@@ -47,6 +51,15 @@ def mark(
     ):
         return record
     return replace(record, holder=holder, first_seen_at=first_seen, last_seen_at=last_seen)
+
+
+def is_settled(record: SessionRecord, token: Token, limits: SessionLimits, now: datetime) -> bool:
+    """Returns True if the token's copy of the record's generation is the one that its client uses.
+
+    A copy is never handed out later than `GRACE` after its generation's date, so the token is old
+    enough where the date is: unless the store fell back to an older date, with copies under way.
+    """
+    return now - record.dated_at >= limits.alarm_after and is_durable(token, limits, now)
 
 
 def _touched(record: SessionRecord, limits: SessionLimits, now: datetime) -> datetime:
@@ -60,17 +73,19 @@ def renew(
     presented_key: bytes,
     limits: SessionLimits,
     now: datetime,
+    *,
+    assigned: bool = False,
 ) -> Renewal:
     """What presenting a token for renewal leads to: the next generation, another copy of the
-    current one, or nothing new.
+    current one, or nothing new. The arguments are those of `judge`.
     """
-    verdict = judge(record, token, presented_key, limits, now)
+    verdict = judge(record, token, presented_key, limits, now, assigned=assigned, renews=True)
     if verdict.status is not SessionStatus.ACTIVE:
         return Renewal(verdict)
     assert record is not None  # only a record makes a token ACTIVE
     current = verdict.forwarded or record
     if token.generation == current.generation:
-        if now - current.dated_at >= limits.alarm_after:
+        if is_settled(current, token, limits, now):
             return Renewal(verdict, record=_rotate(current, token, limits, now), hand_out=True)
         return Renewal(verdict, record=mark(current, token, limits, now))
     if current.first_seen_at is None:
@@ -100,7 +115,7 @@ def _rotate(
 
 
 def copy_again(record: SessionRecord, limits: SessionLimits, now: datetime) -> SessionRecord:
-    """The record when another copy of its generation, which nobody has seen in use, is handed out.
+    """The record when another copy of its generation, which is not yet seen, is handed out.
 
     Dated anew if it is older than GRACE: else the first copy that is presented could become the
     holder at once, and the other one, still on its way, would look like a thief's.

@@ -15,6 +15,13 @@ class ReplayAction(Enum):
     DENY = "deny"
 
 
+class ReplayAlarm(Enum):
+    """Which use of a token that should be gone raises the alarm."""
+
+    PRESENTED = "presented"
+    RENEWED = "renewed"
+
+
 class DeviceLimitAction(Enum):
     """What happens when a user signs in on one device too many."""
 
@@ -30,7 +37,9 @@ class SessionLimits:
     session_ttl: timedelta = timedelta(days=30)
     idle_timeout: timedelta = timedelta(days=7)
     grace: timedelta = timedelta(seconds=30)
+    durable_after: timedelta = timedelta(minutes=3)
     alarm_after: timedelta = timedelta(minutes=5)
+    replay_alarm: ReplayAlarm = ReplayAlarm.PRESENTED
     replay_action: ReplayAction = ReplayAction.REVOKE_ALL
     max_devices: int = 100
     device_limit_action: DeviceLimitAction = DeviceLimitAction.EVICT_OLDEST

@@ -18,8 +18,9 @@ class SessionRecord:
     """What the store knows of one live session of a user on a device.
 
     `replaced` is the start of the ID of the session that this sign-in replaced on the device, if
-    that one was live. `dated_at` is when the current generation was made, `first_seen_at` when it
-    was first used (None: not yet). `holder` is the only copy of it that is still good,
+    that one was live. `dated_at` is when the current generation was made, `first_seen_at` when a
+    token of it first proved that its client keeps it (None: not yet). `holder` is the only copy of
+    it that is still good,
     `predecessor` the only one of the generation before it (None: any). `ends_at` is the absolute
     end.
     """

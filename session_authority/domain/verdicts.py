@@ -1,8 +1,9 @@
 """The decision on a presented token: the verdict table, row by row.
 
-A client proves that a reply arrived by presenting what was in it; until then an older token may be
-all it has. So a token is superseded not when its successor is made but when its successor is
-*seen*. Order comes from generations and never from clocks.
+A client proves that it keeps a token by presenting it `DURABLE_AFTER` after it was made: earlier,
+the token may be lost with the client's process, and an older one may be all that the client has. So
+a token is superseded not when its successor is made but when its successor is *seen*. Order comes
+from generations and never from clocks.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from session_authority.domain.session_limits import MAX_LOST_GENERATIONS, SessionLimits
+from session_authority.domain.session_limits import (
+    MAX_LOST_GENERATIONS,
+    ReplayAlarm,
+    SessionLimits,
+)
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord, Token
 
 
@@ -43,8 +48,9 @@ class ReplayCause(Enum):
 class Verdict:
     """What a presented token is worth.
 
-    `forwarded` is set where the store lost writes in a failover: the record that the token proves,
-    to be committed in place of the one that was read.
+    `cause` says why the token is REPLAYED, or why a quiet SUPERSEDED one would be if it were
+    presented for renewal. `forwarded` is set where the store lost writes in a failover: the record
+    that the token proves, to be committed in place of the one that was read.
     """
 
     status: SessionStatus
@@ -59,21 +65,50 @@ def judge(
     presented_key: bytes,
     limits: SessionLimits,
     now: datetime,
+    *,
+    assigned: bool = False,
+    renews: bool = False,
 ) -> Verdict:
     """The verdict table, from the row "none" on, for a verified token that was presented with a
     device key.
 
-    `record` is that of the token's user and the *token's* device key. Whether the token itself has
-    expired is asked before: a renewal does not mind.
+    Whether the token itself has expired is asked before: a renewal does not mind.
+
+    Args:
+        record: The record of the token's user and the *token's* device key.
+        token: The token.
+        presented_key: The key of the device ID that came with the token.
+        limits: The intervals.
+        now: The time.
+        assigned: The service itself assigned the presented device ID to a request that had lost
+            its own (see `assigned_ids`).
+        renews: The token is presented for renewal.
     """
     if record is None:
         return Verdict(SessionStatus.NO_SESSION)
     if not record.is_live(limits, now):
         return Verdict(SessionStatus.SESSION_EXPIRED)
     verdict = _judge_on_its_device(record, token, limits, now)
-    if presented_key == token.device_key:
-        return verdict
-    if verdict.status in (SessionStatus.ACTIVE, SessionStatus.REPLAYED):
+    if presented_key != token.device_key:
+        return _judge_elsewhere(verdict, assigned)
+    if (
+        verdict.status is SessionStatus.REPLAYED
+        and limits.replay_alarm is ReplayAlarm.RENEWED
+        and not renews
+    ):
+        # A queued upload carries the token of when it was queued. A client that is in use renews.
+        return Verdict(SessionStatus.SUPERSEDED, cause=verdict.cause, renew_recommended=True)
+    return verdict
+
+
+def _judge_elsewhere(verdict: Verdict, assigned: bool) -> Verdict:
+    """The verdict on a token that came from another device than its own, from the `verdict` on it
+    there.
+    """
+    is_live = verdict.status in (SessionStatus.ACTIVE, SessionStatus.REPLAYED)
+    # Nothing can be won with a token of a session that is over on its device, or with a device ID
+    # that the service has just made up: an alarm would do more harm than its cause.
+    if is_live and not assigned and verdict.cause is not ReplayCause.REPLACED_SESSION:
         return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.LEFT_DEVICE)
     return Verdict(SessionStatus.WRONG_DEVICE)
 
@@ -97,6 +132,14 @@ def _judge_on_its_device(
     return Verdict(SessionStatus.SESSION_ENDED)
 
 
+def is_durable(token: Token, limits: SessionLimits, now: datetime) -> bool:
+    """Returns True if presenting the token now proves that its client keeps it.
+
+    The age is that of the token and not of the record, whose date another client can move.
+    """
+    return now - token.issued_at >= limits.durable_after
+
+
 def _judge_generation(
     record: SessionRecord, token: Token, limits: SessionLimits, now: datetime
 ) -> Verdict:
@@ -116,7 +159,7 @@ def _judge_generation(
             predecessor=None,
             dated_at=token.issued_at,
             token_ends_at=token.expires_at,
-            first_seen_at=now,
+            first_seen_at=now if is_durable(token, limits, now) else None,
             last_seen_at=max(now, record.last_seen_at),
         )
         half_life = (token.expires_at - token.issued_at) / 2

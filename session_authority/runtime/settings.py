@@ -36,6 +36,7 @@ from session_authority.domain.session_limits import (
     MAX_SESSION_TTL,
     DeviceLimitAction,
     ReplayAction,
+    ReplayAlarm,
     SessionLimits,
 )
 from session_authority.runtime.addresses import Listen
@@ -146,7 +147,9 @@ class Settings(BaseSettings):
     session_ttl: Duration = timedelta(days=30)
     idle_timeout: Duration = timedelta(days=7)
     grace: Duration = timedelta(seconds=30)
+    durable_after: Duration = timedelta(minutes=3)
     alarm_after: Duration = timedelta(minutes=5)
+    replay_alarm: ReplayAlarm = ReplayAlarm.PRESENTED
     replay_action: ReplayAction = ReplayAction.REVOKE_ALL
     max_devices: Annotated[int, Field(ge=1, le=10_000)] = 100
     device_limit_action: DeviceLimitAction = DeviceLimitAction.EVICT_OLDEST
@@ -185,7 +188,7 @@ class Settings(BaseSettings):
             raise ValueError("must be longer than zero")
         return value
 
-    @field_validator("grace", "touch_interval", "drain_timeout")
+    @field_validator("grace", "durable_after", "touch_interval", "drain_timeout")
     @classmethod
     def _not_negative(cls, value: timedelta) -> timedelta:
         if value < timedelta(0):
@@ -197,8 +200,8 @@ class Settings(BaseSettings):
         faults = []
         if self.token_ttl < timedelta(seconds=2):
             faults.append("TOKEN_TTL must be at least 2s: tokens tell time in whole seconds")
-        if self.grace > self.alarm_after:
-            faults.append("GRACE must be at most ALARM_AFTER")
+        if self.grace + self.durable_after > self.alarm_after:
+            faults.append("GRACE and DURABLE_AFTER together must be at most ALARM_AFTER")
         if self.alarm_after > self.token_ttl / 2:
             faults.append("ALARM_AFTER must be at most half of TOKEN_TTL")
         if self.token_ttl > self.session_ttl:
@@ -272,7 +275,9 @@ class Settings(BaseSettings):
             session_ttl=self.session_ttl,
             idle_timeout=self.idle_timeout,
             grace=self.grace,
+            durable_after=self.durable_after,
             alarm_after=self.alarm_after,
+            replay_alarm=self.replay_alarm,
             replay_action=self.replay_action,
             max_devices=self.max_devices,
             device_limit_action=self.device_limit_action,

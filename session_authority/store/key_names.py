@@ -11,7 +11,7 @@ import binascii
 import hashlib
 from uuid import UUID
 
-from session_authority.domain.events import NOBODY
+from session_authority.domain.events import NOBODY, EventType
 
 PARTITIONS = 64
 SLOTS = 16384
@@ -68,9 +68,9 @@ class KeyNames:
             f"{self._head(user_id)}r:{user_id}:{hashlib.sha256(request_id.bytes).hexdigest()[:32]}"
         )
 
-    def told(self, user_id: str, session_id: bytes) -> str:
-        """String: this session's quiet event was written."""
-        return f"{self._head(user_id)}x:{session_id.hex()}"
+    def told(self, user_id: str, session_id: bytes, kind: EventType) -> str:
+        """String: this session's quiet event of this kind was written."""
+        return f"{self._head(user_id)}x:{session_id.hex()}:{kind.value}"
 
     def told_of_key(self, kid: str) -> str:
         """String: the revocation of this signing key left its event."""

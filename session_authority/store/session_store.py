@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from session_authority.domain.devices import DeviceRecord
-from session_authority.domain.events import Event
+from session_authority.domain.events import Event, EventType
 from session_authority.domain.moments import MILLISECOND, to_ms
 from session_authority.domain.session_limits import (
     DEVICE_MEMORY,
@@ -112,9 +112,12 @@ class SessionStore:
             REQUEST_MEMORY // MILLISECOND,
         )
 
-    def once_for_session(self, user_id: str, session_id: bytes) -> Once:
-        """Lets a commit take place at most once an hour for a session."""
-        return Once(self._keys.told(user_id, session_id), b"1", QUIET_EVENT_INTERVAL // MILLISECOND)
+    def once_for_session(self, user_id: str, session_id: bytes, kind: EventType) -> Once:
+        """Lets a commit with an event of this kind take place at most once an hour for a
+        session.
+        """
+        key = self._keys.told(user_id, session_id, kind)
+        return Once(key, b"1", QUIET_EVENT_INTERVAL // MILLISECOND)
 
     def once_for_key(self, kid: str) -> Once:
         """Lets a commit take place once for a signing key that was revoked."""

@@ -75,6 +75,7 @@ LIMITS: dict[str, Any] = {
     "session_ttl": duration(model.SESSION_TTL),
     "idle_timeout": duration(model.IDLE_TIMEOUT),
     "grace": duration(model.GRACE),
+    "durable_after": duration(model.DURABLE_AFTER),
     "alarm_after": duration(model.ALARM_AFTER),
     "touch_interval": duration(model.TOUCH_INTERVAL),
     "max_devices": model.MAX_DEVICES,
@@ -450,7 +451,7 @@ class Lives(RuleBasedStateMachine):
         assert (said.user_id, said.device_key) == (place[0], KEYS[place[1]])
         assert (said.session_id, said.generation) == (record.session, record.generation)
         issued, expires = said.issued * model.SECOND, said.expires * model.SECOND
-        assert (issued, expires) == (whole(record.dated), whole(record.token_end))
+        assert (issued, expires) == (whole(self.now), whole(record.token_end))
         paper = Paper(place, said.session_id, said.generation, said.copy, issued, expires)
         assert paper not in (kept for kept, _ in self.papers)  # every copy is one of its own
         self.papers.append((paper, text))
@@ -499,7 +500,11 @@ class Lives(RuleBasedStateMachine):
             moments |= {*self._moments_of(place), record.end, record.last_seen + model.IDLE_TIMEOUT}
             moments |= {record.dated + model.GRACE, record.last_seen + model.TOUCH_INTERVAL}
         for paper, _ in self.papers[-6:]:
-            moments |= {paper.expires + model.LEEWAY, (paper.issued + paper.expires) // 2}
+            moments |= {
+                paper.expires + model.LEEWAY,
+                (paper.issued + paper.expires) // 2,
+                paper.issued + model.DURABLE_AFTER,
+            }
         return sorted(moment for moment in moments if moment > self.now)
 
     def _moments_of(self, place: Place) -> list[int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 SECOND = 100
 GRACE = 30 * SECOND
+DURABLE_AFTER = 180 * SECOND
 ALARM_AFTER = 300 * SECOND
 TOKEN_TTL = 1200 * SECOND
 IDLE_TIMEOUT = 3600 * SECOND
@@ -134,7 +135,7 @@ def judge(record: Record | None, token: Paper, presented: int, now: int) -> tupl
     status, row = _judge_at_home(record, token, now)
     if presented == token.place[1]:
         return status, row
-    if status in ("ACTIVE", "REPLAYED"):
+    if status in ("ACTIVE", "REPLAYED") and row != "replaced_session":
         return "REPLAYED", "left_device"
     return "WRONG_DEVICE", "wrong device"
 
@@ -277,7 +278,8 @@ class Model:
             return self._refuse(status, row, token, record, now, lost)
         assert record is not None
         current = self._moved_forward(token, record, now) if row == "ahead" else record
-        if token.generation == current.generation and now - current.dated >= ALARM_AFTER:
+        settled = now - current.dated >= ALARM_AFTER and now - token.issued >= DURABLE_AFTER
+        if token.generation == current.generation and settled:
             rotated = replace(
                 current,
                 generation=current.generation + 1,
@@ -318,13 +320,15 @@ class Model:
             predecessor=None,
             dated=token.issued,
             token_end=token.expires,
-            seen=now,
+            seen=now if now - token.issued >= DURABLE_AFTER else None,
             last_seen=now,
         )
 
     def _marked(self, token: Paper, record: Record, now: int) -> Record:
         record = self._touched(record, now)
         if token.generation < record.generation:
+            return record
+        if now - token.issued < DURABLE_AFTER:
             return record
         if record.seen is None:
             record = replace(record, seen=now)

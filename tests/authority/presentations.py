@@ -63,6 +63,7 @@ async def superseded(scene: Scene) -> tuple[str, str]:
     """A token, and the next one, which is in use."""
     old = (await scene.sign_in(PHONE)).access_token
     new = await next_token(scene, old)
+    scene.clock.advance(3 * MINUTE)
     await scene.validate(new)
     return old, new
 
@@ -207,6 +208,16 @@ async def the_previous_while_the_new_is_unseen(scene: Scene) -> Presented:
 
 
 @_row
+async def the_previous_while_the_new_may_be_lost_with_its_client(scene: Scene) -> Presented:
+    old = (await scene.sign_in(PHONE)).access_token
+    new = await next_token(scene, old)
+    scene.clock.advance(3 * MINUTE - TICK)
+    await scene.validate(new)
+    scene.clock.advance(50 * MINUTE)
+    return Presented(old, PHONE, S.ACTIVE, renew_recommended=True)
+
+
+@_row
 async def the_previous_in_grace(scene: Scene) -> Presented:
     old, _ = await superseded(scene)
     scene.clock.advance(30 * SECOND - TICK)
@@ -296,11 +307,25 @@ async def of_the_replaced_session_soon_after(scene: Scene) -> Presented:
 
 @_row
 async def of_the_replaced_session_long_after(scene: Scene) -> Presented:
+    return await _of_a_replaced_session(scene)
+
+
+async def _of_a_replaced_session(scene: Scene) -> Presented:
+    """Its successor was seen in use for `ALARM_AFTER`."""
     old = (await scene.sign_in(PHONE)).access_token
     scene.clock.advance(5 * MINUTE)
-    await scene.validate((await scene.sign_in(PHONE)).access_token)
+    new = (await scene.sign_in(PHONE)).access_token
+    scene.clock.advance(3 * MINUTE)
+    await scene.validate(new)
     scene.clock.advance(5 * MINUTE)
     return Presented(old, PHONE, S.REPLAYED, ReplayCause.REPLACED_SESSION)
+
+
+@_row
+async def of_the_replaced_session_on_another_device(scene: Scene) -> Presented:
+    """Nothing can be won with it."""
+    presented = await _of_a_replaced_session(scene)
+    return Presented(presented.token, LAPTOP, S.WRONG_DEVICE)
 
 
 @_row
@@ -347,6 +372,38 @@ async def a_superseded_one_on_another_device(scene: Scene) -> Presented:
     old, _ = await superseded(scene)
     scene.clock.advance(MINUTE)
     return Presented(old, LAPTOP, S.WRONG_DEVICE)
+
+
+@_row
+async def a_good_one_with_the_device_that_was_assigned_to_it(scene: Scene) -> Presented:
+    token = (await scene.sign_in(PHONE)).access_token
+    assigned = (await scene.validate(token, "")).device_id
+    return Presented(await next_token(scene, token), assigned, S.WRONG_DEVICE)
+
+
+@_row
+async def a_good_one_with_a_device_that_was_assigned_to_nobody_later(scene: Scene) -> Presented:
+    token = (await scene.sign_in(PHONE)).access_token
+    assigned = (await scene.validate("", "")).device_id
+    return Presented(token, assigned, S.WRONG_DEVICE)
+
+
+@_row
+async def a_good_one_on_a_device_that_was_there_before(scene: Scene) -> Presented:
+    assigned = (await scene.validate("", "")).device_id
+    scene.clock.advance(MINUTE)
+    token = (await scene.sign_in(PHONE)).access_token
+    return Presented(token, assigned, S.REPLAYED, ReplayCause.LEFT_DEVICE)
+
+
+@_row
+async def a_good_one_with_a_device_that_was_assigned_to_another_session(
+    scene: Scene,
+) -> Presented:
+    token = (await scene.sign_in(PHONE)).access_token
+    other = (await scene.sign_in(LAPTOP)).access_token
+    assigned = (await scene.validate(other, "")).device_id
+    return Presented(token, assigned, S.REPLAYED, ReplayCause.LEFT_DEVICE)
 
 
 @_row

@@ -219,6 +219,7 @@ async def test_a_request_id_with_other_contents_is_refused(
 
 
 async def _is_seen(scene: Scene, token: str) -> None:
+    scene.clock.advance(3 * MINUTE)
     await scene.validate(token)
 
 
@@ -228,6 +229,7 @@ async def _is_renewed(scene: Scene, token: str) -> None:
 
 
 async def _is_asked_to_renew_too_early(scene: Scene, token: str) -> None:
+    scene.clock.advance(3 * MINUTE)
     await scene.renew(token)
 
 

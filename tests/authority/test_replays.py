@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from session_authority.domain.clients import Client
-from session_authority.domain.session_limits import ReplayAction
+from session_authority.domain.session_limits import ReplayAction, ReplayAlarm
 from session_authority.domain.verdicts import SessionStatus
 from tests.authority.harness import (
     ACTOR,
@@ -206,3 +206,19 @@ async def test_each_dead_session_is_told_of(scene: Scene) -> None:
         await scene.validate(token, client=CLIENT)
     told = (await scene.events())[before:]
     assert [event.session_id for event in told] == [read_token(token).session_id for token in dead]
+
+
+async def test_a_queued_request_is_denied_quietly_where_only_renewals_raise_the_alarm(
+    scene_with: Callable[..., Scene],
+) -> None:
+    scene = scene_with(replay_alarm=ReplayAlarm.RENEWED, replay_action=ReplayAction.DENY)
+    old, new = await superseded(scene)
+    scene.clock.advance(5 * MINUTE)
+    for _ in range(3):
+        answer = await scene.validate(old)
+        assert (answer.status, answer.renew_recommended) == (SessionStatus.SUPERSEDED, True)
+    assert (await scene.happened())[1:] == ["SUPERSEDED_TOKEN_PRESENTED"]
+    assert (await scene.validate(new)).status is SessionStatus.ACTIVE
+    # The quiet event stands in no alarm's way.
+    assert (await scene.renew(old)).status is SessionStatus.REPLAYED
+    assert (await scene.happened())[2:] == ["SESSION_REPLAYED"]

@@ -299,6 +299,7 @@ class Harness:
             "BEARER_LISTEN": self.bearer,
             "HEALTH_LISTEN": self.health,
             "GRACE": "0s",
+            "DURABLE_AFTER": "0s",
             "ALARM_AFTER": "1s",
         }
 

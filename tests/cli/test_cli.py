@@ -36,6 +36,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
         "--address",
         "--patience",
         "SESSION_AUTHORITY_GRACE",
+        "SESSION_AUTHORITY_DURABLE_AFTER",
         "SESSION_AUTHORITY_ALARM_AFTER",
     ),
     ("redis-acl",): (

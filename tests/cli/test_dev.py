@@ -92,7 +92,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(data_dir: Path) -> Iterator[str]:
     """A dev server in a hurry."""
-    with dev_server(data_dir, GRACE="1s", ALARM_AFTER="2s", TOKEN_TTL="10s") as server:
+    with dev_server(
+        data_dir, GRACE="1s", DURABLE_AFTER="1s", ALARM_AFTER="2s", TOKEN_TTL="10s"
+    ) as server:
         wait_for(lambda: "Ctrl-C stops it." in server.printed, "it to greet")
         assert server.printed.count("grpcurl -plaintext") == 4
         assert f"session-authority demo --address {server.address}" in server.printed

@@ -38,6 +38,7 @@ pytestmark = pytest.mark.slow
 
 HURRY = {
     "SESSION_AUTHORITY_GRACE": "0s",
+    "SESSION_AUTHORITY_DURABLE_AFTER": "0s",
     "SESSION_AUTHORITY_ALARM_AFTER": "1s",
     "SESSION_AUTHORITY_TOKEN_TTL": "10s",
 }

@@ -2,14 +2,16 @@
 front of it.
 
 What happens to them is what happens to real ones: slow, crossing and lost replies, requests in
-parallel, double submits, sign-ins that are tried again, pauses of every length. One thing is
-assumed, see `longest_flight`.
+parallel, double submits, sign-ins that are tried again, pauses of every length. A browser may be
+killed: replies on their way to it are lost, and its jar falls back to what was on the disk. It may
+queue an upload, with the token of that moment. One thing is assumed, see `longest_flight`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from random import Random
 from uuid import UUID
 
@@ -31,6 +33,35 @@ def longest_flight(limits: SessionLimits) -> timedelta:
     return (limits.alarm_after - limits.grace) / 2
 
 
+# How far behind a jar its copy on the disk may be: Chromium writes cookies up to 30 s late.
+LATEST_WRITE_SECONDS = 40.0
+# How long an upload may be queued.
+LONGEST_QUEUE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mishaps:
+    """How likely each step of a browser brings one of these."""
+
+    killed: float = 0
+    queues_upload: float = 0
+
+
+NO_MISHAPS = Mishaps()
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request under way: its token, the browser's process that waits for its reply, and the
+    seconds between validating and renewing and on the way back.
+    """
+
+    token: Token
+    process: int
+    between: float
+    back: float
+
+
 class Browser:
     """One browser of the user. With `owed`, an answer that locks it out of a live session breaks
     the history.
@@ -45,13 +76,16 @@ class Browser:
         pause: Callable[[Random], float],
         restless: float = 0.009,
         owed: bool = False,
+        mishaps: Mishaps = NO_MISHAPS,
         before_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.world = world
         self.name = name
         self.device_id = UUID(int=world.random.getrandbits(128) | 1)
         self.key = device_key(self.device_id)
-        self.jar: Token | None = None
+        self._written: list[tuple[datetime, Token | None]] = [(world.now, None)]
+        self._mishaps = mishaps
+        self._process = 0
         self._steps = steps
         self._pause = pause
         self._restless = restless
@@ -62,10 +96,54 @@ class Browser:
         self._denied = False
         world.after(world.random.random() * 5, self._act)
 
+    @property
+    def jar(self) -> Token | None:
+        """The token in its cookie jar."""
+        return self._written[-1][1]
+
+    @jar.setter
+    def jar(self, token: Token | None) -> None:
+        self._written = [*self._written[-20:], (self.world.now, token)]
+
+    def _after(self, seconds: float, what: Callable[[], None], process: int | None = None) -> None:
+        """Does something later, unless the process (or else the present one) is killed before."""
+        wanted = self._process if process is None else process
+        self.world.after(seconds, lambda: what() if wanted == self._process else None)
+
+    def _kill(self) -> None:
+        """Ends the browser's process. It comes back with the jar that was on the disk."""
+        on_disk = self.world.now - timedelta(
+            seconds=self.world.random.uniform(0, LATEST_WRITE_SECONDS)
+        )
+        before = self.jar
+        self._written = [w for w in self._written if w[0] <= on_disk] or self._written[:1]
+        self._process += 1
+        self._signing_in = 0
+        self._denied = False
+        self.world.counts["killed"] += 1
+        self.world.counts["store went back"] += self.jar is not before
+        self.world.log(self.name, "is killed, its jar has", self.jar)
+
+    def _queue_upload(self) -> None:
+        """Keeps a request for later, with the token of now. Nobody renews for such a request."""
+        token = self.jar
+        if token is not None:
+            pause = self.world.random.uniform(0, LONGEST_QUEUE_SECONDS)
+            self.world.counts["upload queued"] += 1
+
+            def arrive() -> None:
+                self.world.validate(token, self.key, f"{self.name}'s upload")
+
+            self.world.after(pause, arrive)
+
     def _act(self) -> None:
         """One thing that its human does, and the next one after a pause."""
         self._before_step()
         random = self.world.random
+        if random.random() < self._mishaps.killed:
+            self._kill()
+        if random.random() < self._mishaps.queues_upload:
+            self._queue_upload()
         chance = random.random()
         if self._signing_in and chance < 0.9:
             pass  # the human waits for the login page
@@ -75,7 +153,7 @@ class Browser:
             self._sign_out(clears_jar=chance < self._restless * 0.9)
         else:
             for _ in range(1 if chance < 0.7 else random.randint(2, 5)):
-                self.world.after(random.random() * 0.2 if chance > 0.9 else 0, self._send)
+                self._after(random.random() * 0.2 if chance > 0.9 else 0, self._send)
         self._steps -= 1
         if self._steps > 0:
             self.world.after(self._pause(random), self._act)
@@ -83,7 +161,7 @@ class Browser:
     def look_again(self) -> None:
         """A last request, when nothing is under way any more."""
         if self.jar is not None:
-            self._arrive(self.jar, between=0, back=0)
+            self._arrive(_Request(self.jar, self._process, between=0, back=0))
 
     # Signing in: may be submitted twice, and is tried again where its reply is lost.
 
@@ -91,20 +169,22 @@ class Browser:
         self._denied = False
         self._send_sign_in(None)
         if self.world.random.random() < 0.25:
-            self.world.after(self.world.random.random() * 2, lambda: self._send_sign_in(None))
+            self._after(self.world.random.random() * 2, lambda: self._send_sign_in(None))
 
     def _send_sign_in(self, repeated: Token | None) -> None:
         self._signing_in += 1
         there, _, back = self._flight()
+        process = self._process
 
         def arrive() -> None:
             again = None if repeated is None else self.world.sign_in_again(repeated, self.name)
             made = again or self.world.sign_in(self.device_id, self.name)
             if not self._is_lost():
-                self.world.after(back, lambda: signed_in(made))
+                self._after(back, lambda: signed_in(made), process)
                 return
             same_request = made if self.world.random.random() < 0.5 else None
-            self.world.after(self.world.random.uniform(0.5, 60), lambda: try_again(same_request))
+            pause = self.world.random.uniform(0.5, 60)
+            self._after(pause, lambda: try_again(same_request), process)
 
         def signed_in(made: Token) -> None:
             self._signing_in -= 1
@@ -129,9 +209,11 @@ class Browser:
         token = self.jar
         if token is not None:
             there, between, back = self._flight()
-            self.world.after(there, lambda: self._arrive(token, between, back))
+            request = _Request(token, self._process, between, back)
+            self.world.after(there, lambda: self._arrive(request))
 
-    def _arrive(self, token: Token, between: float, back: float) -> None:
+    def _arrive(self, request: _Request) -> None:
+        token = request.token
         owed = self._is_owed_an_active_answer(token)
         status, recommended = self.world.validate(token, self.key, self.name)
         if owed and status not in (ACTIVE, EXPIRED):
@@ -140,11 +222,12 @@ class Browser:
         # loaded.
         wanted = 0.9 if recommended else 0.05 if status is ACTIVE else 0
         if status is EXPIRED or self.world.random.random() < wanted:
-            self.world.after(between, lambda: self._renew(token, back))
+            self.world.after(request.between, lambda: self._renew(request))
         else:
-            self._answer(token, status, None, back)
+            self._answer(request, status, None)
 
-    def _renew(self, token: Token, back: float) -> None:
+    def _renew(self, request: _Request) -> None:
+        token = request.token
         owed = self._is_owed_an_active_answer(token)
         status, newer = self.world.renew(token, self.key, self.name)
         if owed and status is not ACTIVE:
@@ -154,17 +237,15 @@ class Browser:
         if self.world.random.random() < 0.05:  # the backend lost the answer and asks again
             status, again = self.world.renew(token, self.key, self.name)
             newer = again or (newer if self.world.random.random() < 0.5 else None)
-        self._answer(token, status, newer, back)
+        self._answer(request, status, newer)
 
-    def _answer(
-        self, token: Token, status: SessionStatus, newer: Token | None, back: float
-    ) -> None:
+    def _answer(self, request: _Request, status: SessionStatus, newer: Token | None) -> None:
         if self._is_lost():
             self.world.counts["token lost"] += newer is not None
         elif newer is not None:
-            self.world.after(back, lambda: self._store(newer))
+            self._after(request.back, lambda: self._store(newer), request.process)
         elif status is not ACTIVE:
-            self.world.after(back, lambda: self._is_denied(token))
+            self._after(request.back, lambda: self._is_denied(request.token), request.process)
 
     def _store(self, token: Token) -> None:
         self.world.log(self.name, "stores", token)

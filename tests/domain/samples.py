@@ -52,8 +52,8 @@ def record(limits: SessionLimits = LIMITS, **changes: Any) -> SessionRecord:
 
 
 def token(limits: SessionLimits = LIMITS, **changes: Any) -> Token:
-    """The token that `record` is about, a minute old and far from its half-life."""
-    issued = NOW - MINUTE
+    """The token that `record` is about: old enough to be kept, and far from its half-life."""
+    issued = NOW - limits.durable_after - MINUTE
     values: dict[str, Any] = {
         "user_id": "sami",
         "device_key": PHONE_KEY,

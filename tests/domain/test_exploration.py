@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 
 import pytest
 
 from session_authority.domain.identifiers import device_key
-from session_authority.domain.session_limits import SessionLimits
+from session_authority.domain.session_limits import ReplayAlarm, SessionLimits
 from session_authority.domain.verdicts import ReplayCause
-from tests.domain.browsers import Browser, busy_pauses, pauses
+from tests.domain.browsers import NO_MISHAPS, Browser, Mishaps, busy_pauses, pauses
 from tests.domain.samples import TABLET
-from tests.domain.thieves import GreedyThief, IdleThief, LazyThief, PatientThief, Thief
+from tests.domain.thieves import GreedyThief, IdleThief, LateThief, LazyThief, PatientThief, Thief
 from tests.domain.world import Broken, World
 from tests.support.budget import budget
 
@@ -71,9 +71,16 @@ def explore(history: Callable[[int], World], histories: int) -> Explored:
 # Honest users.
 
 
-def honest_history(seed: int, *, forgets: float = 0, forgets_once: bool = False) -> World:
+def honest_history(
+    seed: int,
+    *,
+    forgets: float = 0,
+    forgets_once: bool = False,
+    mishaps: Mishaps = NO_MISHAPS,
+    policies: tuple[SessionLimits, ...] = POLICIES,
+) -> World:
     """A user with one or two browsers; the store may fall back before any step, or before one."""
-    world = World(seed, POLICIES[seed % len(POLICIES)])
+    world = World(seed, policies[seed % len(policies)])
     fatal = world.random.randrange(STEPS) if forgets_once else -1
     steps = 0
 
@@ -90,6 +97,7 @@ def honest_history(seed: int, *, forgets: float = 0, forgets_once: bool = False)
             steps=STEPS,
             pause=pauses,
             owed=not (forgets or forgets_once),
+            mishaps=mishaps,
             before_step=before_step,
         )
         for name in ("phone", "laptop")[: 1 + seed % 2]
@@ -157,18 +165,39 @@ def test_many_roll_backs_raise_next_to_none():
     assert explored.counts["roll-back"] > explored.histories
 
 
+def test_a_browser_that_is_killed_is_never_alarmed_nor_locked_out():
+    """Its jar falls back to what was on the disk, up to 40 s before."""
+    explored = explore(partial(honest_history, mishaps=Mishaps(killed=0.02)), HISTORIES)
+    explored.verify()
+    assert explored.counts["store went back"] > explored.histories / 2
+
+
+def test_a_queued_upload_raises_no_alarm_where_only_renewals_do():
+    """It carries the token of when it was queued, up to an hour before."""
+    patient = tuple(replace(limits, replay_alarm=ReplayAlarm.RENEWED) for limits in POLICIES)
+    uploads = Mishaps(queues_upload=0.02)
+    explored = explore(partial(honest_history, mishaps=uploads, policies=patient), HISTORIES // 3)
+    explored.verify()
+    assert explored.counts["upload queued"] > explored.histories
+
+
 # Thieves.
 
 
 def theft_history(
-    seed: int, kind: type[Thief], *, old: bool = False, elsewhere: bool = False
+    seed: int,
+    kind: type[Thief],
+    *,
+    old: bool = False,
+    elsewhere: bool = False,
+    limits: SessionLimits = POLICIES[0],
 ) -> World:
     """A thief copies the cookies of a busy browser at some time, and uses them at once or later,
     there or elsewhere.
 
     With `old` they are used only once the browser has newer ones.
     """
-    world = World(seed, SessionLimits())
+    world = World(seed, limits)
     random = world.random
     browser = Browser(
         world, "browser", steps=1 << 60, pause=busy_pauses, restless=random.choice((0, 0.003))
@@ -221,12 +250,18 @@ def theft_history(
     return world
 
 
-@pytest.mark.parametrize("kind", [GreedyThief, LazyThief, IdleThief, PatientThief])
+@pytest.mark.parametrize("kind", [GreedyThief, LazyThief, IdleThief, PatientThief, LateThief])
 def test_a_thief_raises_the_alarm_or_is_locked_out(kind: type[Thief]):
     explored = explore(partial(theft_history, kind=kind), HISTORIES // 6)
     explored.verify()
     # Most are caught; the others were idle, or came too late
     assert explored.alarms[None] < explored.histories * 2 / 3
+
+
+@pytest.mark.parametrize("kind", [GreedyThief, LazyThief, IdleThief, PatientThief, LateThief])
+def test_a_thief_is_caught_or_locked_out_where_only_renewals_raise_the_alarm(kind: type[Thief]):
+    patient = replace(SessionLimits(), replay_alarm=ReplayAlarm.RENEWED)
+    explore(partial(theft_history, kind=kind, limits=patient), HISTORIES // 12).verify()
 
 
 @pytest.mark.parametrize("kind", [GreedyThief, LazyThief])

@@ -15,7 +15,11 @@ from typing import Any
 import pytest
 
 from session_authority.domain.renewals import renew
-from session_authority.domain.session_limits import MAX_LOST_GENERATIONS, SessionLimits
+from session_authority.domain.session_limits import (
+    MAX_LOST_GENERATIONS,
+    ReplayAlarm,
+    SessionLimits,
+)
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord, Token
 from session_authority.domain.verdicts import ReplayCause, SessionStatus, Verdict, judge
 from tests.domain.samples import (
@@ -28,6 +32,7 @@ from tests.domain.samples import (
     PHONE_KEY,
     REPLACED,
     SECOND,
+    around,
     record,
     token,
 )
@@ -251,8 +256,8 @@ def table(limits: SessionLimits) -> Iterator[Row]:
         ("seen now", 0 * MS, SUPERSEDED, WRONG_DEVICE),
         ("grace, at", grace, SUPERSEDED, WRONG_DEVICE),
         ("alarm, before", alarm - MS, SUPERSEDED, WRONG_DEVICE),
-        ("alarm, at", alarm, REPLACED_SESSION, LEFT_DEVICE),
-        ("alarm, after", alarm + MS, REPLACED_SESSION, LEFT_DEVICE),
+        ("alarm, at", alarm, REPLACED_SESSION, WRONG_DEVICE),
+        ("alarm, after", alarm + MS, REPLACED_SESSION, WRONG_DEVICE),
     ):
         yield Row(f"replaced, {seen_name}", stored(seen=seen, **one), of_replaced, here, elsewhere)
     for generation in (1, 6, 7, 8):
@@ -262,11 +267,11 @@ def table(limits: SessionLimits) -> Iterator[Row]:
             stored(**one),
             theirs,
             REPLACED_SESSION,
-            LEFT_DEVICE,
+            WRONG_DEVICE,
         )
     for when, issued, here, elsewhere in (
-        ("just too early to have crossed it", made_before - MS, REPLACED_SESSION, LEFT_DEVICE),
-        ("at the edge", made_before, REPLACED_SESSION, LEFT_DEVICE),
+        ("just too early to have crossed it", made_before - MS, REPLACED_SESSION, WRONG_DEVICE),
+        ("at the edge", made_before, REPLACED_SESSION, WRONG_DEVICE),
         ("late enough to have crossed it", made_before + MS, SUPERSEDED, WRONG_DEVICE),
     ):
         theirs = replace(of_replaced, issued_at=issued)
@@ -356,9 +361,10 @@ def test_where_grace_ends_with_the_alarm_nothing_is_superseded():
         assert judge(record(first_seen_at=NOW - seen), previous, PHONE_KEY, limits, NOW) == expected
 
 
-def test_a_token_ahead_moves_the_record_forward():
+@pytest.mark.parametrize(("when", "age"), around(SessionLimits().durable_after))
+def test_a_token_ahead_moves_the_record_forward(when: str, age: timedelta):
     before = record(holder=OTHER_COPY, last_seen_at=NOW - SECOND)
-    ahead = token(generation=10, copy=COPY)
+    ahead = token(generation=10, copy=COPY, issued_at=NOW - age)
     verdict = judge(before, ahead, PHONE_KEY, SessionLimits(), NOW)
     assert verdict.forwarded == replace(
         before,
@@ -367,9 +373,30 @@ def test_a_token_ahead_moves_the_record_forward():
         predecessor=None,
         dated_at=ahead.issued_at,
         token_ends_at=ahead.expires_at,
-        first_seen_at=NOW,
+        first_seen_at=None if when == "before" else NOW,
         last_seen_at=NOW,
     )
+
+
+@EVERY_ROW
+def test_an_assigned_device_raises_no_alarm(row: Row, limits: SessionLimits):
+    verdict = judge(row.record, row.token, LAPTOP_KEY, limits, NOW, assigned=True)
+    spared = WRONG_DEVICE if row.elsewhere.status is SessionStatus.REPLAYED else row.elsewhere
+    assert verdict == spared
+
+
+@EVERY_ROW
+def test_only_a_renewal_raises_the_alarm_where_that_is_set(row: Row, limits: SessionLimits):
+    patient = replace(limits, replay_alarm=ReplayAlarm.RENEWED)
+    expected = row.here
+    if row.here.status is SessionStatus.REPLAYED:
+        expected = Verdict(SessionStatus.SUPERSEDED, row.here.cause, renew_recommended=True)
+    assert (
+        replace(judge(row.record, row.token, PHONE_KEY, patient, NOW), forwarded=None) == expected
+    )
+    assert judge(row.record, row.token, LAPTOP_KEY, patient, NOW).status is row.elsewhere.status
+    renewal = renew(row.record, row.token, PHONE_KEY, patient, NOW)
+    assert renewal.verdict.status is row.here.status
 
 
 def test_moving_forward_never_takes_last_seen_back():

@@ -74,6 +74,29 @@ class LazyThief(Thief):
             self.newest = self._renew(self.newest) or self.newest
 
 
+class LateThief(Thief):
+    """Knows the rule: copies the cookies, and uses them only once the victim has renewed and rests,
+    while the token before the newest is still good.
+    """
+
+    def __init__(self, world: World, token: Token, *, every: float, key: bytes) -> None:
+        super().__init__(world, token, every=every, key=key)
+        self.waits = True
+
+    def _use(self) -> None:
+        record = self.world.records.get(self.newest.device_key)
+        if (
+            self.waits
+            and record is not None
+            and record.session_id == self.newest.session_id
+            and record.generation == self.newest.generation
+        ):
+            return
+        self.waits = False
+        self.newest = self._renew(self.newest) or self.newest
+        self._validate(self.newest)
+
+
 class IdleThief(Thief):
     """Never renews."""
 

@@ -37,7 +37,7 @@ from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
-QUICK = {"GRACE": "1s", "ALARM_AFTER": "1s", "LOG_LEVEL": "debug"}
+QUICK = {"GRACE": "1s", "DURABLE_AFTER": "0s", "ALARM_AFTER": "1s", "LOG_LEVEL": "debug"}
 POLICY = """
 [callers.everything]
 roles = ["operator"]

@@ -158,6 +158,7 @@ def servers(tmp_path: Path, valkey_backend: Backend, prefix: str) -> Iterator[li
         "REDIS_URL": valkey_backend.url,
         "REDIS_PREFIX": prefix,
         "GRACE": "1s",
+        "DURABLE_AFTER": "0s",
         "ALARM_AFTER": "1s",
         # How soon a busy machine's store answers is not what is asked here.
         "REDIS_TIMEOUT": "10s",

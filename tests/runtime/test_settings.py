@@ -289,10 +289,14 @@ def test_all_wrong_settings_are_named_at_once(put: SetAll, put_file: Callable[[s
     ]
 
 
+TOGETHER = "GRACE and DURABLE_AFTER together must be at most ALARM_AFTER"
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"GRACE": "6m"}, ["GRACE must be at most ALARM_AFTER"]),
+        ({"GRACE": "121s"}, [TOGETHER]),
+        ({"DURABLE_AFTER": "271s"}, [TOGETHER]),
         ({"ALARM_AFTER": "31m"}, ["ALARM_AFTER must be at most half of TOKEN_TTL"]),
         ({"TOKEN_TTL": "9m"}, ["ALARM_AFTER must be at most half of TOKEN_TTL"]),
         ({"SESSION_TTL": "59m"}, ["TOKEN_TTL must be at most SESSION_TTL"]),
@@ -307,13 +311,13 @@ def test_all_wrong_settings_are_named_at_once(put: SetAll, put_file: Callable[[s
             ],
         ),
         (
-            {"TOKEN_TTL": "1s", "ALARM_AFTER": "500ms", "GRACE": "0s"},
+            {"TOKEN_TTL": "1s", "ALARM_AFTER": "500ms", "GRACE": "0s", "DURABLE_AFTER": "0s"},
             ["TOKEN_TTL must be at least 2s: tokens tell time in whole seconds"],
         ),
         (
             {"GRACE": "20m", "ALARM_AFTER": "10m", "TOKEN_TTL": "10m", "SESSION_TTL": "5m"},
             [
-                "GRACE must be at most ALARM_AFTER",
+                TOGETHER,
                 "ALARM_AFTER must be at most half of TOKEN_TTL",
                 "TOKEN_TTL must be at most SESSION_TTL",
             ],

@@ -35,6 +35,8 @@ from tests.store.samples import (
     stored_session,
 )
 
+QUIET = EventType.ENDED_TOKEN_PRESENTED
+
 # A stream is trimmed by whole nodes, which have 100 entries unless told otherwise.
 STREAM_NODE = 100
 
@@ -53,7 +55,7 @@ HOLDS: dict[str, Conditions] = {
     "device is the same": lambda _: {"if_devices": {key(1): stored_device(1)}},
     "device is absent": lambda _: {"if_devices": {key(3): None}},
     "count is the same": lambda _: {"if_session_count": 2},
-    "once key is new": lambda room: {"once": room.store.once_for_session("ada", b"s" * 16)},
+    "once key is new": lambda room: {"once": room.store.once_for_session("ada", b"s" * 16, QUIET)},
     "all at once": lambda room: {
         "if_sessions": {key(1): stored_session(1), key(3): None},
         "if_devices": {key(2): stored_device(2), key(3): None},
@@ -162,13 +164,18 @@ async def test_done_already_is_told_before_changed(room: Room) -> None:
     assert await room.store.commit(retry) == AlreadyDone()
 
 
-async def test_a_quiet_event_is_told_once_an_hour_for_each_session(room: Room) -> None:
-    for number, result in ((1, Committed(())), (1, AlreadyDone()), (2, Committed(()))):
-        once = room.store.once_for_session("ada", session(number).session_id)
-        quiet = event("ada", number, kind=EventType.ENDED_TOKEN_PRESENTED)
+async def test_a_quiet_event_is_told_once_an_hour_for_each_session_and_kind(room: Room) -> None:
+    for number, kind, result in (
+        (1, QUIET, Committed(())),
+        (1, QUIET, AlreadyDone()),
+        (2, QUIET, Committed(())),
+        (1, EventType.SESSION_REPLAYED, Committed(())),
+    ):
+        once = room.store.once_for_session("ada", session(number).session_id, kind)
+        quiet = event("ada", number, kind=kind)
         assert await room.store.commit(Commit("ada", NOW, once=once, events=(quiet,))) == result
-    assert [UUID(bytes=e.device_id).int for e in await room.events("ada")] == [1, 2]
-    ttl = await room.ttl(room.store.once_for_session("ada", session(1).session_id).key)
+    assert [UUID(bytes=e.device_id).int for e in await room.events("ada")] == [1, 2, 1]
+    ttl = await room.ttl(room.store.once_for_session("ada", session(1).session_id, QUIET).key)
     assert ttl is not None
     assert QUIET_EVENT_INTERVAL - 60 * SECOND < ttl <= QUIET_EVENT_INTERVAL
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
+from session_authority.domain.events import EventType
 from session_authority.store import KeyNames
 from session_authority.store.key_names import PARTITIONS, TAGS, partition
 from tests.store.test_store import ODD_USERS
@@ -26,7 +27,7 @@ def names(keys: KeyNames, user: str) -> list[str]:
         keys.sessions(user),
         keys.devices(user),
         keys.request(user, REQUEST),
-        keys.told(user, b"s" * 16),
+        keys.told(user, b"s" * 16, EventType.SESSION_REPLAYED),
         keys.events(user),
     ]
 
@@ -89,10 +90,11 @@ def test_a_name_never_means_two_things() -> None:
 def test_the_names_are_those_of_the_contract() -> None:
     tag = TAGS[partition("ada")]
     keys = KeyNames()
+    told = keys.told("ada", b"\x01" * 16, EventType.SESSION_REPLAYED)
     assert keys.sessions("ada") == f"sa:{{{tag}}}:s:ada"
     assert keys.devices("ada") == f"sa:{{{tag}}}:d:ada"
     assert keys.request("ada", REQUEST).startswith(f"sa:{{{tag}}}:r:ada:")
-    assert keys.told("ada", b"\x01" * 16) == f"sa:{{{tag}}}:x:{'01' * 16}"
+    assert told == f"sa:{{{tag}}}:x:{'01' * 16}:session_replayed"
     assert keys.events("ada") == f"sa:{{{tag}}}:e"
     assert keys.wake_channel == "sa:wake"
 

@@ -75,6 +75,7 @@ class EventType(Enum):
     ALL_REVOKED = 5
     DEVICE_EVICTED = 6
     SIGNING_KEY_REVOKED = 7
+    SUPERSEDED_TOKEN_PRESENTED = 8
 
 
 class ReplayCause(Enum):

@@ -16,6 +16,7 @@ class EventType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EVENT_TYPE_ALL_REVOKED: _ClassVar[EventType]
     EVENT_TYPE_DEVICE_EVICTED: _ClassVar[EventType]
     EVENT_TYPE_SIGNING_KEY_REVOKED: _ClassVar[EventType]
+    EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED: _ClassVar[EventType]
 
 class ReplayCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -32,6 +33,7 @@ EVENT_TYPE_DEVICE_REVOKED: EventType
 EVENT_TYPE_ALL_REVOKED: EventType
 EVENT_TYPE_DEVICE_EVICTED: EventType
 EVENT_TYPE_SIGNING_KEY_REVOKED: EventType
+EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED: EventType
 REPLAY_CAUSE_UNSPECIFIED: ReplayCause
 REPLAY_CAUSE_SUPERSEDED_TOKEN: ReplayCause
 REPLAY_CAUSE_SECOND_COPY: ReplayCause

@@ -14,6 +14,7 @@ from session_authority_client.wire import session_authority_pb2 as pb
 # The defaults of the service.
 SESSION_TTL = timedelta(days=30)
 GRACE = timedelta(seconds=30)
+DURABLE_AFTER = timedelta(minutes=3)
 ALARM_AFTER = timedelta(minutes=5)
 _LEEWAY = timedelta(seconds=30)
 _MAX_USER_ID_LENGTH = 128
@@ -41,7 +42,11 @@ def judge(
         return pb.SESSION_STATUS_SESSION_EXPIRED, None
     verdict = _judge_on_its_device(device.session, token, now)
     if presented != device.device_id:
-        left = verdict in (pb.SESSION_STATUS_ACTIVE, pb.SESSION_STATUS_REPLAYED)
+        assigned = state.assigned.get(presented)
+        spared = (assigned is not None and assigned.spares(token)) or (
+            token.session is not device.session
+        )
+        left = verdict in (pb.SESSION_STATUS_ACTIVE, pb.SESSION_STATUS_REPLAYED) and not spared
         verdict = pb.SESSION_STATUS_REPLAYED if left else pb.SESSION_STATUS_WRONG_DEVICE
     return verdict, token if verdict == pb.SESSION_STATUS_ACTIVE else None
 
@@ -68,7 +73,8 @@ def _judge_on_its_device(live: Session, token: Token, now: datetime) -> pb.Sessi
 def mark_seen(token: Token, now: datetime) -> None:
     """Notes what it proves that a token of the current generation was presented."""
     session = token.session
-    session.first_seen_at = session.first_seen_at or now
+    if token.aged or now - token.issued_at >= DURABLE_AFTER:
+        session.first_seen_at = session.first_seen_at or now
     if session.holder is None and now - session.renewed_at >= ALARM_AFTER:
         session.holder = token
 

@@ -29,7 +29,14 @@ from session_authority_client._testing.rules import (
     rotate_if_due,
     uuid_of,
 )
-from session_authority_client._testing.state import Device, Session, SignIn, State, Token
+from session_authority_client._testing.state import (
+    Assigned,
+    Device,
+    Session,
+    SignIn,
+    State,
+    Token,
+)
 from session_authority_client.wire import session_authority_pb2 as pb
 
 _PROOF_OF_LIFE_SECONDS = 1.0
@@ -190,7 +197,7 @@ class FakeService:
         response = pb.ValidateSessionResponse(
             active=token is not None,
             status=status,
-            device_id=presented or str(uuid4()),
+            device_id=presented or self._assigned_id(request.access_token),
             device_id_assigned=presented is None,
             revoked_devices=revoked,
         )
@@ -205,6 +212,13 @@ class FakeService:
                 if not superseded:
                     mark_seen(token, now)
         return response
+
+    def _assigned_id(self, text: str) -> str:
+        """A device ID for a request that has none."""
+        device_id, token = str(uuid4()), self.state.tokens.get(text)
+        session = None if token is None else token.session
+        self.state.assigned[device_id] = Assigned(session, self.state.now())
+        return device_id
 
     def batch_validate_sessions(
         self, request: pb.BatchValidateSessionsRequest, context: grpc.ServicerContext

@@ -67,6 +67,20 @@ class SignIn:
     response: pb.IssueDeviceResponse
 
 
+@dataclass(frozen=True)
+class Assigned:
+    """A device ID that a validation assigned, and the session of its token, if it had one."""
+
+    session: Session | None
+    assigned_at: datetime
+
+    def spares(self, token: Token) -> bool:
+        """Returns True if the token raises no alarm when it comes with this device ID."""
+        if self.session is None:
+            return self.assigned_at >= token.issued_at
+        return self.session is token.session
+
+
 @dataclass
 class State:
     """Everything that the fake service knows. It forgets by getting a new one."""
@@ -75,6 +89,7 @@ class State:
     tokens: dict[str, Token] = field(default_factory=dict)
     sign_ins: dict[str, SignIn] = field(default_factory=dict)
     events: list[pb.Event] = field(default_factory=list)
+    assigned: dict[str, Assigned] = field(default_factory=dict)
     passed: timedelta = timedelta()
 
     def now(self) -> datetime:

@@ -13,6 +13,7 @@ from tests.support.dev import dev_server
 
 SETTINGS = {
     "SESSION_AUTHORITY_GRACE": "0s",
+    "SESSION_AUTHORITY_DURABLE_AFTER": "0s",
     "SESSION_AUTHORITY_ALARM_AFTER": "1s",
     "SESSION_AUTHORITY_MAX_DEVICES": "2",
 }

@@ -37,6 +37,7 @@ from tests.support.waiting import wait_for
 SETTINGS = {
     "SESSION_AUTHORITY_TOKEN_TTL": "6s",
     "SESSION_AUTHORITY_GRACE": "1s",
+    "SESSION_AUTHORITY_DURABLE_AFTER": "0s",
     "SESSION_AUTHORITY_ALARM_AFTER": "2s",
 }
 TOKEN, DEVICE = "__Host-session", "__Host-device"

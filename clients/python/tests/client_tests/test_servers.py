@@ -30,7 +30,11 @@ REQUESTS = 1000
 TOKEN, DEVICE = "__Host-session", "__Host-device"
 # Short, so that a token is soon old enough to be renewed.
 ALARM_AFTER = timedelta(seconds=5)
-SETTINGS = {"SESSION_AUTHORITY_GRACE": "5s", "SESSION_AUTHORITY_ALARM_AFTER": "5s"}
+SETTINGS = {
+    "SESSION_AUTHORITY_GRACE": "5s",
+    "SESSION_AUTHORITY_DURABLE_AFTER": "0s",
+    "SESSION_AUTHORITY_ALARM_AFTER": "5s",
+}
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "uvicorn": ("uvicorn", "apps:asgi", "--workers", "2", "--no-access-log", "--port"),
     "gunicorn": ("gunicorn", "apps:wsgi", "--workers", "2", "--threads", "16", "--bind"),
