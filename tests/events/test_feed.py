@@ -201,8 +201,7 @@ async def test_heartbeats_tell_how_far_uptime_has_come_however_the_clock_is_set(
     )
     assert watcher.messages[-1].read_time == scene.clock()
     assert all(
-        (message.read_time is None) == (message.read_uptime is None)
-        for message in watcher.messages
+        (message.read_time is None) == (message.read_uptime is None) for message in watcher.messages
     )
 
 

@@ -26,8 +26,6 @@ async def serve(keys: Path, prefix: str) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(url: str, *, reflection: bool = False, **settings: Any) -> House:
-            return await stack.enter_async_context(
-                house(url, keys, prefix, reflection, **settings)
-            )
+            return await stack.enter_async_context(house(url, keys, prefix, reflection, **settings))
 
         yield start
