@@ -146,6 +146,15 @@ class Stopping(AuthorityError):
         super().__init__("the service is stopping here; go on at another one")
 
 
+class NotReady(AuthorityError):
+    """This server can't trust its clock, its store or what it read of its files."""
+
+    retry_after = timedelta(milliseconds=500)
+
+    def __init__(self) -> None:
+        super().__init__("this server can't tell for sure at the moment; try another one, or again")
+
+
 class Overloaded(AuthorityError):
     """As much is under way as the service takes."""
 

@@ -108,7 +108,7 @@ def _rotate(
         holder=None,
         predecessor=token.copy,
         dated_at=now,
-        token_ends_at=min(now + limits.token_ttl, record.ends_at),
+        token_ends_at=min(now + limits.token_ttl, record.absolute_end(limits)),
         first_seen_at=None,
         last_seen_at=now,
     )
@@ -125,6 +125,6 @@ def copy_again(record: SessionRecord, limits: SessionLimits, now: datetime) -> S
     return replace(
         record,
         dated_at=now,
-        token_ends_at=min(now + limits.token_ttl, record.ends_at),
+        token_ends_at=min(now + limits.token_ttl, record.absolute_end(limits)),
         last_seen_at=now,
     )

@@ -22,7 +22,7 @@ class SessionRecord:
     token of it first proved that its client keeps it (None: not yet). `holder` is the only copy of
     it that is still good,
     `predecessor` the only one of the generation before it (None: any). `ends_at` is the absolute
-    end.
+    end that the sign-in gave; see `absolute_end`.
     """
 
     session_id: bytes
@@ -37,11 +37,17 @@ class SessionRecord:
     first_seen_at: datetime | None
     last_seen_at: datetime
 
+    def absolute_end(self, limits: SessionLimits) -> datetime:
+        """When the session ends however much it is used: at the end that its sign-in gave, or
+        earlier if the longest time that sessions may last was lowered since.
+        """
+        return min(self.ends_at, self.signed_in_at + limits.session_ttl)
+
     def expires_at(self, limits: SessionLimits) -> datetime:
         """When the session ends if it is not used again: its absolute or its idle end, whichever is
         first.
         """
-        return min(self.ends_at, self.last_seen_at + limits.idle_timeout)
+        return min(self.absolute_end(limits), self.last_seen_at + limits.idle_timeout)
 
     def is_live(self, limits: SessionLimits, now: datetime) -> bool:
         """It has reached neither its absolute nor its idle end."""

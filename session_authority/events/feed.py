@@ -34,6 +34,7 @@ from session_authority.events.history import History
 from session_authority.events.messages import WatchMessages
 from session_authority.events.recent import Batch, RecentBatches, WrittenEvent
 from session_authority.runtime import logs
+from session_authority.runtime.clock import uptime
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import EventLog
 from session_authority.store.event_log import HistoryGone, Page
@@ -74,11 +75,13 @@ class Feed:
         poll_interval: timedelta = POLL_INTERVAL,
         heartbeat_interval: timedelta = HEARTBEAT_INTERVAL,
         messages: WatchMessages | None = None,
+        uptime: Callable[[], timedelta] = uptime,
     ) -> None:
         self._log = log
         self._history = History(log, clock)
         self._messages = messages or WatchMessages()
         self._clock = clock
+        self._uptime = uptime
         self._metrics = metrics
         self._poll_seconds = poll_interval.total_seconds()
         self._heartbeat_seconds = heartbeat_interval.total_seconds()
@@ -91,7 +94,7 @@ class Feed:
         self._begun = False
         self._entries: list[EntryId] = []
         self._primaries: list[str | None] = []
-        self._as_of = self._clock()
+        self._as_of, self._read_at = self._clock(), self._uptime()
         self._recent = RecentBatches()
         self._news: asyncio.Future[None] | None = None
         self._changed: set[int] = set()
@@ -128,7 +131,7 @@ class Feed:
             watcher.next = self._recent.end
             await send(
                 self._messages.cursor(cursor_of(self._position()))
-                + self._messages.read_time(self._as_of)
+                + self._messages.read_time(self._as_of, self._read_at)
             )
         while True:
             while watcher.next == self._recent.end:
@@ -233,7 +236,7 @@ class Feed:
         """Reads all partitions to their ends, or those with news. Raises StoreUnavailable if one of
         them can't be read.
         """
-        began, now = asyncio.get_running_loop().time(), self._clock()
+        began, now, read_at = asyncio.get_running_loop().time(), self._clock(), self._uptime()
         if not self._begun:
             await self._begin()
             full = True
@@ -259,7 +262,7 @@ class Feed:
                 elif isinstance(page, StoreUnavailable):
                     failure = page
             if full and failure is None and not behind:
-                self._as_of = now
+                self._as_of, self._read_at = now, read_at
             if events:
                 self._keep(events)
         if failure is not None:
@@ -267,11 +270,12 @@ class Feed:
         # It proves that all was read, so it comes only after a round that read all.
         if full and began - self._last_heartbeat >= self._heartbeat_seconds:
             self._last_heartbeat = began
-            self._keep([], self._messages.read_time(self._as_of))
+            self._keep([], self._messages.read_time(self._as_of, self._read_at))
 
     async def _begin(self) -> None:
         """Takes its position behind all that is there."""
         primaries = await self._log.primaries()
+        self._read_at = self._uptime()
         position = await self._log.end(self._clock())
         self._primaries, self._entries, self._as_of = (
             list(primaries),

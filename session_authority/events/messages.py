@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -118,6 +118,10 @@ class WatchMessages:
         """A message with a cursor."""
         return pb.WatchEventsResponse(cursor=cursor).SerializeToString()
 
-    def read_time(self, moment: datetime) -> bytes:
-        """A message that says that everything until then was told."""
-        return pb.WatchEventsResponse(read_time=timestamp(moment)).SerializeToString()
+    def read_time(self, moment: datetime, uptime: timedelta) -> bytes:
+        """A message that says that everything until then was told. `uptime` is the same moment by
+        a clock that nobody sets.
+        """
+        message = pb.WatchEventsResponse(read_time=timestamp(moment))
+        message.read_uptime.FromTimedelta(uptime)
+        return message.SerializeToString()

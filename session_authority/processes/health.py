@@ -1,4 +1,6 @@
-"""Whether the service can serve, as its health tells: what the last probe of the store said."""
+"""Whether the service can serve, as its health tells: what the last probe of the store said, and
+whether the process may answer.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health
 
 from session_authority.domain.errors import AuthorityError
+from session_authority.processes.readiness import MAX_CLOCK_SKEW, Readiness
 from session_authority.rpc import SERVICE_NAME
 from session_authority.runtime import logs
 from session_authority.runtime.clock import now
@@ -19,7 +22,6 @@ from session_authority.runtime.metrics import Metrics
 from session_authority.store import SessionStore
 
 PROBE_TIMEOUT = timedelta(seconds=1)
-MAX_CLOCK_SKEW = timedelta(seconds=5)
 # The names that health is told under: the server as a whole, and its service.
 _NAMES = ("", SERVICE_NAME)
 
@@ -47,7 +49,7 @@ class HealthServicer(health.HealthServicer):
 
 
 class StoreProbe:
-    """Asks the store whether it serves, and tells health, the metrics and the log.
+    """Asks the store whether it serves, and tells readiness, health, the metrics and the log.
 
     `verify` is called when the store answers for the first time: it returns what makes the store
     unsafe. `failure` then raises UnsafeStore.
@@ -58,9 +60,11 @@ class StoreProbe:
         store: SessionStore,
         servicer: HealthServicer,
         metrics: Metrics,
+        readiness: Readiness,
         verify: Verify | None = None,
     ) -> None:
         self._store = store
+        self._readiness = readiness
         self._servicer = servicer
         self._metrics = metrics
         self._verify = verify
@@ -73,12 +77,13 @@ class StoreProbe:
 
     async def probe(self) -> None:
         """Asks once, and tells what changed."""
-        reason = await self._reason()
+        store_fault = await self._store_fault()
+        self._metrics.store_up.set(int(store_fault is None))
+        reason = store_fault or self._readiness.fault()
         serving = reason is None
         if serving is self.serving:
             return
         self.serving = serving
-        self._metrics.store_up.set(int(serving))
         if serving:
             _log.info("serving")
         else:
@@ -91,8 +96,8 @@ class StoreProbe:
         for name in _NAMES:
             await self._servicer.set(name, status)
 
-    async def _reason(self) -> str | None:
-        """Why the service can't serve, if it can't."""
+    async def _store_fault(self) -> str | None:
+        """Why the store can't be used, if it can't."""
         try:
             async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
                 times = await self._store.server_times()
@@ -101,7 +106,9 @@ class StoreProbe:
         except Exception as error:  # noqa: BLE001
             # An answer that makes no sense is no sign of health either.
             return f"the store can't be asked ({logs.fault(error)['error']})"
-        skew = max(abs(now() - time) for time in times)
+        moment = now()
+        self._readiness.note_clocks(moment, times)
+        skew = max(abs(moment - time) for time in times)
         if skew > MAX_CLOCK_SKEW:
             return f"the store's clock differs by {skew.total_seconds():.1f} s"
         return await self._verified()
@@ -116,8 +123,11 @@ class StoreProbe:
             return "the store does not answer"
         if not faults:
             self._verify = None
+            self._readiness.note_store(None)
             return None
         if not self._unsafe.done():
             self._unsafe.set_exception(UnsafeStore("\n".join(faults)))
             self._unsafe.exception()  # the process that waited for it may be ending already
-        return f"the store is unsafe: {'; '.join(faults)}"
+        fault = f"the store is unsafe: {'; '.join(faults)}"
+        self._readiness.note_store(fault)
+        return fault

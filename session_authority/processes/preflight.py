@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from session_authority.access import AccessError, load_access, read_policy, read_tokens
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.processes.health import MAX_CLOCK_SKEW
+from session_authority.processes.readiness import MAX_CLOCK_SKEW
 from session_authority.processes.wiring import connect_as_set
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now

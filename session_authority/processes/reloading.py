@@ -31,13 +31,29 @@ class Source(Protocol):
         broken.
         """
 
+    def is_readable(self) -> bool:
+        """Returns True if the files can be read, whatever they hold."""
+
 
 class WatchedFiles:
-    """Looks for changes of files. Broken files are logged once, loudly, and change nothing."""
+    """Looks for changes of files. Broken files are logged once, loudly, and change nothing.
 
-    def __init__(self, what: str, source: Source, metrics: Metrics) -> None:
+    `readable` is called with the kind of the files at each look at which they could be read, be
+    they broken: it is known then that an operator must mend them. What files that can't be read
+    hold, nobody knows.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        source: Source,
+        metrics: Metrics,
+        readable: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._what = what
         self._source = source
+        self._readable = readable
+        readable(what)
         self._version = source.version
         self._fault = ""
         self._broken = metrics.files_broken.labels(what)
@@ -54,7 +70,10 @@ class WatchedFiles:
                 _log.error(f"{self._what}_not_changed", reason=fault)
             self._fault = fault
             self._broken.set(1)
+            if self._source.is_readable():
+                self._readable(self._what)
             return False
+        self._readable(self._what)
         if self._source.pending:
             return False
         self._fault = ""
@@ -68,7 +87,7 @@ class WatchedFiles:
 
 class Reloading:
     """All files that a running server reads again. `access_changed` is called when others may call
-    than before.
+    than before, `readable` whenever it is known what the keys or the access policy hold.
     """
 
     def __init__(
@@ -77,15 +96,18 @@ class Reloading:
         options: ListenOptions,
         metrics: Metrics,
         access_changed: Callable[[], None],
+        readable: Callable[[str], None],
     ) -> None:
         self._keys = keys
         self._access = options.access
         self._tls = options.tls
         self._metrics = metrics
         self._access_changed = access_changed
-        self._key_files = WatchedFiles("keys", keys, metrics)
+        self._key_files = WatchedFiles("keys", keys, metrics, readable)
         self._access_files = (
-            None if self._access is None else WatchedFiles("access", self._access, metrics)
+            None
+            if self._access is None
+            else WatchedFiles("access", self._access, metrics, readable)
         )
         self._certificate_files = (
             None if self._tls is None else WatchedFiles("certificates", self._tls, metrics)

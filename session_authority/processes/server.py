@@ -30,6 +30,7 @@ from session_authority.processes.grpc_server import (
 from session_authority.processes.health import HealthServicer, StoreProbe, Verify
 from session_authority.processes.listening import bind
 from session_authority.processes.options import ListenOptions, Mode, Ports
+from session_authority.processes.readiness import Readiness
 from session_authority.processes.reloading import Reloading
 from session_authority.rpc import SERVICE_NAME, Authorizer, Guard, SessionAuthorityService
 from session_authority.runtime.metrics import Metrics
@@ -72,12 +73,15 @@ class Server:
         self._mode = mode
         self._options = options
         self._health = HealthServicer()
-        self._probe = StoreProbe(store, self._health, metrics, verify)
-        self._authorizer = _authorizer(options)
+        self._readiness = Readiness(must_verify=verify is not None)
+        self._probe = StoreProbe(store, self._health, metrics, self._readiness, verify)
+        self._authorizer = _authorizer(options, self._readiness)
         self._guards: list[Guard] = []
         self._servers: list[grpc.aio.Server] = []
         self._server = self._another_server()
-        self._reloading = Reloading(source, options, metrics, self._access_changed)
+        self._reloading = Reloading(
+            source, options, metrics, self._access_changed, self._readiness.note_readable
+        )
         self._repeated: asyncio.Task[Any] | None = None
         self._offer(SessionAuthorityService(authority, feed))
 
@@ -172,7 +176,11 @@ class Server:
 
     async def _repeat(self) -> None:
         """Probes the store and looks for changed files, again and again. None waits for another."""
-        repeated: list[Callable[[], Any]] = [self._probe_once, *self._reloading.looks()]
+        repeated: list[Callable[[], Any]] = [
+            self._probe_once,
+            self._end_streams_if_unfit,
+            *self._reloading.looks(),
+        ]
         interval = PROBE_INTERVAL.total_seconds()
         await asyncio.gather(*(repeat(work, interval, "watch_failed") for work in repeated))
 
@@ -182,15 +190,21 @@ class Server:
             with contextlib.suppress(AuthorityError):  # the next probe tries again
                 await self._authority.tell_of_revoked_keys()
 
+    def _end_streams_if_unfit(self) -> None:
+        if self._readiness.fault() is not None:
+            for guard in self._guards:
+                guard.recheck_streams()
+
     def _access_changed(self) -> None:
         for guard in self._guards:
-            guard.access_changed()
+            guard.recheck_streams()
 
 
-def _authorizer(options: ListenOptions) -> Authorizer:
+def _authorizer(options: ListenOptions, readiness: Readiness) -> Authorizer:
     access = options.access
     open_to_all = everybody()
     return Authorizer(
         (lambda: open_to_all) if access is None else (lambda: access.current),
         plaintext_tokens=options.plaintext_tokens,
+        refuse_if_unfit=readiness.refuse_if_unfit,
     )

@@ -42,18 +42,27 @@ class Authorizer:
     """Lets callers in that may call, by the access that is in force at that moment.
 
     `plaintext_tokens` takes bearer tokens over unencrypted connections from elsewhere too.
+    `refuse_if_unfit` raises NotReady while the process must not answer anybody.
     """
 
-    def __init__(self, access: Callable[[], Access], *, plaintext_tokens: bool = False) -> None:
+    def __init__(
+        self,
+        access: Callable[[], Access],
+        *,
+        plaintext_tokens: bool = False,
+        refuse_if_unfit: Callable[[], None] = lambda: None,
+    ) -> None:
         self._access = access
+        self._refuse_if_unfit = refuse_if_unfit
         self._plaintext_tokens = plaintext_tokens
         self._throttle = LogThrottle()
 
     def admit(self, path: str, context: Context) -> None:
-        """Remembers who calls. Raises CallerUnknown and CallerNotAllowed."""
+        """Remembers who calls. Raises NotReady, CallerUnknown and CallerNotAllowed."""
         row = ROWS.get(path)
         if row is not None and row.public:
             return
+        self._refuse_if_unfit()
         try:
             calling = self._who(context)
             if path not in calling.paths:

@@ -93,8 +93,8 @@ class Guard(grpc.aio.ServerInterceptor):
         """
         self._streams.end_all()
 
-    def access_changed(self) -> None:
-        """Ends the streams whose callers may no longer have them."""
+    def recheck_streams(self) -> None:
+        """Ends the streams that would be refused now."""
         self._streams.recheck()
 
     async def intercept_service(

@@ -63,6 +63,7 @@ _TABLE: dict[type[Exception], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = 
     ),
     errors.Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_OVERLOADED),
     errors.Stopping: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_STOPPING),
+    errors.NotReady: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_NOT_READY),
     errors.StoreUnavailable: (
         grpc.StatusCode.UNAVAILABLE,
         errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,

@@ -156,6 +156,19 @@ class Reread(Generic[T]):
         self.version += 1
         return True
 
+    def is_readable(self) -> bool:
+        """Returns True if the files can be read, whatever they hold."""
+        try:
+            for path in self._files():
+                path.read_bytes()
+        except (OSError, self._error):
+            return False
+        return True
+
+    def _files(self) -> Iterable[Path]:
+        """The files that are read. Raises the error or OSError if they can't be found."""
+        return self._paths
+
     def _look(self) -> object:
         """The state of the files, which changes whenever a file does."""
         found = []

@@ -206,6 +206,11 @@ class Settings(BaseSettings):
             faults.append("ALARM_AFTER must be at most half of TOKEN_TTL")
         if self.token_ttl > self.session_ttl:
             faults.append("TOKEN_TTL must be at most SESSION_TTL")
+        if self.token_ttl > self.idle_timeout:
+            faults.append(
+                "TOKEN_TTL must be at most IDLE_TIMEOUT, or tokens outlast the idle sessions that"
+                " they speak of"
+            )
         if self.session_ttl > MAX_SESSION_TTL:
             faults.append(f"SESSION_TTL must be at most {MAX_SESSION_TTL.days}d")
         if self.idle_timeout < 2 * self.touch_interval:

@@ -105,6 +105,16 @@ def _key_files(directory: Path) -> list[Path]:
         raise KeyringError(f"{directory}: can't be read: {error.strerror}") from error
 
 
+def files_of(path: Path) -> list[Path]:
+    """The files that hold the keys of a folder, or of one file that holds all. Raises KeyringError
+    if there is none: a folder that was unmounted looks empty.
+    """
+    files = _key_files(path) if _is_folder(path) else [path]
+    if not files:
+        raise KeyringError(f"{path}: holds no key")
+    return files
+
+
 def fingerprint(path: Path) -> object:
     """A value that changes whenever a key does, without reading one."""
     files = _key_files(path) if _is_folder(path) else [path]

@@ -18,6 +18,7 @@ from pathlib import Path
 from session_authority.runtime.files import Reread
 from session_authority.tokens.keyfiles import (
     add_file,
+    files_of,
     fingerprint,
     read_keys,
     refuse_single_file,
@@ -135,6 +136,9 @@ class KeySource(Reread[Keyring]):
 
     def _look(self) -> object:
         return fingerprint(self.path)
+
+    def _files(self) -> Iterable[Path]:
+        return files_of(self.path)
 
     def seek(self, kid: str, now: datetime) -> None:
         """Reads the keys again, if they changed, for a name that no key has: another process may

@@ -17,7 +17,7 @@ DURABLE_AFTER = 180 * SECOND
 ALARM_AFTER = 300 * SECOND
 TOKEN_TTL = 1200 * SECOND
 IDLE_TIMEOUT = 3600 * SECOND
-SESSION_TTL = 7200 * SECOND
+SESSION_TTL = 4500 * SECOND
 TOUCH_INTERVAL = 60 * SECOND
 LEEWAY = 30 * SECOND
 MAX_DEVICES = 2
@@ -44,8 +44,13 @@ class Record:
     seen: int | None
     last_seen: int
 
+    @property
+    def latest_end(self) -> int:
+        """Its own end, which may be of a time when sessions could last longer than today."""
+        return min(self.end, self.sign_in + SESSION_TTL)
+
     def is_over(self, now: int) -> bool:
-        return now >= self.end or now >= self.last_seen + IDLE_TIMEOUT
+        return now >= self.latest_end or now >= self.last_seen + IDLE_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,8 @@ def judge(record: Record | None, token: Paper, presented: int, now: int) -> tupl
     if record is None:
         return "NO_SESSION", "none"
     if record.is_over(now):
-        return "SESSION_EXPIRED", "over"
+        own_end = min(record.end, record.last_seen + IDLE_TIMEOUT)
+        return "SESSION_EXPIRED", "over" if now >= own_end else "over, as SESSION_TTL is lower"
     status, row = _judge_at_home(record, token, now)
     if presented == token.place[1]:
         return status, row
@@ -286,7 +292,7 @@ class Model:
                 holder=None,
                 predecessor=token.copy,
                 dated=now,
-                token_end=min(now + TOKEN_TTL, current.end),
+                token_end=min(now + TOKEN_TTL, current.latest_end),
                 seen=None,
                 last_seen=now,
             )
@@ -339,9 +345,8 @@ class Model:
     def _copied(self, record: Record, now: int) -> Record:
         """The record whose unseen generation is handed out once more."""
         if now - record.dated > GRACE:
-            return replace(
-                record, dated=now, token_end=min(now + TOKEN_TTL, record.end), last_seen=now
-            )
+            token_end = min(now + TOKEN_TTL, record.latest_end)
+            return replace(record, dated=now, token_end=token_end, last_seen=now)
         return self._touched(record, now)
 
     def _touched(self, record: Record, now: int) -> Record:

@@ -21,6 +21,7 @@ ROWS = {
     "token over",
     "none",
     "over",
+    "over, as SESSION_TTL is lower",
     "current",
     "superseded_token",
     "ahead",

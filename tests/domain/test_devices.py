@@ -138,6 +138,15 @@ def test_a_session_is_shown_with_its_idle_or_absolute_end():
     )
 
 
+def test_a_session_is_shown_with_the_end_that_holds_by_now():
+    shorter = replace(LIMITS, session_ttl=DAY + MINUTE)
+    session = record()
+    assert listed(PHONE_KEY, device(), session, LIMITS, NOW).expires_at != NOW + MINUTE
+    assert listed(PHONE_KEY, device(), session, shorter, NOW).expires_at == NOW + MINUTE
+    own = record(ends_at=NOW + MS)
+    assert listed(PHONE_KEY, device(), own, shorter, NOW).expires_at == NOW + MS
+
+
 @pytest.mark.parametrize(
     "session", [None, record(ends_at=NOW), record(last_seen_at=NOW - LIMITS.idle_timeout)]
 )

@@ -79,6 +79,16 @@ def test_no_token_outlives_its_session(when: str, left: timedelta):
         assert after(swap(before, presented)).token_ends_at == NOW + min(left, LIMITS.token_ttl)
 
 
+@pytest.mark.parametrize(("when", "left"), around(LIMITS.token_ttl))
+def test_nor_the_longest_time_that_a_session_may_last_by_now(when: str, left: timedelta):
+    began = NOW + left - LIMITS.session_ttl
+    for before, presented in (
+        (record(signed_in_at=began, ends_at=NOW + DAY), CURRENT),
+        (record(signed_in_at=began, ends_at=NOW + DAY, first_seen_at=None), PREVIOUS),
+    ):
+        assert after(swap(before, presented)).token_ends_at == NOW + min(left, LIMITS.token_ttl)
+
+
 def test_a_token_that_has_ended_is_swapped_while_its_session_lives():
     ended = token(issued_at=NOW - DAY, expires_at=NOW - DAY + LIMITS.token_ttl)
     assert swap(record(dated_at=NOW - DAY), ended).hand_out

@@ -110,6 +110,8 @@ def table(limits: SessionLimits) -> Iterator[Row]:
     for when, end, both in (("before", MS, live), ("at", 0 * MS, over), ("after", -MS, over)):
         yield Row(f"absolute end, {when}", stored(ends_at=NOW + end), current, *both)
         yield Row(f"idle end, {when}", stored(last_seen_at=NOW - idle + end), current, *both)
+        signed_in = NOW - limits.session_ttl + end
+        yield Row(f"lowered end, {when}", stored(signed_in_at=signed_in), current, *both)
     gone: dict[str, Any] = {"ends_at": NOW}
     yield Row(
         "over, idle for less", stored(ends_at=NOW, last_seen_at=NOW - idle + MS), current, *over

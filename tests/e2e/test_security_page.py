@@ -16,7 +16,7 @@ import pytest
 from session_authority.access import ROWS, Role, read_policy
 from session_authority.cli import serve as cli_serve
 from session_authority.processes.grpc_server import server_options
-from session_authority.processes.health import MAX_CLOCK_SKEW
+from session_authority.processes.readiness import MAX_CLOCK_SKEW
 from session_authority.rpc import interceptors
 from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import parse_duration

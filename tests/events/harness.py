@@ -61,6 +61,7 @@ class Message:
     events: tuple[tuple[str, str], ...]
     cursor: str
     read_time: datetime | None = None
+    read_uptime: timedelta | None = None
 
 
 def read_message(raw: bytes) -> Message:
@@ -75,6 +76,7 @@ def read_message(raw: bytes) -> Message:
         tuple((e.user_id, e.reason) for e in message.events),
         message.cursor,
         message.read_time.ToDatetime(UTC) if message.HasField("read_time") else None,
+        message.read_uptime.ToTimedelta() if message.HasField("read_uptime") else None,
     )
 
 
@@ -214,6 +216,7 @@ class Scene:
         self.client, self.keys = client, KeyNames(prefix)
         self.store, self.log = SessionStore(client, self.keys), Listening(client, self.keys)
         self.written, self.clock, self.metrics = CountedMessages(), Clock(), Metrics()
+        self.uptime = timedelta(days=3)
         self.feed = self.another_feed(poll=poll, heartbeat=heartbeat)
         self._watchers: list[Watcher] = []
         self._written: Counter[str] = Counter()
@@ -225,6 +228,7 @@ class Scene:
             self.metrics,
             poll_interval=poll,
             heartbeat_interval=heartbeat,
+            uptime=lambda: self.uptime,
             messages=self.written,
         )
 

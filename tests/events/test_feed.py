@@ -186,6 +186,25 @@ async def test_the_memory_is_bounded(
     assert scene.expired() == 0
 
 
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+async def test_heartbeats_tell_how_far_uptime_has_come_however_the_clock_is_set(
+    scene_with: SceneOn, step: timedelta
+):
+    scene = scene_with(heartbeat=QUICK)
+    watcher = await scene.watch().started()
+    began = watcher.messages[0].read_uptime
+    assert began == scene.uptime
+    scene.clock.advance(step)
+    scene.uptime += timedelta(seconds=10)
+    await watcher.has(
+        lambda: watcher.messages[-1].read_uptime == scene.uptime, "a heartbeat of now"
+    )
+    assert watcher.messages[-1].read_time == scene.clock()
+    assert all(
+        (message.read_time is None) == (message.read_uptime is None) for message in watcher.messages
+    )
+
+
 async def test_heartbeats_alone_do_not_fill_the_memory(
     scene_with: SceneOn, monkeypatch: pytest.MonkeyPatch
 ):

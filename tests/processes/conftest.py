@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ async def serve(keys: Path, prefix: str) -> AsyncIterator[Serve]:
     """Runs a server on the store at a URL."""
     async with AsyncExitStack() as stack:
 
-        async def start(url: str, *, reflection: bool = False) -> House:
-            return await stack.enter_async_context(house(url, keys, prefix, reflection))
+        async def start(url: str, *, reflection: bool = False, **settings: Any) -> House:
+            return await stack.enter_async_context(house(url, keys, prefix, reflection, **settings))
 
         yield start

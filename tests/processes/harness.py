@@ -64,10 +64,12 @@ Serve = Callable[..., Awaitable[House]]
 
 
 @asynccontextmanager
-async def house(url: str, keys: Path, prefix: str, reflection: bool) -> AsyncIterator[House]:
+async def house(
+    url: str, keys: Path, prefix: str, reflection: bool, **more: Any
+) -> AsyncIterator[House]:
     """Runs one, as the command does but for the signals."""
     settings = Settings(
-        redis_url=url, keys=keys, listen=Listen("127.0.0.1", 0), redis_prefix=prefix
+        redis_url=url, keys=keys, listen=Listen("127.0.0.1", 0), redis_prefix=prefix, **more
     )
     async with (
         running(settings, Mode(reflection=reflection)) as (server, ports),

@@ -302,7 +302,16 @@ TOGETHER = "GRACE and DURABLE_AFTER together must be at most ALARM_AFTER"
         ({"SESSION_TTL": "59m"}, ["TOKEN_TTL must be at most SESSION_TTL"]),
         ({"SESSION_TTL": "401d"}, ["SESSION_TTL must be at most 400d"]),
         (
-            {"IDLE_TIMEOUT": "119s"},
+            {"IDLE_TIMEOUT": "59m"},
+            [
+                (
+                    "TOKEN_TTL must be at most IDLE_TIMEOUT, or tokens outlast the idle sessions"
+                    " that they speak of"
+                )
+            ],
+        ),
+        (
+            {"IDLE_TIMEOUT": "119s", "TOKEN_TTL": "119s", "ALARM_AFTER": "50s"},
             [
                 (
                     "IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times"
@@ -452,16 +461,16 @@ def test_a_level_of_assurance_sets_what_nobody_set(put: SetAll, put_file: Callab
         timedelta(minutes=15), timedelta(hours=12), timedelta(minutes=15),
     )  # fmt: skip
     assert settings.beside_preset() == {}
-    put_file('IDLE_TIMEOUT = "10m"')
+    put_file('IDLE_TIMEOUT = "20m"')
     put(SESSION_TTL="1h")
     settings = load_settings()
     assert (settings.session_ttl, settings.idle_timeout) == (
         timedelta(hours=1),
-        timedelta(minutes=10),
+        timedelta(minutes=20),
     )
     assert settings.beside_preset() == {
         "session_ttl": (timedelta(hours=1), timedelta(hours=12)),
-        "idle_timeout": (timedelta(minutes=10), timedelta(minutes=15)),
+        "idle_timeout": (timedelta(minutes=20), timedelta(minutes=15)),
     }
 
 

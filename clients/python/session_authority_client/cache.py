@@ -42,6 +42,10 @@ _OF_A_USER = frozenset(
 # The first server that finds a key revoked writes the event, once for all servers. The others may
 # accept for a little longer what the key signed.
 _KEY_REVOCATION_SECONDS = 15.0
+# How far the server's clock may seem to run ahead of ours within one watch. Clocks that are kept in
+# time by changing their pace gain a second on each other in half an hour at the most, which is how
+# long a connection lasts.
+_MAX_AHEAD_SECONDS = 2.0
 # Users share a counter of events by their hash: it may keep an answer from being stored, never the
 # other way round.
 _COUNTERS = 4096
@@ -248,7 +252,9 @@ class NearCache:
                     self._watch += 1  # so nothing is stored that was asked for before
                     if event.type == pb.EVENT_TYPE_SIGNING_KEY_REVOKED:
                         self._keys_known = self._clock() + _KEY_REVOCATION_SECONDS
-            if message.HasField("read_time"):
+            if message.HasField("read_uptime"):
+                self._prove(message.read_uptime.seconds + message.read_uptime.nanos / 1e9)
+            elif message.HasField("read_time"):  # of a service that does not tell its uptime
                 self._prove(message.read_time.seconds + message.read_time.nanos / 1e9)
 
     def lost(self) -> None:
@@ -257,9 +263,12 @@ class NearCache:
             self._lose()
 
     def seconds_left(self) -> float:
-        """How long the watch may be silent from now on before it counts as broken."""
+        """How long the watch may be silent from now on before it counts as broken: 0 if it is
+        broken already.
+        """
         with self._lock:
-            return max(self._live_until, self._began + self._max_silence) - self._clock()
+            until = max(self._live_until, self._began + self._max_silence)
+            return max(until - self._clock(), 0.0)
 
     # --- with the lock held -----------------------------------------------------------------------
 
@@ -267,14 +276,18 @@ class NearCache:
         """All that happened before `read`, by the server's clock, was told.
 
         The first one was read after this side had asked, so a later one is at least as much younger
-        than that as the server's clock says; and it can't be younger than now. Clocks need not
-        agree, and a message that was long on its way, or lay here unread, proves no more than it
-        did when it was sent.
+        than that as the server's clock says. Clocks need not agree, and a message that was long on
+        its way, or lay here unread, proves no more than it did when it was sent. A proof that would
+        be younger than now shows that the two clocks don't run alike: one was set, or one stood
+        still. Then no proof of this watch is worth anything, and the watch counts as broken.
         """
         if self._first_read is None:
             self._first_read = read
-        proven = min(self._began + read - self._first_read, self._clock())
-        self._live_until = max(self._live_until, proven + self._max_silence)
+        proven, now = self._began + read - self._first_read, self._clock()
+        if proven > now + _MAX_AHEAD_SECONDS:
+            self._lose()
+            return
+        self._live_until = max(self._live_until, min(proven, now) + self._max_silence)
 
     def _lose(self) -> None:
         self._live_until = float("-inf")

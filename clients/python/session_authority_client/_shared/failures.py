@@ -51,6 +51,7 @@ _BY_REASON: Mapping[str, type[SessionAuthorityError]] = {
     "STORE_UNAVAILABLE": Unavailable,
     "DEADLINE_TOO_SHORT": Unavailable,
     "STOPPING": Unavailable,
+    "NOT_READY": Unavailable,
     "INTERNAL": InternalError,
 }
 # For a status without a reason: from gRPC itself, or from a proxy on the way.

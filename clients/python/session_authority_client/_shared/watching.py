@@ -53,7 +53,7 @@ def _reason_of(error: BaseException | None) -> str:
     if error is None:
         return "the watch was ended"
     if isinstance(error, TimeoutError):
-        return "the watch proved nothing for too long"
+        return "the watch proved nothing for too long, or clocks ran apart"
     if isinstance(error, SessionAuthorityError):
         return f"{type(error).__name__}: {error}"
     return type(error).__name__

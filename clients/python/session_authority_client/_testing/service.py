@@ -347,8 +347,11 @@ class FakeService:
                     abort(context, grpc.StatusCode.OUT_OF_RANGE, "CURSOR_EXPIRED")
                 found, start = state.events[start:], len(state.events)
             told = [event for event in found if is_wanted(event, request)]
-            now = None if told else stamp(state.now())
-            yield pb.WatchEventsResponse(events=told, cursor=str(start), read_time=now)
+            message = pb.WatchEventsResponse(events=told, cursor=str(start))
+            if not told:
+                message.read_time.CopyFrom(stamp(state.now()))
+                message.read_uptime.FromNanoseconds(time.monotonic_ns())
+            yield message
 
     def _write_event(
         self, kind: pb.EventType, user_id: str, device: Device | None, **more: Any

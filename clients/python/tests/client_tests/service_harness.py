@@ -189,6 +189,7 @@ class Service:
                 )
                 told = len(self._events)
                 message.read_time.GetCurrentTime()
+                message.read_uptime.FromNanoseconds(time.monotonic_ns())
             time.sleep(self.message_delay())
             yield message
             with self._lock:

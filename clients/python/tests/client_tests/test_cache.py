@@ -41,13 +41,14 @@ def answer(
 
 
 class Harness:
-    """A cache whose clocks stand still, and what its watch says. The server's clock is an hour
-    ahead.
+    """A cache whose clocks stand still, and what its watch says. The server runs for a day longer
+    than this machine, and its wall clock is an hour ahead.
     """
 
     def __init__(self, **settings: Any) -> None:
         self.now = 100.0
         self.wall = NOON
+        self.server_wall = NOON + 3600 - self.now  # when the server began to run
         clocks: Any = {"clock": lambda: self.now, "wall_clock": lambda: self.wall}
         self.cache = NearCache(**clocks, **settings)
 
@@ -56,10 +57,13 @@ class Harness:
         self.cache.begin()
         self.prove()
 
-    def prove(self, *events: pb.Event, age: float = 0) -> None:
+    def prove(self, *events: pb.Event, age: float = 0, tells_uptime: bool = True) -> None:
         """A message that everything was told, so many seconds ago."""
+        read = self.now - age
         message = pb.WatchEventsResponse(events=events)
-        message.read_time.FromNanoseconds(int((NOON + 3600 + self.now - age) * 1e9))
+        message.read_time.FromNanoseconds(int((self.server_wall + read) * 1e9))
+        if tells_uptime:
+            message.read_uptime.FromNanoseconds(int((86400 + read) * 1e9))
         self.cache.tell(message)
 
     def tell(self, kind: int, user: str = "") -> None:
@@ -142,17 +146,77 @@ def test_a_proof_that_was_long_on_its_way_is_as_old_as_what_it_proves(harness: H
     assert harness.cache.seconds_left() == pytest.approx(7)
 
 
-def test_a_server_whose_clock_jumps_ahead_proves_no_future(harness: Harness) -> None:
-    harness.pass_by(10)
-    harness.prove(age=-3600)
-    assert harness.cache.seconds_left() == pytest.approx(15)
+STEPS = [3600, -3600, 4, -4]
 
 
-def test_a_server_whose_clock_jumps_back_proves_nothing(harness: Harness) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_the_servers_wall_clock_does_not_matter(step: float) -> None:
+    harness = Harness()
+    harness.server_wall += step
+    harness.watch()
+    harness.pass_by(12)
+    harness.prove(age=8)
+    assert harness.cache.seconds_left() == pytest.approx(7)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("late", [0, 4, 8])
+def test_a_proof_is_as_old_as_it_is_after_the_wall_clock_was_set(
+    harness: Harness, step: float, late: float
+) -> None:
+    harness.keep()
     harness.pass_by(10)
-    harness.prove(age=3600)
+    harness.server_wall += step
+    for _ in range(3):
+        harness.prove(age=late)
+        assert harness.cache.live
+        assert harness.cache.seconds_left() == pytest.approx(15 - late)
+        harness.pass_by(10)
+    harness.pass_by(5 - late)
+    assert not harness.has()
+
+
+@pytest.mark.parametrize("step", [3600, 4])
+def test_where_only_the_wall_clock_is_told_a_watch_whose_clock_runs_ahead_is_forgotten(
+    step: float,
+) -> None:
+    harness = Harness()
+    harness.cache.begin()
+    harness.prove(tells_uptime=False)
+    ticket = harness.ticket()
+    assert harness.keep()
+    harness.pass_by(10)
+    harness.server_wall += step
+    harness.prove(tells_uptime=False)
+    assert not harness.cache.live
+    assert not harness.has()
+    assert harness.cache.seconds_left() == 0
+    harness.prove(tells_uptime=False)
+    assert not harness.cache.live, "only another watch counts"
+    harness.cache.begin()
+    harness.prove(tells_uptime=False)
+    assert harness.cache.live
+    assert not harness.cache.store(ticket, "t", DEVICE, answer(at=harness.wall))
+
+
+def test_where_only_the_wall_clock_is_told_one_that_is_set_back_proves_nothing() -> None:
+    harness = Harness()
+    harness.cache.begin()
+    harness.prove(tells_uptime=False)
+    harness.pass_by(10)
+    harness.server_wall -= 3600
+    harness.prove(tells_uptime=False)
     assert harness.cache.seconds_left() == pytest.approx(5)
     assert harness.cache.live  # what was proved before is still so
+
+
+def test_a_machine_whose_clock_stood_still_forgets_the_watch(harness: Harness) -> None:
+    harness.keep()
+    harness.prove(age=-1.9)
+    assert harness.has()
+    assert harness.cache.seconds_left() == pytest.approx(15), "no proof is of the future"
+    harness.prove(age=-2.1)
+    assert not harness.has()
 
 
 def test_it_gives_nothing_older_than_max_age_counted_from_the_request() -> None:

@@ -34,6 +34,7 @@ REASONS: dict[str, tuple[grpc.StatusCode, type[sa.SessionAuthorityError]]] = {
     "CURSOR_EXPIRED": (grpc.StatusCode.OUT_OF_RANGE, sa.CursorExpired),
     "CALLER_UNKNOWN": (grpc.StatusCode.UNAUTHENTICATED, sa.CallerUnknown),
     "CALLER_NOT_ALLOWED": (grpc.StatusCode.PERMISSION_DENIED, sa.CallerNotAllowed),
+    "NOT_READY": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
     "STOPPING": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
     "OVERLOADED": (grpc.StatusCode.RESOURCE_EXHAUSTED, sa.Overloaded),
 }

@@ -1,0 +1,93 @@
+"""Whether this process may answer at all: its clock is right, its store is safe, and it knows what
+its keys and its access policy say.
+
+Every call asks it, so asking costs two looks at clocks. It measures nothing and reads nothing by
+itself: the probe of the store and the looks at files tell it what they found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from session_authority.domain.errors import NotReady, StoreUnavailable
+from session_authority.runtime.clock import now, uptime
+
+MAX_CLOCK_SKEW = timedelta(seconds=5)
+# How long files may be unreadable: a revocation may be in them.
+MAX_UNREADABLE = timedelta(seconds=5)
+
+_MAX_SKEW_SECONDS = MAX_CLOCK_SKEW.total_seconds()
+
+
+class Readiness:
+    """Refuses to answer until the store was found safe and its clock right, and from then on while
+    the clock is off or files can't be read.
+
+    Between two probes it compares the wall clock with one that nobody sets, so that a step is
+    noticed by the very next call. A store that does not answer is not its business: calls that need
+    that store fail by themselves, and on a cluster the others need not.
+
+    Args:
+        must_verify: Whether the store must be found safe before anything is answered.
+        clock: The process's wall clock.
+        uptime: A clock that nobody sets.
+    """
+
+    def __init__(
+        self,
+        *,
+        must_verify: bool = False,
+        clock: Callable[[], datetime] = now,
+        uptime: Callable[[], timedelta] = uptime,
+    ) -> None:
+        self._clock = clock
+        self._uptime = uptime
+        self._store_fault: str | None = (
+            "the store was not yet found to be safe" if must_verify else None
+        )
+        # How far the wall clock is ahead of the primaries' clocks: at least, and at most.
+        self._ahead_seconds: tuple[float, float] | None = None
+        self._started_at_seconds = 0.0
+        self._unreadable_at: dict[str, timedelta] = {}
+
+    def note_clocks(self, moment: datetime, primaries: Iterable[datetime]) -> None:
+        """Notes what time it was here and on every primary."""
+        ahead = [(moment - time).total_seconds() for time in primaries]
+        self._ahead_seconds = min(ahead), max(ahead)
+        self._started_at_seconds = moment.timestamp() - self._uptime().total_seconds()
+
+    def note_store(self, fault: str | None) -> None:
+        """Notes what makes the store unsafe; None if it is safe."""
+        self._store_fault = fault
+
+    def note_readable(self, what: str) -> None:
+        """Notes that it is known what these files hold, as of now. From then on that must be noted
+        again and again.
+        """
+        self._unreadable_at[what] = self._uptime() + MAX_UNREADABLE
+
+    def refuse_if_unfit(self) -> None:
+        """Raises NotReady if this process must not answer now, StoreUnavailable if the store has
+        not answered since the start.
+        """
+        if self.fault() is not None:
+            raise StoreUnavailable if self._ahead_seconds is None else NotReady
+
+    def fault(self) -> str | None:
+        """Why this process must not answer now, in words for the log; None if it may."""
+        if self._ahead_seconds is None:
+            return "the store has not answered yet"
+        if self._store_fault is not None:
+            return self._store_fault
+        passed = self._uptime()
+        stepped = self._clock().timestamp() - passed.total_seconds() - self._started_at_seconds
+        least, most = self._ahead_seconds
+        if most + stepped > _MAX_SKEW_SECONDS or least + stepped < -_MAX_SKEW_SECONDS:
+            skew = max(abs(least + stepped), abs(most + stepped))
+            return f"the store's clock differs by {skew:.1f} s"
+        for what, until in self._unreadable_at.items():
+            if passed > until:
+                limit = MAX_UNREADABLE.total_seconds()
+                return f"{what} can't be read for {limit:g} s, so nobody knows what changed"
+        return None
