@@ -184,7 +184,7 @@ async def test_an_unknown_device_has_no_name(stage: Stage, signed_in: pb.IssueDe
     assert (refusal.violations, refusal.retry_after) == ((), None)
 
 
-@pytest.mark.parametrize("device_id", ["", "laptop", LAPTOP[:-1], "x" * 5000, f"{LAPTOP} "])
+@pytest.mark.parametrize("device_id", ["", "laptop", LAPTOP[:-1], "x" * 5000, f"{LAPTOP};"])
 async def test_a_malformed_device_id_of_a_client_is_replaced(
     stage: Stage, signed_in: pb.IssueDeviceResponse, device_id: str
 ):
