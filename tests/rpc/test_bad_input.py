@@ -151,7 +151,6 @@ async def test_a_page_token_that_is_cut_or_of_another_list_is_refused(stage: Sta
         {"user_id": "ada", "claims": {"email": "a@example.org"}},
         {"user_id": "ada", "auth_methods": ["pwd"]},
         {"user_id": "ada", "device_id": LAPTOP},
-        {"user_id": "ada", "client": pb.ClientInfo(ip_address="203.0.113.7")},
         {"user_id": "ada", "session_ttl": Duration(seconds=60)},
     ],
     ids=lambda other: list(other)[-1],

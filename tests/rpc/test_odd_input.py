@@ -64,3 +64,36 @@ async def test_a_sign_in_retried_in_another_spelling_is_the_same(stage: Stage, s
     first = await stage.sign_in("ada", LAPTOP, request_id=REQUEST_ID)
     again = await stage.sign_in("ada", spell(LAPTOP), request_id=spell(REQUEST_ID))
     assert again.device.session_id == first.device.session_id
+
+
+# A sign-in that is tried again after its answer was lost.
+
+
+@pytest.mark.parametrize("assigned", [True, False], ids=["assigned device", "known device"])
+@pytest.mark.parametrize(
+    "client",
+    [
+        {},
+        {"ip_address": "2001:db8::7"},
+        {"user_agent": "curl/9"},
+        {"display_name": "Ada's phone"},
+        {"app_version": "4.13"},
+        {"ip_address": "2001:db8::7", "user_agent": "a", "display_name": "b", "app_version": "c"},
+    ],
+    ids=lambda client: "+".join(client) or "unknown",
+)
+async def test_a_sign_in_retried_from_another_network_is_the_same(
+    stage: Stage, client: dict[str, str], assigned: bool
+):
+    device_id = "" if assigned else LAPTOP
+    before = pb.ClientInfo(ip_address="203.0.113.7", user_agent="curl/8", app_version="4.12")
+    first = await stage.sign_in("ada", device_id, request_id=REQUEST_ID, client=before)
+    contents = await stage.dump()
+    again = await stage.sign_in(
+        "ada", device_id, request_id=REQUEST_ID, client=pb.ClientInfo(**client)
+    )
+    assert await stage.dump() == contents
+    assert (again.device.session_id, again.device_id_assigned, again.new_device) == (
+        *(first.device.session_id, assigned, True),
+    )
+    assert (await stage.validate(again)).active
