@@ -7,17 +7,26 @@ import re
 from uuid import UUID
 
 DEVICE_KEY_BYTES = 16
-_UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_USUAL = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+# The spellings that UUID libraries write, and nothing between them: Python's own reader leaves out
+# dashes, braces and "urn:uuid:" wherever they are.
+_UUID_TEXT = re.compile(
+    rf"{_USUAL}|[0-9a-fA-F]{{32}}|\{{{_USUAL}\}}|[uU][rR][nN]:[uU][uU][iI][dD]:{_USUAL}", re.ASCII
+)
+_BLANKS = " \t"
 _NIL = UUID(int=0)
 
 
 def parse_uuid(text: str) -> UUID | None:
-    """The UUID that `text` spells in the usual form of 36 characters (RFC 9562), or None. The nil
-    UUID names nothing.
+    """The UUID that `text` spells, or None: in the usual form of 36 characters (RFC 9562), without
+    its dashes, in braces, or as a URN; in either case, and with blanks around it.
+
+    The nil UUID names nothing.
     """
-    if _UUID_TEXT.fullmatch(text) is None:
+    spelled = text.strip(_BLANKS)
+    if _UUID_TEXT.fullmatch(spelled) is None:
         return None
-    value = UUID(text)
+    value = UUID(spelled.lower())  # its reader knows "urn:uuid:" in lower case only
     return None if value == _NIL else value
 
 

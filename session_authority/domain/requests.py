@@ -41,12 +41,13 @@ class SignInRequest:
     def digest(self) -> bytes:
         """SHA-256 of its contents, by which a retry is told from another request under the same
         `request_id`.
+
+        The end user's client is no part of it: a phone that tries again may have left the Wi-Fi,
+        and an app may have been updated.
         """
-        client = self.client
         contents = [
             self.user_id,
             str(self.device_id),
-            [client.ip_address, client.user_agent, client.display_name, client.app_version],
             sorted(self.claims.items()),
             self.auth_methods,
             self.session_ttl.total_seconds(),

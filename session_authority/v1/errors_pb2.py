@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!session_authority/v1/errors.proto\x12\x14session_authority.v1*\xe0\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x02\x12\"\n\x1e\x45RROR_REASON_MESSAGE_TOO_LARGE\x10\x03\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x04\x12!\n\x1d\x45RROR_REASON_REQUEST_ID_SPENT\x10\x05\x12%\n!ERROR_REASON_DEVICE_LIMIT_REACHED\x10\x06\x12!\n\x1d\x45RROR_REASON_DEVICE_NOT_FOUND\x10\x07\x12\x19\n\x15\x45RROR_REASON_CONFLICT\x10\x08\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\t\x12#\n\x1f\x45RROR_REASON_DEADLINE_TOO_SHORT\x10\n\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0b\x12\x1f\n\x1b\x45RROR_REASON_CURSOR_EXPIRED\x10\x0c\x12\x1f\n\x1b\x45RROR_REASON_CALLER_UNKNOWN\x10\r\x12#\n\x1f\x45RROR_REASON_CALLER_NOT_ALLOWED\x10\x0e\x12\x19\n\x15\x45RROR_REASON_STOPPING\x10\x10\x12\x1a\n\x16\x45RROR_REASON_NOT_READY\x10\x11\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0f\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!session_authority/v1/errors.proto\x12\x14session_authority.v1*\xe0\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x02\x12\"\n\x1e\x45RROR_REASON_MESSAGE_TOO_LARGE\x10\x03\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x04\x12!\n\x1d\x45RROR_REASON_REQUEST_ID_SPENT\x10\x05\x12%\n!ERROR_REASON_DEVICE_LIMIT_REACHED\x10\x06\x12!\n\x1d\x45RROR_REASON_DEVICE_NOT_FOUND\x10\x07\x12\x19\n\x15\x45RROR_REASON_CONFLICT\x10\x08\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\t\x12#\n\x1f\x45RROR_REASON_DEADLINE_TOO_SHORT\x10\n\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0b\x12\x1f\n\x1b\x45RROR_REASON_CURSOR_EXPIRED\x10\x0c\x12\x1f\n\x1b\x45RROR_REASON_CALLER_UNKNOWN\x10\r\x12#\n\x1f\x45RROR_REASON_CALLER_NOT_ALLOWED\x10\x0e\x12\x19\n\x15\x45RROR_REASON_STOPPING\x10\x10\x12\x1a\n\x16\x45RROR_REASON_NOT_READY\x10\x11\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0f\x42\xe1\x01\n\x17\x63om.sessionauthority.v1B\x0b\x45rrorsProtoP\x01ZLgithub.com/session-authority/session-authority/clients/go/sessionauthorityv1\xa2\x02\x03SAX\xaa\x02\x13SessionAuthority.V1\xca\x02\x13SessionAuthority\\V1\xe2\x02\x1fSessionAuthority\\V1\\GPBMetadata\xea\x02\x14SessionAuthority::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'session_authority.v1.errors_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\027com.sessionauthority.v1B\013ErrorsProtoP\001ZLgithub.com/session-authority/session-authority/clients/go/sessionauthorityv1\242\002\003SAX\252\002\023SessionAuthority.V1\312\002\023SessionAuthority\\V1\342\002\037SessionAuthority\\V1\\GPBMetadata\352\002\024SessionAuthority::V1'
   _globals['_ERRORREASON']._serialized_start=60
   _globals['_ERRORREASON']._serialized_end=668
 # @@protoc_insertion_point(module_scope)

@@ -124,14 +124,15 @@ def test_a_user_id_is_counted_in_characters():
 
 def test_a_device_id():
     assert passed(lambda c: c.device_id(SPELLED)) == UUID(SPELLED)
-    assert passed(lambda c: c.optional_device_id(SPELLED.upper(), "current_device_id")) == UUID(
-        SPELLED
-    )
+    for spelled in (SPELLED.upper(), f" {{{SPELLED}}}\t", UUID(SPELLED).hex, UUID(SPELLED).urn):
+        assert passed(lambda c, s=spelled: c.device_id(s)) == UUID(SPELLED)
+        assert passed(lambda c, s=spelled: c.optional_device_id(s, "f")) == UUID(SPELLED)
+        assert passed(lambda c, s=spelled: c.request_id(s)) == UUID(SPELLED)
     assert passed(lambda c: c.optional_device_id("", "current_device_id")) is None
 
 
 @pytest.mark.parametrize(
-    "value", [" ", "nobody", SPELLED.replace("-", ""), SPELLED + "\n", str(UUID(int=0))]
+    "value", [" ", "nobody", SPELLED.replace("-", "", 1), SPELLED + "\n", str(UUID(int=0))]
 )
 def test_a_bad_device_id(value: str):
     rule = "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
@@ -388,7 +389,7 @@ def test_a_request_id():
     assert passed(lambda c: c.request_id("")) is None
 
 
-@pytest.mark.parametrize("value", ["again", SPELLED[:-1], f" {SPELLED}", str(UUID(int=0))])
+@pytest.mark.parametrize("value", ["again", SPELLED[:-1], f"-{SPELLED}", str(UUID(int=0))])
 def test_a_bad_request_id(value: str):
     assert told(lambda c: c.request_id(value)) == [("request_id", "must be a UUID")]
 

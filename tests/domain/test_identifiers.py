@@ -14,10 +14,22 @@ from session_authority.domain.identifiers import DEVICE_KEY_BYTES, device_key, p
 SPELLED = "123e4567-e89b-42d3-a456-426614174000"
 
 
-@given(st.uuids())
-def test_every_uuid_is_read_in_either_case(value: UUID):
-    assert parse_uuid(str(value)) == value
-    assert parse_uuid(str(value).upper()) == value
+# The four spellings that libraries read: Java, Go, .NET and Python each write some of them.
+SPELLINGS = {
+    "canonical": str,
+    "without dashes": lambda value: value.hex,
+    "braces": lambda value: f"{{{value}}}",
+    "URN": lambda value: value.urn,
+}
+BLANKS = st.text(" \t", max_size=3)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@given(value=st.uuids(allow_nil=False), before=BLANKS, after=BLANKS)
+def test_every_uuid_is_read_in_each_spelling(spelling: str, value: UUID, before: str, after: str):
+    text = SPELLINGS[spelling](value)
+    for cased in (text, text.upper(), text.title()):
+        assert parse_uuid(f"{before}{cased}{after}") == value
 
 
 def test_the_version_does_not_matter():
@@ -32,14 +44,39 @@ def test_the_version_does_not_matter():
         "",
         " ",
         "nobody",
-        str(UUID(int=0)),
-        SPELLED.replace("-", ""),
-        f"{{{SPELLED}}}",
-        f"urn:uuid:{SPELLED}",
-        f" {SPELLED}",
-        f"{SPELLED} ",
+        *(spell(UUID(int=0)) for spell in SPELLINGS.values()),
         f"{SPELLED}\n",
+        f"\r\n{SPELLED}",
         f"{SPELLED}\0",
+        f"{SPELLED}\xa0",
+        f"\u2003{SPELLED}",
+        # Parts of spellings, and two of them at once.
+        f"{{{SPELLED}",
+        f"{SPELLED}}}",
+        f"({SPELLED})",
+        f"{{ {SPELLED} }}",
+        f"{{{{{SPELLED}}}}}",
+        f"{{{UUID(SPELLED).hex}}}",
+        f"{{urn:uuid:{SPELLED}}}",
+        f"urn:uuid:{{{SPELLED}}}",
+        f"urn:uuid:{UUID(SPELLED).hex}",
+        f"urn:uuid: {SPELLED}",
+        f"uuid:{SPELLED}",
+        f"urn:{SPELLED}",
+        f"urn:uuid:urn:uuid:{SPELLED}",
+        f'"{SPELLED}"',
+        # Dashes in other places, which Python's own reader leaves out.
+        SPELLED[1:] + SPELLED[0],
+        SPELLED.replace("-", "", 1),
+        SPELLED.replace("-", "--", 1),
+        f"-{UUID(SPELLED).hex}",
+        f"{UUID(SPELLED).hex}-",
+        "123e-4567e89b42d3a456-4266-1417-4000",
+        UUID(SPELLED).hex[:-1],
+        UUID(SPELLED).hex + "0",
+        f"0x{UUID(SPELLED).hex[2:]}",
+        f"+{UUID(SPELLED).hex[1:]}",
+        f"{UUID(SPELLED).hex[:8]}_{UUID(SPELLED).hex[9:]}",
         SPELLED[:-1],
         SPELLED + "0",
         SPELLED.replace("1", "g", 1),
@@ -55,10 +92,10 @@ def test_nothing_else_is_one(text: str):
     assert parse_uuid(text) is None
 
 
-@given(st.text(max_size=60))
+@given(st.text("0123456789abcdefABCDEF-{} \turnid:", max_size=60))
 def test_any_text_is_read_or_refused(text: str):
     parsed = parse_uuid(text)
-    assert parsed is None or str(parsed) == text.lower()
+    assert parsed is None or text.strip(" \t").lower() in [s(parsed) for s in SPELLINGS.values()]
 
 
 def test_a_device_key_is_the_start_of_a_hash():

@@ -103,8 +103,9 @@ def _cases() -> list[Case]:
     devices = [
         ("laptop", UUID_RULE, "word"),
         (LAPTOP[:-1], UUID_RULE, "cut"),
-        (LAPTOP.replace("-", ""), UUID_RULE, "without dashes"),
-        (f"{{{LAPTOP}}}", UUID_RULE, "braces"),
+        (LAPTOP.replace("-", "", 1), UUID_RULE, "without one of its dashes"),
+        (f"{{{LAPTOP}", UUID_RULE, "one brace"),
+        (f"uuid:{LAPTOP}", UUID_RULE, "half a URN"),
         (f"{LAPTOP}\n", UUID_RULE, "line feed"),
         ("00000000-0000-0000-0000-000000000000", UUID_RULE, "nil"),
         ("１" * 8 + LAPTOP[8:], UUID_RULE, "other digits"),

@@ -23,6 +23,14 @@ def stamp(moment: datetime) -> Timestamp:
     return made
 
 
+def without_client(request: pb.IssueDeviceRequest) -> pb.IssueDeviceRequest:
+    """What makes a sign-in the same one under its `request_id`: the end user's client does not."""
+    bare = pb.IssueDeviceRequest()
+    bare.CopyFrom(request)
+    bare.ClearField("client")
+    return bare
+
+
 def session_message(token: Token) -> pb.Session:
     """The session of a token."""
     session = token.session

@@ -20,6 +20,7 @@ from session_authority_client._testing.messages import (
     is_wanted,
     session_message,
     stamp,
+    without_client,
 )
 from session_authority_client._testing.rules import (
     GRACE,
@@ -142,13 +143,14 @@ class FakeService:
             new_device=not known,
         )
         if request.request_id:
-            state.sign_ins[request.request_id] = SignIn(request, device.session, response)
+            request_id = request.request_id
+            state.sign_ins[request_id] = SignIn(without_client(request), device.session, response)
         return response
 
     def _issue_again(
         self, known: SignIn, request: pb.IssueDeviceRequest, context: grpc.ServicerContext
     ) -> pb.IssueDeviceResponse:
-        if known.request != request:
+        if known.request != without_client(request):
             abort(context, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
         session = known.session
         device = self.state.devices[session.user_id].get(session.device_id)

@@ -60,7 +60,9 @@ class Device:
 
 @dataclass
 class SignIn:
-    """A sign-in that had a `request_id`: the same request gets the same response."""
+    """A sign-in that had a `request_id`: the same request, from whichever client, gets the same
+    response.
+    """
 
     request: pb.IssueDeviceRequest
     session: Session

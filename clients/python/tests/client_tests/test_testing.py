@@ -196,6 +196,15 @@ def test_errors_are_those_of_the_service(client: SessionAuthority):
     assert client.get_signing_keys().keys == ()
 
 
+def test_a_sign_in_retried_from_another_network_is_the_same(client: SessionAuthority):
+    request_id = str(uuid4())
+    first, again = [
+        client.issue_device("ada", request_id=request_id, client=ClientInfo(ip_address=address))
+        for address in ("203.0.113.7", "2001:db8::7")
+    ]
+    assert again.device.session_id == first.device.session_id
+
+
 def test_it_can_have_a_limit(authority: FakeAuthority, client: SessionAuthority):
     token, device = sign_in(client)
     with authority.device_limit(1):
