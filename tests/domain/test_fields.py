@@ -124,10 +124,12 @@ def test_a_user_id_is_counted_in_characters():
 
 def test_a_device_id():
     assert passed(lambda c: c.device_id(SPELLED)) == UUID(SPELLED)
+    checks = FieldChecks()
     for spelled in (SPELLED.upper(), f" {{{SPELLED}}}\t", UUID(SPELLED).hex, UUID(SPELLED).urn):
-        assert passed(lambda c, s=spelled: c.device_id(s)) == UUID(SPELLED)
-        assert passed(lambda c, s=spelled: c.optional_device_id(s, "f")) == UUID(SPELLED)
-        assert passed(lambda c, s=spelled: c.request_id(s)) == UUID(SPELLED)
+        assert checks.device_id(spelled) == UUID(SPELLED)
+        assert checks.optional_device_id(spelled, "current_device_id") == UUID(SPELLED)
+        assert checks.request_id(spelled) == UUID(SPELLED)
+    checks.done()
     assert passed(lambda c: c.optional_device_id("", "current_device_id")) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,7 +16,7 @@ SPELLED = "123e4567-e89b-42d3-a456-426614174000"
 
 
 # The four spellings that libraries read: Java, Go, .NET and Python each write some of them.
-SPELLINGS = {
+SPELLINGS: dict[str, Callable[[UUID], str]] = {
     "canonical": str,
     "without dashes": lambda value: value.hex,
     "braces": lambda value: f"{{{value}}}",
