@@ -15,6 +15,7 @@ SHORT: dict[str, Any] = {
     "token_ttl": 2 * SECOND,
     "session_ttl": 2 * SECOND,
     "alarm_after": SECOND,
+    "durable_after": 0 * SECOND,
     "grace": 0 * SECOND,
     "touch_interval": 0 * SECOND,
 }

@@ -311,7 +311,12 @@ TOGETHER = "GRACE and DURABLE_AFTER together must be at most ALARM_AFTER"
             ],
         ),
         (
-            {"IDLE_TIMEOUT": "119s", "TOKEN_TTL": "119s", "ALARM_AFTER": "50s"},
+            {
+                "IDLE_TIMEOUT": "119s",
+                "TOKEN_TTL": "119s",
+                "ALARM_AFTER": "50s",
+                "DURABLE_AFTER": "20s",
+            },
             [
                 (
                     "IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times"
