@@ -99,8 +99,8 @@ class _Life:
             "The new token may be lost, with its answer or before it is on the laptop's disk."
             " So the old one is still good."
         )
-        self._expect(renewed.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
         self._expect(laptop.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
+        self._expect(renewed.access_token, laptop, _LAPTOP, pb.SESSION_STATUS_ACTIVE)
         self._say(
             "once the new one is used at an age of DURABLE_AFTER, the laptop keeps it, and the old"
             " one has only a moment of grace (GRACE)"

@@ -167,7 +167,10 @@ async def test_a_request_id_with_other_contents_is_refused(stage: Stage, other: 
 
 
 async def test_a_request_id_whose_token_was_used_is_spent(stage: Stage):
-    await stage.validate(await stage.sign_in("ada", request_id=REQUEST_ID))
+    issued = await stage.sign_in("ada", request_id=REQUEST_ID)
+    stage.clock.advance(stage.authority.limits.durable_after)
+    await stage.validate(issued)
+    await stage.authority.settled()
     before = await stage.dump()
     refusal = await stage.refused(
         "IssueDevice", pb.IssueDeviceRequest(user_id="ada", request_id=REQUEST_ID)

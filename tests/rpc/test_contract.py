@@ -208,6 +208,7 @@ async def test_a_replay_signs_out_everywhere(stage: Stage):
     laptop, phone = await stage.sign_in("ada"), await stage.sign_in("ada")
     stage.clock.advance(10 * MINUTE)
     renewed = await renew(stage, laptop)
+    stage.clock.advance(3 * MINUTE)
     assert (await stage.validate(laptop, access_token=renewed.access_token)).active
     stage.clock.advance(MINUTE)
     assert (await stage.validate(laptop)).status == pb.SESSION_STATUS_SUPERSEDED

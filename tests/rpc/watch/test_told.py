@@ -149,6 +149,7 @@ async def test_other_causes_of_a_replay(valkey_stage: Stage):
         "RenewSession", pb.RenewSessionRequest(access_token=old.access_token, device_id=PHONE)
     )
     assert renewed.rotated
+    stage.clock.advance(3 * MINUTE)
     newest = pb.ValidateSessionRequest(access_token=renewed.access_token, device_id=PHONE)
     assert (await stage.call("ValidateSession", newest)).active
     await stage.authority.settled()
@@ -158,6 +159,7 @@ async def test_other_causes_of_a_replay(valkey_stage: Stage):
     before = await stage.sign_in("bob", PHONE)
     stage.clock.advance(10 * MINUTE)
     after = await stage.sign_in("bob", PHONE)
+    stage.clock.advance(3 * MINUTE)
     assert (await stage.validate(after)).active
     stage.clock.advance(10 * MINUTE)
     assert (await stage.validate(before)).status == pb.SESSION_STATUS_REPLAYED
