@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -281,9 +281,12 @@ class Event:
 class EventBatch:
     """Events that came together, and where to go on after them.
 
-    `read_time` is set in proofs of life: all that happened before it has been told.
+    `read_time` is set in proofs of life: all that happened before it has been told. `read_uptime`
+    is the same moment by a clock of the server that nobody sets: the difference between two batches
+    of one watch is how much later the second was read.
     """
 
     events: Sequence[Event]
     cursor: str
     read_time: datetime | None
+    read_uptime: timedelta | None

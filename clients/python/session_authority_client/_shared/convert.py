@@ -152,7 +152,10 @@ def event_types(kinds: Sequence[t.EventType]) -> Any:
 def event_batch(message: pb.WatchEventsResponse) -> t.EventBatch:
     """What a watch brought."""
     return t.EventBatch(
-        tuple(map(_event, message.events)), message.cursor, _maybe(message, "read_time")
+        tuple(map(_event, message.events)),
+        message.cursor,
+        _maybe(message, "read_time"),
+        message.read_uptime.ToTimedelta() if message.HasField("read_uptime") else None,
     )
 
 

@@ -10,7 +10,7 @@ import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from itertools import count
 from typing import Any
@@ -147,6 +147,8 @@ def compare(came: Any, became: Any, here: str) -> None:
     if isinstance(became, datetime):
         assert became == datetime.fromtimestamp(came.seconds, UTC), here
         assert became.tzinfo is UTC
+    elif isinstance(became, timedelta):
+        assert became == timedelta(seconds=came.seconds), here
     elif isinstance(became, Enum):
         assert became.value == came, here
     elif isinstance(became, Mapping):
