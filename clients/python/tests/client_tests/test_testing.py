@@ -93,6 +93,7 @@ def test_an_expired_token_renews_and_its_retries_get_copies(
     assert all(renewal.access_token for renewal in renewals)
     assert {renewal.session.generation for renewal in renewals if renewal.session} == {2}
     assert authority.rotations == 1
+    authority.pass_time(timedelta(minutes=3))
     assert client.validate_session(renewals[2].access_token or "", device)
     late = client.renew_session(token, device)
     assert (late.active, late.access_token) == (True, None)
@@ -183,13 +184,14 @@ def test_devices_are_listed_named_and_forgotten(client: SessionAuthority):
     assert not client.revoke_device("ada", here)
 
 
-def test_errors_are_those_of_the_service(client: SessionAuthority):
+def test_errors_are_those_of_the_service(authority: FakeAuthority, client: SessionAuthority):
     with pytest.raises(DeviceNotFound):
         client.update_device("ada", str(uuid4()), display_name="x")
     request_id = str(uuid4())
     token, device = sign_in(client, request_id=request_id)
     with pytest.raises(RequestIdReused):
         sign_in(client, "bob", request_id=request_id)
+    authority.pass_time(timedelta(minutes=3))
     assert client.validate_session(token, device)
     with pytest.raises(RequestIdSpent):
         sign_in(client, request_id=request_id)
