@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health
 
 from session_authority.domain.errors import AuthorityError
-from session_authority.processes.readiness import MAX_CLOCK_SKEW, Readiness
+from session_authority.processes.readiness import Readiness
 from session_authority.rpc import SERVICE_NAME
 from session_authority.runtime import logs
 from session_authority.runtime.clock import now
@@ -106,12 +106,7 @@ class StoreProbe:
         except Exception as error:  # noqa: BLE001
             # An answer that makes no sense is no sign of health either.
             return f"the store can't be asked ({logs.fault(error)['error']})"
-        moment = now()
-        self._readiness.note_clocks(moment, times)
-        skew = max(abs(moment - time) for time in times)
-        if skew > MAX_CLOCK_SKEW:
-            return f"the store's clock differs by {skew.total_seconds():.1f} s"
-        return await self._verified()
+        return self._readiness.note_clocks(now(), times) or await self._verified()
 
     async def _verified(self) -> str | None:
         """Why the store must not be used, if that has just turned out."""

@@ -51,11 +51,15 @@ class Readiness:
         self._started_at_seconds = 0.0
         self._unreadable_at: dict[str, timedelta] = {}
 
-    def note_clocks(self, moment: datetime, primaries: Iterable[datetime]) -> None:
-        """Notes what time it was here and on every primary."""
+    def note_clocks(self, moment: datetime, primaries: Iterable[datetime]) -> str | None:
+        """Notes what time it was here and on every primary. Returns what is wrong with the clock,
+        if anything is.
+        """
         ahead = [(moment - time).total_seconds() for time in primaries]
         self._ahead_seconds = min(ahead), max(ahead)
-        self._started_at_seconds = moment.timestamp() - self._uptime().total_seconds()
+        passed = self._uptime()
+        self._started_at_seconds = moment.timestamp() - passed.total_seconds()
+        return self._clock_fault(moment, passed)
 
     def note_store(self, fault: str | None) -> None:
         """Notes what makes the store unsafe; None if it is safe."""
@@ -81,13 +85,19 @@ class Readiness:
         if self._store_fault is not None:
             return self._store_fault
         passed = self._uptime()
-        stepped = self._clock().timestamp() - passed.total_seconds() - self._started_at_seconds
-        least, most = self._ahead_seconds
-        if most + stepped > _MAX_SKEW_SECONDS or least + stepped < -_MAX_SKEW_SECONDS:
-            skew = max(abs(least + stepped), abs(most + stepped))
-            return f"the store's clock differs by {skew:.1f} s"
+        if (clock_fault := self._clock_fault(self._clock(), passed)) is not None:
+            return clock_fault
         for what, until in self._unreadable_at.items():
             if passed > until:
                 limit = MAX_UNREADABLE.total_seconds()
                 return f"{what} can't be read for {limit:g} s, so nobody knows what changed"
         return None
+
+    def _clock_fault(self, moment: datetime, passed: timedelta) -> str | None:
+        """What is wrong with the wall clock at this moment and uptime, by the last probe."""
+        assert self._ahead_seconds is not None  # the store has answered
+        stepped = moment.timestamp() - passed.total_seconds() - self._started_at_seconds
+        least, most = (ahead + stepped for ahead in self._ahead_seconds)
+        if least >= -_MAX_SKEW_SECONDS and most <= _MAX_SKEW_SECONDS:
+            return None
+        return f"the store's clock differs by {max(abs(least), abs(most)):.1f} s"
