@@ -19,7 +19,9 @@ SEED_BYTES = 8
 # The version and the variant of a random UUID (RFC 9562 §5.4): the two bytes that hold them keep
 # nothing else.
 _VERSION, _VARIANT = 0x40, 0x80
-_SECOND_BYTES, _CHECK = slice(9, 13), slice(13, 16)
+_HIDDEN_SECONDS, _CHECK = slice(9, 13), slice(13, 16)
+# The time is kept in four bytes.
+_MAX_SECONDS = 0xFFFFFFFF
 _NO_SESSION = b""
 
 
@@ -28,8 +30,7 @@ def assign_device_id(seed: bytes, session_id: bytes | None, now: datetime) -> UU
     known.
     """
     mask, check = _mask_and_check(seed, session_id or _NO_SESSION)
-    seconds = (to_seconds(now) & 0xFFFFFFFF).to_bytes(4)
-    hidden = bytes(a ^ b for a, b in zip(seconds, mask, strict=True))
+    hidden = (mask ^ to_seconds(now) & _MAX_SECONDS).to_bytes(4)
     head = seed[:6] + bytes([_VERSION | seed[6] & 0x0F, seed[7]])
     return UUID(bytes=head + bytes([_VARIANT | seed[6] >> 4]) + hidden + check)
 
@@ -47,8 +48,8 @@ def is_assigned(device_id: UUID, token: Token) -> bool:
     if _mask_and_check(seed, token.session_id)[1] == raw[_CHECK]:
         return True
     mask, check = _mask_and_check(seed, _NO_SESSION)
-    seconds = bytes(a ^ b for a, b in zip(raw[_SECOND_BYTES], mask, strict=True))
-    return check == raw[_CHECK] and from_seconds(int.from_bytes(seconds)) >= token.issued_at
+    assigned_at = from_seconds(mask ^ int.from_bytes(raw[_HIDDEN_SECONDS]))
+    return check == raw[_CHECK] and assigned_at >= token.issued_at
 
 
 def _seed_of(raw: bytes) -> bytes:
@@ -56,7 +57,7 @@ def _seed_of(raw: bytes) -> bytes:
     return raw[:6] + bytes([(raw[8] & 0x0F) << 4 | raw[6] & 0x0F, raw[7]])
 
 
-def _mask_and_check(seed: bytes, session_id: bytes) -> tuple[bytes, bytes]:
+def _mask_and_check(seed: bytes, session_id: bytes) -> tuple[int, bytes]:
     """What hides the time of assignment, and what proves for which session it was."""
     digest = hashlib.sha256(b"assigned device ID" + seed + session_id).digest()
-    return digest[:4], digest[4:7]
+    return int.from_bytes(digest[:4]), digest[4:7]
