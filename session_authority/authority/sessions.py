@@ -209,13 +209,13 @@ class Sessions:
 
     async def _raise_alarm(self, judged: _Judged, verdict: Verdict) -> int | None:
         token, action = judged.token, self._limits.replay_action
-        quiet = (EventType.SESSION_REPLAYED, token.session_id)
-        if action is ReplayAction.DENY and quiet in self._quiet:
+        kind = EventType.SESSION_REPLAYED
+        if action is ReplayAction.DENY and (kind, token.session_id) in self._quiet:
             return 0
         device = await self._store.device(token.user_id, token.device_key)
         event = replace(
             device_event(
-                EventType.SESSION_REPLAYED,
+                kind,
                 judged.now,
                 token.user_id,
                 judged.presented.actor,
@@ -237,14 +237,13 @@ class Sessions:
         elif action is ReplayAction.REVOKE_DEVICE:
             commit = replace(commit, set_sessions={token.device_key: None})
         else:
-            kind = EventType.SESSION_REPLAYED
             once = self._store.once_for_session(token.user_id, token.session_id, kind)
             commit = replace(commit, once=once)
         result = await self._store.commit(commit)
         if isinstance(result, Changed):
             return None
         if action is ReplayAction.DENY:
-            self._quiet[quiet] = True
+            self._quiet[kind, token.session_id] = True
         if isinstance(result, Committed):
             if verdict.cause is not None:
                 self._metrics.replay(verdict.cause)

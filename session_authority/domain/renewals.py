@@ -40,7 +40,7 @@ def mark(
         # A queued upload may carry a copy that its client has long replaced: where uploads are
         # forgiven, only a renewal settles which copy is in use.
         settles = limits.replay_alarm is ReplayAlarm.PRESENTED
-        if settles and holder is None and is_settled(record, token, limits, now):
+        if settles and holder is None and _is_settled(record, token, limits, now):
             holder = token.copy
         if first_seen is None and is_durable(token, limits, now):
             first_seen = now
@@ -53,7 +53,7 @@ def mark(
     return replace(record, holder=holder, first_seen_at=first_seen, last_seen_at=last_seen)
 
 
-def is_settled(record: SessionRecord, token: Token, limits: SessionLimits, now: datetime) -> bool:
+def _is_settled(record: SessionRecord, token: Token, limits: SessionLimits, now: datetime) -> bool:
     """Returns True if the token's copy of the record's generation is the one that its client uses.
 
     A copy is never handed out later than `GRACE` after its generation's date, so the token is old
@@ -85,7 +85,7 @@ def renew(
     assert record is not None  # only a record makes a token ACTIVE
     current = verdict.forwarded or record
     if token.generation == current.generation:
-        if is_settled(current, token, limits, now):
+        if _is_settled(current, token, limits, now):
             return Renewal(verdict, record=_rotate(current, token, limits, now), hand_out=True)
         return Renewal(verdict, record=mark(current, token, limits, now))
     if current.first_seen_at is None:

@@ -60,8 +60,8 @@ class Device:
 
 @dataclass
 class SignIn:
-    """A sign-in that had a `request_id`: the same request, from whichever client, gets the same
-    response.
+    """A sign-in that had a `request_id`: the same request, from any browser or app, gets the
+    same response.
     """
 
     request: pb.IssueDeviceRequest
