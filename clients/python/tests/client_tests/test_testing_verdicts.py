@@ -132,7 +132,9 @@ async def a_dead_token_left_its_device(world: World) -> Sequence[str]:
 async def a_token_is_superseded_once_the_next_is_seen(world: World) -> Sequence[str]:
     old, device = await world.signs_in()
     token = await world.goes_on(old, device)
-    found = [await world.finds(old, device), await world.finds(token, device)]
+    found = [await world.finds(old, device)]
+    world.passes(3 * MINUTE)
+    found.append(await world.finds(token, device))
     for step in (29 * SECOND, SECOND, 4 * MINUTE):
         world.passes(step)
         found.append(await world.finds(old, device))
@@ -181,7 +183,7 @@ async def what_renewing_brings(world: World) -> Sequence[str]:
     assert not await world.renews(old, device)  # too young
     one = await world.goes_on(old, device)
     told = ["renewed", "renewed" if await world.renews(one, device) else "not renewed"]
-    # Presented for renewal, it was seen: the old one gets no more copies.
+    # Presented too early for the next one.
     again = await world.renews(await world.goes_on(one, device), device)
     assert not again
     await world.client.revoke_all("ada")
@@ -190,6 +192,7 @@ async def what_renewing_brings(world: World) -> Sequence[str]:
     world.passes(31 * SECOND)
     one = await world.renews(old, device)
     told.append("renewed again" if one else "")
+    world.passes(3 * MINUTE)
     verdict = await world.finds(one, device)
     return [*told, "not renewed" if not await world.renews(old, device) else "", verdict]
 
@@ -199,6 +202,7 @@ async def the_session_that_this_one_replaced(world: World) -> Sequence[str]:
     old, device = await world.signs_in()
     world.passes(6 * MINUTE)
     token, _ = await world.signs_in(device)
+    world.passes(3 * MINUTE)
     found = [await world.finds(old, device), await world.finds(token, device)]
     world.passes(4 * MINUTE)
     found.append(await world.finds(old, device))
@@ -211,10 +215,41 @@ async def a_token_that_crossed_the_sign_in(world: World) -> Sequence[str]:
     old, device = await world.signs_in()
     world.passes(4 * MINUTE)
     token, _ = await world.signs_in(device)
+    world.passes(3 * MINUTE)
     await world.finds(token, device)
     found = [await world.finds(old, device)]
     world.passes(20 * MINUTE)
     return [*found, await world.finds(old, device)]
+
+
+@row("ACTIVE", "ACTIVE renew", "renewed again")
+async def a_store_that_went_back(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    token = await world.goes_on(old, device)
+    world.passes(3 * MINUTE - SECOND)
+    found = [await world.finds(token, device)]
+    world.passes(10 * MINUTE)
+    found.append(await world.finds(old, device))
+    return [*found, "renewed again" if await world.renews(old, device) else ""]
+
+
+@row("WRONG_DEVICE", "WRONG_DEVICE", "ACTIVE")
+async def a_device_id_that_was_assigned(world: World) -> Sequence[str]:
+    token, device = await world.signs_in()
+    assigned = [(await world.client.validate_session(sent, "")).device_id for sent in (token, "")]
+    found = [await world.finds(token, one) for one in assigned]
+    return [*found, await world.finds(token, device)]
+
+
+@row("WRONG_DEVICE", "ACTIVE")
+async def one_of_a_replaced_session_left_its_device(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    world.passes(6 * MINUTE)
+    token, _ = await world.signs_in(device)
+    world.passes(3 * MINUTE)
+    await world.finds(token, device)
+    world.passes(5 * MINUTE)
+    return [await world.finds(old, str(uuid4())), await world.finds(token, device)]
 
 
 @row("SESSION_ENDED", "ACTIVE")
