@@ -156,7 +156,7 @@ class Model:
     rejects: bool
     sessions: dict[Place, Record] = field(default_factory=dict)
     devices: set[Place] = field(default_factory=set)
-    told: set[bytes] = field(default_factory=set)
+    told: set[tuple[str, bytes]] = field(default_factory=set)
     requests: dict[tuple[str, int], Remembered] = field(default_factory=dict)
 
     def of_user(self, user: str) -> dict[int, Record]:
@@ -362,8 +362,8 @@ class Model:
                 del self.sessions[token.place]
             return Expected(status, row, only_noted=True)
         device = self._told_device(token.place)
-        if status == "SESSION_ENDED" and token.session not in self.told:
-            self.told.add(token.session)
+        if status == "SESSION_ENDED" and (status, token.session) not in self.told:
+            self.told.add((status, token.session))
             return Expected(
                 status, row, happened=(("ENDED_TOKEN_PRESENTED", device, token.session),)
             )
@@ -372,9 +372,9 @@ class Model:
         happening: Happening = ("SESSION_REPLAYED", device, record.session, row, self.replay_action)
         user = token.place[0]
         if self.replay_action == "deny":
-            if token.session in self.told:
+            if (status, token.session) in self.told:
                 return Expected(status, row)
-            self.told.add(token.session)
+            self.told.add((status, token.session))
             return Expected(status, row, happened=(happening,))
         revoked = 1
         if self.replay_action == "revoke_all":
