@@ -23,31 +23,26 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from session_authority.domain.errors import DeviceLimitReached, RequestIdReused, RequestIdSpent
 from session_authority.domain.results import IssuedDevice
 from session_authority.domain.session_limits import DeviceLimitAction, ReplayAction, SessionLimits
-from session_authority.domain.sessions import SessionRecord
 from session_authority.internal.v1 import records_pb2
 from session_authority.tokens import KeySource
 from tests.authority import model
 from tests.authority.harness import (
     ACTOR,
     CLIENT,
-    LAPTOP,
-    PHONE,
     START,
-    TABLET,
     TICK,
     Scene,
     key_of,
-    kind_of,
     read_token,
 )
 from tests.authority.harness import request as sign_in_request
 from tests.authority.model import Expected, Model, Paper, Place, Record, whole
+from tests.authority.model_terms import DEVICES, as_happening, as_record
 from tests.support.backends import Backend
 
 T = TypeVar("T")
 
 USERS = ("ada", "ben")
-DEVICES = (PHONE, LAPTOP, TABLET)
 KEYS = [key_of(device) for device in DEVICES]
 MEMORY = 10  # earlier versions of a record that a store may fall back to
 REFUSALS: dict[type[Exception], str] = {
@@ -245,6 +240,17 @@ class Lives(RuleBasedStateMachine):
             data.draw(st.sampled_from(moments[:4]) | st.sampled_from(moments), label="the moment")
             + off
         )
+
+    @precondition(lambda self: self._of_the_shortened())
+    @rule(data=st.data(), off=st.sampled_from([0, -1, 1]))
+    def reach_a_lowered_end(self, data: st.DataObject, off: int) -> None:
+        """A session that began when sessions could last longer is in use until it must end."""
+        paper, text = data.draw(st.sampled_from(self._of_the_shortened()), label="the token")
+        end = self.model.sessions[paper.place].latest_end
+        self._wait_until(end - model.IDLE_TIMEOUT + model.TOUCH_INTERVAL)
+        self._present(paper, text, True)
+        self._wait_until(end + off)
+        self._present(paper, text, True)
 
     @precondition(lambda self: any(len(found) > 1 for found in self.versions.values()))
     @rule(data=st.data())
@@ -488,6 +494,14 @@ class Lives(RuleBasedStateMachine):
                     newest[paper.place, "current"] = paper, text
         return list(dict.fromkeys(newest.values()))
 
+    def _of_the_shortened(self) -> list[tuple[Paper, str]]:
+        """Those of them whose session ends earlier than it was to."""
+        return [
+            kept
+            for kept in self._of_the_living()
+            if (record := self.model.sessions[kept[0].place]).latest_end < record.end
+        ]
+
     def _some_device(self, data: st.DataObject, paper: Paper) -> int:
         home = paper.place[1]
         return data.draw(
@@ -551,50 +565,3 @@ class Lives(RuleBasedStateMachine):
 
     async def _look(self, user: str) -> tuple[Any, list[records_pb2.EventRecord]]:
         return await self.scene.store.user(user), await self.scene.events(user)
-
-
-def as_record(record: SessionRecord) -> Record:
-    """A stored record in the model's terms; the replaced session is known by its start only."""
-
-    def ticks(moment: Any) -> int:
-        assert (moment - START) % TICK == timedelta(0)
-        return int((moment - START) // TICK)
-
-    return Record(
-        session=record.session_id,
-        replaced=record.replaced,
-        generation=record.generation,
-        holder=record.holder,
-        predecessor=record.predecessor,
-        sign_in=ticks(record.signed_in_at),
-        dated=ticks(record.dated_at),
-        token_end=ticks(record.token_ends_at),
-        end=ticks(record.ends_at),
-        seen=None if record.first_seen_at is None else ticks(record.first_seen_at),
-        last_seen=ticks(record.last_seen_at),
-    )
-
-
-def as_happening(event: records_pb2.EventRecord) -> tuple[object, ...]:
-    """An event in the model's terms."""
-    kind = kind_of(event)
-    device = DEVICES.index(UUID(bytes=event.device_id)) if event.device_id else None
-    match kind:
-        case "ALL_REVOKED":
-            kept = (
-                DEVICES.index(UUID(bytes=event.except_device_id))
-                if event.except_device_id
-                else None
-            )
-            return kind, kept
-        case "DEVICE_SIGNED_IN":
-            return kind, device, event.session_id, event.new_device, event.first_device
-        case "SESSION_REPLAYED":
-            cause = (
-                records_pb2.ReplayCause.Name(event.replay_cause)
-                .removeprefix("REPLAY_CAUSE_")
-                .lower()
-            )
-            return kind, device, event.session_id, cause, event.replay_action
-        case _:
-            return kind, device, event.session_id
