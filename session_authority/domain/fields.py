@@ -7,19 +7,19 @@ and `done` raises.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from session_authority.domain.addresses import shown_address
 from session_authority.domain.clients import Client
 from session_authority.domain.errors import FieldViolation, InvalidRequest
 from session_authority.domain.events import EventType
 from session_authority.domain.identifiers import parse_uuid
 from session_authority.domain.moments import LAST_SECOND, from_seconds
-from session_authority.domain.text import is_printable
+from session_authority.domain.text import cleaned, cut, is_printable
 
 MAX_USER_ID_CHARACTERS = 128
 MAX_USER_AGENT_BYTES = 512
@@ -40,7 +40,6 @@ RESERVED_CLAIMS = frozenset(
     "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id"
     " typ scope roles groups entitlements permissions".split()
 )
-# Invisible, but part of how Persian words and many emoji are written.
 _CLAIM_NAME = re.compile(r"[A-Za-z0-9_\-.:/]{1,64}", re.ASCII)
 _AUTH_METHOD = re.compile(r"[A-Za-z0-9_\-.:/]{1,32}", re.ASCII)
 
@@ -89,50 +88,36 @@ class FieldChecks:
         user_agent: str,
         display_name: str,
         app_version: str,
-        field: str = "client",
     ) -> Client:
-        """An address that is one, short printable names, and a user agent cut to what is kept."""
+        """The client as it can be shown. It refuses nothing: what it can't show, it leaves out."""
         return Client(
-            ip_address=self._ip_address(ip_address, f"{field}.ip_address"),
+            ip_address=shown_address(ip_address),
             user_agent=cut_user_agent(user_agent),
-            display_name=self._printable(
-                display_name, MAX_DISPLAY_NAME_CHARACTERS, f"{field}.display_name"
-            ),
-            app_version=self._printable(
-                app_version, MAX_APP_VERSION_CHARACTERS, f"{field}.app_version"
-            ),
+            display_name=cut(cleaned(display_name), MAX_DISPLAY_NAME_CHARACTERS),
+            app_version=cut(cleaned(app_version), MAX_APP_VERSION_CHARACTERS),
         )
 
-    def _ip_address(self, value: str, field: str) -> str:
-        if not value:
-            return ""
-        try:
-            address = ipaddress.ip_address(value)
-        except ValueError:
-            self._broken(field, "must be an IPv4 or IPv6 address without port")
-            return ""
-        if isinstance(address, ipaddress.IPv6Address):
-            if address.scope_id is not None:
-                self._broken(field, "must have no zone")
-            if address.ipv4_mapped is not None:
-                return str(address.ipv4_mapped)
-        return str(address)
-
-    def _printable(self, value: str, limit: int, field: str) -> str:
-        stripped = value.strip()
-        if len(stripped) > limit:
-            self._broken(field, f"must have at most {limit} characters")
-        elif not is_printable(stripped):
-            self._broken(field, "must have no control or other unprintable characters")
-        return stripped
-
     def display_name(self, value: str) -> str:
-        """At most 100 printable characters; may be empty."""
-        return self._printable(value, MAX_DISPLAY_NAME_CHARACTERS, "display_name")
+        """The name that a user gives: cleaned, and then at most 100 characters. May be empty, but
+        not of characters alone that nobody sees.
+        """
+        name = cleaned(value)
+        if len(name) > MAX_DISPLAY_NAME_CHARACTERS:
+            self._broken(
+                "display_name", f"must have at most {MAX_DISPLAY_NAME_CHARACTERS} characters"
+            )
+        elif value and not name and not value.isspace():
+            self._broken("display_name", "must have a character that can be seen")
+        return name
 
     def reason(self, value: str) -> str:
         """At most 128 printable characters; may be empty."""
-        return self._printable(value, MAX_REASON_CHARACTERS, "reason")
+        stripped = value.strip()
+        if len(stripped) > MAX_REASON_CHARACTERS:
+            self._broken("reason", f"must have at most {MAX_REASON_CHARACTERS} characters")
+        elif not is_printable(stripped):
+            self._broken("reason", "must have no control or other unprintable characters")
+        return stripped
 
     def claims(self, value: Mapping[str, str]) -> dict[str, str]:
         """Names with an allowed form that are not reserved; at most 1 KiB in all, as the JSON that
@@ -222,10 +207,9 @@ class FieldChecks:
 
 
 def cut_user_agent(value: str) -> str:
-    """At most 512 bytes of it, whole characters only, without control characters."""
-    if not value.isprintable():
-        value = "".join(c for c in value if c.isprintable())
-    encoded = value.encode()
+    """The agent as it can be shown: at most 512 bytes of it, whole characters only."""
+    agent = cleaned(value)
+    encoded = agent.encode()
     if len(encoded) <= MAX_USER_AGENT_BYTES:
-        return value
-    return encoded[:MAX_USER_AGENT_BYTES].decode(errors="ignore")
+        return agent
+    return cleaned(encoded[:MAX_USER_AGENT_BYTES].decode(errors="ignore"))

@@ -1,11 +1,100 @@
-"""Which text can be shown to people as it is."""
+"""Text that people are shown: which characters they can see, and how text of others is cleaned.
+
+Owns the rule that odd text is mended and never refused. Compares nothing: it does not normalise.
+"""
 
 from __future__ import annotations
 
-# Zero width non-joiner and joiner: names in many scripts need them.
+import unicodedata
+
+# Zero width non-joiner and joiner: names in many scripts and many emoji need them.
 _JOINERS = "\u200c\u200d"
+# Letters and a pattern that look like a space: four Hangul fillers and Braille's empty pattern.
+_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
+_VIRAMA = 9  # the combining class of the signs that join two consonants into one
+# Longer text is cut before it is looked at, so that cleaning takes a bounded time.
+_MAX_READ_CHARACTERS = 4096
 
 
 def is_printable(text: str) -> bool:
     """True if a terminal or a page shows every character, and obeys none."""
     return all(c.isprintable() or c in _JOINERS for c in text)
+
+
+def cleaned(text: str) -> str:
+    """The text as it can be shown in one line. White space of any kind becomes one plain space, and
+    none is left at the ends. Characters that nobody sees go: control characters, marks that turn
+    the writing direction, soft hyphens, private and unassigned characters. Joiners stay where a
+    script or an emoji needs them.
+
+    Empty if nothing is left that can be seen.
+    """
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip(" ")
+    kept = "".join(map(_shown, text[:_MAX_READ_CHARACTERS]))
+    kept = " ".join(_without_loose_joiners(kept).split())
+    return kept if any(map(_is_visible, kept)) else ""
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` characters of it, without a space at the end. Nothing is cut through that is
+    shown as one: a letter with its marks, an emoji of several characters, a flag.
+    """
+    if len(text) <= limit:
+        return text
+    end = limit
+    while end > 0 and _belongs_together(text, end):
+        end -= 1
+    return cleaned(text[: end or limit])  # one character with so many marks is no honest one
+
+
+def _shown(character: str) -> str:
+    if character.isspace() or character in _BLANK_LETTERS:
+        return " "
+    return character if is_printable(character) else ""
+
+
+def _is_visible(character: str) -> bool:
+    """True for what is there by itself: no space, no joiner, no mark that changes another."""
+    return unicodedata.category(character)[0] not in "ZCM"
+
+
+def _without_loose_joiners(text: str) -> str:
+    """Without the joiners that join nothing. They stay after a virama, and between two characters
+    of other scripts than ours.
+    """
+    if not any(joiner in text for joiner in _JOINERS):
+        return text
+    kept: list[str] = []
+    for i, character in enumerate(text):
+        if character in _JOINERS:
+            before, after = kept[-1:], text[i + 1 :].lstrip(_JOINERS)[:1]
+            joins = before and not before[0].isascii() and before[0] not in _JOINERS
+            ends_letter = joins and unicodedata.combining(before[0]) == _VIRAMA
+            if not ends_letter and (not joins or not after or after.isascii()):
+                continue
+        kept.append(character)
+    return "".join(kept)
+
+
+def _belongs_together(text: str, i: int) -> bool:
+    """True if the characters before and after position `i` are shown as one (the most frequent
+    rules of Unicode's Annex 29).
+    """
+    before, after = text[i - 1], text[i]
+    if after in _JOINERS or unicodedata.category(after)[0] == "M" or _is_skin_tone(after):
+        return True
+    if before == "\u200d" or unicodedata.combining(before) == _VIRAMA:
+        return True
+    if "\u1160" <= after <= "\u11ff":  # the later parts of a Hangul syllable
+        return True
+    flags = len(text[:i]) - len(text[:i].rstrip(_FLAG_LETTERS))
+    return after in _FLAG_LETTERS and flags % 2 == 1
+
+
+def _is_skin_tone(character: str) -> bool:
+    return "\U0001f3fb" <= character <= "\U0001f3ff"
+
+
+# Two of them make a flag.
+_FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))

@@ -1,7 +1,8 @@
 """What a caller tells of the end user's client, and what its user agent tells.
 
-Four texts that end with a NUL each: address, user agent, display name, version. What passes the
-checks passes them again unchanged, has the sizes that are kept, and can be stored and shown.
+Four texts that end with a NUL each: address, user agent, display name, version. None is
+refused. What is kept stays unchanged when it is checked again, has the sizes that are kept, and can
+be stored and shown.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from ipaddress import ip_address
 
 from session_authority.domain.clients import Client, appearance
 from session_authority.domain.devices import DeviceRecord
-from session_authority.domain.errors import InvalidRequest
 from session_authority.domain.fields import (
     MAX_APP_VERSION_CHARACTERS,
     MAX_DISPLAY_NAME_CHARACTERS,
     MAX_USER_AGENT_BYTES,
 )
+from session_authority.domain.text import is_printable
 from session_authority.rpc import messages
 from session_authority.store import codec
 from session_authority.v1 import session_authority_pb2 as pb
@@ -28,16 +29,12 @@ def check(data: bytes) -> None:
     """Reads a client."""
     parts = data.decode(errors="replace").split("\0", 3)
     address, agent, name, version = parts + [""] * (4 - len(parts))
-    try:
-        client = _client(address, agent, name, version)
-    except InvalidRequest as error:
-        assert all(violation.field.startswith("client.") for violation in error.violations)
-        return
+    client = _client(address, agent, name, version)
     again = _client(client.ip_address, client.user_agent, client.display_name, client.app_version)
     assert again == client, "it changes when it is checked again"
     assert client.ip_address == "" or str(ip_address(client.ip_address)) == client.ip_address
     assert len(client.user_agent.encode()) <= MAX_USER_AGENT_BYTES
-    assert client.user_agent.isprintable()
+    assert is_printable(client.user_agent + client.display_name + client.app_version)
     assert len(client.display_name) <= MAX_DISPLAY_NAME_CHARACTERS
     assert len(client.app_version) <= MAX_APP_VERSION_CHARACTERS
     looks = appearance.__wrapped__(client.user_agent)

@@ -19,7 +19,7 @@ REQUEST_ID = "33333333-3333-4333-8333-333333333333"
 
 UUID_RULE = "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
 CHARACTERS = "must have no control or other unprintable characters"
-ADDRESS_RULE = "must be an IPv4 or IPv6 address without port"
+SEEN_RULE = "must have a character that can be seen"
 TTL_RULE = "must be from 1 to 2592000 seconds"
 CLAIMS_RULE = "must have at most 1024 bytes as JSON"
 CLAIM_RULE = "names must be 1 to 64 letters, digits, '_', '-', '.', ':' or '/'"
@@ -122,24 +122,6 @@ def _cases() -> list[Case]:
         Case(method, "device_id", "", UUID_RULE, "empty")
         for method in ("UpdateDevice", "RevokeDevice")
     ]
-    clients = [
-        ("client.ip_address", "203.0.113.256", ADDRESS_RULE, "out of range"),
-        ("client.ip_address", "203.0.113.7:443", ADDRESS_RULE, "port"),
-        ("client.ip_address", "[2001:db8::7]:443", ADDRESS_RULE, "IPv6 and port"),
-        ("client.ip_address", "[2001:db8::7]", ADDRESS_RULE, "brackets"),
-        ("client.ip_address", "fe80::1%eth0", "must have no zone", "zone"),
-        ("client.ip_address", "host.example", ADDRESS_RULE, "host name"),
-        ("client.ip_address", "203.0.113.7, 10.0.0.1", ADDRESS_RULE, "whole X-Forwarded-For"),
-        ("client.ip_address", "203.0.113.7\n", ADDRESS_RULE, "line feed"),
-        ("client.ip_address", "203.0.113.0/24", ADDRESS_RULE, "network"),
-        ("client.ip_address", "9" * 10_000, ADDRESS_RULE, "10000 digits"),
-        ("client.display_name", "x" * 101, "must have at most 100 characters", "101 characters"),
-        ("client.display_name", "Pixel\x1b[2J", CHARACTERS, "escape"),
-        ("client.app_version", "1" * 65, "must have at most 64 characters", "65 characters"),
-        ("client.app_version", "4.12\x07", CHARACTERS, "bell"),
-    ]
-    for method in ("IssueDevice", "RenewSession", "ValidateSession"):
-        cases += [Case(method, *client) for client in clients]
     cases += [
         Case("IssueDevice", "claims", {"note": "x" * 1014}, CLAIMS_RULE, "1025 bytes"),
         Case(
@@ -223,7 +205,7 @@ def _cases() -> list[Case]:
             "must have at most 100 characters",
             "101 characters",
         ),
-        Case("UpdateDevice", "display_name", "Sami's\nphone", CHARACTERS, "line feed"),
+        Case("UpdateDevice", "display_name", "\u200b\u00ad", SEEN_RULE, "nothing to see"),
         Case("BatchValidateSessions", "requests", [], "must be 1 to 500 requests, not 0", "none"),
         Case(
             "BatchValidateSessions",

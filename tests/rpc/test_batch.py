@@ -69,21 +69,6 @@ async def test_500_keep_their_order(stage: Stage):
     assert stage.counted("BatchValidateSessions") == {"OK": 1}
 
 
-async def test_bad_items_are_told_and_hurt_no_other(stage: Stage):
-    ada = await stage.sign_in("ada")
-    bad = asked(ada, client=pb.ClientInfo(ip_address="203.0.113.7:80", app_version="\n\0\n"))
-    good, broken, again = await batch(stage, [asked(ada), bad, asked(ada)])
-    assert good.response.active
-    assert again.response.active
-    alone = await stage.refused("ValidateSession", bad)
-    assert broken.WhichOneof("outcome") == "error"
-    error = broken.error
-    assert (error.code, error.message) == (grpc.StatusCode.INVALID_ARGUMENT.value[0], alone.message)
-    assert error.reason == errors_pb2.ERROR_REASON_INVALID_REQUEST
-    assert [(v.field, v.description) for v in error.field_violations] == list(alone.violations)
-    assert [field for field, _ in alone.violations] == ["client.ip_address", "client.app_version"]
-
-
 @pytest.mark.parametrize(
     ("raised", "code", "reason"),
     [

@@ -97,3 +97,39 @@ async def test_a_sign_in_retried_from_another_network_is_the_same(
         *(first.device.session_id, assigned, True),
     )
     assert (await stage.validate(again)).active
+
+
+# What is only shown.
+
+ODD = pb.ClientInfo(
+    ip_address="[2001:DB8::7]:443, unknown",
+    user_agent="curl\u202e/8\0" + "x" * 600,
+    display_name="Ada\u2019s\u00a0Apple\u200b Watch" + "!" * 100,
+    app_version="4.12\x07" + "0" * 100,
+)
+SHOWN = pb.ClientInfo(
+    ip_address="2001:db8::7",
+    user_agent="curl/8" + "x" * 506,
+    display_name="Ada\u2019s Apple Watch" + "!" * 83,
+    app_version="4.12" + "0" * 60,
+)
+
+
+async def test_a_client_that_is_only_shown_refuses_no_call(stage: Stage):
+    issued = await stage.sign_in("ada", LAPTOP, client=ODD)
+    assert issued.device.last_client == SHOWN
+    presented: Any = {"access_token": issued.access_token, "device_id": LAPTOP, "client": ODD}
+    one = pb.ValidateSessionRequest(**presented)
+    assert (await stage.call("ValidateSession", one)).active
+    batch = pb.BatchValidateSessionsRequest(requests=[one, one])
+    results = (await stage.call("BatchValidateSessions", batch)).results
+    assert [result.response.active for result in results] == [True, True]
+    renewed = await stage.call("RenewSession", pb.RenewSessionRequest(**presented))
+    assert renewed.status == pb.SESSION_STATUS_ACTIVE
+
+
+async def test_a_name_from_a_phone_s_keyboard_is_cleaned(stage: Stage, signed_in: Any):
+    name = "Ada\u2019s\u00a0phone\u200e"
+    named = pb.UpdateDeviceRequest(user_id="ada", device_id=LAPTOP, display_name=name)
+    answer = await stage.call("UpdateDevice", named)
+    assert answer.device.display_name == "Ada\u2019s phone"

@@ -117,11 +117,21 @@ def _device_id_rule(value: str) -> str:
     return "" if uuid_of(value) else "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
 
 
+def cleaned(value: str) -> str:
+    """A name as it can be shown: white space is one space, and what nobody sees is left out."""
+    shown = "".join(
+        " " if letter.isspace() else letter
+        for letter in value
+        if letter.isspace() or letter.isprintable() or ord(letter) in _JOINERS
+    )
+    return " ".join(shown.split())
+
+
 def _display_name_rule(value: str) -> str:
-    if len(value) > _MAX_DISPLAY_NAME_LENGTH:
+    if len(cleaned(value)) > _MAX_DISPLAY_NAME_LENGTH:
         return f"must have at most {_MAX_DISPLAY_NAME_LENGTH} characters"
-    printable = value.translate(_JOINERS).isprintable()
-    return "" if printable else "must have no control or other unprintable characters"
+    seen = cleaned(value) or not value or value.isspace()
+    return "" if seen else "must have a character that can be seen"
 
 
 # Each returns the rule that a value breaks, empty if it breaks none.

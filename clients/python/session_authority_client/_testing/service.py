@@ -25,6 +25,7 @@ from session_authority_client._testing.messages import (
 from session_authority_client._testing.rules import (
     GRACE,
     SESSION_TTL,
+    cleaned,
     judge,
     mark_seen,
     rotate_if_due,
@@ -274,12 +275,12 @@ class FakeService:
         self, request: pb.UpdateDeviceRequest, context: grpc.ServicerContext
     ) -> pb.UpdateDeviceResponse:
         """Names a device."""
-        name, user_id = request.display_name.strip(), request.user_id
+        name, user_id = request.display_name, request.user_id
         check_fields(context, user_id=user_id, device_id=request.device_id, display_name=name)
         device = self.state.devices.get(user_id, {}).get(uuid_of(request.device_id) or "")
         if device is None:
             abort(context, grpc.StatusCode.NOT_FOUND, "DEVICE_NOT_FOUND")
-        device.display_name = name
+        device.display_name = cleaned(name)
         return pb.UpdateDeviceResponse(device=device_message(self.state, device))
 
     def revoke_device(
