@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.origins import is_foreign, normal
 from session_authority_client._shared.responses import Response, redirect, refusal
 from session_authority_client.cookies import Cookies
@@ -36,7 +37,6 @@ __all__ = [
     "Presented",
     "Refused",
     "SignInRequired",
-    "is_device_id",
 ]
 
 _log = logging.getLogger("session_authority_client")
@@ -44,7 +44,6 @@ _log = logging.getLogger("session_authority_client")
 MAX_TOKEN_BYTES = 4096
 _MAX_USER_AGENT_LENGTH = 512
 _TOKEN = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_TOKEN_BYTES}}}", re.ASCII)
-_DEVICE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
 _LOCAL_HOST = re.compile(
     r"(localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE | re.ASCII
@@ -210,7 +209,7 @@ class Flow:
         return Presented(
             status=status,
             token="" if status else token,
-            device_id=device_id if is_device_id(device_id) else "",
+            device_id=canonical_device_id(device_id),
             app=app,
             client=ClientInfo(
                 ip_address=self._address(headers, peer),
@@ -286,13 +285,16 @@ class Flow:
 
     # --- what an app answers that needs a session -------------------------------------------------
 
-    def sign_in_required(self, presented: Presented, status: SessionStatus) -> SignInRequired:
+    def sign_in_required(
+        self, presented: Presented, status: SessionStatus, *, renew_recommended: bool = False
+    ) -> SignInRequired:
         """401, or a redirect for a page. Only an app that is to renew its token itself is told so;
         nobody is told why.
         """
         if self.sign_in_url is not None and presented.page:
             return SignInRequired("sign_in_required", redirect(self.sign_in_url))
-        code = "token_expired" if CONDUCT[status] is Conduct.RENEW else "sign_in_required"
+        renews = renew_recommended or CONDUCT[status] is Conduct.RENEW
+        code = "token_expired" if renews else "sign_in_required"
         return SignInRequired(code, refusal(401, code, ("WWW-Authenticate", "Bearer")))
 
     def no_answer(self, presented: Presented, error: SessionAuthorityError) -> NoAnswer:
@@ -323,11 +325,6 @@ def _cross_origin(method: str, headers: Headers, page: bool) -> CrossOrigin:
         *(", ".join(headers.get(name, ())) for name in ("origin", "sec-fetch-site", "host")),
     )
     return CrossOrigin("cross_origin_request", refusal(403, "cross_origin_request", page=page))
-
-
-def is_device_id(text: str) -> bool:
-    """Whether it can name a device at all."""
-    return _DEVICE_ID.fullmatch(text) is not None
 
 
 def _plain(address: str) -> str:

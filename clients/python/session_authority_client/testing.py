@@ -10,8 +10,8 @@ It speaks the whole contract, and gives the verdicts of the real one with its de
 `pass_time` to see what becomes of a token after minutes or weeks. It knows less: tokens are no
 JWTs, and there are no signing keys. Every caller may do everything. Of the fields of a request only
 user IDs, device IDs and names are checked. Sessions have no idle end, only the absolute one. User
-agents are not parsed. Nobody is told of an ended token. What must be sure of those is tested with
-`session-authority dev`.
+agents are not parsed. Nobody is told of a token that is ended or superseded. What must be sure of
+those is tested with `session-authority dev`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import grpc
 
@@ -43,12 +43,20 @@ _DONT_SHARE_PORTS = (("grpc.so_reuseport", 0),)
 class FakeAuthority:
     """The server. Use it as a context manager, or call `start` and `stop`.
 
-    `calls` counts the calls of each method, refused ones too; `rotations` how often a session went
-    on to its next generation.
+    `replay_alarm` is the service's setting `REPLAY_ALARM`. `calls` counts the calls of each method,
+    refused ones too; `rotations` how often a session went on to its next generation. Raises
+    ValueError.
     """
 
-    def __init__(self, *, token_ttl: timedelta = timedelta(hours=1)) -> None:
-        self._service = FakeService(token_ttl)
+    def __init__(
+        self,
+        *,
+        token_ttl: timedelta = timedelta(hours=1),
+        replay_alarm: Literal["presented", "renewed"] = "presented",
+    ) -> None:
+        if replay_alarm not in ("presented", "renewed"):
+            raise ValueError("replay_alarm: must be 'presented' or 'renewed'")
+        self._service = FakeService(token_ttl, alarm_on_renewal=replay_alarm == "renewed")
         self._server: grpc.Server | None = None
         self.address = ""
 

@@ -16,6 +16,7 @@ from time import monotonic
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.primitives import async_home
 from session_authority_client._async.single_flight import AsyncSingleFlight
+from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client.errors import SessionAuthorityError, Unavailable
 from session_authority_client.flow import (
     CONDUCT,
@@ -24,7 +25,6 @@ from session_authority_client.flow import (
     Headers,
     Presented,
     Refused,
-    is_device_id,
 )
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
 
@@ -55,6 +55,7 @@ class AsyncVisit:
         self._status = presented.status or SessionStatus.UNSPECIFIED
         self._session: Session | None = None
         self._failure: SessionAuthorityError | None = None
+        self._renew_recommended = False
         self._renew_until = 0.0
         self._cookies: list[str] | None = None
         self._closed = False
@@ -84,17 +85,22 @@ class AsyncVisit:
         """
         session = self.session
         if session is None:
-            raise self._refuse(self._flow.sign_in_required(self._presented, self._status))
+            raise self._refuse(
+                self._flow.sign_in_required(
+                    self._presented, self._status, renew_recommended=self._renew_recommended
+                )
+            )
         return session
 
     # --- for middleware ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Finds out whether the session is good. An expired token is renewed at once: only the
-        renewal says whether its session is good.
+        """Finds out whether the session is good. A browser's token is renewed at once if it has
+        expired, as only the renewal says whether its session is good; or if it was superseded and
+        the service recommends that: the user's own browser renews, a queued upload does not.
 
         If the Session Authority is away, `session` and `require` say so. This takes as long as one
-        call may take, or three if the token has expired: a renewal may wait for another one.
+        call may take, or three if the token is renewed: a renewal may wait for another one.
         """
         presented = self._presented
         if presented.status is not None:
@@ -105,7 +111,9 @@ class AsyncVisit:
             )
             self._status, self._session = found.status, found.session
             conduct = CONDUCT[found.status]
-            if conduct is Conduct.RENEW and not presented.app:
+            self._renew_recommended = found.renew_recommended
+            renews = conduct is Conduct.RENEW or (found.renew_recommended and not found.active)
+            if renews and not presented.app:
                 await self._renew()
             elif conduct is Conduct.WIPE:
                 self._cookies = self._flow.after_denial(presented, found.status)
@@ -238,15 +246,16 @@ class AsyncVisit:
         nothing to do, and no error. Raises NoAnswer.
         """
         session = await self._session_to_end()
-        if device_id is not None and not is_device_id(device_id):
+        named = None if device_id is None else canonical_device_id(device_id)
+        if named == "":
             return
-        here = device_id is None or (session is not None and device_id.lower() == session.device_id)
+        here = named is None or (session is not None and named == session.device_id)
         if here:
             self._check_open()
         if session is not None:
             with self._answering():
                 await self._authority.revoke_device(
-                    session.user_id, device_id or session.device_id, reason=reason
+                    session.user_id, named or session.device_id, reason=reason
                 )
         if here:
             self._forget()

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from uuid import UUID
 
+from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._testing.state import Session, State, Token
 from session_authority_client.wire import session_authority_pb2 as pb
 
@@ -70,12 +70,14 @@ def _judge_on_its_device(live: Session, token: Token, now: datetime) -> pb.Sessi
     return pb.SESSION_STATUS_SUPERSEDED if seen_for < ALARM_AFTER else pb.SESSION_STATUS_REPLAYED
 
 
-def mark_seen(token: Token, now: datetime) -> None:
-    """Notes what it proves that a token of the current generation was presented."""
+def mark_seen(token: Token, now: datetime, *, settles: bool) -> None:
+    """Notes what it proves that a token of the current generation was presented. If it `settles`,
+    its copy may become the only good one.
+    """
     session = token.session
     if token.aged or now - token.issued_at >= DURABLE_AFTER:
         session.first_seen_at = session.first_seen_at or now
-    if session.holder is None and now - session.renewed_at >= ALARM_AFTER:
+    if settles and session.holder is None and now - session.renewed_at >= ALARM_AFTER:
         session.holder = token
 
 
@@ -92,10 +94,7 @@ def rotate_if_due(token: Token, now: datetime) -> bool:
 
 def uuid_of(text: str) -> str | None:
     """A device ID as the service writes it, None if the text is none."""
-    try:
-        return str(UUID(text)) if len(text) == 36 else None
-    except ValueError:
-        return None
+    return canonical_device_id(text) or None
 
 
 def broken_fields(fields: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -45,6 +46,19 @@ _PROOF_OF_LIFE_SECONDS = 1.0
 _PAGE_SIZE = 50
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """A verdict, the token if it is good, and on how many devices an alarm ended sessions.
+
+    `forgiven`: the token is superseded quietly; presented for renewal it would raise an alarm.
+    """
+
+    status: pb.SessionStatus
+    token: Token | None
+    revoked_devices: int = 0
+    forgiven: bool = False
+
+
 class FakeService:
     """A service on a state of its own. Hold `changed` while you change anything here.
 
@@ -52,8 +66,9 @@ class FakeService:
     on to its next generation.
     """
 
-    def __init__(self, token_ttl: timedelta) -> None:
+    def __init__(self, token_ttl: timedelta, *, alarm_on_renewal: bool = False) -> None:
         self.token_ttl = token_ttl
+        self.alarm_on_renewal = alarm_on_renewal
         self.state = State()
         self.changed = threading.Condition()
         self.away = False
@@ -172,13 +187,16 @@ class FakeService:
         self, request: pb.RenewSessionRequest, _: grpc.ServicerContext
     ) -> pb.RenewSessionResponse:
         """Swaps a token for the next."""
-        status, token, revoked = self._judge(request.access_token, request.device_id, renewing=True)
-        response = pb.RenewSessionResponse(status=status, revoked_devices=revoked)
+        judged = self._judge(request.access_token, request.device_id, renewing=True)
+        token = judged.token
+        response = pb.RenewSessionResponse(
+            status=judged.status, revoked_devices=judged.revoked_devices
+        )
         if token is None:
             return response
         session, now = token.session, self.state.now()
         if token.generation == session.generation:
-            mark_seen(token, now)
+            mark_seen(token, now, settles=True)
             self.rotations += rotate_if_due(token, now)
         if token.generation < session.generation and session.first_seen_at is None:
             if now - session.renewed_at > GRACE:
@@ -193,16 +211,18 @@ class FakeService:
         self, request: pb.ValidateSessionRequest, _: grpc.ServicerContext
     ) -> pb.ValidateSessionResponse:
         """Says what a token is worth."""
-        status, token, revoked = self._judge(
+        judged = self._judge(
             request.access_token, request.device_id, observe_only=request.observe_only
         )
+        token = judged.token
         presented = uuid_of(request.device_id)
         response = pb.ValidateSessionResponse(
             active=token is not None,
-            status=status,
+            status=judged.status,
             device_id=presented or self._assigned_id(request.access_token),
             device_id_assigned=presented is None,
-            revoked_devices=revoked,
+            renew_recommended=judged.forgiven,
+            revoked_devices=judged.revoked_devices,
         )
         if token is not None:
             session, now = token.session, self.state.now()
@@ -213,7 +233,7 @@ class FakeService:
             if not request.observe_only:
                 self.state.devices[session.user_id][session.device_id].last_seen_at = now
                 if not superseded:
-                    mark_seen(token, now)
+                    mark_seen(token, now, settles=not self.alarm_on_renewal)
         return response
 
     def _assigned_id(self, text: str) -> str:
@@ -235,16 +255,20 @@ class FakeService:
 
     def _judge(
         self, text: str, device_id: str, *, renewing: bool = False, observe_only: bool = False
-    ) -> tuple[pb.SessionStatus, Token | None, int]:
-        """A verdict, the token if it is good, and on how many devices an alarm ended sessions."""
-        state, revoked = self.state, 0
-        verdict, token = judge(state, text, device_id, renewing=renewing, observe_only=observe_only)
-        if verdict == pb.SESSION_STATUS_REPLAYED and not observe_only:
-            session = state.tokens[text].session
-            device = state.devices[session.user_id][session.device_id]
-            revoked = state.end_sessions(session.user_id)
-            self._write_event(pb.EVENT_TYPE_SESSION_REPLAYED, session.user_id, device)
-        return verdict, token, revoked
+    ) -> _Judged:
+        state = self.state
+        status, token = judge(state, text, device_id, renewing=renewing, observe_only=observe_only)
+        if status != pb.SESSION_STATUS_REPLAYED:
+            return _Judged(status, token)
+        session = state.tokens[text].session
+        if self.alarm_on_renewal and not renewing and uuid_of(device_id) == session.device_id:
+            return _Judged(pb.SESSION_STATUS_SUPERSEDED, None, forgiven=True)
+        if observe_only:
+            return _Judged(status, None)
+        device = state.devices[session.user_id][session.device_id]
+        revoked = state.end_sessions(session.user_id)
+        self._write_event(pb.EVENT_TYPE_SESSION_REPLAYED, session.user_id, device)
+        return _Judged(status, None, revoked)
 
     # --- devices ----------------------------------------------------------------------------------
 

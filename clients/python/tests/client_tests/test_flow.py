@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import grpc
 import pytest
@@ -174,7 +175,14 @@ def test_what_can_not_be_a_token_is_not_asked_about(token: str):
 
 
 @pytest.mark.parametrize(
-    "device", ["", "nonsense", DEVICE[:-1], DEVICE + "0", DEVICE.replace("-", "")]
+    "spelled", [DEVICE.upper(), f" {DEVICE}\t", UUID(DEVICE).hex, UUID(DEVICE).urn, f"{{{DEVICE}}}"]
+)
+def test_a_device_id_is_read_in_each_spelling(spelled: str):
+    assert presented(authorization="Bearer abc", x_device_id=spelled).device_id == DEVICE
+
+
+@pytest.mark.parametrize(
+    "device", ["", "nonsense", DEVICE[:-1], DEVICE + "0", DEVICE[:-5] + DEVICE[-4:], "0" * 32]
 )
 def test_a_malformed_device_id_is_none(device: str):
     found = presented(cookie=f"__Host-session=abc; __Host-device={device}")

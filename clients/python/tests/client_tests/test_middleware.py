@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 import httpx
@@ -231,6 +231,33 @@ async def test_a_replay_that_the_renewal_finds_does_so_too(
     assert (answer.json(), len(set_cookies(answer))) == (None, 2)
 
 
+@pytest.fixture
+def forgiving() -> Iterator[FakeAuthority]:
+    """A service that forgives a queued upload: only a renewal raises the alarm."""
+    with FakeAuthority(replay_alarm="renewed") as authority:
+        yield authority
+
+
+async def test_a_browser_renews_once_after_it_was_superseded(forgiving: FakeAuthority, make: Maker):
+    async with browser_of(make(forgiving)) as browser:
+        await browser.post("/sign-in")
+        forgiving.replay_tokens()
+        answer = await browser.get("/me")
+    assert (answer.status_code, set(set_cookies(answer))) == (401, BOTH)
+    assert (forgiving.calls["ValidateSession"], forgiving.calls["RenewSession"]) == (1, 1)
+
+
+async def test_an_app_is_told_to_renew_after_it_was_superseded(
+    forgiving: FakeAuthority, make: Maker
+):
+    headers = forgiving.sign_in("ada")
+    forgiving.replay_tokens()
+    async with browser_of(make(forgiving)) as app:
+        answer = await app.get("/me", headers=headers)
+    assert (answer.status_code, answer.json()) == (401, {"error": "token_expired"})
+    assert forgiving.calls["RenewSession"] == 0
+
+
 async def test_an_old_request_does_not_wipe_a_fresh_sign_in(browser: httpx.AsyncClient):
     old = (await browser.post("/sign-in")).json()
     await browser.post("/sign-in")
@@ -350,6 +377,12 @@ async def test_my_devices(authority: FakeAuthority, make: Maker):
         answer = await browser.post("/sign-out-everywhere", params={"also_here": "true"})
         assert (answer.json(), set(set_cookies(answer))) == (1, {TOKEN})
         assert (await browser.get("/devices")).status_code == 401
+
+
+async def test_a_device_in_another_spelling_is_this_one(browser: httpx.AsyncClient):
+    mine = (await browser.post("/sign-in")).json()["device"]
+    answer = await browser.post("/sign-out", params={"device": f"{{{mine.upper()}}}"})
+    assert set(set_cookies(answer)) == {TOKEN}
 
 
 async def test_nobody_signs_others_out(authority: FakeAuthority, make: Maker):

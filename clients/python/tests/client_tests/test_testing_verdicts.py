@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from session_authority.domain.session_limits import SessionLimits
+from session_authority.domain.session_limits import ReplayAlarm, SessionLimits
 from session_authority.processes.options import Mode
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
 from session_authority_client import AsyncSessionAuthority, SessionStatus
@@ -64,11 +64,11 @@ SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 ROWS: dict[Row, Sequence[str]] = {}
 
 
-def row(*verdicts: str) -> Callable[[Row], Row]:
+def row(*verdicts: str, among: dict[Row, Sequence[str]] = ROWS) -> Callable[[Row], Row]:
     """Something that leads to these verdicts."""
 
     def add(history: Row) -> Row:
-        ROWS[history] = verdicts
+        among[history] = verdicts
         return history
 
     return add
@@ -96,6 +96,14 @@ async def nothing_there(world: World) -> Sequence[str]:
     found = [await world.finds(token, sent) for sent in ("", "nonsense")]
     await world.client.revoke_device("ada", device)
     return [*found, await world.finds(token, device)]
+
+
+@row("ACTIVE", "ACTIVE", "ACTIVE", "NO_SESSION")
+async def a_device_id_in_other_spellings(world: World) -> Sequence[str]:
+    token, device = await world.signs_in()
+    bare = device.replace("-", "")
+    spelled = (f"{{{device.upper()}}}", f" URN:UUID:{device}", bare, "0" * 32)
+    return [await world.finds(token, each) for each in spelled]
 
 
 @row("SESSION_EXPIRED")
@@ -260,23 +268,67 @@ async def any_other_session(world: World) -> Sequence[str]:
     return [await world.finds(old, device), await world.finds(token, device)]
 
 
+# With the alarm raised by renewals only.
+FORGIVING: dict[Row, Sequence[str]] = {}
+
+
+@row("SUPERSEDED renew", "ACTIVE", "REPLAYED", "NO_SESSION", among=FORGIVING)
+async def a_queued_upload_is_forgiven_until_it_renews(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    token = await world.goes_on(await world.goes_on(old, device), device)
+    found = [await world.finds(old, device), await world.finds(token, device)]
+    renewal = await world.client.renew_session(old, device)
+    return [*found, renewal.status.name, await world.finds(token, device)]
+
+
+@row("ACTIVE", "ACTIVE", "renewed", "SUPERSEDED renew", among=FORGIVING)
+async def only_a_renewal_settles_which_copy_is_in_use(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    one = await world.goes_on(old, device)
+    other = await world.renews(old, device)
+    world.passes(5 * MINUTE)
+    found = [await world.finds(one, device), await world.finds(other, device)]
+    renewed = await world.renews(other, device)
+    return [*found, "renewed" if renewed else "", await world.finds(one, device)]
+
+
+@row("REPLAYED revoked 1", among=FORGIVING)
+async def a_token_on_another_device_is_not_forgiven(world: World) -> Sequence[str]:
+    token, _ = await world.signs_in()
+    return [await world.finds(token, str(uuid4()))]
+
+
 @pytest.fixture(params=["double", "service"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(request.param, tmp_path, ReplayAlarm.PRESENTED) as world:
+        yield world
+
+
+@pytest.fixture(params=["double", "service"])
+async def forgiving(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(request.param, tmp_path, ReplayAlarm.RENEWED) as world:
+        yield world
+
+
+@asynccontextmanager
+async def open_world(kind: str, folder: Path, alarm: ReplayAlarm) -> AsyncIterator[World]:
+    """A world of the double, or of the service."""
     async with AsyncExitStack() as stack:
 
         async def at(address: str) -> AsyncSessionAuthority:
             return await stack.enter_async_context(AsyncSessionAuthority(address, timeout=PATIENCE))
 
-        if request.param == "double":
-            fake = stack.enter_context(FakeAuthority())
+        if kind == "double":
+            fake = stack.enter_context(FakeAuthority(replay_alarm=alarm.value))
             yield World(await at(fake.address), fake.pass_time, _at_once)
         else:
             key = generate(Algorithm.EDDSA, START)
-            add_key(tmp_path / "keys", key)
-            promote(tmp_path / "keys", key.kid, START - timedelta(days=1))
-            keys = KeySource(tmp_path / "keys")
-            store = stack.enter_context(fake_redis(tmp_path))
-            stage = Stage(store, "t", keys, SessionLimits(), Mode(reflection=False))
+            add_key(folder / "keys", key)
+            promote(folder / "keys", key.kid, START - timedelta(days=1))
+            keys = KeySource(folder / "keys")
+            store = stack.enter_context(fake_redis(folder))
+            limits = SessionLimits(replay_alarm=alarm)
+            stage = Stage(store, "t", keys, limits, Mode(reflection=False))
             await stack.enter_async_context(stage.open())
             yield World(await at(str(stage.address)), stage.clock.advance, stage.authority.settled)
 
@@ -288,6 +340,11 @@ async def _at_once() -> None:
 @pytest.mark.parametrize("history", ROWS, ids=lambda history: history.__name__)
 async def test_it_judges_as_the_service_does(world: World, history: Row):
     assert await history(world) == list(ROWS[history])
+
+
+@pytest.mark.parametrize("history", FORGIVING, ids=lambda history: history.__name__)
+async def test_it_forgives_as_the_service_does(forgiving: World, history: Row):
+    assert await history(forgiving) == list(FORGIVING[history])
 
 
 def test_every_verdict_is_compared():

@@ -1,0 +1,22 @@
+"""Device IDs in all the spellings that UUID libraries write."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+_USUAL = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_SPELLED = re.compile(
+    rf"[ \t]*(?:{_USUAL}|[0-9a-fA-F]{{32}}|\{{{_USUAL}\}}|urn:uuid:{_USUAL})[ \t]*",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def canonical_device_id(text: str) -> str:
+    """The device ID that the text spells, in the form of 36 characters in lower case. Empty if the
+    text can't name a device: the nil UUID can't.
+    """
+    if _SPELLED.fullmatch(text) is None:
+        return ""
+    value = UUID(text.strip(" \t").lower())
+    return str(value) if value.int else ""
