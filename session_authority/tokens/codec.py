@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TypeVar
@@ -27,7 +28,14 @@ from session_authority.tokens.keyring import KeySource
 from session_authority.tokens.keys import SigningKey
 
 MAX_TOKEN_BYTES = 4096
+# About 50,000 tokens of a few claims.
+MEMORY_BYTES = 64 * 2**20
 
+# A remembered token without its claims and the names of its methods, its key and places in the
+# memory included (measured: 820).
+_REMEMBERED_BYTES = 1024
+# The largest token remembered takes a third of this.
+_LEAST_MEMORY_BYTES = 64 * 2**10
 _TYP = "at+jwt"  # RFC 9068 §2.1
 _HEADER = frozenset({"alg", "kid", "typ"})
 _SESSION_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -49,8 +57,8 @@ class Tokens:
     """Signs and verifies the tokens of one issuer for one audience. For one thread.
 
     `lifetime` is how long a token may be presented after it was signed, for renewal included: a
-    demoted key verifies that long. At most `cache_size` verified tokens are remembered by their
-    hash, until the keys change.
+    demoted key verifies that long. Verified tokens are remembered by their hash, until the keys
+    change: those used last, in at most `memory_bytes`.
     """
 
     def __init__(
@@ -59,15 +67,17 @@ class Tokens:
         issuer: str,
         audience: str,
         lifetime: timedelta,
-        cache_size: int = 65536,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        if cache_size < 1:
-            raise ValueError("cache_size must be at least 1")
+        if memory_bytes < _LEAST_MEMORY_BYTES:
+            raise ValueError(f"memory_bytes must be at least {_LEAST_MEMORY_BYTES}")
         self._source = source
         self._issuer = issuer
         self._audience = audience
         self._lifetime = lifetime
-        self._remembered: LRUCache[bytes, tuple[Token, str]] = LRUCache(cache_size)
+        self._remembered: LRUCache[bytes, tuple[Token, str]] = LRUCache(
+            memory_bytes, getsizeof=lambda remembered: _memory_of(remembered[0])
+        )
         self._version = source.version
         self._known = source.current
         self._revoked: frozenset[str] = frozenset()
@@ -223,6 +233,13 @@ class Tokens:
         checks.auth_methods(token.auth_methods)
         checks.done()
         return token
+
+
+def _memory_of(token: Token) -> int:
+    """The bytes that remembering the token takes, at most."""
+    texts = (token.user_id, *token.auth_methods, *token.claims, *token.claims.values())
+    holders = sys.getsizeof(token.auth_methods) + sys.getsizeof(dict(token.claims))
+    return _REMEMBERED_BYTES + holders + sum(map(sys.getsizeof, texts))
 
 
 def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:

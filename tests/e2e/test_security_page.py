@@ -182,6 +182,7 @@ def test_limits_are_those_of_the_code():
             f"{interceptors._DEADLINE_MARGIN // timedelta(milliseconds=1)} ms"
         ],
         "a token": [f"{codec.MAX_TOKEN_BYTES // 1024} KiB"],
+        "verified tokens that are remembered": [f"{codec.MEMORY_BYTES // 2**20} MiB"],
     }
     shown = {row[0]: row[1] for row in table("pressure")}
     assert shown.keys() == expected.keys()

@@ -4,7 +4,9 @@ remembered.
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
@@ -299,19 +301,46 @@ def test_a_bad_token_is_not_remembered(keys, verifications):
         assert len(verifications) == count
 
 
+# What takes much memory for its length: many strings, and characters that take four bytes each.
+COSTLY = {
+    "plain": TOKEN,
+    "many": replace(TOKEN, claims={f"{i:x}": "" for i in range(250)}),
+    "wide": replace(TOKEN, claims={"text": "x" * 2400 + "\N{SNAKE}"}),
+    "methods": replace(TOKEN, auth_methods=tuple(f"method{i}" for i in range(8))),
+}
+
+
 def test_the_longest_unused_token_is_forgotten(keys, verifications):
-    tokens = Tokens(KeySource(keys), ISSUER, AUDIENCE, LIFETIME, cache_size=2)
-    first, second, third = (tokens.sign(replace(TOKEN, copy=copy)) for copy in (1, 2, 3))
-    for text in (first, second, first, third, first):
+    tokens = Tokens(KeySource(keys), ISSUER, AUDIENCE, LIFETIME, memory_bytes=2**16)
+    texts = [tokens.sign(replace(COSTLY["wide"], copy=copy)) for copy in range(1, 7)]
+    for text in (*texts[:5], texts[0], texts[5], texts[0]):
         assert tokens.verify(text, NOW) is not None
-    assert len(verifications) == 3
-    assert tokens.verify(second, NOW) is not None
-    assert len(verifications) == 4
+    assert len(verifications) == 6
+    assert tokens.verify(texts[1], NOW) is not None
+    assert len(verifications) == 7
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_the_memory_is_bounded_in_bytes(keys, kind):
+    memory = 2**18
+    tokens = Tokens(KeySource(keys), ISSUER, AUDIENCE, LIFETIME, memory_bytes=memory)
+    texts = [tokens.sign(replace(COSTLY[kind], copy=copy)) for copy in range(1, 401)]
+    assert tokens.verify(texts[0], NOW) is not None
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for text in texts:
+            assert tokens.verify(text, NOW) is not None
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert memory / 2 < held <= memory
 
 
 def test_the_memory_has_at_least_one_place(keys):
-    with pytest.raises(ValueError, match="cache_size"):
-        Tokens(KeySource(keys), ISSUER, AUDIENCE, LIFETIME, cache_size=0)
+    with pytest.raises(ValueError, match="memory_bytes"):
+        Tokens(KeySource(keys), ISSUER, AUDIENCE, LIFETIME, memory_bytes=2**16 - 1)
 
 
 def test_a_revoked_keys_remembered_token_dies_at_once(keys):
