@@ -117,7 +117,8 @@ def remove_tokens(path: Path, caller: str, token_id: str | None = None) -> Seque
         tokens = read_tokens(path)
         gone = [t for t in tokens if t.caller == caller and token_id in (None, t.token_id)]
         if not gone:
-            which = f"token {token_id!r}" if token_id is not None else "token"
+            # The ID is not repeated: it may be the token itself, pasted by mistake.
+            which = "token with this ID" if token_id is not None else "token"
             raise AccessError(f"{path}: the caller {caller!r} has no {which}")
         _write(path, [token for token in tokens if token not in gone])
     return gone

@@ -16,12 +16,13 @@ import typer
 
 from session_authority import __version__
 from session_authority.cli import callers, demo, dev, events, health, keys, redis, relay, serve
-from session_authority.cli.terminal import out
+from session_authority.cli.terminal import Commands, out
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="session-authority",
+    cls=Commands,
     help=(
         "The service that other services ask whether a user's session on a device is still"
         " good.\n\nStart with [bold]dev[/bold], then let [bold]demo[/bold] play a session's life."

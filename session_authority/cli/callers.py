@@ -15,6 +15,7 @@ from session_authority.cli.terminal import (
     WRONG_USAGE,
     err,
     errors_in_one_line,
+    existing_file,
     fail,
     out,
     show,
@@ -41,6 +42,16 @@ FileOption = Annotated[
         metavar="FILE",
         help="The file of tokens. Default: SESSION_AUTHORITY_CALLER_TOKENS.",
         show_default=False,
+    ),
+]
+KnownFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokens",
+        metavar="FILE",
+        help="The file of tokens. Default: SESSION_AUTHORITY_CALLER_TOKENS.",
+        show_default=False,
+        callback=existing_file,
     ),
 ]
 NameArgument = Annotated[
@@ -110,7 +121,7 @@ def callers_remove(
             show_default="all",
         ),
     ] = None,
-    tokens: FileOption = None,
+    tokens: KnownFileOption = None,
 ) -> None:
     """Take a caller's tokens away. Calls with them are refused within a second, watches with them
     end.

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from session_authority.cli.terminal import WRONG_USAGE, fail
+from session_authority.cli.terminal import WRONG_USAGE, existing_file, fail
 from session_authority.console.connection import Target
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
@@ -41,18 +41,29 @@ def _server(
     tls_ca: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Speak TLS, trusting these CAs (PEM).", show_default=False
+            metavar="FILE",
+            help="Speak TLS, trusting these CAs (PEM).",
+            show_default=False,
+            callback=existing_file,
         ),
     ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The certificate to show the server (PEM).", show_default=False
+            metavar="FILE",
+            help="The certificate to show the server (PEM).",
+            show_default=False,
+            callback=existing_file,
         ),
     ] = None,
     tls_key: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Its private key (PEM).", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Its private key (PEM).",
+            show_default=False,
+            callback=existing_file,
+        ),
     ] = None,
     tls_server_name: Annotated[
         str | None,
@@ -65,7 +76,10 @@ def _server(
     token_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="A file with a caller's bearer token.", show_default=False
+            metavar="FILE",
+            help="A file with a caller's bearer token.",
+            show_default=False,
+            callback=existing_file,
         ),
     ] = None,
     *,

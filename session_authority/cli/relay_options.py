@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from session_authority.cli.redis import check_redis_url
-from session_authority.cli.terminal import fail
+from session_authority.cli.terminal import existing_file, fail
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.processes.relay import deliveries_of
 from session_authority.relay import Endpoint, EndpointsError, load_endpoints
@@ -25,6 +25,7 @@ EndpointsOption = Annotated[
         metavar="FILE",
         help="The TOML file of endpoints. Default: SESSION_AUTHORITY_RELAY_ENDPOINTS.",
         show_default=False,
+        callback=existing_file,
     ),
 ]
 

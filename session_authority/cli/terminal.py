@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from session_authority.access import AccessError
 from session_authority.processes import workers
@@ -23,6 +26,9 @@ from session_authority.tokens import KeyringError
 # Exit codes.
 FAILED = 1
 WRONG_USAGE = 2
+
+# How the parser of arguments begins, before it repeats them.
+_UNEXPECTED = "Got unexpected extra argument(s)"
 
 # No line of a table is as long.
 _WHOLE_LINE_COLUMNS = 1000
@@ -43,6 +49,29 @@ def fail(text: str, code: int = FAILED) -> NoReturn:
     for line in text.splitlines() or [text]:
         err.print(f"session-authority: {line}", markup=False, soft_wrap=True)
     raise typer.Exit(code)
+
+
+def existing_file(option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """The value of an option that names a file. The command fails if there is none, and does not
+    repeat what was given: it may be the secret itself that belongs into the file.
+    """
+    if path is not None and not os.path.exists(path):  # False for text that can't be a file's name
+        fail(f"{option.opts[0]}: there is no such file", WRONG_USAGE)
+    return path
+
+
+class Commands(TyperGroup):
+    """Commands that don't repeat arguments that they don't know: `--token-file Bearer abc`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command that the arguments name. Raises a usage error."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            told = getattr(error, "message", "")
+            if isinstance(told, str) and told.startswith(_UNEXPECTED):
+                error.message = _UNEXPECTED  # type: ignore[attr-defined]
+            raise
 
 
 @contextmanager

@@ -151,7 +151,7 @@ def test_times_are_kept_in_utc(file: Path):
 def test_what_is_not_there_cannot_be_removed(file: Path, token_id: str | None):
     add_token(file, "gateway", new_token(), NOW)
     before = file.read_bytes()
-    which = f"token {token_id!r}" if token_id else "token"
+    which = "token with this ID" if token_id else "token"
     with pytest.raises(AccessError) as caught:
         remove_tokens(file, "login", token_id)
     assert str(caught.value) == f"{file}: the caller 'login' has no {which}"
