@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from session_authority.domain.errors import CursorExpired, StoreUnavailable
 from session_authority.store import EventLog
-from session_authority.store.event_log import EVENT_MEMORY, HistoryGone, Page
+from session_authority.store.event_log import HistoryGone, Page, trim_margin
 from session_authority.store.log_position import EntryId, LogPosition
 
 # How many events are read at once, so that other calls get their turn.
 MAX_READ_EVENTS = 256
-# A cursor must be this much younger than the oldest event that is kept.
-_CURSOR_MARGIN = timedelta(hours=1)
 
 Pages = Mapping[int, Page | HistoryGone | StoreUnavailable]
 
@@ -52,13 +50,15 @@ class History:
         they were the last ones. `tip` is how far the reader is. Raises CursorExpired.
         """
         now = self._clock()
+        oldest, margin = now - self._log.memory, trim_margin(self._log.memory)
         if isinstance(since, datetime):
             # All that happened since then comes after it, so it is no younger than that, nor of the
             # future. One from before the memory of the log gets some time to be resumed in, though
             # what it has not been told of may be trimmed meanwhile.
-            as_of = min(max(since, now - EVENT_MEMORY + 2 * _CURSOR_MARGIN), now)
+            as_of = min(max(since, oldest + 2 * margin), now)
             return list((await self._log.at(since, as_of)).entries), as_of
-        if since.as_of < now - EVENT_MEMORY + _CURSOR_MARGIN:
+        # A cursor must be younger than the oldest event that is kept.
+        if since.as_of < oldest + margin:
             raise CursorExpired
         # All of them, before anything is sent: a cursor that leads nowhere must be known from the
         # start.

@@ -28,7 +28,7 @@ async def deliveries_of(settings: Settings) -> AsyncIterator[tuple[Deliveries, E
     client, keys = connect_as_set(settings)
     deliveries = Deliveries(client, keys, max_connections=settings.redis_connections)
     try:
-        yield deliveries, EventLog(client, keys)
+        yield deliveries, EventLog(client, keys, settings.event_memory)
     finally:
         await deliveries.close()
 

@@ -41,10 +41,15 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
     options = listen_options_as_set(settings)
     metrics = Metrics()
     client, keys = connect_as_set(settings)
-    store = SessionStore(client, keys, max_connections=settings.redis_connections)
+    store = SessionStore(
+        client,
+        keys,
+        max_connections=settings.redis_connections,
+        event_memory=settings.event_memory,
+    )
     try:
         authority = build_authority(settings, store, source, metrics)
-        feed = Feed(EventLog(client, keys), now, metrics)
+        feed = Feed(EventLog(client, keys, settings.event_memory), now, metrics)
         verify = mode.verify
         verified = None if verify is None else lambda: verify(settings)
         server = Server(authority, feed, store, source, metrics, mode, options, verified)

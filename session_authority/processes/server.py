@@ -33,9 +33,10 @@ from session_authority.processes.options import ListenOptions, Mode, Ports
 from session_authority.processes.readiness import Readiness
 from session_authority.processes.reloading import Reloading
 from session_authority.rpc import SERVICE_NAME, Authorizer, Guard, SessionAuthorityService
+from session_authority.runtime.clock import now
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.tasks import repeat
-from session_authority.store import SessionStore
+from session_authority.store import SessionStore, trim_margin
 from session_authority.tokens import KeySource
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
@@ -82,6 +83,7 @@ class Server:
         self._reloading = Reloading(
             source, options, metrics, self._access_changed, self._readiness.note_readable
         )
+        self._store = store
         self._repeated: asyncio.Task[Any] | None = None
         self._offer(SessionAuthorityService(authority, feed))
 
@@ -182,13 +184,25 @@ class Server:
             *self._reloading.looks(),
         ]
         interval = PROBE_INTERVAL.total_seconds()
-        await asyncio.gather(*(repeat(work, interval, "watch_failed") for work in repeated))
+        trim_interval = trim_margin(self._store.event_memory)
+        await asyncio.gather(
+            *(repeat(work, interval, "watch_failed") for work in repeated),
+            repeat(self._trim_once, trim_interval.total_seconds(), "trim_failed"),
+        )
 
     async def _probe_once(self) -> None:
         await self._probe.probe()
         if self._probe.serving:
             with contextlib.suppress(AuthorityError):  # the next probe tries again
                 await self._authority.tell_of_revoked_keys()
+
+    async def _trim_once(self) -> None:
+        """Forgets old events, which nobody else does where nothing new happens. Not by a clock that
+        is wrong.
+        """
+        if self._readiness.fault() is None:
+            with contextlib.suppress(AuthorityError):  # the next time does it
+                await self._store.trim_events(now())
 
     def _end_streams_if_unfit(self) -> None:
         if self._readiness.fault() is not None:

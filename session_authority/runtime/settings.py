@@ -154,6 +154,7 @@ class Settings(BaseSettings):
     max_devices: Annotated[int, Field(ge=1, le=10_000)] = 100
     device_limit_action: DeviceLimitAction = DeviceLimitAction.EVICT_OLDEST
     touch_interval: Duration = timedelta(seconds=60)
+    event_memory: Duration = timedelta(days=7)
     reflection: bool = False
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
     max_per_connection: Annotated[int, Field(ge=1, le=100_000)] = 100
@@ -193,6 +194,13 @@ class Settings(BaseSettings):
     def _not_negative(cls, value: timedelta) -> timedelta:
         if value < timedelta(0):
             raise ValueError("must not be negative")
+        return value
+
+    @field_validator("event_memory")
+    @classmethod
+    def _from_an_hour_to_a_month(cls, value: timedelta) -> timedelta:
+        if not timedelta(hours=1) <= value <= timedelta(days=30):
+            raise ValueError("must be from 1h to 30d")
         return value
 
     @model_validator(mode="after")

@@ -43,16 +43,23 @@ from session_authority.store.log_position import (
     event_id,
 )
 
+# How long the log keeps an event, unless another time is set.
 EVENT_MEMORY = timedelta(days=7)
 MAX_EVENTS_PER_PARTITION = 100_000
 # One to read with and one to be woken by.
 EVENT_LOG_CONNECTIONS = 2
-# How much earlier than it may be trimmed an entry counts as such: clocks differ, and who reads
-# takes time.
-_TRIM_MARGIN = timedelta(hours=1)
+# At most an hour.
+_MARGIN_PARTS = 12
 EVENT_FIELD = b"event"
 
 _log = structlog.get_logger(__name__)
+
+
+def trim_margin(memory: timedelta) -> timedelta:
+    """How much earlier than it may be trimmed an entry of a log counts as such: clocks differ, and
+    reading takes time. `memory` is how long the log keeps an event.
+    """
+    return min(timedelta(hours=1), memory / _MARGIN_PARTS)
 
 
 class HistoryGone(Exception):
@@ -73,9 +80,15 @@ class Page:
 
 
 class EventLog:
-    """Reads the log. Raises StoreUnavailable if Redis is away, slow or refusing."""
+    """Reads the log. Raises StoreUnavailable if Redis is away, slow or refusing.
 
-    def __init__(self, client: RedisClient, keys: KeyNames) -> None:
+    `memory` is how long the log keeps an event.
+    """
+
+    def __init__(
+        self, client: RedisClient, keys: KeyNames, memory: timedelta = EVENT_MEMORY
+    ) -> None:
+        self.memory = memory
         self._client = client
         self._keys = keys
         self._pipelines = pipelines_to(client)
@@ -191,16 +204,30 @@ class EventLog:
         """Whether nothing is missing after an entry that is not there, or before the first of a
         stream.
 
-        What is old may have been trimmed, and nobody misses it: but only when something newer was
-        added, so a stream that ends before the entry is another one. And what went because the
-        stream was too long may have been young; then the stream is still that long.
+        What is old may have been trimmed, and nobody misses it: a stream remembers how far it came,
+        even if nothing is left in it, so one that ends before the entry is another one. And what
+        went because the stream was too long may have been young; then the stream is still that
+        long.
         """
-        if after != START and (not found or from_ms(after[0]) > now - EVENT_MEMORY + _TRIM_MARGIN):
-            return False
+        if after != START:
+            if from_ms(after[0]) > now - self.memory + trim_margin(self.memory):
+                return False
+            if not found:
+                return await self._end_of(number) >= after
         if found < limit:
             return True
         [length] = await self._reads.ask([("XLEN", self._keys.stream(number))])
         return int(length) < MAX_EVENTS_PER_PARTITION
+
+    async def _end_of(self, number: int) -> EntryId:
+        """The last entry that a stream ever had, START if there is no stream."""
+        with driver_errors_translated():
+            [reply] = await self._reads.send([("XINFO", "STREAM", self._keys.stream(number))])
+        if isinstance(reply, ResponseError) and "no such key" in str(reply):
+            return START
+        if isinstance(reply, Exception):
+            raise unavailable(reply)
+        return entry_id(fields_of(reply)[b"last-generated-id"])
 
     @asynccontextmanager
     async def listening(self, hear: Callable[[int | None], None]) -> AsyncIterator[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -35,7 +36,7 @@ from session_authority.store.event_log import (
     EVENT_MEMORY,
     MAX_EVENTS_PER_PARTITION,
 )
-from session_authority.store.key_names import KeyNames, partition
+from session_authority.store.key_names import PARTITIONS, KeyNames, partition
 from session_authority.store.records import (
     AlreadyDone,
     Changed,
@@ -52,9 +53,19 @@ from session_authority.store.records import (
 class SessionStore:
     """The records of all users. Every method raises StoreUnavailable if Redis is away, slow or
     refusing.
+
+    `event_memory` is how long an event is kept.
     """
 
-    def __init__(self, client: RedisClient, keys: KeyNames, *, max_connections: int = 64) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        keys: KeyNames,
+        *,
+        max_connections: int = 64,
+        event_memory: timedelta = EVENT_MEMORY,
+    ) -> None:
+        self.event_memory = event_memory
         self._client = client
         self._keys = keys
         self._commit = Script("commit")
@@ -193,6 +204,13 @@ class SessionStore:
         """What time it is on every primary: the proof that each answers, and is one."""
         return await self._writes.run(self._ask_primaries)
 
+    async def trim_events(self, now: datetime) -> None:
+        """Forgets events that are old enough. A new one does so, too, but only in its partition."""
+        oldest = self._oldest_event(now)
+        for number in range(PARTITIONS):
+            trim = ("XTRIM", self._keys.stream(number), "MINID", "=", oldest)
+            await self._writes.run(partial(self._client.execute_command, *trim))
+
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
         await self._batcher.drained()
@@ -207,8 +225,12 @@ class SessionStore:
         ]
 
     def _event_args(self, user_id: str, now: datetime) -> tuple[str | bytes | int, ...]:
-        oldest = max(to_ms(now - EVENT_MEMORY), 0)
-        return (oldest, MAX_EVENTS_PER_PARTITION, self._keys.wake_channel, partition(user_id))
+        wake = (self._keys.wake_channel, partition(user_id))
+        return (self._oldest_event(now), MAX_EVENTS_PER_PARTITION, *wake)
+
+    def _oldest_event(self, now: datetime) -> int:
+        """The time of the oldest events to keep, in milliseconds."""
+        return max(to_ms(now - self.event_memory), 0)
 
     async def _read(self, *command: str | bytes) -> Any:
         with driver_errors_translated():

@@ -253,6 +253,8 @@ def test_a_variable_that_is_empty_is_not_set(put: SetAll):
         ("GRACE", "-PT1S", DURATION_RULE),
         ("DRAIN_TIMEOUT", "P-1D", DURATION_RULE),
         ("SESSION_TTL", "9999999999999d", "is too long"),
+        ("EVENT_MEMORY", "3599s", "must be from 1h to 30d"),
+        ("EVENT_MEMORY", "721h", "must be from 1h to 30d"),
         ("MAX_DEVICES", "0", "Input should be greater than or equal to 1"),
         ("REDIS_CONNECTIONS", "1", "Input should be greater than or equal to 8"),
         (

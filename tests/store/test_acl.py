@@ -31,6 +31,7 @@ from session_authority.store.deliveries import Attempts
 from session_authority.store.driver import subscription
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.errors import code_of
+from session_authority.store.event_log import Page
 from session_authority.store.key_names import partition
 from session_authority.store.log_position import START
 from session_authority.store.records import Commit
@@ -96,6 +97,16 @@ async def tell(log: EventLog) -> None:
     if isinstance(page, StoreUnavailable):
         raise page
     assert all(await log.primaries())
+
+
+async def forget(store: SessionStore, log: EventLog) -> None:
+    later = NOW + 10_000 * log.memory
+    place = await log.end(later)
+    await store.trim_events(later)
+    [page] = (await log.read({HERE: place.entries[HERE]}, limit=1, now=later)).values()
+    if isinstance(page, StoreUnavailable):
+        raise page
+    assert isinstance(page, Page), page
 
 
 async def deliver(deliveries: Deliveries, store: SessionStore) -> None:
@@ -164,6 +175,7 @@ async def everything(
         lambda: sign_out(store),
         lambda: deliver(deliveries, store),
         lambda: wake(log, store, admin),
+        lambda: forget(store, log),
     ]
     try:
         for step in steps:
@@ -346,7 +358,7 @@ FORBIDDEN = """
     MODULE LIST; CLUSTER NODES; CLUSTER RESET; PSYNC ? -1; LATENCY LATEST; MEMORY STATS;
     PUBSUB CHANNELS; DUMP {own}; RENAME {own} {own}2; TYPE {own}; OBJECT ENCODING {own};
     COPY {own} {own}2; SORT {own}; UNLINK {own}; EXPIRE {own} 1; XGROUP DESTROY {own} g;
-    XINFO STREAM {own}; BLPOP {own} 1; SUNION {own}; GET {other}; SET {other} 1; DEL {other};
+    XINFO CONSUMERS {own} g; BLPOP {own} 1; SUNION {own}; GET {other}; SET {other} 1; DEL {other};
     DEL {own} {other}; HGET {other} f; XADD {other} * a b; GET {longer}; GET wake;
     EVAL "return 1" 1 {other}; PUBLISH {other} 1; PUBLISH {own} 1; SUBSCRIBE {other};
     SUBSCRIBE {prefix}:wake2; PSUBSCRIBE *; PSUBSCRIBE {prefix}:wake

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ from session_authority.store import (
 from session_authority.store.acl import acl_rules
 from session_authority.store.driver import subscription
 from session_authority.store.driver.cluster import Cluster
-from session_authority.store.event_log import EVENT_MEMORY, HistoryGone, Page
+from session_authority.store.event_log import EVENT_MEMORY, HistoryGone, Page, trim_margin
 from session_authority.store.key_names import PARTITIONS, TAGS, partition
 from session_authority.store.log_position import START, EntryId
 from session_authority.store.records import Commit
@@ -255,9 +255,46 @@ async def test_nobody_misses_what_is_old(book: Book):
     assert told(await book.read(at(1), now=oldest + MILLISECOND)) == [at(2)]
     assert isinstance(await book.read(at(1), now=oldest), HistoryGone)
     assert isinstance(await book.read(at(0), now=oldest - MILLISECOND), HistoryGone)
-    # Only what was added later trims, so something would be there
+    # A stream of which all was trimmed knows how far it came; another one does not.
+    await book.run("XTRIM", book.keys.stream(HERE), "MAXLEN", "0")
+    assert told(await book.read(at(0), now=oldest)) == []
+    assert told(await book.read(at(2), now=oldest + 2 * MILLISECOND)) == []
+    assert isinstance(await book.read(at(3), now=oldest + HOUR), HistoryGone)
     await book.run("DEL", book.keys.stream(HERE))
     assert isinstance(await book.read(at(0), now=oldest), HistoryGone)
+
+
+@pytest.mark.parametrize("memory", [HOUR, EVENT_MEMORY, timedelta(days=30)])
+async def test_the_log_forgets_by_time_where_nothing_is_added(book: Book, memory: timedelta):
+    store = SessionStore(book.client, book.keys, event_memory=memory)
+    for number in (HERE, THERE):
+        await book.write(at(0), at(1), at(2), number=number)
+    await store.trim_events(NOW + memory + MILLISECOND)
+    for number in (HERE, THERE):
+        assert told(await book.read(START, number=number)) == [at(1), at(2)]
+    await store.trim_events(NOW + memory + HOUR)
+    assert told(await book.read(START)) == []
+
+
+async def test_a_new_event_takes_all_that_is_old_along(book: Book):
+    user = user_of_each_partition()[HERE]
+    await book.write(at(0), at(1), at(2))
+    store = SessionStore(book.client, book.keys, event_memory=HOUR)
+    await store.commit(Commit(user, datetime.now(UTC), events=(event(user),)))
+    page = await book.read(START)
+    assert [entry > at(2) for entry, _ in page.events] == [True]
+
+
+@pytest.mark.parametrize("memory", [HOUR, timedelta(days=30)])
+async def test_what_is_old_depends_on_how_long_events_are_kept(book: Book, memory: timedelta):
+    log = EventLog(book.client, book.keys, memory)
+    await book.write(at(0), at(1))
+    await book.run("XTRIM", book.keys.stream(HERE), "MINID", f"{NOW_MS + 1}-0")
+    oldest = NOW + memory - trim_margin(memory)
+    [page] = (await log.read({HERE: at(0)}, limit=9, now=oldest)).values()
+    assert told(page) == [at(1)]
+    [page] = (await log.read({HERE: at(0)}, limit=9, now=oldest - MILLISECOND)).values()
+    assert isinstance(page, HistoryGone)
 
 
 @pytest.mark.parametrize("after", [START, at(0)], ids=["start", "old"])

@@ -72,7 +72,7 @@ if KEYS[4] then
 end
 if at <= #ARGV then
   while at <= #ARGV do
-    redis.call('XADD', KEYS[3], 'MINID', '~', ARGV[1], '*', 'event', take())
+    redis.call('XADD', KEYS[3], 'MINID', '=', ARGV[1], '*', 'event', take())
   end
   redis.call('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[2])
   redis.call('PUBLISH', ARGV[3], ARGV[4])

@@ -37,7 +37,7 @@ if forget then
   remove(KEYS[2])
 end
 if #removed > 0 then
-  redis.call('XADD', KEYS[3], 'MINID', '~', ARGV[1], '*', 'event', ARGV[8])
+  redis.call('XADD', KEYS[3], 'MINID', '=', ARGV[1], '*', 'event', ARGV[8])
   redis.call('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[2])
   redis.call('PUBLISH', ARGV[3], ARGV[4])
 end
