@@ -52,11 +52,21 @@ class Resources:
                 return copy & MAX_COPY
 
     def sign(self, token: Token) -> str:
-        """The token as text. Raises InvalidRequest if its claims make it too large."""
+        """The token as text. Raises InvalidRequest if its fields make it too large."""
         try:
             return self.tokens.sign(token)
         except TokenTooLarge as error:
-            raise InvalidRequest([FieldViolation("claims", str(error))]) from None
+            raise _too_large(token, error) from None
+
+    def sign_first(self, token: Token) -> str:
+        """The first token of a session as text. Raises InvalidRequest if its fields make it, or a
+        later one, too large: no renewal may fail on that.
+        """
+        try:
+            self.tokens.check_room(token)
+        except TokenTooLarge as error:
+            raise _too_large(token, error) from None
+        return self.sign(token)
 
     def remove_ended(
         self, user_id: str, ended: Mapping[bytes, Stored[SessionRecord]], now: datetime
@@ -69,3 +79,10 @@ class Resources:
     def count_live(self, sessions: Iterable[SessionRecord], now: datetime) -> int:
         """How many of these sessions had reached neither of their ends."""
         return sum(session.is_live(self.limits, now) for session in sessions)
+
+
+def _too_large(token: Token, error: TokenTooLarge) -> InvalidRequest:
+    """Names all fields that take room."""
+    told = f"must leave room in the token together with the others: {error}"
+    given = {"user_id": True, "claims": token.claims, "auth_methods": token.auth_methods}
+    return InvalidRequest([FieldViolation(field, told) for field, there in given.items() if there])

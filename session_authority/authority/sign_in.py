@@ -181,7 +181,7 @@ class SignIns:
         self, request: SignInRequest, key: bytes, record: SessionRecord, now: datetime
     ) -> str:
         """A copy of the record's token, made now."""
-        return self._resources.sign(
+        return self._resources.sign_first(
             Token(
                 user_id=request.user_id,
                 device_key=key,

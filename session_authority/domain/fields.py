@@ -19,15 +19,17 @@ from session_authority.domain.errors import FieldViolation, InvalidRequest
 from session_authority.domain.events import EventType
 from session_authority.domain.identifiers import parse_uuid
 from session_authority.domain.moments import LAST_SECOND, from_seconds
-from session_authority.domain.text import cleaned, cut, is_printable
+from session_authority.domain.text import cleaned, cut, is_name, is_printable
 
-MAX_USER_ID_CHARACTERS = 128
+MAX_USER_ID_CHARACTERS = 255
 MAX_USER_AGENT_BYTES = 512
 MAX_DISPLAY_NAME_CHARACTERS = 100
 MAX_APP_VERSION_CHARACTERS = 64
 MAX_REASON_CHARACTERS = 128
 MAX_CLAIMS_BYTES = 1024
+MAX_CLAIM_NAME_CHARACTERS = 128
 MAX_AUTH_METHODS = 8
+MAX_AUTH_METHOD_CHARACTERS = 128
 MAX_BATCH = 500
 MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 50
@@ -40,8 +42,11 @@ RESERVED_CLAIMS = frozenset(
     "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id"
     " typ scope roles groups entitlements permissions".split()
 )
-_CLAIM_NAME = re.compile(r"[A-Za-z0-9_\-.:/]{1,64}", re.ASCII)
-_AUTH_METHOD = re.compile(r"[A-Za-z0-9_\-.:/]{1,32}", re.ASCII)
+# The characters of URIs (RFC 3986 §2): OpenID providers and SAML name claims and methods by them.
+_URI_CHARACTERS = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]"
+_URI_RULE = "letters, digits or characters of a URI, like '_', '-', '.', ':', '/' or '#'"
+_CLAIM_NAME = re.compile(rf"{_URI_CHARACTERS}{{1,{MAX_CLAIM_NAME_CHARACTERS}}}", re.ASCII)
+_AUTH_METHOD = re.compile(rf"{_URI_CHARACTERS}{{1,{MAX_AUTH_METHOD_CHARACTERS}}}", re.ASCII)
 
 
 class FieldChecks:
@@ -61,13 +66,19 @@ class FieldChecks:
         self._violations.append(FieldViolation(field, rule))
 
     def user_id(self, value: str, field: str = "user_id") -> str:
-        """1–128 printable characters without white space."""
+        """1–255 characters: no control or other invisible ones, and no white space at the ends. Two
+        spellings of one name are two users: nothing is normalised.
+        """
         if not value:
             self._broken(field, "must not be empty")
         elif len(value) > MAX_USER_ID_CHARACTERS:
             self._broken(field, f"must have at most {MAX_USER_ID_CHARACTERS} characters")
-        elif not value.isprintable() or any(c.isspace() for c in value):
-            self._broken(field, "must have no white space, control or other unprintable characters")
+        elif not is_name(value):
+            self._broken(
+                field,
+                "must have no control or other unprintable characters, and no white space at the"
+                " ends",
+            )
         return value
 
     def device_id(self, value: str, field: str = "device_id") -> UUID:
@@ -124,9 +135,7 @@ class FieldChecks:
         goes into the token.
         """
         if any(_CLAIM_NAME.fullmatch(name) is None for name in value):
-            self._broken(
-                "claims", "names must be 1 to 64 letters, digits, '_', '-', '.', ':' or '/'"
-            )
+            self._broken("claims", f"names must be 1 to {MAX_CLAIM_NAME_CHARACTERS} {_URI_RULE}")
         for name in sorted(RESERVED_CLAIMS & value.keys()):
             self._broken(f"claims.{name}", "is a reserved name")
         claims = dict(value)
@@ -141,14 +150,13 @@ class FieldChecks:
         return claims
 
     def auth_methods(self, value: Sequence[str]) -> tuple[str, ...]:
-        """At most 8 short names (RFC 8176)."""
+        """At most 8 names (RFC 8176), or URIs."""
         if len(value) > MAX_AUTH_METHODS:
             self._broken("auth_methods", f"must be at most {MAX_AUTH_METHODS}")
         for i, method in enumerate(value[:MAX_AUTH_METHODS]):
             if _AUTH_METHOD.fullmatch(method) is None:
                 self._broken(
-                    f"auth_methods[{i}]",
-                    "must be 1 to 32 letters, digits, '_', '-', '.', ':' or '/'",
+                    f"auth_methods[{i}]", f"must be 1 to {MAX_AUTH_METHOD_CHARACTERS} {_URI_RULE}"
                 )
         return tuple(value)
 

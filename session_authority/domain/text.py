@@ -21,6 +21,15 @@ def is_printable(text: str) -> bool:
     return all(c.isprintable() or c in _JOINERS for c in text)
 
 
+def is_name(text: str) -> bool:
+    """True if the text can name something, and be compared: every character is shown or is a space
+    of any width, and neither end is a space or a joiner, which nobody sees.
+    """
+    if not text or any(end.isspace() or end in _JOINERS for end in (text[0], text[-1])):
+        return False
+    return all(is_printable(c) or unicodedata.category(c) == "Zs" for c in text)
+
+
 def cleaned(text: str) -> str:
     """The text as it can be shown in one line. White space of any kind becomes one plain space, and
     none is left at the ends. Characters that nobody sees go: control characters, marks that turn

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TypeVar
@@ -25,12 +26,17 @@ from session_authority.domain.session_limits import LEEWAY
 from session_authority.domain.sessions import Token
 from session_authority.tokens.encoding import decode_json_object, encode_json
 from session_authority.tokens.keyring import KeySource
-from session_authority.tokens.keys import SigningKey
+from session_authority.tokens.keys import MAX_RSA_BITS, SigningKey
 
 MAX_TOKEN_BYTES = 4096
 # About 50,000 tokens of a few claims.
 MEMORY_BYTES = 64 * 2**20
 
+# What a token may have at sign-in: browsers keep cookies of 4,096 bytes, their names included.
+_ROOM_BYTES = 4000
+# Base64url of the header with the longest name of a key, and of the signature of the longest key.
+_LARGEST_HEADER_BYTES = 223
+_LARGEST_SIGNATURE_BYTES = (MAX_RSA_BITS + 5) // 6
 # A remembered token without its claims and the names of its methods, its key and places in the
 # memory included (measured: 820).
 _REMEMBERED_BYTES = 1024
@@ -46,10 +52,12 @@ _T = TypeVar("_T")
 
 
 class TokenTooLarge(Exception):
-    """The token of these fields would have more than 4 KiB, and nobody would accept it."""
+    """The token of these fields, or one that it may be renewed to, would have more bytes than are
+    accepted, or than browsers keep in a cookie.
+    """
 
-    def __init__(self, size: int) -> None:
-        super().__init__(f"the token would have {size} bytes; the limit is {MAX_TOKEN_BYTES}")
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"the token could have {size} bytes; the limit is {limit}")
         self.size = size
 
 
@@ -97,8 +105,18 @@ class Tokens:
         signed = ".".join(map(encode_base64url, parts))
         text = f"{signed}.{encode_base64url(key.sign(signed.encode()))}"
         if len(text) > MAX_TOKEN_BYTES:
-            raise TokenTooLarge(len(text))
+            raise TokenTooLarge(len(text), MAX_TOKEN_BYTES)
         return text
+
+    def check_room(self, token: Token) -> None:
+        """Raises TokenTooLarge if the token, or one that it may be renewed to, would be too large.
+        A later one may have a long generation, and be signed by another key.
+        """
+        latest = replace(token, generation=_MAX_GENERATION)
+        bits = 8 * len(encode_json(self._payload(latest)))
+        size = _LARGEST_HEADER_BYTES + (bits + 5) // 6 + _LARGEST_SIGNATURE_BYTES + len("..")
+        if size > _ROOM_BYTES:
+            raise TokenTooLarge(size, _ROOM_BYTES)
 
     def verify(self, text: str, now: datetime) -> Token | None:
         """The token that `text` is, or None for anything that is no token of this service. It may

@@ -33,6 +33,8 @@ from session_authority.tokens.encoding import encode_json
 
 RSA_BITS = 3072
 MIN_RSA_BITS = 2048
+# Its signature must leave room in a token of 4 KiB.
+MAX_RSA_BITS = 4096
 # RFC 7518 §3.2: an HMAC key is at least as long as its hash.
 HMAC_BYTES = 32
 # 32 random bytes have fewer different ones once in 10^37, 64 random hexadecimal digits once in
@@ -264,6 +266,10 @@ def _load_private(algorithm: Algorithm, jwk: object) -> PrivateKey:
     if isinstance(private, RSAPrivateKey) and private.key_size < MIN_RSA_BITS:
         raise _Unfit(
             f"has {private.key_size} bits; {algorithm.value} needs at least {MIN_RSA_BITS}"
+        )
+    if isinstance(private, RSAPrivateKey) and private.key_size > MAX_RSA_BITS:
+        raise _Unfit(
+            f"has {private.key_size} bits: its signatures are too long; use at most {MAX_RSA_BITS}"
         )
     if isinstance(private, bytes) and len(private) < HMAC_BYTES:
         raise _Unfit(f"has {len(private)} bytes; {algorithm.value} needs at least {HMAC_BYTES}")

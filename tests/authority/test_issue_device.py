@@ -127,7 +127,7 @@ async def test_a_session_ends_when_the_sign_in_said_so(scene: Scene) -> None:
 async def test_a_token_that_would_be_too_large_leaves_no_session(scene: Scene) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await scene.sign_in(PHONE, claims={"a": "\x01" * 1000})
-    assert [violation.field for violation in refused.value.violations] == ["claims"]
+    assert [violation.field for violation in refused.value.violations] == ["user_id", "claims"]
     assert await scene.dump() == {}
 
 

@@ -88,14 +88,29 @@ async def test_issue_device(stage: Stage):
     assert again.device.last_client == CLIENT, "what is not told anew is kept"
 
 
+NAME_ID = "CN=First Last,OU=" + "x" * 238
+METHODS = ["urn:oasis:names:tc:SAML:2.0:ac:classes:" + "P" * 40] * 8
+
+
 async def test_all_that_fits_into_a_token(stage: Stage):
-    issued = await stage.sign_in(
-        "𠀀" * 128, LAPTOP, claims={"note": "x" * 1013}, auth_methods=["m" * 32] * 8, client=CLIENT
-    )
-    assert len(issued.access_token) <= 4096
+    claims = {"https://example.org/claims/" + "n" * 101: "x" * 800}
+    issued = await stage.sign_in(NAME_ID, LAPTOP, claims=claims, auth_methods=METHODS)
+    assert len(issued.access_token) <= 4000
     session = (await stage.validate(issued)).session
-    assert (session.user_id, dict(session.claims)) == ("𠀀" * 128, {"note": "x" * 1013})
-    assert list(session.auth_methods) == ["m" * 32] * 8
+    assert (len(session.user_id), session.user_id) == (255, NAME_ID)
+    assert (dict(session.claims), list(session.auth_methods)) == (claims, METHODS)
+    watched = (await stage.call("ListDevices", pb.ListDevicesRequest(user_id=NAME_ID))).devices
+    assert len(watched) == 1
+
+
+async def test_what_does_not_fit_is_refused_with_all_that_takes_room(stage: Stage):
+    before = await stage.dump()
+    fields: Any = {"user_id": "𠀀" * 255, "claims": {"n": "x" * 1000}, "auth_methods": METHODS}
+    refusal = await stage.refused("IssueDevice", pb.IssueDeviceRequest(**fields))
+    assert (refusal.code.name, refusal.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert [field for field, _ in refusal.violations] == ["user_id", "claims", "auth_methods"]
+    assert "the limit is 4000" in refusal.message
+    assert await stage.dump() == before
 
 
 async def test_the_same_request_id_signs_in_once(stage: Stage):

@@ -109,7 +109,7 @@ _MORE_TEXTS: dict[str, list[Any]] = {
         ["example", "other"],
         "other",
     ],
-    "sub": ["u" * 129, "a b", "\0", "a\0b", "\ud800", "a\u200b", "a\u00a0b", "a\u2028b"],
+    "sub": ["u" * 256, "a ", "\0", "a\0b", "\ud800", "a\u200b", "\u00a0a", "a\u2028b"],
     "dk": [
         "A" * 20,
         "A" * 21,
@@ -187,7 +187,7 @@ def claims(victim: Victim) -> Texts:
         [""],
         ["a b"],
         ["a"] * 9,
-        ["a" * 33],
+        ["a" * 129],
     ]
     for amr in amrs:
         yield f"amr: {told(amr)}", victim.saying(amr=amr)

@@ -125,9 +125,9 @@ PEM = ED_KEY.public.public_bytes(  # type: ignore[union-attr]
 )
 
 
-def small_rsa() -> dict[str, str]:
-    """An RSA key of 1,024 bits."""
-    private = replace(RS_KEY, private=generate_private_key(public_exponent=65537, key_size=1024))
+def rsa_of(bits: int) -> dict[str, str]:
+    """An RSA key of so many bits."""
+    private = replace(RS_KEY, private=generate_private_key(public_exponent=65537, key_size=bits))
     return private.to_json()["jwk"]  # type: ignore[return-value]
 
 
@@ -195,7 +195,8 @@ UNFIT = {
         "has 31 bytes; HS256 needs at least 32",
     ),
     "a public key as secret": (with_jwk(HS_KEY, k=base64url(PEM)), "no valid key"),
-    "small RSA": (as_file(RS_KEY, jwk=small_rsa()), "has 1024 bits; RS256 needs at least 2048"),
+    "small RSA": (as_file(RS_KEY, jwk=rsa_of(1024)), "has 1024 bits; RS256 needs at least 2048"),
+    "large RSA": (as_file(RS_KEY, jwk=rsa_of(4224)), "signatures are too long; use at most 4096"),
 }
 
 

@@ -18,6 +18,9 @@ __all__ = ["MAX_COOKIE_AGE", "MAX_COOKIE_BYTES", "Cookies", "SameSite"]
 # Browsers drop what is longer, name and value together, and keep nothing for longer.
 MAX_COOKIE_BYTES = 4096
 MAX_COOKIE_AGE = timedelta(days=400)
+# The service signs a session in only if all its tokens will have at most 4,000 bytes, so that no
+# renewal makes a cookie too long.
+_MAX_NAME_LENGTH = MAX_COOKIE_BYTES - 4000 - len("__Host-")
 _BLANK = " \t"
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
@@ -49,6 +52,8 @@ class Cookies:
         for field, name in (("token", self.token), ("device", self.device)):
             if not _NAME.fullmatch(name) or name.lower().startswith(("__host-", "__secure-")):
                 raise ValueError(f"{field}: must be a cookie's name, without a prefix")
+            if len(name) > _MAX_NAME_LENGTH:
+                raise ValueError(f"{field}: must have at most {_MAX_NAME_LENGTH} characters")
         if self.token == self.device:
             raise ValueError("token and device: are two cookies")
         try:  # frameworks have text there

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from unicodedata import category
 
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._testing.state import Session, State, Token
@@ -17,7 +18,7 @@ GRACE = timedelta(seconds=30)
 DURABLE_AFTER = timedelta(minutes=3)
 ALARM_AFTER = timedelta(minutes=5)
 _LEEWAY = timedelta(seconds=30)
-_MAX_USER_ID_LENGTH = 128
+_MAX_USER_ID_LENGTH = 255
 _MAX_DISPLAY_NAME_LENGTH = 100
 # Invisible, but part of how Persian words and many emoji are written.
 _JOINERS = dict.fromkeys((0x200C, 0x200D))
@@ -107,8 +108,11 @@ def _user_id_rule(value: str) -> str:
         return "must not be empty"
     if len(value) > _MAX_USER_ID_LENGTH:
         return f"must have at most {_MAX_USER_ID_LENGTH} characters"
-    if not value.isprintable() or any(letter.isspace() for letter in value):
-        return "must have no white space, control or other unprintable characters"
+    hidden = [c for c in value.translate(_JOINERS) if not c.isprintable() and category(c) != "Zs"]
+    if hidden or any(end.isspace() or ord(end) in _JOINERS for end in (value[0], value[-1])):
+        return (
+            "must have no control or other unprintable characters, and no white space at the ends"
+        )
     return ""
 
 

@@ -91,6 +91,14 @@ def test_names_of_cookies_are_checked(name: str):
         Cookies(token=name)
 
 
+def test_the_name_of_a_cookie_leaves_room_for_the_largest_token():
+    longest = Cookies(token="n" * 89, device="d")
+    [line, _] = longest.hand_out("t" * 4000, DEVICE, NOW, NOW)
+    assert len(line.partition(";")[0]) == 4096 + len("=")
+    with pytest.raises(ValueError, match="token: must have at most 89 characters"):
+        Cookies(token="n" * 90)
+
+
 def test_the_two_cookies_have_two_names():
     with pytest.raises(ValueError, match="two cookies"):
         Cookies(token="a", device="a")
