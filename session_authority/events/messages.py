@@ -7,7 +7,8 @@ from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from session_authority.domain.clients import NO_CLIENT, Client, FormFactor, appearance
+from session_authority.domain.appearance import appearance
+from session_authority.domain.clients import NO_CLIENT, Client, FormFactor
 from session_authority.domain.events import EventType, RecordedEvent
 from session_authority.domain.moments import to_seconds
 from session_authority.domain.session_limits import ReplayAction

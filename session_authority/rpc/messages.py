@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import cast
 
-from session_authority.domain.clients import NO_CLIENT, Client, appearance
+from session_authority.domain.appearance import appearance
+from session_authority.domain.clients import NO_CLIENT, Client
 from session_authority.domain.devices import ListedDevice
 from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks

@@ -1,0 +1,82 @@
+"""Reads from a user agent whether a program without a user sends it, and how the program is called.
+
+A crawler says of itself where to read about it, or is called one; a script names itself alone. An
+app on a described device is no program, whatever words are in its name.
+"""
+
+from __future__ import annotations
+
+import re
+
+from session_authority.domain.agents import Product, UserAgent
+from session_authority.domain.clients import FormFactor
+from session_authority.domain.programs import LIBRARY_WORDS, program_name
+from session_authority.domain.systems import System
+
+_PRODUCT = re.compile(r"([A-Za-z][\w.!-]{0,63})(?:[/ ]v?(\d[\w.]{0,30}))?")
+_BOT = re.compile(
+    r"([\w.-]{0,60}(?:bot|crawler|spider))(?![a-z])([/ -]v?(\d[\w.]*))?", re.IGNORECASE
+)
+_CONTACT = re.compile(r"\+?https?:|\+|\S+@\S+\.")
+_NO_CRAWLERS = frozenset({"MSIE", "Konqueror", "Mozilla", "Netscape", "OpenWeb", "NetFront"})
+
+
+def read_program(agent: UserAgent, system: System) -> Product | None:
+    """The program without a user that the agent names; None if a person seems to be there."""
+    return _crawler(agent, system) or _headless(agent) or _script(agent, system)
+
+
+def _crawler(agent: UserAgent, system: System) -> Product | None:
+    """The program that names itself a bot, or that says in the way of bots where to read of it."""
+    if not agent.is_browser_like:
+        leading = agent.leading
+        is_app = system.form_factor not in {FormFactor.UNKNOWN, FormFactor.DESKTOP}
+        if (found := _BOT.match(leading.name)) and not is_app:
+            return Product(found[1], leading.version or found[3] or "")
+        if "(+http" in agent.text and not is_app:
+            return Product(program_name(leading.name) or leading.shown_name, leading.version)
+        return None
+    for said in ("; ".join(parts) for parts in agent.comments):
+        about, contact, _ = said.partition("http")
+        if not contact and "@" not in said and not said.startswith("compatible;"):
+            continue
+        if found := _BOT.search(about):
+            return Product(found[1], found[3] or "")
+        _, compatible, rest = about.rpartition("compatible;")
+        if compatible and (found := _PRODUCT.match(rest.strip())):
+            if found[1] not in _NO_CRAWLERS:
+                return Product(found[1], found[2] or "")
+            return None
+        if about.endswith("+") and agent.products:
+            return agent.products[-1]
+    _, compatible, rest = agent.outside.partition("compatible; ")
+    if compatible and "+http" in rest and (found := _PRODUCT.match(rest)):
+        return Product(found[1], found[2] or "")
+    return None
+
+
+def _headless(agent: UserAgent) -> Product | None:
+    for product in agent.products:
+        if product.name == "HeadlessChrome":
+            return Product("Headless Chrome", product.version)
+        if product.name in {"PowerShell", "WindowsPowerShell"}:
+            return Product("PowerShell", product.version)
+    return None
+
+
+def _script(agent: UserAgent, system: System) -> Product | None:
+    if agent.is_browser_like:
+        return None
+    leading = agent.leading
+    if (known := program_name(leading.shown_name)) is not None:
+        second = agent.products[1] if known == "Python" and len(agent.products) > 1 else None
+        if second is not None and (name := program_name(second.name)) is not None:
+            return Product(name, second.version)
+        return Product(known, leading.version)
+    # An app with a user tells the device that it runs on; a script tells itself alone.
+    if system.family not in {"", "Linux"} or agent.version_of("Darwin") is not None:
+        return None
+    if not any(c.isalpha() for c in leading.name):
+        return None
+    is_library = LIBRARY_WORDS.search(f"{leading.name} {leading.version}") is not None
+    return leading if is_library or leading.version[:1].isdecimal() else None
