@@ -12,6 +12,8 @@ _LEADING = re.compile(r"\s*([^\s/(][^/()]{0,79})(?:/v?([^\s/();]*))?")
 _SPACED_VERSION = re.compile(r"(.*?) v?(\d[\d.]*)$")
 _WHOLE_NUMBER = re.compile(r"(\d{1,5})(?!\d)")
 _MAX_NAME_CHARACTERS = 64
+_MAX_COMMENTS = 6
+_MAX_PARTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,11 @@ class UserAgent:
 
     @cached_property
     def comments(self) -> list[list[str]]:
-        """The parts of each comment."""
-        return [[part.strip() for part in comment.split(";")] for comment in self._split[1]]
+        """The parts of each comment, as many as honest agents have."""
+        return [
+            [part.strip() for part in comment.split(";", _MAX_PARTS)[:_MAX_PARTS]]
+            for comment in self._split[1][:_MAX_COMMENTS]
+        ]
 
     @cached_property
     def outside(self) -> str:

@@ -1,56 +1,61 @@
-"""What a user agent tells people about a device: its system, browser or app, kind, and name.
+"""What a client looks like to people: its system, browser or app, kind, model, and name.
 
-User agents are read with own rules first: an agent is read on the way of a sign-in, so it must take
-far less than a millisecond, which the most complete library doesn't do. ua-parser names the
-browsers that the own tables don't know. Never trusted.
+Client hints go first: browsers freeze the versions in their user agents. Agents are read with own
+rules: one is read on the way of a sign-in, so it must take far less than a millisecond, which the
+most complete library doesn't do. ua-parser names the browsers that the own tables don't know.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
-from session_authority.domain.agents import UserAgent, named
+from session_authority.domain.agents import Product, UserAgent, named
 from session_authority.domain.browsers import read_browser
-from session_authority.domain.clients import FormFactor
+from session_authority.domain.clients import UNKNOWN_NAME, Appearance, Client, FormFactor
 from session_authority.domain.crawlers import read_program
+from session_authority.domain.hinted import hinted_browser, hinted_program, hinted_system
+from session_authority.domain.hints import ClientHints
 from session_authority.domain.platforms import read_system
 from session_authority.domain.systems import APPLE_MODELS, System
 
 # No text of an appearance is longer: a program on a model, of at most 64 characters each.
-MAX_NAME_CHARACTERS = 132
-_UNKNOWN_NAME = "Unknown device"
+MAX_NAME_CHARACTERS = 140
+# One entry has at most 4 KiB: an agent of 512 bytes, hints of about 30 short texts, and the result.
+_REMEMBERED = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Appearance:
-    """What a user agent tells: "iOS 17", "Safari 17", a phone, "iPhone", "Safari 17 on iOS 17"."""
-
-    operating_system: str = ""
-    browser: str = ""
-    form_factor: FormFactor = FormFactor.UNKNOWN
-    model: str = ""
-    name: str = _UNKNOWN_NAME
+def appearance(client: Client) -> Appearance:
+    """What the client looks like: as it was stored with it, else read from its hints and agent."""
+    return client.appearance or read_appearance(client.user_agent, client.hints)
 
 
-@lru_cache(maxsize=8192)
-def appearance(user_agent: str) -> Appearance:
-    """Reads a user agent; unknown parts stay empty."""
+@lru_cache(maxsize=_REMEMBERED)
+def read_appearance(user_agent: str, hints: ClientHints) -> Appearance:
+    """Reads the hints and the agent; unknown parts stay empty."""
     agent = UserAgent(user_agent)
-    system = read_system(agent)
-    if (program := read_program(agent, system)) is not None:
-        shown = named(program.shown_name, program.version)
-        return Appearance(system.shown, shown, FormFactor.BOT, "", shown)
-    product = read_browser(agent, system)
-    browser = "" if product is None else named(product.shown_name, product.version)
-    name = _name(agent, system, browser)
-    return Appearance(system.shown, browser, system.form_factor, system.model, name)
+    said = read_system(agent)
+    system = hinted_system(said, hints)
+    if (program := read_program(agent, said) or hinted_program(hints)) is not None:
+        shown = _shown(program)
+        return Appearance(said.shown, shown, FormFactor.BOT, "", shown)
+    browser = _shown(hinted_browser(read_browser(agent, said), hints, is_silent=not user_agent))
+    return Appearance(
+        operating_system=system.shown,
+        browser=browser,
+        form_factor=system.form_factor,
+        model=system.model,
+        name=_name(agent, system, browser),
+    )
+
+
+def _shown(product: Product | None) -> str:
+    return "" if product is None else named(product.shown_name, product.version)
 
 
 def _name(agent: UserAgent, system: System, browser: str) -> str:
     if not system.family:
         is_apple = agent.version_of("Darwin") is not None
-        return f"{browser or 'App'} on Apple device" if is_apple else browser or _UNKNOWN_NAME
+        return f"{browser or 'App'} on Apple device" if is_apple else browser or UNKNOWN_NAME
     if not browser:
         if system.form_factor is FormFactor.CONSOLE or system.family == "Roku":
             return system.family

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+
+from session_authority.domain.hints import NO_HINTS, ClientHints
+
+UNKNOWN_NAME = "Unknown device"
 
 
 class FormFactor(Enum):
@@ -20,13 +24,31 @@ class FormFactor(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Appearance:
+    """What people read of a client: "Android 16", "Chrome 148", a phone, "Pixel 10 Pro", and the
+    name that these make: "Chrome 148 on Pixel 10 Pro". Unknown parts are empty.
+    """
+
+    operating_system: str = ""
+    browser: str = ""
+    form_factor: FormFactor = FormFactor.UNKNOWN
+    model: str = ""
+    name: str = UNKNOWN_NAME
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
-    """What the caller knows of the end user's browser or app. Empty means unknown."""
+    """What the caller knows of the end user's browser or app. Empty means unknown.
+
+    `appearance` is what was stored with the client, if it was read from the store.
+    """
 
     ip_address: str = ""
     user_agent: str = ""
     display_name: str = ""
     app_version: str = ""
+    hints: ClientHints = NO_HINTS
+    appearance: Appearance | None = field(default=None, compare=False)
 
     def updated_by(self, newer: Client) -> Client:
         """This client with everything that `newer` knows."""
@@ -35,7 +57,16 @@ class Client:
             user_agent=newer.user_agent or self.user_agent,
             display_name=newer.display_name or self.display_name,
             app_version=newer.app_version or self.app_version,
+            hints=self._hints_updated_by(newer),
+            # What is read anew follows the rules of today.
+            appearance=None if newer.user_agent or newer.hints != NO_HINTS else self.appearance,
         )
+
+    def _hints_updated_by(self, newer: Client) -> ClientHints:
+        is_another_agent = newer.user_agent not in {"", self.user_agent}
+        if is_another_agent and newer.hints == NO_HINTS:
+            return NO_HINTS  # the old brands and versions are not those of the new agent
+        return newer.hints.completed_by(self.hints)
 
 
 # A request that tells nothing of its client.

@@ -30,7 +30,7 @@ class DeviceRecord:
         """What to call it: the user's name for it, else the app's, else one from the user agent."""
         if self.display_name or self.last_client.display_name:
             return self.display_name or self.last_client.display_name
-        return appearance(self.last_client.user_agent).name
+        return appearance(self.last_client).name
 
     def touched(self, client: Client, now: datetime) -> DeviceRecord:
         """The device after it was used by `client`."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -14,6 +15,13 @@ from session_authority.domain.clients import NO_CLIENT, Client
 from session_authority.domain.devices import ListedDevice
 from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks
+from session_authority.domain.hints import (
+    MAX_ITEMS,
+    NO_HINTS,
+    Brand,
+    ClientHints,
+    clean_hints,
+)
 from session_authority.domain.identifiers import parse_uuid
 from session_authority.domain.requests import Presented, SignInRequest
 from session_authority.domain.results import ActiveSession, IssuedDevice, RenewedSession, Validation
@@ -47,9 +55,23 @@ def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor
 def _client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
     address, agent = message.ip_address, message.user_agent
     name, version = message.display_name, message.app_version
-    if not (address or agent or name or version):
+    if not (address or agent or name or version or message.HasField("client_hints")):
         return NO_CLIENT
-    return checks.client(address, agent, name, version)
+    client = checks.client(address, agent, name, version)
+    return replace(client, hints=_hints_of(message.client_hints))
+
+
+def _hints_of(message: pb.ClientHints) -> ClientHints:
+    if not message.ByteSize():
+        return NO_HINTS
+    return clean_hints(
+        brands=[Brand(brand.name, brand.version) for brand in message.brands[:MAX_ITEMS]],
+        platform=message.platform,
+        platform_version=message.platform_version,
+        model=message.model,
+        mobile=message.mobile if message.HasField("mobile") else None,
+        form_factors=message.form_factors[:MAX_ITEMS],
+    )
 
 
 def sign_in_request(message: pb.IssueDeviceRequest, longest_session: timedelta) -> SignInRequest:
@@ -135,7 +157,7 @@ def device_message(listed: ListedDevice) -> pb.Device:
     """A device as it is shown."""
     device, session = listed.device, listed.session
     client = device.last_client
-    looks = appearance(client.user_agent)
+    looks = appearance(client)
     return pb.Device(
         device_id=str(device.device_id),
         display_name=device.shown_name(),
@@ -150,6 +172,7 @@ def device_message(listed: ListedDevice) -> pb.Device:
         expire_time=None if listed.expires_at is None else timestamp(listed.expires_at),
         current=listed.current,
         signed_in=session is not None,
+        model=looks.model,
     )
 
 

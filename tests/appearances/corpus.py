@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from session_authority.domain.hints import NO_HINTS, Brand, ClientHints, clean_hints
+
 HERE = Path(__file__).parent
 # What these engines always say.
 ENGINES = {
@@ -20,7 +22,7 @@ class Line:
     where: str
     expected: tuple[str, ...]
     user_agent: str
-    hints: str
+    hints: ClientHints
     is_known_fault: bool
 
 
@@ -35,5 +37,23 @@ def lines(name: str) -> list[Line]:
         for engine, said in ENGINES.items():
             agent = agent.replace(engine, said)
         is_known = text.startswith("known: ")
-        read.append(Line(f"{name}:{number}", tuple(expected), agent, hints, is_known))
+        where = f"{name}:{number}"
+        read.append(Line(where, tuple(expected), agent, _hints(hints), is_known))
     return read
+
+
+def _hints(written: str) -> ClientHints:
+    if not written:
+        return NO_HINTS
+    brands, platform, model, mobile, kinds = (
+        "" if part.strip() == "-" else part.strip() for part in written.split(" / ")
+    )
+    system, _, version = platform.rpartition(" ")
+    return clean_hints(
+        brands=[Brand(*brand.strip().rsplit(" ", 1)) for brand in brands.split(",") if brand],
+        platform=system,
+        platform_version=version.removeprefix("-"),
+        model=model,
+        mobile={"?1": True, "?0": False}.get(mobile),
+        form_factors=kinds.split(", ") if kinds else (),
+    )

@@ -7,10 +7,11 @@ import ua_parser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_authority.domain.appearance import MAX_NAME_CHARACTERS, Appearance, appearance
+from session_authority.domain.appearance import MAX_NAME_CHARACTERS, appearance, read_appearance
 from session_authority.domain.browsers import load_rules
-from session_authority.domain.clients import FormFactor
+from session_authority.domain.clients import Appearance, Client, FormFactor
 from session_authority.domain.fields import cut_user_agent
+from session_authority.domain.hints import NO_HINTS, ClientHints
 
 
 def test_the_library_is_loaded_before_the_first_caller_waits(monkeypatch: pytest.MonkeyPatch):
@@ -24,12 +25,12 @@ NAMELESS = ["", "?", "Mozilla/5.0", "()", "nobody knows me", "/", "Mozilla/5.0 (
 
 @pytest.mark.parametrize("user_agent", NAMELESS)
 def test_an_agent_that_tells_nothing(user_agent: str):
-    assert appearance(user_agent) == Appearance()
+    assert appearance(Client(user_agent=user_agent)) == Appearance()
 
 
-def check(user_agent: str) -> None:
+def check(user_agent: str, hints: ClientHints = NO_HINTS) -> None:
     """Reads an agent; the texts that it leads to can be stored and shown."""
-    looks = appearance.__wrapped__(cut_user_agent(user_agent))
+    looks = read_appearance.__wrapped__(cut_user_agent(user_agent), hints)
     assert isinstance(looks.form_factor, FormFactor)
     for text in (looks.operating_system, looks.browser, looks.model, looks.name):
         assert text.isprintable()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from session_authority.domain.appearance import appearance
+from session_authority.domain.appearance import read_appearance
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.fields import (
@@ -38,7 +38,7 @@ def check(data: bytes) -> None:
     assert is_printable(client.user_agent + client.display_name + client.app_version)
     assert len(client.display_name) <= MAX_DISPLAY_NAME_CHARACTERS
     assert len(client.app_version) <= MAX_APP_VERSION_CHARACTERS
-    looks = appearance.__wrapped__(client.user_agent)
+    looks = read_appearance.__wrapped__(client.user_agent, client.hints)
     assert len(looks.operating_system) + len(looks.browser) <= 2 * MAX_USER_AGENT_BYTES
     pb.Device(operating_system=looks.operating_system, browser=looks.browser).SerializeToString()
     record: DeviceRecord = device(last_client=client)

@@ -38,6 +38,7 @@ TOLD_OF_CLIENT = {
     },
     "operating_system": "iOS 17",
     "form_factor": "FORM_FACTOR_PHONE",
+    "model": "iPhone",
 }
 
 
