@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import cast
 
 from session_authority.domain.appearance import appearance
@@ -17,7 +18,6 @@ from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks
 from session_authority.domain.hints import (
     MAX_ITEMS,
-    NO_HINTS,
     Brand,
     ClientHints,
     clean_hints,
@@ -41,6 +41,10 @@ _STATUS = {
 }
 
 
+# The hints of a browser have about 200 bytes.
+_MAX_REMEMBERED_BYTES = 1024
+
+
 def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor: str) -> Presented:
     """What a request presents: a device ID that is malformed counts as missing.
 
@@ -58,12 +62,23 @@ def _client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
     if not (address or agent or name or version or message.HasField("client_hints")):
         return NO_CLIENT
     client = checks.client(address, agent, name, version)
+    if not message.HasField("client_hints"):
+        return client
     return replace(client, hints=_hints_of(message.client_hints))
 
 
 def _hints_of(message: pb.ClientHints) -> ClientHints:
-    if not message.ByteSize():
-        return NO_HINTS
+    # Browsers send the same hints with each request, and a validation should not clean them anew.
+    raw = message.SerializeToString()
+    return _remembered(raw) if len(raw) <= _MAX_REMEMBERED_BYTES else _cleaned(message)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(raw: bytes) -> ClientHints:
+    return _cleaned(pb.ClientHints.FromString(raw))
+
+
+def _cleaned(message: pb.ClientHints) -> ClientHints:
     return clean_hints(
         brands=[Brand(brand.name, brand.version) for brand in message.brands[:MAX_ITEMS]],
         platform=message.platform,
