@@ -8,7 +8,7 @@ from functools import cached_property
 from urllib.parse import unquote
 
 _PRODUCT = re.compile(r"([^\s/;,\[\]()]{1,80})/(?:v(?=\d))?([^\s/;,\[\]()]*)")
-_LEADING = re.compile(r"\s*([^\s/(][^/()]{0,79})(?:/v?([^\s/();]*))?")
+_LEADING = re.compile(r"\s*([^\s/(;][^/();]{0,79})(?:/v?([^\s/();]*))?")
 _SPACED_VERSION = re.compile(r"(.*?) v?(\d[\d.]*)$")
 _WHOLE_NUMBER = re.compile(r"(\d{1,5})(?!\d)")
 _MAX_NAME_CHARACTERS = 64

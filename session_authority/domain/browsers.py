@@ -13,8 +13,12 @@ from session_authority.domain.systems import System
 
 _INTERNET_EXPLORER = re.compile(r"\bMSIE (\d+)|\bTrident/.*\brv:(\d+)")
 _OPERA_MINI = re.compile(r"\bOpera Mini/([\d.]+)")
+# An app may follow the engine's products without a version.
+_BARE_WORD = re.compile(r"(?:Safari|Mobile)/\S+ +([A-Z][A-Za-z]{2,30})(?= |$)")
 # How apps end their names to tell on what they run.
-_SYSTEM_AT_END = re.compile(r"[-_ ](?:iOS|iPhone|iPad|Android|macOS|Mac|Windows|Desktop|Mobile)$")
+_SYSTEM_AT_END = re.compile(
+    r"(?: for)?[-_ ](?:iOS|iPhone|iPad|Android|macOS|Mac|Windows|Desktop|Mobile)$"
+)
 _NO_APP = re.compile(r"(?:i(?:Phone|Pad|Pod)|AppleTV|Watch|Mac)\d+,\d+$|com\.apple\.")
 
 
@@ -43,7 +47,7 @@ def read_browser(agent: UserAgent, system: System) -> Product | None:
         if product in versions:
             # GNOME Web gives its engine's version as its own.
             return Product(name, "" if name == "GNOME Web" else versions[product])
-    return _app_of_view(agent) or _engine_browser(agent, system, versions)
+    return _app_of_view(agent, system) or _engine_browser(agent, system, versions)
 
 
 def _leading_app(agent: UserAgent, system: System) -> Product | None:
@@ -65,10 +69,14 @@ def _leading_app(agent: UserAgent, system: System) -> Product | None:
     return Product(shown, "" if shown == "Safari" else leading.version)
 
 
-def _app_of_view(agent: UserAgent) -> Product | None:
+def _app_of_view(agent: UserAgent, system: System) -> Product | None:
     """The app that shows the page in a view of its own: the first product that is no engine's."""
     apps = [p for p in agent.products if p.name not in NO_PROGRAMS and p.name[0].isalpha()]
-    app = next((p for p in apps if p.version[:1].isdecimal()), apps[0] if apps else None)
+    app = next((p for p in apps if p.version[:1].isdecimal()), None)
+    if app is None and system.form_factor in {FormFactor.PHONE, FormFactor.TABLET}:
+        bare = (word for word in _BARE_WORD.findall(agent.outside) if word not in NO_PROGRAMS)
+        app = next((Product(word) for word in bare), None)
+    app = app or (apps[0] if apps else None)
     if app is None:
         return None
     shown = SHOWN_APPS.get(app.name) or _SYSTEM_AT_END.sub("", app.shown_name)
@@ -79,6 +87,8 @@ def _engine_browser(agent: UserAgent, system: System, versions: dict[str, str]) 
     """The browser that names nothing but its engine's product, if this isn't a web view."""
     if found := _INTERNET_EXPLORER.search(agent.text):
         return Product("Internet Explorer", found[1] or found[2])
+    if "ArkWeb" in versions:
+        return Product("ArkWeb", versions["ArkWeb"])
     if "Firefox" in versions:
         return Product("Firefox", versions["Firefox"])
     if agent.text.startswith("Opera/"):
@@ -91,7 +101,7 @@ def _engine_browser(agent: UserAgent, system: System, versions: dict[str, str]) 
                 or ("Version" in versions and system.family.startswith("Android"))
             )
             return None if is_view else Product(product, versions[product])
-    if system.family in {"iOS", "iPadOS", "macOS", "visionOS", "Windows"}:
+    if system.family in {"iOS", "iPadOS", "macOS", "visionOS", "watchOS", "Windows"}:
         is_safari = "Version" in versions and "Safari" in versions
         return Product("Safari", versions["Version"]) if is_safari else None
     if not system.family or system.form_factor is FormFactor.TV:

@@ -10,7 +10,7 @@ import re
 
 from session_authority.domain.agents import Product, UserAgent
 from session_authority.domain.clients import FormFactor
-from session_authority.domain.programs import LIBRARY_WORDS, program_name
+from session_authority.domain.programs import HEADLESS, LIBRARY_WORDS, program_name
 from session_authority.domain.systems import System
 
 _PRODUCT = re.compile(r"([A-Za-z][\w.!-]{0,63})(?:[/ ]v?(\d[\w.]{0,30}))?")
@@ -18,6 +18,7 @@ _BOT = re.compile(
     r"([\w.-]{0,60}(?:bot|crawler|spider))(?![a-z])([/ -]v?(\d[\w.]*))?", re.IGNORECASE
 )
 _CONTACT = re.compile(r"\+?https?:|\+|\S+@\S+\.")
+_ONE_WORD = re.compile(r"[A-Za-z][\w.-]{2,63}", re.ASCII)
 _NO_CRAWLERS = frozenset({"MSIE", "Konqueror", "Mozilla", "Netscape", "OpenWeb", "NetFront"})
 
 
@@ -56,11 +57,10 @@ def _crawler(agent: UserAgent, system: System) -> Product | None:
 
 
 def _headless(agent: UserAgent) -> Product | None:
-    for product in agent.products:
-        if product.name == "HeadlessChrome":
-            return Product("Headless Chrome", product.version)
-        if product.name in {"PowerShell", "WindowsPowerShell"}:
-            return Product("PowerShell", product.version)
+    for word in agent.outside.split():
+        name, _, version = word.partition("/")
+        if name in HEADLESS:
+            return Product(HEADLESS[name], version)
     return None
 
 
@@ -78,5 +78,6 @@ def _script(agent: UserAgent, system: System) -> Product | None:
         return None
     if not any(c.isalpha() for c in leading.name):
         return None
-    is_library = LIBRARY_WORDS.search(f"{leading.name} {leading.version}") is not None
-    return leading if is_library or leading.version[:1].isdecimal() else None
+    # "Name/anything", "name 1.2" or one word: programs call themselves so, and nothing else does.
+    is_product = leading.version != "" or _ONE_WORD.fullmatch(agent.text.strip()) is not None
+    return leading if is_product or LIBRARY_WORDS.search(leading.name) else None

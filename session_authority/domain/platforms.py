@@ -19,10 +19,15 @@ from session_authority.domain.systems import (
     System,
 )
 
-_IOS_VERSION = re.compile(r"\bOS (\d+)_\d+")
+_IOS_VERSION = re.compile(r"\bi?OS (\d+)_\d+")
+_IOS_VERSION_ELSEWHERE = re.compile(r"(?<![\w-])(?<!for )(?:iOS|iPadOS)[/ ](?:Version )?(\d+)")
+_ARCHITECTURE = re.compile(r"\((?:x86_64|i386|arm64e?)\)")
+# Some apps end their names to tell on what they run, and tell nothing more.
+_SYSTEM_IN_NAME = re.compile(r"(?:[-_ ]|(?<=[a-z]))(?:iOS|iPhone|iPad|Android|macOS|Mac|Windows)$")
 _DESCRIBED = re.compile(
-    r"(?<![\w-])((?:iOS|iPadOS|macOS|tvOS|watchOS|visionOS|Android|HarmonyOS|Windows(?: NT)?)"
-    r"[/ ](?:Version )?\d[\d.]*|(?:iPhone|iPad|iPod|AppleTV|Watch|i?Mac[A-Za-z]*)\d+,\d+)"
+    r"(?<![\w-])(?<!for )((?:iOS|iPadOS|macOS|tvOS|watchOS|visionOS|Android|HarmonyOS"
+    r"|Windows(?: NT)?)[/ ](?:Version )?\d[\d.]*"
+    r"|(?:iPhone|iPad|iPod|AppleTV|Watch|i?Mac[A-Za-z]*)\d+,\d+)"
 )
 # How Facebook's and Instagram's apps describe a device.
 _FACEBOOK = re.compile(r";(FB(?:DV|SN|SV|MD))/([^;\]]{1,64})")
@@ -65,7 +70,19 @@ def read_system(agent: UserAgent) -> System:
         if parts:
             others = [part for comment in agent.comments for part in comment]
             return _of_parts([*parts, *others], agent) or System()
+        return _in_name(agent)
     return System()
+
+
+def _in_name(agent: UserAgent) -> System:
+    found = _SYSTEM_IN_NAME.search(agent.leading.name)
+    if found is None:
+        return System()
+    word = found[0].strip("-_ ")
+    is_pad, is_phone = word == "iPad", word in {"iOS", "iPhone", "Android"}
+    family = {"iPad": "iPadOS", "iPhone": "iOS", "Mac": "macOS"}.get(word, word)
+    mobile = FormFactor.TABLET if is_pad else FormFactor.PHONE
+    return System(family, "", mobile if is_pad or is_phone else FormFactor.DESKTOP)
 
 
 def _told_by_app(agent: UserAgent) -> System | None:
@@ -116,6 +133,8 @@ def _apple_mobile(system: System, parts: list[str], agent: UserAgent) -> System:
     for part in parts:
         if not version and part.startswith(("iOS ", "iPadOS ")):
             version = part.removeprefix("iPadOS ").removeprefix("iOS ").removeprefix("Version ")
+    if not version and (elsewhere := _IOS_VERSION_ELSEWHERE.search(agent.text)):
+        version = elsewhere[1]
     # Since iOS 26 browsers freeze the system's version at 18. Safari's own version is the
     # system's, and Facebook's apps tell it elsewhere.
     if said and version == "18":
@@ -139,8 +158,9 @@ def _tv_os(system: System, parts: list[str], _: UserAgent) -> System:
 def _mac(system: System, _: list[str], __: UserAgent) -> System:
     # No macOS has the numbers from 16 to 25. Some programs tell the kernel's version for it.
     number = major(system.version)
-    is_kernel = number != "" and 16 <= int(number) <= 25
-    return System("macOS", "" if is_kernel else system.version, FormFactor.DESKTOP)
+    # Each Mac's browsers say 10.
+    is_told = number != "" and number != "10" and not 16 <= int(number) <= 25
+    return System("macOS", system.version if is_told else "", FormFactor.DESKTOP)
 
 
 def _tizen(system: System, parts: list[str], agent: UserAgent) -> System:
@@ -224,8 +244,8 @@ def _darwin(agent: UserAgent) -> System:
     parts = [part.replace("/", " ") for part in _DESCRIBED.findall(agent.text)]
     if parts and (system := _of_parts(parts, agent)) is not None:
         return system
-    is_intel = "x86_64" in agent.text or "i386" in agent.text
-    if is_intel or agent.leading.name in MAC_APPS:
+    # Only Macs name their architecture.
+    if _ARCHITECTURE.search(agent.text) or agent.leading.name in MAC_APPS:
         return System("macOS", "", FormFactor.DESKTOP)
     if agent.leading.name == "MobileSafari":
         kernel = int((agent.version_of("Darwin") or "").partition(".")[0][:5].strip() or 0)

@@ -86,7 +86,6 @@ BROWSERS = (
     ("HeyTapBrowser", "HeyTap Browser"),
     ("MQQBrowser", "QQ Browser"),
     ("QQBrowser", "QQ Browser"),
-    ("ArkWeb", "ArkWeb"),
     ("Silk", "Silk"),
     ("Focus", "Firefox Focus"),
     ("Klar", "Firefox Focus"),
@@ -115,10 +114,17 @@ NO_PROGRAMS = frozenset(
         "Viewer", "Trailer", "model",
         "iOS", "iPadOS", "macOS", "Android", "Device", "okhttp", "Alamofire", "Dart", "HMSCore",
         "WindowsWechat", "AliApp", "rv", "Web0S", "Windows", "Linux", "WebView", "webview",
-        "Hat", "TV", "SmartTV", "HbbTV", "OMI", "NAVER", "Mobile Safari UI", "UIWebView",
+        "Hat", "TV", "ArkWeb", "SmartTV", "HbbTV", "OMI", "NAVER", "Mobile Safari UI", "UIWebView",
         "React-Native", "ReactNative", "Cordova", "Capacitor", "Hermes", "Agency", "Family",
     }
 )  # fmt: skip
+
+# Programs that drive a browser, or pass for one.
+HEADLESS = {
+    "HeadlessChrome": "Headless Chrome", "PhantomJS": "PhantomJS", "wkhtmltopdf": "wkhtmltopdf",
+    "Chrome-Lighthouse": "Lighthouse", "PingdomTMS": "Pingdom", "SkypeUriPreview": "Skype preview",
+    "PowerShell": "PowerShell", "WindowsPowerShell": "PowerShell", "Prerender": "Prerender",
+}  # fmt: skip
 
 # Apps whose products people know under another name.
 SHOWN_APPS = {
