@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from session_authority.domain.agents import Product, major
 from session_authority.domain.clients import FormFactor
 from session_authority.domain.hints import Brand, ClientHints
 from session_authority.domain.models import kind_of_model, model_name
-from session_authority.domain.programs import BROWSERS
 from session_authority.domain.systems import System
 
 # Brands that people know under another name. Others are shown as they are.
@@ -16,13 +16,16 @@ _BRANDS = {
     "Google Chrome": "Chrome", "Microsoft Edge": "Edge", "YaBrowser": "Yandex Browser",
     "Yandex": "Yandex Browser", "Brave Browser": "Brave", "OperaMobile": "Opera",
     "Opera Mobile": "Opera", "Oculus Browser": "Meta Quest Browser", "NAVER Whale": "Whale",
+    "Amazon Silk": "Silk",
     "HuaweiBrowser": "Huawei Browser", "CocCoc": "C\u1ed1c C\u1ed1c",
     "Coc Coc": "C\u1ed1c C\u1ed1c",
 }  # fmt: skip
 # Brands of an engine, of a view inside an app, or of a second name.
-_ENGINES = frozenset({"Chromium", "Android WebView", "Microsoft Edge WebView2", "Yowser"})
-# Browsers that an agent may name while a brand knows better.
-_DISGUISES = frozenset({name for _, name in BROWSERS} | {"Chrome", "Chromium", "Safari"})
+_VIEWS = frozenset({"Android WebView", "Microsoft Edge WebView2"})
+_ENGINES = _VIEWS | {"Chromium", "Yowser", "Edge Side Panel"}
+_SHARED = frozenset({"Google Chrome", "Microsoft Edge"})
+# What an agent says that names no browser of its own.
+_PLAIN = frozenset({"Chrome", "Chromium", "Edge", "Safari"})
 _PLATFORMS = {
     "Windows": "Windows", "macOS": "macOS", "Mac OS X": "macOS", "Android": "Android",
     "Chrome OS": "ChromeOS", "Chromium OS": "ChromeOS", "ChromeOS": "ChromeOS", "Linux": "Linux",
@@ -55,19 +58,24 @@ def hinted_browser(said: Product | None, hints: ClientHints, *, is_silent: bool)
     has the brands of its engine. `is_silent` says that there is no agent.
     """
     brands = [brand for brand in hints.brands if not brand.is_made_up]
-    telling = next((brand for brand in brands if brand.name not in _ENGINES), None)
+    telling = _most_telling(brands)
     if telling is None:
         chromium = next((brand for brand in brands if brand.name == "Chromium"), None)
-        is_view = any(brand.name in _ENGINES - {"Chromium", "Yowser"} for brand in brands)
+        is_view = any(brand.name in _VIEWS for brand in brands)
         if chromium is None or is_view or (said is None and not is_silent):
             return said
         return _product(chromium) if said is None or said.name == "Chrome" else said
     product = _product(telling)
-    if said is None or said.name == product.name:
-        return product
-    # Some browsers have the brand of Chrome, and name themselves in the agent alone.
-    is_plain = product.name == "Chrome" and said.name != "Chromium"
-    return said if is_plain or said.name not in _DISGUISES else product
+    # Some browsers have the brand of Chrome or Edge, and name themselves in the agent alone.
+    is_own = telling.name not in _SHARED
+    return product if said is None or is_own or said.name in _PLAIN else said
+
+
+def _most_telling(brands: Sequence[Brand]) -> Brand | None:
+    """The brand that names one browser alone. Others have the brands of Chrome or Edge too."""
+    named = [brand for brand in brands if brand.name not in _ENGINES]
+    own = [brand for brand in named if brand.name not in _SHARED]
+    return next(iter([*own, *named]), None)
 
 
 def _product(brand: Brand) -> Product:
@@ -85,7 +93,10 @@ def hinted_system(said: System, hints: ClientHints) -> System:
     system = replace(said, model=model)
     if family:
         system = _on_platform(system, family, hints.platform_version)
-    return replace(system, form_factor=_kind(system, hints) or system.form_factor)
+    kind = _kind(system, hints) or system.form_factor
+    if kind is FormFactor.TV and system.family == "Android":
+        return System("Android TV", "", kind, model)
+    return replace(system, form_factor=kind)
 
 
 def _on_platform(system: System, family: str, version: str) -> System:
