@@ -12,9 +12,14 @@ from functools import lru_cache
 from session_authority.domain.agents import Product, UserAgent, named
 from session_authority.domain.browsers import read_browser
 from session_authority.domain.clients import UNKNOWN_NAME, Appearance, Client, FormFactor
-from session_authority.domain.crawlers import read_program
-from session_authority.domain.hinted import hinted_browser, hinted_program, hinted_system
-from session_authority.domain.hints import ClientHints
+from session_authority.domain.crawlers import read_crawler, read_program
+from session_authority.domain.hinted import (
+    contradict,
+    hinted_browser,
+    hinted_program,
+    hinted_system,
+)
+from session_authority.domain.hints import NO_HINTS, ClientHints
 from session_authority.domain.platforms import read_system
 from session_authority.domain.systems import APPLE_MODELS, System
 
@@ -34,10 +39,16 @@ def read_appearance(user_agent: str, hints: ClientHints) -> Appearance:
     """Reads the hints and the agent; unknown parts stay empty."""
     agent = UserAgent(user_agent)
     said = read_system(agent)
+    if contradict(said, hints):
+        hints = NO_HINTS
     system = hinted_system(said, hints)
+    if (crawler := read_crawler(agent, said)) is not None:
+        shown = _shown(crawler)
+        return Appearance(said.shown, shown, FormFactor.BOT, "", shown)
     if (program := read_program(agent, said) or hinted_program(hints)) is not None:
         shown = _shown(program)
-        return Appearance(said.shown, shown, FormFactor.BOT, "", shown)
+        name = f"{shown} on {said.shown}" if said.family else shown
+        return Appearance(said.shown, shown, FormFactor.BOT, "", name)
     browser = _shown(hinted_browser(read_browser(agent, said), hints, is_silent=not user_agent))
     return Appearance(
         operating_system=system.shown,

@@ -23,12 +23,16 @@ _NO_CRAWLERS = frozenset({"MSIE", "Konqueror", "Mozilla", "Netscape", "OpenWeb",
 
 
 def read_program(agent: UserAgent, system: System) -> Product | None:
-    """The program without a user that the agent names; None if a person seems to be there."""
-    return _crawler(agent, system) or _headless(agent) or _script(agent, system)
+    """The program without a user that the agent names; None if a person seems to be there, and for
+    crawlers.
+    """
+    return _headless(agent) or _script(agent, system)
 
 
-def _crawler(agent: UserAgent, system: System) -> Product | None:
-    """The program that names itself a bot, or that says in the way of bots where to read of it."""
+def read_crawler(agent: UserAgent, system: System) -> Product | None:
+    """The program that names itself a bot, or that says in the way of bots where to read of it. The
+    system that it tells is that of the browser for which it passes.
+    """
     if not agent.is_browser_like:
         leading = agent.leading
         is_app = system.form_factor not in {FormFactor.UNKNOWN, FormFactor.DESKTOP}

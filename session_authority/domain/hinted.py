@@ -31,6 +31,7 @@ _PLATFORMS = {
     "Chrome OS": "ChromeOS", "Chromium OS": "ChromeOS", "ChromeOS": "ChromeOS", "Linux": "Linux",
     "iOS": "iOS", "Fuchsia": "Fuchsia",
 }  # fmt: skip
+_OTHER_DESKTOPS = frozenset(_PLATFORMS.values()) - {"Linux"}
 _OLD_WINDOWS = {"0.1": "Windows 7", "0.2": "Windows 8", "0.3": "Windows 8.1"}
 _FIRST_WINDOWS_11 = 13
 _FORM_FACTORS = {
@@ -43,6 +44,20 @@ _FORM_FACTORS = {
 }
 # Kinds that agents tell, and hints don't.
 _UNHINTED = frozenset({FormFactor.TV, FormFactor.CONSOLE, FormFactor.WEARABLE})
+
+
+def contradict(said: System, hints: ClientHints) -> bool:
+    """True if the hints tell another system than the agent. Browsers tell the same in both, so a
+    person or a tool has set the agent, and it is the agent that they want to be seen.
+    """
+    hinted = _PLATFORMS.get(hints.platform, "")
+    if not hinted or not said.family or said.form_factor in _UNHINTED:
+        return False
+    if hinted == "Android":  # a browser of Android that wants pages for desktops says Linux
+        return said.family.startswith(("Windows", "macOS", "iOS", "iPadOS", "ChromeOS"))
+    if hinted == "Linux":
+        return said.form_factor is not FormFactor.DESKTOP or said.family in _OTHER_DESKTOPS
+    return not said.family.startswith(hinted)
 
 
 def hinted_program(hints: ClientHints) -> Product | None:
