@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from session_authority.domain.text import cleaned, cut
+
 MAX_TEXT_CHARACTERS = 64
 # Browsers send three or four brands, and one form factor or two.
 MAX_ITEMS = 8
@@ -84,5 +86,4 @@ def clean_hints(
 
 def _clean(text: str) -> str:
     """The text in one line, without the quotes that a caller may have left around it."""
-    kept = "".join(c for c in text[: 4 * MAX_TEXT_CHARACTERS] if c.isprintable())
-    return kept.strip(' "')[:MAX_TEXT_CHARACTERS].strip(' "')
+    return cut(cleaned(text).strip(' "'), MAX_TEXT_CHARACTERS)

@@ -12,6 +12,7 @@ from session_authority.domain.browsers import load_rules
 from session_authority.domain.clients import Appearance, Client, FormFactor
 from session_authority.domain.fields import cut_user_agent
 from session_authority.domain.hints import NO_HINTS, ClientHints
+from session_authority.domain.text import is_printable
 
 
 def test_the_library_is_loaded_before_the_first_caller_waits(monkeypatch: pytest.MonkeyPatch):
@@ -33,7 +34,7 @@ def check(user_agent: str, hints: ClientHints = NO_HINTS) -> None:
     looks = read_appearance.__wrapped__(cut_user_agent(user_agent), hints)
     assert isinstance(looks.form_factor, FormFactor)
     for text in (looks.operating_system, looks.browser, looks.model, looks.name):
-        assert text.isprintable()
+        assert is_printable(text)
         assert text == text.strip()
         assert len(text) <= MAX_NAME_CHARACTERS
 
