@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from session_authority.domain.clients import Client, appearance
+from session_authority.domain.appearance import appearance
+from session_authority.domain.clients import Client
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import SessionRecord
 
@@ -29,11 +30,7 @@ class DeviceRecord:
         """What to call it: the user's name for it, else the app's, else one from the user agent."""
         if self.display_name or self.last_client.display_name:
             return self.display_name or self.last_client.display_name
-        looks = appearance(self.last_client.user_agent)
-        browser, system = looks.browser, looks.operating_system
-        if browser and system:
-            return f"{browser} on {system}"
-        return browser or system or "Unknown device"
+        return appearance(self.last_client).name
 
     def touched(self, client: Client, now: datetime) -> DeviceRecord:
         """The device after it was used by `client`."""

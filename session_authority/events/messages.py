@@ -7,8 +7,10 @@ from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from session_authority.domain.clients import NO_CLIENT, Client, FormFactor, appearance
+from session_authority.domain.appearance import appearance
+from session_authority.domain.clients import NO_CLIENT, Client, FormFactor
 from session_authority.domain.events import EventType, RecordedEvent
+from session_authority.domain.hints import NO_HINTS, ClientHints
 from session_authority.domain.moments import to_seconds
 from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
@@ -58,7 +60,21 @@ def client_info_message(client: Client) -> pb.ClientInfo:
         user_agent=client.user_agent,
         display_name=client.display_name,
         app_version=client.app_version,
+        client_hints=None if client.hints == NO_HINTS else _hints_message(client.hints),
     )
+
+
+def _hints_message(hints: ClientHints) -> pb.ClientHints:
+    message = pb.ClientHints(
+        brands=[pb.ClientBrand(name=brand.name, version=brand.version) for brand in hints.brands],
+        platform=hints.platform,
+        platform_version=hints.platform_version,
+        model=hints.model,
+        form_factors=hints.form_factors,
+    )
+    if hints.mobile is not None:
+        message.mobile = hints.mobile
+    return message
 
 
 def event_message(recorded: RecordedEvent) -> pb.Event:
@@ -96,12 +112,13 @@ def event_type_name(number: pb.EventType) -> str:
 
 
 def _event_client(client: Client) -> pb.EventClient:
-    looks = appearance(client.user_agent)
+    looks = appearance(client)
     return pb.EventClient(
         info=client_info_message(client),
         operating_system=looks.operating_system,
         browser=looks.browser,
         form_factor=FORM_FACTORS[looks.form_factor],
+        model=looks.model,
     )
 
 

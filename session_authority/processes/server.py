@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from session_authority.access import everybody, rows_missing
 from session_authority.authority import Authority
-from session_authority.domain.clients import appearance
+from session_authority.domain.browsers import load_rules
 from session_authority.domain.errors import AuthorityError
 from session_authority.events import Feed
 from session_authority.processes.grpc_server import (
@@ -140,7 +140,7 @@ class Server:
             health = bind(self._health_server(), ports.health, None)
         self._reloading.tell_current()
         await self._probe.probe()
-        appearance("Mozilla/5.0")  # its first reading takes longer than a caller waits
+        load_rules()
         for server in self._servers:
             await server.start()
         self._repeated = asyncio.ensure_future(self._repeat())

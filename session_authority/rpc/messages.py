@@ -6,13 +6,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import cast
 
-from session_authority.domain.clients import NO_CLIENT, Client, appearance
+from session_authority.domain.appearance import appearance
+from session_authority.domain.clients import NO_CLIENT, Client
 from session_authority.domain.devices import ListedDevice
 from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks
+from session_authority.domain.hints import (
+    MAX_ITEMS,
+    Brand,
+    ClientHints,
+    clean_hints,
+)
 from session_authority.domain.identifiers import parse_uuid
 from session_authority.domain.requests import Presented, SignInRequest
 from session_authority.domain.results import ActiveSession, IssuedDevice, RenewedSession, Validation
@@ -32,6 +41,10 @@ _STATUS = {
 }
 
 
+# The hints of a browser have about 200 bytes.
+_MAX_REMEMBERED_BYTES = 1024
+
+
 def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor: str) -> Presented:
     """What a request presents: a device ID that is malformed counts as missing.
 
@@ -46,9 +59,34 @@ def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor
 def _client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
     address, agent = message.ip_address, message.user_agent
     name, version = message.display_name, message.app_version
-    if not (address or agent or name or version):
+    if not (address or agent or name or version or message.HasField("client_hints")):
         return NO_CLIENT
-    return checks.client(address, agent, name, version)
+    client = checks.client(address, agent, name, version)
+    if not message.HasField("client_hints"):
+        return client
+    return replace(client, hints=_hints_of(message.client_hints))
+
+
+def _hints_of(message: pb.ClientHints) -> ClientHints:
+    # Browsers send the same hints with each request, and a validation should not clean them anew.
+    raw = message.SerializeToString()
+    return _remembered(raw) if len(raw) <= _MAX_REMEMBERED_BYTES else _cleaned(message)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(raw: bytes) -> ClientHints:
+    return _cleaned(pb.ClientHints.FromString(raw))
+
+
+def _cleaned(message: pb.ClientHints) -> ClientHints:
+    return clean_hints(
+        brands=[Brand(brand.name, brand.version) for brand in message.brands[:MAX_ITEMS]],
+        platform=message.platform,
+        platform_version=message.platform_version,
+        model=message.model,
+        mobile=message.mobile if message.HasField("mobile") else None,
+        form_factors=message.form_factors[:MAX_ITEMS],
+    )
 
 
 def sign_in_request(message: pb.IssueDeviceRequest, longest_session: timedelta) -> SignInRequest:
@@ -134,7 +172,7 @@ def device_message(listed: ListedDevice) -> pb.Device:
     """A device as it is shown."""
     device, session = listed.device, listed.session
     client = device.last_client
-    looks = appearance(client.user_agent)
+    looks = appearance(client)
     return pb.Device(
         device_id=str(device.device_id),
         display_name=device.shown_name(),
@@ -149,6 +187,7 @@ def device_message(listed: ListedDevice) -> pb.Device:
         expire_time=None if listed.expires_at is None else timestamp(listed.expires_at),
         current=listed.current,
         signed_in=session is not None,
+        model=looks.model,
     )
 
 

@@ -14,7 +14,6 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError
 
-from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.moments import from_ms, to_ms
@@ -22,6 +21,7 @@ from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.internal.v1 import records_pb2
+from session_authority.store.client_records import client_of, client_record
 from session_authority.store.records import IssuedRecord
 
 _UNIT = timedelta(milliseconds=10)
@@ -104,19 +104,6 @@ def decode_session(raw: bytes) -> SessionRecord:
     )
 
 
-def _client_record(client: Client) -> records_pb2.ClientRecord:
-    return records_pb2.ClientRecord(
-        ip_address=client.ip_address,
-        user_agent=client.user_agent,
-        display_name=client.display_name,
-        app_version=client.app_version,
-    )
-
-
-def _client(record: records_pb2.ClientRecord) -> Client:
-    return Client(record.ip_address, record.user_agent, record.display_name, record.app_version)
-
-
 _M = TypeVar("_M", records_pb2.DeviceRecord, records_pb2.IssuedRecord)
 
 
@@ -134,7 +121,7 @@ def encode_device(device: DeviceRecord) -> bytes:
     return records_pb2.DeviceRecord(
         device_id=device.device_id.bytes,
         display_name=device.display_name,
-        last_client=_client_record(device.last_client),
+        last_client=client_record(device.last_client),
         first_seen_ms=to_ms(device.first_seen_at),
         last_sign_in_ms=to_ms(device.last_signed_in_at),
         last_seen_ms=to_ms(device.last_seen_at),
@@ -147,7 +134,7 @@ def decode_device(raw: bytes) -> DeviceRecord:
     return DeviceRecord(
         device_id=device_id,
         display_name=record.display_name,
-        last_client=_client(record.last_client),
+        last_client=client_of(record.last_client),
         first_seen_at=_read_ms(record.first_seen_ms),
         last_signed_in_at=_read_ms(record.last_sign_in_ms),
         last_seen_at=_read_ms(record.last_seen_ms),
@@ -182,7 +169,7 @@ def decode_issued(raw: bytes) -> IssuedRecord:
 def encode_event(event: Event) -> bytes:
     """An `EventRecord` message. The enums of both sides share their names."""
     device_client = (
-        None if event.device_client == event.client else _client_record(event.device_client)
+        None if event.device_client == event.client else client_record(event.device_client)
     )
     return records_pb2.EventRecord(
         type=_event_type(event.type),
@@ -190,7 +177,7 @@ def encode_event(event: Event) -> bytes:
         user_id=event.user_id,
         device_id=b"" if event.device_id is None else event.device_id.bytes,
         device_display_name=event.device_display_name,
-        client=_client_record(event.client),
+        client=client_record(event.client),
         session_id=event.session_id or b"",
         actor=event.actor,
         reason=event.reason,
@@ -210,7 +197,7 @@ def decode_event(raw: bytes) -> Event:
     """
     try:
         record = records_pb2.EventRecord.FromString(raw)
-        client = _client(record.client)
+        client = client_of(record.client)
         return Event(
             type=_EVENT_TYPES.get(record.type, EventType.UNKNOWN),
             happened_at=_read_ms(record.time_ms),
@@ -218,7 +205,7 @@ def decode_event(raw: bytes) -> Event:
             actor=record.actor,
             device_id=UUID(bytes=record.device_id) if record.device_id else None,
             device_display_name=record.device_display_name,
-            device_client=_client(record.device_client)
+            device_client=client_of(record.device_client)
             if record.HasField("device_client")
             else client,
             client=client,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from session_authority.domain.clients import Client, appearance
+from session_authority.domain.appearance import read_appearance
+from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.fields import (
     MAX_APP_VERSION_CHARACTERS,
@@ -20,7 +21,7 @@ from session_authority.domain.text import is_printable
 from session_authority.rpc import messages
 from session_authority.store import codec
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.domain.test_clients import ALWAYS, LINES
+from tests.appearances.corpus import lines
 from tests.fuzz.target import Target
 from tests.store.samples import device
 
@@ -37,7 +38,7 @@ def check(data: bytes) -> None:
     assert is_printable(client.user_agent + client.display_name + client.app_version)
     assert len(client.display_name) <= MAX_DISPLAY_NAME_CHARACTERS
     assert len(client.app_version) <= MAX_APP_VERSION_CHARACTERS
-    looks = appearance.__wrapped__(client.user_agent)
+    looks = read_appearance.__wrapped__(client.user_agent, client.hints)
     assert len(looks.operating_system) + len(looks.browser) <= 2 * MAX_USER_AGENT_BYTES
     pb.Device(operating_system=looks.operating_system, browser=looks.browser).SerializeToString()
     record: DeviceRecord = device(last_client=client)
@@ -64,7 +65,7 @@ TARGET = Target(
             ("203.0.113.7", "curl/8.5.0", "Pixel 8", "4.12.0"),
             ("::ffff:203.0.113.7", "", "👩‍💻 می‌خواهم", ""),
             ("2001:db8::1", "Mozilla/5.0 (;;;)", "", "1"),
-            *(("", line[-1].replace("BLINK", ALWAYS["BLINK"]), "", "") for line in LINES),
+            *(("", line.user_agent, "", "") for line in lines("agents.txt")[::10]),
         ]
     ],
     words=WORDS.encode().split(),

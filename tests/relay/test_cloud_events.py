@@ -37,8 +37,8 @@ TOLD_OF_CLIENT = {
         "app_version": "4.12.0",
     },
     "operating_system": "iOS 17",
-    "browser": "Mobile Safari UI/WKWebView",
     "form_factor": "FORM_FACTOR_PHONE",
+    "model": "iPhone",
 }
 
 

@@ -243,7 +243,7 @@ async def test_a_replay_signs_out_everywhere(stage: Stage):
         (LAPTOP_AGENT, "Chrome 140 on Windows", pb.FORM_FACTOR_DESKTOP),
         (
             PHONE_AGENT,
-            "Mobile Safari 18 on iOS 18",
+            "Safari 18 on iOS 18",
             pb.FORM_FACTOR_PHONE,
         ),
         ("curl/8.7.1", "curl 8", pb.FORM_FACTOR_BOT),

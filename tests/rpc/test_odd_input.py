@@ -83,7 +83,7 @@ async def test_a_sign_in_retried_in_another_spelling_is_the_same(stage: Stage, s
     ids=lambda client: "+".join(client) or "unknown",
 )
 async def test_a_sign_in_retried_from_another_network_is_the_same(
-    stage: Stage, client: dict[str, str], assigned: bool
+    stage: Stage, client: dict[str, Any], assigned: bool
 ):
     device_id = "" if assigned else LAPTOP
     before = pb.ClientInfo(ip_address="203.0.113.7", user_agent="curl/8", app_version="4.12")

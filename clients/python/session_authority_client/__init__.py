@@ -24,6 +24,8 @@ from session_authority_client.errors import (
     Unavailable,
 )
 from session_authority_client.types import (
+    ClientBrand,
+    ClientHints,
     ClientInfo,
     Device,
     DevicePage,
@@ -47,6 +49,8 @@ __all__ = [
     "CacheStats",
     "CallerNotAllowed",
     "CallerUnknown",
+    "ClientBrand",
+    "ClientHints",
     "ClientInfo",
     "Conflict",
     "CursorExpired",

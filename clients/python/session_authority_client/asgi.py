@@ -52,7 +52,8 @@ class SessionAuthorityMiddleware:
         flow: Flow | None = None,
     ) -> None:
         self._app = app
-        self._visits = AsyncVisits(authority, flow or Flow())
+        self._flow = flow or Flow()
+        self._visits = AsyncVisits(authority, self._flow)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """A connection."""
@@ -72,14 +73,16 @@ class SessionAuthorityMiddleware:
             asked.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         peer = (scope.get("client") or ("",))[0]
         try:
-            visit = await self._visits.open(scope.get("method", "WEBSOCKET"), asked, peer)
+            method = scope.get("method", "WEBSOCKET")
+            visit = await self._visits.open(method, asked, peer)
         except Refused as refused:
             await _refuse(scope, refused, send)
             return
         # In the scope itself: what the app notes there, such as the route, is for the middleware
         # around this one, too.
         scope.setdefault("state", {})["visit"] = visit
-        response = _Response(visit, send)
+        accept_ch = self._flow.accept_ch(method, asked, peer, scope.get("scheme", ""))
+        response = _Response(visit, send, accept_ch)
         try:
             await self._app(scope, receive, response.send)
             await response.release()
@@ -100,8 +103,9 @@ class _Response:
     first event may be far away.
     """
 
-    def __init__(self, visit: AsyncVisit, send: _Send) -> None:
+    def __init__(self, visit: AsyncVisit, send: _Send, accept_ch: str) -> None:
         self._visit = visit
+        self._accept_ch = accept_ch
         self._send = send
         self._held: _Message | None = None
         self.began = False
@@ -116,6 +120,8 @@ class _Response:
         headers = _with_cookies(kept, cookies)
         if message["type"] != "websocket.accept":  # which no cache keeps
             headers.append(_VARY)
+        if self._accept_ch:
+            headers.append((b"accept-ch", self._accept_ch.encode("latin-1")))
         self._held = {**message, "headers": headers}
         if message["type"] == "websocket.accept" or _is_event_stream(headers):
             await self.release()

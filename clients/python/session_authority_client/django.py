@@ -64,15 +64,15 @@ class SessionAuthorityMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
-        flow = getattr(settings, "SESSION_AUTHORITY_FLOW", None) or Flow()
-        self._visits = Visits(settings.SESSION_AUTHORITY, flow, _dress)
+        self._flow = getattr(settings, "SESSION_AUTHORITY_FLOW", None) or Flow()
+        self._visits = Visits(settings.SESSION_AUTHORITY, self._flow, _dress)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """A request."""
+        method, headers = request.method or "", headers_of(request.META)
+        peer = request.META.get("REMOTE_ADDR", "")
         try:
-            visit = self._visits.open(
-                request.method or "", headers_of(request.META), request.META.get("REMOTE_ADDR", "")
-            )
+            visit = self._visits.open(method, headers, peer)
         except CrossOrigin as foreign:
             return _varying(_answer(request, foreign))
         request.visit = visit
@@ -86,6 +86,9 @@ class SessionAuthorityMiddleware:
         for cookie in visit.close():
             response.cookies.load(cookie)
             response.headers["Cache-Control"] = "no-store"
+        if accept_ch := self._flow.accept_ch(method, headers, peer, request.scheme or ""):
+            apps = response.headers.get("Accept-CH")
+            response.headers["Accept-CH"] = f"{apps}, {accept_ch}" if apps else accept_ch
         return _varying(response)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:

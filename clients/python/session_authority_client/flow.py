@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from session_authority_client._shared.client_hints import ACCEPT_CH, read_hints
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.origins import is_foreign, normal
 from session_authority_client._shared.responses import Response, redirect, refusal
@@ -189,10 +190,8 @@ class Flow:
         """
         authorization = headers.get("authorization", ())
         devices = headers.get(self.device_header.lower(), ())
-        bearer = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
-        # No page can make an app of a browser: both headers are for scripts, which browsers ask the
-        # app about before (CORS).
-        app = self.bearer and (bearer is not None or len(devices) > 0)
+        bearer = _bearer_of(authorization)
+        app = self._is_app(bearer, devices)
         page = not app and _wants_page(method, headers)
         if self.check_origin and not app and is_foreign(method, headers, self._origins):
             raise _cross_origin(method, headers, page)
@@ -214,9 +213,24 @@ class Flow:
             client=ClientInfo(
                 ip_address=self._address(headers, peer),
                 user_agent="".join(headers.get("user-agent", ())[:1])[:_MAX_USER_AGENT_LENGTH],
+                client_hints=read_hints(headers),
             ),
             page=page,
         )
+
+    def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
+        # No page can make an app of a browser: both headers are for scripts, which browsers ask the
+        # app about before (CORS).
+        return self.bearer and (bearer is not None or len(devices) > 0)
+
+    def accept_ch(self, method: str, headers: Headers, peer: str, scheme: str) -> str:
+        """The `Accept-CH` header of the response, which asks a browser for client hints; empty for
+        none. Browsers heed it on pages over HTTPS alone. `scheme` is that of the connection.
+        """
+        devices = headers.get(self.device_header.lower(), ())
+        bearer = _bearer_of(headers.get("authorization", ()))
+        is_page = _wants_page(method, headers) and not self._is_app(bearer, devices)
+        return ACCEPT_CH if is_page and self._is_secure(headers, peer, scheme) else ""
 
     def _check_host(self, headers: Headers) -> None:
         host = "".join(headers.get("host", ("localhost",)))
@@ -237,6 +251,13 @@ class Flow:
             if not _plain(hop) or not self._is_trusted(hop):
                 return _plain(hop)
         return _plain(hops[0] if hops else peer)
+
+    def _is_secure(self, headers: Headers, peer: str, scheme: str) -> bool:
+        """True if the end user's connection is HTTPS, as far as the nearest trusted proxy says."""
+        if self._is_trusted(peer):
+            told = ",".join(headers.get("x-forwarded-proto", ())).rpartition(",")[2].strip()
+            scheme = told or scheme
+        return scheme.lower() == "https"
 
     def _is_trusted(self, peer: str) -> bool:
         if not peer:
@@ -302,6 +323,10 @@ class Flow:
         wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _MAX_RETRY_AFTER)
         retry = ("Retry-After", str(math.ceil(wait.total_seconds())))
         return NoAnswer("unavailable", refusal(503, "unavailable", retry, page=presented.page))
+
+
+def _bearer_of(authorization: Sequence[str]) -> re.Match[str] | None:
+    return _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
 
 
 def _origins_of(given: Sequence[str]) -> Iterator[str]:

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 __all__ = [
     "Claims",
+    "ClientBrand",
+    "ClientHints",
     "ClientInfo",
     "Device",
     "DevicePage",
@@ -98,6 +100,28 @@ class ReplayAction(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ClientBrand:
+    """A name under which a browser is known, and its version: "Google Chrome", "148.0.7778.96"."""
+
+    name: str
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHints:
+    """What a browser says in its `Sec-CH-UA` headers. Empty, or None for `mobile`, means that it
+    doesn't say.
+    """
+
+    brands: Sequence[ClientBrand] = ()
+    platform: str = ""
+    platform_version: str = ""
+    model: str = ""
+    mobile: bool | None = None
+    form_factors: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ClientInfo:
     """What is known of the end user's browser or app. Only to be shown: nothing is decided by
     it.
@@ -107,6 +131,7 @@ class ClientInfo:
     user_agent: str = ""
     display_name: str = ""
     app_version: str = ""
+    client_hints: ClientHints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +151,7 @@ class Device:
     expire_time: datetime | None
     current: bool
     signed_in: bool
+    model: str = ""
 
 
 class Claims(dict[str, str]):
@@ -275,6 +301,7 @@ class Event:
     replay_action: ReplayAction
     except_device_id: str
     key_id: str
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

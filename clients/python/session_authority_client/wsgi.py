@@ -55,7 +55,8 @@ class SessionAuthorityMiddleware:
         flow: Flow | None = None,
     ) -> None:
         self._app = app
-        self._visits = Visits(authority, flow or Flow())
+        self._flow = flow or Flow()
+        self._visits = Visits(authority, self._flow)
 
     def __call__(self, environ: _Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """A request."""
@@ -63,6 +64,8 @@ class SessionAuthorityMiddleware:
         try:
             headers, peer = headers_of(environ), environ.get("REMOTE_ADDR", "")
             exchange.visit = environ[_KEY] = self._visits.open(exchange.method, headers, peer)
+            scheme = environ.get("wsgi.url_scheme", "")
+            exchange.accept_ch = self._flow.accept_ch(exchange.method, headers, peer, scheme)
             body = self._app(environ, exchange.start)
         except Refused as refused:
             return exchange.refuse(refused)
@@ -77,6 +80,7 @@ class _Exchange:
     def __init__(self, method: str, start_response: Callable[..., Any]) -> None:
         self.method = method
         self.visit: Visit | None = None
+        self.accept_ch = ""
         self._start_response = start_response
         self._started = False
 
@@ -85,6 +89,8 @@ class _Exchange:
         cookies = self.visit.close() if self.visit is not None else ()
         headers = [header for header in headers if not self._is_ours(*header)]
         headers.append(("Vary", ", ".join(VARIES)))
+        if self.accept_ch:
+            headers.append(("Accept-CH", self.accept_ch))
         if cookies:
             headers = [(name, value) for name, value in headers if name.lower() != "cache-control"]
             headers += [

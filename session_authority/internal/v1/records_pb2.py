@@ -24,23 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+session_authority/internal/v1/records.proto\x12\x1dsession_authority.internal.v1\"a\n\x0c\x43lientRecord\x12\x12\n\nip_address\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x61pp_version\x18\x04 \x01(\t\"\xbf\x01\n\x0c\x44\x65viceRecord\x12\x11\n\tdevice_id\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12@\n\x0blast_client\x18\x03 \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x15\n\rfirst_seen_ms\x18\x04 \x01(\x03\x12\x17\n\x0flast_sign_in_ms\x18\x05 \x01(\x03\x12\x14\n\x0clast_seen_ms\x18\x06 \x01(\x03\"\x9a\x01\n\x0cIssuedRecord\x12\x16\n\x0erequest_digest\x18\x01 \x01(\x0c\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x11\n\tdevice_id\x18\x03 \x01(\x0c\x12\x1a\n\x12\x64\x65vice_id_assigned\x18\x04 \x01(\x08\x12\x12\n\nnew_device\x18\x05 \x01(\x08\x12\x1b\n\x13\x65victed_device_keys\x18\x06 \x03(\x0c\"\xf8\x03\n\x0b\x45ventRecord\x12\x36\n\x04type\x18\x01 \x01(\x0e\x32(.session_authority.internal.v1.EventType\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x11\n\tdevice_id\x18\x04 \x01(\x0c\x12\x1b\n\x13\x64\x65vice_display_name\x18\x05 \x01(\t\x12;\n\x06\x63lient\x18\x06 \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x12\n\nsession_id\x18\x07 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x12\n\nnew_device\x18\n \x01(\x08\x12\x14\n\x0c\x66irst_device\x18\x0b \x01(\x08\x12@\n\x0creplay_cause\x18\x0c \x01(\x0e\x32*.session_authority.internal.v1.ReplayCause\x12\x15\n\rreplay_action\x18\r \x01(\t\x12\x18\n\x10\x65xcept_device_id\x18\x0e \x01(\x0c\x12\x42\n\rdevice_client\x18\x0f \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x0e\n\x06key_id\x18\x10 \x01(\t*\xb8\x02\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45VENT_TYPE_DEVICE_SIGNED_IN\x10\x01\x12\x1f\n\x1b\x45VENT_TYPE_SESSION_REPLAYED\x10\x02\x12$\n EVENT_TYPE_ENDED_TOKEN_PRESENTED\x10\x03\x12\x1d\n\x19\x45VENT_TYPE_DEVICE_REVOKED\x10\x04\x12\x1a\n\x16\x45VENT_TYPE_ALL_REVOKED\x10\x05\x12\x1d\n\x19\x45VENT_TYPE_DEVICE_EVICTED\x10\x06\x12\"\n\x1e\x45VENT_TYPE_SIGNING_KEY_REVOKED\x10\x07\x12)\n%EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED\x10\x08*\xad\x01\n\x0bReplayCause\x12\x1c\n\x18REPLAY_CAUSE_UNSPECIFIED\x10\x00\x12!\n\x1dREPLAY_CAUSE_SUPERSEDED_TOKEN\x10\x01\x12\x1c\n\x18REPLAY_CAUSE_SECOND_COPY\x10\x02\x12\x1c\n\x18REPLAY_CAUSE_LEFT_DEVICE\x10\x03\x12!\n\x1dREPLAY_CAUSE_REPLACED_SESSION\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+session_authority/internal/v1/records.proto\x12\x1dsession_authority.internal.v1\"\xee\x01\n\x0c\x43lientRecord\x12\x12\n\nip_address\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x61pp_version\x18\x04 \x01(\t\x12\x46\n\x0c\x63lient_hints\x18\x05 \x01(\x0b\x32\x30.session_authority.internal.v1.ClientHintsRecord\x12\x43\n\nappearance\x18\x06 \x01(\x0b\x32/.session_authority.internal.v1.AppearanceRecord\"\xc0\x01\n\x11\x43lientHintsRecord\x12:\n\x06\x62rands\x18\x01 \x03(\x0b\x32*.session_authority.internal.v1.BrandRecord\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x18\n\x10platform_version\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x06mobile\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12\x14\n\x0c\x66orm_factors\x18\x06 \x03(\tB\t\n\x07_mobile\",\n\x0b\x42randRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"o\n\x10\x41ppearanceRecord\x12\x18\n\x10operating_system\x18\x01 \x01(\t\x12\x0f\n\x07\x62rowser\x18\x02 \x01(\t\x12\x13\n\x0b\x66orm_factor\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\"\xbf\x01\n\x0c\x44\x65viceRecord\x12\x11\n\tdevice_id\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12@\n\x0blast_client\x18\x03 \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x15\n\rfirst_seen_ms\x18\x04 \x01(\x03\x12\x17\n\x0flast_sign_in_ms\x18\x05 \x01(\x03\x12\x14\n\x0clast_seen_ms\x18\x06 \x01(\x03\"\x9a\x01\n\x0cIssuedRecord\x12\x16\n\x0erequest_digest\x18\x01 \x01(\x0c\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x11\n\tdevice_id\x18\x03 \x01(\x0c\x12\x1a\n\x12\x64\x65vice_id_assigned\x18\x04 \x01(\x08\x12\x12\n\nnew_device\x18\x05 \x01(\x08\x12\x1b\n\x13\x65victed_device_keys\x18\x06 \x03(\x0c\"\xf8\x03\n\x0b\x45ventRecord\x12\x36\n\x04type\x18\x01 \x01(\x0e\x32(.session_authority.internal.v1.EventType\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x11\n\tdevice_id\x18\x04 \x01(\x0c\x12\x1b\n\x13\x64\x65vice_display_name\x18\x05 \x01(\t\x12;\n\x06\x63lient\x18\x06 \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x12\n\nsession_id\x18\x07 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x12\n\nnew_device\x18\n \x01(\x08\x12\x14\n\x0c\x66irst_device\x18\x0b \x01(\x08\x12@\n\x0creplay_cause\x18\x0c \x01(\x0e\x32*.session_authority.internal.v1.ReplayCause\x12\x15\n\rreplay_action\x18\r \x01(\t\x12\x18\n\x10\x65xcept_device_id\x18\x0e \x01(\x0c\x12\x42\n\rdevice_client\x18\x0f \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x0e\n\x06key_id\x18\x10 \x01(\t*\xb8\x02\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45VENT_TYPE_DEVICE_SIGNED_IN\x10\x01\x12\x1f\n\x1b\x45VENT_TYPE_SESSION_REPLAYED\x10\x02\x12$\n EVENT_TYPE_ENDED_TOKEN_PRESENTED\x10\x03\x12\x1d\n\x19\x45VENT_TYPE_DEVICE_REVOKED\x10\x04\x12\x1a\n\x16\x45VENT_TYPE_ALL_REVOKED\x10\x05\x12\x1d\n\x19\x45VENT_TYPE_DEVICE_EVICTED\x10\x06\x12\"\n\x1e\x45VENT_TYPE_SIGNING_KEY_REVOKED\x10\x07\x12)\n%EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED\x10\x08*\xad\x01\n\x0bReplayCause\x12\x1c\n\x18REPLAY_CAUSE_UNSPECIFIED\x10\x00\x12!\n\x1dREPLAY_CAUSE_SUPERSEDED_TOKEN\x10\x01\x12\x1c\n\x18REPLAY_CAUSE_SECOND_COPY\x10\x02\x12\x1c\n\x18REPLAY_CAUSE_LEFT_DEVICE\x10\x03\x12!\n\x1dREPLAY_CAUSE_REPLACED_SESSION\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'session_authority.internal.v1.records_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTTYPE']._serialized_start=1036
-  _globals['_EVENTTYPE']._serialized_end=1348
-  _globals['_REPLAYCAUSE']._serialized_start=1351
-  _globals['_REPLAYCAUSE']._serialized_end=1524
-  _globals['_CLIENTRECORD']._serialized_start=78
-  _globals['_CLIENTRECORD']._serialized_end=175
-  _globals['_DEVICERECORD']._serialized_start=178
-  _globals['_DEVICERECORD']._serialized_end=369
-  _globals['_ISSUEDRECORD']._serialized_start=372
-  _globals['_ISSUEDRECORD']._serialized_end=526
-  _globals['_EVENTRECORD']._serialized_start=529
-  _globals['_EVENTRECORD']._serialized_end=1033
+  _globals['_EVENTTYPE']._serialized_start=1532
+  _globals['_EVENTTYPE']._serialized_end=1844
+  _globals['_REPLAYCAUSE']._serialized_start=1847
+  _globals['_REPLAYCAUSE']._serialized_end=2020
+  _globals['_CLIENTRECORD']._serialized_start=79
+  _globals['_CLIENTRECORD']._serialized_end=317
+  _globals['_CLIENTHINTSRECORD']._serialized_start=320
+  _globals['_CLIENTHINTSRECORD']._serialized_end=512
+  _globals['_BRANDRECORD']._serialized_start=514
+  _globals['_BRANDRECORD']._serialized_end=558
+  _globals['_APPEARANCERECORD']._serialized_start=560
+  _globals['_APPEARANCERECORD']._serialized_end=671
+  _globals['_DEVICERECORD']._serialized_start=674
+  _globals['_DEVICERECORD']._serialized_end=865
+  _globals['_ISSUEDRECORD']._serialized_start=868
+  _globals['_ISSUEDRECORD']._serialized_end=1022
+  _globals['_EVENTRECORD']._serialized_start=1025
+  _globals['_EVENTRECORD']._serialized_end=1529
 # @@protoc_insertion_point(module_scope)

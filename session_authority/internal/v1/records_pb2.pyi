@@ -41,16 +41,58 @@ REPLAY_CAUSE_LEFT_DEVICE: ReplayCause
 REPLAY_CAUSE_REPLACED_SESSION: ReplayCause
 
 class ClientRecord(_message.Message):
-    __slots__ = ("ip_address", "user_agent", "display_name", "app_version")
+    __slots__ = ("ip_address", "user_agent", "display_name", "app_version", "client_hints", "appearance")
     IP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     USER_AGENT_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     APP_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_HINTS_FIELD_NUMBER: _ClassVar[int]
+    APPEARANCE_FIELD_NUMBER: _ClassVar[int]
     ip_address: str
     user_agent: str
     display_name: str
     app_version: str
-    def __init__(self, ip_address: _Optional[str] = ..., user_agent: _Optional[str] = ..., display_name: _Optional[str] = ..., app_version: _Optional[str] = ...) -> None: ...
+    client_hints: ClientHintsRecord
+    appearance: AppearanceRecord
+    def __init__(self, ip_address: _Optional[str] = ..., user_agent: _Optional[str] = ..., display_name: _Optional[str] = ..., app_version: _Optional[str] = ..., client_hints: _Optional[_Union[ClientHintsRecord, _Mapping]] = ..., appearance: _Optional[_Union[AppearanceRecord, _Mapping]] = ...) -> None: ...
+
+class ClientHintsRecord(_message.Message):
+    __slots__ = ("brands", "platform", "platform_version", "model", "mobile", "form_factors")
+    BRANDS_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MOBILE_FIELD_NUMBER: _ClassVar[int]
+    FORM_FACTORS_FIELD_NUMBER: _ClassVar[int]
+    brands: _containers.RepeatedCompositeFieldContainer[BrandRecord]
+    platform: str
+    platform_version: str
+    model: str
+    mobile: bool
+    form_factors: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, brands: _Optional[_Iterable[_Union[BrandRecord, _Mapping]]] = ..., platform: _Optional[str] = ..., platform_version: _Optional[str] = ..., model: _Optional[str] = ..., mobile: bool = ..., form_factors: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class BrandRecord(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class AppearanceRecord(_message.Message):
+    __slots__ = ("operating_system", "browser", "form_factor", "model", "name")
+    OPERATING_SYSTEM_FIELD_NUMBER: _ClassVar[int]
+    BROWSER_FIELD_NUMBER: _ClassVar[int]
+    FORM_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    operating_system: str
+    browser: str
+    form_factor: str
+    model: str
+    name: str
+    def __init__(self, operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[str] = ..., model: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class DeviceRecord(_message.Message):
     __slots__ = ("device_id", "display_name", "last_client", "first_seen_ms", "last_sign_in_ms", "last_seen_ms")

@@ -46,12 +46,53 @@ def client_message(client: t.ClientInfo | None) -> pb.ClientInfo | None:
         user_agent=presented("client.user_agent", client.user_agent or ""),
         display_name=presented("client.display_name", client.display_name or ""),
         app_version=presented("client.app_version", client.app_version or ""),
+        client_hints=_hints_message(client.client_hints),
     )
+
+
+def _hints_message(hints: t.ClientHints | None) -> pb.ClientHints | None:
+    if hints is None:
+        return None
+    name = "client.client_hints"
+    try:
+        message = pb.ClientHints(
+            brands=[
+                pb.ClientBrand(
+                    name=presented(f"{name}.brands", brand.name),
+                    version=presented(f"{name}.brands", brand.version),
+                )
+                for brand in hints.brands
+            ],
+            platform=presented(f"{name}.platform", hints.platform),
+            platform_version=presented(f"{name}.platform_version", hints.platform_version),
+            model=presented(f"{name}.model", hints.model),
+            form_factors=[presented(f"{name}.form_factors", kind) for kind in hints.form_factors],
+        )
+        if hints.mobile is not None:
+            message.mobile = hints.mobile
+    except AttributeError:
+        raise TypeError(f"{name}: a ClientHints, not {type(hints).__name__}") from None
+    return message
 
 
 def _client(message: pb.ClientInfo) -> t.ClientInfo:
     return t.ClientInfo(
-        message.ip_address, message.user_agent, message.display_name, message.app_version
+        ip_address=message.ip_address,
+        user_agent=message.user_agent,
+        display_name=message.display_name,
+        app_version=message.app_version,
+        client_hints=_hints(message.client_hints) if message.HasField("client_hints") else None,
+    )
+
+
+def _hints(message: pb.ClientHints) -> t.ClientHints:
+    return t.ClientHints(
+        brands=tuple(t.ClientBrand(brand.name, brand.version) for brand in message.brands),
+        platform=message.platform,
+        platform_version=message.platform_version,
+        model=message.model,
+        mobile=message.mobile if message.HasField("mobile") else None,
+        form_factors=tuple(message.form_factors),
     )
 
 
@@ -71,6 +112,7 @@ def device(message: pb.Device) -> t.Device:
         expire_time=_maybe(message, "expire_time"),
         current=message.current,
         signed_in=message.signed_in,
+        model=message.model,
     )
 
 
@@ -180,4 +222,5 @@ def _event(message: pb.Event) -> t.Event:
         replay_action=_of(t.ReplayAction, message.replay_action),
         except_device_id=message.except_device_id,
         key_id=message.key_id,
+        model=message.client.model,
     )

@@ -99,19 +99,45 @@ REPLAY_ACTION_REVOKE_DEVICE: ReplayAction
 REPLAY_ACTION_DENY: ReplayAction
 
 class ClientInfo(_message.Message):
-    __slots__ = ("ip_address", "user_agent", "display_name", "app_version")
+    __slots__ = ("ip_address", "user_agent", "display_name", "app_version", "client_hints")
     IP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     USER_AGENT_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     APP_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_HINTS_FIELD_NUMBER: _ClassVar[int]
     ip_address: str
     user_agent: str
     display_name: str
     app_version: str
-    def __init__(self, ip_address: _Optional[str] = ..., user_agent: _Optional[str] = ..., display_name: _Optional[str] = ..., app_version: _Optional[str] = ...) -> None: ...
+    client_hints: ClientHints
+    def __init__(self, ip_address: _Optional[str] = ..., user_agent: _Optional[str] = ..., display_name: _Optional[str] = ..., app_version: _Optional[str] = ..., client_hints: _Optional[_Union[ClientHints, _Mapping]] = ...) -> None: ...
+
+class ClientHints(_message.Message):
+    __slots__ = ("brands", "platform", "platform_version", "model", "mobile", "form_factors")
+    BRANDS_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MOBILE_FIELD_NUMBER: _ClassVar[int]
+    FORM_FACTORS_FIELD_NUMBER: _ClassVar[int]
+    brands: _containers.RepeatedCompositeFieldContainer[ClientBrand]
+    platform: str
+    platform_version: str
+    model: str
+    mobile: bool
+    form_factors: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, brands: _Optional[_Iterable[_Union[ClientBrand, _Mapping]]] = ..., platform: _Optional[str] = ..., platform_version: _Optional[str] = ..., model: _Optional[str] = ..., mobile: bool = ..., form_factors: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ClientBrand(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class Device(_message.Message):
-    __slots__ = ("device_id", "display_name", "operating_system", "browser", "form_factor", "last_client", "session_id", "create_time", "sign_in_time", "last_seen_time", "expire_time", "current", "signed_in")
+    __slots__ = ("device_id", "display_name", "operating_system", "browser", "form_factor", "last_client", "session_id", "create_time", "sign_in_time", "last_seen_time", "expire_time", "current", "signed_in", "model")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     OPERATING_SYSTEM_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +151,7 @@ class Device(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     CURRENT_FIELD_NUMBER: _ClassVar[int]
     SIGNED_IN_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     display_name: str
     operating_system: str
@@ -138,7 +165,8 @@ class Device(_message.Message):
     expire_time: _timestamp_pb2.Timestamp
     current: bool
     signed_in: bool
-    def __init__(self, device_id: _Optional[str] = ..., display_name: _Optional[str] = ..., operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[_Union[FormFactor, str]] = ..., last_client: _Optional[_Union[ClientInfo, _Mapping]] = ..., session_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sign_in_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., current: bool = ..., signed_in: bool = ...) -> None: ...
+    model: str
+    def __init__(self, device_id: _Optional[str] = ..., display_name: _Optional[str] = ..., operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[_Union[FormFactor, str]] = ..., last_client: _Optional[_Union[ClientInfo, _Mapping]] = ..., session_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sign_in_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., current: bool = ..., signed_in: bool = ..., model: _Optional[str] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("user_id", "device_id", "session_id", "generation", "claims", "sign_in_time", "token_expire_time", "expire_time", "auth_methods")
@@ -473,13 +501,15 @@ class EventDevice(_message.Message):
     def __init__(self, device_id: _Optional[str] = ..., display_name: _Optional[str] = ..., last_client: _Optional[_Union[EventClient, _Mapping]] = ...) -> None: ...
 
 class EventClient(_message.Message):
-    __slots__ = ("info", "operating_system", "browser", "form_factor")
+    __slots__ = ("info", "operating_system", "browser", "form_factor", "model")
     INFO_FIELD_NUMBER: _ClassVar[int]
     OPERATING_SYSTEM_FIELD_NUMBER: _ClassVar[int]
     BROWSER_FIELD_NUMBER: _ClassVar[int]
     FORM_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     info: ClientInfo
     operating_system: str
     browser: str
     form_factor: FormFactor
-    def __init__(self, info: _Optional[_Union[ClientInfo, _Mapping]] = ..., operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[_Union[FormFactor, str]] = ...) -> None: ...
+    model: str
+    def __init__(self, info: _Optional[_Union[ClientInfo, _Mapping]] = ..., operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[_Union[FormFactor, str]] = ..., model: _Optional[str] = ...) -> None: ...

@@ -301,7 +301,7 @@ def test_my_devices(laptop: Browser, phone: Browser):
     laptop.sign_in("<grace>")
     phone.sign_in("<grace>")
     first, second = phone.devices  # the newest activity is first
-    assert "Chrome Mobile" in first
+    assert "Chrome" in first
     assert "Android" in first
     assert "this device" in first
     assert "Chrome" in second

@@ -59,7 +59,7 @@ async def test_signing_in_tells_of_the_device(authority: Any, user: str):
     assert near(issued.token_expire_time, now + timedelta(hours=1))
     device = issued.device
     assert str(UUID(device.device_id)) == device.device_id
-    assert (device.operating_system, device.browser) == ("iOS 17", "Mobile Safari 17")
+    assert (device.operating_system, device.browser) == ("iOS 17", "Safari 17")
     assert (device.form_factor, device.last_client) == (FormFactor.PHONE, PHONE)
     assert (device.current, device.signed_in) == (False, True)
     assert len(device.session_id) == 32
@@ -349,7 +349,7 @@ async def test_a_watch_goes_on_from_its_cursor(authority: Any, user: str):
     )
     assert (event.client, event.browser, event.form_factor) == (
         PHONE,
-        "Mobile Safari 17",
+        "Safari 17",
         FormFactor.PHONE,
     )
     assert event.create_time == issued.device.sign_in_time

@@ -1,0 +1,95 @@
+"""User-Agent Client Hints: which a page asks for, and what a request's headers say.
+
+Reads the structured fields (RFC 9651) that these headers are: a string, a Boolean, and lists of
+strings with parameters. A header that is malformed or too long is ignored as a whole, as section
+4.2 wants it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from session_authority_client.types import ClientBrand, ClientHints
+
+# The others (`Sec-CH-UA`, `-Mobile`, `-Platform`) come without being asked for.
+ACCEPT_CH = (
+    "Sec-CH-UA-Full-Version-List, Sec-CH-UA-Platform-Version, Sec-CH-UA-Model,"
+    " Sec-CH-UA-Form-Factors"
+)
+# A browser's list of brands has about 150 characters.
+MAX_HEADER_CHARACTERS = 1024
+
+_STRING = r'"(?:[ !#-\[\]-~]|\\["\\])*"'
+_NUMBER = r"-?\d{1,15}(?:\.\d{1,3})?"
+_TOKEN = r"[A-Za-z*][\w!#$%&'*+.^`|~:/-]*"
+_OTHER = r"\?[01]|:[A-Za-z0-9+/=]*:|@-?\d{1,15}"
+_PARAMETER = re.compile(
+    rf"; *([a-z*][a-z0-9_.*-]*)(?:=({_STRING}|{_NUMBER}|{_TOKEN}|{_OTHER}))?", re.ASCII
+)
+_ITEM = re.compile(rf"({_STRING})|(?:{_NUMBER}|{_TOKEN}|{_OTHER})", re.ASCII)
+_COMMA = re.compile(r"[ \t]*,[ \t]*")
+_BOOLEANS = {"?1": True, "?0": False}
+_ESCAPED = re.compile(r'\\(["\\])')
+
+
+class _Malformed(Exception):
+    pass
+
+
+def read_hints(headers: Mapping[str, Sequence[str]]) -> ClientHints | None:
+    """The hints of a request, by its headers' lower-case names; None if it has none."""
+
+    def strings(name: str) -> list[tuple[str, Mapping[str, str]]]:
+        return _strings(headers.get(f"sec-ch-ua{name}", ()))
+
+    def string(name: str) -> str:
+        found = strings(name)
+        return found[0][0] if len(found) == 1 else ""
+
+    brands = strings("-full-version-list") or strings("")
+    hints = ClientHints(
+        brands=tuple(ClientBrand(brand, parameters.get("v", "")) for brand, parameters in brands),
+        platform=string("-platform"),
+        platform_version=string("-platform-version"),
+        model=string("-model"),
+        mobile=_BOOLEANS.get(",".join(headers.get("sec-ch-ua-mobile", ())).strip(" ")),
+        form_factors=tuple(kind for kind, _ in strings("-form-factors")),
+    )
+    return None if hints == ClientHints() else hints
+
+
+def _strings(lines: Sequence[str]) -> list[tuple[str, Mapping[str, str]]]:
+    """The strings of a list with their parameters; empty if the header is malformed."""
+    text = ", ".join(lines).strip(" ")
+    if len(text) > MAX_HEADER_CHARACTERS:
+        return []
+    try:
+        return list(_members(text)) if text else []
+    except _Malformed:
+        return []
+
+
+def _members(text: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    position = 0
+    while True:
+        item = _ITEM.match(text, position)
+        if item is None:
+            raise _Malformed
+        position, parameters = item.end(), dict[str, str]()
+        while found := _PARAMETER.match(text, position):
+            parameters[found[1]] = _text(found[2]) if found[2] else ""
+            position = found.end()
+        if item[1] is not None:
+            yield _text(item[1]), parameters
+        if position == len(text):
+            return
+        comma = _COMMA.match(text, position)
+        if comma is None:
+            raise _Malformed
+        position = comma.end()
+
+
+def _text(value: str) -> str:
+    """The contents of a string; another value as it is written."""
+    return _ESCAPED.sub(r"\1", value[1:-1]) if value.startswith('"') else value

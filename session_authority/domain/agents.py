@@ -1,0 +1,105 @@
+"""Takes a user agent apart into its products and comments. Gives no meaning to either."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from urllib.parse import unquote
+
+_PRODUCT = re.compile(r"([^\s/;,\[\]()]{1,80})/(?:v(?=\d))?([^\s/;,\[\]()]*)")
+_LEADING = re.compile(r"\s*([^\s/(;][^/();]{0,79})(?:/v?([^\s/();]*))?")
+_SPACED_VERSION = re.compile(r"(.*?) v?(\d[\d.]*)$")
+_WHOLE_NUMBER = re.compile(r"(\d{1,5})(?!\d)")
+_MAX_NAME_CHARACTERS = 64
+_MAX_COMMENTS = 6
+_MAX_PARTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A program and its version, as "Chrome/131.0.0.0" names them."""
+
+    name: str
+    version: str = ""
+
+    @property
+    def shown_name(self) -> str:
+        """The name without URL escapes, cut to what a list can show."""
+        shown = "".join(c for c in unquote(self.name, errors="ignore") if c.isprintable())
+        return shown.strip()[:_MAX_NAME_CHARACTERS].strip()
+
+
+@dataclass(frozen=True)
+class UserAgent:
+    """A user agent's text and its parts."""
+
+    text: str
+
+    @cached_property
+    def comments(self) -> list[list[str]]:
+        """The parts of each comment, as many as honest agents have."""
+        return [
+            [part.strip() for part in comment.split(";", _MAX_PARTS)[:_MAX_PARTS]]
+            for comment in self._split[1][:_MAX_COMMENTS]
+        ]
+
+    @cached_property
+    def outside(self) -> str:
+        """The text without its comments."""
+        return self._split[0]
+
+    @cached_property
+    def _split(self) -> tuple[str, list[str]]:
+        """The text outside of comments, and the comments. A comment may hold parentheses, and one
+        that was cut off ends with the text.
+        """
+        outside, comments, depth, begun = "", [], 0, 0
+        for i, character in enumerate(self.text):
+            if character == "(":
+                if depth == 0:
+                    outside += self.text[begun:i] + " "
+                    begun = i + 1
+                depth += 1
+            elif character == ")" and depth > 0:
+                depth -= 1
+                if depth == 0:
+                    comments.append(self.text[begun:i])
+                    begun = i + 1
+        rest = self.text[begun:]
+        return (outside, [*comments, rest]) if depth else (outside + rest, comments)
+
+    @cached_property
+    def products(self) -> list[Product]:
+        """The products outside of comments."""
+        return [Product(name, version) for name, version in _PRODUCT.findall(self.outside)]
+
+    @cached_property
+    def leading(self) -> Product:
+        """The first product, whose name may have spaces and whose version may be missing."""
+        found = _LEADING.match(self.text)
+        if found is None:
+            return Product("")
+        name, version = found[1].strip(), found[2] or ""
+        spaced = None if version else _SPACED_VERSION.match(name)
+        return Product(name, version) if spaced is None else Product(spaced[1], spaced[2])
+
+    @property
+    def is_browser_like(self) -> bool:
+        """True for agents in the form that browsers and web views share."""
+        return self.text.startswith(("Mozilla/", "Opera/"))
+
+    def version_of(self, name: str) -> str | None:
+        """The version of a product; None if the agent doesn't name the product."""
+        return next((p.version for p in self.products if p.name == name), None)
+
+
+def major(version: str) -> str:
+    """The first number of a version; empty if there is none or if it is zero."""
+    found = _WHOLE_NUMBER.match(version.removeprefix("v"))
+    return "" if found is None else found[1].lstrip("0")
+
+
+def named(family: str, version: str) -> str:
+    """A name with the first number of its version, if there is one: "Chrome 131"."""
+    return f"{family} {major(version)}".strip()

@@ -1,0 +1,76 @@
+"""What a client looks like to people: its system, browser or app, kind, model, and name.
+
+Client hints go first: browsers freeze the versions in their user agents. Agents are read with own
+rules: one is read on the way of a sign-in, so it must take far less than a millisecond, which the
+most complete library doesn't do. ua-parser names the browsers that the own tables don't know.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from session_authority.domain.agents import Product, UserAgent, named
+from session_authority.domain.browsers import read_browser
+from session_authority.domain.clients import UNKNOWN_NAME, Appearance, Client, FormFactor
+from session_authority.domain.crawlers import read_crawler, read_program
+from session_authority.domain.hinted import (
+    contradict,
+    hinted_browser,
+    hinted_program,
+    hinted_system,
+)
+from session_authority.domain.hints import NO_HINTS, ClientHints
+from session_authority.domain.platforms import read_system
+from session_authority.domain.systems import APPLE_MODELS, System
+
+# No text of an appearance is longer: a program on a model, of at most 64 characters each.
+MAX_NAME_CHARACTERS = 140
+# One entry has at most 4 KiB: an agent of 512 bytes, hints of about 30 short texts, and the result.
+_REMEMBERED = 2048
+
+
+def appearance(client: Client) -> Appearance:
+    """What the client looks like: as it was stored with it, else read from its hints and agent."""
+    return client.appearance or read_appearance(client.user_agent, client.hints)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def read_appearance(user_agent: str, hints: ClientHints) -> Appearance:
+    """Reads the hints and the agent; unknown parts stay empty."""
+    agent = UserAgent(user_agent)
+    said = read_system(agent)
+    if contradict(said, hints):
+        hints = NO_HINTS
+    system = hinted_system(said, hints)
+    if (crawler := read_crawler(agent, said)) is not None:
+        shown = _shown(crawler)
+        return Appearance(said.shown, shown, FormFactor.BOT, "", shown)
+    if (program := read_program(agent, said) or hinted_program(hints)) is not None:
+        shown = _shown(program)
+        name = f"{shown} on {said.shown}" if said.family else shown
+        return Appearance(said.shown, shown, FormFactor.BOT, "", name)
+    browser = _shown(hinted_browser(read_browser(agent, said), hints, is_silent=not user_agent))
+    return Appearance(
+        operating_system=system.shown,
+        browser=browser,
+        form_factor=system.form_factor,
+        model=system.model,
+        name=_name(agent, system, browser),
+    )
+
+
+def _shown(product: Product | None) -> str:
+    return "" if product is None else named(product.shown_name, product.version)
+
+
+def _name(agent: UserAgent, system: System, browser: str) -> str:
+    if not system.family:
+        is_apple = agent.version_of("Darwin") is not None
+        return f"{browser or 'App'} on Apple device" if is_apple else browser or UNKNOWN_NAME
+    if not browser:
+        if system.form_factor is FormFactor.CONSOLE or system.family == "Roku":
+            return system.family
+        names_engine = any(product.name != "Mozilla" for product in agent.products)
+        return f"App on {system.family}" if names_engine else system.shown
+    says_more = system.model and system.model not in APPLE_MODELS
+    return f"{browser} on {system.model if says_more else system.shown}"

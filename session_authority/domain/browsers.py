@@ -1,0 +1,112 @@
+"""Reads from a user agent with which browser or app a person uses the device."""
+
+from __future__ import annotations
+
+import re
+
+import ua_parser
+
+from session_authority.domain.agents import Product, UserAgent
+from session_authority.domain.clients import FormFactor
+from session_authority.domain.programs import APPS, BROWSERS, NO_PROGRAMS, SHOWN_APPS
+from session_authority.domain.systems import System
+
+_INTERNET_EXPLORER = re.compile(r"\bMSIE (\d+)|\bTrident/.*\brv:(\d+)")
+_OPERA_MINI = re.compile(r"\bOpera Mini/([\d.]+)")
+# An app may follow the engine's products without a version.
+_BARE_WORD = re.compile(r"(?:Safari|Mobile)/\S+ +([A-Z][A-Za-z]{2,30})(?= |$)")
+# How apps end their names to tell on what they run.
+_SYSTEM_AT_END = re.compile(
+    r"(?: for)?[-_ ](?:iOS|iPhone|iPad|Android|macOS|Mac|Windows|Desktop|Mobile)$"
+)
+_NO_APP = re.compile(r"(?:i(?:Phone|Pad|Pod)|AppleTV|Watch|Mac)\d+,\d+$|com\.apple\.")
+
+
+def load_rules() -> None:
+    """Loads ua-parser's rules, which takes longer than a caller waits. Later calls do nothing."""
+    ua_parser.parse_user_agent("")
+
+
+def read_browser(agent: UserAgent, system: System) -> Product | None:
+    """The browser or app; None if the agent names none."""
+    if not agent.is_browser_like:
+        return _leading_app(agent, system)
+    for pattern, name in APPS:
+        if found := pattern.search(agent.text):
+            return Product(name, next((group for group in found.groups() if group), ""))
+    if opera_mini := _OPERA_MINI.search(agent.text):
+        return Product("Opera Mini", opera_mini[1])
+    if system.family == "KaiOS":
+        return Product("KaiOS browser")
+    if system.family == "Roku":
+        return None
+    if system.form_factor is FormFactor.CONSOLE and not system.family.startswith(("Xbox", "Steam")):
+        return None
+    versions = {product.name: product.version for product in reversed(agent.products)}
+    for product, name in BROWSERS:
+        if product in versions:
+            # GNOME Web gives its engine's version as its own.
+            return Product(name, "" if name == "GNOME Web" else versions[product])
+    return _app_of_view(agent, system) or _engine_browser(agent, system, versions)
+
+
+def _leading_app(agent: UserAgent, system: System) -> Product | None:
+    leading = agent.leading
+    starts_with_mark = agent.text.startswith("[")
+    for pattern, name in APPS:
+        if found := (pattern.search if starts_with_mark else pattern.match)(agent.text):
+            return Product(name, next((group for group in found.groups() if group), ""))
+    name = leading.shown_name
+    if leading.name in NO_PROGRAMS and name not in SHOWN_APPS:
+        return None
+    if system.family == "Roku" or _NO_APP.match(name) or not any(c.isalpha() for c in name):
+        return None
+    # A word without a version may be anything; on a phone it is an app.
+    is_loose = not leading.version and agent.version_of("Darwin") is None
+    if is_loose and system.form_factor in {FormFactor.UNKNOWN, FormFactor.DESKTOP}:
+        return None
+    shown = SHOWN_APPS.get(name) or _SYSTEM_AT_END.sub("", name)
+    return Product(shown, "" if shown == "Safari" else leading.version)
+
+
+def _app_of_view(agent: UserAgent, system: System) -> Product | None:
+    """The app that shows the page in a view of its own: the first product that is no engine's."""
+    apps = [p for p in agent.products if p.name not in NO_PROGRAMS and p.name[0].isalpha()]
+    app = next((p for p in apps if p.version[:1].isdecimal()), None)
+    if app is None and system.form_factor in {FormFactor.PHONE, FormFactor.TABLET}:
+        bare = (word for word in _BARE_WORD.findall(agent.outside) if word not in NO_PROGRAMS)
+        app = next((Product(word) for word in bare), None)
+    app = app or (apps[0] if apps else None)
+    if app is None:
+        return None
+    shown = SHOWN_APPS.get(app.name) or _SYSTEM_AT_END.sub("", app.shown_name)
+    return Product(shown, app.version)
+
+
+def _engine_browser(agent: UserAgent, system: System, versions: dict[str, str]) -> Product | None:
+    """The browser that names nothing but its engine's product, if this isn't a web view."""
+    if found := _INTERNET_EXPLORER.search(agent.text):
+        return Product("Internet Explorer", found[1] or found[2])
+    if "ArkWeb" in versions:
+        return Product("ArkWeb", versions["ArkWeb"])
+    if "Firefox" in versions:
+        return Product("Firefox", versions["Firefox"])
+    if agent.text.startswith("Opera/"):
+        return Product("Opera", versions.get("Version") or versions["Opera"])
+    for product in ("Chromium", "Chrome"):
+        if product in versions:
+            is_view = (
+                "Electron" in versions
+                or "; wv" in agent.text
+                or ("Version" in versions and system.family.startswith("Android"))
+            )
+            return None if is_view else Product(product, versions[product])
+    if system.family in {"iOS", "iPadOS", "macOS", "visionOS", "watchOS", "Windows"}:
+        is_safari = "Version" in versions and "Safari" in versions
+        return Product("Safari", versions["Version"]) if is_safari else None
+    if not system.family or system.form_factor is FormFactor.TV:
+        return None
+    parsed = ua_parser.parse_user_agent(agent.text)
+    if parsed is None or parsed.family == "Android":
+        return None
+    return Product(parsed.family, parsed.major or "")

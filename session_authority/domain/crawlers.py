@@ -1,0 +1,87 @@
+"""Reads from a user agent whether a program without a user sends it, and how the program is called.
+
+A crawler says of itself where to read about it, or is called one; a script names itself alone. An
+app on a described device is no program, whatever words are in its name.
+"""
+
+from __future__ import annotations
+
+import re
+
+from session_authority.domain.agents import Product, UserAgent
+from session_authority.domain.clients import FormFactor
+from session_authority.domain.programs import HEADLESS, LIBRARY_WORDS, program_name
+from session_authority.domain.systems import System
+
+_PRODUCT = re.compile(r"([A-Za-z][\w.!-]{0,63})(?:[/ ]v?(\d[\w.]{0,30}))?")
+_BOT = re.compile(
+    r"([\w.-]{0,60}(?:bot|crawler|spider))(?![a-z])([/ -]v?(\d[\w.]*))?", re.IGNORECASE
+)
+_CONTACT = re.compile(r"\+?https?:|\+|\S+@\S+\.")
+_ONE_WORD = re.compile(r"[A-Za-z][\w.-]{2,63}", re.ASCII)
+_NO_CRAWLERS = frozenset({"MSIE", "Konqueror", "Mozilla", "Netscape", "OpenWeb", "NetFront"})
+
+
+def read_program(agent: UserAgent, system: System) -> Product | None:
+    """The program without a user that the agent names; None if a person seems to be there, and for
+    crawlers.
+    """
+    return _headless(agent) or _script(agent, system)
+
+
+def read_crawler(agent: UserAgent, system: System) -> Product | None:
+    """The program that names itself a bot, or that says in the way of bots where to read of it. The
+    system that it tells is that of the browser for which it passes.
+    """
+    if not agent.is_browser_like:
+        leading = agent.leading
+        is_app = system.form_factor not in {FormFactor.UNKNOWN, FormFactor.DESKTOP}
+        if (found := _BOT.match(leading.name)) and not is_app:
+            return Product(found[1], leading.version or found[3] or "")
+        if "(+http" in agent.text and not is_app:
+            return Product(program_name(leading.name) or leading.shown_name, leading.version)
+        return None
+    for said in ("; ".join(parts) for parts in agent.comments):
+        about, contact, _ = said.partition("http")
+        if not contact and "@" not in said and not said.startswith("compatible;"):
+            continue
+        if found := _BOT.search(about):
+            return Product(found[1], found[3] or "")
+        _, compatible, rest = about.rpartition("compatible;")
+        if compatible and (found := _PRODUCT.match(rest.strip())):
+            if found[1] not in _NO_CRAWLERS:
+                return Product(found[1], found[2] or "")
+            return None
+        if about.endswith("+") and agent.products:
+            return agent.products[-1]
+    _, compatible, rest = agent.outside.partition("compatible; ")
+    if compatible and "+http" in rest and (found := _PRODUCT.match(rest)):
+        return Product(found[1], found[2] or "")
+    return None
+
+
+def _headless(agent: UserAgent) -> Product | None:
+    for word in agent.outside.split():
+        name, _, version = word.partition("/")
+        if name in HEADLESS:
+            return Product(HEADLESS[name], version)
+    return None
+
+
+def _script(agent: UserAgent, system: System) -> Product | None:
+    if agent.is_browser_like:
+        return None
+    leading = agent.leading
+    if (known := program_name(leading.shown_name)) is not None:
+        second = agent.products[1] if known == "Python" and len(agent.products) > 1 else None
+        if second is not None and (name := program_name(second.name)) is not None:
+            return Product(name, second.version)
+        return Product(known, leading.version)
+    # An app with a user tells the device that it runs on; a script tells itself alone.
+    if system.family not in {"", "Linux"} or agent.version_of("Darwin") is not None:
+        return None
+    if not any(c.isalpha() for c in leading.name):
+        return None
+    # "Name/anything", "name 1.2" or one word: programs call themselves so, and nothing else does.
+    is_product = leading.version != "" or _ONE_WORD.fullmatch(agent.text.strip()) is not None
+    return leading if is_product or LIBRARY_WORDS.search(leading.name) else None

@@ -1,0 +1,158 @@
+"""How client hints correct what a user agent says of the browser, the system and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from session_authority.domain.agents import Product, major
+from session_authority.domain.clients import FormFactor
+from session_authority.domain.hints import Brand, ClientHints
+from session_authority.domain.models import kind_of_model, model_name
+from session_authority.domain.systems import System
+
+# Brands that people know under another name. Others are shown as they are.
+_BRANDS = {
+    "Google Chrome": "Chrome", "Microsoft Edge": "Edge", "YaBrowser": "Yandex Browser",
+    "Yandex": "Yandex Browser", "Brave Browser": "Brave", "OperaMobile": "Opera",
+    "Opera Mobile": "Opera", "Oculus Browser": "Meta Quest Browser", "NAVER Whale": "Whale",
+    "Amazon Silk": "Silk",
+    "HuaweiBrowser": "Huawei Browser", "CocCoc": "C\u1ed1c C\u1ed1c",
+    "Coc Coc": "C\u1ed1c C\u1ed1c",
+}  # fmt: skip
+# Brands of an engine, of a view inside an app, or of a second name.
+_VIEWS = frozenset({"Android WebView", "Microsoft Edge WebView2"})
+_ENGINES = _VIEWS | {"Chromium", "Yowser", "Edge Side Panel"}
+_SHARED = frozenset({"Google Chrome", "Microsoft Edge"})
+# What an agent says that names no browser of its own.
+_PLAIN = frozenset({"Chrome", "Chromium", "Edge", "Safari"})
+_PLATFORMS = {
+    "Windows": "Windows", "macOS": "macOS", "Mac OS X": "macOS", "Android": "Android",
+    "Chrome OS": "ChromeOS", "Chromium OS": "ChromeOS", "ChromeOS": "ChromeOS", "Linux": "Linux",
+    "iOS": "iOS", "Fuchsia": "Fuchsia",
+}  # fmt: skip
+_OTHER_DESKTOPS = frozenset(_PLATFORMS.values()) - {"Linux"}
+_OLD_WINDOWS = {"0.1": "Windows 7", "0.2": "Windows 8", "0.3": "Windows 8.1"}
+_FIRST_WINDOWS_11 = 13
+_FORM_FACTORS = {
+    "XR": FormFactor.WEARABLE,
+    "Watch": FormFactor.WEARABLE,
+    "Desktop": FormFactor.DESKTOP,
+    "Mobile": FormFactor.PHONE,
+    "Tablet": FormFactor.TABLET,
+    "EInk": FormFactor.TABLET,
+}
+# Kinds that agents tell, and hints don't.
+_UNHINTED = frozenset({FormFactor.TV, FormFactor.CONSOLE, FormFactor.WEARABLE})
+
+
+def contradict(said: System, hints: ClientHints) -> bool:
+    """True if the hints tell another system than the agent. Browsers tell the same in both, so a
+    person or a tool has set the agent, and it is the agent that they want to be seen.
+    """
+    hinted = _PLATFORMS.get(hints.platform, "")
+    if not hinted or not said.family or said.form_factor in _UNHINTED:
+        return False
+    if hinted == "Android":  # a browser of Android that wants pages for desktops says Linux
+        return said.family.startswith(("Windows", "macOS", "iOS", "iPadOS", "ChromeOS"))
+    if hinted == "Linux":
+        return said.form_factor is not FormFactor.DESKTOP or said.family in _OTHER_DESKTOPS
+    return not said.family.startswith(hinted)
+
+
+def hinted_program(hints: ClientHints) -> Product | None:
+    """The program without a user that the brands name, if they name one."""
+    for brand in hints.brands:
+        if brand.name == "HeadlessChrome":
+            return Product("Headless Chrome", brand.version)
+    return None
+
+
+def hinted_browser(said: Product | None, hints: ClientHints, *, is_silent: bool) -> Product | None:
+    """The browser, where the agent says that it is `said`. An app that shows a page in its own view
+    has the brands of its engine. `is_silent` says that there is no agent.
+    """
+    brands = [brand for brand in hints.brands if not brand.is_made_up]
+    telling = _most_telling(brands)
+    if telling is None:
+        chromium = next((brand for brand in brands if brand.name == "Chromium"), None)
+        is_view = any(brand.name in _VIEWS for brand in brands)
+        if chromium is None or is_view or (said is None and not is_silent):
+            return said
+        return _product(chromium) if said is None or said.name == "Chrome" else said
+    product = _product(telling)
+    # Some browsers have the brand of Chrome or Edge, and name themselves in the agent alone.
+    is_own = telling.name not in _SHARED
+    return product if said is None or is_own or said.name in _PLAIN else said
+
+
+def _most_telling(brands: Sequence[Brand]) -> Brand | None:
+    """The brand that names one browser alone. Others have the brands of Chrome or Edge too."""
+    named = [brand for brand in brands if brand.name not in _ENGINES]
+    own = [brand for brand in named if brand.name not in _SHARED]
+    return next(iter([*own, *named]), None)
+
+
+def _product(brand: Brand) -> Product:
+    return Product(_BRANDS.get(brand.name, brand.name), brand.version)
+
+
+def hinted_system(said: System, hints: ClientHints) -> System:
+    """The system, where the agent says that it is `said`."""
+    family = _PLATFORMS.get(hints.platform, "")
+    model = model_name(hints.model) if hints.model else said.model
+    if said.form_factor in _UNHINTED:
+        return replace(said, model=model)
+    if model.startswith("Quest"):
+        return System("Horizon OS", "", FormFactor.WEARABLE, model)
+    system = replace(said, model=model)
+    if family:
+        system = _on_platform(system, family, hints.platform_version)
+    kind = _kind(system, hints) or system.form_factor
+    if kind is FormFactor.TV and system.family == "Android":
+        return System("Android TV", "", kind, model)
+    return replace(system, form_factor=kind)
+
+
+def _on_platform(system: System, family: str, version: str) -> System:
+    if family == "Windows":
+        number = major(version)
+        if not number:
+            named = next((n for v, n in _OLD_WINDOWS.items() if version.startswith(v)), "")
+            told = system.family if system.family.startswith("Windows") else family
+            return replace(system, family=named or told, version="")
+        told = "11" if int(number) >= _FIRST_WINDOWS_11 else "10"
+        return replace(system, family=family, version=told)
+    if family == "Linux":
+        is_known = system.form_factor is FormFactor.DESKTOP and system.family not in _PLATFORMS
+        return replace(system, family=system.family if is_known else family, version="")
+    if family == "ChromeOS":  # its platform version is that of its builds
+        return replace(system, family=family, version="")
+    if family == "Android" and system.family in {"HarmonyOS", "Fire OS", "Android TV"}:
+        return system
+    told = system.version if system.family == family else ""
+    return replace(system, family=family, version=version or told)
+
+
+def _kind(system: System, hints: ClientHints) -> FormFactor | None:
+    of_model = kind_of_model(system.model)
+    if of_model in _UNHINTED:
+        return of_model
+    told = {_FORM_FACTORS[name] for name in hints.form_factors if name in _FORM_FACTORS}
+    for kind in (FormFactor.WEARABLE, FormFactor.TABLET, FormFactor.PHONE, FormFactor.DESKTOP):
+        if kind in told:
+            return kind
+    if of_model is not None:
+        return of_model
+    if hints.mobile:
+        return FormFactor.PHONE
+    if (
+        system.family == "Android"
+        and hints.mobile is False
+        and system.form_factor is not (FormFactor.TABLET)
+    ):
+        return FormFactor.TABLET
+    if system.family == "iOS":
+        return FormFactor.PHONE
+    is_desktop = hints.platform in {"Windows", "macOS", "Linux", "Chrome OS", "Chromium OS"}
+    return FormFactor.DESKTOP if is_desktop else None

@@ -1,0 +1,197 @@
+"""How the programs that user agents name are called: browsers, apps, and programs without users."""
+
+from __future__ import annotations
+
+import re
+
+_VERSION = r"[/ _]v?(\d[\w.]*)"
+
+
+def _patterns(rows: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple((re.compile(pattern), name) for pattern, name in rows)
+
+
+# Apps that show pages in a web view or on Electron. The first group is the version.
+APPS = _patterns(
+    (
+        (r"\bFBAN/Messenger.*?FBAV/(\d+)|\bFB_IAB/Orca.*?FBAV/(\d+)", "Messenger"),
+        (r"\bFBA[NV]/.*?FBAV/(\d+)|\bFB_IAB/.*?FBAV/(\d+)|\bFBAV/(\d+)", "Facebook"),
+        (rf"\bInstagram{_VERSION}", "Instagram"),
+        (rf"\bBarcelona{_VERSION}", "Threads"),
+        (r"\b(?:KAKAOTALK|KakaoTalk)[/ ](?:(\d+\.[\d.]*)|\d)", "KakaoTalk"),
+        (r"\[LinkedInApp\](?:/(\d[\d.]*))?|\bLinkedInApp/(\d[\d.]*)", "LinkedIn"),
+        (r"\b(?:trill|musical_ly)_\d+ .*?\bapp_version/(\d+)", "TikTok"),
+        (r"\bmusical_ly_(\d+\.)|\b(?:trill|musical_ly|BytedanceWebview|TikTok)[_/]", "TikTok"),
+        (r"\baweme_(\d+\.)|\baweme_\d", "Douyin"),
+        (r"\bSnapchat/(\d[\d.]*)", "Snapchat"),
+        (r"\bZalo (?:iOS|android)/", "Zalo"),
+        (r"\bAliApp\(DingTalk/(\d[\d.]*)", "DingTalk"),
+        (r"\bAliApp\(TB/(\d[\d.]*)", "Taobao"),
+        (r"\bAliApp\(TM/(\d[\d.]*)", "Tmall"),
+        (r"\bDaumApps/(\d[\d.]*)", "Daum"),
+        (r"\bYJApp-(?:IOS|ANDROID) [\w.]+/(\d[\d.]*)", "Yahoo! JAPAN"),
+        (r"\(Ecosia ios@(\d[\d.]*)|\(Ecosia ", "Ecosia"),
+        (r"\bMicroMessenger/(\d[\d.]*)", "WeChat"),
+        (r"(?<!\w)Line/(\d[\d.]*)", "LINE"),
+        (r"\[Pinterest/(\d*)", "Pinterest"),
+        (r"\bGSA/(\d[\d.]*)", "Google app"),
+        (r"\bNAVER\(inapp; ?[^;)]*; ?[^;)]*; ?(\d+)", "NAVER"),
+        (r"\bTwitter for (?:iPhone|iPad)(?:/(\d[\d.]*))?|\bTwitterAndroid\b", "X"),
+        (r"\bSlack(?:_SSB)?/(\d[\d.]*)", "Slack"),
+        (r"\bTeams/(\d[\d.]*)", "Microsoft Teams"),
+        (r"\b[dD]iscord/(\d[\d.]*)", "Discord"),
+        (r"\bPostman/(\d[\d.]*)", "Postman"),
+        (r"\b[iI]nsomnia/(\d[\d.]*)", "Insomnia"),
+        (r" Code/(\d[\d.]*)", "Visual Studio Code"),
+        (r"\bWhatsApp/(\d[\d.]*)", "WhatsApp"),
+        (r"\bTelegram(?:-Android)?/(\d[\d.]*)", "Telegram"),
+        (r"\bAlipayClient/(\d[\d.]*)", "Alipay"),
+        (r"\bWeibo \(|\bWeibo/(\d[\d.]*)", "Weibo"),
+        (r"\bbaiduboxapp/(\d[\d.]*)", "Baidu"),
+        (r"\bQQ/(\d[\d.]*)", "QQ"),
+        (r"^Reddit/(?:Version )?(\d[\d.]*)", "Reddit"),
+        (r"\bMiuiBrowser/(\d[\d.]*)", "Mi Browser"),
+        (r"\bValve Steam\b", "Steam"),
+    )
+)
+
+# Browsers by the product that only they name, the most telling first.
+BROWSERS = (
+    ("OculusBrowser", "Meta Quest Browser"),
+    ("SailfishBrowser", "Sailfish Browser"),
+    ("Ddg", "DuckDuckGo"),
+    ("DuckDuckGo", "DuckDuckGo"),
+    ("Brave", "Brave"),
+    ("Vivaldi", "Vivaldi"),
+    ("YaBrowser", "Yandex Browser"),
+    ("Whale", "Whale"),
+    ("OPR", "Opera"),
+    ("OPT", "Opera"),
+    ("OPiOS", "Opera Mini"),
+    ("OPX", "Opera GX"),
+    ("EdgiOS", "Edge"),
+    ("EdgA", "Edge"),
+    ("Edg", "Edge"),
+    ("Edge", "Edge"),
+    ("SamsungBrowser", "Samsung Internet"),
+    ("coc_coc_browser", "C\u1ed1c C\u1ed1c"),
+    ("UBrowser", "UC Browser"),
+    ("Avast", "Avast Secure Browser"),
+    ("AVG", "AVG Secure Browser"),
+    ("MetaSr", "Sogou Browser"),
+    ("Comodo_Dragon", "Comodo Dragon"),
+    ("UCBrowser", "UC Browser"),
+    ("HuaweiBrowser", "Huawei Browser"),
+    ("VivoBrowser", "Vivo Browser"),
+    ("HeyTapBrowser", "HeyTap Browser"),
+    ("MQQBrowser", "QQ Browser"),
+    ("QQBrowser", "QQ Browser"),
+    ("Silk", "Silk"),
+    ("Focus", "Firefox Focus"),
+    ("Klar", "Firefox Focus"),
+    ("CriOS", "Chrome"),
+    ("FxiOS", "Firefox"),
+    ("Konqueror", "Konqueror"),
+    ("Falkon", "Falkon"),
+    ("Epiphany", "GNOME Web"),
+    ("PaleMoon", "Pale Moon"),
+    ("SeaMonkey", "SeaMonkey"),
+    ("Thunderbird", "Thunderbird"),
+    ("LibreWolf", "LibreWolf"),
+    ("Waterfox", "Waterfox"),
+)
+
+# Products that name an engine, a build or a circumstance, but no program that a person knows.
+NO_PROGRAMS = frozenset(
+    {
+        "Mozilla", "Opera", "AppleWebKit", "WebKit", "KHTML", "Gecko", "Goanna", "Presto",
+        "Version", "Mobile", "Safari", "Chrome", "Chromium", "Firefox", "HeadlessChrome",
+        "Electron", "QtWebEngine", "JsSdk", "NetType", "Channel", "Language", "Build", "XWEB",
+        "WKWebView", "MiniProgramEnv", "MMWEBID", "MMWEBSDK", "WebP", "NebulaSDK",
+        "TBS", "SUSE", "Ubuntu", "Fedora", "Debian", "NF", "NX", "NintendoBrowser", "CrKey",
+        "KAIOS", "CFNetwork", "Darwin", "Dalvik", "ByteLocale", "Region", "isDarkMode",
+        "RevealType", "ZoomWebKit", "ZoomApps", "AppName", "app_version", "AppId", "Config",
+        "Viewer", "Trailer", "model",
+        "iOS", "iPadOS", "macOS", "Android", "Device", "okhttp", "Alamofire", "Dart", "HMSCore",
+        "WindowsWechat", "AliApp", "rv", "Web0S", "Windows", "Linux", "WebView", "webview",
+        "Hat", "TV", "ArkWeb", "SmartTV", "HbbTV", "OMI", "NAVER", "Mobile Safari UI", "UIWebView",
+        "React-Native", "ReactNative", "Cordova", "Capacitor", "Hermes", "Agency", "Family",
+    }
+)  # fmt: skip
+
+# Programs that drive a browser, or pass for one.
+HEADLESS = {
+    "HeadlessChrome": "Headless Chrome", "PhantomJS": "PhantomJS", "wkhtmltopdf": "wkhtmltopdf",
+    "Chrome-Lighthouse": "Lighthouse", "PingdomTMS": "Pingdom", "SkypeUriPreview": "Skype preview",
+    "PowerShell": "PowerShell", "WindowsPowerShell": "PowerShell", "Prerender": "Prerender",
+}  # fmt: skip
+
+# Apps whose products people know under another name.
+SHOWN_APPS = {
+    "MobileSafari": "Safari", "Safari": "Safari", "MobileMail": "Mail", "AppStore": "App Store",
+    "VKAndroidApp": "VK", "BingSapphire": "Bing", "TeamsMobile-iOS": "Microsoft Teams",
+    "TeamsMobile-Android": "Microsoft Teams", "Teams": "Microsoft Teams",
+    "com.google.GoogleMobile": "Google app", "com.apple.mobilesafari": "Safari",
+}  # fmt: skip
+
+# Apps that are made for Macs alone, under the names that Apple's network library gives them.
+MAC_APPS = frozenset(
+    {
+        "Safari", "Mail", "Xcode", "Finder", "Terminal", "Transmit", "Tower", "Fork", "Sketch",
+        "iTerm2", "Alfred", "Raycast", "BBEdit", "Nova", "CleanMyMac", "CleanMyMac%20X", "Sparkle",
+        "Little%20Snitch", "TablePlus", "Sequel%20Ace", "Proxyman", "Paw", "RapidAPI",
+        "Final%20Cut%20Pro", "Logic%20Pro", "NetNewsWire", "Arc", "Bartender", "iTunes",
+        "softwareupdated", "OmniGraffle",
+    }
+)  # fmt: skip
+
+# Programs and libraries that no person signs in with.
+PROGRAMS = {
+    "postmanruntime": "Postman", "insomnia": "Insomnia", "node": "Node.js", "node.js": "Node.js",
+    "undici": "undici", "node-fetch": "node-fetch", "bun": "Bun", "deno": "Deno",
+    "guzzlehttp": "Guzzle", "guzzle": "Guzzle", "python-httpx": "HTTPX", "httpx": "HTTPX",
+    "aiohttp": "aiohttp", "python-requests": "Python Requests", "python-urllib": "Python urllib",
+    "python-urllib3": "urllib3", "urllib3": "urllib3", "python": "Python", "reqwest": "reqwest",
+    "hyper": "hyper", "ureq": "ureq", "dart": "Dart", "unityplayer": "Unity",
+    "unitywebrequest": "Unity", "unity": "Unity", "unrealengine": "Unreal Engine", "git": "Git",
+    "jgit": "JGit", "git-lfs": "Git LFS", "curl": "curl", "libcurl": "curl",
+    "pycurl": "PycURL", "wget": "Wget", "wget2": "Wget", "okhttp": "OkHttp",
+    "go-http-client": "Go", "go-resty": "Resty", "java-http-client": "Java", "java": "Java",
+    "apache-httpclient": "Apache HttpClient", "jakarta commons-httpclient": "Apache HttpClient",
+    "jersey": "Jersey", "ktor": "Ktor", "ktor-client": "Ktor", "ktor client": "Ktor",
+    "axios": "axios", "got": "got", "superagent": "SuperAgent", "needle": "Needle",
+    "node-superagent": "SuperAgent",
+    "ruby": "Ruby", "faraday": "Faraday", "rest-client": "REST Client", "httparty": "HTTParty",
+    "libwww-perl": "Perl", "lwp::simple": "Perl", "php": "PHP", "symfony httpclient": "Symfony",
+    "k6": "k6", "grafana k6": "Grafana k6", "httpie": "HTTPie", "xh": "xh",
+    "bruno-runtime": "Bruno", "artillery": "Artillery", "apachejmeter": "Apache JMeter",
+    "apachebench": "ApacheBench", "vegeta": "Vegeta", "locust": "Locust",
+    "restsharp": "RestSharp", "flurl": "Flurl", "terraform": "Terraform", "aws-cli": "AWS CLI",
+    "boto3": "Boto3", "botocore": "Botocore", "docker": "Docker", "docker-client": "Docker",
+    "kubectl": "kubectl", "helm": "Helm", "powershell": "PowerShell",
+    "windowspowershell": "PowerShell", "swift": "Swift", "elixir": "Elixir",
+    "hackney": "hackney", "mint": "Mint", "erlang": "Erlang", "akka-http": "Akka HTTP",
+    "apache-maven": "Apache Maven", "gradle": "Gradle", "pip": "pip", "npm": "npm",
+    "yarn": "Yarn", "pnpm": "pnpm", "thunder client": "Thunder Client", "hoppscotch": "Hoppscotch",
+    "paw": "Paw", "rapidapi": "RapidAPI", "libsoup": "libsoup", "drogonclient": "Drogon",
+    "cpp-httplib": "cpp-httplib", "axum": "axum", "scrapy": "Scrapy", "colly": "Colly",
+    "winhttp": "WinHTTP", "php-soap": "PHP SOAP", "microsoft.net": ".NET",
+    "cypress": "Cypress", "playwright": "Playwright",
+}  # fmt: skip
+# Words in the names of programs that name nothing but themselves.
+LIBRARY_WORDS = re.compile(r"http|client|curl|fetch|grpc|sdk\b|cli\b|probe|monitor|health", re.I)
+_GRPC_LANGUAGES = {
+    "c": "C", "c++": "C++", "csharp": "C#", "dotnet": ".NET", "go": "Go", "java": "Java",
+    "kotlin": "Kotlin", "node": "Node.js", "objc": "Objective-C", "php": "PHP",
+    "python": "Python", "ruby": "Ruby", "swift": "Swift", "dart": "Dart", "web": "the web",
+    "rust": "Rust",
+}  # fmt: skip
+
+
+def program_name(product: str) -> str | None:
+    """How a program without a user is called; None for a product that isn't known as one."""
+    name = product.lower()
+    if name.startswith("grpc-"):
+        language = name.split("-")[1]
+        return f"gRPC for {_GRPC_LANGUAGES.get(language, language)}"
+    return PROGRAMS.get(name)

@@ -1,0 +1,87 @@
+"""How a client looks in Redis: as its caller described it, and as people read it.
+
+What people read is stored, so that a list of devices reads no user agent.
+"""
+
+from __future__ import annotations
+
+from session_authority.domain.appearance import appearance
+from session_authority.domain.clients import Appearance, Client, FormFactor
+from session_authority.domain.hints import NO_HINTS, Brand, ClientHints
+from session_authority.internal.v1 import records_pb2
+
+_FORM_FACTORS = {kind.value: kind for kind in FormFactor}
+
+
+def client_record(client: Client) -> records_pb2.ClientRecord:
+    """The record of a client, with what it looks like."""
+    return records_pb2.ClientRecord(
+        ip_address=client.ip_address,
+        user_agent=client.user_agent,
+        display_name=client.display_name,
+        app_version=client.app_version,
+        client_hints=_hints_record(client.hints),
+        appearance=_appearance_record(client),
+    )
+
+
+def _hints_record(hints: ClientHints) -> records_pb2.ClientHintsRecord | None:
+    if hints == NO_HINTS:
+        return None
+    record = records_pb2.ClientHintsRecord(
+        brands=[records_pb2.BrandRecord(name=b.name, version=b.version) for b in hints.brands],
+        platform=hints.platform,
+        platform_version=hints.platform_version,
+        model=hints.model,
+        form_factors=hints.form_factors,
+    )
+    if hints.mobile is not None:
+        record.mobile = hints.mobile
+    return record
+
+
+def _appearance_record(client: Client) -> records_pb2.AppearanceRecord | None:
+    if not client.user_agent and client.hints == NO_HINTS:
+        return None
+    looks = appearance(client)
+    return records_pb2.AppearanceRecord(
+        operating_system=looks.operating_system,
+        browser=looks.browser,
+        form_factor=looks.form_factor.value,
+        model=looks.model,
+        name=looks.name,
+    )
+
+
+def client_of(record: records_pb2.ClientRecord) -> Client:
+    """The client of a record. One of an earlier version has no appearance."""
+    hints, looks = record.client_hints, record.appearance
+    return Client(
+        ip_address=record.ip_address,
+        user_agent=record.user_agent,
+        display_name=record.display_name,
+        app_version=record.app_version,
+        hints=_hints(hints) if record.HasField("client_hints") else NO_HINTS,
+        appearance=_appearance(looks) if record.HasField("appearance") else None,
+    )
+
+
+def _hints(record: records_pb2.ClientHintsRecord) -> ClientHints:
+    return ClientHints(
+        brands=tuple(Brand(brand.name, brand.version) for brand in record.brands),
+        platform=record.platform,
+        platform_version=record.platform_version,
+        model=record.model,
+        mobile=record.mobile if record.HasField("mobile") else None,
+        form_factors=tuple(record.form_factors),
+    )
+
+
+def _appearance(record: records_pb2.AppearanceRecord) -> Appearance:
+    return Appearance(
+        operating_system=record.operating_system,
+        browser=record.browser,
+        form_factor=_FORM_FACTORS.get(record.form_factor, FormFactor.UNKNOWN),
+        model=record.model,
+        name=record.name,
+    )

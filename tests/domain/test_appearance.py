@@ -1,0 +1,81 @@
+"""Any user agent is read, and what is shown of it stays short and printable."""
+
+from __future__ import annotations
+
+import pytest
+import ua_parser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_authority.domain.appearance import MAX_NAME_CHARACTERS, appearance, read_appearance
+from session_authority.domain.browsers import load_rules
+from session_authority.domain.clients import Appearance, Client, FormFactor
+from session_authority.domain.fields import cut_user_agent
+from session_authority.domain.hints import NO_HINTS, ClientHints
+from session_authority.domain.text import is_printable
+
+
+def test_the_library_is_loaded_before_the_first_caller_waits(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(ua_parser, "parser", raising=False)
+    load_rules()
+    assert "parser" in vars(ua_parser)
+
+
+NAMELESS = ["", "?", "Mozilla/5.0", "()", "nobody knows me", "/", "Mozilla/5.0 ()"]
+
+
+@pytest.mark.parametrize("user_agent", NAMELESS)
+def test_an_agent_that_tells_nothing(user_agent: str):
+    assert appearance(Client(user_agent=user_agent)) == Appearance()
+
+
+def check(user_agent: str, hints: ClientHints = NO_HINTS) -> None:
+    """Reads an agent; the texts that it leads to can be stored and shown."""
+    looks = read_appearance.__wrapped__(cut_user_agent(user_agent), hints)
+    assert isinstance(looks.form_factor, FormFactor)
+    for text in (looks.operating_system, looks.browser, looks.model, looks.name):
+        assert is_printable(text)
+        assert text == text.strip()
+        assert len(text) <= MAX_NAME_CHARACTERS
+
+
+HOSTILE = {
+    "open brackets": "(" * 512,
+    "nested brackets": "Mozilla/5.0 " + "(a;" * 160,
+    "many versions": "Chrome/" + "1." * 250,
+    "many browsers": "Chrome/1 Safari/1 Firefox/1 " * 18,
+    "many spaces": "Android" + " " * 500 + ";",
+    "many semicolons": "Mozilla/5.0 (Linux; Android 14" + "; " * 240 + ")",
+    "a huge version": "Chrome/" + "9" * 500,
+    "letters of a slow pattern": "HbbTV/" + "1.1.1 (" * 70,
+    "other scripts": "Хром/1 " * 40,
+    "emoji": "😀" * 128,
+    "markup": "<script>alert(1)</script>" * 20,
+    "SQL": "'; DROP TABLE sessions; --",
+    "format strings": "%s%n{0}{}" * 50,
+    "a null": "Mozilla/5.0\0 Chrome/131",
+    "half of a surrogate pair": "\ud83d Chrome/131",
+}
+
+
+@pytest.mark.parametrize("user_agent", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_agent_is_read_like_any_other(user_agent: str):
+    check(user_agent)
+
+
+@given(st.text(st.characters(), max_size=200))
+def test_any_text_is_read(user_agent: str):
+    check(user_agent)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            "Mozilla/5.0 Chrome/131 Mobile Safari/537 Android 14 iPhone iPad ( ) ; Linux bot TV"
+            " Xbox Watch SM-X Build/ , +".split(" ")
+        ),
+        max_size=40,
+    )
+)
+def test_any_mixture_of_known_words_is_read(words: list[str]):
+    check(" ".join(words))
