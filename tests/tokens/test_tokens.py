@@ -212,13 +212,14 @@ def test_the_largest_tokens(tmp_path):
     """What fits at the sign-in fits ever after, whatever key signs. That is long claims beside long
     methods, or beside a long user ID; not claims that JSON writes six times as long.
     """
+    private = generate_private_key(public_exponent=65537, key_size=4096)
     longest = replace(
         material(Algorithm.RS256),
         kid="k" * 128,
         promoted_at=NOW,
-        private=generate_private_key(public_exponent=65537, key_size=4096),
+        private=private,
+        public=private.public_key(),
     )
-    longest = replace(longest, public=longest.private.public_key())
     tokens = tokens_of(save(tmp_path, longest))
     plain = {f"claim-{i}": "v" * 110 for i in range(8)}
     for fields in (
