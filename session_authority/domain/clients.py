@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from session_authority.domain.hints import NO_HINTS, ClientHints
+from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
 
 UNKNOWN_NAME = "Unknown device"
 

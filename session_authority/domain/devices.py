@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from session_authority.domain.appearance import appearance
+from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.clients import Client
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import SessionRecord

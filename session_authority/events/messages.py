@@ -7,10 +7,10 @@ from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from session_authority.domain.appearance import appearance
+from session_authority.domain.appearances.appearance import appearance
+from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
 from session_authority.domain.clients import NO_CLIENT, Client, FormFactor
 from session_authority.domain.events import EventType, RecordedEvent
-from session_authority.domain.hints import NO_HINTS, ClientHints
 from session_authority.domain.moments import to_seconds
 from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause

@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from session_authority.access import everybody, rows_missing
 from session_authority.authority import Authority
-from session_authority.domain.browsers import load_rules
+from session_authority.domain.appearances.browsers import load_rules
 from session_authority.domain.errors import AuthorityError
 from session_authority.events import Feed
 from session_authority.processes.grpc_server import (

@@ -11,17 +11,17 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import cast
 
-from session_authority.domain.appearance import appearance
-from session_authority.domain.clients import NO_CLIENT, Client
-from session_authority.domain.devices import ListedDevice
-from session_authority.domain.events import EventFilter
-from session_authority.domain.fields import FieldChecks
-from session_authority.domain.hints import (
+from session_authority.domain.appearances.appearance import appearance
+from session_authority.domain.appearances.hints import (
     MAX_ITEMS,
     Brand,
     ClientHints,
     clean_hints,
 )
+from session_authority.domain.clients import NO_CLIENT, Client
+from session_authority.domain.devices import ListedDevice
+from session_authority.domain.events import EventFilter
+from session_authority.domain.fields import FieldChecks
 from session_authority.domain.identifiers import parse_uuid
 from session_authority.domain.requests import Presented, SignInRequest
 from session_authority.domain.results import ActiveSession, IssuedDevice, RenewedSession, Validation

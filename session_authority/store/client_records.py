@@ -5,9 +5,9 @@ What people read is stored, so that a list of devices reads no user agent.
 
 from __future__ import annotations
 
-from session_authority.domain.appearance import appearance
+from session_authority.domain.appearances.appearance import appearance
+from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHints
 from session_authority.domain.clients import Appearance, Client, FormFactor
-from session_authority.domain.hints import NO_HINTS, Brand, ClientHints
 from session_authority.internal.v1 import records_pb2
 
 _FORM_FACTORS = {kind.value: kind for kind in FormFactor}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from session_authority.domain.hints import NO_HINTS, Brand, ClientHints, clean_hints
+from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHints, clean_hints
 
 HERE = Path(__file__).parent
 # What these engines always say.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from session_authority.domain.appearance import appearance
+from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.clients import Client
 from session_authority.domain.fields import cut_user_agent
 from tests.appearances.corpus import Line, lines

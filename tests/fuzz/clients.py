@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from session_authority.domain.appearance import read_appearance
+from session_authority.domain.appearances.appearance import read_appearance
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.fields import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from session_authority.domain.appearance import read_appearance
+from session_authority.domain.appearances.appearance import read_appearance
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.harness import Stage
 

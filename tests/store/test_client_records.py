@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from session_authority.domain.appearance import appearance, read_appearance
+from session_authority.domain.appearances.appearance import appearance, read_appearance
+from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHints
 from session_authority.domain.clients import Appearance, Client, FormFactor
-from session_authority.domain.hints import NO_HINTS, Brand, ClientHints
 from session_authority.internal.v1 import records_pb2
 from session_authority.store.client_records import client_of, client_record
 from session_authority.store.codec import decode_device, encode_device

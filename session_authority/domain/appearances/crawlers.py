@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
-from session_authority.domain.agents import Product, UserAgent
+from session_authority.domain.appearances.agents import Product, UserAgent
+from session_authority.domain.appearances.programs import HEADLESS, LIBRARY_WORDS, program_name
+from session_authority.domain.appearances.systems import System
 from session_authority.domain.clients import FormFactor
-from session_authority.domain.programs import HEADLESS, LIBRARY_WORDS, program_name
-from session_authority.domain.systems import System
 
 _PRODUCT = re.compile(r"([A-Za-z][\w.!-]{0,63})(?:[/ ]v?(\d[\w.]{0,30}))?")
 _BOT = re.compile(

@@ -6,10 +6,10 @@ import re
 
 import ua_parser
 
-from session_authority.domain.agents import Product, UserAgent
+from session_authority.domain.appearances.agents import Product, UserAgent
+from session_authority.domain.appearances.programs import APPS, BROWSERS, NO_PROGRAMS, SHOWN_APPS
+from session_authority.domain.appearances.systems import System
 from session_authority.domain.clients import FormFactor
-from session_authority.domain.programs import APPS, BROWSERS, NO_PROGRAMS, SHOWN_APPS
-from session_authority.domain.systems import System
 
 _INTERNET_EXPLORER = re.compile(r"\bMSIE (\d+)|\bTrident/.*\brv:(\d+)")
 _OPERA_MINI = re.compile(r"\bOpera Mini/([\d.]+)")

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from session_authority.domain.agents import Product, UserAgent, named
-from session_authority.domain.browsers import read_browser
-from session_authority.domain.clients import UNKNOWN_NAME, Appearance, Client, FormFactor
-from session_authority.domain.crawlers import read_crawler, read_program
-from session_authority.domain.hinted import (
+from session_authority.domain.appearances.agents import Product, UserAgent, named
+from session_authority.domain.appearances.browsers import read_browser
+from session_authority.domain.appearances.crawlers import read_crawler, read_program
+from session_authority.domain.appearances.hinted import (
     contradict,
     hinted_browser,
     hinted_program,
     hinted_system,
 )
-from session_authority.domain.hints import NO_HINTS, ClientHints
-from session_authority.domain.platforms import read_system
-from session_authority.domain.systems import APPLE_MODELS, System
+from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
+from session_authority.domain.appearances.platforms import read_system
+from session_authority.domain.appearances.systems import APPLE_MODELS, System
+from session_authority.domain.clients import UNKNOWN_NAME, Appearance, Client, FormFactor
 
 # No text of an appearance is longer: a program on a model, of at most 64 characters each.
 MAX_NAME_CHARACTERS = 140

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from session_authority.domain.agents import named
+from session_authority.domain.appearances.agents import named
 from session_authority.domain.clients import FormFactor
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from session_authority.domain.agents import Product, major
+from session_authority.domain.appearances.agents import Product, major
+from session_authority.domain.appearances.hints import Brand, ClientHints
+from session_authority.domain.appearances.models import kind_of_model, model_name
+from session_authority.domain.appearances.systems import System
 from session_authority.domain.clients import FormFactor
-from session_authority.domain.hints import Brand, ClientHints
-from session_authority.domain.models import kind_of_model, model_name
-from session_authority.domain.systems import System
 
 # Brands that people know under another name. Others are shown as they are.
 _BRANDS = {

@@ -7,11 +7,15 @@ import ua_parser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_authority.domain.appearance import MAX_NAME_CHARACTERS, appearance, read_appearance
-from session_authority.domain.browsers import load_rules
+from session_authority.domain.appearances.appearance import (
+    MAX_NAME_CHARACTERS,
+    appearance,
+    read_appearance,
+)
+from session_authority.domain.appearances.browsers import load_rules
+from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
 from session_authority.domain.clients import Appearance, Client, FormFactor
 from session_authority.domain.fields import cut_user_agent
-from session_authority.domain.hints import NO_HINTS, ClientHints
 from session_authority.domain.text import is_printable
 
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_authority.domain.appearance import MAX_NAME_CHARACTERS, read_appearance
-from session_authority.domain.clients import Client
-from session_authority.domain.hints import (
+from session_authority.domain.appearances.appearance import MAX_NAME_CHARACTERS, read_appearance
+from session_authority.domain.appearances.hints import (
     MAX_ITEMS,
     MAX_TEXT_CHARACTERS,
     NO_HINTS,
@@ -16,6 +15,7 @@ from session_authority.domain.hints import (
     ClientHints,
     clean_hints,
 )
+from session_authority.domain.clients import Client
 from session_authority.domain.text import is_printable
 
 AGENT = "Mozilla/5.0 (Linux; Android 10; K) Chrome/148.0.0.0 Mobile Safari/537.36"

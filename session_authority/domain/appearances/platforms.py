@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import re
 
-from session_authority.domain.agents import UserAgent, major
-from session_authority.domain.clients import FormFactor
-from session_authority.domain.models import kind_of_model, model_name
-from session_authority.domain.programs import MAC_APPS
-from session_authority.domain.systems import (
+from session_authority.domain.appearances.agents import UserAgent, major
+from session_authority.domain.appearances.models import kind_of_model, model_name
+from session_authority.domain.appearances.programs import MAC_APPS
+from session_authority.domain.appearances.systems import (
     ANDROID_OF_LEVEL,
     LINUXES,
     SYSTEMS,
     WINDOWS,
     System,
 )
+from session_authority.domain.clients import FormFactor
 
 _IOS_VERSION = re.compile(r"\bi?OS (\d+)_\d+")
 _IOS_VERSION_ELSEWHERE = re.compile(r"(?<![\w-])(?<!for )(?:iOS|iPadOS)[/ ](?:Version )?(\d+)")
