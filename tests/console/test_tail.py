@@ -436,7 +436,7 @@ def test_no_server(tmp_path: Path):
 
 
 def test_what_the_server_refuses(tmp_path: Path, server: DevServer):
-    code, text = fault(tmp_path, "--address", server.address, "--user", "a b")
+    code, text = fault(tmp_path, "--address", server.address, "--user", "a ")
     assert (code, text.startswith(f"{server.address}: INVALID_ARGUMENT: user_ids[0]: must")) == (
         1,
         True,

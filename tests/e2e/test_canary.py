@@ -171,15 +171,15 @@ def talk_nonsense(stage: Stage, user: User) -> None:
             issue(user_id=f"{plant('bad user ID')} "),
             issue(user_id=plant("long user ID") + long),
             issue(user_id="a", request_id=plant("bad request_id")),
-            issue(user_id="a", client=at(ip_address=plant("bad address"))),
-            issue(user_id="a", client=at(ip_address=f"fe80::1%{plant('zone')}")),
             issue(
-                user_id="a",
                 client=at(
-                    display_name=plant("long name") + long, app_version=plant("long version") + long
-                ),
+                    ip_address=plant("bad address"),
+                    user_agent=f"{plant('bad agent')}\n\x00",
+                    display_name=plant("long name") + long,
+                    app_version=plant("long version") + long,
+                )
             ),
-            issue(user_id="a", client=at(display_name=f"{plant('bad name')}\n\x00")),
+            issue(client=at(ip_address=f"fe80::1%{plant('zone')}")),
             issue(user_id="a", claims={"scope": plant("reserved claim")}),
             issue(user_id="a", claims={f"{plant('bad name of a claim')} ": plant("claim")}),
             issue(user_id="a", claims={"x": plant("long claim") + long}),
@@ -210,11 +210,6 @@ def talk_nonsense(stage: Stage, user: User) -> None:
             pb.WatchEventsRequest(cursor=plant("cursor")),
             pb.WatchEventsRequest(user_ids=[f"{plant('bad user ID')} "]),
         ],
-        "ValidateSession": [
-            pb.ValidateSessionRequest(
-                access_token=token, client=at(ip_address=plant("bad address"))
-            ),
-        ],
     }
     with stage.stub(stage.token) as stub:
         for method, requests in wrong.items():
@@ -238,7 +233,8 @@ def talk_nonsense(stage: Stage, user: User) -> None:
                 access_token=request.access_token, device_id=request.device_id
             )
             assert not stub.RenewSession(renewal, timeout=PATIENCE).access_token
-        asked += wrong["ValidateSession"]
+        odd = at(ip_address=plant("bad address"))
+        asked.append(pb.ValidateSessionRequest(access_token=token, client=odd))
         batch = stub.BatchValidateSessions(
             pb.BatchValidateSessionsRequest(requests=asked), timeout=PATIENCE
         )

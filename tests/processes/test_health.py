@@ -252,7 +252,8 @@ async def test_the_first_user_agent_is_read_before_anybody_waits_for_it(
     """The parser builds its tables when it is first used, which takes longer than callers have
     patience.
     """
-    read: list[str] = []
-    monkeypatch.setattr("session_authority.processes.server.appearance", read.append)
+    loaded = []
+    load = "session_authority.processes.server.load_rules"
+    monkeypatch.setattr(load, lambda: loaded.append("rules"))
     await serve(valkey_backend.url)
-    assert read
+    assert loaded == ["rules"]

@@ -102,9 +102,12 @@ def test_my_devices(authority: FakeAuthority, url: str):
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("a b<", "must have no white space, control or other unprintable characters"),
+        (
+            "\u202ea<",
+            "must have no control or other unprintable characters, and no white space at the ends",
+        ),
         (" ", "must not be empty"),
-        ("a" * 129, "must have at most 128 characters"),
+        ("a" * 256, "must have at most 255 characters"),
     ],
 )
 def test_a_name_that_is_none_is_told_on_the_form(browser: httpx.Client, name: str, problem: str):
