@@ -27,7 +27,8 @@ from session_authority.processes.grpc_server import (
     server_credentials,
     server_options,
 )
-from session_authority.processes.health import HealthServicer, StoreProbe, Verify
+from session_authority.processes.health import StoreProbe, Verify
+from session_authority.processes.health_service import HealthServicer
 from session_authority.processes.listening import bind
 from session_authority.processes.options import ListenOptions, Mode, Ports
 from session_authority.processes.readiness import Readiness
