@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -18,8 +17,10 @@ import grpc
 
 # An answer must be taken in this time, or the connection is closed.
 MAX_ANSWER_SECONDS = 10.0
-# Answers that were not taken yet, in one process. Each keeps about 15 KiB.
+# Answers that were not taken at once. Each keeps about 15 KiB.
 MAX_UNSENT_ANSWERS = 1000
+# An answer that is younger than this was only just given: that of a burst, from a sound peer.
+_AT_ONCE_SECONDS = 1.0
 # Peers that are remembered without a look at which connections there still are.
 _MAX_REMEMBERED = 10_000
 
@@ -40,15 +41,12 @@ class Peer:
 
 
 class Peers:
-    """The peers that called, by gRPC's names of them. `crowded` is called when too many answers are
-    waiting.
-    """
+    """The peers that called, by gRPC's names of them."""
 
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
         # By the task of the call, the oldest first: since when the answer waits, and for whom.
         self._unsent: dict[asyncio.Task[Any], tuple[float, Peer]] = {}
-        self.crowded: Callable[[], None] = lambda: None
 
     def enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
         """The peer of a call that arrives."""
@@ -66,8 +64,6 @@ class Peers:
         assert task is not None
         self._unsent[task] = (monotonic(), peer)
         task.add_done_callback(self._sent)
-        if len(self._unsent) > MAX_UNSENT_ANSWERS:
-            self.crowded()
 
     def _sent(self, task: asyncio.Task[Any]) -> None:
         _, peer = self._unsent.pop(task)
@@ -84,10 +80,12 @@ class Peers:
         found = set()
         waiting: Counter[str] = Counter()
         for since, peer in self._unsent.values():
+            if now - since <= _AT_ONCE_SECONDS:
+                break  # the oldest come first
             waiting[peer.name] += 1
             if now - since > MAX_ANSWER_SECONDS:
                 found.add(peer.name)
-        excess = len(self._unsent) - sum(waiting[name] for name in found) - MAX_UNSENT_ANSWERS
+        excess = waiting.total() - sum(waiting[name] for name in found) - MAX_UNSENT_ANSWERS
         for name, count in waiting.most_common():
             if excess <= 0:
                 break
@@ -96,14 +94,18 @@ class Peers:
                 excess -= count
         return found
 
-    def keep_only(self, names: set[str]) -> None:
-        """Forgets the peers that have no connection any more."""
-        gone = [n for n, peer in self._peers.items() if n not in names and not peer.calls]
+    def keep_only(self, names: set[str], as_of: float) -> None:
+        """Forgets the peers that are not among those that had a connection at that moment."""
+        gone = [
+            name
+            for name, peer in self._peers.items()
+            if name not in names and not peer.calls and peer.last_call_at < as_of
+        ]
         for name in gone:
             del self._peers[name]
 
     def _remember(self, name: str) -> Peer:
         if len(self._peers) >= _MAX_REMEMBERED:
-            self.keep_only(set())
+            self.keep_only(set(), monotonic())
         peer = self._peers[name] = Peer(name)
         return peer

@@ -16,9 +16,11 @@ import pytest
 from session_authority.access import ROWS, Role, read_policy
 from session_authority.cli import serve as cli_serve
 from session_authority.domain.fair_share import HELD_PER_FREE, FairShare
+from session_authority.processes import server
 from session_authority.processes.grpc_server import server_options
 from session_authority.processes.readiness import MAX_CLOCK_SKEW
-from session_authority.rpc import interceptors, streams
+from session_authority.rpc import interceptors, peers, streams
+from session_authority.runtime import metrics_server
 from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import parse_duration
 from session_authority.runtime.settings import Settings, Unsafe
@@ -175,6 +177,15 @@ def test_limits_are_those_of_the_code():
         ],
         "calls and watches on one connection": [
             f"{fields['max_per_connection'].default} (`MAX_PER_CONNECTION`)"
+        ],
+        "connections of a port": [
+            f"{fields['max_connections'].default} (`MAX_CONNECTIONS`)",
+            f"{server.HEALTH_CONNECTIONS} of `HEALTH_LISTEN`",
+            f"{metrics_server.MAX_CONNECTIONS} of `METRICS_LISTEN`",
+        ],
+        "answers that their peer does not read": [
+            f"{peers.MAX_ANSWER_SECONDS:g} s each",
+            f"{peers.MAX_UNSENT_ANSWERS} for longer",
         ],
         "calls that wait for the process": [
             f"{options['grpc.server.max_pending_requests']}",
