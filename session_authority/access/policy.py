@@ -18,7 +18,7 @@ from session_authority.runtime.files import Reread
 
 class Access:
     """Who may call, and what. With `anyone` set, every call is made by that caller. `unknown` are
-    names that only tokens have.
+    names that only tokens have. `has_one_caller` is True if no second caller can be told apart.
     """
 
     def __init__(
@@ -32,6 +32,9 @@ class Access:
         self.unknown = frozenset(unknown)
         self._certificates = dict(certificates)
         self._tokens = tuple(tokens)
+        named = {caller.name for caller in self._certificates.values()}
+        named |= {caller.name for _, caller in self._tokens}
+        self.has_one_caller = anyone is not None or len(named) <= 1
 
     def by_certificate(self, names: Iterable[str]) -> set[Caller]:
         """The callers that a certificate's names stand for. A certificate that stands for several

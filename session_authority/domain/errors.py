@@ -108,12 +108,16 @@ class StoreUnavailable(AuthorityError):
 
 
 class DeadlineTooShort(AuthorityError):
-    """The caller's deadline left too little time to ask the store."""
+    """The caller's deadline left too little time to ask the store, or the request took too long to
+    arrive. Nothing was done.
+    """
 
     retry_after = timedelta(0)
 
-    def __init__(self) -> None:
-        super().__init__("the deadline leaves too little time to ask the session store")
+    def __init__(
+        self, why: str = "the deadline leaves too little time to ask the session store"
+    ) -> None:
+        super().__init__(why)
 
 
 class CallerUnknown(AuthorityError):

@@ -42,6 +42,8 @@ def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, i
         ("grpc.max_metadata_size", 16 * 1024),
         ("grpc.absolute_max_metadata_size", 16 * 1024),
         ("grpc.max_concurrent_streams", capacity.per_connection),
+        # Of each port; gRPC closes others when they come.
+        ("grpc.max_allowed_incoming_connections", capacity.connections),
         # Calls that are just being taken down don't count against a client that keeps to that.
         ("grpc.http2.max_deallocating_streams", 1000),
         # A client that connects and then says nothing is hung up on.

@@ -7,13 +7,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any
 
 import structlog
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as health
 
 from session_authority.domain.errors import AuthorityError
+from session_authority.processes.health_service import HealthServicer
 from session_authority.processes.readiness import Readiness
 from session_authority.rpc import SERVICE_NAME
 from session_authority.runtime import logs
@@ -34,18 +33,6 @@ class UnsafeStore(Exception):
     """The store turned out to be one that sessions must not be kept in; the message has a line for
     each fault.
     """
-
-
-class HealthServicer(health.HealthServicer):
-    """gRPC's own, with the method that it leaves out."""
-
-    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
-        """What `Check` says of each name."""
-        messages: Any = health_pb2  # its types don't know this method either
-        asked = {name: messages.HealthCheckRequest(service=name) for name in _NAMES}
-        return messages.HealthListResponse(
-            statuses={name: await self.Check(request, context) for name, request in asked.items()}
-        )
 
 
 class StoreProbe:

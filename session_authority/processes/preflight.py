@@ -14,8 +14,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from session_authority.access import AccessError, load_access, read_policy, read_tokens
 from session_authority.domain.errors import StoreUnavailable
+from session_authority.processes.descriptor_budget import MIN_CONNECTIONS, connections_for
 from session_authority.processes.readiness import MAX_CLOCK_SKEW
 from session_authority.processes.wiring import connect_as_set
+from session_authority.runtime import descriptors
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.files import exposure
@@ -38,12 +40,13 @@ _PASSING = frozenset({FaultName.UNREACHABLE})
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Something wrong. `unsafe` is the name by which it may be allowed; one that is `passing` may
-    be gone in a moment.
+    be gone in a moment, and one that is `harmless` keeps nothing from starting.
     """
 
     text: str
     unsafe: Unsafe | None = None
     passing: bool = False
+    harmless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def refusals(checked: Iterable[Checked], allowed: frozenset[Unsafe]) -> list[str
         text_of(fault)
         for check in checked
         for fault in check.faults
-        if not fault.passing and fault.unsafe not in allowed
+        if not (fault.passing or fault.harmless) and fault.unsafe not in allowed
     ]
 
 
@@ -258,6 +261,18 @@ def _check_metrics(settings: Settings, tell: _Tell) -> str:
     return str(listen)
 
 
+def _check_descriptors(settings: Settings, tell: _Tell) -> str:
+    limit = descriptors.attainable()
+    bound = connections_for(limit, settings)
+    low = f"file descriptors are limited to {limit} (`ulimit -Hn`)"
+    if bound < MIN_CONNECTIONS:
+        tell(Fault(f"{low}, which leaves too few for connections beside Redis and files"))
+    elif bound < settings.max_connections:
+        most = f"{bound} connections a port, not {settings.max_connections}"
+        tell(Fault(f"{low}, which is enough for {most}", harmless=True))
+    return f"{bound} connections a port"
+
+
 def _check_settings_file(_: Settings, tell: _Tell) -> str:
     path = config_file()
     if path is None:
@@ -301,5 +316,6 @@ _CHECKS: dict[str, Callable[[Settings, _Tell], str]] = {
     TLS: _check_tls,
     "listens on": _check_listens,
     METRICS: _check_metrics,
+    "descriptors": _check_descriptors,
     "intervals": _check_intervals,
 }

@@ -13,7 +13,7 @@ from session_authority.processes.listening import serve_metrics
 from session_authority.processes.signals import stop_on_signal
 from session_authority.processes.wiring import connect_as_set
 from session_authority.relay import Endpoint, Relay, Sender
-from session_authority.runtime import logs
+from session_authority.runtime import descriptors, logs
 from session_authority.runtime.clock import now
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Settings
@@ -35,6 +35,7 @@ async def deliveries_of(settings: Settings) -> AsyncIterator[tuple[Deliveries, E
 
 async def run_relay(settings: Settings, endpoints: Sequence[Endpoint]) -> None:
     """Delivers events to the endpoints until SIGTERM or SIGINT. Raises CannotListen."""
+    descriptors.raise_limit()
     logs.watch_loop()
     stop = stop_on_signal()
     metrics = Metrics()

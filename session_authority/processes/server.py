@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,17 +23,26 @@ from session_authority.authority import Authority
 from session_authority.domain.appearances.browsers import load_rules
 from session_authority.domain.errors import AuthorityError
 from session_authority.events import Feed
+from session_authority.processes.connections import Connections, Port
 from session_authority.processes.grpc_server import (
     MethodsByName,
     server_credentials,
     server_options,
 )
-from session_authority.processes.health import HealthServicer, StoreProbe, Verify
+from session_authority.processes.health import StoreProbe, Verify
+from session_authority.processes.health_service import HealthServicer
 from session_authority.processes.listening import bind
 from session_authority.processes.options import ListenOptions, Mode, Ports
 from session_authority.processes.readiness import Readiness
 from session_authority.processes.reloading import Reloading
-from session_authority.rpc import SERVICE_NAME, Authorizer, Guard, SessionAuthorityService
+from session_authority.rpc import (
+    SERVICE_NAME,
+    Authorizer,
+    Capacity,
+    Guard,
+    SessionAuthorityService,
+)
+from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.tasks import repeat
@@ -41,6 +51,8 @@ from session_authority.tokens import KeySource
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
+# Probes come one at a time; what else comes to the port for health alone is no probe.
+HEALTH_CONNECTIONS = 64
 # How often the store is probed, and files are looked at.
 PROBE_INTERVAL = timedelta(milliseconds=500)
 # For streams to hear of the end, once all other calls are over.
@@ -79,7 +91,8 @@ class Server:
         self._authorizer = _authorizer(options, self._readiness)
         self._guards: list[Guard] = []
         self._servers: list[grpc.aio.Server] = []
-        self._server = self._another_server()
+        self._connections = Connections()
+        self._server = self._another_server(options.capacity)
         self._reloading = Reloading(
             source, options, metrics, self._access_changed, self._readiness.note_readable
         )
@@ -111,12 +124,12 @@ class Server:
         by_name: Any = MethodsByName(server)  # its types know no other server than gRPC's
         health_pb2_grpc.add_HealthServicer_to_server(self._health, by_name)
 
-    def _another_server(self) -> grpc.aio.Server:
+    def _another_server(self, capacity: Capacity) -> grpc.aio.Server:
         """A server with a guard of its own: a guard remembers the methods of its server, and no
         port has those of another.
         """
-        guard = Guard(self._metrics, self._authorizer, self._options.capacity)
-        options = server_options(self._options.capacity, share_port=self._mode.share_port)
+        guard = Guard(self._metrics, self._authorizer, capacity)
+        options = server_options(capacity, share_port=self._mode.share_port)
         server = grpc.aio.server(interceptors=[guard], options=options)
         self._guards.append(guard)
         self._servers.append(server)
@@ -124,9 +137,21 @@ class Server:
 
     def _health_server(self) -> grpc.aio.Server:
         """Another server, that has health and nothing else."""
-        server = self._another_server()
+        server = self._another_server(self._health_capacity())
         self._offer_health(server)
         return server
+
+    def _health_capacity(self) -> Capacity:
+        whole = self._options.capacity
+        return replace(whole, connections=min(whole.connections, HEALTH_CONNECTIONS))
+
+    def _watch_connections(self, *listens: Listen | None) -> None:
+        """Looks after the connections of the ports: all but that for health have one guard."""
+        for listen in listens:
+            if listen is not None:
+                self._connections.watch(
+                    Port(listen.port, self._options.capacity.connections, self._guards[0].peers)
+                )
 
     async def start(self, ports: Ports) -> Ports:
         """Listens; returns the addresses with the ports that were bound. Raises CannotListen."""
@@ -138,6 +163,10 @@ class Server:
             bearer = bind(self._server, ports.bearer, credentials)
         if ports.health is not None:
             health = bind(self._health_server(), ports.health, None)
+            self._connections.watch(
+                Port(health.port, self._health_capacity().connections, self._guards[-1].peers)
+            )
+        self._watch_connections(main, bearer)
         self._reloading.tell_current()
         await self._probe.probe()
         load_rules()
@@ -188,6 +217,7 @@ class Server:
         await asyncio.gather(
             *(repeat(work, interval, "watch_failed") for work in repeated),
             repeat(self._trim_once, trim_interval.total_seconds(), "trim_failed"),
+            self._connections.run(),
         )
 
     async def _probe_once(self) -> None:

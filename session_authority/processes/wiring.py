@@ -7,8 +7,10 @@ import secrets
 from session_authority.access import AccessSource
 from session_authority.authority import Authority
 from session_authority.domain.session_limits import LEEWAY
+from session_authority.processes.descriptor_budget import MIN_CONNECTIONS, connections_for
 from session_authority.processes.options import ListenOptions
 from session_authority.rpc import Capacity
+from session_authority.runtime import descriptors
 from session_authority.runtime.clock import now
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Settings, Unsafe
@@ -63,6 +65,7 @@ def listen_options_as_set(settings: Settings) -> ListenOptions:
             calls=settings.max_in_flight,
             streams=settings.max_watchers,
             per_connection=settings.max_per_connection,
+            connections=max(connections_for(descriptors.limit(), settings), MIN_CONNECTIONS),
         ),
         plaintext_tokens=Unsafe.PLAINTEXT in settings.allow_unsafe,
     )

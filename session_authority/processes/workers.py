@@ -26,7 +26,7 @@ from session_authority.processes.health import UnsafeStore
 from session_authority.processes.listening import CannotListen, refuse_taken
 from session_authority.processes.options import Mode
 from session_authority.processes.serve import serve
-from session_authority.runtime import logs
+from session_authority.runtime import descriptors, logs
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.settings import Settings
 from session_authority.runtime.tls import CertificateError
@@ -49,6 +49,7 @@ def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None
     """Runs the service in as many processes as set, until SIGTERM or SIGINT. Raises CannotListen,
     KeyringError, WorkersFailed.
     """
+    descriptors.raise_limit()
     listens = [
         listen
         for listen in (settings.listen, settings.bearer_listen, settings.health_listen)

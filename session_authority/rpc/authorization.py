@@ -57,11 +57,19 @@ class Authorizer:
         self._plaintext_tokens = plaintext_tokens
         self._throttle = LogThrottle()
 
-    def admit(self, path: str, context: Context) -> None:
-        """Remembers who calls. Raises NotReady, CallerUnknown and CallerNotAllowed."""
+    @property
+    def has_one_caller(self) -> bool:
+        """True if all calls are made by one caller: no other could ever be let in."""
+        return self._access().has_one_caller
+
+    def admit(self, path: str, context: Context) -> Caller | None:
+        """Remembers who calls, and returns that caller; None for a method that anyone may call.
+
+        Raises NotReady, CallerUnknown and CallerNotAllowed.
+        """
         row = ROWS.get(path)
         if row is not None and row.public:
-            return
+            return None
         self._refuse_if_unfit()
         try:
             calling = self._who(context)
@@ -76,6 +84,7 @@ class Authorizer:
             self._log_refusal("caller_not_allowed", path, context, caller=calling.name)
             raise
         is_calling(calling)
+        return calling
 
     def _who(self, context: Context) -> Caller:
         access = self._access()

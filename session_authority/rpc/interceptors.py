@@ -1,20 +1,20 @@
 """What every call passes before it reaches its handler.
 
-The guard turns calls away when too much is under way, asks the authorizer who calls, and only then
-reads the request: it stands between grpc.aio and a unary method as a method that takes a stream, so
-that strangers can't make the process hold what they send. It takes the request as bytes, so that a
-method's own size limit is checked before anything is decoded, keeps the call inside its deadline,
-and lets no exception out: grpc.aio would send its text to the caller.
+The guard asks the authorizer who calls, and only then reads the request: it stands between grpc.aio
+and a unary method as a method that takes a stream, so that strangers can't make the process hold
+what they send. It takes the request as bytes, so that a method's own size limit is checked before
+anything is decoded, keeps the call inside its deadline, and lets no exception out: grpc.aio would
+send its text to the caller.
+
+A call counts while it is carried out, and not while the service waits for its peer: neither before
+its request is there, nor while its answer or its refusal lies there to be read.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
-from contextvars import copy_context
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -23,15 +23,16 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from session_authority.domain.errors import (
-    AuthorityError,
     DeadlineTooShort,
     MalformedMessage,
     MessageTooLarge,
     Overloaded,
-    Stopping,
 )
+from session_authority.domain.fair_share import FairShare
 from session_authority.rpc.authorization import Authorizer
+from session_authority.rpc.peers import Peer, Peers
 from session_authority.rpc.status import failure_of
+from session_authority.rpc.streams import StreamMethod, Streams
 from session_authority.runtime.metrics import Metrics
 
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -45,14 +46,21 @@ _UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/
 _DEADLINE_MARGIN = timedelta(milliseconds=10)
 # Callers without a deadline get this one.
 _MAX_CALL_TIME = timedelta(seconds=10)
+# From the arrival of an admitted call until its whole request is there. A client on a slow link
+# sends 64 KiB in this time at 0.5 Mbit/s, and the largest batch at 34 Mbit/s.
+_MAX_BODY_TIME = timedelta(seconds=1)
+# The share that calls of nobody would have.
+_STRANGERS = ""
+# Requests of one caller that are on their way. They keep no other caller from calling, but memory.
+_MAX_ARRIVING_PER_CALLER = 1000
 
 _Handler = Any  # grpc.RpcMethodHandler has no usable type
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How much may be under way in one process: unary calls, and streams of each method; and of all
-    on one connection.
+    """How much may be under way in one process: unary calls, and streams of each method; of all on
+    one connection; and how many connections a port may have.
 
     What a connection wants beyond that waits with its client, which costs this process nothing.
     Refusing a call costs nearly as much as answering it: against clients that come back at once,
@@ -64,6 +72,7 @@ class Capacity:
     calls: int = 256
     streams: int = 1000
     per_connection: int = 100
+    connections: int = 1000
 
 
 class Guard(grpc.aio.ServerInterceptor):
@@ -72,9 +81,11 @@ class Guard(grpc.aio.ServerInterceptor):
     def __init__(self, metrics: Metrics, authorizer: Authorizer, capacity: Capacity) -> None:
         self._metrics = metrics
         self._authorizer = authorizer
+        self.peers = Peers()
         self._load = _Load(capacity.calls)
-        self._streams = _Streams(authorizer, capacity.streams)
+        self._streams = Streams(authorizer, capacity.streams)
         self._guarded: dict[str, _Handler] = {}
+        self._no_method: _Handler = grpc.stream_unary_rpc_method_handler(self._refuse)
 
     async def idle(self) -> None:
         """Waits until no handler of a unary call is running. Streams don't count: they end when the
@@ -102,83 +113,103 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
         details: grpc.HandlerCallDetails,
     ) -> _Handler:
-        """The guarded handler of the called method; None if there is none, which grpc answers with
-        UNIMPLEMENTED.
-        """
+        """The guarded handler of the called method; if there is none, one that refuses the call."""
         guarded = self._guarded.get(details.method)
         if guarded is None:
             handler = await continuation(details)
             if handler is None:
-                return None  # not remembered: anyone can make method names up
+                return self._no_method  # not remembered: anyone can make method names up
             guarded = self._guarded[details.method] = self._guard(details.method, handler)
         return guarded
+
+    async def _refuse(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self.peers.leave(self.peers.enter(context))
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 
     def _guard(self, path: str, handler: _Handler) -> _Handler:
         if handler.unary_unary is not None:
             return grpc.stream_unary_rpc_method_handler(
-                _Call(path, handler, self._metrics, self._authorizer, self._load).run,
+                _Method(path, handler, self._metrics, self._authorizer, self._load, self.peers).run,
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(
-                    path,
-                    handler.unary_stream,
-                    self._metrics,
-                    self._streams,
-                    handler.request_deserializer,
-                ),
+                self._stream(path, handler.unary_stream, handler.request_deserializer).run,
                 response_serializer=_unless_serialized(handler.response_serializer),
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(path, handler.stream_stream, self._metrics, self._streams),
+                self._stream(path, handler.stream_stream, None).run,
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         raise NotImplementedError("no method takes a stream and answers once")
 
+    def _stream(
+        self, path: str, behavior: Callable[..., Any], decode: Callable[[bytes], Any] | None
+    ) -> StreamMethod:
+        async def first(context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                async with asyncio.timeout(_MAX_BODY_TIME.total_seconds()):
+                    body = await _read(context, MAX_MESSAGE_BYTES)
+            except TimeoutError:
+                raise _too_slow() from None
+            assert decode is not None
+            return _decoded(decode, body)
+
+        return StreamMethod(
+            path,
+            behavior,
+            self._metrics,
+            self._authorizer,
+            self._streams,
+            self.peers,
+            None if decode is None else first,
+        )
+
 
 class _Load:
-    """The unary calls that are under way, and what they weigh."""
+    """The unary calls that are carried out, what they weigh, and the requests on their way."""
 
     def __init__(self, limit: int) -> None:
-        self._max = limit
-        self._weight = self._calls = 0
+        self.share = FairShare(limit)
+        self.arriving: dict[str, int] = {}
+        self.calls = 0
         self.none = asyncio.Event()
         self.none.set()
 
-    def fits(self, weight: int, held: int = 0) -> bool:
-        """Whether a call that holds so much may have that much more. What is too heavy for any
-        limit may be, alone.
-        """
-        return self._weight + weight <= self._max or self._weight == held
-
-    @contextmanager
-    def of(self, weight: int) -> Iterator[None]:
+    def begin(self, caller: str, weight: int) -> None:
         """Counts a call in."""
-        self._weight += weight
-        self._calls += 1
-        self.none.clear()
-        try:
-            yield
-        finally:
-            self._weight -= weight
-            self._calls -= 1
-            if not self._calls:
-                self.none.set()
+        self.share.take(caller, weight)
+        self.calls += 1
+        if self.calls == 1:
+            self.none.clear()
+
+    def end(self, caller: str, weight: int) -> None:
+        """Counts it out."""
+        self.share.give_back(caller, weight)
+        self.calls -= 1
+        if not self.calls:
+            self.none.set()
 
 
-class _Call:
+class _Method:
     """How one unary method is called."""
 
     def __init__(
-        self, path: str, handler: _Handler, metrics: Metrics, authorizer: Authorizer, load: _Load
+        self,
+        path: str,
+        handler: _Handler,
+        metrics: Metrics,
+        authorizer: Authorizer,
+        load: _Load,
+        peers: Peers,
     ) -> None:
         self._path = path
         self._name = path.rpartition("/")[2]
         self._authorizer = authorizer
         self._load = load
+        self._peers = peers
         self._limited = path not in _UNLIMITED
         self._is_batch = self._name in _BATCH_METHODS
         self._behavior = handler.unary_unary
@@ -190,22 +221,14 @@ class _Call:
         self._seconds = metrics.rpc_seconds.labels(self._name)
 
     async def run(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        weight = 1 if self._limited else 0
-        fits = not weight or self._load.fits(weight)
-        with self._load.of(weight if fits else 0):
-            return await self._run(context, fits)
-
-    async def _run(self, context: grpc.aio.ServicerContext[Any, Any], fits: bool) -> Any:
         started = time.perf_counter()
+        peer = self._peers.enter(context)
         try:
-            seconds = self._time_for(context, fits)
-            self._authorizer.admit(self._path, context)
-            async with asyncio.timeout(seconds):
-                answer = await self._answer(await _read(context, self._limit), context)
+            answer = await self._answer(peer, context)
         except asyncio.CancelledError:
             self._counts[grpc.StatusCode.CANCELLED].inc()
             raise
-        except grpc.aio.AbortError:  # of gRPC's own handlers only; the health service aborts
+        except grpc.aio.AbortError:  # of a handler that aborts by itself
             raise
         except Exception as error:  # noqa: BLE001
             # The last line of defence: its text must not reach the caller.
@@ -215,26 +238,79 @@ class _Call:
             return answer
         finally:
             self._seconds.observe(time.perf_counter() - started)
+            self._peers.leave(peer)
         self._counts[failure.code].inc()
         return await context.abort_with_status(failure.status())
 
-    def _time_for(self, context: grpc.aio.ServicerContext[Any, Any], fits: bool) -> float:
-        """The seconds that the call may take. Raises Overloaded and DeadlineTooShort."""
-        left: float | None = context.time_remaining()
-        longest = _MAX_CALL_TIME.total_seconds()
-        seconds = longest if left is None else min(left - _DEADLINE_MARGIN.total_seconds(), longest)
-        if seconds <= 0:
-            raise DeadlineTooShort
-        if not fits:
-            raise Overloaded
-        return seconds
+    async def _answer(self, peer: Peer, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        seconds = _time_for(context)
+        caller = self._authorizer.admit(self._path, context)
+        if caller is not None:
+            peer.caller = caller.name
+        name = _STRANGERS if caller is None else caller.name
+        sole = self._authorizer.has_one_caller
+        if self._limited and not self._load.share.fits(name, 1, sole=sole):
+            raise Overloaded  # before anything is read
+        body_seconds = min(seconds, _MAX_BODY_TIME.total_seconds())
+        arrived = False
+        try:
+            async with asyncio.timeout(body_seconds) as deadline:
+                body = await self._arrival(name, context)
+                arrived = True
+                deadline.reschedule((deadline.when() or 0.0) - body_seconds + seconds)
+                return await self._carry_out(name, body, context, sole=sole)
+        except TimeoutError:
+            if arrived:
+                raise
+            raise _too_slow() from None
 
-    async def _answer(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        more = max(len(body) // _BATCH_BYTES_PER_CALL - 1, 0) if self._is_batch else 0
-        if more and not self._load.fits(more, held=1):
+    async def _arrival(self, caller: str, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        """The request, once it is there. Raises Overloaded, MessageTooLarge, MalformedMessage."""
+        arriving = self._load.arriving
+        count = arriving.get(caller, 0)
+        if count >= _MAX_ARRIVING_PER_CALLER and self._limited:
             raise Overloaded
-        with self._load.of(more):
+        arriving[caller] = count + 1
+        try:
+            return await _read(context, self._limit)
+        finally:
+            arriving[caller] -= 1
+            if not arriving[caller]:
+                del arriving[caller]
+
+    async def _carry_out(
+        self,
+        caller: str,
+        body: bytes,
+        context: grpc.aio.ServicerContext[Any, Any],
+        *,
+        sole: bool,
+    ) -> Any:
+        load, weight = self._load, int(self._limited)
+        if self._is_batch:
+            # A batch that is too heavy for any caller may be, alone.
+            weight = max(1, min(len(body) // _BATCH_BYTES_PER_CALL, load.share.most(sole=sole)))
+        if weight and not load.share.fits(caller, weight, sole=sole):
+            raise Overloaded
+        load.begin(caller, weight)
+        try:
             return await self._behavior(_decoded(self._decode, body), context)
+        finally:
+            load.end(caller, weight)
+
+
+def _time_for(context: grpc.aio.ServicerContext[Any, Any]) -> float:
+    """The seconds that a call may take. Raises DeadlineTooShort."""
+    left: float | None = context.time_remaining()
+    longest = _MAX_CALL_TIME.total_seconds()
+    seconds = longest if left is None else min(left - _DEADLINE_MARGIN.total_seconds(), longest)
+    if seconds <= 0:
+        raise DeadlineTooShort
+    return seconds
+
+
+def _too_slow() -> DeadlineTooShort:
+    return DeadlineTooShort("the request took too long to arrive")
 
 
 async def _read(context: grpc.aio.ServicerContext[Any, Any], limit: int) -> bytes:
@@ -260,107 +336,3 @@ def _decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
 def _unless_serialized(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     """A message that goes to many is serialised once, and passes as it is."""
     return lambda message: message if isinstance(message, bytes) else serialize(message)
-
-
-class _Stream:
-    """One stream that is under way."""
-
-    def __init__(self, path: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        self.path = path
-        self.context = context
-        self.timeout = asyncio.timeout(None)
-        self.refusal: AuthorityError | None = None
-
-    def end(self, refusal: AuthorityError) -> None:
-        """Ends it with a TimeoutError; `refusal` is what its caller is told."""
-        if self.refusal is None:
-            self.refusal = refusal
-            self.timeout.reschedule(asyncio.get_running_loop().time())
-
-
-class _Streams:
-    """The streams that are under way."""
-
-    def __init__(self, authorizer: Authorizer, limit: int) -> None:
-        self._authorizer = authorizer
-        self._max = limit
-        self._streams: dict[str, set[_Stream]] = {}
-
-    @contextmanager
-    def admitted(self, stream: _Stream) -> Iterator[None]:
-        """Counts one in. Raises Overloaded, CallerUnknown and CallerNotAllowed."""
-        others = self._streams.setdefault(stream.path, set())
-        if len(others) >= self._max:
-            raise Overloaded
-        self._authorizer.admit(stream.path, stream.context)
-        others.add(stream)
-        try:
-            yield
-        finally:
-            others.discard(stream)
-
-    def all(self) -> list[_Stream]:
-        """Those that are under way."""
-        return [stream for streams in self._streams.values() for stream in streams]
-
-    def end_all(self) -> None:
-        """Ends them all."""
-        for stream in self.all():
-            stream.end(Stopping())
-
-    def recheck(self) -> None:
-        """Ends those that would not be let in now."""
-        for stream in self.all():
-            try:
-                copy_context().run(self._authorizer.admit, stream.path, stream.context)
-            except AuthorityError as error:
-                stream.end(error)
-
-
-def _guarded_stream(
-    path: str,
-    behavior: Callable[..., Any],
-    metrics: Metrics,
-    streams: _Streams,
-    decode: Callable[[bytes], Any] | None = None,
-) -> Callable[..., Awaitable[None]]:
-    """With `decode` given, the guarded method takes one request. It may be a generator or write by
-    itself.
-    """
-    name = path.rpartition("/")[2]
-    counts = {code: metrics.rpcs.labels(name, code.name) for code in grpc.StatusCode}
-
-    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        if decode is not None:
-            async with asyncio.timeout(_MAX_CALL_TIME.total_seconds()):
-                request = _decoded(decode, await _read(context, MAX_MESSAGE_BYTES))
-        answers = behavior(request, context)
-        if not inspect.isasyncgen(answers):
-            await answers
-            return
-        async with aclosing(answers):
-            async for message in answers:
-                await context.write(message)
-
-    async def run(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        stream = _Stream(path, context)
-        try:
-            with streams.admitted(stream):
-                async with stream.timeout:
-                    await answer(request, context)
-        except asyncio.CancelledError:
-            counts[grpc.StatusCode.CANCELLED].inc()
-            raise
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001
-            # The last line of defence: its text must not reach the caller.
-            ended = stream.refusal if isinstance(error, TimeoutError) else None
-            failure = failure_of(ended or error, name)
-        else:
-            counts[grpc.StatusCode.OK].inc()
-            return
-        counts[failure.code].inc()
-        await context.abort_with_status(failure.status())
-
-    return run

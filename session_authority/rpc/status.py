@@ -75,6 +75,16 @@ _TABLE: dict[type[Exception], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = 
 }
 
 
+class Refused(Exception):
+    """A call of another contract than the service's own fails, with a status that has no details:
+    `grpc.health.v1` and methods that don't exist.
+    """
+
+    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An error in the words of the contract."""
@@ -88,6 +98,10 @@ class Failure:
 
     def status(self) -> grpc.Status:
         """The gRPC status, with ErrorInfo and, where they apply, BadRequest and RetryInfo."""
+        if self.reason == errors_pb2.ERROR_REASON_UNSPECIFIED:
+            return rpc_status.to_status(
+                status_pb2.Status(code=code_number(self.code), message=self.message)
+            )
         name = errors_pb2.ErrorReason.Name(self.reason).removeprefix(_REASON_PREFIX)
         status = status_pb2.Status(code=code_number(self.code), message=self.message)
         info = error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=dict(self.metadata))
@@ -122,6 +136,8 @@ def failure_of(error: Exception, method: str) -> Failure:
     """
     if isinstance(error, TimeoutError):
         error = errors.StoreUnavailable()
+    if isinstance(error, Refused):
+        return Failure(error.code, errors_pb2.ERROR_REASON_UNSPECIFIED, str(error))
     row = _TABLE.get(type(error))
     if row is None:
         return _failure_of_fault(error, method)

@@ -4,9 +4,10 @@ or token is one.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from session_authority.domain.verdicts import ReplayCause, SessionStatus
+from session_authority.runtime.metrics_server import serve_metrics
 
 _NAMESPACE = "session_authority"
 _RPC_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -116,4 +117,4 @@ class Metrics:
 
     def serve(self, host: str, port: int) -> None:
         """Offers them over HTTP, from a thread of its own."""
-        start_http_server(port, addr=host, registry=self.registry)
+        serve_metrics(self.registry, host, port)

@@ -158,6 +158,7 @@ class Settings(BaseSettings):
     reflection: bool = False
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
     max_per_connection: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_connections: Annotated[int, Field(ge=16, le=100_000)] = 2000
     max_watchers: Annotated[int, Field(ge=1, le=100_000)] = 1000
     relay_endpoints: Folder | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 1

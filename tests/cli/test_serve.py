@@ -12,6 +12,7 @@ import grpc
 import pytest
 from typer.testing import Result
 
+from session_authority.runtime import descriptors
 from session_authority.runtime.settings import Unsafe
 from tests.cli.harness import call
 from tests.processes.harness import add_signing_key
@@ -174,10 +175,26 @@ def test_there_is_nothing_wrong_with_what_is_sound(sound: dict[str, str]):
     result = call("check", **sound)
     assert (result.exit_code, wrong(result)) == (0, [])
     titles = (
-        "settings file,store address,signing keys,access,TLS,listens on,metrics,intervals,store"
+        "settings file,store address,signing keys,access,TLS,listens on,metrics,descriptors,"
+        "intervals,store"
     )
     assert [line.split("  ")[0] for line in result.stdout.splitlines()] == titles.split(",")
     assert "nothing shows who they are: login" in result.stdout
+
+
+def test_few_file_descriptors_are_told_and_too_few_refused(
+    sound: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(descriptors, "attainable", lambda: 1024)
+    result = call("check", **sound)
+    assert (result.exit_code, wrong(result)) == (0, [])
+    assert "limited to 1024 (`ulimit -Hn`), which is enough for 768 connections" in result.stdout
+    monkeypatch.setattr(descriptors, "attainable", lambda: 256)
+    result = call("check", **sound)
+    [(title, text)] = wrong(result)
+    assert (result.exit_code, title) == (1, "descriptors")
+    assert "limited to 256 (`ulimit -Hn`), which leaves too few for connections" in text
+    assert call("serve", **sound).exit_code == 2
 
 
 @pytest.mark.parametrize("case", FAULTS)

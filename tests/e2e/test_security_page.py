@@ -15,9 +15,12 @@ import pytest
 
 from session_authority.access import ROWS, Role, read_policy
 from session_authority.cli import serve as cli_serve
+from session_authority.domain.fair_share import HELD_PER_FREE, FairShare
+from session_authority.processes import server
 from session_authority.processes.grpc_server import server_options
 from session_authority.processes.readiness import MAX_CLOCK_SKEW
-from session_authority.rpc import interceptors
+from session_authority.rpc import interceptors, peers, streams
+from session_authority.runtime import metrics_server
 from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import parse_duration
 from session_authority.runtime.settings import Settings, Unsafe
@@ -157,10 +160,32 @@ def test_limits_are_those_of_the_code():
         "calls under way": [
             f"{fields['max_in_flight'].default} (`MAX_IN_FLIGHT`)",
             f"{interceptors._BATCH_BYTES_PER_CALL // 1024} KiB",
+            f"{HELD_PER_FREE} times what it leaves free",
+            f"{FairShare(fields['max_in_flight'].default).most(sole=False)} of",
         ],
-        "watches under way": [f"{fields['max_watchers'].default} (`MAX_WATCHERS`)"],
+        "watches of events under way": [
+            f"{fields['max_watchers'].default} (`MAX_WATCHERS`)",
+            f"{FairShare(fields['max_watchers'].default).most(sole=False)} for one caller",
+        ],
+        "watches of health under way": [
+            f"{streams.MAX_PUBLIC_STREAMS_PER_CONNECTION} on one connection",
+            f"{fields['max_watchers'].default} (`MAX_WATCHERS`)",
+        ],
+        "the request of a call": [
+            f"{interceptors._MAX_BODY_TIME.seconds} s",
+            f"{interceptors._MAX_ARRIVING_PER_CALLER} of one caller",
+        ],
         "calls and watches on one connection": [
             f"{fields['max_per_connection'].default} (`MAX_PER_CONNECTION`)"
+        ],
+        "connections of a port": [
+            f"{fields['max_connections'].default} (`MAX_CONNECTIONS`)",
+            f"{server.HEALTH_CONNECTIONS} of `HEALTH_LISTEN`",
+            f"{metrics_server.MAX_CONNECTIONS} of `METRICS_LISTEN`",
+        ],
+        "answers that their peer does not read": [
+            f"{peers.MAX_ANSWER_SECONDS:g} s each",
+            f"{peers.MAX_UNSENT_ANSWERS} for longer",
         ],
         "calls that wait for the process": [
             f"{options['grpc.server.max_pending_requests']}",

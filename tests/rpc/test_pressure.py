@@ -143,7 +143,7 @@ async def test_a_batch_weighs_as_much_as_it_is_long(stage_with: StageWith):
     assert await stage.refused("ListDevices", LIST) == OVERLOADED
     held.let_go()
     await asyncio.gather(*calls)
-    assert stage.server._guards[0]._load._weight == 0
+    assert stage.server._guards[0]._load.share.held == 0
 
 
 async def test_an_empty_batch_weighs_as_much_as_a_call(stage_with: StageWith):
@@ -260,7 +260,7 @@ async def test_whatever_becomes_of_calls_nothing_of_them_stays(stage_with: Stage
     await asyncio.wait_for(guard.idle(), PATIENCE)
     await eventually(lambda: not any(guard._streams._streams.values()), "the streams to end")
     await eventually(
-        lambda: (guard._load._weight, guard._load._calls) == (0, 0), "the load to be gone"
+        lambda: (guard._load.share.held, guard._load.calls) == (0, 0), "the load to be gone"
     )
     stage.authority.list_devices = sound  # type: ignore[method-assign]
     await asyncio.gather(*(stage.call("ListDevices", LIST) for _ in range(6)))
@@ -387,4 +387,4 @@ async def test_who_never_sends_the_request_does_not_hold_a_place_for_ever(
             f"/session_authority.v1.SessionAuthorityService/{method}"
         )(timeout=PATIENCE)
         assert await call.code() is grpc.StatusCode.UNAVAILABLE
-    assert stage.server._guards[0]._load._calls == 0
+    assert stage.server._guards[0]._load.calls == 0

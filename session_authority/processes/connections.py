@@ -1,0 +1,119 @@
+"""Keeps room for newcomers among the connections of this process's ports, and hangs up on peers
+that don't take their answers.
+
+gRPC bounds how many connections a port has, and closes a new one beyond that at once: strangers
+could fill the bound and lock callers out. So a look at the connections, well before the bound is
+reached, chooses which of them go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic, thread_time
+from typing import NoReturn
+
+import structlog
+
+from session_authority.domain.eviction import Seen, evicted
+from session_authority.rpc.peers import Peers
+from session_authority.runtime import descriptors, logs
+from session_authority.runtime.descriptors import Connection
+from session_authority.runtime.logs import LogThrottle
+
+_LOOK_SECONDS, _HASTY_LOOK_SECONDS = 0.5, 0.1
+# With many connections a look takes long. It must take no more than this part of the time: 2 %, and
+# 10 % while it is needed.
+_PAUSE_PER_LOOK, _HASTY_PAUSE_PER_LOOK = 50, 10
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port that is listened on: how many connections it may have, and what is known of their
+    peers.
+    """
+
+    number: int
+    bound: int
+    peers: Peers
+
+
+class Connections:
+    """The connections of a server's ports."""
+
+    def __init__(self) -> None:
+        self._ports: dict[int, Port] = {}
+        self._first_seen: dict[Connection, float] = {}
+        self._look_took_seconds = 0.0
+        self._hasty = False
+        self._throttle = LogThrottle()
+
+    def watch(self, port: Port) -> None:
+        """Looks after one port more."""
+        self._ports[port.number] = port
+
+    async def run(self) -> NoReturn:
+        """Looks again and again."""
+        while True:
+            await asyncio.sleep(self._pause_seconds())
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - whatever it is, looking must go on
+                _log.error("look_at_connections_failed", **logs.fault(error))
+
+    def _pause_seconds(self) -> float:
+        if self._hasty:
+            return max(_HASTY_LOOK_SECONDS, _HASTY_PAUSE_PER_LOOK * self._look_took_seconds)
+        return max(_LOOK_SECONDS, _PAUSE_PER_LOOK * self._look_took_seconds)
+
+    async def look(self) -> None:
+        """Looks once, and hangs up where it must."""
+        began_at = monotonic()
+        found = await asyncio.to_thread(self._find)
+        self._first_seen = {one: self._first_seen.get(one, began_at) for one in found}
+        self._hasty = False
+        for number, port in self._ports.items():
+            self._look_at(port, {one: fd for one, fd in found.items() if one.port == number})
+        self._forget(found, began_at)
+
+    def _find(self) -> dict[Connection, int]:
+        started = thread_time()
+        found = descriptors.connections(self._ports.keys())
+        self._look_took_seconds = thread_time() - started
+        return found
+
+    def _look_at(self, port: Port, found: Mapping[Connection, int]) -> None:
+        seen = [self._seen(port, connection) for connection in found]
+        crowd = {one.peer for one in evicted(seen, port.bound)}
+        self._hasty |= bool(crowd)
+        # After the look: if it was this process that stood still, the answers are gone by now.
+        slow = port.peers.slow(monotonic())
+        for reason, peers in (("crowded", crowd), ("answers_not_read", slow)):
+            closed = sum(
+                descriptors.hang_up(one, fd) for one, fd in found.items() if one.peer in peers
+            )
+            if closed:
+                self._log_closed(port=port.number, reason=reason, closed=closed, of=len(found))
+
+    def _log_closed(self, **details: str | int) -> None:
+        left_out = self._throttle.count(f"{details['port']} {details['reason']}", monotonic())
+        if left_out is not None:
+            _log.warning("connections_closed", left_out=left_out, **details)
+
+    def _seen(self, port: Port, connection: Connection) -> Seen:
+        peer, first_seen = port.peers.get(connection.peer), self._first_seen[connection]
+        if peer is None:
+            return Seen(connection.peer, first_seen)
+        return Seen(connection.peer, max(peer.last_call_at, first_seen), peer.calls, peer.caller)
+
+    def _forget(self, found: Mapping[Connection, int], began_at: float) -> None:
+        """Forgets the peers of connections that were gone when the look began. Where connections
+        can't be seen, no peer is forgotten.
+        """
+        if found:
+            names = {connection.peer for connection in found}
+            for port in self._ports.values():
+                port.peers.keep_only(names, began_at)

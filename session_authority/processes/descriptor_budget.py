@@ -1,0 +1,29 @@
+"""How many connections a port may have, so that descriptors are left for everything else: Redis,
+keys, the policy, certificates, metrics.
+"""
+
+from __future__ import annotations
+
+from session_authority.processes.server import HEALTH_CONNECTIONS
+from session_authority.runtime.metrics_server import MAX_CONNECTIONS as METRICS_CONNECTIONS
+from session_authority.runtime.settings import Settings
+
+# With fewer a port is of no use.
+MIN_CONNECTIONS = 16
+# What the process itself has open, and what it opens to read files.
+_OWN_DESCRIPTORS = 128
+# Connections to Redis that are being replaced count beside those that replace them.
+_PER_REDIS_CONNECTION = 2
+
+
+def connections_for(limit: int, settings: Settings) -> int:
+    """How many connections LISTEN and BEARER_LISTEN may have each, of so many descriptors. It may
+    be less than MIN_CONNECTIONS, which is too little.
+    """
+    kept = _OWN_DESCRIPTORS + _PER_REDIS_CONNECTION * settings.redis_connections
+    if settings.health_listen is not None:
+        kept += HEALTH_CONNECTIONS
+    if settings.metrics_listen is not None:
+        kept += METRICS_CONNECTIONS
+    ports = 1 if settings.bearer_listen is None else 2
+    return min(settings.max_connections, max(limit - kept, 0) // ports)

@@ -1,0 +1,79 @@
+"""Answers `grpc.health.v1` from what the service says of itself.
+
+gRPC's own servicer writes to a watcher while it holds the lock that every change needs: one watcher
+that does not read would keep the health of all from changing, and the process from stopping. Here
+no watcher holds anything, and one that does not read in time is sent away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from session_authority.domain.errors import DeadlineTooShort
+from session_authority.rpc.peers import MAX_ANSWER_SECONDS
+from session_authority.rpc.status import Refused
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):
+    """The health of each name, for questions and for watches."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, Any] = {"": health_pb2.HealthCheckResponse.SERVING}
+        self._changed = asyncio.Event()
+        self._stopping = False
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
+        """The health of one name. Raises Refused if nothing has this name."""
+        status = self._statuses.get(request.service)
+        if status is None:
+            raise Refused(grpc.StatusCode.NOT_FOUND, "no service has this name")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
+        """The health of each name."""
+        messages: Any = health_pb2  # its types don't know this method
+        return messages.HealthListResponse(
+            statuses={
+                name: health_pb2.HealthCheckResponse(status=status)
+                for name, status in self._statuses.items()
+            }
+        )
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - the contract's name
+        """Writes the health of one name, and again whenever it has changed."""
+        told: Any = None
+        while True:
+            changed = self._changed
+            status = self._statuses.get(
+                request.service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+            )
+            if status == told:
+                await changed.wait()
+                continue
+            try:
+                async with asyncio.timeout(MAX_ANSWER_SECONDS):
+                    await context.write(health_pb2.HealthCheckResponse(status=status))
+            except TimeoutError:
+                raise DeadlineTooShort("the answer took too long to be read") from None
+            told = status
+
+    async def set(self, service: str, status: Any) -> None:
+        """Changes the health of a name, unless the service is stopping."""
+        if not self._stopping:
+            self._statuses[service] = status
+            self._tell()
+
+    async def enter_graceful_shutdown(self) -> None:
+        """Says NOT_SERVING of every name from now on."""
+        self._stopping = True
+        for service in self._statuses:
+            self._statuses[service] = health_pb2.HealthCheckResponse.NOT_SERVING
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,184 @@
+"""The streams that are under way: who may begin another one, who must make room, and how they end.
+
+A stream has its place from the moment when its request is there. Callers have a fair share of the
+places of each method. Strangers, who may watch health, have a few on each connection; when all
+places are taken, a crowd makes room for a newcomer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from contextvars import copy_context
+from typing import Any
+
+import grpc
+
+from session_authority.domain.displacement import displaced
+from session_authority.domain.errors import AuthorityError, Overloaded, Stopping
+from session_authority.domain.fair_share import FairShare
+from session_authority.rpc.authorization import Authorizer
+from session_authority.rpc.peers import Peer, Peers
+from session_authority.rpc.status import failure_of
+from session_authority.runtime.metrics import Metrics
+
+# A client that watches health needs one for each name.
+MAX_PUBLIC_STREAMS_PER_CONNECTION = 4
+
+Context = grpc.aio.ServicerContext[Any, Any]
+First = Callable[[Context], Awaitable[Any]]
+
+
+class Stream:
+    """One stream that is under way."""
+
+    def __init__(self, path: str, context: Context, peer: Peer) -> None:
+        self.path = path
+        self.context = context
+        self.peer = peer
+        self.timeout = asyncio.timeout(None)
+        self.refusal: AuthorityError | None = None
+
+    def end(self, refusal: AuthorityError) -> None:
+        """Ends it with a TimeoutError; `refusal` is what its caller is told."""
+        if self.refusal is None:
+            self.refusal = refusal
+            self.timeout.reschedule(asyncio.get_running_loop().time())
+
+
+class Streams:
+    """The streams that are under way, so many of each method."""
+
+    def __init__(self, authorizer: Authorizer, limit: int) -> None:
+        self._authorizer = authorizer
+        self._max = limit
+        # By path, the oldest first. Dicts, as sets have no order.
+        self._streams: dict[str, dict[Stream, None]] = {}
+        self._shares: dict[str, FairShare] = {}
+        self._ended: AuthorityError | None = None
+
+    @contextmanager
+    def admitted(self, stream: Stream) -> Iterator[None]:
+        """Counts one in. Raises Overloaded, Stopping, CallerUnknown and CallerNotAllowed."""
+        if self._ended is not None:
+            raise self._ended
+        # Once more: access may have changed while the request was on its way.
+        caller = self._authorizer.admit(stream.path, stream.context)
+        others = self._streams.setdefault(stream.path, {})
+        share = self._shares.setdefault(stream.path, FairShare(self._max))
+        if caller is None:
+            self._make_room(list(others), stream.peer)
+        elif not share.fits(caller.name, 1, sole=self._authorizer.has_one_caller):
+            raise Overloaded
+        else:
+            share.take(caller.name, 1)
+        others[stream] = None
+        try:
+            yield
+        finally:
+            others.pop(stream, None)
+            if caller is not None:
+                share.give_back(caller.name, 1)
+
+    def _make_room(self, others: list[Stream], newcomer: Peer) -> None:
+        """Makes sure that a stranger may have one more. Raises Overloaded."""
+        mine = sum(stream.peer is newcomer for stream in others)
+        if mine >= MAX_PUBLIC_STREAMS_PER_CONNECTION:
+            raise Overloaded
+        if len(others) < self._max:
+            return
+        chosen = displaced([stream.peer.name for stream in others], newcomer.name)
+        if chosen is None:
+            raise Overloaded
+        gone = others[chosen]
+        gone.end(Overloaded())
+        del self._streams[gone.path][gone]  # its place is free at once
+
+    def all(self) -> list[Stream]:
+        """Those that are under way."""
+        return [stream for streams in self._streams.values() for stream in streams]
+
+    def end_all(self) -> None:
+        """Ends them all, and lets no other begin."""
+        self._ended = Stopping()
+        for stream in self.all():
+            stream.end(Stopping())
+
+    def recheck(self) -> None:
+        """Ends those that would not be let in now."""
+        for stream in self.all():
+            try:
+                copy_context().run(self._authorizer.admit, stream.path, stream.context)
+            except AuthorityError as error:
+                stream.end(error)
+
+
+class StreamMethod:
+    """How one method is called that answers with a stream. `first` reads its one request, if it has
+    one. The handler may be a generator or write by itself.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        behavior: Callable[..., Any],
+        metrics: Metrics,
+        authorizer: Authorizer,
+        streams: Streams,
+        peers: Peers,
+        first: First | None = None,
+    ) -> None:
+        self._path = path
+        self._name = path.rpartition("/")[2]
+        self._behavior = behavior
+        self._authorizer = authorizer
+        self._streams = streams
+        self._peers = peers
+        self._first = first
+        self._counts = {
+            code: metrics.rpcs.labels(self._name, code.name) for code in grpc.StatusCode
+        }
+
+    async def run(self, request: Any, context: Context) -> None:
+        """Answers a call."""
+        peer = self._peers.enter(context)
+        stream = Stream(self._path, context, peer)
+        try:
+            await self._serve(request, stream)
+        except asyncio.CancelledError:
+            self._counts[grpc.StatusCode.CANCELLED].inc()
+            raise
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            # The last line of defence: its text must not reach the caller.
+            ended = stream.refusal if isinstance(error, TimeoutError) else None
+            failure = failure_of(ended or error, self._name)
+        else:
+            self._counts[grpc.StatusCode.OK].inc()
+            return
+        finally:
+            self._peers.leave(peer)
+        self._counts[failure.code].inc()
+        await context.abort_with_status(failure.status())
+
+    async def _serve(self, request: Any, stream: Stream) -> None:
+        caller = self._authorizer.admit(self._path, stream.context)
+        if caller is not None:
+            stream.peer.caller = caller.name
+        if self._first is not None:
+            request = await self._first(stream.context)
+        with self._streams.admitted(stream):
+            async with stream.timeout:
+                await self._answer(request, stream.context)
+
+    async def _answer(self, request: Any, context: Context) -> None:
+        answers = self._behavior(request, context)
+        if not inspect.isasyncgen(answers):
+            await answers
+            return
+        async with aclosing(answers):
+            async for message in answers:
+                await context.write(message)
