@@ -102,7 +102,13 @@ class Sessions:
                 judged.record, token, presented_key, self._limits, now, assigned=assigned
             )
             if verdict.status is SessionStatus.ACTIVE and stored is not None:
-                used = mark(verdict.forwarded or stored.record, token, self._limits, now)
+                used = mark(
+                    verdict.forwarded or stored.record,
+                    token,
+                    self._limits,
+                    now,
+                    passive=presented.passive,
+                )
                 if not observe_only and not await self._record_use(judged, verdict, used):
                     continue
                 return Validation(
@@ -148,7 +154,13 @@ class Sessions:
                 )
                 judged = _Judged(presented, token, stored, now)
                 renewal = renew(
-                    judged.record, token, presented_key, self._limits, now, assigned=assigned
+                    judged.record,
+                    token,
+                    presented_key,
+                    self._limits,
+                    now,
+                    assigned=assigned,
+                    passive=presented.passive,
                 )
                 verdict, record = renewal.verdict, renewal.record
                 if record is None or stored is None:
@@ -305,6 +317,7 @@ class Sessions:
         key, commit = judged.token.device_key, judged.commit_of(used)
         if (
             device is not None
+            and not judged.presented.passive
             and judged.now - device.record.last_seen_at >= self._limits.touch_interval
         ):
             touched = device.record.touched(judged.presented.client, judged.now)

@@ -67,6 +67,7 @@ class SignIns:
             session_id=session_id,
             client=request.client,
             session_end=now + request.session_ttl,
+            idle_timeout=request.idle_timeout,
             limits=self._limits,
             now=now,
         )

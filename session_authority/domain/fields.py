@@ -18,6 +18,7 @@ from session_authority.domain.clients import Client
 from session_authority.domain.errors import FieldViolation, InvalidRequest
 from session_authority.domain.events import EventType
 from session_authority.domain.identifiers import parse_uuid
+from session_authority.domain.idle_timeouts import shortened
 from session_authority.domain.moments import LAST_SECOND, from_seconds
 from session_authority.domain.text import cleaned, cut, is_name, is_printable
 
@@ -167,6 +168,20 @@ class FieldChecks:
         if not MIN_SESSION_TTL <= value <= longest:
             self._broken("session_ttl", f"must be from 1 to {int(longest.total_seconds())} seconds")
         return value
+
+    def idle_timeout(
+        self, value: timedelta | None, shortest: timedelta, longest: timedelta
+    ) -> timedelta | None:
+        """From the shortest to the service's own, cut to a step that a record can hold; absent
+        means the service's.
+        """
+        if value is None:
+            return None
+        if not shortest <= value <= longest:
+            seconds = (int(limit.total_seconds()) for limit in (shortest, longest))
+            self._broken("idle_timeout", "must be from {} to {} seconds".format(*seconds))
+            return None
+        return shortened(value)
 
     def request_id(self, value: str) -> UUID | None:
         """A UUID, or empty for none (AIP-155)."""

@@ -24,17 +24,22 @@ class Renewal:
 
 
 def mark(
-    record: SessionRecord, token: Token, limits: SessionLimits, now: datetime
+    record: SessionRecord,
+    token: Token,
+    limits: SessionLimits,
+    now: datetime,
+    *,
+    passive: bool = False,
 ) -> SessionRecord:
     """The record after an active token of its session was presented: what that proves, and when it
-    was.
+    was. If `passive`, the session does not count as used.
 
     Equal to `record` if there is nothing new. Losing a mark is harmless.
     """
     holder, first_seen, last_seen = (
         record.holder,
         record.first_seen_at,
-        _touched(record, limits, now),
+        record.last_seen_at if passive else _touched(record, limits, now),
     )
     if token.generation == record.generation:
         # A queued upload may carry a copy that its client has long replaced: where uploads are
@@ -75,10 +80,28 @@ def renew(
     now: datetime,
     *,
     assigned: bool = False,
+    passive: bool = False,
 ) -> Renewal:
     """What presenting a token for renewal leads to: the next generation, another copy of the
-    current one, or nothing new. The arguments are those of `judge`.
+    current one, or nothing new. The arguments are those of `judge` and `mark`.
     """
+    renewal = _renew(record, token, presented_key, limits, now, assigned=assigned)
+    if not passive or renewal.record is None:
+        return renewal
+    before = renewal.verdict.forwarded or record
+    assert before is not None
+    return replace(renewal, record=replace(renewal.record, last_seen_at=before.last_seen_at))
+
+
+def _renew(
+    record: SessionRecord | None,
+    token: Token,
+    presented_key: bytes,
+    limits: SessionLimits,
+    now: datetime,
+    *,
+    assigned: bool,
+) -> Renewal:
     verdict = judge(record, token, presented_key, limits, now, assigned=assigned, renews=True)
     if verdict.status is not SessionStatus.ACTIVE:
         return Renewal(verdict)

@@ -17,18 +17,21 @@ class Presented:
     """A token as an end user's request brought it.
 
     `device_id` is None if it was missing or malformed. `actor` is the service that calls on behalf
-    of the end user.
+    of the end user. If `passive`, the end user did nothing: the session does not count as used.
     """
 
     access_token: str
     device_id: UUID | None
     client: Client
     actor: str
+    passive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SignInRequest:
-    """A checked request to sign a user in. `device_id` None means: assign one."""
+    """A checked request to sign a user in. `device_id` None means: assign one, and
+    `idle_timeout` None: the service's.
+    """
 
     user_id: str
     device_id: UUID | None
@@ -37,6 +40,7 @@ class SignInRequest:
     auth_methods: tuple[str, ...]
     session_ttl: timedelta
     request_id: UUID | None
+    idle_timeout: timedelta | None = None
 
     def digest(self) -> bytes:
         """SHA-256 of its contents, by which a retry is told from another request under the same
@@ -45,11 +49,13 @@ class SignInRequest:
         The end user's client is no part of it: a phone that tries again may have left the Wi-Fi,
         and an app may have been updated.
         """
-        contents = [
+        contents: list[object] = [
             self.user_id,
             str(self.device_id),
             sorted(self.claims.items()),
             self.auth_methods,
             self.session_ttl.total_seconds(),
         ]
+        if self.idle_timeout is not None:
+            contents.append(self.idle_timeout.total_seconds())
         return hashlib.sha256(json.dumps(contents).encode()).digest()

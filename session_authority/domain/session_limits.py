@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+from session_authority.domain.idle_timeouts import SHORTEST
+
 
 class ReplayAction(Enum):
     """What happens when a replay is caught."""
@@ -44,6 +46,13 @@ class SessionLimits:
     max_devices: int = 100
     device_limit_action: DeviceLimitAction = DeviceLimitAction.EVICT_OLDEST
     touch_interval: timedelta = timedelta(seconds=60)
+
+    @property
+    def shortest_idle_timeout(self) -> timedelta:
+        """The shortest idle time that a sign-in may ask for: last-seen times lag behind by the
+        touch interval.
+        """
+        return max(SHORTEST, 2 * self.touch_interval)
 
 
 # How far a token's end is stretched for verifiers whose clocks differ (RFC 7519 §4.1.4).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from session_authority.domain.session_limits import SessionLimits
 
@@ -20,9 +20,9 @@ class SessionRecord:
     `replaced` is the start of the ID of the session that this sign-in replaced on the device, if
     that one was live. `dated_at` is when the current generation was made, `first_seen_at` when a
     token of it first proved that its client keeps it (None: not yet). `holder` is the only copy of
-    it that is still good,
-    `predecessor` the only one of the generation before it (None: any). `ends_at` is the absolute
-    end that the sign-in gave; see `absolute_end`.
+    it that is still good, `predecessor` the only one of the generation before it (None: any).
+    `ends_at` is the absolute end that the sign-in gave; see `absolute_end`. `idle_timeout` is the
+    idle time that it gave, one of the steps of `idle_timeouts` (None: the service's).
     """
 
     session_id: bytes
@@ -36,6 +36,7 @@ class SessionRecord:
     ends_at: datetime
     first_seen_at: datetime | None
     last_seen_at: datetime
+    idle_timeout: timedelta | None = None
 
     def absolute_end(self, limits: SessionLimits) -> datetime:
         """When the session ends however much it is used: at the end that its sign-in gave, or
@@ -47,7 +48,10 @@ class SessionRecord:
         """When the session ends if it is not used again: its absolute or its idle end, whichever is
         first.
         """
-        return min(self.absolute_end(limits), self.last_seen_at + limits.idle_timeout)
+        idle = limits.idle_timeout
+        if self.idle_timeout is not None:
+            idle = min(idle, self.idle_timeout)
+        return min(self.absolute_end(limits), self.last_seen_at + idle)
 
     def is_live(self, limits: SessionLimits, now: datetime) -> bool:
         """It has reached neither its absolute nor its idle end."""

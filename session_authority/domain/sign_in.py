@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from session_authority.domain.clients import Client
@@ -44,6 +44,7 @@ def decide_sign_in(
     session_end: datetime,
     limits: SessionLimits,
     now: datetime,
+    idle_timeout: timedelta | None = None,
 ) -> SignIn:
     """Decides a sign-in on the device with this key; raises DeviceLimitReached where one more is
     refused.
@@ -70,6 +71,7 @@ def decide_sign_in(
             session_ttl_end=session_end,
             limits=limits,
             now=now,
+            idle_timeout=idle_timeout,
         ),
         device=device,
         new_device=known is None,
@@ -116,6 +118,7 @@ def new_session(
     session_ttl_end: datetime,
     limits: SessionLimits,
     now: datetime,
+    idle_timeout: timedelta | None = None,
 ) -> SessionRecord:
     """The record of a fresh session: generation 1, not yet seen. `replaced` is the live session
     that was on the device.
@@ -132,4 +135,5 @@ def new_session(
         ends_at=session_ttl_end,
         first_seen_at=None,
         last_seen_at=now,
+        idle_timeout=idle_timeout,
     )

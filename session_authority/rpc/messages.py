@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import cast
+from typing import Any, Literal, cast
+
+from google.protobuf.duration_pb2 import Duration
 
 from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.appearances.hints import (
@@ -25,6 +27,7 @@ from session_authority.domain.fields import FieldChecks
 from session_authority.domain.identifiers import parse_uuid
 from session_authority.domain.requests import Presented, SignInRequest
 from session_authority.domain.results import ActiveSession, IssuedDevice, RenewedSession, Validation
+from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.verdicts import SessionStatus
 from session_authority.events.messages import (
     EVENT_TYPES,
@@ -53,7 +56,9 @@ def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor
     checks = FieldChecks()
     client = _client_of(message.client, checks)
     checks.done()
-    return Presented(message.access_token, parse_uuid(message.device_id), client, actor)
+    return Presented(
+        message.access_token, parse_uuid(message.device_id), client, actor, message.passive
+    )
 
 
 def _client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
@@ -89,28 +94,33 @@ def _cleaned(message: pb.ClientHints) -> ClientHints:
     )
 
 
-def sign_in_request(message: pb.IssueDeviceRequest, longest_session: timedelta) -> SignInRequest:
+def sign_in_request(message: pb.IssueDeviceRequest, limits: SessionLimits) -> SignInRequest:
     """The request, checked. Raises InvalidRequest."""
     checks = FieldChecks()
-    ttl = message.session_ttl
-    # Out-of-range durations don't fit a timedelta; cut, they break the rule all the same.
-    seconds = min(max(ttl.seconds, -(10**9)), 10**9)
-    asked = (
-        timedelta(seconds=seconds, microseconds=ttl.nanos // 1000)
-        if message.HasField("session_ttl")
-        else None
-    )
     request = SignInRequest(
         user_id=checks.user_id(message.user_id),
         device_id=parse_uuid(message.device_id),
         client=_client_of(message.client, checks),
         claims=checks.claims(message.claims),
         auth_methods=checks.auth_methods(message.auth_methods),
-        session_ttl=checks.session_ttl(asked, longest_session),
+        session_ttl=checks.session_ttl(_asked(message, "session_ttl"), limits.session_ttl),
         request_id=checks.request_id(message.request_id),
+        idle_timeout=checks.idle_timeout(
+            _asked(message, "idle_timeout"), limits.shortest_idle_timeout, limits.idle_timeout
+        ),
     )
     checks.done()
     return request
+
+
+def _asked(message: pb.IssueDeviceRequest, field: Literal["session_ttl", "idle_timeout"]) -> Any:
+    """The duration of a field, None if it is absent."""
+    if not message.HasField(field):
+        return None
+    duration: Duration = getattr(message, field)
+    # Out-of-range durations don't fit a timedelta; cut, they break the rule all the same.
+    seconds = min(max(duration.seconds, -(10**9)), 10**9)
+    return timedelta(seconds=seconds, microseconds=duration.nanos // 1000)
 
 
 def issue_device_response(issued: IssuedDevice) -> pb.IssueDeviceResponse:

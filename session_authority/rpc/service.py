@@ -34,7 +34,7 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
     async def IssueDevice(
         self, request: pb.IssueDeviceRequest, context: Context
     ) -> pb.IssueDeviceResponse:
-        sign_in = messages.sign_in_request(request, self._authority.limits.session_ttl)
+        sign_in = messages.sign_in_request(request, self._authority.limits)
         return messages.issue_device_response(
             await self._authority.issue_device(sign_in, caller().name)
         )

@@ -1,8 +1,9 @@
 """How records look in Redis.
 
-A session record is a fixed struct of 59 bytes: Redis keeps a hash compact only while every value is
-below 64. Its times are offsets from the sign-in in units of 10 ms, so they are cut to that; a
-record that was read encodes to the same bytes again. Everything else is protobuf (`records.proto`).
+A session record is a fixed struct of 59 or 60 bytes: Redis keeps a hash compact only while every
+value is below 64. Its times are offsets from the sign-in in units of 10 ms, so they are cut to
+that; a record that was read encodes to the same bytes again. Everything else is protobuf
+(`records.proto`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
+from session_authority.domain.idle_timeouts import STEPS, step_of
 from session_authority.domain.moments import from_ms, to_ms
 from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
@@ -30,7 +32,8 @@ _UNIT = timedelta(milliseconds=10)
 # low part); then offsets: date of the generation, its token's end, absolute end, first seen, last
 # seen
 _SESSION = struct.Struct(">B16s8sIHHHIIIIII")
-_VERSION = 1
+# Version 2 has one byte more: the number of the session's own idle timeout.
+_VERSION, _IDLE_VERSION = 1, 2
 _NO_SESSION = bytes(REPLACED_ID_BYTES)
 _NO_COPY = 0
 _NOT_SEEN = 0xFFFFFFFF
@@ -52,15 +55,17 @@ def _read_ms(milliseconds: int) -> datetime:
 
 
 def encode_session(record: SessionRecord) -> bytes:
-    """59 bytes. Times before the sign-in or more than 497 days after it are clamped."""
+    """59 bytes, or 60 with an idle timeout. Times before the sign-in or more than 497 days after it
+    are clamped.
+    """
     sign_in_ms = to_ms(record.signed_in_at)
     start = from_ms(sign_in_ms)
 
     def offset(moment: datetime) -> int:
         return min(max((moment - start) // _UNIT, 0), _LAST_OFFSET)
 
-    return _SESSION.pack(
-        _VERSION,
+    fixed = _SESSION.pack(
+        _VERSION if record.idle_timeout is None else _IDLE_VERSION,
         record.session_id,
         record.replaced or _NO_SESSION,
         record.generation,
@@ -74,11 +79,15 @@ def encode_session(record: SessionRecord) -> bytes:
         _NOT_SEEN if record.first_seen_at is None else offset(record.first_seen_at),
         offset(record.last_seen_at),
     )
+    return fixed if record.idle_timeout is None else fixed + bytes([step_of(record.idle_timeout)])
 
 
 def decode_session(raw: bytes) -> SessionRecord:
     """The record; raises UnreadableRecord."""
-    if len(raw) != _SESSION.size or raw[0] != _VERSION:
+    idle_timeout = None
+    if len(raw) == _SESSION.size + 1 and raw[0] == _IDLE_VERSION and raw[-1]:
+        idle_timeout, raw = STEPS[raw[-1] - 1], raw[:-1]
+    elif len(raw) != _SESSION.size or raw[0] != _VERSION:
         raise UnreadableRecord(
             f"a session record of {len(raw)} bytes, version {raw[0] if raw else 'none'}"
         )
@@ -101,6 +110,7 @@ def decode_session(raw: bytes) -> SessionRecord:
         ends_at=start + end * _UNIT,
         first_seen_at=None if first_seen == _NOT_SEEN else start + first_seen * _UNIT,
         last_seen_at=start + last_seen * _UNIT,
+        idle_timeout=idle_timeout,
     )
 
 

@@ -20,6 +20,7 @@ REQUEST_ID = "33333333-3333-4333-8333-333333333333"
 UUID_RULE = "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
 CHARACTERS = "must have no control or other unprintable characters"
 SEEN_RULE = "must have a character that can be seen"
+IDLE_RULE = "must be from 120 to 604800 seconds"
 TTL_RULE = "must be from 1 to 2592000 seconds"
 CLAIMS_RULE = "must have at most 1024 bytes as JSON"
 URI_RULE = "letters, digits or characters of a URI, like '_', '-', '.', ':', '/' or '#'"
@@ -151,6 +152,10 @@ def _cases() -> list[Case]:
             "auth_methods[0]",
         ),
         Case("IssueDevice", "auth_methods", ["one time"], METHOD_RULE, "space", "auth_methods[0]"),
+        Case("IssueDevice", "idle_timeout", Duration(), IDLE_RULE, "zero"),
+        Case("IssueDevice", "idle_timeout", Duration(seconds=119), IDLE_RULE, "too short"),
+        Case("IssueDevice", "idle_timeout", Duration(seconds=604_801), IDLE_RULE, "too long"),
+        Case("IssueDevice", "idle_timeout", Duration(seconds=-(2**40)), IDLE_RULE, "absurd"),
         Case("IssueDevice", "session_ttl", Duration(), TTL_RULE, "zero"),
         Case("IssueDevice", "session_ttl", Duration(seconds=-1), TTL_RULE, "negative"),
         Case("IssueDevice", "session_ttl", Duration(nanos=999_999_999), TTL_RULE, "under a second"),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from session_authority.domain.clients import Client as EndUserClient
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
+from session_authority.domain.idle_timeouts import STEPS
 from session_authority.domain.moments import to_ms
 from session_authority.domain.session_limits import MAX_SESSION_TTL, ReplayAction, SessionLimits
 from session_authority.domain.sessions import MAX_COPY, REPLACED_ID_BYTES, SessionRecord
@@ -72,6 +73,7 @@ def session_records(draw: st.DrawFn) -> SessionRecord:
         ends_at=sign_in + draw(steps),
         first_seen_at=draw(st.none() | steps.map(lambda step: sign_in + step)),
         last_seen_at=sign_in + draw(steps),
+        idle_timeout=draw(st.none() | st.sampled_from(STEPS)),
     )
 
 
@@ -147,6 +149,14 @@ def test_what_is_no_session_record_is_unreadable(raw: bytes) -> None:
     assume(len(raw) != len(encode_session(session())) or raw[0] != encode_session(session())[0])
     with pytest.raises(UnreadableRecord):
         decode_session(raw)
+
+
+def test_only_a_session_with_an_idle_time_of_its_own_needs_a_later_version() -> None:
+    """So servers of the version before read all others."""
+    plain, idle = session(), replace(session(), idle_timeout=STEPS[0])
+    assert (encode_session(plain)[0], encode_session(idle)[0]) == (1, 2)
+    with pytest.raises(UnreadableRecord):
+        decode_session(encode_session(idle)[:-1] + b"\0")
 
 
 def test_another_version_of_a_session_record_is_unreadable() -> None:
@@ -335,6 +345,7 @@ async def test_the_sessions_of_a_user_stay_compact(real: Backend, prefix: str) -
                 generation=2**32 - 1,
                 holder=MAX_COPY,
                 first_seen_at=NOW + 400 * DAY,
+                idle_timeout=STEPS[-1],
             )
             await client.execute_command("HSET", name, key(number), encode_session(record))
         assert await client.execute_command("OBJECT", "ENCODING", name) == b"listpack"

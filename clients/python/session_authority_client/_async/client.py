@@ -132,6 +132,7 @@ class AsyncSessionAuthority:
         claims: Mapping[str, str] | None = None,
         auth_methods: Sequence[str] = (),
         session_ttl: timedelta | None = None,
+        idle_timeout: timedelta | None = None,
         request_id: str | None = None,
         timeout: timedelta | None = None,
     ) -> IssuedDevice:
@@ -144,6 +145,8 @@ class AsyncSessionAuthority:
             claims: What the app wants to find in each validation.
             auth_methods: How the user proved their identity, such as "pwd".
             session_ttl: The life of the session, if not the service's own.
+            idle_timeout: How long the session may last unused, if not the service's own: from 1 or
+                2 minutes on (see the contract).
             request_id: Repeated, it signs in once. Give your own to go on with a sign-in that a
                 crash interrupted; without one a retry after a lost reply is safe, too.
             timeout: The time of this call.
@@ -160,6 +163,8 @@ class AsyncSessionAuthority:
         )
         if session_ttl is not None:
             request.session_ttl.FromTimedelta(arguments.duration("session_ttl", session_ttl))
+        if idle_timeout is not None:
+            request.idle_timeout.FromTimedelta(arguments.duration("idle_timeout", idle_timeout))
         try:
             return convert.issued_device(await self._call("IssueDevice", request, timeout))
         finally:
@@ -171,15 +176,17 @@ class AsyncSessionAuthority:
         device_id: str,
         *,
         client: ClientInfo | None = None,
+        passive: bool = False,
         timeout: timedelta | None = None,
     ) -> Renewal:
         """Swaps a token for the next one, when `renew_recommended` says so or when it has
-        expired.
+        expired. If `passive`, the session does not count as used; see `validate_session`.
         """
         request = pb.RenewSessionRequest(
             access_token=arguments.presented("access_token", access_token),
             device_id=arguments.presented("device_id", device_id),
             client=convert.client_message(client),
+            passive=passive,
         )
         try:
             return convert.renewal(await self._call("RenewSession", request, timeout))
@@ -196,6 +203,7 @@ class AsyncSessionAuthority:
         *,
         client: ClientInfo | None = None,
         observe_only: bool = False,
+        passive: bool = False,
         timeout: timedelta | None = None,
     ) -> Validation:
         """Says whether device, user and token are good: right now, or as far as a cache can know.
@@ -205,6 +213,8 @@ class AsyncSessionAuthority:
             device_id: What the browser or app presented.
             client: What is known of the browser or app, only to be shown.
             observe_only: Changes nothing, and never looks into the cache. For operators.
+            passive: The end user did nothing, a page asks by itself: the session does not count as
+                used. The answer is not kept in the cache, so that it stands in for no use.
             timeout: The time of this call.
         """
         cache = None if observe_only else self._cache
@@ -217,9 +227,10 @@ class AsyncSessionAuthority:
             device_id=arguments.presented("device_id", device_id),
             client=convert.client_message(client),
             observe_only=observe_only,
+            passive=passive,
         )
         seconds = self._seconds(timeout)
-        if cache is None:
+        if cache is None or passive:
             return convert.validation(await self._batch_queue.validate(request, seconds))
         self._cache_watch.start()
         return await self._coalescer.validate(request, seconds)

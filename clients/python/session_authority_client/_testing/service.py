@@ -147,6 +147,9 @@ class FakeService:
             signed_in_at=now,
             ends_at=now + ttl,
             replaced=device.session if state.is_live(device) else None,
+            idle_timeout=(
+                request.idle_timeout.ToTimedelta() if request.HasField("idle_timeout") else None
+            ),
         )
         text, token = state.hand_out(device.session, self.token_ttl)
         kind = pb.EVENT_TYPE_DEVICE_SIGNED_IN
@@ -195,6 +198,8 @@ class FakeService:
         if token is None:
             return response
         session, now = token.session, self.state.now()
+        if not request.passive:
+            session.last_seen_at = now
         if token.generation == session.generation:
             mark_seen(token, now, settles=True)
             self.rotations += rotate_if_due(token, now)
@@ -226,14 +231,16 @@ class FakeService:
         )
         if token is not None:
             session, now = token.session, self.state.now()
-            response.session.CopyFrom(session_message(token))
             superseded = token.generation < session.generation
             half_life = (token.ends_at - token.issued_at) / 2
             response.renew_recommended = token.aged or token.ends_at - now < half_life or superseded
             if not request.observe_only:
-                self.state.devices[session.user_id][session.device_id].last_seen_at = now
+                if not request.passive:
+                    device = self.state.devices[session.user_id][session.device_id]
+                    device.last_seen_at = session.last_seen_at = now
                 if not superseded:
                     mark_seen(token, now, settles=not self.alarm_on_renewal)
+            response.session.CopyFrom(session_message(token))
         return response
 
     def _assigned_id(self, text: str) -> str:

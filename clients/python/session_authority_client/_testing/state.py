@@ -21,15 +21,24 @@ class Session:
     signed_in_at: datetime
     ends_at: datetime
     replaced: Session | None
+    idle_timeout: timedelta | None = None
     generation: int = 1
     session_id: str = field(default_factory=lambda: secrets.token_hex(16))
     renewed_at: datetime = field(init=False)
+    last_seen_at: datetime = field(init=False)
     first_seen_at: datetime | None = None
     holder: Token | None = None
     predecessor: Token | None = None
 
     def __post_init__(self) -> None:
-        self.renewed_at = self.signed_in_at
+        self.renewed_at = self.last_seen_at = self.signed_in_at
+
+    @property
+    def expires_at(self) -> datetime:
+        """When it ends if it is not used again."""
+        if self.idle_timeout is None:
+            return self.ends_at
+        return min(self.ends_at, self.last_seen_at + self.idle_timeout)
 
 
 @dataclass(eq=False)
@@ -100,7 +109,7 @@ class State:
 
     def is_live(self, device: Device) -> bool:
         """Whether the user is signed in on the device."""
-        return device.session is not None and self.now() < device.session.ends_at
+        return device.session is not None and self.now() < device.session.expires_at
 
     def hand_out(self, session: Session, ttl: timedelta) -> tuple[str, Token]:
         """Makes a token of the session's generation. Returns its text, too."""

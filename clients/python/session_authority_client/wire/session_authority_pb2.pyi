@@ -198,7 +198,7 @@ class Session(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., session_id: _Optional[str] = ..., generation: _Optional[int] = ..., claims: _Optional[_Mapping[str, str]] = ..., sign_in_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., auth_methods: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class IssueDeviceRequest(_message.Message):
-    __slots__ = ("user_id", "device_id", "client", "claims", "auth_methods", "session_ttl", "request_id")
+    __slots__ = ("user_id", "device_id", "client", "claims", "auth_methods", "session_ttl", "request_id", "idle_timeout")
     class ClaimsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +213,7 @@ class IssueDeviceRequest(_message.Message):
     AUTH_METHODS_FIELD_NUMBER: _ClassVar[int]
     SESSION_TTL_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     device_id: str
     client: ClientInfo
@@ -220,7 +221,8 @@ class IssueDeviceRequest(_message.Message):
     auth_methods: _containers.RepeatedScalarFieldContainer[str]
     session_ttl: _duration_pb2.Duration
     request_id: str
-    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., client: _Optional[_Union[ClientInfo, _Mapping]] = ..., claims: _Optional[_Mapping[str, str]] = ..., auth_methods: _Optional[_Iterable[str]] = ..., session_ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    idle_timeout: _duration_pb2.Duration
+    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., client: _Optional[_Union[ClientInfo, _Mapping]] = ..., claims: _Optional[_Mapping[str, str]] = ..., auth_methods: _Optional[_Iterable[str]] = ..., session_ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., request_id: _Optional[str] = ..., idle_timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class IssueDeviceResponse(_message.Message):
     __slots__ = ("device", "access_token", "token_expire_time", "device_id_assigned", "new_device", "evicted_devices")
@@ -239,14 +241,16 @@ class IssueDeviceResponse(_message.Message):
     def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., access_token: _Optional[str] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., device_id_assigned: bool = ..., new_device: bool = ..., evicted_devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ...) -> None: ...
 
 class RenewSessionRequest(_message.Message):
-    __slots__ = ("access_token", "device_id", "client")
+    __slots__ = ("access_token", "device_id", "client", "passive")
     ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
+    PASSIVE_FIELD_NUMBER: _ClassVar[int]
     access_token: str
     device_id: str
     client: ClientInfo
-    def __init__(self, access_token: _Optional[str] = ..., device_id: _Optional[str] = ..., client: _Optional[_Union[ClientInfo, _Mapping]] = ...) -> None: ...
+    passive: bool
+    def __init__(self, access_token: _Optional[str] = ..., device_id: _Optional[str] = ..., client: _Optional[_Union[ClientInfo, _Mapping]] = ..., passive: bool = ...) -> None: ...
 
 class RenewSessionResponse(_message.Message):
     __slots__ = ("status", "session", "rotated", "access_token", "token_expire_time", "revoked_devices")
@@ -265,16 +269,18 @@ class RenewSessionResponse(_message.Message):
     def __init__(self, status: _Optional[_Union[SessionStatus, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., rotated: bool = ..., access_token: _Optional[str] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., revoked_devices: _Optional[int] = ...) -> None: ...
 
 class ValidateSessionRequest(_message.Message):
-    __slots__ = ("access_token", "device_id", "client", "observe_only")
+    __slots__ = ("access_token", "device_id", "client", "observe_only", "passive")
     ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     OBSERVE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    PASSIVE_FIELD_NUMBER: _ClassVar[int]
     access_token: str
     device_id: str
     client: ClientInfo
     observe_only: bool
-    def __init__(self, access_token: _Optional[str] = ..., device_id: _Optional[str] = ..., client: _Optional[_Union[ClientInfo, _Mapping]] = ..., observe_only: bool = ...) -> None: ...
+    passive: bool
+    def __init__(self, access_token: _Optional[str] = ..., device_id: _Optional[str] = ..., client: _Optional[_Union[ClientInfo, _Mapping]] = ..., observe_only: bool = ..., passive: bool = ...) -> None: ...
 
 class ValidateSessionResponse(_message.Message):
     __slots__ = ("active", "status", "device_id", "device_id_assigned", "session", "renew_recommended", "revoked_devices")

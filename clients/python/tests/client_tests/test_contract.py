@@ -233,6 +233,7 @@ async def test_every_field_of_a_request_can_be_given_and_goes_out(
         for item in message.requests:
             item.ClearField("client")
             item.ClearField("observe_only")
+            item.ClearField("passive")
     async with connect(fake.address, timeout=PATIENCE) as authority:
         called = getattr(authority, method_of(rpc))(**given(message))
         if SERVICE.methods_by_name[rpc].server_streaming:

@@ -139,6 +139,16 @@ async def test_operators_see_the_truth(scripted: tuple[Service, str], client: An
     assert len(scripted[0].calls) == 5
 
 
+async def test_the_answer_to_a_passive_question_stands_in_for_no_use(
+    scripted: tuple[Service, str], client: Any
+) -> None:
+    await client.validate_session("token of ada", DEVICE, passive=True)
+    await ask(client)
+    assert [request.passive for request in scripted[0].requests[-2:]] == [True, False]
+    await client.validate_session("token of ada", DEVICE, passive=True)
+    assert len(scripted[0].calls) == 2, "what is known of a use answers it"
+
+
 async def test_who_asks_the_same_at_the_same_time_shares_an_answer(
     scripted: tuple[Service, str], client: Any
 ) -> None:

@@ -36,9 +36,9 @@ class World:
         issued = await self.client.issue_device("ada", device_id=device, **more)
         return issued.access_token, issued.device.device_id
 
-    async def finds(self, token: str, device: str) -> str:
+    async def finds(self, token: str, device: str, **asked: Any) -> str:
         """The verdict, in short."""
-        found = await self.client.validate_session(token, device)
+        found = await self.client.validate_session(token, device, **asked)
         await self.settled()
         more = [f"revoked {found.revoked_devices}"] if found.revoked_devices else []
         return " ".join([found.status.name, *(["renew"] if found.renew_recommended else []), *more])
@@ -104,6 +104,44 @@ async def a_device_id_in_other_spellings(world: World) -> Sequence[str]:
     bare = device.replace("-", "")
     spelled = (f"{{{device.upper()}}}", f" URN:UUID:{device}", bare, "0" * 32)
     return [await world.finds(token, each) for each in spelled]
+
+
+@row("ACTIVE", "ACTIVE", "SESSION_EXPIRED")
+async def an_idle_end_of_its_own(world: World) -> Sequence[str]:
+    token, device = await world.signs_in(idle_timeout=10 * MINUTE)
+    found = []
+    for step in (9 * MINUTE, 9 * MINUTE, 10 * MINUTE):
+        world.passes(step)
+        found.append(await world.finds(token, device))
+    return found
+
+
+@row("ACTIVE", "ACTIVE", "SESSION_EXPIRED")
+async def a_page_that_asks_by_itself_does_not_count(world: World) -> Sequence[str]:
+    token, device = await world.signs_in(idle_timeout=10 * MINUTE)
+    found = []
+    for step in (4 * MINUTE, 5 * MINUTE, MINUTE):
+        world.passes(step)
+        found.append(await world.finds(token, device, passive=True))
+    return found
+
+
+@row("ACTIVE", "renewed", "SESSION_EXPIRED")
+async def a_renewal_of_such_a_page_does_not_count(world: World) -> Sequence[str]:
+    token, device = await world.signs_in(idle_timeout=10 * MINUTE)
+    world.passes(6 * MINUTE)
+    found = [await world.finds(token, device, passive=True)]
+    renewal = await world.client.renew_session(token, device, passive=True)
+    found.append("renewed" if renewal.access_token else "")
+    world.passes(4 * MINUTE)
+    return [*found, await world.finds(renewal.access_token or "", device)]
+
+
+@row("REPLAYED revoked 1")
+async def a_replay_by_such_a_page_is_one(world: World) -> Sequence[str]:
+    old, device = await world.signs_in()
+    await world.goes_on(await world.goes_on(old, device), device)
+    return [await world.finds(old, device, passive=True)]
 
 
 @row("SESSION_EXPIRED")
