@@ -9,7 +9,7 @@ from uuid import UUID
 
 from session_authority.authority.best_effort_writes import BestEffortWrites
 from session_authority.authority.commit_attempts import Attempts, UserLocks
-from session_authority.domain.assigned_ids import SEED_BYTES, assign_device_id
+from session_authority.domain.assigned_ids import RANDOM_BYTES, assign_device_id
 from session_authority.domain.errors import FieldViolation, InvalidRequest
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import MAX_COPY, SessionRecord, Token
@@ -40,9 +40,9 @@ class Resources:
         """A random UUID (RFC 9562 §5.4)."""
         return UUID(bytes=self.random_bytes(16), version=4)
 
-    def assigned_id(self, session_id: bytes | None) -> UUID:
-        """A device ID for a request without one, of that session or of none that is known."""
-        return assign_device_id(self.random_bytes(SEED_BYTES), session_id, self.clock())
+    def assigned_id(self) -> UUID:
+        """A device ID for a request without one."""
+        return assign_device_id(self.random_bytes(RANDOM_BYTES))
 
     def new_copy(self) -> int:
         """The mark of one more copy of a token: 16 random bits, never 0, which stands for any."""

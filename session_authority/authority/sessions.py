@@ -87,11 +87,11 @@ class Sessions:
     async def _validate(self, presented: Presented, observe_only: bool) -> Validation:
         token, device_id = self._token_of(presented), presented.device_id
         if isinstance(token, SessionStatus):
-            return self._denied(token, device_id, None)
+            return self._denied(token, device_id)
         if self._resources.clock() >= token.expires_at + LEEWAY:
-            return self._denied(SessionStatus.TOKEN_EXPIRED, device_id, token.session_id)
+            return self._denied(SessionStatus.TOKEN_EXPIRED, device_id)
         if device_id is None:
-            return self._denied(SessionStatus.NO_SESSION, None, token.session_id)
+            return self._denied(SessionStatus.NO_SESSION, None)
         presented_key, assigned = _presented_as(device_id, token)
         attempts = self._resources.attempts()
         while True:
@@ -128,14 +128,12 @@ class Sessions:
                     revoked_devices=revoked,
                 )
 
-    def _denied(
-        self, status: SessionStatus, device_id: UUID | None, session_id: bytes | None
-    ) -> Validation:
-        """The answer to a request that no record was read for. Assigns a device ID if it has none,
-        for the session of its token, if that is known.
+    def _denied(self, status: SessionStatus, device_id: UUID | None) -> Validation:
+        """The answer to a request that no record was read for. Assigns a device ID if it has
+        none.
         """
         assigned = device_id is None
-        return Validation(status, device_id or self._resources.assigned_id(session_id), assigned)
+        return Validation(status, device_id or self._resources.assigned_id(), assigned)
 
     async def _renew(self, presented: Presented) -> RenewedSession:
         token = self._token_of(presented)
@@ -326,8 +324,8 @@ class Sessions:
 
 
 def _presented_as(device_id: UUID, token: Token) -> tuple[bytes, bool]:
-    """The device key that the token came with, and whether the service assigned that device ID to
-    a request that had lost its own.
+    """The device key that the token came with, and whether a validation assigned that device ID to
+    a request that had none.
     """
     key = device_key(device_id)
-    return key, key != token.device_key and is_assigned(device_id, token)
+    return key, key != token.device_key and is_assigned(device_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,7 +29,8 @@ FAILED = 1
 WRONG_USAGE = 2
 
 # How the parser of arguments begins, before it repeats them.
-_UNEXPECTED = "Got unexpected extra argument(s)"
+_REPEATING = ("Got unexpected extra argument(s)", "No such command", "No such option")
+_HARMLESS = re.compile(r"No such (command '[a-z][a-z-]{,19}'|option: --?[a-z][a-z-]{,19})([ .]|$)")
 
 # No line of a table is as long.
 _WHOLE_LINE_COLUMNS = 1000
@@ -61,17 +63,31 @@ def existing_file(option: typer.CallbackParam, path: Path | None) -> Path | None
 
 
 class Commands(TyperGroup):
-    """Commands that don't repeat arguments that they don't know: `--token-file Bearer abc`."""
+    """Commands that don't repeat arguments that they don't know, but for words that can be no
+    secret: `--token-file Bearer abc`.
+    """
+
+    def make_context(self, *given: Any, **more: Any) -> Any:
+        """Reads the arguments before the command's name. Raises a usage error."""
+        with _nothing_repeated():
+            return super().make_context(*given, **more)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command that the arguments name. Raises a usage error."""
-        try:
+        with _nothing_repeated():
             return super().invoke(ctx)
-        except Exception as error:
-            told = getattr(error, "message", "")
-            if isinstance(told, str) and told.startswith(_UNEXPECTED):
-                error.message = _UNEXPECTED  # type: ignore[attr-defined]
-            raise
+
+
+@contextmanager
+def _nothing_repeated() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        told = str(getattr(error, "message", ""))
+        for known in _REPEATING:
+            if told.startswith(known) and not _HARMLESS.match(told):
+                error.message = f"{known}; see --help"  # type: ignore[attr-defined]
+        raise
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from session_authority.domain.events import EventType
 from session_authority.domain.identifiers import parse_uuid
 from session_authority.domain.idle_timeouts import shortened
 from session_authority.domain.moments import LAST_SECOND, from_seconds
-from session_authority.domain.text import cleaned, cut, is_name, is_printable
+from session_authority.domain.text import cleaned, cut, is_name
 
 MAX_USER_ID_CHARACTERS = 255
 MAX_USER_AGENT_BYTES = 512
@@ -123,13 +123,8 @@ class FieldChecks:
         return name
 
     def reason(self, value: str) -> str:
-        """At most 128 printable characters; may be empty."""
-        stripped = value.strip()
-        if len(stripped) > MAX_REASON_CHARACTERS:
-            self._broken("reason", f"must have at most {MAX_REASON_CHARACTERS} characters")
-        elif not is_printable(stripped):
-            self._broken("reason", "must have no control or other unprintable characters")
-        return stripped
+        """The reason as it can be shown: cleaned, and cut at 128 characters."""
+        return cut(cleaned(value), MAX_REASON_CHARACTERS)
 
     def claims(self, value: Mapping[str, str]) -> dict[str, str]:
         """Names with an allowed form that are not reserved; at most 1 KiB in all, as the JSON that

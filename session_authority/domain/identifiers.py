@@ -13,7 +13,7 @@ _USUAL = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _UUID_TEXT = re.compile(
     rf"{_USUAL}|[0-9a-fA-F]{{32}}|\{{{_USUAL}\}}|[uU][rR][nN]:[uU][uU][iI][dD]:{_USUAL}", re.ASCII
 )
-_BLANKS = " \t"
+_BLANKS = " \t\r\n"
 _NIL = UUID(int=0)
 
 

@@ -11,9 +11,17 @@ import unicodedata
 _JOINERS = "\u200c\u200d"
 # Letters and a pattern that look like a space: four Hangul fillers and Braille's empty pattern.
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
+# Printable for Python, but not seen: those, the grapheme joiner, two inherent vowels of Khmer, and
+# what chooses among the forms of a character.
+_EMOJI_FORMS = "\ufe0e\ufe0f"
+_UNSEEN = frozenset(
+    f"{_BLANK_LETTERS}\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
 _VIRAMA = 9  # the combining class of the signs that join two consonants into one
-# Longer text is cut before it is looked at, so that cleaning takes a bounded time.
-_MAX_READ_CHARACTERS = 4096
+# Longer text is cut before it is looked at, so that cleaning takes a bounded time: twice what is
+# kept of the longest text, a user agent.
+_MAX_READ_CHARACTERS = 1024
 
 
 def is_printable(text: str) -> bool:
@@ -22,12 +30,22 @@ def is_printable(text: str) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """True if the text can name something, and be compared: every character is shown or is a space
-    of any width, and neither end is a space or a joiner, which nobody sees.
+    """True if the text can name something, and be compared: there is no character that nobody sees,
+    but spaces of any width, joiners between others, and what chooses the form of a symbol.
     """
     if not text or any(end.isspace() or end in _JOINERS for end in (text[0], text[-1])):
         return False
-    return all(is_printable(c) or unicodedata.category(c) == "Zs" for c in text)
+    return _is_visible(text[0]) and all(
+        _may_follow(before, c) for before, c in zip(text[0] + text, text, strict=False)
+    )
+
+
+def _may_follow(before: str, character: str) -> bool:
+    if character in _EMOJI_FORMS:
+        return unicodedata.category(before) == "So"
+    if unicodedata.category(character) == "Zs":
+        return True
+    return is_printable(character) and character not in _UNSEEN
 
 
 def cleaned(text: str) -> str:
@@ -70,18 +88,23 @@ def _is_visible(character: str) -> bool:
 
 def _without_loose_joiners(text: str) -> str:
     """Without the joiners that join nothing. They stay after a virama, and between two characters
-    of other scripts than ours.
+    of other scripts than ours. Takes one pass, however many joiners there are.
     """
     if not any(joiner in text for joiner in _JOINERS):
         return text
     kept: list[str] = []
-    for i, character in enumerate(text):
+    waiting = ""  # a joiner that stays if what follows can be joined
+    for character in text:
         if character in _JOINERS:
-            before, after = kept[-1:], text[i + 1 :].lstrip(_JOINERS)[:1]
-            joins = before and not before[0].isascii() and before[0] not in _JOINERS
-            ends_letter = joins and unicodedata.combining(before[0]) == _VIRAMA
-            if not ends_letter and (not joins or not after or after.isascii()):
-                continue
+            before = kept[-1] if kept and not waiting else ""
+            if before and unicodedata.combining(before) == _VIRAMA:
+                kept.append(character)
+            elif before and not before.isascii() and before not in _JOINERS:
+                waiting = character
+            continue
+        if waiting and not character.isascii():
+            kept.append(waiting)
+        waiting = ""
         kept.append(character)
     return "".join(kept)
 

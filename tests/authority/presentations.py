@@ -382,18 +382,17 @@ async def a_good_one_with_the_device_that_was_assigned_to_it(scene: Scene) -> Pr
 
 
 @_row
-async def a_good_one_with_a_device_that_was_assigned_to_nobody_later(scene: Scene) -> Presented:
-    token = (await scene.sign_in(PHONE)).access_token
-    assigned = (await scene.validate("", "")).device_id
-    return Presented(token, assigned, S.WRONG_DEVICE)
-
-
-@_row
-async def a_good_one_on_a_device_that_was_there_before(scene: Scene) -> Presented:
+async def a_good_one_with_a_device_that_was_assigned_before_its_sign_in(scene: Scene) -> Presented:
     assigned = (await scene.validate("", "")).device_id
     scene.clock.advance(MINUTE)
     token = (await scene.sign_in(PHONE)).access_token
-    return Presented(token, assigned, S.REPLAYED, ReplayCause.LEFT_DEVICE)
+    return Presented(await next_token(scene, token), assigned, S.WRONG_DEVICE)
+
+
+@_row
+async def a_good_one_with_a_device_that_was_assigned_to_a_made_up_token(scene: Scene) -> Presented:
+    assigned = (await scene.validate("nonsense", "")).device_id
+    return Presented((await scene.sign_in(PHONE)).access_token, assigned, S.WRONG_DEVICE)
 
 
 @_row
@@ -403,7 +402,7 @@ async def a_good_one_with_a_device_that_was_assigned_to_another_session(
     token = (await scene.sign_in(PHONE)).access_token
     other = (await scene.sign_in(LAPTOP)).access_token
     assigned = (await scene.validate(other, "")).device_id
-    return Presented(token, assigned, S.REPLAYED, ReplayCause.LEFT_DEVICE)
+    return Presented(token, assigned, S.WRONG_DEVICE)
 
 
 @_row

@@ -234,6 +234,25 @@ def test_a_token_in_the_place_of_its_id_is_not_repeated(tmp_path: Path):
     assert (code, said) == (1, f"{tokens}: the caller 'web' has no token with this ID")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (SECRET,),
+        ("callers", SECRET),
+        (f"--{SECRET}",),
+        ("keys", "promote", "-----BEGIN PRIVATE KEY-----\ns3cr3t"),
+    ],
+)
+def test_a_secret_in_the_place_of_a_command_is_not_repeated(arguments: tuple[str, ...]):
+    result = call(*arguments)
+    assert (result.exit_code, "s3cr3t" in result.output) == (2, False)
+    assert "No such" in result.output
+
+
+def test_a_word_in_the_place_of_a_command_is_repeated():
+    assert "No such command 'serv'" in call("serv").output
+
+
 def test_a_secret_in_two_words_is_not_repeated(token_file: Path):
     result = call("health", "--token-file", token_file, SECRET)
     assert (result.exit_code, "s3cr3t" in result.output) == (2, False)

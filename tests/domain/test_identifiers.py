@@ -22,7 +22,7 @@ SPELLINGS: dict[str, Callable[[UUID], str]] = {
     "braces": lambda value: f"{{{value}}}",
     "URN": lambda value: value.urn,
 }
-BLANKS = st.text(" \t", max_size=3)
+BLANKS = st.text(" \t\r\n", max_size=3)
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -46,8 +46,7 @@ def test_the_version_does_not_matter():
         " ",
         "nobody",
         *(spell(UUID(int=0)) for spell in SPELLINGS.values()),
-        f"{SPELLED}\n",
-        f"\r\n{SPELLED}",
+        f"\x0b{SPELLED}",
         f"{SPELLED}\0",
         f"{SPELLED}\xa0",
         f"\u2003{SPELLED}",

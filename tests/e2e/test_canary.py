@@ -202,10 +202,10 @@ def talk_nonsense(stage: Stage, user: User) -> None:
         ],
         "RevokeDevice": [
             pb.RevokeDeviceRequest(
-                user_id="a", device_id=device, reason=plant("long reason") + long
+                user_id="a", device_id=plant("bad device ID"), reason=plant("long reason") + long
             )
         ],
-        "RevokeAll": [pb.RevokeAllRequest(user_id="a", reason=f"{plant('bad reason')}\nx")],
+        "RevokeAll": [pb.RevokeAllRequest(user_id=" ", reason=f"{plant('bad reason')}\nx")],
         "WatchEvents": [
             pb.WatchEventsRequest(cursor=plant("cursor")),
             pb.WatchEventsRequest(user_ids=[f"{plant('bad user ID')} "]),

@@ -24,7 +24,13 @@ async def signed_in(stage: Stage) -> Any:
 
 EACH_SPELLING = pytest.mark.parametrize(
     "spell",
-    [str.upper, lambda t: UUID(t).hex, lambda t: f"{{{t}}}", lambda t: UUID(t).urn, " {}\t".format],
+    [
+        str.upper,
+        lambda t: UUID(t).hex,
+        lambda t: f"{{{t}}}",
+        lambda t: UUID(t).urn,
+        " {}\t\r\n".format,
+    ],
     ids=["upper case", "without dashes", "braces", "URN", "blanks"],
 )
 

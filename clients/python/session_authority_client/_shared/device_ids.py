@@ -7,7 +7,7 @@ from uuid import UUID
 
 _USUAL = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _SPELLED = re.compile(
-    rf"[ \t]*(?:{_USUAL}|[0-9a-fA-F]{{32}}|\{{{_USUAL}\}}|urn:uuid:{_USUAL})[ \t]*",
+    rf"[ \t\r\n]*(?:{_USUAL}|[0-9a-fA-F]{{32}}|\{{{_USUAL}\}}|urn:uuid:{_USUAL})[ \t\r\n]*",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -18,5 +18,5 @@ def canonical_device_id(text: str) -> str:
     """
     if _SPELLED.fullmatch(text) is None:
         return ""
-    value = UUID(text.strip(" \t").lower())
+    value = UUID(text.strip(" \t\r\n").lower())
     return str(value) if value.int else ""

@@ -20,6 +20,8 @@ ALARM_AFTER = timedelta(minutes=5)
 _LEEWAY = timedelta(seconds=30)
 _MAX_USER_ID_LENGTH = 255
 _MAX_DISPLAY_NAME_LENGTH = 100
+# Printable for Python, but nobody sees them.
+_UNSEEN = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f")
 # Invisible, but part of how Persian words and many emoji are written.
 _JOINERS = dict.fromkeys((0x200C, 0x200D))
 
@@ -43,10 +45,7 @@ def judge(
         return pb.SESSION_STATUS_SESSION_EXPIRED, None
     verdict = _judge_on_its_device(device.session, token, now)
     if presented != device.device_id:
-        assigned = state.assigned.get(presented)
-        spared = (assigned is not None and assigned.spares(token)) or (
-            token.session is not device.session
-        )
+        spared = presented in state.assigned or token.session is not device.session
         left = verdict in (pb.SESSION_STATUS_ACTIVE, pb.SESSION_STATUS_REPLAYED) and not spared
         verdict = pb.SESSION_STATUS_REPLAYED if left else pb.SESSION_STATUS_WRONG_DEVICE
     return verdict, token if verdict == pb.SESSION_STATUS_ACTIVE else None
@@ -108,8 +107,14 @@ def _user_id_rule(value: str) -> str:
         return "must not be empty"
     if len(value) > _MAX_USER_ID_LENGTH:
         return f"must have at most {_MAX_USER_ID_LENGTH} characters"
-    hidden = [c for c in value.translate(_JOINERS) if not c.isprintable() and category(c) != "Zs"]
-    if hidden or any(end.isspace() or ord(end) in _JOINERS for end in (value[0], value[-1])):
+    hidden = [
+        c
+        for c in value.translate(_JOINERS)
+        if c in _UNSEEN or (not c.isprintable() and category(c) != "Zs")
+    ]
+    ends = value[0], value[-1]
+    unseen_end = any(end.isspace() or ord(end) in _JOINERS for end in ends)
+    if hidden or unseen_end or category(value[0])[0] == "M":
         return (
             "must have no control or other unprintable characters, and no white space at the ends"
         )

@@ -33,7 +33,6 @@ from session_authority_client._testing.rules import (
     uuid_of,
 )
 from session_authority_client._testing.state import (
-    Assigned,
     Device,
     Session,
     SignIn,
@@ -224,7 +223,7 @@ class FakeService:
         response = pb.ValidateSessionResponse(
             active=token is not None,
             status=judged.status,
-            device_id=presented or self._assigned_id(request.access_token),
+            device_id=presented or self._assigned_id(),
             device_id_assigned=presented is None,
             renew_recommended=judged.forgiven,
             revoked_devices=judged.revoked_devices,
@@ -243,11 +242,10 @@ class FakeService:
             response.session.CopyFrom(session_message(token))
         return response
 
-    def _assigned_id(self, text: str) -> str:
+    def _assigned_id(self) -> str:
         """A device ID for a request that has none."""
-        device_id, token = str(uuid4()), self.state.tokens.get(text)
-        session = None if token is None else token.session
-        self.state.assigned[device_id] = Assigned(session, self.state.now())
+        device_id = str(uuid4())
+        self.state.assigned.add(device_id)
         return device_id
 
     def batch_validate_sessions(
@@ -269,6 +267,8 @@ class FakeService:
             return _Judged(status, token)
         session = state.tokens[text].session
         if self.alarm_on_renewal and not renewing and uuid_of(device_id) == session.device_id:
+            if not observe_only:
+                self._tell_of_superseded(session)
             return _Judged(pb.SESSION_STATUS_SUPERSEDED, None, forgiven=True)
         if observe_only:
             return _Judged(status, None)
@@ -276,6 +276,15 @@ class FakeService:
         revoked = state.end_sessions(session.user_id)
         self._write_event(pb.EVENT_TYPE_SESSION_REPLAYED, session.user_id, device)
         return _Judged(status, None, revoked)
+
+    def _tell_of_superseded(self, session: Session) -> None:
+        """Leaves an event, at most one an hour for a session."""
+        now = self.state.now()
+        if session.told_at is None or now - session.told_at >= timedelta(hours=1):
+            session.told_at = now
+            device = self.state.devices[session.user_id][session.device_id]
+            kind = pb.EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED
+            self._write_event(kind, session.user_id, device)
 
     # --- devices ----------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ class Session:
     renewed_at: datetime = field(init=False)
     last_seen_at: datetime = field(init=False)
     first_seen_at: datetime | None = None
+    told_at: datetime | None = None
     holder: Token | None = None
     predecessor: Token | None = None
 
@@ -78,20 +79,6 @@ class SignIn:
     response: pb.IssueDeviceResponse
 
 
-@dataclass(frozen=True)
-class Assigned:
-    """A device ID that a validation assigned, and the session of its token, if it had one."""
-
-    session: Session | None
-    assigned_at: datetime
-
-    def spares(self, token: Token) -> bool:
-        """Returns True if the token raises no alarm when it comes with this device ID."""
-        if self.session is None:
-            return self.assigned_at >= token.issued_at
-        return self.session is token.session
-
-
 @dataclass
 class State:
     """Everything that the fake service knows. It forgets by getting a new one."""
@@ -100,7 +87,7 @@ class State:
     tokens: dict[str, Token] = field(default_factory=dict)
     sign_ins: dict[str, SignIn] = field(default_factory=dict)
     events: list[pb.Event] = field(default_factory=list)
-    assigned: dict[str, Assigned] = field(default_factory=dict)
+    assigned: set[str] = field(default_factory=set)
     passed: timedelta = timedelta()
 
     def now(self) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
@@ -25,6 +26,7 @@ from client_tests.middleware_harness import (
     served_by,
     set_cookies,
 )
+from session_authority_client import EventType
 from session_authority_client.cookies import Cookies, SameSite
 from session_authority_client.flow import Flow
 from session_authority_client.testing import FakeAuthority
@@ -245,6 +247,26 @@ async def test_a_browser_renews_once_after_it_was_superseded(forgiving: FakeAuth
         answer = await browser.get("/me")
     assert (answer.status_code, set(set_cookies(answer))) == (401, BOTH)
     assert (forgiving.calls["ValidateSession"], forgiving.calls["RenewSession"]) == (1, 1)
+
+
+def test_a_forgiven_token_leaves_one_event_an_hour(forgiving: FakeAuthority):
+    with forgiving.client() as client:
+        issued = client.issue_device("ada")
+        [start] = itertools.islice(client.watch_events(), 1)
+        forgiving.replay_tokens()
+        for _ in range(3):
+            client.validate_session(issued.access_token, issued.device.device_id)
+        forgiving.pass_time(timedelta(hours=1))
+        forgiving.replay_tokens()
+        again = client.issue_device("ada")
+        forgiving.replay_tokens()
+        client.validate_session(again.access_token, again.device.device_id)
+        told = itertools.chain.from_iterable(
+            batch.events for batch in client.watch_events(cursor=start.cursor)
+        )
+        kinds = [event.type for event in itertools.islice(told, 3)]
+    superseded = EventType.SUPERSEDED_TOKEN_PRESENTED
+    assert kinds == [superseded, EventType.DEVICE_SIGNED_IN, superseded]
 
 
 async def test_an_app_is_told_to_renew_after_it_was_superseded(
