@@ -80,13 +80,31 @@ def keys_generate(
 
 @app.command("list")
 @errors_in_one_line()
-def keys_list(directory: KeysOption = None) -> None:
+def keys_list(
+    directory: KeysOption = None,
+    states: Annotated[
+        list[KeyState] | None,
+        typer.Option("--state", help="Only in this state; may be repeated.", show_default=False),
+    ] = None,
+    ids_only: Annotated[
+        bool, typer.Option("--ids", help="Print the key IDs alone, one a line.")
+    ] = False,
+) -> None:
     """List the keys and their states."""
     folder = _key_folder(directory)
     ring = load_keyring(folder)
+    keys = [
+        key
+        for key in sorted(ring.keys, key=lambda k: k.created_at)
+        if not states or ring.state(key.kid) in states
+    ]
+    if ids_only:
+        for key in keys:
+            out.print(key.kid, markup=False, soft_wrap=True)
+        return
     titles = ("key ID", "algorithm", "state", "created", "promoted", "demoted", "revoked")
     table = Table(*titles, box=None, pad_edge=False)
-    for key in sorted(ring.keys, key=lambda k: k.created_at):
+    for key in keys:
         table.add_row(
             key.kid,
             key.algorithm.value,

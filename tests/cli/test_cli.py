@@ -50,7 +50,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("version",): ("version",),
     ("keys",): ("generate", "list", "promote", "revoke", "retire", "published", "within a second"),
     ("keys", "generate"): ("--dir", "--algorithm", "EdDSA", "ES256", "RS256", "HS256", "--promote"),
-    ("keys", "list"): ("--dir",),
+    ("keys", "list"): ("--dir", "--state", "--ids"),
     ("keys", "promote"): ("--dir", "KEY_ID"),
     ("keys", "revoke"): ("--dir", "KEY_ID", "--replace", "sign in again"),
     ("keys", "retire"): ("--dir", "KEY_ID", "--force"),

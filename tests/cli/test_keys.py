@@ -55,6 +55,25 @@ def test_the_life_of_keys(tmp_path: Path):
     assert table(folder) == {second: "signing"}
 
 
+def test_key_ids_for_scripts(tmp_path: Path):
+    folder = ("--dir", str(tmp_path / "keys"))
+    first, second, third = (
+        call("keys", "generate", *promote, *folder).stdout.strip()
+        for promote in (("--promote",), ("--promote",), ())
+    )
+
+    def ids(*states: str) -> list[str]:
+        named = [text for state in states for text in ("--state", state)]
+        result = call("keys", "list", "--ids", *named, *folder)
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout.splitlines()
+
+    assert ids("signing") == [second]
+    assert ids("verifying", "published") == [first, third]
+    assert ids("revoked") == []
+    assert ids() == [first, second, third]
+
+
 def test_a_key_that_leaked(tmp_path: Path):
     folder = ("--dir", str(tmp_path / "keys"))
     leaked = call("keys", "generate", "--promote", *folder).stdout.strip()
