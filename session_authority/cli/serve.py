@@ -43,13 +43,17 @@ def serve(listen: ListenOption = None) -> None:
 @errors_in_one_line()
 def check(listen: ListenOption = None) -> None:
     """Look at everything that [bold]serve[/bold] looks at before it starts, and show what is wrong:
-    exit code 1 if anything is.
+    exit code 1 if anything is. Looks also whether the ports are free, which they are not while the
+    service runs.
 
     Starts nothing and changes nothing.
     """
     settings = load_settings(listen=listen)
     logs.configure("error")
-    checked = asyncio.run(preflight.check_everything(settings))
+    checked = [
+        *asyncio.run(preflight.check_everything(settings)),
+        preflight.check_ports(settings),
+    ]
     table = Table("", "", "", box=None, pad_edge=False, show_header=False)
     bad = False
     for one in checked:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 
 import grpc
@@ -14,17 +16,31 @@ class CannotListen(Exception):
     """The address can't be listened on."""
 
 
+_REASONS = {
+    errno.EADDRINUSE: "the port is taken",
+    errno.EADDRNOTAVAIL: "the address is not this machine's",
+    errno.EACCES: "this user may not listen on the port",
+}
+
+
 def refuse_taken(listen: Listen) -> None:
     """Raises CannotListen if somebody listens there. Several workers would share the port with a
     stranger, and nobody would notice; with one worker, gRPC would print a line of its own.
     """
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    with socket.socket(family) as probe:
+    try:
+        [(family, kind, _, _, address), *_] = socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM
+        )
+    except OSError:
+        raise CannotListen(f"can't listen on {listen}: the host has no address") from None
+    with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((listen.host, listen.port))
-        except OSError:
-            raise _taken(listen) from None
+            probe.bind(address)
+        except OSError as error:
+            number = error.errno or 0
+            reason = _REASONS.get(number, os.strerror(number))
+            raise CannotListen(f"can't listen on {listen}: {reason}") from None
 
 
 def bind(
@@ -41,7 +57,9 @@ def bind(
     except RuntimeError:
         port = 0
     if port == 0:
-        raise _taken(listen)
+        raise CannotListen(
+            f"can't listen on {listen}: the port is taken or the address is not this machine's"
+        )
     return listen.with_port(port)
 
 
@@ -51,9 +69,3 @@ def serve_metrics(metrics: Metrics, listen: Listen) -> None:
         metrics.serve(listen.host, listen.port)
     except OSError as error:
         raise CannotListen(f"can't listen on {listen} for metrics: {error.strerror}") from None
-
-
-def _taken(listen: Listen) -> CannotListen:
-    return CannotListen(
-        f"can't listen on {listen}: the port is taken or the address is not this machine's"
-    )

@@ -15,10 +15,11 @@ from urllib.parse import parse_qsl, urlsplit
 from session_authority.access import AccessError, load_access, read_policy, read_tokens
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.processes.descriptor_budget import MIN_CONNECTIONS, connections_for
+from session_authority.processes.listening import CannotListen, refuse_taken
 from session_authority.processes.readiness import MAX_CLOCK_SKEW
 from session_authority.processes.wiring import connect_as_set
 from session_authority.runtime import descriptors
-from session_authority.runtime.addresses import Listen
+from session_authority.runtime.addresses import MAX_PORT, Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.files import exposure
 from session_authority.runtime.settings import PREFIX, Settings, Unsafe, config_file
@@ -105,6 +106,30 @@ async def check_store(settings: Settings) -> Checked:
         for fault in found
     )
     return Checked(title, tuple(faults), "answers, keeps what it is told, and has the right time")
+
+
+def check_ports(settings: Settings) -> Checked:
+    """Looks whether the ports are free. `serve` itself finds out when it listens."""
+    metrics: Listen | None = settings.metrics_listen
+    listens: dict[str, list[Listen | None]] = {
+        "LISTEN": [settings.listen],
+        "BEARER_LISTEN": [settings.bearer_listen],
+        "HEALTH_LISTEN": [settings.health_listen],
+        "METRICS_LISTEN": [
+            metrics and metrics.with_port(metrics.port + index)
+            for index in range(settings.workers if metrics and metrics.port else 1)
+        ],
+    }
+    faults = []
+    for name, each in listens.items():
+        for listen in each:
+            if listen is None or listen.port > MAX_PORT:
+                continue  # nothing to find, or found by another check
+            try:
+                refuse_taken(listen)
+            except CannotListen as error:
+                faults.append(Fault(f"{PREFIX}{name}: {error}"))
+    return Checked("ports", tuple(faults), "free")
 
 
 async def store_refusals(settings: Settings) -> list[str]:
@@ -249,7 +274,7 @@ def _check_metrics(settings: Settings, tell: _Tell) -> str:
     name, listen = f"{PREFIX}METRICS_LISTEN", settings.metrics_listen
     if listen is None:
         return "none"
-    if settings.workers > 1 and not 0 < listen.port <= 65536 - settings.workers:
+    if settings.workers > 1 and not 0 < listen.port <= MAX_PORT + 1 - settings.workers:
         tell(Fault(f"{name}: must leave each worker a port, counting up from a named one"))
     if not listen.is_loopback:
         tell(

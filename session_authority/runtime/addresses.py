@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Self
 
+MAX_PORT = 65535
+
 
 class Listen:
     """A host and a port: `127.0.0.1:50051`, `[::1]:50051`; port 0 picks a free one."""
@@ -28,8 +30,8 @@ class Listen:
             or not port.isdecimal()
         ):
             raise ValueError("must be HOST:PORT, like 127.0.0.1:50051 or [::1]:50051")
-        if int(port) > 65535:
-            raise ValueError("must have a port up to 65535")
+        if int(port) > MAX_PORT:
+            raise ValueError(f"must have a port up to {MAX_PORT}")
         return cls(host[1:-1] if bracketed else host, int(port))
 
     @property

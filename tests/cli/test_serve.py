@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def sound(tmp_path: Path, safe_valkey: ValkeyServer) -> dict[str, str]:
     policy.write_text(POLICY)
     policy.chmod(0o644)
     return {
+        "LISTEN": "127.0.0.1:0",
         "REDIS_URL": service_at(safe_valkey.port),
         "KEYS": str(tmp_path / "keys"),
         "ACCESS_POLICY": str(policy),
@@ -144,13 +146,13 @@ FAULTS: dict[str, tuple[Change, str, str, Unsafe | None]] = {
     ),
     "a TLS key that others read": (_open_tls_key, "TLS", "chmod g-w,o=", Unsafe.EXPOSED_SECRETS),
     "plaintext for all the world": (
-        _put(LISTEN="0.0.0.0:50051"),
+        _put(LISTEN="0.0.0.0:0"),
         "listens on",
         "in plaintext",
         Unsafe.PLAINTEXT,
     ),
     "metrics for all the world": (
-        _put(METRICS_LISTEN="0.0.0.0:9464"),
+        _put(METRICS_LISTEN="0.0.0.0:0"),
         "metrics",
         "by anyone",
         Unsafe.OPEN_METRICS,
@@ -176,7 +178,7 @@ def test_there_is_nothing_wrong_with_what_is_sound(sound: dict[str, str]):
     assert (result.exit_code, wrong(result)) == (0, [])
     titles = (
         "settings file,store address,signing keys,access,TLS,listens on,metrics,descriptors,"
-        "intervals,store"
+        "intervals,store,ports"
     )
     assert [line.split("  ")[0] for line in result.stdout.splitlines()] == titles.split(",")
     assert "nothing shows who they are: login" in result.stdout
@@ -225,6 +227,28 @@ def test_each_fault_is_found_told_and_allowed_by_its_name_alone(
         assert [said for where, said in wrong(allowed) if where == title] == []
         assert re.search(rf"^{title}\s+allowed\s", allowed.stdout, re.MULTILINE)
     assert CANARY not in refused.output + call("check", **sound).output
+
+
+@pytest.mark.parametrize(
+    "name", ["LISTEN", "BEARER_LISTEN", "HEALTH_LISTEN", "METRICS_LISTEN", "second METRICS_LISTEN"]
+)
+def test_a_port_that_is_taken_is_found(sound: dict[str, str], tmp_path: Path, name: str):
+    ca = CA(tmp_path)
+    pair = ca.sign(addresses=["127.0.0.1"])
+    pair.key.chmod(0o600)
+    sound |= {
+        "TLS_CERTIFICATE": str(pair.certificate),
+        "TLS_KEY": str(pair.key),
+        "TLS_CLIENT_CA": str(ca.file),
+        "BEARER_LISTEN": "127.0.0.1:0",
+        "WORKERS": "2",
+    }
+    second, name = name.startswith("second"), name.removeprefix("second ")
+    port = free_port(2)
+    with socket.create_server(("127.0.0.1", port + second)):
+        found = wrong(call("check", **sound | {name: f"127.0.0.1:{port}"}))
+    why = f"can't listen on 127.0.0.1:{port + second}: the port is taken"
+    assert found == [("ports", f"SESSION_AUTHORITY_{name}: {why}")]
 
 
 def test_every_name_that_allows_something_is_there_for_a_reason():
