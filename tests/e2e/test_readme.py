@@ -1,19 +1,20 @@
-"""The README's own grpcurl lines, pasted as they stand, against a server that `make run` would
-start.
+"""The README's own grpcurl lines, pasted as they stand into each shell, against a server that
+`make run` would start.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.backends import missing
 from tests.support.dev import dev_server
+from tests.support.shells import SHELLS, WHOLE, Pasted, blocks, require
 
 pytestmark = pytest.mark.slow
 
@@ -22,47 +23,56 @@ README = (ROOT / "README.md").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 
 
-def life() -> str:
-    """The shell lines of the section, in order."""
-    section = README.partition("<!-- life: begin -->")[2].partition("<!-- life: end -->")[0]
-    return "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))
+def section() -> str:
+    """The section of a session's life."""
+    return README.partition("<!-- life: begin -->")[2].partition("<!-- life: end -->")[0]
 
 
 def expected() -> list[str]:
-    """What the README says behind its lines that they print."""
+    """What the README says below its blocks that they print."""
     promises: list[str] = []
-    for comment in re.findall(r"  # (.*)", life()):
-        promises += re.findall(r'SESSION_STATUS_\w+|"[^"]+"(?:: "?\w+"?)?', comment)
+    for shown in re.findall(r"```text\n(.*?)```", section(), re.DOTALL):
+        promises += re.findall(r'SESSION_STATUS_\w+|"[^"]+"(?:: "?\w+"?)?', shown)
     return promises
 
 
-@pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
-    settings = dict(re.findall(r"(SESSION_AUTHORITY_\w+) \?= (\S+)", MAKEFILE))
-    assert settings, "make run sets short intervals, of which the README tells"
-    with dev_server(tmp_path / "data", settings) as server:
-        yield server.address
-
-
-def test_life_goes_as_the_readme_tells(address: str) -> None:
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pasted]]:
+    """A life under way in each shell that this machine has: all at once, as each takes half a
+    minute of waiting.
+    """
     if not list(ROOT.glob(".tools/bin/grpcurl-v*")):
         missing("grpcurl (`make grpcurl` builds it)")
-    run = subprocess.run(
-        ["bash", "-eu", "-c", life()],
-        cwd=ROOT,
-        env={**os.environ, "ADDRESS": address},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr
-    rest = _plain(run.stdout)
+    settings = dict(re.findall(r"(SESSION_AUTHORITY_\w+) \?= (\S+)", MAKEFILE))
+    assert settings, "make run sets short intervals, of which the README tells"
+    folder = tmp_path_factory.mktemp("lives")
+    with ExitStack() as stack:
+        under_way: dict[str, Pasted] = {}
+        for shell in SHELLS:
+            server = stack.enter_context(dev_server(folder / shell, settings))
+            environment = {**os.environ, "ADDRESS": server.address}
+            text = "\n".join(blocks(section()))
+            try:
+                require(shell)
+            except pytest.skip.Exception:
+                continue
+            life = Pasted(shell, text, ROOT, environment, folder / shell, strict=True)
+            stack.callback(life.process.kill)
+            under_way[shell] = life
+        yield under_way
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_life_goes_as_the_readme_tells(lives: dict[str, Pasted], shell: str) -> None:
+    require(shell)
+    told = lives[shell].wait(180)
+    rest = lives[shell].printed
+    assert WHOLE in rest, told
+    assert "not found" not in told
     for promise in expected():
-        assert _plain(promise) in rest, (
-            f"{promise} is not in what follows:\n{rest}\nerrors:\n{run.stderr}"
-        )
+        assert promise in rest, f"{promise} is not in what follows:\n{rest}\nall:\n{told}"
         if promise.startswith("SESSION_STATUS"):
-            rest = rest.partition(_plain(promise))[2]
+            rest = rest.partition(promise)[2]
 
 
 def test_readme_promises_a_whole_life() -> None:
@@ -71,8 +81,3 @@ def test_readme_promises_a_whole_life() -> None:
         "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "SUPERSEDED", "REPLAYED", "NO_SESSION",
         "NO_SESSION", "SESSION_ENDED", "ACTIVE", "NO_SESSION",
     ]  # fmt: skip
-
-
-def _plain(text: str) -> str:
-    """Without what tells grpcurl's versions apart: `deviceId` or `device_id`."""
-    return text.replace("_", "").lower()

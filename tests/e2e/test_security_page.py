@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-from contextlib import suppress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from session_authority.tokens import codec
 from tests.support.backends import missing
 from tests.support.commands import environment
 from tests.support.ports import free_port
+from tests.support.shells import SHELLS, WHOLE, Pasted, blocks, require
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")
@@ -53,9 +55,13 @@ def titles(name: str) -> list[str]:
     return [cell.strip().strip("`") for cell in first.strip("|").split("|")]
 
 
-def commands() -> str:
-    """The shell lines of the way to production, in order."""
-    return "\n".join(re.findall(r"```sh\n(.*?)```", section("production"), re.DOTALL))
+PORTS = ("PORT", "BEARER_PORT", "HEALTH_PORT", "REDIS_PORT")
+
+
+def way_to_production() -> tuple[list[str], str]:
+    """The shell lines of the way to production, block by block; the last of them cleans up."""
+    *way, end = blocks(section("production"))
+    return way, end
 
 
 @pytest.fixture
@@ -68,38 +74,106 @@ def tools() -> None:
         missing("grpcurl (`make grpcurl` builds it)")
 
 
-@pytest.mark.usefixtures("tools")
-def test_the_way_to_production_goes_as_the_page_tells(tmp_path: Path):
-    ports = {
-        name: str(free_port()) for name in ("PORT", "BEARER_PORT", "HEALTH_PORT", "REDIS_PORT")
-    }
-    out, err = tmp_path / "out.txt", tmp_path / "err.txt"
-    with out.open("wb") as printed, err.open("wb") as told:
-        process = subprocess.Popen(
-            ["bash", "-eu", "-c", commands()],
-            cwd=ROOT,
-            env={**environment(tmp_path), "TMPDIR": str(tmp_path), **ports},
-            stdin=subprocess.DEVNULL,
-            stdout=printed,
-            stderr=told,
-            start_new_session=True,
-        )
+@contextmanager
+def pasted(
+    shell: str, text: str, folder: Path, *, checkout: Path = ROOT, strict: bool, **variables: str
+) -> Iterator[Pasted]:
+    """The text on its way through a shell; all that is left of it is killed in the end."""
+    require(shell)
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    mine = {**environment(folder), "TMPDIR": str(temporary), **variables}
+    del mine["PYTHONPATH"]  # for a person the command of the checkout finds its modules itself
+    on_its_way = Pasted(shell, text, checkout, mine, folder / "shell", strict=strict)
     try:
-        code = process.wait(_SECONDS)
+        yield on_its_way
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    text = out.read_text() + err.read_text()
-    logs = "".join(path.read_text() for path in tmp_path.glob("tmp.*/serve.log"))
-    assert code == 0, text + logs
+            os.killpg(on_its_way.process.pid, signal.SIGKILL)
+
+
+def own_ports() -> dict[str, str]:
+    """Free ports for all that the guide starts."""
+    return {name: str(free_port()) for name in PORTS}
+
+
+@pytest.mark.usefixtures("tools")
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_way_to_production_goes_as_the_page_tells(shell: str, tmp_path: Path):
+    way, end = way_to_production()
+    kept, left = tmp_path / "kept", tmp_path / "left"
+    lines = [*way, f'cp -r "$FOLDER" {kept}', end, f"(env; umask) > {left}"]
+    before = checkout_files()
+    with pasted(shell, "\n".join(lines), tmp_path, strict=True, **own_ports()) as production:
+        text = production.wait(_SECONDS)
+    log = (kept / "serve.log").read_text()
+    assert WHOLE in production.printed, text + log
     assert "WRONG" not in text
     assert re.search(r"^SERVING$", text, re.MULTILINE)
-    assert re.search(r'"(new_device|newDevice)": true', text)
-    assert re.search(r'"(total_size|totalSize)": 1', text)
+    assert '"newDevice": true' in text
+    assert '"totalSize": 1' in text
     assert "PermissionDenied" in text
-    assert '"caller_not_allowed"' in logs
-    [token] = [path.read_text().strip() for path in tmp_path.glob("tmp.*/account-page.token")]
-    assert token not in text + logs
+    assert '"caller_not_allowed"' in log
+    token = (kept / "account-page.token").read_text().strip()
+    assert token not in text + log
+    assert checkout_files() == before
+    assert not list((tmp_path / "tmp").iterdir()), "it removes its folder"
+    *variables, umask = left.read_text().splitlines()
+    assert not [line for line in variables if line.startswith(("SESSION_AUTHORITY_", "TOKEN="))]
+    assert f"PATH={os.environ['PATH']}" in variables
+    assert int(umask, 8) == os.umask(int(umask, 8))
+
+
+@pytest.mark.usefixtures("tools")
+@pytest.mark.parametrize("name", PORTS)
+def test_the_way_to_production_ends_where_a_port_is_taken(name: str, tmp_path: Path):
+    way, end = way_to_production()
+    ports = own_ports()
+    starts = next(number for number, block in enumerate(way) if block.startswith("start()"))
+    with (
+        socket.create_server(("127.0.0.1", int(ports[name]))),
+        pasted("bash", "\n".join([*way[: starts + 1], end]), tmp_path, strict=False, **ports) as it,
+    ):
+        text = it.wait(_SECONDS)
+    assert WHOLE in it.printed
+    assert ports[name] in text
+    assert re.search("the port is taken|listening on port", text), text
+    assert not re.search(r"^SERVING$", text, re.MULTILINE)
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_no_key_gets_into_the_checkout_if_there_is_no_folder_for_it(shell: str, tmp_path: Path):
+    """Each line is pasted all the same, as by a person who does not read what goes wrong."""
+    way, end = way_to_production()
+    checkout, programs = tmp_path / "checkout", tmp_path / "programs"
+    checkout.mkdir()
+    programs.mkdir()
+    for name in (".venv", ".tools", "protos"):
+        (checkout / name).symlink_to(ROOT / name)
+    for name in ("make", "mktemp"):
+        (programs / name).write_text(f"#!/bin/sh\nexit {int(name == 'mktemp')}\n")
+        (programs / name).chmod(0o755)
+    there = {path.name for path in checkout.iterdir()}
+    variables = own_ports() | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    text = "\n".join([*way, end])
+    with pasted(shell, text, tmp_path, checkout=checkout, strict=False, **variables) as it:
+        it.wait(_SECONDS)
+    assert WHOLE in it.printed
+    assert {path.name for path in checkout.iterdir()} == there
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_the_guide_leaves_the_ports_of_make_run_alone():
+    usual = {str(Settings.model_fields["listen"].default).rpartition(":")[2], "6379"}
+    defaults = re.findall(r"PORT:-(\d+)", section("production"))
+    assert len(set(defaults)) == len(PORTS)
+    assert not usual & set(defaults)
+
+
+def checkout_files() -> set[str]:
+    """What lies in the checkout, but for what `make` and the tests keep there."""
+    return {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
 
 
 def test_the_policy_that_explains_the_format_is_one(tmp_path: Path):
