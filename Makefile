@@ -18,8 +18,10 @@ export PYTHON
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 bin := .venv/bin
-# Each environment is complete when its stamp is newer than what it was made from.
+# Each environment is complete when its stamp is newer than what it was made from. Running needs a
+# part of .venv only.
 venv := .venv/.complete
+running := .venv/.running
 protos_venv := .venv-protos/.complete
 stubs_venvs := .tools/stubs-oldest/.complete .tools/stubs-newest/.complete
 grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
@@ -29,6 +31,10 @@ help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 ## ----- to use it
+
+.PHONY: install
+install: $(running) ## Build .venv with what running the service needs
+	@:
 
 .PHONY: setup
 setup: $(venv) ## Build .venv from the locked requirements and the project itself
@@ -43,7 +49,7 @@ SESSION_AUTHORITY_ALARM_AFTER ?= 10s
 run: export SESSION_AUTHORITY_GRACE := $(SESSION_AUTHORITY_GRACE)
 run: export SESSION_AUTHORITY_DURABLE_AFTER := $(SESSION_AUTHORITY_DURABLE_AFTER)
 run: export SESSION_AUTHORITY_ALARM_AFTER := $(SESSION_AUTHORITY_ALARM_AFTER)
-run: $(venv) ## Run the development server; ARGS go to `session-authority dev`
+run: $(running) ## Run the development server; ARGS go to `session-authority dev`
 	@exec $(bin)/session-authority dev $(ARGS)
 
 .PHONY: grpcurl
@@ -68,8 +74,8 @@ backends: $(grpcurl) ## Install what the full tests want: Redis, grpcurl, Chromi
 # A file's tests stay on one worker. A worker that dies of a test that hangs ends the run:
 # pytest-xdist can't replace it (its issues 784, 1327). ARGS="-n 0" runs everything in one process.
 .PHONY: test
-test: $(venv) ## Run the tests; ARGS go to pytest
-	@$(bin)/pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+test: $(venv) ## Run the tests, and say what was skipped; ARGS go to pytest
+	@$(bin)/pytest -n auto -rs --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 .PHONY: bench
 bench: $(venv) ## Measure; ARGS name what: watch, overload, client
@@ -149,6 +155,8 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	        --no-emit-find-links $(ARGS) --output-file="requirements/$$1.txt" "$${@:2}"; \
 	}; \
 	compile runtime pyproject.toml requirements/oldest-python.in; \
+	compile run --extra=embedded --constraint=requirements/runtime.txt \
+	    pyproject.toml requirements/oldest-python.in; \
 	compile dev --extra=embedded --extra=dev --constraint=requirements/runtime.txt \
 	    pyproject.toml requirements/oldest-python.in \
 	    requirements/fuzz.in; \
@@ -173,6 +181,12 @@ clean: ## Remove everything that the other targets made, except .dev-data
 
 $(venv): requirements/dev.txt pyproject.toml scripts/venv.sh
 	@scripts/venv.sh .venv requirements/dev.txt
+	@scripts/quietly.sh $(bin)/python -m pip install --disable-pip-version-check --no-input \
+	    --no-deps --no-build-isolation --editable .
+	@touch $(running) $@
+
+$(running): requirements/run.txt requirements/build.txt pyproject.toml scripts/venv.sh
+	@scripts/venv.sh .venv requirements/run.txt requirements/build.txt
 	@scripts/quietly.sh $(bin)/python -m pip install --disable-pip-version-check --no-input \
 	    --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Brings one virtual environment to what a hashed requirement file says: scripts/venv.sh FOLDER
-# REQUIREMENTS
+# Brings one virtual environment to what hashed requirement files say: scripts/venv.sh FOLDER
+# REQUIREMENTS [REQUIREMENTS ...]
 #
 # The interpreter is $PYTHON (python3). Repeating it is cheap; an environment of another Python is
 # made anew. Says what it does before it takes long or installs anything outside the folder, and
-# nothing else unless it fails.
+# shows a dot for each package, so that one sees it at work.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-folder=$1 requirements=$2 python=${PYTHON:-python3}
+folder=$1 requirements=("${@:2}") python=${PYTHON:-python3}
 
 if ! command -v "$python" >/dev/null; then
     echo "There is no $python. Install Python 3.11 or newer, or name one:" \
@@ -25,12 +25,31 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     scripts/apt_install.sh "python$version-venv" "$python can't make virtual environments"
 fi
 
-echo "Setting up $folder from $requirements ..."
+# pip's lines, as a dot for each package that it looks at.
+dots() {
+    local line
+    while IFS= read -r line; do
+        case $line in
+            *"already satisfied"* | *Collecting*) printf . ;;
+            Installing*) printf ' installing' ;;
+        esac
+    done
+}
+
+packages=$(cat "${requirements[@]}" | grep -c '^[^ #].*==')
+echo "Setting up $folder from ${requirements[*]} ($packages packages) ..."
 tell='import sys; print("%d.%d" % sys.version_info[:2])'
 has=$("$folder/bin/python" -c "$tell" 2>/dev/null || echo none)
 fresh=()
 if [ "$has" != "$version" ]; then fresh=(--clear); fi
 scripts/quietly.sh "$python" -m venv "${fresh[@]}" "$folder"
-scripts/quietly.sh "$folder/bin/python" -m pip install --quiet \
-    --disable-pip-version-check --no-input --require-hashes --only-binary :all: \
-    --requirement "$requirements"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! "$folder/bin/python" -m pip install --disable-pip-version-check --no-input \
+    --progress-bar off --require-hashes --only-binary :all: "${requirements[@]/#/--requirement=}" \
+    2>&1 </dev/null | tee "$log" | dots; then
+    printf '\n'
+    cat "$log" >&2
+    exit 1
+fi
+printf ' done\n'

