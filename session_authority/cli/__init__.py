@@ -12,6 +12,8 @@ import os
 # no JSON in the log.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
+from typing import Annotated
+
 import typer
 
 from session_authority import __version__
@@ -32,7 +34,7 @@ app = typer.Typer(
     ),
     rich_markup_mode="rich",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 for command in (dev.dev, serve.serve, serve.check, health.health, demo.demo):
@@ -48,6 +50,22 @@ app.add_typer(relay.app, name="relay")
 def version() -> None:
     """Print the version."""
     out.print(__version__)
+
+
+def _version(given: bool) -> None:
+    if given:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

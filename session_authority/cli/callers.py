@@ -4,27 +4,41 @@ certificate.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from session_authority.access import add_token, new_token, read_policy, read_tokens, remove_tokens
+from session_authority.access import (
+    CallerToken,
+    Policy,
+    add_token,
+    new_token,
+    read_policy,
+    read_tokens,
+    remove_tokens,
+)
 from session_authority.cli.terminal import (
     WRONG_USAGE,
+    Commands,
+    JsonOption,
     err,
     errors_in_one_line,
     existing_file,
     fail,
     out,
     show,
+    show_json,
     when,
 )
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import load_settings
 
 app = typer.Typer(
+    cls=Commands,
     help=(
         "Keep the bearer tokens of callers, for those that can't bring a certificate.\n\nOnly the"
         " SHA-256 of a token is kept, in the file that SESSION_AUTHORITY_CALLER_TOKENS names; what"
@@ -77,7 +91,7 @@ def callers_add(name: NameArgument, tokens: FileOption = None) -> None:
 
 @app.command("list")
 @errors_in_one_line()
-def callers_list(tokens: FileOption = None) -> None:
+def callers_list(tokens: FileOption = None, as_json: JsonOption = False) -> None:
     """List the callers, what each may call, and what shows who it is."""
     settings = load_settings()
     file, policy = tokens or settings.caller_tokens, settings.access_policy
@@ -87,25 +101,50 @@ def callers_list(tokens: FileOption = None) -> None:
             " --tokens",
             WRONG_USAGE,
         )
+    there = file is not None and os.path.exists(file)
+    if policy is None and not there:  # not repeated: it may be the token itself
+        fail("--tokens: there is no such file", WRONG_USAGE)
     found = read_policy(policy) if policy is not None else None
-    kept = read_tokens(file) if file is not None and file.exists() else ()
-    table = Table("caller", "may call", "certificates", "tokens", box=None, pad_edge=False)
+    kept = read_tokens(file) if file is not None and there else ()
     names = dict.fromkeys([*(found.callers if found else ()), *(token.caller for token in kept)])
+    if as_json:
+        for name in names:
+            show_json(_row(name, found, kept))
+        return
+    table = Table("caller", "may call", "certificates", "tokens", box=None, pad_edge=False)
     for name in names:
-        caller = found.callers.get(name) if found else None
-        certificates = (
-            [text for text, whose in found.certificates.items() if whose.name == name]
-            if found
-            else []
-        )
         table.add_row(
             name,
-            "\n".join(caller.rpcs()) if caller else "nothing: the policy does not name it",
-            "\n".join(certificates) or "-",
+            "\n".join(_rpcs(name, found)) or "nothing: the policy does not name it",
+            "\n".join(_certificates(name, found)) or "-",
             "\n".join(f"{t.token_id} since {when(t.added_at)}" for t in kept if t.caller == name)
             or "-",
         )
     show(table)
+
+
+def _rpcs(name: str, policy: Policy | None) -> list[str]:
+    caller = policy.callers.get(name) if policy else None
+    return caller.rpcs() if caller else []
+
+
+def _certificates(name: str, policy: Policy | None) -> list[str]:
+    certificates = policy.certificates.items() if policy else ()
+    return [text for text, caller in certificates if caller.name == name]
+
+
+def _row(name: str, policy: Policy | None, kept: Sequence[CallerToken]) -> dict[str, object]:
+    """What machines read of a caller."""
+    return {
+        "caller": name,
+        "may_call": _rpcs(name, policy),
+        "certificates": _certificates(name, policy),
+        "tokens": [
+            {"token_id": token.token_id, "added_at": token.added_at}
+            for token in kept
+            if token.caller == name
+        ],
+    }
 
 
 @app.command("remove")

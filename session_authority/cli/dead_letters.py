@@ -19,11 +19,14 @@ from session_authority.cli.relay_options import (
 from session_authority.cli.terminal import (
     FAILED,
     WRONG_USAGE,
+    Commands,
+    JsonOption,
     err,
     errors_in_one_line,
     fail,
     out,
     show,
+    show_json,
     when,
 )
 from session_authority.domain.events import RecordedEvent
@@ -34,7 +37,9 @@ from session_authority.runtime.text import printable
 from session_authority.store import Deliveries
 from session_authority.store.deliveries import DeadLetter
 
-app = typer.Typer(help="Look after events that could not be delivered.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands, help="Look after events that could not be delivered.", no_args_is_help=True
+)
 
 EndpointOption = Annotated[
     str | None,
@@ -43,7 +48,7 @@ EndpointOption = Annotated[
 EventIds = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="EVENT_ID...", help="The events; see `relay dead list`.", show_default=False
+        metavar="EVENT_ID", help="The events; see `relay dead list`.", show_default=False
     ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="All that are listed.")]
@@ -54,16 +59,22 @@ AllOption = Annotated[bool, typer.Option("--all", help="All that are listed.")]
 def dead_list(
     endpoint: EndpointOption = None,
     endpoints: EndpointsOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many to list at the most.")] = 100,
+    limit: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many to list at the most.")
+    ] = 100,
+    as_json: JsonOption = False,
 ) -> None:
     """List what could not be delivered, and why."""
     settings = relay_settings()
     names = _names(settings, endpoint, endpoints)
     titles = ("endpoint", "event ID", "type", "user", "attempts", "reason", "given up")
     table = Table(*titles, box=None, pad_edge=False)
-    for name, letter in with_deliveries(
-        settings, lambda deliveries: _first(deliveries, names, limit)
-    ):
+    found = with_deliveries(settings, lambda deliveries: _first(deliveries, names, limit))
+    if as_json:
+        for name, letter in found:
+            show_json(_row(name, letter))
+        return
+    for name, letter in found:
         event = letter.event
         about = ("?", "?") if event is None else (event.type.name, event.user_id)
         end = (str(letter.attempts), letter.reason, when(letter.given_up_at))
@@ -75,6 +86,19 @@ def dead_list(
         err.print("Nothing is dead.")
     if table.row_count == limit:
         err.print("There may be more: give --limit.")
+
+
+def _row(endpoint: str, letter: DeadLetter) -> dict[str, object]:
+    """What machines read of a dead letter."""
+    return {
+        "endpoint": endpoint,
+        "event_id": letter.event_id,
+        "type": letter.event and letter.event.type.name,
+        "user_id": letter.event and letter.event.user_id,
+        "attempts": letter.attempts,
+        "reason": letter.reason,
+        "given_up_at": letter.given_up_at,
+    }
 
 
 @app.command("retry")

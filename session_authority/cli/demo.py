@@ -19,7 +19,10 @@ def demo(
     patience: Annotated[
         float,
         typer.Option(
-            min=1, max=3600, help="Seconds to wait for a token to be old enough to be renewed."
+            min=1,
+            max=3600,
+            metavar="SECONDS",
+            help="How long to wait for a token to be old enough to be renewed.",
         ),
     ] = 60.0,
 ) -> None:

@@ -7,11 +7,20 @@ from typing import Annotated
 import typer
 
 from session_authority.cli.connection_options import calls_server
-from session_authority.cli.terminal import WRONG_USAGE, errors_in_one_line, fail, out
+from session_authority.cli.terminal import (
+    WRONG_USAGE,
+    Commands,
+    JsonOption,
+    errors_in_one_line,
+    fail,
+    out,
+)
 from session_authority.console.connection import Target
 from session_authority.runtime.clock import now
 
-app = typer.Typer(help="See what happens to sessions, as it happens.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands, help="See what happens to sessions, as it happens.", no_args_is_help=True
+)
 
 
 @app.command("tail")
@@ -46,9 +55,7 @@ def events_tail(
         int | None,
         typer.Option(min=1, metavar="N", help="Stop after so many events.", show_default=False),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, for machines.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show events as they happen, until Ctrl-C.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from session_authority.cli.connection_options import calls_server
-from session_authority.cli.terminal import errors_in_one_line, fail, out
+from session_authority.cli.terminal import JsonOption, errors_in_one_line, fail, out, show_json
 from session_authority.console.connection import Target
 from session_authority.console.connection import health as health_of
 
@@ -17,11 +17,16 @@ from session_authority.console.connection import health as health_of
 def health(
     target: Target,
     timeout: Annotated[
-        float, typer.Option(min=0.1, max=60, help="Seconds to wait for an answer.")
+        float,
+        typer.Option(min=0.1, max=60, metavar="SECONDS", help="How long to wait for an answer."),
     ] = 3.0,
+    as_json: JsonOption = False,
 ) -> None:
     """Ask a server whether it is serving: exit code 0 if it is, 1 if not."""
     status = health_of(target.reachable(), timeout)
+    if as_json:
+        show_json({"address": str(target), "status": status})
+    elif status == "SERVING":
+        out.print(status)
     if status != "SERVING":
         fail(f"{target}: {status}")
-    out.print(status)

@@ -11,11 +11,14 @@ from rich.table import Table
 
 from session_authority.cli.terminal import (
     WRONG_USAGE,
+    Commands,
+    JsonOption,
     err,
     errors_in_one_line,
     fail,
     out,
     show,
+    show_json,
     when,
 )
 from session_authority.domain.session_limits import LEEWAY
@@ -37,8 +40,10 @@ from session_authority.tokens import (
 
 # Services that read GetSigningKeys again and again have read a key of this age.
 _REREAD_TIME = timedelta(minutes=10)
+_STATES_HELP = f"Only in this state ({', '.join(s.value for s in KeyState)}); may be repeated."
 
 app = typer.Typer(
+    cls=Commands,
     help=(
         "Keep the keys that sign tokens, in a folder with one file a key.\n\nA key is"
         " [bold]published[/bold] first, so that everyone can learn it; [bold]promote[/bold] makes"
@@ -84,11 +89,12 @@ def keys_list(
     directory: KeysOption = None,
     states: Annotated[
         list[KeyState] | None,
-        typer.Option("--state", help="Only in this state; may be repeated.", show_default=False),
+        typer.Option("--state", metavar="STATE", help=_STATES_HELP, show_default=False),
     ] = None,
     ids_only: Annotated[
         bool, typer.Option("--ids", help="Print the key IDs alone, one a line.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the keys and their states."""
     folder = _key_folder(directory)
@@ -98,9 +104,12 @@ def keys_list(
         for key in sorted(ring.keys, key=lambda k: k.created_at)
         if not states or ring.state(key.kid) in states
     ]
-    if ids_only:
-        for key in keys:
+    for key in keys:
+        if as_json:
+            show_json(_row(ring, key))
+        elif ids_only:
             out.print(key.kid, markup=False, soft_wrap=True)
+    if as_json or ids_only:
         return
     titles = ("key ID", "algorithm", "state", "created", "promoted", "demoted", "revoked")
     table = Table(*titles, box=None, pad_edge=False)
@@ -135,9 +144,7 @@ def keys_promote(
 @app.command("revoke")
 @errors_in_one_line()
 def keys_revoke(
-    kids: Annotated[
-        list[str], typer.Argument(metavar="KEY_ID...", help="The keys; see `keys list`.")
-    ],
+    kids: Annotated[list[str], typer.Argument(metavar="KEY_ID", help="The keys; see `keys list`.")],
     directory: KeysOption = None,
     replace: Annotated[
         bool,
@@ -197,6 +204,19 @@ def keys_retire(
         force,
     )
     out.print(f"{kid} is gone.", markup=False)
+
+
+def _row(ring: Keyring, key: SigningKey) -> dict[str, object]:
+    """What machines read of a key."""
+    return {
+        "key_id": key.kid,
+        "algorithm": key.algorithm.value,
+        "state": ring.state(key.kid).value,
+        "created_at": key.created_at,
+        "promoted_at": key.promoted_at,
+        "demoted_at": ring.demoted(key.kid),
+        "revoked_at": key.revoked_at,
+    }
 
 
 def _signing(ring: Keyring) -> SigningKey | None:

@@ -14,7 +14,15 @@ from session_authority.cli.relay_options import (
     relay_settings,
     with_deliveries,
 )
-from session_authority.cli.terminal import WRONG_USAGE, errors_in_one_line, fail, out
+from session_authority.cli.terminal import (
+    WRONG_USAGE,
+    Commands,
+    JsonOption,
+    errors_in_one_line,
+    fail,
+    out,
+    show_json,
+)
 from session_authority.processes.relay import run_relay
 from session_authority.relay import new_secret
 from session_authority.runtime import logs
@@ -23,6 +31,7 @@ from session_authority.store.deliveries import DeliveryState
 from session_authority.store.key_names import PARTITIONS
 
 app = typer.Typer(
+    cls=Commands,
     help=(
         "Deliver events to HTTP endpoints, as signed webhooks.\n\nRuns until it is stopped; start"
         " as many as you like, they share the work. Needs SESSION_AUTHORITY_REDIS_URL and a file"
@@ -49,7 +58,7 @@ def relay(context: typer.Context, endpoints: EndpointsOption = None) -> None:
 
 @app.command()
 @errors_in_one_line()
-def status(endpoints: EndpointsOption = None) -> None:
+def status(endpoints: EndpointsOption = None, as_json: JsonOption = False) -> None:
     """Show how each endpoint is doing."""
     settings = relay_settings()
     found = endpoints_of(settings, endpoints)
@@ -57,12 +66,28 @@ def status(endpoints: EndpointsOption = None) -> None:
     async def ask(deliveries: Deliveries) -> list[tuple[str, DeliveryState]]:
         return [(endpoint.name, await deliveries.state(endpoint.name)) for endpoint in found]
 
+    states = with_deliveries(settings, ask)
+    if as_json:
+        for name, state in states:
+            show_json({"endpoint": name, **_row(state)})
+        return
     titles = ("endpoint", "waiting", "under way", "dead", "relays", "partitions")
     table = Table(*titles, box=None, pad_edge=False)
-    for name, state in with_deliveries(settings, ask):
+    for name, state in states:
         numbers = (state.waiting, state.taken, state.dead, state.relays)
         table.add_row(name, *map(str, numbers), f"{state.partitions}/{PARTITIONS}")
     out.print(table)
+
+
+def _row(state: DeliveryState) -> dict[str, int]:
+    """What machines read of an endpoint."""
+    return {
+        "waiting": state.waiting,
+        "under_way": state.taken,
+        "dead": state.dead,
+        "relays": state.relays,
+        "partitions": state.partitions,
+    }
 
 
 @app.command()

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import structlog
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from session_authority.cli.terminal import FAILED, ListenOption, errors_in_one_line, show
+from session_authority.cli.terminal import (
+    FAILED,
+    JsonOption,
+    ListenOption,
+    errors_in_one_line,
+    show,
+    show_json,
+)
 from session_authority.processes import preflight, workers
 from session_authority.processes.options import Mode
 from session_authority.runtime import logs
-from session_authority.runtime.settings import SettingsError, load_settings
+from session_authority.runtime.settings import SettingsError, Unsafe, load_settings
 
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +49,7 @@ def serve(listen: ListenOption = None) -> None:
 
 
 @errors_in_one_line()
-def check(listen: ListenOption = None) -> None:
+def check(listen: ListenOption = None, as_json: JsonOption = False) -> None:
     """Look at everything that [bold]serve[/bold] looks at before it starts, and show what is wrong:
     exit code 1 if anything is. Looks also whether the ports are free, which they are not while the
     service runs.
@@ -54,19 +62,26 @@ def check(listen: ListenOption = None) -> None:
         *asyncio.run(preflight.check_everything(settings)),
         preflight.check_ports(settings),
     ]
-    table = Table("", "", "", box=None, pad_edge=False, show_header=False)
-    bad = False
-    for one in checked:
-        if not one.faults:
-            table.add_row(one.title, "ok", Text(one.found))
-        for fault in one.faults:
-            allowed = fault.unsafe in settings.allow_unsafe
-            bad |= not (allowed or fault.harmless)
-            table.add_row(
-                one.title,
-                "low" if fault.harmless else "allowed" if allowed else "WRONG",
-                Text(fault.text if allowed else preflight.text_of(fault)),
-            )
-    show(table)
-    if bad:
+    rows = [row for one in checked for row in _rows(one, settings.allow_unsafe)]
+    if as_json:
+        for row in rows:
+            show_json(row)
+    else:
+        table = Table("", "", "", box=None, pad_edge=False, show_header=False)
+        for row in rows:
+            table.add_row(row["check"], row["result"], Text(row["text"]))
+        show(table)
+    if any(row["result"] == "WRONG" for row in rows):
         raise typer.Exit(FAILED)
+
+
+def _rows(checked: preflight.Checked, allowed: frozenset[Unsafe]) -> Iterator[dict[str, str]]:
+    """What was found, or each fault."""
+    if not checked.faults:
+        yield {"check": checked.title, "result": "ok", "text": checked.found}
+    for fault in checked.faults:
+        if fault.unsafe in allowed:
+            yield {"check": checked.title, "result": "allowed", "text": fault.text}
+        else:
+            result = "low" if fault.harmless else "WRONG"
+            yield {"check": checked.title, "result": result, "text": preflight.text_of(fault)}

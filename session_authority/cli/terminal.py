@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -45,6 +46,8 @@ ListenOption = Annotated[
     ),
 ]
 
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+
 
 def fail(text: str, code: int = FAILED) -> NoReturn:
     """Ends the command with this exit code, after it has printed each line of the text."""
@@ -64,13 +67,24 @@ def existing_file(option: typer.CallbackParam, path: Path | None) -> Path | None
 
 class Commands(TyperGroup):
     """Commands that don't repeat arguments that they don't know, but for words that can be no
-    secret: `--token-file Bearer abc`.
+    secret: `--token-file Bearer abc`. Their help names no Python types.
     """
 
     def make_context(self, *given: Any, **more: Any) -> Any:
         """Reads the arguments before the command's name. Raises a usage error."""
         with _nothing_repeated():
             return super().make_context(*given, **more)
+
+    def get_params(self, ctx: Any) -> Any:
+        """The options of the group itself."""
+        return _without_types(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, if there is one."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _without_types([*command.params, command.get_help_option(ctx)])
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command that the arguments name. Raises a usage error."""
@@ -88,6 +102,18 @@ def _nothing_repeated() -> Iterator[None]:
             if told.startswith(known) and not _HARMLESS.match(told):
                 error.message = f"{known}; see --help"  # type: ignore[attr-defined]
         raise
+
+
+def _without_types(params: Any) -> Any:
+    """The same parameters. Help would show `<bool>` behind each flag, and `<str>` behind each
+    argument.
+    """
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
+        if param.param_type_name == "argument":
+            param.display_type_rich = lambda ctx: None
+    return params
 
 
 @contextmanager
@@ -117,6 +143,17 @@ def show(table: Table, *, whole_lines: bool = False) -> None:
         out.print(table)
     else:
         Console(highlight=False, width=_WHOLE_LINE_COLUMNS).print(table, soft_wrap=True)
+
+
+def show_json(row: Mapping[str, object]) -> None:
+    """Prints one line of JSON, all ASCII; moments as RFC 3339 writes them."""
+    line = json.dumps(row, default=_rfc3339, separators=(",", ":"))
+    out.print(line, markup=False, soft_wrap=True)
+
+
+def _rfc3339(value: object) -> str:
+    assert isinstance(value, datetime)
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def when(moment: datetime | None) -> str:

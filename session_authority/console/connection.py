@@ -11,7 +11,9 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from session_authority.console.connection_faults import why_unreachable
 from session_authority.runtime.addresses import Listen
+from session_authority.runtime.text import printable
 
 # Where a server that listens everywhere is found.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
@@ -101,26 +103,24 @@ class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInter
         return continuation(_Details(client_call_details, "authorization", self._value), request)
 
 
+def failure_of(target: Target, error: grpc.RpcError) -> str:
+    """Why a call failed: the code, and the reason in words."""
+    code, details = error.code(), printable(error.details() or "")
+    if code is grpc.StatusCode.UNAVAILABLE:
+        details = why_unreachable(
+            target.address, details, tls=target.tls, with_certificate=target.certificate is not None
+        )
+    return f"{code.name}: {details}"
+
+
 def health(target: Target, timeout_seconds: float) -> str:
-    """`SERVING`, `NOT_SERVING`, or why there is no answer."""
+    """`SERVING`, `NOT_SERVING`, or why there is no answer. A server that can't be reached is not
+    waited for.
+    """
     with channel_to(target) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no method
-            answer = stub.Check(
-                health_pb2.HealthCheckRequest(), timeout=timeout_seconds, wait_for_ready=True
-            )
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
         except grpc.RpcError as error:
-            return f"no answer ({error.code().name}{_why(stub, timeout_seconds)})"
+            return f"no answer ({failure_of(target, error)})"
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-
-
-def _why(stub: Any, timeout_seconds: float) -> str:
-    """What a call says that does not wait until it gets through: why a connection can't be made, if
-    so.
-    """
-    try:
-        stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
-    except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            return f": {error.details()}"
-    return ""

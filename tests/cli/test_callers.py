@@ -112,6 +112,31 @@ def test_the_policy_alone_and_the_tokens_alone_can_be_listed(
     assert "nothing: the policy does not name it" in alone.stdout
 
 
+def test_callers_as_json(tokens: Path, policy: Path):
+    call("callers", "add", "login", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
+    result = call("callers", "list", "--json", CALLER_TOKENS=tokens, ACCESS_POLICY=policy)
+    rows = {row["caller"]: row for row in map(json.loads, result.stdout.splitlines())}
+    [kept] = read_tokens(tokens)
+    assert "IssueDevice" in rows["login"]["may_call"]
+    assert rows["login"]["certificates"] == ["login.internal"]
+    assert rows["login"]["tokens"] == [
+        {"token_id": kept.token_id, "added_at": f"{kept.added_at:%Y-%m-%dT%H:%M:%SZ}"}
+    ]
+    assert rows["ops"]["tokens"] == []
+
+
+def test_a_file_of_tokens_that_is_not_there_is_told_unless_there_is_a_policy_to_list(
+    tmp_path: Path, policy: Path
+):
+    nowhere = tmp_path / "sacall_secret"
+    assert fault(call("callers", "list", "--tokens", nowhere)) == (
+        2,
+        "--tokens: there is no such file",
+    )
+    listed = call("callers", "list", "--tokens", nowhere, ACCESS_POLICY=policy)
+    assert listed.exit_code == 0
+
+
 def test_tokens_are_removed_one_by_one_or_all_at_once(tokens: Path):
     for name in ("login", "login", "login", "ops"):
         call("callers", "add", name, "--tokens", tokens)
@@ -384,17 +409,21 @@ def test_who_may_not_is_told_in_one_line(harness: Harness):
 
 def test_who_does_not_get_through_is_told_so(harness: Harness):
     trust = ("--tls-ca", harness.authority.file)
-    for options in (
-        ("--address", harness.server.address, *trust),  # no certificate
-        ("--address", harness.bearer),  # plaintext
-        ("--address", harness.bearer, "--tls"),  # an authority that nobody else trusts
+    for options, why in (
+        (("--address", harness.server.address, *trust), "give --tls-cert and --tls-key"),
+        (("--address", harness.server.address), "the server speaks TLS: give --tls"),
+        (("--address", harness.bearer), "the server speaks TLS: give --tls"),
+        (("--address", harness.bearer, "--tls"), "give its CA with --tls-ca"),
+        (("--address", harness.bearer, *trust, "--tls-server-name", "a.b"), "--tls-server-name"),
+        (("--address", harness.health, *trust), "the server speaks plaintext: leave --tls"),
     ):
-        result = harness.ask("health", "--timeout", "0.5", *options)
+        result = harness.ask("health", *options)
         [line] = [
             line for line in result.stderr.splitlines() if line.startswith("session-authority: ")
         ]
         assert (result.returncode, result.stdout) == (1, "")
-        assert line.startswith(f"session-authority: {options[1]}: no answer (")
+        assert line.startswith(f"session-authority: {options[1]}: no answer (UNAVAILABLE: ")
+        assert why in line
         assert "Traceback" not in result.stderr
 
 

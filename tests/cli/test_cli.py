@@ -78,6 +78,8 @@ def test_help_teaches(command: tuple[str, ...]):
     for word in COMMANDS[command]:
         assert word in text
     assert "[bold]" not in text, "markup is shown as it is written"
+    assert not re.search(r"<(bool|int|float|str|path|list)\b", text, re.IGNORECASE)
+    assert call(*command, "-h").stdout == result.stdout
 
 
 def commands_of(app: typer.Typer, before: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
@@ -114,6 +116,37 @@ def test_wrong_usage(arguments: tuple[str, ...]):
 def test_version():
     result = call("version")
     assert (result.exit_code, result.stdout) == (0, f"{__version__}\n")
+
+
+def test_version_as_an_option():
+    assert call("--version").stdout == call("version").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands(shell: str, monkeypatch: pytest.MonkeyPatch):
+    """As the script that `--install-completion` installs asks for."""
+    asked = {
+        "_SESSION_AUTHORITY_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": "session-authority re",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": "session-authority re",
+        "COMP_CWORD": "1",
+    }
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    told = call().stdout
+    assert {word for word in ("relay", "redis-acl", "serve") if word in told} == {
+        "relay",
+        "redis-acl",
+    }
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_installed(shell: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    told = call("--show-completion", shell)
+    assert told.exit_code == 0
+    assert "_SESSION_AUTHORITY_COMPLETE" in told.stdout
 
 
 def test_wrong_settings_are_named_by_every_command(tmp_path: Path):

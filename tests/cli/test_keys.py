@@ -74,6 +74,22 @@ def test_key_ids_for_scripts(tmp_path: Path):
     assert ids() == [first, second, third]
 
 
+def test_keys_as_json(tmp_path: Path):
+    folder = ("--dir", str(tmp_path / "keys"))
+    call("keys", "generate", "--promote", *folder)
+    call("keys", "generate", *folder)
+    result = call("keys", "list", "--json", *folder)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    ring = load_keyring(tmp_path / "keys")
+    assert [row["state"] for row in rows] == ["signing", "published"]
+    assert {row["key_id"] for row in rows} == {key.kid for key in ring.keys}
+    assert rows[0]["created_at"] == f"{ring.signing.created_at:%Y-%m-%dT%H:%M:%SZ}"
+    assert rows[0].keys() == {
+        "key_id", "algorithm", "state", "created_at", "promoted_at", "demoted_at", "revoked_at",
+    }  # fmt: skip
+    assert rows[1]["promoted_at"] is None
+
+
 def test_a_key_that_leaked(tmp_path: Path):
     folder = ("--dir", str(tmp_path / "keys"))
     leaked = call("keys", "generate", "--promote", *folder).stdout.strip()

@@ -5,9 +5,10 @@ endpoint.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,28 @@ def test_what_is_dead_is_listed_sent_again_or_dropped(harness: Harness):
     assert (rest.exit_code, rest.stdout) == (0, f"mailer {third}: delivered\n")
     assert "Nothing is dead." in harness.relay("dead", "list").stderr
     assert harness.receiver.ids() == {first, third}
+
+
+def test_what_an_operator_sees_as_json(harness: Harness):
+    [event] = harness.give_up("ada", "a")
+    [dead] = map(json.loads, harness.relay("dead", "list", "--json").stdout.splitlines())
+    given_up = datetime.fromisoformat(dead.pop("given_up_at"))
+    assert abs(datetime.now(UTC) - given_up) < timedelta(hours=1)
+    assert dead == {
+        "endpoint": "mailer",
+        "event_id": event,
+        "type": "DEVICE_REVOKED",
+        "user_id": "ada",
+        "attempts": 7,
+        "reason": "status 500",
+    }
+    [status] = map(json.loads, harness.relay("status", "--json").stdout.splitlines())
+    assert status == {
+        "endpoint": "mailer", "waiting": 0, "under_way": 0, "dead": 1, "relays": 0, "partitions": 0,
+    }  # fmt: skip
+    harness.relay("dead", "drop", event)
+    nothing = harness.relay("dead", "list", "--json")
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "")
 
 
 def test_an_event_id_is_whole_however_narrow_the_terminal(

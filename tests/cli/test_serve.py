@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -197,6 +198,21 @@ def test_few_file_descriptors_are_told_and_too_few_refused(
     assert (result.exit_code, title) == (1, "descriptors")
     assert "limited to 256 (`ulimit -Hn`), which leaves too few for connections" in text
     assert call("serve", **sound).exit_code == 2
+
+
+def test_what_is_found_as_json(sound: dict[str, str]):
+    def rows(**more: str) -> tuple[int, dict[str, tuple[str, str]]]:
+        result = call("check", "--json", **sound | more)
+        found = [json.loads(line) for line in result.stdout.splitlines()]
+        return result.exit_code, {row["check"]: (row["result"], row["text"]) for row in found}
+
+    code, found = rows()
+    assert (code, {result for result, _ in found.values()}) == (0, {"ok"})
+    assert found["store address"] == ("ok", "redis")
+    code, found = rows(GRACE="9s")
+    assert (code, found["intervals"][0]) == (1, "WRONG")
+    code, found = rows(GRACE="9s", ALLOW_UNSAFE="short-grace")
+    assert (code, found["intervals"][0]) == (0, "allowed")
 
 
 @pytest.mark.parametrize("case", FAULTS)
