@@ -17,7 +17,19 @@ from typing import Annotated
 import typer
 
 from session_authority import __version__
-from session_authority.cli import callers, demo, dev, events, health, keys, redis, relay, serve
+from session_authority.cli import (
+    callers,
+    demo,
+    dev,
+    devices,
+    events,
+    health,
+    keys,
+    redis,
+    relay,
+    serve,
+    sessions,
+)
 from session_authority.cli.terminal import Commands, out
 
 __all__ = ["app", "main"]
@@ -41,9 +53,11 @@ for command in (dev.dev, serve.serve, serve.check, health.health, demo.demo):
     app.command()(command)
 app.add_typer(callers.app, name="callers")
 app.command("redis-acl")(redis.redis_acl)
+app.add_typer(devices.app, name="devices")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(relay.app, name="relay")
+app.add_typer(sessions.app, name="sessions")
 
 
 @app.command()

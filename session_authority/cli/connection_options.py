@@ -141,7 +141,9 @@ def calls_server(*, for_health: bool = False) -> Callable[[Command], Command]:
             server = {option.name: given.pop(option.name) for option in _OPTIONS}
             command(_server(**server, for_health=for_health), **given)
 
-        parameters = [address, *own, *others]
+        required = [option for option in own if option.default is Parameter.empty]
+        optional = [option for option in own if option.default is not Parameter.empty]
+        parameters = [*required, address, *optional, *others]
         run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {option.name: option.annotation for option in parameters}
         return run
@@ -156,11 +158,17 @@ def _listens_at(for_health: bool) -> Listen:
     return listen
 
 
+def token_of(option: str, content: bytes) -> str:
+    """The token in a file. The command fails if there is anything else, and does not show it."""
+    token = content.decode("ascii", "replace").strip()
+    if re.fullmatch("[!-~]+", token) is None:  # gRPC would say so, with the token
+        fail(f"{option}: must hold a token and nothing else", WRONG_USAGE)
+    return token
+
+
 def _token(path: Path) -> str:
     try:
-        token = path.read_bytes().decode("ascii", "replace").strip()
+        content = path.read_bytes()
     except OSError as error:
         fail(f"--token-file: {path}: can't be read: {error.strerror}", WRONG_USAGE)
-    if re.fullmatch("[!-~]+", token) is None:  # gRPC would say so, with the token
-        fail(f"--token-file: {path}: must hold a token and nothing else", WRONG_USAGE)
-    return token
+    return token_of(f"--token-file: {path}", content)

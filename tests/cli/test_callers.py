@@ -204,6 +204,8 @@ ASKING: dict[str, tuple[str, ...]] = {
     "health": ("health",),
     "demo": ("demo",),
     "tail": ("events", "tail", "--since", "1h", "--count", "1", "--json"),
+    "devices": ("devices", "list", "ada"),
+    "session": ("sessions", "show"),
 }
 
 
@@ -241,6 +243,7 @@ TAKES_A_FILE = [
         for asking in ASKING.values()
         for option in ("--token-file", "--tls-ca", "--tls-cert", "--tls-key")
     ],
+    ("sessions", "show", "--access-token"),
     ("relay", "status", "--endpoints"),
     ("callers", "remove", "web", "--tokens"),
 ]

@@ -396,8 +396,8 @@ def test_every_type_is_told_of(page: str):
 
 def test_the_demo_goes_by_as_the_readme_tells(tmp_path: Path, server: DevServer):
     readme = (ROOT / "README.md").read_text("utf-8")
-    lines = "make run\n.venv/bin/session-authority events tail\n.venv/bin/session-authority demo\n"
-    assert f"```sh\n{lines}```" in readme
+    lines = ("make run", "session-authority events tail", "session-authority demo")
+    assert "\n\n".join(f"```sh\n{line}\n```" for line in lines) in readme
     with tailing(tmp_path, server.address) as command:
         assert run(tmp_path, "demo", "--address", server.address).returncode == 0
         found = [row[1] for row in wait_for_rows(command, 6) if row[2].startswith("demo-")]

@@ -76,7 +76,13 @@ def tools() -> None:
 
 @contextmanager
 def pasted(
-    shell: str, text: str, folder: Path, *, checkout: Path = ROOT, strict: bool, **variables: str
+    shell: str,
+    text: str,
+    folder: Path,
+    *,
+    variables: dict[str, str],
+    checkout: Path = ROOT,
+    strict: bool,
 ) -> Iterator[Pasted]:
     """The text on its way through a shell; all that is left of it is killed in the end."""
     require(shell)
@@ -104,7 +110,9 @@ def test_the_way_to_production_goes_as_the_page_tells(shell: str, tmp_path: Path
     kept, left = tmp_path / "kept", tmp_path / "left"
     lines = [*way, f'cp -r "$FOLDER" {kept}', end, f"(env; umask) > {left}"]
     before = checkout_files()
-    with pasted(shell, "\n".join(lines), tmp_path, strict=True, **own_ports()) as production:
+    with pasted(
+        shell, "\n".join(lines), tmp_path, strict=True, variables=own_ports()
+    ) as production:
         text = production.wait(_SECONDS)
     log = (kept / "serve.log").read_text()
     assert WHOLE in production.printed, text + log
@@ -132,7 +140,9 @@ def test_the_way_to_production_ends_where_a_port_is_taken(name: str, tmp_path: P
     starts = next(number for number, block in enumerate(way) if block.startswith("start()"))
     with (
         socket.create_server(("127.0.0.1", int(ports[name]))),
-        pasted("bash", "\n".join([*way[: starts + 1], end]), tmp_path, strict=False, **ports) as it,
+        pasted(
+            "bash", "\n".join([*way[: starts + 1], end]), tmp_path, strict=False, variables=ports
+        ) as it,
     ):
         text = it.wait(_SECONDS)
     assert WHOLE in it.printed
@@ -157,7 +167,7 @@ def test_no_key_gets_into_the_checkout_if_there_is_no_folder_for_it(shell: str, 
     there = {path.name for path in checkout.iterdir()}
     variables = own_ports() | {"PATH": f"{programs}:{os.environ['PATH']}"}
     text = "\n".join([*way, end])
-    with pasted(shell, text, tmp_path, checkout=checkout, strict=False, **variables) as it:
+    with pasted(shell, text, tmp_path, checkout=checkout, strict=False, variables=variables) as it:
         it.wait(_SECONDS)
     assert WHOLE in it.printed
     assert {path.name for path in checkout.iterdir()} == there
