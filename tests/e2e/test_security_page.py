@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -55,6 +56,14 @@ def titles(name: str) -> list[str]:
     return [cell.strip().strip("`") for cell in first.strip("|").split("|")]
 
 
+# A person who signs in to an example app.
+VISITOR = """
+from flask_app import app
+browser = app.test_client()
+browser.post("/sign-in", data={"user": "ada"})
+page = browser.get("/").text
+print("the app shows", page.count("(this device)"), "device to", "ada" * ("Hello ada" in page))
+"""
 PORTS = ("PORT", "BEARER_PORT", "HEALTH_PORT", "REDIS_PORT")
 
 
@@ -108,7 +117,9 @@ def own_ports() -> dict[str, str]:
 def test_the_way_to_production_goes_as_the_page_tells(shell: str, tmp_path: Path):
     way, end = way_to_production()
     kept, left = tmp_path / "kept", tmp_path / "left"
-    lines = [*way, f'cp -r "$FOLDER" {kept}', end, f"(env; umask) > {left}"]
+    client = ROOT / "clients" / "python"
+    app = f"PYTHONPATH={client}:{client}/examples {sys.executable} -c '{VISITOR}'"
+    lines = [*way, app, f'cp -r "$FOLDER" {kept}', end, f"(env; umask) > {left}"]
     before = checkout_files()
     with pasted(
         shell, "\n".join(lines), tmp_path, strict=True, variables=own_ports()
@@ -120,6 +131,7 @@ def test_the_way_to_production_goes_as_the_page_tells(shell: str, tmp_path: Path
     assert re.search(r"^SERVING$", text, re.MULTILINE)
     assert '"newDevice": true' in text
     assert '"totalSize": 1' in text
+    assert "the app shows 1 device to ada" in text
     assert "PermissionDenied" in text
     assert '"caller_not_allowed"' in log
     token = (kept / "account-page.token").read_text().strip()
@@ -127,7 +139,9 @@ def test_the_way_to_production_goes_as_the_page_tells(shell: str, tmp_path: Path
     assert checkout_files() == before
     assert not list((tmp_path / "tmp").iterdir()), "it removes its folder"
     *variables, umask = left.read_text().splitlines()
-    assert not [line for line in variables if line.startswith(("SESSION_AUTHORITY_", "TOKEN="))]
+    assert not [
+        line for line in variables if line.startswith(("SESSION_AUTHORITY_", "TOKEN=", "AUTHORITY"))
+    ]
     assert f"PATH={os.environ['PATH']}" in variables
     assert int(umask, 8) == os.umask(int(umask, 8))
 

@@ -20,13 +20,14 @@ from django.views.decorators.http import require_POST
 from session_authority_client import InvalidRequest, SessionAuthority
 from session_authority_client.cookies import Cookies
 from session_authority_client.django import require_session, visit_of
+from session_authority_client.environment import credentials_from_environment
 from session_authority_client.flow import Flow
 
 AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
 
 settings.configure(  # in a project of yours, this is settings.py
     MIDDLEWARE=["session_authority_client.django.SessionAuthorityMiddleware"],
-    SESSION_AUTHORITY=lambda: SessionAuthority(AUTHORITY),
+    SESSION_AUTHORITY=lambda: SessionAuthority(AUTHORITY, **credentials_from_environment()),
     # Leave `cookies` out behind HTTPS: these are for http://localhost, and refused elsewhere.
     SESSION_AUTHORITY_FLOW=Flow(sign_in_url="/sign-in", cookies=Cookies(insecure=True)),
     ALLOWED_HOSTS=["localhost"],

@@ -17,6 +17,7 @@ from jinja2 import Environment
 from session_authority_client import AsyncSessionAuthority, InvalidRequest, Session
 from session_authority_client.asgi import SessionAuthorityMiddleware
 from session_authority_client.cookies import Cookies
+from session_authority_client.environment import credentials_from_environment
 from session_authority_client.flow import Flow
 from session_authority_client.starlette import AsyncVisit, require_session, visit_of
 
@@ -26,7 +27,9 @@ FLOW = Flow(sign_in_url="/sign-in", cookies=Cookies(insecure=True))
 
 app = FastAPI()
 app.add_middleware(
-    SessionAuthorityMiddleware, authority=lambda: AsyncSessionAuthority(AUTHORITY), flow=FLOW
+    SessionAuthorityMiddleware,
+    authority=lambda: AsyncSessionAuthority(AUTHORITY, **credentials_from_environment()),
+    flow=FLOW,
 )
 Visit = Annotated[AsyncVisit, Depends(visit_of)]
 SignedIn = Annotated[Session, Depends(require_session)]

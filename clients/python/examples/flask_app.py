@@ -13,6 +13,7 @@ from werkzeug import Response
 
 from session_authority_client import InvalidRequest, SessionAuthority
 from session_authority_client.cookies import Cookies
+from session_authority_client.environment import credentials_from_environment
 from session_authority_client.flask import install, require_session, visit
 from session_authority_client.flow import Flow
 
@@ -21,7 +22,7 @@ AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
 FLOW = Flow(sign_in_url="/sign-in", cookies=Cookies(insecure=True))
 
 app = Flask(__name__)
-install(app, lambda: SessionAuthority(AUTHORITY), FLOW)
+install(app, lambda: SessionAuthority(AUTHORITY, **credentials_from_environment()), FLOW)
 
 
 @app.get("/")

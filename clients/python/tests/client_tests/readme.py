@@ -64,7 +64,7 @@ def example(name: str) -> str:
     """
     code = (PROJECT / "examples" / f"{name}_app.py").read_text("utf-8")
     patient, changes = re.subn(
-        r"(SessionAuthority\(AUTHORITY)\)", r"\1, timeout=timedelta(seconds=20))", code
+        r"(SessionAuthority\(AUTHORITY)", r"\1, timeout=timedelta(seconds=20)", code
     )
     assert changes == 1
     return (  # last will do: the client is made when it is first wanted

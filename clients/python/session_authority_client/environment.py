@@ -1,0 +1,51 @@
+"""Reads from environment variables how an app shows the service who it is, so that the same code
+runs beside `session-authority dev` and against a service in production.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypedDict
+
+from session_authority_client._shared.transport import Tls
+
+__all__ = ["Credentials", "credentials_from_environment"]
+
+
+class Credentials(TypedDict):
+    """Two arguments of a client."""
+
+    tls: Tls | None
+    token: Callable[[], str] | None
+
+
+def credentials_from_environment(environment: Mapping[str, str] = os.environ) -> Credentials:
+    """The credentials in the files that AUTHORITY_CA, AUTHORITY_CERT, AUTHORITY_KEY and
+    AUTHORITY_TOKEN_FILE name: the CA of the service, this caller's certificate and its key (PEM),
+    and its bearer token. The token is read for each call, so that it may change.
+
+    With none of them, the connection is plaintext, as `session-authority dev` has it. Raises
+    ValueError where one of the certificate and its key is missing, and OSError for a file that
+    can't be read.
+    """
+
+    def path(name: str) -> Path | None:
+        value = environment.get(f"AUTHORITY_{name}")
+        return Path(value) if value else None
+
+    ca, certificate, key, token = map(path, ("CA", "CERT", "KEY", "TOKEN_FILE"))
+    if (certificate is None) != (key is None):
+        raise ValueError("AUTHORITY_CERT and AUTHORITY_KEY: set both or neither")
+    if token is not None:
+        _token(token)  # a file that is not there is told at once
+    pem = [file.read_bytes() if file else None for file in (ca, certificate, key)]
+    return Credentials(
+        tls=Tls(*pem) if any(pem) else None,
+        token=None if token is None else lambda: _token(token),
+    )
+
+
+def _token(file: Path) -> str:
+    return file.read_text("ascii").strip()

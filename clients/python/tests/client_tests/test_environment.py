@@ -1,0 +1,44 @@
+"""What the variables name is what the service is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from session_authority_client.environment import credentials_from_environment
+
+
+def test_nothing_is_shown_without_variables():
+    assert credentials_from_environment({}) == {"tls": None, "token": None}
+    assert credentials_from_environment({"AUTHORITY_CA": ""}) == {"tls": None, "token": None}
+
+
+def test_each_variable_names_a_file(tmp_path: Path):
+    names = {"CA": "root_certificates", "CERT": "certificate_chain", "KEY": "private_key"}
+    for name in names:
+        (tmp_path / name).write_text(f"the {name}")
+    environment = {f"AUTHORITY_{name}": str(tmp_path / name) for name in names}
+    tls = credentials_from_environment(environment)["tls"]
+    assert {name: getattr(tls, field) for name, field in names.items()} == {
+        name: f"the {name}".encode() for name in names
+    }
+
+
+def test_a_token_is_read_anew_for_each_call(tmp_path: Path):
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    token = credentials_from_environment({"AUTHORITY_TOKEN_FILE": str(file)})["token"]
+    assert token is not None
+    assert token() == "first"
+    file.write_text("second\n")
+    assert token() == "second"
+
+
+def test_what_is_missing_is_told(tmp_path: Path):
+    for name in ("CERT", "KEY"):
+        with pytest.raises(ValueError, match="set both or neither"):
+            credentials_from_environment({f"AUTHORITY_{name}": str(tmp_path)})
+    for name in ("CA", "TOKEN_FILE"):
+        with pytest.raises(FileNotFoundError):
+            credentials_from_environment({f"AUTHORITY_{name}": str(tmp_path / "none")})
