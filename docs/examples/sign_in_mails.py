@@ -1,9 +1,12 @@
 """Watches events over gRPC, and mails users about a sign-in on a new device or a stolen token.
 
+    pip install ./clients/python
     export AUTHORITY=127.0.0.1:50051 SMTP=127.0.0.1:25 CURSOR=sign_in_mails.cursor
+    export MAIL_DOMAIN=example.org MY_DEVICES=https://www.example.org/
     python docs/examples/sign_in_mails.py
 
-Needs grpcio, protobuf and the stubs, `session_authority.v1`. Run only one process of it. No mail is
+Against a service with TLS, AUTHORITY_CA, AUTHORITY_CERT, AUTHORITY_KEY and AUTHORITY_TOKEN_FILE
+name the files to show; the caller needs the role `watcher`. Run only one process of it. No mail is
 lost, whichever process is killed; after a kill a mail may come twice, with the same Message-ID.
 """
 
@@ -14,19 +17,26 @@ import re
 import smtplib
 import sys
 import time
+from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from pathlib import Path
 
-import grpc
-
-from session_authority.v1 import session_authority_pb2 as pb
-from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
+from session_authority_client import (
+    CursorExpired,
+    Event,
+    EventType,
+    SessionAuthority,
+    SessionAuthorityError,
+)
+from session_authority_client.environment import credentials_from_environment
 
 AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
 SMTP = os.environ.get("SMTP", "127.0.0.1:25")
 CURSOR = Path(os.environ.get("CURSOR", "sign_in_mails.cursor"))
 MAIL_DOMAIN = os.environ.get("MAIL_DOMAIN", "example.org")
+# The page of your app that lists a user's devices.
+MY_DEVICES = os.environ.get("MY_DEVICES", "https://www.example.org/")
 
 
 def address_of(user_id: str) -> str:
@@ -37,30 +47,56 @@ def address_of(user_id: str) -> str:
     return Address(username=user_id, domain=MAIL_DOMAIN).addr_spec
 
 
+# begin: what both say
+NEW_SIGN_IN = (
+    "A new sign-in",
+    """\
+If that was you, there is nothing to do. If it was not, change your
+password, then sign the device out in the list of your devices:
+""",
+)
+COPY_USED = (
+    "A copy of your sign-in was used",
+    """\
+Somebody may have copied it from your device. Change your password, then
+sign out each device that you don't know, in the list of your devices:
+""",
+)
+
+
+def text_of(browser: str, system: str, address: str, when: datetime, advice: str) -> str:
+    """What happened, and what to do. The link leads to a page, and does nothing by itself."""
+    device = f"{browser or 'A browser'} on {system or 'a device'}"
+    happened = f"{device}, at {address or 'an unknown address'}, {when:%d %B, %H:%M} UTC."
+    return f"{happened}\n\n{advice}\n{MY_DEVICES}\n"
+
+
+# end: what both say
+
+
 # begin: twenty lines
-def mail_about(event: pb.Event) -> EmailMessage:
+def mail_about(event: Event) -> EmailMessage:
     """Returns the mail, written from the event alone."""
     mail = EmailMessage()
-    mail["To"], mail["From"] = address_of(event.user_id), "security@example.org"
-    mail["Message-ID"] = f"<{event.event_id}@example.org>"  # a repeat has the same: shown once
-    mail["Subject"] = "A new sign-in" if event.new_device else "Somebody else used your sign-in"
-    who = f"{event.client.browser or 'A browser'} on {event.client.operating_system or 'a device'}"
-    when = f"{event.create_time.ToDatetime():%d %B, %H:%M} UTC"
-    mail.set_content(f"{who}, at {event.client.info.ip_address}, {when}.")
+    mail["To"], mail["From"] = address_of(event.user_id), f"security@{MAIL_DOMAIN}"
+    mail["Message-ID"] = f"<{event.event_id}@{MAIL_DOMAIN}>"  # a repeat has the same: shown once
+    replayed = event.type is EventType.SESSION_REPLAYED
+    mail["Subject"], advice = COPY_USED if replayed else NEW_SIGN_IN
+    where = (event.browser, event.operating_system, event.client.ip_address)
+    mail.set_content(text_of(*where, event.create_time, advice))
     return mail
 
 
-def watch(stub: pb_grpc.SessionAuthorityServiceStub) -> None:
+def watch(authority: SessionAuthority) -> None:
     """Goes on from the kept cursor. A cursor is kept once its mails are out, so none is lost."""
     cursor = CURSOR.read_text() if CURSOR.exists() else ""
-    wanted = [pb.EVENT_TYPE_DEVICE_SIGNED_IN, pb.EVENT_TYPE_SESSION_REPLAYED]
-    request = pb.WatchEventsRequest(cursor=cursor, types=wanted)
-    for message in stub.WatchEvents(request, wait_for_ready=True):
-        for event in message.events:
+    wanted = (EventType.DEVICE_SIGNED_IN, EventType.SESSION_REPLAYED)
+    for batch in authority.watch_events(cursor=cursor, types=wanted):
+        for event in batch.events:
             new = event.new_device and not event.first_device
-            if new or event.type == pb.EVENT_TYPE_SESSION_REPLAYED:
+            if new or event.type is EventType.SESSION_REPLAYED:
                 send(mail_about(event))
-        keep(message.cursor)
+        keep(batch.cursor)
 
 
 # end: twenty lines
@@ -93,21 +129,15 @@ def keep(cursor: str) -> None:
 
 def main() -> None:
     """Watches until it is stopped."""
-    options = [
-        ("grpc.max_reconnect_backoff_ms", 5_000),
-        ("grpc.keepalive_time_ms", 30_000),  # finds out that a connection has silently died
-        ("grpc.http2.max_pings_without_data", 0),
-    ]
-    with grpc.insecure_channel(AUTHORITY, options) as channel:
-        stub = pb_grpc.SessionAuthorityServiceStub(channel)
+    with SessionAuthority(AUTHORITY, **credentials_from_environment()) as authority:
         while True:
             try:
-                watch(stub)
-            except grpc.RpcError as error:
-                print(f"the watch ended: {error.code().name}", file=sys.stderr, flush=True)
-                # CURSOR_EXPIRED: some mails may be missing.
-                if error.code() is grpc.StatusCode.OUT_OF_RANGE:
-                    CURSOR.unlink(missing_ok=True)
+                watch(authority)
+            except CursorExpired:  # some mails may be missing
+                print("events may have been missed", file=sys.stderr, flush=True)
+                CURSOR.unlink(missing_ok=True)
+            except SessionAuthorityError as error:
+                print(f"the watch ended: {error}", file=sys.stderr, flush=True)
             except (OSError, smtplib.SMTPException) as error:
                 # The next round sends again, from the kept cursor.
                 print(f"no mail can be sent: {type(error).__name__}", file=sys.stderr, flush=True)

@@ -1,10 +1,14 @@
 """Receives webhooks, and mails users about a sign-in on a new device or a stolen token.
 
-    SECRET=whsec_... LISTEN=127.0.0.1:8080 SMTP=127.0.0.1:25 python docs/examples/webhook_mails.py
+    pip install standardwebhooks
+    export SECRET="$(session-authority relay secret)" LISTEN=127.0.0.1:8080 SMTP=127.0.0.1:25
+    export MAIL_DOMAIN=example.org MY_DEVICES=https://www.example.org/
+    python docs/examples/webhook_mails.py
 
-Needs standardwebhooks, and no gRPC. It answers once the mail was handed over: if anything goes
-wrong the relay sends the event again. Events may come twice; an event that the receiver remembers
-sends one mail. Put the receiver behind your TLS proxy.
+The relay signs with the same secret: put it into its file of endpoints. This needs no gRPC. It
+answers once the mail was handed over: if anything goes wrong the relay sends the event again.
+Events may come twice; an event that the receiver remembers sends one mail. Put the receiver behind
+your TLS proxy.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import os
 import re
 import smtplib
 import sys
+from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -24,6 +29,8 @@ SECRET = os.environ.get("SECRET", "")
 LISTEN = os.environ.get("LISTEN", "127.0.0.1:8080")
 SMTP = os.environ.get("SMTP", "127.0.0.1:25")
 MAIL_DOMAIN = os.environ.get("MAIL_DOMAIN", "example.org")
+# The page of your app that lists a user's devices.
+MY_DEVICES = os.environ.get("MY_DEVICES", "https://www.example.org/")
 LONGEST_BODY = 1024 * 1024
 REMEMBERED = 10_000
 mailed: dict[str, None] = {}  # event IDs, the oldest first
@@ -37,6 +44,33 @@ def address_of(user_id: str) -> str:
     return Address(username=user_id, domain=MAIL_DOMAIN).addr_spec
 
 
+# begin: what both say
+NEW_SIGN_IN = (
+    "A new sign-in",
+    """\
+If that was you, there is nothing to do. If it was not, change your
+password, then sign the device out in the list of your devices:
+""",
+)
+COPY_USED = (
+    "A copy of your sign-in was used",
+    """\
+Somebody may have copied it from your device. Change your password, then
+sign out each device that you don't know, in the list of your devices:
+""",
+)
+
+
+def text_of(browser: str, system: str, address: str, when: datetime, advice: str) -> str:
+    """What happened, and what to do. The link leads to a page, and does nothing by itself."""
+    device = f"{browser or 'A browser'} on {system or 'a device'}"
+    happened = f"{device}, at {address or 'an unknown address'}, {when:%d %B, %H:%M} UTC."
+    return f"{happened}\n\n{advice}\n{MY_DEVICES}\n"
+
+
+# end: what both say
+
+
 def mail_about(cloud_event: dict[str, Any]) -> EmailMessage | None:
     """Returns the mail, written from the event alone, or None if no mail is due."""
     event = cloud_event["data"]
@@ -46,9 +80,12 @@ def mail_about(cloud_event: dict[str, Any]) -> EmailMessage | None:
     mail = EmailMessage()
     mail["To"], mail["From"] = address_of(cloud_event["subject"]), f"security@{MAIL_DOMAIN}"
     mail["Message-ID"] = f"<{cloud_event['id']}@{MAIL_DOMAIN}>"  # the same each time
-    mail["Subject"] = "A copy of your sign-in was used" if replayed else "A new sign-in"
-    device = event.get("device", {}).get("display_name", "a device")
-    mail.set_content(f"On {device}, at {cloud_event['time']}.")
+    mail["Subject"], advice = COPY_USED if replayed else NEW_SIGN_IN
+    client = event.get("client", {})
+    where = (client.get("browser", ""), client.get("operating_system", ""))
+    address = client.get("info", {}).get("ip_address", "")
+    when = datetime.fromisoformat(cloud_event["time"]).astimezone(UTC)
+    mail.set_content(text_of(*where, address, when, advice))
     return mail
 
 

@@ -5,6 +5,7 @@ server.
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,14 +79,30 @@ def postman() -> Iterator[Postman]:
         yield postman
 
 
+def as_written(name: str, settings: dict[str, str]) -> str:
+    """The commands in its docstring, with values of a test in the place of those that are there."""
+    code = (EXAMPLES / name).read_text()
+    lines = [line.strip() for line in code.split('"""')[1].splitlines() if line[:4] == "    "]
+    install, *exports, start = lines
+    assert install.startswith("pip install ")
+    assert start == f"python docs/examples/{name}"
+    shown = set(re.findall(r"(\w+)=", " ".join(exports)))
+    assert shown >= settings.keys() - {"CURSOR"}
+    mine = [f"export {variable}={shlex.quote(value)}" for variable, value in settings.items()]
+    kept = [line for line in exports if "relay secret" not in line]
+    return "\n".join([*kept, *mine, f"exec {sys.executable} {EXAMPLES / name}"])
+
+
 @contextmanager
 def example(name: str, folder: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """An example, running."""
+    # Beside the client, and what it says itself that it needs; without the service.
+    path = {"PYTHONPATH": str(ROOT / "clients" / "python")}
     with (folder / f"{name}.txt").open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, str(EXAMPLES / name)],
+            ["bash", "-euc", as_written(name, settings)],
             cwd=folder,
-            env=environment(folder) | settings,
+            env=environment(folder) | path,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -146,6 +163,8 @@ def test_the_watcher_mails_about_new_devices_and_loses_none_when_killed(
     text = mail.get_payload()
     assert isinstance(text, str)
     assert text.startswith("Chrome 140 on Windows, at 203.0.113.7, ")
+    assert text.splitlines()[-1] == "https://www.example.org/"
+    assert "sign the device out" in " ".join(text.split())
 
 
 def test_the_watcher_waits_for_a_mail_server_that_is_away(
@@ -213,7 +232,9 @@ def test_the_webhook_receiver_mails_what_the_relay_delivers(
             sign_in(caller, "ada")
             wait_for(lambda: len(postman.to("ada")) == 1, "the mail", PATIENCE)
             [mail] = postman.to("ada")
-            assert "On Chrome 140 on Windows, at 20" in str(mail.get_payload())
+            told = str(mail.get_payload())
+            assert told.startswith("Chrome 140 on Windows, at 203.0.113.7, ")
+            assert told.splitlines()[-1] == "https://www.example.org/"
             forged = Webhook(new_secret()), Webhook(secret)
             assert [_post(port, webhook) for webhook in forged] == [400, 204]
             assert _post(port, Webhook(secret)) == 204
@@ -252,6 +273,38 @@ def _post(port: int, webhook: Webhook) -> int:
     connection = HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("POST", "/", body, headers)
     return connection.getresponse().status
+
+
+def test_a_stolen_token_is_told_with_what_to_do(served: tuple[Caller, str, Path], postman: Postman):
+    caller, _, folder = served
+    settings = {"AUTHORITY": caller.address, "SMTP": f"127.0.0.1:{postman.port}"}
+    with example("sign_in_mails.py", folder, **settings):
+        wait_for((folder / "sign_in_mails.cursor").exists, "it to watch", PATIENCE)
+        first, second = sign_in(caller, "ada"), sign_in(caller, "ada")
+        request = pb.ValidateSessionRequest(
+            access_token=first.access_token, device_id=second.device.device_id
+        )
+        caller.stub.ValidateSession(request, timeout=PATIENCE)
+        wait_for(lambda: len(postman.to("ada")) == 2, "both mails", PATIENCE)
+    mails = {mail["Subject"]: str(mail.get_payload()) for mail in postman.to("ada")}
+    assert set(mails) == {"A new sign-in", "A copy of your sign-in was used"}
+    assert all("hange your password" in " ".join(text.split()) for text in mails.values())
+
+
+def test_both_examples_say_the_same():
+    part = re.compile(r"# begin: what both say\n(.*?)# end: what both say", re.DOTALL)
+    said = [part.findall(path.read_text()) for path in sorted(EXAMPLES.glob("*.py"))]
+    assert len(said) == 2
+    assert said[0] == said[1]
+    assert len(said[0]) == 1
+
+
+def test_a_link_of_a_mail_does_nothing_by_itself():
+    """It names a page alone: no ID, and no token."""
+    for path in EXAMPLES.glob("*.py"):
+        code = path.read_text()
+        assert re.findall(r'MY_DEVICES", "(.*)"\)', code) == ["https://www.example.org/"]
+        assert code.count("{MY_DEVICES}\\n") == 1
 
 
 def test_the_twenty_lines_of_the_docs_are_those_that_run():
