@@ -38,6 +38,7 @@ def test_no_block_has_what_only_some_readers_can_paste(page: Path):
         assert not re.search(r"(^|\s)#", block, re.MULTILINE), "for zsh a comment is a command"
         assert "<<<" not in block, "dash knows no here-string"
         assert not re.search(r"\bawk\b", block), "slim systems have none"
+        assert not re.search(r"^cd ", block, re.MULTILINE), "lines behind one that fails run, too"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
