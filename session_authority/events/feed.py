@@ -17,6 +17,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import Context
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NoReturn
 
@@ -151,8 +152,9 @@ class Feed:
 
     async def _catch_up(self, since: LogPosition | datetime, only: EventFilter, send: Send) -> int:
         """Sends what the reader has read already; where in the memory it goes on."""
-        entries, as_of = await self._history.start_of(since, self._position())
-        await send(self._messages.cursor(cursor_of(LogPosition(tuple(entries), as_of))))
+        start = await self._history.start_of(since, self._position())
+        entries = list(start.entries)
+        await self._send(send, [], start)
         while True:
             tip, joined = self._position(), self._recent.end
             behind = {n: e for n, e in enumerate(entries) if e != tip.entries[n]}
@@ -173,10 +175,10 @@ class Feed:
                 *others, last = portions(found)
                 for portion in others:
                     _advance(entries, portion)
-                    await self._send(send, portion, LogPosition(tuple(entries), as_of))
+                    await self._send(send, portion, replace(start, entries=tuple(entries)))
                 entries = list(ends)
-                as_of_last = as_of if behind else tip.as_of
-                await self._send(send, last, LogPosition(tuple(entries), as_of_last))
+                position = replace(start if behind else tip, entries=tuple(entries))
+                await self._send(send, last, position)
             if joined >= self._recent.first:
                 return joined
 
@@ -330,7 +332,7 @@ class Feed:
         self._begun = False
 
     def _position(self) -> LogPosition:
-        return LogPosition(tuple(self._entries), self._as_of)
+        return LogPosition(tuple(self._entries), self._as_of, self._log.memory)
 
     def _found(self, number: int, entry: EntryId, recorded: RecordedEvent) -> FoundEvent:
         return FoundEvent(number, entry, WrittenEvent(recorded, self._messages.event(recorded)))
