@@ -1,4 +1,4 @@
-"""Page tokens of the device list: where the next page starts.
+"""Pages of the device list: how much goes onto one, and the token that tells where the next starts.
 
 A page token is opaque and versioned, and holds a digest of the request it continues, so that one
 that was made up, cut, or taken from another user's list is refused. It is no secret and guards
@@ -9,12 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable, Sequence
 
 from session_authority.domain.base64url import decode_base64url, encode_base64url
 from session_authority.domain.devices import ListedDevice
 
+# Clients of gRPC take answers of 4 MiB, unless they are set to take more.
+MAX_PAGE_BYTES = 1024 * 1024
 _VERSION = 1
 _FORM = struct.Struct(">Bd16s8s")  # version, the last device's sort key (time, key), digest
+
+
+def first_page(
+    devices: Sequence[ListedDevice], size: int, bytes_of: Callable[[ListedDevice], int]
+) -> tuple[ListedDevice, ...]:
+    """The first devices of a list: at most `size`, and as many as fit, but one at least."""
+    held = 0
+    for number, device in enumerate(devices[:size]):
+        held += bytes_of(device)
+        if held > MAX_PAGE_BYTES and number:
+            return tuple(devices[:number])
+    return tuple(devices[:size])
 
 
 def page_token(last: ListedDevice, scope: bytes) -> str:

@@ -7,17 +7,18 @@ was cut or made up is refused. It is no secret and guards nothing.
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 
 from google.protobuf.message import DecodeError
 
 from session_authority.domain.base64url import decode_base64url, encode_base64url
 from session_authority.domain.errors import CursorExpired
-from session_authority.domain.moments import LAST_MS, from_ms, to_ms
+from session_authority.domain.moments import LAST_MS, MILLISECOND, from_ms, to_ms
 from session_authority.internal.v1.cursors_pb2 import EventCursor
 from session_authority.store.log_position import START, EntryId, LogPosition
 
 MAX_CURSOR_CHARACTERS = 4096
-_VERSION = b"\x02"
+_VERSION = b"\x03"
 _CHECKSUM_BYTES = 4
 
 
@@ -30,6 +31,7 @@ def cursor_of(position: LogPosition) -> str:
         age_ms=latest - as_of,
         entry_ages_ms=[0 if e == START else latest - e[0] + 1 for e in position.entries],
         entry_numbers=[number for _, number in position.entries],
+        memory_ms=0 if position.memory == timedelta.max else position.memory // MILLISECOND,
     )
     body = _VERSION + message.SerializeToString(deterministic=True)
     return encode_base64url(body + _checksum(body))
@@ -61,13 +63,16 @@ def _position(message: EventCursor, streams: int) -> LogPosition | None:
     latest, age = message.latest_ms, message.age_ms
     if len(ages) != streams or len(numbers) != streams or not age <= latest <= LAST_MS:
         return None
+    if message.memory_ms > LAST_MS:
+        return None
     if any(age > latest + 1 for age in ages):
         return None
     entries: tuple[EntryId, ...] = tuple(
         START if age == 0 else (latest - age + 1, number)
         for age, number in zip(ages, numbers, strict=True)
     )
-    return LogPosition(entries, from_ms(latest - age))
+    memory = message.memory_ms * MILLISECOND if message.memory_ms else timedelta.max
+    return LogPosition(entries, from_ms(latest - age), memory)
 
 
 def _checksum(body: bytes) -> bytes:

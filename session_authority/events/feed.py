@@ -17,6 +17,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import Context
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NoReturn
 
@@ -32,7 +33,13 @@ from session_authority.domain.events import EventFilter, RecordedEvent
 from session_authority.events.cursors import cursor_of, parse_cursor
 from session_authority.events.history import History
 from session_authority.events.messages import WatchMessages
-from session_authority.events.recent import Batch, RecentBatches, WrittenEvent
+from session_authority.events.recent import (
+    Batch,
+    FoundEvent,
+    RecentBatches,
+    WrittenEvent,
+    portions,
+)
 from session_authority.runtime import logs
 from session_authority.runtime.clock import uptime
 from session_authority.runtime.metrics import Metrics
@@ -145,28 +152,39 @@ class Feed:
 
     async def _catch_up(self, since: LogPosition | datetime, only: EventFilter, send: Send) -> int:
         """Sends what the reader has read already; where in the memory it goes on."""
-        entries, as_of = await self._history.start_of(since, self._position())
-        await send(self._messages.cursor(cursor_of(LogPosition(tuple(entries), as_of))))
+        start = await self._history.start_of(since, self._position())
+        entries = list(start.entries)
+        await self._send(send, [], start)
         while True:
             tip, joined = self._position(), self._recent.end
             behind = {n: e for n, e in enumerate(entries) if e != tip.entries[n]}
+            ends = list(entries)
             while behind:
-                found: list[tuple[EntryId, RecordedEvent]] = []
+                found: list[FoundEvent] = []
                 for number, page in (await self._history.read_on(behind)).items():
-                    found += (event for event in page.events if event[0] <= tip.entries[number])
-                    entries[number] = behind[number] = min(page.last, tip.entries[number])
+                    found += (
+                        self._found(number, entry, recorded)
+                        for entry, recorded in page.events
+                        if entry <= tip.entries[number] and only.passes(recorded.event)
+                    )
+                    behind[number] = min(page.last, tip.entries[number])
+                    ends[number] = behind[number]
                     if page.last >= tip.entries[number] or not page.more:
                         del behind[number]
-                position = LogPosition(tuple(entries), as_of if behind else tip.as_of)
-                found.sort(key=lambda event: event[0])
-                parts = [
-                    self._messages.event(recorded)
-                    for _, recorded in found
-                    if only.passes(recorded.event)
-                ]
-                await send(b"".join((*parts, self._messages.cursor(cursor_of(position)))))
+                found.sort(key=lambda event: event.entry)
+                *others, last = portions(found)
+                for portion in others:
+                    _advance(entries, portion)
+                    await self._send(send, portion, replace(start, entries=tuple(entries)))
+                entries = list(ends)
+                position = replace(start if behind else tip, entries=tuple(entries))
+                await self._send(send, last, position)
             if joined >= self._recent.first:
                 return joined
+
+    async def _send(self, send: Send, events: list[FoundEvent], position: LogPosition) -> None:
+        parts = [event.written.message for event in events]
+        await send(b"".join((*parts, self._messages.cursor(cursor_of(position)))))
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -252,19 +270,25 @@ class Feed:
                 await self._begin()
                 return
             behind = set()
-            events: list[RecordedEvent] = []
+            found: list[FoundEvent] = []
+            ends = list(self._entries)
             for number, page in pages.items():
                 if isinstance(page, Page):
-                    events += (recorded for _, recorded in page.events)
-                    self._entries[number] = page.last
+                    found += (self._found(number, *event) for event in page.events)
+                    ends[number] = page.last
                     if page.more:
                         behind.add(number)
                 elif isinstance(page, StoreUnavailable):
                     failure = page
+            *others, last = portions(found)
+            for portion in others:
+                _advance(self._entries, portion)
+                self._keep(portion)
+            self._entries = ends
             if full and failure is None and not behind:
                 self._as_of, self._read_at = now, read_at
-            if events:
-                self._keep(events)
+            if last:
+                self._keep(last)
         if failure is not None:
             raise failure
         # It proves that all was read, so it comes only after a round that read all.
@@ -308,13 +332,14 @@ class Feed:
         self._begun = False
 
     def _position(self) -> LogPosition:
-        return LogPosition(tuple(self._entries), self._as_of)
+        return LogPosition(tuple(self._entries), self._as_of, self._log.memory)
 
-    def _keep(self, events: Iterable[RecordedEvent], heartbeat: bytes = b"") -> None:
+    def _found(self, number: int, entry: EntryId, recorded: RecordedEvent) -> FoundEvent:
+        return FoundEvent(number, entry, WrittenEvent(recorded, self._messages.event(recorded)))
+
+    def _keep(self, events: Iterable[FoundEvent], heartbeat: bytes = b"") -> None:
         """Remembers a batch, tells everybody, and forgets what is too old."""
-        written = tuple(
-            WrittenEvent(recorded, self._messages.event(recorded)) for recorded in events
-        )
+        written = tuple(event.written for event in events)
         cursor = self._messages.cursor(cursor_of(self._position()))
         self._recent.add(Batch(written, cursor, heartbeat))
         for watcher in self._watchers:
@@ -326,6 +351,12 @@ class Feed:
         if not watcher.expired:
             self._metrics.watches_expired.inc()
             watcher.expire()
+
+
+def _advance(entries: list[EntryId], events: Iterable[FoundEvent]) -> None:
+    """Moves a position in the log behind these events."""
+    for event in events:
+        entries[event.partition] = event.entry
 
 
 def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from session_authority.domain.errors import CursorExpired, StoreUnavailable
@@ -43,25 +44,24 @@ class History:
             pages[number] = page
         return pages
 
-    async def start_of(
-        self, since: LogPosition | datetime, tip: LogPosition
-    ) -> tuple[list[EntryId], datetime]:
-        """Where a watch that goes on from a cursor or a moment begins: the entries, and as of when
-        they were the last ones. `tip` is how far the reader is. Raises CursorExpired.
+    async def start_of(self, since: LogPosition | datetime, tip: LogPosition) -> LogPosition:
+        """Where a watch that goes on from a cursor or a moment begins. `tip` is how far the reader
+        is. Raises CursorExpired.
         """
-        now = self._clock()
-        oldest, margin = now - self._log.memory, trim_margin(self._log.memory)
+        now, memory = self._clock(), self._log.memory
         if isinstance(since, datetime):
             # All that happened since then comes after it, so it is no younger than that, nor of the
             # future. One from before the memory of the log gets some time to be resumed in, though
             # what it has not been told of may be trimmed meanwhile.
-            as_of = min(max(since, oldest + 2 * margin), now)
-            return list((await self._log.at(since, as_of)).entries), as_of
-        # A cursor must be younger than the oldest event that is kept.
-        if since.as_of < oldest + margin:
+            as_of = min(max(since, now - memory + 2 * trim_margin(memory)), now)
+            return await self._log.at(since, as_of)
+        # A cursor must be younger than the oldest event that is kept. What followed the cursor was
+        # kept for the shorter of two times, if the time was changed since.
+        memory = min(since.memory, memory)
+        if since.as_of < now - memory + trim_margin(memory):
             raise CursorExpired
         # All of them, before anything is sent: a cursor that leads nowhere must be known from the
         # start.
         behind = {n: e for n, e in enumerate(since.entries) if e != tip.entries[n]}
         await self.read_on(behind, limit=1)
-        return list(since.entries), since.as_of
+        return replace(since, memory=memory)

@@ -6,14 +6,16 @@ watcher costs more memory than another. A message that several watchers get is p
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from session_authority.domain.events import EventFilter, RecordedEvent
+from session_authority.store.log_position import EntryId
 
 # How far behind a watcher may fall.
 MAX_RECENT_EVENTS, MAX_RECENT_BYTES = 8192, 8 * 1024 * 1024
-# How many events go into one message.
-MAX_MESSAGE_EVENTS = 500
+# How much goes into one message. Clients of gRPC take 4 MiB, unless they are set to take more.
+MAX_MESSAGE_EVENTS, MAX_MESSAGE_BYTES = 500, 1024 * 1024
 # How many messages that were put together are remembered for the next watcher.
 MAX_JOINED_MESSAGES = 16
 
@@ -24,6 +26,15 @@ class WrittenEvent:
 
     recorded: RecordedEvent
     message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEvent:
+    """An event, and where in the log it is: in which partition, and in which entry of it."""
+
+    partition: int
+    entry: EntryId
+    written: WrittenEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +96,31 @@ class RecentBatches:
         return message, end
 
     def _reach(self, start: int) -> int:
-        """The end of as many batches as fit into one message."""
-        end, events = start, 0
-        while end < self.end:
+        """The end of as many batches as fit into one message, but of one at least."""
+        end, events, size = start, 0, 0
+        while end < self.end and events < MAX_MESSAGE_EVENTS:
+            size += self.batches[end].size
+            if size > MAX_MESSAGE_BYTES and end > start:
+                break
             events += len(self.batches[end].events)
             end += 1
-            if events >= MAX_MESSAGE_EVENTS:
-                break
         return end
 
     def _between(self, start: int, end: int) -> list[Batch]:
         return [self.batches[number] for number in range(start, end)]
+
+
+def portions(found: Iterable[FoundEvent]) -> list[list[FoundEvent]]:
+    """The events in the same order, in lists that fit into one message each; one list at least."""
+    lists: list[list[FoundEvent]] = [[]]
+    size = 0
+    for event in found:
+        size += len(event.written.message)
+        if size > MAX_MESSAGE_BYTES and lists[-1]:
+            lists.append([])
+            size = len(event.written.message)
+        lists[-1].append(event)
+    return lists
 
 
 def _joined(batches: list[Batch], only: EventFilter) -> bytes:

@@ -37,9 +37,14 @@ from session_authority.runtime.metrics import Metrics
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 4 * 1024 * 1024
+# Enough for 1,000 user IDs of 255 characters, whatever the characters are.
+MAX_WATCH_BYTES = 1024 * 1024
+_MAX_BYTES = {"BatchValidateSessions": MAX_BATCH_BYTES, "WatchEvents": MAX_WATCH_BYTES}
 _BATCH_METHODS = frozenset({"BatchValidateSessions"})
 # A batch weighs as much as one call for each so many bytes, which a handful of its items have.
 _BATCH_BYTES_PER_CALL = 4 * 1024
+# A watch weighs as much as one for each so many bytes: it keeps them for as long as it lasts.
+_WATCH_BYTES_PER_PLACE = 64 * 1024
 # Answered however much is under way: a probe must not take a busy server for a dead one.
 _UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"})
 # A deadline is kept with this much to spare, for the answer's way back.
@@ -148,14 +153,16 @@ class Guard(grpc.aio.ServerInterceptor):
     def _stream(
         self, path: str, behavior: Callable[..., Any], decode: Callable[[bytes], Any] | None
     ) -> StreamMethod:
-        async def first(context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        limit = _limit_of(path)
+
+        async def first(context: grpc.aio.ServicerContext[Any, Any]) -> tuple[Any, int]:
             try:
                 async with asyncio.timeout(_MAX_BODY_TIME.total_seconds()):
-                    body = await _read(context, MAX_MESSAGE_BYTES)
+                    body = await _read(context, limit)
             except TimeoutError:
                 raise _too_slow() from None
             assert decode is not None
-            return _decoded(decode, body)
+            return _decoded(decode, body), max(1, -(-len(body) // _WATCH_BYTES_PER_PLACE))
 
         return StreamMethod(
             path,
@@ -214,7 +221,7 @@ class _Method:
         self._is_batch = self._name in _BATCH_METHODS
         self._behavior = handler.unary_unary
         self._decode = handler.request_deserializer
-        self._limit = MAX_BATCH_BYTES if self._is_batch else MAX_MESSAGE_BYTES
+        self._limit = _limit_of(path)
         self._counts = {
             code: metrics.rpcs.labels(self._name, code.name) for code in grpc.StatusCode
         }
@@ -297,6 +304,11 @@ class _Method:
             return await self._behavior(_decoded(self._decode, body), context)
         finally:
             load.end(caller, weight)
+
+
+def _limit_of(path: str) -> int:
+    """The bytes that a request of a method may have."""
+    return _MAX_BYTES.get(path.rpartition("/")[2], MAX_MESSAGE_BYTES)
 
 
 def _time_for(context: grpc.aio.ServicerContext[Any, Any]) -> float:

@@ -1,8 +1,8 @@
 """The streams that are under way: who may begin another one, who must make room, and how they end.
 
-A stream has its place from the moment when its request is there. Callers have a fair share of the
-places of each method. Strangers, who may watch health, have a few on each connection; when all
-places are taken, a crowd makes room for a newcomer.
+A stream has its place from the moment when its request is there; one with a large request has
+several. Callers have a fair share of the places of each method. Strangers, who may watch health,
+have a few on each connection; when all places are taken, a crowd makes room for a newcomer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from session_authority.runtime.metrics import Metrics
 MAX_PUBLIC_STREAMS_PER_CONNECTION = 4
 
 Context = grpc.aio.ServicerContext[Any, Any]
-First = Callable[[Context], Awaitable[Any]]
+First = Callable[[Context], Awaitable[tuple[Any, int]]]
 
 
 class Stream:
@@ -60,27 +60,32 @@ class Streams:
         self._ended: AuthorityError | None = None
 
     @contextmanager
-    def admitted(self, stream: Stream) -> Iterator[None]:
-        """Counts one in. Raises Overloaded, Stopping, CallerUnknown and CallerNotAllowed."""
+    def admitted(self, stream: Stream, weight: int) -> Iterator[None]:
+        """Counts one in, as so many. Raises Overloaded, Stopping, CallerUnknown and
+        CallerNotAllowed.
+        """
         if self._ended is not None:
             raise self._ended
         # Once more: access may have changed while the request was on its way.
         caller = self._authorizer.admit(stream.path, stream.context)
         others = self._streams.setdefault(stream.path, {})
         share = self._shares.setdefault(stream.path, FairShare(self._max))
+        sole = self._authorizer.has_one_caller
+        # A stream that is too heavy for any caller may be, alone.
+        weight = min(weight, share.most(sole=sole))
         if caller is None:
             self._make_room(list(others), stream.peer)
-        elif not share.fits(caller.name, 1, sole=self._authorizer.has_one_caller):
+        elif not share.fits(caller.name, weight, sole=sole):
             raise Overloaded
         else:
-            share.take(caller.name, 1)
+            share.take(caller.name, weight)
         others[stream] = None
         try:
             yield
         finally:
             others.pop(stream, None)
             if caller is not None:
-                share.give_back(caller.name, 1)
+                share.give_back(caller.name, weight)
 
     def _make_room(self, others: list[Stream], newcomer: Peer) -> None:
         """Makes sure that a stranger may have one more. Raises Overloaded."""
@@ -117,7 +122,7 @@ class Streams:
 
 class StreamMethod:
     """How one method is called that answers with a stream. `first` reads its one request, if it has
-    one. The handler may be a generator or write by itself.
+    one, and says how many places it takes. The handler may be a generator or write by itself.
     """
 
     def __init__(
@@ -168,9 +173,10 @@ class StreamMethod:
         caller = self._authorizer.admit(self._path, stream.context)
         if caller is not None:
             stream.peer.caller = caller.name
+        weight = 1
         if self._first is not None:
-            request = await self._first(stream.context)
-        with self._streams.admitted(stream):
+            request, weight = await self._first(stream.context)
+        with self._streams.admitted(stream, weight):
             async with stream.timeout:
                 await self._answer(request, stream.context)
 

@@ -138,7 +138,7 @@ class EventLog:
         replies = await self._reads.ask(
             [("XREVRANGE", key, latest, "-", "COUNT", "1") for key in keys]
         )
-        return LogPosition(tuple(_last(reply) for reply in replies), as_of)
+        return LogPosition(tuple(_last(reply) for reply in replies), as_of, self.memory)
 
     async def read(
         self, after: Mapping[int, EntryId], *, limit: int, now: datetime

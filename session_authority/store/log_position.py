@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from session_authority.store.key_names import TAGS
 
@@ -17,11 +17,13 @@ class LogPosition:
     """A position in the log: `entries` has the last entry of each stream, START if none was there.
 
     `as_of` is when it was so: nothing that was there by then, give or take the clocks, comes after
-    the position.
+    the position. `memory` is how long the log kept an event then: what follows the position may be
+    trimmed after that time, even if events are kept for longer today.
     """
 
     entries: tuple[EntryId, ...]
     as_of: datetime
+    memory: timedelta = timedelta.max
 
 
 def entry_id(raw: bytes | str) -> EntryId:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from session_authority.domain.errors import DeviceNotFound, InvalidRequest
 from session_authority.domain.results import DevicePage
 from session_authority.domain.verdicts import SessionStatus
+from session_authority.rpc.messages import device_message
 from tests.authority.harness import (
     ACTOR,
     CLIENT,
@@ -100,6 +102,23 @@ async def test_250_devices_are_listed_page_by_page_the_newest_first(
     assert [d.session is None for d in everything.devices if d.device.device_id == MANY[7]] == [
         True
     ]
+
+
+async def test_large_devices_are_listed_on_pages_that_a_client_takes(
+    scene_with: Callable[..., Scene],
+) -> None:
+    scene = scene_with(max_devices=100)
+    for device in MANY[:100]:
+        scene.clock.advance(SECOND)
+        await scene.sign_in(device, client=replace(CLIENT, user_agent="x" * 30_000))
+    pages = [await _page(scene, size=1000)]
+    while pages[-1].next_page_token:
+        pages.append(await _page(scene, pages[-1].next_page_token, size=1000))
+    assert [device for page in pages for device in _ids(page)] == MANY[99::-1]
+    assert {page.total_size for page in pages} == {100}
+    sizes = [sum(device_message(d).ByteSize() for d in page.devices) for page in pages]
+    assert max(sizes) <= 1024 * 1024
+    assert min(sizes[:-1]) > 1024 * 1024 - 40_000
 
 
 async def test_a_page_that_ends_with_the_list_is_the_last(scene: Scene) -> None:

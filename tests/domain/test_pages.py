@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from session_authority.domain import pages
 from session_authority.domain.devices import ListedDevice
-from session_authority.domain.pages import list_scope, page_token, parse_page_token
+from session_authority.domain.pages import (
+    MAX_PAGE_BYTES,
+    first_page,
+    list_scope,
+    page_token,
+    parse_page_token,
+)
 from tests.domain.samples import NOW, PHONE_KEY, SECOND, device
 
 SCOPE = list_scope("sami", False)
@@ -55,6 +61,26 @@ def test_walking_through_the_pages_shows_each_device_once():
     after = parse_page_token(text, SCOPE)
     assert after is not None
     assert not [d for d in devices if d.sort_key() > after]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "page_size", "expected"),
+    [
+        ([], 5, 0),
+        ([10] * 7, 5, 5),
+        ([10] * 3, 5, 3),
+        ([MAX_PAGE_BYTES], 5, 1),
+        ([MAX_PAGE_BYTES + 1, 1], 5, 1),
+        ([MAX_PAGE_BYTES - 1, 1, 1], 5, 2),
+        ([MAX_PAGE_BYTES // 4] * 9, 5, 4),
+        ([MAX_PAGE_BYTES // 4] * 9, 3, 3),
+    ],
+)
+def test_a_page_has_as_many_devices_as_fit(sizes: list[int], page_size: int, expected: int):
+    size_of = {bytes([n]) * 16: size for n, size in enumerate(sizes)}
+    devices = [ListedDevice(key, device(), None, None) for key in size_of]
+    page = first_page(devices, page_size, lambda listed: size_of[listed.key])
+    assert page == tuple(devices[:expected])
 
 
 @given(users, users, st.booleans(), st.booleans())

@@ -264,6 +264,7 @@ def test_limits_are_those_of_the_code():
         "watches of events under way": [
             f"{fields['max_watchers'].default} (`MAX_WATCHERS`)",
             f"{FairShare(fields['max_watchers'].default).most(sole=False)} for one caller",
+            f"{interceptors._WATCH_BYTES_PER_PLACE // 1024} KiB",
         ],
         "watches of health under way": [
             f"{streams.MAX_PUBLIC_STREAMS_PER_CONNECTION} on one connection",
@@ -291,6 +292,7 @@ def test_limits_are_those_of_the_code():
         ],
         "one request": [
             f"{interceptors.MAX_MESSAGE_BYTES // 1024} KiB",
+            f"{interceptors.MAX_WATCH_BYTES // 1024**2} MiB",
             f"{interceptors.MAX_BATCH_BYTES // 1024**2} MiB",
         ],
         "metadata of a call": [f"{options['grpc.absolute_max_metadata_size'] // 1024} KiB"],

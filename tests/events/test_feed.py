@@ -33,7 +33,9 @@ REVOKED = EventType.DEVICE_REVOKED
 async def test_the_first_message_comes_at_once(scene_with: SceneOn):
     scene = scene_with(poll=NEVER)
     watcher = await scene.watch().started()
-    assert place_of(watcher.cursor) == LogPosition((START,) * PARTITIONS, scene.clock())
+    assert place_of(watcher.cursor) == LogPosition(
+        (START,) * PARTITIONS, scene.clock(), scene.log.memory
+    )
     other = await scene.watch().started()
     assert scene.watching() == 2
     assert other.messages[0].events == ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -16,6 +16,8 @@ from session_authority.store.event_log import EVENT_MEMORY
 from session_authority.store.log_position import START, LogPosition
 from tests.events.harness import HOUR, MILLISECOND, USERS, Scene, place_of
 from tests.support.waiting import eventually
+
+MINUTE, DAY = HOUR / 60, 24 * HOUR
 
 # --- from where on --------------------------------------------------------------------------------
 
@@ -153,6 +155,48 @@ async def test_a_cursor_older_than_the_memory_has_expired(scene: Scene):
     assert isinstance(await watcher.ended(), CursorExpired)
     assert not watcher.messages
     await scene.watch().started()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "good_for"),
+    [
+        (HOUR, EVENT_MEMORY, 55 * MINUTE),
+        (EVENT_MEMORY, HOUR, 55 * MINUTE),
+        (HOUR, HOUR, 55 * MINUTE),
+        (EVENT_MEMORY, 30 * DAY, EVENT_MEMORY - HOUR),
+        (30 * DAY, 30 * DAY, 30 * DAY - HOUR),
+    ],
+)
+async def test_a_cursor_is_good_for_the_shorter_memory_of_two(
+    scene: Scene, before: timedelta, after: timedelta, good_for: timedelta
+):
+    """Events that followed it may be gone, though they would be kept today."""
+    scene.log.memory = before
+    cursor = (await scene.watch().started()).cursor
+    happened = await scene.happen(*USERS)
+    scene.log.memory = after
+    scene.clock.advance(good_for)
+    resumed = await scene.watch(cursor).started()
+    await resumed.told(*happened)
+    scene.clock.advance(MILLISECOND)
+    for user in USERS:
+        await scene.run("XTRIM", scene.keys.events(user), "MAXLEN", 0)
+    for old in (cursor, resumed.messages[0].cursor):
+        watcher = scene.watch(old)
+        assert isinstance(await watcher.ended(), CursorExpired)
+        assert not watcher.messages
+    await scene.watch().started()
+
+
+async def test_a_cursor_of_after_a_change_is_good_for_the_new_memory(scene: Scene):
+    scene.log.memory = HOUR
+    cursor = (await scene.watch().started()).cursor
+    happened = await scene.happen(*USERS)
+    scene.log.memory = EVENT_MEMORY
+    resumed = await scene.watch(cursor).started()
+    await resumed.told(*happened)
+    scene.clock.advance(EVENT_MEMORY - HOUR)
+    await (await scene.watch(resumed.cursor).started()).told()
 
 
 async def test_a_cursor_that_leads_nowhere_has_expired_from_the_start(scene: Scene):

@@ -19,7 +19,6 @@ from session_authority.domain.clients import FormFactor
 from session_authority.domain.fields import RESERVED_CLAIMS
 from session_authority.domain.verdicts import SessionStatus
 from session_authority.rpc import status as rpc_status
-from session_authority.rpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES
 from session_authority.v1 import errors_pb2
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.harness import METHODS, Refusal, Stage
@@ -223,8 +222,9 @@ async def test_what_is_no_token_is_an_answer(
 
 # --- the message itself ---------------------------------------------------------------------------
 
-TOO_LARGE = {
-    name: MAX_BATCH_BYTES if name.startswith("Batch") else MAX_MESSAGE_BYTES for name in METHODS
+TOO_LARGE = dict.fromkeys(METHODS, 64 * 1024) | {
+    "BatchValidateSessions": 4 * 1024 * 1024,
+    "WatchEvents": 1024 * 1024,
 }
 
 

@@ -220,6 +220,30 @@ async def test_streams_of_each_method_have_a_limit_of_their_own(stage_with: Stag
         stream.cancel()
 
 
+@pytest.mark.parametrize(("streams", "small"), [(3, 0), (4, 0), (7, 3)])
+async def test_a_watch_with_a_large_request_counts_as_several(
+    stage_with: StageWith, streams: int, small: int
+):
+    """It keeps its request for as long as it lasts. One that is too heavy may be, alone."""
+    stage = await with_capacity(stage_with, streams=streams)
+    users = [f"{number:03}".ljust(255, "x") for number in range(1000)]  # 252 KiB, so 4 places
+    large = pb.WatchEventsRequest(user_ids=users)
+    others = [stage.watch(pb.WatchEventsRequest()) for _ in range(small)]
+    for stream in others:
+        await stream.read()
+    shares = stage.server._guards[0]._streams._shares
+    for _ in range(2):
+        heavy = stage.watch(large)
+        await heavy.read()
+        assert await stage.refused("WatchEvents", pb.WatchEventsRequest()) == OVERLOADED
+        heavy.cancel()
+        await eventually(
+            lambda: [share.held for share in shares.values()] == [small], "the watch to end"
+        )
+    for stream in others:
+        stream.cancel()
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_whatever_becomes_of_calls_nothing_of_them_stays(stage_with: StageWith, seed: int):
     chance = random.Random(seed)

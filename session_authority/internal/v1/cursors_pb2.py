@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+session_authority/internal/v1/cursors.proto\x12\x1dsession_authority.internal.v1\"^\n\x0b\x45ventCursor\x12\x11\n\tlatest_ms\x18\x01 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x02 \x01(\x04\x12\x15\n\rentry_ages_ms\x18\x03 \x03(\x04\x12\x15\n\rentry_numbers\x18\x04 \x03(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+session_authority/internal/v1/cursors.proto\x12\x1dsession_authority.internal.v1\"q\n\x0b\x45ventCursor\x12\x11\n\tlatest_ms\x18\x01 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x02 \x01(\x04\x12\x15\n\rentry_ages_ms\x18\x03 \x03(\x04\x12\x15\n\rentry_numbers\x18\x04 \x03(\x04\x12\x11\n\tmemory_ms\x18\x05 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'session_authority.internal.
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVENTCURSOR']._serialized_start=78
-  _globals['_EVENTCURSOR']._serialized_end=172
+  _globals['_EVENTCURSOR']._serialized_end=191
 # @@protoc_insertion_point(module_scope)

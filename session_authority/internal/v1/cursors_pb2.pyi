@@ -6,13 +6,15 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Optional as _Op
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EventCursor(_message.Message):
-    __slots__ = ("latest_ms", "age_ms", "entry_ages_ms", "entry_numbers")
+    __slots__ = ("latest_ms", "age_ms", "entry_ages_ms", "entry_numbers", "memory_ms")
     LATEST_MS_FIELD_NUMBER: _ClassVar[int]
     AGE_MS_FIELD_NUMBER: _ClassVar[int]
     ENTRY_AGES_MS_FIELD_NUMBER: _ClassVar[int]
     ENTRY_NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MS_FIELD_NUMBER: _ClassVar[int]
     latest_ms: int
     age_ms: int
     entry_ages_ms: _containers.RepeatedScalarFieldContainer[int]
     entry_numbers: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, latest_ms: _Optional[int] = ..., age_ms: _Optional[int] = ..., entry_ages_ms: _Optional[_Iterable[int]] = ..., entry_numbers: _Optional[_Iterable[int]] = ...) -> None: ...
+    memory_ms: int
+    def __init__(self, latest_ms: _Optional[int] = ..., age_ms: _Optional[int] = ..., entry_ages_ms: _Optional[_Iterable[int]] = ..., entry_numbers: _Optional[_Iterable[int]] = ..., memory_ms: _Optional[int] = ...) -> None: ...

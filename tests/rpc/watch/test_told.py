@@ -48,6 +48,22 @@ async def test_the_first_message_comes_at_once_and_events_follow(stage: Stage):
     assert len({event.event_id for event in watch.events}) == 3
 
 
+async def test_as_many_users_as_are_allowed_can_be_watched(valkey_stage: Stage):
+    """With the longest IDs, and the longest way to say from where on."""
+    users = [f"{number:03}".ljust(255, "\N{MUSICAL SYMBOL G CLEF}") for number in range(1000)]
+    first = await Watch(valkey_stage).started()
+    await valkey_stage.sign_in("ada")
+    for user in (users[0], users[-1]):
+        await valkey_stage.sign_in(user)
+    await first.next(3)
+    every_type = [number for number in pb.EventType.values() if number]
+    for since in ({}, {"cursor": first.cursor}):
+        watch = await Watch(valkey_stage, user_ids=users, types=every_type, **since).started()
+        await valkey_stage.sign_in("ada")
+        await valkey_stage.sign_in(users[-1])
+        assert [event.user_id for event in await watch.next()] == [users[-1]]
+
+
 async def test_a_sign_in_is_told_with_all_that_a_mail_needs(valkey_stage: Stage):
     watch = await Watch(valkey_stage).started()
     first = await valkey_stage.sign_in("ada", PHONE, client=PHONE_CLIENT)
