@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_authority.domain.appearances.appearance import MAX_NAME_CHARACTERS, read_appearance
+from session_authority.domain.appearances.appearance import read_appearance
 from session_authority.domain.appearances.hints import (
     MAX_ITEMS,
     MAX_TEXT_CHARACTERS,
@@ -17,6 +17,7 @@ from session_authority.domain.appearances.hints import (
 )
 from session_authority.domain.clients import Client
 from session_authority.domain.text import is_printable
+from tests.appearances.corpus import MAX_NAME_CHARACTERS
 
 AGENT = "Mozilla/5.0 (Linux; Android 10; K) Chrome/148.0.0.0 Mobile Safari/537.36"
 NEXT_AGENT = AGENT.replace("148", "149")

@@ -17,7 +17,6 @@ _PRODUCT = re.compile(r"([A-Za-z][\w.!-]{0,63})(?:[/ ]v?(\d[\w.]{0,30}))?")
 _BOT = re.compile(
     r"([\w.-]{0,60}(?:bot|crawler|spider))(?![a-z])([/ -]v?(\d[\w.]*))?", re.IGNORECASE
 )
-_CONTACT = re.compile(r"\+?https?:|\+|\S+@\S+\.")
 _ONE_WORD = re.compile(r"[A-Za-z][\w.-]{2,63}", re.ASCII)
 _NO_CRAWLERS = frozenset({"MSIE", "Konqueror", "Mozilla", "Netscape", "OpenWeb", "NetFront"})
 

@@ -40,12 +40,6 @@ _NO_MODEL = re.compile(
 )
 _TV_PART = re.compile(r"(?:.*; )?(?:Linux/)?Smart-?TV", re.IGNORECASE)
 _QUEST = re.compile(r"(?:Meta )?(Quest(?: \w+)?)$")
-_HARMONY_KINDS = {
-    "Tablet": FormFactor.TABLET,
-    "PC": FormFactor.DESKTOP,
-    "2in1": FormFactor.DESKTOP,
-    "TV": FormFactor.TV,
-}
 _FIRST_DARWIN_WITH_YEARS = 25
 
 
