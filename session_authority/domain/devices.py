@@ -27,7 +27,9 @@ class DeviceRecord:
     last_seen_at: datetime
 
     def shown_name(self) -> str:
-        """What to call it: the user's name for it, else the app's, else one from the user agent."""
+        """What to call it: the user's name for it, else the app's, else one made from the client
+        hints and the user agent.
+        """
         if self.display_name or self.last_client.display_name:
             return self.display_name or self.last_client.display_name
         return appearance(self.last_client).name

@@ -5,6 +5,7 @@ Owns the rule that odd text is mended and never refused. Compares nothing: it do
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 # Zero width non-joiner and joiner: names in many scripts and many emoji need them.
@@ -19,6 +20,8 @@ _UNSEEN = frozenset(
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 )
 _VIRAMA = 9  # the combining class of the signs that join two consonants into one
+# The flag of a part of a country: a black flag, invisible letters and a sign that ends them.
+_TAGGED_FLAG = re.compile("(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f)")
 # Longer text is cut before it is looked at, so that cleaning takes a bounded time: twice what is
 # kept of the longest text, a user agent.
 _MAX_READ_CHARACTERS = 1024
@@ -26,7 +29,7 @@ _MAX_READ_CHARACTERS = 1024
 
 def is_printable(text: str) -> bool:
     """True if a terminal or a page shows every character, and obeys none."""
-    return all(c.isprintable() or c in _JOINERS for c in text)
+    return all(c.isprintable() or c in _JOINERS for c in _TAGGED_FLAG.sub("", text))
 
 
 def is_name(text: str) -> bool:
@@ -58,7 +61,8 @@ def cleaned(text: str) -> str:
     """
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip(" ")
-    kept = "".join(map(_shown, text[:_MAX_READ_CHARACTERS]))
+    pieces = _TAGGED_FLAG.split(text[:_MAX_READ_CHARACTERS])  # each second one is a flag
+    kept = "".join(p if i % 2 else "".join(map(_shown, p)) for i, p in enumerate(pieces))
     kept = " ".join(_without_loose_joiners(kept).split())
     return kept if any(map(_is_visible, kept)) else ""
 
@@ -114,6 +118,8 @@ def _belongs_together(text: str, i: int) -> bool:
     rules of Unicode's Annex 29).
     """
     before, after = text[i - 1], text[i]
+    if "\U000e0020" <= after <= "\U000e007f":  # the letters of a flag
+        return True
     if after in _JOINERS or unicodedata.category(after)[0] == "M" or _is_skin_tone(after):
         return True
     if before == "\u200d" or unicodedata.combining(before) == _VIRAMA:

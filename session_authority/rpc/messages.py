@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.appearances.hints import (
-    MAX_ITEMS,
+    MAX_READ_ITEMS,
     Brand,
     ClientHints,
     clean_hints,
@@ -85,12 +85,12 @@ def _remembered(raw: bytes) -> ClientHints:
 
 def _cleaned(message: pb.ClientHints) -> ClientHints:
     return clean_hints(
-        brands=[Brand(brand.name, brand.version) for brand in message.brands[:MAX_ITEMS]],
+        brands=[Brand(brand.name, brand.version) for brand in message.brands[:MAX_READ_ITEMS]],
         platform=message.platform,
         platform_version=message.platform_version,
         model=message.model,
         mobile=message.mobile if message.HasField("mobile") else None,
-        form_factors=message.form_factors[:MAX_ITEMS],
+        form_factors=message.form_factors[:MAX_READ_ITEMS],
     )
 
 

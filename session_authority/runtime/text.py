@@ -9,4 +9,6 @@ def printable(text: str) -> str:
     """The text with every control character, and whatever else moves characters around, written
     out.
     """
+    if is_printable(text):
+        return text
     return "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in text)

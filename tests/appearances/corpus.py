@@ -7,6 +7,8 @@ from pathlib import Path
 
 from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHints, clean_hints
 
+# A program with its version on a model: names of at most 64 characters each, and a number.
+MAX_NAME_CHARACTERS = 140
 HERE = Path(__file__).parent
 # What these engines always say.
 ENGINES = {

@@ -7,16 +7,13 @@ import ua_parser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_authority.domain.appearances.appearance import (
-    MAX_NAME_CHARACTERS,
-    appearance,
-    read_appearance,
-)
+from session_authority.domain.appearances.appearance import appearance, read_appearance
 from session_authority.domain.appearances.browsers import load_rules
 from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
 from session_authority.domain.clients import Appearance, Client, FormFactor
 from session_authority.domain.fields import cut_user_agent
 from session_authority.domain.text import is_printable
+from tests.appearances.corpus import MAX_NAME_CHARACTERS
 
 
 def test_the_library_is_loaded_before_the_first_caller_waits(monkeypatch: pytest.MonkeyPatch):

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_authority.domain.appearances.appearance import MAX_NAME_CHARACTERS, read_appearance
+from session_authority.domain.appearances.appearance import read_appearance
 from session_authority.domain.appearances.hints import (
-    MAX_ITEMS,
+    MAX_BRANDS,
+    MAX_FORM_FACTORS,
     MAX_TEXT_CHARACTERS,
     NO_HINTS,
     Brand,
@@ -17,6 +18,7 @@ from session_authority.domain.appearances.hints import (
 )
 from session_authority.domain.clients import Client
 from session_authority.domain.text import is_printable
+from tests.appearances.corpus import MAX_NAME_CHARACTERS
 
 AGENT = "Mozilla/5.0 (Linux; Android 10; K) Chrome/148.0.0.0 Mobile Safari/537.36"
 NEXT_AGENT = AGENT.replace("148", "149")
@@ -50,8 +52,10 @@ def test_hints_of_a_browser_stay_as_they_are():
         (" Pixel\x00 \x1b10\n", "Pixel 10"),
         ('""', ""),
         ("\u202e\u200b", ""),
-        ("P" * 65, "P" * 64),
-        ("P" * 63 + " x", "P" * 63),
+        ("P" * 41, "P" * 40),
+        ("P" * 39 + " x", "P" * 39),
+        ("Pixel 10\u00a0Pro 手机 📱", "Pixel 10 Pro"),
+        ("手机", ""),
         ("\0" * 10_000 + "P", ""),
     ],
 )
@@ -70,7 +74,13 @@ def test_a_text_is_cleaned_and_cut(sent: str, kept: str):
 
 def test_lists_are_cut():
     cleaned = clean_hints(brands=[Brand("Chrome")] * 1000, form_factors=["Mobile"] * 1000)
-    assert (len(cleaned.brands), len(cleaned.form_factors)) == (MAX_ITEMS, MAX_ITEMS)
+    assert (len(cleaned.brands), len(cleaned.form_factors)) == (MAX_BRANDS, MAX_FORM_FACTORS)
+
+
+def test_of_many_brands_the_made_up_ones_go_first():
+    names = ["Not.A/Brand", "Chromium", "", "Google Chrome", "Microsoft Edge", "Arc"]
+    kept = clean_hints(brands=[Brand(name) for name in names]).brands
+    assert [brand.name for brand in kept] == ["Chromium", "Google Chrome", "Microsoft Edge", "Arc"]
 
 
 @pytest.mark.parametrize(

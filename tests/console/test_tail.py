@@ -228,6 +228,8 @@ def test_nothing_that_a_terminal_would_obey_is_printed():
     hostile = "\x1b[2J\x07\r\n\t\x9b31m\u202eevil\u2028"
     assert printable(hostile) == r"\x1b[2J\x07\r\n\t\x9b31m\u202eevil\u2028"
     assert printable("सामी\u200dका 名前 👩\u200d💻") == "सामी\u200dका 名前 👩\u200d💻"
+    wales = "🏴\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f"
+    assert printable(f"{wales} 名前") == f"{wales} 名前"
     info = pb.ClientInfo(user_agent=hostile, ip_address=hostile)
     client = pb.EventClient(info=info, browser=hostile, operating_system=hostile)
     device = pb.EventDevice(display_name=hostile, last_client=client)

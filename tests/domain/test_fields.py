@@ -231,6 +231,9 @@ def test_every_address_can_be_stored(value: str):
     assert passed(client(ip_address=kept)).ip_address == kept
 
 
+ENGLAND, TEXAS = (
+    "🏴" + "".join(chr(0xE0000 + ord(c)) for c in part) + "\U000e007f" for part in ("gbeng", "ustx")
+)
 CLEANED = {
     "a no-break space": ("Ada’s\u00a0Apple Watch", "Ada’s Apple Watch"),
     "an ideographic space": ("艾达\u3000手机", "艾达 手机"),
@@ -250,6 +253,11 @@ CLEANED = {
     "a Persian word": ("می\u200cخواهم", "می\u200cخواهم"),
     "an Indic letter": ("क्\u200dष", "क्\u200dष"),
     "a joined emoji": ("👩🏽\u200d💻", "👩🏽\u200d💻"),
+    "the flag of England": (ENGLAND, ENGLAND),
+    "flags next to each other": (f"A{ENGLAND}{TEXAS}\u200b 🇸🇪", f"A{ENGLAND}{TEXAS} 🇸🇪"),
+    "letters of a flag without it": ("a" + ENGLAND[1:], "a"),
+    "a hidden text after a flag": ("🏴" + "".join(chr(0xE0000 + ord(c)) for c in "hi there"), "🏴"),
+    "a flag without an end": (ENGLAND[:-1], "🏴"),
     "an emoji with a selector": ("❤\ufe0f\u200d🔥", "❤\ufe0f\u200d🔥"),
     "nothing that can be seen": ("\u200b\u00ad\u0301", ""),
 }
@@ -271,6 +279,8 @@ def test_what_a_client_calls_itself_is_cleaned(value: str, kept: str):
         ("a" * 99 + " b", "a" * 99),
         ("a" * 99 + "e\u0301", "a" * 99),
         ("a" * 98 + "👩\u200d💻", "a" * 98),
+        ("a" * 94 + ENGLAND, "a" * 94),
+        ("a" * 93 + ENGLAND, "a" * 93 + ENGLAND),
         ("a" * 99 + "👍🏽", "a" * 99),
         ("a" * 99 + "🇸🇪", "a" * 99),
         ("🇸🇪" * 51, "🇸🇪" * 50),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from session_authority.domain.appearances.appearance import appearance, read_appearance
-from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHints
+from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHints, clean_hints
 from session_authority.domain.clients import Appearance, Client, FormFactor
 from session_authority.internal.v1 import records_pb2
 from session_authority.store.client_records import client_of, client_record
@@ -42,6 +42,19 @@ def test_a_client_comes_back(client: Client) -> None:
     stored = client_of(client_record(client))
     assert stored == client
     assert appearance(stored) == appearance(client)
+
+
+def test_the_fattest_hints_are_small() -> None:
+    fat = "𝕏" * 1000 + "X" * 1000
+    hints = clean_hints(
+        brands=[Brand(fat, fat)] * 1000,
+        platform=fat,
+        platform_version=fat,
+        model=fat,
+        mobile=False,
+        form_factors=[fat] * 1000,
+    )
+    assert client_record(Client(hints=hints)).ByteSize() <= 800
 
 
 def test_what_was_stored_is_shown_without_a_reading() -> None:

@@ -9,7 +9,12 @@ from urllib.parse import unquote
 
 _PRODUCT = re.compile(r"([^\s/;,\[\]()]{1,80})/(?:v(?=\d))?([^\s/;,\[\]()]*)")
 _LEADING = re.compile(r"\s*([^\s/(;][^/();]{0,79})(?:/v?([^\s/();]*))?")
-_SPACED_VERSION = re.compile(r"(.*?) v?(\d[\d.]*)$")
+# "Name 1.2", "Name 1.2.3 rv:45" and "Name v2": the version may stand behind a space.
+_SPACED_VERSION = re.compile(r"(.*?)[ -]v?(\d+(?:\.\d+)+)(?![\w.])|(.*?) v?(\d+)$")
+# A name may be followed by words about the program, or by the address of its page.
+_ABOUT = re.compile(r"(?:^|\s)[-\u2013\u2014|](?=\s|$)|(?:^|\s)\+?https?:$")
+_URL = re.compile(r"\s*\+?https?://([\w.-]{1,64})")
+_NUMBER_AT_END = re.compile(r"\s\d+$")
 _WHOLE_NUMBER = re.compile(r"(\d{1,5})(?!\d)")
 _MAX_NAME_CHARACTERS = 64
 _MAX_COMMENTS = 6
@@ -77,12 +82,17 @@ class UserAgent:
     @cached_property
     def leading(self) -> Product:
         """The first product, whose name may have spaces and whose version may be missing."""
+        if url := _URL.match(self.text):
+            return Product(url[1])
         found = _LEADING.match(self.text)
         if found is None:
             return Product("")
         name, version = found[1].strip(), found[2] or ""
-        spaced = None if version else _SPACED_VERSION.match(name)
-        return Product(name, version) if spaced is None else Product(spaced[1], spaced[2])
+        if (spaced := _SPACED_VERSION.match(name)) and (spaced[2] or not version):
+            name, version = spaced[1] or spaced[3] or "", spaced[2] or spaced[4]
+        if about := _ABOUT.search(name):
+            name = name[: about.start()]
+        return Product(name.strip(" ,:"), version)
 
     @property
     def is_browser_like(self) -> bool:
@@ -101,5 +111,9 @@ def major(version: str) -> str:
 
 
 def named(family: str, version: str) -> str:
-    """A name with the first number of its version, if there is one: "Chrome 131"."""
+    """A name with the first number of its version, if there is one: "Chrome 131". A name that ends
+    with a number needs no second one.
+    """
+    if _NUMBER_AT_END.search(family):
+        return family
     return f"{family} {major(version)}".strip()

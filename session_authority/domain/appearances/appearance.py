@@ -23,8 +23,6 @@ from session_authority.domain.appearances.platforms import read_system
 from session_authority.domain.appearances.systems import APPLE_MODELS, System
 from session_authority.domain.clients import UNKNOWN_NAME, Appearance, Client, FormFactor
 
-# No text of an appearance is longer: a program on a model, of at most 64 characters each.
-MAX_NAME_CHARACTERS = 140
 # One entry has at most 4 KiB: an agent of 512 bytes, hints of about 30 short texts, and the result.
 _REMEMBERED = 2048
 

@@ -15,6 +15,9 @@ _INTERNET_EXPLORER = re.compile(r"\bMSIE (\d+)|\bTrident/.*\brv:(\d+)")
 _OPERA_MINI = re.compile(r"\bOpera Mini/([\d.]+)")
 # An app may follow the engine's products without a version.
 _BARE_WORD = re.compile(r"(?:Safari|Mobile)/\S+ +([A-Z][A-Za-z]{2,30})(?= |$)")
+_BARE_PRODUCT = re.compile(
+    r"(?:Safari|Mobile)/\S+ +([A-Z]\w{1,30}(?: [A-Z]\w{0,30}){0,2}) v?(\d+(?:\.\d+)+)(?= |$)"
+)
 # How apps end their names to tell on what they run.
 _SYSTEM_AT_END = re.compile(
     r"(?: for)?[-_ ](?:iOS|iPhone|iPad|Android|macOS|Mac|Windows|Desktop|Mobile)$"
@@ -32,8 +35,8 @@ def read_browser(agent: UserAgent, system: System) -> Product | None:
     if not agent.is_browser_like:
         return _leading_app(agent, system)
     for pattern, name in APPS:
-        if found := pattern.search(agent.text):
-            return Product(name, next((group for group in found.groups() if group), ""))
+        if found := list(pattern.finditer(agent.text)):
+            return Product(name, _version_in(found))
     if opera_mini := _OPERA_MINI.search(agent.text):
         return Product("Opera Mini", opera_mini[1])
     if system.family == "KaiOS":
@@ -55,7 +58,7 @@ def _leading_app(agent: UserAgent, system: System) -> Product | None:
     starts_with_mark = agent.text.startswith("[")
     for pattern, name in APPS:
         if found := (pattern.search if starts_with_mark else pattern.match)(agent.text):
-            return Product(name, next((group for group in found.groups() if group), ""))
+            return Product(name, _version_in([found]))
     name = leading.shown_name
     if leading.name in NO_PROGRAMS and name not in SHOWN_APPS:
         return None
@@ -69,8 +72,16 @@ def _leading_app(agent: UserAgent, system: System) -> Product | None:
     return Product(shown, "" if shown == "Safari" else leading.version)
 
 
+def _version_in(found: list[re.Match[str]]) -> str:
+    """The version, which not every mark of an app has."""
+    return next((group for mark in found for group in mark.groups() if group), "")
+
+
 def _app_of_view(agent: UserAgent, system: System) -> Product | None:
     """The app that shows the page in a view of its own: the first product that is no engine's."""
+    for name, version in _BARE_PRODUCT.findall(agent.outside):
+        if name.split()[0] not in NO_PROGRAMS:
+            return Product(name, version)
     apps = [p for p in agent.products if p.name not in NO_PROGRAMS and p.name[0].isalpha()]
     app = next((p for p in apps if p.version[:1].isdecimal()), None)
     if app is None and system.form_factor in {FormFactor.PHONE, FormFactor.TABLET}:

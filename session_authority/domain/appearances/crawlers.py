@@ -17,8 +17,12 @@ _PRODUCT = re.compile(r"([A-Za-z][\w.!-]{0,63})(?:[/ ]v?(\d[\w.]{0,30}))?")
 _BOT = re.compile(
     r"([\w.-]{0,60}(?:bot|crawler|spider))(?![a-z])([/ -]v?(\d[\w.]*))?", re.IGNORECASE
 )
-_CONTACT = re.compile(r"\+?https?:|\+|\S+@\S+\.")
 _ONE_WORD = re.compile(r"[A-Za-z][\w.-]{2,63}", re.ASCII)
+# A name, then a comment, words about the program, or the address of its page.
+_NAMED = re.compile(
+    r"(?=.*[A-Za-z]{2})[A-Za-z][^\s/(;,]*(?: [^\s/(;,]*[\w+!]){0,3},? ?"
+    r"(?:\(| [-\u2013\u2014|] |\+?https?:)|\+?https?://\w"
+)
 _NO_CRAWLERS = frozenset({"MSIE", "Konqueror", "Mozilla", "Netscape", "OpenWeb", "NetFront"})
 
 
@@ -82,6 +86,8 @@ def _script(agent: UserAgent, system: System) -> Product | None:
         return None
     if not any(c.isalpha() for c in leading.name):
         return None
-    # "Name/anything", "name 1.2" or one word: programs call themselves so, and nothing else does.
-    is_product = leading.version != "" or _ONE_WORD.fullmatch(agent.text.strip()) is not None
+    # "Name/anything", "name 1.2", "name (anything)", an address or one word: programs call
+    # themselves so, and nothing else does.
+    text = agent.text.strip()
+    is_product = leading.version != "" or _ONE_WORD.fullmatch(text) or _NAMED.match(text)
     return leading if is_product or LIBRARY_WORDS.search(leading.name) else None

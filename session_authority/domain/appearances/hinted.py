@@ -21,8 +21,7 @@ _BRANDS = {
     "Coc Coc": "C\u1ed1c C\u1ed1c",
 }  # fmt: skip
 # Brands of an engine, of a view inside an app, or of a second name.
-_VIEWS = frozenset({"Android WebView", "Microsoft Edge WebView2"})
-_ENGINES = _VIEWS | {"Chromium", "Yowser", "Edge Side Panel"}
+_ENGINES = frozenset({"Chromium", "Yowser", "Edge Side Panel"})
 _SHARED = frozenset({"Google Chrome", "Microsoft Edge"})
 # What an agent says that names no browser of its own.
 _PLAIN = frozenset({"Chrome", "Chromium", "Edge", "Safari"})
@@ -41,7 +40,17 @@ _FORM_FACTORS = {
     "Mobile": FormFactor.PHONE,
     "Tablet": FormFactor.TABLET,
     "EInk": FormFactor.TABLET,
+    "Automotive": FormFactor.UNKNOWN,  # no other kind is that of a car
 }
+# The most telling first: a headset or a car may be called a tablet too.
+_ORDER = (
+    FormFactor.WEARABLE,
+    FormFactor.UNKNOWN,
+    FormFactor.TABLET,
+    FormFactor.PHONE,
+    FormFactor.DESKTOP,
+)
+_DESKTOPS = frozenset({"Windows", "macOS", "Linux", "ChromeOS"})
 # Kinds that agents tell, and hints don't.
 _UNHINTED = frozenset({FormFactor.TV, FormFactor.CONSOLE, FormFactor.WEARABLE})
 
@@ -74,10 +83,11 @@ def hinted_browser(said: Product | None, hints: ClientHints, *, is_silent: bool)
     """
     brands = [brand for brand in hints.brands if not brand.is_made_up]
     telling = _most_telling(brands)
+    if any(map(_is_view, brands)) and (telling is None or telling.name in _SHARED):
+        return None if said is None or said.name in _PLAIN else said
     if telling is None:
         chromium = next((brand for brand in brands if brand.name == "Chromium"), None)
-        is_view = any(brand.name in _VIEWS for brand in brands)
-        if chromium is None or is_view or (said is None and not is_silent):
+        if chromium is None or (said is None and not is_silent):
             return said
         return _product(chromium) if said is None or said.name == "Chrome" else said
     product = _product(telling)
@@ -88,9 +98,14 @@ def hinted_browser(said: Product | None, hints: ClientHints, *, is_silent: bool)
 
 def _most_telling(brands: Sequence[Brand]) -> Brand | None:
     """The brand that names one browser alone. Others have the brands of Chrome or Edge too."""
-    named = [brand for brand in brands if brand.name not in _ENGINES]
+    named = [b for b in brands if b.name not in _ENGINES and not _is_view(b)]
     own = [brand for brand in named if brand.name not in _SHARED]
     return next(iter([*own, *named]), None)
+
+
+def _is_view(brand: Brand) -> bool:
+    """True for the brand of a page that an app shows: "Android WebView"."""
+    return "WebView" in brand.name
 
 
 def _product(brand: Brand) -> Product:
@@ -100,7 +115,7 @@ def _product(brand: Brand) -> Product:
 def hinted_system(said: System, hints: ClientHints) -> System:
     """The system, where the agent says that it is `said`."""
     family = _PLATFORMS.get(hints.platform, "")
-    model = model_name(hints.model) if hints.model else said.model
+    model = model_name(hints.model) or said.model
     if said.form_factor in _UNHINTED:
         return replace(said, model=model)
     if model.startswith("Quest"):
@@ -139,20 +154,17 @@ def _kind(system: System, hints: ClientHints) -> FormFactor | None:
     if of_model in _UNHINTED:
         return of_model
     told = {_FORM_FACTORS[name] for name in hints.form_factors if name in _FORM_FACTORS}
-    for kind in (FormFactor.WEARABLE, FormFactor.TABLET, FormFactor.PHONE, FormFactor.DESKTOP):
+    if of_model is not None:  # a phone or tablet that wants pages for desktops
+        told.discard(FormFactor.DESKTOP)
+    for kind in _ORDER:
         if kind in told:
             return kind
     if of_model is not None:
         return of_model
-    if hints.mobile:
+    is_told_desktop = system.form_factor is FormFactor.DESKTOP
+    if system.family in _DESKTOPS or (is_told_desktop and system.family != "Android"):
+        return FormFactor.DESKTOP
+    if system.family == "iOS" or (hints.mobile and system.family != "iPadOS"):
         return FormFactor.PHONE
-    if (
-        system.family == "Android"
-        and hints.mobile is False
-        and system.form_factor is not (FormFactor.TABLET)
-    ):
-        return FormFactor.TABLET
-    if system.family == "iOS":
-        return FormFactor.PHONE
-    is_desktop = hints.platform in {"Windows", "macOS", "Linux", "Chrome OS", "Chromium OS"}
-    return FormFactor.DESKTOP if is_desktop else None
+    # A tablet isn't mobile, and neither is a phone that wants pages for desktops.
+    return FormFactor.UNKNOWN if is_told_desktop else None

@@ -11,9 +11,13 @@ from dataclasses import dataclass, replace
 
 from session_authority.domain.text import cleaned, cut
 
-MAX_TEXT_CHARACTERS = 64
-# Browsers send three or four brands, and one form factor or two.
-MAX_ITEMS = 8
+# Hints are kept with each device and each event, so they are kept short. The longest text of an
+# honest browser has 30 characters or so; it sends three or four brands, and a form factor or two.
+MAX_TEXT_CHARACTERS = 40
+MAX_BRANDS = 4
+MAX_FORM_FACTORS = 2
+# More of a list is not looked at.
+MAX_READ_ITEMS = 8
 _LETTERS = re.compile(r"[^a-z]")
 
 
@@ -70,20 +74,28 @@ def clean_hints(
     mobile: bool | None = None,
     form_factors: Sequence[str] = (),
 ) -> ClientHints:
-    """The hints as they can be stored and shown: at most 8 brands and 8 form factors, and texts of
-    at most 64 characters. A text without anything to see is none.
+    """The hints as they can be stored and shown: at most 4 brands and 2 form factors, and texts of
+    at most 40 characters of ASCII, as all hints are. A text without anything to see is none. Of
+    more brands, those that browsers make up go first.
     """
-    cleaned = (Brand(_clean(brand.name), _clean(brand.version)) for brand in brands[:MAX_ITEMS])
+    read = brands[:MAX_READ_ITEMS]
+    kept = [Brand(_clean(brand.name), _clean(brand.version)) for brand in read]
+    kept = [brand for brand in kept if brand.name]
+    if len(kept) > MAX_BRANDS:
+        kept = [brand for brand in kept if not brand.is_made_up]
     return ClientHints(
-        brands=tuple(brand for brand in cleaned if brand.name),
+        brands=tuple(kept[:MAX_BRANDS]),
         platform=_clean(platform),
         platform_version=_clean(platform_version),
         model=_clean(model),
         mobile=mobile,
-        form_factors=tuple(filter(None, map(_clean, form_factors[:MAX_ITEMS]))),
+        form_factors=tuple(
+            list(filter(None, map(_clean, form_factors[:MAX_READ_ITEMS])))[:MAX_FORM_FACTORS]
+        ),
     )
 
 
 def _clean(text: str) -> str:
     """The text in one line, without the quotes that a caller may have left around it."""
-    return cut(cleaned(text).strip(' "'), MAX_TEXT_CHARACTERS)
+    ascii_text = cleaned(text).encode("ascii", "ignore").decode()
+    return cut(cleaned(ascii_text).strip(' "'), MAX_TEXT_CHARACTERS)

@@ -37,20 +37,42 @@ _FIRE_TABLETS = {
 }  # fmt: skip
 _MAKER = re.compile(r"(?:Google|SAMSUNG|samsung)[- ](?=\S)")
 _GALAXY_CODE = re.compile(r"SM-([A-Z]\d{3})\w*$")
+# Words that stand in the place of a model, and name none.
+_NO_MODEL = re.compile(
+    r"(k|unknown( \w+)?|undefined|null|none|generic|default|android|linux|windows|mobile|phone"
+    r"|tablet|desktop|device|n/?a|\W*)$",
+    re.IGNORECASE,
+)
+# The build, the maker's system and its version, which some agents write behind the model.
+_BEHIND = re.compile(r" (?:Build(?:/.*)?|MIUI/.*|OS\d[\d.]*)$")
 _KINDS = (
-    (FormFactor.WEARABLE, re.compile(r"Quest( |$)|(Galaxy|Pixel) Watch|TicWatch|Wear OS")),
+    (
+        FormFactor.WEARABLE,
+        re.compile(
+            r"(Meta |Oculus )?Quest( |$)|Oculus |(?i:pico) |(HTC )?VIVE |Lynx-R1|Galaxy XR|SM-I61\d"
+            r"|A7H10$|A8110$|A9210$|.*watch(\b|\d)|.*\bWatch(\b|\d)|TicWatch|Wear OS|sdk_g?wear"
+        ),
+    ),
     (
         FormFactor.TV,
         re.compile(
-            r"Fire TV|BRAVIA|Chromecast|Google TV|Android TV|SHIELD|MiTV|MIBOX|AOSP TV"
-            r"|Smart ?TV|.* TV( |$)"
+            r"Fire TV|BRAVIA|Chromecast|Google TV|Android TV|SHIELD|MiTV|(?i:mi ?box)|AOSP TV"
+            r"|sdk_(google_)?a?tv_|Smart ?TV|.* TV( |$)"
         ),
     ),
     (
         FormFactor.TABLET,
         re.compile(
-            r"SM-[TXP]\d|Galaxy Tab|Fire |Nexus (7|9|10)$|.*\b(Tab|Pad|Tablet|MediaPad)\b"
-            r"|Lenovo (TB-|YT-)|TB-?\w+$"
+            r"SM-[TXP]\d|Galaxy Tab|Fire |Nexus (7|9|10)$|.*\b(?i:tab|tablet|\w{0,16}pad)\b"
+            r"|Lenovo (TB-|YT-)|TB-?\w+$|Pixel C$|Nokia T\d"
+        ),
+    ),
+    (
+        FormFactor.PHONE,
+        re.compile(
+            r"Pixel |Galaxy [SAZMFJN]|SM-[SAGMFNJEC]\d|Nexus [4-6]|[Mm]oto |sdk_gphone"
+            r"|(?i:Xiaomi )?(Redmi |Mi [\dAMN])|POCO |(?i:OnePlus )|CPH\d|RMX\d|XQ-"
+            r"|Nothing |Nokia |vivo |HONOR "
         ),
     ),
 )
@@ -58,7 +80,9 @@ _KINDS = (
 
 def model_name(code: str) -> str:
     """How a person calls the model that an agent or a hint writes as `code`."""
-    code = _MAKER.sub("", code.strip())
+    code = _MAKER.sub("", _BEHIND.sub("", code.strip()))
+    if _NO_MODEL.match(code):
+        return ""
     if found := _GALAXY_CODE.match(code):
         if found[1].startswith(("R8", "R9", "L")):
             return "Galaxy Watch"

@@ -32,20 +32,18 @@ _DESCRIBED = re.compile(
 # How Facebook's and Instagram's apps describe a device.
 _FACEBOOK = re.compile(r";(FB(?:DV|SN|SV|MD))/([^;\]]{1,64})")
 _INSTAGRAM_ANDROID = re.compile(r"\bAndroid \(\d+/([\d.]+);[^;]*;[^;]*;[^;]*; ?([^;]*);")
-_TRUE_IOS_VERSION = re.compile(r";FBSV/(\d+)|; iOS (\d+)_")
+_TRUE_IOS_VERSION = re.compile(r";FBSV/(\d+)|; iOS (\d+)[_.]")
+_FROZEN_IOS_VERSION = re.compile(r"OS 18_[67](?!_)\b")
+# The system's build, where an agent doesn't have the one that browsers froze (15E148).
+_IOS_BUILD = re.compile(r"\bMobile/(2\d)[A-Z]\d")
+_FIRST_IOS_BUILD_WITH_YEARS = 23
 _NO_MODEL = re.compile(
-    r"([a-z]{2}([-_][A-Za-z]{2,4})?|wv|K|U|Mobile|Tablet|TV|HarmonyOS|(HMSCore|SDK|rv:|Scale|Linux|"
-    r"Android|Opera M|Build|HIGH|AVERAGE|LOW|https?:|\+|build:|arm|x86|Release|API ).*|"
-    r"[\d.]+|\d+(dpi|x\d|/\d).*|\w+=.*)?$"
+    r"([a-z]{2}([-_][A-Za-z]{2,4})?|wv|K|U|Mobile( VR)?|VR|Tablet|TV|HarmonyOS|"
+    r"(HMSCore|SDK|rv:|Scale|Linux|Android|Opera M|Build|HIGH|AVERAGE|LOW|https?:|\+|build:|"
+    r"arm|x86|Release|API ).*|[\d.]+|\d+(dpi|x\d|/\d).*|\w+=.*)?$"
 )
 _TV_PART = re.compile(r"(?:.*; )?(?:Linux/)?Smart-?TV", re.IGNORECASE)
 _QUEST = re.compile(r"(?:Meta )?(Quest(?: \w+)?)$")
-_HARMONY_KINDS = {
-    "Tablet": FormFactor.TABLET,
-    "PC": FormFactor.DESKTOP,
-    "2in1": FormFactor.DESKTOP,
-    "TV": FormFactor.TV,
-}
 _FIRST_DARWIN_WITH_YEARS = 25
 
 
@@ -135,17 +133,27 @@ def _apple_mobile(system: System, parts: list[str], agent: UserAgent) -> System:
             version = part.removeprefix("iPadOS ").removeprefix("iOS ").removeprefix("Version ")
     if not version and (elsewhere := _IOS_VERSION_ELSEWHERE.search(agent.text)):
         version = elsewhere[1]
-    # Since iOS 26 browsers freeze the system's version at 18. Safari's own version is the
-    # system's, and Facebook's apps tell it elsewhere.
-    if said and version == "18":
-        safari = major(agent.version_of("Version") or "")
-        told = _TRUE_IOS_VERSION.search(agent.text)
-        true_version = next(filter(None, told.groups())) if told else safari
-        version = true_version if true_version and int(true_version) >= 26 else version
+    if agent.is_browser_like and version == "18":
+        version = _thawed(agent)
     if is_pad:
         return System("iPadOS", version, FormFactor.TABLET, "iPad")
     model = "iPod touch" if any(part.startswith("iPod") for part in parts) else "iPhone"
     return System("iOS", version, FormFactor.PHONE, model)
+
+
+def _thawed(agent: UserAgent) -> str:
+    """The version of iOS, where the agent says 18. Since iOS 26 WebKit says 18.6 or 18.7 for any.
+    Safari's own version is the system's, and some apps tell the version or the build elsewhere.
+    """
+    if told := _TRUE_IOS_VERSION.search(agent.text):
+        return told[1] or told[2]
+    if build := _IOS_BUILD.search(agent.text):
+        number = int(build[1])
+        return str(number + 3 if number >= _FIRST_IOS_BUILD_WITH_YEARS else number - 4)
+    safari = major(agent.version_of("Version") or "")
+    if safari and (int(safari) >= 26 or safari == "18"):
+        return safari
+    return "" if _FROZEN_IOS_VERSION.search(agent.text) else "18"
 
 
 def _tv_os(system: System, parts: list[str], _: UserAgent) -> System:
@@ -185,7 +193,7 @@ def _android(system: System, parts: list[str], agent: UserAgent) -> System:
     version = ANDROID_OF_LEVEL.get(system.version, system.version)
     if version.partition(".")[0] == "10" and not model and agent.is_browser_like:
         version = ""  # browsers say "Android 10; K", whatever the phone runs
-    kind = kind_of_model(model)
+    kind = FormFactor.WEARABLE if _is_headset(parts, agent) else kind_of_model(model)
     if kind is FormFactor.TV:
         return System("Fire OS" if model == "Fire TV" else "Android TV", "", kind, model)
     if model.startswith("Fire "):
@@ -199,6 +207,11 @@ def _android(system: System, parts: list[str], agent: UserAgent) -> System:
     return System("Android", version, kind, model)
 
 
+def _is_headset(parts: list[str], agent: UserAgent) -> bool:
+    is_said = any(part in {"VR", "Mobile VR", "XR"} for part in parts)
+    return is_said or (agent.is_browser_like and " VR Safari/" in agent.outside)
+
+
 def _model(parts: list[str]) -> str:
     """The first part after the system's that can be a model."""
     after = False
@@ -206,7 +219,7 @@ def _model(parts: list[str]) -> str:
         if part.startswith(("Android", "HarmonyOS")):
             after = True
         elif after:
-            model = part.partition(" Build/")[0].partition(" MIUI/")[0].strip()
+            model = re.split(r" (?:Build(?:/|$)|MIUI/)", part, maxsplit=1)[0].strip()
             if not _NO_MODEL.match(model) and not model.startswith(("Build/", "com.")):
                 return model
     return ""

@@ -97,6 +97,7 @@ BROWSERS = (
     ("PaleMoon", "Pale Moon"),
     ("SeaMonkey", "SeaMonkey"),
     ("Thunderbird", "Thunderbird"),
+    ("PicoBrowser", "PICO Browser"),
     ("LibreWolf", "LibreWolf"),
     ("Waterfox", "Waterfox"),
 )
