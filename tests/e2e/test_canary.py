@@ -504,8 +504,10 @@ def test_nothing_leaks_from_serve_and_its_relay(tmp_path: Path):
             ["check"], ["callers", "list"], ["keys", "list"], ["redis-acl"], ["relay", "status"],
             ["relay", "dead", "list"],
         ):  # fmt: skip
+            # The ports are taken: the service runs.
+            expected = 1 if command == ["check"] else 0
             done = run(tmp_path, *command, **relay_settings)
-            assert done.returncode == 0, done
+            assert done.returncode == expected, done
             stage.printed(" ".join(command), done.stdout + done.stderr)
         stage.look_around()
         stage.printed("the relay's output", relay.printed + relay.errors)
