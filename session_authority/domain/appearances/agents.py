@@ -9,8 +9,11 @@ from urllib.parse import unquote
 
 _PRODUCT = re.compile(r"([^\s/;,\[\]()]{1,80})/(?:v(?=\d))?([^\s/;,\[\]()]*)")
 _LEADING = re.compile(r"\s*([^\s/(;][^/();]{0,79})(?:/v?([^\s/();]*))?")
-# "Name 1.2", "Name 1.2.3 rv:45" and "Name v2": the version may stand behind a space.
-_SPACED_VERSION = re.compile(r"(.*?)[ -]v?(\d+(?:\.\d+)+)(?![\w.])|(.*?) v?(\d+)$")
+# "Name 1.2", "Name version 1.2.3 rv:45" and "Name v2": the version may stand behind a space.
+_SPACED_VERSION = re.compile(
+    r"(.*?)(?: version| ver\.?)?[ -]v?(?:(\d+(?:\.\d+)+)|(\d+)(?: (?:rv|build|b)\b.*)?$)",
+    re.IGNORECASE,
+)
 # A name may be followed by words about the program, or by the address of its page.
 _ABOUT = re.compile(r"(?:^|\s)[-\u2013\u2014|](?=\s|$)|(?:^|\s)\+?https?:$")
 _URL = re.compile(r"\s*\+?https?://([\w.-]{1,64})")
@@ -89,7 +92,7 @@ class UserAgent:
             return Product("")
         name, version = found[1].strip(), found[2] or ""
         if (spaced := _SPACED_VERSION.match(name)) and (spaced[2] or not version):
-            name, version = spaced[1] or spaced[3] or "", spaced[2] or spaced[4]
+            name, version = spaced[1], spaced[2] or spaced[3]
         if about := _ABOUT.search(name):
             name = name[: about.start()]
         return Product(name.strip(" ,:"), version)

@@ -16,7 +16,8 @@ _OPERA_MINI = re.compile(r"\bOpera Mini/([\d.]+)")
 # An app may follow the engine's products without a version.
 _BARE_WORD = re.compile(r"(?:Safari|Mobile)/\S+ +([A-Z][A-Za-z]{2,30})(?= |$)")
 _BARE_PRODUCT = re.compile(
-    r"(?:Safari|Mobile)/\S+ +([A-Z]\w{1,30}(?: [A-Z]\w{0,30}){0,2}) v?(\d+(?:\.\d+)+)(?= |$)"
+    r"(?:Safari|Mobile|AppleWebKit|Chrome|Electron)/\S+ +"
+    r"([A-Za-z]\w{1,30}(?: [A-Z]\w{0,30}){0,2}) v?(\d+(?:\.\d+)+)(?= |$)"
 )
 # How apps end their names to tell on what they run.
 _SYSTEM_AT_END = re.compile(

@@ -39,8 +39,8 @@ _MAKER = re.compile(r"(?:Google|SAMSUNG|samsung)[- ](?=\S)")
 _GALAXY_CODE = re.compile(r"SM-([A-Z]\d{3})\w*$")
 # Words that stand in the place of a model, and name none.
 _NO_MODEL = re.compile(
-    r"(k|unknown( \w+)?|undefined|null|none|generic|default|android|linux|windows|mobile|phone"
-    r"|tablet|desktop|device|n/?a|\W*)$",
+    r"(k|wv|(unknown|generic)( \w+)?|undefined|null|none|default|android( \d+)?|linux|windows"
+    r"|mobile|phone|tablet|desktop|device|n/?a|\W*)$",
     re.IGNORECASE,
 )
 # The build, the maker's system and its version, which some agents write behind the model.
@@ -49,8 +49,9 @@ _KINDS = (
     (
         FormFactor.WEARABLE,
         re.compile(
-            r"(Meta |Oculus )?Quest( |$)|Oculus |(?i:pico) |(HTC )?VIVE |Lynx-R1|Galaxy XR|SM-I61\d"
-            r"|A7H10$|A8110$|A9210$|.*watch(\b|\d)|.*\bWatch(\b|\d)|TicWatch|Wear OS|sdk_g?wear"
+            r"(Meta |Oculus )?Quest( |$)|Oculus |(?i:pico) |(HTC )?(?i:vive )|Magic Leap |Lynx-R1"
+            r"|Galaxy XR|SM-I61\d|A7H10$|A8110$|A9210$|.*watch(\b|\d)|.*\bWatch(\b|\d)"
+            r"|TicWatch|Wear OS|sdk_g?wear"
         ),
     ),
     (

@@ -21,8 +21,11 @@ APPS = _patterns(
         (r"\b(?:KAKAOTALK|KakaoTalk)[/ ](?:(\d+\.[\d.]*)|\d)", "KakaoTalk"),
         (r"\[LinkedInApp\](?:/(\d[\d.]*))?|\bLinkedInApp/(\d[\d.]*)", "LinkedIn"),
         (r"\b(?:trill|musical_ly)_\d+ .*?\bapp_version/(\d+)", "TikTok"),
-        (r"\bmusical_ly_(\d+\.)|\b(?:trill|musical_ly|BytedanceWebview|TikTok)[_/]", "TikTok"),
-        (r"\baweme_(\d+\.)|\baweme_\d", "Douyin"),
+        (
+            r"\b(?:trill|musical_ly)_(\d+\.)|\bTikTok[/ ](\d+)|\b(?:trill|musical_ly|TikTok)[_/]",
+            "TikTok",
+        ),
+        (r"\baweme_(?:lite_)?(\d+\.)|\baweme_", "Douyin"),
         (r"\bSnapchat/(\d[\d.]*)", "Snapchat"),
         (r"\bZalo (?:iOS|android)/", "Zalo"),
         (r"\bAliApp\(DingTalk/(\d[\d.]*)", "DingTalk"),
@@ -113,6 +116,7 @@ NO_PROGRAMS = frozenset(
         "KAIOS", "CFNetwork", "Darwin", "Dalvik", "ByteLocale", "Region", "isDarkMode",
         "RevealType", "ZoomWebKit", "ZoomApps", "AppName", "app_version", "AppId", "Config",
         "Viewer", "Trailer", "model",
+        "BytedanceWebview", "iPhone", "iPad",
         "iOS", "iPadOS", "macOS", "Android", "Device", "okhttp", "Alamofire", "Dart", "HMSCore",
         "WindowsWechat", "AliApp", "rv", "Web0S", "Windows", "Linux", "WebView", "webview",
         "Hat", "TV", "ArkWeb", "SmartTV", "HbbTV", "OMI", "NAVER", "Mobile Safari UI", "UIWebView",
@@ -180,7 +184,9 @@ PROGRAMS = {
     "cypress": "Cypress", "playwright": "Playwright",
 }  # fmt: skip
 # Words in the names of programs that name nothing but themselves.
-LIBRARY_WORDS = re.compile(r"http|client|curl|fetch|grpc|sdk\b|cli\b|probe|monitor|health", re.I)
+LIBRARY_WORDS = re.compile(
+    r"http|client|curl|fetch|grpc|sdk\b|cli\b|probe|monitor|health|agent\b|scanner", re.I
+)
 _GRPC_LANGUAGES = {
     "c": "C", "c++": "C++", "csharp": "C#", "dotnet": ".NET", "go": "Go", "java": "Java",
     "kotlin": "Kotlin", "node": "Node.js", "objc": "Objective-C", "php": "PHP",
