@@ -148,7 +148,7 @@ class FieldChecks:
     def auth_methods(self, value: Sequence[str]) -> tuple[str, ...]:
         """At most 8 names (RFC 8176), or URIs."""
         if len(value) > MAX_AUTH_METHODS:
-            self._broken("auth_methods", f"must be at most {MAX_AUTH_METHODS}")
+            self._broken("auth_methods", f"must have at most {MAX_AUTH_METHODS} entries")
         for i, method in enumerate(value[:MAX_AUTH_METHODS]):
             if _AUTH_METHOD.fullmatch(method) is None:
                 self._broken(
@@ -198,7 +198,7 @@ class FieldChecks:
     def user_ids(self, value: Sequence[str]) -> Sequence[str]:
         """At most 1,000 users."""
         if len(value) > MAX_WATCHED_USERS:
-            self._broken("user_ids", f"must be at most {MAX_WATCHED_USERS}")
+            self._broken("user_ids", f"must have at most {MAX_WATCHED_USERS} entries")
             return ()
         return [self.user_id(user_id, f"user_ids[{i}]") for i, user_id in enumerate(value)]
 

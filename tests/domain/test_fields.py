@@ -465,7 +465,7 @@ def test_a_bad_auth_method(bad: str):
 
 def test_too_many_auth_methods():
     assert told(lambda c: c.auth_methods(["pwd"] * (MAX_AUTH_METHODS + 1))) == [
-        ("auth_methods", "must be at most 8")
+        ("auth_methods", "must have at most 8 entries")
     ]
     assert len(told(lambda c: c.auth_methods([""] * 10_000))) == 1 + MAX_AUTH_METHODS
 

@@ -141,7 +141,7 @@ def _cases() -> list[Case]:
             Case("IssueDevice", "claims", {name: "x"}, "is a reserved name", name, f"claims.{name}")
             for name in sorted(RESERVED_CLAIMS)
         ),
-        Case("IssueDevice", "auth_methods", ["pwd"] * 9, "must be at most 8", "9"),
+        Case("IssueDevice", "auth_methods", ["pwd"] * 9, "must have at most 8 entries", "9"),
         Case("IssueDevice", "auth_methods", ["pwd", ""], METHOD_RULE, "empty", "auth_methods[1]"),
         Case(
             "IssueDevice",
@@ -231,7 +231,7 @@ def _cases() -> list[Case]:
         ),
         Case("WatchEvents", "types", [1, 99], TYPE_RULE, "later", "types[1]"),
         Case("WatchEvents", "types", [0], TYPE_RULE, "unspecified", "types[0]"),
-        Case("WatchEvents", "user_ids", ["u"] * 1001, "must be at most 1000", "1001"),
+        Case("WatchEvents", "user_ids", ["u"] * 1001, "must have at most 1000 entries", "1001"),
         *(
             Case("WatchEvents", "user_ids", ["ada", value], rule, about, "user_ids[1]")
             for value, rule, about in users
