@@ -99,8 +99,9 @@ class Cookies:
         return line.partition("=")[0].strip(_BLANK) in (self.token_name, self.device_name)
 
     def hand_out(self, token: str, device_id: str, end: datetime, now: datetime) -> list[str]:
-        """`Set-Cookie` headers that give a browser both. The token stays until its session's `end`:
-        an expired one renews.
+        """`Set-Cookie` headers that give a browser both. The token stays until the absolute `end`
+        of its session: an expired one renews. The service alone keeps the idle end, which moves
+        with each use.
         """
         life = min(max(end - now, timedelta()), MAX_COOKIE_AGE)
         return [

@@ -282,16 +282,16 @@ class Flow:
         if presented.app or renewal.access_token is None or renewal.session is None:
             return []
         session = renewal.session
-        return self.cookies.hand_out(
-            renewal.access_token, session.device_id, session.expire_time, now
-        )
+        end = session.absolute_expire_time or session.expire_time
+        return self.cookies.hand_out(renewal.access_token, session.device_id, end, now)
 
     def after_sign_in(self, presented: Presented, issued: IssuedDevice, now: datetime) -> list[str]:
         """The `Set-Cookie` headers of a response to a sign-in."""
         if presented.app:
             return []
-        end = issued.device.expire_time or issued.token_expire_time
-        return self.cookies.hand_out(issued.access_token, issued.device.device_id, end, now)
+        device = issued.device
+        end = device.absolute_expire_time or device.expire_time or issued.token_expire_time
+        return self.cookies.hand_out(issued.access_token, device.device_id, end, now)
 
     def after_sign_out(self, presented: Presented) -> list[str]:
         """The `Set-Cookie` headers of a response to a sign-out. The browser stays the device that

@@ -236,6 +236,7 @@ class AsyncVisit:
             sign_in_time=device.sign_in_time or now,
             token_expire_time=issued.token_expire_time,
             expire_time=device.expire_time or issued.token_expire_time,
+            absolute_expire_time=device.absolute_expire_time,
         )
         if before is not None and before.user_id != user_id and not self._presented.app:
             await self._end(before)

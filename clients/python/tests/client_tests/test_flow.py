@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import grpc
 import pytest
 
-from session_authority_client import ClientInfo, Renewal, Session, SessionStatus, Unavailable
+from session_authority_client import (
+    ClientInfo,
+    Device,
+    FormFactor,
+    IssuedDevice,
+    Renewal,
+    Session,
+    SessionStatus,
+    Unavailable,
+)
 from session_authority_client.cookies import Cookies, SameSite
 from session_authority_client.flow import CONDUCT, Conduct, Flow, Presented
 
@@ -286,6 +296,35 @@ def test_a_renewal_hands_out_both_cookies_or_leaves_what_is_there():
     assert flow.after_renewal(APP, renewal(token="next"), NOW) == []
     assert flow.after_renewal(BROWSER, renewal(SessionStatus.NO_SESSION), NOW) == []
     assert len(flow.after_renewal(BROWSER, renewal(SessionStatus.REPLAYED), NOW)) == 2
+
+
+LAST_USE, LAST_DAY = NOW + timedelta(days=7), NOW + timedelta(days=30)
+
+
+@pytest.mark.parametrize(
+    ("idle_end", "absolute_end", "seconds"),
+    [
+        (LAST_USE, LAST_DAY, 30 * 86400),
+        (LAST_DAY, LAST_DAY, 30 * 86400),
+        (LAST_USE, None, 7 * 86400),  # an older service does not tell it
+        (NOW + timedelta(hours=1), NOW + timedelta(hours=2), 7200),  # session_ttl
+    ],
+)
+def test_the_cookie_of_a_session_lasts_to_the_absolute_end_of_the_session(
+    idle_end: datetime, absolute_end: datetime | None, seconds: int
+):
+    session = replace(SESSION, expire_time=idle_end, absolute_expire_time=absolute_end)
+    device = Device(
+        DEVICE, "", "", "", FormFactor.UNSPECIFIED, ClientInfo(), session.session_id,
+        NOW, NOW, NOW, idle_end, False, True, absolute_expire_time=absolute_end,
+    )  # fmt: skip
+    issued = IssuedDevice(device, "next", NOW + timedelta(minutes=5), False, False, ())
+    renewed = replace(renewal(token="next"), session=session)
+    for lines in (
+        Flow().after_sign_in(BROWSER, issued, NOW),
+        Flow().after_renewal(BROWSER, renewed, NOW),
+    ):
+        assert lines[0].startswith(f"__Host-session=next; Path=/; Max-Age={seconds};")
 
 
 def test_401_says_nothing_but_a_code():
