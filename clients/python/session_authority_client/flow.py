@@ -20,6 +20,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from session_authority_client._shared.client_hints import ACCEPT_CH, read_hints
 from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared.navigation import wants_page
 from session_authority_client._shared.origins import is_foreign, normal
 from session_authority_client._shared.responses import Response, redirect, refusal
 from session_authority_client.cookies import Cookies
@@ -130,18 +131,6 @@ class Presented:
     page: bool
 
 
-def _wants_page(method: str, headers: Headers) -> bool:
-    """Whether a browser goes to a page, and not a script that fetches something. All of today say
-    so themselves.
-    """
-    if modes := headers.get("sec-fetch-mode", ()):
-        return "navigate" in modes
-    accepted = ",".join(headers.get("accept", ()))
-    return method in ("GET", "HEAD") and (
-        not accepted or "text/html" in accepted or "*/*" in accepted
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Flow:
     """How an app wants it.
@@ -192,7 +181,7 @@ class Flow:
         devices = headers.get(self.device_header.lower(), ())
         bearer = _bearer_of(authorization)
         app = self._is_app(bearer, devices)
-        page = not app and _wants_page(method, headers)
+        page = not app and wants_page(method, headers)
         if self.check_origin and not app and is_foreign(method, headers, self._origins):
             raise _cross_origin(method, headers, page)
         if app:
@@ -229,7 +218,7 @@ class Flow:
         """
         devices = headers.get(self.device_header.lower(), ())
         bearer = _bearer_of(headers.get("authorization", ()))
-        is_page = _wants_page(method, headers) and not self._is_app(bearer, devices)
+        is_page = wants_page(method, headers) and not self._is_app(bearer, devices)
         return ACCEPT_CH if is_page and self._is_secure(headers, peer, scheme) else ""
 
     def _check_host(self, headers: Headers) -> None:

@@ -247,11 +247,17 @@ class _OnThreads(httpx.AsyncBaseTransport):
         )
 
 
+def _browser(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+    headers = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    return httpx.AsyncClient(transport=transport, base_url=HTTPS, headers=headers)
+
+
 @asynccontextmanager
 async def browser_of(app: Any, peer: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
     """A browser that keeps cookies, at an app whose lifespan runs."""
     if not isinstance(app, FastAPI):
-        async with httpx.AsyncClient(transport=_OnThreads(app, peer), base_url=HTTPS) as browser:
+        transport: httpx.AsyncBaseTransport = _OnThreads(app, peer)
+        async with _browser(transport) as browser:
             yield browser
         return
     started, stop = asyncio.Event(), asyncio.Event()
@@ -268,8 +274,7 @@ async def browser_of(app: Any, peer: str = "127.0.0.1") -> AsyncIterator[httpx.A
     scope = {"type": "lifespan", "state": {}, "asgi": {}}
     lifespan = asyncio.create_task(app(scope, receive, send))
     await started.wait()
-    transport = httpx.ASGITransport(app=app, client=(peer, 5000))
-    async with httpx.AsyncClient(transport=transport, base_url=HTTPS) as browser:
+    async with _browser(httpx.ASGITransport(app=app, client=(peer, 5000))) as browser:
         yield browser
     stop.set()
     await lifespan

@@ -46,9 +46,18 @@ def url(
         yield f"http://localhost:{port}"
 
 
+def opened(url: str) -> httpx.Client:
+    return httpx.Client(
+        base_url=url,
+        headers={"Accept": "text/html"},
+        follow_redirects=True,
+        timeout=PATIENCE,
+    )
+
+
 @pytest.fixture
 def browser(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as client:
+    with opened(url) as client:
         yield client
 
 
@@ -70,10 +79,7 @@ def test_all_show_the_same_page_and_say_where_the_proof_goes():
 
 
 def test_my_devices(authority: FakeAuthority, url: str):
-    with (
-        httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as laptop,
-        httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as phone,
-    ):
+    with opened(url) as laptop, opened(url) as phone:
         assert laptop.get("/").url.path == "/sign-in"
         for browser in (laptop, phone):
             page = browser.post("/sign-in", data={"user": " <ada> "})
@@ -102,15 +108,15 @@ def test_my_devices(authority: FakeAuthority, url: str):
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("a b<", "must have no white space, control or other unprintable characters"),
+        ("a\x07b<", "must have no control or other unprintable characters"),
         (" ", "must not be empty"),
-        ("a" * 129, "must have at most 128 characters"),
+        ("a" * 256, "must have at most 255 characters"),
     ],
 )
 def test_a_name_that_is_none_is_told_on_the_form(browser: httpx.Client, name: str, problem: str):
     page = browser.post("/sign-in", data={"user": name})
     assert (page.status_code, page.url.path, dict(browser.cookies)) == (400, "/sign-in", {})
-    assert f"The name {problem}." in page.text
+    assert f"The name {problem}" in page.text
     assert f'value="{name.strip().replace("<", "&lt;")}"' in page.text
 
 

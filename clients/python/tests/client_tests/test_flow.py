@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -30,6 +31,7 @@ SESSION = Session(
     "ada", DEVICE, "0" * 32, 2, {}, (), NOW, NOW + timedelta(hours=1), NOW + timedelta(days=7)
 )
 STRICT = "Secure; HttpOnly; SameSite=Strict"
+BROWSERS_ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
 def presented(
@@ -41,7 +43,7 @@ def presented(
 ):
     given = {
         name.replace("_", "-"): [text] if isinstance(text, str) else text
-        for name, text in headers.items()
+        for name, text in {"accept": BROWSERS_ACCEPT, **headers}.items()
     }
     return (flow or Flow()).presented(method, given, peer)
 
@@ -431,6 +433,51 @@ def test_whoever_sends_a_form_without_a_session_is_sent_to_sign_in(
         presented(flow, method=method, **headers), SessionStatus.NO_SESSION
     )
     assert refused.answer.status == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"accept": "*/*"},  # fetch, curl, jQuery, requests
+        {"accept": []},  # Go, Python's urllib
+        {"accept": ""},
+        {"accept": "application/json, text/plain, */*"},  # axios
+        {"accept": "application/json, text/javascript, */*; q=0.01"},  # jQuery.getJSON
+        {"accept": "text/html, */*; q=0.01", "x_requested_with": "XMLHttpRequest"},  # jQuery.load
+        {"accept": "text/html, */*", "hx_request": "true"},
+        {"accept": "text/html, application/xhtml+xml", "x_turbo_request_id": "1"},
+        {"accept": "text/*"},
+        {"accept": "text/htmlx"},
+        {"accept": "text/html;q=0, */*"},
+        {"accept": "text/html;level=1;Q=0.000"},
+        {"accept": "application/json, text/html;q=0.9"},
+        {"accept": "application/problem+json, text/html"},
+        {"accept": BROWSERS_ACCEPT, "sec_fetch_mode": "cors"},
+        {"accept": BROWSERS_ACCEPT, "sec_fetch_mode": "no-cors"},
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_scripts_get_no_pages(method: str, headers: dict[str, Any]):
+    script = presented(
+        sign_in := Flow(sign_in_url="/sign-in"),
+        method=method, host="a", origin="http://a", **headers,
+    )  # fmt: skip
+    answer = sign_in.sign_in_required(script, SessionStatus.NO_SESSION).answer
+    assert (answer.status, answer.body) == (401, b'{"error": "sign_in_required"}')
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"accept": BROWSERS_ACCEPT},
+        {"accept": ["application/xml", "Text/HTML ; level=1"]},
+        {"accept": "text/html;q=0.5, application/json;q=0.4"},
+        {"accept": "*/*", "sec_fetch_mode": "navigate"},
+        {"accept": [], "sec_fetch_mode": "navigate"},
+    ],
+)
+def test_browsers_get_pages(headers: dict[str, Any]):
+    assert presented(**headers).page
 
 
 @pytest.mark.parametrize(
