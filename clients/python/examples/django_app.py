@@ -60,7 +60,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         return page(
             400, name=name, problem=", ".join(rule.description for rule in error.violations)
         )
-    return see("/")
+    return see(visit_of(request).next_path())
 
 
 @require_POST
@@ -143,7 +143,7 @@ PAGE = """<!doctype html>
 {% else %}
 <h1>Sign in</h1>
 {% if problem %}<p role="alert" id="problem">The name {{ problem }}.</p>{% endif %}
-<form method="post" action="/sign-in">
+<form method="post">
     <label for="user">Name</label>
     <input id="user" name="user" value="{{ name }}" autocomplete="username" required autofocus
         {% if problem %}aria-invalid="true" aria-describedby="problem"{% endif %}>

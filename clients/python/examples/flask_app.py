@@ -52,7 +52,7 @@ def sign_in() -> Response:
         return page(
             400, name=name, problem=", ".join(rule.description for rule in error.violations)
         )
-    return redirect("/", 303)
+    return redirect(visit().next_path(), 303)
 
 
 @app.post("/sign-out")
@@ -123,7 +123,7 @@ PAGE = """<!doctype html>
 {% else %}
 <h1>Sign in</h1>
 {% if problem %}<p role="alert" id="problem">The name {{ problem }}.</p>{% endif %}
-<form method="post" action="/sign-in">
+<form method="post">
     <label for="user">Name</label>
     <input id="user" name="user" value="{{ name }}" autocomplete="username" required autofocus
         {% if problem %}aria-invalid="true" aria-describedby="problem"{% endif %}>

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.visit import AsyncVisit, AsyncVisits
@@ -74,7 +75,7 @@ class SessionAuthorityMiddleware:
         peer = (scope.get("client") or ("",))[0]
         try:
             method = scope.get("method", "WEBSOCKET")
-            visit = await self._visits.open(method, asked, peer)
+            visit = await self._visits.open(method, asked, peer, _target_of(scope))
         except Refused as refused:
             await _refuse(scope, refused, send)
             return
@@ -135,6 +136,13 @@ class _Response:
         if held is not None:
             self.began = True
             await self._send(held)
+
+
+def _target_of(scope: _Scope) -> str:
+    """The path of a request with its query, as the client sent it."""
+    path: bytes = scope.get("raw_path") or quote(scope.get("path", "")).encode()
+    query: bytes = scope.get("query_string", b"")
+    return (path + b"?" + query if query else path).decode("latin-1")
 
 
 def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:

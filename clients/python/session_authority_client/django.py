@@ -26,7 +26,7 @@ from session_authority_client.flow import (
     Refused,
     SignInRequired,
 )
-from session_authority_client.wsgi import headers_of
+from session_authority_client.wsgi import headers_of, target_of
 
 __all__ = ["SessionAuthorityMiddleware", "Visit", "require_session", "visit_of"]
 
@@ -72,7 +72,7 @@ class SessionAuthorityMiddleware:
         method, headers = request.method or "", headers_of(request.META)
         peer = request.META.get("REMOTE_ADDR", "")
         try:
-            visit = self._visits.open(method, headers, peer)
+            visit = self._visits.open(method, headers, peer, target_of(request.META))
         except CrossOrigin as foreign:
             return _varying(_answer(request, foreign))
         request.visit = visit

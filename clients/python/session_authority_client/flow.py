@@ -20,6 +20,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from session_authority_client._shared.client_hints import ACCEPT_CH, read_hints
 from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared.local_paths import local_path, with_next
 from session_authority_client._shared.navigation import wants_page
 from session_authority_client._shared.origins import is_foreign, normal
 from session_authority_client._shared.responses import Response, redirect, refusal
@@ -39,6 +40,7 @@ __all__ = [
     "Presented",
     "Refused",
     "SignInRequired",
+    "local_path",
 ]
 
 _log = logging.getLogger("session_authority_client")
@@ -120,7 +122,8 @@ class Presented:
 
     `status` is what the token is worth, where nobody need be asked. `app`: it came from an app,
     which keeps its token and its device ID itself; such a response never has cookies. `page`: a
-    browser wants something to show.
+    browser wants something to show. `target` is the path with its query; `way_back` the same if a
+    browser can return there after a sign-in, else empty.
     """
 
     status: SessionStatus | None
@@ -129,13 +132,16 @@ class Presented:
     app: bool
     client: ClientInfo
     page: bool
+    target: str = field(default="", repr=False)
+    way_back: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """How an app wants it.
 
-    `sign_in_url`: where browsers without a session are sent instead of being answered 401.
+    `sign_in_url`: where browsers without a session are sent instead of being answered 401. If it is
+    a path, `next` is added to its query: the path that the browser wanted.
     `trusted_proxies`: addresses and networks whose `X-Forwarded-For` is believed; "unix" for a
     proxy at a unix socket.
 
@@ -171,9 +177,9 @@ class Flow:
 
     # --- what was presented -----------------------------------------------------------------------
 
-    def presented(self, method: str, headers: Headers, peer: str) -> Presented:
+    def presented(self, method: str, headers: Headers, peer: str, target: str = "") -> Presented:
         """What a request brought. `peer` is the address at the other end of its connection; empty
-        at a unix socket.
+        at a unix socket. `target` is the path with its query, as the client sent it.
 
         Raises CrossOrigin.
         """
@@ -205,6 +211,8 @@ class Flow:
                 client_hints=read_hints(headers),
             ),
             page=page,
+            target=target,
+            way_back=local_path(target, "") if method in ("GET", "HEAD") else "",
         )
 
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
@@ -302,7 +310,9 @@ class Flow:
         nobody is told why.
         """
         if self.sign_in_url is not None and presented.page:
-            return SignInRequired("sign_in_required", redirect(self.sign_in_url))
+            return SignInRequired(
+                "sign_in_required", redirect(with_next(self.sign_in_url, presented.way_back))
+            )
         renews = renew_recommended or CONDUCT[status] is Conduct.RENEW
         code = "token_expired" if renews else "sign_in_required"
         return SignInRequired(code, refusal(401, code, ("WWW-Authenticate", "Bearer")))

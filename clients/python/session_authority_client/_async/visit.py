@@ -17,6 +17,7 @@ from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.primitives import async_home
 from session_authority_client._async.single_flight import AsyncSingleFlight
 from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared.local_paths import next_in
 from session_authority_client.errors import SessionAuthorityError, Unavailable
 from session_authority_client.flow import (
     CONDUCT,
@@ -91,6 +92,12 @@ class AsyncVisit:
                 )
             )
         return session
+
+    def next_path(self, default: str = "/") -> str:
+        """Where to send the user after a sign-in: the path of this origin that the request's query
+        has as `next`, as a redirect to `sign_in_url` put it there; else the default.
+        """
+        return next_in(self._presented.target, default)
 
     # --- for middleware ---------------------------------------------------------------------------
 
@@ -374,13 +381,13 @@ class AsyncVisits:
         self._dress = dress
         self._renewals: AsyncSingleFlight[Renewal] = AsyncSingleFlight(late=False)
 
-    async def open(self, method: str, headers: Headers, peer: str) -> AsyncVisit:
+    async def open(self, method: str, headers: Headers, peer: str, target: str = "") -> AsyncVisit:
         """Opens the visit of a request. `peer` is the address at the other end of its connection,
-        empty at a unix socket.
+        empty at a unix socket. `target` is the path with its query, as the client sent it.
 
         Raises CrossOrigin before it asks the Session Authority.
         """
-        presented = self._flow.presented(method, headers, peer)
+        presented = self._flow.presented(method, headers, peer, target)
         visit = AsyncVisit(self._authority(), self._flow, self._renewals, presented, self._dress)
         await visit.open()
         return visit

@@ -18,6 +18,7 @@ from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._sync.primitives import home
 from session_authority_client._sync.single_flight import SingleFlight
 from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared.local_paths import next_in
 from session_authority_client.errors import SessionAuthorityError, Unavailable
 from session_authority_client.flow import (
     CONDUCT,
@@ -92,6 +93,12 @@ class Visit:
                 )
             )
         return session
+
+    def next_path(self, default: str = "/") -> str:
+        """Where to send the user after a sign-in: the path of this origin that the request's query
+        has as `next`, as a redirect to `sign_in_url` put it there; else the default.
+        """
+        return next_in(self._presented.target, default)
 
     # --- for middleware ---------------------------------------------------------------------------
 
@@ -375,13 +382,13 @@ class Visits:
         self._dress = dress
         self._renewals: SingleFlight[Renewal] = SingleFlight(late=False)
 
-    def open(self, method: str, headers: Headers, peer: str) -> Visit:
+    def open(self, method: str, headers: Headers, peer: str, target: str = "") -> Visit:
         """Opens the visit of a request. `peer` is the address at the other end of its connection,
-        empty at a unix socket.
+        empty at a unix socket. `target` is the path with its query, as the client sent it.
 
         Raises CrossOrigin before it asks the Session Authority.
         """
-        presented = self._flow.presented(method, headers, peer)
+        presented = self._flow.presented(method, headers, peer, target)
         visit = Visit(self._authority(), self._flow, self._renewals, presented, self._dress)
         visit.open()
         return visit

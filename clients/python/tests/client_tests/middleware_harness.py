@@ -67,6 +67,11 @@ def _devices(visit: for_flask.Visit, _: Query) -> object:
     return [{"id": device.device_id, "current": device.current} for device in visit.devices()]
 
 
+def query_of_app(query: Query) -> dict[str, str]:
+    """What an app says itself."""
+    return {"default": query["default"]} if "default" in query else {}
+
+
 VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/sign-in": _sign_in,
     "/sign-out": lambda visit, query: visit.sign_out(query.get("device")),
@@ -75,6 +80,7 @@ VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/devices": _devices,
     "/me": lambda visit, _: visit.require().user_id,
     "/maybe": lambda visit, _: visit.session and visit.session.user_id,
+    "/next": lambda visit, query: visit.next_path(**query_of_app(query)),
     "/static": lambda *_: "same for all",
 }
 CACHEABLE = "public, max-age=600"
@@ -214,6 +220,10 @@ def fastapi_app(
     async def maybe(request: FastApiRequest) -> str | None:
         session = request.state.visit.session
         return session.user_id if session else None
+
+    @app.api_route("/next", methods=["GET", "POST"])
+    async def next_path(visit: Visit, default: str = "/") -> str:
+        return visit.next_path(default)
 
     @app.get("/static")
     async def static(visit: Visit) -> JSONResponse:

@@ -126,6 +126,17 @@ def test_what_is_no_form_is_no_crash(browser: httpx.Client, body: bytes):
     assert browser.post("/sign-in", content=body, headers=form).status_code == 400
 
 
+def test_a_sign_in_leads_to_the_page_that_was_wanted(browser: httpx.Client):
+    wanted = "/?done=others"
+    form = browser.get(wanted)
+    assert form.url.path == "/sign-in"
+    assert '<form method="post">' in form.text  # to where it is itself, with its query
+    page = browser.post(form.url, data={"user": "ada"})
+    assert (page.url.raw_path.decode(), page.status_code) == (wanted, 200)
+    elsewhere = browser.post("/sign-in?next=//elsewhere.example/", data={"user": "ada"})
+    assert elsewhere.url.raw_path == b"/"
+
+
 def test_no_sign_out_by_a_mere_link(authority: FakeAuthority, browser: httpx.Client):
     browser.post("/sign-in", data={"user": "ada"})
     for path in ("/sign-out", "/sign-out-everywhere"):
