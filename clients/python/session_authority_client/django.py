@@ -20,7 +20,6 @@ from django.utils.cache import patch_vary_headers
 from session_authority_client._sync.visit import Visit, Visits
 from session_authority_client.flow import (
     VARIES,
-    CrossOrigin,
     Flow,
     NoAnswer,
     Refused,
@@ -73,8 +72,8 @@ class SessionAuthorityMiddleware:
         peer = request.META.get("REMOTE_ADDR", "")
         try:
             visit = self._visits.open(method, headers, peer, target_of(request.META))
-        except CrossOrigin as foreign:
-            return _varying(_answer(request, foreign))
+        except Refused as early:
+            return _varying(_answer(request, early))
         request.visit = visit
         response = self._get_response(request)
         refused = visit.take_refusal()

@@ -24,6 +24,7 @@ from session_authority_client._shared.local_paths import local_path, with_next
 from session_authority_client._shared.navigation import wants_page
 from session_authority_client._shared.origins import is_foreign, normal
 from session_authority_client._shared.responses import Response, redirect, refusal
+from session_authority_client._shared.return_hop import HOP, checked_paths, is_return
 from session_authority_client.cookies import Cookies
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import ClientInfo, IssuedDevice, Renewal, SessionStatus
@@ -39,6 +40,7 @@ __all__ = [
     "NoAnswer",
     "Presented",
     "Refused",
+    "ReturnHop",
     "SignInRequired",
     "local_path",
 ]
@@ -115,6 +117,12 @@ class CrossOrigin(Refused):
     """
 
 
+class ReturnHop(Refused):
+    """A browser comes from another site, without its strict cookies. It is to ask again, from a
+    page of this origin. Neither the app nor the Session Authority saw the request.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Presented:
     """What a request brought. `token` and `device_id` are empty if there was none, or nothing that
@@ -156,6 +164,10 @@ class Flow:
     `form_post`, a front end with an origin of its own, and, behind a proxy that rewrites `Host`,
     this app's own one: without it browsers from before 2023 and those on plain HTTP would be
     refused there.
+
+    `return_paths`: paths to which other sites send browsers, such as an OIDC callback, or with `*`
+    at the end all that start like that. There a browser that brings no strict cookie, as it was
+    sent by another site, gets a page that asks for the same URL again, with the cookies.
     """
 
     cookies: Cookies = field(default_factory=Cookies)
@@ -165,12 +177,14 @@ class Flow:
     bearer: bool = True
     check_origin: bool = True
     trusted_origins: Sequence[str] = ()
+    return_paths: Sequence[str] = ()
     _networks: Sequence[IPv4Network | IPv6Network] = field(init=False, repr=False, default=())
     _origins: frozenset[str] = field(init=False, repr=False, default=frozenset())
 
     def __post_init__(self) -> None:
         if self.sign_in_url is not None and not re.fullmatch(r"[!-~]+", self.sign_in_url, re.ASCII):
             raise ValueError("sign_in_url: must be printable ASCII")
+        object.__setattr__(self, "return_paths", tuple(checked_paths(self.return_paths)))
         networks = tuple(ip_network(proxy) for proxy in self.trusted_proxies if proxy != "unix")
         object.__setattr__(self, "_networks", networks)
         object.__setattr__(self, "_origins", frozenset(_origins_of(self.trusted_origins)))
@@ -181,7 +195,7 @@ class Flow:
         """What a request brought. `peer` is the address at the other end of its connection; empty
         at a unix socket. `target` is the path with its query, as the client sent it.
 
-        Raises CrossOrigin.
+        Raises CrossOrigin, ReturnHop.
         """
         authorization = headers.get("authorization", ())
         devices = headers.get(self.device_header.lower(), ())
@@ -195,6 +209,9 @@ class Flow:
         else:
             self._check_host(headers)
             token, device_id = self.cookies.read(headers.get("cookie", ()))
+            kept_back = self.cookies.are_kept_back(token, device_id)
+            if kept_back and is_return(method, headers, target, self.return_paths):
+                raise ReturnHop("return_hop", HOP)
         status = None
         if not token:
             status = SessionStatus.TOKEN_MISSING

@@ -386,7 +386,7 @@ class Visits:
         """Opens the visit of a request. `peer` is the address at the other end of its connection,
         empty at a unix socket. `target` is the path with its query, as the client sent it.
 
-        Raises CrossOrigin before it asks the Session Authority.
+        Raises CrossOrigin, ReturnHop before it asks the Session Authority.
         """
         presented = self._flow.presented(method, headers, peer, target)
         visit = Visit(self._authority(), self._flow, self._renewals, presented, self._dress)

@@ -73,6 +73,18 @@ def test_same_site_may_be_text_and_nothing_else_that_only_a_sign_in_would_find()
             Cookies(same_site=wrong)  # type: ignore[arg-type]
 
 
+def test_the_device_may_have_a_rule_of_its_own():
+    own = Cookies(device_same_site=SameSite.LAX)
+    token, device = own.hand_out("t", DEVICE, NOW, NOW)
+    assert (token.endswith("; SameSite=Strict"), device.endswith("; SameSite=Lax")) == (True, True)
+    assert [line.rpartition("=")[2] for line in own.take_back(device=True)] == ["Strict", "Lax"]
+    both = Cookies(same_site=SameSite.LAX).hand_out("t", DEVICE, NOW, NOW)
+    assert all(line.endswith("; SameSite=Lax") for line in both)
+    for wrong in ("none", "", False):
+        with pytest.raises(ValueError, match="device_same_site"):
+            Cookies(device_same_site=wrong)  # type: ignore[arg-type]
+
+
 def test_no_cookie_outlives_what_browsers_keep():
     token, _ = Cookies().hand_out("t", DEVICE, NOW + timedelta(days=4000), NOW)
     assert "Max-Age=34560000;" in token
