@@ -84,7 +84,7 @@ class SessionAuthorityMiddleware:
             del response.cookies[name]
         for cookie in visit.close():
             response.cookies.load(cookie)
-            response.headers["Cache-Control"] = "no-store"
+        _tell_caches(response, visit)
         if accept_ch := self._flow.accept_ch(method, headers, peer, request.scheme or ""):
             apps = response.headers.get("Accept-CH")
             response.headers["Accept-CH"] = f"{apps}, {accept_ch}" if apps else accept_ch
@@ -99,6 +99,16 @@ def _answer(request: HttpRequest, refused: Refused) -> HttpResponse:
     answer = refused.answer
     body = b"" if request.method == "HEAD" else answer.body
     return HttpResponse(body, status=answer.status, headers=dict(answer.headers))
+
+
+def _tell_caches(response: HttpResponseBase, visit: Visit) -> None:
+    headers = response.headers
+    caching = visit.caching(list(headers), headers.get("Content-Type", ""))
+    for name in [name for name in headers if not caching.keeps(name)]:
+        del headers[name]
+    for name, value in caching.added:
+        said = headers.get(name)
+        headers[name] = f"{said}, {value}" if said else value
 
 
 def _varying(response: HttpResponseBase) -> HttpResponseBase:

@@ -99,19 +99,21 @@ class _Exchange:
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """The app's `start_response`."""
         cookies = self.visit.close() if self.visit is not None else ()
-        headers = [header for header in headers if not self._is_ours(*header)]
+        headers = self._for_caches([header for header in headers if not self._is_ours(*header)])
         headers.append(("Vary", ", ".join(VARIES)))
         if self.accept_ch:
             headers.append(("Accept-CH", self.accept_ch))
-        if cookies:
-            headers = [(name, value) for name, value in headers if name.lower() != "cache-control"]
-            headers += [
-                ("Cache-Control", "no-store"),
-                *(("Set-Cookie", cookie) for cookie in cookies),
-            ]
+        headers += (("Set-Cookie", cookie) for cookie in cookies)
         self._started = True
         again = () if exc_info is None else (exc_info,)
         return self._start_response(status, headers, *again)
+
+    def _for_caches(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        if self.visit is None:
+            return headers
+        kinds = (value for name, value in headers if name.lower() == "content-type")
+        caching = self.visit.caching([name for name, _ in headers], "".join(kinds))
+        return [*(header for header in headers if caching.keeps(header[0])), *caching.added]
 
     def _is_ours(self, name: str, value: str) -> bool:
         return name.lower() == "set-cookie" and self.visit is not None and self.visit.owns(value)

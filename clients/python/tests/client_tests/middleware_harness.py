@@ -24,6 +24,7 @@ from fastapi import Depends, FastAPI
 from fastapi import Request as FastApiRequest
 from fastapi.responses import JSONResponse
 from flask import Flask, jsonify, request
+from starlette.datastructures import MutableHeaders, QueryParams
 from werkzeug.wrappers import Request as PlainRequest
 from werkzeug.wrappers import Response as PlainResponse
 
@@ -86,8 +87,11 @@ VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
 CACHEABLE = "public, max-age=600"
 
 
-def _finished(path: str, response: Any) -> Any:
-    """What is static has cookies of its own, and may be cached."""
+def _finished(path: str, response: Any, said: Sequence[str] = ()) -> Any:
+    """What is static has cookies of its own, and may be cached. `said` are more headers."""
+    for line in said:
+        name, _, value = line.partition(": ")
+        response.headers[name] = value
     if path == "/static":
         response.headers["Cache-Control"] = CACHEABLE
         response.set_cookie("a", "1")
@@ -104,7 +108,7 @@ def plain_app(
     def app(request: PlainRequest) -> PlainResponse:
         told = VIEWS[request.path](visit_of(request.environ), request.args)
         made = PlainResponse(json.dumps(told), mimetype="application/json")
-        return _finished(request.path, made)  # type: ignore[no-any-return]
+        return _finished(request.path, made, request.args.getlist("say"))  # type: ignore[no-any-return]
 
     return WsgiMiddleware(app, lambda: authority.client(timeout=timeout), flow)
 
@@ -116,7 +120,8 @@ def flask_app(
     app = Flask(__name__, static_folder=None)
 
     def serve(path: str) -> Any:
-        return _finished(path, jsonify(VIEWS[path](for_flask.visit(), request.args)))
+        made = jsonify(VIEWS[path](for_flask.visit(), request.args))
+        return _finished(path, made, request.args.getlist("say"))
 
     for path in VIEWS:
         view = partial(serve, path)
@@ -132,7 +137,7 @@ def flask_app(
 
 def _django_view(path: str, request: HttpRequest) -> HttpResponse:
     told = VIEWS[path](for_django.visit_of(request), request.GET)
-    made: HttpResponse = _finished(path, JsonResponse(told, safe=False))
+    made: HttpResponse = _finished(path, JsonResponse(told, safe=False), request.GET.getlist("say"))
     return made
 
 
@@ -182,6 +187,27 @@ def django_app(
 # --- the same for asyncio -------------------------------------------------------------------------
 
 
+class _Saying:
+    """Adds the headers that a request's query says."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        said = QueryParams(scope.get("query_string", b"")).getlist("say")
+
+        async def say(message: Any) -> None:
+            if said and message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=list(message["headers"]))
+                for line in said:
+                    name, _, value = line.partition(": ")
+                    headers[name] = value
+                message = {**message, "headers": headers.raw}
+            await send(message)
+
+        await self._app(scope, receive, say)
+
+
 def fastapi_app(
     authority: FakeAuthority, flow: Flow | None = None, timeout: timedelta = PATIENCE
 ) -> FastAPI:
@@ -229,6 +255,7 @@ def fastapi_app(
     async def static(visit: Visit) -> JSONResponse:
         return _finished("/static", JSONResponse("same for all"))  # type: ignore[no-any-return]
 
+    app.add_middleware(_Saying)
     app.add_middleware(
         AsgiMiddleware,
         authority=lambda: authority.async_client(timeout=timeout),
