@@ -8,8 +8,9 @@ the headers go out. It answers for the app what the app refuses (`Refused`). It 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.visit import AsyncVisit, AsyncVisits
@@ -20,6 +21,7 @@ __all__ = ["SessionAuthorityMiddleware", "visit_of"]
 _Scope = MutableMapping[str, Any]
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
+_Header = tuple[bytes, bytes]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
@@ -74,7 +76,7 @@ class SessionAuthorityMiddleware:
         peer = (scope.get("client") or ("",))[0]
         try:
             method = scope.get("method", "WEBSOCKET")
-            visit = await self._visits.open(method, asked, peer)
+            visit = await self._visits.open(method, asked, peer, _target_of(scope))
         except Refused as refused:
             await _refuse(scope, refused, send)
             return
@@ -116,15 +118,23 @@ class _Response:
             await self._send(message)
             return
         cookies = await self._visit.close()
-        kept = (header for header in message.get("headers", ()) if not self._is_ours(header))
-        headers = _with_cookies(kept, cookies)
-        if message["type"] != "websocket.accept":  # which no cache keeps
-            headers.append(_VARY)
+        kept = [header for header in message.get("headers", ()) if not self._is_ours(header)]
+        handshake = message["type"] == "websocket.accept"  # which no cache keeps
+        headers: list[_Header] = kept if handshake else [*self._for_caches(kept), _VARY]
+        headers.extend((b"set-cookie", cookie.encode("latin-1")) for cookie in cookies)
         if self._accept_ch:
             headers.append((b"accept-ch", self._accept_ch.encode("latin-1")))
         self._held = {**message, "headers": headers}
-        if message["type"] == "websocket.accept" or _is_event_stream(headers):
+        if handshake or _is_event_stream(headers):
             await self.release()
+
+    def _for_caches(self, headers: Sequence[_Header]) -> list[_Header]:
+        names = [name.decode("latin-1") for name, _ in headers]
+        kinds = [value for name, value in headers if name.lower() == b"content-type"]
+        caching = self._visit.caching(names, b"".join(kinds).decode("latin-1"))
+        kept = [header for header in headers if caching.keeps(header[0].decode("latin-1"))]
+        added = ((name.lower().encode(), value.encode()) for name, value in caching.added)
+        return [*kept, *added]
 
     def _is_ours(self, header: tuple[bytes, bytes]) -> bool:
         return header[0].lower() == b"set-cookie" and self._visit.owns(header[1].decode("latin-1"))
@@ -135,6 +145,13 @@ class _Response:
         if held is not None:
             self.began = True
             await self._send(held)
+
+
+def _target_of(scope: _Scope) -> str:
+    """The path of a request with its query, as the client sent it."""
+    path: bytes = scope.get("raw_path") or quote(scope.get("path", "")).encode()
+    query: bytes = scope.get("query_string", b"")
+    return (path + b"?" + query if query else path).decode("latin-1")
 
 
 def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -166,16 +183,3 @@ async def _refuse(scope: _Scope, refused: Refused, send: _Send) -> None:
 
 async def _hang_up(refused: Refused, send: _Send) -> None:
     await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refused.code})
-
-
-def _with_cookies(
-    headers: Iterable[tuple[bytes, bytes]], cookies: Iterable[str]
-) -> list[tuple[bytes, bytes]]:
-    """A response that hands out a token is for one browser: no cache may keep it, whatever the app
-    says of its contents.
-    """
-    added = [(b"set-cookie", cookie.encode("latin-1")) for cookie in cookies]
-    if not added:
-        return list(headers)
-    kept = [(name, value) for name, value in headers if name.lower() != b"cache-control"]
-    return [*kept, (b"cache-control", b"no-store"), *added]

@@ -20,13 +20,12 @@ from django.utils.cache import patch_vary_headers
 from session_authority_client._sync.visit import Visit, Visits
 from session_authority_client.flow import (
     VARIES,
-    CrossOrigin,
     Flow,
     NoAnswer,
     Refused,
     SignInRequired,
 )
-from session_authority_client.wsgi import headers_of
+from session_authority_client.wsgi import headers_of, target_of
 
 __all__ = ["SessionAuthorityMiddleware", "Visit", "require_session", "visit_of"]
 
@@ -72,9 +71,9 @@ class SessionAuthorityMiddleware:
         method, headers = request.method or "", headers_of(request.META)
         peer = request.META.get("REMOTE_ADDR", "")
         try:
-            visit = self._visits.open(method, headers, peer)
-        except CrossOrigin as foreign:
-            return _varying(_answer(request, foreign))
+            visit = self._visits.open(method, headers, peer, target_of(request.META))
+        except Refused as early:
+            return _varying(_answer(request, early))
         request.visit = visit
         response = self._get_response(request)
         refused = visit.take_refusal()
@@ -85,7 +84,7 @@ class SessionAuthorityMiddleware:
             del response.cookies[name]
         for cookie in visit.close():
             response.cookies.load(cookie)
-            response.headers["Cache-Control"] = "no-store"
+        _tell_caches(response, visit)
         if accept_ch := self._flow.accept_ch(method, headers, peer, request.scheme or ""):
             apps = response.headers.get("Accept-CH")
             response.headers["Accept-CH"] = f"{apps}, {accept_ch}" if apps else accept_ch
@@ -100,6 +99,16 @@ def _answer(request: HttpRequest, refused: Refused) -> HttpResponse:
     answer = refused.answer
     body = b"" if request.method == "HEAD" else answer.body
     return HttpResponse(body, status=answer.status, headers=dict(answer.headers))
+
+
+def _tell_caches(response: HttpResponseBase, visit: Visit) -> None:
+    headers = response.headers
+    caching = visit.caching(list(headers), headers.get("Content-Type", ""))
+    for name in [name for name in headers if not caching.keeps(name)]:
+        del headers[name]
+    for name, value in caching.added:
+        said = headers.get(name)
+        headers[name] = f"{said}, {value}" if said else value
 
 
 def _varying(response: HttpResponseBase) -> HttpResponseBase:

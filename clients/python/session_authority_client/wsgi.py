@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._sync.visit import Visit, Visits
 from session_authority_client.flow import VARIES, Flow, Headers, Refused
 
-__all__ = ["SessionAuthorityMiddleware", "headers_of", "visit_of"]
+__all__ = ["SessionAuthorityMiddleware", "headers_of", "target_of", "visit_of"]
 
 _Environ = dict[str, Any]
 _App = Callable[[_Environ, Any], Iterable[bytes]]
 
 _KEY = "session_authority.visit"
+_PATH_CHARACTERS = "/!$&'()*+,;=:@~"  # RFC 3986, section 3.3
 
 
 def visit_of(environ: Mapping[str, Any]) -> Visit:
@@ -38,6 +40,14 @@ def headers_of(environ: Mapping[str, Any]) -> Headers:
         for key, value in environ.items()
         if key.startswith("HTTP_")
     }
+
+
+def target_of(environ: Mapping[str, Any]) -> str:
+    """The path of a request with its query. A server has decoded the path (PEP 3333)."""
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    quoted = quote(path or "/", safe=_PATH_CHARACTERS, encoding="latin-1")
+    query = environ.get("QUERY_STRING", "")
+    return f"{quoted}?{query}" if query else quoted
 
 
 class SessionAuthorityMiddleware:
@@ -63,7 +73,9 @@ class SessionAuthorityMiddleware:
         exchange = _Exchange(environ["REQUEST_METHOD"], start_response)
         try:
             headers, peer = headers_of(environ), environ.get("REMOTE_ADDR", "")
-            exchange.visit = environ[_KEY] = self._visits.open(exchange.method, headers, peer)
+            exchange.visit = environ[_KEY] = self._visits.open(
+                exchange.method, headers, peer, target_of(environ)
+            )
             scheme = environ.get("wsgi.url_scheme", "")
             exchange.accept_ch = self._flow.accept_ch(exchange.method, headers, peer, scheme)
             body = self._app(environ, exchange.start)
@@ -87,19 +99,21 @@ class _Exchange:
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """The app's `start_response`."""
         cookies = self.visit.close() if self.visit is not None else ()
-        headers = [header for header in headers if not self._is_ours(*header)]
+        headers = self._for_caches([header for header in headers if not self._is_ours(*header)])
         headers.append(("Vary", ", ".join(VARIES)))
         if self.accept_ch:
             headers.append(("Accept-CH", self.accept_ch))
-        if cookies:
-            headers = [(name, value) for name, value in headers if name.lower() != "cache-control"]
-            headers += [
-                ("Cache-Control", "no-store"),
-                *(("Set-Cookie", cookie) for cookie in cookies),
-            ]
+        headers += (("Set-Cookie", cookie) for cookie in cookies)
         self._started = True
         again = () if exc_info is None else (exc_info,)
         return self._start_response(status, headers, *again)
+
+    def _for_caches(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        if self.visit is None:
+            return headers
+        kinds = (value for name, value in headers if name.lower() == "content-type")
+        caching = self.visit.caching([name for name, _ in headers], "".join(kinds))
+        return [*(header for header in headers if caching.keeps(header[0])), *caching.added]
 
     def _is_ours(self, name: str, value: str) -> bool:
         return name.lower() == "set-cookie" and self.visit is not None and self.visit.owns(value)

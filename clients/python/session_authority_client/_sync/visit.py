@@ -8,7 +8,7 @@ Middleware opens a visit before the app, and closes it when the response's heade
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Lock
@@ -17,7 +17,9 @@ from time import monotonic
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._sync.primitives import home
 from session_authority_client._sync.single_flight import SingleFlight
+from session_authority_client._shared.caching import Caching, caching
 from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared.local_paths import next_in
 from session_authority_client.errors import SessionAuthorityError, Unavailable
 from session_authority_client.flow import (
     CONDUCT,
@@ -60,12 +62,16 @@ class Visit:
         self._renew_until = 0.0
         self._cookies: list[str] | None = None
         self._closed = False
+        self._looked = False
+        self._hands_out = False
+        self._ended = False
 
     @property
     def session(self) -> Session | None:
         """The session of the user, None if nobody is signed in. Raises NoAnswer if that is
         unknown: it must not look like a sign-out.
         """
+        self._looked = True
         if self._failure is not None:
             raise self._refuse(self._flow.no_answer(self._presented, self._failure)) from None
         return self._session
@@ -93,6 +99,12 @@ class Visit:
             )
         return session
 
+    def next_path(self, default: str = "/") -> str:
+        """Where to send the user after a sign-in: the path of this origin that the request's query
+        has as `next`, as a redirect to `sign_in_url` put it there; else the default.
+        """
+        return next_in(self._presented.target, default)
+
     # --- for middleware ---------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -117,7 +129,7 @@ class Visit:
             if renews and not presented.app:
                 self._renew()
             elif conduct is Conduct.WIPE:
-                self._cookies = self._flow.after_denial(presented, found.status)
+                self._take_back(self._flow.after_denial(presented, found.status))
             if found.active and found.renew_recommended and not presented.app:
                 self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
         except SessionAuthorityError as error:
@@ -136,6 +148,19 @@ class Visit:
                 except SessionAuthorityError as error:
                     _log.info("A token was not renewed: %s", error.reason or error.code.name)
         return self._cookies or ()
+
+    def caching(self, names: Collection[str], content_type: str) -> Caching:
+        """What the response says to caches, once the visit is closed. `names` are those of the
+        app's headers, `content_type` is the kind of its contents.
+        """
+        return caching(
+            names,
+            content_type,
+            hands_out=self._hands_out or bool(self._cookies),
+            signed_in=self._session is not None,
+            looked=self._looked,
+            ended=self._ended,
+        )
 
     def owns(self, line: str) -> bool:
         """Whether a `Set-Cookie` header of the app is about one of the two cookies. Then it must
@@ -162,8 +187,16 @@ class Visit:
         )
         self._status = renewal.status
         self._session = renewal.session if renewal.active else None
-        self._cookies = self._flow.after_renewal(presented, renewal, datetime.now(UTC))
+        cookies = self._flow.after_renewal(presented, renewal, datetime.now(UTC))
+        if renewal.active:
+            self._cookies = cookies
+            self._hands_out = renewal.access_token is not None
+        else:
+            self._take_back(cookies)
         return renewal
+
+    def _take_back(self, cookies: list[str]) -> None:
+        self._cookies, self._ended = cookies, bool(cookies)
 
     def take_refusal(self) -> Refused | None:
         """Returns the refusal that it raised last, dressed for a framework. The framework handles
@@ -226,6 +259,7 @@ class Visit:
             )
         now, device = datetime.now(UTC), issued.device
         self._cookies = self._flow.after_sign_in(self._presented, issued, now)
+        self._hands_out = True
         self._status, self._failure = SessionStatus.ACTIVE, None
         self._session = Session(
             user_id=user_id,
@@ -237,8 +271,10 @@ class Visit:
             sign_in_time=device.sign_in_time or now,
             token_expire_time=issued.token_expire_time,
             expire_time=device.expire_time or issued.token_expire_time,
+            absolute_expire_time=device.absolute_expire_time,
         )
         if before is not None and before.user_id != user_id and not self._presented.app:
+            self._ended = True
             self._end(before)
         return issued
 
@@ -336,7 +372,7 @@ class Visit:
 
     def _forget(self) -> None:
         self._session, self._status = None, SessionStatus.NO_SESSION
-        self._cookies = self._flow.after_sign_out(self._presented)
+        self._take_back(self._flow.after_sign_out(self._presented))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -374,13 +410,13 @@ class Visits:
         self._dress = dress
         self._renewals: SingleFlight[Renewal] = SingleFlight(late=False)
 
-    def open(self, method: str, headers: Headers, peer: str) -> Visit:
+    def open(self, method: str, headers: Headers, peer: str, target: str = "") -> Visit:
         """Opens the visit of a request. `peer` is the address at the other end of its connection,
-        empty at a unix socket.
+        empty at a unix socket. `target` is the path with its query, as the client sent it.
 
-        Raises CrossOrigin before it asks the Session Authority.
+        Raises CrossOrigin, ReturnHop before it asks the Session Authority.
         """
-        presented = self._flow.presented(method, headers, peer)
+        presented = self._flow.presented(method, headers, peer, target)
         visit = Visit(self._authority(), self._flow, self._renewals, presented, self._dress)
         visit.open()
         return visit

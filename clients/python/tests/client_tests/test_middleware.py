@@ -106,7 +106,7 @@ async def test_lax_cookies_and_redirects_if_the_app_asks(authority: FakeAuthorit
     flow = Flow(Cookies(same_site=SameSite.LAX), sign_in_url="/sign-in")
     async with browser_of(make(authority, flow)) as browser:
         answer = await browser.get("/me")
-        assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/me")
         assert answer.content == b""
         assert (await browser.get("/me", headers={"x-device-id": ""})).status_code == 401
         token = set_cookies(await browser.post("/sign-in"))[TOKEN]
