@@ -166,16 +166,14 @@ class Visit:
         return renewal
 
     def take_refusal(self) -> Refused | None:
-        """Returns the refusal that it raised last, dressed for a framework. The framework handles
-        it in its own way, which the middleware puts right.
+        """Returns the refusal that it raised last, once. A framework may have caught the exception
+        and handled it in its own way, which the middleware puts right.
         """
         refused, self._refused = self._refused, None
         return refused
 
     def _refuse(self, refused: Refused) -> Refused:
-        if self._dress is None:
-            return refused
-        self._refused = self._dress(refused)
+        self._refused = refused if self._dress is None else self._dress(refused)
         return self._refused
 
     def _fail(self, error: SessionAuthorityError) -> None:
@@ -226,7 +224,7 @@ class Visit:
             )
         now, device = datetime.now(UTC), issued.device
         self._cookies = self._flow.after_sign_in(self._presented, issued, now)
-        self._status, self._failure = SessionStatus.ACTIVE, None
+        self._status, self._failure, self._refused = SessionStatus.ACTIVE, None, None
         self._session = Session(
             user_id=user_id,
             device_id=device.device_id,
@@ -305,7 +303,7 @@ class Visit:
             raise self._refuse(self._flow.sign_in_required(self._presented, self._status))
         with self._answering():
             renewal = self._renew()
-        self._failure = None
+        self._failure, self._refused = None, None
         if not renewal.active:
             raise self._refuse(self._flow.sign_in_required(self._presented, renewal.status))
         return renewal

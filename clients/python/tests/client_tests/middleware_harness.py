@@ -165,7 +165,12 @@ def django_app(
     """The app in Django. `below` is middleware of the project."""
     _current[:] = [authority]
     if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=_Urls, SECRET_KEY="for tests")
+        settings.configure(
+            ALLOWED_HOSTS=["*"],
+            REST_FRAMEWORK={"UNAUTHENTICATED_USER": None},
+            ROOT_URLCONF=_Urls,
+            SECRET_KEY="for tests",
+        )
         django.setup()
     settings.MIDDLEWARE = ["session_authority_client.django.SessionAuthorityMiddleware", *below]
     settings.SESSION_AUTHORITY = _Made(timeout)
@@ -233,11 +238,11 @@ APPS: Mapping[str, Maker] = {"fastapi": fastapi_app, **WSGI_APPS}
 # --- browsers -------------------------------------------------------------------------------------
 
 
-class _OnThreads(httpx.AsyncBaseTransport):
+class OnThreads(httpx.AsyncBaseTransport):
     """The way to an app of threads, with the face of the other."""
 
-    def __init__(self, app: Any, peer: str) -> None:
-        self._transport = httpx.WSGITransport(app=app, remote_addr=peer)
+    def __init__(self, app: Any, peer: str, *, raises: bool = True) -> None:
+        self._transport = httpx.WSGITransport(app, raises, remote_addr=peer)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         answer = await asyncio.to_thread(self._transport.handle_request, request)
@@ -251,7 +256,7 @@ class _OnThreads(httpx.AsyncBaseTransport):
 async def browser_of(app: Any, peer: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
     """A browser that keeps cookies, at an app whose lifespan runs."""
     if not isinstance(app, FastAPI):
-        async with httpx.AsyncClient(transport=_OnThreads(app, peer), base_url=HTTPS) as browser:
+        async with httpx.AsyncClient(transport=OnThreads(app, peer), base_url=HTTPS) as browser:
             yield browser
         return
     started, stop = asyncio.Event(), asyncio.Event()
