@@ -249,6 +249,15 @@ def test_insecure_cookies_are_refused_elsewhere(host: str):
         presented(Flow(Cookies(insecure=True)), host=host)
 
 
+def test_a_cookie_of_another_path_hides_no_insecure_cookie():
+    """Browsers send the longer path first; only its own app can remove it."""
+    stale = "session=stale; device=old; session=abc; device=new"
+    assert Cookies(insecure=True).read([stale]) == ("abc", "new")
+    assert Cookies(insecure=True).read(stale.split("; ")) == ("abc", "new")
+    planted = "__Host-session=stale; __Host-session=abc"
+    assert Cookies().read([planted]) == ("", "")
+
+
 # --- what becomes of it ---------------------------------------------------------------------------
 
 
