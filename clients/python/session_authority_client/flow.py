@@ -34,6 +34,7 @@ __all__ = [
     "CrossOrigin",
     "Flow",
     "Headers",
+    "InsecureHost",
     "NoAnswer",
     "Presented",
     "Refused",
@@ -112,6 +113,15 @@ class CrossOrigin(Refused):
     """
 
 
+class InsecureHost(Refused, ValueError):
+    """The app has insecure cookies, and is not at http://localhost. Neither the app nor the Session
+    Authority saw the request.
+    """
+
+    def __str__(self) -> str:
+        return "insecure cookies are for http://localhost only"
+
+
 @dataclass(frozen=True, slots=True)
 class Presented:
     """What a request brought. `token` and `device_id` are empty if there was none, or nothing that
@@ -119,7 +129,7 @@ class Presented:
 
     `status` is what the token is worth, where nobody need be asked. `app`: it came from an app,
     which keeps its token and its device ID itself; such a response never has cookies. `page`: a
-    browser wants something to show.
+    browser wants something to show. `repeatable`: it may be sent again, as it changes nothing.
     """
 
     status: SessionStatus | None
@@ -128,6 +138,7 @@ class Presented:
     app: bool
     client: ClientInfo
     page: bool
+    repeatable: bool = True
 
 
 def _wants_page(method: str, headers: Headers) -> bool:
@@ -186,7 +197,7 @@ class Flow:
         """What a request brought. `peer` is the address at the other end of its connection; empty
         at a unix socket.
 
-        Raises CrossOrigin.
+        Raises CrossOrigin, InsecureHost.
         """
         authorization = headers.get("authorization", ())
         devices = headers.get(self.device_header.lower(), ())
@@ -198,7 +209,7 @@ class Flow:
         if app:
             token, device_id = bearer[1] if bearer else "", devices[0] if len(devices) == 1 else ""
         else:
-            self._check_host(headers)
+            self._check_host(headers, page)
             token, device_id = self.cookies.read(headers.get("cookie", ()))
         status = None
         if not token:
@@ -216,6 +227,7 @@ class Flow:
                 client_hints=read_hints(headers),
             ),
             page=page,
+            repeatable=method in ("GET", "HEAD"),
         )
 
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
@@ -232,10 +244,10 @@ class Flow:
         is_page = _wants_page(method, headers) and not self._is_app(bearer, devices)
         return ACCEPT_CH if is_page and self._is_secure(headers, peer, scheme) else ""
 
-    def _check_host(self, headers: Headers) -> None:
+    def _check_host(self, headers: Headers, page: bool) -> None:
         host = "".join(headers.get("host", ("localhost",)))
         if self.cookies.insecure and not _LOCAL_HOST.fullmatch(host):
-            raise ValueError("insecure cookies are for http://localhost only")
+            raise InsecureHost("insecure_cookies", refusal(400, "insecure_cookies", page=page))
 
     def _address(self, headers: Headers, peer: str) -> str:
         """The end user's: the nearest one that no trusted proxy has. Empty if unknown."""
@@ -322,7 +334,9 @@ class Flow:
         """503: it says nothing of the session, so the client keeps what it has and comes again."""
         wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _MAX_RETRY_AFTER)
         retry = ("Retry-After", str(math.ceil(wait.total_seconds())))
-        return NoAnswer("unavailable", refusal(503, "unavailable", retry, page=presented.page))
+        text = "unavailable" if presented.repeatable else "unavailable_for_form"
+        answer = refusal(503, "unavailable", retry, page=presented.page, text=text)
+        return NoAnswer("unavailable", answer)
 
 
 def _bearer_of(authorization: Sequence[str]) -> re.Match[str] | None:

@@ -17,12 +17,14 @@ from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.primitives import async_home
 from session_authority_client._async.single_flight import AsyncSingleFlight
 from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared.throttled_log import ThrottledLog
 from session_authority_client.errors import SessionAuthorityError, Unavailable
 from session_authority_client.flow import (
     CONDUCT,
     Conduct,
     Flow,
     Headers,
+    InsecureHost,
     Presented,
     Refused,
 )
@@ -33,6 +35,12 @@ _log = logging.getLogger("session_authority_client")
 # renewed long ago, and the token that this request brought would look stolen. So this is far less
 # than ALARM_AFTER, 5 minutes.
 _RENEW_WITHIN = timedelta(seconds=10)
+_OUTAGE = "The Session Authority gives no answer, so who needs a session gets 503: %s (%.300r)"
+_INSECURE = (
+    "Refused a request to the host %.200r: insecure cookies are for http://localhost only. Open the"
+    " app there, or serve it over HTTPS without Cookies(insecure=True)"
+)
+_DENIED = "The Session Authority refuses to say who is signed in: %s"
 
 
 class AsyncVisit:
@@ -45,9 +53,11 @@ class AsyncVisit:
         renewals: AsyncSingleFlight[Renewal],
         presented: Presented,
         dress: Callable[[Refused], Refused] | None,
+        states: ThrottledLog,
     ) -> None:
         self._authority = authority
         self._dress = dress
+        self._states = states
         self._refused: Refused | None = None
         self._flow = flow
         self._renewals = renewals
@@ -176,11 +186,10 @@ class AsyncVisit:
         return self._refused
 
     def _fail(self, error: SessionAuthorityError) -> None:
-        if not isinstance(error, Unavailable):
-            _log.error(
-                "The Session Authority refuses to say who is signed in: %s",
-                error.reason or error.code.name,
-            )
+        if isinstance(error, Unavailable):
+            self._states.error(_OUTAGE, error.reason or error.code.name, str(error))
+        else:
+            self._states.error(_DENIED, error.reason or error.code.name)
         self._failure, self._status = error, SessionStatus.UNSPECIFIED
 
     # --- signing in and out -----------------------------------------------------------------------
@@ -346,6 +355,7 @@ class AsyncVisit:
         try:
             yield
         except Unavailable as error:
+            self._states.error(_OUTAGE, error.reason or error.code.name, str(error))
             raise self._refuse(self._flow.no_answer(self._presented, error)) from error
 
 
@@ -370,15 +380,22 @@ class AsyncVisits:
         self._flow = flow
         self._dress = dress
         self._renewals: AsyncSingleFlight[Renewal] = AsyncSingleFlight(late=False)
+        self._states = ThrottledLog()
 
     async def open(self, method: str, headers: Headers, peer: str) -> AsyncVisit:
         """Opens the visit of a request. `peer` is the address at the other end of its connection,
         empty at a unix socket.
 
-        Raises CrossOrigin before it asks the Session Authority.
+        Raises CrossOrigin, InsecureHost before it asks the Session Authority.
         """
-        presented = self._flow.presented(method, headers, peer)
-        visit = AsyncVisit(self._authority(), self._flow, self._renewals, presented, self._dress)
+        try:
+            presented = self._flow.presented(method, headers, peer)
+        except InsecureHost:
+            self._states.error(_INSECURE, "".join(headers.get("host", ())))
+            raise
+        visit = AsyncVisit(
+            self._authority(), self._flow, self._renewals, presented, self._dress, self._states
+        )
         await visit.open()
         return visit
 
