@@ -154,7 +154,7 @@ class _Response:
         # Middleware that answers an exception does so while it handles that exception.
         error = sys.exception()
         fault = error is not None and find(error, Refused) is None
-        return is_chosen(message["status"], refused.answer.status, fault)
+        return is_chosen(message["status"], refused.answer.status, refused, fault=fault)
 
     async def refuse(self, refused: Refused) -> bool:
         """Answers what the app refused. Returns False if the response is out already."""

@@ -166,7 +166,7 @@ def _is_made_of(status: int, refused: Refused) -> bool:
     """
     if status == _CONVERTED:
         return _was_converted(refused)
-    return not is_chosen(status, refused.answer.status, fault=False)
+    return not is_chosen(status, refused.answer.status, refused, fault=False)
 
 
 def _was_converted(refused: Refused) -> bool:

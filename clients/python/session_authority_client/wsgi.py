@@ -108,7 +108,8 @@ class _Exchange:
             # Middleware that answers an exception does so while it handles that exception.
             error = exc_info[1] if exc_info else sys.exception()
             fault = error is not None and find(error, Refused) is None
-            if not is_chosen(int(status.partition(" ")[0]), refused.answer.status, fault):
+            code = int(status.partition(" ")[0])
+            if not is_chosen(code, refused.answer.status, refused, fault=fault):
                 self.refuse(refused)
                 return _write_nothing
         return self._start(status, headers, exc_info)

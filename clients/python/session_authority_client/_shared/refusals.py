@@ -11,18 +11,31 @@ from typing import TypeVar
 __all__ = ["find", "is_chosen", "is_chosen_close", "is_only"]
 
 _E = TypeVar("_E", bound=BaseException)
-_BAD_REQUEST = 400
+_PACKAGE = "session_authority_client."
+_ERRORS = 400
 _SERVER_ERRORS = 500
+# What an app may tell a user who is not signed in.
+_DENIALS = frozenset({401, 403, 404})
 _INTERNAL_ERROR = 1011  # RFC 6455, section 7.4.1
 _PRIVATE_SERVER_ERRORS = 4500  # 4000 and the status: a custom of frameworks
 
 
-def is_chosen(status: int, refused_status: int, fault: bool) -> bool:
+def is_chosen(status: int, refused_status: int, refused: BaseException, *, fault: bool) -> bool:
     """True if an app chose to answer with this status after a refusal, or if it has another
-    `fault`. A framework that doesn't know the exception answers 400 or 5xx.
+    `fault`. What answers exceptions that it doesn't know says 500, or another error that tells
+    nothing of a session.
     """
-    failed = status == _BAD_REQUEST or status >= _SERVER_ERRORS
-    return fault or not failed or status == refused_status
+    chosen = status < _ERRORS or status in _DENIALS or status == refused_status
+    return fault or chosen or (status < _SERVER_ERRORS and _was_caught_at_once(refused))
+
+
+def _was_caught_at_once(refused: BaseException) -> bool:
+    """Whether the code that called this package caught the refusal, so that it knows of it."""
+    caught = refused.__traceback__
+    inner = caught.tb_next if caught is not None else None
+    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        inner = inner.tb_next
+    return caught is not None and inner is None
 
 
 def is_chosen_close(code: int) -> bool:

@@ -20,7 +20,9 @@ from client_tests.frameworks import (
     WSGI_APPS,
     behind_asgi,
     behind_wsgi,
+    parts_of,
     user_in_a_group,
+    user_of,
 )
 from client_tests.middleware_harness import HTTPS, PATIENCE, OnThreads, talk_asgi
 from client_tests.test_wsgi import Served
@@ -124,42 +126,45 @@ def test_a_response_of_wsgi_that_refuses_half_way_never_looks_complete(
 # --- an app's own words ---------------------------------------------------------------------------
 
 
-async def refuses_and_sends(scope: Any, send: Any, status: int, body: bytes) -> None:
+async def refuses_and_sends(
+    scope: Any, send: Any, status: int, body: bytes, *, at_once: bool = False
+) -> None:
     with suppress(Refused):
-        asgi.visit_of(scope).require()
+        asgi.visit_of(scope).require() if at_once else user_of(scope)
     await send({"type": "http.response.start", "status": status, "headers": []})
     await send({"type": "http.response.body", "body": body})
 
 
-@pytest.mark.parametrize(
-    ("status", "seen"),
-    [
-        (200, 200),
-        (302, 302),
-        (401, 401),
-        (403, 403),
-        (404, 404),
-        (422, 422),
-        # Nobody chooses these for a user who is not signed in, but frameworks do.
-        (400, 401),
-        (500, 401),
-        (502, 401),
-        (503, 401),
-        (599, 401),
-    ],
-)
+STANDS = (200, 302, 401, 403, 404)
+# Nobody chooses these for a user who is not signed in, but handlers for all exceptions do.
+FAILS = (500, 502, 503, 599)
+# These only code that knows of the refusal.
+DEPENDS = (400, 418, 422)
+ANSWERS = [
+    *((status, at_once, status) for status in STANDS for at_once in (True, False)),
+    *((status, at_once, 401) for status in FAILS for at_once in (True, False)),
+    *(
+        (status, at_once, status if at_once else 401)
+        for status in DEPENDS
+        for at_once in (True, False)
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "at_once", "seen"), ANSWERS)
 async def test_an_app_may_answer_a_refusal_with_another_status(
-    authority: FakeAuthority, status: int, seen: int
+    authority: FakeAuthority, status: int, at_once: bool, seen: int
 ):
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await refuses_and_sends(scope, send, status, b"own words")
+        await refuses_and_sends(scope, send, status, b"own words", at_once=at_once)
 
     start, body = await talk_asgi(app, authority)
     assert (start["status"], body["body"] == b"own words") == (seen, status == seen)
 
     def app_of_wsgi(environ: Any, start_response: Any) -> Any:
+        visit = wsgi.visit_of(environ)
         with suppress(Refused):
-            wsgi.visit_of(environ).require()
+            visit.require() if at_once else next(parts_of(environ))
         start_response(f"{status} So", [])
         return [b"own words"]
 
