@@ -83,20 +83,23 @@ class Cookies:
         pairs = [pair.partition("=") for header in headers for pair in header.split(";")]
         return self._only(pairs, self.token_name), self._only(pairs, self.device_name)
 
-    @staticmethod
-    def _only(pairs: Iterable[tuple[str, str, str]], name: str) -> str:
+    def _only(self, pairs: Iterable[tuple[str, str, str]], name: str) -> str:
         """Its value. Of two that differ one was planted, and nothing tells which: then there is
         none.
+
+        But insecure names may have cookies of other paths, left by another app on localhost, that
+        nothing here can remove. Browsers send those first (RFC 6265, section 5.4), as theirs are
+        the longer paths.
 
         Only blanks are stripped: other white space before a name would make one of ours of one
         without the prefix's rules.
         """
-        found = {
+        found = [
             value.strip(_BLANK)
             for key, equals, value in pairs
             if equals and key.strip(_BLANK) == name
-        }
-        return found.pop() if len(found) == 1 else ""
+        ]
+        return found[-1] if found and (self.insecure or len(set(found)) == 1) else ""
 
     def are_kept_back(self, token: str, device_id: str) -> bool:
         """Whether strict cookies may be missing that the browser has: it sends all of them or

@@ -37,6 +37,7 @@ __all__ = [
     "CrossOrigin",
     "Flow",
     "Headers",
+    "InsecureHost",
     "NoAnswer",
     "Presented",
     "Refused",
@@ -123,6 +124,15 @@ class ReturnHop(Refused):
     """
 
 
+class InsecureHost(Refused, ValueError):
+    """The app has insecure cookies, and is not at http://localhost. Neither the app nor the Session
+    Authority saw the request.
+    """
+
+    def __str__(self) -> str:
+        return "insecure cookies are for http://localhost only"
+
+
 @dataclass(frozen=True, slots=True)
 class Presented:
     """What a request brought. `token` and `device_id` are empty if there was none, or nothing that
@@ -131,7 +141,8 @@ class Presented:
     `status` is what the token is worth, where nobody need be asked. `app`: it came from an app,
     which keeps its token and its device ID itself; such a response never has cookies. `page`: a
     browser wants something to show. `target` is the path with its query; `way_back` the same if a
-    browser can return there after a sign-in, else empty.
+    browser can return there after a sign-in, else empty. `repeatable`: it may be sent again, as it
+    changes nothing.
     """
 
     status: SessionStatus | None
@@ -142,6 +153,7 @@ class Presented:
     page: bool
     target: str = field(default="", repr=False)
     way_back: str = field(default="", repr=False)
+    repeatable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +207,7 @@ class Flow:
         """What a request brought. `peer` is the address at the other end of its connection; empty
         at a unix socket. `target` is the path with its query, as the client sent it.
 
-        Raises CrossOrigin, ReturnHop.
+        Raises CrossOrigin, InsecureHost, ReturnHop.
         """
         authorization = headers.get("authorization", ())
         devices = headers.get(self.device_header.lower(), ())
@@ -207,7 +219,7 @@ class Flow:
         if app:
             token, device_id = bearer[1] if bearer else "", devices[0] if len(devices) == 1 else ""
         else:
-            self._check_host(headers)
+            self._check_host(headers, page)
             token, device_id = self.cookies.read(headers.get("cookie", ()))
             kept_back = self.cookies.are_kept_back(token, device_id)
             if kept_back and is_return(method, headers, target, self.return_paths):
@@ -230,6 +242,7 @@ class Flow:
             page=page,
             target=target,
             way_back=local_path(target, "") if method in ("GET", "HEAD") else "",
+            repeatable=method in ("GET", "HEAD"),
         )
 
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
@@ -246,10 +259,10 @@ class Flow:
         is_page = wants_page(method, headers) and not self._is_app(bearer, devices)
         return ACCEPT_CH if is_page and self._is_secure(headers, peer, scheme) else ""
 
-    def _check_host(self, headers: Headers) -> None:
+    def _check_host(self, headers: Headers, page: bool) -> None:
         host = "".join(headers.get("host", ("localhost",)))
         if self.cookies.insecure and not _LOCAL_HOST.fullmatch(host):
-            raise ValueError("insecure cookies are for http://localhost only")
+            raise InsecureHost("insecure_cookies", refusal(400, "insecure_cookies", page=page))
 
     def _address(self, headers: Headers, peer: str) -> str:
         """The end user's: the nearest one that no trusted proxy has. Empty if unknown."""
@@ -338,7 +351,9 @@ class Flow:
         """503: it says nothing of the session, so the client keeps what it has and comes again."""
         wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _MAX_RETRY_AFTER)
         retry = ("Retry-After", str(math.ceil(wait.total_seconds())))
-        return NoAnswer("unavailable", refusal(503, "unavailable", retry, page=presented.page))
+        text = "unavailable" if presented.repeatable else "unavailable_for_form"
+        answer = refusal(503, "unavailable", retry, page=presented.page, text=text)
+        return NoAnswer("unavailable", answer)
 
 
 def _bearer_of(authorization: Sequence[str]) -> re.Match[str] | None:

@@ -20,12 +20,14 @@ from session_authority_client._sync.single_flight import SingleFlight
 from session_authority_client._shared.caching import Caching, caching
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.local_paths import next_in
+from session_authority_client._shared.throttled_log import ThrottledLog
 from session_authority_client.errors import SessionAuthorityError, Unavailable
 from session_authority_client.flow import (
     CONDUCT,
     Conduct,
     Flow,
     Headers,
+    InsecureHost,
     Presented,
     Refused,
 )
@@ -36,6 +38,12 @@ _log = logging.getLogger("session_authority_client")
 # renewed long ago, and the token that this request brought would look stolen. So this is far less
 # than ALARM_AFTER, 5 minutes.
 _RENEW_WITHIN = timedelta(seconds=10)
+_OUTAGE = "The Session Authority gives no answer, so who needs a session gets 503: %s (%.300r)"
+_INSECURE = (
+    "Refused a request to the host %.200r: insecure cookies are for http://localhost only. Open the"
+    " app there, or serve it over HTTPS without Cookies(insecure=True)"
+)
+_DENIED = "The Session Authority refuses to say who is signed in: %s"
 
 
 class Visit:
@@ -48,9 +56,11 @@ class Visit:
         renewals: SingleFlight[Renewal],
         presented: Presented,
         dress: Callable[[Refused], Refused] | None,
+        states: ThrottledLog,
     ) -> None:
         self._authority = authority
         self._dress = dress
+        self._states = states
         self._refused: Refused | None = None
         self._flow = flow
         self._renewals = renewals
@@ -199,24 +209,21 @@ class Visit:
         self._cookies, self._ended = cookies, bool(cookies)
 
     def take_refusal(self) -> Refused | None:
-        """Returns the refusal that it raised last, dressed for a framework. The framework handles
-        it in its own way, which the middleware puts right.
+        """Returns the refusal that it raised last, once. A framework may have caught the exception
+        and handled it in its own way, which the middleware puts right.
         """
         refused, self._refused = self._refused, None
         return refused
 
     def _refuse(self, refused: Refused) -> Refused:
-        if self._dress is None:
-            return refused
-        self._refused = self._dress(refused)
+        self._refused = refused if self._dress is None else self._dress(refused)
         return self._refused
 
     def _fail(self, error: SessionAuthorityError) -> None:
-        if not isinstance(error, Unavailable):
-            _log.error(
-                "The Session Authority refuses to say who is signed in: %s",
-                error.reason or error.code.name,
-            )
+        if isinstance(error, Unavailable):
+            self._states.error(_OUTAGE, error.reason or error.code.name, str(error))
+        else:
+            self._states.error(_DENIED, error.reason or error.code.name)
         self._failure, self._status = error, SessionStatus.UNSPECIFIED
 
     # --- signing in and out -----------------------------------------------------------------------
@@ -260,7 +267,7 @@ class Visit:
         now, device = datetime.now(UTC), issued.device
         self._cookies = self._flow.after_sign_in(self._presented, issued, now)
         self._hands_out = True
-        self._status, self._failure = SessionStatus.ACTIVE, None
+        self._status, self._failure, self._refused = SessionStatus.ACTIVE, None, None
         self._session = Session(
             user_id=user_id,
             device_id=device.device_id,
@@ -341,7 +348,7 @@ class Visit:
             raise self._refuse(self._flow.sign_in_required(self._presented, self._status))
         with self._answering():
             renewal = self._renew()
-        self._failure = None
+        self._failure, self._refused = None, None
         if not renewal.active:
             raise self._refuse(self._flow.sign_in_required(self._presented, renewal.status))
         return renewal
@@ -385,6 +392,7 @@ class Visit:
         try:
             yield
         except Unavailable as error:
+            self._states.error(_OUTAGE, error.reason or error.code.name, str(error))
             raise self._refuse(self._flow.no_answer(self._presented, error)) from error
 
 
@@ -409,15 +417,22 @@ class Visits:
         self._flow = flow
         self._dress = dress
         self._renewals: SingleFlight[Renewal] = SingleFlight(late=False)
+        self._states = ThrottledLog()
 
     def open(self, method: str, headers: Headers, peer: str, target: str = "") -> Visit:
         """Opens the visit of a request. `peer` is the address at the other end of its connection,
         empty at a unix socket. `target` is the path with its query, as the client sent it.
 
-        Raises CrossOrigin, ReturnHop before it asks the Session Authority.
+        Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority.
         """
-        presented = self._flow.presented(method, headers, peer, target)
-        visit = Visit(self._authority(), self._flow, self._renewals, presented, self._dress)
+        try:
+            presented = self._flow.presented(method, headers, peer, target)
+        except InsecureHost:
+            self._states.error(_INSECURE, "".join(headers.get("host", ())))
+            raise
+        visit = Visit(
+            self._authority(), self._flow, self._renewals, presented, self._dress, self._states
+        )
         visit.open()
         return visit
 

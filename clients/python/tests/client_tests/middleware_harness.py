@@ -176,7 +176,12 @@ def django_app(
     """The app in Django. `below` is middleware of the project."""
     _current[:] = [authority]
     if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=_Urls, SECRET_KEY="for tests")
+        settings.configure(
+            ALLOWED_HOSTS=["*"],
+            REST_FRAMEWORK={"UNAUTHENTICATED_USER": None},
+            ROOT_URLCONF=_Urls,
+            SECRET_KEY="for tests",
+        )
         django.setup()
     settings.MIDDLEWARE = ["session_authority_client.django.SessionAuthorityMiddleware", *below]
     settings.SESSION_AUTHORITY = _Made(timeout)
@@ -270,11 +275,11 @@ APPS: Mapping[str, Maker] = {"fastapi": fastapi_app, **WSGI_APPS}
 # --- browsers -------------------------------------------------------------------------------------
 
 
-class _OnThreads(httpx.AsyncBaseTransport):
+class OnThreads(httpx.AsyncBaseTransport):
     """The way to an app of threads, with the face of the other."""
 
-    def __init__(self, app: Any, peer: str) -> None:
-        self._transport = httpx.WSGITransport(app=app, remote_addr=peer)
+    def __init__(self, app: Any, peer: str, *, raises: bool = True) -> None:
+        self._transport = httpx.WSGITransport(app, raises, remote_addr=peer)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         answer = await asyncio.to_thread(self._transport.handle_request, request)
@@ -293,7 +298,7 @@ def _browser(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
 async def browser_of(app: Any, peer: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
     """A browser that keeps cookies, at an app whose lifespan runs."""
     if not isinstance(app, FastAPI):
-        transport: httpx.AsyncBaseTransport = _OnThreads(app, peer)
+        transport: httpx.AsyncBaseTransport = OnThreads(app, peer)
         async with _browser(transport) as browser:
             yield browser
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from session_authority_client import (
     Unavailable,
 )
 from session_authority_client.cookies import Cookies, SameSite
-from session_authority_client.flow import CONDUCT, Conduct, Flow, Presented
+from session_authority_client.flow import CONDUCT, Conduct, Flow, InsecureHost, Presented
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEVICE = "123e4567-e89b-42d3-a456-426614174000"
@@ -269,8 +270,24 @@ def test_insecure_cookies_are_for_this_machine(host: str):
     "host", ["example.org", "localhost.example.org", "127.0.0.1.example.org", "localhost:x", ""]
 )
 def test_insecure_cookies_are_refused_elsewhere(host: str):
-    with pytest.raises(ValueError, match="http://localhost only"):
-        presented(Flow(Cookies(insecure=True)), host=host)
+    flow = Flow(Cookies(insecure=True))
+    with pytest.raises(ValueError, match="http://localhost only") as refused:
+        presented(flow, host=host, accept="application/json")
+    assert isinstance(refused.value, InsecureHost)
+    assert refused.value.answer.status == 400
+    assert b"open the app there, or serve it over HTTPS" in refused.value.answer.body
+    with pytest.raises(InsecureHost) as refused:
+        presented(flow, host=host, sec_fetch_mode="navigate")
+    assert b'<a href="http://localhost/">http://localhost</a>' in refused.value.answer.body
+
+
+def test_a_cookie_of_another_path_hides_no_insecure_cookie():
+    """Browsers send the longer path first; only its own app can remove it."""
+    stale = "session=stale; device=old; session=abc; device=new"
+    assert Cookies(insecure=True).read([stale]) == ("abc", "new")
+    assert Cookies(insecure=True).read(stale.split("; ")) == ("abc", "new")
+    planted = "__Host-session=stale; __Host-session=abc"
+    assert Cookies().read([planted]) == ("", "")
 
 
 # --- what becomes of it ---------------------------------------------------------------------------
@@ -380,11 +397,17 @@ def test_503_says_when_to_come_again(retry_after: timedelta | None, header: str)
     assert answer.body == b'{"error": "unavailable"}'
 
 
+FORM = presented(method="POST", sec_fetch_mode="navigate", host="a", origin="https://a")
+
+
 @pytest.mark.parametrize(
-    "page",
-    [BROWSER, presented(method="POST", sec_fetch_mode="navigate", host="a", origin="https://a")],
+    ("page", "says", "way_on"),
+    [
+        (BROWSER, b"<h1>Please try again in a moment</h1>", b'<a href="">try again</a>'),
+        (FORM, b"<h1>That did not work</h1>", b'<a href="/">go to the first page</a>'),
+    ],
 )
-def test_people_get_a_page_that_says_when_to_come_again(page: Presented):
+def test_people_get_a_page_that_says_how_to_go_on(page: Presented, says: bytes, way_on: bytes):
     error = Unavailable("secret", grpc.StatusCode.UNAVAILABLE)
     answer = Flow().no_answer(page, error).answer
     headers = dict(answer.headers)
@@ -397,9 +420,28 @@ def test_people_get_a_page_that_says_when_to_come_again(page: Presented):
         "text/html; charset=utf-8",
         str(len(answer.body)),
     )
-    assert b"<h1>Please try again in a moment</h1>" in answer.body
+    assert says in answer.body
+    assert way_on in answer.body
+    assert b"color-scheme: light dark" in answer.body
     for never in (b"script", b"http", b"src=", b"url(", b"secret"):
         assert never not in answer.body
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_the_page_never_asks_to_send_a_form_again(method: str):
+    form = presented(method=method, sec_fetch_mode="navigate")
+    error = Unavailable("secret", grpc.StatusCode.UNAVAILABLE)
+    body = Flow().no_answer(form, error).answer.body.lower()
+    for again in (b"again", b"reload", b"resend", b"repeat", b'href=""', b"refresh"):
+        assert again not in body
+
+
+def test_the_pages_look_as_the_sign_in_pages_of_the_examples():
+    example = (Path(__file__).parents[2] / "examples" / "flask_app.py").read_text()
+    body = Flow().no_answer(BROWSER, Unavailable("", grpc.StatusCode.UNAVAILABLE)).answer.body
+    rules = body.decode().partition("<style>")[2].partition("</style>")[0].split("\n")
+    assert len(rules) > 3
+    assert [rule for rule in rules if rule.strip() not in example] == []
 
 
 @pytest.mark.parametrize(
