@@ -24,7 +24,14 @@ from client_tests.frameworks import (
     user_in_a_group,
     user_of,
 )
-from client_tests.middleware_harness import HTTPS, PATIENCE, OnThreads, talk_asgi
+from client_tests.middleware_harness import (
+    HTTPS,
+    PATIENCE,
+    OnThreads,
+    cookie_header,
+    set_cookies,
+    talk_asgi,
+)
 from client_tests.test_wsgi import Served
 from session_authority_client import asgi, wsgi
 from session_authority_client.flow import Flow, Refused
@@ -67,6 +74,22 @@ async def test_a_refusal_is_answered_in_every_framework(
             away = await browser.get(page, headers={**signed_in, **JSON})
         assert (away.status_code, away.json()) == (503, {"error": "unavailable"})
         assert away.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(("name", "page"), ROWS)
+async def test_a_refusal_takes_cookies_back_in_every_framework(
+    authority: FakeAuthority, name: str, page: str
+):
+    signed_in = authority.sign_in("ada")
+    token, device = signed_in["Authorization"].removeprefix("Bearer "), signed_in["X-Device-Id"]
+    cookies = cookie_header({"token": token, "device": device})
+    authority.replay_tokens()
+    async with browser_of({**ASGI_APPS, **WSGI_APPS}[name](authority, Flow()), name) as browser:
+        denied = await browser.get(page, headers={**cookies, **JSON})
+    assert denied.status_code == 401
+    assert len(set_cookies(denied)) == 2
+    assert denied.headers.get_list("clear-site-data") == ['"cache"']
+    assert denied.headers.get_list("cache-control") == ["no-store"]
 
 
 @pytest.mark.parametrize("name", ASGI_APPS)
