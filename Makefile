@@ -159,7 +159,7 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	    pyproject.toml requirements/oldest-python.in; \
 	compile dev --extra=embedded --extra=dev --constraint=requirements/runtime.txt \
 	    pyproject.toml requirements/oldest-python.in \
-	    requirements/fuzz.in; \
+	    requirements/newest-python.in requirements/fuzz.in; \
 	compile build --build-deps-for=wheel --only-build-deps pyproject.toml; \
 	compile protos requirements/protos.in; \
 	compile stubs-oldest requirements/stubs-oldest.in; \

@@ -115,7 +115,7 @@ class Sessions:
                     SessionStatus.ACTIVE,
                     device_id,
                     False,
-                    session=ActiveSession(token, device_id, used.expires_at(self._limits)),
+                    session=self._active(token, device_id, used),
                     renew_recommended=verdict.renew_recommended,
                 )
             revoked = 0 if observe_only else await self._act_on(judged, verdict)
@@ -167,7 +167,7 @@ class Sessions:
                         return RenewedSession(verdict.status, revoked_devices=revoked)
                 elif not renewal.hand_out:
                     if await self._record_use(judged, verdict, record):
-                        session = ActiveSession(token, device_id, record.expires_at(self._limits))
+                        session = self._active(token, device_id, record)
                         return RenewedSession(SessionStatus.ACTIVE, session)
                 else:
                     successor = self._successor_of(token, record, now)
@@ -175,10 +175,14 @@ class Sessions:
                     if await self._commit_use(judged, record, device):
                         if verdict.forwarded is not None:
                             self._metrics.forwards.inc()
-                        session = ActiveSession(
-                            successor, device_id, record.expires_at(self._limits)
-                        )
+                        session = self._active(successor, device_id, record)
                         return RenewedSession(SessionStatus.ACTIVE, session, access_token)
+
+    def _active(self, token: Token, device_id: UUID, record: SessionRecord) -> ActiveSession:
+        """The good session that the token names."""
+        return ActiveSession(
+            token, device_id, record.expires_at(self._limits), record.absolute_end(self._limits)
+        )
 
     def _token_of(self, presented: Presented) -> Token | SessionStatus:
         """The verified token, or why there is none. Whether it has expired is asked elsewhere."""

@@ -45,14 +45,15 @@ class DeviceRecord:
 
 @dataclass(frozen=True, slots=True)
 class ListedDevice:
-    """A device as it is shown: `session` is the live one on it, if any, and `expires_at` that
-    session's end.
+    """A device as it is shown: `session` is the live one on it, if any. `expires_at` is when that
+    session ends if it is not used again, `absolute_end` when it ends however much it is used.
     """
 
     key: bytes
     device: DeviceRecord
     session: SessionRecord | None
     expires_at: datetime | None
+    absolute_end: datetime | None = None
     current: bool = False
 
     @property
@@ -79,7 +80,9 @@ def listed(
     """The device as it is shown at `now`: a session past its end is none."""
     if session is None or not session.is_live(limits, now):
         return ListedDevice(key, device, None, None)
-    return ListedDevice(key, device, session, session.expires_at(limits))
+    return ListedDevice(
+        key, device, session, session.expires_at(limits), session.absolute_end(limits)
+    )
 
 
 def list_devices(

@@ -25,11 +25,14 @@ class IssuedDevice:
 
 @dataclass(frozen=True, slots=True)
 class ActiveSession:
-    """A good session, as a token names it. `expires_at` is when it ends if it is not used again."""
+    """A good session, as a token names it. `expires_at` is when it ends if it is not used again,
+    `absolute_end` when it ends however much it is used.
+    """
 
     token: Token
     device_id: UUID
     expires_at: datetime
+    absolute_end: datetime
 
 
 @dataclass(frozen=True, slots=True)

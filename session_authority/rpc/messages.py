@@ -148,6 +148,7 @@ def session_message(session: ActiveSession) -> pb.Session:
         token_expire_time=timestamp(token.expires_at),
         expire_time=timestamp(session.expires_at),
         auth_methods=token.auth_methods,
+        absolute_expire_time=timestamp(session.absolute_end),
     )
 
 
@@ -198,6 +199,9 @@ def device_message(listed: ListedDevice) -> pb.Device:
         current=listed.current,
         signed_in=session is not None,
         model=looks.model,
+        absolute_expire_time=(
+            None if listed.absolute_end is None else timestamp(listed.absolute_end)
+        ),
     )
 
 

@@ -137,7 +137,7 @@ class ClientBrand(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class Device(_message.Message):
-    __slots__ = ("device_id", "display_name", "operating_system", "browser", "form_factor", "last_client", "session_id", "create_time", "sign_in_time", "last_seen_time", "expire_time", "current", "signed_in", "model")
+    __slots__ = ("device_id", "display_name", "operating_system", "browser", "form_factor", "last_client", "session_id", "create_time", "sign_in_time", "last_seen_time", "expire_time", "current", "signed_in", "model", "absolute_expire_time")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     OPERATING_SYSTEM_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +152,7 @@ class Device(_message.Message):
     CURRENT_FIELD_NUMBER: _ClassVar[int]
     SIGNED_IN_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    ABSOLUTE_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     display_name: str
     operating_system: str
@@ -166,10 +167,11 @@ class Device(_message.Message):
     current: bool
     signed_in: bool
     model: str
-    def __init__(self, device_id: _Optional[str] = ..., display_name: _Optional[str] = ..., operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[_Union[FormFactor, str]] = ..., last_client: _Optional[_Union[ClientInfo, _Mapping]] = ..., session_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sign_in_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., current: bool = ..., signed_in: bool = ..., model: _Optional[str] = ...) -> None: ...
+    absolute_expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, device_id: _Optional[str] = ..., display_name: _Optional[str] = ..., operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[_Union[FormFactor, str]] = ..., last_client: _Optional[_Union[ClientInfo, _Mapping]] = ..., session_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sign_in_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., current: bool = ..., signed_in: bool = ..., model: _Optional[str] = ..., absolute_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("user_id", "device_id", "session_id", "generation", "claims", "sign_in_time", "token_expire_time", "expire_time", "auth_methods")
+    __slots__ = ("user_id", "device_id", "session_id", "generation", "claims", "sign_in_time", "token_expire_time", "expire_time", "auth_methods", "absolute_expire_time")
     class ClaimsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -186,6 +188,7 @@ class Session(_message.Message):
     TOKEN_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     AUTH_METHODS_FIELD_NUMBER: _ClassVar[int]
+    ABSOLUTE_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     device_id: str
     session_id: str
@@ -195,7 +198,8 @@ class Session(_message.Message):
     token_expire_time: _timestamp_pb2.Timestamp
     expire_time: _timestamp_pb2.Timestamp
     auth_methods: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., session_id: _Optional[str] = ..., generation: _Optional[int] = ..., claims: _Optional[_Mapping[str, str]] = ..., sign_in_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., auth_methods: _Optional[_Iterable[str]] = ...) -> None: ...
+    absolute_expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., session_id: _Optional[str] = ..., generation: _Optional[int] = ..., claims: _Optional[_Mapping[str, str]] = ..., sign_in_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., auth_methods: _Optional[_Iterable[str]] = ..., absolute_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class IssueDeviceRequest(_message.Message):
     __slots__ = ("user_id", "device_id", "client", "claims", "auth_methods", "session_ttl", "request_id", "idle_timeout")

@@ -132,9 +132,13 @@ def test_a_session_is_shown_with_its_idle_or_absolute_end():
         listed(PHONE_KEY, device(), idle, LIMITS, NOW).expires_at
         == idle.last_seen_at + LIMITS.idle_timeout
     )
+    assert (
+        listed(PHONE_KEY, device(), idle, LIMITS, NOW).absolute_end
+        == idle.signed_in_at + LIMITS.session_ttl
+    )
     short = record(ends_at=NOW + MS)
     assert listed(PHONE_KEY, device(), short, LIMITS, NOW) == ListedDevice(
-        PHONE_KEY, device(), short, NOW + MS
+        PHONE_KEY, device(), short, NOW + MS, NOW + MS
     )
 
 

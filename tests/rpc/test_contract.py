@@ -78,6 +78,7 @@ async def test_issue_device(stage: Stage):
         last_seen_time=timestamp(START),
         expire_time=timestamp(START + timedelta(hours=2)),
         signed_in=True,
+        absolute_expire_time=timestamp(START + timedelta(hours=2)),
     )
     assert len(device.session_id) == 32
     again = await stage.sign_in("ada", device.device_id.upper())
@@ -138,6 +139,7 @@ async def test_devices_make_room_for_one_more(stage_with: StageWith):
     assert not evicted.signed_in
     assert not evicted.session_id
     assert not evicted.HasField("expire_time")
+    assert not evicted.HasField("absolute_expire_time")
     assert (await stage.validate(oldest)).status == pb.SESSION_STATUS_NO_SESSION
 
 
@@ -171,6 +173,7 @@ async def test_validate_session(stage: Stage):
             token_expire_time=timestamp(START + HOUR),
             expire_time=timestamp(START + MINUTE + 7 * DAY),
             auth_methods=["pwd"],
+            absolute_expire_time=timestamp(START + 30 * DAY),
         ),
     )
     stage.clock.advance(30 * MINUTE)
@@ -208,6 +211,7 @@ async def test_renew_session(stage: Stage):
     late = await renew(stage, issued, client=CLIENT)
     assert (late.status, late.rotated) == (pb.SESSION_STATUS_ACTIVE, True)
     assert late.access_token != issued.access_token
+    assert moment(late.session.absolute_expire_time) == START + 30 * DAY
     assert (late.session.generation, dict(late.session.claims)) == (2, {"email": "ada@example.org"})
     assert (
         moment(late.token_expire_time) == moment(late.session.token_expire_time) == START + 4 * HOUR

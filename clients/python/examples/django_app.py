@@ -8,6 +8,7 @@
 
 import os
 import secrets
+from uuid import uuid4
 
 import django
 from django.conf import settings
@@ -17,7 +18,12 @@ from django.template import engines
 from django.urls import path
 from django.views.decorators.http import require_POST
 
-from session_authority_client import InvalidRequest, SessionAuthority
+from session_authority_client import (
+    InvalidRequest,
+    RequestIdReused,
+    RequestIdSpent,
+    SessionAuthority,
+)
 from session_authority_client.cookies import Cookies
 from session_authority_client.django import require_session, visit_of
 from session_authority_client.environment import credentials_from_environment
@@ -56,12 +62,14 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
     # believes every name.
     try:
-        visit_of(request).sign_in(name)
-    except InvalidRequest as error:  # the name is empty, or has a space in it
+        visit_of(request).sign_in(name, request_id=request.POST.get("request_id"))
+    except (RequestIdReused, RequestIdSpent):  # this form has signed somebody in before
+        return see(visit_of(request).next_path())
+    except InvalidRequest as error:  # the name is empty, or far too long
         return page(
             400, name=name, problem=", ".join(rule.description for rule in error.violations)
         )
-    return see("/")
+    return see(visit_of(request).next_path())
 
 
 @require_POST
@@ -80,7 +88,7 @@ def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
 
 def page(status: int = 200, **shown: object) -> HttpResponse:
     """The response: the form, or the devices of a user."""
-    html = engines["django"].from_string(PAGE).render(shown)
+    html = engines["django"].from_string(PAGE).render({"request_id": uuid4(), **shown})
     return HttpResponse(html, status=status, headers={"Cache-Control": "no-store"})
 
 
@@ -144,7 +152,8 @@ PAGE = """<!doctype html>
 {% else %}
 <h1>Sign in</h1>
 {% if problem %}<p role="alert" id="problem">The name {{ problem }}.</p>{% endif %}
-<form method="post" action="/sign-in">
+<form method="post">
+    <input type="hidden" name="request_id" value="{{ request_id }}">
     <label for="user">Name</label>
     <input id="user" name="user" value="{{ name }}" autocomplete="username" required autofocus
         {% if problem %}aria-invalid="true" aria-describedby="problem"{% endif %}>

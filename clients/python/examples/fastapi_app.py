@@ -9,12 +9,19 @@
 import os
 from typing import Annotated
 from urllib.parse import parse_qs
+from uuid import uuid4
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment
 
-from session_authority_client import AsyncSessionAuthority, InvalidRequest, Session
+from session_authority_client import (
+    AsyncSessionAuthority,
+    InvalidRequest,
+    RequestIdReused,
+    RequestIdSpent,
+    Session,
+)
 from session_authority_client.asgi import SessionAuthorityMiddleware
 from session_authority_client.cookies import Cookies
 from session_authority_client.environment import credentials_from_environment
@@ -53,16 +60,19 @@ async def ask() -> Response:
 @app.post("/sign-in")
 async def sign_in(visit: Visit, request: Request) -> Response:
     """Signs in the user that the form names."""
-    name = (await form_of(request)).get("user", "").strip()
+    form = await form_of(request)
+    name = form.get("user", "").strip()
     # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
     # believes every name.
     try:
-        await visit.sign_in(name)
-    except InvalidRequest as error:  # the name is empty, or has a space in it
+        await visit.sign_in(name, request_id=form.get("request_id"))
+    except (RequestIdReused, RequestIdSpent):  # this form has signed somebody in before
+        return RedirectResponse(visit.next_path(), 303)
+    except InvalidRequest as error:  # the name is empty, or far too long
         return page(
             400, name=name, problem=", ".join(rule.description for rule in error.violations)
         )
-    return RedirectResponse("/", 303)
+    return RedirectResponse(visit.next_path(), 303)
 
 
 @app.post("/sign-out")
@@ -81,7 +91,7 @@ async def sign_out_everywhere(visit: Visit) -> Response:
 
 def page(status: int = 200, **shown: object) -> Response:
     """The response: the form, or the devices of a user."""
-    html = Environment(autoescape=True).from_string(PAGE).render(shown)
+    html = Environment(autoescape=True).from_string(PAGE).render(request_id=uuid4(), **shown)
     return HTMLResponse(html, status, {"Cache-Control": "no-store"})
 
 
@@ -140,7 +150,8 @@ PAGE = """<!doctype html>
 {% else %}
 <h1>Sign in</h1>
 {% if problem %}<p role="alert" id="problem">The name {{ problem }}.</p>{% endif %}
-<form method="post" action="/sign-in">
+<form method="post">
+    <input type="hidden" name="request_id" value="{{ request_id }}">
     <label for="user">Name</label>
     <input id="user" name="user" value="{{ name }}" autocomplete="username" required autofocus
         {% if problem %}aria-invalid="true" aria-describedby="problem"{% endif %}>

@@ -7,11 +7,17 @@
 """
 
 import os
+from uuid import uuid4
 
 from flask import Flask, make_response, redirect, render_template_string, request
 from werkzeug import Response
 
-from session_authority_client import InvalidRequest, SessionAuthority
+from session_authority_client import (
+    InvalidRequest,
+    RequestIdReused,
+    RequestIdSpent,
+    SessionAuthority,
+)
 from session_authority_client.cookies import Cookies
 from session_authority_client.environment import credentials_from_environment
 from session_authority_client.flask import install, require_session, visit
@@ -48,12 +54,14 @@ def sign_in() -> Response:
     # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
     # believes every name.
     try:
-        visit().sign_in(name)
-    except InvalidRequest as error:  # the name is empty, or has a space in it
+        visit().sign_in(name, request_id=request.form.get("request_id"))
+    except (RequestIdReused, RequestIdSpent):  # this form has signed somebody in before
+        return redirect(visit().next_path(), 303)
+    except InvalidRequest as error:  # the name is empty, or far too long
         return page(
             400, name=name, problem=", ".join(rule.description for rule in error.violations)
         )
-    return redirect("/", 303)
+    return redirect(visit().next_path(), 303)
 
 
 @app.post("/sign-out")
@@ -73,7 +81,9 @@ def sign_out_everywhere() -> Response:
 def page(status: int = 200, **shown: object) -> Response:
     """The response: the form, or the devices of a user."""
     return make_response(
-        render_template_string(PAGE, **shown), status, {"Cache-Control": "no-store"}
+        render_template_string(PAGE, request_id=uuid4(), **shown),
+        status,
+        {"Cache-Control": "no-store"},
     )
 
 
@@ -124,7 +134,8 @@ PAGE = """<!doctype html>
 {% else %}
 <h1>Sign in</h1>
 {% if problem %}<p role="alert" id="problem">The name {{ problem }}.</p>{% endif %}
-<form method="post" action="/sign-in">
+<form method="post">
+    <input type="hidden" name="request_id" value="{{ request_id }}">
     <label for="user">Name</label>
     <input id="user" name="user" value="{{ name }}" autocomplete="username" required autofocus
         {% if problem %}aria-invalid="true" aria-describedby="problem"{% endif %}>

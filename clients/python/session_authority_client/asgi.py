@@ -2,17 +2,26 @@
 send).
 
 It opens a visit before the app, leaves it at `scope["state"]["visit"]`, and writes the cookies as
-the headers go out. It answers for the app what the app refuses (`Refused`). It needs no framework;
+the headers go out. It answers for the app what the app refuses (`Refused`), even where a framework
+caught that and made a server error of it. It needs no framework;
 `session_authority_client.starlette` has dependencies for FastAPI.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+import sys
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.visit import AsyncVisit, AsyncVisits
+from session_authority_client._shared.refusals import (
+    find,
+    is_chosen,
+    is_chosen_close,
+    is_only,
+)
 from session_authority_client.flow import VARIES, Flow, Refused
 
 __all__ = ["SessionAuthorityMiddleware", "visit_of"]
@@ -20,12 +29,15 @@ __all__ = ["SessionAuthorityMiddleware", "visit_of"]
 _Scope = MutableMapping[str, Any]
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
+_Header = tuple[bytes, bytes]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 _HEADERS_GO_OUT = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 _VARY = (b"vary", ", ".join(VARIES).encode())
-_POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
+# RFC 6455, section 7.4.1
+_NORMAL_CLOSURE = 1000
+_POLICY_VIOLATION = 1008
 
 
 def visit_of(scope: _Scope) -> AsyncVisit:
@@ -74,7 +86,7 @@ class SessionAuthorityMiddleware:
         peer = (scope.get("client") or ("",))[0]
         try:
             method = scope.get("method", "WEBSOCKET")
-            visit = await self._visits.open(method, asked, peer)
+            visit = await self._visits.open(method, asked, peer, _target_of(scope))
         except Refused as refused:
             await _refuse(scope, refused, send)
             return
@@ -82,59 +94,140 @@ class SessionAuthorityMiddleware:
         # around this one, too.
         scope.setdefault("state", {})["visit"] = visit
         accept_ch = self._flow.accept_ch(method, asked, peer, scope.get("scheme", ""))
-        response = _Response(visit, send, accept_ch)
+        response = _Response(scope, visit, send, accept_ch)
         try:
             await self._app(scope, receive, response.send)
             await response.release()
-        except Refused as refused:
-            if not response.began:
-                await _refuse(scope, refused, response.send)
-            elif scope["type"] == "websocket":
-                await _hang_up(refused, send)
-            else:
+        except Exception as error:
+            found = find(error, Refused)
+            answered = found is not None and await response.refuse(found)
+            if not (answered and is_only(error, Refused)):
                 raise
 
 
 class _Response:
-    """A response on its way out. Its headers wait for its contents: the code that makes these may
-    refuse the request.
+    """A response on its way out, or the refusal that takes its place. Its headers wait for its
+    contents: the code that makes these may refuse the request.
 
     The headers of an event stream don't wait: a page that opens a stream waits for them, and the
     first event may be far away.
     """
 
-    def __init__(self, visit: AsyncVisit, send: _Send, accept_ch: str) -> None:
+    def __init__(self, scope: _Scope, visit: AsyncVisit, send: _Send, accept_ch: str) -> None:
+        self._scope = scope
         self._visit = visit
         self._accept_ch = accept_ch
         self._send = send
         self._held: _Message | None = None
-        self.began = False
+        # The app seems to have caught it: it goes on with a success. If there are no contents after
+        # that, it did not: the code that makes the contents may run ahead of the status. And their
+        # end waits until the app is done, as it may yet raise the refusal.
+        self._caught: Refused | None = None
+        self._end: _Message | None = None
+        self._began = False
+        self._replaced = False
 
     async def send(self, message: _Message) -> None:
+        """The app's `send`."""
+        if self._replaced:
+            return
+        fresh = self._visit.take_refusal()
+        refused = fresh or self._caught
+        if refused is not None and not self._stands(message, refused, late=fresh is not None):
+            await self.refuse(refused)
+            return
+        self._caught = None if _is_failure(message) else refused
+        if self._caught is not None and _is_end(message):
+            self._end = message
+        else:
+            await self._pass(message)
+
+    def _stands(self, message: _Message, refused: Refused, *, late: bool) -> bool:
+        """Whether what the app sends after it refused is what it wants. `late`: it refused since
+        its last message.
+        """
+        kind = message["type"]
+        if kind == "websocket.close":
+            return self._began and is_chosen_close(message.get("code", _NORMAL_CLOSURE))
+        if kind == "websocket.accept":
+            return True
+        if kind not in _HEADERS_GO_OUT:
+            return self._began or not (late or _is_end(message))
+        # Middleware that answers an exception does so while it handles that exception.
+        error = sys.exception()
+        fault = error is not None and find(error, Refused) is None
+        return is_chosen(message["status"], refused.answer.status, refused, fault=fault)
+
+    async def refuse(self, refused: Refused) -> bool:
+        """Answers what the app refused. Returns False if the response is out already."""
+        if not self._replaced:
+            if not self._began:
+                self._held = None
+                await _refuse(self._scope, refused, self._pass)
+            elif self._scope["type"] == "websocket":
+                await _hang_up(refused, self._send)
+            else:
+                return False
+            self._replaced = True
+        return True
+
+    async def _pass(self, message: _Message) -> None:
         if message["type"] not in _HEADERS_GO_OUT:
             await self.release()
             await self._send(message)
             return
         cookies = await self._visit.close()
-        kept = (header for header in message.get("headers", ()) if not self._is_ours(header))
-        headers = _with_cookies(kept, cookies)
-        if message["type"] != "websocket.accept":  # which no cache keeps
-            headers.append(_VARY)
+        kept = [header for header in message.get("headers", ()) if not self._is_ours(header)]
+        handshake = message["type"] == "websocket.accept"  # which no cache keeps
+        headers: list[_Header] = kept if handshake else [*self._for_caches(kept), _VARY]
+        headers.extend((b"set-cookie", cookie.encode("latin-1")) for cookie in cookies)
         if self._accept_ch:
             headers.append((b"accept-ch", self._accept_ch.encode("latin-1")))
         self._held = {**message, "headers": headers}
-        if message["type"] == "websocket.accept" or _is_event_stream(headers):
+        if handshake or _is_event_stream(headers):
             await self.release()
+
+    def _for_caches(self, headers: Sequence[_Header]) -> list[_Header]:
+        names = [name.decode("latin-1") for name, _ in headers]
+        kinds = [value for name, value in headers if name.lower() == b"content-type"]
+        caching = self._visit.caching(names, b"".join(kinds).decode("latin-1"))
+        kept = [header for header in headers if caching.keeps(header[0].decode("latin-1"))]
+        added = ((name.lower().encode(), value.encode()) for name, value in caching.added)
+        return [*kept, *added]
+
+    async def release(self) -> None:
+        """Sends the headers that wait, and the end."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._began = True
+            await self._send(held)
+        end, self._end = self._end, None
+        if end is not None:
+            await self._send(end)
 
     def _is_ours(self, header: tuple[bytes, bytes]) -> bool:
         return header[0].lower() == b"set-cookie" and self._visit.owns(header[1].decode("latin-1"))
 
-    async def release(self) -> None:
-        """Sends the headers that wait."""
-        held, self._held = self._held, None
-        if held is not None:
-            self.began = True
-            await self._send(held)
+
+def _is_failure(message: _Message) -> bool:
+    """Whether a message begins a response that is no success."""
+    return not 200 <= message.get("status", 200) < 300
+
+
+def _is_end(message: _Message) -> bool:
+    """Whether a message says nothing but that there are no more contents."""
+    return (
+        message["type"] in ("http.response.body", "websocket.http.response.body")
+        and not message.get("body")
+        and not message.get("more_body")
+    )
+
+
+def _target_of(scope: _Scope) -> str:
+    """The path of a request with its query, as the client sent it."""
+    path: bytes = scope.get("raw_path") or quote(scope.get("path", "")).encode()
+    query: bytes = scope.get("query_string", b"")
+    return (path + b"?" + query if query else path).decode("latin-1")
 
 
 def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -166,16 +259,3 @@ async def _refuse(scope: _Scope, refused: Refused, send: _Send) -> None:
 
 async def _hang_up(refused: Refused, send: _Send) -> None:
     await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refused.code})
-
-
-def _with_cookies(
-    headers: Iterable[tuple[bytes, bytes]], cookies: Iterable[str]
-) -> list[tuple[bytes, bytes]]:
-    """A response that hands out a token is for one browser: no cache may keep it, whatever the app
-    says of its contents.
-    """
-    added = [(b"set-cookie", cookie.encode("latin-1")) for cookie in cookies]
-    if not added:
-        return list(headers)
-    kept = [(name, value) for name, value in headers if name.lower() != b"cache-control"]
-    return [*kept, (b"cache-control", b"no-store"), *added]

@@ -41,12 +41,14 @@ class Cookies:
 
     `insecure` is for developing on http://localhost, with a browser that does not take that for
     secure: without it both names begin with `__Host-`. It is refused for any other host.
+    `device_same_site` is the rule for the device ID, if not that for both.
     """
 
     token: str = "session"
     device: str = "device"
     same_site: SameSite = SameSite.STRICT
     insecure: bool = False
+    device_same_site: SameSite | None = None
 
     def __post_init__(self) -> None:
         for field, name in (("token", self.token), ("device", self.device)):
@@ -56,10 +58,12 @@ class Cookies:
                 raise ValueError(f"{field}: must have at most {_MAX_NAME_LENGTH} characters")
         if self.token == self.device:
             raise ValueError("token and device: are two cookies")
-        try:  # frameworks have text there
-            object.__setattr__(self, "same_site", SameSite(self.same_site))
-        except ValueError:
-            raise ValueError("same_site: must be SameSite.STRICT or SameSite.LAX") from None
+        of_device = self.same_site if self.device_same_site is None else self.device_same_site
+        for field, given in (("same_site", self.same_site), ("device_same_site", of_device)):
+            try:  # frameworks have text there
+                object.__setattr__(self, field, SameSite(given))
+            except ValueError:
+                raise ValueError(f"{field}: must be SameSite.STRICT or SameSite.LAX") from None
 
     @property
     def token_name(self) -> str:
@@ -79,28 +83,43 @@ class Cookies:
         pairs = [pair.partition("=") for header in headers for pair in header.split(";")]
         return self._only(pairs, self.token_name), self._only(pairs, self.device_name)
 
-    @staticmethod
-    def _only(pairs: Iterable[tuple[str, str, str]], name: str) -> str:
+    def _only(self, pairs: Iterable[tuple[str, str, str]], name: str) -> str:
         """Its value. Of two that differ one was planted, and nothing tells which: then there is
         none.
+
+        But insecure names may have cookies of other paths, left by another app on localhost, that
+        nothing here can remove. Browsers send those first (RFC 6265, section 5.4), as theirs are
+        the longer paths.
 
         Only blanks are stripped: other white space before a name would make one of ours of one
         without the prefix's rules.
         """
-        found = {
+        found = [
             value.strip(_BLANK)
             for key, equals, value in pairs
             if equals and key.strip(_BLANK) == name
+        ]
+        return found[-1] if found and (self.insecure or len(set(found)) == 1) else ""
+
+    def are_kept_back(self, token: str, device_id: str) -> bool:
+        """Whether strict cookies may be missing that the browser has: it sends all of them or
+        none.
+        """
+        strict = {
+            found
+            for found, rule in ((token, self.same_site), (device_id, self.device_same_site))
+            if rule is SameSite.STRICT
         }
-        return found.pop() if len(found) == 1 else ""
+        return strict == {""}
 
     def is_set_by(self, line: str) -> bool:
         """Whether a `Set-Cookie` header is about one of the two."""
         return line.partition("=")[0].strip(_BLANK) in (self.token_name, self.device_name)
 
     def hand_out(self, token: str, device_id: str, end: datetime, now: datetime) -> list[str]:
-        """`Set-Cookie` headers that give a browser both. The token stays until its session's `end`:
-        an expired one renews.
+        """`Set-Cookie` headers that give a browser both. The token stays until the absolute `end`
+        of its session: an expired one renews. The service alone keeps the idle end, which moves
+        with each use.
         """
         life = min(max(end - now, timedelta()), MAX_COOKIE_AGE)
         return [
@@ -123,7 +142,8 @@ class Cookies:
     def _line(self, name: str, value: str, life: timedelta) -> str:
         secure = "" if self.insecure else "Secure; "
         seconds = int(life.total_seconds())
+        rule = self.device_same_site if name == self.device_name else self.same_site
         return (
             f"{name}={value}; Path=/; Max-Age={seconds}; {secure}HttpOnly;"
-            f" SameSite={self.same_site.value}"
+            f" SameSite={SameSite(rule).value}"
         )

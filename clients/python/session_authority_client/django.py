@@ -9,24 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from itertools import chain, islice
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.core.handlers.exception import convert_exception_to_response
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    StreamingHttpResponse,
+)
 from django.utils.cache import patch_vary_headers
 
+from session_authority_client._shared.refusals import find, is_chosen, is_only
 from session_authority_client._sync.visit import Visit, Visits
 from session_authority_client.flow import (
     VARIES,
-    CrossOrigin,
     Flow,
     NoAnswer,
     Refused,
     SignInRequired,
 )
-from session_authority_client.wsgi import headers_of
+from session_authority_client.wsgi import headers_of, target_of
 
 __all__ = ["SessionAuthorityMiddleware", "Visit", "require_session", "visit_of"]
 
@@ -72,20 +79,21 @@ class SessionAuthorityMiddleware:
         method, headers = request.method or "", headers_of(request.META)
         peer = request.META.get("REMOTE_ADDR", "")
         try:
-            visit = self._visits.open(method, headers, peer)
-        except CrossOrigin as foreign:
-            return _varying(_answer(request, foreign))
+            visit = self._visits.open(method, headers, peer, target_of(request.META))
+        except Refused as unopened:
+            return _varying(_answer(request, unopened))
         request.visit = visit
         response = self._get_response(request)
         refused = visit.take_refusal()
-        if refused is not None and response.status_code == _CONVERTED and _was_converted(refused):
+        if refused is not None and _is_made_of(response.status_code, refused):
             response.close()
             response = _answer(request, refused)
+        response = _begun(request, response)
         for name in [name for name in response.cookies if visit.owns(f"{name}=")]:
             del response.cookies[name]
         for cookie in visit.close():
             response.cookies.load(cookie)
-            response.headers["Cache-Control"] = "no-store"
+        _tell_caches(response, visit)
         if accept_ch := self._flow.accept_ch(method, headers, peer, request.scheme or ""):
             apps = response.headers.get("Accept-CH")
             response.headers["Accept-CH"] = f"{apps}, {accept_ch}" if apps else accept_ch
@@ -93,13 +101,49 @@ class SessionAuthorityMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """The answer to what a view refused."""
-        return _answer(request, exception) if isinstance(exception, Refused) else None
+        refused = find(exception, Refused) if is_only(exception, Refused) else None
+        return None if refused is None else _answer(request, refused)
 
 
 def _answer(request: HttpRequest, refused: Refused) -> HttpResponse:
     answer = refused.answer
     body = b"" if request.method == "HEAD" else answer.body
     return HttpResponse(body, status=answer.status, headers=dict(answer.headers))
+
+
+def _tell_caches(response: HttpResponseBase, visit: Visit) -> None:
+    headers = response.headers
+    caching = visit.caching(list(headers), headers.get("Content-Type", ""))
+    for name in [name for name in headers if not caching.keeps(name)]:
+        del headers[name]
+    for name, value in caching.added:
+        said = headers.get(name)
+        headers[name] = f"{said}, {value}" if said else value
+
+
+def _begun(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """A response whose first part is there, as the code that makes the parts may refuse the
+    request. Files, event streams and asynchronous parts don't wait.
+    """
+    kind = response.headers.get("Content-Type", "")
+    if (
+        not isinstance(response, StreamingHttpResponse)
+        or isinstance(response, FileResponse)
+        or response.is_async
+        or kind.startswith("text/event-stream")
+    ):
+        return response
+    parts = iter(response.streaming_content)
+    try:
+        first = list(islice(parts, 1))
+    except Exception as error:
+        refused = find(error, Refused)
+        if refused is None or not is_only(error, Refused):
+            raise
+        response.close()
+        return _answer(request, refused)
+    response.streaming_content = chain(first, parts)
+    return response
 
 
 def _varying(response: HttpResponseBase) -> HttpResponseBase:
@@ -124,6 +168,15 @@ class _NoAnswer(NoAnswer, BadRequest):  # type: ignore[misc]
 def _dress(refused: Refused) -> Refused:
     kind = _NoAnswer if isinstance(refused, NoAnswer) else _SignInRequired
     return kind(refused.code, refused.answer)
+
+
+def _is_made_of(status: int, refused: Refused) -> bool:
+    """Whether nobody chose a response's status but Django or a framework in it, which made it of
+    the exception.
+    """
+    if status == _CONVERTED:
+        return _was_converted(refused)
+    return not is_chosen(status, refused.answer.status, refused, fault=False)
 
 
 def _was_converted(refused: Refused) -> bool:

@@ -20,8 +20,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from session_authority_client._shared.client_hints import ACCEPT_CH, read_hints
 from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared.local_paths import local_path, with_next
+from session_authority_client._shared.navigation import wants_page
 from session_authority_client._shared.origins import is_foreign, normal
 from session_authority_client._shared.responses import Response, redirect, refusal
+from session_authority_client._shared.return_hop import HOP, checked_paths, is_return
 from session_authority_client.cookies import Cookies
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import ClientInfo, IssuedDevice, Renewal, SessionStatus
@@ -34,10 +37,13 @@ __all__ = [
     "CrossOrigin",
     "Flow",
     "Headers",
+    "InsecureHost",
     "NoAnswer",
     "Presented",
     "Refused",
+    "ReturnHop",
     "SignInRequired",
+    "local_path",
 ]
 
 _log = logging.getLogger("session_authority_client")
@@ -112,6 +118,21 @@ class CrossOrigin(Refused):
     """
 
 
+class ReturnHop(Refused):
+    """A browser comes from another site, without its strict cookies. It is to ask again, from a
+    page of this origin. Neither the app nor the Session Authority saw the request.
+    """
+
+
+class InsecureHost(Refused, ValueError):
+    """The app has insecure cookies, and is not at http://localhost. Neither the app nor the Session
+    Authority saw the request.
+    """
+
+    def __str__(self) -> str:
+        return "insecure cookies are for http://localhost only"
+
+
 @dataclass(frozen=True, slots=True)
 class Presented:
     """What a request brought. `token` and `device_id` are empty if there was none, or nothing that
@@ -119,7 +140,9 @@ class Presented:
 
     `status` is what the token is worth, where nobody need be asked. `app`: it came from an app,
     which keeps its token and its device ID itself; such a response never has cookies. `page`: a
-    browser wants something to show.
+    browser wants something to show. `target` is the path with its query; `way_back` the same if a
+    browser can return there after a sign-in, else empty. `repeatable`: it may be sent again, as it
+    changes nothing.
     """
 
     status: SessionStatus | None
@@ -128,25 +151,17 @@ class Presented:
     app: bool
     client: ClientInfo
     page: bool
-
-
-def _wants_page(method: str, headers: Headers) -> bool:
-    """Whether a browser goes to a page, and not a script that fetches something. All of today say
-    so themselves.
-    """
-    if modes := headers.get("sec-fetch-mode", ()):
-        return "navigate" in modes
-    accepted = ",".join(headers.get("accept", ()))
-    return method in ("GET", "HEAD") and (
-        not accepted or "text/html" in accepted or "*/*" in accepted
-    )
+    target: str = field(default="", repr=False)
+    way_back: str = field(default="", repr=False)
+    repeatable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """How an app wants it.
 
-    `sign_in_url`: where browsers without a session are sent instead of being answered 401.
+    `sign_in_url`: where browsers without a session are sent instead of being answered 401. If it is
+    a path, `next` is added to its query: the path that the browser wanted.
     `trusted_proxies`: addresses and networks whose `X-Forwarded-For` is believed; "unix" for a
     proxy at a unix socket.
 
@@ -161,6 +176,10 @@ class Flow:
     `form_post`, a front end with an origin of its own, and, behind a proxy that rewrites `Host`,
     this app's own one: without it browsers from before 2023 and those on plain HTTP would be
     refused there.
+
+    `return_paths`: paths to which other sites send browsers, such as an OIDC callback, or with `*`
+    at the end all that start like that. There a browser that brings no strict cookie, as it was
+    sent by another site, gets a page that asks for the same URL again, with the cookies.
     """
 
     cookies: Cookies = field(default_factory=Cookies)
@@ -170,36 +189,41 @@ class Flow:
     bearer: bool = True
     check_origin: bool = True
     trusted_origins: Sequence[str] = ()
+    return_paths: Sequence[str] = ()
     _networks: Sequence[IPv4Network | IPv6Network] = field(init=False, repr=False, default=())
     _origins: frozenset[str] = field(init=False, repr=False, default=frozenset())
 
     def __post_init__(self) -> None:
         if self.sign_in_url is not None and not re.fullmatch(r"[!-~]+", self.sign_in_url, re.ASCII):
             raise ValueError("sign_in_url: must be printable ASCII")
+        object.__setattr__(self, "return_paths", tuple(checked_paths(self.return_paths)))
         networks = tuple(ip_network(proxy) for proxy in self.trusted_proxies if proxy != "unix")
         object.__setattr__(self, "_networks", networks)
         object.__setattr__(self, "_origins", frozenset(_origins_of(self.trusted_origins)))
 
     # --- what was presented -----------------------------------------------------------------------
 
-    def presented(self, method: str, headers: Headers, peer: str) -> Presented:
+    def presented(self, method: str, headers: Headers, peer: str, target: str = "") -> Presented:
         """What a request brought. `peer` is the address at the other end of its connection; empty
-        at a unix socket.
+        at a unix socket. `target` is the path with its query, as the client sent it.
 
-        Raises CrossOrigin.
+        Raises CrossOrigin, InsecureHost, ReturnHop.
         """
         authorization = headers.get("authorization", ())
         devices = headers.get(self.device_header.lower(), ())
         bearer = _bearer_of(authorization)
         app = self._is_app(bearer, devices)
-        page = not app and _wants_page(method, headers)
+        page = not app and wants_page(method, headers)
         if self.check_origin and not app and is_foreign(method, headers, self._origins):
             raise _cross_origin(method, headers, page)
         if app:
             token, device_id = bearer[1] if bearer else "", devices[0] if len(devices) == 1 else ""
         else:
-            self._check_host(headers)
+            self._check_host(headers, page)
             token, device_id = self.cookies.read(headers.get("cookie", ()))
+            kept_back = self.cookies.are_kept_back(token, device_id)
+            if kept_back and is_return(method, headers, target, self.return_paths):
+                raise ReturnHop("return_hop", HOP)
         status = None
         if not token:
             status = SessionStatus.TOKEN_MISSING
@@ -216,6 +240,9 @@ class Flow:
                 client_hints=read_hints(headers),
             ),
             page=page,
+            target=target,
+            way_back=local_path(target, "") if method in ("GET", "HEAD") else "",
+            repeatable=method in ("GET", "HEAD"),
         )
 
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
@@ -229,13 +256,13 @@ class Flow:
         """
         devices = headers.get(self.device_header.lower(), ())
         bearer = _bearer_of(headers.get("authorization", ()))
-        is_page = _wants_page(method, headers) and not self._is_app(bearer, devices)
+        is_page = wants_page(method, headers) and not self._is_app(bearer, devices)
         return ACCEPT_CH if is_page and self._is_secure(headers, peer, scheme) else ""
 
-    def _check_host(self, headers: Headers) -> None:
+    def _check_host(self, headers: Headers, page: bool) -> None:
         host = "".join(headers.get("host", ("localhost",)))
         if self.cookies.insecure and not _LOCAL_HOST.fullmatch(host):
-            raise ValueError("insecure cookies are for http://localhost only")
+            raise InsecureHost("insecure_cookies", refusal(400, "insecure_cookies", page=page))
 
     def _address(self, headers: Headers, peer: str) -> str:
         """The end user's: the nearest one that no trusted proxy has. Empty if unknown."""
@@ -282,16 +309,16 @@ class Flow:
         if presented.app or renewal.access_token is None or renewal.session is None:
             return []
         session = renewal.session
-        return self.cookies.hand_out(
-            renewal.access_token, session.device_id, session.expire_time, now
-        )
+        end = session.absolute_expire_time or session.expire_time
+        return self.cookies.hand_out(renewal.access_token, session.device_id, end, now)
 
     def after_sign_in(self, presented: Presented, issued: IssuedDevice, now: datetime) -> list[str]:
         """The `Set-Cookie` headers of a response to a sign-in."""
         if presented.app:
             return []
-        end = issued.device.expire_time or issued.token_expire_time
-        return self.cookies.hand_out(issued.access_token, issued.device.device_id, end, now)
+        device = issued.device
+        end = device.absolute_expire_time or device.expire_time or issued.token_expire_time
+        return self.cookies.hand_out(issued.access_token, device.device_id, end, now)
 
     def after_sign_out(self, presented: Presented) -> list[str]:
         """The `Set-Cookie` headers of a response to a sign-out. The browser stays the device that
@@ -313,7 +340,9 @@ class Flow:
         nobody is told why.
         """
         if self.sign_in_url is not None and presented.page:
-            return SignInRequired("sign_in_required", redirect(self.sign_in_url))
+            return SignInRequired(
+                "sign_in_required", redirect(with_next(self.sign_in_url, presented.way_back))
+            )
         renews = renew_recommended or CONDUCT[status] is Conduct.RENEW
         code = "token_expired" if renews else "sign_in_required"
         return SignInRequired(code, refusal(401, code, ("WWW-Authenticate", "Bearer")))
@@ -322,7 +351,9 @@ class Flow:
         """503: it says nothing of the session, so the client keeps what it has and comes again."""
         wait = min(max(error.retry_after or _RETRY_AFTER, _RETRY_AFTER), _MAX_RETRY_AFTER)
         retry = ("Retry-After", str(math.ceil(wait.total_seconds())))
-        return NoAnswer("unavailable", refusal(503, "unavailable", retry, page=presented.page))
+        text = "unavailable" if presented.repeatable else "unavailable_for_form"
+        answer = refusal(503, "unavailable", retry, page=presented.page, text=text)
+        return NoAnswer("unavailable", answer)
 
 
 def _bearer_of(authorization: Sequence[str]) -> re.Match[str] | None:

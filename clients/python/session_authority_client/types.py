@@ -152,6 +152,7 @@ class Device:
     current: bool
     signed_in: bool
     model: str = ""
+    absolute_expire_time: datetime | None = None
 
 
 class Claims(dict[str, str]):
@@ -182,6 +183,9 @@ class Claims(dict[str, str]):
 class Session:
     """A sign-in of a user on a device that is still good. Its claims and methods are as they were
     given at sign-in.
+
+    `expire_time` is when the session ends if it is not used again, `absolute_expire_time` when it
+    ends however much it is used. An older service does not tell the latter: then it is None.
     """
 
     user_id: str
@@ -193,6 +197,7 @@ class Session:
     sign_in_time: datetime
     token_expire_time: datetime
     expire_time: datetime
+    absolute_expire_time: datetime | None = None
 
     def __post_init__(self) -> None:
         if type(self.claims) is not Claims:

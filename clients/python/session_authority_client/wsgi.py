@@ -1,26 +1,30 @@
 """Middleware for apps that speak WSGI.
 
 It opens a visit before the app, leaves it at `environ["session_authority.visit"]`, and writes the
-cookies as the headers go out. It answers for the app what the app refuses (`Refused`). Flask and
-Django catch what views raise, so they have modules of their own.
+cookies as the headers go out. It answers for the app what the app refuses (`Refused`), even where a
+framework caught that and made a server error of it. Flask and Django have modules of their own.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
+from session_authority_client._shared.refusals import find, is_chosen, is_only
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._sync.visit import Visit, Visits
 from session_authority_client.flow import VARIES, Flow, Headers, Refused
 
-__all__ = ["SessionAuthorityMiddleware", "headers_of", "visit_of"]
+__all__ = ["SessionAuthorityMiddleware", "headers_of", "target_of", "visit_of"]
 
 _Environ = dict[str, Any]
 _App = Callable[[_Environ, Any], Iterable[bytes]]
 
 _KEY = "session_authority.visit"
+_PATH_CHARACTERS = "/!$&'()*+,;=:@~"  # RFC 3986, section 3.3
 
 
 def visit_of(environ: Mapping[str, Any]) -> Visit:
@@ -38,6 +42,14 @@ def headers_of(environ: Mapping[str, Any]) -> Headers:
         for key, value in environ.items()
         if key.startswith("HTTP_")
     }
+
+
+def target_of(environ: Mapping[str, Any]) -> str:
+    """The path of a request with its query. A server has decoded the path (PEP 3333)."""
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    quoted = quote(path or "/", safe=_PATH_CHARACTERS, encoding="latin-1")
+    query = environ.get("QUERY_STRING", "")
+    return f"{quoted}?{query}" if query else quoted
 
 
 class SessionAuthorityMiddleware:
@@ -60,18 +72,30 @@ class SessionAuthorityMiddleware:
 
     def __call__(self, environ: _Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """A request."""
-        exchange = _Exchange(environ["REQUEST_METHOD"], start_response)
+        method, headers = environ["REQUEST_METHOD"], headers_of(environ)
+        peer = environ.get("REMOTE_ADDR", "")
+        exchange = _Exchange(method, start_response)
         try:
-            headers, peer = headers_of(environ), environ.get("REMOTE_ADDR", "")
-            exchange.visit = environ[_KEY] = self._visits.open(exchange.method, headers, peer)
-            scheme = environ.get("wsgi.url_scheme", "")
-            exchange.accept_ch = self._flow.accept_ch(exchange.method, headers, peer, scheme)
-            body = self._app(environ, exchange.start)
+            visit = self._visits.open(method, headers, peer, target_of(environ))
         except Refused as refused:
             return exchange.refuse(refused)
-        if isinstance(body, list | tuple) or _is_file(body, environ):
+        exchange.visit = environ[_KEY] = visit
+        scheme = environ.get("wsgi.url_scheme", "")
+        exchange.accept_ch = self._flow.accept_ch(method, headers, peer, scheme)
+        try:
+            body = self._app(environ, exchange.start)
+        except Exception as error:
+            answer = exchange.refuse_for(error)
+            if answer is None or not is_only(error, Refused):
+                raise
+            return answer
+        if not (isinstance(body, list | tuple) or _is_file(body, environ)):
+            return _Body(body, exchange)
+        answer = exchange.instead()
+        if answer is None:
             return body  # which servers look at, to send it in a better way
-        return _Body(body, exchange)
+        _close(body)
+        return answer
 
 
 class _Exchange:
@@ -83,23 +107,40 @@ class _Exchange:
         self.accept_ch = ""
         self._start_response = start_response
         self._started = False
+        self._answer: list[bytes] | None = None
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """The app's `start_response`."""
+        if self._answer is not None:
+            return _write_nothing
+        refused = None if self.visit is None else self.visit.take_refusal()
+        if refused is not None:
+            # Middleware that answers an exception does so while it handles that exception.
+            error = exc_info[1] if exc_info else sys.exception()
+            fault = error is not None and find(error, Refused) is None
+            code = int(status.partition(" ")[0])
+            if not is_chosen(code, refused.answer.status, refused, fault=fault):
+                self.refuse(refused)
+                return _write_nothing
+        return self._start(status, headers, exc_info)
+
+    def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any) -> Any:
         cookies = self.visit.close() if self.visit is not None else ()
-        headers = [header for header in headers if not self._is_ours(*header)]
+        headers = self._for_caches([header for header in headers if not self._is_ours(*header)])
         headers.append(("Vary", ", ".join(VARIES)))
         if self.accept_ch:
             headers.append(("Accept-CH", self.accept_ch))
-        if cookies:
-            headers = [(name, value) for name, value in headers if name.lower() != "cache-control"]
-            headers += [
-                ("Cache-Control", "no-store"),
-                *(("Set-Cookie", cookie) for cookie in cookies),
-            ]
+        headers += (("Set-Cookie", cookie) for cookie in cookies)
         self._started = True
         again = () if exc_info is None else (exc_info,)
         return self._start_response(status, headers, *again)
+
+    def _for_caches(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        if self.visit is None:
+            return headers
+        kinds = (value for name, value in headers if name.lower() == "content-type")
+        caching = self.visit.caching([name for name, _ in headers], "".join(kinds))
+        return [*(header for header in headers if caching.keeps(header[0])), *caching.added]
 
     def _is_ours(self, name: str, value: str) -> bool:
         return name.lower() == "set-cookie" and self.visit is not None and self.visit.owns(value)
@@ -108,38 +149,75 @@ class _Exchange:
         """Answers instead of the app. Where its headers are out already the server raises, and
         breaks off (PEP 3333).
         """
-        answer = refused.answer
-        again = (type(refused), refused, refused.__traceback__) if self._started else None
-        self.start(
-            f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers), again
-        )
-        return [] if self.method == "HEAD" else [answer.body]
+        if self._answer is None:
+            answer = refused.answer
+            again = (type(refused), refused, refused.__traceback__) if self._started else None
+            status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
+            self._start(status, list(answer.headers), again)
+            self._answer = [] if self.method == "HEAD" else [answer.body]
+        return self._answer
+
+    def refuse_for(self, error: Exception) -> list[bytes] | None:
+        """The contents that answer an exception of the app, None if it is no refusal."""
+        refused = find(error, Refused)
+        return None if refused is None else self.refuse(refused)
+
+    def instead(self) -> list[bytes] | None:
+        """The contents that take the place of the app's, of which none are out; None if there are
+        none. A refusal may have come after the app chose its status.
+        """
+        refused = None if self.visit is None else self.visit.take_refusal()
+        return self._answer if refused is None else self.refuse(refused)
+
+
+def _write_nothing(_: bytes) -> None:
+    """What an app gets to write with whose response was replaced."""
 
 
 class _Body:
     """An app's response, as lazy as it was; what it refuses while nothing is out is answered."""
 
     def __init__(self, chunks: Iterable[bytes], exchange: _Exchange) -> None:
-        self._close = getattr(chunks, "close", None)
         self._source = chunks
         self._chunks: Iterator[bytes] | None = None
         self._exchange = exchange
+        self._began = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        chunk = self._next()
+        if not self._began:
+            answer = self._exchange.instead()
+            if answer is not None:
+                self._chunks = iter(answer)
+                chunk = next(self._chunks, None)
+            self._began = bool(chunk) or answer is not None
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def _next(self) -> bytes | None:
         try:
             if self._chunks is None:
                 self._chunks = iter(self._source)
-            return next(self._chunks)
-        except Refused as refused:
-            self._chunks = iter(self._exchange.refuse(refused))
-            return next(self._chunks)
+            return next(self._chunks, None)
+        except Exception as error:
+            answer = self._exchange.refuse_for(error)
+            if answer is None or not is_only(error, Refused):
+                raise
+            self._chunks, self._began = iter(answer), True
+            return next(self._chunks, None)
 
     def close(self) -> None:
-        if self._close is not None:
-            self._close()
+        _close(self._source)
+
+
+def _close(body: Iterable[bytes]) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
 
 
 def _is_file(body: Iterable[bytes], environ: _Environ) -> bool:

@@ -113,6 +113,7 @@ def device(message: pb.Device) -> t.Device:
         current=message.current,
         signed_in=message.signed_in,
         model=message.model,
+        absolute_expire_time=_maybe(message, "absolute_expire_time"),
     )
 
 
@@ -127,6 +128,7 @@ def _session(message: pb.Session) -> t.Session:
         sign_in_time=moment(message.sign_in_time),
         token_expire_time=moment(message.token_expire_time),
         expire_time=moment(message.expire_time),
+        absolute_expire_time=_maybe(message, "absolute_expire_time"),
     )
 
 

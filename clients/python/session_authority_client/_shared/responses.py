@@ -9,20 +9,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _NO_STORE = ("Cache-Control", "no-store")
+# As the sign-in pages of the examples.
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">\
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{heading}</title>
+<link rel="icon" href="data:,">
+<style>
+    :root {{ color-scheme: light dark }}
+    body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto;
+        padding: 0 1rem; overflow-wrap: anywhere }}
+    h1 {{ font-size: 1.5rem }}
+</style>
 <h1>{heading}</h1>
 <p>{text}</p>
 </html>
 """
-# What a code says to people: a heading, and a sentence.
+# What a page says to people: a heading, and some sentences with a way on.
 _TEXTS = {
     "unavailable": (
         "Please try again in a moment",
         (
-            "We can't find out right now whether you are signed in. Wait a little, then reload this"
-            " page."
+            "We can't find out right now whether you are signed in. Wait a little, then"
+            ' <a href="">try again</a>.'
+        ),
+    ),
+    # To load that page again would send the form again.
+    "unavailable_for_form": (
+        "That did not work",
+        (
+            "We can't find out right now whether you are signed in. Wait a little, then"
+            ' <a href="/">go to the first page</a> and look whether what you sent has arrived.'
         ),
     ),
     "cross_origin_request": (
@@ -31,6 +49,22 @@ _TEXTS = {
             'To keep you safe, nothing was done. <a href="/">Go to our own pages</a>, and try again'
             " from there."
         ),
+    ),
+    "insecure_cookies": (
+        "This app can't be used at this address",
+        (
+            "It is set up for development, with cookies for http://localhost only. On the machine"
+            ' that it runs on, open it at <a href="http://localhost/">http://localhost</a>, with'
+            " the same port. To use it elsewhere, serve it over HTTPS, without"
+            " <code>Cookies(insecure=True)</code>."
+        ),
+    ),
+}
+# What a code alone does not tell programs.
+_MESSAGES = {
+    "insecure_cookies": (
+        "insecure cookies are for http://localhost only: open the app there, or serve it over HTTPS"
+        " without Cookies(insecure=True)"
     ),
 }
 
@@ -44,13 +78,18 @@ class Response:
     body: bytes
 
 
-def refusal(status: int, code: str, *headers: tuple[str, str], page: bool = False) -> Response:
-    """A response that says why in one word, or with `page` to people, if there is a text for it."""
+def refusal(
+    status: int, code: str, *headers: tuple[str, str], page: bool = False, text: str = ""
+) -> Response:
+    """A response that says why in one word, or with `page` to people, if there is a text for it:
+    the one named `text`, or that of the code.
+    """
     if page and code in _TEXTS:
-        heading, text = _TEXTS[code]
-        html = _PAGE.format(heading=heading, text=text)
+        heading, sentences = _TEXTS[text or code]
+        html = _PAGE.format(heading=heading, text=sentences)
         return _made(status, "text/html; charset=utf-8", html, headers)
-    return _made(status, "application/json", json.dumps({"error": code}), headers)
+    told = {"error": code} | ({"message": _MESSAGES[code]} if code in _MESSAGES else {})
+    return _made(status, "application/json", json.dumps(told), headers)
 
 
 def redirect(url: str) -> Response:

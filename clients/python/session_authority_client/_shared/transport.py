@@ -57,7 +57,10 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.http2.max_pings_without_data", 0),
     # A service that was away for long is found again soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # What gRPC gives an attempt to connect, all handshakes included. A call waits for it as long
+    # as its own deadline allows. A lost SYN is sent again after 1 and 3 seconds; an attempt that
+    # took longer than 5 would find a service that comes back later than a new one.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Clients to one address would share a connection, and with it the number of calls that the
     # service lets one have.

@@ -8,7 +8,7 @@ Middleware opens a visit before the app, and closes it when the response's heade
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Lock
@@ -17,13 +17,17 @@ from time import monotonic
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._sync.primitives import home
 from session_authority_client._sync.single_flight import SingleFlight
+from session_authority_client._shared.caching import Caching, caching
 from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared.local_paths import next_in
+from session_authority_client._shared.throttled_log import ThrottledLog
 from session_authority_client.errors import SessionAuthorityError, Unavailable
 from session_authority_client.flow import (
     CONDUCT,
     Conduct,
     Flow,
     Headers,
+    InsecureHost,
     Presented,
     Refused,
 )
@@ -34,6 +38,12 @@ _log = logging.getLogger("session_authority_client")
 # renewed long ago, and the token that this request brought would look stolen. So this is far less
 # than ALARM_AFTER, 5 minutes.
 _RENEW_WITHIN = timedelta(seconds=10)
+_OUTAGE = "The Session Authority gives no answer, so who needs a session gets 503: %s (%.300r)"
+_INSECURE = (
+    "Refused a request to the host %.200r: insecure cookies are for http://localhost only. Open the"
+    " app there, or serve it over HTTPS without Cookies(insecure=True)"
+)
+_DENIED = "The Session Authority refuses to say who is signed in: %s"
 
 
 class Visit:
@@ -46,9 +56,11 @@ class Visit:
         renewals: SingleFlight[Renewal],
         presented: Presented,
         dress: Callable[[Refused], Refused] | None,
+        states: ThrottledLog,
     ) -> None:
         self._authority = authority
         self._dress = dress
+        self._states = states
         self._refused: Refused | None = None
         self._flow = flow
         self._renewals = renewals
@@ -60,12 +72,16 @@ class Visit:
         self._renew_until = 0.0
         self._cookies: list[str] | None = None
         self._closed = False
+        self._looked = False
+        self._hands_out = False
+        self._ended = False
 
     @property
     def session(self) -> Session | None:
         """The session of the user, None if nobody is signed in. Raises NoAnswer if that is
         unknown: it must not look like a sign-out.
         """
+        self._looked = True
         if self._failure is not None:
             raise self._refuse(self._flow.no_answer(self._presented, self._failure)) from None
         return self._session
@@ -93,6 +109,12 @@ class Visit:
             )
         return session
 
+    def next_path(self, default: str = "/") -> str:
+        """Where to send the user after a sign-in: the path of this origin that the request's query
+        has as `next`, as a redirect to `sign_in_url` put it there; else the default.
+        """
+        return next_in(self._presented.target, default)
+
     # --- for middleware ---------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -117,7 +139,7 @@ class Visit:
             if renews and not presented.app:
                 self._renew()
             elif conduct is Conduct.WIPE:
-                self._cookies = self._flow.after_denial(presented, found.status)
+                self._take_back(self._flow.after_denial(presented, found.status))
             if found.active and found.renew_recommended and not presented.app:
                 self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
         except SessionAuthorityError as error:
@@ -136,6 +158,19 @@ class Visit:
                 except SessionAuthorityError as error:
                     _log.info("A token was not renewed: %s", error.reason or error.code.name)
         return self._cookies or ()
+
+    def caching(self, names: Collection[str], content_type: str) -> Caching:
+        """What the response says to caches, once the visit is closed. `names` are those of the
+        app's headers, `content_type` is the kind of its contents.
+        """
+        return caching(
+            names,
+            content_type,
+            hands_out=self._hands_out or bool(self._cookies),
+            signed_in=self._session is not None,
+            looked=self._looked,
+            ended=self._ended,
+        )
 
     def owns(self, line: str) -> bool:
         """Whether a `Set-Cookie` header of the app is about one of the two cookies. Then it must
@@ -162,28 +197,33 @@ class Visit:
         )
         self._status = renewal.status
         self._session = renewal.session if renewal.active else None
-        self._cookies = self._flow.after_renewal(presented, renewal, datetime.now(UTC))
+        cookies = self._flow.after_renewal(presented, renewal, datetime.now(UTC))
+        if renewal.active:
+            self._cookies = cookies
+            self._hands_out = renewal.access_token is not None
+        else:
+            self._take_back(cookies)
         return renewal
 
+    def _take_back(self, cookies: list[str]) -> None:
+        self._cookies, self._ended = cookies, bool(cookies)
+
     def take_refusal(self) -> Refused | None:
-        """Returns the refusal that it raised last, dressed for a framework. The framework handles
-        it in its own way, which the middleware puts right.
+        """Returns the refusal that it raised last, once. A framework may have caught the exception
+        and handled it in its own way, which the middleware puts right.
         """
         refused, self._refused = self._refused, None
         return refused
 
     def _refuse(self, refused: Refused) -> Refused:
-        if self._dress is None:
-            return refused
-        self._refused = self._dress(refused)
+        self._refused = refused if self._dress is None else self._dress(refused)
         return self._refused
 
     def _fail(self, error: SessionAuthorityError) -> None:
-        if not isinstance(error, Unavailable):
-            _log.error(
-                "The Session Authority refuses to say who is signed in: %s",
-                error.reason or error.code.name,
-            )
+        if isinstance(error, Unavailable):
+            self._states.error(_OUTAGE, error.reason or error.code.name, str(error))
+        else:
+            self._states.error(_DENIED, error.reason or error.code.name)
         self._failure, self._status = error, SessionStatus.UNSPECIFIED
 
     # --- signing in and out -----------------------------------------------------------------------
@@ -226,7 +266,8 @@ class Visit:
             )
         now, device = datetime.now(UTC), issued.device
         self._cookies = self._flow.after_sign_in(self._presented, issued, now)
-        self._status, self._failure = SessionStatus.ACTIVE, None
+        self._hands_out = True
+        self._status, self._failure, self._refused = SessionStatus.ACTIVE, None, None
         self._session = Session(
             user_id=user_id,
             device_id=device.device_id,
@@ -237,8 +278,10 @@ class Visit:
             sign_in_time=device.sign_in_time or now,
             token_expire_time=issued.token_expire_time,
             expire_time=device.expire_time or issued.token_expire_time,
+            absolute_expire_time=device.absolute_expire_time,
         )
         if before is not None and before.user_id != user_id and not self._presented.app:
+            self._ended = True
             self._end(before)
         return issued
 
@@ -305,7 +348,7 @@ class Visit:
             raise self._refuse(self._flow.sign_in_required(self._presented, self._status))
         with self._answering():
             renewal = self._renew()
-        self._failure = None
+        self._failure, self._refused = None, None
         if not renewal.active:
             raise self._refuse(self._flow.sign_in_required(self._presented, renewal.status))
         return renewal
@@ -336,7 +379,7 @@ class Visit:
 
     def _forget(self) -> None:
         self._session, self._status = None, SessionStatus.NO_SESSION
-        self._cookies = self._flow.after_sign_out(self._presented)
+        self._take_back(self._flow.after_sign_out(self._presented))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -349,6 +392,7 @@ class Visit:
         try:
             yield
         except Unavailable as error:
+            self._states.error(_OUTAGE, error.reason or error.code.name, str(error))
             raise self._refuse(self._flow.no_answer(self._presented, error)) from error
 
 
@@ -373,15 +417,22 @@ class Visits:
         self._flow = flow
         self._dress = dress
         self._renewals: SingleFlight[Renewal] = SingleFlight(late=False)
+        self._states = ThrottledLog()
 
-    def open(self, method: str, headers: Headers, peer: str) -> Visit:
+    def open(self, method: str, headers: Headers, peer: str, target: str = "") -> Visit:
         """Opens the visit of a request. `peer` is the address at the other end of its connection,
-        empty at a unix socket.
+        empty at a unix socket. `target` is the path with its query, as the client sent it.
 
-        Raises CrossOrigin before it asks the Session Authority.
+        Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority.
         """
-        presented = self._flow.presented(method, headers, peer)
-        visit = Visit(self._authority(), self._flow, self._renewals, presented, self._dress)
+        try:
+            presented = self._flow.presented(method, headers, peer, target)
+        except InsecureHost:
+            self._states.error(_INSECURE, "".join(headers.get("host", ())))
+            raise
+        visit = Visit(
+            self._authority(), self._flow, self._renewals, presented, self._dress, self._states
+        )
         visit.open()
         return visit
 

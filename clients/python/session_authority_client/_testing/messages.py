@@ -44,6 +44,7 @@ def session_message(token: Token) -> pb.Session:
         token_expire_time=stamp(token.ends_at),
         expire_time=stamp(session.expires_at),
         auth_methods=session.auth_methods,
+        absolute_expire_time=stamp(session.ends_at),
     )
 
 
@@ -62,6 +63,7 @@ def device_message(state: State, device: Device, current: str = "") -> pb.Device
     if message.signed_in and device.session is not None:
         message.session_id = device.session.session_id
         message.expire_time.CopyFrom(stamp(device.session.expires_at))
+        message.absolute_expire_time.CopyFrom(stamp(device.session.ends_at))
     return message
 
 

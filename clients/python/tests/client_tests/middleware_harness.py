@@ -24,6 +24,7 @@ from fastapi import Depends, FastAPI
 from fastapi import Request as FastApiRequest
 from fastapi.responses import JSONResponse
 from flask import Flask, jsonify, request
+from starlette.datastructures import MutableHeaders, QueryParams
 from werkzeug.wrappers import Request as PlainRequest
 from werkzeug.wrappers import Response as PlainResponse
 
@@ -67,6 +68,11 @@ def _devices(visit: for_flask.Visit, _: Query) -> object:
     return [{"id": device.device_id, "current": device.current} for device in visit.devices()]
 
 
+def query_of_app(query: Query) -> dict[str, str]:
+    """What an app says itself."""
+    return {"default": query["default"]} if "default" in query else {}
+
+
 VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/sign-in": _sign_in,
     "/sign-out": lambda visit, query: visit.sign_out(query.get("device")),
@@ -75,13 +81,17 @@ VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/devices": _devices,
     "/me": lambda visit, _: visit.require().user_id,
     "/maybe": lambda visit, _: visit.session and visit.session.user_id,
+    "/next": lambda visit, query: visit.next_path(**query_of_app(query)),
     "/static": lambda *_: "same for all",
 }
 CACHEABLE = "public, max-age=600"
 
 
-def _finished(path: str, response: Any) -> Any:
-    """What is static has cookies of its own, and may be cached."""
+def _finished(path: str, response: Any, said: Sequence[str] = ()) -> Any:
+    """What is static has cookies of its own, and may be cached. `said` are more headers."""
+    for line in said:
+        name, _, value = line.partition(": ")
+        response.headers[name] = value
     if path == "/static":
         response.headers["Cache-Control"] = CACHEABLE
         response.set_cookie("a", "1")
@@ -98,7 +108,7 @@ def plain_app(
     def app(request: PlainRequest) -> PlainResponse:
         told = VIEWS[request.path](visit_of(request.environ), request.args)
         made = PlainResponse(json.dumps(told), mimetype="application/json")
-        return _finished(request.path, made)  # type: ignore[no-any-return]
+        return _finished(request.path, made, request.args.getlist("say"))  # type: ignore[no-any-return]
 
     return WsgiMiddleware(app, lambda: authority.client(timeout=timeout), flow)
 
@@ -110,7 +120,8 @@ def flask_app(
     app = Flask(__name__, static_folder=None)
 
     def serve(path: str) -> Any:
-        return _finished(path, jsonify(VIEWS[path](for_flask.visit(), request.args)))
+        made = jsonify(VIEWS[path](for_flask.visit(), request.args))
+        return _finished(path, made, request.args.getlist("say"))
 
     for path in VIEWS:
         view = partial(serve, path)
@@ -126,7 +137,7 @@ def flask_app(
 
 def _django_view(path: str, request: HttpRequest) -> HttpResponse:
     told = VIEWS[path](for_django.visit_of(request), request.GET)
-    made: HttpResponse = _finished(path, JsonResponse(told, safe=False))
+    made: HttpResponse = _finished(path, JsonResponse(told, safe=False), request.GET.getlist("say"))
     return made
 
 
@@ -165,7 +176,12 @@ def django_app(
     """The app in Django. `below` is middleware of the project."""
     _current[:] = [authority]
     if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=_Urls, SECRET_KEY="for tests")
+        settings.configure(
+            ALLOWED_HOSTS=["*"],
+            REST_FRAMEWORK={"UNAUTHENTICATED_USER": None},
+            ROOT_URLCONF=_Urls,
+            SECRET_KEY="for tests",
+        )
         django.setup()
     settings.MIDDLEWARE = ["session_authority_client.django.SessionAuthorityMiddleware", *below]
     settings.SESSION_AUTHORITY = _Made(timeout)
@@ -174,6 +190,27 @@ def django_app(
 
 
 # --- the same for asyncio -------------------------------------------------------------------------
+
+
+class _Saying:
+    """Adds the headers that a request's query says."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        said = QueryParams(scope.get("query_string", b"")).getlist("say")
+
+        async def say(message: Any) -> None:
+            if said and message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=list(message["headers"]))
+                for line in said:
+                    name, _, value = line.partition(": ")
+                    headers[name] = value
+                message = {**message, "headers": headers.raw}
+            await send(message)
+
+        await self._app(scope, receive, say)
 
 
 def fastapi_app(
@@ -215,10 +252,15 @@ def fastapi_app(
         session = request.state.visit.session
         return session.user_id if session else None
 
+    @app.api_route("/next", methods=["GET", "POST"])
+    async def next_path(visit: Visit, default: str = "/") -> str:
+        return visit.next_path(default)
+
     @app.get("/static")
     async def static(visit: Visit) -> JSONResponse:
         return _finished("/static", JSONResponse("same for all"))  # type: ignore[no-any-return]
 
+    app.add_middleware(_Saying)
     app.add_middleware(
         AsgiMiddleware,
         authority=lambda: authority.async_client(timeout=timeout),
@@ -233,11 +275,11 @@ APPS: Mapping[str, Maker] = {"fastapi": fastapi_app, **WSGI_APPS}
 # --- browsers -------------------------------------------------------------------------------------
 
 
-class _OnThreads(httpx.AsyncBaseTransport):
+class OnThreads(httpx.AsyncBaseTransport):
     """The way to an app of threads, with the face of the other."""
 
-    def __init__(self, app: Any, peer: str) -> None:
-        self._transport = httpx.WSGITransport(app=app, remote_addr=peer)
+    def __init__(self, app: Any, peer: str, *, raises: bool = True) -> None:
+        self._transport = httpx.WSGITransport(app, raises, remote_addr=peer)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         answer = await asyncio.to_thread(self._transport.handle_request, request)
@@ -247,11 +289,17 @@ class _OnThreads(httpx.AsyncBaseTransport):
         )
 
 
+def _browser(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+    headers = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    return httpx.AsyncClient(transport=transport, base_url=HTTPS, headers=headers)
+
+
 @asynccontextmanager
 async def browser_of(app: Any, peer: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
     """A browser that keeps cookies, at an app whose lifespan runs."""
     if not isinstance(app, FastAPI):
-        async with httpx.AsyncClient(transport=_OnThreads(app, peer), base_url=HTTPS) as browser:
+        transport: httpx.AsyncBaseTransport = OnThreads(app, peer)
+        async with _browser(transport) as browser:
             yield browser
         return
     started, stop = asyncio.Event(), asyncio.Event()
@@ -268,8 +316,7 @@ async def browser_of(app: Any, peer: str = "127.0.0.1") -> AsyncIterator[httpx.A
     scope = {"type": "lifespan", "state": {}, "asgi": {}}
     lifespan = asyncio.create_task(app(scope, receive, send))
     await started.wait()
-    transport = httpx.ASGITransport(app=app, client=(peer, 5000))
-    async with httpx.AsyncClient(transport=transport, base_url=HTTPS) as browser:
+    async with _browser(httpx.ASGITransport(app=app, client=(peer, 5000))) as browser:
         yield browser
     stop.set()
     await lifespan

@@ -175,7 +175,7 @@ TOLD_HTTPS, TOLD_HTTP = {"x-forwarded-proto": "https"}, {"x-forwarded-proto": "h
 def test_secure_pages_ask_for_hints(
     flow: Flow, peer: str, scheme: str, headers: dict[str, str], asks: bool
 ):
-    given = {name: [text] for name, text in headers.items()}
+    given = {name: [text] for name, text in {"accept": "text/html", **headers}.items()}
     assert flow.accept_ch("GET", given, peer, scheme) == (ACCEPT_CH if asks else "")
 
 
@@ -206,7 +206,8 @@ async def test_an_app_may_ask_for_more(authority: FakeAuthority):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
-    begun, _ = await talk_asgi(app, authority, scheme="https")
+    page = [(b"accept", b"text/html")]
+    begun, _ = await talk_asgi(app, authority, scheme="https", headers=page)
     asked = [value for name, value in begun["headers"] if name == b"accept-ch"]
     assert asked == [b"DPR", ACCEPT_CH.encode()]
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client as DjangoClient
-from django.test import RequestFactory
+from django.test import RequestFactory, override_settings
+from django.urls import path as url_path
 
 import session_authority_client.django as for_django
 from client_tests.middleware_harness import HTTPS, browser_of, django_app, set_cookies
+from client_tests.test_wsgi import Served
 from session_authority_client.flow import Flow, Refused
 from session_authority_client.testing import FakeAuthority
+
+# It reads the settings as it is imported.
+django_app(FakeAuthority())
+
+from rest_framework.renderers import JSONRenderer  # noqa: E402
+from rest_framework.response import Response as RestResponse  # noqa: E402
+from rest_framework.views import APIView  # noqa: E402
 
 
 class Requiring:
@@ -107,3 +118,84 @@ def test_without_the_middleware_one_is_told():
     django_app(FakeAuthority())
     with pytest.raises(RuntimeError, match="not in MIDDLEWARE"):
         for_django.visit_of(RequestFactory().get("/"))
+
+
+# --- frameworks in Django -------------------------------------------------------------------------
+
+
+class Account(APIView):  # type: ignore[misc]  # it has no types
+    """A view of Django REST framework; the query says which of its ways it goes."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    renderer_classes = (JSONRenderer,)
+
+    def get(self, request: Any) -> Any:
+        visit = for_django.visit_of(request._request)
+        if "group" in request.query_params:
+
+            async def look() -> str:
+                return visit.require().user_id
+
+            async def together() -> str:
+                async with asyncio.TaskGroup() as group:
+                    task = group.create_task(look())
+                return task.result()
+
+            return RestResponse(asyncio.run(together()))
+        return RestResponse(visit.require().user_id)
+
+
+class Catching(Account):
+    """One whose project answers all exceptions."""
+
+    def get_exception_handler(self) -> Any:
+        return lambda error, context: RestResponse({"error": "oops"}, 500)
+
+
+def stream(request: HttpRequest) -> StreamingHttpResponse:
+    """Refuses as it makes its first part, or the second one."""
+    visit = for_django.visit_of(request)
+
+    def parts() -> Iterator[bytes]:
+        if "half" in request.GET:
+            yield b"one "
+        yield visit.require().user_id.encode()
+
+    return StreamingHttpResponse(parts())
+
+
+class Pages:
+    urlpatterns = (
+        url_path("account", Account.as_view()),
+        url_path("catching", Catching.as_view()),
+        url_path("stream", stream),
+    )
+
+
+@pytest.mark.parametrize("page", ["/account", "/account?group", "/catching", "/stream"])
+async def test_what_a_framework_in_django_makes_of_a_refusal_is_put_right(
+    authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch, page: str
+):
+    app = django_app(authority, Flow(sign_in_url="/sign-in"))
+    with override_settings(ROOT_URLCONF=Pages):
+        async with browser_of(app) as browser:
+            json = {"Accept": "application/json"}
+            denied = await browser.get(page, headers=json)
+            assert (denied.status_code, denied.json()) == (401, {"error": "sign_in_required"})
+            navigates = {"Accept": "text/html, */*", "Sec-Fetch-Mode": "navigate"}
+            assert (await browser.get(page, headers=navigates)).status_code == 303
+            signed_in = authority.sign_in("ada")
+            assert "ada" in (await browser.get(page, headers=signed_in)).text
+            with authority.unavailable():
+                away = await browser.get(page, headers={**signed_in, **json})
+            assert (away.status_code, away.json()) == (503, {"error": "unavailable"})
+
+
+def test_a_stream_of_django_that_refuses_half_way_breaks_off(authority: FakeAuthority):
+    app = django_app(authority)
+    served = Served()
+    served.base_env.update(PATH_INFO="/stream", QUERY_STRING="half")
+    with override_settings(ROOT_URLCONF=Pages):
+        served.run(app)
+    assert (served.raised is not None, served.out.getvalue()[-4:]) == (True, b"one ")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
@@ -46,9 +47,18 @@ def url(
         yield f"http://localhost:{port}"
 
 
+def opened(url: str) -> httpx.Client:
+    return httpx.Client(
+        base_url=url,
+        headers={"Accept": "text/html"},
+        follow_redirects=True,
+        timeout=PATIENCE,
+    )
+
+
 @pytest.fixture
 def browser(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as client:
+    with opened(url) as client:
         yield client
 
 
@@ -70,10 +80,7 @@ def test_all_show_the_same_page_and_say_where_the_proof_goes():
 
 
 def test_my_devices(authority: FakeAuthority, url: str):
-    with (
-        httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as laptop,
-        httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as phone,
-    ):
+    with opened(url) as laptop, opened(url) as phone:
         assert laptop.get("/").url.path == "/sign-in"
         for browser in (laptop, phone):
             page = browser.post("/sign-in", data={"user": " <ada> "})
@@ -113,7 +120,7 @@ def test_my_devices(authority: FakeAuthority, url: str):
 def test_a_name_that_is_none_is_told_on_the_form(browser: httpx.Client, name: str, problem: str):
     page = browser.post("/sign-in", data={"user": name})
     assert (page.status_code, page.url.path, dict(browser.cookies)) == (400, "/sign-in", {})
-    assert f"The name {problem}." in page.text
+    assert f"The name {problem}" in page.text
     assert f'value="{name.strip().replace("<", "&lt;")}"' in page.text
 
 
@@ -121,6 +128,53 @@ def test_a_name_that_is_none_is_told_on_the_form(browser: httpx.Client, name: st
 def test_what_is_no_form_is_no_crash(browser: httpx.Client, body: bytes):
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert browser.post("/sign-in", content=body, headers=form).status_code == 400
+
+
+def test_a_sign_in_leads_to_the_page_that_was_wanted(browser: httpx.Client):
+    wanted = "/?done=others"
+    form = browser.get(wanted)
+    assert form.url.path == "/sign-in"
+    assert '<form method="post">' in form.text  # to where it is itself, with its query
+    page = browser.post(form.url, data={"user": "ada"})
+    assert (page.url.raw_path.decode(), page.status_code) == (wanted, 200)
+    elsewhere = browser.post("/sign-in?next=//elsewhere.example/", data={"user": "ada"})
+    assert elsewhere.url.raw_path == b"/"
+
+
+def request_id_of(page: httpx.Response) -> str:
+    found = re.search(r'name="request_id" value="([0-9a-f-]{36})"', page.text)
+    assert found, page.text
+    return found[1]
+
+
+def test_a_double_click_is_one_device(authority: FakeAuthority, url: str):
+    """A browser sends the form twice before it has an answer, so without a device ID."""
+    with opened(url) as first, opened(url) as second, opened(url) as later:
+        form = {"user": "ada", "request_id": request_id_of(first.get("/sign-in"))}
+        with ThreadPoolExecutor(2) as clicks:
+            pages = list(clicks.map(lambda b: b.post("/sign-in", data=form), (first, second)))
+        assert ["Hello ada" in page.text for page in pages] == [True, True]
+        assert first.cookies["device"] == second.cookies["device"]
+        again = first.post("/sign-in", data=form)  # which now has a device ID
+        assert (again.status_code, "Hello ada" in again.text) == (200, True)
+        with SessionAuthority(authority.address, timeout=timedelta(seconds=PATIENCE)) as client:
+            assert len(list(client.devices("ada"))) == 1
+        assert request_id_of(later.get("/sign-in")) != form["request_id"]
+
+
+def test_a_form_that_was_sent_long_ago_asks_anew(browser: httpx.Client):
+    form = {"user": "ada", "request_id": request_id_of(browser.get("/sign-in"))}
+    assert "Hello ada" in browser.post("/sign-in", data=form).text
+    browser.post("/sign-out")
+    page = browser.post("/sign-in", data=form)
+    assert (page.url.path, page.status_code) == ("/sign-in", 200)
+    assert request_id_of(page) != form["request_id"]
+    refused = browser.post("/sign-in", data={"user": "", "request_id": "x"})
+    assert refused.status_code == 400
+    assert (
+        "Hello ada"
+        in browser.post("/sign-in", data={"user": "ada", "request_id": request_id_of(refused)}).text
+    )
 
 
 def test_no_sign_out_by_a_mere_link(authority: FakeAuthority, browser: httpx.Client):

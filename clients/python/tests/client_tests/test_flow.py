@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import grpc
 import pytest
 
-from session_authority_client import ClientInfo, Renewal, Session, SessionStatus, Unavailable
+from session_authority_client import (
+    ClientInfo,
+    Device,
+    FormFactor,
+    IssuedDevice,
+    Renewal,
+    Session,
+    SessionStatus,
+    Unavailable,
+)
 from session_authority_client.cookies import Cookies, SameSite
-from session_authority_client.flow import CONDUCT, Conduct, Flow, Presented
+from session_authority_client.flow import CONDUCT, Conduct, Flow, InsecureHost, Presented
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEVICE = "123e4567-e89b-42d3-a456-426614174000"
@@ -20,6 +32,7 @@ SESSION = Session(
     "ada", DEVICE, "0" * 32, 2, {}, (), NOW, NOW + timedelta(hours=1), NOW + timedelta(days=7)
 )
 STRICT = "Secure; HttpOnly; SameSite=Strict"
+BROWSERS_ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
 def presented(
@@ -31,7 +44,7 @@ def presented(
 ):
     given = {
         name.replace("_", "-"): [text] if isinstance(text, str) else text
-        for name, text in headers.items()
+        for name, text in {"accept": BROWSERS_ACCEPT, **headers}.items()
     }
     return (flow or Flow()).presented(method, given, peer)
 
@@ -59,6 +72,18 @@ def test_same_site_may_be_text_and_nothing_else_that_only_a_sign_in_would_find()
     for wrong in ("none", "", None, False):
         with pytest.raises(ValueError, match="same_site"):
             Cookies(same_site=wrong)  # type: ignore[arg-type]
+
+
+def test_the_device_may_have_a_rule_of_its_own():
+    own = Cookies(device_same_site=SameSite.LAX)
+    token, device = own.hand_out("t", DEVICE, NOW, NOW)
+    assert (token.endswith("; SameSite=Strict"), device.endswith("; SameSite=Lax")) == (True, True)
+    assert [line.rpartition("=")[2] for line in own.take_back(device=True)] == ["Strict", "Lax"]
+    both = Cookies(same_site=SameSite.LAX).hand_out("t", DEVICE, NOW, NOW)
+    assert all(line.endswith("; SameSite=Lax") for line in both)
+    for wrong in ("none", "", False):
+        with pytest.raises(ValueError, match="device_same_site"):
+            Cookies(device_same_site=wrong)  # type: ignore[arg-type]
 
 
 def test_no_cookie_outlives_what_browsers_keep():
@@ -245,8 +270,24 @@ def test_insecure_cookies_are_for_this_machine(host: str):
     "host", ["example.org", "localhost.example.org", "127.0.0.1.example.org", "localhost:x", ""]
 )
 def test_insecure_cookies_are_refused_elsewhere(host: str):
-    with pytest.raises(ValueError, match="http://localhost only"):
-        presented(Flow(Cookies(insecure=True)), host=host)
+    flow = Flow(Cookies(insecure=True))
+    with pytest.raises(ValueError, match="http://localhost only") as refused:
+        presented(flow, host=host, accept="application/json")
+    assert isinstance(refused.value, InsecureHost)
+    assert refused.value.answer.status == 400
+    assert b"open the app there, or serve it over HTTPS" in refused.value.answer.body
+    with pytest.raises(InsecureHost) as refused:
+        presented(flow, host=host, sec_fetch_mode="navigate")
+    assert b'<a href="http://localhost/">http://localhost</a>' in refused.value.answer.body
+
+
+def test_a_cookie_of_another_path_hides_no_insecure_cookie():
+    """Browsers send the longer path first; only its own app can remove it."""
+    stale = "session=stale; device=old; session=abc; device=new"
+    assert Cookies(insecure=True).read([stale]) == ("abc", "new")
+    assert Cookies(insecure=True).read(stale.split("; ")) == ("abc", "new")
+    planted = "__Host-session=stale; __Host-session=abc"
+    assert Cookies().read([planted]) == ("", "")
 
 
 # --- what becomes of it ---------------------------------------------------------------------------
@@ -288,6 +329,35 @@ def test_a_renewal_hands_out_both_cookies_or_leaves_what_is_there():
     assert len(flow.after_renewal(BROWSER, renewal(SessionStatus.REPLAYED), NOW)) == 2
 
 
+LAST_USE, LAST_DAY = NOW + timedelta(days=7), NOW + timedelta(days=30)
+
+
+@pytest.mark.parametrize(
+    ("idle_end", "absolute_end", "seconds"),
+    [
+        (LAST_USE, LAST_DAY, 30 * 86400),
+        (LAST_DAY, LAST_DAY, 30 * 86400),
+        (LAST_USE, None, 7 * 86400),  # an older service does not tell it
+        (NOW + timedelta(hours=1), NOW + timedelta(hours=2), 7200),  # session_ttl
+    ],
+)
+def test_the_cookie_of_a_session_lasts_to_the_absolute_end_of_the_session(
+    idle_end: datetime, absolute_end: datetime | None, seconds: int
+):
+    session = replace(SESSION, expire_time=idle_end, absolute_expire_time=absolute_end)
+    device = Device(
+        DEVICE, "", "", "", FormFactor.UNSPECIFIED, ClientInfo(), session.session_id,
+        NOW, NOW, NOW, idle_end, False, True, absolute_expire_time=absolute_end,
+    )  # fmt: skip
+    issued = IssuedDevice(device, "next", NOW + timedelta(minutes=5), False, False, ())
+    renewed = replace(renewal(token="next"), session=session)
+    for lines in (
+        Flow().after_sign_in(BROWSER, issued, NOW),
+        Flow().after_renewal(BROWSER, renewed, NOW),
+    ):
+        assert lines[0].startswith(f"__Host-session=next; Path=/; Max-Age={seconds};")
+
+
 def test_401_says_nothing_but_a_code():
     flow = Flow()
     denied = {
@@ -327,11 +397,17 @@ def test_503_says_when_to_come_again(retry_after: timedelta | None, header: str)
     assert answer.body == b'{"error": "unavailable"}'
 
 
+FORM = presented(method="POST", sec_fetch_mode="navigate", host="a", origin="https://a")
+
+
 @pytest.mark.parametrize(
-    "page",
-    [BROWSER, presented(method="POST", sec_fetch_mode="navigate", host="a", origin="https://a")],
+    ("page", "says", "way_on"),
+    [
+        (BROWSER, b"<h1>Please try again in a moment</h1>", b'<a href="">try again</a>'),
+        (FORM, b"<h1>That did not work</h1>", b'<a href="/">go to the first page</a>'),
+    ],
 )
-def test_people_get_a_page_that_says_when_to_come_again(page: Presented):
+def test_people_get_a_page_that_says_how_to_go_on(page: Presented, says: bytes, way_on: bytes):
     error = Unavailable("secret", grpc.StatusCode.UNAVAILABLE)
     answer = Flow().no_answer(page, error).answer
     headers = dict(answer.headers)
@@ -344,9 +420,28 @@ def test_people_get_a_page_that_says_when_to_come_again(page: Presented):
         "text/html; charset=utf-8",
         str(len(answer.body)),
     )
-    assert b"<h1>Please try again in a moment</h1>" in answer.body
+    assert says in answer.body
+    assert way_on in answer.body
+    assert b"color-scheme: light dark" in answer.body
     for never in (b"script", b"http", b"src=", b"url(", b"secret"):
         assert never not in answer.body
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_the_page_never_asks_to_send_a_form_again(method: str):
+    form = presented(method=method, sec_fetch_mode="navigate")
+    error = Unavailable("secret", grpc.StatusCode.UNAVAILABLE)
+    body = Flow().no_answer(form, error).answer.body.lower()
+    for again in (b"again", b"reload", b"resend", b"repeat", b'href=""', b"refresh"):
+        assert again not in body
+
+
+def test_the_pages_look_as_the_sign_in_pages_of_the_examples():
+    example = (Path(__file__).parents[2] / "examples" / "flask_app.py").read_text()
+    body = Flow().no_answer(BROWSER, Unavailable("", grpc.StatusCode.UNAVAILABLE)).answer.body
+    rules = body.decode().partition("<style>")[2].partition("</style>")[0].split("\n")
+    assert len(rules) > 3
+    assert [rule for rule in rules if rule.strip() not in example] == []
 
 
 @pytest.mark.parametrize(
@@ -392,6 +487,51 @@ def test_whoever_sends_a_form_without_a_session_is_sent_to_sign_in(
         presented(flow, method=method, **headers), SessionStatus.NO_SESSION
     )
     assert refused.answer.status == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"accept": "*/*"},  # fetch, curl, jQuery, requests
+        {"accept": []},  # Go, Python's urllib
+        {"accept": ""},
+        {"accept": "application/json, text/plain, */*"},  # axios
+        {"accept": "application/json, text/javascript, */*; q=0.01"},  # jQuery.getJSON
+        {"accept": "text/html, */*; q=0.01", "x_requested_with": "XMLHttpRequest"},  # jQuery.load
+        {"accept": "text/html, */*", "hx_request": "true"},
+        {"accept": "text/html, application/xhtml+xml", "x_turbo_request_id": "1"},
+        {"accept": "text/*"},
+        {"accept": "text/htmlx"},
+        {"accept": "text/html;q=0, */*"},
+        {"accept": "text/html;level=1;Q=0.000"},
+        {"accept": "application/json, text/html;q=0.9"},
+        {"accept": "application/problem+json, text/html"},
+        {"accept": BROWSERS_ACCEPT, "sec_fetch_mode": "cors"},
+        {"accept": BROWSERS_ACCEPT, "sec_fetch_mode": "no-cors"},
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_scripts_get_no_pages(method: str, headers: dict[str, Any]):
+    script = presented(
+        sign_in := Flow(sign_in_url="/sign-in"),
+        method=method, host="a", origin="http://a", **headers,
+    )  # fmt: skip
+    answer = sign_in.sign_in_required(script, SessionStatus.NO_SESSION).answer
+    assert (answer.status, answer.body) == (401, b'{"error": "sign_in_required"}')
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"accept": BROWSERS_ACCEPT},
+        {"accept": ["application/xml", "Text/HTML ; level=1"]},
+        {"accept": "text/html;q=0.5, application/json;q=0.4"},
+        {"accept": "*/*", "sec_fetch_mode": "navigate"},
+        {"accept": [], "sec_fetch_mode": "navigate"},
+    ],
+)
+def test_browsers_get_pages(headers: dict[str, Any]):
+    assert presented(**headers).page
 
 
 @pytest.mark.parametrize(

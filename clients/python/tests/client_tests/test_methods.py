@@ -66,6 +66,7 @@ async def test_signing_in_tells_of_the_device(authority: Any, user: str):
     for moment in (device.create_time, device.sign_in_time, device.last_seen_time):
         assert near(moment, now)
     assert near(device.expire_time, now + timedelta(hours=2))
+    assert device.absolute_expire_time == device.expire_time
 
     again = await authority.issue_device(user, device_id=device.device_id, client=LAPTOP)
     assert (again.device_id_assigned, again.new_device) == (False, False)
@@ -125,6 +126,7 @@ async def test_validating_tells_of_the_session(authority: Any, user: str):
     )
     assert near(session.token_expire_time, issued.token_expire_time)
     assert session.expire_time > session.token_expire_time
+    assert near(session.absolute_expire_time, datetime.now(UTC) + timedelta(days=30))
 
 
 @pytest.mark.parametrize(
@@ -273,7 +275,7 @@ async def test_the_devices_of_a_user_page_by_page(authority: Any, user: str):
         second.device.device_id: True,
     }
     (out,) = [device for device in everywhere if not device.signed_in]
-    assert (out.session_id, out.expire_time) == ("", None)
+    assert (out.session_id, out.expire_time, out.absolute_expire_time) == ("", None, None)
 
 
 async def test_all_devices_are_all_pages(connect: Connect, fake: Fake):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
@@ -106,7 +107,7 @@ async def test_lax_cookies_and_redirects_if_the_app_asks(authority: FakeAuthorit
     flow = Flow(Cookies(same_site=SameSite.LAX), sign_in_url="/sign-in")
     async with browser_of(make(authority, flow)) as browser:
         answer = await browser.get("/me")
-        assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/me")
         assert answer.content == b""
         assert (await browser.get("/me", headers={"x-device-id": ""})).status_code == 401
         token = set_cookies(await browser.post("/sign-in"))[TOKEN]
@@ -376,6 +377,75 @@ async def test_a_service_that_refuses_this_app_is_as_good_as_away(
             answer = await browser.get("/me")
             assert (answer.status_code, set_cookies(answer)) == (503, {})
     assert "refuses to say who is signed in: PERMISSION_DENIED" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/me", "/maybe", "/devices"])
+async def test_an_outage_is_one_line_of_the_log_with_its_reason(
+    authority: FakeAuthority,
+    browser: httpx.AsyncClient,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+):
+    await browser.post("/sign-in")
+    assert outages(caplog) == []
+    with authority.unavailable():
+        for _ in range(5):
+            assert (await browser.get(path)).status_code == 503
+            assert (await browser.post("/sign-in")).status_code == 503
+    (line,) = outages(caplog)
+    assert "STORE_UNAVAILABLE" in line.getMessage()
+    assert line.levelname == "ERROR"
+
+
+async def test_a_service_that_is_not_there_is_named_in_the_log(
+    authority: FakeAuthority, browser: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+):
+    authority.stop()
+    for _ in range(3):
+        assert (await browser.post("/sign-in")).status_code == 503
+    (line,) = outages(caplog)
+    assert "Connection refused" in line.getMessage()
+
+
+def outages(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [line for line in caplog.records if "gives no answer" in line.getMessage()]
+
+
+# --- insecure cookies -----------------------------------------------------------------------------
+
+INSECURE = Flow(Cookies(insecure=True), sign_in_url="/sign-in")
+
+
+async def test_insecure_cookies_at_another_host_are_a_400_that_says_what_to_do(
+    authority: FakeAuthority, make: Maker, caplog: pytest.LogCaptureFixture
+):
+    async with browser_of(make(authority, INSECURE)) as browser:
+        browser.base_url = httpx.URL("http://192.0.2.7:8000")
+        for _ in range(3):
+            answer = await browser.get("/maybe", headers={"Accept": "application/json"})
+            assert (answer.status_code, answer.json()["error"]) == (400, "insecure_cookies")
+            assert "http://localhost" in answer.json()["message"]
+            page = await browser.get("/maybe", headers={"Sec-Fetch-Mode": "navigate"})
+            assert page.status_code == 400
+            assert '<a href="http://localhost/">' in page.text
+    (line,) = [line for line in caplog.records if "insecure" in line.getMessage()]
+    assert "'192.0.2.7:8000'" in line.getMessage()
+    assert authority.calls == {}
+
+
+async def test_a_stale_cookie_of_another_path_does_not_lock_out(
+    authority: FakeAuthority, make: Maker
+):
+    async with browser_of(make(authority, INSECURE)) as browser:
+        browser.base_url = httpx.URL("http://localhost")
+        stale = {"Cookie": "session=stale; device=stale"}
+        assert (await browser.get("/me", headers=stale)).status_code == 303
+        issued = (await browser.post("/sign-in", headers=stale)).json()
+        both = f"{stale['Cookie']}; session={issued['token']}; device={issued['device']}"
+        assert (await browser.get("/me", headers={"Cookie": both})).json() == "ada"
+        # The next sign-in is on the same device, and signing out is possible.
+        again = (await browser.post("/sign-in", headers={"Cookie": both})).json()
+        assert again["device"] == issued["device"]
 
 
 # --- my devices -----------------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+r"""Paths of this origin: where a sign-in page sends a user afterwards. Other text is refused, in
+each spelling in which a browser, or a server on the way, could read another origin.
+
+Browsers read `\` as `/`, and leave out tabs and line breaks. Servers decode, remove dot segments,
+normalise Unicode, and may send the result as a redirect.
+"""
+
+from __future__ import annotations
+
+import re
+from unicodedata import category, normalize
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+# A URL that is longer is no place for a user to return to; servers take about 8,000 characters.
+MAX_PATH_CHARACTERS = 2000
+# Paths that are encoded more often than this are nobody's.
+_MAX_DECODINGS = 4
+_MAX_QUERY_FIELDS = 100
+_NEXT = "next"
+_TEXT = re.compile(r"/[!-~]*", re.ASCII)
+_CONTROLS = frozenset({"Cc", "Zl", "Zp", "Cs"})
+
+
+def local_path(text: str, default: str = "/") -> str:
+    """The text if it is a path of this origin, with or without a query; else the default."""
+    return text if _is_local(text) else default
+
+
+def next_in(target: str, default: str = "/") -> str:
+    """The path that the query of a request's target names as `next`, if it is one of this origin.
+    Of two that differ neither counts.
+    """
+    try:
+        fields = parse_qsl(target.partition("?")[2], max_num_fields=_MAX_QUERY_FIELDS)
+    except ValueError:
+        return default
+    found = {value for name, value in fields if name == _NEXT}
+    return local_path(found.pop(), default) if len(found) == 1 else default
+
+
+def with_next(url: str, path: str) -> str:
+    """The URL of the sign-in page, with the path to return to. A page of another origin is not
+    told: there the path would be one of its own.
+    """
+    parts = urlsplit(url)
+    elsewhere = parts.scheme or parts.netloc or url.startswith(("//", "/\\"))
+    named = any(name == _NEXT for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    if not path or elsewhere or named or path.partition("?")[0] == parts.path:
+        return url
+    page, mark, fragment = url.partition("#")
+    joint = "&" if "?" in page else "?"
+    return f"{page}{joint}{_NEXT}={quote(path, safe='/')}{mark}{fragment}"
+
+
+def _is_local(text: str) -> bool:
+    if len(text) > MAX_PATH_CHARACTERS or not _TEXT.fullmatch(text) or "\\" in text:
+        return False
+    path = re.split("[?#]", text, maxsplit=1)[0]
+    for _ in range(_MAX_DECODINGS):
+        if not _stays(path):
+            return False
+        decoded = unquote(path)
+        if decoded == path:
+            return True
+        path = decoded
+    return False
+
+
+def _stays(path: str) -> bool:
+    """Whether a path, as it is by now, names no other origin."""
+    normal = normalize("NFKC", path)
+    if normal.startswith("//") or "\\" in normal:
+        return False
+    if any(category(letter) in _CONTROLS for letter in normal):
+        return False
+    kept: list[str] = []
+    for segment in normal.split("/")[1:]:
+        if segment == "..":
+            kept = kept[:-1]
+        elif segment != ".":
+            kept.append(segment)
+    # An empty first segment with another after it is "//host".
+    return not (len(kept) > 1 and not kept[0])

@@ -1,0 +1,41 @@
+"""Whether a browser goes to a page, or a program fetches something: pages are for people, codes for
+programs.
+
+All browsers of today say so themselves (`Sec-Fetch-Mode`), but over plain HTTP only to this
+machine. Without that word a page is only what the request names: browsers list `text/html` in
+`Accept`, while axios, fetch, curl, jQuery and the libraries of languages send `*/*`, JSON or
+nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+_SAFE_PAGE_METHODS = ("GET", "HEAD")
+# Scripts that fetch parts of pages accept HTML, and say here that they are scripts.
+_SCRIPT_HEADERS = ("x-requested-with", "hx-request", "x-turbo-request-id", "x-pjax", "x-up-version")
+_JSON = re.compile(r"[a-z]+/(?:[a-z0-9.!#$&^_-]+\+)?json")
+_QUALITY = re.compile(r"q *= *([0-9]*\.?[0-9]+)", re.ASCII)
+
+
+def wants_page(method: str, headers: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a request is a browser's that goes to a page."""
+    if modes := headers.get("sec-fetch-mode", ()):
+        return "navigate" in modes
+    if method not in _SAFE_PAGE_METHODS or any(name in headers for name in _SCRIPT_HEADERS):
+        return False
+    html = json = 0.0
+    for member in ",".join(headers.get("accept", ())).lower().split(","):
+        kind, *parameters = (part.strip(" \t") for part in member.split(";"))
+        if kind == "text/html":
+            html = max(html, _quality(parameters))
+        elif _JSON.fullmatch(kind):
+            json = max(json, _quality(parameters))
+    return html > json
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    """How much a kind is wanted (RFC 9110, section 12.4.2)."""
+    found = [match for each in parameters if (match := _QUALITY.fullmatch(each))]
+    return float(found[0][1]) if found else 1.0

@@ -1,0 +1,69 @@
+"""Whether a response that follows a refusal stands. Decides nothing else, and knows no framework.
+
+Frameworks answer exceptions that they don't know themselves. So a visit notes what it refused, and
+middleware gives the refusal's own response in place of one that nobody chose.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+__all__ = ["find", "is_chosen", "is_chosen_close", "is_only"]
+
+_E = TypeVar("_E", bound=BaseException)
+_PACKAGE = "session_authority_client."
+_ERRORS = 400
+_SERVER_ERRORS = 500
+# What an app may tell a user who is not signed in.
+_DENIALS = frozenset({401, 403, 404})
+_INTERNAL_ERROR = 1011  # RFC 6455, section 7.4.1
+_PRIVATE_SERVER_ERRORS = 4500  # 4000 and the status: a custom of frameworks
+
+
+def is_chosen(status: int, refused_status: int, refused: BaseException, *, fault: bool) -> bool:
+    """True if an app chose to answer with this status after a refusal, or if it has another
+    `fault`. What answers exceptions that it doesn't know says 500, or another error that tells
+    nothing of a session.
+    """
+    chosen = status < _ERRORS or status in _DENIALS or status == refused_status
+    return fault or chosen or (status < _SERVER_ERRORS and _was_caught_at_once(refused))
+
+
+def _was_caught_at_once(refused: BaseException) -> bool:
+    """Whether the code that called this package caught the refusal, so that it knows of it."""
+    caught = refused.__traceback__
+    inner = caught.tb_next if caught is not None else None
+    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        inner = inner.tb_next
+    return caught is not None and inner is None
+
+
+def is_chosen_close(code: int) -> bool:
+    """True if an app chose to close a WebSocket with this code after a refusal."""
+    return code != _INTERNAL_ERROR and code < _PRIVATE_SERVER_ERRORS
+
+
+def find(error: BaseException | None, kind: type[_E]) -> _E | None:
+    """The exception of this kind that led to an exception: itself, one that it holds (a task
+    group's does), or one before it.
+    """
+    pending, seen = [error], set()
+    while pending:
+        found = pending.pop()
+        if isinstance(found, kind):
+            return found
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            pending += [found.__context__, found.__cause__]
+            if isinstance(found, BaseExceptionGroup):
+                pending += found.exceptions
+    return None
+
+
+def is_only(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """True if an exception says nothing but that one of this kind was raised. Then it is not for
+    the log of a server.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_only(inner, kind) for inner in error.exceptions)
+    return isinstance(error, kind) or (error is not None and is_only(error.__cause__, kind))
