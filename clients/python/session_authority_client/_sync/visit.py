@@ -336,6 +336,16 @@ class Visit:
             )
             return [device for device in found]
 
+    def rename(self, device_id: str, name: str) -> Device:
+        """Names a device of the user; an empty name removes the name. Returns the device. Raises
+        SignInRequired, NoAnswer, DeviceNotFound, and InvalidRequest for a name that is too long.
+        """
+        session = self.require()
+        with self._answering():
+            return self._authority.update_device(
+                session.user_id, device_id, display_name=name
+            )
+
     def renew(self) -> Renewal:
         """Renews the token of an app that is no browser, for your endpoint that renews. The token
         of a browser is renewed by the middleware.

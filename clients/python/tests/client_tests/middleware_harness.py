@@ -30,7 +30,13 @@ from werkzeug.wrappers import Response as PlainResponse
 
 import session_authority_client.django as for_django
 import session_authority_client.flask as for_flask
-from session_authority_client import AsyncSessionAuthority, Session, SessionAuthority
+from session_authority_client import (
+    AsyncSessionAuthority,
+    DeviceNotFound,
+    InvalidRequest,
+    Session,
+    SessionAuthority,
+)
 from session_authority_client._testing.messages import abort
 from session_authority_client._testing.service import FakeService
 from session_authority_client.asgi import SessionAuthorityMiddleware as AsgiMiddleware
@@ -68,6 +74,13 @@ def _devices(visit: for_flask.Visit, _: Query) -> object:
     return [{"id": device.device_id, "current": device.current} for device in visit.devices()]
 
 
+def _rename(visit: for_flask.Visit, query: Query) -> object:
+    try:
+        return visit.rename(query["device"], query["name"]).display_name
+    except (DeviceNotFound, InvalidRequest) as error:
+        return type(error).__name__
+
+
 def query_of_app(query: Query) -> dict[str, str]:
     """What an app says itself."""
     return {"default": query["default"]} if "default" in query else {}
@@ -79,6 +92,7 @@ VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/sign-out-everywhere": _everywhere,
     "/renew": lambda visit, _: {"token": visit.renew().access_token},
     "/devices": _devices,
+    "/rename": _rename,
     "/me": lambda visit, _: visit.require().user_id,
     "/maybe": lambda visit, _: visit.session and visit.session.user_id,
     "/next": lambda visit, query: visit.next_path(**query_of_app(query)),
@@ -232,6 +246,13 @@ def fastapi_app(
     @app.post("/sign-out-everywhere")
     async def sign_out_everywhere(visit: Visit, also_here: bool = False) -> int:
         return await visit.sign_out_everywhere(except_current=not also_here)
+
+    @app.post("/rename")
+    async def rename(visit: Visit, device: str, name: str) -> str:
+        try:
+            return (await visit.rename(device, name)).display_name
+        except (DeviceNotFound, InvalidRequest) as error:
+            return type(error).__name__
 
     @app.post("/renew")
     async def renew(visit: Visit) -> dict[str, str | None]:

@@ -471,6 +471,23 @@ async def test_my_devices(authority: FakeAuthority, make: Maker):
         assert (await browser.get("/devices")).status_code == 401
 
 
+async def test_a_user_names_own_devices_alone(authority: FakeAuthority, make: Maker):
+    app = make(authority)
+    async with browser_of(app) as browser, browser_of(app) as other:
+        mine = (await browser.post("/sign-in")).json()["device"]
+        theirs = (await other.post("/sign-in", params={"user": "eve"})).json()["device"]
+        for device, name, told in (
+            (mine, " My laptop ", "My laptop"),
+            (theirs, "x", "DeviceNotFound"),
+            (mine, "x" * 101, "InvalidRequest"),
+        ):
+            answer = await browser.post("/rename", params={"device": device, "name": name})
+            assert answer.json() == told
+        await browser.post("/sign-out")
+        answer = await browser.post("/rename", params={"device": mine, "name": "y"})
+        assert answer.status_code == 401
+
+
 async def test_a_device_in_another_spelling_is_this_one(browser: httpx.AsyncClient):
     mine = (await browser.post("/sign-in")).json()["device"]
     answer = await browser.post("/sign-out", params={"device": f"{{{mine.upper()}}}"})
