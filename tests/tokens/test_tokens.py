@@ -24,6 +24,7 @@ from session_authority.domain.fields import (
     RESERVED_CLAIMS,
 )
 from session_authority.domain.sessions import MAX_COPY, Token
+from session_authority.domain.text import is_name
 from session_authority.tokens import (
     MAX_TOKEN_BYTES,
     Algorithm,
@@ -175,8 +176,10 @@ names = st.text("abcXYZ019_-.:/", min_size=1, max_size=20)
 honest_tokens = st.builds(
     Token,
     user_id=st.text(
-        st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=MAX_USER_ID_CHARACTERS
-    ),
+        st.characters(categories=("L", "N", "P", "S")),
+        min_size=1,
+        max_size=MAX_USER_ID_CHARACTERS,
+    ).filter(is_name),
     device_key=st.binary(min_size=16, max_size=16),
     session_id=st.binary(min_size=16, max_size=16),
     generation=st.integers(1, 2**32 - 1),
