@@ -41,6 +41,7 @@ def check(user_agent: str, hints: ClientHints = NO_HINTS) -> None:
 
 
 HOSTILE = {
+    "a version that is no number": "MobileSafari/8621.2 CFNetwork/3826.5 Darwin/2#4.5.0",
     "open brackets": "(" * 512,
     "nested brackets": "Mozilla/5.0 " + "(a;" * 160,
     "many versions": "Chrome/" + "1." * 250,

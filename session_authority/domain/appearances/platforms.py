@@ -261,7 +261,7 @@ def _darwin(agent: UserAgent) -> System:
     if _ARCHITECTURE.search(agent.text) or agent.leading.name in MAC_APPS:
         return System("macOS", "", FormFactor.DESKTOP)
     if agent.leading.name == "MobileSafari":
-        kernel = int((agent.version_of("Darwin") or "").partition(".")[0][:5].strip() or 0)
+        kernel = int(major(agent.version_of("Darwin") or "") or 0)
         version = kernel + 1 if kernel >= _FIRST_DARWIN_WITH_YEARS else kernel - 6
         return System("iOS", str(max(version, 0)), FormFactor.PHONE, "iPhone")
     return System()
