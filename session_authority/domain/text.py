@@ -36,6 +36,8 @@ def is_name(text: str) -> bool:
     """True if the text can name something, and be compared: there is no character that nobody sees,
     but spaces of any width, joiners between others, and what chooses the form of a symbol.
     """
+    if text.isascii() and text.isprintable():
+        return text != "" and text == text.strip(" ")
     if not text or any(end.isspace() or end in _JOINERS for end in (text[0], text[-1])):
         return False
     return _is_visible(text[0]) and all(
