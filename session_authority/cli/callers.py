@@ -5,9 +5,9 @@ certificate.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -49,25 +49,19 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-FileOption = Annotated[
-    Path | None,
-    typer.Option(
+
+def _tokens_option(callback: Callable[..., Path | None] | None = None) -> Any:
+    return typer.Option(
         "--tokens",
         metavar="FILE",
         help="The file of tokens. Default: SESSION_AUTHORITY_CALLER_TOKENS.",
         show_default=False,
-    ),
-]
-KnownFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--tokens",
-        metavar="FILE",
-        help="The file of tokens. Default: SESSION_AUTHORITY_CALLER_TOKENS.",
-        show_default=False,
-        callback=existing_file,
-    ),
-]
+        callback=callback,
+    )
+
+
+FileOption = Annotated[Path | None, _tokens_option()]
+KnownFileOption = Annotated[Path | None, _tokens_option(existing_file)]
 NameArgument = Annotated[
     str, typer.Argument(metavar="CALLER", help="Its name in the access policy.")
 ]
