@@ -45,7 +45,7 @@ class Peers:
 
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
-        # By the task of the call, the oldest first: since when the answer waits, and for whom.
+        # By the task of the call, the oldest first: since when the answer waits, and the peer.
         self._unsent: dict[asyncio.Task[Any], tuple[float, Peer]] = {}
 
     def enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> Peer:

@@ -88,8 +88,8 @@ class Cookies:
         none.
 
         But insecure names may have cookies of other paths, left by another app on localhost, that
-        nothing here can remove. Browsers send those first (RFC 6265, section 5.4), as theirs are
-        the longer paths.
+        nothing here can remove. Browsers send those first (RFC 6265, section 5.4), as their
+        paths are longer.
 
         Only blanks are stripped: other white space before a name would make one of ours of one
         without the prefix's rules.
