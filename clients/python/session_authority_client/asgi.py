@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from session_authority_client._async.client import AsyncSessionAuthority
-from session_authority_client._async.visit import AsyncVisit, AsyncVisits
+from session_authority_client._async.visit import AsyncVisit
+from session_authority_client._async.visits import AsyncVisits
 from session_authority_client._shared.refusals import (
     find,
     is_chosen,

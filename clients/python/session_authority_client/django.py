@@ -25,7 +25,8 @@ from django.http import (
 from django.utils.cache import patch_vary_headers
 
 from session_authority_client._shared.refusals import find, is_chosen, is_only
-from session_authority_client._sync.visit import Visit, Visits
+from session_authority_client._sync.visit import Visit
+from session_authority_client._sync.visits import Visits
 from session_authority_client.flow import (
     VARIES,
     Flow,

@@ -16,14 +16,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from session_authority_client._shared.client_hints import ACCEPT_CH, read_hints
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.local_paths import local_path, with_next
 from session_authority_client._shared.navigation import wants_page
 from session_authority_client._shared.origins import is_foreign, normal
-from session_authority_client._shared.responses import Response, redirect, refusal
+from session_authority_client._shared.proxies import Proxies
+from session_authority_client._shared.responses import (
+    CrossOrigin,
+    InsecureHost,
+    NoAnswer,
+    Refused,
+    ReturnHop,
+    SignInRequired,
+    redirect,
+    refusal,
+)
 from session_authority_client._shared.return_hop import HOP, checked_paths, is_return
 from session_authority_client.cookies import Cookies
 from session_authority_client.errors import SessionAuthorityError
@@ -55,8 +64,6 @@ _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
 _LOCAL_HOST = re.compile(
     r"(localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE | re.ASCII
 )
-# Anybody can make the header long.
-_MAX_HOPS = 64
 _RETRY_AFTER = timedelta(seconds=1)
 _MAX_RETRY_AFTER = timedelta(seconds=60)
 
@@ -91,46 +98,6 @@ CONDUCT: Mapping[SessionStatus, Conduct] = {
 
 # What a response depends on: no cache may give one user's page to another, or to nobody.
 VARIES = ("Cookie", "Authorization", "X-Device-Id")
-
-
-class Refused(Exception):
-    """The request can't be served; `answer` says so to the client, and `code` in one word.
-    Middleware turns it into that.
-    """
-
-    def __init__(self, code: str, answer: Response) -> None:
-        super().__init__(code)
-        self.code = code
-        self.answer = answer
-
-
-class SignInRequired(Refused):
-    """It needs a session that is good, and has none."""
-
-
-class NoAnswer(Refused):
-    """It needs a session, and the Session Authority does not say whether there is one."""
-
-
-class CrossOrigin(Refused):
-    """A page of another origin sent it, and it may change something. Neither the app nor the
-    Session Authority saw it.
-    """
-
-
-class ReturnHop(Refused):
-    """A browser comes from another site, without its strict cookies. It is to ask again, from a
-    page of this origin. Neither the app nor the Session Authority saw the request.
-    """
-
-
-class InsecureHost(Refused, ValueError):
-    """The app has insecure cookies, and is not at http://localhost. Neither the app nor the Session
-    Authority saw the request.
-    """
-
-    def __str__(self) -> str:
-        return "insecure cookies are for http://localhost only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +157,14 @@ class Flow:
     check_origin: bool = True
     trusted_origins: Sequence[str] = ()
     return_paths: Sequence[str] = ()
-    _networks: Sequence[IPv4Network | IPv6Network] = field(init=False, repr=False, default=())
+    _proxies: Proxies = field(init=False, repr=False, compare=False)
     _origins: frozenset[str] = field(init=False, repr=False, default=frozenset())
 
     def __post_init__(self) -> None:
         if self.sign_in_url is not None and not re.fullmatch(r"[!-~]+", self.sign_in_url, re.ASCII):
             raise ValueError("sign_in_url: must be printable ASCII")
         object.__setattr__(self, "return_paths", tuple(checked_paths(self.return_paths)))
-        networks = tuple(ip_network(proxy) for proxy in self.trusted_proxies if proxy != "unix")
-        object.__setattr__(self, "_networks", networks)
+        object.__setattr__(self, "_proxies", Proxies(self.trusted_proxies))
         object.__setattr__(self, "_origins", frozenset(_origins_of(self.trusted_origins)))
 
     # --- what was presented -----------------------------------------------------------------------
@@ -235,7 +201,7 @@ class Flow:
             device_id=canonical_device_id(device_id),
             app=app,
             client=ClientInfo(
-                ip_address=self._address(headers, peer),
+                ip_address=self._proxies.address(headers, peer),
                 user_agent="".join(headers.get("user-agent", ())[:1])[:_MAX_USER_AGENT_LENGTH],
                 client_hints=read_hints(headers),
             ),
@@ -257,40 +223,12 @@ class Flow:
         devices = headers.get(self.device_header.lower(), ())
         bearer = _bearer_of(headers.get("authorization", ()))
         is_page = wants_page(method, headers) and not self._is_app(bearer, devices)
-        return ACCEPT_CH if is_page and self._is_secure(headers, peer, scheme) else ""
+        return ACCEPT_CH if is_page and self._proxies.is_secure(headers, peer, scheme) else ""
 
     def _check_host(self, headers: Headers, page: bool) -> None:
         host = "".join(headers.get("host", ("localhost",)))
         if self.cookies.insecure and not _LOCAL_HOST.fullmatch(host):
             raise InsecureHost("insecure_cookies", refusal(400, "insecure_cookies", page=page))
-
-    def _address(self, headers: Headers, peer: str) -> str:
-        """The end user's: the nearest one that no trusted proxy has. Empty if unknown."""
-        if not self._is_trusted(peer):
-            return _plain(peer)
-        hops = [
-            hop.strip()
-            for header in headers.get("x-forwarded-for", ())
-            for hop in header.split(",")
-        ]
-        hops = hops[-_MAX_HOPS:]
-        for hop in reversed(hops):
-            if not _plain(hop) or not self._is_trusted(hop):
-                return _plain(hop)
-        return _plain(hops[0] if hops else peer)
-
-    def _is_secure(self, headers: Headers, peer: str, scheme: str) -> bool:
-        """True if the end user's connection is HTTPS, as far as the nearest trusted proxy says."""
-        if self._is_trusted(peer):
-            told = ",".join(headers.get("x-forwarded-proto", ())).rpartition(",")[2].strip()
-            scheme = told or scheme
-        return scheme.lower() == "https"
-
-    def _is_trusted(self, peer: str) -> bool:
-        if not peer:
-            return "unix" in self.trusted_proxies
-        plain = _plain(peer)
-        return bool(plain) and any(ip_address(plain) in network for network in self._networks)
 
     # --- what becomes of the cookies --------------------------------------------------------------
 
@@ -381,18 +319,3 @@ def _cross_origin(method: str, headers: Headers, page: bool) -> CrossOrigin:
         *(", ".join(headers.get(name, ())) for name in ("origin", "sec-fetch-site", "host")),
     )
     return CrossOrigin("cross_origin_request", refusal(403, "cross_origin_request", page=page))
-
-
-def _plain(address: str) -> str:
-    """An address without a zone or port; an IPv4 one that came as IPv6 as what it is. Empty if it
-    is none.
-    """
-    if address.startswith("["):
-        address = address[1:].partition("]")[0]
-    elif address.count(":") == 1:
-        address = address.partition(":")[0]
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return ""
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)

@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from session_authority_client._shared.refusals import find, is_chosen, is_only
 from session_authority_client._sync.client import SessionAuthority
-from session_authority_client._sync.visit import Visit, Visits
+from session_authority_client._sync.visit import Visit
+from session_authority_client._sync.visits import Visits
 from session_authority_client.flow import VARIES, Flow, Headers, Refused
 
 __all__ = ["SessionAuthorityMiddleware", "headers_of", "target_of", "visit_of"]

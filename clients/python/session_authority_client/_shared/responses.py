@@ -1,5 +1,5 @@
-"""The responses that stand in for an app's: JSON with a code for programs, a page for people. No
-cache may keep them.
+"""The responses that stand in for an app's, with the exceptions that carry them: JSON with a code
+for programs, a page for people. No cache may keep them.
 """
 
 from __future__ import annotations
@@ -101,3 +101,43 @@ def _made(status: int, kind: str, text: str, headers: Sequence[tuple[str, str]])
     body = text.encode()
     described = (("Content-Type", kind), ("Content-Length", str(len(body))))
     return Response(status, (*described, *headers, _NO_STORE), body)
+
+
+class Refused(Exception):
+    """The request can't be served; `answer` says so to the client, and `code` in one word.
+    Middleware turns it into that.
+    """
+
+    def __init__(self, code: str, answer: Response) -> None:
+        super().__init__(code)
+        self.code = code
+        self.answer = answer
+
+
+class SignInRequired(Refused):
+    """It needs a session that is good, and has none."""
+
+
+class NoAnswer(Refused):
+    """It needs a session, and the Session Authority does not say whether there is one."""
+
+
+class CrossOrigin(Refused):
+    """A page of another origin sent it, and it may change something. Neither the app nor the
+    Session Authority saw it.
+    """
+
+
+class ReturnHop(Refused):
+    """A browser comes from another site, without its strict cookies. It is to ask again, from a
+    page of this origin. Neither the app nor the Session Authority saw the request.
+    """
+
+
+class InsecureHost(Refused, ValueError):
+    """The app has insecure cookies, and is not at http://localhost. Neither the app nor the Session
+    Authority saw the request.
+    """
+
+    def __str__(self) -> str:
+        return "insecure cookies are for http://localhost only"

@@ -126,7 +126,7 @@ async def test_a_slow_app_leaves_renewing_to_the_next_request(
     authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
 ):
     clock = [1000.0]
-    monkeypatch.setattr("session_authority_client._async.visit.monotonic", lambda: clock[0])
+    monkeypatch.setattr("session_authority_client._async.admission.monotonic", lambda: clock[0])
     app = fastapi_app(authority)
 
     @app.get("/slow")

@@ -1,0 +1,74 @@
+"""Opens the visits of an app, over a client of its own or the app's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from threading import Lock
+
+from session_authority_client._async.client import AsyncSessionAuthority
+from session_authority_client._async.primitives import async_home
+from session_authority_client._async.single_flight import AsyncSingleFlight
+from session_authority_client._async.visit import AsyncVisit
+from session_authority_client._shared.throttled_log import ThrottledLog
+from session_authority_client.flow import Flow, Headers, InsecureHost, Refused
+from session_authority_client.types import Renewal
+
+_INSECURE = (
+    "Refused a request to the host %.200r: insecure cookies are for http://localhost only. Open the"
+    " app there, or serve it over HTTPS without Cookies(insecure=True)"
+)
+
+
+class AsyncVisits:
+    """Opens the visits of one app.
+
+    `authority` is a client, or a function that makes one. The function is called with the first
+    visit, and again in another process or event loop. `close` closes only a client that the
+    function made. `dress` turns a refusal into an exception that a framework knows.
+    """
+
+    def __init__(
+        self,
+        authority: AsyncSessionAuthority | Callable[[], AsyncSessionAuthority],
+        flow: Flow,
+        dress: Callable[[Refused], Refused] | None = None,
+    ) -> None:
+        self._given = authority
+        self._made: AsyncSessionAuthority | None = None
+        self._home: Hashable = None
+        self._lock = Lock()
+        self._flow = flow
+        self._dress = dress
+        self._renewals: AsyncSingleFlight[Renewal] = AsyncSingleFlight(late=False)
+        self._states = ThrottledLog()
+
+    async def open(self, method: str, headers: Headers, peer: str, target: str = "") -> AsyncVisit:
+        """Opens the visit of a request. `peer` is the address at the other end of its connection,
+        empty at a unix socket. `target` is the path with its query, as the client sent it.
+
+        Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority.
+        """
+        try:
+            presented = self._flow.presented(method, headers, peer, target)
+        except InsecureHost:
+            self._states.error(_INSECURE, "".join(headers.get("host", ())))
+            raise
+        visit = AsyncVisit(
+            self._authority(), self._flow, self._renewals, presented, self._dress, self._states
+        )
+        await visit.open()
+        return visit
+
+    async def close(self) -> None:
+        """Closes the client that it made. Another visit would make another one."""
+        made, self._made = self._made, None
+        if made is not None:
+            await made.close()
+
+    def _authority(self) -> AsyncSessionAuthority:
+        if not callable(self._given):
+            return self._given
+        with self._lock:
+            if self._made is None or self._home != async_home():
+                self._made, self._home = self._given(), async_home()
+            return self._made

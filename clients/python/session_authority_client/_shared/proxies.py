@@ -1,0 +1,68 @@
+"""What the proxies in front of an app say of the end user's connection, as far as the app trusts
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address, ip_network
+
+__all__ = ["Proxies"]
+
+# Anybody can make the header long.
+_MAX_HOPS = 64
+
+_Headers = Mapping[str, Sequence[str]]
+
+
+class Proxies:
+    """Those that an app trusts: addresses and networks, "unix" for one at a unix socket. Raises
+    ValueError for anything else.
+    """
+
+    def __init__(self, trusted: Sequence[str]) -> None:
+        self._unix = "unix" in trusted
+        self._networks = tuple(ip_network(proxy) for proxy in trusted if proxy != "unix")
+
+    def address(self, headers: _Headers, peer: str) -> str:
+        """The end user's: the nearest one that no trusted proxy has. Empty if unknown."""
+        if not self._trusts(peer):
+            return _plain(peer)
+        hops = [
+            hop.strip()
+            for header in headers.get("x-forwarded-for", ())
+            for hop in header.split(",")
+        ]
+        hops = hops[-_MAX_HOPS:]
+        for hop in reversed(hops):
+            if not _plain(hop) or not self._trusts(hop):
+                return _plain(hop)
+        return _plain(hops[0] if hops else peer)
+
+    def is_secure(self, headers: _Headers, peer: str, scheme: str) -> bool:
+        """True if the end user's connection is HTTPS, as far as the nearest trusted proxy says."""
+        if self._trusts(peer):
+            told = ",".join(headers.get("x-forwarded-proto", ())).rpartition(",")[2].strip()
+            scheme = told or scheme
+        return scheme.lower() == "https"
+
+    def _trusts(self, peer: str) -> bool:
+        if not peer:
+            return self._unix
+        plain = _plain(peer)
+        return bool(plain) and any(ip_address(plain) in network for network in self._networks)
+
+
+def _plain(address: str) -> str:
+    """An address without a zone or port; an IPv4 one that came as IPv6 as what it is. Empty if it
+    is none.
+    """
+    if address.startswith("["):
+        address = address[1:].partition("]")[0]
+    elif address.count(":") == 1:
+        address = address.partition(":")[0]
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
