@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import flask
 import httpx
 import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 from django.utils.decorators import method_decorator
 from django.views import View
+from fastapi import FastAPI
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 import session_authority_client.django as for_django
 import session_authority_client.flask as for_flask
@@ -21,10 +24,14 @@ from client_tests.middleware_harness import (
     DEVICE,
     PATIENCE,
     RECENT,
+    TOKEN,
     Maker,
+    SignedInRecently,
+    Visit,
     browser_of,
     set_cookies,
 )
+from session_authority_client.asgi import SessionAuthorityMiddleware
 from session_authority_client.flow import Flow, StepUpRequired
 from session_authority_client.starlette import require_step_up
 from session_authority_client.testing import FakeAuthority
@@ -157,6 +164,65 @@ def test_a_class_of_django_asks_for_it_each_time(authority: FakeAuthority):
         assert middleware(request).status_code == 200
         with pytest.raises(StepUpRequired):
             middleware(RequestFactory(headers=signed_in["pwd"]).get("/"))
+
+
+def door_of(visit: Any) -> str | None:
+    """A sign-in page that sends users who are signed in away: where to."""
+    return visit.next_path() if visit.session and not visit.requested_step_up() else None
+
+
+def flask_with_a_door(authority: FakeAuthority, flow: Flow) -> Any:
+    app = flask.Flask(__name__)
+
+    @app.get("/recent")
+    @for_flask.require_session(max_age=RECENT)
+    def recent() -> str:
+        return "recent"
+
+    @app.get("/door")
+    def door() -> Any:
+        away = door_of(for_flask.visit())
+        return flask.redirect(away) if away else "form"
+
+    for_flask.install(app, lambda: authority.client(timeout=PATIENCE), flow)
+    return app
+
+
+def fastapi_with_a_door(authority: FakeAuthority, flow: Flow) -> Any:
+    app = FastAPI()
+
+    @app.get("/recent")
+    async def recent(session: SignedInRecently) -> str:
+        return "recent"
+
+    @app.get("/door")
+    async def door(visit: Visit) -> Response:
+        away = door_of(visit)
+        return RedirectResponse(away) if away else PlainTextResponse("form")
+
+    app.add_middleware(
+        SessionAuthorityMiddleware,
+        authority=lambda: authority.async_client(timeout=PATIENCE),
+        flow=flow,
+    )
+    return app
+
+
+@pytest.mark.parametrize("make", [flask_with_a_door, fastapi_with_a_door])
+async def test_a_sign_in_page_that_sends_users_away_is_no_loop(
+    authority: FakeAuthority, make: Maker
+):
+    signed_in = authority.sign_in("ada")
+    token, device = signed_in["Authorization"].removeprefix("Bearer "), signed_in["X-Device-Id"]
+    async with browser_of(make(authority, Flow(sign_in_url="/door"))) as browser:
+        browser.follow_redirects = True
+        for name, value in ((TOKEN, token), (DEVICE, device)):
+            browser.cookies.set(name, value, "app.example")
+        away = await browser.get("/door?next=/recent")
+        assert (away.url.path, len(away.history)) == ("/recent", 1)
+        authority.pass_time(OLD)
+        asked = await browser.get("/recent")
+        assert (asked.url.path, asked.text, len(asked.history)) == ("/door", "form", 1)
 
 
 @pytest.mark.parametrize(
