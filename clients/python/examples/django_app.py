@@ -8,6 +8,7 @@
 
 import os
 import secrets
+from datetime import timedelta
 from uuid import uuid4
 
 import django
@@ -55,9 +56,13 @@ def my_devices(request: HttpRequest) -> HttpResponse:
 
 
 def sign_in(request: HttpRequest) -> HttpResponse:
-    """Signs in the user that the form names."""
+    """Signs in the user that the form names. A page that wants a recent sign-in sends users here,
+    too, who are signed in.
+    """
     if request.method != "POST":
-        return page()
+        visit = visit_of(request)
+        again = visit.session if visit.requested_step_up() else None
+        return page(again=again, name=again.user_id if again else "")
     name = request.POST.get("user", "").strip()
     # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
     # believes every name.
@@ -70,6 +75,15 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             400, name=name, problem=", ".join(rule.description for rule in error.violations)
         )
     return see(visit_of(request).next_path())
+
+
+@require_session(max_age=timedelta(minutes=5))
+def password(request: HttpRequest) -> HttpResponse:
+    """Changes the password of a user who signed in a moment ago."""
+    if request.method != "POST":
+        return page(user=visit_of(request).require().user_id, changing=True)
+    # Your own change goes here.
+    return see("/?done=password")
 
 
 @require_POST
@@ -100,6 +114,7 @@ def see(url: str) -> HttpResponse:
 urlpatterns = [
     path("", my_devices),
     path("sign-in", sign_in),
+    path("password", password),
     path("sign-out", sign_out),
     path("sign-out-everywhere", sign_out_everywhere),
 ]
@@ -109,7 +124,7 @@ PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{% if user %}My devices{% else %}Sign in{% endif %}</title>
+<title>{% if changing %}New password{% elif user %}My devices{% else %}Sign in{% endif %}</title>
 <link rel="icon" href="data:,">
 <style>
     :root { color-scheme: light dark }
@@ -132,10 +147,20 @@ PAGE = """<!doctype html>
     // must not be shown again.
     addEventListener("pageshow", (event) => event.persisted && location.reload());
 </script>
-{% if user %}
+{% if changing %}
+<h1>New password</h1>
+<form method="post">
+    <label for="password">The new password of {{ user }}</label>
+    <input id="password" name="password" type="password" autocomplete="new-password" required
+        autofocus>
+    <button>Change</button>
+</form>
+<p><small>This demo has no passwords. It shows that you signed in a moment ago.</small></p>
+{% elif user %}
 <h1>Hello {{ user }}</h1>
 {% if done == "device" %}<p role="status">That device is signed out.</p>{% endif %}
 {% if done == "others" %}<p role="status">All other devices are signed out.</p>{% endif %}
+{% if done == "password" %}<p role="status">The password is changed.</p>{% endif %}
 <h2>My devices</h2>
 <ul>{% for device, seen in devices %}
     <li><span id="{{ device.device_id }}">{{ device.display_name }}
@@ -149,8 +174,10 @@ PAGE = """<!doctype html>
 {% if devices|length > 1 %}
 <form method="post" action="/sign-out-everywhere"><button>Sign out everywhere else</button></form>
 {% endif %}
+<p><a href="/password">Change the password</a></p>
 {% else %}
 <h1>Sign in</h1>
+{% if again %}<p role="status">To go on, sign in again.</p>{% endif %}
 {% if problem %}<p role="alert" id="problem">The name {{ problem }}.</p>{% endif %}
 <form method="post">
     <input type="hidden" name="request_id" value="{{ request_id }}">

@@ -7,6 +7,7 @@
 """
 
 import os
+from datetime import timedelta
 from typing import Annotated
 from urllib.parse import parse_qs
 from uuid import uuid4
@@ -26,7 +27,12 @@ from session_authority_client.asgi import SessionAuthorityMiddleware
 from session_authority_client.cookies import Cookies
 from session_authority_client.environment import credentials_from_environment
 from session_authority_client.flow import Flow
-from session_authority_client.starlette import AsyncVisit, require_session, visit_of
+from session_authority_client.starlette import (
+    AsyncVisit,
+    require_session,
+    require_step_up,
+    visit_of,
+)
 
 AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
 # Leave `cookies` out behind HTTPS: these are for http://localhost, and refused elsewhere.
@@ -40,6 +46,7 @@ app.add_middleware(
 )
 Visit = Annotated[AsyncVisit, Depends(visit_of)]
 SignedIn = Annotated[Session, Depends(require_session)]
+SignedInRecently = Annotated[Session, Depends(require_step_up(max_age=timedelta(minutes=5)))]
 
 
 @app.get("/")
@@ -52,9 +59,12 @@ async def my_devices(visit: Visit, session: SignedIn, done: str = "") -> Respons
 
 
 @app.get("/sign-in")
-async def ask() -> Response:
-    """The form for signing in."""
-    return page()
+async def ask(visit: Visit) -> Response:
+    """The form for signing in. A page that wants a recent sign-in sends users here, too, who are
+    signed in.
+    """
+    again = visit.session if visit.requested_step_up() else None
+    return page(again=again, name=again.user_id if again else "")
 
 
 @app.post("/sign-in")
@@ -73,6 +83,19 @@ async def sign_in(visit: Visit, request: Request) -> Response:
             400, name=name, problem=", ".join(rule.description for rule in error.violations)
         )
     return RedirectResponse(visit.next_path(), 303)
+
+
+@app.get("/password")
+async def ask_for_password(session: SignedInRecently) -> Response:
+    """The form for a new password, for users who signed in a moment ago."""
+    return page(user=session.user_id, changing=True)
+
+
+@app.post("/password")
+async def change_password(session: SignedInRecently) -> Response:
+    """Changes the password of the user."""
+    # Your own change goes here.
+    return RedirectResponse("/?done=password", 303)
 
 
 @app.post("/sign-out")
@@ -107,7 +130,7 @@ PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{% if user %}My devices{% else %}Sign in{% endif %}</title>
+<title>{% if changing %}New password{% elif user %}My devices{% else %}Sign in{% endif %}</title>
 <link rel="icon" href="data:,">
 <style>
     :root { color-scheme: light dark }
@@ -130,10 +153,20 @@ PAGE = """<!doctype html>
     // must not be shown again.
     addEventListener("pageshow", (event) => event.persisted && location.reload());
 </script>
-{% if user %}
+{% if changing %}
+<h1>New password</h1>
+<form method="post">
+    <label for="password">The new password of {{ user }}</label>
+    <input id="password" name="password" type="password" autocomplete="new-password" required
+        autofocus>
+    <button>Change</button>
+</form>
+<p><small>This demo has no passwords. It shows that you signed in a moment ago.</small></p>
+{% elif user %}
 <h1>Hello {{ user }}</h1>
 {% if done == "device" %}<p role="status">That device is signed out.</p>{% endif %}
 {% if done == "others" %}<p role="status">All other devices are signed out.</p>{% endif %}
+{% if done == "password" %}<p role="status">The password is changed.</p>{% endif %}
 <h2>My devices</h2>
 <ul>{% for device, seen in devices %}
     <li><span id="{{ device.device_id }}">{{ device.display_name }}
@@ -147,8 +180,10 @@ PAGE = """<!doctype html>
 {% if devices|length > 1 %}
 <form method="post" action="/sign-out-everywhere"><button>Sign out everywhere else</button></form>
 {% endif %}
+<p><a href="/password">Change the password</a></p>
 {% else %}
 <h1>Sign in</h1>
+{% if again %}<p role="status">To go on, sign in again.</p>{% endif %}
 {% if problem %}<p role="alert" id="problem">The name {{ problem }}.</p>{% endif %}
 <form method="post">
     <input type="hidden" name="request_id" value="{{ request_id }}">

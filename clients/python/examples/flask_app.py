@@ -7,6 +7,7 @@
 """
 
 import os
+from datetime import timedelta
 from uuid import uuid4
 
 from flask import Flask, make_response, redirect, render_template_string, request
@@ -43,8 +44,11 @@ def my_devices() -> Response:
 
 @app.get("/sign-in")
 def ask() -> Response:
-    """The form for signing in."""
-    return page()
+    """The form for signing in. A page that wants a recent sign-in sends users here, too, who are
+    signed in.
+    """
+    again = visit().session if visit().requested_step_up() else None
+    return page(again=again, name=again.user_id if again else "")
 
 
 @app.post("/sign-in")
@@ -62,6 +66,21 @@ def sign_in() -> Response:
             400, name=name, problem=", ".join(rule.description for rule in error.violations)
         )
     return redirect(visit().next_path(), 303)
+
+
+@app.get("/password")
+@require_session(max_age=timedelta(minutes=5))
+def ask_for_password() -> Response:
+    """The form for a new password, for users who signed in a moment ago."""
+    return page(user=visit().require().user_id, changing=True)
+
+
+@app.post("/password")
+@require_session(max_age=timedelta(minutes=5))
+def change_password() -> Response:
+    """Changes the password of the user."""
+    # Your own change goes here.
+    return redirect("/?done=password", 303)
 
 
 @app.post("/sign-out")
@@ -91,7 +110,7 @@ PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{% if user %}My devices{% else %}Sign in{% endif %}</title>
+<title>{% if changing %}New password{% elif user %}My devices{% else %}Sign in{% endif %}</title>
 <link rel="icon" href="data:,">
 <style>
     :root { color-scheme: light dark }
@@ -114,10 +133,20 @@ PAGE = """<!doctype html>
     // must not be shown again.
     addEventListener("pageshow", (event) => event.persisted && location.reload());
 </script>
-{% if user %}
+{% if changing %}
+<h1>New password</h1>
+<form method="post">
+    <label for="password">The new password of {{ user }}</label>
+    <input id="password" name="password" type="password" autocomplete="new-password" required
+        autofocus>
+    <button>Change</button>
+</form>
+<p><small>This demo has no passwords. It shows that you signed in a moment ago.</small></p>
+{% elif user %}
 <h1>Hello {{ user }}</h1>
 {% if done == "device" %}<p role="status">That device is signed out.</p>{% endif %}
 {% if done == "others" %}<p role="status">All other devices are signed out.</p>{% endif %}
+{% if done == "password" %}<p role="status">The password is changed.</p>{% endif %}
 <h2>My devices</h2>
 <ul>{% for device, seen in devices %}
     <li><span id="{{ device.device_id }}">{{ device.display_name }}
@@ -131,8 +160,10 @@ PAGE = """<!doctype html>
 {% if devices|length > 1 %}
 <form method="post" action="/sign-out-everywhere"><button>Sign out everywhere else</button></form>
 {% endif %}
+<p><a href="/password">Change the password</a></p>
 {% else %}
 <h1>Sign in</h1>
+{% if again %}<p role="status">To go on, sign in again.</p>{% endif %}
 {% if problem %}<p role="alert" id="problem">The name {{ problem }}.</p>{% endif %}
 <form method="post">
     <input type="hidden" name="request_id" value="{{ request_id }}">

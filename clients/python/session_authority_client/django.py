@@ -7,10 +7,11 @@ The settings have `SESSION_AUTHORITY`, a function that makes a client, and may h
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Collection
+from datetime import timedelta
+from functools import partial, wraps
 from itertools import chain, islice
-from typing import Any
+from typing import Any, overload
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
@@ -25,6 +26,7 @@ from django.http import (
 from django.utils.cache import patch_vary_headers
 
 from session_authority_client._shared.refusals import find, is_chosen, is_only
+from session_authority_client._shared.step_up import StepUp, step_up_of
 from session_authority_client._sync.visit import Visit
 from session_authority_client._sync.visits import Visits
 from session_authority_client.flow import (
@@ -33,10 +35,13 @@ from session_authority_client.flow import (
     NoAnswer,
     Refused,
     SignInRequired,
+    StepUpRequired,
 )
 from session_authority_client.wsgi import headers_of, target_of
 
 __all__ = ["SessionAuthorityMiddleware", "Visit", "require_session", "visit_of"]
+
+_View = Callable[..., HttpResponseBase]
 
 
 def visit_of(request: HttpRequest) -> Visit:
@@ -47,14 +52,32 @@ def visit_of(request: HttpRequest) -> Visit:
     return visit
 
 
-def require_session(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+@overload
+def require_session(view: _View, /) -> _View: ...
+@overload
+def require_session(
+    *, max_age: timedelta | None = None, auth_methods: Collection[str] | None = None
+) -> Callable[[_View], _View]: ...
+def require_session(
+    view: _View | None = None,
+    /,
+    *,
+    max_age: timedelta | None = None,
+    auth_methods: Collection[str] | None = None,
+) -> _View | Callable[[_View], _View]:
     """A view for those who are signed in. Others are answered 401, or sent to sign in; 503 if that
-    is unknown.
+    is unknown. With arguments, `@require_session(max_age=timedelta(minutes=5))`, it asks what
+    `Visit.require` may ask of the sign-in. Raises ValueError, TypeError.
     """
+    wanted = step_up_of(max_age, auth_methods)  # what is wrong is told before the first request
+    return partial(_guarded, wanted) if view is None else _guarded(wanted, view)
 
+
+def _guarded(wanted: StepUp, view: _View) -> _View:
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        visit_of(request).require()
+        visit = visit_of(request)
+        visit.require(max_age=wanted.max_age, auth_methods=wanted.auth_methods or None)
         response = view(request, *args, **kwargs)
         # Here, too: a decorator that caches the view looks at no middleware's headers.
         patch_vary_headers(response, VARIES)
@@ -166,7 +189,13 @@ class _NoAnswer(NoAnswer, BadRequest):  # type: ignore[misc]
     pass
 
 
+class _StepUpRequired(StepUpRequired, BadRequest):  # type: ignore[misc]
+    pass
+
+
 def _dress(refused: Refused) -> Refused:
+    if isinstance(refused, StepUpRequired):
+        return _StepUpRequired(refused.code, refused.answer, refused.wanted)
     kind = _NoAnswer if isinstance(refused, NoAnswer) else _SignInRequired
     return kind(refused.code, refused.answer)
 

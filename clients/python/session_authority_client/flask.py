@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Collection
+from datetime import timedelta
+from functools import partial, wraps
+from typing import ParamSpec, TypeVar, overload
 
 from flask import Flask, Response, request
 
 from session_authority_client import wsgi
+from session_authority_client._shared.step_up import StepUp, step_up_of
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._sync.visit import Visit
 from session_authority_client.flow import Flow, Refused
@@ -37,14 +39,31 @@ def visit() -> Visit:
     return wsgi.visit_of(request.environ)
 
 
-def require_session(view: Callable[_P, _R]) -> Callable[_P, _R]:
+@overload
+def require_session(view: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+@overload
+def require_session(
+    *, max_age: timedelta | None = None, auth_methods: Collection[str] | None = None
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
+def require_session(
+    view: Callable[_P, _R] | None = None,
+    /,
+    *,
+    max_age: timedelta | None = None,
+    auth_methods: Collection[str] | None = None,
+) -> Callable[_P, _R] | Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """A view for those who are signed in. Others are answered 401, or sent to sign in; 503 if that
-    is unknown.
+    is unknown. With arguments, `@require_session(max_age=timedelta(minutes=5))`, it asks what
+    `Visit.require` may ask of the sign-in. Raises ValueError, TypeError.
     """
+    wanted = step_up_of(max_age, auth_methods)  # what is wrong is told before the first request
+    return partial(_guarded, wanted) if view is None else _guarded(wanted, view)
 
+
+def _guarded(wanted: StepUp, view: Callable[_P, _R]) -> Callable[_P, _R]:
     @wraps(view)
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        visit().require()
+        visit().require(max_age=wanted.max_age, auth_methods=wanted.auth_methods or None)
         return view(*args, **kwargs)
 
     return guarded

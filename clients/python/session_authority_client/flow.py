@@ -19,7 +19,7 @@ from enum import Enum
 
 from session_authority_client._shared.client_hints import ACCEPT_CH, read_hints
 from session_authority_client._shared.device_ids import canonical_device_id
-from session_authority_client._shared.local_paths import local_path, with_next
+from session_authority_client._shared.local_paths import local_path, with_next, with_query
 from session_authority_client._shared.navigation import wants_page
 from session_authority_client._shared.origins import is_foreign, normal
 from session_authority_client._shared.proxies import Proxies
@@ -30,10 +30,12 @@ from session_authority_client._shared.responses import (
     Refused,
     ReturnHop,
     SignInRequired,
+    StepUpRequired,
     redirect,
     refusal,
 )
 from session_authority_client._shared.return_hop import HOP, checked_paths, is_return
+from session_authority_client._shared.step_up import StepUp
 from session_authority_client.cookies import Cookies
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import ClientInfo, IssuedDevice, Renewal, SessionStatus
@@ -52,6 +54,8 @@ __all__ = [
     "Refused",
     "ReturnHop",
     "SignInRequired",
+    "StepUp",
+    "StepUpRequired",
     "local_path",
 ]
 
@@ -284,6 +288,22 @@ class Flow:
         renews = renew_recommended or CONDUCT[status] is Conduct.RENEW
         code = "token_expired" if renews else "sign_in_required"
         return SignInRequired(code, refusal(401, code, ("WWW-Authenticate", "Bearer")))
+
+    def step_up_required(self, presented: Presented, wanted: StepUp, lack: str) -> StepUpRequired:
+        """401 as RFC 9470 has it, or a redirect for a page. `lack` is what the session lacks."""
+        code = "insufficient_user_authentication"
+        if self.sign_in_url is not None and presented.page:
+            url = with_next(self.sign_in_url, presented.way_back)
+            return StepUpRequired(code, redirect(with_query(url, wanted.query)), wanted)
+        challenge = f'Bearer error="{code}", error_description="{lack}"'
+        more: dict[str, object] = {}
+        if wanted.max_age_seconds is not None:
+            challenge += f', max_age="{wanted.max_age_seconds}"'
+            more["max_age"] = wanted.max_age_seconds
+        if wanted.auth_methods:
+            more["auth_methods"] = wanted.auth_methods
+        answer = refusal(401, code, ("WWW-Authenticate", challenge), more=more)
+        return StepUpRequired(code, answer, wanted)
 
     def no_answer(self, presented: Presented, error: SessionAuthorityError) -> NoAnswer:
         """503: it says nothing of the session, so the client keeps what it has and comes again."""

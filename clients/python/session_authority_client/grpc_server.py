@@ -2,8 +2,9 @@
 
 Their clients send `authorization: Bearer ...` and `x-device-id` as metadata. Whoever is not signed
 in gets UNAUTHENTICATED, with `token_expired` for a text where the client is to renew, else
-`sign_in_required`; UNAVAILABLE if that is unknown. Handlers find the visit with `current_visit`. A
-stream is judged as it begins.
+`sign_in_required`; UNAVAILABLE if that is unknown. Handlers find the visit with `current_visit`; if
+`current_visit().require(max_age=...)` finds the sign-in too old or too weak, the text is
+`insufficient_user_authentication`. A stream is judged as it begins.
 """
 
 from __future__ import annotations

@@ -125,14 +125,22 @@ class FakeAuthority:
         *,
         claims: Mapping[str, str] | None = None,
         auth_methods: Sequence[str] = (),
+        age: timedelta = timedelta(0),
     ) -> dict[str, str]:
         """Signs a user in on a new device that is an app. Returns the headers of its requests.
 
         For tests of what is behind the sign-in: any test client accepts the headers. What browsers
-        have, cookies and redirects, needs a sign-in through the app. Raises InvalidRequest.
+        have, cookies and redirects, needs a sign-in through the app. `age` is how long ago the user
+        signed in; the token is new. Raises InvalidRequest.
         """
         with self.client(timeout=_OWN_TIMEOUT) as client:
             issued = client.issue_device(user_id, claims=claims, auth_methods=auth_methods)
+        with self._service.changed:
+            device = self._service.state.devices[user_id][issued.device.device_id]
+            device.created_at -= age
+            device.signed_in_at -= age
+            if device.session is not None:
+                device.session.signed_in_at -= age
         return {
             "Authorization": f"Bearer {issued.access_token}",
             "X-Device-Id": issued.device.device_id,
@@ -175,7 +183,9 @@ class FakeAuthority:
             self._service.max_devices = None
 
     def pass_time(self, passed: timedelta) -> None:
-        """Its clock goes on by so much."""
+        """Its clock goes on by so much. An app is told times by the clock of the machine: sign-ins
+        grow older, and ends come nearer.
+        """
         with self._service.changed:
             self._service.state.passed += passed
 

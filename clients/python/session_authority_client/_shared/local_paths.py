@@ -47,9 +47,14 @@ def with_next(url: str, path: str) -> str:
     named = any(name == _NEXT for name, _ in parse_qsl(parts.query, keep_blank_values=True))
     if not path or elsewhere or named or path.partition("?")[0] == parts.path:
         return url
+    return with_query(url, f"{_NEXT}={quote(path, safe='/')}")
+
+
+def with_query(url: str, fields: str) -> str:
+    """The URL with more fields in its query."""
     page, mark, fragment = url.partition("#")
     joint = "&" if "?" in page else "?"
-    return f"{page}{joint}{_NEXT}={quote(path, safe='/')}{mark}{fragment}"
+    return f"{page}{joint}{fields}{mark}{fragment}"
 
 
 def _is_local(text: str) -> bool:

@@ -5,8 +5,10 @@ for programs, a page for people. No cache may keep them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from session_authority_client._shared.step_up import StepUp
 
 _NO_STORE = ("Cache-Control", "no-store")
 # As the sign-in pages of the examples.
@@ -79,16 +81,22 @@ class Response:
 
 
 def refusal(
-    status: int, code: str, *headers: tuple[str, str], page: bool = False, text: str = ""
+    status: int,
+    code: str,
+    *headers: tuple[str, str],
+    page: bool = False,
+    text: str = "",
+    more: Mapping[str, object] | None = None,
 ) -> Response:
     """A response that says why in one word, or with `page` to people, if there is a text for it:
-    the one named `text`, or that of the code.
+    the one named `text`, or that of the code. Programs get what is `more`, too.
     """
     if page and code in _TEXTS:
         heading, sentences = _TEXTS[text or code]
         html = _PAGE.format(heading=heading, text=sentences)
         return _made(status, "text/html; charset=utf-8", html, headers)
-    told = {"error": code} | ({"message": _MESSAGES[code]} if code in _MESSAGES else {})
+    message = {"message": _MESSAGES[code]} if code in _MESSAGES else {}
+    told = {"error": code, **message, **(more or {})}
     return _made(status, "application/json", json.dumps(told), headers)
 
 
@@ -116,6 +124,16 @@ class Refused(Exception):
 
 class SignInRequired(Refused):
     """It needs a session that is good, and has none."""
+
+
+class StepUpRequired(SignInRequired):
+    """It needs a sign-in that is more recent or stronger; `wanted` says which. The session that it
+    has stays good.
+    """
+
+    def __init__(self, code: str, answer: Response, wanted: StepUp) -> None:
+        super().__init__(code, answer)
+        self.wanted = wanted
 
 
 class NoAnswer(Refused):

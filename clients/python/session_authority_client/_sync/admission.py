@@ -14,6 +14,7 @@ from time import monotonic
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._sync.single_flight import SingleFlight
 from session_authority_client._shared.caching import Caching, caching
+from session_authority_client._shared.step_up import step_up_of
 from session_authority_client._shared.throttled_log import ThrottledLog
 from session_authority_client.errors import SessionAuthorityError, Unavailable
 from session_authority_client.flow import CONDUCT, Conduct, Flow, Presented, Refused
@@ -78,10 +79,25 @@ class Admission:
         """The ID of the browser or app. Empty before its first sign-in."""
         return self._presented.device_id if self._session is None else self._session.device_id
 
-    def require(self) -> Session:
+    def require(
+        self,
+        *,
+        max_age: timedelta | None = None,
+        auth_methods: Collection[str] | None = None,
+    ) -> Session:
         """The session of the user. Raises SignInRequired if nobody is signed in, NoAnswer if that
         is unknown.
+
+        Args:
+            max_age: How long ago the sign-in may be, plus 30 s, as clocks differ. Zero asks for one
+                of this moment.
+            auth_methods: The sign-in was by one of these methods (RFC 8176), such as "otp". Where
+                each of two is needed, require them one after the other.
+
+        Raises StepUpRequired, which is a SignInRequired, if the sign-in is older or weaker: the
+        session stays good. Raises ValueError for a negative age, and for no methods.
         """
+        wanted = step_up_of(max_age, auth_methods)
         session = self.session
         if session is None:
             raise self._refuse(
@@ -89,6 +105,8 @@ class Admission:
                     self._presented, self._status, renew_recommended=self._renew_recommended
                 )
             )
+        if lack := wanted.lack_of(session, datetime.now(UTC) - session.sign_in_time):
+            raise self._refuse(self._flow.step_up_required(self._presented, wanted, lack))
         return session
 
     # --- for middleware ---------------------------------------------------------------------------

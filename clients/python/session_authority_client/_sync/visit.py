@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from session_authority_client._sync.admission import Admission
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.local_paths import next_in
+from session_authority_client._shared.step_up import StepUp, step_up_in
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.flow import CONDUCT, Conduct
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
@@ -28,6 +29,15 @@ class Visit(Admission):
         has as `next`, as a redirect to `sign_in_url` put it there; else the default.
         """
         return next_in(self._presented.target, default)
+
+    def requested_step_up(self) -> StepUp | None:
+        """Why the sign-in page is shown to a user who is signed in: the sign-in that a page
+        required, as a redirect to `sign_in_url` put it into the query; else None.
+
+        A sign-in page that sends users who are signed in away must not do so with a step-up. The
+        query may be anybody's: it says what to ask the user for, and permits nothing.
+        """
+        return step_up_in(self._presented.target)
 
     # --- signing in and out -----------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Small apps in frameworks that answer exceptions themselves, each behind the middleware.
 
-Each has the pages of `PAGES`, all of which need a session. `/late` refuses after it chose its
-status, `/group` in a task group where there are tasks. `/half` refuses after its first part.
+Each has the pages of `PAGES`, all of which need a session whose sign-in is recent. `/late` refuses
+after it chose its status, `/group` in a task group where there are tasks. `/half` refuses after its
+first part.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import json
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import bottle
@@ -37,6 +39,7 @@ with warnings.catch_warnings(action="ignore"):  # it imports what is going to go
 
 PAGES = ("/me", "/late")
 ASYNC_PAGES = (*PAGES, "/group")
+RECENT = timedelta(minutes=5)
 Apps = Mapping[str, Callable[[FakeAuthority, Flow], Any]]
 
 
@@ -52,7 +55,7 @@ def behind_wsgi(app: Any, authority: FakeAuthority, flow: Flow) -> Any:
 
 
 def user_of(scope: Any) -> str:
-    return asgi.visit_of(scope).require().user_id
+    return asgi.visit_of(scope).require(max_age=RECENT).user_id
 
 
 async def user_in_a_group(scope: Any) -> str:
@@ -73,7 +76,7 @@ async def parts(scope: Any) -> AsyncIterator[bytes]:
 def parts_of(environ: Any) -> Iterator[bytes]:
     if environ["PATH_INFO"] == "/half":
         yield b"one "
-    yield wsgi.visit_of(environ).require().user_id.encode()
+    yield wsgi.visit_of(environ).require(max_age=RECENT).user_id.encode()
 
 
 # --- Starlette and FastAPI ------------------------------------------------------------------------
@@ -247,7 +250,7 @@ class _AsyncGroup:
 
 class _Me:
     def on_get(self, request: Any, response: Any) -> None:
-        response.text = wsgi.visit_of(request.env).require().user_id
+        response.text = wsgi.visit_of(request.env).require(max_age=RECENT).user_id
 
 
 class _Late:
@@ -277,7 +280,10 @@ def falcon_app(authority: FakeAuthority, flow: Flow) -> Any:
 
 def _bottle() -> bottle.Bottle:
     app = bottle.Bottle()
-    app.get("/me", callback=lambda: wsgi.visit_of(bottle.request.environ).require().user_id)
+    app.get(
+        "/me",
+        callback=lambda: wsgi.visit_of(bottle.request.environ).require(max_age=RECENT).user_id,
+    )
     app.get(["/late", "/half"], callback=lambda: parts_of(bottle.request.environ))
     return app
 
@@ -319,7 +325,7 @@ def pyramid_catching_app(authority: FakeAuthority, flow: Flow) -> Any:
 
 def _flask(flow: Flow, authority: FakeAuthority) -> tuple[flask.Flask, flask.Blueprint]:
     app, pages = flask.Flask(__name__), flask.Blueprint("pages", __name__)
-    pages.add_url_rule("/me", "me", lambda: for_flask.visit().require().user_id)
+    pages.add_url_rule("/me", "me", lambda: for_flask.visit().require(max_age=RECENT).user_id)
     for name in ("late", "half"):
         pages.add_url_rule(
             f"/{name}", name, lambda: flask.Response(parts_of(flask.request.environ))

@@ -40,19 +40,21 @@ from session_authority_client import (
 from session_authority_client._testing.messages import abort
 from session_authority_client._testing.service import FakeService
 from session_authority_client.asgi import SessionAuthorityMiddleware as AsgiMiddleware
-from session_authority_client.flow import Flow
-from session_authority_client.starlette import AsyncVisit, require_session
+from session_authority_client.flow import Flow, StepUpRequired
+from session_authority_client.starlette import AsyncVisit, require_session, require_step_up
 from session_authority_client.starlette import visit_of as visit_dependency
 from session_authority_client.testing import FakeAuthority
 from session_authority_client.wsgi import SessionAuthorityMiddleware as WsgiMiddleware
 from session_authority_client.wsgi import visit_of
 
 PATIENCE = timedelta(seconds=20)
+RECENT = timedelta(minutes=5)
 HTTPS = "https://app.example"
 TOKEN, DEVICE = "__Host-session", "__Host-device"
 BOTH = {TOKEN, DEVICE}
 Visit = Annotated[AsyncVisit, Depends(visit_dependency)]
 SignedIn = Annotated[Session, Depends(require_session)]
+SignedInRecently = Annotated[Session, Depends(require_step_up(max_age=RECENT))]
 Maker = Callable[..., Any]
 Query = Mapping[str, str]
 
@@ -61,9 +63,21 @@ Query = Mapping[str, str]
 
 def _sign_in(visit: for_flask.Visit, query: Query) -> object:
     user = query.get("user", "ada")
-    issued = visit.sign_in(user, auth_methods=["pwd"])
-    assert visit.require().user_id == user
+    issued = visit.sign_in(user, auth_methods=query.get("methods", "pwd").split())
+    assert visit.require(max_age=RECENT).user_id == user
     return {"token": issued.access_token, "device": issued.device.device_id}
+
+
+def _strong(visit: for_flask.Visit, query: Query) -> object:
+    return visit.require(auth_methods=query.get("of", "otp hwk").split()).user_id
+
+
+def _caught(visit: for_flask.Visit, _: Query) -> object:
+    try:
+        return visit.require(max_age=RECENT).user_id
+    except StepUpRequired as refused:
+        assert visit.session is not None
+        return [visit.session.user_id, str(refused.wanted.max_age)]
 
 
 def _everywhere(visit: for_flask.Visit, query: Query) -> object:
@@ -94,6 +108,9 @@ VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/devices": _devices,
     "/rename": _rename,
     "/me": lambda visit, _: visit.require().user_id,
+    "/recent": lambda visit, _: visit.session and visit.session.user_id,
+    "/strong": _strong,
+    "/caught": _caught,
     "/maybe": lambda visit, _: visit.session and visit.session.user_id,
     "/next": lambda visit, query: visit.next_path(**query_of_app(query)),
     "/static": lambda *_: "same for all",
@@ -120,11 +137,24 @@ def plain_app(
 
     @PlainRequest.application
     def app(request: PlainRequest) -> PlainResponse:
-        told = VIEWS[request.path](visit_of(request.environ), request.args)
+        visit = visit_of(request.environ)
+        if request.path == "/recent":
+            visit.require(max_age=RECENT)
+        told = VIEWS[request.path](visit, request.args)
         made = PlainResponse(json.dumps(told), mimetype="application/json")
         return _finished(request.path, made, request.args.getlist("say"))  # type: ignore[no-any-return]
 
     return WsgiMiddleware(app, lambda: authority.client(timeout=timeout), flow)
+
+
+_FLASK_GUARDS: Mapping[str, Callable[[Any], Any]] = {
+    "/me": for_flask.require_session,
+    "/recent": for_flask.require_session(max_age=RECENT),
+}
+_DJANGO_GUARDS: Mapping[str, Callable[[Any], Any]] = {
+    "/me": for_django.require_session,
+    "/recent": for_django.require_session(max_age=RECENT),
+}
 
 
 def flask_app(
@@ -142,7 +172,7 @@ def flask_app(
         app.add_url_rule(
             path,
             path,
-            for_flask.require_session(view) if path == "/me" else view,
+            _FLASK_GUARDS.get(path, lambda view: view)(view),
             methods=["GET", "POST"],
         )
     for_flask.install(app, lambda: authority.client(timeout=timeout), flow)
@@ -159,9 +189,7 @@ class _Urls:
     urlpatterns = tuple(
         url_path(
             path[1:],
-            for_django.require_session(partial(_django_view, path))
-            if path == "/me"
-            else partial(_django_view, path),
+            _DJANGO_GUARDS.get(path, lambda view: view)(partial(_django_view, path)),
         )
         for path in VIEWS
     )
@@ -234,9 +262,9 @@ def fastapi_app(
     app = FastAPI()
 
     @app.post("/sign-in")
-    async def sign_in(visit: Visit, user: str = "ada") -> dict[str, str]:
-        issued = await visit.sign_in(user, auth_methods=["pwd"])
-        assert visit.require().user_id == user
+    async def sign_in(visit: Visit, user: str = "ada", methods: str = "pwd") -> dict[str, str]:
+        issued = await visit.sign_in(user, auth_methods=methods.split())
+        assert visit.require(max_age=RECENT).user_id == user
         return {"token": issued.access_token, "device": issued.device.device_id}
 
     @app.post("/sign-out")
@@ -267,6 +295,22 @@ def fastapi_app(
     @app.get("/me")
     async def me(session: SignedIn) -> str:
         return session.user_id
+
+    @app.api_route("/recent", methods=["GET", "POST"])
+    async def recent(session: SignedInRecently) -> str:
+        return session.user_id
+
+    @app.get("/strong")
+    async def strong(visit: Visit, of: str = "otp hwk") -> str:
+        return visit.require(auth_methods=of.split()).user_id
+
+    @app.get("/caught")
+    async def caught(visit: Visit) -> object:
+        try:
+            return visit.require(max_age=RECENT).user_id
+        except StepUpRequired as refused:
+            assert visit.session is not None
+            return [visit.session.user_id, str(refused.wanted.max_age)]
 
     @app.get("/maybe")
     async def maybe(request: FastApiRequest) -> str | None:

@@ -141,6 +141,27 @@ def test_a_sign_in_leads_to_the_page_that_was_wanted(browser: httpx.Client):
     assert elsewhere.url.raw_path == b"/"
 
 
+def test_a_new_password_needs_a_recent_sign_in(authority: FakeAuthority, browser: httpx.Client):
+    form = browser.get("/password")
+    assert "sign in again" not in form.text  # nobody is signed in
+    assert "<h1>New password</h1>" in browser.post(form.url, data={"user": "ada"}).text
+    device = browser.cookies["device"]
+    authority.pass_time(timedelta(minutes=10))
+    navigates = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
+    for method in ("POST", "GET"):
+        again = browser.request(method, "/password", headers=navigates)
+        assert (again.url.path, again.url.params["reason"]) == ("/sign-in", "step_up")
+        assert "To go on, sign in again." in again.text
+        assert 'value="ada"' in again.text
+        assert "Hello ada" in browser.get("/").text  # it was given up
+    page = browser.post(again.url, data={"user": "ada"})
+    assert (page.url.path, "The new password of ada" in page.text) == ("/password", True)
+    page = browser.post("/password", data={"password": "x"})
+    assert "The password is changed." in page.text
+    assert page.text.count("(this device)") == page.text.count("Last seen") == 1
+    assert browser.cookies["device"] == device
+
+
 def request_id_of(page: httpx.Response) -> str:
     found = re.search(r'name="request_id" value="([0-9a-f-]{36})"', page.text)
     assert found, page.text

@@ -17,6 +17,7 @@ from client_tests.frameworks import (
     ASGI_APPS,
     ASYNC_PAGES,
     PAGES,
+    RECENT,
     WSGI_APPS,
     behind_asgi,
     behind_wsgi,
@@ -74,6 +75,26 @@ async def test_a_refusal_is_answered_in_every_framework(
             away = await browser.get(page, headers={**signed_in, **JSON})
         assert (away.status_code, away.json()) == (503, {"error": "unavailable"})
         assert away.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(("name", "page"), ROWS)
+async def test_a_step_up_is_answered_in_every_framework(
+    authority: FakeAuthority, name: str, page: str
+):
+    make = {**ASGI_APPS, **WSGI_APPS}[name]
+    signed_in = authority.sign_in("ada")
+    token, device = signed_in["Authorization"].removeprefix("Bearer "), signed_in["X-Device-Id"]
+    cookies = cookie_header({"token": token, "device": device})
+    authority.pass_time(2 * RECENT)
+    async with browser_of(make(authority, Flow(sign_in_url="/sign-in")), name) as browser:
+        denied = await browser.get(page, headers={**signed_in, **JSON})
+        told = {"error": "insufficient_user_authentication", "max_age": 300}
+        assert (denied.status_code, denied.json()) == (401, told)
+        assert denied.headers["www-authenticate"].startswith(f'Bearer error="{told["error"]}", ')
+        sent = await browser.get(page, headers={**cookies, **NAVIGATES})
+        location = f"/sign-in?next={page}&reason=step_up&max_age=300"
+        assert (sent.status_code, sent.headers["location"]) == (303, location)
+        assert set_cookies(sent) == {}
 
 
 @pytest.mark.parametrize(("name", "page"), ROWS)
@@ -274,6 +295,27 @@ async def test_a_handshake_that_a_framework_closed_is_refused(
     else:
         closed = {"type": "websocket.close", "code": 1008, "reason": "sign_in_required"}
         assert sent == [closed]
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_a_handshake_that_needs_a_step_up_is_refused(authority: FakeAuthority, answers: bool):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asgi.visit_of(scope).require(max_age=RECENT)
+        raise AssertionError
+
+    headers = [
+        (name.lower().encode(), value.encode())
+        for name, value in authority.sign_in("ada", age=2 * RECENT).items()
+    ]
+    more: dict[str, Any] = {"websocket.http.response": {}} if answers else {}
+    scope: dict[str, Any] = {"type": "websocket", "headers": headers, "extensions": more}
+    sent = await talk_asgi(app, authority, **scope)
+    code = "insufficient_user_authentication"
+    if answers:
+        assert [message.get("status") for message in sent] == [401, None]
+        assert code.encode() in sent[1]["body"]
+    else:
+        assert sent == [{"type": "websocket.close", "code": 1008, "reason": code}]
 
 
 @pytest.mark.parametrize(("code", "seen"), [(1000, 1000), (4401, 4401), (1011, 1008), (4500, 1008)])

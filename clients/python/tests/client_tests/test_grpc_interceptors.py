@@ -26,6 +26,7 @@ from session_authority_client.testing import FakeAuthority
 
 PATIENCE = timedelta(seconds=20)
 SECONDS = PATIENCE.total_seconds()
+RECENT = timedelta(minutes=5)
 SERVICE = "example.Greeter"
 PUBLIC = f"/{SERVICE}/Public"
 _Stream = AsyncIterator[bytes]
@@ -66,6 +67,9 @@ class Greeter:
         yield b"one"
         yield current_visit().require().user_id.encode()
 
+    def recent(self, request: bytes, context: Any) -> bytes:
+        return current_visit().require(max_age=RECENT).user_id.encode()
+
     def fault(self, request: bytes, context: Any) -> bytes:
         raise ZeroDivisionError
 
@@ -81,6 +85,7 @@ class Greeter:
                 "SignIn": bytes_handler("unary_unary", self.sign_in),
                 "Late": bytes_handler("unary_unary", self.late),
                 "LateMany": bytes_handler("unary_stream", self.late_many),
+                "Recent": bytes_handler("unary_unary", self.recent),
                 "Fault": bytes_handler("unary_unary", self.fault),
             },
         )
@@ -113,6 +118,9 @@ class AsyncGreeter(Greeter):
     async def late_many(self, request: bytes, context: Any) -> _Stream:  # type: ignore[override]
         yield b"one"
         yield current_async_visit().require().user_id.encode()
+
+    async def recent(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        return current_async_visit().require(max_age=RECENT).user_id.encode()
 
     async def fault(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
         raise ZeroDivisionError
@@ -153,6 +161,9 @@ class PlainGreeter(AsyncGreeter):
     def late_many(self, request: bytes, context: Any) -> Iterator[bytes]:  # type: ignore[override]
         yield b"one"
         yield current_async_visit().require().user_id.encode()
+
+    def recent(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        return current_async_visit().require(max_age=RECENT).user_id.encode()
 
     def fault(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
         raise ZeroDivisionError
@@ -311,6 +322,20 @@ def test_a_client_is_told_to_renew(authority: FakeAuthority, running: Running):
     metadata = running.sign_in()
     authority.expire_tokens()
     assert running.refusal("Greet", *metadata) == ("UNAUTHENTICATED", "token_expired")
+
+
+def test_a_client_is_told_to_sign_in_again(authority: FakeAuthority, running: Running):
+    metadata = running.sign_in()
+    assert running.call("Recent", b"", *metadata) == b"ada"
+    authority.pass_time(2 * RECENT)
+    step_up = ("UNAUTHENTICATED", "insufficient_user_authentication")
+    assert running.refusal("Recent", *metadata) == step_up
+    assert running.call("Greet", b"", *metadata) == b"hello ada"
+    (_, token), device = metadata
+    again = running.call("SignIn", b"ada", ("authorization", token), device).decode().split()
+    assert again[1] == device[1]
+    metadata = [("authorization", f"Bearer {again[0]}"), device]
+    assert running.call("Recent", b"", *metadata) == b"ada"
 
 
 def test_it_fails_closed_and_recovers(authority: FakeAuthority, running: Running):

@@ -239,6 +239,27 @@ def test_it_signs_in_for_tests_and_out_as_from_elsewhere(
         authority.sign_in("a ")
 
 
+def test_sign_ins_can_be_as_old_as_a_test_wants(authority: FakeAuthority, client: SessionAuthority):
+    """By the clock of the app, which no test moves."""
+    old, passed = timedelta(days=2), timedelta(minutes=10)
+    headers = authority.sign_in("ada", age=old)
+    token, device = headers["Authorization"].removeprefix("Bearer "), headers["X-Device-Id"]
+    before = client.validate_session(token, device).session
+    assert before is not None
+    assert abs(datetime.now(UTC) - old - before.sign_in_time) < PATIENCE
+    authority.pass_time(passed)
+    after = client.validate_session(token, device).session
+    assert after is not None
+    assert before.sign_in_time - after.sign_in_time == passed
+    assert before.token_expire_time - after.token_expire_time == passed
+    assert before.expire_time - after.expire_time == passed
+    (listed,) = client.devices("ada")
+    assert (listed.sign_in_time, listed.create_time) == (after.sign_in_time, after.sign_in_time)
+    fresh = client.issue_device("ada", device_id=device).device.sign_in_time
+    assert fresh is not None
+    assert abs(datetime.now(UTC) - fresh) < PATIENCE
+
+
 def test_it_can_forget_everything(authority: FakeAuthority, client: SessionAuthority):
     token, device = sign_in(client)
     watch: Any = client.watch_events()

@@ -1,0 +1,114 @@
+"""Step-up: whether a sign-in is recent and strong enough for a page, and how the sign-in page
+learns what is wanted (RFC 9470). Knows no request and no clock.
+
+Of several methods one is enough, as with the `acr_values` of RFC 9470 and OpenID Connect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import parse_qsl, quote
+
+from session_authority_client._shared.arguments import duration
+from session_authority_client.types import Session
+
+__all__ = ["CLOCK_TOLERANCE", "StepUp", "step_up_in", "step_up_of"]
+
+# How far the clocks of the app and of the service may differ: as far as the service lets tokens
+# live on. With less, an app whose clock is fast would send users to sign in again and again.
+CLOCK_TOLERANCE = timedelta(seconds=30)
+_REASON, _STEP_UP, _MAX_AGE, _AUTH_METHODS = "reason", "step_up", "max_age", "auth_methods"
+# As the service has it.
+_METHOD = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,128}", re.ASCII)
+_METHOD_RULE = "each must be 1 to 128 letters, digits or characters of a URI"
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_MAX_QUERY_FIELDS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StepUp:
+    """What a sign-in must be: at most `max_age` old, if that is not None; and by one of
+    `auth_methods` at least (RFC 8176), if there are any.
+    """
+
+    max_age: timedelta | None = None
+    auth_methods: tuple[str, ...] = ()
+
+    @property
+    def max_age_seconds(self) -> int | None:
+        """The age in whole seconds, rounded down, as RFC 9470 and OpenID Connect have it."""
+        return None if self.max_age is None else self.max_age // timedelta(seconds=1)
+
+    @property
+    def query(self) -> str:
+        """The fields for the query of the sign-in page: the reason for which a user who is signed
+        in comes.
+        """
+        fields = [f"{_REASON}={_STEP_UP}"]
+        if self.max_age_seconds is not None:
+            fields.append(f"{_MAX_AGE}={self.max_age_seconds}")
+        if self.auth_methods:
+            fields.append(f"{_AUTH_METHODS}={quote(' '.join(self.auth_methods), safe='')}")
+        return "&".join(fields)
+
+    def lack_of(self, session: Session, age: timedelta) -> str:
+        """What a session lacks that was signed in `age` ago, in words; empty if it lacks nothing.
+        The age may be `CLOCK_TOLERANCE` more. A sign-in of the future is recent: the clock of the
+        app is slow.
+        """
+        old = self.max_age is not None and age - CLOCK_TOLERANCE > self.max_age
+        weak = self.auth_methods and not set(self.auth_methods) & set(session.auth_methods)
+        if not (old or weak):
+            return ""
+        sign_in = "A more recent sign-in" if old else "A sign-in"
+        methods = f" by one of these methods: {', '.join(self.auth_methods)}" if weak else ""
+        return f"{sign_in} is required{methods}"
+
+
+_ANY = StepUp()
+
+
+def step_up_of(max_age: timedelta | None, auth_methods: Collection[str] | None) -> StepUp:
+    """What an app requires. Raises ValueError for a negative age, for no methods, and for one text
+    in place of several; TypeError for other types.
+    """
+    if max_age is None and auth_methods is None:
+        return _ANY
+    if max_age is not None and duration("max_age", max_age) < timedelta(0):
+        raise ValueError("max_age: must not be negative")
+    return StepUp(max_age, () if auth_methods is None else _checked(auth_methods))
+
+
+def _checked(given: Collection[str]) -> tuple[str, ...]:
+    if isinstance(given, str | bytes):
+        raise ValueError("auth_methods: must be several, not one text")
+    methods = tuple(dict.fromkeys(given))
+    if not methods:
+        raise ValueError("auth_methods: must not be empty")
+    for method in methods:
+        if not isinstance(method, str):
+            raise TypeError(f"auth_methods: each a str, not {type(method).__name__}")
+        if not _METHOD.fullmatch(method):
+            raise ValueError(f"auth_methods: {_METHOD_RULE}, not {method!r}")
+    return methods
+
+
+def step_up_in(target: str) -> StepUp | None:
+    """What the query of a request's target says of the sign-in that is wanted; None if it is no
+    step-up. Anybody can write a query, so what is none of ours is left out.
+    """
+    try:
+        pairs = parse_qsl(target.partition("?")[2], max_num_fields=_MAX_QUERY_FIELDS)
+    except ValueError:
+        return None
+    if (_REASON, _STEP_UP) not in pairs:
+        return None
+    fields = dict(pairs)
+    seconds, methods = fields.get(_MAX_AGE, ""), fields.get(_AUTH_METHODS, "").split(" ")
+    return StepUp(
+        timedelta(seconds=int(seconds)) if _SECONDS.fullmatch(seconds) else None,
+        tuple(method for method in dict.fromkeys(methods) if _METHOD.fullmatch(method)),
+    )
