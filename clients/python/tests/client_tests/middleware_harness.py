@@ -66,6 +66,19 @@ def _sign_in(visit: for_flask.Visit, query: Query) -> object:
     return {"token": issued.access_token, "device": issued.device.device_id}
 
 
+def how_to_remember(query: Query) -> dict[str, Any]:
+    """The arguments of a sign-in that a query names: how the session is to end."""
+    named: dict[str, Any] = {"remember": "brief" not in query}
+    if "idle_minutes" in query:
+        named["idle_timeout"] = timedelta(minutes=int(query["idle_minutes"]))
+    return named
+
+
+def _sign_in_for(visit: for_flask.Visit, query: Query) -> object:
+    issued = visit.sign_in("ada", **how_to_remember(query))
+    return {"token": issued.access_token, "device": issued.device.device_id}
+
+
 def _everywhere(visit: for_flask.Visit, query: Query) -> object:
     return visit.sign_out_everywhere(except_current="also_here" not in query)
 
@@ -88,6 +101,7 @@ def query_of_app(query: Query) -> dict[str, str]:
 
 VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/sign-in": _sign_in,
+    "/sign-in-for": _sign_in_for,
     "/sign-out": lambda visit, query: visit.sign_out(query.get("device")),
     "/sign-out-everywhere": _everywhere,
     "/renew": lambda visit, _: {"token": visit.renew().access_token},
@@ -237,6 +251,11 @@ def fastapi_app(
     async def sign_in(visit: Visit, user: str = "ada") -> dict[str, str]:
         issued = await visit.sign_in(user, auth_methods=["pwd"])
         assert visit.require().user_id == user
+        return {"token": issued.access_token, "device": issued.device.device_id}
+
+    @app.post("/sign-in-for")
+    async def sign_in_for(visit: Visit, request: FastApiRequest) -> dict[str, str]:
+        issued = await visit.sign_in("ada", **how_to_remember(request.query_params))
         return {"token": issued.access_token, "device": issued.device.device_id}
 
     @app.post("/sign-out")
