@@ -28,6 +28,7 @@ from selenium.webdriver.common.by import By
 from client_tests.readme import PATIENCE, example, served
 from session_authority_client import SessionAuthority
 from session_authority_client.cookies import MAX_COOKIE_AGE
+from session_authority_client.testing import FakeAuthority
 from tests.support.backends import missing
 from tests.support.ca import CA, Pair
 from tests.support.dev import DevServer, dev_server
@@ -225,7 +226,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
 
 
 @contextmanager
-def behind_https(name: str, folder: Path, dev: DevServer) -> Iterator[App]:
+def behind_https(name: str, folder: Path, dev: DevServer | FakeAuthority) -> Iterator[App]:
     """An example, changed for HTTPS as it says itself."""
     changed = (
         example(name)
