@@ -175,7 +175,9 @@ class FakeAuthority:
             self._service.max_devices = None
 
     def pass_time(self, passed: timedelta) -> None:
-        """Its clock goes on by so much."""
+        """Its clock goes on by so much. An app is told times by the clock of the machine: sign-ins
+        grow older, and ends come nearer.
+        """
         with self._service.changed:
             self._service.state.passed += passed
 

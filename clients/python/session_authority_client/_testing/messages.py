@@ -31,7 +31,7 @@ def without_client(request: pb.IssueDeviceRequest) -> pb.IssueDeviceRequest:
     return bare
 
 
-def session_message(token: Token) -> pb.Session:
+def session_message(state: State, token: Token) -> pb.Session:
     """The session of a token."""
     session = token.session
     return pb.Session(
@@ -40,11 +40,11 @@ def session_message(token: Token) -> pb.Session:
         session_id=session.session_id,
         generation=token.generation,
         claims=session.claims,
-        sign_in_time=stamp(session.signed_in_at),
-        token_expire_time=stamp(token.ends_at),
-        expire_time=stamp(session.expires_at),
+        sign_in_time=stamp(state.told(session.signed_in_at)),
+        token_expire_time=stamp(state.told(token.ends_at)),
+        expire_time=stamp(state.told(session.expires_at)),
         auth_methods=session.auth_methods,
-        absolute_expire_time=stamp(session.ends_at),
+        absolute_expire_time=stamp(state.told(session.ends_at)),
     )
 
 
@@ -54,16 +54,16 @@ def device_message(state: State, device: Device, current: str = "") -> pb.Device
         device_id=device.device_id,
         display_name=device.display_name or device.client.display_name or "Unknown device",
         last_client=device.client,
-        create_time=stamp(device.created_at),
-        sign_in_time=stamp(device.signed_in_at),
-        last_seen_time=stamp(device.last_seen_at),
+        create_time=stamp(state.told(device.created_at)),
+        sign_in_time=stamp(state.told(device.signed_in_at)),
+        last_seen_time=stamp(state.told(device.last_seen_at)),
         current=device.device_id == current,
         signed_in=state.is_live(device),
     )
     if message.signed_in and device.session is not None:
         message.session_id = device.session.session_id
-        message.expire_time.CopyFrom(stamp(device.session.expires_at))
-        message.absolute_expire_time.CopyFrom(stamp(device.session.ends_at))
+        message.expire_time.CopyFrom(stamp(state.told(device.session.expires_at)))
+        message.absolute_expire_time.CopyFrom(stamp(state.told(device.session.ends_at)))
     return message
 
 

@@ -156,7 +156,7 @@ class FakeService:
         response = pb.IssueDeviceResponse(
             device=device_message(state, device),
             access_token=text,
-            token_expire_time=stamp(token.ends_at),
+            token_expire_time=stamp(state.told(token.ends_at)),
             device_id_assigned=presented is None,
             new_device=not known,
         )
@@ -206,9 +206,9 @@ class FakeService:
             if now - session.renewed_at > GRACE:
                 session.renewed_at = now
             response.access_token, token = self.state.hand_out(session, self.token_ttl)
-            response.token_expire_time.CopyFrom(stamp(token.ends_at))
+            response.token_expire_time.CopyFrom(stamp(self.state.told(token.ends_at)))
             response.rotated = True
-        response.session.CopyFrom(session_message(token))
+        response.session.CopyFrom(session_message(self.state, token))
         return response
 
     def validate_session(
@@ -239,7 +239,7 @@ class FakeService:
                     device.last_seen_at = session.last_seen_at = now
                 if not superseded:
                     mark_seen(token, now, settles=not self.alarm_on_renewal)
-            response.session.CopyFrom(session_message(token))
+            response.session.CopyFrom(session_message(self.state, token))
         return response
 
     def _assigned_id(self) -> str:

@@ -94,6 +94,12 @@ class State:
         """The time of the fake service."""
         return datetime.now(UTC) + self.passed
 
+    def told(self, moment: datetime) -> datetime:
+        """A moment as an app is told it: by the clock of the machine, which no test moves. So what
+        has happened lies further back after time passed, and what is to come is nearer.
+        """
+        return moment - self.passed
+
     def is_live(self, device: Device) -> bool:
         """Whether the user is signed in on the device."""
         return device.session is not None and self.now() < device.session.expires_at
