@@ -20,6 +20,7 @@ from enum import Enum
 from session_authority_client._shared.client_hints import ACCEPT_CH, read_hints
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.local_paths import local_path, with_next
+from session_authority_client._shared.named_paths import checked_paths, is_named
 from session_authority_client._shared.navigation import wants_page
 from session_authority_client._shared.origins import is_foreign, normal
 from session_authority_client._shared.proxies import Proxies
@@ -33,7 +34,7 @@ from session_authority_client._shared.responses import (
     redirect,
     refusal,
 )
-from session_authority_client._shared.return_hop import HOP, checked_paths, is_return
+from session_authority_client._shared.return_hop import HOP, is_return
 from session_authority_client.cookies import Cookies
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import ClientInfo, IssuedDevice, Renewal, SessionStatus
@@ -112,7 +113,7 @@ class Presented:
     browser wants something to show. `target` is the path with its query; `way_back` the same if a
     browser can return there after a sign-in, else empty. `repeatable`: it may be sent again, as it
     changes nothing. `brief` is the ID of the session that ends with the browser; empty if none
-    does.
+    does. `passive`: the end user did nothing, a page asks by itself.
     """
 
     status: SessionStatus | None
@@ -125,6 +126,7 @@ class Presented:
     way_back: str = field(default="", repr=False)
     repeatable: bool = True
     brief: str = ""
+    passive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,9 @@ class Flow:
 
     `brief_idle_timeout`: how long a session that ends with the browser (`remember=False`) may last
     unused. The service's own idle time holds if that is shorter.
+
+    `passive_paths`: paths that pages of the app ask for by themselves, spelled like `return_paths`.
+    A request there doesn't count as a use of the session, so it does not put off the idle end.
     """
 
     cookies: Cookies = field(default_factory=Cookies)
@@ -165,6 +170,7 @@ class Flow:
     trusted_origins: Sequence[str] = ()
     return_paths: Sequence[str] = ()
     brief_idle_timeout: timedelta = timedelta(hours=12)
+    passive_paths: Sequence[str] = ()
     _proxies: Proxies = field(init=False, repr=False, compare=False)
     _origins: frozenset[str] = field(init=False, repr=False, default=frozenset())
 
@@ -173,7 +179,9 @@ class Flow:
             raise ValueError("sign_in_url: must be printable ASCII")
         if not self.brief_idle_timeout >= _SHORTEST_IDLE_TIMEOUT:
             raise ValueError("brief_idle_timeout: must be a minute at least")
-        object.__setattr__(self, "return_paths", tuple(checked_paths(self.return_paths)))
+        for setting in ("return_paths", "passive_paths"):
+            paths = tuple(checked_paths(setting, getattr(self, setting)))
+            object.__setattr__(self, setting, paths)
         object.__setattr__(self, "_proxies", Proxies(self.trusted_proxies))
         object.__setattr__(self, "_origins", frozenset(_origins_of(self.trusted_origins)))
 
@@ -222,6 +230,7 @@ class Flow:
             way_back=local_path(target, "") if method in ("GET", "HEAD") else "",
             repeatable=method in ("GET", "HEAD"),
             brief=brief,
+            passive=is_named(target, self.passive_paths),
         )
 
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:

@@ -79,6 +79,11 @@ def _sign_in_for(visit: for_flask.Visit, query: Query) -> object:
     return {"token": issued.access_token, "device": issued.device.device_id}
 
 
+def seconds_left(left: timedelta | None) -> float | None:
+    """What a page is told of the time that is left."""
+    return None if left is None else left.total_seconds()
+
+
 def _everywhere(visit: for_flask.Visit, query: Query) -> object:
     return visit.sign_out_everywhere(except_current="also_here" not in query)
 
@@ -107,6 +112,7 @@ VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/renew": lambda visit, _: {"token": visit.renew().access_token},
     "/devices": _devices,
     "/rename": _rename,
+    "/session/time-left": lambda visit, _: seconds_left(visit.time_left()),
     "/me": lambda visit, _: visit.require().user_id,
     "/maybe": lambda visit, _: visit.session and visit.session.user_id,
     "/next": lambda visit, query: visit.next_path(**query_of_app(query)),
@@ -282,6 +288,10 @@ def fastapi_app(
         return [
             {"id": device.device_id, "current": device.current} for device in await visit.devices()
         ]
+
+    @app.get("/session/time-left")
+    async def time_left(visit: Visit) -> float | None:
+        return seconds_left(visit.time_left())
 
     @app.get("/me")
     async def me(session: SignedIn) -> str:
