@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,6 +30,8 @@ from session_authority_client._sync.visits import Visits
 from session_authority_client._testing.service import FakeService
 from session_authority_client.flow import Flow
 from session_authority_client.testing import FakeAuthority
+from tests.support.dev import dev_server
+from tests.support.waiting import wait_for
 
 PATH = "/session/time-left"
 FLOW = Flow(passive_paths=(PATH,))
@@ -234,6 +237,38 @@ async def test_a_renewal_that_counts_as_a_use_is_not_shared_with_one_that_does_n
         await asyncio.gather(*(visit.renew() for visit in opened))
         assert set(service.passive) == {False, True}
         await visits.close()
+
+
+def test_the_real_service_does_the_same(tmp_path: Path):
+    """Uses count from a second on here, not from a minute on."""
+    with dev_server(tmp_path, {"SESSION_AUTHORITY_TOUCH_INTERVAL": "1s"}) as server:
+        visits = Visits(lambda: SessionAuthority(server.address, timeout=PATIENCE), FLOW)
+        visit = visits.open("POST", {}, "127.0.0.1")
+        issued = visit.sign_in("ada", remember=False, idle_timeout=2 * MINUTE)
+        ends = [visit.require().expire_time]
+        assert visit.time_left() is not None
+        brought = cookie_header({"token": issued.access_token, "device": issued.device.device_id})
+        headers = {name: [value] for name, value in brought.items()}
+
+        def seen(path: str) -> timedelta:
+            asks = visits.open("GET", headers, "127.0.0.1", path)
+            ends.append(asks.require().expire_time)
+            left = asks.time_left()
+            assert left is not None
+            return left
+
+        wait_for(lambda: seen(PATH) < 2 * MINUTE - 2 * SECOND, "two seconds to pass", 40)
+        assert len(ends) > 2
+        assert set(ends) == {ends[0]}
+        seen("/")
+        assert ends[-1] - ends[0] > SECOND
+
+        def told() -> bool:
+            seen(PATH)
+            return ends[-1] - ends[0] > SECOND
+
+        wait_for(told, "the use to be written", 40)
+        visits.close()
 
 
 # --- which paths ----------------------------------------------------------------------------------
