@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -78,7 +79,9 @@ class AsyncVisit(AsyncAdmission):
                 request_id=request_id,
             )
         now, device = datetime.now(UTC), issued.device
+        brief = "" if remember else device.session_id
         self._cookies = self._flow.after_sign_in(self._presented, issued, now, remember=remember)
+        self._presented = replace(self._presented, brief=brief)
         self._hands_out = True
         self._status, self._failure, self._refused = SessionStatus.ACTIVE, None, None
         self._session = Session(

@@ -68,6 +68,13 @@ class Admission:
             raise self._refuse(self._flow.no_answer(self._presented, self._failure)) from None
         return self._session
 
+    @property
+    def remembered(self) -> bool:
+        """False if the session ends with the browser. For a sign-in that takes its place, as one
+        that proves more: `sign_in(..., remember=visit.remembered)`.
+        """
+        return self._session is None or self._presented.brief != self._session.session_id
+
     def time_left(self) -> timedelta | None:
         """How long the session lasts from now on if it is not used again: until its idle end or its
         absolute end, whichever is first. Its token may end before, and is renewed. None if nobody

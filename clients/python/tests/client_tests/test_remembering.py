@@ -128,6 +128,26 @@ async def test_an_app_gets_no_cookies_and_the_idle_time_all_the_same(
         assert (await client.post("/renew", headers=headers)).status_code == 401
 
 
+@pytest.mark.parametrize("remember", [True, False])
+def test_a_sign_in_that_takes_its_place_can_be_remembered_alike(
+    authority: FakeAuthority, remember: bool
+):
+    """Whoever proves more on a computer that forgets must not be remembered there."""
+    visits = Visits(lambda: authority.client(timeout=PATIENCE), Flow())
+    visit = visits.open("POST", {}, "127.0.0.1")
+    assert visit.remembered
+    visit.sign_in("ada", remember=remember)
+    for _ in range(3):
+        assert visit.remembered is remember
+        pairs = [line.partition(";")[0] for line in visit.close()]
+        visit = visits.open("POST", {"cookie": ["; ".join(pairs)]}, "127.0.0.1")
+        assert visit.remembered is remember
+        visit.sign_in("ada", remember=visit.remembered)
+    visit.sign_in("ada", remember=not remember)
+    assert visit.remembered is not remember
+    visits.close()
+
+
 def test_an_app_may_set_no_cookie_of_that_name(authority: FakeAuthority):
     assert Cookies().is_set_by(f"{BRIEF}=x; Path=/")
     with pytest.raises(ValueError, match="are two cookies"):
