@@ -48,23 +48,23 @@ def ask() -> Response:
     signed in.
     """
     again = visit().session if visit().requested_step_up() else None
-    return page(again=again, name=again.user_id if again else "")
+    return page(again=again, name=again.user_id if again else "", remember=visit().remembered)
 
 
 @app.post("/sign-in")
 def sign_in() -> Response:
     """Signs in the user that the form names."""
-    name = request.form.get("user", "").strip()
+    form = request.form
+    name, remember = form.get("user", "").strip(), "remember" in form
     # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
     # believes every name.
     try:
-        visit().sign_in(name, request_id=request.form.get("request_id"))
+        visit().sign_in(name, request_id=form.get("request_id"), remember=remember)
     except (RequestIdReused, RequestIdSpent):  # this form has signed somebody in before
         return redirect(visit().next_path(), 303)
     except InvalidRequest as error:  # the name is empty, or far too long
-        return page(
-            400, name=name, problem=", ".join(rule.description for rule in error.violations)
-        )
+        problem = ", ".join(rule.description for rule in error.violations)
+        return page(400, name=name, remember=remember, problem=problem)
     return redirect(visit().next_path(), 303)
 
 
@@ -125,6 +125,7 @@ PAGE = """<!doctype html>
     input, button { font: inherit; box-sizing: border-box; max-width: 100%; min-height: 2.75rem;
         padding: 0 1rem }
     input { margin: 0 .25rem .5rem 0 }
+    [type=checkbox] { min-height: 0 }
     li button { white-space: nowrap }
     [role] { border-left: .25rem solid; padding-left: .75rem }
 </style>
@@ -170,6 +171,8 @@ PAGE = """<!doctype html>
     <label for="user">Name</label>
     <input id="user" name="user" value="{{ name }}" autocomplete="username" required autofocus
         {% if problem %}aria-invalid="true" aria-describedby="problem"{% endif %}>
+    <label><input type="checkbox" name="remember"
+        {% if remember or not problem and not again %}checked{% endif %}> Keep me signed in</label>
     <button>Sign in</button>
 </form>
 <p><small>This demo takes your word for it. The app's own proof goes here: a password, a passkey,

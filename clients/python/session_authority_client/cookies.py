@@ -1,6 +1,12 @@
 """The two cookies of a browser: its access token, and its device ID. Reads and writes headers, and
 decides nothing.
 
+A session that ends with the browser has a third one, which marks it: browsers don't tell how long
+they keep a cookie, and a renewed token must be kept no longer than the one before. The mark is the
+session's ID, so that it says nothing of any other session. A client can change it, which is
+harmless: it only says how long the client itself keeps a cookie, and a client can always keep a
+token for longer. The service alone ends sessions.
+
 Always host-only, for all paths, and out of reach of scripts (RFC 6265bis, section 4.1.3.2:
 `__Host-`). Both are written as exact text: what could end a header or an attribute is refused.
 """
@@ -21,6 +27,7 @@ MAX_COOKIE_AGE = timedelta(days=400)
 # The service signs a session in only if all its tokens will have at most 4,000 bytes, so that no
 # renewal makes a cookie too long.
 _MAX_NAME_LENGTH = MAX_COOKIE_BYTES - 4000 - len("__Host-")
+_BRIEF = "-brief"
 _BLANK = " \t"
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
@@ -56,7 +63,7 @@ class Cookies:
                 raise ValueError(f"{field}: must be a cookie's name, without a prefix")
             if len(name) > _MAX_NAME_LENGTH:
                 raise ValueError(f"{field}: must have at most {_MAX_NAME_LENGTH} characters")
-        if self.token == self.device:
+        if self.device in (self.token, self.token + _BRIEF):
             raise ValueError("token and device: are two cookies")
         of_device = self.same_site if self.device_same_site is None else self.device_same_site
         for field, given in (("same_site", self.same_site), ("device_same_site", of_device)):
@@ -75,6 +82,11 @@ class Cookies:
         """What it calls the one with the device ID."""
         return self._full(self.device)
 
+    @property
+    def brief_name(self) -> str:
+        """What it calls the mark of a session that ends with the browser."""
+        return self._full(self.token + _BRIEF)
+
     def _full(self, name: str) -> str:
         return name if self.insecure else f"__Host-{name}"
 
@@ -82,6 +94,11 @@ class Cookies:
         """The token and the device ID of a request's `Cookie` headers; empty if there is none."""
         pairs = [pair.partition("=") for header in headers for pair in header.split(";")]
         return self._only(pairs, self.token_name), self._only(pairs, self.device_name)
+
+    def read_brief(self, headers: Iterable[str]) -> str:
+        """The ID of the session that ends with the browser; empty if there is none."""
+        pairs = [pair.partition("=") for header in headers for pair in header.split(";")]
+        return self._only(pairs, self.brief_name)
 
     def _only(self, pairs: Iterable[tuple[str, str, str]], name: str) -> str:
         """Its value. Of two that differ one was planted, and nothing tells which: then there is
@@ -113,37 +130,45 @@ class Cookies:
         return strict == {""}
 
     def is_set_by(self, line: str) -> bool:
-        """Whether a `Set-Cookie` header is about one of the two."""
-        return line.partition("=")[0].strip(_BLANK) in (self.token_name, self.device_name)
+        """Whether a `Set-Cookie` header is about one of ours."""
+        ours = (self.token_name, self.device_name, self.brief_name)
+        return line.partition("=")[0].strip(_BLANK) in ours
 
-    def hand_out(self, token: str, device_id: str, end: datetime, now: datetime) -> list[str]:
+    def hand_out(
+        self, token: str, device_id: str, end: datetime, now: datetime, *, brief: str = ""
+    ) -> list[str]:
         """`Set-Cookie` headers that give a browser both. The token stays until the absolute `end`
         of its session: an expired one renews. The service alone keeps the idle end, which moves
         with each use.
+
+        `brief` is the ID of a session that ends with the browser: then the token has no end here,
+        and the mark goes with it. The device ID stays in any case.
         """
-        life = min(max(end - now, timedelta()), MAX_COOKIE_AGE)
-        return [
+        life = None if brief else min(max(end - now, timedelta()), MAX_COOKIE_AGE)
+        given = [
             self._set(self.token_name, token, life),
             self._set(self.device_name, device_id, MAX_COOKIE_AGE),
         ]
+        return [*given, self._set(self.brief_name, brief, None)] if brief else given
 
-    def take_back(self, *, device: bool) -> list[str]:
-        """`Set-Cookie` headers that take the token back, and with `device` the device ID too."""
-        names = [self.token_name, self.device_name] if device else [self.token_name]
+    def take_back(self, *, device: bool, brief: bool = False) -> list[str]:
+        """`Set-Cookie` headers that take the token back, with `device` the device ID too, and with
+        `brief` the mark.
+        """
+        names = [self.token_name]
+        names += [self.device_name] if device else []
+        names += [self.brief_name] if brief else []
         return [self._line(name, "", timedelta()) for name in names]
 
-    def _set(self, name: str, value: str, life: timedelta) -> str:
+    def _set(self, name: str, value: str, life: timedelta | None) -> str:
         if not _VALUE.fullmatch(value):
             raise ValueError(f"{name}: can't be the value of a cookie")
         if len(name) + len(value) > MAX_COOKIE_BYTES:
             raise ValueError(f"{name}: is longer than browsers keep; sign in with fewer claims")
         return self._line(name, value, life)
 
-    def _line(self, name: str, value: str, life: timedelta) -> str:
+    def _line(self, name: str, value: str, life: timedelta | None) -> str:
         secure = "" if self.insecure else "Secure; "
-        seconds = int(life.total_seconds())
+        lasting = "" if life is None else f"Max-Age={int(life.total_seconds())}; "
         rule = self.device_same_site if name == self.device_name else self.same_site
-        return (
-            f"{name}={value}; Path=/; Max-Age={seconds}; {secure}HttpOnly;"
-            f" SameSite={SameSite(rule).value}"
-        )
+        return f"{name}={value}; Path=/; {lasting}{secure}HttpOnly; SameSite={SameSite(rule).value}"

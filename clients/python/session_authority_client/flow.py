@@ -20,6 +20,7 @@ from enum import Enum
 from session_authority_client._shared.client_hints import ACCEPT_CH, read_hints
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.local_paths import local_path, with_next, with_query
+from session_authority_client._shared.named_paths import checked_paths, is_named
 from session_authority_client._shared.navigation import wants_page
 from session_authority_client._shared.origins import is_foreign, normal
 from session_authority_client._shared.proxies import Proxies
@@ -34,7 +35,7 @@ from session_authority_client._shared.responses import (
     redirect,
     refusal,
 )
-from session_authority_client._shared.return_hop import HOP, checked_paths, is_return
+from session_authority_client._shared.return_hop import HOP, is_return
 from session_authority_client._shared.step_up import StepUp
 from session_authority_client.cookies import Cookies
 from session_authority_client.errors import SessionAuthorityError
@@ -70,6 +71,8 @@ _LOCAL_HOST = re.compile(
 )
 _RETRY_AFTER = timedelta(seconds=1)
 _MAX_RETRY_AFTER = timedelta(seconds=60)
+# The service's own limit.
+_SHORTEST_IDLE_TIMEOUT = timedelta(minutes=1)
 
 Headers = Mapping[str, Sequence[str]]
 """A request's, by their lower-case names."""
@@ -113,7 +116,8 @@ class Presented:
     which keeps its token and its device ID itself; such a response never has cookies. `page`: a
     browser wants something to show. `target` is the path with its query; `way_back` the same if a
     browser can return there after a sign-in, else empty. `repeatable`: it may be sent again, as it
-    changes nothing.
+    changes nothing. `brief` is the ID of the session that ends with the browser; empty if none
+    does. `passive`: the end user did nothing, a page asks by itself.
     """
 
     status: SessionStatus | None
@@ -125,6 +129,8 @@ class Presented:
     target: str = field(default="", repr=False)
     way_back: str = field(default="", repr=False)
     repeatable: bool = True
+    brief: str = ""
+    passive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,12 @@ class Flow:
     `return_paths`: paths to which other sites send browsers, such as an OIDC callback, or with `*`
     at the end all that start like that. There a browser that brings no strict cookie, as it was
     sent by another site, gets a page that asks for the same URL again, with the cookies.
+
+    `brief_idle_timeout`: how long a session that ends with the browser (`remember=False`) may last
+    unused. The service's own idle time holds if that is shorter.
+
+    `passive_paths`: paths that pages of the app ask for by themselves, spelled like `return_paths`.
+    A request there doesn't count as a use of the session, so it does not put off the idle end.
     """
 
     cookies: Cookies = field(default_factory=Cookies)
@@ -161,13 +173,19 @@ class Flow:
     check_origin: bool = True
     trusted_origins: Sequence[str] = ()
     return_paths: Sequence[str] = ()
+    brief_idle_timeout: timedelta = timedelta(hours=12)
+    passive_paths: Sequence[str] = ()
     _proxies: Proxies = field(init=False, repr=False, compare=False)
     _origins: frozenset[str] = field(init=False, repr=False, default=frozenset())
 
     def __post_init__(self) -> None:
         if self.sign_in_url is not None and not re.fullmatch(r"[!-~]+", self.sign_in_url, re.ASCII):
             raise ValueError("sign_in_url: must be printable ASCII")
-        object.__setattr__(self, "return_paths", tuple(checked_paths(self.return_paths)))
+        if not self.brief_idle_timeout >= _SHORTEST_IDLE_TIMEOUT:
+            raise ValueError("brief_idle_timeout: must be a minute at least")
+        for setting in ("return_paths", "passive_paths"):
+            paths = tuple(checked_paths(setting, getattr(self, setting)))
+            object.__setattr__(self, setting, paths)
         object.__setattr__(self, "_proxies", Proxies(self.trusted_proxies))
         object.__setattr__(self, "_origins", frozenset(_origins_of(self.trusted_origins)))
 
@@ -184,6 +202,7 @@ class Flow:
         bearer = _bearer_of(authorization)
         app = self._is_app(bearer, devices)
         page = not app and wants_page(method, headers)
+        brief = ""
         if self.check_origin and not app and is_foreign(method, headers, self._origins):
             raise _cross_origin(method, headers, page)
         if app:
@@ -191,6 +210,7 @@ class Flow:
         else:
             self._check_host(headers, page)
             token, device_id = self.cookies.read(headers.get("cookie", ()))
+            brief = self.cookies.read_brief(headers.get("cookie", ()))
             kept_back = self.cookies.are_kept_back(token, device_id)
             if kept_back and is_return(method, headers, target, self.return_paths):
                 raise ReturnHop("return_hop", HOP)
@@ -213,6 +233,8 @@ class Flow:
             target=target,
             way_back=local_path(target, "") if method in ("GET", "HEAD") else "",
             repeatable=method in ("GET", "HEAD"),
+            brief=brief,
+            passive=is_named(target, self.passive_paths),
         )
 
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
@@ -239,7 +261,7 @@ class Flow:
     def after_denial(self, presented: Presented, status: SessionStatus) -> list[str]:
         """The `Set-Cookie` headers of a response whose request has no good session."""
         if CONDUCT[status] is Conduct.WIPE and not presented.app:
-            return self.cookies.take_back(device=True)
+            return self.cookies.take_back(device=True, brief=bool(presented.brief))
         return []
 
     def after_renewal(self, presented: Presented, renewal: Renewal, now: datetime) -> list[str]:
@@ -252,15 +274,21 @@ class Flow:
             return []
         session = renewal.session
         end = session.absolute_expire_time or session.expire_time
-        return self.cookies.hand_out(renewal.access_token, session.device_id, end, now)
+        brief = session.session_id if presented.brief == session.session_id else ""
+        return self.cookies.hand_out(renewal.access_token, session.device_id, end, now, brief=brief)
 
-    def after_sign_in(self, presented: Presented, issued: IssuedDevice, now: datetime) -> list[str]:
-        """The `Set-Cookie` headers of a response to a sign-in."""
+    def after_sign_in(
+        self, presented: Presented, issued: IssuedDevice, now: datetime, *, remember: bool = True
+    ) -> list[str]:
+        """The `Set-Cookie` headers of a response to a sign-in. If not `remember`, the browser
+        forgets the token when it is closed.
+        """
         if presented.app:
             return []
         device = issued.device
         end = device.absolute_expire_time or device.expire_time or issued.token_expire_time
-        return self.cookies.hand_out(issued.access_token, device.device_id, end, now)
+        brief = "" if remember else device.session_id
+        return self.cookies.hand_out(issued.access_token, device.device_id, end, now, brief=brief)
 
     def after_sign_out(self, presented: Presented) -> list[str]:
         """The `Set-Cookie` headers of a response to a sign-out. The browser stays the device that
@@ -271,7 +299,7 @@ class Flow:
         """
         if presented.app or presented.status is SessionStatus.TOKEN_MISSING:
             return []
-        return self.cookies.take_back(device=False)
+        return self.cookies.take_back(device=False, brief=bool(presented.brief))
 
     # --- what an app answers that needs a session -------------------------------------------------
 

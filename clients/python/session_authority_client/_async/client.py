@@ -214,10 +214,11 @@ class AsyncSessionAuthority:
             client: What is known of the browser or app, only to be shown.
             observe_only: Changes nothing, and never looks into the cache. For operators.
             passive: The end user did nothing, a page asks by itself: the session does not count as
-                used. The answer is not kept in the cache, so that it stands in for no use.
+                used. The cache is left out: its answer may have an end of the session that a use
+                has put off since, and this one must not stand in for a use.
             timeout: The time of this call.
         """
-        cache = None if observe_only else self._cache
+        cache = None if observe_only or passive else self._cache
         if cache is not None:
             found = cache.get(access_token, device_id)
             if found is not None:
@@ -230,7 +231,7 @@ class AsyncSessionAuthority:
             passive=passive,
         )
         seconds = self._seconds(timeout)
-        if cache is None or passive:
+        if cache is None:
             return convert.validation(await self._batch_queue.validate(request, seconds))
         self._cache_watch.start()
         return await self._coalescer.validate(request, seconds)

@@ -7,9 +7,9 @@ The second request is one of the same origin (`Sec-Fetch-Site`), so it is never 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import unquote
+from collections.abc import Mapping, Sequence
 
+from session_authority_client._shared.named_paths import is_named
 from session_authority_client._shared.responses import Response
 
 # The URL of the request is not in the page: what it holds can't become a way to somewhere else. A
@@ -33,19 +33,6 @@ HOP = Response(
 )
 
 
-def checked_paths(given: Sequence[str]) -> Iterator[str]:
-    """The paths that an app names. Raises ValueError."""
-    if isinstance(given, str):
-        raise ValueError("return_paths: must be several, not one text")
-    for path in given:
-        if not path.startswith("/") or "?" in path or "#" in path or "*" in path[:-1]:
-            raise ValueError(
-                'return_paths: must be paths, like "/callback", or their start, like "/mail/*",'
-                f" not {path!r}"
-            )
-        yield path
-
-
 def is_return(
     method: str, headers: Mapping[str, Sequence[str]], target: str, paths: Sequence[str]
 ) -> bool:
@@ -63,11 +50,5 @@ def is_return(
                 ("sec-fetch-dest", "document"),
             )
         )
-        and _is_named(unquote(target.partition("?")[0]), paths)
-    )
-
-
-def _is_named(path: str, paths: Sequence[str]) -> bool:
-    return any(
-        path.startswith(named[:-1]) if named.endswith("*") else path == named for named in paths
+        and is_named(target, paths)
     )

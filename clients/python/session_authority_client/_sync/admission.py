@@ -70,6 +70,27 @@ class Admission:
         return self._session
 
     @property
+    def remembered(self) -> bool:
+        """False if the session ends with the browser. For a sign-in that takes its place, as one
+        that proves more: `sign_in(..., remember=visit.remembered)`.
+        """
+        return self._session is None or self._presented.brief != self._session.session_id
+
+    def time_left(self) -> timedelta | None:
+        """How long the session lasts from now on if it is not used again: until its idle end or its
+        absolute end, whichever is first. Its token may end before, and is renewed. None if nobody
+        is signed in. Raises NoAnswer if that is unknown.
+
+        It is exact on a path of `Flow.passive_paths`. Elsewhere a near cache may answer with an end
+        that a use has put off since: then it is too short by the `max_age` of the cache at the
+        most, and never too long.
+        """
+        session = self.session
+        if session is None:
+            return None
+        return max(session.expire_time - datetime.now(UTC), timedelta())
+
+    @property
     def status(self) -> SessionStatus:
         """What the token of the request is worth, for logs. UNSPECIFIED while that is unknown."""
         return self._status
@@ -118,13 +139,19 @@ class Admission:
 
         If the Session Authority is away, `session` and `require` say so. This takes as long as one
         call may take, or three if the token is renewed: a renewal may wait for another one.
+
+        A page that asks by itself renews too: else it would take an expired token for the end of
+        the session. Its renewal does not count as a use, either.
         """
         presented = self._presented
         if presented.status is not None:
             return
         try:
             found = self._authority.validate_session(
-                presented.token, presented.device_id, client=presented.client
+                presented.token,
+                presented.device_id,
+                client=presented.client,
+                passive=presented.passive,
             )
             self._status, self._session = found.status, found.session
             conduct = CONDUCT[found.status]
@@ -182,11 +209,14 @@ class Admission:
     def _renew(self) -> Renewal:
         presented = self._presented
         # A renewal that was sent before this request may not know of a sign-out that this request
-        # must not miss.
+        # must not miss. A renewal that does not count as a use can't stand in for one that does.
         renewal = self._renewals.share(
-            (presented.token, presented.device_id),
+            (presented.token, presented.device_id, presented.passive),
             lambda: self._authority.renew_session(
-                presented.token, presented.device_id, client=presented.client
+                presented.token,
+                presented.device_id,
+                client=presented.client,
+                passive=presented.passive,
             ),
         )
         self._status = renewal.status

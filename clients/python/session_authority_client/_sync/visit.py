@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from session_authority_client._sync.admission import Admission
 from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared.idle_limit import idle_limit
 from session_authority_client._shared.local_paths import next_in
 from session_authority_client._shared.step_up import StepUp, step_up_in
-from session_authority_client.errors import SessionAuthorityError
+from session_authority_client.errors import InvalidRequest, SessionAuthorityError
 from session_authority_client.flow import CONDUCT, Conduct
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
 
@@ -49,6 +52,8 @@ class Visit(Admission):
         auth_methods: Sequence[str] = (),
         session_ttl: timedelta | None = None,
         request_id: str | None = None,
+        remember: bool = True,
+        idle_timeout: timedelta | None = None,
     ) -> IssuedDevice:
         """Signs a user in who has just proven their identity. The response sets both cookies. An
         app that is no browser gets token and device ID in your own response.
@@ -62,14 +67,21 @@ class Visit(Admission):
             auth_methods: How the user proved their identity, such as "pwd".
             session_ttl: The life of the session, if not the service's own.
             request_id: Repeated, it signs in once.
+            remember: False: the browser forgets the session when it is closed, though not which
+                device it is, and unused the session ends after `Flow.brief_idle_timeout`.
+            idle_timeout: How long the session may last unused, if not that, or the service's own,
+                which holds if it is shorter.
 
         Raises NoAnswer, and all else that `issue_device` raises.
         """
         self._check_open()
         before = self._session
+        if idle_timeout is None and not remember:
+            idle_timeout = self._flow.brief_idle_timeout
         with self._answering():
-            issued = self._authority.issue_device(
+            issued = self._issue(
                 user_id,
+                idle_timeout,
                 device_id=self._presented.device_id,
                 client=self._presented.client,
                 claims=claims,
@@ -78,7 +90,9 @@ class Visit(Admission):
                 request_id=request_id,
             )
         now, device = datetime.now(UTC), issued.device
-        self._cookies = self._flow.after_sign_in(self._presented, issued, now)
+        brief = "" if remember else device.session_id
+        self._cookies = self._flow.after_sign_in(self._presented, issued, now, remember=remember)
+        self._presented = replace(self._presented, brief=brief)
         self._hands_out = True
         self._status, self._failure, self._refused = SessionStatus.ACTIVE, None, None
         self._session = Session(
@@ -175,6 +189,19 @@ class Visit(Admission):
         if not renewal.active:
             raise self._refuse(self._flow.sign_in_required(self._presented, renewal.status))
         return renewal
+
+    def _issue(
+        self, user_id: str, idle_timeout: timedelta | None, **asked: Any
+    ) -> IssuedDevice:
+        """Signs in with an idle time, or with the service's longest if that is shorter."""
+        issue = self._authority.issue_device
+        try:
+            return issue(user_id, idle_timeout=idle_timeout, **asked)
+        except InvalidRequest as refusal:
+            limit = idle_limit(refusal, idle_timeout)
+            if limit is None:
+                raise
+        return issue(user_id, idle_timeout=limit, **asked)
 
     def _end(self, session: Session) -> None:
         """Ends the session of the user who was signed in in this browser before. Else a late

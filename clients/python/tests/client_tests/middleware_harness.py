@@ -80,6 +80,24 @@ def _caught(visit: for_flask.Visit, _: Query) -> object:
         return [visit.session.user_id, str(refused.wanted.max_age)]
 
 
+def how_to_remember(query: Query) -> dict[str, Any]:
+    """The arguments of a sign-in that a query names: how the session is to end."""
+    named: dict[str, Any] = {"remember": "brief" not in query}
+    if "idle_minutes" in query:
+        named["idle_timeout"] = timedelta(minutes=int(query["idle_minutes"]))
+    return named
+
+
+def _sign_in_for(visit: for_flask.Visit, query: Query) -> object:
+    issued = visit.sign_in("ada", **how_to_remember(query))
+    return {"token": issued.access_token, "device": issued.device.device_id}
+
+
+def seconds_left(left: timedelta | None) -> float | None:
+    """What a page is told of the time that is left."""
+    return None if left is None else left.total_seconds()
+
+
 def _everywhere(visit: for_flask.Visit, query: Query) -> object:
     return visit.sign_out_everywhere(except_current="also_here" not in query)
 
@@ -102,11 +120,13 @@ def query_of_app(query: Query) -> dict[str, str]:
 
 VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/sign-in": _sign_in,
+    "/sign-in-for": _sign_in_for,
     "/sign-out": lambda visit, query: visit.sign_out(query.get("device")),
     "/sign-out-everywhere": _everywhere,
     "/renew": lambda visit, _: {"token": visit.renew().access_token},
     "/devices": _devices,
     "/rename": _rename,
+    "/session/time-left": lambda visit, _: seconds_left(visit.time_left()),
     "/me": lambda visit, _: visit.require().user_id,
     "/recent": lambda visit, _: visit.session and visit.session.user_id,
     "/strong": _strong,
@@ -267,6 +287,11 @@ def fastapi_app(
         assert visit.require(max_age=RECENT).user_id == user
         return {"token": issued.access_token, "device": issued.device.device_id}
 
+    @app.post("/sign-in-for")
+    async def sign_in_for(visit: Visit, request: FastApiRequest) -> dict[str, str]:
+        issued = await visit.sign_in("ada", **how_to_remember(request.query_params))
+        return {"token": issued.access_token, "device": issued.device.device_id}
+
     @app.post("/sign-out")
     async def sign_out(visit: Visit, device: str | None = None) -> None:
         await visit.sign_out(device)
@@ -291,6 +316,10 @@ def fastapi_app(
         return [
             {"id": device.device_id, "current": device.current} for device in await visit.devices()
         ]
+
+    @app.get("/session/time-left")
+    async def time_left(visit: Visit) -> float | None:
+        return seconds_left(visit.time_left())
 
     @app.get("/me")
     async def me(session: SignedIn) -> str:

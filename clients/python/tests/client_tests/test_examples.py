@@ -204,3 +204,21 @@ def test_no_sign_out_by_a_mere_link(authority: FakeAuthority, browser: httpx.Cli
         assert browser.get(path).status_code == 405
     with SessionAuthority(authority.address, timeout=timedelta(seconds=PATIENCE)) as client:
         assert [device.signed_in for device in client.devices("ada")] == [True]
+
+
+BOX = re.compile(r'<input type="checkbox" name="remember"\s+(checked)?>')
+
+
+@pytest.mark.parametrize("box", ["on", ""])
+def test_a_box_decides_whether_the_browser_remembers(browser: httpx.Client, box: str):
+    found = BOX.search(browser.get("/sign-in").text)
+    assert found
+    assert found[1] == "checked"
+    form = {"remember": box} if box else {}
+    refused = BOX.search(browser.post("/sign-in", data={"user": "", **form}).text)
+    assert refused
+    assert bool(refused[1]) is bool(box)
+    browser.post("/sign-in", data={"user": "ada", **form})
+    kept = {cookie.name: not cookie.discard for cookie in browser.cookies.jar}
+    brief = {} if box else {"session-brief": False}
+    assert kept == {"session": bool(box), "device": True, **brief}

@@ -1,0 +1,303 @@
+"""Pages that ask by themselves: how long the session still lasts, without putting that off."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from client_tests.harness import until
+from client_tests.middleware_harness import (
+    APPS,
+    BOTH,
+    PATIENCE,
+    TOKEN,
+    Maker,
+    attributes,
+    browser_of,
+    cookie_header,
+    served_by,
+    set_cookies,
+)
+from client_tests.test_flow import DEVICE
+from session_authority_client import AsyncSessionAuthority, NearCache, SessionAuthority
+from session_authority_client._async.visits import AsyncVisits
+from session_authority_client._sync.visits import Visits
+from session_authority_client._testing.service import FakeService
+from session_authority_client.flow import Flow
+from session_authority_client.testing import FakeAuthority
+from tests.support.dev import dev_server
+from tests.support.waiting import wait_for
+
+PATH = "/session/time-left"
+FLOW = Flow(passive_paths=(PATH,))
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+
+
+@pytest.fixture(params=APPS)
+def make(request: pytest.FixtureRequest) -> Maker:
+    return APPS[request.param]
+
+
+async def left(browser: httpx.AsyncClient, **more: Any) -> timedelta | None:
+    answer = await browser.get(PATH, **more)
+    assert answer.status_code == 200
+    if answer.json() is None:
+        return None
+    assert answer.headers["cache-control"] == "no-store"
+    return timedelta(seconds=answer.json())
+
+
+def near(found: timedelta | None, wanted: timedelta) -> bool:
+    """It has that value, but for the time that the test took."""
+    return found is not None and wanted - PATIENCE < found <= wanted
+
+
+# --- what it does to the session ------------------------------------------------------------------
+
+
+async def test_a_page_that_asks_sees_the_end_come_and_does_not_put_it_off(
+    authority: FakeAuthority, make: Maker
+):
+    async with browser_of(make(authority, FLOW)) as browser:
+        await browser.post("/sign-in-for?idle_minutes=15")
+        for passed in (0, 5, 9):
+            authority.pass_time(passed * MINUTE)
+            found = await left(browser)
+        assert near(found, MINUTE)
+        assert (await browser.get("/me")).status_code == 200  # "stay signed in"
+        assert near(await left(browser), 15 * MINUTE)
+        for _ in range(3):
+            authority.pass_time(5 * MINUTE)
+            last = await left(browser)
+        assert last is None
+        assert (await browser.get("/me")).status_code == 401
+
+
+async def test_every_other_path_puts_it_off(authority: FakeAuthority, make: Maker):
+    async with browser_of(make(authority)) as browser:
+        await browser.post("/sign-in-for?idle_minutes=15")
+        for _ in range(3):
+            authority.pass_time(10 * MINUTE)
+            assert near(await left(browser), 15 * MINUTE)
+
+
+@pytest.mark.parametrize("query", ["brief=1&idle_minutes=90", "idle_minutes=90"])
+async def test_a_page_that_asks_with_an_expired_token_gets_another_and_the_end_stays(
+    authority: FakeAuthority, make: Maker, query: str
+):
+    async with browser_of(make(authority, FLOW)) as browser:
+        kept = set_cookies(await browser.post(f"/sign-in-for?{query}"))
+        authority.pass_time(70 * MINUTE)  # a token lasts for an hour
+        answer = await browser.get(PATH)
+        assert near(timedelta(seconds=answer.json()), 20 * MINUTE)
+        given = set_cookies(answer)
+        assert set(given) == set(kept)
+        assert ("Max-Age" in given[TOKEN]) is ("brief" not in query)
+        assert authority.rotations == 1
+        authority.pass_time(15 * MINUTE)
+        assert near(await left(browser), 5 * MINUTE)
+        authority.pass_time(5 * MINUTE)
+        assert await left(browser) is None
+
+
+async def test_a_page_that_asks_with_an_old_token_gets_another_and_the_end_stays(
+    authority: FakeAuthority, make: Maker
+):
+    async with browser_of(make(authority, FLOW)) as browser:
+        await browser.post("/sign-in-for?idle_minutes=90")
+        authority.pass_time(40 * MINUTE)
+        assert set(set_cookies(await browser.get(PATH))) == BOTH  # as the headers go out
+        authority.pass_time(49 * MINUTE)
+        assert near(await left(browser), MINUTE)
+
+
+async def test_a_stolen_token_is_an_alarm_there_too(authority: FakeAuthority, make: Maker):
+    async with browser_of(make(authority, FLOW)) as browser:
+        await browser.post("/sign-in")
+        authority.replay_tokens()
+        answer = await browser.get(PATH)
+        assert answer.json() is None
+        assert set(set_cookies(answer)) == BOTH
+        assert "Max-Age=0" in attributes(set_cookies(answer)[TOKEN])
+        with authority.client(timeout=PATIENCE) as client:
+            assert list(client.devices("ada")) == []
+
+
+async def test_an_app_that_asks_by_itself_puts_nothing_off_either(
+    authority: FakeAuthority, make: Maker
+):
+    flow = Flow(passive_paths=(PATH, "/renew"))
+    async with browser_of(make(authority, flow)) as client:
+        issued = (
+            await client.post("/sign-in-for?idle_minutes=90", headers={"x-device-id": ""})
+        ).json()
+        headers = {"authorization": f"Bearer {issued['token']}", "x-device-id": issued["device"]}
+        authority.pass_time(70 * MINUTE)
+        assert await left(client, headers=headers) is None  # its token has expired
+        token = (await client.post("/renew", headers=headers)).json()["token"]
+        headers["authorization"] = f"Bearer {token}"
+        assert near(await left(client, headers=headers), 20 * MINUTE)
+
+
+# --- what it says ---------------------------------------------------------------------------------
+
+
+async def test_an_outage_is_not_the_end(authority: FakeAuthority, make: Maker):
+    async with browser_of(make(authority, FLOW)) as browser:
+        assert await left(browser) is None
+        await browser.post("/sign-in")
+        with authority.unavailable():
+            answer = await browser.get(PATH, headers={"accept": "*/*"})
+        assert (answer.status_code, answer.json()) == (503, {"error": "unavailable"})
+        assert near(await left(browser), timedelta(days=30))
+
+
+@pytest.mark.parametrize(("ttl", "idle"), [(5, 15), (15, 5)])
+def test_it_is_the_time_to_the_first_of_both_ends(authority: FakeAuthority, ttl: int, idle: int):
+    visits = Visits(lambda: authority.client(timeout=PATIENCE), FLOW)
+    visit = visits.open("POST", {}, "127.0.0.1")
+    assert visit.time_left() is None
+    issued = visit.sign_in("ada", session_ttl=ttl * MINUTE, idle_timeout=idle * MINUTE)
+    assert near(visit.time_left(), 5 * MINUTE)
+    brought = cookie_header({"token": issued.access_token, "device": issued.device.device_id})
+    headers = {name: [value] for name, value in brought.items()}
+    authority.pass_time(4 * MINUTE)
+    assert near(visits.open("GET", headers, "127.0.0.1", PATH).time_left(), MINUTE)
+    visits.close()
+
+
+def test_a_session_that_ends_this_moment_has_no_time_left(authority: FakeAuthority):
+    """The service says that it is good, and then its time is over: that is none, never less."""
+    visits = Visits(lambda: authority.client(timeout=PATIENCE), FLOW)
+    visit = visits.open("POST", {}, "127.0.0.1")
+    visit.sign_in("ada")
+    assert visit._session is not None
+    object.__setattr__(visit._session, "expire_time", visit._session.sign_in_time - SECOND)
+    assert visit.time_left() == timedelta()
+    visits.close()
+
+
+async def test_the_near_cache_does_not_answer_it(authority: FakeAuthority):
+    """A session that is used through another process has another end than the cache knows."""
+    cache = NearCache()
+
+    def cached() -> AsyncSessionAuthority:
+        return AsyncSessionAuthority(authority.address, timeout=PATIENCE, cache=cache)
+
+    visits = AsyncVisits(cached, FLOW)
+    with authority.client(timeout=PATIENCE) as elsewhere:
+        issued = elsewhere.issue_device("ada", idle_timeout=15 * MINUTE)
+        token, device = issued.access_token, issued.device.device_id
+        headers = {
+            name: [value]
+            for name, value in cookie_header({"token": token, "device": device}).items()
+        }
+
+        await visits.open("GET", headers, "127.0.0.1", "/")  # starts the watch
+        await until(lambda: cache.live)
+        for _ in range(2):
+            await visits.open("GET", headers, "127.0.0.1", "/")
+        assert cache.stats().hits == 1
+        authority.pass_time(10 * MINUTE)
+        asks = await visits.open("GET", headers, "127.0.0.1", PATH)
+        assert near(asks.time_left(), 5 * MINUTE)
+        elsewhere.validate_session(token, device)
+        asks = await visits.open("GET", headers, "127.0.0.1", f"{PATH}?again")
+        assert near(asks.time_left(), 15 * MINUTE)
+    await visits.close()
+
+
+class _Noting(FakeService):
+    """One that notes which renewals count as a use."""
+
+    def __init__(self) -> None:
+        super().__init__(timedelta(hours=1))
+        self.passive: list[bool] = []
+
+    def renew_session(self, request: Any, context: Any) -> Any:
+        self.passive.append(request.passive)
+        return super().renew_session(request, context)
+
+
+async def test_a_renewal_that_counts_as_a_use_is_not_shared_with_one_that_does_not():
+    service = _Noting()
+    with served_by(service) as authority:
+        visits = AsyncVisits(lambda: authority.async_client(timeout=PATIENCE), FLOW)
+        with SessionAuthority(authority.address, timeout=PATIENCE) as client:
+            issued = client.issue_device("ada")
+        brought = cookie_header({"token": issued.access_token, "device": issued.device.device_id})
+        headers = {name: [value] for name, value in brought.items()}
+        paths = (PATH, "/", PATH, "/")
+        opened = [await visits.open("GET", headers, "127.0.0.1", path) for path in paths]
+        await asyncio.gather(*(visit.renew() for visit in opened))
+        assert set(service.passive) == {False, True}
+        await visits.close()
+
+
+def test_the_real_service_does_the_same(tmp_path: Path):
+    """Uses count from a second on here, not from a minute on."""
+    with dev_server(tmp_path, {"SESSION_AUTHORITY_TOUCH_INTERVAL": "1s"}) as server:
+        visits = Visits(lambda: SessionAuthority(server.address, timeout=PATIENCE), FLOW)
+        visit = visits.open("POST", {}, "127.0.0.1")
+        issued = visit.sign_in("ada", remember=False, idle_timeout=2 * MINUTE)
+        ends = [visit.require().expire_time]
+        assert visit.time_left() is not None
+        brought = cookie_header({"token": issued.access_token, "device": issued.device.device_id})
+        headers = {name: [value] for name, value in brought.items()}
+
+        def seen(path: str) -> timedelta:
+            asks = visits.open("GET", headers, "127.0.0.1", path)
+            ends.append(asks.require().expire_time)
+            left = asks.time_left()
+            assert left is not None
+            return left
+
+        wait_for(lambda: seen(PATH) < 2 * MINUTE - 2 * SECOND, "two seconds to pass", 40)
+        assert len(ends) > 2
+        assert set(ends) == {ends[0]}
+        seen("/")
+        assert ends[-1] - ends[0] > SECOND
+
+        def told() -> bool:
+            seen(PATH)
+            return ends[-1] - ends[0] > SECOND
+
+        wait_for(told, "the use to be written", 40)
+        visits.close()
+
+
+# --- which paths ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("named", "target", "passive"),
+    [
+        (PATH, PATH, True),
+        (PATH, f"{PATH}?tab=2", True),
+        (PATH, "/session/time%2Dleft", True),
+        (PATH, f"{PATH}/", False),
+        (PATH, f"{PATH}/more", False),
+        (PATH, "/other?next=/session/time-left", False),
+        (PATH, "", False),
+        ("/session/*", PATH, True),
+        ("/session/*", "/session", False),
+        ("/*", "/", True),
+    ],
+)
+def test_paths_are_spelled_like_return_paths(named: str, target: str, passive: bool):
+    flow = Flow(passive_paths=(named,))
+    for method in ("GET", "POST"):
+        found = flow.presented(method, {"x-device-id": [DEVICE]}, "192.0.2.1", target)
+        assert found.passive is passive
+    assert not Flow().presented("GET", {}, "192.0.2.1", target).passive
+
+
+@pytest.mark.parametrize("named", [PATH, ("session",), ("/a?b",), ("/a*b",), ("/a#b",), ("",)])
+def test_what_can_be_no_path_is_refused(named: Any):
+    with pytest.raises(ValueError, match="passive_paths: must be"):
+        Flow(passive_paths=named)

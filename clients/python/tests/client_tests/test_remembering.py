@@ -1,0 +1,206 @@
+"""Sessions that end with the browser: their cookies, through every renewal, and their idle time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from client_tests.middleware_harness import (
+    APPS,
+    BOTH,
+    DEVICE,
+    PATIENCE,
+    TOKEN,
+    Maker,
+    attributes,
+    browser_of,
+    set_cookies,
+)
+from session_authority_client import InvalidRequest, SessionAuthority
+from session_authority_client._sync.visits import Visits
+from session_authority_client.cookies import Cookies
+from session_authority_client.flow import Flow
+from session_authority_client.testing import FakeAuthority
+from tests.support.dev import dev_server
+
+BRIEF = "__Host-session-brief"
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+RULES = {"Path=/", "Secure", "HttpOnly", "SameSite=Strict"}
+LASTING = "Max-Age=34560000"
+
+
+@pytest.fixture(params=APPS)
+def make(request: pytest.FixtureRequest) -> Maker:
+    return APPS[request.param]
+
+
+async def test_a_session_that_is_not_remembered_ends_with_the_browser_through_all_renewals(
+    authority: FakeAuthority, make: Maker
+):
+    async with browser_of(make(authority)) as browser:
+        answers = [await browser.post("/sign-in-for?brief=1")]
+        for _ in range(3):
+            authority.expire_tokens()
+            answers.append(await browser.get("/me"))
+        authority.age_tokens()
+        answers.append(await browser.get("/maybe"))  # renewed as the headers go out
+    assert authority.rotations == 4
+    for answer in answers:
+        given = set_cookies(answer)
+        assert set(given) == {TOKEN, DEVICE, BRIEF}
+        assert attributes(given[TOKEN]) == attributes(given[BRIEF]) == RULES
+        assert attributes(given[DEVICE]) == RULES | {LASTING}
+
+
+async def test_a_session_that_is_remembered_outlives_the_browser_through_all_renewals(
+    authority: FakeAuthority, make: Maker
+):
+    """It may have a short idle time of its own: that is another question."""
+    async with browser_of(make(authority)) as browser:
+        answers = [await browser.post("/sign-in-for?idle_minutes=15")]
+        for _ in range(2):
+            authority.expire_tokens()
+            answers.append(await browser.get("/me"))
+        for answer in answers:
+            given = set_cookies(answer)
+            assert set(given) == BOTH
+            assert any(rule.startswith("Max-Age=25919") for rule in attributes(given[TOKEN]))
+        authority.pass_time(14 * MINUTE)
+        assert (await browser.get("/me")).status_code == 200
+        authority.pass_time(15 * MINUTE)
+        assert (await browser.get("/me")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("flow", "query", "idle"),
+    [
+        (Flow(), "brief=1", 12 * HOUR),
+        (Flow(brief_idle_timeout=HOUR), "brief=1", HOUR),
+        (Flow(brief_idle_timeout=HOUR), "brief=1&idle_minutes=30", HOUR / 2),
+    ],
+)
+async def test_unused_it_ends_after_its_own_idle_time(
+    authority: FakeAuthority, make: Maker, flow: Flow, query: str, idle: timedelta
+):
+    async with browser_of(make(authority, flow)) as browser:
+        await browser.post(f"/sign-in-for?{query}")
+        for _ in range(2):
+            authority.pass_time(idle - MINUTE)
+            assert (await browser.get("/me")).status_code == 200
+        authority.pass_time(idle)
+        assert (await browser.get("/me")).status_code == 401
+
+
+async def test_the_next_sign_in_decides_anew(authority: FakeAuthority, make: Maker):
+    async with browser_of(make(authority)) as browser:
+        for query, brief in (("", False), ("?brief=1", True), ("", False), ("?brief=1", True)):
+            device = browser.cookies.get(DEVICE)
+            await browser.post(f"/sign-in-for{query}")
+            authority.expire_tokens()
+            given = set_cookies(await browser.get("/me"))
+            kept = any(rule.startswith("Max-Age=") for rule in attributes(given[TOKEN]))
+            assert kept is not brief
+            assert device in (None, browser.cookies[DEVICE])
+
+
+@pytest.mark.parametrize("end", ["/sign-out", "/me"])
+async def test_the_mark_goes_with_the_session(authority: FakeAuthority, make: Maker, end: str):
+    async with browser_of(make(authority)) as browser:
+        await browser.post("/sign-in-for?brief=1")
+        if end == "/me":
+            authority.replay_tokens()
+        answer = await browser.request("GET" if end == "/me" else "POST", end)
+        assert "Max-Age=0" in attributes(set_cookies(answer)[BRIEF])
+        assert BRIEF not in browser.cookies
+
+
+async def test_an_app_gets_no_cookies_and_the_idle_time_all_the_same(
+    authority: FakeAuthority, make: Maker
+):
+    async with browser_of(make(authority)) as client:
+        answer = await client.post("/sign-in-for?brief=1", headers={"x-device-id": ""})
+        issued = answer.json()
+        headers = {"authorization": f"Bearer {issued['token']}", "x-device-id": issued["device"]}
+        assert set_cookies(answer) == {}
+        authority.pass_time(12 * HOUR)
+        assert (await client.post("/renew", headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize("remember", [True, False])
+def test_a_sign_in_that_takes_its_place_can_be_remembered_alike(
+    authority: FakeAuthority, remember: bool
+):
+    """Whoever proves more on a computer that forgets must not be remembered there."""
+    visits = Visits(lambda: authority.client(timeout=PATIENCE), Flow())
+    visit = visits.open("POST", {}, "127.0.0.1")
+    assert visit.remembered
+    visit.sign_in("ada", remember=remember)
+    for _ in range(3):
+        assert visit.remembered is remember
+        pairs = [line.partition(";")[0] for line in visit.close()]
+        visit = visits.open("POST", {"cookie": ["; ".join(pairs)]}, "127.0.0.1")
+        assert visit.remembered is remember
+        visit.sign_in("ada", remember=visit.remembered)
+    visit.sign_in("ada", remember=not remember)
+    assert visit.remembered is not remember
+    visits.close()
+
+
+def test_an_app_may_set_no_cookie_of_that_name(authority: FakeAuthority):
+    assert Cookies().is_set_by(f"{BRIEF}=x; Path=/")
+    with pytest.raises(ValueError, match="are two cookies"):
+        Cookies(token="a", device="a-brief")
+
+
+@pytest.mark.parametrize("idle", [timedelta(), timedelta(seconds=59), -HOUR])
+def test_an_idle_time_below_a_minute_is_refused(idle: timedelta):
+    with pytest.raises(ValueError, match="brief_idle_timeout"):
+        Flow(brief_idle_timeout=idle)
+
+
+# --- a service with a shorter idle time -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def visits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visits]:
+    settings = {"SESSION_AUTHORITY_IDLE_TIMEOUT": "90m"}
+    with dev_server(tmp_path_factory.mktemp("dev"), settings) as server:
+        made = Visits(lambda: SessionAuthority(server.address, timeout=PATIENCE), Flow())
+        yield made
+        made.close()
+
+
+@pytest.mark.parametrize(
+    ("idle", "given"),
+    [
+        (None, 90 * MINUTE),
+        (24 * HOUR, 90 * MINUTE),
+        (HOUR, HOUR),
+        (90 * MINUTE + timedelta(microseconds=1), 90 * MINUTE),
+    ],
+)
+def test_the_idle_time_of_the_service_holds_if_it_is_shorter(
+    visits: Visits, idle: timedelta | None, given: timedelta
+):
+    visit = visits.open("POST", {}, "127.0.0.1")
+    visit.sign_in("ada", remember=False, idle_timeout=idle)
+    session = visit.require()
+    assert session.expire_time - session.sign_in_time == given
+
+
+@pytest.mark.parametrize(
+    ("user", "idle", "fields"),
+    [
+        ("ada", timedelta(seconds=1), ["idle_timeout"]),  # no longer one takes its place
+        ("", 24 * HOUR, ["user_id", "idle_timeout"]),
+    ],
+)
+def test_what_else_breaks_the_rules_is_refused(
+    visits: Visits, user: str, idle: timedelta, fields: list[str]
+):
+    visit = visits.open("POST", {}, "127.0.0.1")
+    with pytest.raises(InvalidRequest) as refused:
+        visit.sign_in(user, remember=False, idle_timeout=idle)
+    assert [broken.field for broken in refused.value.violations] == fields
