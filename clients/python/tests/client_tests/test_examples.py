@@ -222,3 +222,6 @@ def test_a_box_decides_whether_the_browser_remembers(browser: httpx.Client, box:
     kept = {cookie.name: not cookie.discard for cookie in browser.cookies.jar}
     brief = {} if box else {"session-brief": False}
     assert kept == {"session": bool(box), "device": True, **brief}
+    offered = BOX.search(browser.get("/sign-in", params={"reason": "step_up"}).text)
+    assert offered
+    assert bool(offered[1]) is bool(box)
