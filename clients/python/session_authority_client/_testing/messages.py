@@ -39,7 +39,7 @@ def session_message(token: Token) -> pb.Session:
         device_id=session.device_id,
         session_id=session.session_id,
         generation=token.generation,
-        claims=session.claims,
+        claims=token.claims,
         sign_in_time=stamp(session.signed_in_at),
         token_expire_time=stamp(token.ends_at),
         expire_time=stamp(session.expires_at),
