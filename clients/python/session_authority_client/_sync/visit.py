@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 from time import monotonic
@@ -345,6 +346,19 @@ class Visit:
             return self._authority.update_device(
                 session.user_id, device_id, display_name=name
             )
+
+    def update_claims(self, claims: Mapping[str, str]) -> Session:
+        """Changes the claims of the user, such as an e-mail address, here and on all other devices
+        of the user. They replace all claims that there are. Returns the session with them.
+
+        Each browser gets a token with them with its next request. Raises SignInRequired, NoAnswer,
+        InvalidRequest.
+        """
+        session = self.require()
+        with self._answering():
+            self._authority.update_session(session.user_id, claims)
+        self._session = replace(session, claims=dict(claims))
+        return self._session
 
     def renew(self) -> Renewal:
         """Renews the token of an app that is no browser, for your endpoint that renews. The token

@@ -81,6 +81,12 @@ def _rename(visit: for_flask.Visit, query: Query) -> object:
         return type(error).__name__
 
 
+def _claims(visit: for_flask.Visit, query: Query) -> object:
+    if "email" in query:
+        visit.update_claims({"email": query["email"]})
+    return visit.require().claims
+
+
 def query_of_app(query: Query) -> dict[str, str]:
     """What an app says itself."""
     return {"default": query["default"]} if "default" in query else {}
@@ -93,6 +99,7 @@ VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/renew": lambda visit, _: {"token": visit.renew().access_token},
     "/devices": _devices,
     "/rename": _rename,
+    "/claims": _claims,
     "/me": lambda visit, _: visit.require().user_id,
     "/maybe": lambda visit, _: visit.session and visit.session.user_id,
     "/next": lambda visit, query: visit.next_path(**query_of_app(query)),
@@ -253,6 +260,12 @@ def fastapi_app(
             return (await visit.rename(device, name)).display_name
         except (DeviceNotFound, InvalidRequest) as error:
             return type(error).__name__
+
+    @app.post("/claims")
+    async def claims(visit: Visit, email: str | None = None) -> dict[str, str]:
+        if email is not None:
+            await visit.update_claims({"email": email})
+        return dict(visit.require().claims)
 
     @app.post("/renew")
     async def renew(visit: Visit) -> dict[str, str | None]:
