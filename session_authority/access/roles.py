@@ -42,6 +42,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
     {
         f"/{_SERVICE}/IssueDevice": _row(Role.ISSUER),
         f"/{_SERVICE}/RenewSession": _row(Role.ISSUER),
+        f"/{_SERVICE}/UpdateSession": _row(Role.ISSUER),
         f"/{_SERVICE}/ValidateSession": _row(Role.VALIDATOR),
         f"/{_SERVICE}/BatchValidateSessions": _row(Role.VALIDATOR),
         f"/{_SERVICE}/GetSigningKeys": _row(Role.ISSUER, Role.VALIDATOR),

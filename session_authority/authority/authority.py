@@ -4,7 +4,7 @@ says what it raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from session_authority.authority.best_effort_writes import BestEffortWrites
 from session_authority.authority.commit_attempts import UserLocks
 from session_authority.authority.devices import Devices
 from session_authority.authority.resources import Resources
+from session_authority.authority.session_updates import SessionUpdates
 from session_authority.authority.sessions import Sessions
 from session_authority.authority.sign_in import SignIns
 from session_authority.authority.signing_keys import SigningKeys
@@ -56,6 +57,7 @@ class Authority:
         )
         self.limits = limits
         self._sign_ins, self._sessions = SignIns(resources), Sessions(resources)
+        self._updates = SessionUpdates(resources)
         self._devices, self._keys = Devices(resources), SigningKeys(resources)
         self._best_effort = resources.best_effort
 
@@ -72,6 +74,14 @@ class Authority:
     async def renew_session(self, presented: Presented) -> RenewedSession:
         """Swaps the current token for the next one."""
         return await self._sessions.renew_session(presented)
+
+    async def update_session(
+        self, user_id: str, device_id: UUID | None, claims: Mapping[str, str], actor: str
+    ) -> int:
+        """Changes the claims of the session on a device, or of all sessions of a user. Returns how
+        many sessions have them now.
+        """
+        return await self._updates.update_session(user_id, device_id, claims, actor)
 
     async def list_devices(
         self,

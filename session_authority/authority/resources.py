@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from session_authority.authority.best_effort_writes import BestEffortWrites
 from session_authority.authority.commit_attempts import Attempts, UserLocks
 from session_authority.domain.assigned_ids import RANDOM_BYTES, assign_device_id
 from session_authority.domain.errors import FieldViolation, InvalidRequest
+from session_authority.domain.fields import LARGEST_CLAIMS
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import MAX_COPY, SessionRecord, Token
 from session_authority.runtime.metrics import Metrics
@@ -68,6 +69,23 @@ class Resources:
             raise _too_large(token, error) from None
         return self.sign(token)
 
+    def check_claims(self, token: Token) -> None:
+        """Raises InvalidRequest if the token's claims, which are new ones, make it or a later one
+        too large.
+        """
+        try:
+            self.tokens.check_room(token)
+        except TokenTooLarge as error:
+            raise InvalidRequest([FieldViolation("claims", _room_rule(error))]) from None
+
+    def has_room_for_any_claims(self, token: Token) -> bool:
+        """Returns True if the session of this token can be given any claims that are allowed."""
+        try:
+            self.tokens.check_room(replace(token, claims=LARGEST_CLAIMS))
+        except TokenTooLarge:
+            return False
+        return True
+
     def remove_ended(
         self, user_id: str, ended: Mapping[bytes, Stored[SessionRecord]], now: datetime
     ) -> None:
@@ -83,6 +101,10 @@ class Resources:
 
 def _too_large(token: Token, error: TokenTooLarge) -> InvalidRequest:
     """Names all fields that take room."""
-    told = f"must leave room in the token together with the others: {error}"
+    told = _room_rule(error)
     given = {"user_id": True, "claims": token.claims, "auth_methods": token.auth_methods}
     return InvalidRequest([FieldViolation(field, told) for field, there in given.items() if there])
+
+
+def _room_rule(error: TokenTooLarge) -> str:
+    return f"must leave room in the token together with the others: {error}"

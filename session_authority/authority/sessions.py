@@ -4,6 +4,7 @@ a refusal.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -20,6 +21,7 @@ from session_authority.domain.moments import whole_second
 from session_authority.domain.renewals import mark, renew
 from session_authority.domain.requests import Presented
 from session_authority.domain.results import ActiveSession, RenewedSession, Validation
+from session_authority.domain.session_claims import SessionClaims
 from session_authority.domain.session_limits import LEEWAY, QUIET_EVENT_INTERVAL, ReplayAction
 from session_authority.domain.sessions import SessionRecord, Token
 from session_authority.domain.verdicts import ReplayCause, SessionStatus, Verdict, judge
@@ -31,17 +33,26 @@ _MAX_QUIET_SESSIONS = 16384
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """One attempt at a presented token: what it says, what was read of its session, and when."""
+    """One attempt at a presented token: what it says, what was read of its session, and when.
+
+    `claims` are read for renewals alone, and only where the store has some for the session.
+    """
 
     presented: Presented
     token: Token
     stored: Stored[SessionRecord] | None
     now: datetime
+    claims: Stored[SessionClaims] | None = None
 
     @property
     def record(self) -> SessionRecord | None:
         """The session's record."""
         return None if self.stored is None else self.stored.record
+
+    @property
+    def claims_now(self) -> Mapping[str, str]:
+        """The claims that a token made now must have."""
+        return self.token.claims if self.claims is None else self.claims.record.claims
 
     def commit_of(self, record: SessionRecord | None) -> Commit:
         """Puts another record in place of the one that was read, or removes it."""
@@ -50,6 +61,7 @@ class _Judged:
             self.token.user_id,
             self.now,
             if_sessions={key: self.stored},
+            if_claims={} if self.claims is None else {key: self.claims},
             set_sessions={key: record},
         )
 
@@ -150,7 +162,8 @@ class Sessions:
                 stored, device = await self._store.session_and_device(
                     token.user_id, token.device_key
                 )
-                judged = _Judged(presented, token, stored, now)
+                claims = await self._store.claims_of(token.user_id, token.device_key, stored)
+                judged = _Judged(presented, token, stored, now, claims)
                 renewal = renew(
                     judged.record,
                     token,
@@ -159,6 +172,7 @@ class Sessions:
                     now,
                     assigned=assigned,
                     passive=presented.passive,
+                    claims=None if claims is None else claims.record.claims,
                 )
                 verdict, record = renewal.verdict, renewal.record
                 if record is None or stored is None:
@@ -167,16 +181,24 @@ class Sessions:
                         return RenewedSession(verdict.status, revoked_devices=revoked)
                 elif not renewal.hand_out:
                     if await self._record_use(judged, verdict, record):
-                        session = self._active(token, device_id, record)
-                        return RenewedSession(SessionStatus.ACTIVE, session)
+                        return self._kept(judged, device_id, record, renewal.reissue)
                 else:
-                    successor = self._successor_of(token, record, now)
+                    successor = self._successor_of(judged, record)
                     access_token = self._resources.sign(successor)
                     if await self._commit_use(judged, record, device):
                         if verdict.forwarded is not None:
                             self._metrics.forwards.inc()
                         session = self._active(successor, device_id, record)
                         return RenewedSession(SessionStatus.ACTIVE, session, access_token)
+
+    def _kept(
+        self, judged: _Judged, device_id: UUID, record: SessionRecord, reissue: bool
+    ) -> RenewedSession:
+        """The answer to a renewal that keeps the token, but for its claims if it is reissued."""
+        token = replace(judged.token, claims=judged.claims_now) if reissue else judged.token
+        session = self._active(token, device_id, record)
+        text = self._resources.sign(token) if reissue else None
+        return RenewedSession(SessionStatus.ACTIVE, session, text)
 
     def _active(self, token: Token, device_id: UUID, record: SessionRecord) -> ActiveSession:
         """The good session that the token names."""
@@ -191,16 +213,17 @@ class Sessions:
         token = self._resources.tokens.verify(presented.access_token, self._resources.clock())
         return SessionStatus.TOKEN_INVALID if token is None else token
 
-    def _successor_of(self, token: Token, record: SessionRecord, now: datetime) -> Token:
-        """A copy of the record's generation for the client that presented `token`. Its age counts
+    def _successor_of(self, judged: _Judged, record: SessionRecord) -> Token:
+        """A copy of the record's generation for the client that presented a token. Its age counts
         from now, not from its generation's date: by its age it proves that its client keeps it.
         """
         return replace(
-            token,
+            judged.token,
             generation=record.generation,
             copy=self._resources.new_copy(),
-            issued_at=whole_second(now),
+            issued_at=whole_second(judged.now),
             expires_at=whole_second(record.token_ends_at),
+            claims=judged.claims_now,
         )
 
     async def _act_on(self, judged: _Judged, verdict: Verdict) -> int | None:

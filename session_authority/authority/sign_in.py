@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -15,7 +16,13 @@ from session_authority.domain.moments import whole_second
 from session_authority.domain.renewals import copy_again
 from session_authority.domain.requests import SignInRequest
 from session_authority.domain.results import IssuedDevice
-from session_authority.domain.sessions import SESSION_ID_BYTES, SessionRecord, Token
+from session_authority.domain.session_claims import SessionClaims
+from session_authority.domain.sessions import (
+    SESSION_ID_BYTES,
+    SessionRecord,
+    StoredClaims,
+    Token,
+)
 from session_authority.domain.sign_in import SignIn, decide_sign_in
 from session_authority.store.records import Commit, Committed, IssuedRecord, Once, UserState
 
@@ -73,8 +80,13 @@ class SignIns:
         )
         # Signed before anything is written: a token that can't be made must leave no session
         # behind.
-        access_token = self._signed(request, key, decision.session, now)
-        commit = self._commit_of(request, decision, state, key, actor, now)
+        token = self._token(request, key, decision.session, now)
+        access_token = self._resources.sign_first(token)
+        kept = self._claims_to_keep(token)
+        if kept is not None:
+            session = replace(decision.session, stored_claims=StoredClaims.IN_TOKENS)
+            decision = replace(decision, session=session)
+        commit = self._commit_of(request, decision, kept, state, key, actor, now)
         if not isinstance(await self._store.commit(commit), Committed):
             return None
         return IssuedDevice(
@@ -90,6 +102,7 @@ class SignIns:
         self,
         request: SignInRequest,
         decision: SignIn,
+        kept: SessionClaims | None,
         state: UserState,
         key: bytes,
         actor: str,
@@ -117,6 +130,7 @@ class SignIns:
             once=self._once_of(request, decision),
             set_sessions={key: decision.session} | dict.fromkeys(gone),
             set_devices={key: decision.device} | dict.fromkeys(decision.pruned),
+            set_claims={key: kept},
             events=(_signed_in_event(request, decision, actor, now), *evictions),
         )
 
@@ -153,7 +167,11 @@ class SignIns:
         ):
             raise RequestIdSpent
         record = copy_again(stored.record, self._limits, now)
-        access_token = self._signed(request, key, record, now)
+        changed = await self._store.claims_of(request.user_id, key, stored)
+        token = self._token(request, key, record, now)
+        if changed is not None:
+            token = replace(token, claims=changed.record.claims)
+        access_token = self._resources.sign_first(token)
         if record != stored.record:
             commit = Commit(
                 request.user_id, now, if_sessions={key: stored}, set_sessions={key: record}
@@ -178,24 +196,30 @@ class SignIns:
             if k in state.devices
         )
 
-    def _signed(
+    def _token(
         self, request: SignInRequest, key: bytes, record: SessionRecord, now: datetime
-    ) -> str:
+    ) -> Token:
         """A copy of the record's token, made now."""
-        return self._resources.sign_first(
-            Token(
-                user_id=request.user_id,
-                device_key=key,
-                session_id=record.session_id,
-                generation=record.generation,
-                copy=self._resources.new_copy(),
-                issued_at=whole_second(now),
-                expires_at=whole_second(record.token_ends_at),
-                signed_in_at=record.signed_in_at,
-                claims=request.claims,
-                auth_methods=request.auth_methods,
-            )
+        return Token(
+            user_id=request.user_id,
+            device_key=key,
+            session_id=record.session_id,
+            generation=record.generation,
+            copy=self._resources.new_copy(),
+            issued_at=whole_second(now),
+            expires_at=whole_second(record.token_ends_at),
+            signed_in_at=record.signed_in_at,
+            claims=request.claims,
+            auth_methods=request.auth_methods,
         )
+
+    def _claims_to_keep(self, first: Token) -> SessionClaims | None:
+        """What must be stored of a session, by its first token, so that it can be known later
+        whether other claims would fit. Nearly always nothing: any claims would.
+        """
+        if self._resources.has_room_for_any_claims(first):
+            return None
+        return SessionClaims(first.session_id, first.claims, first.auth_methods)
 
 
 def _signed_in_event(request: SignInRequest, decision: SignIn, actor: str, now: datetime) -> Event:

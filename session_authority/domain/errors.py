@@ -79,6 +79,13 @@ class DeviceNotFound(AuthorityError):
         super().__init__("the user has no device with this device_id")
 
 
+class SessionNotFound(AuthorityError):
+    """The user is not signed in on the device."""
+
+    def __init__(self) -> None:
+        super().__init__("the user is not signed in on the device with this device_id")
+
+
 class Conflict(AuthorityError):
     """Other requests kept changing what this one had read; nothing was written."""
 

@@ -27,6 +27,7 @@ class EventType(Enum):
     DEVICE_EVICTED = "device_evicted"
     SIGNING_KEY_REVOKED = "signing_key_revoked"
     SUPERSEDED_TOKEN_PRESENTED = "superseded_token_presented"
+    SESSION_UPDATED = "session_updated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ RESERVED_CLAIMS = frozenset(
     "iss aud sub dk sid gen jti iat nbf exp auth_time amr acr azp act may_act cnf nonce client_id"
     " typ scope roles groups entitlements permissions".split()
 )
+# Claims that take as much room as any may.
+LARGEST_CLAIMS = {"a": "b" * (MAX_CLAIMS_BYTES - len('{"a":""}'))}
 # The characters of URIs (RFC 3986 §2): OpenID providers and SAML name claims and methods by them.
 _URI_CHARACTERS = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]"
 _URI_RULE = "letters, digits or characters of a URI, like '_', '-', '.', ':', '/' or '#'"

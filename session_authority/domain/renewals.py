@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from session_authority.domain.session_limits import ReplayAlarm, SessionLimits
-from session_authority.domain.sessions import SessionRecord, Token
+from session_authority.domain.sessions import SessionRecord, StoredClaims, Token
 from session_authority.domain.verdicts import SessionStatus, Verdict, is_durable, judge
 
 
@@ -16,11 +17,13 @@ class Renewal:
 
     `record` is what the record becomes (None: stays). It must be committed before a token is handed
     out; where `hand_out` is false it only marks what was seen, and losing it is harmless.
+    `reissue` hands out the presented token once more, with the claims that the store has.
     """
 
     verdict: Verdict
     record: SessionRecord | None = None
     hand_out: bool = False
+    reissue: bool = False
 
 
 def mark(
@@ -81,11 +84,15 @@ def renew(
     *,
     assigned: bool = False,
     passive: bool = False,
+    claims: Mapping[str, str] | None = None,
 ) -> Renewal:
     """What presenting a token for renewal leads to: the next generation, another copy of the
-    current one, or nothing new. The arguments are those of `judge` and `mark`.
+    current one, the same token with newer claims, or nothing new.
+
+    The arguments are those of `judge` and `mark`, and the claims that the store has for the session
+    (None: the token's are right).
     """
-    renewal = _renew(record, token, presented_key, limits, now, assigned=assigned)
+    renewal = _renew(record, token, presented_key, limits, now, assigned=assigned, claims=claims)
     if not passive or renewal.record is None:
         return renewal
     before = renewal.verdict.forwarded or record
@@ -101,6 +108,7 @@ def _renew(
     now: datetime,
     *,
     assigned: bool,
+    claims: Mapping[str, str] | None,
 ) -> Renewal:
     verdict = judge(record, token, presented_key, limits, now, assigned=assigned, renews=True)
     if verdict.status is not SessionStatus.ACTIVE:
@@ -110,10 +118,39 @@ def _renew(
     if token.generation == current.generation:
         if _is_settled(current, token, limits, now):
             return Renewal(verdict, record=_rotate(current, token, limits, now), hand_out=True)
-        return Renewal(verdict, record=mark(current, token, limits, now))
+        return _keep(verdict, mark(current, token, limits, now), token, claims, now)
     if current.first_seen_at is None:
         return Renewal(verdict, record=copy_again(current, limits, now), hand_out=True)
     return Renewal(verdict, record=mark(current, token, limits, now))
+
+
+def _keep(
+    verdict: Verdict,
+    used: SessionRecord,
+    token: Token,
+    claims: Mapping[str, str] | None,
+    now: datetime,
+) -> Renewal:
+    """The renewal of a token that is too young for the next generation: requests with the token of
+    the generation before may still be under way, and must not look like a replay.
+
+    If its claims are old, it is made once more with the new ones. Nothing else of it changes, so
+    whoever has which of the two makes no difference to any verdict, and nothing is decided by it.
+    """
+    if claims is None:
+        return Renewal(verdict, record=used)
+    if token.claims == claims:
+        return Renewal(verdict, record=_with_claims_in_tokens(used))
+    return Renewal(verdict, record=used, reissue=now < token.expires_at)
+
+
+def _with_claims_in_tokens(record: SessionRecord) -> SessionRecord:
+    """The record when a token with its stored claims is in use, or is the only one of its
+    generation.
+    """
+    if record.stored_claims is StoredClaims.NEWER:
+        return replace(record, stored_claims=StoredClaims.IN_TOKENS)
+    return record
 
 
 def _rotate(
@@ -126,7 +163,7 @@ def _rotate(
     session for ever.
     """
     return replace(
-        record,
+        _with_claims_in_tokens(record),
         generation=record.generation + 1,
         holder=None,
         predecessor=token.copy,

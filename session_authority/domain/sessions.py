@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 
 from session_authority.domain.session_limits import SessionLimits
 
 SESSION_ID_BYTES = 16
 REPLACED_ID_BYTES = 8
 MAX_COPY = 0xFFFF
+
+
+class StoredClaims(Enum):
+    """Whether the store has claims of a session, beside its record: then every token that is made
+    has those. NEWER: perhaps no token has them yet.
+    """
+
+    NONE = 0
+    IN_TOKENS = 1
+    NEWER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +34,7 @@ class SessionRecord:
     it that is still good, `predecessor` the only one of the generation before it (None: any).
     `ends_at` is the absolute end that the sign-in gave; see `absolute_end`. `idle_timeout` is the
     idle time that it gave, one of the steps of `idle_timeouts` (None: the service's).
+    `stored_claims` says where its claims are.
     """
 
     session_id: bytes
@@ -37,6 +49,7 @@ class SessionRecord:
     first_seen_at: datetime | None
     last_seen_at: datetime
     idle_timeout: timedelta | None = None
+    stored_claims: StoredClaims = StoredClaims.NONE
 
     def absolute_end(self, limits: SessionLimits) -> datetime:
         """When the session ends however much it is used: at the end that its sign-in gave, or

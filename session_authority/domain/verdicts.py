@@ -17,7 +17,12 @@ from session_authority.domain.session_limits import (
     ReplayAlarm,
     SessionLimits,
 )
-from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord, Token
+from session_authority.domain.sessions import (
+    REPLACED_ID_BYTES,
+    SessionRecord,
+    StoredClaims,
+    Token,
+)
 
 
 class SessionStatus(Enum):
@@ -140,6 +145,12 @@ def is_durable(token: Token, limits: SessionLimits, now: datetime) -> bool:
     return now - token.issued_at >= limits.durable_after
 
 
+def _should_renew(record: SessionRecord, token: Token, now: datetime) -> bool:
+    """Returns True if a newest token is past half its life, or may lack the session's claims."""
+    half_life = (token.expires_at - token.issued_at) / 2
+    return token.expires_at - now < half_life or record.stored_claims is StoredClaims.NEWER
+
+
 def _judge_generation(
     record: SessionRecord, token: Token, limits: SessionLimits, now: datetime
 ) -> Verdict:
@@ -147,8 +158,7 @@ def _judge_generation(
     if ahead == 0:
         if record.holder is not None and record.holder != token.copy:
             return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SECOND_COPY)
-        half_life = (token.expires_at - token.issued_at) / 2
-        return Verdict(SessionStatus.ACTIVE, renew_recommended=token.expires_at - now < half_life)
+        return Verdict(SessionStatus.ACTIVE, renew_recommended=_should_renew(record, token, now))
     if ahead > 0:
         if ahead > MAX_LOST_GENERATIONS or token.issued_at <= record.dated_at:
             return Verdict(SessionStatus.NO_SESSION)
@@ -162,10 +172,9 @@ def _judge_generation(
             first_seen_at=now if is_durable(token, limits, now) else None,
             last_seen_at=max(now, record.last_seen_at),
         )
-        half_life = (token.expires_at - token.issued_at) / 2
         return Verdict(
             SessionStatus.ACTIVE,
-            renew_recommended=token.expires_at - now < half_life,
+            renew_recommended=_should_renew(record, token, now),
             forwarded=forwarded,
         )
     if ahead == -1:

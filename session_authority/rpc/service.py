@@ -46,6 +46,17 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         renewed = await self._authority.renew_session(presented)
         return messages.renew_session_response(renewed)
 
+    async def UpdateSession(
+        self, request: pb.UpdateSessionRequest, context: Context
+    ) -> pb.UpdateSessionResponse:
+        checks = FieldChecks()
+        user_id = checks.user_id(request.user_id)
+        device_id = checks.optional_device_id(request.device_id, "device_id")
+        claims = checks.claims(request.claims)
+        checks.done()
+        updated = await self._authority.update_session(user_id, device_id, claims, caller().name)
+        return pb.UpdateSessionResponse(updated_sessions=updated)
+
     async def ValidateSession(
         self, request: pb.ValidateSessionRequest, context: Context
     ) -> pb.ValidateSessionResponse:

@@ -54,6 +54,10 @@ _TABLE: dict[type[Exception], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = 
         errors_pb2.ERROR_REASON_DEVICE_LIMIT_REACHED,
     ),
     errors.DeviceNotFound: (grpc.StatusCode.NOT_FOUND, errors_pb2.ERROR_REASON_DEVICE_NOT_FOUND),
+    errors.SessionNotFound: (
+        grpc.StatusCode.NOT_FOUND,
+        errors_pb2.ERROR_REASON_SESSION_NOT_FOUND,
+    ),
     errors.Conflict: (grpc.StatusCode.ABORTED, errors_pb2.ERROR_REASON_CONFLICT),
     errors.CursorExpired: (grpc.StatusCode.OUT_OF_RANGE, errors_pb2.ERROR_REASON_CURSOR_EXPIRED),
     errors.CallerUnknown: (grpc.StatusCode.UNAUTHENTICATED, errors_pb2.ERROR_REASON_CALLER_UNKNOWN),

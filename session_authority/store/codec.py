@@ -1,9 +1,9 @@
 """How records look in Redis.
 
 A session record is a fixed struct of 59 or 60 bytes: Redis keeps a hash compact only while every
-value is below 64. Its times are offsets from the sign-in in units of 10 ms, so they are cut to
-that; a record that was read encodes to the same bytes again. Everything else is protobuf
-(`records.proto`).
+value is below 64. So claims, once they were changed, are a record of their own. Its times are
+offsets from the sign-in in units of 10 ms, so they are cut to that; a record that was read encodes
+to the same bytes again. Everything else is protobuf (`records.proto`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.idle_timeouts import STEPS, step_of
 from session_authority.domain.moments import from_ms, to_ms
+from session_authority.domain.session_claims import SessionClaims
 from session_authority.domain.session_limits import ReplayAction
-from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
+from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord, StoredClaims
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.internal.v1 import records_pb2
 from session_authority.store.client_records import client_of, client_record
@@ -28,12 +29,21 @@ from session_authority.store.records import IssuedRecord
 
 _UNIT = timedelta(milliseconds=10)
 
-# version, session ID, replaced session, generation, holder, predecessor, sign-in (6 bytes: high and
-# low part); then offsets: date of the generation, its token's end, absolute end, first seen, last
-# seen
+# version and where the claims are, session ID, replaced session, generation, holder, predecessor,
+# sign-in (6 bytes: high and low part); then offsets: date of the generation, its token's end,
+# absolute end, first seen, last seen
 _SESSION = struct.Struct(">B16s8sIHHHIIIIII")
 # Version 2 has one byte more: the number of the session's own idle timeout.
 _VERSION, _IDLE_VERSION = 1, 2
+# The byte of the version has, above these bits, where the claims are: readers that don't know of
+# claims in the store refuse such a record, rather than lose the claims.
+_CLAIMS_SHIFT = 4
+# What each first byte says.
+_HEADS = {
+    stored.value << _CLAIMS_SHIFT | version: (stored, version)
+    for stored in StoredClaims
+    for version in (_VERSION, _IDLE_VERSION)
+}
 _NO_SESSION = bytes(REPLACED_ID_BYTES)
 _NO_COPY = 0
 _NOT_SEEN = 0xFFFFFFFF
@@ -64,8 +74,9 @@ def encode_session(record: SessionRecord) -> bytes:
     def offset(moment: datetime) -> int:
         return min(max((moment - start) // _UNIT, 0), _LAST_OFFSET)
 
+    version = _VERSION if record.idle_timeout is None else _IDLE_VERSION
     fixed = _SESSION.pack(
-        _VERSION if record.idle_timeout is None else _IDLE_VERSION,
+        record.stored_claims.value << _CLAIMS_SHIFT | version,
         record.session_id,
         record.replaced or _NO_SESSION,
         record.generation,
@@ -85,9 +96,10 @@ def encode_session(record: SessionRecord) -> bytes:
 def decode_session(raw: bytes) -> SessionRecord:
     """The record; raises UnreadableRecord."""
     idle_timeout = None
-    if len(raw) == _SESSION.size + 1 and raw[0] == _IDLE_VERSION and raw[-1]:
+    stored_claims, version = _HEADS.get(raw[0] if raw else 0, (StoredClaims.NONE, 0))
+    if len(raw) == _SESSION.size + 1 and version == _IDLE_VERSION and raw[-1]:
         idle_timeout, raw = STEPS[raw[-1] - 1], raw[:-1]
-    elif len(raw) != _SESSION.size or raw[0] != _VERSION:
+    elif len(raw) != _SESSION.size or version != _VERSION:
         raise UnreadableRecord(
             f"a session record of {len(raw)} bytes, version {raw[0] if raw else 'none'}"
         )
@@ -111,7 +123,24 @@ def decode_session(raw: bytes) -> SessionRecord:
         first_seen_at=None if first_seen == _NOT_SEEN else start + first_seen * _UNIT,
         last_seen_at=start + last_seen * _UNIT,
         idle_timeout=idle_timeout,
+        stored_claims=stored_claims,
     )
+
+
+def encode_claims(claims: SessionClaims) -> bytes:
+    """A `ClaimsRecord` message."""
+    return records_pb2.ClaimsRecord(
+        session_id=claims.session_id, claims=claims.claims, auth_methods=claims.auth_methods
+    ).SerializeToString()
+
+
+def decode_claims(raw: bytes) -> SessionClaims:
+    """The record; raises UnreadableRecord."""
+    try:
+        record = records_pb2.ClaimsRecord.FromString(raw)
+    except DecodeError:
+        raise UnreadableRecord(f"a ClaimsRecord of {len(raw)} bytes") from None
+    return SessionClaims(record.session_id, dict(record.claims), tuple(record.auth_methods))
 
 
 _M = TypeVar("_M", records_pb2.DeviceRecord, records_pb2.IssuedRecord)

@@ -62,6 +62,10 @@ class KeyNames:
         """Hash of device key → device record."""
         return f"{self._head(user_id)}d:{user_id}"
 
+    def claims(self, user_id: str) -> str:
+        """Hash of device key → claims of the session, where the store has them."""
+        return f"{self._head(user_id)}c:{user_id}"
+
     def request(self, user_id: str, request_id: UUID) -> str:
         """String: what this `request_id` led to."""
         return (

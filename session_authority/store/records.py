@@ -10,6 +10,7 @@ from uuid import UUID
 
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event
+from session_authority.domain.session_claims import SessionClaims
 from session_authority.domain.sessions import SessionRecord
 
 T = TypeVar("T")
@@ -67,7 +68,8 @@ class Once:
 class Commit:
     """A decision on one user, and what it was taken on.
 
-    Sessions and devices go by device key. In `if_*` None means "must not be there", in `set_*` it
+    Sessions, devices and claims go by device key. The claims of a session go with it: where it is
+    removed, they need not be named. In `if_*` None means "must not be there", in `set_*` it
     means "remove".
     """
 
@@ -75,10 +77,12 @@ class Commit:
     now: datetime
     if_sessions: Mapping[bytes, Stored[SessionRecord] | None] = field(default_factory=dict)
     if_devices: Mapping[bytes, Stored[DeviceRecord] | None] = field(default_factory=dict)
+    if_claims: Mapping[bytes, Stored[SessionClaims] | None] = field(default_factory=dict)
     if_session_count: int | None = None
     once: Once | None = None
     set_sessions: Mapping[bytes, SessionRecord | None] = field(default_factory=dict)
     set_devices: Mapping[bytes, DeviceRecord | None] = field(default_factory=dict)
+    set_claims: Mapping[bytes, SessionClaims | None] = field(default_factory=dict)
     clear_sessions: bool = False
     events: tuple[Event, ...] = ()
 

@@ -7,7 +7,7 @@ Refuses to decide anything: what is read goes to the domain, what the domain dec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,13 +16,14 @@ from uuid import UUID
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.moments import MILLISECOND, to_ms
+from session_authority.domain.session_claims import SessionClaims
 from session_authority.domain.session_limits import (
     DEVICE_MEMORY,
     KEY_EVENT_MEMORY,
     QUIET_EVENT_INTERVAL,
     REQUEST_MEMORY,
 )
-from session_authority.domain.sessions import SessionRecord
+from session_authority.domain.sessions import SessionRecord, StoredClaims
 from session_authority.store import codec
 from session_authority.store.driver.batcher import Batcher
 from session_authority.store.driver.cluster import Cluster
@@ -96,6 +97,25 @@ class SessionStore:
         )
         return session, device
 
+    async def claims(self, user_id: str) -> Mapping[bytes, Stored[SessionClaims]]:
+        """The claims that are stored for a user's sessions, by device key."""
+        found = fields_of(await self._read("HGETALL", self._keys.claims(user_id)))
+        return {key: Stored(codec.decode_claims(raw), raw) for key, raw in found.items()}
+
+    async def claims_of(
+        self, user_id: str, key: bytes, session: Stored[SessionRecord] | None
+    ) -> Stored[SessionClaims] | None:
+        """The claims that are stored for a session, None if only its tokens have them. Asks Redis
+        only if the record says that there are some.
+        """
+        if session is None or session.record.stored_claims is StoredClaims.NONE:
+            return None
+        raw = await self._read("HGET", self._keys.claims(user_id), key)
+        if raw is None:
+            return None
+        claims = codec.decode_claims(raw)
+        return Stored(claims, raw) if claims.session_id == session.record.session_id else None
+
     async def user(self, user_id: str, request_id: UUID | None = None) -> UserState:
         """All that is stored of a user."""
         reads = [
@@ -146,7 +166,11 @@ class SessionStore:
         if commit.once is not None:
             keys.append(commit.once.key)
         checks: list[str | bytes] = []
-        for number, expected in (("1", commit.if_sessions), ("2", commit.if_devices)):
+        for number, expected in (
+            ("1", commit.if_sessions),
+            ("2", commit.if_devices),
+            ("3", commit.if_claims),
+        ):
             for key, stored in expected.items():
                 checks += (number, key, b"" if stored is None else stored.raw)
         writes: list[str | bytes] = []
@@ -154,6 +178,8 @@ class SessionStore:
             writes += ("1", key, b"" if session is None else codec.encode_session(session))
         for key, device in commit.set_devices.items():
             writes += ("2", key, b"" if device is None else codec.encode_device(device))
+        for key, claims in commit.set_claims.items():
+            writes += ("3", key, b"" if claims is None else codec.encode_claims(claims))
         args = [
             *self._event_args(commit.user_id, commit.now),
             *_times_to_live(commit),
@@ -221,6 +247,7 @@ class SessionStore:
         return [
             self._keys.sessions(user_id),
             self._keys.devices(user_id),
+            self._keys.claims(user_id),
             self._keys.events(user_id),
         ]
 

@@ -45,6 +45,11 @@ class SessionAuthorityServiceStub(object):
                 request_serializer=session__authority_dot_v1_dot_session__authority__pb2.RenewSessionRequest.SerializeToString,
                 response_deserializer=session__authority_dot_v1_dot_session__authority__pb2.RenewSessionResponse.FromString,
                 _registered_method=True)
+        self.UpdateSession = channel.unary_unary(
+                '/session_authority.v1.SessionAuthorityService/UpdateSession',
+                request_serializer=session__authority_dot_v1_dot_session__authority__pb2.UpdateSessionRequest.SerializeToString,
+                response_deserializer=session__authority_dot_v1_dot_session__authority__pb2.UpdateSessionResponse.FromString,
+                _registered_method=True)
         self.ValidateSession = channel.unary_unary(
                 '/session_authority.v1.SessionAuthorityService/ValidateSession',
                 request_serializer=session__authority_dot_v1_dot_session__authority__pb2.ValidateSessionRequest.SerializeToString,
@@ -108,6 +113,23 @@ class SessionAuthorityServiceServicer(object):
 
         Safe to repeat and to race: parallel tabs and retries end with one newest token. If the answer
         holds no token the client already has one that is good; keep it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSession(self, request, context):
+        """Changes the claims of sessions that are under way: the user has another e-mail address, or
+        another name. The next token of each session has them.
+
+        A validation tells the claims of the token that was presented. So from now on it recommends to
+        renew, and the renewal hands out a token with the new claims. That may be the same token but
+        for its claims: `generation`, times and all that makes it good stay. Until then, and where
+        tokens are verified elsewhere, the old claims are told. They never are permissions, and neither
+        are the new ones: to take something away at once, revoke.
+
+        Safe to repeat: claims that a session has already change nothing, and leave no event. Fails
+        with SESSION_NOT_FOUND if a device is named and the user is not signed in there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,6 +223,11 @@ def add_SessionAuthorityServiceServicer_to_server(servicer, server):
                     servicer.RenewSession,
                     request_deserializer=session__authority_dot_v1_dot_session__authority__pb2.RenewSessionRequest.FromString,
                     response_serializer=session__authority_dot_v1_dot_session__authority__pb2.RenewSessionResponse.SerializeToString,
+            ),
+            'UpdateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSession,
+                    request_deserializer=session__authority_dot_v1_dot_session__authority__pb2.UpdateSessionRequest.FromString,
+                    response_serializer=session__authority_dot_v1_dot_session__authority__pb2.UpdateSessionResponse.SerializeToString,
             ),
             'ValidateSession': grpc.unary_unary_rpc_method_handler(
                     servicer.ValidateSession,
@@ -298,6 +325,33 @@ class SessionAuthorityService(object):
             '/session_authority.v1.SessionAuthorityService/RenewSession',
             session__authority_dot_v1_dot_session__authority__pb2.RenewSessionRequest.SerializeToString,
             session__authority_dot_v1_dot_session__authority__pb2.RenewSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/session_authority.v1.SessionAuthorityService/UpdateSession',
+            session__authority_dot_v1_dot_session__authority__pb2.UpdateSessionRequest.SerializeToString,
+            session__authority_dot_v1_dot_session__authority__pb2.UpdateSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,13 +32,14 @@ ALL_PATHS = {
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 # The table, written out once more: what callers of each role may call, as the file would name it.
 MAY_CALL = {
-    "issuer": {"IssueDevice", "RenewSession", "GetSigningKeys"},
+    "issuer": {"IssueDevice", "RenewSession", "UpdateSession", "GetSigningKeys"},
     "validator": {"ValidateSession", "BatchValidateSessions", "GetSigningKeys"},
     "manager": {"ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"},
     "watcher": {"WatchEvents"},
     "operator": {
         "IssueDevice",
         "RenewSession",
+        "UpdateSession",
         "ValidateSession",
         "BatchValidateSessions",
         "GetSigningKeys",

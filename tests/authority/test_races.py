@@ -36,6 +36,7 @@ from tests.authority.harness import (
     USER,
     ComeBetween,
     Scene,
+    key_of,
     presented,
     read_token,
     request,
@@ -353,6 +354,59 @@ async def test_a_device_that_is_renamed_while_it_is_used_keeps_both(pair: Pair) 
         assert device.display_name == f"phone {number}"
         if number % 4 == 3:
             token = (await other.renew(token)).access_token or token
+
+
+async def test_claims_that_change_while_a_session_is_used_arrive(pair: Pair) -> None:
+    """Whatever came first: the newest are in the token after the next renewal, or the one after
+    it, and no alarm is raised.
+    """
+    one, other = pair.scenes
+    token = (await one.sign_in(PHONE)).access_token
+    for number in range(30):
+        pair.clock.advance(number % 6 * MINUTE)
+        claims = [{"email": f"{number}.{at}@example.org"} for at in range(2)]
+        random = Random(number)
+        renewals = [_out_of_step(random, scene.renew(token)) for scene in (one, other, one)]
+        updates = [
+            _out_of_step(random, one.authority.update_session(USER, None, wanted, ACTOR))
+            for wanted in claims
+        ]
+        answers, _ = await asyncio.gather(asyncio.gather(*renewals), asyncio.gather(*updates))
+        await pair.settled()
+        assert {answer.status for answer in answers} == {ACTIVE}
+        stored = (await one.store.claims(USER))[key_of(PHONE)].record.claims
+        assert stored in claims
+        handed_out = [answer.access_token for answer in answers if answer.access_token]
+        token = max(handed_out, key=lambda text: read_token(text).generation, default=token)
+        found = await other.validate(token)
+        assert found.session is not None
+        if found.session.token.claims != stored:
+            assert found.renew_recommended
+            token = (await other.renew(token)).access_token or ""
+        assert read_token(token).payload["email"] == stored["email"]
+    assert set(await one.happened()) == {"DEVICE_SIGNED_IN", "SESSION_UPDATED"}
+
+
+async def test_of_updates_during_revocations_none_raises_the_dead(pair: Pair) -> None:
+    one, other = pair.scenes
+    for number in range(50):
+        await one.sign_in(PHONE)
+        await one.sign_in(LAPTOP)
+        random = Random(number)
+        revoke = other.authority.revoke_all(
+            USER, except_device_id=None, reason="", forget=False, actor=ACTOR
+        )
+        wanted = {"email": f"{number}@example.org"}
+        await asyncio.gather(
+            *(
+                _out_of_step(random, one.authority.update_session(USER, None, claims, ACTOR))
+                for claims in (wanted, {})
+            ),
+            _out_of_step(random, revoke),
+        )
+        for device_id in (PHONE, LAPTOP):
+            assert await one.session(device_id) is None
+        assert await one.store.claims(USER) == {}
 
 
 # Real processes.

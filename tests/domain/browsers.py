@@ -234,10 +234,20 @@ class Browser:
             self._locked_out(status.name)
         if owed and newer is None and self.world.now >= token.expires_at + LEEWAY:
             self._locked_out("its token has ended and it gets none")
+        if owed and self.world.now < token.expires_at:
+            self._expect_claims(newer or token)
         if self.world.random.random() < 0.05:  # the backend lost the answer and asks again
             status, again = self.world.renew(token, self.key, self.name)
             newer = again or (newer if self.world.random.random() < 0.5 else None)
         self._answer(request, status, newer)
+
+    def _expect_claims(self, token: Token) -> None:
+        """Whoever renews has the newest claims."""
+        record = self.world.records.get(self.key)
+        if record is None or token.generation < record.generation:
+            return  # its client has a newer one already
+        if token.claims != self.world.claims_of(record, token):
+            raise self.world.broken(f"{self.name} has old claims after a renewal")
 
     def _answer(self, request: _Request, status: SessionStatus, newer: Token | None) -> None:
         if self._is_lost():

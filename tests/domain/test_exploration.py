@@ -33,6 +33,8 @@ POLICIES = (SessionLimits(), SessionLimits(), SessionLimits(token_ttl=timedelta(
 # A thief who was neither caught nor locked out by then, with the victim at work, has won.
 ENOUGH = 6 * SessionLimits().token_ttl
 EVERY = (0.5, 5.0, 25.0, 120.0, 1000.0)
+# How likely each step of a browser is followed by new claims of its session.
+UPDATES = 0.03
 
 
 @dataclass
@@ -78,8 +80,11 @@ def honest_history(
     forgets_once: bool = False,
     mishaps: Mishaps = NO_MISHAPS,
     policies: tuple[SessionLimits, ...] = POLICIES,
+    updates: float = UPDATES,
 ) -> World:
-    """A user with one or two browsers; the store may fall back before any step, or before one."""
+    """A user with one or two browsers, whose claims change before some steps; the store may fall
+    back before any step, or before one.
+    """
     world = World(seed, policies[seed % len(policies)])
     fatal = world.random.randrange(STEPS) if forgets_once else -1
     steps = 0
@@ -89,6 +94,8 @@ def honest_history(
         if steps == fatal or (forgets and world.random.random() < forgets):
             world.roll_back()
         steps += 1
+        if world.random.random() < updates:
+            world.update_session(world.random.choice(browsers).key)
 
     browsers = [
         Browser(
@@ -128,6 +135,8 @@ def test_the_exploration_gets_everywhere(honest: Explored):
     wanted = {
         "rotation": 50,
         "another copy": 50,
+        "update": 5,
+        "same token, newer claims": 2,
         "token lost": 5,
         "older cookie written last": 2,
         "mark lost": 5,
@@ -191,16 +200,27 @@ def theft_history(
     old: bool = False,
     elsewhere: bool = False,
     limits: SessionLimits = POLICIES[0],
+    updates: float = UPDATES,
 ) -> World:
     """A thief copies the cookies of a busy browser at some time, and uses them at once or later,
-    there or elsewhere.
+    there or elsewhere. The claims of the session change now and then.
 
     With `old` they are used only once the browser has newer ones.
     """
     world = World(seed, limits)
     random = world.random
+
+    def before_step() -> None:
+        if random.random() < updates:
+            world.update_session(browser.key)
+
     browser = Browser(
-        world, "browser", steps=1 << 60, pause=busy_pauses, restless=random.choice((0, 0.003))
+        world,
+        "browser",
+        steps=1 << 60,
+        pause=busy_pauses,
+        restless=random.choice((0, 0.003)),
+        before_step=before_step,
     )
     thief: Thief | None = None
     is_over = False

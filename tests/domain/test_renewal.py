@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_authority.domain.renewals import Renewal, mark, renew
-from session_authority.domain.sessions import SessionRecord, Token
+from session_authority.domain.sessions import SessionRecord, StoredClaims, Token
 from session_authority.domain.verdicts import SessionStatus
 from tests.domain.samples import (
     DAY,
@@ -186,6 +186,67 @@ def test_a_token_ahead_is_swapped_from_what_it_proves(when: str, age: timedelta)
     else:
         assert renewal.hand_out
         assert after(renewal).generation == 9
+
+
+# Where the store has claims of the session.
+
+OLD, NEW = {"email": "old@example.org"}, {"email": "new@example.org"}
+NEWER, IN_TOKENS = StoredClaims.NEWER, StoredClaims.IN_TOKENS
+
+
+@pytest.mark.parametrize("stored", [NEWER, IN_TOKENS])
+@pytest.mark.parametrize("age", [0 * MS, LIMITS.durable_after, LIMITS.alarm_after - MS])
+def test_a_token_too_young_to_be_swapped_is_made_again_with_newer_claims(
+    age: timedelta, stored: StoredClaims
+):
+    """Nothing that any verdict rests on changes: neither a date, nor a copy, nor a generation."""
+    before = record(dated_at=NOW - age, holder=None, stored_claims=stored)
+    renewal = renew(before, token(claims=OLD), PHONE_KEY, LIMITS, NOW, claims=NEW)
+    assert (renewal.hand_out, renewal.reissue) == (False, True)
+    assert renewal.record == mark(before, CURRENT, LIMITS, NOW)
+
+
+def test_a_token_that_has_them_is_not_made_again_and_proves_that_they_arrived():
+    before = record(dated_at=NOW - MINUTE, stored_claims=NEWER)
+    renewal = renew(before, token(claims=NEW), PHONE_KEY, LIMITS, NOW, claims=NEW)
+    assert (renewal.hand_out, renewal.reissue) == (False, False)
+    assert after(renewal) == replace(mark(before, CURRENT, LIMITS, NOW), stored_claims=IN_TOKENS)
+
+
+@pytest.mark.parametrize("left", [-MS, 0 * MS, MS])
+def test_a_token_that_has_ended_is_not_made_again(left: timedelta):
+    before = record(dated_at=NOW - MINUTE, holder=None, stored_claims=NEWER)
+    ending = token(claims=OLD, expires_at=NOW + left)
+    assert renew(before, ending, PHONE_KEY, LIMITS, NOW, claims=NEW).reissue == (left > 0 * MS)
+
+
+@pytest.mark.parametrize("claims", [OLD, NEW])
+def test_the_next_generation_has_them(claims: dict[str, str]):
+    renewal = renew(
+        record(stored_claims=NEWER), token(claims=claims), PHONE_KEY, LIMITS, NOW, claims=NEW
+    )
+    assert (renewal.hand_out, renewal.reissue) == (True, False)
+    assert after(renewal).stored_claims is IN_TOKENS
+
+
+def test_another_copy_does_not_prove_that_they_arrived():
+    """The copy before it may be without them, and in use."""
+    before = record(first_seen_at=None, holder=None, stored_claims=NEWER)
+    renewal = renew(before, token(generation=6), PHONE_KEY, LIMITS, NOW, claims=NEW)
+    assert (renewal.hand_out, renewal.reissue) == (True, False)
+    assert after(renewal).stored_claims is NEWER
+
+
+def test_a_superseded_token_is_not_made_again():
+    before = record(first_seen_at=NOW - LIMITS.grace + MS, stored_claims=NEWER)
+    renewal = renew(before, PREVIOUS, PHONE_KEY, LIMITS, NOW, claims=NEW)
+    assert (renewal.hand_out, renewal.reissue) == (False, False)
+    assert after(renewal).stored_claims is NEWER
+
+
+def test_no_use_without_renewal_proves_that_they_arrived():
+    before = record(dated_at=NOW - MINUTE, stored_claims=NEWER)
+    assert mark(before, token(claims=NEW), LIMITS, NOW).stored_claims is NEWER
 
 
 # However often, and in whatever order.

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID
@@ -19,8 +20,15 @@ from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.renewals import copy_again, mark, renew
+from session_authority.domain.session_claims import SessionClaims, change_claims
 from session_authority.domain.session_limits import LEEWAY, SessionLimits
-from session_authority.domain.sessions import MAX_COPY, SESSION_ID_BYTES, SessionRecord, Token
+from session_authority.domain.sessions import (
+    MAX_COPY,
+    SESSION_ID_BYTES,
+    SessionRecord,
+    StoredClaims,
+    Token,
+)
 from session_authority.domain.sign_in import decide_sign_in
 from session_authority.domain.verdicts import ReplayCause, SessionStatus, judge
 
@@ -44,12 +52,14 @@ class World:
         self.now = START
         self.records: dict[bytes, SessionRecord] = {}
         self.devices: dict[bytes, DeviceRecord] = {}
-        self.versions: dict[bytes, deque[SessionRecord]] = {}
+        self.claims: dict[bytes, SessionClaims] = {}
+        self.versions: dict[bytes, deque[tuple[SessionRecord, SessionClaims | None]]] = {}
         self.alarm: ReplayCause | None = None
         self.lost_marks = 0.1
         self.counts: Counter[str] = Counter()
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
-        self._numbers = 0
+        self._numbers = self._updates = 0
+        self._made: set[str] = set()  # the updates whose claims some token had
         self._log: deque[tuple[object, ...]] = deque(maxlen=MEMORY)
 
     # Time.
@@ -95,7 +105,8 @@ class World:
         )
         self.devices[key] = decided.device
         for gone in decided.ended:
-            del self.records[gone]
+            self._remove(gone)
+        self.claims.pop(key, None)
         self._commit(key, decided.session)
         token = self._token(key, decided.session)
         self.counts["sign-in that replaces" if decided.replaced else "sign-in"] += 1
@@ -124,7 +135,36 @@ class World:
 
     def sign_out(self, key: bytes, who: str) -> None:
         self.log(who, "signs out")
-        self.records.pop(key, None)
+        self._remove(key)
+
+    def update_session(self, key: bytes) -> None:
+        """Gives the session on a device, if there is one, claims that it never had."""
+        self._updates += 1
+        claims = {"update": str(self._updates)}
+        change = change_claims(
+            sessions=self.records,
+            stored=self.claims,
+            key=key,
+            claims=claims,
+            limits=self.limits,
+            now=self.now,
+        )
+        for changed, record in change.changed.items():
+            self._commit(changed, record, change.claims[changed])
+            self.counts["update"] += 1
+            self.log("session", record.session_id, "gets claims", self._updates)
+
+    def _expect_claims_in_tokens(self, key: bytes, record: SessionRecord) -> None:
+        """Nobody is told to renew for the sake of claims any more: then some token has them."""
+        if record.stored_claims is StoredClaims.IN_TOKENS:
+            newest = self.claims[key].claims["update"]
+            if newest not in self._made:
+                raise self.broken(f"no token has the claims of update {newest}")
+
+    def claims_of(self, record: SessionRecord | None, token: Token) -> Mapping[str, str]:
+        """The claims that the next token of a session must have, by those of a token of it."""
+        stored = None if record is None else self.claims.get(token.device_key)
+        return token.claims if stored is None else stored.claims
 
     def validate(self, token: Token, key: bytes, who: str) -> tuple[SessionStatus, bool]:
         now = self.now
@@ -142,12 +182,14 @@ class World:
             self._commit(token.device_key, mark(verdict.forwarded, token, self.limits, now))
         elif verdict.status is ACTIVE:
             assert record is not None
+            self._expect_claims_in_tokens(token.device_key, record)
             self._write_later(token.device_key, record, mark(record, token, self.limits, now))
         return verdict.status, verdict.renew_recommended
 
     def renew(self, token: Token, key: bytes, who: str) -> tuple[SessionStatus, Token | None]:
-        record = self.records.get(token.device_key)
-        renewal = renew(record, token, key, self.limits, self.now)
+        record, stored = self.records.get(token.device_key), self.claims.get(token.device_key)
+        claims = None if stored is None else stored.claims
+        renewal = renew(record, token, key, self.limits, self.now, claims=claims)
         self._noted("renew", who, token, renewal.verdict.status)
         if renewal.verdict.status is SessionStatus.REPLAYED:
             self._raise_alarm(renewal.verdict.cause)
@@ -159,12 +201,17 @@ class World:
                 self._commit(token.device_key, renewal.record)
             else:
                 self._write_later(token.device_key, record, renewal.record)
+            if renewal.reissue:
+                self.counts["same token, newer claims"] += 1
+                self.log(who, "gets newer claims in", token)
+                self._made.update((claims or {}).values())
+                return renewal.verdict.status, replace(token, claims=claims or {})
             return renewal.verdict.status, None
         self.counts[
             "rotation" if renewal.record.generation > record.generation else "another copy"
         ] += 1
         self._commit(token.device_key, renewal.record)
-        handed_out = self._token(token.device_key, renewal.record)
+        handed_out = self._token(token.device_key, renewal.record, self.claims_of(record, token))
         self.log(who, "gets", handed_out)
         return renewal.verdict.status, handed_out
 
@@ -177,7 +224,10 @@ class World:
         versions = self.versions[key]
         for _ in range(self.random.randrange(len(versions))):
             versions.pop()
-        self.records[key] = versions.pop()
+        self.records[key], claims = versions.pop()
+        self.claims.pop(key, None)
+        if claims is not None:
+            self.claims[key] = claims
         self.counts["roll-back"] += 1
         self.log(
             "store falls back to generation",
@@ -186,7 +236,10 @@ class World:
             self.records[key].session_id,
         )
 
-    def _token(self, key: bytes, record: SessionRecord) -> Token:
+    def _token(
+        self, key: bytes, record: SessionRecord, claims: Mapping[str, str] | None = None
+    ) -> Token:
+        self._made.update((claims or {}).values())
         return Token(
             user_id="u",
             device_key=key,
@@ -196,7 +249,7 @@ class World:
             issued_at=self.now.replace(microsecond=0),  # as a JWT has it
             expires_at=record.token_ends_at.replace(microsecond=0),
             signed_in_at=record.signed_in_at,
-            claims={},
+            claims=claims or {},
             auth_methods=(),
         )
 
@@ -207,12 +260,22 @@ class World:
     def _raise_alarm(self, cause: ReplayCause | None) -> None:
         self.alarm = cause
         self.records.clear()
+        self.claims.clear()
 
-    def _commit(self, key: bytes, record: SessionRecord) -> None:
+    def _remove(self, key: bytes) -> None:
+        self.records.pop(key, None)
+        self.claims.pop(key, None)
+
+    def _commit(
+        self, key: bytes, record: SessionRecord, claims: SessionClaims | None = None
+    ) -> None:
         before = self.records.get(key)
         if before is not None:
-            self.versions.setdefault(key, deque(maxlen=VERSIONS)).append(before)
+            version = before, self.claims.get(key)
+            self.versions.setdefault(key, deque(maxlen=VERSIONS)).append(version)
         self.records[key] = record
+        if claims is not None:
+            self.claims[key] = claims
 
     def _write_later(self, key: bytes, read: SessionRecord, marked: SessionRecord) -> None:
         """What a mark is worth: it may be lost, it may come late, and it is dropped where the
@@ -220,13 +283,14 @@ class World:
         """
         if marked == read:
             return
+        claims = self.claims.get(key)
         chance = self.random.random()
         if chance < self.lost_marks:
             self.counts["mark lost"] += 1
             return
 
         def write() -> None:
-            if self.records.get(key) == read:
+            if (self.records.get(key), self.claims.get(key)) == (read, claims):
                 self._commit(key, marked)
             else:
                 self.counts["mark dropped"] += 1

@@ -126,6 +126,11 @@ def live_a_life(stage: Stage) -> User:
             ),
             timeout=PATIENCE,
         )
+        changed = {f"n-{plant('changed claim')}": plant("changed claim")}
+        update = pb.UpdateSessionRequest(
+            user_id=name, device_id=phone.device.device_id, claims=changed
+        )
+        assert stub.UpdateSession(update, timeout=PATIENCE).updated_sessions == 1
         replayed = pb.SESSION_STATUS_REPLAYED
         wait_for(
             lambda: ask(phone.access_token, phone.device.device_id).status == replayed,
@@ -188,6 +193,11 @@ def talk_nonsense(stage: Stage, user: User) -> None:
             issue(
                 user_id="a", session_ttl=Duration(seconds=-1), request_id=plant("bad request_id")
             ),
+        ],
+        "UpdateSession": [
+            pb.UpdateSessionRequest(
+                user_id="a", device_id=plant("bad device ID"), claims={"x": plant("claim") + long}
+            )
         ],
         "ListDevices": [
             pb.ListDevicesRequest(user_id="a", page_token=plant("page token")),

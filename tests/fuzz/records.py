@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from session_authority.domain.events import Event, EventType
+from session_authority.domain.idle_timeouts import STEPS
 from session_authority.domain.session_limits import SessionLimits
+from session_authority.domain.sessions import StoredClaims
 from session_authority.store import codec
 from session_authority.store.codec import UnreadableRecord
 from tests.fuzz.target import Target
-from tests.store.samples import NOW, device, event, issued, session
+from tests.store.samples import NOW, claims, device, event, issued, session
 
 _POLICY = SessionLimits()
 
@@ -46,7 +48,19 @@ def check_event(raw: bytes) -> None:
         assert codec.decode_event(codec.encode_event(record)) == record
 
 
-CHECKS: Sequence[Callable[[bytes], None]] = (check_session, check_device, check_issued, check_event)
+def check_claims(raw: bytes) -> None:
+    """The claims of a session."""
+    record = codec.decode_claims(raw)
+    assert codec.decode_claims(codec.encode_claims(record)) == record
+
+
+CHECKS: Sequence[Callable[[bytes], None]] = (
+    check_session,
+    check_device,
+    check_issued,
+    check_event,
+    check_claims,
+)
 
 
 def check(data: bytes) -> None:
@@ -61,10 +75,14 @@ def check(data: bytes) -> None:
 TARGET = Target(
     check,
     seeds=[
-        b"\0" + codec.encode_session(session()),
         b"\0"
         + codec.encode_session(
             session(replaced=b"r" * 8, holder=7, predecessor=6, first_seen_at=NOW, generation=9)
+        ),
+        *(
+            b"\0" + codec.encode_session(session(stored_claims=stored, idle_timeout=idle))
+            for stored in StoredClaims
+            for idle in (None, STEPS[7])
         ),
         b"\1" + codec.encode_device(device()),
         b"\2" + codec.encode_issued(issued()),
@@ -73,6 +91,7 @@ TARGET = Target(
             for kind in EventType
             if kind is not EventType.UNKNOWN
         ),
+        b"\4" + codec.encode_claims(claims(auth_methods=("pwd", "otp"))),
     ],
     words=[
         b"\xff" * 4,

@@ -92,6 +92,9 @@ _GOOD: dict[str, Message] = {
         request_id=_DEVICE,
     ),
     "RenewSession": pb.RenewSessionRequest(access_token="a.b.c", device_id=_DEVICE, client=_CLIENT),
+    "UpdateSession": pb.UpdateSessionRequest(
+        user_id="ada", device_id=_DEVICE, claims={"tenant": "acme"}
+    ),
     "ValidateSession": pb.ValidateSessionRequest(
         access_token="a.b.c", device_id=_DEVICE, client=_CLIENT, observe_only=True
     ),

@@ -44,6 +44,7 @@ certificates = ["spiffe://test/ops"]
 METHODS: dict[str, Any] = {
     "IssueDevice": pb.IssueDeviceRequest(user_id="bob"),
     "RenewSession": pb.RenewSessionRequest(),
+    "UpdateSession": pb.UpdateSessionRequest(user_id="ada"),
     "ValidateSession": pb.ValidateSessionRequest(),
     "BatchValidateSessions": pb.BatchValidateSessionsRequest(),
     "ListDevices": pb.ListDevicesRequest(user_id="ada"),

@@ -38,6 +38,7 @@ GOOD: dict[str, Callable[[], Any]] = {
     "BatchValidateSessions": lambda: pb.BatchValidateSessionsRequest(
         requests=[pb.ValidateSessionRequest()]
     ),
+    "UpdateSession": lambda: pb.UpdateSessionRequest(user_id="ada"),
     "ListDevices": lambda: pb.ListDevicesRequest(user_id="ada"),
     "UpdateDevice": lambda: pb.UpdateDeviceRequest(
         user_id="ada", device_id=LAPTOP, display_name="x"
@@ -99,7 +100,10 @@ def _cases() -> list[Case]:
         ("a\u202eb", characters, "turned writing direction"),
         ("a\ue000b", characters, "private use"),
     ]
-    for method in ("IssueDevice", "ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"):
+    for method in (
+        *("IssueDevice", "UpdateSession"),
+        *("ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"),
+    ):
         cases += [Case(method, "user_id", *user) for user in users]
     devices = [
         ("laptop", UUID_RULE, "word"),
@@ -113,6 +117,7 @@ def _cases() -> list[Case]:
         ("x" * 5000, UUID_RULE, "5000 characters"),
     ]
     for method, field in (
+        ("UpdateSession", "device_id"),
         ("ListDevices", "current_device_id"),
         ("UpdateDevice", "device_id"),
         ("RevokeDevice", "device_id"),
@@ -123,24 +128,22 @@ def _cases() -> list[Case]:
         Case(method, "device_id", "", UUID_RULE, "empty")
         for method in ("UpdateDevice", "RevokeDevice")
     ]
-    cases += [
-        Case("IssueDevice", "claims", {"note": "x" * 1014}, CLAIMS_RULE, "1025 bytes"),
-        Case(
-            "IssueDevice",
-            "claims",
-            {"note": "é" * 507},
-            CLAIMS_RULE,
-            "1025 bytes of fewer characters",
-        ),
-        Case("IssueDevice", "claims", {"note": "\0" * 169}, CLAIMS_RULE, "1025 bytes once escaped"),
-        Case("IssueDevice", "claims", {"": "x"}, CLAIM_RULE, "empty name"),
-        Case("IssueDevice", "claims", {"x" * 129: ""}, CLAIM_RULE, "name of 129"),
-        Case("IssueDevice", "claims", {"e mail": "x"}, CLAIM_RULE, "name with a space"),
-        Case("IssueDevice", "claims", {"é": "x"}, CLAIM_RULE, "name that is not ASCII"),
+    claims = [
+        ({"note": "x" * 1014}, CLAIMS_RULE, "1025 bytes", ""),
+        ({"note": "é" * 507}, CLAIMS_RULE, "1025 bytes of fewer characters", ""),
+        ({"note": "\0" * 169}, CLAIMS_RULE, "1025 bytes once escaped", ""),
+        ({"": "x"}, CLAIM_RULE, "empty name", ""),
+        ({"x" * 129: ""}, CLAIM_RULE, "name of 129", ""),
+        ({"e mail": "x"}, CLAIM_RULE, "name with a space", ""),
+        ({"é": "x"}, CLAIM_RULE, "name that is not ASCII", ""),
         *(
-            Case("IssueDevice", "claims", {name: "x"}, "is a reserved name", name, f"claims.{name}")
+            ({name: "x"}, "is a reserved name", name, f"claims.{name}")
             for name in sorted(RESERVED_CLAIMS)
         ),
+    ]
+    for method in ("IssueDevice", "UpdateSession"):
+        cases += [Case(method, "claims", *claim) for claim in claims]
+    cases += [
         Case("IssueDevice", "auth_methods", ["pwd"] * 9, "must have at most 8 entries", "9"),
         Case("IssueDevice", "auth_methods", ["pwd", ""], METHOD_RULE, "empty", "auth_methods[1]"),
         Case(

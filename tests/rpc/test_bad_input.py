@@ -184,6 +184,15 @@ async def test_an_unknown_device_has_no_name(stage: Stage, signed_in: pb.IssueDe
     assert (refusal.violations, refusal.retry_after) == ((), None)
 
 
+async def test_a_device_without_a_session_has_no_claims(
+    stage: Stage, signed_in: pb.IssueDeviceResponse
+):
+    request = pb.UpdateSessionRequest(user_id="ada", device_id=ELSEWHERE, claims={"name": "Ada"})
+    refusal = await refuses(stage, "UpdateSession", request)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND")
+    assert (refusal.violations, refusal.retry_after) == ((), None)
+
+
 @pytest.mark.parametrize("device_id", ["", "laptop", LAPTOP[:-1], "x" * 5000, f"{LAPTOP};"])
 async def test_a_malformed_device_id_of_a_client_is_replaced(
     stage: Stage, signed_in: pb.IssueDeviceResponse, device_id: str

@@ -326,6 +326,26 @@ async def test_update_device(stage: Stage):
     assert unnamed.device.display_name == "Pixel 8"
 
 
+async def test_update_session(stage: Stage):
+    laptop = await stage.sign_in("ada", LAPTOP, claims={"email": "ada@example.org", "name": "Ada"})
+    phone = await stage.sign_in("ada", PHONE)
+    everywhere = pb.UpdateSessionRequest(user_id="ada", claims={"email": "ada@example.com"})
+    assert (await stage.call("UpdateSession", everywhere)).updated_sessions == 2
+    there = pb.UpdateSessionRequest(user_id="ada", device_id=PHONE.upper(), claims={"name": "A"})
+    assert (await stage.call("UpdateSession", there)).updated_sessions == 1
+    for issued, claims in ((laptop, {"email": "ada@example.com"}), (phone, {"name": "A"})):
+        assert (await stage.validate(issued)).renew_recommended
+        renewal = pb.RenewSessionRequest(
+            access_token=issued.access_token, device_id=issued.device.device_id
+        )
+        renewed = await stage.call("RenewSession", renewal)
+        assert (renewed.rotated, renewed.session.generation) == (True, 1)
+        assert dict(renewed.session.claims) == claims
+        assert renewed.token_expire_time == issued.token_expire_time
+    nowhere = pb.UpdateSessionRequest(user_id="bob", claims={"name": "Bob"})
+    assert (await stage.call("UpdateSession", nowhere)).updated_sessions == 0
+
+
 async def test_revoke_device(stage: Stage):
     laptop, phone = await stage.sign_in("ada", LAPTOP), await stage.sign_in("ada", PHONE)
     request = pb.RevokeDeviceRequest(user_id="ada", device_id=LAPTOP, reason="user_request")

@@ -32,6 +32,7 @@ SECRET = "hunter2"
 USE_CASES = {
     "IssueDevice": "issue_device",
     "RenewSession": "renew_session",
+    "UpdateSession": "update_session",
     "ValidateSession": "validate_session",
     "ListDevices": "list_devices",
     "UpdateDevice": "update_device",
@@ -57,6 +58,7 @@ NEEDY: dict[str, Callable[[pb.IssueDeviceResponse], Any]] = {
     "ValidateSession": lambda s: pb.ValidateSessionRequest(
         access_token=s.access_token, device_id=s.device.device_id
     ),
+    "UpdateSession": lambda _: pb.UpdateSessionRequest(user_id="ada", claims={"name": "Ada"}),
     "ListDevices": lambda _: pb.ListDevicesRequest(user_id="ada"),
     "UpdateDevice": lambda s: pb.UpdateDeviceRequest(user_id="ada", device_id=s.device.device_id),
     "RevokeDevice": lambda s: pb.RevokeDeviceRequest(user_id="ada", device_id=s.device.device_id),

@@ -17,10 +17,11 @@ from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.identifiers import device_key
-from session_authority.domain.sessions import SessionRecord
+from session_authority.domain.session_claims import SessionClaims
+from session_authority.domain.sessions import SessionRecord, StoredClaims
 from session_authority.internal.v1 import records_pb2
 from session_authority.store import KeyNames, RedisClient, SessionStore
-from session_authority.store.codec import encode_device, encode_session
+from session_authority.store.codec import encode_claims, encode_device, encode_session
 from session_authority.store.key_names import PARTITIONS, partition
 from session_authority.store.records import Commit, Committed, IssuedRecord, Stored
 
@@ -71,6 +72,18 @@ def stored_session(number: int = 1, **changes: Any) -> Stored[Any]:
     return Stored(record, encode_session(record))
 
 
+def claims(number: int = 1, **changes: Any) -> SessionClaims:
+    """The claims of the session with this number."""
+    return replace(
+        SessionClaims(number.to_bytes(16), {"email": f"{number}@example.org"}), **changes
+    )
+
+
+def stored_claims(number: int = 1, **changes: Any) -> Stored[Any]:
+    found = claims(number, **changes)
+    return Stored(found, encode_claims(found))
+
+
 def stored_device(number: int = 1, **changes: Any) -> Stored[Any]:
     record = device(number, **changes)
     return Stored(record, encode_device(record))
@@ -112,6 +125,7 @@ class Contents:
 
     sessions: dict[bytes, bytes]
     devices: dict[bytes, bytes]
+    claims: dict[bytes, bytes]
     events: list[tuple[bytes, dict[bytes, bytes]]]
 
 
@@ -126,12 +140,13 @@ class Room:
     keys: KeyNames
 
     async def put(self, user_id: str, *numbers: int, ttl: timedelta = 30 * DAY) -> None:
-        """Signs the user in on the devices with these numbers, silently."""
+        """Signs the user in on the devices with these numbers, silently. The claims are stored."""
         commit = Commit(
             user_id=user_id,
             now=NOW,
             set_sessions={key(n): session(n, ttl=ttl) for n in numbers},
             set_devices={key(n): device(n) for n in numbers},
+            set_claims={key(n): claims(n) for n in numbers},
         )
         assert await self.store.commit(commit) == Committed(())
 
@@ -149,8 +164,13 @@ class Room:
         return Contents(
             sessions=await self.run("HGETALL", self.keys.sessions(user_id)),
             devices=await self.run("HGETALL", self.keys.devices(user_id)),
+            claims=await self.run("HGETALL", self.keys.claims(user_id)),
             events=await self.run("XRANGE", self.keys.events(user_id), "-", "+"),
         )
+
+    async def claims(self, user_id: str) -> dict[bytes, SessionClaims]:
+        """The claims that are stored for the user's sessions."""
+        return {k: found.record for k, found in (await self.store.claims(user_id)).items()}
 
     async def ttl(self, name: str) -> timedelta | None:
         """How long a key lives on. None: for ever; negative: it is not there."""
@@ -174,6 +194,8 @@ def every_operation(
         store.device(user_id, key(1)),
         store.session_and_device(user_id, key(1)),
         store.user(user_id),
+        store.claims(user_id),
+        store.claims_of(user_id, key(1), stored_session(stored_claims=StoredClaims.NEWER)),
         store.commit(Commit(user_id, NOW, set_sessions={key(1): session(1)})),
         store.revoke_device(user_id, key(1), forget=False, event=event(user_id)),
         store.revoke_all(user_id, except_key=None, forget=False, event=event(user_id)),

@@ -18,17 +18,25 @@ from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.idle_timeouts import STEPS
 from session_authority.domain.moments import to_ms
+from session_authority.domain.session_claims import SessionClaims
 from session_authority.domain.session_limits import MAX_SESSION_TTL, ReplayAction, SessionLimits
-from session_authority.domain.sessions import MAX_COPY, REPLACED_ID_BYTES, SessionRecord
+from session_authority.domain.sessions import (
+    MAX_COPY,
+    REPLACED_ID_BYTES,
+    SessionRecord,
+    StoredClaims,
+)
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.internal.v1 import records_pb2
 from session_authority.store import KeyNames
 from session_authority.store.codec import (
     UnreadableRecord,
+    decode_claims,
     decode_device,
     decode_event,
     decode_issued,
     decode_session,
+    encode_claims,
     encode_device,
     encode_event,
     encode_issued,
@@ -74,6 +82,7 @@ def session_records(draw: st.DrawFn) -> SessionRecord:
         first_seen_at=draw(st.none() | steps.map(lambda step: sign_in + step)),
         last_seen_at=sign_in + draw(steps),
         idle_timeout=draw(st.none() | st.sampled_from(STEPS)),
+        stored_claims=draw(st.sampled_from(StoredClaims)),
     )
 
 
@@ -81,6 +90,12 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 clients = st.builds(EndUserClient, texts, texts, texts, texts)
 milliseconds = moments.map(
     lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+)
+claims_records = st.builds(
+    SessionClaims,
+    st.binary(min_size=16, max_size=16),
+    st.dictionaries(texts, texts, max_size=5),
+    st.lists(texts, max_size=8).map(tuple),
 )
 device_records = st.builds(
     DeviceRecord, st.uuids(), texts, clients, milliseconds, milliseconds, milliseconds
@@ -159,9 +174,21 @@ def test_only_a_session_with_an_idle_time_of_its_own_needs_a_later_version() -> 
         decode_session(encode_session(idle)[:-1] + b"\0")
 
 
+def test_only_a_session_with_stored_claims_says_so() -> None:
+    """So servers of the version before read all others, and refuse such a one: they would sign
+    tokens with the old claims.
+    """
+    heads = {
+        (stored, idle): encode_session(session(stored_claims=stored, idle_timeout=idle))[0]
+        for idle in (None, STEPS[0])
+        for stored in StoredClaims
+    }
+    assert list(heads.values()) == [0x01, 0x11, 0x21, 0x02, 0x12, 0x22]
+
+
 def test_another_version_of_a_session_record_is_unreadable() -> None:
     raw = encode_session(session())
-    for version in set(range(256)) - {1}:
+    for version in set(range(256)) - {0x01, 0x11, 0x21}:
         with pytest.raises(UnreadableRecord, match=f"59 bytes, version {version}$"):
             decode_session(bytes([version]) + raw[1:])
 
@@ -215,6 +242,11 @@ def test_a_device_record_comes_back(record: DeviceRecord) -> None:
     assert encode_device(decode_device(raw)) == raw
 
 
+@given(claims_records)
+def test_a_claims_record_comes_back(claims: SessionClaims) -> None:
+    assert decode_claims(encode_claims(claims)) == claims
+
+
 @given(issued_records)
 def test_an_issued_record_comes_back(record: IssuedRecord) -> None:
     assert decode_issued(encode_issued(record)) == record
@@ -229,7 +261,7 @@ def test_what_has_no_device_is_unreadable(decode: Callable[[bytes], object], raw
 
 @given(st.binary(max_size=60))
 def test_rubbish_is_unreadable_or_read_but_nothing_else(raw: bytes) -> None:
-    for decode in (decode_device, decode_issued):
+    for decode in (decode_device, decode_issued, decode_claims):
         with suppress(UnreadableRecord):
             decode(raw)
 

@@ -17,6 +17,7 @@ from session_authority.domain.session_limits import (
     MAX_SESSION_TTL,
     QUIET_EVENT_INTERVAL,
 )
+from session_authority.domain.sessions import StoredClaims
 from session_authority.store import session_store as store_module
 from session_authority.store.key_names import partition
 from session_authority.store.records import AlreadyDone, Changed, Commit, Committed
@@ -26,11 +27,13 @@ from tests.store.samples import (
     REQUEST,
     SECOND,
     Room,
+    claims,
     device,
     event,
     issued,
     key,
     session,
+    stored_claims,
     stored_device,
     stored_session,
 )
@@ -54,6 +57,8 @@ HOLDS: dict[str, Conditions] = {
     "session is absent": lambda _: {"if_sessions": {key(3): None}},
     "device is the same": lambda _: {"if_devices": {key(1): stored_device(1)}},
     "device is absent": lambda _: {"if_devices": {key(3): None}},
+    "claims are the same": lambda _: {"if_claims": {key(1): stored_claims(1)}},
+    "claims are absent": lambda _: {"if_claims": {key(3): None}},
     "count is the same": lambda _: {"if_session_count": 2},
     "once key is new": lambda room: {"once": room.store.once_for_session("ada", b"s" * 16, QUIET)},
     "all at once": lambda room: {
@@ -78,6 +83,9 @@ FAILS: dict[str, Conditions] = {
     "device changed": lambda _: {"if_devices": {key(1): stored_device(1, display_name="Mine")}},
     "device is there": lambda _: {"if_devices": {key(1): None}},
     "device is gone": lambda _: {"if_devices": {key(3): stored_device(3)}},
+    "claims changed": lambda _: {"if_claims": {key(1): stored_claims(1, claims={})}},
+    "claims are there": lambda _: {"if_claims": {key(1): None}},
+    "claims are gone": lambda _: {"if_claims": {key(3): stored_claims(3)}},
     "sessions fit, a device does not": lambda _: {
         "if_sessions": {key(1): stored_session(1)},
         "if_devices": {key(1): None},
@@ -95,6 +103,7 @@ CHANGES: dict[str, Any] = {
         key(3): session(3),
     },
     "set_devices": {key(1): device(1, display_name="Mine"), key(2): None, key(3): device(3)},
+    "set_claims": {key(1): claims(1, claims={}), key(3): claims(3)},
     "events": (event("ada", 1), event("ada", 3)),
 }
 
@@ -104,6 +113,8 @@ async def test_a_commit_takes_place_if_all_is_still_so(room: Room, conditions: C
     await room.put("ada", 1, 2)
     result = await room.store.commit(Commit("ada", NOW, **conditions(room), **CHANGES))
     assert result == Committed((session(2),))
+    # The claims of a session go with it.
+    assert await room.claims("ada") == {key(1): claims(1, claims={}), key(3): claims(3)}
     state = await room.store.user("ada")
     assert state.session_records() == {
         key(1): session(1, generation=9, ttl=90 * DAY),
@@ -229,6 +240,25 @@ async def test_removed_sessions_are_given_back(room: Room) -> None:
         session(3).session_id,
     ]
     assert (await room.store.user("ada")).session_records() == {key(2): session(2)}
+    assert await room.claims("ada") == {key(2): claims(2)}
+
+
+async def test_a_new_session_takes_the_place_of_the_claims_of_the_old_one(room: Room) -> None:
+    await room.put("ada", 1, 2)
+    commit = Commit("ada", NOW, set_sessions={key(1): session(3)}, set_claims={key(1): None})
+    assert await room.store.commit(commit) == Committed(())
+    assert await room.claims("ada") == {key(2): claims(2)}
+
+
+async def test_only_a_record_that_says_so_has_claims_and_only_its_own(room: Room) -> None:
+    await room.put("ada", 1)
+    said = stored_session(1, stored_claims=StoredClaims.NEWER)
+    other = stored_session(2, stored_claims=StoredClaims.NEWER)
+    found = [
+        await room.store.claims_of("ada", key(number), record)
+        for number, record in ((1, said), (1, None), (1, stored_session(1)), (1, other), (2, other))
+    ]
+    assert found == [stored_claims(1), None, None, None, None]
 
 
 async def test_removing_the_last_field_removes_the_key(room: Room) -> None:
@@ -238,6 +268,7 @@ async def test_removing_the_last_field_removes_the_key(room: Room) -> None:
     )
     assert await room.run("EXISTS", room.keys.sessions("ada")) == 0
     assert await room.run("EXISTS", room.keys.devices("ada")) == 0
+    assert await room.run("EXISTS", room.keys.claims("ada")) == 0
 
 
 async def test_clearing_removes_all_sessions_and_no_device(room: Room) -> None:
@@ -255,7 +286,7 @@ async def test_clearing_removes_all_sessions_and_no_device(room: Room) -> None:
         session(n).session_id for n in (1, 2, 3)
     ]
     state = await room.store.user("ada")
-    assert state.sessions == {}
+    assert (state.sessions, await room.claims("ada")) == ({}, {})
     assert set(state.devices) == {key(1), key(2), key(3)}
     assert len(await room.events("ada")) == 1
 
@@ -282,6 +313,11 @@ async def test_clearing_nothing_is_fine(room: Room) -> None:
 # ----- times to live
 
 
+def hashes_of(user_id: str, room: Room) -> tuple[str, ...]:
+    keys = room.keys
+    return keys.sessions(user_id), keys.devices(user_id), keys.claims(user_id)
+
+
 async def test_the_time_to_live_is_set_and_covers_the_longest_session(room: Room) -> None:
     await room.store.commit(
         Commit(
@@ -300,12 +336,12 @@ async def test_the_time_to_live_only_grows(room: Room) -> None:
             "ada", NOW, set_sessions={key(2): session(2, ttl=DAY)}, set_devices={key(2): device(2)}
         )
     )
-    for name in (room.keys.sessions("ada"), room.keys.devices("ada")):
+    for name in hashes_of("ada", room):
         ttl = await room.ttl(name)
         assert ttl is not None
         assert ttl > 199 * DAY
     await room.put("ada", 3, ttl=300 * DAY)
-    for name in (room.keys.sessions("ada"), room.keys.devices("ada")):
+    for name in hashes_of("ada", room):
         ttl = await room.ttl(name)
         assert ttl is not None
         assert ttl > 299 * DAY
@@ -313,11 +349,11 @@ async def test_the_time_to_live_only_grows(room: Room) -> None:
 
 async def test_a_time_to_live_that_was_lost_is_set_again(room: Room) -> None:
     await room.put("ada", 1)
-    for name in (room.keys.sessions("ada"), room.keys.devices("ada")):
+    for name in hashes_of("ada", room):
         await room.run("PERSIST", name)
         assert await room.ttl(name) is None
     await room.put("ada", 2)
-    for name in (room.keys.sessions("ada"), room.keys.devices("ada")):
+    for name in hashes_of("ada", room):
         assert await room.ttl(name) is not None
 
 

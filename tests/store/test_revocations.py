@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from session_authority.store.records import Commit
-from tests.store.samples import NOW, Room, event, key, session
+from tests.store.samples import NOW, Room, claims, event, key, session
 
 # ----- revocations
 
@@ -17,7 +17,7 @@ async def test_revoke_device_ends_one_session(room: Room) -> None:
     )
     assert removed == [session(1)]
     state = await room.store.user("ada")
-    assert set(state.sessions) == {key(2)}
+    assert set(state.sessions) == set(await room.claims("ada")) == {key(2)}
     assert set(state.devices) == {key(1), key(2)}
     assert [e.reason for e in await room.events("ada")] == ["lost"]
 
@@ -58,7 +58,7 @@ async def test_revoke_all_ends_all_sessions(room: Room) -> None:
     )
     assert sorted(r.session_id for r in removed) == [session(n).session_id for n in (1, 2, 3)]
     state = await room.store.user("ada")
-    assert state.sessions == {}
+    assert (state.sessions, await room.claims("ada")) == ({}, {})
     assert set(state.devices) == {key(1), key(2), key(3)}
     assert [e.reason for e in await room.events("ada")] == ["breach"]
 
@@ -71,6 +71,7 @@ async def test_revoke_all_can_spare_one_device(room: Room) -> None:
     assert sorted(r.session_id for r in removed) == [session(n).session_id for n in (1, 3)]
     state = await room.store.user("ada")
     assert state.session_records() == {key(2): session(2)}
+    assert await room.claims("ada") == {key(2): claims(2)}
     assert len(state.devices) == 3
     assert len(await room.events("ada")) == 1
 

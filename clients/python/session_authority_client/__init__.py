@@ -21,6 +21,7 @@ from session_authority_client.errors import (
     RequestIdReused,
     RequestIdSpent,
     SessionAuthorityError,
+    SessionNotFound,
     Unavailable,
 )
 from session_authority_client.types import (
@@ -76,6 +77,7 @@ __all__ = [
     "Session",
     "SessionAuthority",
     "SessionAuthorityError",
+    "SessionNotFound",
     "SessionStatus",
     "SigningKey",
     "SigningKeys",

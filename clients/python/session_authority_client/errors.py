@@ -28,6 +28,7 @@ __all__ = [
     "RequestIdReused",
     "RequestIdSpent",
     "SessionAuthorityError",
+    "SessionNotFound",
     "Unavailable",
 ]
 
@@ -94,6 +95,10 @@ class DeviceLimitReached(SessionAuthorityError):
 
 class DeviceNotFound(SessionAuthorityError):
     """The user has no such device."""
+
+
+class SessionNotFound(SessionAuthorityError):
+    """The user is not signed in on the device."""
 
 
 class Conflict(SessionAuthorityError):

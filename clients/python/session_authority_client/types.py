@@ -78,6 +78,7 @@ class EventType(Enum):
     DEVICE_EVICTED = 6
     SIGNING_KEY_REVOKED = 7
     SUPERSEDED_TOKEN_PRESENTED = 8
+    SESSION_UPDATED = 9
 
 
 class ReplayCause(Enum):

@@ -17,6 +17,7 @@ class EventType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EVENT_TYPE_DEVICE_EVICTED: _ClassVar[EventType]
     EVENT_TYPE_SIGNING_KEY_REVOKED: _ClassVar[EventType]
     EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED: _ClassVar[EventType]
+    EVENT_TYPE_SESSION_UPDATED: _ClassVar[EventType]
 
 class ReplayCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -34,6 +35,7 @@ EVENT_TYPE_ALL_REVOKED: EventType
 EVENT_TYPE_DEVICE_EVICTED: EventType
 EVENT_TYPE_SIGNING_KEY_REVOKED: EventType
 EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED: EventType
+EVENT_TYPE_SESSION_UPDATED: EventType
 REPLAY_CAUSE_UNSPECIFIED: ReplayCause
 REPLAY_CAUSE_SUPERSEDED_TOKEN: ReplayCause
 REPLAY_CAUSE_SECOND_COPY: ReplayCause
@@ -109,6 +111,23 @@ class DeviceRecord(_message.Message):
     last_sign_in_ms: int
     last_seen_ms: int
     def __init__(self, device_id: _Optional[bytes] = ..., display_name: _Optional[str] = ..., last_client: _Optional[_Union[ClientRecord, _Mapping]] = ..., first_seen_ms: _Optional[int] = ..., last_sign_in_ms: _Optional[int] = ..., last_seen_ms: _Optional[int] = ...) -> None: ...
+
+class ClaimsRecord(_message.Message):
+    __slots__ = ("session_id", "claims", "auth_methods")
+    class ClaimsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    AUTH_METHODS_FIELD_NUMBER: _ClassVar[int]
+    session_id: bytes
+    claims: _containers.ScalarMap[str, str]
+    auth_methods: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session_id: _Optional[bytes] = ..., claims: _Optional[_Mapping[str, str]] = ..., auth_methods: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class IssuedRecord(_message.Message):
     __slots__ = ("request_digest", "session_id", "device_id", "device_id_assigned", "new_device", "evicted_device_keys")

@@ -1,17 +1,18 @@
 -- Purpose: commits a decision on one user, if everything that it was taken on is still so; else
 --          changes nothing. Records, their time to live, and the events that tell of them change in
 --          one step.
--- KEYS:    1 sessions hash   2 devices hash   3 event stream
---          4 (optional) "once" key: a string that must not exist yet, and does afterwards
+-- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
+--          4 event stream
+--          5 (optional) "once" key: a string that must not exist yet, and does afterwards
 -- ARGV:    1 oldest event ID to keep   2 most events to keep   3 wake channel   4 wake message
---          5 sessions' time to live, ms   6 devices' time to live, ms (0: leave as it is; a time
---          is never shortened)
+--          5 time to live of sessions and their claims, ms   6 devices' time to live, ms (0: leave
+--          as it is; a time is never shortened)
 --          7 number of sessions that must be there ('': any)
 --          8 value of the once key   9 its time to live, ms
 --          10 '1': remove all sessions
---          11 number of checks, then for each: hash (1 or 2), field, value that must be there
+--          11 number of checks, then for each: hash (1 to 3), field, value that must be there
 --          ('': none)
---          then number of writes, then for each: hash (1 or 2), field, new value ('': remove)
+--          then number of writes, then for each: hash (1 to 3), field, new value ('': remove)
 --          then the events
 -- Returns: {1, removed sessions…} committed; {0} something changed meanwhile; {-1} the once key
 --          exists
@@ -23,7 +24,7 @@ local function take()
   return value
 end
 
-if KEYS[4] and redis.call('EXISTS', KEYS[4]) == 1 then
+if KEYS[5] and redis.call('EXISTS', KEYS[5]) == 1 then
   return {-1}
 end
 if ARGV[7] ~= '' and redis.call('HLEN', KEYS[1]) ~= tonumber(ARGV[7]) then
@@ -43,7 +44,7 @@ if ARGV[10] == '1' then
   for _, removed in ipairs(redis.call('HVALS', KEYS[1])) do
     reply[#reply + 1] = removed
   end
-  redis.call('DEL', KEYS[1])
+  redis.call('DEL', KEYS[1], KEYS[3])
 end
 local writes = {}
 for i = 1, tonumber(take()) do
@@ -56,25 +57,27 @@ for i = 1, tonumber(take()) do
       reply[#reply + 1] = removed
     end
     redis.call('HDEL', KEYS[hash], field)
+    if hash == 1 then
+      redis.call('HDEL', KEYS[3], field)
+    end
   end
 end
 for _, write in ipairs(writes) do
   redis.call('HSET', write[1], write[2], write[3])
 end
-for hash = 1, 2 do
-  local ttl = tonumber(ARGV[4 + hash])
+for hash, ttl in ipairs({tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[5])}) do
   if ttl > 0 and redis.call('PTTL', KEYS[hash]) < ttl then
     redis.call('PEXPIRE', KEYS[hash], ttl)
   end
 end
-if KEYS[4] then
-  redis.call('SET', KEYS[4], ARGV[8], 'PX', ARGV[9])
+if KEYS[5] then
+  redis.call('SET', KEYS[5], ARGV[8], 'PX', ARGV[9])
 end
 if at <= #ARGV then
   while at <= #ARGV do
-    redis.call('XADD', KEYS[3], 'MINID', '=', ARGV[1], '*', 'event', take())
+    redis.call('XADD', KEYS[4], 'MINID', '=', ARGV[1], '*', 'event', take())
   end
-  redis.call('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[2])
+  redis.call('XTRIM', KEYS[4], 'MAXLEN', '~', ARGV[2])
   redis.call('PUBLISH', ARGV[3], ARGV[4])
 end
 return reply

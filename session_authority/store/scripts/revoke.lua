@@ -1,6 +1,7 @@
 -- Purpose: signs a user out on one device or on all, whatever their state: it compares nothing, so
 --          it can't lose a race.
--- KEYS:    1 sessions hash   2 devices hash   3 event stream
+-- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
+--          4 event stream
 -- ARGV:    1 oldest event ID to keep   2 most events to keep   3 wake channel   4 wake message
 --          5 'one' or 'all'   6 the one device key, or with 'all' the one to leave signed in
 --          ('': none)
@@ -33,12 +34,13 @@ local function remove(hash)
 end
 
 local removed = remove(KEYS[1])
+remove(KEYS[3])
 if forget then
   remove(KEYS[2])
 end
 if #removed > 0 then
-  redis.call('XADD', KEYS[3], 'MINID', '=', ARGV[1], '*', 'event', ARGV[8])
-  redis.call('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[2])
+  redis.call('XADD', KEYS[4], 'MINID', '=', ARGV[1], '*', 'event', ARGV[8])
+  redis.call('XTRIM', KEYS[4], 'MAXLEN', '~', ARGV[2])
   redis.call('PUBLISH', ARGV[3], ARGV[4])
 end
 return removed

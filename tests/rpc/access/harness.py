@@ -68,13 +68,14 @@ PUBLIC = {
 }
 # What each caller of the policy may call beside that.
 MAY_CALL = {
-    "login": {"IssueDevice", "RenewSession", "GetSigningKeys"},
+    "login": {"IssueDevice", "RenewSession", "UpdateSession", "GetSigningKeys"},
     "gateway": {"ValidateSession", "BatchValidateSessions", "GetSigningKeys"},
     "account": {"ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"},
     "notifier": {"WatchEvents"},
     "ops": {
         "IssueDevice",
         "RenewSession",
+        "UpdateSession",
         "ValidateSession",
         "BatchValidateSessions",
         "GetSigningKeys",

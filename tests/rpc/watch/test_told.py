@@ -236,6 +236,26 @@ async def test_the_end_of_sessions_is_told(stage_with: StageWith, valkey_backend
     }
 
 
+async def test_changed_claims_are_told_without_them(valkey_stage: Stage):
+    stage = valkey_stage
+    watch = await Watch(stage, types=[pb.EVENT_TYPE_SESSION_UPDATED]).started()
+    phone = await stage.sign_in("ada", PHONE, client=PHONE_CLIENT)
+    common = {
+        "create_time": START,
+        "user_id": "ada",
+        "actor": "anonymous",
+        "type": "EVENT_TYPE_SESSION_UPDATED",
+    }
+    of_one = {"device": shown(phone), "session_id": phone.device.session_id}
+    for device_id, more in ((PHONE, of_one), ("", {})):
+        request = pb.UpdateSessionRequest(user_id="ada", device_id=device_id)
+        request.claims["email"] = f"ada@{device_id}.example.org"
+        for _ in range(2):  # the second one changes nothing
+            assert (await stage.call("UpdateSession", request)).updated_sessions == 1
+        [event] = await watch.next()
+        assert told(event) == common | more
+
+
 async def test_a_revoked_key_is_told_of_once_however_many_servers_find_it(
     stage_with: StageWith, valkey_backend: Backend, folder: Path, source: KeySource
 ):

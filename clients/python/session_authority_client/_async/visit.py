@@ -172,6 +172,19 @@ class AsyncVisit(AsyncAdmission):
                 session.user_id, device_id, display_name=name
             )
 
+    async def update_claims(self, claims: Mapping[str, str]) -> Session:
+        """Changes the claims of the user, such as an e-mail address, here and on all other devices
+        of the user. They replace all claims that there are. Returns the session with them.
+
+        Each browser gets a token with them with its next request. Raises SignInRequired, NoAnswer,
+        InvalidRequest.
+        """
+        session = self.require()
+        with self._answering():
+            await self._authority.update_session(session.user_id, claims)
+        self._session = replace(session, claims=dict(claims))
+        return self._session
+
     async def renew(self) -> Renewal:
         """Renews the token of an app that is no browser, for your endpoint that renews. The token
         of a browser is renewed by the middleware.

@@ -26,6 +26,7 @@ from session_authority_client.errors import (
     RequestIdReused,
     RequestIdSpent,
     SessionAuthorityError,
+    SessionNotFound,
     Unavailable,
 )
 from session_authority_client.wire import errors_pb2, session_authority_pb2, status_pb2
@@ -43,6 +44,7 @@ _BY_REASON: Mapping[str, type[SessionAuthorityError]] = {
     "REQUEST_ID_SPENT": RequestIdSpent,
     "DEVICE_LIMIT_REACHED": DeviceLimitReached,
     "DEVICE_NOT_FOUND": DeviceNotFound,
+    "SESSION_NOT_FOUND": SessionNotFound,
     "CONFLICT": Conflict,
     "CURSOR_EXPIRED": CursorExpired,
     "CALLER_UNKNOWN": CallerUnknown,

@@ -21,6 +21,7 @@ DEFAULT_TIMEOUT = timedelta(milliseconds=300)
 METHODS = (
     "IssueDevice",
     "RenewSession",
+    "UpdateSession",
     "ValidateSession",
     "BatchValidateSessions",
     "ListDevices",
@@ -30,7 +31,8 @@ METHODS = (
     "GetSigningKeys",
 )
 # How a call that was refused or lost is tried again. Safe for every method: IssueDevice always has
-# a `request_id`, and a token that was renewed twice is still one renewal.
+# a `request_id`, a token that was renewed twice is still one renewal, and the same claims once more
+# change nothing.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [

@@ -195,6 +195,39 @@ class SessionAuthority:
             if self._cache is not None:
                 self._cache.discard(access_token, device_id)
 
+    def update_session(
+        self,
+        user_id: str,
+        claims: Mapping[str, str],
+        *,
+        device_id: str = "",
+        timeout: timedelta | None = None,
+    ) -> int:
+        """Changes the claims of sessions that are under way, such as an e-mail address. Returns
+        how many live sessions have these claims now.
+
+        Each session gets a token with them at its next renewal, which validations recommend from
+        now on. They never grant permissions.
+
+        Args:
+            user_id: The user.
+            claims: All claims of the sessions from now on. A claim that is missing is removed.
+            device_id: The device whose session it is, if not those on all devices of the user.
+            timeout: The time of this call.
+
+        Raises SessionNotFound if the user is not signed in on the device, and InvalidRequest.
+        """
+        request = pb.UpdateSessionRequest(
+            user_id=arguments.text("user_id", user_id),
+            device_id=arguments.text("device_id", device_id),
+            claims=arguments.claims(claims),
+        )
+        try:
+            updated: int = (self._call("UpdateSession", request, timeout)).updated_sessions
+        finally:
+            self._forget(user_id)
+        return updated
+
     # --- validating -------------------------------------------------------------------------------
 
     def validate_session(

@@ -39,7 +39,7 @@ def session_message(state: State, token: Token) -> pb.Session:
         device_id=session.device_id,
         session_id=session.session_id,
         generation=token.generation,
-        claims=session.claims,
+        claims=token.claims,
         sign_in_time=stamp(state.told(session.signed_in_at)),
         token_expire_time=stamp(state.told(token.ends_at)),
         expire_time=stamp(state.told(session.expires_at)),

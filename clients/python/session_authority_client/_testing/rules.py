@@ -63,7 +63,7 @@ def _judge_on_its_device(live: Session, token: Token, now: datetime) -> pb.Sessi
         return pb.SESSION_STATUS_REPLAYED
     behind = live.generation - token.generation
     settled = (live.holder, live.predecessor)[behind] if behind < 2 else None
-    if token.replayed or behind > 1 or settled not in (None, token):
+    if token.replayed or behind > 1 or settled not in (None, token.copy):
         return pb.SESSION_STATUS_REPLAYED
     if behind == 0 or seen_for is None or seen_for < GRACE:
         return pb.SESSION_STATUS_ACTIVE
@@ -78,7 +78,7 @@ def mark_seen(token: Token, now: datetime, *, settles: bool) -> None:
     if token.aged or now - token.issued_at >= DURABLE_AFTER:
         session.first_seen_at = session.first_seen_at or now
     if settles and session.holder is None and now - session.renewed_at >= ALARM_AFTER:
-        session.holder = token
+        session.holder = token.copy
 
 
 def rotate_if_due(token: Token, now: datetime) -> bool:
@@ -87,8 +87,8 @@ def rotate_if_due(token: Token, now: datetime) -> bool:
     if not (token.aged or token.expired or now - session.renewed_at >= ALARM_AFTER):
         return False
     session.generation, session.first_seen_at = session.generation + 1, None
-    session.holder, session.predecessor = None, token
-    session.renewed_at = now
+    session.holder, session.predecessor = None, token.copy
+    session.renewed_at, session.has_newer_claims = now, False
     return True
 
 

@@ -81,6 +81,7 @@ class FakeService:
         unary: Mapping[str, Callable[..., Any]] = {
             "IssueDevice": self.issue_device,
             "RenewSession": self.renew_session,
+            "UpdateSession": self.update_session,
             "ValidateSession": self.validate_session,
             "BatchValidateSessions": self.batch_validate_sessions,
             "ListDevices": self.list_devices,
@@ -208,8 +209,40 @@ class FakeService:
             response.access_token, token = self.state.hand_out(session, self.token_ttl)
             response.token_expire_time.CopyFrom(stamp(self.state.told(token.ends_at)))
             response.rotated = True
+        elif token.generation == session.generation and token.claims == session.claims:
+            session.has_newer_claims = False
+        elif token.generation == session.generation and now < token.ends_at:
+            response.access_token, token = self.state.reissue(token)
+            response.token_expire_time.CopyFrom(stamp(self.state.told(token.ends_at)))
+            response.rotated = True
         response.session.CopyFrom(session_message(self.state, token))
         return response
+
+    def update_session(
+        self, request: pb.UpdateSessionRequest, context: grpc.ServicerContext
+    ) -> pb.UpdateSessionResponse:
+        """Changes the claims of a user's sessions."""
+        user_id, device_id = request.user_id, uuid_of(request.device_id)
+        named = {"device_id": request.device_id} if request.device_id else {}
+        check_fields(context, user_id=user_id, **named)
+        live = [
+            device
+            for device in self.state.devices.get(user_id, {}).values()
+            if device_id in (None, device.device_id) and self.state.is_live(device)
+        ]
+        if named and not live:
+            abort(context, grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND")
+        claims = dict(request.claims)
+        sessions = [device.session for device in live if device.session is not None]
+        changed = [session for session in sessions if session.updated_claims != claims]
+        for session in changed:
+            session.claims = session.updated_claims = claims
+            session.has_newer_claims = True
+        if changed:
+            told = {"session_id": sessions[0].session_id} if named else {}
+            device = live[0] if named else None
+            self._write_event(pb.EVENT_TYPE_SESSION_UPDATED, user_id, device, **told)
+        return pb.UpdateSessionResponse(updated_sessions=len(live))
 
     def validate_session(
         self, request: pb.ValidateSessionRequest, _: grpc.ServicerContext
@@ -232,7 +265,12 @@ class FakeService:
             session, now = token.session, self.state.now()
             superseded = token.generation < session.generation
             half_life = (token.ends_at - token.issued_at) / 2
-            response.renew_recommended = token.aged or token.ends_at - now < half_life or superseded
+            response.renew_recommended = (
+                token.aged
+                or token.ends_at - now < half_life
+                or superseded
+                or session.has_newer_claims
+            )
             if not request.observe_only:
                 if not request.passive:
                     device = self.state.devices[session.user_id][session.device_id]

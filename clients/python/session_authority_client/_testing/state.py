@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from session_authority_client.wire import session_authority_pb2 as pb
@@ -28,8 +28,10 @@ class Session:
     last_seen_at: datetime = field(init=False)
     first_seen_at: datetime | None = None
     told_at: datetime | None = None
-    holder: Token | None = None
-    predecessor: Token | None = None
+    holder: object | None = None
+    predecessor: object | None = None
+    updated_claims: Mapping[str, str] | None = None
+    has_newer_claims: bool = False
 
     def __post_init__(self) -> None:
         self.renewed_at = self.last_seen_at = self.signed_in_at
@@ -44,12 +46,16 @@ class Session:
 
 @dataclass(eq=False)
 class Token:
-    """A token that was handed out. Each is a copy of its own of its generation."""
+    """A token that was handed out. Each is a copy of its own of its generation, unless it was made
+    once more with newer claims.
+    """
 
     session: Session
     generation: int
     issued_at: datetime
     ends_at: datetime
+    claims: Mapping[str, str]
+    copy: object = field(default_factory=object)
     aged: bool = False
     expired: bool = False
     replayed: bool = False
@@ -106,10 +112,20 @@ class State:
 
     def hand_out(self, session: Session, ttl: timedelta) -> tuple[str, Token]:
         """Makes a token of the session's generation. Returns its text, too."""
-        text, now = f"fake.{secrets.token_urlsafe(16)}", self.now()
-        token = Token(session, session.generation, now, min(now + ttl, session.ends_at))
+        now = self.now()
+        ends_at = min(now + ttl, session.ends_at)
+        token = Token(session, session.generation, now, ends_at, session.claims)
+        return self._remember(token), token
+
+    def reissue(self, token: Token) -> tuple[str, Token]:
+        """Makes the same token with the session's claims. Returns its text, too."""
+        token = replace(token, claims=token.session.claims)
+        return self._remember(token), token
+
+    def _remember(self, token: Token) -> str:
+        text = f"fake.{secrets.token_urlsafe(16)}"
         self.tokens[text] = token
-        return text, token
+        return text
 
     def end_sessions(self, user_id: str, spared: str = "") -> int:
         """Ends a user's sessions on all devices but one. Returns on how many."""

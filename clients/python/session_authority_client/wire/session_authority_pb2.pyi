@@ -45,6 +45,7 @@ class EventType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EVENT_TYPE_DEVICE_EVICTED: _ClassVar[EventType]
     EVENT_TYPE_SIGNING_KEY_REVOKED: _ClassVar[EventType]
     EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED: _ClassVar[EventType]
+    EVENT_TYPE_SESSION_UPDATED: _ClassVar[EventType]
 
 class ReplayCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -88,6 +89,7 @@ EVENT_TYPE_ALL_REVOKED: EventType
 EVENT_TYPE_DEVICE_EVICTED: EventType
 EVENT_TYPE_SIGNING_KEY_REVOKED: EventType
 EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED: EventType
+EVENT_TYPE_SESSION_UPDATED: EventType
 REPLAY_CAUSE_UNSPECIFIED: ReplayCause
 REPLAY_CAUSE_SUPERSEDED_TOKEN: ReplayCause
 REPLAY_CAUSE_SECOND_COPY: ReplayCause
@@ -271,6 +273,29 @@ class RenewSessionResponse(_message.Message):
     token_expire_time: _timestamp_pb2.Timestamp
     revoked_devices: int
     def __init__(self, status: _Optional[_Union[SessionStatus, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., rotated: bool = ..., access_token: _Optional[str] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., revoked_devices: _Optional[int] = ...) -> None: ...
+
+class UpdateSessionRequest(_message.Message):
+    __slots__ = ("user_id", "device_id", "claims")
+    class ClaimsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    device_id: str
+    claims: _containers.ScalarMap[str, str]
+    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., claims: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class UpdateSessionResponse(_message.Message):
+    __slots__ = ("updated_sessions",)
+    UPDATED_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    updated_sessions: int
+    def __init__(self, updated_sessions: _Optional[int] = ...) -> None: ...
 
 class ValidateSessionRequest(_message.Message):
     __slots__ = ("access_token", "device_id", "client", "observe_only", "passive")

@@ -113,6 +113,12 @@ def _rename(visit: for_flask.Visit, query: Query) -> object:
         return type(error).__name__
 
 
+def _claims(visit: for_flask.Visit, query: Query) -> object:
+    if "email" in query:
+        visit.update_claims({"email": query["email"]})
+    return visit.require().claims
+
+
 def query_of_app(query: Query) -> dict[str, str]:
     """What an app says itself."""
     return {"default": query["default"]} if "default" in query else {}
@@ -127,6 +133,7 @@ VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/devices": _devices,
     "/rename": _rename,
     "/session/time-left": lambda visit, _: seconds_left(visit.time_left()),
+    "/claims": _claims,
     "/me": lambda visit, _: visit.require().user_id,
     "/recent": lambda visit, _: visit.session and visit.session.user_id,
     "/strong": _strong,
@@ -306,6 +313,12 @@ def fastapi_app(
             return (await visit.rename(device, name)).display_name
         except (DeviceNotFound, InvalidRequest) as error:
             return type(error).__name__
+
+    @app.post("/claims")
+    async def claims(visit: Visit, email: str | None = None) -> dict[str, str]:
+        if email is not None:
+            await visit.update_claims({"email": email})
+        return dict(visit.require().claims)
 
     @app.post("/renew")
     async def renew(visit: Visit) -> dict[str, str | None]:

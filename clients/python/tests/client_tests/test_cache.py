@@ -263,7 +263,7 @@ def test_it_keeps_no_refusal_and_nothing_that_should_be_renewed(
     assert not harness.has()  # nor what it had before
 
 
-@pytest.mark.parametrize("kind", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("kind", [1, 2, 3, 4, 5, 6, 8, 9])
 def test_any_event_of_a_user_drops_what_is_known_of_them(harness: Harness, kind: int) -> None:
     harness.keep("t"), harness.keep("u"), harness.keep("v", "bob")
     harness.tell(kind, "ada")

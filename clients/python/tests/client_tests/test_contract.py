@@ -43,6 +43,7 @@ UNWRAPPED = {
     "RevokeAllResponse",
     "RevokeDeviceResponse",
     "UpdateDeviceResponse",
+    "UpdateSessionResponse",
 }
 # Where in an event a field is that the contract has further inside.
 FLATTENED = {

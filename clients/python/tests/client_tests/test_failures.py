@@ -27,6 +27,7 @@ REASONS: dict[str, tuple[grpc.StatusCode, type[sa.SessionAuthorityError]]] = {
     "REQUEST_ID_SPENT": (grpc.StatusCode.ABORTED, sa.RequestIdSpent),
     "DEVICE_LIMIT_REACHED": (grpc.StatusCode.RESOURCE_EXHAUSTED, sa.DeviceLimitReached),
     "DEVICE_NOT_FOUND": (grpc.StatusCode.NOT_FOUND, sa.DeviceNotFound),
+    "SESSION_NOT_FOUND": (grpc.StatusCode.NOT_FOUND, sa.SessionNotFound),
     "CONFLICT": (grpc.StatusCode.ABORTED, sa.Conflict),
     "STORE_UNAVAILABLE": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
     "DEADLINE_TOO_SHORT": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),

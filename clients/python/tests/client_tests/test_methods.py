@@ -302,6 +302,24 @@ async def test_a_device_is_named(authority: Any, user: str):
         await authority.update_device(user, str(uuid4()), display_name="nobody's")
 
 
+async def test_claims_are_changed(authority: Any, user: str):
+    issued = await authority.issue_device(user, claims={"email": "old@example.org"})
+    await authority.issue_device(user)
+    token, device_id = issued.access_token, issued.device.device_id
+    assert await authority.update_session(user, {"email": "new@example.org"}) == 2
+    assert await authority.update_session(user, {"name": "Ada"}, device_id=device_id) == 1
+    assert (await authority.validate_session(token, device_id)).renew_recommended
+    renewal = await authority.renew_session(token, device_id)
+    assert renewal.session.claims == {"name": "Ada"}
+    found = await authority.validate_session(renewal.access_token, device_id)
+    assert found.session.claims == {"name": "Ada"}
+    with pytest.raises(sa.SessionNotFound):
+        await authority.update_session(user, {}, device_id=str(uuid4()))
+    with pytest.raises(sa.InvalidRequest) as refused:
+        await authority.update_session(user, {"sub": "eve"})
+    assert [violation.field for violation in refused.value.violations] == ["claims.sub"]
+
+
 async def test_signing_out_on_a_device(authority: Any, user: str):
     issued = await authority.issue_device(user)
     device_id = issued.device.device_id

@@ -488,6 +488,24 @@ async def test_a_user_names_own_devices_alone(authority: FakeAuthority, make: Ma
         assert answer.status_code == 401
 
 
+async def test_a_user_has_new_claims_at_once_and_on_all_devices(
+    authority: FakeAuthority, make: Maker
+):
+    app = make(authority)
+    async with browser_of(app) as browser, browser_of(app) as other:
+        assert (await browser.post("/claims", params={"email": "x"})).status_code == 401
+        await browser.post("/sign-in")
+        await other.post("/sign-in")
+        answer = await browser.post("/claims", params={"email": "new@example.org"})
+        assert (answer.json(), set_cookies(answer)) == ({"email": "new@example.org"}, {})
+        for each in (browser, other):
+            renewing = await each.post("/claims")
+            assert set(set_cookies(renewing)) == {TOKEN, DEVICE}
+            assert (await each.post("/claims")).json() == {"email": "new@example.org"}
+            assert set_cookies(await each.post("/claims")) == {}
+    assert authority.rotations == 0
+
+
 async def test_a_device_in_another_spelling_is_this_one(browser: httpx.AsyncClient):
     mine = (await browser.post("/sign-in")).json()["device"]
     answer = await browser.post("/sign-out", params={"device": f"{{{mine.upper()}}}"})

@@ -299,6 +299,17 @@ async def test_what_this_client_revokes_is_not_answered_here(
     assert len(service.requests) == 3
 
 
+async def test_nor_is_what_this_client_updates(scripted: tuple[Service, str], client: Any) -> None:
+    """Its answers have the claims of before, and none says that a renewal brings others."""
+    service, _ = scripted
+    await ask(client)
+    service.flowing.clear()
+    with pytest.raises(SessionAuthorityError):  # as above
+        await client.update_session("ada", {"email": "ada@example.org"})
+    await ask(client)
+    assert len(service.requests) == 3
+
+
 def _before(
     then: Callable[[logging.LogRecord], None], first: Callable[[], None]
 ) -> Callable[[logging.LogRecord], None]:

@@ -32,6 +32,7 @@ UNARY = [method.name for method in SERVICE.methods if not method.server_streamin
 CALLS: dict[str, Any] = {
     "IssueDevice": lambda authority: authority.issue_device("ada"),
     "RenewSession": lambda authority: authority.renew_session("t", "d"),
+    "UpdateSession": lambda authority: authority.update_session("ada", {"name": "Ada"}),
     "ValidateSession": lambda authority: authority.validate_session("t", "d"),
     "BatchValidateSessions": lambda authority: authority.validate_sessions([("t", "d")]),
     "ListDevices": lambda authority: authority.list_devices("ada"),

@@ -15,7 +15,7 @@ import pytest
 from session_authority.domain.session_limits import ReplayAlarm, SessionLimits
 from session_authority.processes.options import Mode
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
-from session_authority_client import AsyncSessionAuthority, SessionStatus
+from session_authority_client import AsyncSessionAuthority, SessionNotFound, SessionStatus
 from session_authority_client.testing import FakeAuthority
 from tests.rpc.harness import START, Stage
 from tests.support.backends import fake_redis
@@ -304,6 +304,101 @@ async def any_other_session(world: World) -> Sequence[str]:
     await world.client.revoke_device("ada", device)
     token, _ = await world.signs_in(device)
     return [await world.finds(old, device), await world.finds(token, device)]
+
+
+async def _renewed(world: World, token: str, device: str) -> tuple[str, str]:
+    """The token after a renewal, and what its session's e-mail address is, with the generation."""
+    renewal = await world.client.renew_session(token, device)
+    assert renewal.session is not None
+    said = f"{renewal.session.claims.get('email', 'none')} {renewal.session.generation}"
+    return renewal.access_token or token, said
+
+
+OLD, NEW = {"email": "old", "name": "Ada"}, {"email": "new"}
+
+
+@row("ACTIVE", "ACTIVE renew", "new 1", "ACTIVE renew", "new 1", "ACTIVE", "ACTIVE", "new 2")
+async def claims_that_change(world: World) -> Sequence[str]:
+    old, device = await world.signs_in(claims=OLD)
+    found = [await world.finds(old, device)]
+    assert await world.client.update_session("ada", NEW) == 1
+    found.append(await world.finds(old, device))
+    token = old
+    for _ in range(2):  # the second renewal proves that the first one arrived
+        token, told = await _renewed(world, token, device)
+        found += [told, await world.finds(token, device)]
+    found.append(await world.finds(old, device))  # it is the same token
+    world.passes(5 * MINUTE)
+    return [*found, (await _renewed(world, old, device))[1]]
+
+
+@row("new 2", "ACTIVE renew", "new 2", "new 2", "ACTIVE")
+async def claims_that_change_between_two_generations(world: World) -> Sequence[str]:
+    old, device = await world.signs_in(claims=OLD)
+    token = await world.goes_on(old, device)
+    await world.client.update_session("ada", NEW)
+    newer, told = await _renewed(world, token, device)
+    found = [told, await world.finds(old, device)]
+    copy, told = await _renewed(world, old, device)
+    found.append(told)
+    assert len({old, token, newer, copy}) == 4
+    found.append((await _renewed(world, copy, device))[1])
+    world.passes(3 * MINUTE)
+    return [*found, await world.finds(newer, device)]
+
+
+@row("2", "1", "2", "SESSION_NOT_FOUND", "0", "SESSION_UPDATED ada", "SESSION_UPDATED ada here")
+async def whose_claims_change(world: World) -> Sequence[str]:
+    _, here = await world.signs_in(claims=NEW)
+    token, there = await world.signs_in(claims=OLD)
+    change = world.client.update_session
+    since = (await anext(world.client.watch_events())).cursor
+    counts = [await change("ada", OLD), await change("ada", NEW, device_id=here)]
+    for _ in range(2):  # nothing is told of what changes nothing
+        await change("ada", NEW, device_id=here)
+    counts.append(await change("ada", OLD, device_id=there))
+    assert (await world.client.renew_session(token, there)).access_token is None
+    found = [str(count) for count in counts[:2]]
+    found.append(str(await change("ada", OLD)))
+    with pytest.raises(SessionNotFound) as refused:
+        await change("ada", OLD, device_id=str(uuid4()))
+    found += [refused.value.reason, str(await change("bob", OLD))]
+    async for batch in world.client.watch_events(cursor=since):
+        for event in batch.events[:2]:
+            place = ["here"] if event.device_id == here else []
+            found.append(" ".join([event.type.name, event.user_id, *place]))
+        if batch.events:
+            return found
+    raise AssertionError("the watch ended")
+
+
+@row("REPLAYED revoked 1")
+async def a_token_with_newer_claims_is_no_copy_of_its_own(world: World) -> Sequence[str]:
+    old, device = await world.signs_in(claims=OLD)
+    one = await world.goes_on(old, device)
+    other = await world.renews(old, device)
+    await world.client.update_session("ada", NEW)
+    newer, _ = await _renewed(world, one, device)
+    world.passes(5 * MINUTE)
+    assert await world.finds(newer, device) == "ACTIVE renew"
+    assert await world.finds(one, device) == "ACTIVE renew"
+    return [await world.finds(other, device)]
+
+
+@row("none 1")
+async def all_claims_are_replaced(world: World) -> Sequence[str]:
+    token, device = await world.signs_in(claims=OLD)
+    await world.client.update_session("ada", {})
+    return [(await _renewed(world, token, device))[1]]
+
+
+@row("new 1")
+async def a_sign_in_that_is_repeated_has_the_newer_claims(world: World) -> Sequence[str]:
+    request_id = str(uuid4())
+    await world.signs_in(claims=OLD, request_id=request_id)
+    await world.client.update_session("ada", NEW)
+    token, device = await world.signs_in(claims=OLD, request_id=request_id)
+    return [(await _renewed(world, token, device))[1]]
 
 
 # With the alarm raised by renewals only.
