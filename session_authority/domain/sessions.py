@@ -22,7 +22,8 @@ class SessionRecord:
     token of it first proved that its client keeps it (None: not yet). `holder` is the only copy of
     it that is still good, `predecessor` the only one of the generation before it (None: any).
     `ends_at` is the absolute end that the sign-in gave; see `absolute_end`. `idle_timeout` is the
-    idle time that it gave, one of the steps of `idle_timeouts` (None: the service's).
+    idle time that it gave, one of the steps of `idle_timeouts` (None: the service's). `later` is
+    what a later version of the service wrote of this session: kept as it is, and never read.
     """
 
     session_id: bytes
@@ -37,6 +38,7 @@ class SessionRecord:
     first_seen_at: datetime | None
     last_seen_at: datetime
     idle_timeout: timedelta | None = None
+    later: bytes = b""
 
     def absolute_end(self, limits: SessionLimits) -> datetime:
         """When the session ends however much it is used: at the end that its sign-in gave, or
