@@ -57,6 +57,7 @@ from session_authority.store.records import (
     Unreadable,
     UserState,
 )
+from session_authority.store.rehearsal import Rehearsal
 
 
 class SessionStore:
@@ -87,6 +88,7 @@ class SessionStore:
         self._writes = Writes(
             self._pipelines, max(1, max_connections - pipelines - EVENT_LOG_CONNECTIONS - 1)
         )
+        self._rehearsal = Rehearsal(client, keys, self._writes)
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
         """The session on one device. One that can't be read counts as none."""
@@ -224,6 +226,10 @@ class SessionStore:
     async def server_times(self) -> Sequence[datetime]:
         """What time it is on every primary: the proof that each answers, and is one."""
         return await self._writes.run(self._ask_primaries)
+
+    async def missing_permissions(self) -> Sequence[str]:
+        """The commands that sign-ins and revocations need, and that Redis refuses its user."""
+        return await self._rehearsal.missing()
 
     async def trim_events(self, now: datetime) -> None:
         """Forgets events that are old enough. A new one does so, too, but only in its partition."""
