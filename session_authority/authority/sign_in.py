@@ -24,7 +24,14 @@ from session_authority.domain.sessions import (
     Token,
 )
 from session_authority.domain.sign_in import SignIn, decide_sign_in
-from session_authority.store.records import Commit, Committed, IssuedRecord, Once, UserState
+from session_authority.store.records import (
+    Commit,
+    Committed,
+    IssuedRecord,
+    Once,
+    Unreadable,
+    UserState,
+)
 
 
 class SignIns:
@@ -77,6 +84,7 @@ class SignIns:
             idle_timeout=request.idle_timeout,
             limits=self._limits,
             now=now,
+            unreadable={*state.unreadable_sessions, *state.unreadable_devices},
         )
         # Signed before anything is written: a token that can't be made must leave no session
         # behind.
@@ -123,18 +131,19 @@ class SignIns:
         return Commit(
             request.user_id,
             now,
-            if_sessions={key: state.sessions.get(key)} | {k: state.sessions[k] for k in gone},
-            if_devices={key: state.devices.get(key)}
-            | {k: state.devices[k] for k in decision.pruned},
-            if_session_count=len(state.sessions),
-            once=self._once_of(request, decision),
+            if_sessions={key: state.session_at(key)} | {k: state.sessions[k] for k in gone},
+            if_devices={key: state.device_at(key)} | {k: state.devices[k] for k in decision.pruned},
+            if_session_count=state.session_count(),
+            once=self._once_of(request, decision, state.unreadable_issued),
             set_sessions={key: decision.session} | dict.fromkeys(gone),
             set_devices={key: decision.device} | dict.fromkeys(decision.pruned),
             set_claims={key: kept},
             events=(_signed_in_event(request, decision, actor, now), *evictions),
         )
 
-    def _once_of(self, request: SignInRequest, decision: SignIn) -> Once | None:
+    def _once_of(
+        self, request: SignInRequest, decision: SignIn, unreadable: Unreadable | None
+    ) -> Once | None:
         if request.request_id is None:
             return None
         record = IssuedRecord(
@@ -145,7 +154,7 @@ class SignIns:
             new_device=decision.new_device,
             evicted=decision.evicted,
         )
-        return self._store.once_for_request(request.user_id, request.request_id, record)
+        return self._store.once_for_request(request.user_id, request.request_id, record, unreadable)
 
     async def _try_issue_again(
         self, request: SignInRequest, state: UserState, issued: IssuedRecord, now: datetime

@@ -24,6 +24,7 @@ from session_authority.cli import (
     devices,
     events,
     health,
+    inspection,
     keys,
     redis,
     relay,
@@ -55,6 +56,7 @@ app.add_typer(callers.app, name="callers")
 app.command("redis-acl")(redis.redis_acl)
 app.add_typer(devices.app, name="devices")
 app.add_typer(events.app, name="events")
+app.command()(inspection.inspect)
 app.add_typer(keys.app, name="keys")
 app.add_typer(relay.app, name="relay")
 app.add_typer(sessions.app, name="sessions")

@@ -36,8 +36,8 @@ _HARMLESS = re.compile(r"No such (command '[a-z][a-z-]{,19}'|option: --?[a-z][a-
 # No line of a table is as long.
 _WHOLE_LINE_COLUMNS = 1000
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 ListenOption = Annotated[
     str | None,
@@ -142,7 +142,9 @@ def show(table: Table, *, whole_lines: bool = False) -> None:
     if out.is_terminal and not whole_lines:
         out.print(table)
     else:
-        Console(highlight=False, width=_WHOLE_LINE_COLUMNS).print(table, soft_wrap=True)
+        Console(highlight=False, emoji=False, width=_WHOLE_LINE_COLUMNS).print(
+            table, soft_wrap=True
+        )
 
 
 def show_json(row: Mapping[str, object]) -> None:

@@ -16,7 +16,8 @@ from session_authority.domain.sessions import SessionRecord
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
     """What is remembered of a device of a user. It outlives the sessions on it. `display_name` is
-    the user's own choice.
+    the user's own choice. `later` is what a later version of the service wrote of it: it is kept as
+    it is, and never read.
     """
 
     device_id: UUID
@@ -25,6 +26,7 @@ class DeviceRecord:
     first_seen_at: datetime
     last_signed_in_at: datetime
     last_seen_at: datetime
+    later: bytes = b""
 
     def shown_name(self) -> str:
         """What to call it: the user's name for it, else the app's, else one made from the client

@@ -34,7 +34,8 @@ class SessionRecord:
     it that is still good, `predecessor` the only one of the generation before it (None: any).
     `ends_at` is the absolute end that the sign-in gave; see `absolute_end`. `idle_timeout` is the
     idle time that it gave, one of the steps of `idle_timeouts` (None: the service's).
-    `stored_claims` says where its claims are.
+    `stored_claims` says where its claims are. `later` is what a later version of the service wrote
+    of this session: kept as it is, and never read.
     """
 
     session_id: bytes
@@ -50,6 +51,7 @@ class SessionRecord:
     last_seen_at: datetime
     idle_timeout: timedelta | None = None
     stored_claims: StoredClaims = StoredClaims.NONE
+    later: bytes = b""
 
     def absolute_end(self, limits: SessionLimits) -> datetime:
         """When the session ends however much it is used: at the end that its sign-in gave, or

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -45,9 +45,13 @@ def decide_sign_in(
     limits: SessionLimits,
     now: datetime,
     idle_timeout: timedelta | None = None,
+    unreadable: Set[bytes] = frozenset(),
 ) -> SignIn:
-    """Decides a sign-in on the device with this key; raises DeviceLimitReached where one more is
-    refused.
+    """Decides a sign-in on the device with this key.
+
+    `unreadable` are the keys of devices of which some record can't be read. Such a device is known,
+    but its session is none, and is left alone unless this is the device. Raises DeviceLimitReached
+    where one more is refused.
     """
     live = {k: s for k, s in sessions.items() if s.is_live(limits, now)}
     replaced = live.get(key)
@@ -74,8 +78,8 @@ def decide_sign_in(
             idle_timeout=idle_timeout,
         ),
         device=device,
-        new_device=known is None,
-        first_device=not devices and not live,
+        new_device=known is None and key not in unreadable,
+        first_device=not devices and not live and not unreadable,
         replaced=replaced is not None,
         ended=tuple(k for k in sessions if k not in live and k != key),
         evicted=evicted,

@@ -85,15 +85,19 @@ class StoreProbe:
 
     async def _store_fault(self) -> str | None:
         """Why the store can't be used, if it can't."""
+        refused: str | None = None
         try:
             async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
+                if missing := await self._store.missing_permissions():
+                    refused = f"the store refuses its user {', '.join(missing)}: see redis-acl"
                 times = await self._store.server_times()
         except (AuthorityError, TimeoutError):
-            return "the store does not answer, or refuses"
+            return refused or "the store does not answer, or refuses"
         except Exception as error:  # noqa: BLE001
             # An answer that makes no sense is no sign of health either.
             return f"the store can't be asked ({logs.fault(error)['error']})"
-        return self._readiness.note_clocks(now(), times) or await self._verified()
+        clock_fault = self._readiness.note_clocks(now(), times)
+        return refused or clock_fault or await self._verified()
 
     async def _verified(self) -> str | None:
         """Why the store must not be used, if that has just turned out."""

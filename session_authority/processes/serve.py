@@ -46,6 +46,7 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         keys,
         max_connections=settings.redis_connections,
         event_memory=settings.event_memory,
+        metrics=metrics,
     )
     try:
         authority = build_authority(settings, store, source, metrics)

@@ -71,9 +71,10 @@ def watch_loop() -> None:
 
 
 class LogThrottle:
-    """A throttle for the log: at most one line a second for each kind of event."""
+    """A throttle for the log: at most one line in an interval for each kind of event."""
 
-    def __init__(self) -> None:
+    def __init__(self, interval_seconds: float = 1.0) -> None:
+        self._interval_seconds = interval_seconds
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def count(self, kind: str, now: float) -> int | None:
@@ -82,5 +83,7 @@ class LogThrottle:
         """
         quiet_until, left_out = self._kinds.get(kind, (now, 0))
         loud = now >= quiet_until
-        self._kinds[kind] = (now + 1.0, 0) if loud else (quiet_until, left_out + 1)
+        self._kinds[kind] = (
+            (now + self._interval_seconds, 0) if loud else (quiet_until, left_out + 1)
+        )
         return left_out if loud else None

@@ -46,6 +46,14 @@ class Metrics:
             namespace=_NAMESPACE,
             registry=self.registry,
         )
+        self.unreadable_records = Counter(
+            "unreadable_records",
+            "Reads of a record in Redis that could not be read, by its kind: session, device,"
+            " request. See `session-authority inspect`.",
+            ["kind"],
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
         self.best_effort_writes_dropped = Counter(
             "best_effort_writes_dropped",
             "Marks and touches not written, because too many were waiting or the store was away."

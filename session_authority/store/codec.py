@@ -1,14 +1,30 @@
 """How records look in Redis.
 
-A session record is a fixed struct of 59 or 60 bytes: Redis keeps a hash compact only while every
-value is below 64. So claims, once they were changed, are a record of their own. Its times are
-offsets from the sign-in in units of 10 ms, so they are cut to that; a record that was read encodes
-to the same bytes again. Everything else is protobuf (`records.proto`).
+A session record is a struct of at most 63 bytes: Redis keeps a hash compact only while every value
+is below 64. Its times are offsets from the sign-in in units of 10 ms, so they are cut to that; a
+record that was read encodes to the same bytes again. Everything else is protobuf (`records.proto`).
+
+    byte 0        marks (upper 4 bits), format (lower 4 bits: 3, or 4 with an idle timeout). Marks
+                  0x10 and 0x20 say where the claims are, see `StoredClaims`
+    58 bytes      the fields, see `_SESSION`
+    1 byte        format 4 only: the number of the session's own idle timeout
+    0 to 2 bytes  what a later version appends (at most 1 in format 4)
+    2 bytes       CRC-16 (XMODEM, begun with 0xFFFF) of all bytes before
+
+Formats 1 and 2 are 3 and 4 without marks, appended bytes and CRC. They are read, not written.
+
+A later version may be rolled back, so it keeps these rules (docs/records.md gives the reasons):
+1. What an earlier reader may ignore is a mark or appended bytes. An earlier reader judges by the
+   fields that it knows, and writes marks and appended bytes back as it found them.
+2. What an earlier reader must not ignore is another format. An earlier reader denies the session.
+3. Byte 0 and the CRC keep their place and their meaning in every format.
+4. In a `DeviceRecord`, 1. is a field of a new number, and 2. a higher number in `format`.
 """
 
 from __future__ import annotations
 
 import struct
+from binascii import crc_hqx
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, cast
 from uuid import UUID
@@ -29,21 +45,19 @@ from session_authority.store.records import IssuedRecord
 
 _UNIT = timedelta(milliseconds=10)
 
-# version and where the claims are, session ID, replaced session, generation, holder, predecessor,
-# sign-in (6 bytes: high and low part); then offsets: date of the generation, its token's end,
-# absolute end, first seen, last seen
+# marks and format, session ID, replaced session, generation, holder, predecessor, sign-in (6 bytes:
+# high and low part); then offsets: date of the generation, its token's end, absolute end, first
+# seen, last seen
 _SESSION = struct.Struct(">B16s8sIHHHIIIIII")
-# Version 2 has one byte more: the number of the session's own idle timeout.
-_VERSION, _IDLE_VERSION = 1, 2
-# The byte of the version has, above these bits, where the claims are: readers that don't know of
-# claims in the store refuse such a record, rather than lose the claims.
-_CLAIMS_SHIFT = 4
-# What each first byte says.
-_HEADS = {
-    stored.value << _CLAIMS_SHIFT | version: (stored, version)
-    for stored in StoredClaims
-    for version in (_VERSION, _IDLE_VERSION)
-}
+_PLAIN, _IDLE = 3, 4
+_UNCHECKED = {1: _PLAIN, 2: _IDLE}
+_FORMAT_BITS, _LATER_MARKS = 0x0F, 0xC0
+# The two marks that say where the claims are.
+_CLAIMS_MARKS, _CLAIMS_SHIFT = 0x30, 4
+_CHECK = struct.Struct(">H")
+_MAX_SESSION_BYTES = 63
+# Of a `DeviceRecord`.
+_DEVICE_FORMAT = 0
 _NO_SESSION = bytes(REPLACED_ID_BYTES)
 _NO_COPY = 0
 _NOT_SEEN = 0xFFFFFFFF
@@ -54,7 +68,11 @@ _LAST_MS = to_ms(datetime(9000, 1, 1, tzinfo=UTC))
 
 
 class UnreadableRecord(Exception):
-    """A record was written by a later version of the service, or by something else."""
+    """A record is damaged, or something else wrote it. The message never quotes it."""
+
+
+class LaterRecord(UnreadableRecord):
+    """A record is whole, and a later version of the service wrote it in a format of its own."""
 
 
 def _read_ms(milliseconds: int) -> datetime:
@@ -65,8 +83,8 @@ def _read_ms(milliseconds: int) -> datetime:
 
 
 def encode_session(record: SessionRecord) -> bytes:
-    """59 bytes, or 60 with an idle timeout. Times before the sign-in or more than 497 days after it
-    are clamped.
+    """61 bytes, or 62 with an idle timeout, and what a later version appended. Times before the
+    sign-in or more than 497 days after it are clamped.
     """
     sign_in_ms = to_ms(record.signed_in_at)
     start = from_ms(sign_in_ms)
@@ -74,9 +92,10 @@ def encode_session(record: SessionRecord) -> bytes:
     def offset(moment: datetime) -> int:
         return min(max((moment - start) // _UNIT, 0), _LAST_OFFSET)
 
-    version = _VERSION if record.idle_timeout is None else _IDLE_VERSION
+    marks, appended = record.later[:1], record.later[1:]
+    head = (_PLAIN if record.idle_timeout is None else _IDLE) | (marks[0] if marks else 0)
     fixed = _SESSION.pack(
-        record.stored_claims.value << _CLAIMS_SHIFT | version,
+        head | record.stored_claims.value << _CLAIMS_SHIFT,
         record.session_id,
         record.replaced or _NO_SESSION,
         record.generation,
@@ -90,21 +109,50 @@ def encode_session(record: SessionRecord) -> bytes:
         _NOT_SEEN if record.first_seen_at is None else offset(record.first_seen_at),
         offset(record.last_seen_at),
     )
-    return fixed if record.idle_timeout is None else fixed + bytes([step_of(record.idle_timeout)])
+    idle = b"" if record.idle_timeout is None else bytes([step_of(record.idle_timeout)])
+    return sealed(fixed + idle + appended)
+
+
+def sealed(body: bytes | bytearray) -> bytes:
+    """A session record with its CRC behind it."""
+    return bytes(body) + _CHECK.pack(crc_hqx(body, 0xFFFF))
+
+
+def _opened(raw: bytes) -> tuple[int, bytes, bytes]:
+    """The format of a session record, its fields, and what a later version wrote of it."""
+    form = _UNCHECKED.get(raw[0]) if raw else None
+    if form is not None and len(raw) == _SESSION.size + (form == _IDLE):
+        return form, raw, b""
+    body = raw[: -_CHECK.size]
+    if not _SESSION.size <= len(body) <= _MAX_SESSION_BYTES - _CHECK.size or sealed(body) != raw:
+        raise UnreadableRecord(f"a session record of {len(raw)} bytes is damaged, or is none")
+    form, marks = body[0] & _FORMAT_BITS, body[0] & _LATER_MARKS
+    if form > _IDLE:
+        raise LaterRecord(f"a session record of format {form}, of a later version")
+    size = _SESSION.size + (form == _IDLE)
+    if form < _PLAIN or len(body) < size:
+        raise UnreadableRecord(f"a session record of {len(raw)} bytes and format {form}")
+    appended = body[size:]
+    return form, body[:size], bytes([marks]) + appended if marks or appended else b""
+
+
+def _stored_claims(head: int) -> StoredClaims:
+    try:
+        return StoredClaims((head & _CLAIMS_MARKS) >> _CLAIMS_SHIFT)
+    except ValueError:
+        raise UnreadableRecord("a session record with claims that are nowhere") from None
 
 
 def decode_session(raw: bytes) -> SessionRecord:
-    """The record; raises UnreadableRecord."""
+    """The record. Raises UnreadableRecord, LaterRecord."""
+    form, fields, later = _opened(raw)
     idle_timeout = None
-    stored_claims, version = _HEADS.get(raw[0] if raw else 0, (StoredClaims.NONE, 0))
-    if len(raw) == _SESSION.size + 1 and version == _IDLE_VERSION and raw[-1]:
-        idle_timeout, raw = STEPS[raw[-1] - 1], raw[:-1]
-    elif len(raw) != _SESSION.size or version != _VERSION:
-        raise UnreadableRecord(
-            f"a session record of {len(raw)} bytes, version {raw[0] if raw else 'none'}"
-        )
-    _, session_id, replaced, generation, holder, predecessor, high, low, *offsets = _SESSION.unpack(
-        raw
+    if form == _IDLE:
+        if not fields[-1]:
+            raise UnreadableRecord("a session record with an idle timeout of nothing")
+        idle_timeout = STEPS[fields[-1] - 1]
+    _, session_id, replaced, generation, holder, predecessor, high, low, *offsets = (
+        _SESSION.unpack_from(fields)
     )
     start = _read_ms(high << 32 | low)
     dated, token_end, end, first_seen, last_seen = offsets
@@ -123,7 +171,8 @@ def decode_session(raw: bytes) -> SessionRecord:
         first_seen_at=None if first_seen == _NOT_SEEN else start + first_seen * _UNIT,
         last_seen_at=start + last_seen * _UNIT,
         idle_timeout=idle_timeout,
-        stored_claims=stored_claims,
+        stored_claims=_stored_claims(fields[0]),
+        later=later,
     )
 
 
@@ -157,7 +206,7 @@ def _read(message: type[_M], raw: bytes) -> tuple[_M, UUID]:
 
 def encode_device(device: DeviceRecord) -> bytes:
     """A `DeviceRecord` message."""
-    return records_pb2.DeviceRecord(
+    known = records_pb2.DeviceRecord(
         device_id=device.device_id.bytes,
         display_name=device.display_name,
         last_client=client_record(device.last_client),
@@ -165,11 +214,14 @@ def encode_device(device: DeviceRecord) -> bytes:
         last_sign_in_ms=to_ms(device.last_signed_in_at),
         last_seen_ms=to_ms(device.last_seen_at),
     ).SerializeToString()
+    return known + device.later
 
 
 def decode_device(raw: bytes) -> DeviceRecord:
-    """The record; raises UnreadableRecord."""
+    """The record. Raises UnreadableRecord, LaterRecord."""
     record, device_id = _read(records_pb2.DeviceRecord, raw)
+    if record.format > _DEVICE_FORMAT:
+        raise LaterRecord(f"a DeviceRecord of format {record.format}, of a later version")
     return DeviceRecord(
         device_id=device_id,
         display_name=record.display_name,
@@ -177,7 +229,15 @@ def decode_device(raw: bytes) -> DeviceRecord:
         first_seen_at=_read_ms(record.first_seen_ms),
         last_signed_in_at=_read_ms(record.last_sign_in_ms),
         last_seen_at=_read_ms(record.last_seen_ms),
+        later=_unknown_fields(record),
     )
+
+
+def _unknown_fields(record: records_pb2.DeviceRecord) -> bytes:
+    """The fields of a later version. The message is empty afterwards."""
+    for field in record.DESCRIPTOR.fields:
+        record.ClearField(field.name)
+    return record.SerializeToString()
 
 
 def encode_issued(issued: IssuedRecord) -> bytes:

@@ -109,7 +109,7 @@ class Deliveries:
         self._pipelines = pipelines_to(client)
         self._writes = Writes(self._pipelines, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2))
         self._reads = Reads(self._pipelines)
-        self._take, self._settle = Script("take"), Script("settle")
+        self._take, self._settle = Script("take"), Script("settle", asks_first=True)
         self._unlease, self._enlist = Script("unlease"), Script("enlist")
 
     async def enlist(self, endpoint: str, relay: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -16,6 +17,15 @@ from session_authority.domain.sessions import SessionRecord
 T = TypeVar("T")
 
 
+class RecordKind(StrEnum):
+    """What a record is of."""
+
+    SESSION = "session"
+    DEVICE = "device"
+    CLAIMS = "claims"
+    REQUEST = "request"
+
+
 @dataclass(frozen=True, slots=True)
 class Stored(Generic[T]):
     """A record and the bytes it was read from, by which a commit tells whether it is still the
@@ -24,6 +34,17 @@ class Stored(Generic[T]):
 
     record: T
     raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that can't be read: its bytes, by which a commit can replace it, and why. `later` is
+    True if a later version of the service wrote it.
+    """
+
+    raw: bytes
+    reason: str
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +61,30 @@ class IssuedRecord:
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """All that is stored of a user, by device key, and what the asked-for `request_id` led to."""
+    """All that is stored of a user, by device key, and what the asked-for `request_id` led to.
+
+    `other_types` are the hashes, by their kind, in whose place there is a key of another type.
+    """
 
     sessions: Mapping[bytes, Stored[SessionRecord]]
     devices: Mapping[bytes, Stored[DeviceRecord]]
     issued: IssuedRecord | None = None
+    unreadable_sessions: Mapping[bytes, Unreadable] = field(default_factory=dict)
+    unreadable_devices: Mapping[bytes, Unreadable] = field(default_factory=dict)
+    unreadable_issued: Unreadable | None = None
+    other_types: frozenset[RecordKind] = frozenset()
+
+    def session_at(self, key: bytes) -> Stored[SessionRecord] | Unreadable | None:
+        """What is there of a session on a device, for a commit to replace."""
+        return self.sessions.get(key) or self.unreadable_sessions.get(key)
+
+    def device_at(self, key: bytes) -> Stored[DeviceRecord] | Unreadable | None:
+        """What is there of a device, for a commit to replace."""
+        return self.devices.get(key) or self.unreadable_devices.get(key)
+
+    def session_count(self) -> int:
+        """How many records of sessions there are, readable or not."""
+        return len(self.sessions) + len(self.unreadable_sessions)
 
     def session_records(self) -> dict[bytes, SessionRecord]:
         """The sessions without their bytes."""
@@ -57,11 +97,14 @@ class UserState:
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """A key that a commit makes and that must not exist before: it happens once in `memory_ms`."""
+    """A key that a commit makes and that must not exist before: it happens once in `memory_ms`.
+    `unreadable` is a value that counts as none, because it can't be read.
+    """
 
     key: str
     value: bytes
     memory_ms: int
+    unreadable: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +118,12 @@ class Commit:
 
     user_id: str
     now: datetime
-    if_sessions: Mapping[bytes, Stored[SessionRecord] | None] = field(default_factory=dict)
-    if_devices: Mapping[bytes, Stored[DeviceRecord] | None] = field(default_factory=dict)
+    if_sessions: Mapping[bytes, Stored[SessionRecord] | Unreadable | None] = field(
+        default_factory=dict
+    )
+    if_devices: Mapping[bytes, Stored[DeviceRecord] | Unreadable | None] = field(
+        default_factory=dict
+    )
     if_claims: Mapping[bytes, Stored[SessionClaims] | None] = field(default_factory=dict)
     if_session_count: int | None = None
     once: Once | None = None

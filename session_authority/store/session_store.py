@@ -24,11 +24,17 @@ from session_authority.domain.session_limits import (
     REQUEST_MEMORY,
 )
 from session_authority.domain.sessions import SessionRecord, StoredClaims
+from session_authority.runtime.metrics import Metrics
 from session_authority.store import codec
 from session_authority.store.driver.batcher import Batcher
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.connection import RedisClient
-from session_authority.store.driver.errors import driver_errors_translated
+from session_authority.store.driver.errors import (
+    WRONG_TYPE,
+    ResponseError,
+    code_of,
+    driver_errors_translated,
+)
 from session_authority.store.driver.pipelines import pipelines_to
 from session_authority.store.driver.replies import fields_of, time_of
 from session_authority.store.driver.writes import Script, Writes
@@ -38,6 +44,7 @@ from session_authority.store.event_log import (
     MAX_EVENTS_PER_PARTITION,
 )
 from session_authority.store.key_names import PARTITIONS, KeyNames, partition
+from session_authority.store.record_reader import OTHER_TYPE, RecordReader, state_of
 from session_authority.store.records import (
     AlreadyDone,
     Changed,
@@ -46,9 +53,12 @@ from session_authority.store.records import (
     Committed,
     IssuedRecord,
     Once,
+    RecordKind,
     Stored,
+    Unreadable,
     UserState,
 )
+from session_authority.store.rehearsal import Rehearsal
 
 
 class SessionStore:
@@ -65,28 +75,39 @@ class SessionStore:
         *,
         max_connections: int = 64,
         event_memory: timedelta = EVENT_MEMORY,
+        metrics: Metrics | None = None,
     ) -> None:
         self.event_memory = event_memory
+        self._reader = RecordReader(metrics)
         self._client = client
         self._keys = keys
-        self._commit = Script("commit")
-        self._revoke = Script("revoke")
+        self._commit = Script("commit", asks_first=True)
+        self._revoke = Script("revoke", asks_first=True)
         pipelines = max(2, min(4, max_connections // 4))
         self._pipelines = pipelines_to(client)
         self._batcher = Batcher(self._pipelines.send, pipelines=pipelines)
         self._writes = Writes(
             self._pipelines, max(1, max_connections - pipelines - EVENT_LOG_CONNECTIONS - 1)
         )
+        self._rehearsal = Rehearsal(client, keys, self._writes)
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
-        """The session on one device."""
-        raw = await self._read("HGET", self._keys.sessions(user_id), key)
-        return None if raw is None else Stored(codec.decode_session(raw), raw)
+        """The session on one device. One that can't be read counts as none."""
+        name = self._keys.sessions(user_id)
+        raw = await self._read(RecordKind.SESSION, user_id, "HGET", name, key)
+        if raw is None or isinstance(raw, Unreadable):
+            return None
+        found = self._reader.session(user_id, key, raw)
+        return None if isinstance(found, Unreadable) else found
 
     async def device(self, user_id: str, key: bytes) -> Stored[DeviceRecord] | None:
-        """What is remembered of one device."""
-        raw = await self._read("HGET", self._keys.devices(user_id), key)
-        return None if raw is None else Stored(codec.decode_device(raw), raw)
+        """What is remembered of one device. What can't be read counts as forgotten."""
+        name = self._keys.devices(user_id)
+        raw = await self._read(RecordKind.DEVICE, user_id, "HGET", name, key)
+        if raw is None or isinstance(raw, Unreadable):
+            return None
+        found = self._reader.device(user_id, key, raw)
+        return None if isinstance(found, Unreadable) else found
 
     async def session_and_device(
         self, user_id: str, key: bytes
@@ -98,9 +119,16 @@ class SessionStore:
         return session, device
 
     async def claims(self, user_id: str) -> Mapping[bytes, Stored[SessionClaims]]:
-        """The claims that are stored for a user's sessions, by device key."""
-        found = fields_of(await self._read("HGETALL", self._keys.claims(user_id)))
-        return {key: Stored(codec.decode_claims(raw), raw) for key, raw in found.items()}
+        """The claims that are stored for a user's sessions, by device key. Those that can't be read
+        are of no session.
+        """
+        name = self._keys.claims(user_id)
+        found = await self._read(RecordKind.CLAIMS, user_id, "HGETALL", name)
+        if isinstance(found, Unreadable):
+            return {}
+        return {
+            key: self._reader.claims(user_id, key, raw) for key, raw in fields_of(found).items()
+        }
 
     async def claims_of(
         self, user_id: str, key: bytes, session: Stored[SessionRecord] | None
@@ -110,37 +138,39 @@ class SessionStore:
         """
         if session is None or session.record.stored_claims is StoredClaims.NONE:
             return None
-        raw = await self._read("HGET", self._keys.claims(user_id), key)
-        if raw is None:
+        name = self._keys.claims(user_id)
+        raw = await self._read(RecordKind.CLAIMS, user_id, "HGET", name, key)
+        if raw is None or isinstance(raw, Unreadable):
             return None
-        claims = codec.decode_claims(raw)
-        return Stored(claims, raw) if claims.session_id == session.record.session_id else None
+        found = self._reader.claims(user_id, key, raw)
+        return found if found.record.session_id == session.record.session_id else None
 
     async def user(self, user_id: str, request_id: UUID | None = None) -> UserState:
         """All that is stored of a user."""
+        names = self._keys.sessions(user_id), self._keys.devices(user_id)
         reads = [
-            self._read("HGETALL", self._keys.sessions(user_id)),
-            self._read("HGETALL", self._keys.devices(user_id)),
+            self._read(RecordKind.SESSION, user_id, "HGETALL", names[0]),
+            self._read(RecordKind.DEVICE, user_id, "HGETALL", names[1]),
         ]
         if request_id is not None:
-            reads.append(self._read("GET", self._keys.request(user_id, request_id)))
-        sessions, devices, *issued = await asyncio.gather(*reads)
-        return UserState(
-            sessions={
-                k: Stored(codec.decode_session(raw), raw) for k, raw in fields_of(sessions).items()
-            },
-            devices={
-                k: Stored(codec.decode_device(raw), raw) for k, raw in fields_of(devices).items()
-            },
-            issued=codec.decode_issued(issued[0]) if issued and issued[0] is not None else None,
-        )
+            name = self._keys.request(user_id, request_id)
+            reads.append(self._read(RecordKind.REQUEST, user_id, "GET", name))
+        sessions, devices, *requests = await asyncio.gather(*reads)
+        return state_of(self._reader, user_id, sessions, devices, *requests)
 
-    def once_for_request(self, user_id: str, request_id: UUID, issued: IssuedRecord) -> Once:
-        """Ties a commit to a `request_id`."""
+    def once_for_request(
+        self,
+        user_id: str,
+        request_id: UUID,
+        issued: IssuedRecord,
+        unreadable: Unreadable | None = None,
+    ) -> Once:
+        """Ties a commit to a `request_id`, which may have led to what can't be read any more."""
         return Once(
             self._keys.request(user_id, request_id),
             codec.encode_issued(issued),
             REQUEST_MEMORY // MILLISECOND,
+            b"" if unreadable is None else unreadable.raw,
         )
 
     def once_for_session(self, user_id: str, session_id: bytes, kind: EventType) -> Once:
@@ -187,6 +217,7 @@ class SessionStore:
             b"" if commit.once is None else commit.once.value,
             0 if commit.once is None else commit.once.memory_ms,
             "1" if commit.clear_sessions else "0",
+            b"" if commit.once is None else commit.once.unreadable,
             len(checks) // 3,
             *checks,
             len(writes) // 3,
@@ -230,6 +261,10 @@ class SessionStore:
         """What time it is on every primary: the proof that each answers, and is one."""
         return await self._writes.run(self._ask_primaries)
 
+    async def missing_permissions(self) -> Sequence[str]:
+        """The commands that sign-ins and revocations need, and that Redis refuses its user."""
+        return await self._rehearsal.missing()
+
     async def trim_events(self, now: datetime) -> None:
         """Forgets events that are old enough. A new one does so, too, but only in its partition."""
         oldest = self._oldest_event(now)
@@ -259,9 +294,16 @@ class SessionStore:
         """The time of the oldest events to keep, in milliseconds."""
         return max(to_ms(now - self.event_memory), 0)
 
-    async def _read(self, *command: str | bytes) -> Any:
+    async def _read(self, kind: RecordKind, user_id: str, *command: str | bytes) -> Any:
+        """The reply; OTHER_TYPE where the key holds another type, and so no records."""
         with driver_errors_translated():
-            return await self._batcher.read(*command)
+            try:
+                return await self._batcher.read(*command)
+            except ResponseError as error:
+                if code_of(error) != WRONG_TYPE:
+                    raise
+        self._reader.note_other_type(kind, user_id)
+        return OTHER_TYPE
 
     async def _ask_primaries(self) -> Sequence[datetime]:
         if isinstance(self._client, Cluster):

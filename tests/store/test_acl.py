@@ -402,7 +402,7 @@ def test_a_script_may_do_no_more(one: Backend, admin: redis.Redis, prefix: str) 
 # --- what is missing is told ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["hget", "hset", "publish", "evalsha", "del", "xgroup|create"])
+@pytest.mark.parametrize("command", ["hget", "hset", "xadd", "evalsha", "del", "xgroup|create"])
 async def test_a_missing_permission_is_unavailable_and_told_of(
     one: Backend, admin: redis.Redis, prefix: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

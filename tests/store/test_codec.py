@@ -41,13 +41,14 @@ from session_authority.store.codec import (
     encode_event,
     encode_issued,
     encode_session,
+    sealed,
 )
 from session_authority.store.records import IssuedRecord
 from tests.store.samples import DAY, NOW, device, issued, key, session
 from tests.support.backends import Backend
 
 # Bytes of a session record: Redis keeps a hash compact only while every value is below 64
-LONGEST = 60
+LONGEST = 62
 MOST_FOR_A_SESSION = 140  # bytes of Redis's memory for a session of a user with three devices
 UNIT = timedelta(milliseconds=10)
 REACH = (2**32 - 2) * UNIT
@@ -166,39 +167,54 @@ def test_what_is_no_session_record_is_unreadable(raw: bytes) -> None:
         decode_session(raw)
 
 
-def test_only_a_session_with_an_idle_time_of_its_own_needs_a_later_version() -> None:
-    """So servers of the version before read all others."""
+def test_a_session_with_an_idle_time_of_its_own_has_another_format() -> None:
     plain, idle = session(), replace(session(), idle_timeout=STEPS[0])
-    assert (encode_session(plain)[0], encode_session(idle)[0]) == (1, 2)
+    assert (encode_session(plain)[0], encode_session(idle)[0]) == (3, 4)
     with pytest.raises(UnreadableRecord):
-        decode_session(encode_session(idle)[:-1] + b"\0")
+        decode_session(sealed(encode_session(idle)[:-3] + b"\0"))
 
 
-def test_only_a_session_with_stored_claims_says_so() -> None:
-    """So servers of the version before read all others, and refuse such a one: they would sign
-    tokens with the old claims.
-    """
+def test_a_session_with_stored_claims_says_so() -> None:
+    """By two marks of its first byte."""
     heads = {
         (stored, idle): encode_session(session(stored_claims=stored, idle_timeout=idle))[0]
         for idle in (None, STEPS[0])
         for stored in StoredClaims
     }
-    assert list(heads.values()) == [0x01, 0x11, 0x21, 0x02, 0x12, 0x22]
+    assert list(heads.values()) == [0x03, 0x13, 0x23, 0x04, 0x14, 0x24]
+    with pytest.raises(UnreadableRecord, match="claims that are nowhere"):
+        decode_session(sealed(b"\x33" + encode_session(session())[1:-2]))
 
 
-def test_another_version_of_a_session_record_is_unreadable() -> None:
-    raw = encode_session(session())
-    for version in set(range(256)) - {0x01, 0x11, 0x21}:
-        with pytest.raises(UnreadableRecord, match=f"59 bytes, version {version}$"):
-            decode_session(bytes([version]) + raw[1:])
+@given(session_records())
+def test_a_session_record_of_an_earlier_version_is_read(record: SessionRecord) -> None:
+    """Its formats 1 and 2 have no CRC, and no marks."""
+    raw = encode_session(replace(record, stored_claims=StoredClaims.NONE))
+    earlier = bytes([raw[0] - 2]) + raw[1:-2]
+    assert len(earlier) == (59 if record.idle_timeout is None else 60)
+    assert decode_session(earlier) == decode_session(raw)
+
+
+def test_a_session_record_with_any_bit_changed_is_unreadable() -> None:
+    for record in (session(), replace(session(), idle_timeout=STEPS[0])):
+        raw = encode_session(record)
+        for place in range(8 * len(raw)):
+            changed = bytearray(raw)
+            changed[place // 8] ^= 1 << place % 8
+            with pytest.raises(UnreadableRecord):
+                decode_session(bytes(changed))
 
 
 def test_any_other_length_of_a_session_record_is_unreadable() -> None:
+    """With the right CRC, too: two bytes more may be a later version's."""
     raw = encode_session(session())
     for length in range(120):
         if length != len(raw):
             with pytest.raises(UnreadableRecord):
                 decode_session((raw * 3)[:length])
+        if not 59 <= length <= 61:
+            with pytest.raises(UnreadableRecord):
+                decode_session(sealed((raw * 3)[:length]))
 
 
 @pytest.mark.parametrize("sign_in_ms", [2**48 - 1, LAST_MS, LAST_MS + 1, 230_000_000_000_000])
@@ -206,7 +222,7 @@ def test_a_session_of_a_time_that_never_was_is_unreadable(sign_in_ms: int) -> No
     raw = bytearray(encode_session(session()))
     raw[SIGN_IN : SIGN_IN + 6] = sign_in_ms.to_bytes(6)
     with pytest.raises(UnreadableRecord, match="never was"):
-        decode_session(bytes(raw))
+        decode_session(sealed(raw[:-2]))
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 4])
@@ -215,15 +231,15 @@ def test_only_first_seen_may_be_never(place: int) -> None:
     offset = SIGN_IN + 6 + 4 * place
     raw[offset : offset + 4] = b"\xff\xff\xff\xff"
     with pytest.raises(UnreadableRecord, match="must have"):
-        decode_session(bytes(raw))
+        decode_session(sealed(raw[:-2]))
 
 
 def test_a_session_of_the_latest_time_that_is_read_has_an_end() -> None:
     raw = bytearray(encode_session(session()))
     raw[SIGN_IN : SIGN_IN + 6] = to_ms(datetime(9000, 1, 1, tzinfo=UTC)).to_bytes(6)
-    raw[SIGN_IN + 6 :] = b"\xff\xff\xff\xfe" * 5
+    raw[SIGN_IN + 6 : -2] = b"\xff\xff\xff\xfe" * 5
     limits = SessionLimits(idle_timeout=MAX_SESSION_TTL, session_ttl=MAX_SESSION_TTL)
-    assert decode_session(bytes(raw)).is_live(limits, NOW)
+    assert decode_session(sealed(raw[:-2])).is_live(limits, NOW)
 
 
 @pytest.mark.parametrize("name", ["first_seen_ms", "last_sign_in_ms", "last_seen_ms"])

@@ -516,29 +516,6 @@ async def test_a_changed_password_is_unavailable_and_never_logged(
     assert SECRET not in str(lines)
 
 
-async def test_a_record_of_a_wrong_kind_is_unavailable_and_the_others_go_on(
-    valkey_room: Room,
-) -> None:
-    """One command of a pipeline is refused: its asker alone learns of it."""
-    room = valkey_room
-    await room.put("ada", 1)
-    await room.run("SET", room.keys.sessions("odd"), "text")
-    results = await asyncio.gather(
-        *(room.store.session(user, key(1)) for user in ("ada", "odd", "ada", "bob")),
-        return_exceptions=True,
-    )
-    assert [type(r).__name__ for r in results] == [
-        "Stored",
-        "StoreUnavailable",
-        "Stored",
-        "NoneType",
-    ]
-    await unavailable(room.store.commit(Commit("odd", NOW, set_sessions={key(1): session(1)})))
-    await unavailable(
-        room.store.revoke_all("odd", except_key=None, forget=True, event=event("odd"))
-    )
-
-
 # ----- what the log says
 
 

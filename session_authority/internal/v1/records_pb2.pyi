@@ -97,20 +97,22 @@ class AppearanceRecord(_message.Message):
     def __init__(self, operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[str] = ..., model: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class DeviceRecord(_message.Message):
-    __slots__ = ("device_id", "display_name", "last_client", "first_seen_ms", "last_sign_in_ms", "last_seen_ms")
+    __slots__ = ("device_id", "display_name", "last_client", "first_seen_ms", "last_sign_in_ms", "last_seen_ms", "format")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     LAST_CLIENT_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEEN_MS_FIELD_NUMBER: _ClassVar[int]
     LAST_SIGN_IN_MS_FIELD_NUMBER: _ClassVar[int]
     LAST_SEEN_MS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
     device_id: bytes
     display_name: str
     last_client: ClientRecord
     first_seen_ms: int
     last_sign_in_ms: int
     last_seen_ms: int
-    def __init__(self, device_id: _Optional[bytes] = ..., display_name: _Optional[str] = ..., last_client: _Optional[_Union[ClientRecord, _Mapping]] = ..., first_seen_ms: _Optional[int] = ..., last_sign_in_ms: _Optional[int] = ..., last_seen_ms: _Optional[int] = ...) -> None: ...
+    format: int
+    def __init__(self, device_id: _Optional[bytes] = ..., display_name: _Optional[str] = ..., last_client: _Optional[_Union[ClientRecord, _Mapping]] = ..., first_seen_ms: _Optional[int] = ..., last_sign_in_ms: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., format: _Optional[int] = ...) -> None: ...
 
 class ClaimsRecord(_message.Message):
     __slots__ = ("session_id", "claims", "auth_methods")

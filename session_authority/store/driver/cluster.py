@@ -23,7 +23,9 @@ from redis.exceptions import TimeoutError as TimedOut
 
 from session_authority.store.driver.batcher import Command
 
-_KEY_COMES_FIRST = frozenset({"DEL", "EXISTS", "GET", "HGET", "HGETALL", "XRANGE", "XREVRANGE"})
+_KEY_COMES_FIRST = frozenset(
+    {"DEL", "EXISTS", "GET", "HGET", "HGETALL", "PTTL", "XRANGE", "XREVRANGE"}
+)
 _LOST = (Disconnected, TimedOut)
 _NO_REDIS_ERROR = (RedisClusterException, KeyError)
 # How long a look at the cluster is good for while nodes fail.

@@ -29,6 +29,7 @@ REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)
 # All that an exchange with the server can raise.
 EXCHANGE_FAILURES = (RedisError, OSError, TimeoutError)
 NO_PERMISSION = "NOPERM"
+WRONG_TYPE = "WRONGTYPE"
 # How Valkey and Redis word a refused command in a script, which has no code of its own.
 _NO_PERMISSION_IN_SCRIPT = ("ACL failure in script:", "The user executing the script can't ")
 

@@ -26,10 +26,13 @@ _REFUSED_PAUSE_SECONDS = 0.05
 
 
 class Script:
-    """A Lua script, run by its hash, and sent whole where the server does not have it."""
+    """A Lua script, run by its hash, and sent whole where the server does not have it. One that
+    `asks_first` has the functions of `before_writing`.
+    """
 
-    def __init__(self, name: str) -> None:
-        self.text = _SCRIPTS.joinpath(f"{name}.lua").read_text("utf-8")
+    def __init__(self, name: str, *, asks_first: bool = False) -> None:
+        names = ("before_writing", name) if asks_first else (name,)
+        self.text = "".join(_SCRIPTS.joinpath(f"{name}.lua").read_text("utf-8") for name in names)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(

@@ -1,6 +1,7 @@
 -- Purpose: commits a decision on one user, if everything that it was taken on is still so; else
 --          changes nothing. Records, their time to live, and the events that tell of them change in
---          one step.
+--          one step: what can fail comes before the first change. A key of another type counts as
+--          none, and is replaced.
 -- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
 --          4 event stream
 --          5 (optional) "once" key: a string that must not exist yet, and does afterwards
@@ -10,13 +11,14 @@
 --          7 number of sessions that must be there ('': any)
 --          8 value of the once key   9 its time to live, ms
 --          10 '1': remove all sessions
---          11 number of checks, then for each: hash (1 to 3), field, value that must be there
+--          11 a value of the once key that counts as none
+--          12 number of checks, then for each: hash (1 to 3), field, value that must be there
 --          ('': none)
 --          then number of writes, then for each: hash (1 to 3), field, new value ('': remove)
 --          then the events
 -- Returns: {1, removed sessions…} committed; {0} something changed meanwhile; {-1} the once key
 --          exists
-local at = 11
+local at = 12
 
 local function take()
   local value = ARGV[at]
@@ -24,46 +26,91 @@ local function take()
   return value
 end
 
-if KEYS[5] and redis.call('EXISTS', KEYS[5]) == 1 then
+local replaced = {}
+for hash = 1, 3 do
+  replaced[hash] = is_of_another_type(KEYS[hash], 'HLEN')
+end
+
+if KEYS[5] and redis.call('EXISTS', KEYS[5]) == 1 and not is_of_another_type(KEYS[5], 'GET')
+  and redis.call('GET', KEYS[5]) ~= ARGV[11] then
   return {-1}
 end
-if ARGV[7] ~= '' and redis.call('HLEN', KEYS[1]) ~= tonumber(ARGV[7]) then
+local sessions = replaced[1] and 0 or redis.call('HLEN', KEYS[1])
+if ARGV[7] ~= '' and sessions ~= tonumber(ARGV[7]) then
   return {0}
 end
 for _ = 1, tonumber(take()) do
-  local hash, field, expected = KEYS[tonumber(take())], take(), take()
-  if (redis.call('HGET', hash, field) or '') ~= expected then
+  local hash, field, expected = tonumber(take()), take(), take()
+  local there = not replaced[hash] and redis.call('HGET', KEYS[hash], field) or ''
+  if there ~= expected then
     return {0}
   end
 end
 
--- Removals go first: a full store refuses to grow, and after a removal it no longer does so within
--- this script.
+local stream = KEYS[4]
+require_permissions({
+  {'HGET', KEYS[1], ''}, {'HVALS', KEYS[1]}, {'HSET', KEYS[1], '', ''}, {'HDEL', KEYS[1], ''},
+  {'DEL', KEYS[1]}, {'PTTL', KEYS[1]}, {'PEXPIRE', KEYS[1], 1}, {'XLEN', stream},
+  {'XADD', stream, '*', 'event', ''}, {'XTRIM', stream, 'MAXLEN', '~', ARGV[2]},
+  {'SET', KEYS[5] or KEYS[1], ''},
+})
+
+local clears = ARGV[10] == '1'
+local removals, writes = {}, {}
+for _ = 1, tonumber(take()) do
+  local write = {tonumber(take()), take(), take()}
+  local list = write[3] == '' and removals or writes
+  list[#list + 1] = write
+end
+
+local function trim()
+  redis.call('XTRIM', stream, 'MAXLEN', '~', ARGV[2])
+end
+
+-- A full store refuses a script to grow, until the script has written what does not grow: so a
+-- commit that removes something begins with that, and no other does.
+local tells, removes = at <= #ARGV, clears or #removals > 0 or replaced[1] or replaced[2]
+  or replaced[3]
+if tells then
+  if is_of_another_type(stream, 'XLEN') then
+    redis.call('DEL', stream)
+  end
+  if removes then
+    trim()
+  end
+  while at <= #ARGV do
+    redis.call('XADD', stream, 'MINID', '=', ARGV[1], '*', 'event', take())
+  end
+  if not removes then
+    trim()
+  end
+end
+
+for hash = 1, 3 do
+  if replaced[hash] then
+    redis.call('DEL', KEYS[hash])
+  end
+end
 local reply = {1}
-if ARGV[10] == '1' then
+if clears then
   for _, removed in ipairs(redis.call('HVALS', KEYS[1])) do
     reply[#reply + 1] = removed
   end
   redis.call('DEL', KEYS[1], KEYS[3])
 end
-local writes = {}
-for i = 1, tonumber(take()) do
-  local hash, field, value = tonumber(take()), take(), take()
-  if value ~= '' then
-    writes[#writes + 1] = {KEYS[hash], field, value}
-  else
-    local removed = hash == 1 and redis.call('HGET', KEYS[1], field)
-    if removed then
-      reply[#reply + 1] = removed
-    end
-    redis.call('HDEL', KEYS[hash], field)
-    if hash == 1 then
-      redis.call('HDEL', KEYS[3], field)
-    end
+for _, removal in ipairs(removals) do
+  local hash, field = removal[1], removal[2]
+  local removed = hash == 1 and redis.call('HGET', KEYS[1], field)
+  if removed then
+    reply[#reply + 1] = removed
+  end
+  redis.call('HDEL', KEYS[hash], field)
+  if hash == 1 then
+    redis.call('HDEL', KEYS[3], field)
   end
 end
 for _, write in ipairs(writes) do
-  redis.call('HSET', write[1], write[2], write[3])
+  redis.call('HSET', KEYS[write[1]], write[2], write[3])
 end
 for hash, ttl in ipairs({tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[5])}) do
   if ttl > 0 and redis.call('PTTL', KEYS[hash]) < ttl then
@@ -73,11 +120,7 @@ end
 if KEYS[5] then
   redis.call('SET', KEYS[5], ARGV[8], 'PX', ARGV[9])
 end
-if at <= #ARGV then
-  while at <= #ARGV do
-    redis.call('XADD', KEYS[4], 'MINID', '=', ARGV[1], '*', 'event', take())
-  end
-  redis.call('XTRIM', KEYS[4], 'MAXLEN', '~', ARGV[2])
-  redis.call('PUBLISH', ARGV[3], ARGV[4])
+if tells then
+  redis.pcall('PUBLISH', ARGV[3], ARGV[4])  -- only a wake-up: watchers look by themselves, too
 end
 return reply

@@ -1,46 +1,74 @@
 -- Purpose: signs a user out on one device or on all, whatever their state: it compares nothing, so
---          it can't lose a race.
+--          it can't lose a race. What can fail comes before the first change. A key of another type
+--          is removed: it holds no record, and would be in the way of the next.
 -- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
 --          4 event stream
 -- ARGV:    1 oldest event ID to keep   2 most events to keep   3 wake channel   4 wake message
 --          5 'one' or 'all'   6 the one device key, or with 'all' the one to leave signed in
 --          ('': none)
 --          7 '1': also forget the devices   8 the event, written only if a session was removed
--- Returns: the removed sessions
+-- Returns: the removed sessions; '' for a key of another type
 local one, named, forget = ARGV[5] == 'one', ARGV[6], ARGV[7] == '1'
+local stream = KEYS[4]
 
--- Removes every field of the hash that is meant, and returns their values.
-local function remove(hash)
-  local values = {}
+-- The fields of a hash that are to go, nil if all are; and their values.
+local function going(hash)
   if one then
-    values[1] = redis.call('HGET', hash, named) or nil
-    redis.call('HDEL', hash, named)
-    return values
+    local value = redis.call('HGET', hash, named)
+    return {named}, {value or nil}
   end
-  local kept = named ~= '' and redis.call('HGET', hash, named)
-  if not kept then
-    values = redis.call('HVALS', hash)
-    redis.call('DEL', hash)
-    return values
+  if named == '' or not redis.call('HGET', hash, named) then
+    return nil, redis.call('HVALS', hash)
   end
-  local all = redis.call('HGETALL', hash)
+  local fields, values, all = {}, {}, redis.call('HGETALL', hash)
   for i = 1, #all, 2 do
     if all[i] ~= named then
-      values[#values + 1] = all[i + 1]
-      redis.call('HDEL', hash, all[i])
+      fields[#fields + 1], values[#values + 1] = all[i], all[i + 1]
     end
   end
-  return values
+  return fields, values
 end
 
-local removed = remove(KEYS[1])
-remove(KEYS[3])
-if forget then
-  remove(KEYS[2])
+local fields, removed = {{}, {}, {}}, {}
+if is_of_another_type(KEYS[1], 'HLEN') then
+  fields[1], removed[1] = nil, ''
+else
+  fields[1], removed = going(KEYS[1])
+end
+if is_of_another_type(KEYS[2], 'HLEN') then
+  fields[2] = nil
+elseif forget then
+  fields[2] = going(KEYS[2])
+end
+if is_of_another_type(KEYS[3], 'HLEN') then
+  fields[3] = nil
+else
+  fields[3] = going(KEYS[3])
+end
+
+require_permissions({
+  {'HDEL', KEYS[1], ''}, {'DEL', KEYS[1]}, {'XLEN', stream}, {'XADD', stream, '*', 'event', ''},
+  {'XTRIM', stream, 'MAXLEN', '~', ARGV[2]},
+})
+
+if #removed > 0 then
+  if is_of_another_type(stream, 'XLEN') then
+    redis.call('DEL', stream)
+  end
+  -- Before the event: a full store lets a script grow once it has written what does not grow.
+  redis.call('XTRIM', stream, 'MAXLEN', '~', ARGV[2])
+  redis.call('XADD', stream, 'MINID', '=', ARGV[1], '*', 'event', ARGV[8])
+end
+for hash = 1, 3 do
+  if fields[hash] == nil then
+    redis.call('DEL', KEYS[hash])
+  else
+    for _, field in ipairs(fields[hash]) do
+      redis.call('HDEL', KEYS[hash], field)
+    end
+  end
 end
 if #removed > 0 then
-  redis.call('XADD', KEYS[4], 'MINID', '=', ARGV[1], '*', 'event', ARGV[8])
-  redis.call('XTRIM', KEYS[4], 'MAXLEN', '~', ARGV[2])
-  redis.call('PUBLISH', ARGV[3], ARGV[4])
+  redis.pcall('PUBLISH', ARGV[3], ARGV[4])  -- only a wake-up: watchers look by themselves, too
 end
 return removed

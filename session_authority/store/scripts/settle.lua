@@ -6,6 +6,9 @@
 --          then, to put the only one aside, the fields and values of the dead letter
 -- Returns: how many were not settled before
 local entries = tonumber(ARGV[3])
+require_permissions({
+  {'HDEL', KEYS[2], ''}, {'XADD', KEYS[3], '*', 'event', ''},
+})
 local settled = 0
 for i = 4, 3 + entries do
   settled = settled + redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])

@@ -1,0 +1,227 @@
+"""`session-authority inspect`: shows what Redis holds of a user, and removes what can't be read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from session_authority.cli.devices import UserArgument
+from session_authority.cli.relay_options import relay_settings
+from session_authority.cli.terminal import (
+    FAILED,
+    WRONG_USAGE,
+    JsonOption,
+    err,
+    errors_in_one_line,
+    fail,
+    out,
+    show,
+    show_json,
+    when,
+)
+from session_authority.domain.errors import Conflict, StoreUnavailable
+from session_authority.domain.session_limits import SessionLimits
+from session_authority.processes.inspection import inspection_of
+from session_authority.runtime import logs
+from session_authority.runtime.clock import now
+from session_authority.runtime.settings import Settings
+from session_authority.runtime.text import printable
+from session_authority.store import Inspected, Inspection, Repaired
+from session_authority.store.records import RecordKind, Unreadable
+
+_HASHES = {RecordKind.SESSION: "sessions", RecordKind.DEVICE: "devices"}
+_STEPS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
+_T = TypeVar("_T")
+Row = dict[str, Any]
+
+
+@errors_in_one_line()
+def inspect(
+    user: UserArgument,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Remove what can't be read, but not what a later version of the service wrote.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Repair without asking first.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what Redis holds of a user, and what of it can't be read. Exit code 1 if there is
+    something that can't be read, and that was not repaired.
+
+    It asks the Redis of the settings itself, whether or not the service runs. What was signed out
+    by a repair is told to watchers.
+    """
+    if repair and as_json and not yes:
+        fail("--repair: asks first, which programs can't answer: give --yes, too", WRONG_USAGE)
+    settings = relay_settings()
+    found = _run(settings, lambda inspection: inspection.inspect(user))
+    rows = list(_rows(found, settings.session_limits(), now()))
+    if as_json:
+        for row in rows:
+            show_json(row)
+    elif rows:
+        _show(rows)
+    else:
+        err.print("Redis holds nothing of this user.")
+    left = found.unreadable_count
+    if repair and left:
+        if not yes:
+            typer.confirm("Remove what can't be read?", abort=True, err=True)
+        repaired = _run(settings, lambda inspection: inspection.repair(user, now()))
+        left -= repaired.count
+        _tell(repaired, left, as_json)
+    if left:
+        raise typer.Exit(FAILED)
+
+
+def _run(settings: Settings, work: Callable[[Inspection], Coroutine[Any, Any, _T]]) -> _T:
+    """The result of some work in Redis. The command fails if that is away."""
+
+    async def run() -> _T:
+        async with inspection_of(settings) as inspection:
+            return await work(inspection)
+
+    logs.configure("critical")  # what can't be read is shown, not logged
+    try:
+        return asyncio.run(run())
+    except StoreUnavailable:
+        fail("Redis does not answer, or refuses")
+    except Conflict:
+        fail("the records keep changing; try again")
+
+
+def _rows(found: Inspected, limits: SessionLimits, moment: datetime) -> Iterator[Row]:
+    """What machines read: a row for each key and each record."""
+    state = found.state
+    for name in found.keys:
+        readable = name.kind not in state.other_types
+        yield {
+            "kind": "key",
+            "name": "quiet event" if name.kind is None else _HASHES[name.kind],
+            "redis_key": name.name,
+            "readable": readable,
+            "reason": "" if readable else "it is of another type",
+            "ttl_seconds": name.time_to_live and int(name.time_to_live.total_seconds()),
+        }
+    ids = {key: str(stored.record.device_id) for key, stored in state.devices.items()}
+    for key, session in state.sessions.items():
+        record = session.record
+        yield _record(RecordKind.SESSION, key, ids) | {
+            "session_id": record.session_id.hex(),
+            "generation": record.generation,
+            "live": record.is_live(limits, moment),
+            "sign_in_time": record.signed_in_at,
+            "last_seen_time": record.last_seen_at,
+            "expire_time": record.expires_at(limits),
+        }
+    yield from _unreadable(RecordKind.SESSION, state.unreadable_sessions, ids)
+    for key, device in state.devices.items():
+        yield _record(RecordKind.DEVICE, key, ids) | {
+            "display_name": device.record.shown_name(),
+            "create_time": device.record.first_seen_at,
+            "last_seen_time": device.record.last_seen_at,
+        }
+    yield from _unreadable(RecordKind.DEVICE, state.unreadable_devices, ids)
+
+
+def _record(kind: RecordKind, key: bytes, ids: Mapping[bytes, str]) -> Row:
+    return {
+        "kind": kind.value,
+        "device_key": key.hex(),
+        "device_id": ids.get(key, ""),
+        "readable": True,
+    }
+
+
+def _unreadable(
+    kind: RecordKind, records: Mapping[bytes, Unreadable], ids: Mapping[bytes, str]
+) -> Iterator[Row]:
+    for key, record in records.items():
+        yield _record(kind, key, ids) | {
+            "readable": False,
+            "reason": record.reason,
+            "of_later_version": record.later,
+            "bytes": len(record.raw),
+        }
+
+
+def _show(rows: list[Row]) -> None:
+    titles = ("record", "device", "begun", "last seen", "age", "ends", "")
+    table = Table(*titles, box=None, pad_edge=False)
+    moment = now()
+    for row in rows:
+        if row["kind"] == "key":
+            continue
+        begun = row.get("sign_in_time") or row.get("create_time")
+        cells = (
+            row["kind"],
+            row["device_id"] or f"key {row['device_key']}",
+            when(begun),
+            when(row.get("last_seen_time")),
+            "-" if begun is None else _in_words(moment - begun),
+            when(row.get("expire_time")),
+            _state(row),
+        )
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    if table.row_count:
+        show(table, whole_lines=True)
+    for row in rows:
+        if row["kind"] == "key":
+            life = row["ttl_seconds"]
+            told = "for ever" if life is None else f"for {_in_words(timedelta(seconds=life))}"
+            state = "" if row["readable"] else f"; UNREADABLE: {row['reason']}"
+            line = f"key {row['redis_key']} ({row['name']}): kept {told}{state}"
+            out.print(printable(line), markup=False, soft_wrap=True)
+
+
+def _state(row: Row) -> str:
+    if not row["readable"]:
+        return f"UNREADABLE: {row['reason']}"
+    if row["kind"] == RecordKind.DEVICE.value:
+        return str(row["display_name"])
+    return "live" if row["live"] else "ended"
+
+
+def _in_words(span: timedelta) -> str:
+    """A span of time, in its largest unit."""
+    for unit, name in _STEPS:
+        if span >= unit:
+            return f"{span // unit} {name}"
+    return f"{max(int(span.total_seconds()), 0)} s"
+
+
+def _tell(repaired: Repaired, left: int, as_json: bool) -> None:
+    if as_json:
+        show_json(
+            {
+                "kind": "repair",
+                "removed_sessions": [key.hex() for key in repaired.sessions],
+                "removed_devices": [key.hex() for key in repaired.devices],
+                "removed_keys": sorted(_HASHES[kind] for kind in repaired.other_types),
+                "left": left,
+            }
+        )
+        return
+    parts = (
+        (len(repaired.sessions), "session record"),
+        (len(repaired.devices), "device record"),
+        (len(repaired.other_types), "key of another type"),
+    )
+    told = [f"{n} {what if n == 1 else _plural(what)}" for n, what in parts if n]
+    if told:
+        out.print(f"Removed {', '.join(told)}.", markup=False)
+    if left:
+        err.print(f"Left alone: {left} of a later version of the service.", markup=False)
+
+
+def _plural(what: str) -> str:
+    return what.replace("key", "keys") if what.startswith("key") else f"{what}s"

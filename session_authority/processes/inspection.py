@@ -1,0 +1,27 @@
+"""Puts together what looks into Redis without a running service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from session_authority.processes.wiring import connect_as_set
+from session_authority.runtime.settings import Settings
+from session_authority.store import Inspection, SessionStore
+
+
+@asynccontextmanager
+async def inspection_of(settings: Settings) -> AsyncIterator[Inspection]:
+    """What the Redis that is set holds of users."""
+    client, keys = connect_as_set(settings)
+    store = SessionStore(
+        client,
+        keys,
+        max_connections=settings.redis_connections,
+        event_memory=settings.event_memory,
+    )
+    inspection = Inspection(client, keys, store)
+    try:
+        yield inspection
+    finally:
+        await inspection.close()

@@ -1,0 +1,160 @@
+"""Looks at all that Redis holds of one user, and removes what can't be read.
+
+It works without a running service, so that an operator can look where the service can't. It refuses
+to remove what can be read, or what a later version of the service wrote: the next upgrade reads
+that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from session_authority.domain.errors import Conflict
+from session_authority.domain.events import Event, EventType
+from session_authority.domain.moments import MILLISECOND
+from session_authority.store.driver.connection import RedisClient
+from session_authority.store.driver.pipelines import pipelines_to
+from session_authority.store.driver.reads import Reads
+from session_authority.store.key_names import KeyNames
+from session_authority.store.records import Commit, Committed, RecordKind, Unreadable, UserState
+from session_authority.store.session_store import SessionStore
+
+REASON = "unreadable_record"
+_ACTOR = "session-authority inspect"
+_MAX_ATTEMPTS = 5
+# The events of which a session has at most one an hour.
+_QUIET = (
+    EventType.ENDED_TOKEN_PRESENTED,
+    EventType.SUPERSEDED_TOKEN_PRESENTED,
+    EventType.SESSION_REPLAYED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key of the user. `time_to_live` is None if it lives for ever. `kind` is None for a mark
+    that says that a quiet event was written.
+    """
+
+    name: str
+    kind: RecordKind | None
+    time_to_live: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What Redis holds of a user: the records, and the keys that are there."""
+
+    user_id: str
+    state: UserState
+    keys: Sequence[StoredKey]
+
+    @property
+    def unreadable_count(self) -> int:
+        """How many records, and keys of another type, can't be read."""
+        state = self.state
+        records = len(state.unreadable_sessions) + len(state.unreadable_devices)
+        return records + len(state.other_types)
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What a repair removed: device keys of records, and keys of another type by their kind."""
+
+    sessions: Sequence[bytes] = ()
+    devices: Sequence[bytes] = ()
+    other_types: frozenset[RecordKind] = frozenset()
+
+    @property
+    def count(self) -> int:
+        """How many records and keys it removed."""
+        return len(self.sessions) + len(self.devices) + len(self.other_types)
+
+
+class Inspection:
+    """What Redis holds of users. Every method raises StoreUnavailable if Redis is away, slow or
+    refusing.
+    """
+
+    def __init__(self, client: RedisClient, keys: KeyNames, store: SessionStore) -> None:
+        self._keys = keys
+        self._store = store
+        self._reads = Reads(pipelines_to(client))
+
+    async def inspect(self, user_id: str) -> Inspected:
+        """All that there is, but for what a `request_id` led to: those keys have no known names."""
+        state = await self._store.user(user_id)
+        names: dict[str, RecordKind | None] = {
+            self._keys.sessions(user_id): RecordKind.SESSION,
+            self._keys.devices(user_id): RecordKind.DEVICE,
+        }
+        for session in state.session_records().values():
+            for kind in _QUIET:
+                names[self._keys.told(user_id, session.session_id, kind)] = None
+        lives = await self._reads.ask([("PTTL", name) for name in names])
+        keys = (
+            StoredKey(name, kind, _time_to_live(int(life)))
+            for (name, kind), life in zip(names.items(), lives, strict=True)
+            if int(life) != -2  # it is not there
+        )
+        return Inspected(user_id, state, tuple(keys))
+
+    async def repair(self, user_id: str, now: datetime) -> Repaired:
+        """Removes what can't be read, with the events of a revocation, so that watchers forget what
+        they know of the sessions. Raises Conflict.
+        """
+        for _ in range(_MAX_ATTEMPTS):
+            state = await self._store.user(user_id)
+            sessions, devices = (
+                _damaged(state.unreadable_sessions),
+                _damaged(state.unreadable_devices),
+            )
+            repaired = Repaired(tuple(sessions), tuple(devices), state.other_types)
+            if not repaired.count:
+                return repaired
+            events = [_revoked(user_id, state, key, now) for key in sessions]
+            if RecordKind.SESSION in state.other_types:
+                kind = EventType.ALL_REVOKED
+                events.append(Event(kind, now, user_id, _ACTOR, reason=REASON))
+            commit = Commit(  # a commit replaces keys of another type by itself
+                user_id,
+                now,
+                if_sessions=sessions,
+                if_devices=devices,
+                set_sessions=dict.fromkeys(sessions),
+                set_devices=dict.fromkeys(devices),
+                events=tuple(events),
+            )
+            if isinstance(await self._store.commit(commit), Committed):
+                return repaired
+        raise Conflict
+
+    async def close(self) -> None:
+        """Waits for what was sent, then hangs up."""
+        await self._reads.settled()
+        await self._store.close()
+
+
+def _damaged(records: Mapping[bytes, Unreadable]) -> dict[bytes, Unreadable]:
+    """Those that no version can read."""
+    return {key: record for key, record in records.items() if not record.later}
+
+
+def _revoked(user_id: str, state: UserState, key: bytes, now: datetime) -> Event:
+    """The event of a session that could not be read, with what is known of its device."""
+    event = Event(EventType.DEVICE_REVOKED, now, user_id, _ACTOR, reason=REASON)
+    device = state.devices.get(key)
+    if device is None:
+        return event
+    return replace(
+        event,
+        device_id=device.record.device_id,
+        device_display_name=device.record.shown_name(),
+        device_client=device.record.last_client,
+    )
+
+
+def _time_to_live(milliseconds: int) -> timedelta | None:
+    return None if milliseconds < 0 else milliseconds * MILLISECOND

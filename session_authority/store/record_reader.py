@@ -1,0 +1,135 @@
+"""Reads records one by one, so that one that can't be read is the trouble of its device alone.
+
+It refuses to guess: what can't be read counts as not there, so nothing is granted by it. Operators
+learn of it from a line of the log, once a minute, and from a metric.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any, TypeVar
+
+import structlog
+
+from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.identifiers import DEVICE_KEY_BYTES, device_key
+from session_authority.domain.session_claims import SessionClaims
+from session_authority.domain.sessions import SessionRecord
+from session_authority.runtime.logs import LogThrottle
+from session_authority.runtime.metrics import Metrics
+from session_authority.store import codec
+from session_authority.store.driver.replies import fields_of
+from session_authority.store.records import (
+    IssuedRecord,
+    RecordKind,
+    Stored,
+    Unreadable,
+    UserState,
+)
+
+_OF_NO_SESSION = SessionClaims(b"", {})
+OTHER_TYPE = Unreadable(b"", "the key holds another type")
+_LOG_INTERVAL_SECONDS = 60.0
+_USER_HASH_DIGITS = 16
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+
+def user_hash(user_id: str) -> str:
+    """What a log may call a user: the start of the SHA-256 of the user ID."""
+    return hashlib.sha256(user_id.encode()).hexdigest()[:_USER_HASH_DIGITS]
+
+
+def state_of(
+    reader: RecordReader, user_id: str, sessions: Any, devices: Any, request: Any = None
+) -> UserState:
+    """A user's state from the replies to HGETALL, HGETALL and GET, each of which may be
+    OTHER_TYPE.
+    """
+    both = {RecordKind.SESSION: sessions, RecordKind.DEVICE: devices}
+    found_sessions = {k: reader.session(user_id, k, raw) for k, raw in _fields(sessions)}
+    found_devices = {k: reader.device(user_id, k, raw) for k, raw in _fields(devices)}
+    issued: Stored[IssuedRecord] | Unreadable | None = request
+    if isinstance(request, bytes):
+        issued = reader.issued(user_id, request)
+    return UserState(
+        sessions={k: s for k, s in found_sessions.items() if isinstance(s, Stored)},
+        devices={k: d for k, d in found_devices.items() if isinstance(d, Stored)},
+        issued=issued.record if isinstance(issued, Stored) else None,
+        unreadable_sessions={k: s for k, s in found_sessions.items() if isinstance(s, Unreadable)},
+        unreadable_devices={k: d for k, d in found_devices.items() if isinstance(d, Unreadable)},
+        unreadable_issued=issued if isinstance(issued, Unreadable) else None,
+        other_types=frozenset(kind for kind, reply in both.items() if reply is OTHER_TYPE),
+    )
+
+
+def _fields(reply: Any) -> Iterable[tuple[bytes, bytes]]:
+    return () if reply is OTHER_TYPE else fields_of(reply).items()
+
+
+class RecordReader:
+    """Turns bytes into records, and tells of those that can't be read."""
+
+    def __init__(self, metrics: Metrics | None) -> None:
+        self._metrics = metrics
+        self._throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
+
+    def session(self, user_id: str, key: bytes, raw: bytes) -> Stored[SessionRecord] | Unreadable:
+        """The session on the device with this key."""
+        return self._read(RecordKind.SESSION, user_id, key, raw, codec.decode_session)
+
+    def device(self, user_id: str, key: bytes, raw: bytes) -> Stored[DeviceRecord] | Unreadable:
+        """What is remembered of the device with this key."""
+
+        def decode(raw: bytes) -> DeviceRecord:
+            record = codec.decode_device(raw)
+            if device_key(record.device_id) != key:
+                raise codec.UnreadableRecord("a DeviceRecord of another device")
+            return record
+
+        return self._read(RecordKind.DEVICE, user_id, key, raw, decode)
+
+    def claims(self, user_id: str, key: bytes, raw: bytes) -> Stored[SessionClaims]:
+        """The stored claims of a session on the device with this key. Those that can't be read are
+        of no session: its tokens go on with the claims that they have.
+        """
+        found = self._read(RecordKind.CLAIMS, user_id, key, raw, codec.decode_claims)
+        return found if isinstance(found, Stored) else Stored(_OF_NO_SESSION, raw)
+
+    def issued(self, user_id: str, raw: bytes) -> Stored[IssuedRecord] | Unreadable:
+        """What a `request_id` led to."""
+        return self._read(RecordKind.REQUEST, user_id, None, raw, codec.decode_issued)
+
+    def note_other_type(self, kind: RecordKind, user_id: str) -> None:
+        """Tells of a key that holds no records, because it is of another type."""
+        self._tell(kind, user_id, None, OTHER_TYPE.reason)
+
+    def _read(
+        self,
+        kind: RecordKind,
+        user_id: str,
+        key: bytes | None,
+        raw: bytes,
+        decode: Callable[[bytes], _T],
+    ) -> Stored[_T] | Unreadable:
+        try:
+            if key is not None and len(key) != DEVICE_KEY_BYTES:
+                raise codec.UnreadableRecord("a field that is no device key")
+            return Stored(decode(raw), raw)
+        except codec.UnreadableRecord as error:
+            self._tell(kind, user_id, key, str(error))
+            return Unreadable(raw, str(error), isinstance(error, codec.LaterRecord))
+
+    def _tell(self, kind: RecordKind, user_id: str, key: bytes | None, reason: str) -> None:
+        if self._metrics is not None:
+            self._metrics.unreadable_records.labels(kind.value).inc()
+        left_out = self._throttle.count("record", monotonic())
+        if left_out is None:
+            return
+        about: dict[str, Any] = {"kind": kind.value, "user_hash": user_hash(user_id)}
+        if key is not None:
+            about["device_key"] = key[:DEVICE_KEY_BYTES].hex()
+        _log.error("record_unreadable", **about, reason=reason, left_out=left_out)

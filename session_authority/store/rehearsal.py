@@ -1,0 +1,58 @@
+"""Finds out what of sign-ins and revocations a server refuses its user, before any of them fails.
+
+It changes nothing. No word of the server's own is told: only names of commands from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from session_authority.domain.errors import StoreUnavailable
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.connection import RedisClient
+from session_authority.store.driver.errors import NO_PERMISSION, ResponseError, code_of
+from session_authority.store.driver.writes import Script, Writes
+from session_authority.store.key_names import PARTITIONS, KeyNames
+
+
+class Rehearsal:
+    """Asks every primary. Raises StoreUnavailable if none answers."""
+
+    def __init__(self, client: RedisClient, keys: KeyNames, writes: Writes) -> None:
+        self._client = client
+        self._keys = keys
+        self._writes = writes
+        self._script = Script("rehearse")
+
+    async def missing(self) -> list[str]:
+        """The commands that the user needs and may not use, in the order of the alphabet."""
+        asked = [self._writes.run(partial(self._ask, key)) for key in await self._probes()]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        found: set[str] = set()
+        for answer in answers:
+            if isinstance(answer, Exception) and not isinstance(answer, StoreUnavailable):
+                raise answer
+            if not isinstance(answer, BaseException):
+                found.update(answer)
+        if all(isinstance(answer, StoreUnavailable) for answer in answers):
+            raise StoreUnavailable
+        return sorted(found)
+
+    async def _ask(self, key: str) -> Sequence[str]:
+        try:
+            names = await self._script.run(self._client, [key], [self._keys.wake_channel])
+        except ResponseError as error:
+            if code_of(error) != NO_PERMISSION:
+                raise
+            return ["EVAL" if "'eval'" in str(error) else "EVALSHA"]
+        return [name.decode() for name in names]
+
+    async def _probes(self) -> Sequence[str]:
+        """For each primary a key that is never there."""
+        if not isinstance(self._client, Cluster):
+            return [self._keys.probe]
+        await self._writes.run(self._client.initialize)
+        keys = map(self._keys.probe_in, range(PARTITIONS))
+        return list({self._client.primary_of(key): key for key in keys}.values())

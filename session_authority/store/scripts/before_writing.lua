@@ -1,0 +1,20 @@
+-- Purpose: what scripts ask before they write, as Redis undoes nothing of a script that fails. It
+--          stands before each script that needs it, and does nothing by itself.
+-- KEYS:    those of the script
+-- ARGV:    those of the script
+-- Returns: nothing
+
+-- Fails, as the first of these commands that is not allowed would. Redis before 7 can't be asked.
+local function require_permissions(commands)
+  for _, command in ipairs(commands) do
+    if redis.acl_check_cmd and not redis.acl_check_cmd(unpack(command)) then
+      redis.call(unpack(command))
+    end
+  end
+end
+
+-- Says if a key is of another type than this reading command is for, and so holds no record.
+local function is_of_another_type(key, command)
+  local reply = redis.pcall(command, key)
+  return type(reply) == 'table' and string.find(tostring(reply.err), 'WRONGTYPE', 1, true) ~= nil
+end

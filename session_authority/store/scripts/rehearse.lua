@@ -1,0 +1,35 @@
+-- Purpose: finds out which commands of sign-ins and revocations the user may not use, and changes
+--          nothing. Redis before 7 can't be asked: there the commands are tried, where they do
+--          nothing.
+-- KEYS:    1 a key that is never there
+-- ARGV:    1 wake channel
+-- Returns: the names of the commands
+local key, channel = KEYS[1], ARGV[1]
+local commands = {
+  {'EXISTS', key}, {'GET', key}, {'HGET', key, 'f'}, {'HGETALL', key}, {'HLEN', key},
+  {'HVALS', key}, {'PTTL', key}, {'XLEN', key}, {'TIME'}, {'PUBLISH', channel, ''},
+  {'SET', key, '', 'XX'}, {'XADD', key, 'NOMKSTREAM', '*', 'event', ''},
+  {'XTRIM', key, 'MAXLEN', '~', '1'}, {'HSET', key, 'f', ''}, {'PEXPIRE', key, '1000'},
+  {'HDEL', key, 'f'}, {'DEL', key},
+}
+if redis.acl_check_cmd then
+  commands[#commands + 1] = {'EVAL', '', '0'}
+  commands[#commands + 1] = {'EVALSHA', '', '0'}
+end
+
+local function may(command)
+  if redis.acl_check_cmd then
+    return redis.acl_check_cmd(unpack(command))
+  end
+  local reply = redis.pcall(unpack(command))
+  -- "The user executing the script can't run this command or subcommand".
+  return not (type(reply) == 'table' and string.find(tostring(reply.err), " can't ", 1, true))
+end
+
+local missing = {}
+for _, command in ipairs(commands) do
+  if not may(command) then
+    missing[#missing + 1] = command[1]
+  end
+end
+return missing

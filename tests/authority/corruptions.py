@@ -1,0 +1,95 @@
+"""What can become of a record in Redis: seeded, so that a failure can be had again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from session_authority.domain.events import Event, EventType
+from session_authority.store.codec import encode_device, encode_event, encode_session
+from tests.store.samples import NOW, device, session
+
+Corruption = Callable[[Random, bytes], bytes]
+
+# A session record is about as long.
+_LONGEST = 130
+
+
+def random_bytes(random: Random, _: bytes) -> bytes:
+    """Anything."""
+    return random.randbytes(random.randrange(_LONGEST))
+
+
+def random_of_its_length(random: Random, raw: bytes) -> bytes:
+    """Anything that has its length and its first byte."""
+    return raw[:1] + random.randbytes(len(raw) - 1)
+
+
+def truncated(random: Random, raw: bytes) -> bytes:
+    """Its beginning."""
+    return raw[: random.randrange(len(raw))]
+
+
+def bit_flipped(random: Random, raw: bytes) -> bytes:
+    """One bit of it is another one."""
+    changed = bytearray(raw)
+    changed[random.randrange(len(raw))] ^= 1 << random.randrange(8)
+    return bytes(changed)
+
+
+def bits_flipped(random: Random, raw: bytes) -> bytes:
+    """Up to 16 bits of it are others."""
+    for _ in range(random.randint(2, 16)):
+        raw = bit_flipped(random, raw)
+    return raw
+
+
+def overwritten(random: Random, raw: bytes) -> bytes:
+    """A part of it is something else."""
+    start = random.randrange(len(raw))
+    part = random.choice((bytes, random.randbytes, lambda size: b"\xff" * size))
+    end = random.randint(start + 1, len(raw))
+    return raw[:start] + part(end - start) + raw[end:]
+
+
+def lengthened(random: Random, raw: bytes) -> bytes:
+    """It has more bytes."""
+    at = random.randint(0, len(raw))
+    return raw[:at] + random.randbytes(random.randint(1, 8)) + raw[at:]
+
+
+def of_a_later_version(random: Random, raw: bytes) -> bytes:
+    """Its first byte says what no version says so far."""
+    return bytes([random.randrange(5, 256)]) + raw[1:]
+
+
+def alien(random: Random, _: bytes) -> bytes:
+    """What something else wrote."""
+    return random.choice(
+        (
+            b"",
+            b"1",
+            b'{"session": "ada"}',
+            b"\x80\x04\x95" + random.randbytes(20),
+            bytes(59),
+            bytes(61),
+            bytes(62),
+            b"\xff" * 61,
+            encode_device(device(7)),
+            encode_session(session(7))[:-1],
+            encode_event(Event(EventType.ALL_REVOKED, NOW, "eve", "shop")),
+        )
+    )
+
+
+CORRUPTIONS: tuple[Corruption, ...] = (
+    random_bytes,
+    random_of_its_length,
+    truncated,
+    bit_flipped,
+    bits_flipped,
+    overwritten,
+    lengthened,
+    of_a_later_version,
+    alien,
+)

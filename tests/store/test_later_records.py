@@ -1,0 +1,123 @@
+"""Records of a later version, as they are there after an upgrade was rolled back: written by
+version N + 1, read by this version, N, written back by it, and read by N + 1 again.
+
+N + 1 is played by hand, after the rules of the codec.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from session_authority.domain.idle_timeouts import STEPS
+from session_authority.domain.sessions import SessionRecord
+from session_authority.internal.v1 import records_pb2
+from session_authority.store.codec import (
+    LaterRecord,
+    UnreadableRecord,
+    decode_device,
+    decode_session,
+    encode_device,
+    encode_session,
+    sealed,
+)
+from tests.store.samples import NOW, SECOND, device, session
+
+PLAIN, IDLE = session(3, generation=7), session(3, generation=7, idle_timeout=STEPS[9])
+
+
+def by_the_next_version(
+    record: SessionRecord, *, marks: int = 0, appended: bytes = b"", form: int | None = None
+) -> bytes:
+    """The record as N + 1 writes it, with what N does not know."""
+    body = encode_session(record)[:-2]
+    head = marks | (body[0] if form is None else form)
+    return sealed(bytes([head]) + body[1:] + appended)
+
+
+# ----- what an earlier reader may ignore
+
+
+@pytest.mark.parametrize("record", [PLAIN, IDLE], ids=["plain", "idle"])
+@pytest.mark.parametrize("marks", [0x00, 0x10, 0x80, 0xF0])
+@pytest.mark.parametrize("appended", [b"", b"\0", b"\7", b"\1\2"])
+def test_marks_and_appended_bytes_are_kept(
+    record: SessionRecord, marks: int, appended: bytes
+) -> None:
+    if record is IDLE:
+        appended = appended[:1]
+    raw = by_the_next_version(record, marks=marks, appended=appended)
+    assert len(raw) <= 63
+    read = decode_session(raw)
+    assert replace(read, later=b"") == record
+    assert encode_session(read) == raw
+    # Every change of a record is a `replace`, so what N writes back is this.
+    used = replace(read, generation=8, holder=5, first_seen_at=NOW, last_seen_at=NOW + SECOND)
+    known = replace(record, generation=8, holder=5, first_seen_at=NOW, last_seen_at=NOW + SECOND)
+    assert encode_session(used) == by_the_next_version(known, marks=marks, appended=appended)
+
+
+@pytest.mark.parametrize("number", [8, 100, 2**29 - 1])
+def test_unknown_fields_of_a_device_are_kept(number: int) -> None:
+    written = encode_device(device()) + varint(number << 3 | 2) + b"\x03abc"
+    read = decode_device(written)
+    assert replace(read, later=b"") == device()
+    renamed = encode_device(replace(read, display_name="Renamed"))
+    assert decode_device(renamed) == replace(read, display_name="Renamed")
+    assert renamed == encode_device(device(display_name="Renamed")) + written[-len(read.later) :]
+
+
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def test_no_number_of_a_field_is_used_twice() -> None:
+    """Else what N keeps would be read as something else."""
+    fields = records_pb2.DeviceRecord.DESCRIPTOR.fields
+    assert {field.number for field in fields} == set(range(1, 8))
+
+
+# ----- what an earlier reader must not ignore
+
+
+@pytest.mark.parametrize("form", range(5, 16))
+@pytest.mark.parametrize("marks", [0x00, 0xC0])
+@pytest.mark.parametrize("appended", [b"", b"\1\2"])
+def test_another_format_is_a_later_version_and_unreadable(
+    form: int, marks: int, appended: bytes
+) -> None:
+    with pytest.raises(LaterRecord, match=f"format {form}, of a later version"):
+        decode_session(by_the_next_version(PLAIN, form=form, marks=marks, appended=appended))
+
+
+def test_what_only_looks_like_another_format_is_damaged() -> None:
+    raw = encode_session(PLAIN)
+    for head in set(range(256)) - {raw[0]}:
+        with pytest.raises(UnreadableRecord, match="is damaged, or is none") as caught:
+            decode_session(bytes([head]) + raw[1:])
+        assert not isinstance(caught.value, LaterRecord)
+
+
+def test_a_device_of_another_format_is_a_later_version_and_unreadable() -> None:
+    record = records_pb2.DeviceRecord.FromString(encode_device(device()))
+    record.format = 1
+    with pytest.raises(LaterRecord, match="format 1, of a later version"):
+        decode_device(record.SerializeToString())
+
+
+# ----- the room that is left
+
+
+def test_a_session_record_has_room_for_what_is_appended() -> None:
+    """At most 63 bytes in all; of them a CRC of 2."""
+    for record, room in ((PLAIN, 2), (IDLE, 1)):
+        full = by_the_next_version(record, appended=bytes(room))
+        assert (len(full), decode_session(full).later) == (63, bytes(1 + room))
+        with pytest.raises(UnreadableRecord):
+            decode_session(by_the_next_version(record, appended=bytes(room + 1)))
