@@ -12,15 +12,17 @@ from session_authority.authority.best_effort_writes import BestEffortWrites
 from session_authority.authority.commit_attempts import UserLocks
 from session_authority.authority.devices import Devices
 from session_authority.authority.resources import Resources
+from session_authority.authority.session_checks import SessionChecks
 from session_authority.authority.sessions import Sessions
 from session_authority.authority.sign_in import SignIns
 from session_authority.authority.signing_keys import SigningKeys
 from session_authority.domain.devices import ListedDevice
-from session_authority.domain.requests import Presented, SignInRequest
+from session_authority.domain.requests import Presented, SessionName, SignInRequest
 from session_authority.domain.results import (
     DevicePage,
     IssuedDevice,
     RenewedSession,
+    SessionState,
     Validation,
 )
 from session_authority.domain.session_limits import SessionLimits
@@ -57,6 +59,7 @@ class Authority:
         self.limits = limits
         self._sign_ins, self._sessions = SignIns(resources), Sessions(resources)
         self._devices, self._keys = Devices(resources), SigningKeys(resources)
+        self._checks = SessionChecks(resources)
         self._best_effort = resources.best_effort
 
     async def issue_device(self, request: SignInRequest, actor: str) -> IssuedDevice:
@@ -72,6 +75,10 @@ class Authority:
     async def renew_session(self, presented: Presented) -> RenewedSession:
         """Swaps the current token for the next one."""
         return await self._sessions.renew_session(presented)
+
+    async def check_session(self, name: SessionName) -> SessionState:
+        """Whether a session lives that is named without a token."""
+        return await self._checks.check_session(name)
 
     async def list_devices(
         self,

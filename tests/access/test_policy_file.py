@@ -45,8 +45,8 @@ def test_a_good_file(policy: WritePolicy):
 
 ROLES = "issuer, validator, manager, watcher, operator"
 RPCS = (
-    "IssueDevice, RenewSession, ValidateSession, BatchValidateSessions, GetSigningKeys,"
-    " ListDevices, UpdateDevice, RevokeDevice, RevokeAll, WatchEvents,"
+    "IssueDevice, RenewSession, ValidateSession, BatchValidateSessions, CheckSessions,"
+    " GetSigningKeys, ListDevices, UpdateDevice, RevokeDevice, RevokeAll, WatchEvents,"
     " grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 )
 LIST = "must be a list of texts"

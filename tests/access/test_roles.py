@@ -33,7 +33,7 @@ REFLECTION = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 # The table, written out once more: what callers of each role may call, as the file would name it.
 MAY_CALL = {
     "issuer": {"IssueDevice", "RenewSession", "GetSigningKeys"},
-    "validator": {"ValidateSession", "BatchValidateSessions", "GetSigningKeys"},
+    "validator": {"ValidateSession", "BatchValidateSessions", "CheckSessions", "GetSigningKeys"},
     "manager": {"ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"},
     "watcher": {"WatchEvents"},
     "operator": {
@@ -41,6 +41,7 @@ MAY_CALL = {
         "RenewSession",
         "ValidateSession",
         "BatchValidateSessions",
+        "CheckSessions",
         "GetSigningKeys",
         "ListDevices",
         "UpdateDevice",

@@ -69,7 +69,7 @@ PUBLIC = {
 # What each caller of the policy may call beside that.
 MAY_CALL = {
     "login": {"IssueDevice", "RenewSession", "GetSigningKeys"},
-    "gateway": {"ValidateSession", "BatchValidateSessions", "GetSigningKeys"},
+    "gateway": {"ValidateSession", "BatchValidateSessions", "CheckSessions", "GetSigningKeys"},
     "account": {"ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"},
     "notifier": {"WatchEvents"},
     "ops": {
@@ -77,6 +77,7 @@ MAY_CALL = {
         "RenewSession",
         "ValidateSession",
         "BatchValidateSessions",
+        "CheckSessions",
         "GetSigningKeys",
         "ListDevices",
         "UpdateDevice",
