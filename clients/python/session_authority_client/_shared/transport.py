@@ -23,6 +23,7 @@ METHODS = (
     "RenewSession",
     "ValidateSession",
     "BatchValidateSessions",
+    "CheckSessions",
     "ListDevices",
     "UpdateDevice",
     "RevokeDevice",

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._testing.rules import broken_fields
 from session_authority_client._testing.state import Device, State, Token
 from session_authority_client.wire import session_authority_pb2 as pb
@@ -65,6 +66,24 @@ def device_message(state: State, device: Device, current: str = "") -> pb.Device
         message.expire_time.CopyFrom(stamp(device.session.expires_at))
         message.absolute_expire_time.CopyFrom(stamp(device.session.ends_at))
     return message
+
+
+def state_message(state: State, name: pb.SessionName) -> pb.SessionState:
+    """Whether the session lives that a request names."""
+    devices = state.devices.get(name.user_id, {})
+    device = devices.get(canonical_device_id(name.device_id))
+    if device is None or device.session is None:
+        return pb.SessionState(status=pb.SESSION_STATUS_NO_SESSION)
+    session = device.session
+    if session.session_id != name.session_id.lower():
+        return pb.SessionState(status=pb.SESSION_STATUS_SESSION_ENDED)
+    if not state.is_live(device):
+        return pb.SessionState(status=pb.SESSION_STATUS_SESSION_EXPIRED)
+    return pb.SessionState(
+        status=pb.SESSION_STATUS_ACTIVE,
+        expire_time=stamp(session.expires_at),
+        absolute_expire_time=stamp(session.ends_at),
+    )
 
 
 def event_message(

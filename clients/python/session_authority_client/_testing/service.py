@@ -21,6 +21,7 @@ from session_authority_client._testing.messages import (
     is_wanted,
     session_message,
     stamp,
+    state_message,
     without_client,
 )
 from session_authority_client._testing.rules import (
@@ -83,6 +84,7 @@ class FakeService:
             "RenewSession": self.renew_session,
             "ValidateSession": self.validate_session,
             "BatchValidateSessions": self.batch_validate_sessions,
+            "CheckSessions": self.check_sessions,
             "ListDevices": self.list_devices,
             "UpdateDevice": self.update_device,
             "RevokeDevice": self.revoke_device,
@@ -257,6 +259,16 @@ class FakeService:
             for one in request.requests
         ]
         return pb.BatchValidateSessionsResponse(results=results)
+
+    def check_sessions(
+        self, request: pb.CheckSessionsRequest, _: grpc.ServicerContext
+    ) -> pb.CheckSessionsResponse:
+        """Says whether sessions live."""
+        results = [
+            pb.CheckSessionsResult(state=state_message(self.state, name))
+            for name in request.sessions
+        ]
+        return pb.CheckSessionsResponse(results=results)
 
     def _judge(
         self, text: str, device_id: str, *, renewing: bool = False, observe_only: bool = False
