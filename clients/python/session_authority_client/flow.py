@@ -147,6 +147,9 @@ class Flow:
     `return_paths`: paths to which other sites send browsers, such as an OIDC callback, or with `*`
     at the end all that start like that. There a browser that brings no strict cookie, as it was
     sent by another site, gets a page that asks for the same URL again, with the cookies.
+
+    `end_connections`: WebSockets, event streams and streams of gRPC whose app looked at the session
+    end when the session does. False leaves that to the app (`visit.ended()`).
     """
 
     cookies: Cookies = field(default_factory=Cookies)
@@ -157,6 +160,7 @@ class Flow:
     check_origin: bool = True
     trusted_origins: Sequence[str] = ()
     return_paths: Sequence[str] = ()
+    end_connections: bool = True
     _proxies: Proxies = field(init=False, repr=False, compare=False)
     _origins: frozenset[str] = field(init=False, repr=False, default=frozenset())
 

@@ -25,6 +25,46 @@ def async_home() -> Hashable:
     return asyncio.get_running_loop()
 
 
+class AsyncAlarm(asyncio.Event):
+    """Something that happens, and that tasks wait for."""
+
+    async def wait(self, seconds: float | None = None) -> bool:  # type: ignore[override]
+        """Waits until it has happened. Returns False if so many seconds were over before."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await super().wait()
+        except TimeoutError:
+            return self.is_set()
+
+
+class AsyncBackground:
+    """Work that is for all callers, in one task, as long as there is any."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def start(self, step: AsyncCall[bool]) -> None:
+        """Repeats a step until it returns False, if that is not under way already."""
+        if (self._task is None or self._task.done()) and not self._closed:
+            self._task = asyncio.get_running_loop().create_task(
+                self._repeat(step), name=self._name, context=Context()
+            )
+
+    async def _repeat(self, step: AsyncCall[bool]) -> None:
+        while await step():
+            pass
+
+    async def close(self, alarm: AsyncAlarm) -> None:
+        """Ends the work, which may wait for an alarm."""
+        del alarm
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+
 class AsyncFlight(Generic[_T]):
     """One call that several tasks wait for. It is a task of its own: a caller that is cancelled
     leaves it to the others.

@@ -7,7 +7,7 @@ Middleware opens a visit before the app, and closes it when the response's heade
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from session_authority_client._sync.admission import Admission
@@ -28,6 +28,30 @@ class Visit(Admission):
         has as `next`, as a redirect to `sign_in_url` put it there; else the default.
         """
         return next_in(self._presented.target, default)
+
+    # --- the end of the session, for connections that stay open -----------------------------------
+
+    def ended(self, timeout: timedelta | None = None) -> bool:
+        """Waits until the session has ended: signed out or revoked, replaced by another sign-in on
+        this device, or expired. A token that ends or is renewed ends no session, and an outage of
+        the service is no end. Another task or thread may wait.
+
+        Returns False if the timeout was over before. Raises SignInRequired, NoAnswer.
+        """
+        return self._authority.endings.wait(self.require(), timeout)
+
+    def on_ended(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Has a callback called once when the session has ended: in the event loop, or in a thread
+        of the client, for which it must not wait. Returns a function that stops that.
+
+        Where middleware knows when the connection is over, it stops that itself. Raises
+        SignInRequired, NoAnswer.
+        """
+        return self._session_end.listen(self.require(), callback)
+
+    def keep_open(self) -> None:
+        """Has the middleware leave this connection open when the session ends."""
+        self._session_end.keep_open()
 
     # --- signing in and out -----------------------------------------------------------------------
 

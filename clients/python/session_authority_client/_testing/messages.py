@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -98,6 +99,12 @@ def event_message(
         event.device.display_name = device_message(state, device).display_name
         event.client.info.CopyFrom(device.client)
     return event
+
+
+def prove(message: pb.WatchEventsResponse, state: State) -> None:
+    """Makes a message of a watch the proof that all was told."""
+    message.read_time.CopyFrom(stamp(state.now()))
+    message.read_uptime.FromNanoseconds(time.monotonic_ns())
 
 
 def is_wanted(event: pb.Event, request: pb.WatchEventsRequest) -> bool:
