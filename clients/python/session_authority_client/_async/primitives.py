@@ -6,7 +6,7 @@ Each name here has one there without "Async".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Hashable
 from contextlib import nullcontext
 from contextvars import Context
 from typing import Any, Generic, TypeVar
@@ -35,6 +35,44 @@ class AsyncAlarm(asyncio.Event):
                 return await super().wait()
         except TimeoutError:
             return self.is_set()
+
+
+class AsyncCut:
+    """Cuts a stream off: also while its next item is being waited for."""
+
+    def __init__(self) -> None:
+        self._is_cut = False
+        self._wait: asyncio.Timeout | None = None
+
+    def cut(self) -> None:
+        """There are no more items."""
+        self._is_cut = True
+        if self._wait is not None:
+            self._wait.reschedule(asyncio.get_running_loop().time())
+
+    async def each(self, items: AsyncIterable[_T]) -> AsyncGenerator[_T, None]:
+        """The items until then. What makes them is closed."""
+        source = aiter(items)
+        try:
+            while not self._is_cut:
+                wait = asyncio.timeout(None)
+                try:
+                    async with wait:
+                        self._wait = wait
+                        item = await anext(source)
+                except TimeoutError:
+                    if not wait.expired():
+                        raise
+                    return
+                except StopAsyncIteration:
+                    return
+                finally:
+                    self._wait = None
+                if not self._is_cut:
+                    yield item
+        finally:
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
 
 
 class AsyncBackground:

@@ -6,16 +6,20 @@ Middleware opens a visit before the app, and closes it when the response's heade
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from session_authority_client._async.admission import AsyncAdmission
+from session_authority_client._async.primitives import AsyncCut
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.local_paths import next_in
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.flow import CONDUCT, Conduct
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
 
+_T = TypeVar("_T")
 _log = logging.getLogger("session_authority_client")
 
 
@@ -47,6 +51,21 @@ class AsyncVisit(AsyncAdmission):
         SignInRequired, NoAnswer.
         """
         return self._session_end.listen(self.require(), callback)
+
+    async def until_ended(self, items: AsyncIterable[_T]) -> AsyncIterator[_T]:
+        """The items of a stream until the session has ended. What makes them is closed then: a task
+        at once, also while it waits; a thread before its next item.
+
+        Raises SignInRequired, NoAnswer.
+        """
+        cut = AsyncCut()
+        stop = self.on_ended(cut.cut)
+        try:
+            async with aclosing(cut.each(items)) as wanted:
+                async for item in wanted:
+                    yield item
+        finally:
+            stop()
 
     def keep_open(self) -> None:
         """Has the middleware leave this connection open when the session ends."""

@@ -6,7 +6,7 @@ Each name here has one there with "Async" before it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Generator, Hashable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoResultYet
 from threading import Event, Lock, Thread, current_thread
@@ -27,6 +27,32 @@ def home() -> Hashable:
 
 
 Alarm = Event
+
+
+class Cut:
+    """Cuts a stream off, before its next item: nothing can interrupt a thread."""
+
+    def __init__(self) -> None:
+        self._is_cut = False
+
+    def cut(self) -> None:
+        """There are no more items."""
+        self._is_cut = True
+
+    def each(self, items: Iterable[_T]) -> Generator[_T, None, None]:
+        """The items until then. What makes them is closed."""
+        source = iter(items)
+        try:
+            while not self._is_cut:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+                if not self._is_cut:
+                    yield item
+        finally:
+            if isinstance(source, Generator):
+                source.close()
 
 
 class Background:

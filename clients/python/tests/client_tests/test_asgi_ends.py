@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from client_tests.ends_harness import APPS, HELLO, SERVERS, Notes, behind, socket_at
+from client_tests.ends_harness import APPS, HELLO, SERVERS, Notes, Socket, behind, socket_at
 from client_tests.harness import until
 from session_authority_client import AsyncSessionAuthority, NearCache
 from session_authority_client.flow import Flow
@@ -42,11 +42,25 @@ async def site(
     authority: FakeAuthority, server: str, app: str, flow: Flow | None = None
 ) -> AsyncIterator[Site]:
     notes, cache = Notes(), NearCache()
-    async with AsyncSessionAuthority(authority.address, timeout=PATIENCE, cache=cache) as client:
-        async with SERVERS[server](behind(APPS[app](notes), client, flow)) as address:
-            await client.validate_session("none", "")  # starts the watch
-            await until(lambda: cache.live)
-            yield Site(authority, address, notes)
+    async with (
+        AsyncSessionAuthority(authority.address, timeout=PATIENCE, cache=cache) as client,
+        SERVERS[server](behind(APPS[app](notes), client, flow)) as address,
+    ):
+        await client.validate_session("none", "")  # starts the watch
+        await until(lambda: cache.live)
+        yield Site(authority, address, notes)
+
+
+@asynccontextmanager
+async def talking(
+    authority: FakeAuthority, server: str, app: str, path: str = "/chat", flow: Flow | None = None
+) -> AsyncIterator[tuple[Site, Socket]]:
+    """A site, and a WebSocket of the user who is signed in there."""
+    async with (
+        site(authority, server, app, flow) as here,
+        socket_at(here.address, path, here.headers) as socket,
+    ):
+        yield here, socket
 
 
 async def events_of(response: httpx.Response) -> bytes:
@@ -57,16 +71,15 @@ async def events_of(response: httpx.Response) -> bytes:
 @each_server
 @each_app
 async def test_a_websocket_is_closed_with_4401(authority: FakeAuthority, server: str, app: str):
-    async with site(authority, server, app) as here:
-        async with socket_at(here.address, "/chat", here.headers) as socket:
-            assert await socket.echo("hello") == "hello"
-            await here.sign_out()
-            async with asyncio.timeout(SECONDS):
-                assert await socket.closed() == (4401, "session_ended")
-            await until(lambda: len(here.notes.left) == 1)
-            expected = {"quart": "cancelled"}.get(app, (4401, "session_ended"))
-            (left,) = here.notes.left
-            assert left == expected or (app == "litestar" and left[0] == 4401)
+    async with talking(authority, server, app) as (here, socket):
+        assert await socket.echo("hello") == "hello"
+        await here.sign_out()
+        async with asyncio.timeout(SECONDS):
+            assert await socket.closed() == (4401, "session_ended")
+        await until(lambda: len(here.notes.left) == 1)
+        expected = {"quart": "cancelled"}.get(app, (4401, "session_ended"))
+        (left,) = here.notes.left
+        assert left == expected or (app == "litestar" and left[0] == 4401)
 
 
 @each_server
@@ -89,12 +102,11 @@ async def test_an_event_stream_ends_and_its_generator_is_closed(
 async def test_an_app_that_never_reads_holds_no_websocket_open(
     authority: FakeAuthority, server: str
 ):
-    async with site(authority, server, "plain") as here:
-        async with socket_at(here.address, "/push", here.headers) as socket:
-            await until(lambda: here.notes.opened == 1)
-            await here.sign_out()
-            async with asyncio.timeout(SECONDS):
-                assert await socket.closed() == (4401, "session_ended")
+    async with talking(authority, server, "plain", "/push") as (here, socket):
+        await until(lambda: here.notes.opened == 1)
+        await here.sign_out()
+        async with asyncio.timeout(SECONDS):
+            assert await socket.closed() == (4401, "session_ended")
 
 
 @each_server
@@ -118,37 +130,37 @@ async def test_a_stream_that_has_much_to_say_ends(authority: FakeAuthority, serv
 async def test_a_connection_that_asks_for_none_or_is_kept_goes_on(
     authority: FakeAuthority, app: str, path: str
 ):
-    async with site(authority, "uvicorn", app) as here:
-        async with (
-            socket_at(here.address, path, here.headers) as socket,
-            socket_at(here.address, "/chat", here.headers) as other,
-        ):
-            assert await other.echo("hello") == "hello"
-            await here.sign_out()
-            async with asyncio.timeout(SECONDS):
-                await other.closed()
-            assert await socket.echo("still here") == "still here"
+    async with (
+        talking(authority, "uvicorn", app, path) as (here, socket),
+        socket_at(here.address, "/chat", here.headers) as other,
+    ):
+        assert await other.echo("hello") == "hello"
+        await here.sign_out()
+        async with asyncio.timeout(SECONDS):
+            await other.closed()
+        assert await socket.echo("still here") == "still here"
 
 
 async def test_an_app_can_opt_out_for_all(authority: FakeAuthority):
-    async with site(authority, "uvicorn", "starlette", Flow(end_connections=False)) as here:
-        async with socket_at(here.address, "/chat", here.headers) as socket:
-            assert await socket.echo("hello") == "hello"
-            await here.sign_out()
-            assert await socket.echo("still here") == "still here"
+    async with talking(authority, "uvicorn", "starlette", flow=Flow(end_connections=False)) as (
+        here,
+        socket,
+    ):
+        assert await socket.echo("hello") == "hello"
+        await here.sign_out()
+        assert await socket.echo("still here") == "still here"
 
 
 async def test_another_users_end_and_a_renewal_end_nothing(authority: FakeAuthority):
-    async with site(authority, "uvicorn", "starlette") as here:
-        async with socket_at(here.address, "/chat", here.headers) as socket:
-            assert await socket.echo("hello") == "hello"
-            authority.sign_in("bob")
-            await asyncio.to_thread(authority.sign_out, "bob")
-            authority.expire_tokens()
-            assert await socket.echo("hello") == "hello"
-            await here.sign_out()
-            async with asyncio.timeout(SECONDS):
-                assert await socket.closed() == (4401, "session_ended")
+    async with talking(authority, "uvicorn", "starlette") as (here, socket):
+        assert await socket.echo("hello") == "hello"
+        authority.sign_in("bob")
+        await asyncio.to_thread(authority.sign_out, "bob")
+        authority.expire_tokens()
+        assert await socket.echo("hello") == "hello"
+        await here.sign_out()
+        async with asyncio.timeout(SECONDS):
+            assert await socket.closed() == (4401, "session_ended")
 
 
 # --- without a server: what the app sees ----------------------------------------------------------

@@ -34,8 +34,8 @@ class Threads:
     async def visit(self, headers: dict[str, list[str]]) -> Any:
         return await asyncio.to_thread(self._visits.open, "GET", headers, "")
 
-    async def ended(self, visit: Any, timeout: timedelta | None = PATIENCE) -> bool:
-        return await asyncio.to_thread(visit.ended, timeout)
+    async def ended(self, visit: Any, within: timedelta | None = PATIENCE) -> bool:
+        return await asyncio.to_thread(visit.ended, within)
 
     async def close(self) -> None:
         await asyncio.to_thread(self.client.close)
@@ -51,8 +51,8 @@ class Tasks:
     async def visit(self, headers: dict[str, list[str]]) -> Any:
         return await self._visits.open("GET", headers, "")
 
-    async def ended(self, visit: Any, timeout: timedelta | None = PATIENCE) -> bool:
-        return bool(await visit.ended(timeout))
+    async def ended(self, visit: Any, within: timedelta | None = PATIENCE) -> bool:
+        return bool(await visit.ended(within))
 
     async def close(self) -> None:
         await self.client.close()
