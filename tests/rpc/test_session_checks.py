@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import grpc
+import pytest
 
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.v1 import errors_pb2
@@ -80,13 +81,13 @@ async def test_one_that_breaks_a_rule_fails_alone(stage: Stage):
     ]  # fmt: skip
 
 
-async def test_an_outage_is_an_error_and_no_state(stage: Stage):
+async def test_an_outage_is_an_error_and_no_state(stage: Stage, monkeypatch: pytest.MonkeyPatch):
     ada = await stage.sign_in("ada")
 
     async def away(*_: Any) -> Any:
         raise StoreUnavailable
 
-    stage.authority.check_session = away  # type: ignore[method-assign]
+    monkeypatch.setattr(stage.authority, "check_session", away)
     (result,) = await check(stage, named(ada))
     assert result.WhichOneof("outcome") == "error"
     assert result.error.code == grpc.StatusCode.UNAVAILABLE.value[0]

@@ -30,6 +30,7 @@ from tests.support.waiting import wait_for
 PATIENCE = timedelta(seconds=20)
 SECONDS = PATIENCE.total_seconds()
 SERVICE = "example.Chat"
+_Stream = AsyncIterator[bytes]
 NO_SHARING = [("grpc.so_reuseport", 0)]
 
 
@@ -106,7 +107,7 @@ class PlainChat(Chat):
 class AsyncChat(Chat):
     """Handlers of asyncio."""
 
-    async def listen(self, request: bytes, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+    async def listen(self, request: bytes, context: Any) -> _Stream:  # type: ignore[override]
         self.begun += 1
         try:
             yield b"hello"
@@ -114,7 +115,7 @@ class AsyncChat(Chat):
         finally:
             self.left += 1
 
-    async def flood(self, request: bytes, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+    async def flood(self, request: bytes, context: Any) -> _Stream:  # type: ignore[override]
         self.begun += 1
         try:
             while True:
@@ -137,12 +138,12 @@ class AsyncChat(Chat):
         finally:
             self.left += 1
 
-    async def kept(self, requests: Any, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+    async def kept(self, requests: Any, context: Any) -> _Stream:  # type: ignore[override]
         current_async_visit().keep_open()
         async for request in requests:
             yield request
 
-    async def public(self, requests: Any, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+    async def public(self, requests: Any, context: Any) -> _Stream:  # type: ignore[override]
         async for request in requests:
             yield request
 
@@ -150,7 +151,7 @@ class AsyncChat(Chat):
 class Server:
     """A server that runs, with its handlers."""
 
-    def __init__(self, chat: Chat, channel: grpc.Channel, authority: FakeAuthority) -> None:
+    def __init__(self, chat: Chat, channel: Any, authority: FakeAuthority) -> None:
         self.chat, self.channel, self.authority = chat, channel, authority
         given = authority.sign_in("ada")
         self._metadata = [(name.lower(), value) for name, value in given.items()]
