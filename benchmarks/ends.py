@@ -63,7 +63,9 @@ def _serve(address: str, cached: bool, ends: bool, pipe: Connection) -> None:
         cache = NearCache(max_entries=50_000) if cached else None
         client = AsyncSessionAuthority(address, timeout=_PATIENCE, cache=cache)
         app: Any = SessionAuthorityMiddleware(_app, client, Flow(end_connections=ends))
-        config = uvicorn.Config(app, "127.0.0.1", 0, ws="wsproto", log_level="error", backlog=4096)
+        config = uvicorn.Config(
+            app, "127.0.0.1", 0, ws="wsproto", log_level="critical", backlog=4096
+        )
         served = uvicorn.Server(config)
         serving = asyncio.create_task(served.serve())
         while not served.started:  # noqa: ASYNC110 - it has no event

@@ -139,11 +139,11 @@ class SessionAuthorityServiceServicer(object):
 
     def CheckSessions(self, request, context):
         """Tells whether up to 500 sessions still live: for connections that stay open for longer than
-        their token, such as a WebSocket. It names sessions as the answers of validations did, and takes
-        no token: the one that a connection began with grows old while its session lives on.
+        their token, such as a WebSocket. It names sessions as the answers of validations did, and
+        takes no token: the one that a connection began with grows old while its session lives on.
 
-        It changes nothing: no session counts as used, nothing is written, no alarm is raised. It admits
-        no request: that is for ValidateSession alone.
+        It changes nothing: no session counts as used, nothing is written, no alarm is raised. It
+        admits no request: that is for ValidateSession alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
