@@ -13,11 +13,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import falcon.asgi
 import hypercorn.asyncio
 import litestar
 import litestar.response
 import quart
 import uvicorn
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
+from django.http import StreamingHttpResponse
+from django.test import override_settings
+from django.urls import path as url_path
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -28,8 +34,10 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, TextMessage
 from wsproto.events import Request as Handshake
 
+from client_tests.middleware_harness import django_app
 from session_authority_client import asgi
 from session_authority_client.flow import Flow
+from session_authority_client.testing import FakeAuthority
 from tests.support.ports import free_port
 
 STREAM = "text/event-stream"
@@ -207,13 +215,61 @@ def of_quart(notes: Notes) -> Any:
     return app
 
 
+# --- Falcon, and Django, which knows no WebSockets ------------------------------------------------
+
+
+def of_falcon(notes: Notes) -> Any:
+    class Resource:
+        async def on_get(self, request: Any, response: Any) -> None:
+            look(request.scope)
+            response.content_type = STREAM
+            response.stream = stream(request.scope, notes)
+
+        async def on_websocket(self, request: Any, socket: Any) -> None:
+            look(request.scope)
+            await socket.accept()
+            notes.opened += 1
+            if request.path == "/push":
+                await asyncio.Event().wait()
+            try:
+                while True:
+                    await socket.send_text(await socket.receive_text())
+            except falcon.WebSocketDisconnected as error:
+                notes.left.append((error.code, "session_ended"))
+
+    app: Any = falcon.asgi.App()
+    for path in (*SOCKETS, *STREAMS, "/push"):
+        app.add_route(path, Resource())
+    return app
+
+
+def of_django(notes: Notes) -> Any:
+    async def events(request: Any) -> StreamingHttpResponse:
+        look(request.scope)
+        return StreamingHttpResponse(stream(request.scope, notes), content_type=STREAM)
+
+    django_app(FakeAuthority())  # for the settings of a project
+    settings.MIDDLEWARE = []
+    handler = ASGIHandler()
+    urls = tuple(url_path(path.removeprefix("/"), events) for path in STREAMS)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            with override_settings(ROOT_URLCONF=urls):
+                await handler(scope, receive, send)
+
+    return app
+
+
 APPS: Mapping[str, Callable[[Notes], Any]] = {
     "plain": plain,
     "starlette": starlette,
     "fastapi": fastapi,
     "litestar": of_litestar,
     "quart": of_quart,
+    "falcon": of_falcon,
 }
+STREAM_APPS = {**APPS, "django": of_django}
 
 # --- servers --------------------------------------------------------------------------------------
 

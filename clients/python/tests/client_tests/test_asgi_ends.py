@@ -13,7 +13,16 @@ from typing import Any
 import httpx
 import pytest
 
-from client_tests.ends_harness import APPS, HELLO, SERVERS, Notes, Socket, behind, socket_at
+from client_tests.ends_harness import (
+    APPS,
+    HELLO,
+    SERVERS,
+    STREAM_APPS,
+    Notes,
+    Socket,
+    behind,
+    socket_at,
+)
 from client_tests.harness import until
 from session_authority_client import AsyncSessionAuthority, NearCache
 from session_authority_client.flow import Flow
@@ -22,6 +31,7 @@ from session_authority_client.testing import FakeAuthority
 PATIENCE = timedelta(seconds=20)
 SECONDS = PATIENCE.total_seconds()
 each_app = pytest.mark.parametrize("app", APPS)
+each_stream_app = pytest.mark.parametrize("app", STREAM_APPS)
 each_server = pytest.mark.parametrize("server", SERVERS)
 
 
@@ -44,7 +54,7 @@ async def site(
     notes, cache = Notes(), NearCache()
     async with (
         AsyncSessionAuthority(authority.address, timeout=PATIENCE, cache=cache) as client,
-        SERVERS[server](behind(APPS[app](notes), client, flow)) as address,
+        SERVERS[server](behind(STREAM_APPS[app](notes), client, flow)) as address,
     ):
         await client.validate_session("none", "")  # starts the watch
         await until(lambda: cache.live)
@@ -83,7 +93,7 @@ async def test_a_websocket_is_closed_with_4401(authority: FakeAuthority, server:
 
 
 @each_server
-@each_app
+@each_stream_app
 async def test_an_event_stream_ends_and_its_generator_is_closed(
     authority: FakeAuthority, server: str, app: str
 ):
@@ -110,7 +120,7 @@ async def test_an_app_that_never_reads_holds_no_websocket_open(
 
 
 @each_server
-@each_app
+@each_stream_app
 async def test_a_stream_that_has_much_to_say_ends(authority: FakeAuthority, server: str, app: str):
     async with site(authority, server, app) as here, httpx.AsyncClient(timeout=SECONDS) as client:
         url = f"http://{here.address}/busy"
