@@ -49,17 +49,23 @@ class Notes:
 
     def __init__(self) -> None:
         self.left: list[Any] = []
+        self.told = 0  # callbacks of visits whose session has ended
         self.opened = 0
 
 
-def look(scope: Any) -> None:
+def look(scope: Any, notes: Notes) -> None:
     """Looks at the session as the path wants it."""
+
+    def tell() -> None:
+        notes.told += 1
+
     path = scope["path"]
     if not path.startswith("/public"):
         visit = asgi.visit_of(scope)
         visit.require()
         if path.startswith("/kept"):
             visit.keep_open()
+        visit.on_ended(tell)
 
 
 async def stream(scope: Any, notes: Notes) -> AsyncIterator[bytes]:
@@ -87,7 +93,7 @@ def plain(notes: Notes) -> Any:
         elif scope["type"] == "websocket":
             await _socket(scope, receive, send)
         else:
-            look(scope)
+            look(scope, notes)
             headers = [(b"content-type", STREAM.encode())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             async for part in stream(scope, notes):
@@ -95,7 +101,7 @@ def plain(notes: Notes) -> Any:
 
     async def _socket(scope: Any, receive: Any, send: Any) -> None:
         assert (await receive())["type"] == "websocket.connect"
-        look(scope)
+        look(scope, notes)
         await send({"type": "websocket.accept"})
         notes.opened += 1
         if scope["path"] == "/push":
@@ -113,7 +119,7 @@ def plain(notes: Notes) -> Any:
 
 def _routes(notes: Notes) -> Mapping[str, Any]:
     async def socket(connection: WebSocket) -> None:
-        look(connection.scope)
+        look(connection.scope, notes)
         await connection.accept()
         notes.opened += 1
         try:
@@ -123,13 +129,13 @@ def _routes(notes: Notes) -> Mapping[str, Any]:
             notes.left.append((error.code, error.reason))
 
     async def push(connection: WebSocket) -> None:
-        look(connection.scope)
+        look(connection.scope, notes)
         await connection.accept()
         notes.opened += 1
         await asyncio.Event().wait()
 
     async def events(request: Request) -> StreamingResponse:
-        look(request.scope)
+        look(request.scope, notes)
         return StreamingResponse(stream(request.scope, notes), media_type=STREAM)
 
     return {"socket": socket, "push": push, "events": events}
@@ -166,7 +172,7 @@ def fastapi(notes: Notes) -> Any:
 def of_litestar(notes: Notes) -> Any:
     @litestar.websocket([*SOCKETS, "/push"])
     async def socket(socket: litestar.WebSocket[Any, Any, Any]) -> None:
-        look(socket.scope)
+        look(socket.scope, notes)
         await socket.accept()
         notes.opened += 1
         if socket.scope["path"] == "/push":
@@ -179,7 +185,7 @@ def of_litestar(notes: Notes) -> Any:
 
     @litestar.get(list(STREAMS))
     async def events(request: litestar.Request[Any, Any, Any]) -> litestar.response.Stream:
-        look(request.scope)
+        look(request.scope, notes)
         return litestar.response.Stream(stream(request.scope, notes), media_type=STREAM)
 
     return litestar.Litestar([socket, events])
@@ -189,7 +195,7 @@ def of_quart(notes: Notes) -> Any:
     app = quart.Quart(__name__, static_folder=None)
 
     async def socket(**_: Any) -> None:
-        look(quart.websocket.scope)
+        look(quart.websocket.scope, notes)
         await quart.websocket.accept()
         notes.opened += 1
         if quart.websocket.path == "/push":
@@ -203,7 +209,7 @@ def of_quart(notes: Notes) -> Any:
 
     async def events(**_: Any) -> Any:
         scope = quart.request.scope
-        look(scope)
+        look(scope, notes)
         answer = await quart.make_response(stream(scope, notes), {"Content-Type": STREAM})
         answer.timeout = None  # type: ignore[union-attr]
         return answer
@@ -221,12 +227,12 @@ def of_quart(notes: Notes) -> Any:
 def of_falcon(notes: Notes) -> Any:
     class Resource:
         async def on_get(self, request: Any, response: Any) -> None:
-            look(request.scope)
+            look(request.scope, notes)
             response.content_type = STREAM
             response.stream = stream(request.scope, notes)
 
         async def on_websocket(self, request: Any, socket: Any) -> None:
-            look(request.scope)
+            look(request.scope, notes)
             await socket.accept()
             notes.opened += 1
             if request.path == "/push":
@@ -245,7 +251,7 @@ def of_falcon(notes: Notes) -> Any:
 
 def of_django(notes: Notes) -> Any:
     async def events(request: Any) -> StreamingHttpResponse:
-        look(request.scope)
+        look(request.scope, notes)
         return StreamingHttpResponse(stream(request.scope, notes), content_type=STREAM)
 
     django_app(FakeAuthority())  # for the settings of a project

@@ -148,6 +148,7 @@ async def test_a_connection_that_asks_for_none_or_is_kept_goes_on(
         await here.sign_out()
         async with asyncio.timeout(SECONDS):
             await other.closed()
+        await until(lambda: here.notes.told == (2 if path == "/kept" else 1))
         assert await socket.echo("still here") == "still here"
 
 
@@ -158,6 +159,7 @@ async def test_an_app_can_opt_out_for_all(authority: FakeAuthority):
     ):
         assert await socket.echo("hello") == "hello"
         await here.sign_out()
+        await until(lambda: here.notes.told == 1)
         assert await socket.echo("still here") == "still here"
 
 

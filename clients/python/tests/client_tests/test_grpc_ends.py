@@ -151,8 +151,11 @@ class AsyncChat(Chat):
 class Server:
     """A server that runs, with its handlers."""
 
-    def __init__(self, chat: Chat, channel: Any, authority: FakeAuthority) -> None:
+    def __init__(
+        self, chat: Chat, channel: Any, authority: FakeAuthority, cache: NearCache
+    ) -> None:
         self.chat, self.channel, self.authority = chat, channel, authority
+        self.cache = cache
         given = authority.sign_in("ada")
         self._metadata = [(name.lower(), value) for name, value in given.items()]
 
@@ -183,7 +186,7 @@ def threads(authority: FakeAuthority, flow: Flow | None = None) -> Iterator[Serv
     wait_for(lambda: cache.live, "the watch", SECONDS)
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Server(chat, channel, authority)
+            yield Server(chat, channel, authority, cache)
     finally:
         chat.release.set()
         server.stop(None).wait()
@@ -217,7 +220,7 @@ def _on_a_loop(
         wait_for(lambda: cache.live, "the watch", SECONDS)
         try:
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                yield Server(chat, channel, authority)
+                yield Server(chat, channel, authority, cache)
         finally:
             chat.release.set()
             asyncio.run_coroutine_threadsafe(stop(), loop).result(SECONDS)
@@ -346,6 +349,7 @@ def test_a_server_can_opt_out(authority: FakeAuthority, serve: Any):
         call = server.open("Talk", iter(requests))
         assert next(call) == b"one"
         authority.sign_out("ada")
+        wait_for(lambda: server.cache.stats().entries == 0, "the event", SECONDS)
         requests.send(b"two")
         assert next(call) == b"two"
         requests.send(None)
