@@ -219,6 +219,8 @@ class OpenSessions:
         """The service has answered. An answer that it could not give says nothing."""
         ended: list[OpenSession] = []
         unknown: list[OpenSession] = []
+        missing = len(asked.sessions) - len(answers)
+        answers = [*answers, *[SessionAuthorityError("none", grpc.StatusCode.UNKNOWN)] * missing]
         with self._lock:
             for opened, answer in zip(asked.sessions, answers, strict=False):
                 if not self._is_open(opened):

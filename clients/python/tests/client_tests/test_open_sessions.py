@@ -177,6 +177,16 @@ def test_an_item_without_an_answer_ends_nothing(polls: Scene):
     assert polls.ask() == [ONE]
 
 
+def test_a_session_that_an_answer_leaves_out_is_asked_for_again(polls: Scene):
+    polls.listen(session(1))
+    polls.listen(session(2))
+    asked = polls.open.take_due()
+    assert asked
+    polls.open.answered(asked, [active()])
+    assert polls.wait() <= 5
+    assert polls.ask(ended()) == [session(2).session_id]
+
+
 def test_a_service_that_is_too_old_is_asked_seldom(polls: Scene):
     polls.listen(session())
     polls.ask(TOO_OLD)
