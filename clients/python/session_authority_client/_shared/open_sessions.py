@@ -38,7 +38,7 @@ _ENDS_NONE = frozenset(
 _ROUNDS_PER_INTERVAL = 60
 # A session whose end is past by this machine's clock alone is asked for at most so often.
 _MIN_PAUSE_SECONDS = 1.0
-_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 5.0
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 5.0
 # When a watch breaks there is mostly another one at once, and then one check is enough.
 _WATCH_AGAIN_SECONDS = 1.0
 _NEVER = math.inf
