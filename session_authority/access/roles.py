@@ -45,6 +45,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         f"/{_SERVICE}/UpdateSession": _row(Role.ISSUER),
         f"/{_SERVICE}/ValidateSession": _row(Role.VALIDATOR),
         f"/{_SERVICE}/BatchValidateSessions": _row(Role.VALIDATOR),
+        f"/{_SERVICE}/CheckSessions": _row(Role.VALIDATOR),
         f"/{_SERVICE}/GetSigningKeys": _row(Role.ISSUER, Role.VALIDATOR),
         f"/{_SERVICE}/ListDevices": _row(Role.MANAGER),
         f"/{_SERVICE}/UpdateDevice": _row(Role.MANAGER),

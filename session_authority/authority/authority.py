@@ -12,16 +12,18 @@ from session_authority.authority.best_effort_writes import BestEffortWrites
 from session_authority.authority.commit_attempts import UserLocks
 from session_authority.authority.devices import Devices
 from session_authority.authority.resources import Resources
+from session_authority.authority.session_checks import SessionChecks
 from session_authority.authority.session_updates import SessionUpdates
 from session_authority.authority.sessions import Sessions
 from session_authority.authority.sign_in import SignIns
 from session_authority.authority.signing_keys import SigningKeys
 from session_authority.domain.devices import ListedDevice
-from session_authority.domain.requests import Presented, SignInRequest
+from session_authority.domain.requests import Presented, SessionName, SignInRequest
 from session_authority.domain.results import (
     DevicePage,
     IssuedDevice,
     RenewedSession,
+    SessionState,
     Validation,
 )
 from session_authority.domain.session_limits import SessionLimits
@@ -59,6 +61,7 @@ class Authority:
         self._sign_ins, self._sessions = SignIns(resources), Sessions(resources)
         self._updates = SessionUpdates(resources)
         self._devices, self._keys = Devices(resources), SigningKeys(resources)
+        self._checks = SessionChecks(resources)
         self._best_effort = resources.best_effort
 
     async def issue_device(self, request: SignInRequest, actor: str) -> IssuedDevice:
@@ -82,6 +85,10 @@ class Authority:
         many sessions have them now.
         """
         return await self._updates.update_session(user_id, device_id, claims, actor)
+
+    async def check_session(self, name: SessionName) -> SessionState:
+        """Whether a session lives that is named without a token."""
+        return await self._checks.check_session(name)
 
     async def list_devices(
         self,

@@ -49,6 +49,7 @@ LARGEST_CLAIMS = {"a": "b" * (MAX_CLAIMS_BYTES - len('{"a":""}'))}
 _URI_CHARACTERS = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]"
 _URI_RULE = "letters, digits or characters of a URI, like '_', '-', '.', ':', '/' or '#'"
 _CLAIM_NAME = re.compile(rf"{_URI_CHARACTERS}{{1,{MAX_CLAIM_NAME_CHARACTERS}}}", re.ASCII)
+_SESSION_ID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 _AUTH_METHOD = re.compile(rf"{_URI_CHARACTERS}{{1,{MAX_AUTH_METHOD_CHARACTERS}}}", re.ASCII)
 
 
@@ -220,10 +221,17 @@ class FieldChecks:
             seconds = 0
         return from_seconds(seconds)
 
-    def batch(self, size: int) -> None:
-        """1–500 requests."""
+    def batch(self, size: int, field: str = "requests") -> None:
+        """1–500 requests, or other entries that are named as their field is."""
         if not 1 <= size <= MAX_BATCH:
-            self._broken("requests", f"must be 1 to {MAX_BATCH} requests, not {size}")
+            self._broken(field, f"must be 1 to {MAX_BATCH} {field}, not {size}")
+
+    def session_id(self, value: str) -> bytes:
+        """32 hexadecimal digits."""
+        if _SESSION_ID.fullmatch(value) is None:
+            self._broken("session_id", "must be 32 hexadecimal digits")
+            return b""
+        return bytes.fromhex(value)
 
 
 def cut_user_agent(value: str) -> str:

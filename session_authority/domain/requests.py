@@ -28,6 +28,15 @@ class Presented:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionName:
+    """Names a session without a token of it."""
+
+    user_id: str
+    device_id: UUID
+    session_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SignInRequest:
     """A checked request to sign a user in. `device_id` None means: assign one, and
     `idle_timeout` None: the service's.

@@ -48,6 +48,15 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionState:
+    """Whether a session lives. The ends are set if it is ACTIVE, as those of `ActiveSession`."""
+
+    status: SessionStatus
+    expires_at: datetime | None = None
+    absolute_end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RenewedSession:
     """What a renewal led to. `access_token` is set if one is handed out."""
 

@@ -185,3 +185,19 @@ def _judge_generation(
         if now - record.first_seen_at < limits.alarm_after:
             return Verdict(SessionStatus.SUPERSEDED)
     return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SUPERSEDED_TOKEN)
+
+
+def state_of(
+    record: SessionRecord | None, session_id: bytes, limits: SessionLimits, now: datetime
+) -> SessionStatus:
+    """Whether a session lives that is named without a token, for which nothing can be wrong with a
+    token. `record` is that of the session's user and device.
+
+    A later sign-in on the device ends it: whether that one lives is of no matter.
+    """
+    if record is None:
+        return SessionStatus.NO_SESSION
+    if record.session_id != session_id:
+        return SessionStatus.SESSION_ENDED
+    live = record.is_live(limits, now)
+    return SessionStatus.ACTIVE if live else SessionStatus.SESSION_EXPIRED

@@ -39,8 +39,14 @@ MAX_MESSAGE_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 # Enough for 1,000 user IDs of 255 characters, whatever the characters are.
 MAX_WATCH_BYTES = 1024 * 1024
-_MAX_BYTES = {"BatchValidateSessions": MAX_BATCH_BYTES, "WatchEvents": MAX_WATCH_BYTES}
-_BATCH_METHODS = frozenset({"BatchValidateSessions"})
+# Enough for 500 names of sessions, whatever the characters of their users are.
+MAX_NAMES_BYTES = 1024 * 1024
+_MAX_BYTES = {
+    "BatchValidateSessions": MAX_BATCH_BYTES,
+    "CheckSessions": MAX_NAMES_BYTES,
+    "WatchEvents": MAX_WATCH_BYTES,
+}
+_BATCH_METHODS = frozenset({"BatchValidateSessions", "CheckSessions"})
 # A batch weighs as much as one call for each so many bytes, which a handful of its items have.
 _BATCH_BYTES_PER_CALL = 4 * 1024
 # A watch weighs as much as one for each so many bytes: it keeps them for as long as it lasts.

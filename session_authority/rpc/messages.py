@@ -25,8 +25,14 @@ from session_authority.domain.devices import ListedDevice
 from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks
 from session_authority.domain.identifiers import parse_uuid
-from session_authority.domain.requests import Presented, SignInRequest
-from session_authority.domain.results import ActiveSession, IssuedDevice, RenewedSession, Validation
+from session_authority.domain.requests import Presented, SessionName, SignInRequest
+from session_authority.domain.results import (
+    ActiveSession,
+    IssuedDevice,
+    RenewedSession,
+    SessionState,
+    Validation,
+)
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.verdicts import SessionStatus
 from session_authority.events.messages import (
@@ -177,6 +183,25 @@ def renew_session_response(renewed: RenewedSession) -> pb.RenewSessionResponse:
             response.access_token = renewed.access_token
             response.token_expire_time.CopyFrom(timestamp(renewed.session.token.expires_at))
     return response
+
+
+def session_name(message: pb.SessionName) -> SessionName:
+    """The session that a message names. Raises InvalidRequest."""
+    checks = FieldChecks()
+    user_id = checks.user_id(message.user_id)
+    device_id = checks.device_id(message.device_id)
+    session_id = checks.session_id(message.session_id)
+    checks.done()
+    return SessionName(user_id, device_id, session_id)
+
+
+def session_state(state: SessionState) -> pb.SessionState:
+    """Whether a session lives."""
+    message = pb.SessionState(status=_STATUS[state.status])
+    if state.expires_at is not None and state.absolute_end is not None:
+        message.expire_time.CopyFrom(timestamp(state.expires_at))
+        message.absolute_expire_time.CopyFrom(timestamp(state.absolute_end))
+    return message
 
 
 def device_message(listed: ListedDevice) -> pb.Device:

@@ -92,6 +92,26 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
             failure = failure_of(error, "BatchValidateSessions")
         return pb.BatchValidateSessionsResult(error=failure.message_of_batch())
 
+    async def CheckSessions(
+        self, request: pb.CheckSessionsRequest, context: Context
+    ) -> pb.CheckSessionsResponse:
+        checks = FieldChecks()
+        checks.batch(len(request.sessions), "sessions")
+        checks.done()
+        results: list[pb.CheckSessionsResult] = []
+        for start in range(0, len(request.sessions), _BATCH_ITEMS_AT_ONCE):
+            stride = request.sessions[start : start + _BATCH_ITEMS_AT_ONCE]
+            results += await asyncio.gather(*map(self._check_one, stride))
+        return pb.CheckSessionsResponse(results=results)
+
+    async def _check_one(self, message: pb.SessionName) -> pb.CheckSessionsResult:
+        try:
+            state = await self._authority.check_session(messages.session_name(message))
+            return pb.CheckSessionsResult(state=messages.session_state(state))
+        except Exception as error:  # noqa: BLE001 - a fault with one must not fail the others
+            failure = failure_of(error, "CheckSessions")
+        return pb.CheckSessionsResult(error=failure.message_of_batch())
+
     async def ListDevices(
         self, request: pb.ListDevicesRequest, context: Context
     ) -> pb.ListDevicesResponse:

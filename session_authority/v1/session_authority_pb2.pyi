@@ -369,6 +369,46 @@ class FieldViolation(_message.Message):
     description: str
     def __init__(self, field: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
 
+class CheckSessionsRequest(_message.Message):
+    __slots__ = ("sessions",)
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[SessionName]
+    def __init__(self, sessions: _Optional[_Iterable[_Union[SessionName, _Mapping]]] = ...) -> None: ...
+
+class SessionName(_message.Message):
+    __slots__ = ("user_id", "device_id", "session_id")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    device_id: str
+    session_id: str
+    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., session_id: _Optional[str] = ...) -> None: ...
+
+class CheckSessionsResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[CheckSessionsResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[CheckSessionsResult, _Mapping]]] = ...) -> None: ...
+
+class CheckSessionsResult(_message.Message):
+    __slots__ = ("state", "error")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    state: SessionState
+    error: RequestError
+    def __init__(self, state: _Optional[_Union[SessionState, _Mapping]] = ..., error: _Optional[_Union[RequestError, _Mapping]] = ...) -> None: ...
+
+class SessionState(_message.Message):
+    __slots__ = ("status", "expire_time", "absolute_expire_time")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ABSOLUTE_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    status: SessionStatus
+    expire_time: _timestamp_pb2.Timestamp
+    absolute_expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, status: _Optional[_Union[SessionStatus, str]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., absolute_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class ListDevicesRequest(_message.Message):
     __slots__ = ("user_id", "current_device_id", "page_size", "page_token", "include_signed_out")
     USER_ID_FIELD_NUMBER: _ClassVar[int]

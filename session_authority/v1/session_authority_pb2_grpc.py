@@ -60,6 +60,11 @@ class SessionAuthorityServiceStub(object):
                 request_serializer=session__authority_dot_v1_dot_session__authority__pb2.BatchValidateSessionsRequest.SerializeToString,
                 response_deserializer=session__authority_dot_v1_dot_session__authority__pb2.BatchValidateSessionsResponse.FromString,
                 _registered_method=True)
+        self.CheckSessions = channel.unary_unary(
+                '/session_authority.v1.SessionAuthorityService/CheckSessions',
+                request_serializer=session__authority_dot_v1_dot_session__authority__pb2.CheckSessionsRequest.SerializeToString,
+                response_deserializer=session__authority_dot_v1_dot_session__authority__pb2.CheckSessionsResponse.FromString,
+                _registered_method=True)
         self.ListDevices = channel.unary_unary(
                 '/session_authority.v1.SessionAuthorityService/ListDevices',
                 request_serializer=session__authority_dot_v1_dot_session__authority__pb2.ListDevicesRequest.SerializeToString,
@@ -154,6 +159,18 @@ class SessionAuthorityServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckSessions(self, request, context):
+        """Tells whether up to 500 sessions still live: for connections that stay open for longer than
+        their token, such as a WebSocket. It names sessions as the answers of validations did, and
+        takes no token: the one that a connection began with grows old while its session lives on.
+
+        It changes nothing: no session counts as used, nothing is written, no alarm is raised. It
+        admits no request: that is for ValidateSession alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDevices(self, request, context):
         """Lists a user's devices, the most recently active first: the "My Devices" page.
 
@@ -238,6 +255,11 @@ def add_SessionAuthorityServiceServicer_to_server(servicer, server):
                     servicer.BatchValidateSessions,
                     request_deserializer=session__authority_dot_v1_dot_session__authority__pb2.BatchValidateSessionsRequest.FromString,
                     response_serializer=session__authority_dot_v1_dot_session__authority__pb2.BatchValidateSessionsResponse.SerializeToString,
+            ),
+            'CheckSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckSessions,
+                    request_deserializer=session__authority_dot_v1_dot_session__authority__pb2.CheckSessionsRequest.FromString,
+                    response_serializer=session__authority_dot_v1_dot_session__authority__pb2.CheckSessionsResponse.SerializeToString,
             ),
             'ListDevices': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDevices,
@@ -406,6 +428,33 @@ class SessionAuthorityService(object):
             '/session_authority.v1.SessionAuthorityService/BatchValidateSessions',
             session__authority_dot_v1_dot_session__authority__pb2.BatchValidateSessionsRequest.SerializeToString,
             session__authority_dot_v1_dot_session__authority__pb2.BatchValidateSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/session_authority.v1.SessionAuthorityService/CheckSessions',
+            session__authority_dot_v1_dot_session__authority__pb2.CheckSessionsRequest.SerializeToString,
+            session__authority_dot_v1_dot_session__authority__pb2.CheckSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

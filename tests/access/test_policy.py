@@ -109,7 +109,9 @@ def test_a_policy_and_tokens_together(policy: WritePolicy, tmp_path: Path):
     access = load_access(policy(POLICY), tokens)
     assert (known := access.by_token(text)) is not None
     assert known.name == "gateway"
-    assert known.rpcs() == ["ValidateSession", "BatchValidateSessions", "GetSigningKeys"]
+    assert known.rpcs() == [
+        "ValidateSession", "BatchValidateSessions", "CheckSessions", "GetSigningKeys",
+    ]  # fmt: skip
     assert {caller.name for caller in access.by_certificate(["login.internal"])} == {"login"}
     assert load_access(policy(POLICY), None).by_token(text) is None
 

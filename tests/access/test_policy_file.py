@@ -46,6 +46,7 @@ def test_a_good_file(policy: WritePolicy):
 ROLES = "issuer, validator, manager, watcher, operator"
 RPCS = (
     "IssueDevice, RenewSession, UpdateSession, ValidateSession, BatchValidateSessions,"
+    " CheckSessions,"
     " GetSigningKeys, ListDevices, UpdateDevice, RevokeDevice, RevokeAll, WatchEvents,"
     " grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 )

@@ -33,7 +33,7 @@ REFLECTION = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 # The table, written out once more: what callers of each role may call, as the file would name it.
 MAY_CALL = {
     "issuer": {"IssueDevice", "RenewSession", "UpdateSession", "GetSigningKeys"},
-    "validator": {"ValidateSession", "BatchValidateSessions", "GetSigningKeys"},
+    "validator": {"ValidateSession", "BatchValidateSessions", "CheckSessions", "GetSigningKeys"},
     "manager": {"ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"},
     "watcher": {"WatchEvents"},
     "operator": {
@@ -42,6 +42,7 @@ MAY_CALL = {
         "UpdateSession",
         "ValidateSession",
         "BatchValidateSessions",
+        "CheckSessions",
         "GetSigningKeys",
         "ListDevices",
         "UpdateDevice",

@@ -205,7 +205,8 @@ def test_the_policy_that_explains_the_format_is_one(tmp_path: Path):
     path = tmp_path / "access.toml"
     path.write_text(example)
     assert read_policy(path).callers["gateway"].rpcs() == [
-        "RenewSession", "ValidateSession", "BatchValidateSessions", "GetSigningKeys",
+        "RenewSession", "ValidateSession", "BatchValidateSessions", "CheckSessions",
+        "GetSigningKeys",
     ]  # fmt: skip
 
 

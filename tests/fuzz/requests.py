@@ -70,8 +70,9 @@ def check(data: bytes) -> None:
         )
         assert failure_of(error, "").status().code is grpc.StatusCode.INVALID_ARGUMENT
         return
-    assert method.name == "BatchValidateSessions", "it was answered by nobody"
-    assert len(answer.results) == len(request.requests)
+    assert method.name in ("BatchValidateSessions", "CheckSessions"), "it was answered by nobody"
+    asked = request.requests if method.name == "BatchValidateSessions" else request.sessions
+    assert len(answer.results) == len(asked)
     codes = {result.error.code for result in answer.results}
     assert codes <= {
         code.value[0] for code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
@@ -100,6 +101,9 @@ _GOOD: dict[str, Message] = {
     ),
     "BatchValidateSessions": pb.BatchValidateSessionsRequest(
         requests=[pb.ValidateSessionRequest(access_token="a.b.c", device_id=_DEVICE)] * 2
+    ),
+    "CheckSessions": pb.CheckSessionsRequest(
+        sessions=[pb.SessionName(user_id="ada", device_id=_DEVICE, session_id="0" * 32)] * 2
     ),
     "ListDevices": pb.ListDevicesRequest(
         user_id="ada", current_device_id=_DEVICE, page_size=10, page_token="x"

@@ -39,6 +39,9 @@ GOOD: dict[str, Callable[[], Any]] = {
         requests=[pb.ValidateSessionRequest()]
     ),
     "UpdateSession": lambda: pb.UpdateSessionRequest(user_id="ada"),
+    "CheckSessions": lambda: pb.CheckSessionsRequest(
+        sessions=[pb.SessionName(user_id="ada", device_id=LAPTOP, session_id="0" * 32)]
+    ),
     "ListDevices": lambda: pb.ListDevicesRequest(user_id="ada"),
     "UpdateDevice": lambda: pb.UpdateDeviceRequest(
         user_id="ada", device_id=LAPTOP, display_name="x"
@@ -220,6 +223,14 @@ def _cases() -> list[Case]:
             "requests",
             [pb.ValidateSessionRequest()] * 501,
             "must be 1 to 500 requests, not 501",
+            "501",
+        ),
+        Case("CheckSessions", "sessions", [], "must be 1 to 500 sessions, not 0", "none"),
+        Case(
+            "CheckSessions",
+            "sessions",
+            [pb.SessionName()] * 501,
+            "must be 1 to 500 sessions, not 501",
             "501",
         ),
         Case("WatchEvents", "cursor", "2", CURSOR_RULE, "made up"),

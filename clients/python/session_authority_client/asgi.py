@@ -17,6 +17,7 @@ from urllib.parse import quote
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.visit import AsyncVisit
 from session_authority_client._async.visits import AsyncVisits
+from session_authority_client._shared.asgi_connection import Connection
 from session_authority_client._shared.refusals import (
     find,
     is_chosen,
@@ -53,9 +54,9 @@ class SessionAuthorityMiddleware:
     """Knows who is signed in, request by request. `authority` is a client, or better a function
     that makes one.
 
-    A WebSocket is judged as it connects, and its cookies go with the handshake: a session that ends
-    later does not end it. Middleware that adds headers to every response (CORS) must wrap this
-    middleware.
+    A WebSocket is judged as it connects, and its cookies go with the handshake. If its app looks at
+    the session, it ends with the session: closed with 4401, "session_ended". An event stream ends
+    likewise. Middleware that adds headers to every response (CORS) must wrap this middleware.
     """
 
     def __init__(
@@ -95,15 +96,19 @@ class SessionAuthorityMiddleware:
         # around this one, too.
         scope.setdefault("state", {})["visit"] = visit
         accept_ch = self._flow.accept_ch(method, asked, peer, scope.get("scheme", ""))
-        response = _Response(scope, visit, send, accept_ch)
+        connection = Connection(scope, receive, send)
+        response = _Response(scope, visit, connection, accept_ch)
         try:
-            await self._app(scope, receive, response.send)
-            await response.release()
+            async with connection:
+                await self._app(scope, connection.receive, response.send)
+                await response.release()
         except Exception as error:
             found = find(error, Refused)
             answered = found is not None and await response.refuse(found)
             if not (answered and is_only(error, Refused)):
                 raise
+        finally:
+            visit.leave()
 
 
 class _Response:
@@ -114,11 +119,14 @@ class _Response:
     first event may be far away.
     """
 
-    def __init__(self, scope: _Scope, visit: AsyncVisit, send: _Send, accept_ch: str) -> None:
+    def __init__(
+        self, scope: _Scope, visit: AsyncVisit, connection: Connection, accept_ch: str
+    ) -> None:
         self._scope = scope
         self._visit = visit
         self._accept_ch = accept_ch
-        self._send = send
+        self._connection = connection
+        self._send = connection.send
         self._held: _Message | None = None
         # The app seems to have caught it: it goes on with a success. If there are no contents after
         # that, it did not: the code that makes the contents may run ahead of the status. And their
@@ -187,6 +195,7 @@ class _Response:
         self._held = {**message, "headers": headers}
         if handshake or _is_event_stream(headers):
             await self.release()
+            self._visit.hang_up_at_end(self._connection.hang_up)
 
     def _for_caches(self, headers: Sequence[_Header]) -> list[_Header]:
         names = [name.decode("latin-1") for name, _ in headers]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from session_authority_client.types import EventType, Validation
+from session_authority_client.types import EventType, Session, SessionName, Validation
 from session_authority_client.wire import session_authority_pb2 as pb
 
 __all__ = [
@@ -157,6 +157,31 @@ class NearCache:
         if self._claimed:
             raise ValueError("cache: belongs to another client")
         self._claimed = True
+
+    @property
+    def max_silence(self) -> float:
+        """How many seconds old the last proof may be."""
+        return self._max_silence
+
+    def vouches_for(self, session: Session) -> bool:
+        """Whether an answer that certainly still holds is of this session, whatever its token."""
+        with self._lock:
+            now = self._clock()
+            return now < self._live_until and any(
+                now < entry.until
+                and entry.validation.session is not None
+                and entry.validation.session.session_id == session.session_id
+                for key in self._of_user.get(session.user_id, ())
+                if (entry := self._entries.get(key)) is not None
+            )
+
+    def still(self, ticket: Ticket, name: SessionName) -> bool:
+        """Whether the watch of a ticket is live, and has told no event of a user since: what was
+        read after the ticket still holds.
+        """
+        with self._lock:
+            same = ticket.watch == self._watch and self._clock() < self._live_until
+            return same and self._last_events[_counter(name.user_id)] <= ticket.events
 
     # --- answers ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ The settings have `SESSION_AUTHORITY`, a function that makes a client, and may h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator, Iterator
 from datetime import timedelta
 from functools import partial, wraps
 from itertools import chain, islice
@@ -27,6 +27,7 @@ from django.utils.cache import patch_vary_headers
 
 from session_authority_client._shared.refusals import find, is_chosen, is_only
 from session_authority_client._shared.step_up import StepUp, step_up_of
+from session_authority_client._sync.primitives import Cut
 from session_authority_client._sync.visit import Visit
 from session_authority_client._sync.visits import Visits
 from session_authority_client.flow import (
@@ -118,6 +119,7 @@ class SessionAuthorityMiddleware:
         for cookie in visit.close():
             response.cookies.load(cookie)
         _tell_caches(response, visit)
+        _end_with_session(response, visit)
         if accept_ch := self._flow.accept_ch(method, headers, peer, request.scheme or ""):
             apps = response.headers.get("Accept-CH")
             response.headers["Accept-CH"] = f"{apps}, {accept_ch}" if apps else accept_ch
@@ -143,6 +145,25 @@ def _tell_caches(response: HttpResponseBase, visit: Visit) -> None:
     for name, value in caching.added:
         said = headers.get(name)
         headers[name] = f"{said}, {value}" if said else value
+
+
+def _end_with_session(response: HttpResponseBase, visit: Visit) -> None:
+    """Ends an event stream with the session, before its next part. Asynchronous parts are for the
+    middleware of ASGI.
+    """
+    kind = response.headers.get("Content-Type", "")
+    streams = isinstance(response, StreamingHttpResponse) and not response.is_async
+    if streams and kind.startswith("text/event-stream"):
+        cut = Cut()
+        visit.hang_up_at_end(cut.cut)
+        response.streaming_content = _leaving(visit, cut.each(response.streaming_content))
+
+
+def _leaving(visit: Visit, parts: Generator[bytes, None, None]) -> Iterator[bytes]:
+    try:
+        yield from parts
+    finally:
+        visit.leave()
 
 
 def _begun(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:

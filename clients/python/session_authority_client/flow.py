@@ -163,6 +163,9 @@ class Flow:
 
     `passive_paths`: paths that pages of the app ask for by themselves, spelled like `return_paths`.
     A request there doesn't count as a use of the session, so it does not put off the idle end.
+
+    `end_connections`: WebSockets, event streams and streams of gRPC whose app looked at the session
+    end when the session does. False leaves that to the app (`visit.ended()`).
     """
 
     cookies: Cookies = field(default_factory=Cookies)
@@ -175,6 +178,7 @@ class Flow:
     return_paths: Sequence[str] = ()
     brief_idle_timeout: timedelta = timedelta(hours=12)
     passive_paths: Sequence[str] = ()
+    end_connections: bool = True
     _proxies: Proxies = field(init=False, repr=False, compare=False)
     _origins: frozenset[str] = field(init=False, repr=False, default=frozenset())
 

@@ -4,7 +4,8 @@ Their clients send `authorization: Bearer ...` and `x-device-id` as metadata. Wh
 in gets UNAUTHENTICATED, with `token_expired` for a text where the client is to renew, else
 `sign_in_required`; UNAVAILABLE if that is unknown. Handlers find the visit with `current_visit`; if
 `current_visit().require(max_age=...)` finds the sign-in too old or too weak, the text is
-`insufficient_user_authentication`. A stream is judged as it begins.
+`insufficient_user_authentication`. A stream is judged as it begins, and ends with the session:
+UNAUTHENTICATED, `session_ended`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context, ContextVar, copy_context
 from threading import get_ident
 from typing import Any
@@ -21,6 +23,12 @@ import grpc
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.visit import AsyncVisit
 from session_authority_client._async.visits import AsyncVisits
+from session_authority_client._shared.grpc_streams import (
+    AsyncStreamEnd,
+    PlainStreamEnd,
+    ThreadStreamEnd,
+    session_ended,
+)
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._sync.visit import Visit
 from session_authority_client._sync.visits import Visits
@@ -89,31 +97,46 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
                 visit.require()
             return visit
 
-        async def enter(context: Any) -> None:
-            _current.set(await admit(context))
+        @asynccontextmanager
+        async def entered(context: Any) -> AsyncIterator[AsyncStreamEnd]:
+            visit, end = await admit(context), AsyncStreamEnd()
+            _current.set(visit)
+            if streams:
+                visit.hang_up_at_end(end.hang_up)
+            try:
+                yield end
+            finally:
+                visit.leave()
 
         async def unary(request: Any, context: Any) -> Any:
             try:
-                await enter(context)
-                return await inner(request, context)
+                async with entered(context) as end:
+                    return await end.within(inner(request, context))
             except Refused as refused:
                 return await context.abort(_code_of(refused), refused.code)
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
-                await enter(context)
-                responses = inner(request, context)
-                if inspect.isawaitable(responses):
-                    await responses  # it writes them itself
-                else:
-                    async for response in responses:
-                        yield response
+                async with entered(context) as end:
+                    responses = inner(request, context)
+                    if inspect.isawaitable(responses):
+                        await end.within(responses)  # it writes them itself
+                    else:
+                        async for response in end.each(responses):
+                            yield response
             except Refused as refused:
                 await context.abort(_code_of(refused), refused.code)
 
         loop, home = asyncio.get_running_loop(), get_ident()
 
-        def admitted(context: Any) -> Context:
+        async def admit_plain(context: Any) -> tuple[AsyncVisit, PlainStreamEnd]:
+            visit, end = await admit(context), PlainStreamEnd(context, loop)
+            if streams and not public:  # its thread can't begin to listen
+                visit.hang_up_at_end(end.hang_up)
+            return visit, end
+
+        @contextmanager
+        def admitted(context: Any) -> Iterator[tuple[Context, PlainStreamEnd]]:
             """Where a plain function runs. Threads serve one call after the other: its visit must
             not stay behind in one.
             """
@@ -121,29 +144,36 @@ class AsyncSessionInterceptor(grpc.aio.ServerInterceptor):
             if get_ident() == home:
                 raise RuntimeError("plain functions must not be called on the event loop")
             handling = copy_context()
-            admission = asyncio.run_coroutine_threadsafe(admit(context), loop)
-            handling.run(_current.set, admission.result())
-            return handling
+            admission = asyncio.run_coroutine_threadsafe(admit_plain(context), loop)
+            visit, end = admission.result()
+            handling.run(_current.set, visit)
+            try:
+                yield handling, end
+            finally:
+                loop.call_soon_threadsafe(visit.leave)
 
         def plain_unary(request: Any, context: Any) -> Any:
             try:
-                return admitted(context).run(inner, request, context)
+                with admitted(context) as (handling, _):
+                    return handling.run(inner, request, context)
             except Refused as refused:
                 return context.abort(_code_of(refused), refused.code)
 
         def plain_stream(request: Any, context: Any) -> Iterator[Any]:
             try:
-                handling = admitted(context)
-                responses = iter(handling.run(inner, request, context))
-                while (response := handling.run(next, responses, _END)) is not _END:
-                    yield response
+                with admitted(context) as (handling, end):
+                    responses = iter(handling.run(inner, request, context))
+                    while (response := handling.run(next, responses, _END)) is not _END:
+                        if end.has_come:
+                            raise session_ended()
+                        yield response
             except Refused as refused:
                 # No abort: the response before may still be on its way out, which grpc.aio does not
                 # wait for then.
                 context.set_code(_code_of(refused))
                 context.set_details(refused.code)
 
-        inner = _inner(handler)
+        inner, streams = _inner(handler), _streams(handler)
         if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
             return _guarded(handler, stream if handler.response_streaming else unary)
         return _guarded(handler, plain_stream if handler.response_streaming else plain_unary)
@@ -178,27 +208,38 @@ class SessionInterceptor(grpc.ServerInterceptor):
             return None
         public = handler_call_details.method in self._public
 
-        def enter(context: Any) -> None:
+        @contextmanager
+        def entered(context: Any) -> Iterator[ThreadStreamEnd]:
             visit = self._visits.open("POST", _headers_of(context, self._flow), _peer_of(context))
             _current.set(visit)
             if not public:
                 visit.require()
+            end = ThreadStreamEnd(context)
+            if streams:
+                visit.hang_up_at_end(end.hang_up)
+            try:
+                yield end
+            finally:
+                visit.leave()
 
         def unary(request: Any, context: Any) -> Any:
             try:
-                enter(context)
-                return inner(request, context)
+                with entered(context):
+                    return inner(request, context)
             except Refused as refused:
                 return context.abort(_code_of(refused), refused.code)
 
         def stream(request: Any, context: Any) -> Iterator[Any]:
             try:
-                enter(context)
-                yield from inner(request, context)
+                with entered(context) as end:
+                    for response in inner(request, context):
+                        if end.has_come:
+                            raise session_ended()
+                        yield response
             except Refused as refused:
                 context.abort(_code_of(refused), refused.code)
 
-        inner = _inner(handler)
+        inner, streams = _inner(handler), _streams(handler)
         return _guarded(handler, stream if handler.response_streaming else unary)
 
 
@@ -212,6 +253,11 @@ def _inner(handler: _Handler) -> Any:
     return (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
+
+
+def _streams(handler: _Handler) -> bool:
+    """Whether calls may last: those that answer once to one request do not."""
+    return bool(handler.request_streaming or handler.response_streaming)
 
 
 def _guarded(handler: _Handler, behavior: Callable[..., Any]) -> _Handler:

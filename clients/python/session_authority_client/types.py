@@ -26,6 +26,8 @@ __all__ = [
     "ReplayAction",
     "ReplayCause",
     "Session",
+    "SessionName",
+    "SessionState",
     "SessionStatus",
     "SigningKey",
     "SigningKeys",
@@ -203,6 +205,35 @@ class Session:
     def __post_init__(self) -> None:
         if type(self.claims) is not Claims:
             object.__setattr__(self, "claims", Claims(self.claims))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionName:
+    """Names a session, as `Session` does, without a token of it."""
+
+    user_id: str
+    device_id: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """Whether a session lives. True in a condition if, and only if, it does.
+
+    The ends are those of `Session`; None if it does not live.
+    """
+
+    status: SessionStatus
+    expire_time: datetime | None
+    absolute_expire_time: datetime | None
+
+    @property
+    def active(self) -> bool:
+        """It lives."""
+        return self.status is SessionStatus.ACTIVE
+
+    def __bool__(self) -> bool:
+        return self.active
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,12 +86,14 @@ class SessionAuthorityMiddleware:
         try:
             body = self._app(environ, exchange.start)
         except Exception as error:
+            visit.leave()
             answer = exchange.refuse_for(error)
             if answer is None or not is_only(error, Refused):
                 raise
             return answer
         if not (isinstance(body, list | tuple) or _is_file(body, environ)):
             return _Body(body, exchange)
+        visit.leave()
         answer = exchange.instead()
         if answer is None:
             return body  # which servers look at, to send it in a better way
@@ -109,6 +111,7 @@ class _Exchange:
         self._start_response = start_response
         self._started = False
         self._answer: list[bytes] | None = None
+        self.has_ended = False
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """The app's `start_response`."""
@@ -133,6 +136,8 @@ class _Exchange:
             headers.append(("Accept-CH", self.accept_ch))
         headers += (("Set-Cookie", cookie) for cookie in cookies)
         self._started = True
+        kinds = (value for name, value in headers if name.lower() == "content-type")
+        self.end_with_session("".join(kinds).lower())
         again = () if exc_info is None else (exc_info,)
         return self._start_response(status, headers, *again)
 
@@ -145,6 +150,14 @@ class _Exchange:
 
     def _is_ours(self, name: str, value: str) -> bool:
         return name.lower() == "set-cookie" and self.visit is not None and self.visit.owns(value)
+
+    def end_with_session(self, content_type: str) -> None:
+        """Ends an event stream with the session, before its next part."""
+        if self.visit is not None and content_type.startswith("text/event-stream"):
+            self.visit.hang_up_at_end(self._end)
+
+    def _end(self) -> None:
+        self.has_ended = True
 
     def refuse(self, refused: Refused) -> list[bytes]:
         """Answers instead of the app. Where its headers are out already the server raises, and
@@ -188,7 +201,9 @@ class _Body:
         return self
 
     def __next__(self) -> bytes:
-        chunk = self._next()
+        chunk = None if self._exchange.has_ended else self._next()
+        if self._exchange.has_ended:
+            raise StopIteration
         if not self._began:
             answer = self._exchange.instead()
             if answer is not None:
@@ -212,7 +227,11 @@ class _Body:
             return next(self._chunks, None)
 
     def close(self) -> None:
-        _close(self._source)
+        try:
+            _close(self._source)
+        finally:
+            if self._exchange.visit is not None:
+                self._exchange.visit.leave()
 
 
 def _close(body: Iterable[bytes]) -> None:

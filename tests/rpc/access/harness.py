@@ -69,7 +69,7 @@ PUBLIC = {
 # What each caller of the policy may call beside that.
 MAY_CALL = {
     "login": {"IssueDevice", "RenewSession", "UpdateSession", "GetSigningKeys"},
-    "gateway": {"ValidateSession", "BatchValidateSessions", "GetSigningKeys"},
+    "gateway": {"ValidateSession", "BatchValidateSessions", "CheckSessions", "GetSigningKeys"},
     "account": {"ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"},
     "notifier": {"WatchEvents"},
     "ops": {
@@ -78,6 +78,7 @@ MAY_CALL = {
         "UpdateSession",
         "ValidateSession",
         "BatchValidateSessions",
+        "CheckSessions",
         "GetSigningKeys",
         "ListDevices",
         "UpdateDevice",

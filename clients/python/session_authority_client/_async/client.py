@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from session_authority_client._async.batching import AsyncBatchQueue
 from session_authority_client._async.calls import AsyncCalls
 from session_authority_client._async.coalescing import AsyncCoalescer
+from session_authority_client._async.endings import AsyncEndings
 from session_authority_client._async.watching import AsyncWatch
 from session_authority_client._shared import arguments, convert
 from session_authority_client._shared.failures import error_of_item
@@ -32,6 +33,8 @@ from session_authority_client.types import (
     EventType,
     IssuedDevice,
     Renewal,
+    SessionName,
+    SessionState,
     SigningKeys,
     Validation,
 )
@@ -76,9 +79,12 @@ class AsyncSessionAuthority:
         self._calls = AsyncCalls(self._open_channel, self._transport, max_in_flight)
         self._batch_queue = AsyncBatchQueue(self._calls, batching=batching)
         self._cache = cache
+        self.endings = AsyncEndings(self._calls, cache)
         if cache is not None:
             self._coalescer = AsyncCoalescer(cache, self._batch_queue)
-            self._cache_watch = AsyncWatch(cache, self._transport, self._open_channel)
+            self._cache_watch = AsyncWatch(
+                cache, self.endings.sessions, self._transport, self._open_channel
+            )
 
     def _open_channel(self) -> grpc.aio.Channel:
         target, tls = self._transport.target, self._transport.tls
@@ -104,6 +110,7 @@ class AsyncSessionAuthority:
         """
         await self._calls.close()
         await self._batch_queue.close()
+        await self.endings.close()
         if self._cache is not None:
             await self._coalescer.close()
             await self._cache_watch.close()
@@ -120,6 +127,7 @@ class AsyncSessionAuthority:
         """
         if self._cache is not None:
             self._cache.forget_user(user_id)
+        self.endings.sessions.doubt(user_id)
 
     # --- signing in -------------------------------------------------------------------------------
 
@@ -292,6 +300,25 @@ class AsyncSessionAuthority:
         return [
             convert.validation(result.response)
             if result.HasField("response")
+            else error_of_item(result.error)
+            for result in answer.results
+        ]
+
+    async def check_sessions(
+        self, sessions: Sequence[SessionName], *, timeout: timedelta | None = None
+    ) -> list[SessionState | SessionAuthorityError]:
+        """Says whether up to 500 sessions still live, for connections that outlast their tokens.
+        Nothing counts as used. Returns the answers in the same order.
+
+        It admits no request: it knows no token. Where it is unknown whether a session lives, or
+        where its name breaks a rule, the error is in its place. A service that is too old for this
+        raises a plain SessionAuthorityError, with UNIMPLEMENTED for a code.
+        """
+        request = pb.CheckSessionsRequest(sessions=arguments.session_names("sessions", sessions))
+        answer = await self._call("CheckSessions", request, timeout)
+        return [
+            convert.session_state(result.state)
+            if result.HasField("state")
             else error_of_item(result.error)
             for result in answer.results
         ]

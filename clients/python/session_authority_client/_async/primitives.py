@@ -6,7 +6,7 @@ Each name here has one there without "Async".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Hashable
 from contextlib import nullcontext
 from contextvars import Context
 from typing import Any, Generic, TypeVar
@@ -23,6 +23,84 @@ AsyncGuard = nullcontext[None]
 def async_home() -> Hashable:
     """Where a client can be used that is made now: in this event loop."""
     return asyncio.get_running_loop()
+
+
+class AsyncAlarm(asyncio.Event):
+    """Something that happens, and that tasks wait for."""
+
+    async def wait(self, seconds: float | None = None) -> bool:  # type: ignore[override]
+        """Waits until it has happened. Returns False if so many seconds were over before."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await super().wait()
+        except TimeoutError:
+            return self.is_set()
+
+
+class AsyncCut:
+    """Cuts a stream off: also while its next item is being waited for."""
+
+    def __init__(self) -> None:
+        self._is_cut = False
+        self._wait: asyncio.Timeout | None = None
+
+    def cut(self) -> None:
+        """There are no more items."""
+        self._is_cut = True
+        if self._wait is not None:
+            self._wait.reschedule(asyncio.get_running_loop().time())
+
+    async def each(self, items: AsyncIterable[_T]) -> AsyncGenerator[_T, None]:
+        """The items until then. What makes them is closed."""
+        source = aiter(items)
+        try:
+            while not self._is_cut:
+                wait = asyncio.timeout(None)
+                try:
+                    async with wait:
+                        self._wait = wait
+                        item = await anext(source)
+                except TimeoutError:
+                    if not wait.expired():
+                        raise
+                    return
+                except StopAsyncIteration:
+                    return
+                finally:
+                    self._wait = None
+                if not self._is_cut:
+                    yield item
+        finally:
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
+
+
+class AsyncBackground:
+    """Work that is for all callers, in one task, as long as there is any."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def start(self, step: AsyncCall[bool]) -> None:
+        """Repeats a step until it returns False, if that is not under way already."""
+        if (self._task is None or self._task.done()) and not self._closed:
+            self._task = asyncio.get_running_loop().create_task(
+                self._repeat(step), name=self._name, context=Context()
+            )
+
+    async def _repeat(self, step: AsyncCall[bool]) -> None:
+        while await step():
+            pass
+
+    async def close(self, alarm: AsyncAlarm) -> None:
+        """Ends the work, which may wait for an alarm."""
+        del alarm
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
 
 class AsyncFlight(Generic[_T]):

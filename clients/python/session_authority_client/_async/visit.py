@@ -6,12 +6,14 @@ Middleware opens a visit before the app, and closes it when the response's heade
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from session_authority_client._async.admission import AsyncAdmission
+from session_authority_client._async.primitives import AsyncCut
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.idle_limit import idle_limit
 from session_authority_client._shared.local_paths import next_in
@@ -20,6 +22,7 @@ from session_authority_client.errors import InvalidRequest, SessionAuthorityErro
 from session_authority_client.flow import CONDUCT, Conduct
 from session_authority_client.types import Device, IssuedDevice, Renewal, Session, SessionStatus
 
+_T = TypeVar("_T")
 _log = logging.getLogger("session_authority_client")
 
 
@@ -40,6 +43,45 @@ class AsyncVisit(AsyncAdmission):
         query may be anybody's: it says what to ask the user for, and permits nothing.
         """
         return step_up_in(self._presented.target)
+
+    # --- the end of the session, for connections that stay open -----------------------------------
+
+    async def ended(self, timeout: timedelta | None = None) -> bool:
+        """Waits until the session has ended: signed out or revoked, replaced by another sign-in on
+        this device, or expired. A token that ends or is renewed ends no session, and an outage of
+        the service is no end. Another task or thread may wait.
+
+        Returns False if the timeout was over before. Raises SignInRequired, NoAnswer.
+        """
+        return await self._authority.endings.wait(self.require(), timeout)
+
+    def on_ended(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Has a callback called once when the session has ended: in the event loop, or in a thread
+        of the client, for which it must not wait. Returns a function that stops that.
+
+        Where middleware knows when the connection is over, it stops that itself. Raises
+        SignInRequired, NoAnswer.
+        """
+        return self._session_end.listen(self.require(), callback)
+
+    async def until_ended(self, items: AsyncIterable[_T]) -> AsyncIterator[_T]:
+        """The items of a stream until the session has ended. What makes them is closed then: a task
+        at once, also while it waits; a thread before its next item.
+
+        Raises SignInRequired, NoAnswer.
+        """
+        cut = AsyncCut()
+        stop = self.on_ended(cut.cut)
+        try:
+            async with aclosing(cut.each(items)) as wanted:
+                async for item in wanted:
+                    yield item
+        finally:
+            stop()
+
+    def keep_open(self) -> None:
+        """Has the middleware leave this connection open when the session ends."""
+        self._session_end.keep_open()
 
     # --- signing in and out -----------------------------------------------------------------------
 

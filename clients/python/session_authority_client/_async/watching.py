@@ -20,6 +20,7 @@ import grpc
 
 from session_authority_client._shared.calls import watch_of
 from session_authority_client._shared.failures import error_of
+from session_authority_client._shared.open_sessions import OpenSessions
 from session_authority_client._shared.transport import Transport
 from session_authority_client._shared.watching import Backoff
 from session_authority_client.cache import NearCache
@@ -30,9 +31,14 @@ class AsyncWatch:
     """Watches in a task of the event loop in which it is first started."""
 
     def __init__(
-        self, cache: NearCache, transport: Transport, open_channel: Callable[..., Any]
+        self,
+        cache: NearCache,
+        sessions: OpenSessions,
+        transport: Transport,
+        open_channel: Callable[..., Any],
     ) -> None:
         self._cache = cache
+        self._sessions = sessions
         self._transport = transport
         self._open_channel = open_channel
         self._task: asyncio.Task[None] | None = None
@@ -65,7 +71,9 @@ class AsyncWatch:
                 except Exception as caught:  # noqa: BLE001 - watching must go on
                     error = caught
                 finally:
+                    left = self._cache.seconds_left()
                     self._cache.lost()
+                    self._sessions.lost(left)
                 await asyncio.sleep(backoff.next_seconds(error))
         finally:
             await channel.close()
@@ -79,6 +87,7 @@ class AsyncWatch:
             async with asyncio.timeout(self._cache.seconds_left()) as idle:
                 async for message in stream:
                     self._cache.tell(message)
+                    self._sessions.tell(message)
                     idle.reschedule(loop.time() + self._cache.seconds_left())
                     backoff.reset()
         except grpc.RpcError as error:

@@ -14,6 +14,8 @@ from typing import Any
 import grpc
 
 from session_authority_client.errors import FieldViolation, InvalidRequest
+from session_authority_client.types import SessionName
+from session_authority_client.wire import session_authority_pb2 as pb
 
 
 def _not(name: str, wanted: str, value: object) -> TypeError:
@@ -96,6 +98,22 @@ def pairs(name: str, values: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
         if not isinstance(value, tuple | list) or len(value) != 2:
             raise TypeError(f"{name}: pairs of access token and device ID")
         found.append((presented("access_token", value[0]), presented("device_id", value[1])))
+    return found
+
+
+def session_names(name: str, values: Iterable[SessionName]) -> list[pb.SessionName]:
+    """Names of sessions. Raises TypeError and InvalidRequest."""
+    found = []
+    for value in values:
+        if not isinstance(value, SessionName):
+            raise _not(name, "each a SessionName", value)
+        found.append(
+            pb.SessionName(
+                user_id=text("user_id", value.user_id),
+                device_id=text("device_id", value.device_id),
+                session_id=text("session_id", value.session_id),
+            )
+        )
     return found
 
 

@@ -175,6 +175,15 @@ def renewal(message: pb.RenewSessionResponse) -> t.Renewal:
     )
 
 
+def session_state(message: pb.SessionState) -> t.SessionState:
+    """Whether a session lives."""
+    return t.SessionState(
+        _of(t.SessionStatus, message.status),
+        _maybe(message, "expire_time"),
+        _maybe(message, "absolute_expire_time"),
+    )
+
+
 def device_page(message: pb.ListDevicesResponse) -> t.DevicePage:
     """A page of devices."""
     return t.DevicePage(

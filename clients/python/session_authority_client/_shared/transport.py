@@ -24,6 +24,7 @@ METHODS = (
     "UpdateSession",
     "ValidateSession",
     "BatchValidateSessions",
+    "CheckSessions",
     "ListDevices",
     "UpdateDevice",
     "RevokeDevice",

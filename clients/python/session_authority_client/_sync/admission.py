@@ -14,6 +14,7 @@ from time import monotonic
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._sync.single_flight import SingleFlight
 from session_authority_client._shared.caching import Caching, caching
+from session_authority_client._shared.session_end import SessionEnd
 from session_authority_client._shared.step_up import step_up_of
 from session_authority_client._shared.throttled_log import ThrottledLog
 from session_authority_client.errors import SessionAuthorityError, Unavailable
@@ -58,6 +59,7 @@ class Admission:
         self._looked = False
         self._hands_out = False
         self._ended = False
+        self._session_end = SessionEnd(self._listen)
 
     @property
     def session(self) -> Session | None:
@@ -65,6 +67,7 @@ class Admission:
         unknown: it must not look like a sign-out.
         """
         self._looked = True
+        self._session_end.look(self._session)
         if self._failure is not None:
             raise self._refuse(self._flow.no_answer(self._presented, self._failure)) from None
         return self._session
@@ -205,6 +208,20 @@ class Admission:
             line.partition("=")[0].strip(),
         )
         return True
+
+    def hang_up_at_end(self, hang_up: Callable[[], None]) -> None:
+        """Has a connection hung up when the session ends, unless the app keeps it open. The app
+        must have looked at the session, now or later: what is public goes on.
+        """
+        if self._flow.end_connections:
+            self._session_end.hang_up_with(hang_up, self._session if self._looked else None)
+
+    def leave(self) -> None:
+        """The connection is over: nobody need be told of the session's end."""
+        self._session_end.leave()
+
+    def _listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
+        return self._authority.endings.listen(session, listener)
 
     def _renew(self) -> Renewal:
         presented = self._presented

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from session_authority_client._sync.batching import BatchQueue
 from session_authority_client._sync.calls import Calls
 from session_authority_client._sync.coalescing import Coalescer
+from session_authority_client._sync.endings import Endings
 from session_authority_client._sync.watching import Watch
 from session_authority_client._shared import arguments, convert
 from session_authority_client._shared.failures import error_of_item
@@ -33,6 +34,8 @@ from session_authority_client.types import (
     EventType,
     IssuedDevice,
     Renewal,
+    SessionName,
+    SessionState,
     SigningKeys,
     Validation,
 )
@@ -77,9 +80,12 @@ class SessionAuthority:
         self._calls = Calls(self._open_channel, self._transport, max_in_flight)
         self._batch_queue = BatchQueue(self._calls, batching=batching)
         self._cache = cache
+        self.endings = Endings(self._calls, cache)
         if cache is not None:
             self._coalescer = Coalescer(cache, self._batch_queue)
-            self._cache_watch = Watch(cache, self._transport, self._open_channel)
+            self._cache_watch = Watch(
+                cache, self.endings.sessions, self._transport, self._open_channel
+            )
 
     def _open_channel(self) -> grpc.Channel:
         target, tls = self._transport.target, self._transport.tls
@@ -105,6 +111,7 @@ class SessionAuthority:
         """
         self._calls.close()
         self._batch_queue.close()
+        self.endings.close()
         if self._cache is not None:
             self._coalescer.close()
             self._cache_watch.close()
@@ -121,6 +128,7 @@ class SessionAuthority:
         """
         if self._cache is not None:
             self._cache.forget_user(user_id)
+        self.endings.sessions.doubt(user_id)
 
     # --- signing in -------------------------------------------------------------------------------
 
@@ -293,6 +301,25 @@ class SessionAuthority:
         return [
             convert.validation(result.response)
             if result.HasField("response")
+            else error_of_item(result.error)
+            for result in answer.results
+        ]
+
+    def check_sessions(
+        self, sessions: Sequence[SessionName], *, timeout: timedelta | None = None
+    ) -> list[SessionState | SessionAuthorityError]:
+        """Says whether up to 500 sessions still live, for connections that outlast their tokens.
+        Nothing counts as used. Returns the answers in the same order.
+
+        It admits no request: it knows no token. Where it is unknown whether a session lives, or
+        where its name breaks a rule, the error is in its place. A service that is too old for this
+        raises a plain SessionAuthorityError, with UNIMPLEMENTED for a code.
+        """
+        request = pb.CheckSessionsRequest(sessions=arguments.session_names("sessions", sessions))
+        answer = self._call("CheckSessions", request, timeout)
+        return [
+            convert.session_state(result.state)
+            if result.HasField("state")
             else error_of_item(result.error)
             for result in answer.results
         ]

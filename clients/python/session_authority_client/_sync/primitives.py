@@ -6,15 +6,16 @@ Each name here has one there with "Async" before it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Generator, Hashable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoResultYet
-from threading import Lock
+from threading import Event, Lock, Thread, current_thread
 from typing import Generic, TypeVar
 
 from session_authority_client._shared.failures import copy_of, too_late
 
 _T = TypeVar("_T")
+_CLOSE_SECONDS = 2.0
 
 Call = Callable[[], _T]
 Guard = Lock
@@ -23,6 +24,75 @@ Guard = Lock
 def home() -> Hashable:
     """Where a client can be used that is made now: in this process, and in no fork of it."""
     return os.getpid()
+
+
+Alarm = Event
+
+
+class Cut:
+    """Cuts a stream off, before its next item: nothing can interrupt a thread."""
+
+    def __init__(self) -> None:
+        self._is_cut = False
+
+    def cut(self) -> None:
+        """There are no more items."""
+        self._is_cut = True
+
+    def each(self, items: Iterable[_T]) -> Generator[_T, None, None]:
+        """The items until then. What makes them is closed."""
+        source = iter(items)
+        try:
+            while not self._is_cut:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+                if not self._is_cut:
+                    yield item
+        finally:
+            if isinstance(source, Generator):
+                source.close()
+
+
+class Background:
+    """Work that is for all callers, in one daemon thread, as long as there is any."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = Lock()
+        self._thread: Thread | None = None
+        self._started = 0
+        self._closed = False
+
+    def start(self, step: Call[bool]) -> None:
+        """Repeats a step until it returns False, if that is not under way already."""
+        with self._lock:
+            self._started += 1
+            if self._thread is None and not self._closed:
+                self._thread = Thread(
+                    target=self._repeat, args=(step,), name=self._name, daemon=True
+                )
+                self._thread.start()
+
+    def _repeat(self, step: Call[bool]) -> None:
+        while not self._closed:
+            started = self._started
+            if step():
+                continue
+            with self._lock:  # else work that came just now would wait for ever
+                if started == self._started:
+                    self._thread = None
+                    return
+
+    def close(self, alarm: Alarm) -> None:
+        """Ends the work, which may wait for an alarm."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        alarm.set()
+        if thread is not None and thread is not current_thread():
+            thread.join(_CLOSE_SECONDS)
 
 
 class Flight(Generic[_T]):

@@ -17,6 +17,7 @@ import grpc
 
 from session_authority_client._shared.calls import watch_of
 from session_authority_client._shared.failures import error_of
+from session_authority_client._shared.open_sessions import OpenSessions
 from session_authority_client._shared.transport import Transport
 from session_authority_client._shared.watching import Backoff
 from session_authority_client.cache import NearCache
@@ -29,9 +30,14 @@ class Watch:
     """Watches in a daemon thread: it keeps no program from ending."""
 
     def __init__(
-        self, cache: NearCache, transport: Transport, open_channel: Callable[..., Any]
+        self,
+        cache: NearCache,
+        sessions: OpenSessions,
+        transport: Transport,
+        open_channel: Callable[..., Any],
     ) -> None:
         self._cache = cache
+        self._sessions = sessions
         self._transport = transport
         self._open_channel = open_channel
         self._lock = threading.Lock()
@@ -72,7 +78,9 @@ class Watch:
                 except Exception as caught:  # noqa: BLE001 - watching must go on
                     error = caught
                 finally:
+                    left = self._cache.seconds_left()
                     self._cache.lost()
+                    self._sessions.lost(left)
                 if not self._closed.is_set():
                     self._closed.wait(backoff.next_seconds(error))
         finally:
@@ -90,6 +98,7 @@ class Watch:
         try:
             for message in stream:
                 self._cache.tell(message)
+                self._sessions.tell(message)
                 if message.HasField("read_time"):
                     idle.restart(self._cache.seconds_left())
                 backoff.reset()

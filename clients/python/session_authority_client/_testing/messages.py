@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -10,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._testing.rules import broken_fields
 from session_authority_client._testing.state import Device, State, Token
 from session_authority_client.wire import session_authority_pb2 as pb
@@ -67,6 +69,24 @@ def device_message(state: State, device: Device, current: str = "") -> pb.Device
     return message
 
 
+def state_message(state: State, name: pb.SessionName) -> pb.SessionState:
+    """Whether the session lives that a request names."""
+    devices = state.devices.get(name.user_id, {})
+    device = devices.get(canonical_device_id(name.device_id))
+    if device is None or device.session is None:
+        return pb.SessionState(status=pb.SESSION_STATUS_NO_SESSION)
+    session = device.session
+    if session.session_id != name.session_id.lower():
+        return pb.SessionState(status=pb.SESSION_STATUS_SESSION_ENDED)
+    if not state.is_live(device):
+        return pb.SessionState(status=pb.SESSION_STATUS_SESSION_EXPIRED)
+    return pb.SessionState(
+        status=pb.SESSION_STATUS_ACTIVE,
+        expire_time=stamp(session.expires_at),
+        absolute_expire_time=stamp(session.ends_at),
+    )
+
+
 def event_message(
     state: State, kind: pb.EventType, user_id: str, device: Device | None, **more: Any
 ) -> pb.Event:
@@ -79,6 +99,12 @@ def event_message(
         event.device.display_name = device_message(state, device).display_name
         event.client.info.CopyFrom(device.client)
     return event
+
+
+def prove(message: pb.WatchEventsResponse, state: State) -> None:
+    """Makes a message of a watch the proof that all was told."""
+    message.read_time.CopyFrom(stamp(state.now()))
+    message.read_uptime.FromNanoseconds(time.monotonic_ns())
 
 
 def is_wanted(event: pb.Event, request: pb.WatchEventsRequest) -> bool:

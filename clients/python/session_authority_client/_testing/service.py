@@ -19,8 +19,10 @@ from session_authority_client._testing.messages import (
     device_message,
     event_message,
     is_wanted,
+    prove,
     session_message,
     stamp,
+    state_message,
     without_client,
 )
 from session_authority_client._testing.rules import (
@@ -84,6 +86,7 @@ class FakeService:
             "UpdateSession": self.update_session,
             "ValidateSession": self.validate_session,
             "BatchValidateSessions": self.batch_validate_sessions,
+            "CheckSessions": self.check_sessions,
             "ListDevices": self.list_devices,
             "UpdateDevice": self.update_device,
             "RevokeDevice": self.revoke_device,
@@ -153,7 +156,9 @@ class FakeService:
         )
         text, token = state.hand_out(device.session, self.token_ttl)
         kind = pb.EVENT_TYPE_DEVICE_SIGNED_IN
-        self._write_event(kind, request.user_id, device, new_device=not known, first_device=first)
+        told = {"new_device": not known, "first_device": first}
+        session_id = device.session.session_id
+        self._write_event(kind, request.user_id, device, session_id=session_id, **told)
         response = pb.IssueDeviceResponse(
             device=device_message(state, device),
             access_token=text,
@@ -296,6 +301,16 @@ class FakeService:
         ]
         return pb.BatchValidateSessionsResponse(results=results)
 
+    def check_sessions(
+        self, request: pb.CheckSessionsRequest, _: grpc.ServicerContext
+    ) -> pb.CheckSessionsResponse:
+        """Says whether sessions live."""
+        results = [
+            pb.CheckSessionsResult(state=state_message(self.state, name))
+            for name in request.sessions
+        ]
+        return pb.CheckSessionsResponse(results=results)
+
     def _judge(
         self, text: str, device_id: str, *, renewing: bool = False, observe_only: bool = False
     ) -> _Judged:
@@ -312,7 +327,8 @@ class FakeService:
             return _Judged(status, None)
         device = state.devices[session.user_id][session.device_id]
         revoked = state.end_sessions(session.user_id)
-        self._write_event(pb.EVENT_TYPE_SESSION_REPLAYED, session.user_id, device)
+        told = {"session_id": session.session_id}
+        self._write_event(pb.EVENT_TYPE_SESSION_REPLAYED, session.user_id, device, **told)
         return _Judged(status, None, revoked)
 
     def _tell_of_superseded(self, session: Session) -> None:
@@ -370,10 +386,11 @@ class FakeService:
         device = devices.get(uuid_of(request.device_id) or "")
         if device is None:
             return pb.RevokeDeviceResponse()
-        revoked, device.session = self.state.is_live(device), None
-        if revoked:
-            kind = pb.EVENT_TYPE_DEVICE_REVOKED
-            self._write_event(kind, request.user_id, device, reason=request.reason)
+        ended, revoked = device.session, self.state.is_live(device)
+        device.session = None
+        if revoked and ended is not None:
+            told = {"reason": request.reason, "session_id": ended.session_id}
+            self._write_event(pb.EVENT_TYPE_DEVICE_REVOKED, request.user_id, device, **told)
         if request.forget:
             del devices[device.device_id]
         return pb.RevokeDeviceResponse(revoked=revoked)
@@ -418,7 +435,10 @@ class FakeService:
                 since = request.start_time.ToNanoseconds()
                 start = sum(event.create_time.ToNanoseconds() < since for event in state.events)
             context.add_callback(self._wake)
-        yield pb.WatchEventsResponse(cursor=str(start))
+        first = pb.WatchEventsResponse(cursor=str(start))
+        if not request.cursor and not request.HasField("start_time"):
+            prove(first, state)
+        yield first
         while context.is_active():
             with self.changed:
                 if self.state is state and len(state.events) == start:
@@ -430,8 +450,7 @@ class FakeService:
             told = [event for event in found if is_wanted(event, request)]
             message = pb.WatchEventsResponse(events=told, cursor=str(start))
             if not told:
-                message.read_time.CopyFrom(stamp(state.now()))
-                message.read_uptime.FromNanoseconds(time.monotonic_ns())
+                prove(message, state)
             yield message
 
     def _write_event(

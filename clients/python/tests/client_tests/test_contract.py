@@ -34,12 +34,14 @@ VALUES: dict[str, tuple[type, Any]] = {
     "ListDevicesResponse": (sa.DevicePage, convert.device_page),
     "GetSigningKeysResponse": (sa.SigningKeys, convert.signing_keys),
     "WatchEventsResponse": (sa.EventBatch, convert.event_batch),
+    "SessionState": (sa.SessionState, convert.session_state),
     "Device": (sa.Device, convert.device),
 }
 # These are no values of their own: a method returns what is in them. The methods' own tests look at
 # them.
 UNWRAPPED = {
     "BatchValidateSessionsResponse",
+    "CheckSessionsResponse",
     "RevokeAllResponse",
     "RevokeDeviceResponse",
     "UpdateDeviceResponse",
@@ -212,6 +214,8 @@ def given(message: Any) -> dict[str, Any]:
             )
         elif field.name == "requests":
             value = [(item.access_token, item.device_id) for item in value]
+        elif field.name == "sessions":
+            value = [sa.SessionName(one.user_id, one.device_id, one.session_id) for one in value]
         elif field.name == "types":
             value = [sa.EventType(number) for number in value]
         elif field.message_type and field.message_type.full_name == "google.protobuf.Duration":

@@ -409,3 +409,27 @@ async def until(ask: Any) -> Any:
         while (found := await ask()) is None:  # noqa: ASYNC110 - a condition has no event
             await asyncio.sleep(0.05)
     return found
+
+
+async def test_a_session_is_checked_by_its_name_without_being_used(authority: Any, user: str):
+    issued = await authority.issue_device(user)
+    device = issued.device
+    mine = sa.SessionName(user, device.device_id, device.session_id)
+    another = sa.SessionName(user, device.device_id, "0" * 32)
+    nobody = sa.SessionName(f"{user}-2", device.device_id, device.session_id)
+    found = await authority.check_sessions([mine, another, nobody])
+    assert [state.status for state in found] == [
+        SessionStatus.ACTIVE,
+        SessionStatus.SESSION_ENDED,
+        SessionStatus.NO_SESSION,
+    ]
+    assert [bool(state) for state in found] == [True, False, False]
+    assert found[0].absolute_expire_time == device.absolute_expire_time
+    assert found[1].expire_time is None
+    await authority.revoke_device(user, device.device_id)
+    (gone,) = await authority.check_sessions([mine])
+    assert gone.status is SessionStatus.NO_SESSION
+    (broken,) = await authority.check_sessions([sa.SessionName(user, "laptop", "x")])
+    assert type(broken) is sa.InvalidRequest
+    with pytest.raises(TypeError):
+        await authority.check_sessions([("ada", "d", "s")])

@@ -7,6 +7,7 @@ commands.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import inspect
 import os
@@ -21,6 +22,7 @@ import httpx
 import pytest
 
 import session_authority_client as sa
+from client_tests.ends_harness import on_uvicorn, socket_at
 from client_tests.readme import BLOCKS, EXAMPLES, PROJECT, TEXT, blocks, example, section
 from session_authority.access import ROWS, Role
 from session_authority_client._shared.transport import DEFAULT_TIMEOUT
@@ -37,6 +39,7 @@ OF_EXAMPLES = [
     for block in BLOCKS
     if block.mark.startswith("from ")
 ]
+CHAT = [block.code for block in BLOCKS if block.mark == "chat"]
 TESTS = [block.code for block in BLOCKS if block.mark == "pytest flask_app"]
 
 
@@ -87,6 +90,27 @@ def test_what_it_shows_of_the_examples_is_in_them(path: str, code: str):
     assert shown
     assert re.fullmatch(r'""".*?"""\n+', head, re.DOTALL)
     assert re.fullmatch(r'\n+PAGE = """.*?"""\n', html, re.DOTALL)
+
+
+async def test_its_chat_ends_with_the_session(authority: FakeAuthority):
+    (code,) = CHAT
+    assert code.count('"127.0.0.1:50051"') == 1
+    patient = "(AUTHORITY, timeout=__import__('datetime').timedelta(seconds=20),"
+    code = code.replace("(AUTHORITY,", patient).replace("127.0.0.1:50051", authority.address)
+    made: dict[str, Any] = {}
+    exec(compile(code, "chat", "exec", dont_inherit=True), made)
+    ada, bob = authority.sign_in("ada"), authority.sign_in("bob")
+    async with (
+        on_uvicorn(made["app"]) as address,
+        socket_at(address, "/chat", ada) as one,
+        socket_at(address, "/chat", bob) as other,
+    ):
+        assert await one.echo("hello") == "ada: hello"
+        await asyncio.to_thread(authority.sign_out, "ada")
+        async with asyncio.timeout(20):
+            assert await one.closed() == (4401, "session_ended")
+        assert (await other.next()).data == "ada: hello"
+        assert await other.echo("alone") == "bob: alone"
 
 
 # How the test clients of the others are made, by its table.
@@ -149,9 +173,8 @@ async def test_secure_cookies_want_https_of_a_test_client(scheme: str, status: i
 
 def test_all_code_is_run():
     python = [block for block in BLOCKS if block.language == "python"]
-    assert (
-        TEXT.count("```python") == len(python) == len(RUN + WITH_CERTIFICATES + OF_EXAMPLES + TESTS)
-    )
+    assert TEXT.count("```python") == len(python)
+    assert len(python) == len(RUN + WITH_CERTIFICATES + OF_EXAMPLES + TESTS + CHAT)
     assert {path for path, _ in OF_EXAMPLES} == {f"examples/{name}_app.py" for name in EXAMPLES}
     # `test_examples` does these but for what pip installs, and what they import
     # `make client-compat` installs.
@@ -187,6 +210,7 @@ def test_every_setting_of_the_flow_is_told_of():
 def test_all_of_a_visit_is_told_of():
     visit = [name for name in dir(Visit) if not name.startswith("_")]
     of_middleware = {"open", "close", "owns", "caching", "take_refusal"}
+    of_middleware |= {"hang_up_at_end", "leave"}
     assert set(first_column("The visit")) - {"visit"} == set(visit) - of_middleware
 
 

@@ -35,6 +35,7 @@ CALLS: dict[str, Any] = {
     "UpdateSession": lambda authority: authority.update_session("ada", {"name": "Ada"}),
     "ValidateSession": lambda authority: authority.validate_session("t", "d"),
     "BatchValidateSessions": lambda authority: authority.validate_sessions([("t", "d")]),
+    "CheckSessions": lambda authority: authority.check_sessions([sa.SessionName("u", "d", "s")]),
     "ListDevices": lambda authority: authority.list_devices("ada"),
     "UpdateDevice": lambda authority: authority.update_device("ada", "d", display_name="x"),
     "RevokeDevice": lambda authority: authority.revoke_device("ada", "d"),

@@ -1,0 +1,98 @@
+"""Asks whether the sessions of open connections still live, in one task for all of them, while
+there is any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import grpc
+
+from session_authority_client._async.calls import AsyncCalls
+from session_authority_client._async.primitives import AsyncAlarm, AsyncBackground
+from session_authority_client._shared import convert
+from session_authority_client._shared.failures import error_of_item
+from session_authority_client._shared.open_sessions import OpenSessions, Round
+from session_authority_client.cache import NearCache
+from session_authority_client.errors import SessionAuthorityError
+from session_authority_client.types import Session
+from session_authority_client.wire import session_authority_pb2 as pb
+
+# Nothing waits for a check, so it may take longer than the calls of a request.
+_CHECK_SECONDS = 2.0
+
+
+class AsyncEndings:
+    """Tells connections of the ends of their sessions."""
+
+    def __init__(self, calls: AsyncCalls, cache: NearCache | None) -> None:
+        self._calls = calls
+        self._alarm = AsyncAlarm()
+        self._background = AsyncBackground("session-authority-endings")
+        self.sessions = OpenSessions(cache, self._alarm.set)
+
+    def listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
+        """Has the listener called, once, when the session has ended. Returns a function that stops
+        that.
+        """
+        stop = self.sessions.listen(session, listener)
+        self._background.start(self._keep_asking)
+        return stop
+
+    async def wait(self, session: Session, timeout: timedelta | None) -> bool:
+        """Waits for the end of a session. Returns False if the timeout was over before."""
+        ended = AsyncAlarm()
+        stop = self.listen(session, ended.set)
+        try:
+            return await ended.wait(None if timeout is None else timeout.total_seconds())
+        finally:
+            stop()
+
+    async def close(self) -> None:
+        """Asks no more. Nobody is told: it is unknown."""
+        await self._background.close(self._alarm)
+
+    async def _keep_asking(self) -> bool:
+        """Asks once, or waits. Returns False while there is nothing to ask for."""
+        asked = self.sessions.take_due()
+        if asked is not None:
+            await self._ask(asked)
+            return True
+        seconds = self.sessions.seconds_until_due()
+        if seconds is None:
+            return False
+        await self._alarm.wait(seconds)
+        self._alarm.clear()
+        return True
+
+    async def _ask(self, asked: Round) -> None:
+        request = pb.CheckSessionsRequest(
+            sessions=[
+                pb.SessionName(
+                    user_id=opened.name.user_id,
+                    device_id=opened.name.device_id,
+                    session_id=opened.name.session_id,
+                )
+                for opened in asked.sessions
+            ]
+        )
+        try:
+            answer = await self._calls.make("CheckSessions", request, _CHECK_SECONDS)
+        except Exception as error:  # noqa: BLE001 - asking must go on
+            known = error if isinstance(error, SessionAuthorityError) else _unknown(error)
+            self.sessions.unanswered(asked, known)
+            return
+        self.sessions.answered(
+            asked,
+            [
+                convert.session_state(result.state)
+                if result.HasField("state")
+                else error_of_item(result.error)
+                for result in answer.results
+            ],
+        )
+
+
+def _unknown(error: Exception) -> SessionAuthorityError:
+    return SessionAuthorityError(type(error).__name__, grpc.StatusCode.UNKNOWN)

@@ -1,0 +1,122 @@
+"""A connection of ASGI that can be hung up while its app goes on: a WebSocket or an event stream.
+
+The other end is told at once. The app sees what it would see if its client had left: a disconnect
+for what it receives, an error or nothing for what it sends. An app that heeds neither is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import TracebackType
+from typing import Any
+
+from session_authority_client._shared.refusals import find
+
+_Message = MutableMapping[str, Any]
+
+# Private codes begin at 4000 (RFC 6455, section 7.4.2); 401 is the status of a request.
+CLOSE_CODE = 4401
+CLOSE_REASON = "session_ended"
+# What an app may still do for a client that is gone, before it is cancelled.
+_WEBSOCKET_GRACE_SECONDS = 10.0
+_STREAM_GRACE_SECONDS = 1.0
+# From this version on, what an app sends to a client that is gone is an error (ASGI, HTTP 2.4).
+_RAISING_SPEC = (2, 4)
+
+
+class HungUp(ConnectionError):
+    """What an app gets that sends to a client that is gone."""
+
+
+class Connection:
+    """One connection. Use it as a context manager around the app."""
+
+    def __init__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[_Message]],
+        send: Callable[[_Message], Awaitable[None]],
+    ) -> None:
+        self._is_websocket = scope["type"] == "websocket"
+        version = scope.get("asgi", {}).get("spec_version", "2.0")
+        self._raises = tuple(int(part) for part in version.split(".")) >= _RAISING_SPEC
+        self._receive = receive
+        self._send = send
+        self._life = asyncio.timeout(None)
+        self._waits: set[asyncio.Timeout] = set()
+        self._hung_up = self._is_over = False
+        self._goodbye: asyncio.Task[None] | None = None
+
+    async def receive(self) -> _Message:
+        """The app's `receive`."""
+        if not self._hung_up:
+            wait = asyncio.timeout(None)
+            try:
+                async with wait:
+                    self._waits.add(wait)
+                    return await self._receive()
+            except TimeoutError:
+                if not wait.expired():
+                    raise
+            finally:
+                self._waits.discard(wait)
+        if self._is_websocket:
+            return {"type": "websocket.disconnect", "code": CLOSE_CODE, "reason": CLOSE_REASON}
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: _Message) -> None:
+        """What the app sends. Raises HungUp."""
+        if self._hung_up:
+            if self._raises:
+                raise HungUp(CLOSE_REASON)
+            return
+        kind = message["type"]
+        if kind == "websocket.close" or (
+            kind == "http.response.body" and not message.get("more_body")
+        ):
+            self._is_over = True
+        await self._send(message)
+
+    def hang_up(self) -> None:
+        """Ends the connection, if it is not over."""
+        if self._hung_up or self._is_over:
+            return
+        self._hung_up = True
+        loop = asyncio.get_running_loop()
+        self._goodbye = loop.create_task(self._say_goodbye())
+        for wait in self._waits:
+            wait.reschedule(loop.time())
+        grace = _WEBSOCKET_GRACE_SECONDS if self._is_websocket else _STREAM_GRACE_SECONDS
+        self._life.reschedule(loop.time() + grace)
+
+    async def _say_goodbye(self) -> None:
+        message: _Message = {"type": "http.response.body", "body": b"", "more_body": False}
+        if self._is_websocket:
+            message = {"type": "websocket.close", "code": CLOSE_CODE, "reason": CLOSE_REASON}
+        try:
+            await self._send(message)
+        except Exception:  # noqa: BLE001 - the client has gone by itself, as a server says it
+            return
+
+    async def __aenter__(self) -> None:
+        await self._life.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        """Drops what an app raises because it was hung up."""
+        self._is_over = True
+        try:
+            await self._life.__aexit__(kind, error, trace)
+        except TimeoutError:
+            if not self._life.expired():
+                raise
+            error = None
+        if self._goodbye is not None:  # a server drops what comes after the app's end
+            await asyncio.wait([self._goodbye], timeout=_STREAM_GRACE_SECONDS)
+            self._goodbye.cancel()
+        return self._hung_up and (error is None or find(error, HungUp) is not None)

@@ -1,0 +1,112 @@
+"""Ends streams of gRPC servers, of asyncio and of threads, with the sessions of their callers.
+
+The caller gets UNAUTHENTICATED, "session_ended". The handler sees a caller that has left: a task is
+cancelled, a thread finds its requests and its context at their end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+
+from session_authority_client._shared.responses import SignInRequired, refusal
+
+_T = TypeVar("_T")
+
+ENDED_CODE, ENDED_TEXT = grpc.StatusCode.UNAUTHENTICATED, "session_ended"
+
+
+def session_ended() -> SignInRequired:
+    """What a handler raises whose session has ended."""
+    return SignInRequired(ENDED_TEXT, refusal(401, "sign_in_required"))
+
+
+class AsyncStreamEnd:
+    """The end of one stream that a task handles."""
+
+    def __init__(self) -> None:
+        self.has_come = False
+        self._waits: set[asyncio.Timeout] = set()
+
+    def hang_up(self) -> None:
+        """The session has ended."""
+        self.has_come = True
+        for wait in self._waits:
+            wait.reschedule(asyncio.get_running_loop().time())
+
+    async def within(self, work: Awaitable[_T]) -> _T:
+        """The result of a handler's work, which the end cancels. Raises SignInRequired then."""
+        wait = asyncio.timeout(0 if self.has_come else None)
+        try:
+            async with wait:
+                self._waits.add(wait)
+                result = await work
+        except TimeoutError:
+            if not wait.expired():
+                raise
+            raise session_ended() from None
+        finally:
+            self._waits.discard(wait)
+        if self.has_come:
+            raise session_ended()
+        return result
+
+    async def each(self, responses: Any) -> AsyncIterator[Any]:
+        """The responses up to the end. Raises SignInRequired then.
+
+        The end comes between two of them, too, but never while gRPC sends one: that is no work of
+        the handler.
+        """
+        try:
+            while True:
+                yield await self.within(anext(responses))
+        except StopAsyncIteration:
+            return
+        finally:
+            await responses.aclose()
+
+
+class ThreadStreamEnd:
+    """The end of one stream that a thread handles, which no other thread can interrupt: so the call
+    is ended over its head.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self.has_come = False
+        self._context = context
+
+    def hang_up(self) -> None:
+        """The session has ended."""
+        self.has_come = True
+        self._context.set_code(ENDED_CODE)
+        self._context.set_details(ENDED_TEXT)
+        try:
+            # The public `cancel` can say nothing but CANCELLED, which clients try again.
+            call = self._context._rpc_event.call  # noqa: SLF001
+            call.cancel(ENDED_CODE.value[0], ENDED_TEXT)
+        except (AttributeError, TypeError):  # another version of gRPC
+            self._context.cancel()
+
+
+class PlainStreamEnd:
+    """The end of one stream that a thread of a server of asyncio handles."""
+
+    def __init__(self, context: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.has_come = False
+        self._context = context
+        self._loop = loop
+
+    def hang_up(self) -> None:
+        """The session has ended. Comes in the event loop, for which `abort` would wait."""
+        self.has_come = True
+        self._loop.run_in_executor(None, self._abort)
+
+    def _abort(self) -> None:
+        abort: Callable[..., Any] = self._context.abort
+        try:
+            abort(ENDED_CODE, ENDED_TEXT)
+        except Exception:  # noqa: BLE001 - so it ends; or the handler was faster
+            return

@@ -1,0 +1,60 @@
+"""Who is told when the session of one visit ends: the app's callbacks, and the middleware that then
+hangs up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from session_authority_client.types import Session
+
+Stop = Callable[[], None]
+
+
+class SessionEnd:
+    """What hangs on the end of one visit's session. `listen` has a listener told of an end."""
+
+    __slots__ = ("_hang_up", "_keeps_open", "_listen", "_stop_hanging_up", "_stops")
+
+    def __init__(self, listen: Callable[[Session, Callable[[], None]], Stop]) -> None:
+        self._listen = listen
+        self._stops: list[Stop] = []
+        self._hang_up: Callable[[], None] | None = None
+        self._stop_hanging_up: Stop | None = None
+        self._keeps_open = False
+
+    def listen(self, session: Session, listener: Callable[[], None]) -> Stop:
+        """Has a listener told, until the connection is over. Returns what stops that."""
+        stop = self._listen(session, listener)
+        self._stops.append(stop)
+        return stop
+
+    def hang_up_with(self, hang_up: Callable[[], None], looked_at: Session | None) -> None:
+        """Has the middleware hang up. `looked_at` is the session if the app has looked at it."""
+        self._hang_up = hang_up
+        self.look(looked_at)
+
+    def look(self, session: Session | None) -> None:
+        """The app looks at the session: from now on what it serves depends on that."""
+        unheard = self._hang_up is not None and self._stop_hanging_up is None
+        if session is not None and unheard and not self._keeps_open:
+            assert self._hang_up is not None
+            self._stop_hanging_up = self._listen(session, self._hang_up)
+
+    def keep_open(self) -> None:
+        """The middleware is not to hang up."""
+        self._keeps_open = True
+        self._stop()
+
+    def leave(self) -> None:
+        """The connection is over."""
+        self._stop()
+        self._hang_up = None
+        stops, self._stops = self._stops, []
+        for stop in stops:
+            stop()
+
+    def _stop(self) -> None:
+        stop, self._stop_hanging_up = self._stop_hanging_up, None
+        if stop is not None:
+            stop()

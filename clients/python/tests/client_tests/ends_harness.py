@@ -1,0 +1,387 @@
+"""Apps with connections that stay open, in several frameworks, on real servers; and clients that
+hold such connections.
+
+`/chat` reads its WebSocket, `/push` never does. `/kept` and `/public` are not to be ended: the one
+says so, the other never looks at the session. `/events` is an event stream, `/busy` one that has
+much to say; `/kept-events` and `/public-events` are the same as those above.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import falcon.asgi
+import hypercorn.asyncio
+import litestar
+import litestar.response
+import quart
+import uvicorn
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
+from django.http import StreamingHttpResponse
+from django.test import override_settings
+from django.urls import path as url_path
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, TextMessage
+from wsproto.events import Request as Handshake
+
+from client_tests.middleware_harness import django_app
+from session_authority_client import asgi
+from session_authority_client.flow import Flow
+from session_authority_client.testing import FakeAuthority
+from tests.support.ports import free_port
+
+STREAM = "text/event-stream"
+HELLO = b"data: hello\n\n"
+
+
+class Notes:
+    """What an app saw of the ends of its connections."""
+
+    def __init__(self) -> None:
+        self.left: list[Any] = []
+        self.told = 0  # callbacks of visits whose session has ended
+        self.opened = 0
+
+
+def look(scope: Any, notes: Notes) -> None:
+    """Looks at the session as the path wants it."""
+
+    def tell() -> None:
+        notes.told += 1
+
+    path = scope["path"]
+    if not path.startswith("/public"):
+        visit = asgi.visit_of(scope)
+        visit.require()
+        if path.startswith("/kept"):
+            visit.keep_open()
+        visit.on_ended(tell)
+
+
+async def stream(scope: Any, notes: Notes) -> AsyncIterator[bytes]:
+    """An event stream: one event, and then none, or ever more."""
+    notes.opened += 1
+    try:
+        yield HELLO
+        while scope["path"] == "/busy":
+            await asyncio.sleep(0)
+            yield HELLO
+        await asyncio.Event().wait()
+    finally:
+        notes.left.append("closed")
+
+
+# --- without a framework --------------------------------------------------------------------------
+
+
+def plain(notes: Notes) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for step in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{step}.complete"})
+        elif scope["type"] == "websocket":
+            await _socket(scope, receive, send)
+        else:
+            look(scope, notes)
+            headers = [(b"content-type", STREAM.encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            async for part in stream(scope, notes):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def _socket(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "websocket.connect"
+        look(scope, notes)
+        await send({"type": "websocket.accept"})
+        notes.opened += 1
+        if scope["path"] == "/push":
+            await asyncio.Event().wait()
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+        notes.left.append((message["code"], message.get("reason")))
+        await send({"type": "websocket.send", "text": "too late"})
+
+    return app
+
+
+# --- Starlette and FastAPI ------------------------------------------------------------------------
+
+
+def _routes(notes: Notes) -> Mapping[str, Any]:
+    async def socket(connection: WebSocket) -> None:
+        look(connection.scope, notes)
+        await connection.accept()
+        notes.opened += 1
+        try:
+            while True:
+                await connection.send_text(await connection.receive_text())
+        except WebSocketDisconnect as error:
+            notes.left.append((error.code, error.reason))
+
+    async def push(connection: WebSocket) -> None:
+        look(connection.scope, notes)
+        await connection.accept()
+        notes.opened += 1
+        await asyncio.Event().wait()
+
+    async def events(request: Request) -> StreamingResponse:
+        look(request.scope, notes)
+        return StreamingResponse(stream(request.scope, notes), media_type=STREAM)
+
+    return {"socket": socket, "push": push, "events": events}
+
+
+SOCKETS = ("/chat", "/kept", "/public")
+STREAMS = ("/events", "/busy", "/kept-events", "/public-events")
+
+
+def starlette(notes: Notes) -> Any:
+    made = _routes(notes)
+    return Starlette(
+        routes=[
+            *(WebSocketRoute(path, made["socket"]) for path in SOCKETS),
+            WebSocketRoute("/push", made["push"]),
+            *(Route(path, made["events"]) for path in STREAMS),
+        ]
+    )
+
+
+def fastapi(notes: Notes) -> Any:
+    made, app = _routes(notes), FastAPI()
+    for path in SOCKETS:
+        app.add_api_websocket_route(path, made["socket"])
+    app.add_api_websocket_route("/push", made["push"])
+    for path in STREAMS:
+        app.add_route(path, made["events"])
+    return app
+
+
+# --- Litestar and Quart ---------------------------------------------------------------------------
+
+
+def of_litestar(notes: Notes) -> Any:
+    @litestar.websocket([*SOCKETS, "/push"])
+    async def socket(socket: litestar.WebSocket[Any, Any, Any]) -> None:
+        look(socket.scope, notes)
+        await socket.accept()
+        notes.opened += 1
+        if socket.scope["path"] == "/push":
+            await asyncio.Event().wait()
+        try:
+            while True:
+                await socket.send_text(await socket.receive_text())
+        except litestar.exceptions.WebSocketDisconnect as error:
+            notes.left.append((error.code, error.detail))
+
+    @litestar.get(list(STREAMS))
+    async def events(request: litestar.Request[Any, Any, Any]) -> litestar.response.Stream:
+        look(request.scope, notes)
+        return litestar.response.Stream(stream(request.scope, notes), media_type=STREAM)
+
+    return litestar.Litestar([socket, events])
+
+
+def of_quart(notes: Notes) -> Any:
+    app = quart.Quart(__name__, static_folder=None)
+
+    async def socket(**_: Any) -> None:
+        look(quart.websocket.scope, notes)
+        await quart.websocket.accept()
+        notes.opened += 1
+        if quart.websocket.path == "/push":
+            await asyncio.Event().wait()
+        try:
+            while True:
+                await quart.websocket.send(await quart.websocket.receive())
+        except asyncio.CancelledError:
+            notes.left.append("cancelled")
+            raise
+
+    async def events(**_: Any) -> Any:
+        scope = quart.request.scope
+        look(scope, notes)
+        answer = await quart.make_response(stream(scope, notes), {"Content-Type": STREAM})
+        answer.timeout = None  # type: ignore[union-attr]
+        return answer
+
+    for path in (*SOCKETS, "/push"):
+        app.add_websocket(path, path, socket)
+    for path in STREAMS:
+        app.add_url_rule(path, path, events)
+    return app
+
+
+# --- Falcon, and Django, which knows no WebSockets ------------------------------------------------
+
+
+def of_falcon(notes: Notes) -> Any:
+    class Resource:
+        async def on_get(self, request: Any, response: Any) -> None:
+            look(request.scope, notes)
+            response.content_type = STREAM
+            response.stream = stream(request.scope, notes)
+
+        async def on_websocket(self, request: Any, socket: Any) -> None:
+            look(request.scope, notes)
+            await socket.accept()
+            notes.opened += 1
+            if request.path == "/push":
+                await asyncio.Event().wait()
+            try:
+                while True:
+                    await socket.send_text(await socket.receive_text())
+            except falcon.WebSocketDisconnected as error:
+                notes.left.append((error.code, "session_ended"))
+
+    app: Any = falcon.asgi.App()
+    for path in (*SOCKETS, *STREAMS, "/push"):
+        app.add_route(path, Resource())
+    return app
+
+
+def of_django(notes: Notes) -> Any:
+    async def events(request: Any) -> StreamingHttpResponse:
+        look(request.scope, notes)
+        return StreamingHttpResponse(stream(request.scope, notes), content_type=STREAM)
+
+    django_app(FakeAuthority())  # for the settings of a project
+    settings.MIDDLEWARE = []
+    handler = ASGIHandler()
+    urls = tuple(url_path(path.removeprefix("/"), events) for path in STREAMS)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            with override_settings(ROOT_URLCONF=urls):
+                await handler(scope, receive, send)
+
+    return app
+
+
+APPS: Mapping[str, Callable[[Notes], Any]] = {
+    "plain": plain,
+    "starlette": starlette,
+    "fastapi": fastapi,
+    "litestar": of_litestar,
+    "quart": of_quart,
+    "falcon": of_falcon,
+}
+STREAM_APPS = {**APPS, "django": of_django}
+
+# --- servers --------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def on_uvicorn(app: Any) -> AsyncIterator[str]:
+    """The app on uvicorn: its address."""
+    config = uvicorn.Config(app, "127.0.0.1", free_port(), ws="wsproto", log_config=None)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(20):
+        while not server.started:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.005)
+    try:
+        yield f"127.0.0.1:{config.port}"
+    finally:
+        server.should_exit = server.force_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def on_hypercorn(app: Any) -> AsyncIterator[str]:
+    """The app on hypercorn: its address."""
+    config, stop = hypercorn.Config(), asyncio.Event()
+    config.bind = [f"127.0.0.1:{free_port()}"]
+    config.graceful_timeout = 0
+    config.shutdown_timeout = 1
+    serve: Any = hypercorn.asyncio.serve
+    serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))
+    host, _, port = config.bind[0].partition(":")
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection(host, int(port))
+                writer.close()
+                break
+            await asyncio.sleep(0.005)
+    try:
+        yield config.bind[0]
+    finally:
+        stop.set()
+        await serving
+
+
+SERVERS: Mapping[str, Any] = {"uvicorn": on_uvicorn, "hypercorn": on_hypercorn}
+
+
+def behind(app: Any, client: Any, flow: Flow | None = None) -> Any:
+    """An app behind the middleware."""
+    return asgi.SessionAuthorityMiddleware(app, client, flow)
+
+
+# --- a client with a WebSocket --------------------------------------------------------------------
+
+
+class Socket:
+    """A WebSocket that is open."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._protocol = WSConnection(ConnectionType.CLIENT)
+
+    async def next(self) -> Any:
+        """The next event; None at the end of the connection."""
+        while True:
+            for event in self._protocol.events():
+                if isinstance(event, CloseConnection):
+                    with suppress(Exception):  # both sides have closed
+                        self._writer.write(self._protocol.send(event.response()))
+                return event
+            found = await self._reader.read(65536)
+            if not found:
+                return None
+            self._protocol.receive_data(found)
+
+    async def echo(self, text: str) -> str:
+        """What comes back."""
+        self._writer.write(self._protocol.send(TextMessage(data=text)))
+        event = await self.next()
+        assert isinstance(event, TextMessage), event
+        return str(event.data)
+
+    async def closed(self) -> tuple[int, str | None]:
+        """The code and reason of its end."""
+        while not isinstance(event := await self.next(), CloseConnection):
+            assert event is not None, "the connection broke"
+        return event.code, event.reason
+
+    async def open(self, address: str, path: str, headers: Mapping[str, str]) -> None:
+        """Shakes hands."""
+        more = [(name.encode(), value.encode()) for name, value in headers.items()]
+        handshake = Handshake(host=address, target=path, extra_headers=more)
+        self._writer.write(self._protocol.send(handshake))
+        event = await self.next()
+        assert isinstance(event, AcceptConnection), getattr(event, "status_code", event)
+        assert not isinstance(event, RejectConnection)
+
+
+@asynccontextmanager
+async def socket_at(address: str, path: str, headers: Mapping[str, str]) -> AsyncIterator[Socket]:
+    """A WebSocket of an app that is no browser."""
+    host, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        socket = Socket(reader, writer)
+        await socket.open(address, path, headers)
+        yield socket
+    finally:
+        writer.close()

@@ -1,0 +1,375 @@
+"""Which sessions of open connections are asked for, and when: by a clock that a test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+
+from session_authority_client import (
+    NearCache,
+    SessionAuthorityError,
+    SessionState,
+    SessionStatus,
+    Unavailable,
+    Validation,
+)
+from session_authority_client._shared.open_sessions import MAX_NAMES, OpenSessions
+from session_authority_client.types import Session
+from session_authority_client.wire import session_authority_pb2 as pb
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LAPTOP, PHONE = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+HOUR = timedelta(hours=1)
+AWAY = Unavailable("away", grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+TOO_OLD = SessionAuthorityError("no such method", grpc.StatusCode.UNIMPLEMENTED)
+
+
+class Scene:
+    """Open sessions with a clock, and with or without a cache whose watch a test plays."""
+
+    def __init__(self, cached: bool) -> None:
+        self.passed = 0.0
+
+        def wall() -> float:
+            return START.timestamp() + self.passed
+
+        self.cache = NearCache(clock=lambda: self.passed, wall_clock=wall) if cached else None
+        self.open = OpenSessions(
+            self.cache, lambda: None, clock=lambda: self.passed, wall_clock=wall
+        )
+        self.ended: list[str] = []
+
+    def watch(self, *events: pb.Event, proves: bool = True) -> None:
+        """A message of the watch."""
+        assert self.cache is not None
+        message = pb.WatchEventsResponse(events=events)
+        if proves:
+            message.read_uptime.FromNanoseconds(int(self.passed * 1e9))
+        self.cache.tell(message)
+        self.open.tell(message)
+
+    def begin(self) -> None:
+        """A watch begins, and is live."""
+        assert self.cache is not None
+        self.cache.begin()
+        self.watch()
+
+    def lose(self) -> None:
+        """The watch breaks."""
+        assert self.cache is not None
+        left = self.cache.seconds_left()
+        self.cache.lost()
+        self.open.lost(left)
+
+    def listen(self, session: Session, name: str = "") -> Callable[[], None]:
+        return self.open.listen(session, lambda: self.ended.append(name or session.session_id))
+
+    def ask(self, answer: Any = None) -> list[str]:
+        """Asks for what is due. Returns the sessions."""
+        asked = self.open.take_due()
+        if asked is None:
+            return []
+        if isinstance(answer, SessionAuthorityError):
+            self.open.unanswered(asked, answer)
+        else:
+            given = active() if answer is None else answer
+            self.open.answered(asked, [given] * len(asked.sessions))
+        return [opened.name.session_id for opened in asked.sessions]
+
+    def wait(self) -> float:
+        """Waits until something is due. Returns for how long."""
+        seconds = self.open.seconds_until_due()
+        assert seconds is not None
+        self.passed += seconds
+        return seconds
+
+
+def session(number: int = 1, user: str = "ada", device: str = LAPTOP) -> Session:
+    return Session(
+        user, device, f"{number:032x}", 1, {}, (), START, START + HOUR,
+        START + 24 * HOUR, START + 48 * HOUR,
+    )  # fmt: skip
+
+
+def active(expires: timedelta = 24 * HOUR, ends: timedelta = 48 * HOUR) -> SessionState:
+    return SessionState(SessionStatus.ACTIVE, START + expires, START + ends)
+
+
+def ended(status: SessionStatus = SessionStatus.NO_SESSION) -> SessionState:
+    return SessionState(status, None, None)
+
+
+def event(kind: pb.EventType, user: str = "ada", about: str = "", device: str = "") -> pb.Event:
+    made = pb.Event(type=kind, user_id=user, session_id=about)
+    made.device.device_id = device
+    return made
+
+
+@pytest.fixture
+def polls() -> Scene:
+    return Scene(cached=False)
+
+
+@pytest.fixture
+def watched() -> Scene:
+    scene = Scene(cached=True)
+    scene.begin()
+    return scene
+
+
+ONE = session().session_id
+
+
+def test_without_a_cache_a_session_is_asked_for_once_a_minute(polls: Scene):
+    for name in ("a", "b", "c"):
+        polls.listen(session(), name)
+    assert polls.ask() == [ONE]
+    for _ in range(5):
+        assert 60 <= polls.wait() <= 61
+        assert polls.ask() == [ONE]
+    polls.wait()
+    polls.ask(ended())
+    assert polls.ended == ["a", "b", "c"]
+    assert polls.open.seconds_until_due() is None
+
+
+def test_many_sessions_are_asked_for_together(polls: Scene):
+    for number in range(MAX_NAMES + 7):
+        polls.listen(session(number))
+    assert [len(polls.ask()), len(polls.ask()), len(polls.ask())] == [MAX_NAMES, 7, 0]
+
+
+def test_sessions_that_are_due_about_the_same_time_are_asked_for_together(polls: Scene):
+    for number in range(100):
+        polls.listen(session(number))
+        assert len(polls.ask()) == 1
+        polls.passed += 0.01
+    rounds = 0
+    while polls.passed < 120:
+        polls.wait()
+        rounds += bool(polls.ask())
+    assert rounds <= 4
+
+
+@pytest.mark.parametrize("error", [AWAY, SessionAuthorityError("?", grpc.StatusCode.UNKNOWN)])
+def test_no_answer_ends_nothing_and_is_asked_for_again_soon(polls: Scene, error: Any):
+    polls.listen(session())
+    for _ in range(20):
+        assert polls.ask(error) == [ONE]
+        assert 0 < polls.wait() <= 5
+    assert polls.ended == []
+    polls.ask(ended())
+    assert polls.ended == [ONE]
+
+
+def test_an_item_without_an_answer_ends_nothing(polls: Scene):
+    polls.listen(session(1))
+    polls.listen(session(2, "bob"))
+    asked = polls.open.take_due()
+    assert asked
+    polls.open.answered(asked, [AWAY, ended()])
+    assert polls.ended == [session(2).session_id]
+    assert polls.wait() <= 5
+    assert polls.ask() == [ONE]
+
+
+def test_a_session_that_an_answer_leaves_out_is_asked_for_again(polls: Scene):
+    polls.listen(session(1))
+    polls.listen(session(2))
+    asked = polls.open.take_due()
+    assert asked
+    polls.open.answered(asked, [active()])
+    assert polls.wait() <= 5
+    assert polls.ask(ended()) == [session(2).session_id]
+
+
+def test_a_service_that_is_too_old_is_asked_seldom(polls: Scene):
+    polls.listen(session())
+    polls.ask(TOO_OLD)
+    assert polls.wait() == 60
+
+
+def test_an_outage_outlasts_no_absolute_end(polls: Scene):
+    polls.listen(session())
+    polls.passed = timedelta(hours=47, minutes=59).total_seconds()
+    polls.ask(AWAY)
+    assert polls.ended == []
+    polls.passed = timedelta(hours=48).total_seconds()
+    polls.ask(AWAY)
+    assert polls.ended == [ONE]
+
+
+def test_a_live_watch_costs_no_question_after_the_first(watched: Scene):
+    watched.listen(session())
+    assert watched.ask() == [ONE]
+    for _ in range(100):
+        watched.passed += 10
+        watched.watch()
+        assert watched.ask() == []
+
+
+def test_what_the_cache_vouches_for_is_not_asked_for(watched: Scene):
+    assert watched.cache is not None
+    ticket = watched.cache.ticket()
+    assert ticket
+    found = Validation(True, SessionStatus.ACTIVE, LAPTOP, False, session(), False, 0)
+    assert watched.cache.store(ticket, "token", LAPTOP, found)
+    watched.listen(session())
+    watched.listen(session(2))
+    assert watched.ask() == [session(2).session_id]
+
+
+@pytest.mark.parametrize("kind", [pb.EVENT_TYPE_DEVICE_REVOKED, pb.EVENT_TYPE_DEVICE_EVICTED])
+def test_an_event_that_names_the_session_ends_it_without_a_question(watched: Scene, kind: Any):
+    watched.listen(session(1))
+    watched.listen(session(2))
+    watched.ask()
+    watched.watch(event(kind, about=ONE))
+    assert watched.ended == [ONE]
+    assert watched.ask() == []
+
+
+ASKS = [
+    event(pb.EVENT_TYPE_ALL_REVOKED),
+    event(pb.EVENT_TYPE_SESSION_REPLAYED, about=ONE),
+    event(pb.EVENT_TYPE_DEVICE_SIGNED_IN, about="f" * 32, device=LAPTOP),
+    event(pb.EVENT_TYPE_DEVICE_REVOKED),
+    event(99),  # type: ignore[arg-type]
+    event(99, user=""),  # type: ignore[arg-type]
+]
+PASSES = [
+    event(pb.EVENT_TYPE_ALL_REVOKED, user="bob"),
+    event(pb.EVENT_TYPE_DEVICE_REVOKED, about="f" * 32),
+    event(pb.EVENT_TYPE_DEVICE_SIGNED_IN, about=ONE, device=LAPTOP),
+    event(pb.EVENT_TYPE_DEVICE_SIGNED_IN, about="f" * 32, device=PHONE),
+    event(pb.EVENT_TYPE_ENDED_TOKEN_PRESENTED, about=ONE),
+    event(pb.EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED, about=ONE),
+    event(pb.EVENT_TYPE_SIGNING_KEY_REVOKED, user=""),
+]
+
+
+@pytest.mark.parametrize("told", ASKS, ids=str)
+def test_an_event_that_may_have_ended_the_session_makes_it_ask(watched: Scene, told: pb.Event):
+    watched.listen(session())
+    watched.ask()
+    watched.watch(told)
+    assert watched.ended == []
+    assert watched.ask() == [ONE]
+    assert watched.ask() == [], "a session that lives is not asked for again"
+
+
+@pytest.mark.parametrize("told", PASSES, ids=str)
+def test_another_event_does_not(watched: Scene, told: pb.Event):
+    watched.listen(session())
+    watched.ask()
+    watched.watch(told)
+    assert watched.ask() == []
+    assert watched.ended == []
+
+
+def test_an_event_between_question_and_answer_is_asked_for_again(watched: Scene):
+    watched.listen(session())
+    asked = watched.open.take_due()
+    assert asked
+    watched.watch(event(pb.EVENT_TYPE_ALL_REVOKED))
+    watched.open.answered(asked, [active()])
+    assert watched.ask(ended()) == [ONE]
+    assert watched.ended == [ONE]
+
+
+def test_a_watch_that_breaks_is_no_end_and_leaves_no_session_unasked(watched: Scene):
+    watched.listen(session())
+    watched.ask()
+    watched.lose()
+    assert watched.ended == []
+    assert watched.wait() <= 1
+    assert watched.ask() == [ONE]
+    assert 15 <= watched.wait() <= 16, "without a watch it is asked for again and again"
+    watched.begin()
+    assert watched.ask() == [ONE], "what happened before this watch is not told"
+    watched.passed += 10
+    watched.watch()
+    assert watched.ask() == []
+
+
+def test_a_watch_that_fell_silent_leaves_no_time_to_wait(watched: Scene):
+    watched.listen(session())
+    watched.ask()
+    watched.passed += 15
+    watched.lose()
+    assert watched.wait() == 0
+    assert watched.ask(ended()) == [ONE]
+    assert watched.ended == [ONE]
+
+
+def test_a_session_is_asked_for_at_its_idle_end_which_may_have_moved(watched: Scene):
+    watched.listen(session())
+    watched.ask(active(expires=HOUR))
+    for _ in range(6):
+        watched.passed += 599
+        watched.watch()
+        assert watched.ask() == []
+    watched.passed = HOUR.total_seconds()
+    watched.watch()
+    assert watched.ask(active(expires=2 * HOUR)) == [ONE]
+    watched.passed = 2 * HOUR.total_seconds()
+    assert watched.ask(ended(SessionStatus.SESSION_EXPIRED)) == [ONE]
+    assert watched.ended == [ONE]
+
+
+def test_a_wrong_clock_asks_at_most_once_a_second(watched: Scene):
+    watched.listen(session())
+    watched.passed = 25 * HOUR.total_seconds()
+    watched.begin()
+    for _ in range(5):
+        assert watched.ask(active(expires=24 * HOUR)) == [ONE]
+        assert watched.wait() == 1
+
+
+def test_a_session_without_connections_is_soon_forgotten(polls: Scene):
+    stop = polls.listen(session())
+    polls.ask()
+    stop()
+    stop()
+    assert polls.wait() <= 61
+    assert polls.ask() == []
+    assert polls.open.is_empty
+    assert polls.ended == []
+
+
+def test_one_that_comes_back_meanwhile_is_not_asked_for_again(polls: Scene):
+    polls.listen(session())()
+    polls.listen(session())
+    assert polls.ask() == [ONE]
+    for _ in range(100):
+        polls.listen(session())()
+        assert polls.ask() == []
+
+
+def test_a_listener_that_fails_keeps_the_others_from_nothing(
+    polls: Scene, caplog: pytest.LogCaptureFixture
+):
+    def fail() -> None:
+        raise LookupError("a fault")
+
+    polls.open.listen(session(), fail)
+    polls.listen(session())
+    polls.ask(ended())
+    assert polls.ended == [ONE]
+    assert "a fault" in caplog.text
+
+
+def test_breaks_without_end_leave_no_plans_behind(watched: Scene):
+    for number in range(10):
+        watched.listen(session(number))
+    for _ in range(100):
+        watched.lose()
+        watched.wait()
+        while watched.ask():
+            pass
+        watched.begin()
+    assert len(watched.open._due) < 200

@@ -1,0 +1,26 @@
+"""Whether sessions still live that open connections name. It takes no token, and writes nothing."""
+
+from __future__ import annotations
+
+from session_authority.authority.resources import Resources
+from session_authority.domain.identifiers import device_key
+from session_authority.domain.requests import SessionName
+from session_authority.domain.results import SessionState
+from session_authority.domain.verdicts import SessionStatus, state_of
+
+
+class SessionChecks:
+    """The use case of CheckSessions."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    async def check_session(self, name: SessionName) -> SessionState:
+        """Whether a session lives, right now."""
+        limits = self._resources.limits
+        stored = await self._resources.store.session(name.user_id, device_key(name.device_id))
+        record = None if stored is None else stored.record
+        status = state_of(record, name.session_id, limits, self._resources.clock())
+        if record is None or status is not SessionStatus.ACTIVE:
+            return SessionState(status)
+        return SessionState(status, record.expires_at(limits), record.absolute_end(limits))
