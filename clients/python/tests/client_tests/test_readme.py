@@ -21,7 +21,16 @@ import httpx
 import pytest
 
 import session_authority_client as sa
-from client_tests.readme import BLOCKS, EXAMPLES, PROJECT, TEXT, blocks, example, section
+from client_tests.readme import (
+    BLOCKS,
+    EXAMPLES,
+    GRPC_SECTION,
+    PROJECT,
+    TEXT,
+    blocks,
+    example,
+    section,
+)
 from session_authority.access import ROWS, Role
 from session_authority_client._shared.transport import DEFAULT_TIMEOUT
 from session_authority_client.asgi import SessionAuthorityMiddleware, visit_of
@@ -38,6 +47,8 @@ OF_EXAMPLES = [
     if block.mark.startswith("from ")
 ]
 TESTS = [block.code for block in BLOCKS if block.mark == "pytest flask_app"]
+# What `test_grpc_example` runs.
+CALLS = [block.code for block in BLOCKS if block.mark == "calls grpc_app"]
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -86,7 +97,7 @@ def test_what_it_shows_of_the_examples_is_in_them(path: str, code: str):
     head, shown, html = (PROJECT / path).read_text().partition(code)
     assert shown
     assert re.fullmatch(r'""".*?"""\n+', head, re.DOTALL)
-    assert re.fullmatch(r'\n+PAGE = """.*?"""\n', html, re.DOTALL)
+    assert re.fullmatch(r'(\n+PAGE = """.*?"""\n)?', html, re.DOTALL)
 
 
 # How the test clients of the others are made, by its table.
@@ -150,13 +161,17 @@ async def test_secure_cookies_want_https_of_a_test_client(scheme: str, status: i
 def test_all_code_is_run():
     python = [block for block in BLOCKS if block.language == "python"]
     assert (
-        TEXT.count("```python") == len(python) == len(RUN + WITH_CERTIFICATES + OF_EXAMPLES + TESTS)
+        TEXT.count("```python")
+        == len(python)
+        == len(RUN + WITH_CERTIFICATES + OF_EXAMPLES + TESTS + CALLS)
     )
-    assert {path for path, _ in OF_EXAMPLES} == {f"examples/{name}_app.py" for name in EXAMPLES}
-    # `test_examples` does these but for what pip installs, and what they import
-    # `make client-compat` installs.
+    assert {path for path, _ in OF_EXAMPLES} == {
+        f"examples/{name}_app.py" for name in (*EXAMPLES, "grpc")
+    }
+    # `test_examples` and `test_grpc_example` do these but for what pip installs, and what they
+    # import `make client-compat` installs.
     shell = [block.code for block in BLOCKS if block.language == "sh"]
-    served = [code for name in EXAMPLES.values() for code in blocks(name, "sh")]
+    served = [code for name in (*EXAMPLES.values(), GRPC_SECTION) for code in blocks(name, "sh")]
     assert shell == ["pip install ./clients/python\n", *served]
 
 
