@@ -27,6 +27,7 @@ from session_authority.cli import (
     keys,
     redis,
     relay,
+    restored,
     serve,
     sessions,
 )
@@ -57,6 +58,7 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(relay.app, name="relay")
+app.command()(restored.restored)
 app.add_typer(sessions.app, name="sessions")
 
 
