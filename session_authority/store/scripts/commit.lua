@@ -3,7 +3,7 @@
 --          one step.
 -- KEYS:    1 sessions hash   2 devices hash   3 event stream
 --          4 (optional) "once" key: a string that must not exist yet, and does afterwards
--- ARGV:    1 oldest event ID to keep   2 most events to keep   3 wake channel   4 wake message
+-- ARGV:    1 how long to keep events, ms   2 most events to keep   3 wake channel   4 wake message
 --          5 sessions' time to live, ms   6 devices' time to live, ms (0: leave as it is; a time
 --          is never shortened)
 --          7 number of sessions that must be there ('': any)
@@ -16,6 +16,12 @@
 -- Returns: {1, removed sessions…} committed; {0} something changed meanwhile; {-1} the once key
 --          exists
 local at = 11
+
+-- The oldest event ID to keep, by the clock that gives new events their IDs.
+local function oldest()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - tonumber(ARGV[1])
+end
 
 local function take()
   local value = ARGV[at]
@@ -72,7 +78,7 @@ if KEYS[4] then
 end
 if at <= #ARGV then
   while at <= #ARGV do
-    redis.call('XADD', KEYS[3], 'MINID', '=', ARGV[1], '*', 'event', take())
+    redis.call('XADD', KEYS[3], 'MINID', '=', oldest(), '*', 'event', take())
   end
   redis.call('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[2])
   redis.call('PUBLISH', ARGV[3], ARGV[4])
