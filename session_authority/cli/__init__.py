@@ -28,6 +28,7 @@ from session_authority.cli import (
     keys,
     redis,
     relay,
+    restored,
     serve,
     sessions,
 )
@@ -59,6 +60,7 @@ app.add_typer(events.app, name="events")
 app.command()(inspection.inspect)
 app.add_typer(keys.app, name="keys")
 app.add_typer(relay.app, name="relay")
+app.command()(restored.restored)
 app.add_typer(sessions.app, name="sessions")
 
 

@@ -75,7 +75,7 @@ def keys_generate(
     promote_now: Annotated[bool, typer.Option("--promote", help="Let it sign at once.")] = False,
 ) -> None:
     """Make a key. It is published, and signs once it is promoted."""
-    folder = _key_folder(directory)
+    folder = key_folder(directory)
     key = generate(algorithm, now())
     add_key(folder, key)
     if promote_now:
@@ -97,7 +97,7 @@ def keys_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the keys and their states."""
-    folder = _key_folder(directory)
+    folder = key_folder(directory)
     ring = load_keyring(folder)
     keys = [
         key
@@ -137,7 +137,7 @@ def keys_promote(
     directory: KeysOption = None,
 ) -> None:
     """Let a key sign from now on. The one that did goes on verifying."""
-    _promote(_key_folder(directory), kid)
+    _promote(key_folder(directory), kid)
     out.print(f"{kid} signs.", markup=False)
 
 
@@ -159,7 +159,7 @@ def keys_revoke(
     Its users must sign in again. The key that signs needs a successor: [bold]--replace[/bold] sees
     to it.
     """
-    folder = _key_folder(directory)
+    folder = key_folder(directory)
     revoke_keys(folder, kids, now(), replace)
     ring = load_keyring(folder)
     for kid in dict.fromkeys(kids):
@@ -197,7 +197,7 @@ def keys_retire(
     """
     limits = load_settings().session_limits()
     retire(
-        _key_folder(directory),
+        key_folder(directory),
         kid,
         now(),
         limits.token_ttl + limits.idle_timeout + LEEWAY,
@@ -245,7 +245,8 @@ def _promote(folder: Path, kid: str) -> None:
         )
 
 
-def _key_folder(given: Path | None) -> Path:
+def key_folder(given: Path | None) -> Path:
+    """The folder that an option or the settings name."""
     folder = given or load_settings().keys
     if folder is None:
         fail("name the key folder with --dir or SESSION_AUTHORITY_KEYS", WRONG_USAGE)

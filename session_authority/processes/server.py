@@ -43,7 +43,6 @@ from session_authority.rpc import (
     SessionAuthorityService,
 )
 from session_authority.runtime.addresses import Listen
-from session_authority.runtime.clock import now
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.tasks import repeat
 from session_authority.store import SessionStore, trim_margin
@@ -227,12 +226,12 @@ class Server:
                 await self._authority.tell_of_revoked_keys()
 
     async def _trim_once(self) -> None:
-        """Forgets old events, which nobody else does where nothing new happens. Not by a clock that
-        is wrong.
+        """Forgets old events, which nobody else does where nothing new happens. Not while the
+        clocks differ: that of the store may be the wrong one.
         """
         if self._readiness.fault() is None:
             with contextlib.suppress(AuthorityError):  # the next time does it
-                await self._store.trim_events(now())
+                await self._store.trim_events()
 
     def _end_streams_if_unfit(self) -> None:
         if self._readiness.fault() is not None:

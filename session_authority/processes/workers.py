@@ -1,8 +1,8 @@
 """Several processes on one port: the kernel spreads connections over them (SO_REUSEPORT).
 
-The parent serves nothing; it starts the workers, starts one anew that died, and passes an orderly
-end on. Workers are spawned, never forked: gRPC's threads don't survive a fork. A worker whose
-parent is gone ends too.
+The parent serves nothing; it starts the workers, kills a worker that hangs, starts another in the
+place of one that died, and passes an orderly end on. Workers are spawned, never forked: gRPC's
+threads don't survive a fork. A worker whose parent is gone ends too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
@@ -23,6 +23,7 @@ import structlog
 
 from session_authority.access import AccessError
 from session_authority.processes.health import UnsafeStore
+from session_authority.processes.heartbeat import Heart, Pulse
 from session_authority.processes.listening import CannotListen, refuse_taken
 from session_authority.processes.options import Mode
 from session_authority.processes.serve import serve
@@ -37,6 +38,10 @@ from session_authority.tokens import KeyringError
 # long as another one lives, and else no more.
 _RESTART_DELAY_SECONDS, _LONG_RESTART_DELAY_SECONDS = 1.0, 10.0
 _MAX_DEATHS, _DEATHS_SECONDS = 10, 60.0
+# How often the workers' beats are looked at.
+_LOOK_SECONDS = 0.5
+# How much longer than its drain a worker may take to end, and how long once it was killed.
+_END_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -68,76 +73,137 @@ def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None
 class _Supervisor:
     def __init__(self, settings: Settings, mode: Mode) -> None:
         self._settings = settings
-        self._mode = mode
-        self._context = multiprocessing.get_context("spawn")
+        self._workers = [_Worker(index, settings, mode) for index in range(settings.workers)]
         self._stopping = False
         self._deaths: deque[float] = deque(maxlen=_MAX_DEATHS)
-        self._started: dict[int, float] = {}
 
     def run(self, ready: Callable[[Listen], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        workers = [self._start(index) for index in range(self._settings.workers)]
+        for worker in self._workers:
+            worker.start_when_due()
         ready(self._settings.listen)
         failed = False
-        while not self._stopping:
-            wait([worker.sentinel for worker in workers], timeout=0.5)
-            for index, worker in enumerate(workers):
-                if worker.exitcode is not None and not self._stopping:
-                    _log.error("worker_died", worker=index, exit_code=worker.exitcode)
-                    self._deaths.append(time.monotonic())
-                    often = (
-                        len(self._deaths) == _MAX_DEATHS
-                        and self._deaths[-1] - self._deaths[0] < _DEATHS_SECONDS
-                    )
-                    if often and not any(
-                        self._lives(index, worker) for index, worker in enumerate(workers)
-                    ):
-                        failed = self._stopping = True
-                        break
-                    self._pause(_LONG_RESTART_DELAY_SECONDS if often else _RESTART_DELAY_SECONDS)
-                    workers[index] = self._start(index)
-        for worker in workers:
+        looked_at_seconds = time.monotonic()
+        while not self._stopping and not failed:
+            sentinels = [worker.process.sentinel for worker in self._workers if worker.process]
+            wait(sentinels, timeout=_LOOK_SECONDS)
+            passed_seconds = time.monotonic() - looked_at_seconds
+            looked_at_seconds += passed_seconds
+            for worker in self._workers:
+                worker.kill_if_hung(passed_seconds)
+                if worker.has_died() and not self._stopping:
+                    failed = failed or not self._replace(worker)
+                if not self._stopping:
+                    worker.start_when_due()
+        for worker in self._workers:
             worker.terminate()
-        for worker in workers:
-            worker.join(self._settings.drain_timeout.total_seconds() + 5)
-            if worker.exitcode is None:
-                worker.kill()
+        for worker in self._workers:
+            worker.join(self._settings.drain_timeout.total_seconds() + _END_SECONDS)
         if failed:
             raise WorkersFailed("the workers keep dying; the log says of what")
 
-    def _lives(self, index: int, worker: SpawnProcess) -> bool:
-        """Whether a worker has been there for longer than those that can't live."""
-        return (
-            worker.exitcode is None
-            and time.monotonic() - self._started[index] > _LONG_RESTART_DELAY_SECONDS
+    def _replace(self, worker: _Worker) -> bool:
+        """Has another process started in the place of one that died. Returns False if the workers
+        die too often for that, and none lives.
+        """
+        self._deaths.append(time.monotonic())
+        often = (
+            len(self._deaths) == _MAX_DEATHS
+            and self._deaths[-1] - self._deaths[0] < _DEATHS_SECONDS
         )
-
-    def _pause(self, seconds: float) -> None:
-        """Waits, unless it is to stop."""
-        until = time.monotonic() + seconds
-        while not self._stopping and time.monotonic() < until:
-            time.sleep(0.1)
-
-    def _start(self, index: int) -> SpawnProcess:
-        worker = self._context.Process(
-            target=_work, args=(self._settings, self._mode, index), daemon=False
-        )
-        worker.start()
-        self._started[index] = time.monotonic()
-        return worker
+        if often and not any(worker.lives() for worker in self._workers):
+            return False
+        worker.start_after(_LONG_RESTART_DELAY_SECONDS if often else _RESTART_DELAY_SECONDS)
+        return True
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
 
-def _work(settings: Settings, mode: Mode, index: int) -> None:
+class _Worker:
+    """One worker: its process, or the moment when it gets another."""
+
+    def __init__(self, index: int, settings: Settings, mode: Mode) -> None:
+        self.process: SpawnProcess | None = None
+        self._index = index
+        self._settings = settings
+        self._mode = mode
+        self._pulse: Pulse | None = None
+        self._started_at_seconds = 0.0
+        self._due_at_seconds = 0.0
+
+    def start_when_due(self) -> None:
+        """Starts a process, unless there is one or the delay goes on."""
+        if self.process is not None or time.monotonic() < self._due_at_seconds:
+            return
+        context = multiprocessing.get_context("spawn")
+        reader, writer = context.Pipe(duplex=False)
+        with writer:  # the worker gets one of its own
+            self.process = context.Process(
+                target=_work, args=(self._settings, self._mode, self._index, writer), daemon=False
+            )
+            self.process.start()
+        self._pulse = Pulse(reader)
+        self._started_at_seconds = time.monotonic()
+
+    def start_after(self, delay_seconds: float) -> None:
+        """Delays the next process."""
+        self._due_at_seconds = time.monotonic() + delay_seconds
+
+    def kill_if_hung(self, passed_seconds: float) -> None:
+        """Kills its process if the event loop there has stopped: so it can't end by itself."""
+        if self.process is None or self._pulse is None or self.process.exitcode is not None:
+            return
+        if self._pulse.is_hung(passed_seconds):
+            _log.error("worker_hung", worker=self._index)
+            self.process.kill()
+            self.process.join(_END_SECONDS)
+
+    def has_died(self) -> bool:
+        """Whether its process has died. Says so once for each."""
+        if self.process is None or self.process.exitcode is None:
+            return False
+        _log.error("worker_died", worker=self._index, exit_code=self.process.exitcode)
+        self._forget()
+        return True
+
+    def lives(self) -> bool:
+        """Whether its process has been there for longer than those that can't live."""
+        return (
+            self.process is not None
+            and self.process.exitcode is None
+            and time.monotonic() - self._started_at_seconds > _LONG_RESTART_DELAY_SECONDS
+        )
+
+    def terminate(self) -> None:
+        """Begins an orderly end of its process."""
+        if self.process is not None:
+            self.process.terminate()
+
+    def join(self, timeout_seconds: float) -> None:
+        """Waits for that end; kills the process if it takes longer."""
+        if self.process is not None:
+            self.process.join(timeout_seconds)
+            if self.process.exitcode is None:
+                self.process.kill()
+                self.process.join(_END_SECONDS)
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._pulse is not None:
+            self._pulse.close()
+        self.process = self._pulse = None
+
+
+def _work(settings: Settings, mode: Mode, index: int, beats: Connection) -> None:
     logs.configure(settings.log_level)
     if settings.metrics_listen is not None:
         mine = settings.metrics_listen.with_port(settings.metrics_listen.port + index)
         settings = settings.model_copy(update={"metrics_listen": mine})
     try:
-        asyncio.run(serve(settings, mode, lambda _: None))
+        heart = Heart(beats)
+        asyncio.run(serve(settings, mode, lambda _: heart.start()))
     except (AccessError, CannotListen, CertificateError, KeyringError, UnsafeStore) as error:
         _log.error("worker_failed", worker=index, faults=str(error).splitlines())
         sys.exit(1)

@@ -25,6 +25,8 @@ from session_authority.runtime.metrics import Metrics
 from session_authority.store import Deliveries, EventLog
 from session_authority.store.key_names import PARTITIONS
 
+# A round comes that much earlier or later than the pace says, so that relays take turns.
+ROUND_JITTER = 0.2
 # How far the clocks of relays may differ.
 _MAX_CLOCK_SKEW = timedelta(seconds=5)
 
@@ -111,7 +113,7 @@ class EndpointShare:
                 except Exception as error:  # noqa: BLE001 - one bad round must not end the relay
                     fault = logs.fault(error)
                     _log.error("relay_round_failed", endpoint=self._route.endpoint, **fault)
-                jitter = random.uniform(0.8, 1.2)  # noqa: S311 - spreads, hides nothing
+                jitter = random.uniform(1 - ROUND_JITTER, 1 + ROUND_JITTER)  # noqa: S311 - no secret
                 await wait_for_any(stop, seconds=interval_seconds * jitter)
         finally:
             self._give_back(self._held)

@@ -36,7 +36,9 @@ from session_authority.store.log_position import (
     event_id,
 )
 
-LEASE_TIME = timedelta(seconds=10)
+# How long a lease lasts, and a relay counts as alive. The others look every two seconds or so, and
+# are to replace a dead relay within ten; its holder extends a lease every three.
+LEASE_TIME = timedelta(seconds=7)
 MAX_DEAD_LETTERS_PER_PARTITION = 1000
 _CONSUMER = "relay"
 _PAGE_ENTRIES = 100

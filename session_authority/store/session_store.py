@@ -15,7 +15,7 @@ from uuid import UUID
 
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
-from session_authority.domain.moments import MILLISECOND, to_ms
+from session_authority.domain.moments import MILLISECOND
 from session_authority.domain.session_claims import SessionClaims
 from session_authority.domain.session_limits import (
     DEVICE_MEMORY,
@@ -83,6 +83,7 @@ class SessionStore:
         self._keys = keys
         self._commit = Script("commit", asks_first=True)
         self._revoke = Script("revoke", asks_first=True)
+        self._trim = Script("trim", asks_first=True)
         pipelines = max(2, min(4, max_connections // 4))
         self._pipelines = pipelines_to(client)
         self._batcher = Batcher(self._pipelines.send, pipelines=pipelines)
@@ -211,7 +212,7 @@ class SessionStore:
         for key, claims in commit.set_claims.items():
             writes += ("3", key, b"" if claims is None else codec.encode_claims(claims))
         args = [
-            *self._event_args(commit.user_id, commit.now),
+            *self._event_args(commit.user_id),
             *_times_to_live(commit),
             "" if commit.if_session_count is None else commit.if_session_count,
             b"" if commit.once is None else commit.once.value,
@@ -247,7 +248,7 @@ class SessionStore:
         self, user_id: str, scope: str, key: bytes, forget: bool, event: Event
     ) -> Sequence[SessionRecord]:
         args = [
-            *self._event_args(user_id, event.happened_at),
+            *self._event_args(user_id),
             scope,
             key,
             "1" if forget else "0",
@@ -265,12 +266,14 @@ class SessionStore:
         """The commands that sign-ins and revocations need, and that Redis refuses its user."""
         return await self._rehearsal.missing()
 
-    async def trim_events(self, now: datetime) -> None:
-        """Forgets events that are old enough. A new one does so, too, but only in its partition."""
-        oldest = self._oldest_event(now)
+    async def trim_events(self) -> None:
+        """Forgets events that are old enough, by the store's clock. A new one does so, too, but
+        only in its partition.
+        """
+        args = [self.event_memory // MILLISECOND]
         for number in range(PARTITIONS):
-            trim = ("XTRIM", self._keys.stream(number), "MINID", "=", oldest)
-            await self._writes.run(partial(self._client.execute_command, *trim))
+            keys = [self._keys.stream(number)]
+            await self._writes.run(partial(self._trim.run, self._client, keys, args))
 
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
@@ -286,13 +289,9 @@ class SessionStore:
             self._keys.events(user_id),
         ]
 
-    def _event_args(self, user_id: str, now: datetime) -> tuple[str | bytes | int, ...]:
+    def _event_args(self, user_id: str) -> tuple[str | bytes | int, ...]:
         wake = (self._keys.wake_channel, partition(user_id))
-        return (self._oldest_event(now), MAX_EVENTS_PER_PARTITION, *wake)
-
-    def _oldest_event(self, now: datetime) -> int:
-        """The time of the oldest events to keep, in milliseconds."""
-        return max(to_ms(now - self.event_memory), 0)
+        return (self.event_memory // MILLISECOND, MAX_EVENTS_PER_PARTITION, *wake)
 
     async def _read(self, kind: RecordKind, user_id: str, *command: str | bytes) -> Any:
         """The reply; OTHER_TYPE where the key holds another type, and so no records."""

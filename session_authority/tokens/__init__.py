@@ -15,6 +15,7 @@ from session_authority.tokens.keyring import (
     retire,
     revoke,
     revoke_keys,
+    void_before,
 )
 from session_authority.tokens.keys import Algorithm, KeyringError, KeyState, SigningKey, generate
 
@@ -36,4 +37,5 @@ __all__ = [
     "retire",
     "revoke",
     "revoke_keys",
+    "void_before",
 ]

@@ -225,6 +225,29 @@ def revoke_keys(directory: Path, kids: Sequence[str], now: datetime, replace: bo
         write_file(directory, dataclasses.replace(ring.key(kid), revoked_at=now))
 
 
+def void_before(directory: Path, moment: datetime, now: datetime) -> Sequence[str]:
+    """Voids every token that was signed before a moment: revokes the keys that may have signed
+    then, once a fresh key signs. Returns the IDs of the revoked keys, none if there is nothing left
+    to void: the same call may be repeated.
+
+    The fresh key has the algorithm of the signing key before it. No published key becomes the next:
+    a key that is younger than the moment is known to have signed nothing before.
+    """
+    ring = _ring_of(directory)
+    old = [
+        key.kid
+        for key in ring.keys
+        if key.promoted_at is not None and key.revoked_at is None and key.created_at < moment
+    ]
+    signs = next((kid for kid in old if ring.state(kid) is KeyState.SIGNING), None)
+    if signs is not None:
+        fresh = _add_fresh(directory, ring.key(signs).algorithm, now)
+        promote(directory, fresh.kid, now)
+    if old:
+        revoke_keys(directory, old, now)
+    return old
+
+
 def _add_fresh(directory: Path, algorithm: Algorithm, now: datetime) -> SigningKey:
     key = generate(algorithm, now)
     add_key(directory, key)

@@ -55,6 +55,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("keys", "promote"): ("--dir", "KEY_ID"),
     ("keys", "revoke"): ("--dir", "KEY_ID", "--replace", "sign in again"),
     ("keys", "retire"): ("--dir", "KEY_ID", "--force"),
+    ("restored",): ("--at TIME", "--dir", "from a backup", "sign in again"),
     ("callers",): ("add", "list", "remove", "SHA-256", "access policy", "within a second"),
     ("callers", "add"): ("CALLER", "--tokens FILE", "this once"),
     ("callers", "list"): ("--tokens FILE",),

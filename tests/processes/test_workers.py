@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from session_authority.access import add_token, new_token
-from session_authority.processes import workers
+from session_authority.processes import heartbeat, workers
+from session_authority.processes.heartbeat import Heart
 from session_authority.processes.options import Mode
 from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings
@@ -117,6 +122,22 @@ def test_two_workers_are_one_service(tmp_path: Path):
         wait_for(lambda: not any(map(is_running, family)), "its processes to be gone")
         assert both.server.events().count("stopped") == 2
         assert "Traceback" not in both.server.errors
+
+
+def test_a_hung_worker_is_replaced(tmp_path: Path):
+    with team(tmp_path / "data") as both:
+        before = both.process_ids()
+        stopped = min(before)
+        os.kill(stopped, signal.SIGSTOP)
+        hung = both.server.wait_for_event("worker_hung")
+        died = both.server.wait_for_event("worker_died")
+        assert (died["worker"], died["exit_code"]) == (hung["worker"], -signal.SIGKILL)
+        both.server.wait_for_event("listening", 3)
+        assert both.process_ids() & before == before - {stopped}
+        with both.one_caller_each() as (first, second):
+            assert second.status(first.sign_in()) == "ACTIVE"
+        assert both.server.events().count("worker_hung") == 1
+        assert both.server.terminate() == 0
 
 
 def test_workers_do_not_outlive_the_process_that_restarts_them(tmp_path: Path):
@@ -225,3 +246,30 @@ def test_workers_that_keep_dying_end_the_service(monkeypatch: pytest.MonkeyPatch
             Mode(reflection=False),
             lambda _: None,
         )
+
+
+def _block_the_loop(_settings: Settings, _mode: Mode, _index: int, beats: Connection) -> None:
+    """The work of a worker whose event loop begins something that does not end."""
+
+    async def block() -> None:
+        Heart(beats).start()
+        time.sleep(60)  # noqa: ASYNC251 - the fault
+
+    asyncio.run(block())
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_worker_whose_event_loop_is_blocked_is_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_RESTART_DELAY_SECONDS", 0)
+    monkeypatch.setattr(workers, "_MAX_DEATHS", 2)
+    monkeypatch.setattr(heartbeat, "HUNG_AFTER_SECONDS", 1.0)
+    monkeypatch.setattr(workers, "_work", _block_the_loop)
+    with capture_logs() as logged, pytest.raises(workers.WorkersFailed):
+        workers.run(
+            Settings(listen=f"127.0.0.1:{free_port()}", workers=2),
+            Mode(reflection=False),
+            lambda _: None,
+        )
+    assert [entry["event"] for entry in logged].count("worker_hung") == 2
+    codes = {entry["exit_code"] for entry in logged if entry["event"] == "worker_died"}
+    assert codes == {-signal.SIGKILL}

@@ -8,10 +8,20 @@ import pytest
 
 from session_authority.relay import window
 from session_authority.relay.pacing import Pace
+from session_authority.relay.sharing import ROUND_JITTER
 from session_authority.store import Deliveries
-from session_authority.store.deliveries import Attempts
+from session_authority.store.deliveries import LEASE_TIME, Attempts
 from session_authority.store.key_names import partition
 from tests.relay.harness import DAY, NOW, SLOW, Mailbox, RelayHarness, eventually, until
+
+
+def test_a_dead_relay_is_replaced_within_ten_seconds():
+    """Once its lease is over, the next round of another relay acquires it."""
+    for_the_store = timedelta(milliseconds=500)
+    rounds = Pace().round_interval * (1 + ROUND_JITTER)
+    assert LEASE_TIME + rounds + for_the_store <= timedelta(seconds=10)
+    # A relay that lives keeps its leases though one look is late.
+    assert 2 * Pace().look_interval < LEASE_TIME
 
 
 async def test_after_a_day_an_event_is_put_aside_and_the_next_one_is_sent(

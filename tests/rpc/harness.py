@@ -39,7 +39,7 @@ SECOND, MINUTE, HOUR, DAY = (
     timedelta(hours=1),
     timedelta(days=1),
 )
-# Long past: the stream's own IDs are of today, and it is trimmed by the injected clock.
+# Long past: the stream's own IDs are of today.
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ANYWHERE = Listen("127.0.0.1", 0)
 ONE_PORT = Ports(ANYWHERE)

@@ -35,7 +35,7 @@ from session_authority.store.event_log import Page
 from session_authority.store.key_names import partition
 from session_authority.store.log_position import START
 from session_authority.store.records import Commit
-from tests.store.samples import NOW, device, event, issued, key, session
+from tests.store.samples import DAY, NOW, device, event, issued, key, session
 from tests.support.backends import (
     PATIENT,
     Backend,
@@ -102,7 +102,9 @@ async def tell(log: EventLog) -> None:
 async def forget(store: SessionStore, log: EventLog) -> None:
     later = NOW + 10_000 * log.memory
     place = await log.end(later)
-    await store.trim_events(later)
+    store.event_memory = -DAY  # all is older
+    await store.trim_events()
+    store.event_memory = log.memory
     [page] = (await log.read({HERE: place.entries[HERE]}, limit=1, now=later)).values()
     if isinstance(page, StoreUnavailable):
         raise page

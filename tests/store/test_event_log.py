@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,13 +33,14 @@ from session_authority.store.event_log import EVENT_MEMORY, HistoryGone, Page, t
 from session_authority.store.key_names import PARTITIONS, TAGS, partition
 from session_authority.store.log_position import START, EntryId
 from session_authority.store.records import Commit
-from tests.store.samples import NOW, event, user_of_each_partition
+from tests.store.samples import NOW, event, key, session, user_of_each_partition
 from tests.support.backends import PATIENT, Backend, valkey_server
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
 HERE, THERE = 5, 60  # two partitions; on a cluster they are on different nodes
-HOUR, MILLISECOND = timedelta(hours=1), timedelta(milliseconds=1)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+MILLISECOND = timedelta(milliseconds=1)
 NOW_MS = to_ms(NOW)
 
 
@@ -83,6 +84,11 @@ async def book(backend: Backend, prefix: str) -> AsyncIterator[Book]:
 
 def at(milliseconds: int, number: int = 0) -> EntryId:
     return NOW_MS + milliseconds, number
+
+
+def ago(time: timedelta) -> EntryId:
+    """An entry of so long ago, by the clock of the store, which is that of this machine."""
+    return to_ms(datetime.now(UTC) - time), 0
 
 
 def told(page: Any) -> list[EntryId]:
@@ -267,13 +273,31 @@ async def test_nobody_misses_what_is_old(book: Book):
 @pytest.mark.parametrize("memory", [HOUR, EVENT_MEMORY, timedelta(days=30)])
 async def test_the_log_forgets_by_time_where_nothing_is_added(book: Book, memory: timedelta):
     store = SessionStore(book.client, book.keys, event_memory=memory)
+    old, young = ago(memory + MINUTE), ago(memory - MINUTE)
     for number in (HERE, THERE):
-        await book.write(at(0), at(1), at(2), number=number)
-    await store.trim_events(NOW + memory + MILLISECOND)
+        await book.write(old, young, number=number)
+    await store.trim_events()
     for number in (HERE, THERE):
-        assert told(await book.read(START, number=number)) == [at(1), at(2)]
-    await store.trim_events(NOW + memory + HOUR)
-    assert told(await book.read(START)) == []
+        assert told(await book.read(START, number=number)) == [young]
+
+
+@pytest.mark.parametrize("skew", [-10_000, 10_000])
+@pytest.mark.parametrize("change", ["commit", "revoke"])
+async def test_the_log_forgets_by_the_clock_of_the_store(book: Book, skew: int, change: str):
+    """Whatever the time is for the process that adds an event."""
+    user = user_of_each_partition()[HERE]
+    store = SessionStore(book.client, book.keys)
+    old, young = ago(EVENT_MEMORY + MINUTE), ago(MINUTE)
+    await book.write(old, young)
+    wrong = replace(event(user), happened_at=NOW + skew * HOUR)
+    if change == "commit":
+        await store.commit(Commit(user, wrong.happened_at, events=(wrong,)))
+    else:
+        await store.commit(Commit(user, NOW, set_sessions={key(1): session(1)}))
+        await store.revoke_all(user, except_key=None, forget=False, event=wrong)
+    entries = [entry for entry, _ in (await book.read(START)).events]
+    assert entries[0] == young
+    assert len(entries) == 2
 
 
 async def test_a_new_event_takes_all_that_is_old_along(book: Book):

@@ -18,3 +18,11 @@ local function is_of_another_type(key, command)
   local reply = redis.pcall(command, key)
   return type(reply) == 'table' and string.find(tostring(reply.err), 'WRONGTYPE', 1, true) ~= nil
 end
+
+-- The oldest event ID to keep, of events that are kept for so many ms: by the clock that gives new
+-- events their IDs.
+local function oldest(memory)
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - tonumber(memory)
+end
+

@@ -5,7 +5,7 @@
 -- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
 --          4 event stream
 --          5 (optional) "once" key: a string that must not exist yet, and does afterwards
--- ARGV:    1 oldest event ID to keep   2 most events to keep   3 wake channel   4 wake message
+-- ARGV:    1 how long to keep events, ms   2 most events to keep   3 wake channel   4 wake message
 --          5 time to live of sessions and their claims, ms   6 devices' time to live, ms (0: leave
 --          as it is; a time is never shortened)
 --          7 number of sessions that must be there ('': any)
@@ -52,7 +52,7 @@ require_permissions({
   {'HGET', KEYS[1], ''}, {'HVALS', KEYS[1]}, {'HSET', KEYS[1], '', ''}, {'HDEL', KEYS[1], ''},
   {'DEL', KEYS[1]}, {'PTTL', KEYS[1]}, {'PEXPIRE', KEYS[1], 1}, {'XLEN', stream},
   {'XADD', stream, '*', 'event', ''}, {'XTRIM', stream, 'MAXLEN', '~', ARGV[2]},
-  {'SET', KEYS[5] or KEYS[1], ''},
+  {'SET', KEYS[5] or KEYS[1], ''}, {'TIME'},
 })
 
 local clears = ARGV[10] == '1'
@@ -79,7 +79,7 @@ if tells then
     trim()
   end
   while at <= #ARGV do
-    redis.call('XADD', stream, 'MINID', '=', ARGV[1], '*', 'event', take())
+    redis.call('XADD', stream, 'MINID', '=', oldest(ARGV[1]), '*', 'event', take())
   end
   if not removes then
     trim()

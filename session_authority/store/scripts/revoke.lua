@@ -3,7 +3,7 @@
 --          is removed: it holds no record, and would be in the way of the next.
 -- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
 --          4 event stream
--- ARGV:    1 oldest event ID to keep   2 most events to keep   3 wake channel   4 wake message
+-- ARGV:    1 how long to keep events, ms   2 most events to keep   3 wake channel   4 wake message
 --          5 'one' or 'all'   6 the one device key, or with 'all' the one to leave signed in
 --          ('': none)
 --          7 '1': also forget the devices   8 the event, written only if a session was removed
@@ -48,7 +48,7 @@ end
 
 require_permissions({
   {'HDEL', KEYS[1], ''}, {'DEL', KEYS[1]}, {'XLEN', stream}, {'XADD', stream, '*', 'event', ''},
-  {'XTRIM', stream, 'MAXLEN', '~', ARGV[2]},
+  {'XTRIM', stream, 'MAXLEN', '~', ARGV[2]}, {'TIME'},
 })
 
 if #removed > 0 then
@@ -57,7 +57,7 @@ if #removed > 0 then
   end
   -- Before the event: a full store lets a script grow once it has written what does not grow.
   redis.call('XTRIM', stream, 'MAXLEN', '~', ARGV[2])
-  redis.call('XADD', stream, 'MINID', '=', ARGV[1], '*', 'event', ARGV[8])
+  redis.call('XADD', stream, 'MINID', '=', oldest(ARGV[1]), '*', 'event', ARGV[8])
 end
 for hash = 1, 3 do
   if fields[hash] == nil then

@@ -56,6 +56,8 @@ EXAMPLES: Mapping[str, str] = {
     "flask": "Flask",
     "django": "Django",
 }
+# The example that serves no pages.
+GRPC_SECTION = "gRPC servers"
 
 
 def example(name: str) -> str:
@@ -67,9 +69,7 @@ def example(name: str) -> str:
         r"(SessionAuthority\(AUTHORITY)", r"\1, timeout=timedelta(seconds=20)", code
     )
     assert changes == 1
-    return (  # last will do: the client is made when it is first wanted
-        f"{patient}\nfrom datetime import timedelta\n"
-    )
+    return f"from datetime import timedelta\n\n{patient}"
 
 
 @contextmanager

@@ -1,5 +1,5 @@
-"""The examples, served by the README's own commands, and used as a person with two browsers
-would.
+"""The examples with pages, served by the README's own commands, and used as a person with two
+browsers would.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ another = browser
 
 def test_each_example_is_run():
     assert {path.stem for path in (PROJECT / "examples").glob("*.py")} == {
-        f"{name}_app" for name in EXAMPLES
+        f"{name}_app" for name in (*EXAMPLES, "grpc")
     }
 
 

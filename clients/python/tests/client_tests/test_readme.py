@@ -23,7 +23,16 @@ import pytest
 
 import session_authority_client as sa
 from client_tests.ends_harness import on_uvicorn, socket_at
-from client_tests.readme import BLOCKS, EXAMPLES, PROJECT, TEXT, blocks, example, section
+from client_tests.readme import (
+    BLOCKS,
+    EXAMPLES,
+    GRPC_SECTION,
+    PROJECT,
+    TEXT,
+    blocks,
+    example,
+    section,
+)
 from session_authority.access import ROWS, Role
 from session_authority_client._shared.transport import DEFAULT_TIMEOUT
 from session_authority_client.asgi import SessionAuthorityMiddleware, visit_of
@@ -41,6 +50,8 @@ OF_EXAMPLES = [
 ]
 CHAT = [block.code for block in BLOCKS if block.mark == "chat"]
 TESTS = [block.code for block in BLOCKS if block.mark == "pytest flask_app"]
+# What `test_grpc_example` runs.
+CALLS = [block.code for block in BLOCKS if block.mark == "calls grpc_app"]
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -89,7 +100,7 @@ def test_what_it_shows_of_the_examples_is_in_them(path: str, code: str):
     head, shown, html = (PROJECT / path).read_text().partition(code)
     assert shown
     assert re.fullmatch(r'""".*?"""\n+', head, re.DOTALL)
-    assert re.fullmatch(r'\n+PAGE = """.*?"""\n', html, re.DOTALL)
+    assert re.fullmatch(r'(\n+PAGE = """.*?"""\n)?', html, re.DOTALL)
 
 
 async def test_its_chat_ends_with_the_session(authority: FakeAuthority):
@@ -173,13 +184,15 @@ async def test_secure_cookies_want_https_of_a_test_client(scheme: str, status: i
 
 def test_all_code_is_run():
     python = [block for block in BLOCKS if block.language == "python"]
-    assert TEXT.count("```python") == len(python)
-    assert len(python) == len(RUN + WITH_CERTIFICATES + OF_EXAMPLES + TESTS + CHAT)
-    assert {path for path, _ in OF_EXAMPLES} == {f"examples/{name}_app.py" for name in EXAMPLES}
-    # `test_examples` does these but for what pip installs, and what they import
-    # `make client-compat` installs.
+    shown = RUN + WITH_CERTIFICATES + OF_EXAMPLES + TESTS + CHAT + CALLS
+    assert TEXT.count("```python") == len(python) == len(shown)
+    assert {path for path, _ in OF_EXAMPLES} == {
+        f"examples/{name}_app.py" for name in (*EXAMPLES, "grpc")
+    }
+    # `test_examples` and `test_grpc_example` do these but for what pip installs, and what they
+    # import `make client-compat` installs.
     shell = [block.code for block in BLOCKS if block.language == "sh"]
-    served = [code for name in EXAMPLES.values() for code in blocks(name, "sh")]
+    served = [code for name in (*EXAMPLES.values(), GRPC_SECTION) for code in blocks(name, "sh")]
     assert shell == ["pip install ./clients/python\n", *served]
 
 

@@ -1,0 +1,56 @@
+"""`session-authority restored`: voids what a restored Redis would bring back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from session_authority.cli.keys import KeysOption, key_folder
+from session_authority.cli.terminal import WRONG_USAGE, errors_in_one_line, fail, out, when
+from session_authority.runtime.clock import now
+from session_authority.tokens import load_keyring, void_before
+
+
+@errors_in_one_line()
+def restored(
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="TIME",
+            help="When Redis was restored, such as 2026-11-24T09:30:00Z. Default: now.",
+            show_default=False,
+        ),
+    ] = None,
+    directory: KeysOption = None,
+) -> None:
+    """Void every token that was issued before Redis was restored from a backup.
+
+    The backup does not know of sessions that were revoked since it was made, and brings them back.
+    Which ones can't be told, so all users must sign in again. Run it before the servers start on
+    the restored Redis. To run it again with the same [bold]--at[/bold] does no harm.
+    """
+    present = now()
+    moment = present if at is None else _moment(at)
+    if moment > present:
+        fail("--at: is in the future", WRONG_USAGE)
+    folder = key_folder(directory)
+    void = void_before(folder, moment, present)
+    for kid in void:
+        out.print(f"{kid} is revoked.", markup=False, soft_wrap=True)
+    told = "All tokens that were" if void else "No token is left that was"
+    text = f"{told} issued before {when(moment)}" + (" are void." if void else ".")
+    out.print(text, markup=False, soft_wrap=True)
+    out.print(f"{load_keyring(folder).signing.kid} signs.", markup=False, soft_wrap=True)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        fail("--at: must be a time with its zone, like 2026-11-24T09:30:00Z", WRONG_USAGE)
+    return moment.astimezone(UTC)

@@ -1,0 +1,73 @@
+"""Tells a process that starts workers which of them hang.
+
+The event loop of each worker writes beats into a pipe. Silence means that the loop is blocked, or
+that the process is stopped. This module only judges: `workers` ends hung workers and replaces them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import NoReturn
+
+from session_authority.runtime.tasks import repeat
+
+BEAT_SECONDS = 0.5
+# A loop under load is late by tenths of seconds; no work that it does itself takes seconds.
+HUNG_AFTER_SECONDS = 10.0
+# Until its first beat a worker loads code, keys and rules, perhaps on a machine with much to do.
+STARTED_AFTER_SECONDS = 60.0
+# If a supervisor looks again later than this, it did not run itself, and its workers perhaps
+# neither: they were stopped together, or the machine was.
+MAX_STEP_SECONDS = 1.0
+
+
+class Heart:
+    """A worker's end of the pipe."""
+
+    def __init__(self, writer: Connection) -> None:
+        self._writer = writer
+        # If the supervisor stands still, the pipe fills. The worker must not wait for it.
+        os.set_blocking(writer.fileno(), False)
+        self._beating: asyncio.Task[NoReturn] | None = None
+
+    def start(self) -> None:
+        """Beats from now on, for as long as the event loop runs."""
+        self._beat()
+        self._beating = asyncio.create_task(repeat(self._beat, BEAT_SECONDS, "beat_failed"))
+
+    def _beat(self) -> None:
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._writer.fileno(), b".")
+
+
+class Pulse:
+    """The supervisor's end of one worker's pipe."""
+
+    def __init__(self, reader: Connection) -> None:
+        self._reader = reader
+        os.set_blocking(reader.fileno(), False)
+        self._silent_seconds = 0.0
+        self._limit_seconds = STARTED_AFTER_SECONDS
+
+    def is_hung(self, passed_seconds: float) -> bool:
+        """Whether the worker was silent for too long, `passed_seconds` after this was last
+        asked.
+        """
+        if self._beats():
+            self._silent_seconds, self._limit_seconds = 0.0, HUNG_AFTER_SECONDS
+        else:
+            self._silent_seconds += min(passed_seconds, MAX_STEP_SECONDS)
+        return self._silent_seconds > self._limit_seconds
+
+    def close(self) -> None:
+        """Closes the pipe."""
+        self._reader.close()
+
+    def _beats(self) -> bool:
+        try:
+            return bool(os.read(self._reader.fileno(), 4096))
+        except BlockingIOError:
+            return False
