@@ -71,7 +71,7 @@ class SessionStore:
         self._commit = Script("commit")
         self._revoke = Script("revoke")
         pipelines = max(2, min(4, max_connections // 4))
-        self._pipelines = pipelines_to(client)
+        self._pipelines = pipelines_to(client, keys.probe)
         self._batcher = Batcher(self._pipelines.send, pipelines=pipelines)
         self._writes = Writes(
             self._pipelines, max(1, max_connections - pipelines - EVENT_LOG_CONNECTIONS - 1)
