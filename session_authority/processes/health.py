@@ -88,12 +88,15 @@ class StoreProbe:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
                 times = await self._store.server_times()
+                # Noted though it may refuse what follows: then it still answers validations.
+                clock_fault = self._readiness.note_clocks(now(), times)
+                await self._store.prove_writable()
         except (AuthorityError, TimeoutError):
             return "the store does not answer, or refuses"
         except Exception as error:  # noqa: BLE001
             # An answer that makes no sense is no sign of health either.
             return f"the store can't be asked ({logs.fault(error)['error']})"
-        return self._readiness.note_clocks(now(), times) or await self._verified()
+        return clock_fault or await self._verified()
 
     async def _verified(self) -> str | None:
         """Why the store must not be used, if that has just turned out."""

@@ -201,8 +201,15 @@ class SessionStore:
         return list(_readable(removed))
 
     async def server_times(self) -> Sequence[datetime]:
-        """What time it is on every primary: the proof that each answers, and is one."""
-        return await self._writes.run(self._ask_primaries)
+        """What time it is on every primary that answers."""
+        return await self._writes.run(self._ask_the_time)
+
+    async def prove_writable(self) -> None:
+        """Proves that a primary takes a write such as a sign-in makes: a replica does not, nor one
+        that is full, can't write its files or lacks its replicas. Of a cluster's primaries one is
+        enough, as each serves its own users.
+        """
+        await self._writes.run(self._try_to_write)
 
     async def trim_events(self, now: datetime) -> None:
         """Forgets events that are old enough. A new one does so, too, but only in its partition."""
@@ -236,15 +243,24 @@ class SessionStore:
         with driver_errors_translated():
             return await self._batcher.read(*command)
 
-    async def _ask_primaries(self) -> Sequence[datetime]:
+    async def _ask_the_time(self) -> Sequence[datetime]:
         if isinstance(self._client, Cluster):
-            return [
-                time_of(time) for time in (await self._client.ask_each_primary("TIME")).values()
-            ]
-        # Removing nothing writes nothing, but is refused where writes are: by a replica, or a disk
-        # that is full.
-        await self._client.execute_command("DEL", self._keys.probe)
-        return [time_of(await self._client.execute_command("TIME"))]
+            times = [*(await self._client.ask_each_primary("TIME")).values()]
+        else:
+            times = [await self._client.execute_command("TIME")]
+        return [time_of(time) for time in times]
+
+    async def _try_to_write(self) -> None:
+        probes = {"": self._keys.probe}
+        if isinstance(self._client, Cluster):
+            await self._client.initialize()
+            in_each = map(self._keys.probe_in, range(PARTITIONS))
+            probes = {self._client.primary_of(key): key for key in in_each}
+        # Only if it is there, which it never is: so nothing is written, or sent to replicas.
+        tries = (self._client.execute_command("SET", key, "", "XX") for key in probes.values())
+        refusals = await asyncio.gather(*tries, return_exceptions=True)
+        if all(isinstance(refusal, BaseException) for refusal in refusals):
+            raise next(refusal for refusal in refusals if isinstance(refusal, BaseException))
 
 
 def _readable(removed: Iterable[bytes]) -> Iterable[SessionRecord]:

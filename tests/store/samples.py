@@ -178,7 +178,7 @@ def every_operation(
         store.commit(Commit(user_id, NOW, set_sessions={key(1): session(1)})),
         store.revoke_device(user_id, key(1), forget=False, event=event(user_id)),
         store.revoke_all(user_id, except_key=None, forget=False, event=event(user_id)),
-        *([store.server_times()] if probe else []),
+        *([store.prove_writable()] if probe else []),
     ]
 
 

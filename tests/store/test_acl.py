@@ -168,6 +168,7 @@ async def everything(
     )
     steps: list[Callable[[], Awaitable[object]]] = [
         store.server_times,
+        store.prove_writable,
         lambda: sign_in(store),
         lambda: look(store),
         lambda: tell(log),

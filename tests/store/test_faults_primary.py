@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +24,10 @@ from tests.store.samples import (
     store_at,
     unavailable,
 )
-from tests.support.backends import Backend, ValkeyServer
+from tests.support.backends import Backend, ValkeyServer, redis_server
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
 
 # A store of the default size reads on so many connections at once.
 PIPELINES = 4
@@ -41,7 +44,7 @@ async def test_nothing_is_read_from_a_primary_that_stepped_down(
             assert await store._batcher.read("CLIENT", "ID") == line
             admin.execute_command("REPLICAOF", "127.0.0.1", free_port())
             try:
-                await unavailable(store.server_times())
+                await unavailable(store.prove_writable())
                 for _ in range(2):
                     await unavailable(store.session("ada", key(1)), store.user("ada"))
             finally:
@@ -62,6 +65,7 @@ async def test_a_reply_that_is_late_makes_all_reads_leave(impatient: Room, proxy
         lambda: impatient.store.session("ada", key(1)),
         lambda: MUTATIONS["revoke_device"](impatient.store),
         impatient.store.server_times,
+        impatient.store.prove_writable,
         log.primaries,
     ]
     for wait in late:
@@ -114,7 +118,7 @@ async def test_a_primary_that_lacks_replicas_may_have_been_replaced(
         assert await room.store.session("ada", key(1)) is not None
         await room.run("CONFIG", "SET", "min-replicas-to-write", "1")
         try:
-            await unavailable(room.store.server_times())
+            await unavailable(room.store.prove_writable())
             await unavailable(*every_operation(room.store, "ada"))
         finally:
             await room.run("CONFIG", "SET", "min-replicas-to-write", "0")
@@ -131,12 +135,38 @@ async def test_a_replica_is_no_store(victim: ValkeyServer, prefix: str) -> None:
         with redis.Redis(port=victim.port) as admin:
             admin.execute_command("REPLICAOF", "127.0.0.1", free_port())
             try:
-                await unavailable(store.server_times())
+                await unavailable(store.prove_writable())
                 await unavailable(*(mutation(store) for mutation in MUTATIONS.values()))
                 await unavailable(*every_operation(store, "ada"))
             finally:
                 admin.execute_command("REPLICAOF", "NO", "ONE")
-        assert await store.server_times()
+        await store.prove_writable()
         assert isinstance(await MUTATIONS["commit"](store), Committed)
     finally:
         await store.close()
+
+
+async def test_a_primary_that_cannot_write_its_files_is_still_read(
+    tmp_path: Path, prefix: str
+) -> None:
+    """Nothing is written, so what it says is true, over new connections too."""
+    folder = tmp_path / "redis"
+    with redis_server(folder) as server, redis.Redis.from_url(server.admin_url) as admin:
+        store = store_at(server.url, prefix)
+        try:
+            await store.commit(Commit("ada", NOW, set_sessions={key(1): session(1)}))
+            shutil.rmtree(folder)
+            admin.config_set("save", "3600 1")
+            admin.bgsave()
+            await eventually(lambda: save_has_failed(admin), "a save that fails")
+            await unavailable(store.prove_writable(), *(m(store) for m in MUTATIONS.values()))
+            await store._pipelines.hang_up()
+            found = await store.session("ada", key(1))
+            assert found is not None
+            assert found.record == session(1)
+        finally:
+            await store.close()
+
+
+def save_has_failed(admin: redis.Redis) -> bool:
+    return bool(admin.info("persistence")["rdb_last_bgsave_status"] == "err")
