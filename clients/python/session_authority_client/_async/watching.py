@@ -23,6 +23,7 @@ from session_authority_client._shared.failures import error_of
 from session_authority_client._shared.transport import Transport
 from session_authority_client._shared.watching import Backoff
 from session_authority_client.cache import NearCache
+from session_authority_client.errors import CursorExpired
 from session_authority_client.wire import session_authority_pb2 as pb
 
 
@@ -65,7 +66,7 @@ class AsyncWatch:
                 except Exception as caught:  # noqa: BLE001 - watching must go on
                     error = caught
                 finally:
-                    self._cache.lost()
+                    self._cache.lost(history_gone=isinstance(error, CursorExpired))
                 await asyncio.sleep(backoff.next_seconds(error))
         finally:
             await channel.close()

@@ -20,6 +20,7 @@ from session_authority_client._shared.failures import error_of
 from session_authority_client._shared.transport import Transport
 from session_authority_client._shared.watching import Backoff
 from session_authority_client.cache import NearCache
+from session_authority_client.errors import CursorExpired
 from session_authority_client.wire import session_authority_pb2 as pb
 
 _CLOSE_SECONDS = 2.0
@@ -72,7 +73,7 @@ class Watch:
                 except Exception as caught:  # noqa: BLE001 - watching must go on
                     error = caught
                 finally:
-                    self._cache.lost()
+                    self._cache.lost(history_gone=isinstance(error, CursorExpired))
                 if not self._closed.is_set():
                     self._closed.wait(backoff.next_seconds(error))
         finally:
