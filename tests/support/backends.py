@@ -196,6 +196,15 @@ class SentinelGroup:
         """Whether all Sentinels know that another server is the primary."""
         return all(self.primary(sentinel) != port for sentinel in self.sentinels)
 
+    def flags(self) -> list[str]:
+        """What each Sentinel thinks of the primary."""
+        found = []
+        for port in self.sentinels:
+            with redis.Redis(port=port) as client:
+                masters: Any = client.sentinel_masters()
+                found.append(str(masters["main"]["flags"]))
+        return found
+
 
 @contextmanager
 def sentinel_group(
