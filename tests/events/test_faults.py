@@ -110,6 +110,30 @@ async def test_a_restart_of_one_node_ends_all_watches(tmp_path: Path, scene_on: 
         await all_expire(scene, watchers)
 
 
+async def test_a_node_that_is_away_refuses_no_watch(tmp_path: Path, scene_on: SceneOn):
+    """The events of all others are told; nothing proves that there were no more."""
+    with valkey_cluster_servers(tmp_path) as servers:
+        scene = scene_on(connect(cluster_url(servers), IMPATIENT), heartbeat=timedelta())
+        first = await scene.watch().started()
+        before = await scene.happen(*USERS)
+        await first.told(*before)
+        servers[1].kill()
+        many = [f"user-{number}" for number in range(30)]
+        await eventually(lambda: reads_fail(scene, 2), "looks that fail in part")
+        second = await scene.watch().started()
+        assert second.messages[0].read_time is None
+        resumed = await scene.watch(first.cursor).started()
+        told = [user for user in many if await writes(scene.store, user, "away")]
+        assert told
+        assert len(told) < len(many)
+        expected = {(user, "away") for user in told}
+        for watcher in (first, second, resumed):
+            await watcher.has(lambda w=watcher: expected <= set(w.events), "the events")  # type: ignore[misc]
+        assert second.heartbeats == 0
+        servers[1].start()
+        await all_expire(scene, [first, second, resumed])
+
+
 async def test_a_failover_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
     group_context = sentinel_group(tmp_path)
     group = await asyncio.to_thread(group_context.__enter__)
