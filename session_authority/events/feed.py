@@ -103,10 +103,10 @@ class Feed:
         self._primaries: list[str | None] = []
         self._as_of, self._read_at = self._clock(), self._uptime()
         self._recent = RecentBatches()
-        self._news: asyncio.Future[None] | None = None
+        self._news: asyncio.Future[bool] | None = None
         self._changed: set[int] = set()
         self._bell = asyncio.Event()
-        self._round_wanted: asyncio.Future[None] | None = None
+        self._round_wanted: asyncio.Future[bool] | None = None
         self._last_heartbeat = 0.0
 
     # --- watching ---------------------------------------------------------------------------------
@@ -130,16 +130,15 @@ class Feed:
     async def _watch(
         self, watcher: _Watcher, since: LogPosition | datetime | None, only: EventFilter, send: Send
     ) -> NoReturn:
-        await self._fresh_round()  # what had happened when this was called is behind it
+        # What had happened when this was called is behind it, if all could be read.
+        whole = await self._fresh_round()
         watcher.begun = True
         if since is not None:
             watcher.next = await self._catch_up(since, only, send)
         else:
             watcher.next = self._recent.end
-            await send(
-                self._messages.cursor(cursor_of(self._position()))
-                + self._messages.read_time(self._as_of, self._read_at)
-            )
+            proof = self._messages.read_time(self._as_of, self._read_at) if whole else b""
+            await send(self._messages.cursor(cursor_of(self._position())) + proof)
         while True:
             while watcher.next == self._recent.end:
                 await self._await_news()
@@ -209,12 +208,14 @@ class Feed:
                 reader.cancel()
                 await asyncio.wait([reader])
 
-    async def _fresh_round(self) -> None:
-        """Waits until every partition was looked at by a round that began after this was called."""
+    async def _fresh_round(self) -> bool:
+        """Waits until every partition was looked at by a round that began after this was called.
+        Returns True if all could be read. Raises StoreUnavailable if none could.
+        """
         if self._round_wanted is None:
             self._round_wanted = asyncio.get_running_loop().create_future()
             self._bell.set()
-        await asyncio.shield(self._round_wanted)
+        return await asyncio.shield(self._round_wanted)
 
     async def _await_news(self) -> None:
         if self._news is None or self._news.done():
@@ -232,9 +233,9 @@ class Feed:
                 self._bell.clear()
                 wanted, self._round_wanted = self._round_wanted, None
                 full = wanted is not None or loop.time() >= next_poll
+                outcome: bool | Exception
                 try:
-                    await self._round(full)
-                    outcome: Exception | None = None
+                    outcome = await self._round(full)
                 except StoreUnavailable as error:
                     outcome = error
                 except Exception as error:  # noqa: BLE001
@@ -250,9 +251,10 @@ class Feed:
         self._changed.update(range(PARTITIONS) if number is None else [number])
         self._bell.set()
 
-    async def _round(self, full: bool) -> None:
-        """Reads all partitions to their ends, or those with news. Raises StoreUnavailable if one of
-        them can't be read.
+    async def _round(self, full: bool) -> bool:
+        """Reads all partitions to their ends, or those with news. Returns True if all of them could
+        be read: one that is away keeps no event of the others. Raises StoreUnavailable if none
+        could.
         """
         began, now, read_at = asyncio.get_running_loop().time(), self._clock(), self._uptime()
         if not self._begun:
@@ -263,17 +265,19 @@ class Feed:
             await self._begin()
         behind, self._changed = set(range(PARTITIONS)) if full else self._changed, set()
         failure: StoreUnavailable | None = None
+        any_read = False
         while behind:
             pages = await self._history.read({n: self._entries[n] for n in behind})
             if any(isinstance(page, HistoryGone) for page in pages.values()):
                 self._start_over("the log is another one than it was, or was trimmed too early")
                 await self._begin()
-                return
+                return True
             behind = set()
             found: list[FoundEvent] = []
             ends = list(self._entries)
             for number, page in pages.items():
                 if isinstance(page, Page):
+                    any_read = True
                     found += (self._found(number, *event) for event in page.events)
                     ends[number] = page.last
                     if page.more:
@@ -290,11 +294,14 @@ class Feed:
             if last:
                 self._keep(last)
         if failure is not None:
+            if any_read:
+                return False
             raise failure
         # It proves that all was read, so it comes only after a round that read all.
         if full and began - self._last_heartbeat >= self._heartbeat_seconds:
             self._last_heartbeat = began
             self._keep([], self._messages.read_time(self._as_of, self._read_at))
+        return True
 
     async def _begin(self) -> None:
         """Takes its position behind all that is there."""
@@ -345,7 +352,7 @@ class Feed:
         for watcher in self._watchers:
             if 0 < watcher.next < self._recent.first:
                 self._expire(watcher)
-        _settle(self._news, None)
+        _settle(self._news, True)
 
     def _expire(self, watcher: _Watcher) -> None:
         if not watcher.expired:
@@ -359,14 +366,14 @@ def _advance(entries: list[EntryId], events: Iterable[FoundEvent]) -> None:
         entries[event.partition] = event.entry
 
 
-def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> None:
+def _settle(future: asyncio.Future[bool] | None, outcome: bool | Exception) -> None:
     if future is None or future.done():
         return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
         future.exception()  # the watcher that waited may have gone
+    else:
+        future.set_result(outcome)
 
 
 def _position_of(cursor: str) -> LogPosition:

@@ -91,12 +91,14 @@ class StoreProbe:
                 if missing := await self._store.missing_permissions():
                     refused = f"the store refuses its user {', '.join(missing)}: see redis-acl"
                 times = await self._store.server_times()
+                # Noted though it may refuse what follows: then it still answers validations.
+                clock_fault = self._readiness.note_clocks(now(), times)
+                await self._store.prove_writable()
         except (AuthorityError, TimeoutError):
             return refused or "the store does not answer, or refuses"
         except Exception as error:  # noqa: BLE001
             # An answer that makes no sense is no sign of health either.
             return f"the store can't be asked ({logs.fault(error)['error']})"
-        clock_fault = self._readiness.note_clocks(now(), times)
         return refused or clock_fault or await self._verified()
 
     async def _verified(self) -> str | None:

@@ -22,6 +22,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from session_authority.domain.deadlines import seconds_to_work
 from session_authority.domain.errors import (
     DeadlineTooShort,
     MalformedMessage,
@@ -53,8 +54,6 @@ _BATCH_BYTES_PER_CALL = 4 * 1024
 _WATCH_BYTES_PER_PLACE = 64 * 1024
 # Answered however much is under way: a probe must not take a busy server for a dead one.
 _UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"})
-# A deadline is kept with this much to spare, for the answer's way back.
-_DEADLINE_MARGIN = timedelta(milliseconds=10)
 # Callers without a deadline get this one.
 _MAX_CALL_TIME = timedelta(seconds=10)
 # From the arrival of an admitted call until its whole request is there. A client on a slow link
@@ -321,7 +320,7 @@ def _time_for(context: grpc.aio.ServicerContext[Any, Any]) -> float:
     """The seconds that a call may take. Raises DeadlineTooShort."""
     left: float | None = context.time_remaining()
     longest = _MAX_CALL_TIME.total_seconds()
-    seconds = longest if left is None else min(left - _DEADLINE_MARGIN.total_seconds(), longest)
+    seconds = longest if left is None else min(seconds_to_work(left), longest)
     if seconds <= 0:
         raise DeadlineTooShort
     return seconds

@@ -8,6 +8,7 @@ Good for Redis from 6.2 and Valkey from 7.2, standalone, behind Sentinels or a C
 
 from __future__ import annotations
 
+from session_authority.store.driver.sentinels import SWITCH_CHANNEL
 from session_authority.store.key_names import KeyNames
 
 _READS = "get hget hgetall xinfo|groups xinfo|stream xlen xrange xrevrange"
@@ -40,4 +41,5 @@ def acl_rules(prefix: str) -> tuple[str, ...]:
 
 def sentinel_acl_rules() -> tuple[str, ...]:
     """The rules for the Sentinels, if they have users of their own; all but the password."""
-    return ("on", "resetkeys", "resetchannels", "-@all", "+sentinel|masters")
+    commands = ("+sentinel|masters", *(f"+{command}" for command in _NEWS.split()))
+    return ("on", "resetkeys", "resetchannels", f"&{SWITCH_CHANNEL}", "-@all", *commands)

@@ -108,7 +108,7 @@ class Deliveries:
     def __init__(self, client: RedisClient, keys: KeyNames, *, max_connections: int = 64) -> None:
         self._client = client
         self._keys = keys
-        self._pipelines = pipelines_to(client)
+        self._pipelines = pipelines_to(client, keys.probe)
         self._writes = Writes(self._pipelines, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2))
         self._reads = Reads(self._pipelines)
         self._take, self._settle = Script("take"), Script("settle", asks_first=True)

@@ -91,7 +91,7 @@ class EventLog:
         self.memory = memory
         self._client = client
         self._keys = keys
-        self._pipelines = pipelines_to(client)
+        self._pipelines = pipelines_to(client, keys.probe)
         self._reads = Reads(self._pipelines)
 
     async def primaries(self) -> tuple[str | None, ...]:

@@ -155,9 +155,10 @@ async def _examine(
 
 async def _takes_no_writes(server: _Server) -> StoreFault | None:
     try:
-        # Removing nothing writes nothing, but is refused where writes are: by a replica, or a disk
-        # that is full.
+        # Changing what is not there writes nothing, but is refused where sign-ins are: by a
+        # replica, a full server, or one whose disk is full.
         if server.probe is not None:
+            await server.ask("SET", server.probe, "", "XX")
             await server.ask("DEL", server.probe)
     except ResponseError as error:
         return _unreachable(server.who, error)

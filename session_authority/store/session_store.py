@@ -85,7 +85,7 @@ class SessionStore:
         self._revoke = Script("revoke", asks_first=True)
         self._trim = Script("trim", asks_first=True)
         pipelines = max(2, min(4, max_connections // 4))
-        self._pipelines = pipelines_to(client)
+        self._pipelines = pipelines_to(client, keys.probe)
         self._batcher = Batcher(self._pipelines.send, pipelines=pipelines)
         self._writes = Writes(
             self._pipelines, max(1, max_connections - pipelines - EVENT_LOG_CONNECTIONS - 1)
@@ -259,8 +259,15 @@ class SessionStore:
         return list(_readable(removed))
 
     async def server_times(self) -> Sequence[datetime]:
-        """What time it is on every primary: the proof that each answers, and is one."""
-        return await self._writes.run(self._ask_primaries)
+        """What time it is on every primary that answers."""
+        return await self._writes.run(self._ask_the_time)
+
+    async def prove_writable(self) -> None:
+        """Proves that a primary takes a write such as a sign-in makes: a replica does not, nor one
+        that is full, can't write its files or lacks its replicas. Of a cluster's primaries one is
+        enough, as each serves its own users.
+        """
+        await self._writes.run(self._try_to_write)
 
     async def missing_permissions(self) -> Sequence[str]:
         """The commands that sign-ins and revocations need, and that Redis refuses its user."""
@@ -304,15 +311,24 @@ class SessionStore:
         self._reader.note_other_type(kind, user_id)
         return OTHER_TYPE
 
-    async def _ask_primaries(self) -> Sequence[datetime]:
+    async def _ask_the_time(self) -> Sequence[datetime]:
         if isinstance(self._client, Cluster):
-            return [
-                time_of(time) for time in (await self._client.ask_each_primary("TIME")).values()
-            ]
-        # Removing nothing writes nothing, but is refused where writes are: by a replica, or a disk
-        # that is full.
-        await self._client.execute_command("DEL", self._keys.probe)
-        return [time_of(await self._client.execute_command("TIME"))]
+            times = [*(await self._client.ask_each_primary("TIME")).values()]
+        else:
+            times = [await self._client.execute_command("TIME")]
+        return [time_of(time) for time in times]
+
+    async def _try_to_write(self) -> None:
+        probes = {"": self._keys.probe}
+        if isinstance(self._client, Cluster):
+            await self._client.initialize()
+            in_each = map(self._keys.probe_in, range(PARTITIONS))
+            probes = {self._client.primary_of(key): key for key in in_each}
+        # Only if it is there, which it never is: so nothing is written, or sent to replicas.
+        tries = (self._client.execute_command("SET", key, "", "XX") for key in probes.values())
+        refusals = await asyncio.gather(*tries, return_exceptions=True)
+        if all(isinstance(refusal, BaseException) for refusal in refusals):
+            raise next(refusal for refusal in refusals if isinstance(refusal, BaseException))
 
 
 def _readable(removed: Iterable[bytes]) -> Iterable[SessionRecord]:

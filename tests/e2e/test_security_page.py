@@ -17,6 +17,7 @@ import pytest
 
 from session_authority.access import ROWS, Role, read_policy
 from session_authority.cli import serve as cli_serve
+from session_authority.domain import deadlines
 from session_authority.domain.fair_share import HELD_PER_FREE, FairShare
 from session_authority.processes import server
 from session_authority.processes.grpc_server import server_options
@@ -304,8 +305,11 @@ def test_limits_are_those_of_the_code():
             seconds("grpc.max_connection_age_grace_ms"),
         ],
         "one call": [f"{longest.seconds} s"],
-        "a deadline with too little left": [
-            f"{interceptors._DEADLINE_MARGIN // timedelta(milliseconds=1)} ms"
+        "a deadline with too little left": [f"{deadlines.MIN_SPARED_SECONDS * 1000:g} ms"],
+        "the time that a call is given": [
+            f"{100 - 100 // deadlines.SPARED_PARTS} % of",
+            f"{deadlines.MIN_SPARED_SECONDS * 1000:g} to ",
+            f" {deadlines.MAX_SPARED_SECONDS * 1000:g} ms",
         ],
         "a token": [f"{codec.MAX_TOKEN_BYTES // 1024} KiB"],
         "verified tokens that are remembered": [f"{codec.MEMORY_BYTES // 2**20} MiB"],

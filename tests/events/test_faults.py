@@ -20,6 +20,7 @@ from tests.events.conftest import SceneOn
 from tests.events.harness import QUICK, USERS, Scene, Watcher, place_of
 from tests.store.samples import NOW, event
 from tests.support.backends import (
+    PATIENT,
     Backend,
     cluster_url,
     sentinel_group,
@@ -109,6 +110,30 @@ async def test_a_restart_of_one_node_ends_all_watches(tmp_path: Path, scene_on: 
         await all_expire(scene, watchers)
 
 
+async def test_a_node_that_is_away_refuses_no_watch(tmp_path: Path, scene_on: SceneOn):
+    """The events of all others are told; nothing proves that there were no more."""
+    with valkey_cluster_servers(tmp_path) as servers:
+        scene = scene_on(connect(cluster_url(servers), IMPATIENT), heartbeat=timedelta())
+        first = await scene.watch().started()
+        before = await scene.happen(*USERS)
+        await first.told(*before)
+        servers[1].kill()
+        many = [f"user-{number}" for number in range(30)]
+        await eventually(lambda: reads_fail(scene, 2), "looks that fail in part")
+        second = await scene.watch().started()
+        assert second.messages[0].read_time is None
+        resumed = await scene.watch(first.cursor).started()
+        told = [user for user in many if await writes(scene.store, user, "away")]
+        assert told
+        assert len(told) < len(many)
+        expected = {(user, "away") for user in told}
+        for watcher in (first, second, resumed):
+            await watcher.has(lambda w=watcher: expected <= set(w.events), "the events")  # type: ignore[misc]
+        assert second.heartbeats == 0
+        servers[1].start()
+        await all_expire(scene, [first, second, resumed])
+
+
 async def test_a_failover_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
     group_context = sentinel_group(tmp_path)
     group = await asyncio.to_thread(group_context.__enter__)
@@ -124,6 +149,40 @@ async def test_a_failover_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
         assert group.primary() != first
         for watcher in watchers:
             await watcher.stop()
+        await scene.store.close()
+    finally:
+        await asyncio.to_thread(group_context.__exit__, None, None, None)
+
+
+async def test_a_hung_primary_that_comes_back_proves_nothing(tmp_path: Path, scene_on: SceneOn):
+    """It was replaced meanwhile, and does not know it."""
+    group_context = sentinel_group(tmp_path, replicas=2, sentinels=3)
+    group = await asyncio.to_thread(group_context.__enter__)
+    try:
+        scene = scene_on(connect(group.url, PATIENT), heartbeat=timedelta())
+        watchers = [await scene.watch().started() for _ in range(3)]
+        happened = await scene.happen(*USERS)
+        for watcher in watchers:
+            await watcher.told(*happened)
+        first = group.primary()
+        with redis.Redis(port=first) as old:
+            await eventually(lambda: replicated(old), "the replicas to have it all")
+        os.kill(group.servers[first].pid, signal.SIGSTOP)
+        try:
+            await eventually(
+                lambda: asyncio.to_thread(group.moved_from, first), "another to be promoted"
+            )
+            other = SessionStore(connect(group.url, PATIENT), scene.keys)
+            await other.commit(Commit("ada", NOW, events=(event("ada", reason="late"),)))
+            scene.clock.advance(timedelta(hours=1))
+        finally:
+            os.kill(group.servers[first].pid, signal.SIGCONT)
+        await all_expire(scene, watchers)
+        for watcher in watchers:
+            proven = [m.read_time for m in watcher.messages if m.read_time is not None]
+            assert proven
+            assert max(proven) < scene.clock(), "it was not told of the last event"
+        await other.close()
         await scene.store.close()
     finally:
         await asyncio.to_thread(group_context.__exit__, None, None, None)

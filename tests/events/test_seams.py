@@ -171,12 +171,25 @@ async def test_a_cursor_is_no_younger_than_what_was_read(scene_with: SceneOn):
             pages[away] = StoreUnavailable()
 
     scene.log.on_read = lose
-    assert isinstance(await scene.watch().ended(), StoreUnavailable)
+    early = await scene.watch().started()
+    assert place_of(early).as_of == began
+    assert early.messages[0].read_time is None, "nothing proves that all was told"
     await watcher.told(*await scene.happen("ada"))
     assert place_of(watcher).as_of == began
     scene.log.on_read = lambda _: None
     newcomer = await scene.watch().started()
-    assert place_of(newcomer).as_of == scene.clock()
+    assert place_of(newcomer).as_of == newcomer.messages[0].read_time == scene.clock()
+
+
+async def test_a_watch_does_not_begin_while_nothing_can_be_read(scene_with: SceneOn):
+    scene = scene_with(poll=NEVER)
+    await scene.watch().started()
+
+    def lose(pages: dict[int, object]) -> None:
+        pages.update(dict.fromkeys(pages, StoreUnavailable()))
+
+    scene.log.on_read = lose
+    assert isinstance(await scene.watch().ended(), StoreUnavailable)
 
 
 async def test_a_cursor_from_a_moment_is_no_younger_than_the_moment(scene_with: SceneOn):

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+import redis
 from grpc_health.v1 import health_pb2
 
 from session_authority.processes import health
@@ -67,6 +68,55 @@ async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
         ("not_serving", "the store does not answer, or refuses"),
         ("serving", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "validated"),
+    [
+        # Full: nobody can sign in, but what it says of sessions is true.
+        ("maxmemory", "1", "SESSION_STATUS_ACTIVE"),
+        # Without its replicas: they may have another primary by now.
+        ("min-replicas-to-write", "1", "UNAVAILABLE"),
+        # A replica.
+        ("replicaof", "127.0.0.1 1", "UNAVAILABLE"),
+    ],
+)
+async def test_a_store_that_refuses_sign_ins_is_no_health(
+    serve: Serve, tmp_path: Path, setting: str, value: str, validated: str
+):
+    with valkey_server(tmp_path / "valkey") as valkey, redis.Redis(port=valkey.port) as admin:
+        client = await serve(valkey.url)
+        issued = await client.stub.IssueDevice(
+            pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE
+        )
+
+        async def outcome() -> str:
+            request = pb.ValidateSessionRequest(
+                access_token=issued.access_token, device_id=issued.device.device_id
+            )
+            try:
+                answer = await client.stub.ValidateSession(request, timeout=PATIENCE)
+            except grpc.aio.AioRpcError as error:
+                return error.code().name
+            return pb.SessionStatus.Name(answer.status)
+
+        assert await outcome() == "SESSION_STATUS_ACTIVE"
+        _set(admin, setting, value)
+        await client.becomes(NOT_SERVING)
+        assert {await outcome() for _ in range(20)} == {validated}
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="bob"), timeout=PATIENCE)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        _set(admin, setting, "no one" if setting == "replicaof" else "0")
+        await client.becomes(SERVING)
+        assert await outcome() == "SESSION_STATUS_ACTIVE"
+
+
+def _set(admin: redis.Redis, setting: str, value: str) -> None:
+    if setting == "replicaof":
+        admin.execute_command("REPLICAOF", *value.split())
+    else:
+        admin.config_set(setting, value)
 
 
 def test_health_follows_the_store_within_two_seconds():

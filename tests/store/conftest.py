@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
+from datetime import timedelta
 
 import pytest
 
 from session_authority.store import KeyNames, Limits, SessionStore, connect
-from tests.store.samples import Room
-from tests.support.backends import PATIENT, Backend
+from tests.store.samples import Room, warm_room
+from tests.support.backends import PATIENT, Backend, ValkeyServer, valkey_server
 from tests.support.proxy import Proxy
+
+# For tests that wait until a reply is late; no other may depend on how fast a machine answers.
+IMPATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=1))
 
 RoomBehind = Callable[..., Awaitable[Room]]
 
@@ -47,3 +51,32 @@ async def room_behind(valkey_backend: Backend) -> AsyncIterator[RoomBehind]:
         yield make
         for room in rooms:
             await room.store.close()
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A Valkey that may be killed. Whoever does starts it again."""
+    with valkey_server(tmp_path_factory.mktemp("victim")) as server:
+        yield server
+
+
+@pytest.fixture
+async def proxy(valkey_backend: Backend) -> AsyncIterator[Proxy]:
+    async with Proxy(valkey_backend.url) as wire:
+        yield wire
+
+
+@pytest.fixture
+async def warm(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
+    """A store behind the proxy that is used already."""
+    room = await warm_room(await room_behind(proxy, prefix))
+    proxy.commands.clear()
+    return room
+
+
+@pytest.fixture
+async def impatient(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
+    """The same; it waits a second for a reply."""
+    room = await warm_room(await room_behind(proxy, prefix, IMPATIENT))
+    proxy.commands.clear()
+    return room

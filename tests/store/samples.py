@@ -5,7 +5,7 @@ reads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -20,10 +20,11 @@ from session_authority.domain.identifiers import device_key
 from session_authority.domain.session_claims import SessionClaims
 from session_authority.domain.sessions import SessionRecord, StoredClaims
 from session_authority.internal.v1 import records_pb2
-from session_authority.store import KeyNames, RedisClient, SessionStore
+from session_authority.store import KeyNames, Limits, RedisClient, SessionStore, connect
 from session_authority.store.codec import encode_claims, encode_device, encode_session
 from session_authority.store.key_names import PARTITIONS, partition
 from session_authority.store.records import Commit, Committed, IssuedRecord, Stored
+from tests.support.backends import PATIENT
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 120_000, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -199,5 +200,40 @@ def every_operation(
         store.commit(Commit(user_id, NOW, set_sessions={key(1): session(1)})),
         store.revoke_device(user_id, key(1), forget=False, event=event(user_id)),
         store.revoke_all(user_id, except_key=None, forget=False, event=event(user_id)),
-        *([store.server_times()] if probe else []),
+        *([store.prove_writable()] if probe else []),
     ]
+
+
+Mutation = Callable[[SessionStore], Awaitable[object]]
+
+MUTATIONS: dict[str, Mutation] = {
+    "commit": lambda store: store.commit(
+        Commit("ada", NOW, set_sessions={key(1): session(2)}, events=(event("ada", reason="x"),))
+    ),
+    "revoke_device": lambda store: store.revoke_device(
+        "ada", key(1), forget=False, event=event("ada", reason="x")
+    ),
+    "revoke_all": lambda store: store.revoke_all(
+        "ada", except_key=None, forget=True, event=event("ada", reason="x")
+    ),
+}
+
+
+async def warm_room(room: Room) -> Room:
+    """A room whose store is used already: its scripts are loaded, and ada is signed in."""
+    await room.put("ada", 1)
+    for mutation in MUTATIONS.values():
+        await mutation(room.store)
+    await room.run("DEL", room.keys.events("ada"))
+    await room.put("ada", 1)
+    await room.put("eve", 7)
+    return room
+
+
+async def let_through(_: bytes) -> None:
+    """What a proxy does with bytes that nothing happens to."""
+
+
+def store_at(url: str, prefix: str, limits: Limits = PATIENT) -> SessionStore:
+    """A store at a URL."""
+    return SessionStore(connect(url, limits), KeyNames(prefix))

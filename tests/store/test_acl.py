@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -169,6 +170,7 @@ async def everything(
     )
     steps: list[Callable[[], Awaitable[object]]] = [
         store.server_times,
+        store.prove_writable,
         lambda: sign_in(store),
         lambda: look(store),
         lambda: tell(log),
@@ -319,6 +321,28 @@ async def test_sentinels_want_to_be_asked_for_their_primaries_and_nothing_else(
         sentinel.execute_command("ACL", "SETUSER", "session-authority", "-sentinel|masters")
         assert await everything(connect(group.url, PATIENT), KeyNames(prefix), None) is not None
         assert refused(sentinel) == {("command", "sentinel|masters")}
+
+
+async def test_sentinels_that_may_tell_no_news_are_asked_again_and_again(
+    group: SentinelGroup, prefix: str
+) -> None:
+    """Those with a user of before: the log says what is missing, and a change is noticed."""
+    with redis.Redis(port=group.sentinel) as sentinel, capture_logs() as lines:
+        sentinel.execute_command("ACL", "SETUSER", "session-authority", "-subscribe")
+        store = SessionStore(connect(group.url, PATIENT), KeyNames(prefix))
+        try:
+            assert await store.server_times()
+            sentinel.execute_command("SENTINEL", "FAILOVER", "main")
+            await eventually(lambda: "primary_changed" in names(lines), "it to be noticed")
+        finally:
+            await store.close()
+        assert refused(sentinel) == {("command", "subscribe")}
+    assert names(lines) >= {"sentinel_not_heard", "primary_changed"}
+
+
+def names(lines: Sequence[Mapping[str, Any]]) -> set[str]:
+    """What was logged."""
+    return {line["event"] for line in lines}
 
 
 # --- no more --------------------------------------------------------------------------------------

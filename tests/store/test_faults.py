@@ -5,12 +5,10 @@ when it is over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from random import Random
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -19,86 +17,29 @@ from structlog.testing import capture_logs
 
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.runtime.logs import LogThrottle
-from session_authority.store import KeyNames, Limits, SessionStore, connect
+from session_authority.store import KeyNames, SessionStore, connect
 from session_authority.store.records import Changed, Commit, Committed
-from tests.store.conftest import RoomBehind
 from tests.store.samples import (
+    MUTATIONS,
     NOW,
+    Mutation,
     Room,
     device,
     event,
     every_operation,
     issued,
     key,
+    let_through,
     session,
+    store_at,
     unavailable,
 )
-from tests.support.backends import PATIENT, Backend, ValkeyServer, service_rules, valkey_server
+from tests.support.backends import PATIENT, Backend, ValkeyServer, service_rules
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy, lose_one_reply
 from tests.support.waiting import eventually
 
-# For tests that wait until a reply is late; no other may depend on how fast a machine answers.
-IMPATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=1))
 SECRET = "s3cr3t"
-
-Mutation = Callable[[SessionStore], Awaitable[object]]
-
-MUTATIONS: dict[str, Mutation] = {
-    "commit": lambda store: store.commit(
-        Commit("ada", NOW, set_sessions={key(1): session(2)}, events=(event("ada", reason="x"),))
-    ),
-    "revoke_device": lambda store: store.revoke_device(
-        "ada", key(1), forget=False, event=event("ada", reason="x")
-    ),
-    "revoke_all": lambda store: store.revoke_all(
-        "ada", except_key=None, forget=True, event=event("ada", reason="x")
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A Valkey that may be killed. Whoever does starts it again."""
-    with valkey_server(tmp_path_factory.mktemp("victim")) as server:
-        yield server
-
-
-@pytest.fixture
-async def proxy(valkey_backend: Backend) -> AsyncIterator[Proxy]:
-    async with Proxy(valkey_backend.url) as wire:
-        yield wire
-
-
-async def warm_room(room: Room) -> Room:
-    """A room whose store is used already: its scripts are loaded, and ada is signed in."""
-    await room.put("ada", 1)
-    for mutation in MUTATIONS.values():
-        await mutation(room.store)
-    await room.run("DEL", room.keys.events("ada"))
-    await room.put("ada", 1)
-    await room.put("eve", 7)
-    return room
-
-
-@pytest.fixture
-async def warm(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
-    """A store behind the proxy that is used already."""
-    room = await warm_room(await room_behind(proxy, prefix))
-    proxy.commands.clear()
-    return room
-
-
-@pytest.fixture
-async def impatient(proxy: Proxy, prefix: str, room_behind: RoomBehind) -> Room:
-    """The same; it waits a second for a reply."""
-    room = await warm_room(await room_behind(proxy, prefix, IMPATIENT))
-    proxy.commands.clear()
-    return room
-
-
-def store_at(url: str, prefix: str, limits: Limits = PATIENT) -> SessionStore:
-    return SessionStore(connect(url, limits), KeyNames(prefix))
 
 
 # ----- away
@@ -126,7 +67,7 @@ async def test_a_killed_redis_is_unavailable_and_back_when_it_is(
             assert await store.commit(
                 Commit(f"u{n}", NOW, set_sessions={key(n): session(n)})
             ) == Committed(())
-        assert await store.server_times()
+        await store.prove_writable()
     finally:
         await store.close()
 
@@ -203,7 +144,7 @@ async def test_a_reply_that_never_comes_is_unavailable_and_never_taken_for_anoth
         await unavailable(
             *(impatient.store.session("ada", key(1)) for _ in range(5)), impatient.store.user("ada")
         )
-        proxy.on_reply = _let_through
+        proxy.on_reply = let_through
         eve = await impatient.store.session("eve", key(7))
         assert eve is not None
         assert eve.record == session(7)
@@ -246,14 +187,10 @@ async def test_many_mutations_whose_replies_are_lost_are_sent_once_each(
     proxy.on_reply = lose
     told = [Commit("ada", NOW, events=(event("ada", n),)) for n in range(100)]
     results = await asyncio.gather(*map(warm.store.commit, told), return_exceptions=True)
-    proxy.on_reply = _let_through
+    proxy.on_reply = let_through
     assert {type(result) for result in results} == {Committed, StoreUnavailable}
     devices = [e.device_id for e in await warm.events("ada")]
     assert len(devices) == len(set(devices)) == proxy.commands["EVALSHA"]
-
-
-async def _let_through(_: bytes) -> None:
-    pass
 
 
 # ----- givers-up
@@ -283,7 +220,7 @@ async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy:
             task.cancel()
         results = await asyncio.gather(*mutations, *reads, return_exceptions=True)
         assert {type(result) for result in results} == {asyncio.CancelledError}
-        proxy.on_reply = _let_through
+        proxy.on_reply = let_through
         held.set()
         for user, found in (("eve", session(7)), ("bob", None)) * 20:
             stored = await patient.session(user, key(7))
@@ -328,7 +265,7 @@ async def test_giving_up_before_a_mutation_was_sent_means_that_it_never_is(
         with suppress(asyncio.CancelledError):
             await second
         held.set()
-        proxy.on_reply = _let_through
+        proxy.on_reply = let_through
         assert isinstance(await first, Committed)
         assert (await narrow.user("ada")).session_records() == {key(1): session(2)}
         assert await narrow.revoke_device("bob", key(1), forget=False, event=event("bob")) == []
@@ -385,66 +322,6 @@ async def test_lost_scripts_are_sent_again(warm: Room, proxy: Proxy) -> None:
     assert [e.reason for e in await warm.events("ada")] == ["x", "x", "x", "x"]
 
 
-async def test_reads_leave_a_primary_that_stepped_down(victim: ValkeyServer, prefix: str) -> None:
-    """A replica would answer them; the one that took over may be behind the same name."""
-    store = store_at(victim.admin_url, prefix)  # who may ask for the ID of a line
-    try:
-        with redis.Redis(port=victim.port) as admin:
-            line = await store._batcher.read("CLIENT", "ID")
-            assert await store._batcher.read("CLIENT", "ID") == line
-            admin.execute_command("REPLICAOF", "127.0.0.1", free_port())
-            try:
-                await unavailable(store.server_times())
-                assert await store._batcher.read("CLIENT", "ID") != line
-            finally:
-                admin.execute_command("REPLICAOF", "NO", "ONE")
-    finally:
-        await store.close()
-
-
-async def test_reads_leave_it_though_they_were_just_connecting(
-    victim: ValkeyServer, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = store_at(victim.admin_url, prefix)  # who may ask for the ID of a line
-    connected, moved = asyncio.Event(), asyncio.Event()
-    pool: Any = store._client.connection_pool  # type: ignore[union-attr]
-    connect_first = pool.get_connection
-
-    async def connect_late() -> object:
-        connection = await connect_first()
-        connected.set()
-        await moved.wait()
-        return connection
-
-    try:
-        monkeypatch.setattr(pool, "get_connection", connect_late)
-        line = store._batcher.read("CLIENT", "ID")
-        await connected.wait()
-        await store._pipelines.hang_up()
-        moved.set()
-        before = await line
-        assert await store._batcher.read("CLIENT", "ID") != before
-    finally:
-        await store.close()
-
-
-async def test_a_replica_is_no_store(victim: ValkeyServer, prefix: str) -> None:
-    store = store_at(victim.url, prefix)
-    try:
-        await store.commit(Commit("ada", NOW, set_sessions={key(1): session(1)}))
-        with redis.Redis(port=victim.port) as admin:
-            admin.execute_command("REPLICAOF", "127.0.0.1", free_port())
-            try:
-                await unavailable(store.server_times())
-                await unavailable(*(mutation(store) for mutation in MUTATIONS.values()))
-            finally:
-                admin.execute_command("REPLICAOF", "NO", "ONE")
-        assert await store.server_times()
-        assert isinstance(await MUTATIONS["commit"](store), Committed)
-    finally:
-        await store.close()
-
-
 @pytest.mark.parametrize("make", ["valkey", "redis"])
 async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
     make: str, backends: Callable[[str], Backend], prefix: str
@@ -466,7 +343,8 @@ async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
                 set_devices={key(4): device(4)},
                 events=(event("ada"),),
             )
-            await unavailable(room.store.commit(more))
+            await unavailable(room.store.commit(more), room.store.prove_writable())
+            assert await room.store.session("ada", key(1)) is not None, "it is the primary"
             assert await room.store.commit(replace(more, if_session_count=0)) == Changed()
             assert await room.contents("ada") == before
             assert await room.run("EXISTS", once.key) == 0

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import redis
 
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.store import KeyNames, SessionStore, connect
 from session_authority.store.records import Commit, Committed
 from tests.store.samples import NOW, event, every_operation, key, session, unavailable
-from tests.support.backends import PATIENT, sentinel_group
+from tests.support.backends import PATIENT, SentinelGroup, sentinel_group
 from tests.support.waiting import eventually
 
 
@@ -36,7 +41,7 @@ async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> Non
     try:
         assert await commits(1)
         assert (await store.user("ada")).session_records() == {key(1): session(1)}
-        assert await store.server_times()
+        await store.prove_writable()
 
         # The primary steps down, alive and well: nothing may be read from it any more.
         first = group.primary()
@@ -70,7 +75,7 @@ async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> Non
             len(await store.revoke_all("ada", except_key=None, forget=True, event=event("ada")))
             == 30
         )
-        assert await store.server_times()
+        await store.prove_writable()
     finally:
         await store.close()
         await asyncio.to_thread(group_context.__exit__, None, None, None)
@@ -78,3 +83,51 @@ async def test_the_store_follows_the_primary(tmp_path: Path, prefix: str) -> Non
 
 async def _replicated(primary: redis.Redis) -> bool:
     return int(primary.execute_command("WAIT", 1, 1000)) >= 1
+
+
+# ----- a primary that hangs, and comes back
+
+
+@pytest.fixture
+async def trio(tmp_path: Path) -> AsyncIterator[SentinelGroup]:
+    """A primary with two replicas and three Sentinels."""
+    context = sentinel_group(tmp_path, replicas=2, sentinels=3)
+    yield await asyncio.to_thread(context.__enter__)
+    await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+async def test_a_hung_primary_that_comes_back_is_not_read(trio: SentinelGroup, prefix: str) -> None:
+    """No reply was late, as far as this process knows: only the Sentinels tell it of the change."""
+    keys = KeyNames(prefix)
+    store = SessionStore(connect(trio.url, PATIENT), keys)
+    other = SessionStore(connect(trio.url, PATIENT), keys)
+    try:
+        await store.commit(Commit("ada", NOW, set_sessions={key(1): session(1)}))
+        await asyncio.gather(*(store.session("ada", key(1)) for _ in range(2000)))
+        first = trio.primary()
+        with redis.Redis(port=first) as old:
+            await eventually(lambda: _replicated(old), "the replicas to have it all")
+        with hung(trio, first):
+            await eventually(
+                lambda: asyncio.to_thread(trio.moved_from, first), "another to be promoted"
+            )
+        revoked = await other.revoke_all("ada", except_key=None, forget=False, event=event("ada"))
+        assert revoked == [session(1)]
+        found = [await store.session("ada", key(1)) for _ in range(20)]
+        assert found == [None] * 20
+        with redis.Redis(port=first) as old:
+            assert old.info("replication")["role"] == "master", "it was not yet told"
+    finally:
+        await store.close()
+        await other.close()
+
+
+@contextmanager
+def hung(group: SentinelGroup, port: int) -> Iterator[None]:
+    """A server stands still inside."""
+    process = group.servers[port].pid
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)

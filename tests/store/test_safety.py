@@ -194,7 +194,7 @@ async def test_no_password(safe: ValkeyServer, admin: redis.Redis) -> None:
         admin.config_set("requirepass", "")
 
 
-@pytest.mark.parametrize("command", ["info", "time", "del"])
+@pytest.mark.parametrize("command", ["info", "time", "del", "set"])
 async def test_a_missing_permission(safe: ValkeyServer, admin: redis.Redis, command: str) -> None:
     admin.execute_command("ACL", "SETUSER", "less", *acl_rules("t"), f"-{command}", f">{CANARY}")
     try:
@@ -204,6 +204,23 @@ async def test_a_missing_permission(safe: ValkeyServer, admin: redis.Redis, comm
     assert (
         text == "Redis refuses the user what the service needs: see `session-authority redis-acl`"
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("maxmemory", "is full: it refuses what sign-ins write"),
+        ("min-replicas-to-write", "takes no writes: too few of its replicas are in step"),
+    ],
+)
+async def test_a_server_that_takes_no_sign_ins(
+    safe: ValkeyServer, admin: redis.Redis, setting: str, words: str
+) -> None:
+    admin.config_set(setting, 1)
+    try:
+        assert await told(safe.url) == f"Redis {words}"
+    finally:
+        admin.config_set(setting, 0)
 
 
 async def test_a_replica(safe: ValkeyServer, admin: redis.Redis) -> None:

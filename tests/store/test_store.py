@@ -11,7 +11,7 @@ import pytest
 
 from session_authority.domain.session_limits import REQUEST_MEMORY
 from session_authority.store import session_store as store_module
-from session_authority.store.key_names import partition
+from session_authority.store.key_names import PARTITIONS, partition
 from session_authority.store.records import Commit, Committed
 from tests.store.samples import (
     NOW,
@@ -192,4 +192,9 @@ async def test_every_primary_tells_its_time(room: Room) -> None:
     assert times
     for time in times:
         assert abs(time - datetime.now(UTC)) < 60 * SECOND
-    assert await room.run("EXISTS", room.keys.probe) == 0
+
+
+async def test_proving_that_sign_ins_are_taken_writes_nothing(room: Room) -> None:
+    await room.store.prove_writable()
+    for probe in (room.keys.probe, *map(room.keys.probe_in, range(PARTITIONS))):
+        assert await room.run("EXISTS", probe) == 0

@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import fakeredis
 import pytest
@@ -174,23 +175,42 @@ def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
 
 @dataclass(frozen=True)
 class SentinelGroup:
-    """A primary, its replica and one Sentinel, all of Debian's Redis; `servers` by their ports.
-    `url` is the service's.
+    """A primary, its replicas and their Sentinels, all of Debian's Redis; `servers` by their ports.
+    `url` is the service's, `sentinels` has the ports of all Sentinels, `sentinel` the first.
     """
 
     url: str
-    sentinel: int
+    sentinels: tuple[int, ...]
     servers: dict[int, subprocess.Popen[bytes]]
 
-    def primary(self) -> int:
-        """The port of the primary, as the Sentinel sees it."""
-        with redis.Redis(port=self.sentinel) as sentinel:
-            return int(sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")[1])
+    @property
+    def sentinel(self) -> int:
+        return self.sentinels[0]
+
+    def primary(self, sentinel: int = 0) -> int:
+        """The port of the primary, as one Sentinel sees it: the first, unless its port is given."""
+        with redis.Redis(port=sentinel or self.sentinel) as client:
+            return int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")[1])
+
+    def moved_from(self, port: int) -> bool:
+        """Whether all Sentinels know that another server is the primary."""
+        return all(self.primary(sentinel) != port for sentinel in self.sentinels)
+
+    def flags(self) -> list[str]:
+        """What each Sentinel thinks of the primary."""
+        found = []
+        for port in self.sentinels:
+            with redis.Redis(port=port) as client:
+                masters: Any = client.sentinel_masters()
+                found.append(str(masters["main"]["flags"]))
+        return found
 
 
 @contextmanager
-def sentinel_group(folder: Path) -> Iterator[SentinelGroup]:
-    """A group named `main`."""
+def sentinel_group(
+    folder: Path, *, replicas: int = 1, sentinels: int = 1, down_after_ms: int = 700
+) -> Iterator[SentinelGroup]:
+    """A group named `main`, in which a majority of the Sentinels decides."""
     binary = shutil.which("redis-server")
     if binary is None:
         missing("redis-server")
@@ -224,31 +244,40 @@ def sentinel_group(folder: Path) -> Iterator[SentinelGroup]:
     try:
         quick = ('save ""', "repl-diskless-sync-delay 0", "repl-timeout 5")
         primary = start(*quick)
-        start(f"replicaof 127.0.0.1 {primary}", *quick)
-        sentinel = start(
-            f"sentinel monitor main 127.0.0.1 {primary} 1",
-            "sentinel down-after-milliseconds main 700",
-            "sentinel failover-timeout main 1500",
+        for _ in range(replicas):
+            start(f"replicaof 127.0.0.1 {primary}", *quick)
+        servers = dict(processes)
+        watching = tuple(
+            start(
+                f"sentinel monitor main 127.0.0.1 {primary} {sentinels // 2 + 1}",
+                f"sentinel down-after-milliseconds main {down_after_ms}",
+                "sentinel failover-timeout main 1500",
+            )
+            for _ in range(sentinels)
         )
-        with redis.Redis(port=sentinel) as client:
-            wait_for(lambda: _has_a_replica(client), "the Sentinel to find the replica")
-        servers = {port: process for port, process in processes.items() if port != sentinel}
-        url = service_at(sentinel).replace("redis://", "redis+sentinel://")
+        for port in watching:
+            with redis.Redis(port=port) as client:
+                wait_for(
+                    lambda client=client: _knows_group(client, replicas, sentinels - 1),  # type: ignore[misc]
+                    "the Sentinel to find the others",
+                )
+        hosts = ",".join(f"127.0.0.1:{port}" for port in watching)
         as_whom = f"sentinel_username={_USER}&sentinel_password={_PASSWORD}"
-        yield SentinelGroup(f"{url}/main?{as_whom}", sentinel, servers)
+        url = f"redis+sentinel://{_USER}:{_PASSWORD}@{hosts}/main?{as_whom}"
+        yield SentinelGroup(url, watching, servers)
     finally:
         for process in processes.values():
             process.kill()
             process.wait(10)
 
 
-def _has_a_replica(sentinel: redis.Redis) -> bool:
-    replicas = sentinel.sentinel_slaves("main")
-    return (
-        bool(replicas)
-        and replicas[0]["master-link-status"] == "ok"
-        and replicas[0]["flags"] == "slave"
-    )
+def _knows_group(sentinel: redis.Redis, replicas: int, others: int) -> bool:
+    known = sentinel.sentinel_slaves("main")
+    healthy = [
+        one for one in known if one["master-link-status"] == "ok" and one["flags"] == "slave"
+    ]
+    sentinels: Any = sentinel.sentinel_sentinels("main")
+    return len(healthy) == replicas and len(sentinels) == others
 
 
 @contextmanager

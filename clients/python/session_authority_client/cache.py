@@ -39,9 +39,9 @@ _OF_A_USER = frozenset(
     for kind in EventType
     if kind not in (EventType.UNSPECIFIED, EventType.SIGNING_KEY_REVOKED)
 )
-# The first server that finds a key revoked writes the event, once for all servers. The others may
-# accept for a little longer what the key signed.
-_KEY_REVOCATION_SECONDS = 15.0
+# What one server of the service knows others may not know yet: that a key was revoked, or that the
+# store's primary is another one. For so long they may accept what they should not.
+_SETTLING_SECONDS = 15.0
 # How far the server's clock may seem to run ahead of ours within one watch. Clocks that are kept in
 # time by changing their pace gain a second on each other in half an hour at the most, which is how
 # long a connection lasts.
@@ -137,7 +137,7 @@ class NearCache:
         self._watch += 1
         self._began = float("-inf")
         self._first_read: float | None = None
-        self._live_until = self._keys_known = float("-inf")
+        self._live_until = self._kept_from = float("-inf")
 
     # --- what it is worth -------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class NearCache:
             if (
                 ticket.watch != self._watch
                 or now >= self._live_until
-                or ticket.sent < self._keys_known
+                or ticket.sent < self._kept_from
             ):
                 return False
             if self._last_events[_counter(session.user_id)] > ticket.events:
@@ -276,16 +276,23 @@ class NearCache:
                     self._empty()
                     self._watch += 1  # so nothing is stored that was asked for before
                     if event.type == pb.EVENT_TYPE_SIGNING_KEY_REVOKED:
-                        self._keys_known = self._clock() + _KEY_REVOCATION_SECONDS
+                        self._kept_from = self._clock() + _SETTLING_SECONDS
             if message.HasField("read_uptime"):
                 self._prove(message.read_uptime.seconds + message.read_uptime.nanos / 1e9)
             elif message.HasField("read_time"):  # of a service that does not tell its uptime
                 self._prove(message.read_time.seconds + message.read_time.nanos / 1e9)
 
-    def lost(self) -> None:
-        """The watch is broken: nothing is certain any more."""
+    def lost(self, *, history_gone: bool = False) -> None:
+        """The watch is broken: nothing is certain any more.
+
+        With `history_gone`, as the store's history is another one than it was: its primary was
+        replaced. Other servers may read the old one for a little longer, and no watch tells what
+        it does not know. So nothing is kept for as long as that.
+        """
         with self._lock:
             self._lose()
+            if history_gone:
+                self._kept_from = self._clock() + _SETTLING_SECONDS
 
     def seconds_left(self) -> float:
         """How long the watch may be silent from now on before it counts as broken: 0 if it is

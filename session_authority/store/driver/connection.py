@@ -14,13 +14,13 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from redis.asyncio import Redis, Sentinel
+from redis.asyncio import Redis
 from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.sentinels import SentinelPool, Sentinels
 
 RedisClient = Redis | Cluster
 
@@ -160,9 +160,7 @@ def hosts_led_to_in_plain(client: RedisClient) -> list[str]:
         tls = issubclass(client.connection_kwargs["connection_class"], SSLConnection)
         return [] if tls else [str(node.host) for node in client.get_primaries()]
     pool = client.connection_pool
-    if not isinstance(pool, SentinelConnectionPool) or issubclass(
-        pool.connection_class, SSLConnection
-    ):
+    if not isinstance(pool, SentinelPool) or issubclass(pool.connection_class, SSLConnection):
         return []
     return [pool.master_address[0]] if pool.master_address else []
 
@@ -185,11 +183,10 @@ def _sentinel(
         "ssl": tls,
         **secure,
     }
-    sentinel = Sentinel(_hosts(hosts, "redis+sentinel"), sentinel_kwargs=watchers)
     return Redis.from_pool(
-        _SentinelPool(
+        SentinelPool(
             unquote(name),
-            sentinel,
+            Sentinels(_hosts(hosts, "redis+sentinel"), **watchers),
             db=_database(database or "0"),
             max_connections=limits.max_connections,
             ssl=tls,
@@ -197,13 +194,6 @@ def _sentinel(
             **secure,
         )
     )
-
-
-class _SentinelPool(SentinelConnectionPool):
-    async def aclose(self) -> None:
-        """Hangs up, on the Sentinels too."""
-        await super().aclose()
-        await self.sentinel_manager.aclose()
 
 
 def _database(text: str) -> int:

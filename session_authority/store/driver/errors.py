@@ -13,13 +13,17 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
+    MasterDownError,
     MaxConnectionsError,
     NoPermissionError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     TryAgainError,
 )
+from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ResponseError as ResponseError
+from redis.exceptions import TimeoutError as TimedOut
 
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.runtime.logs import LogThrottle
@@ -30,12 +34,22 @@ REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)
 EXCHANGE_FAILURES = (RedisError, OSError, TimeoutError)
 NO_PERMISSION = "NOPERM"
 WRONG_TYPE = "WRONGTYPE"
+# The server's code where it takes no writes as it can't keep them. It is a primary all the same.
+FILES_NOT_WRITTEN = "MISCONF"
+# The server may have been replaced by one that has the replicas.
+NO_REPLICAS = "NOREPLICAS"
+# How a script of Redis 6.2 tells of them.
+_NO_PRIMARY_IN_SCRIPT = ("-READONLY ", "-NOREPLICAS ")
 # How Valkey and Redis word a refused command in a script, which has no code of its own.
 _NO_PERMISSION_IN_SCRIPT = ("ACL failure in script:", "The user executing the script can't ")
 
 _WANTS_PASSWORD = "wants a user and a password"
 _WRONG_PASSWORD = "refuses the user or the password"
 _MISSING_PERMISSION = "refuses the user what the service needs: see `session-authority redis-acl`"
+_REFUSED_WRITES = {
+    FILES_NOT_WRITTEN: "takes no writes: it can't write its files",
+    NO_REPLICAS: "takes no writes: too few of its replicas are in step",
+}
 # What does not pass by itself.
 REFUSALS = frozenset({_WANTS_PASSWORD, _WRONG_PASSWORD, _MISSING_PERMISSION})
 
@@ -83,6 +97,17 @@ def unavailable(error: Exception) -> StoreUnavailable:
     return StoreUnavailable()
 
 
+def doubts_primary(error: Exception) -> bool:
+    """Whether an error is reason to doubt that the server that was asked is the primary: it did not
+    answer in time or hung up, or it takes no writes.
+    """
+    return (
+        isinstance(error, (Disconnected, TimedOut, ReadOnlyError, MasterDownError))
+        or code_of(error) == NO_REPLICAS
+        or any(code in str(error) for code in _NO_PRIMARY_IN_SCRIPT)
+    )
+
+
 def code_of(error: Exception) -> str:
     """The server's code for an error: NOPERM if a permission is missing, in a script too."""
     text = str(error)
@@ -108,6 +133,8 @@ def in_plain_words(error: BaseException) -> str:
             return "takes no writes: it is a replica"
         if isinstance(cause, BusyLoadingError):
             return "is still reading its files"
+        if isinstance(cause, OutOfMemoryError):
+            return "is full: it refuses what sign-ins write"
         if isinstance(cause, ClusterDownError):
             return "says that the cluster is down"
         if isinstance(cause, MasterNotFoundError):
@@ -118,11 +145,7 @@ def in_plain_words(error: BaseException) -> str:
         if isinstance(cause, ResponseError):
             if code_of(cause) == NO_PERMISSION:
                 return _MISSING_PERMISSION
-            return (
-                "takes no writes: it can't write its files"
-                if code_of(cause) == "MISCONF"
-                else "refuses what it is asked"
-            )
+            return _REFUSED_WRITES.get(code_of(cause), "refuses what it is asked")
     return (
         "does not answer"
         if isinstance(error, (RedisError, OSError))

@@ -24,5 +24,9 @@ class Shield:
         self.settled = self._tasks.settled
 
     async def run(self, exchange: Coroutine[Any, Any, T]) -> T:
-        """The result of the exchange. A cancelled caller leaves it to run to its end."""
-        return await asyncio.shield(self._tasks.start(exchange))
+        """The result of the exchange. A cancelled caller leaves it to run to its end, and wants no
+        report of a failure.
+        """
+        task = self._tasks.start(exchange)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from random import choice
 
+from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from session_authority.store.driver.cluster import Cluster
-from session_authority.store.driver.connection import RedisClient
 from session_authority.store.driver.errors import unavailable
 
 # A connection that is silent for so long is asked whether it still lives.
@@ -18,8 +18,14 @@ _QUIET_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
 
 
-async def messages_on(client: RedisClient, channel: str) -> AsyncGenerator[bytes | None]:
-    """What is published on a channel; None whenever messages may have been missed. Never ends."""
+async def messages_on(
+    client: Redis | Cluster, channel: str, failed: Callable[[Exception], object] = unavailable
+) -> AsyncGenerator[bytes | None]:
+    """What is published on a channel; None whenever messages may have been missed. Never ends.
+
+    `failed` is told why nothing is heard for a moment: as a rule for the log, as those who wait
+    poll meanwhile.
+    """
     while True:
         try:
             pubsub = await _subscribe(client, channel)
@@ -31,11 +37,11 @@ async def messages_on(client: RedisClient, channel: str) -> AsyncGenerator[bytes
                 await pubsub.aclose()
         except Exception as error:  # noqa: BLE001
             # Not all that the driver raises for a cluster is a RedisError.
-            unavailable(error)  # for the log; those who wait poll meanwhile
+            failed(error)
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _subscribe(client: RedisClient, channel: str) -> PubSub:
+async def _subscribe(client: Redis | Cluster, channel: str) -> PubSub:
     if isinstance(client, Cluster):
         await client.initialize()
         # Every node passes on what is published on any. A random one: the one before may be away.

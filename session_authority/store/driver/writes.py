@@ -10,11 +10,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
 
-from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import NoScriptError, ReadOnlyError
+from redis.exceptions import NoScriptError
 
 from session_authority.store.driver.connection import RedisClient
-from session_authority.store.driver.errors import REFUSED, driver_errors_translated
+from session_authority.store.driver.errors import (
+    EXCHANGE_FAILURES,
+    REFUSED,
+    doubts_primary,
+    driver_errors_translated,
+)
 from session_authority.store.driver.pipelines import ReadPipelines
 from session_authority.store.driver.shielding import Shield
 
@@ -67,8 +71,9 @@ class Writes:
             with driver_errors_translated():
                 try:
                     return await self._sent(command)
-                except (ReadOnlyError, Disconnected):
-                    await self._pipelines.hang_up()
+                except EXCHANGE_FAILURES as error:
+                    if doubts_primary(error):
+                        await self._pipelines.hang_up()
                     raise
         finally:
             self._connections.release()

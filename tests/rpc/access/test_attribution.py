@@ -108,7 +108,7 @@ async def test_what_is_done_for_all_watchers_names_none_of_them(
     watch = notifier.watch()
     await watch.read()
 
-    async def fail(full: bool) -> None:
+    async def fail(full: bool) -> bool:
         raise RuntimeError
 
     stage.feed._round = fail  # type: ignore[method-assign]

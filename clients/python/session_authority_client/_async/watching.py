@@ -24,6 +24,7 @@ from session_authority_client._shared.open_sessions import OpenSessions
 from session_authority_client._shared.transport import Transport
 from session_authority_client._shared.watching import Backoff
 from session_authority_client.cache import NearCache
+from session_authority_client.errors import CursorExpired
 from session_authority_client.wire import session_authority_pb2 as pb
 
 
@@ -72,7 +73,7 @@ class AsyncWatch:
                     error = caught
                 finally:
                     left = self._cache.seconds_left()
-                    self._cache.lost()
+                    self._cache.lost(history_gone=isinstance(error, CursorExpired))
                     self._sessions.lost(left)
                 await asyncio.sleep(backoff.next_seconds(error))
         finally:

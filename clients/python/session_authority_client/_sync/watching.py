@@ -21,6 +21,7 @@ from session_authority_client._shared.open_sessions import OpenSessions
 from session_authority_client._shared.transport import Transport
 from session_authority_client._shared.watching import Backoff
 from session_authority_client.cache import NearCache
+from session_authority_client.errors import CursorExpired
 from session_authority_client.wire import session_authority_pb2 as pb
 
 _CLOSE_SECONDS = 2.0
@@ -79,7 +80,7 @@ class Watch:
                     error = caught
                 finally:
                     left = self._cache.seconds_left()
-                    self._cache.lost()
+                    self._cache.lost(history_gone=isinstance(error, CursorExpired))
                     self._sessions.lost(left)
                 if not self._closed.is_set():
                     self._closed.wait(backoff.next_seconds(error))

@@ -286,6 +286,21 @@ def test_what_is_asked_soon_after_a_key_was_revoked_is_not_kept() -> None:
     assert harness.keep()
 
 
+def test_what_is_asked_soon_after_the_primary_was_replaced_is_not_kept(harness: Harness) -> None:
+    """One server found it, and the watch ended; another may still read the primary that was."""
+    harness.keep()
+    harness.cache.lost(history_gone=True)
+    harness.watch()
+    early = harness.ticket()
+    assert not harness.keep()
+    harness.pass_by(14)
+    harness.prove()
+    assert not harness.keep()
+    harness.pass_by(1)
+    assert not harness.cache.store(early, "t", DEVICE, answer())
+    assert harness.keep()
+
+
 @pytest.mark.parametrize(
     ("kind", "user"),
     [

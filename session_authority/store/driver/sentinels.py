@@ -1,0 +1,251 @@
+"""Knows which server of a Sentinel group is the primary, and learns at once when another one is.
+
+The Sentinels say it first, on `+switch-master`. A primary that hung and came back does not know
+that it was replaced, and answers as before until a Sentinel tells it, some ten seconds later. So a
+reply counts only if the server that gave it is still the primary when the reply arrives.
+
+As it comes, redis-py 8.1 believes the first Sentinel that answers, though another one may know of a
+later failover, and goes on reading from connections that were open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis, Sentinel
+from redis.asyncio.sentinel import (
+    MasterNotFoundError,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+from redis.exceptions import AuthenticationError
+from redis.exceptions import ConnectionError as Disconnected
+
+from session_authority.runtime.logs import LogThrottle
+from session_authority.runtime.tasks import BackgroundTasks
+from session_authority.store.driver.errors import EXCHANGE_FAILURES, ResponseError
+from session_authority.store.driver.subscription import messages_on
+
+SWITCH_CHANNEL = "+switch-master"
+# Once a Sentinel has answered, how long the others have to know better.
+_GRACE_SECONDS = 0.25
+
+_log = structlog.get_logger(__name__)
+_throttle = LogThrottle()
+
+Address = tuple[str, int]
+
+
+class PrimaryReplaced(Disconnected):
+    """The server that answered is no longer the primary."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which server one Sentinel takes for the primary since the failover of this number.
+
+    It is settled if the Sentinel sees that server alive, and is not about to replace it.
+    """
+
+    epoch: int
+    address: Address
+    settled: bool
+
+
+def believed(views: Sequence[View], asked: int, latest_epoch: int) -> View | None:
+    """The view to go by, of those that were given by so many Sentinels; None if there is none.
+
+    It is of the latest failover, and settled. An earlier failover than the one of `latest_epoch`,
+    of which a Sentinel once knew, is believed again only if all Sentinels say so: then the group
+    was made anew.
+    """
+    latest = max((view.epoch for view in views), default=0)
+    if latest < latest_epoch and len(views) < asked:
+        return None
+    return next((view for view in views if view.settled and view.epoch == latest), None)
+
+
+class Sentinels(Sentinel):
+    """Asks all Sentinels, and believes the one that knows of the latest failover."""
+
+    def __init__(self, addresses: Sequence[Address], **options: Any) -> None:
+        super().__init__(addresses, sentinel_kwargs=options)
+        self._looks = BackgroundTasks()
+        self._latest_epoch = 0
+
+    async def discover_master(self, service_name: str) -> Address:
+        """The primary's address. Raises MasterNotFoundError if no Sentinel knows it for sure, or
+        what a Sentinel refuses with.
+        """
+        looks = [self._looks.start(_view_of(sentinel, service_name)) for sentinel in self.sentinels]
+        views = await _first_and_soon(looks)
+        view = believed(views, len(looks), self._latest_epoch)
+        if view is not None:
+            self._latest_epoch = view.epoch
+            return view.address
+        for look in looks:
+            if look.done() and (refusal := look.exception()) is not None:
+                raise refusal
+        raise MasterNotFoundError(f"no Sentinel knows a primary of the name {service_name!r}")
+
+    async def aclose(self) -> None:
+        """Hangs up, once all answers are there."""
+        await self._looks.settled()
+        await super().aclose()
+
+
+async def _view_of(sentinel: Redis, group: str) -> View | None:
+    """What one Sentinel says; None if it says nothing of the group. Raises what it refuses with."""
+    try:
+        masters: Any = await sentinel.sentinel_masters()
+    except EXCHANGE_FAILURES as error:
+        _tell("sentinel_does_not_answer", error)
+        if isinstance(error, (AuthenticationError, ResponseError)):
+            raise
+        return None
+    state = masters.get(group)
+    if state is None:
+        return None
+    flags = set(state["flags"].split(","))
+    settled = "master" in flags and not flags & {"s_down", "o_down", "failover_in_progress"}
+    return View(state["config-epoch"], (state["ip"], state["port"]), settled)
+
+
+async def _first_and_soon(looks: Sequence[asyncio.Task[View | None]]) -> list[View]:
+    """The first view, and those that come soon after it."""
+    waiting = set(looks)
+    views: list[View] = []
+    while waiting:
+        done, waiting = await asyncio.wait(
+            waiting,
+            timeout=_GRACE_SECONDS if views else None,
+            return_when=asyncio.ALL_COMPLETED if views else asyncio.FIRST_COMPLETED,
+        )
+        views += [
+            view for look in done if not look.exception() and (view := look.result()) is not None
+        ]
+        if views and not done:
+            break
+    return views
+
+
+class SentinelPool(SentinelConnectionPool):
+    """Connections to the primary, whichever that is. `on_move` is called when it is another one.
+
+    It listens to the Sentinels from the first connection until it is closed.
+    """
+
+    def __init__(self, group: str, sentinels: Sentinels, *, ssl: bool, **options: Any) -> None:
+        kind = _SecureConnection if ssl else _PlainConnection
+        super().__init__(group, sentinels, connection_class=kind, **options)
+        self.on_move: Callable[[], None] = lambda: None
+        self._look: asyncio.Task[Address] | None = None
+        self._switches = 0
+        self._listeners: list[asyncio.Task[None]] = []
+        self._asking = BackgroundTasks()
+
+    async def get_master_address(self) -> Address:
+        """The primary's address, by all Sentinels. Raises MasterNotFoundError."""
+        if not self._listeners:
+            self._listeners = [
+                asyncio.ensure_future(self._listen(sentinel))
+                for sentinel in self.sentinel_manager.sentinels
+            ]
+        if self._look is None or self._look.done():
+            self._look = asyncio.ensure_future(self._find())
+            self._look.add_done_callback(lambda look: look.cancelled() or look.exception())
+        return await asyncio.shield(self._look)
+
+    async def aclose(self) -> None:
+        """Hangs up, on the Sentinels too."""
+        while pending := [task for task in self._listeners if not task.done()]:
+            for task in pending:  # again, as the driver may lose a cancellation; see `shielding`
+                task.cancel()
+            await asyncio.wait(pending, timeout=0.1)
+        await self._asking.settled()
+        if self._look is not None:
+            await asyncio.wait([self._look])
+        await super().aclose()
+        await self.sentinel_manager.aclose()
+
+    async def _find(self) -> Address:
+        while True:
+            switches = self._switches
+            address: Address = await self.sentinel_manager.discover_master(self.service_name)
+            if switches == self._switches:  # else a Sentinel has just said something newer
+                await self._note(address)
+                return address
+
+    async def _note(self, address: Address) -> None:
+        """Leaves the server that was the primary, if it is another one."""
+        known = self.master_address
+        if address == known:
+            return
+        self.master_address = address
+        if known is not None:
+            _log.warning("primary_changed", old=_text(known), new=_text(address))
+            self.on_move()
+        # Those in use too: an exchange with the old one would be waited for in vain.
+        connections: list[Any] = [*self._available_connections, *self._in_use_connections]
+        for connection in connections:
+            if (connection.host, connection.port) != address:
+                await connection.disconnect(nowait=True)
+
+    async def _listen(self, sentinel: Redis) -> None:
+        def failed(error: Exception) -> None:
+            _tell("sentinel_not_heard", error)
+            self._asking.start(self._look_again())
+
+        async with aclosing(messages_on(sentinel, SWITCH_CHANNEL, failed)) as messages:
+            async for message in messages:
+                if message is None:
+                    await self._look_again()
+                    continue
+                group, *addresses = message.decode().split(" ")
+                if group == self.service_name and len(addresses) == 4:
+                    self._switches += 1
+                    await self._note((addresses[2], int(addresses[3])))
+
+    async def _look_again(self) -> None:
+        """Asks the Sentinels: a change may have been missed."""
+        try:
+            await self.get_master_address()
+        except EXCHANGE_FAILURES as error:
+            _tell("primary_not_found", error)
+
+
+class _Loyal:
+    """Takes no reply from a server that is not the primary any more, nor gives it a request."""
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        reply = await super().read_response(*args, **kwargs)  # type: ignore[misc]
+        if self.connection_pool.master_address != (self.host, self.port):  # type: ignore[attr-defined]
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            raise PrimaryReplaced
+        return reply
+
+
+class _PlainConnection(_Loyal, SentinelManagedConnection):
+    pass
+
+
+class _SecureConnection(_Loyal, SentinelManagedSSLConnection):
+    pass
+
+
+def _text(address: Address) -> str:
+    return f"{address[0]}:{address[1]}"
+
+
+def _tell(event: str, error: Exception) -> None:
+    kind = type(error).__name__
+    left_out = _throttle.count(f"{event} {kind}", monotonic())
+    if left_out is not None:
+        _log.warning(event, error=kind, left_out=left_out)
