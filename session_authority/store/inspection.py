@@ -81,7 +81,7 @@ class Inspection:
     def __init__(self, client: RedisClient, keys: KeyNames, store: SessionStore) -> None:
         self._keys = keys
         self._store = store
-        self._reads = Reads(pipelines_to(client))
+        self._reads = Reads(pipelines_to(client, keys.probe))
 
     async def inspect(self, user_id: str) -> Inspected:
         """All that there is, but for what a `request_id` led to: those keys have no known names."""
