@@ -55,6 +55,7 @@ class Authority:
             best_effort=BestEffortWrites(metrics),
         )
         self.limits = limits
+        self.waits_for_replicas = store.replicas.count > 0
         self._sign_ins, self._sessions = SignIns(resources), Sessions(resources)
         self._devices, self._keys = Devices(resources), SigningKeys(resources)
         self._best_effort = resources.best_effort

@@ -73,7 +73,8 @@ class Resources:
     ) -> None:
         """Removes records of sessions that reached their end, in the background."""
         if ended:
-            commit = Commit(user_id, now, if_sessions=ended, set_sessions=dict.fromkeys(ended))
+            gone = dict.fromkeys(ended)
+            commit = Commit(user_id, now, if_sessions=ended, set_sessions=gone, durable=False)
             self.best_effort.write(user_id, min(ended), lambda: self.store.commit(commit))
 
     def count_live(self, sessions: Iterable[SessionRecord], now: datetime) -> int:

@@ -160,6 +160,8 @@ class SignIns:
             )
             if not isinstance(await self._store.commit(commit), Committed):
                 return None
+        else:
+            await self._store.confirm(request.user_id)
         return IssuedDevice(
             device=listed(key, device.record, record, self._limits, now),
             access_token=access_token,

@@ -68,7 +68,7 @@ class Commit:
     """A decision on one user, and what it was taken on.
 
     Sessions and devices go by device key. In `if_*` None means "must not be there", in `set_*` it
-    means "remove".
+    means "remove". `durable`: replicas are to have it; what may be lost waits for none.
     """
 
     user_id: str
@@ -80,6 +80,7 @@ class Commit:
     set_sessions: Mapping[bytes, SessionRecord | None] = field(default_factory=dict)
     set_devices: Mapping[bytes, DeviceRecord | None] = field(default_factory=dict)
     clear_sessions: bool = False
+    durable: bool = True
     events: tuple[Event, ...] = ()
 
 

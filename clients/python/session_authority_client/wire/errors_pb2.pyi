@@ -23,6 +23,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_CALLER_NOT_ALLOWED: _ClassVar[ErrorReason]
     ERROR_REASON_STOPPING: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_READY: _ClassVar[ErrorReason]
+    ERROR_REASON_NOT_REPLICATED: _ClassVar[ErrorReason]
     ERROR_REASON_OVERLOADED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_REQUEST: ErrorReason
@@ -41,4 +42,5 @@ ERROR_REASON_CALLER_UNKNOWN: ErrorReason
 ERROR_REASON_CALLER_NOT_ALLOWED: ErrorReason
 ERROR_REASON_STOPPING: ErrorReason
 ERROR_REASON_NOT_READY: ErrorReason
+ERROR_REASON_NOT_REPLICATED: ErrorReason
 ERROR_REASON_OVERLOADED: ErrorReason
