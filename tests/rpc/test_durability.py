@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -17,7 +18,7 @@ from tests.support.replicas import Pair, replicated
 ONE = Replicas(1, timedelta(seconds=8))
 ONE_AT_ONCE = Replicas(1, timedelta(milliseconds=50))
 REQUEST_ID = "33333333-3333-4333-8333-333333333333"
-INSIST = {"require_replicated": True}
+INSIST: dict[str, Any] = {"require_replicated": True}
 NOT_YET = Refusal(
     grpc.StatusCode.UNAVAILABLE,
     "done, but not yet on as many replicas as are wanted: a failover may lose it; the same call"
@@ -34,12 +35,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         yield pair
 
 
-def renewal(signed_in: pb.IssueDeviceResponse, **more: bool) -> pb.RenewSessionRequest:
+def renewal(signed_in: pb.IssueDeviceResponse, **more: Any) -> pb.RenewSessionRequest:
     token, device_id = signed_in.access_token, signed_in.device.device_id
     return pb.RenewSessionRequest(access_token=token, device_id=device_id, **more)
 
 
-async def changes(stage: Stage, **asked: bool) -> list[int]:
+async def changes(stage: Stage, **asked: Any) -> list[int]:
     """What each kind of change says of its durability."""
     signed_in = await stage.sign_in(**asked)
     device_id = signed_in.device.device_id
@@ -47,7 +48,7 @@ async def changes(stage: Stage, **asked: bool) -> list[int]:
     assert (await stage.validate(signed_in)).active
     renewed = await stage.call("RenewSession", renewal(signed_in, **asked))
     assert renewed.rotated
-    device = {"user_id": "ada", "device_id": device_id}
+    device: dict[str, Any] = {"user_id": "ada", "device_id": device_id}
     named = await stage.call("UpdateDevice", pb.UpdateDeviceRequest(**device, **asked))
     revoked = await stage.call("RevokeDevice", pb.RevokeDeviceRequest(**device, **asked))
     assert revoked.revoked
