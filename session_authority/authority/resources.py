@@ -9,6 +9,7 @@ from uuid import UUID
 
 from session_authority.authority.best_effort_writes import BestEffortWrites
 from session_authority.authority.commit_attempts import Attempts, UserLocks
+from session_authority.authority.reassertions import Reassertions
 from session_authority.domain.assigned_ids import RANDOM_BYTES, assign_device_id
 from session_authority.domain.errors import FieldViolation, InvalidRequest
 from session_authority.domain.session_limits import SessionLimits
@@ -31,6 +32,7 @@ class Resources:
     random_bytes: Callable[[int], bytes]
     user_locks: UserLocks
     best_effort: BestEffortWrites
+    reassertions: Reassertions
 
     def attempts(self) -> Attempts:
         """The attempts of one use case."""

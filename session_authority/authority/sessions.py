@@ -259,6 +259,7 @@ class Sessions:
         if action is ReplayAction.DENY:
             self._quiet[kind, token.session_id] = True
         if isinstance(result, Committed):
+            self._resources.reassertions.note(token.user_id, result.removed, event)
             if verdict.cause is not None:
                 self._metrics.replay(verdict.cause)
             return self._resources.count_live(result.removed, judged.now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -18,6 +19,9 @@ from session_authority.domain.results import IssuedDevice
 from session_authority.domain.sessions import SESSION_ID_BYTES, SessionRecord, Token
 from session_authority.domain.sign_in import SignIn, decide_sign_in
 from session_authority.store.records import Commit, Committed, IssuedRecord, Once, UserState
+
+# Why a session is ended whose place another one took, if a failover lost that.
+_REPLACED = "replaced"
 
 
 class SignIns:
@@ -77,6 +81,7 @@ class SignIns:
         commit = self._commit_of(request, decision, state, key, actor, now)
         if not isinstance(await self._store.commit(commit), Committed):
             return None
+        self._note_ended(decision, state, commit, key)
         return IssuedDevice(
             device=listed(key, decision.device, decision.session, self._limits, now),
             access_token=access_token,
@@ -119,6 +124,19 @@ class SignIns:
             set_devices={key: decision.device} | dict.fromkeys(decision.pruned),
             events=(_signed_in_event(request, decision, actor, now), *evictions),
         )
+
+    def _note_ended(self, decision: SignIn, state: UserState, commit: Commit, key: bytes) -> None:
+        """The session that this one took the place of, and those that had to go."""
+        note, user_id = self._resources.reassertions.note, commit.user_id
+        signed_in, *evictions = commit.events
+        for evicted, event in zip(decision.evicted, evictions, strict=True):
+            note(user_id, [state.sessions[evicted].record], event)
+        if decision.replaced:
+            before, kind = state.sessions[key].record, EventType.DEVICE_REVOKED
+            event = device_event(
+                kind, commit.now, user_id, signed_in.actor, state.devices.get(key), before
+            )
+            note(user_id, [before], replace(event, reason=_REPLACED))
 
     def _once_of(self, request: SignInRequest, decision: SignIn) -> Once | None:
         if request.request_id is None:
