@@ -9,8 +9,9 @@ from datetime import datetime
 from uuid import UUID
 
 from session_authority.authority.best_effort_writes import BestEffortWrites
-from session_authority.authority.commit_attempts import UserLocks
+from session_authority.authority.commit_attempts import Attempts, UserLocks
 from session_authority.authority.devices import Devices
+from session_authority.authority.reassertions import Reassertions
 from session_authority.authority.resources import Resources
 from session_authority.authority.session_checks import SessionChecks
 from session_authority.authority.session_updates import SessionUpdates
@@ -56,8 +57,11 @@ class Authority:
             random_bytes=random_bytes,
             user_locks=UserLocks(),
             best_effort=BestEffortWrites(metrics),
+            reassertions=Reassertions(store, clock, lambda: Attempts(clock, metrics)),
         )
+        self._reassertions = resources.reassertions
         self.limits = limits
+        self.waits_for_replicas = store.replicas.count > 0
         self._sign_ins, self._sessions = SignIns(resources), Sessions(resources)
         self._updates = SessionUpdates(resources)
         self._devices, self._keys = Devices(resources), SigningKeys(resources)
@@ -135,6 +139,10 @@ class Authority:
     async def tell_of_revoked_keys(self) -> None:
         """Leaves one event for each revoked key."""
         await self._keys.tell_of_revoked_keys()
+
+    async def reassert(self) -> int:
+        """Ends again the sessions that were ended a moment before a failover which lost that."""
+        return await self._reassertions.reassert()
 
     async def settled(self) -> None:
         """Waits until every best-effort write is done, or dropped."""

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from session_authority.authority.best_effort_writes import BestEffortWrites
 from session_authority.authority.commit_attempts import Attempts, UserLocks
+from session_authority.authority.reassertions import Reassertions
 from session_authority.domain.assigned_ids import RANDOM_BYTES, assign_device_id
 from session_authority.domain.errors import FieldViolation, InvalidRequest
 from session_authority.domain.fields import LARGEST_CLAIMS
@@ -32,6 +33,7 @@ class Resources:
     random_bytes: Callable[[int], bytes]
     user_locks: UserLocks
     best_effort: BestEffortWrites
+    reassertions: Reassertions
 
     def attempts(self) -> Attempts:
         """The attempts of one use case."""
@@ -91,7 +93,8 @@ class Resources:
     ) -> None:
         """Removes records of sessions that reached their end, in the background."""
         if ended:
-            commit = Commit(user_id, now, if_sessions=ended, set_sessions=dict.fromkeys(ended))
+            gone = dict.fromkeys(ended)
+            commit = Commit(user_id, now, if_sessions=ended, set_sessions=gone, durable=False)
             self.best_effort.write(user_id, min(ended), lambda: self.store.commit(commit))
 
     def count_live(self, sessions: Iterable[SessionRecord], now: datetime) -> int:

@@ -185,7 +185,7 @@ class Sessions:
                 else:
                     successor = self._successor_of(judged, record)
                     access_token = self._resources.sign(successor)
-                    if await self._commit_use(judged, record, device):
+                    if await self._commit_use(judged, record, device, durable=True):
                         if verdict.forwarded is not None:
                             self._metrics.forwards.inc()
                         session = self._active(successor, device_id, record)
@@ -282,6 +282,7 @@ class Sessions:
         if action is ReplayAction.DENY:
             self._quiet[kind, token.session_id] = True
         if isinstance(result, Committed):
+            self._resources.reassertions.note(token.user_id, result.removed, event)
             if verdict.cause is not None:
                 self._metrics.replay(verdict.cause)
             return self._resources.count_live(result.removed, judged.now)
@@ -304,7 +305,8 @@ class Sessions:
             replay_cause=cause,
         )
         once = self._store.once_for_session(token.user_id, token.session_id, kind)
-        await self._store.commit(Commit(token.user_id, judged.now, once=once, events=(event,)))
+        commit = Commit(token.user_id, judged.now, once=once, events=(event,), durable=False)
+        await self._store.commit(commit)
         self._quiet[kind, token.session_id] = True
 
     async def _record_use(self, judged: _Judged, verdict: Verdict, used: SessionRecord) -> bool:
@@ -328,18 +330,26 @@ class Sessions:
         device = None
         if judged.record is None or used.last_seen_at != judged.record.last_seen_at:
             device = await self._store.device(judged.token.user_id, judged.token.device_key)
-        await self._commit_use(judged, used, device)
+        await self._commit_use(judged, used, device, durable=False)
 
     async def _commit_use(
-        self, judged: _Judged, used: SessionRecord, device: Stored[DeviceRecord] | None
+        self,
+        judged: _Judged,
+        used: SessionRecord,
+        device: Stored[DeviceRecord] | None,
+        *,
+        durable: bool,
     ) -> bool:
         """Commits a session's new record and, at most once per touch interval, its device's.
 
         Returns True if nothing had changed in between.
         """
         if used == judged.record:
+            if durable:
+                await self._store.confirm(judged.token.user_id)
             return True
-        key, commit = judged.token.device_key, judged.commit_of(used)
+        key = judged.token.device_key
+        commit = replace(judged.commit_of(used), durable=durable)
         if (
             device is not None
             and not judged.presented.passive

@@ -33,6 +33,9 @@ from session_authority.store.records import (
     UserState,
 )
 
+# Why a session is ended whose place another one took, if a failover lost that.
+_REPLACED = "replaced"
+
 
 class SignIns:
     """The use case of IssueDevice."""
@@ -97,6 +100,7 @@ class SignIns:
         commit = self._commit_of(request, decision, kept, state, key, actor, now)
         if not isinstance(await self._store.commit(commit), Committed):
             return None
+        self._note_ended(decision, state, commit, key)
         return IssuedDevice(
             device=listed(key, decision.device, decision.session, self._limits, now),
             access_token=access_token,
@@ -140,6 +144,19 @@ class SignIns:
             set_claims={key: kept},
             events=(_signed_in_event(request, decision, actor, now), *evictions),
         )
+
+    def _note_ended(self, decision: SignIn, state: UserState, commit: Commit, key: bytes) -> None:
+        """The session that this one took the place of, and those that had to go."""
+        note, user_id = self._resources.reassertions.note, commit.user_id
+        signed_in, *evictions = commit.events
+        for evicted, event in zip(decision.evicted, evictions, strict=True):
+            note(user_id, [state.sessions[evicted].record], event)
+        if decision.replaced:
+            before, kind = state.sessions[key].record, EventType.DEVICE_REVOKED
+            event = device_event(
+                kind, commit.now, user_id, signed_in.actor, state.devices.get(key), before
+            )
+            note(user_id, [before], replace(event, reason=_REPLACED))
 
     def _once_of(
         self, request: SignInRequest, decision: SignIn, unreadable: Unreadable | None
@@ -187,6 +204,8 @@ class SignIns:
             )
             if not isinstance(await self._store.commit(commit), Committed):
                 return None
+        else:
+            await self._store.confirm(request.user_id)
         return IssuedDevice(
             device=listed(key, device.record, record, self._limits, now),
             access_token=access_token,

@@ -114,6 +114,18 @@ class StoreUnavailable(AuthorityError):
         super().__init__("the session store does not answer; try again")
 
 
+class NotReplicated(AuthorityError):
+    """It is done on the primary, but too few replicas had confirmed it in time."""
+
+    retry_after = timedelta(milliseconds=500)
+
+    def __init__(self) -> None:
+        super().__init__(
+            "done, but not yet on as many replicas as are wanted: a failover may lose it; the same"
+            " call again confirms it"
+        )
+
+
 class DeadlineTooShort(AuthorityError):
     """The caller's deadline left too little time to ask the store, or the request took too long to
     arrive. Nothing was done.

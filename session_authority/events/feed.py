@@ -33,6 +33,7 @@ from session_authority.domain.events import EventFilter, RecordedEvent
 from session_authority.events.cursors import cursor_of, parse_cursor
 from session_authority.events.history import History
 from session_authority.events.messages import WatchMessages
+from session_authority.events.primaries import Primaries
 from session_authority.events.recent import (
     Batch,
     FoundEvent,
@@ -100,7 +101,7 @@ class Feed:
         """Makes the next round start behind all that is there, and knows nothing of what was."""
         self._begun = False
         self._entries: list[EntryId] = []
-        self._primaries: list[str | None] = []
+        self._primaries = Primaries()
         self._as_of, self._read_at = self._clock(), self._uptime()
         self._recent = RecentBatches()
         self._news: asyncio.Future[bool] | None = None
@@ -108,6 +109,10 @@ class Feed:
         self._bell = asyncio.Event()
         self._round_wanted: asyncio.Future[bool] | None = None
         self._last_heartbeat = 0.0
+
+    async def primaries(self) -> tuple[str | None, ...]:
+        """Names who serves each partition; see `EventLog.primaries`."""
+        return await self._log.primaries()
 
     # --- watching ---------------------------------------------------------------------------------
 
@@ -260,7 +265,7 @@ class Feed:
         if not self._begun:
             await self._begin()
             full = True
-        elif full and self._is_another(await self._log.primaries()):
+        elif full and self._primaries.are_others(await self._log.primaries()):
             self._start_over("a primary was replaced or restarted")
             await self._begin()
         behind, self._changed = set(range(PARTITIONS)) if full else self._changed, set()
@@ -308,25 +313,10 @@ class Feed:
         primaries = await self._log.primaries()
         self._read_at = self._uptime()
         position = await self._log.end(self._clock())
-        self._primaries, self._entries, self._as_of = (
-            list(primaries),
-            list(position.entries),
-            position.as_of,
-        )
+        self._primaries = Primaries(primaries)
+        self._entries, self._as_of = list(position.entries), position.as_of
         self._last_heartbeat = asyncio.get_running_loop().time()
         self._begun = True
-
-    def _is_another(self, primaries: Iterable[str | None]) -> bool:
-        """Whether a partition is served by another primary than before. One that can't be asked
-        counts as the same.
-        """
-        known = self._primaries
-        self._primaries = [
-            new if new is not None else old for old, new in zip(known, primaries, strict=True)
-        ]
-        return any(
-            old is not None and old != new for old, new in zip(known, self._primaries, strict=True)
-        )
 
     def _start_over(self, reason: str) -> None:
         """Sends everybody away: something may have been missed, and what they cache may never have

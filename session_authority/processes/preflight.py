@@ -36,6 +36,8 @@ _STORE_UNSAFE = {
     FaultName.PLAINTEXT: Unsafe.PLAINTEXT_STORE,
 }
 _PASSING = frozenset({FaultName.UNREACHABLE})
+# Each answer tells by itself which replicas have what it did.
+_HARMLESS = frozenset({FaultName.FEW_REPLICAS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,22 @@ async def check_store(settings: Settings) -> Checked:
     client, keys = connect_as_set(settings)
     try:
         found = await faults_of(
-            client, keys, now, time_limit=_STORE_TIME_LIMIT, max_skew=MAX_CLOCK_SKEW
+            client,
+            keys,
+            now,
+            time_limit=_STORE_TIME_LIMIT,
+            max_skew=MAX_CLOCK_SKEW,
+            replicas=settings.replicas_ack,
         )
     finally:
         await client.aclose()
     faults = (
-        Fault(fault.text, _STORE_UNSAFE.get(fault.name), passing=fault.name in _PASSING)
+        Fault(
+            fault.text,
+            _STORE_UNSAFE.get(fault.name),
+            passing=fault.name in _PASSING,
+            harmless=fault.name in _HARMLESS,
+        )
         for fault in found
     )
     return Checked(title, tuple(faults), "answers, keeps what it is told, and has the right time")

@@ -23,7 +23,7 @@ from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Settings
-from session_authority.store import EventLog, SessionStore
+from session_authority.store import EventLog, Replicas, SessionStore
 from session_authority.tokens import KeySource
 
 _log = structlog.get_logger(__name__)
@@ -47,6 +47,7 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         max_connections=settings.redis_connections,
         event_memory=settings.event_memory,
         metrics=metrics,
+        replicas=Replicas(settings.replicas_ack, settings.replicas_timeout),
     )
     try:
         authority = build_authority(settings, store, source, metrics)

@@ -24,6 +24,7 @@ from session_authority.domain.appearances.browsers import load_rules
 from session_authority.domain.errors import AuthorityError
 from session_authority.events import Feed
 from session_authority.processes.connections import Connections, Port
+from session_authority.processes.failovers import Failovers
 from session_authority.processes.grpc_server import (
     MethodsByName,
     server_credentials,
@@ -96,6 +97,7 @@ class Server:
             source, options, metrics, self._access_changed, self._readiness.note_readable
         )
         self._store = store
+        self._failovers = Failovers(feed.primaries, authority.reassert)
         self._repeated: asyncio.Task[Any] | None = None
         self._offer(SessionAuthorityService(authority, feed))
 
@@ -168,6 +170,7 @@ class Server:
         self._watch_connections(main, bearer)
         self._reloading.tell_current()
         await self._probe.probe()
+        await self._failovers.look()  # who is the primary before anything is promised
         load_rules()
         for server in self._servers:
             await server.start()
@@ -209,6 +212,7 @@ class Server:
         repeated: list[Callable[[], Any]] = [
             self._probe_once,
             self._end_streams_if_unfit,
+            self._failovers.look,
             *self._reloading.looks(),
         ]
         interval = PROBE_INTERVAL.total_seconds()

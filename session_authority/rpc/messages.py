@@ -22,6 +22,7 @@ from session_authority.domain.appearances.hints import (
 )
 from session_authority.domain.clients import NO_CLIENT, Client
 from session_authority.domain.devices import ListedDevice
+from session_authority.domain.durability import Durability
 from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks
 from session_authority.domain.identifiers import parse_uuid
@@ -47,6 +48,13 @@ from session_authority.v1 import session_authority_pb2 as pb
 _STATUS = {
     status: cast("pb.SessionStatus", pb.SessionStatus.Value(f"SESSION_STATUS_{status.name}"))
     for status in SessionStatus
+}
+
+# None where nothing was written.
+DURABILITY = {
+    None: pb.DURABILITY_UNSPECIFIED,
+    Durability.LOCAL: pb.DURABILITY_LOCAL,
+    Durability.REPLICATED: pb.DURABILITY_REPLICATED,
 }
 
 
@@ -129,7 +137,9 @@ def _asked(message: pb.IssueDeviceRequest, field: Literal["session_ttl", "idle_t
     return timedelta(seconds=seconds, microseconds=duration.nanos // 1000)
 
 
-def issue_device_response(issued: IssuedDevice) -> pb.IssueDeviceResponse:
+def issue_device_response(
+    issued: IssuedDevice, durability: Durability | None
+) -> pb.IssueDeviceResponse:
     """The answer to a sign-in."""
     return pb.IssueDeviceResponse(
         device=device_message(issued.device),
@@ -138,6 +148,7 @@ def issue_device_response(issued: IssuedDevice) -> pb.IssueDeviceResponse:
         device_id_assigned=issued.device_id_assigned,
         new_device=issued.new_device,
         evicted_devices=map(device_message, issued.evicted),
+        durability=DURABILITY[durability],
     )
 
 
@@ -171,10 +182,14 @@ def validate_session_response(validation: Validation) -> pb.ValidateSessionRespo
     )
 
 
-def renew_session_response(renewed: RenewedSession) -> pb.RenewSessionResponse:
+def renew_session_response(
+    renewed: RenewedSession, durability: Durability | None
+) -> pb.RenewSessionResponse:
     """The answer to a renewal."""
     response = pb.RenewSessionResponse(
-        status=_STATUS[renewed.status], revoked_devices=renewed.revoked_devices
+        status=_STATUS[renewed.status],
+        revoked_devices=renewed.revoked_devices,
+        durability=DURABILITY[durability],
     )
     if renewed.session is not None:
         response.session.CopyFrom(session_message(renewed.session))

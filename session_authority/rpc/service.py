@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
 
 from session_authority.authority import Authority
+from session_authority.domain.durability import Confirmations, confirmations
 from session_authority.domain.errors import CallerNotAllowed
 from session_authority.domain.fields import FieldChecks
 from session_authority.events import Feed
@@ -22,6 +24,13 @@ SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].full_na
 _BATCH_ITEMS_AT_ONCE = 64
 
 Context = grpc.aio.ServicerContext[Any, Any]
+_Mutation = (
+    pb.IssueDeviceRequest
+    | pb.RenewSessionRequest
+    | pb.UpdateDeviceRequest
+    | pb.RevokeDeviceRequest
+    | pb.RevokeAllRequest
+)
 
 
 class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
@@ -35,16 +44,22 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         self, request: pb.IssueDeviceRequest, context: Context
     ) -> pb.IssueDeviceResponse:
         sign_in = messages.sign_in_request(request, self._authority.limits)
-        return messages.issue_device_response(
-            await self._authority.issue_device(sign_in, caller().name)
+        with self._confirmations(request) as confirmed:
+            issued = await self._authority.issue_device(sign_in, caller().name)
+        return messages.issue_device_response(issued, confirmed.durability)
+
+    def _confirmations(self, request: _Mutation) -> AbstractContextManager[Confirmations]:
+        return confirmations(
+            required=request.require_replicated, offered=self._authority.waits_for_replicas
         )
 
     async def RenewSession(
         self, request: pb.RenewSessionRequest, context: Context
     ) -> pb.RenewSessionResponse:
         presented = messages.presented(request, caller().name)
-        renewed = await self._authority.renew_session(presented)
-        return messages.renew_session_response(renewed)
+        with self._confirmations(request) as confirmed:
+            renewed = await self._authority.renew_session(presented)
+        return messages.renew_session_response(renewed, confirmed.durability)
 
     async def UpdateSession(
         self, request: pb.UpdateSessionRequest, context: Context
@@ -141,8 +156,12 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         device_id = checks.device_id(request.device_id)
         display_name = checks.display_name(request.display_name)
         checks.done()
-        device = await self._authority.update_device(user_id, device_id, display_name)
-        return pb.UpdateDeviceResponse(device=messages.device_message(device))
+        with self._confirmations(request) as confirmed:
+            device = await self._authority.update_device(user_id, device_id, display_name)
+        return pb.UpdateDeviceResponse(
+            device=messages.device_message(device),
+            durability=messages.DURABILITY[confirmed.durability],
+        )
 
     async def RevokeDevice(
         self, request: pb.RevokeDeviceRequest, context: Context
@@ -152,10 +171,12 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         device_id = checks.device_id(request.device_id)
         reason = checks.reason(request.reason)
         checks.done()
-        revoked = await self._authority.revoke_device(
-            user_id, device_id, reason=reason, forget=request.forget, actor=caller().name
-        )
-        return pb.RevokeDeviceResponse(revoked=revoked)
+        with self._confirmations(request) as confirmed:
+            revoked = await self._authority.revoke_device(
+                user_id, device_id, reason=reason, forget=request.forget, actor=caller().name
+            )
+        durability = messages.DURABILITY[confirmed.durability]
+        return pb.RevokeDeviceResponse(revoked=revoked, durability=durability)
 
     async def RevokeAll(
         self, request: pb.RevokeAllRequest, context: Context
@@ -165,14 +186,16 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         kept = checks.optional_device_id(request.except_device_id, "except_device_id")
         reason = checks.reason(request.reason)
         checks.done()
-        revoked = await self._authority.revoke_all(
-            user_id,
-            except_device_id=kept,
-            reason=reason,
-            forget=request.forget,
-            actor=caller().name,
-        )
-        return pb.RevokeAllResponse(revoked_devices=revoked)
+        with self._confirmations(request) as confirmed:
+            revoked = await self._authority.revoke_all(
+                user_id,
+                except_device_id=kept,
+                reason=reason,
+                forget=request.forget,
+                actor=caller().name,
+            )
+        durability = messages.DURABILITY[confirmed.durability]
+        return pb.RevokeAllResponse(revoked_devices=revoked, durability=durability)
 
     async def GetSigningKeys(
         self, request: pb.GetSigningKeysRequest, context: Context

@@ -72,6 +72,7 @@ _TABLE: dict[type[Exception], tuple[grpc.StatusCode, errors_pb2.ErrorReason]] = 
         grpc.StatusCode.UNAVAILABLE,
         errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
     ),
+    errors.NotReplicated: (grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_NOT_REPLICATED),
     errors.DeadlineTooShort: (
         grpc.StatusCode.UNAVAILABLE,
         errors_pb2.ERROR_REASON_DEADLINE_TOO_SHORT,

@@ -139,6 +139,8 @@ class Settings(BaseSettings):
     redis_prefix: Prefix = "sa"
     redis_timeout: Duration = timedelta(seconds=1)
     redis_connections: Annotated[int, Field(ge=8, le=10_000)] = 64
+    replicas_ack: Annotated[int, Field(ge=0, le=16)] = 0
+    replicas_timeout: Duration = timedelta(milliseconds=500)
     keys: Folder | None = None
     issuer: Name = "session-authority"
     audience: Name = "session-authority"
@@ -183,7 +185,14 @@ class Settings(BaseSettings):
         files = (_TomlFile(settings_cls, file),) if file else ()
         return (init_settings, env_settings, *files, _Preset(settings_cls))
 
-    @field_validator("token_ttl", "session_ttl", "idle_timeout", "alarm_after", "redis_timeout")
+    @field_validator(
+        "token_ttl",
+        "session_ttl",
+        "idle_timeout",
+        "alarm_after",
+        "redis_timeout",
+        "replicas_timeout",
+    )
     @classmethod
     def _positive(cls, value: timedelta) -> timedelta:
         if value <= timedelta(0):
@@ -226,6 +235,11 @@ class Settings(BaseSettings):
             faults.append(
                 "IDLE_TIMEOUT must be at least twice TOUCH_INTERVAL, by which last-seen times lag"
                 " behind"
+            )
+        if self.replicas_ack and self.replicas_timeout >= self.redis_timeout:
+            faults.append(
+                "REPLICAS_TIMEOUT must be shorter than REDIS_TIMEOUT, after which the primary"
+                " itself counts as away"
             )
         faults += self._listen_faults()
         if faults:

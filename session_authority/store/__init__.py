@@ -5,6 +5,7 @@ It refuses to decide anything. No other room speaks to Redis.
 
 from session_authority.store.deliveries import Deliveries
 from session_authority.store.driver.connection import BadRedisUrl, Limits, RedisClient, connect
+from session_authority.store.driver.replication import Replicas
 from session_authority.store.event_log import EventLog, trim_margin
 from session_authority.store.inspection import Inspected, Inspection, Repaired
 from session_authority.store.key_names import KeyNames
@@ -20,6 +21,7 @@ __all__ = [
     "Limits",
     "RedisClient",
     "Repaired",
+    "Replicas",
     "SessionStore",
     "connect",
     "trim_margin",

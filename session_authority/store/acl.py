@@ -12,7 +12,7 @@ from session_authority.store.driver.sentinels import SWITCH_CHANNEL
 from session_authority.store.key_names import KeyNames
 
 _READS = "get hget hgetall xinfo|groups xinfo|stream xlen xrange xrevrange"
-_WRITES = "del eval evalsha hset set xdel xgroup|create"
+_WRITES = "del eval evalsha hset set wait xdel xgroup|create"
 # A script may do no more than who runs it.
 _IN_SCRIPTS = (
     "exists hdel hlen hvals pexpire pttl publish xack xadd xreadgroup xtrim zadd zcard zrem"

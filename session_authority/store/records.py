@@ -113,7 +113,7 @@ class Commit:
 
     Sessions, devices and claims go by device key. The claims of a session go with it: where it is
     removed, they need not be named. In `if_*` None means "must not be there", in `set_*` it
-    means "remove".
+    means "remove". `durable`: replicas are to have it; what may be lost waits for none.
     """
 
     user_id: str
@@ -131,6 +131,7 @@ class Commit:
     set_devices: Mapping[bytes, DeviceRecord | None] = field(default_factory=dict)
     set_claims: Mapping[bytes, SessionClaims | None] = field(default_factory=dict)
     clear_sessions: bool = False
+    durable: bool = True
     events: tuple[Event, ...] = ()
 
 

@@ -45,6 +45,7 @@ class FaultName(StrEnum):
     TOO_OLD = "too_old"
     CLOCK_SKEW = "clock_skew"
     PLAINTEXT = "plaintext"
+    FEW_REPLICAS = "few_replicas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,10 @@ async def faults_of(
     *,
     time_limit: timedelta,
     max_skew: timedelta,
+    replicas: int = 0,
 ) -> list[StoreFault]:
-    """All that is wrong with the primaries, but for what the URL says. Takes `time_limit` at the
-    most; raises nothing.
+    """All that is wrong with the primaries, but for what the URL says. Changes wait for so many
+    `replicas`. Takes `time_limit` at the most; raises nothing.
     """
     shield, deadline = Shield(), asyncio.get_running_loop().time() + time_limit.total_seconds()
 
@@ -104,7 +106,7 @@ async def faults_of(
 
     async def faults_at(server: _Server) -> list[StoreFault]:
         try:
-            return await within_time(_examine(server, now, max_skew))
+            return await within_time(_examine(server, now, max_skew, replicas))
         except Exception as error:  # noqa: BLE001
             # A server whose answers make no sense is no store either.
             return [_unreachable(server.who, error)]
@@ -131,7 +133,7 @@ async def _servers(client: RedisClient, keys: KeyNames) -> list[_Server]:
 
 
 async def _examine(
-    server: _Server, now: Callable[[], datetime], max_skew: timedelta
+    server: _Server, now: Callable[[], datetime], max_skew: timedelta, replicas: int
 ) -> list[StoreFault]:
     info = info_fields(await server.ask("INFO"))
     before = now()
@@ -143,6 +145,7 @@ async def _examine(
         _too_old(server.who, info),
         _evicting(server.who, info),
         _volatile(server.who, info),
+        _few_replicas(server.who, info, replicas),
     ]
     if skew > max_skew:
         text = (
@@ -203,6 +206,22 @@ def _volatile(who: str, info: Mapping[str, str]) -> StoreFault | None:
         FaultName.VOLATILE,
         text + "revoked sessions are back from an older snapshot; set appendonly yes",
     )
+
+
+def _few_replicas(who: str, info: Mapping[str, str], replicas: int) -> StoreFault | None:
+    """What keeps changes from being on so many replicas."""
+    there = int(info.get("connected_slaves", 0))
+    if there < replicas:
+        text = f"{who} has {there} replicas, but changes are to be on {replicas}: none will be"
+    # The server tells of it only where it is set.
+    elif replicas and "min_slaves_good_slaves" not in info:
+        text = (
+            f"{who} goes on taking writes when it has lost its replicas, and these writes are lost"
+            " once another one is promoted; set min-replicas-to-write 1"
+        )
+    else:
+        return None
+    return StoreFault(FaultName.FEW_REPLICAS, text)
 
 
 def _unreachable(who: str, error: Exception) -> StoreFault:

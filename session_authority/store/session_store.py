@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.durability import note
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.moments import MILLISECOND
 from session_authority.domain.session_claims import SessionClaims
@@ -36,6 +37,7 @@ from session_authority.store.driver.errors import (
     driver_errors_translated,
 )
 from session_authority.store.driver.pipelines import pipelines_to
+from session_authority.store.driver.replication import NO_REPLICAS, Replicas, run_and_wait
 from session_authority.store.driver.replies import fields_of, time_of
 from session_authority.store.driver.writes import Script, Writes
 from session_authority.store.event_log import (
@@ -65,7 +67,8 @@ class SessionStore:
     """The records of all users. Every method raises StoreUnavailable if Redis is away, slow or
     refusing.
 
-    `event_memory` is how long an event is kept.
+    `event_memory` is how long an event is kept. `replicas` are to have what a durable commit or a
+    revocation wrote; `domain.durability` collects whether they did.
     """
 
     def __init__(
@@ -76,8 +79,10 @@ class SessionStore:
         max_connections: int = 64,
         event_memory: timedelta = EVENT_MEMORY,
         metrics: Metrics | None = None,
+        replicas: Replicas = NO_REPLICAS,
     ) -> None:
         self.event_memory = event_memory
+        self.replicas = replicas
         self._reader = RecordReader(metrics)
         self._client = client
         self._keys = keys
@@ -211,7 +216,7 @@ class SessionStore:
             writes += ("2", key, b"" if device is None else codec.encode_device(device))
         for key, claims in commit.set_claims.items():
             writes += ("3", key, b"" if claims is None else codec.encode_claims(claims))
-        args = [
+        args: list[str | bytes | int] = [
             *self._event_args(commit.user_id),
             *_times_to_live(commit),
             "" if commit.if_session_count is None else commit.if_session_count,
@@ -225,10 +230,14 @@ class SessionStore:
             *writes,
             *map(codec.encode_event, commit.events),
         ]
-        code, *removed = await self._writes.run(lambda: self._commit.run(self._client, keys, args))
+        (code, *removed), confirmed = await self._run(self._commit, keys, args, commit.durable)
         if code == 0:
             return Changed()
-        return AlreadyDone() if code < 0 else Committed(tuple(_readable(removed)))
+        if code < 0:
+            return AlreadyDone()
+        if commit.durable:
+            note(confirmed=confirmed)
+        return Committed(tuple(_readable(removed)))
 
     async def revoke_device(
         self, user_id: str, key: bytes, *, forget: bool, event: Event
@@ -247,7 +256,7 @@ class SessionStore:
     async def _run_revoke(
         self, user_id: str, scope: str, key: bytes, forget: bool, event: Event
     ) -> Sequence[SessionRecord]:
-        args = [
+        args: list[str | bytes | int] = [
             *self._event_args(user_id),
             scope,
             key,
@@ -255,8 +264,38 @@ class SessionStore:
             codec.encode_event(event),
         ]
         keys = self._script_keys(user_id)
-        removed = await self._writes.run(lambda: self._revoke.run(self._client, keys, args))
+        removed, confirmed = await self._run(self._revoke, keys, args, durable=True)
+        if removed:
+            note(confirmed=confirmed)
+        else:  # an earlier call may have removed them
+            await self.confirm(user_id)
         return list(_readable(removed))
+
+    async def _run(
+        self, script: Script, keys: list[str], args: list[str | bytes | int], durable: bool
+    ) -> tuple[list[Any], bool]:
+        """What a script returns, and whether enough replicas confirmed what it wrote: of nothing
+        that is not the case.
+        """
+        client, replicas = self._client, self.replicas
+        if durable and replicas.count:
+            return await self._writes.run(lambda: script.run_and_wait(client, keys, args, replicas))
+        return await self._writes.run(lambda: script.run(client, keys, args)), False
+
+    async def confirm(self, user_id: str) -> None:
+        """Notes whether enough replicas have all that was written of a user so far: for a call that
+        finds its work done by an earlier one.
+        """
+        if not self.replicas.count:
+            note(confirmed=False)
+            return
+        # A wait counts for what its own connection wrote, be it a key that is never seen.
+        probe = self._keys.probe_in(partition(user_id))
+        write = ("SET", probe, "", "PX", 1)
+        _, confirmed = await self._writes.run(
+            lambda: run_and_wait(self._client, probe, write, self.replicas)
+        )
+        note(confirmed=confirmed)
 
     async def server_times(self) -> Sequence[datetime]:
         """What time it is on every primary that answers."""

@@ -23,6 +23,12 @@ class SessionStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SESSION_STATUS_SESSION_ENDED: _ClassVar[SessionStatus]
     SESSION_STATUS_WRONG_DEVICE: _ClassVar[SessionStatus]
 
+class Durability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DURABILITY_UNSPECIFIED: _ClassVar[Durability]
+    DURABILITY_LOCAL: _ClassVar[Durability]
+    DURABILITY_REPLICATED: _ClassVar[Durability]
+
 class FormFactor(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FORM_FACTOR_UNSPECIFIED: _ClassVar[FormFactor]
@@ -72,6 +78,9 @@ SESSION_STATUS_SUPERSEDED: SessionStatus
 SESSION_STATUS_REPLAYED: SessionStatus
 SESSION_STATUS_SESSION_ENDED: SessionStatus
 SESSION_STATUS_WRONG_DEVICE: SessionStatus
+DURABILITY_UNSPECIFIED: Durability
+DURABILITY_LOCAL: Durability
+DURABILITY_REPLICATED: Durability
 FORM_FACTOR_UNSPECIFIED: FormFactor
 FORM_FACTOR_DESKTOP: FormFactor
 FORM_FACTOR_PHONE: FormFactor
@@ -204,7 +213,7 @@ class Session(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., session_id: _Optional[str] = ..., generation: _Optional[int] = ..., claims: _Optional[_Mapping[str, str]] = ..., sign_in_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., auth_methods: _Optional[_Iterable[str]] = ..., absolute_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class IssueDeviceRequest(_message.Message):
-    __slots__ = ("user_id", "device_id", "client", "claims", "auth_methods", "session_ttl", "request_id", "idle_timeout")
+    __slots__ = ("user_id", "device_id", "client", "claims", "auth_methods", "session_ttl", "request_id", "idle_timeout", "require_replicated")
     class ClaimsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -220,6 +229,7 @@ class IssueDeviceRequest(_message.Message):
     SESSION_TTL_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_REPLICATED_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     device_id: str
     client: ClientInfo
@@ -228,51 +238,58 @@ class IssueDeviceRequest(_message.Message):
     session_ttl: _duration_pb2.Duration
     request_id: str
     idle_timeout: _duration_pb2.Duration
-    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., client: _Optional[_Union[ClientInfo, _Mapping]] = ..., claims: _Optional[_Mapping[str, str]] = ..., auth_methods: _Optional[_Iterable[str]] = ..., session_ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., request_id: _Optional[str] = ..., idle_timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    require_replicated: bool
+    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., client: _Optional[_Union[ClientInfo, _Mapping]] = ..., claims: _Optional[_Mapping[str, str]] = ..., auth_methods: _Optional[_Iterable[str]] = ..., session_ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., request_id: _Optional[str] = ..., idle_timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., require_replicated: bool = ...) -> None: ...
 
 class IssueDeviceResponse(_message.Message):
-    __slots__ = ("device", "access_token", "token_expire_time", "device_id_assigned", "new_device", "evicted_devices")
+    __slots__ = ("device", "access_token", "token_expire_time", "device_id_assigned", "new_device", "evicted_devices", "durability")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     TOKEN_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_ASSIGNED_FIELD_NUMBER: _ClassVar[int]
     NEW_DEVICE_FIELD_NUMBER: _ClassVar[int]
     EVICTED_DEVICES_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     device: Device
     access_token: str
     token_expire_time: _timestamp_pb2.Timestamp
     device_id_assigned: bool
     new_device: bool
     evicted_devices: _containers.RepeatedCompositeFieldContainer[Device]
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., access_token: _Optional[str] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., device_id_assigned: bool = ..., new_device: bool = ..., evicted_devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ...) -> None: ...
+    durability: Durability
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., access_token: _Optional[str] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., device_id_assigned: bool = ..., new_device: bool = ..., evicted_devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
 
 class RenewSessionRequest(_message.Message):
-    __slots__ = ("access_token", "device_id", "client", "passive")
+    __slots__ = ("access_token", "device_id", "client", "passive", "require_replicated")
     ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     PASSIVE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_REPLICATED_FIELD_NUMBER: _ClassVar[int]
     access_token: str
     device_id: str
     client: ClientInfo
     passive: bool
-    def __init__(self, access_token: _Optional[str] = ..., device_id: _Optional[str] = ..., client: _Optional[_Union[ClientInfo, _Mapping]] = ..., passive: bool = ...) -> None: ...
+    require_replicated: bool
+    def __init__(self, access_token: _Optional[str] = ..., device_id: _Optional[str] = ..., client: _Optional[_Union[ClientInfo, _Mapping]] = ..., passive: bool = ..., require_replicated: bool = ...) -> None: ...
 
 class RenewSessionResponse(_message.Message):
-    __slots__ = ("status", "session", "rotated", "access_token", "token_expire_time", "revoked_devices")
+    __slots__ = ("status", "session", "rotated", "access_token", "token_expire_time", "revoked_devices", "durability")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROTATED_FIELD_NUMBER: _ClassVar[int]
     ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     TOKEN_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     REVOKED_DEVICES_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     status: SessionStatus
     session: Session
     rotated: bool
     access_token: str
     token_expire_time: _timestamp_pb2.Timestamp
     revoked_devices: int
-    def __init__(self, status: _Optional[_Union[SessionStatus, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., rotated: bool = ..., access_token: _Optional[str] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., revoked_devices: _Optional[int] = ...) -> None: ...
+    durability: Durability
+    def __init__(self, status: _Optional[_Union[SessionStatus, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., rotated: bool = ..., access_token: _Optional[str] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., revoked_devices: _Optional[int] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
 
 class UpdateSessionRequest(_message.Message):
     __slots__ = ("user_id", "device_id", "claims")
@@ -434,56 +451,68 @@ class ListDevicesResponse(_message.Message):
     def __init__(self, devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...
 
 class UpdateDeviceRequest(_message.Message):
-    __slots__ = ("user_id", "device_id", "display_name")
+    __slots__ = ("user_id", "device_id", "display_name", "require_replicated")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_REPLICATED_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     device_id: str
     display_name: str
-    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., display_name: _Optional[str] = ...) -> None: ...
+    require_replicated: bool
+    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., display_name: _Optional[str] = ..., require_replicated: bool = ...) -> None: ...
 
 class UpdateDeviceResponse(_message.Message):
-    __slots__ = ("device",)
+    __slots__ = ("device", "durability")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     device: Device
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ...) -> None: ...
+    durability: Durability
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
 
 class RevokeDeviceRequest(_message.Message):
-    __slots__ = ("user_id", "device_id", "reason", "forget")
+    __slots__ = ("user_id", "device_id", "reason", "forget", "require_replicated")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     FORGET_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_REPLICATED_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     device_id: str
     reason: str
     forget: bool
-    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., reason: _Optional[str] = ..., forget: bool = ...) -> None: ...
+    require_replicated: bool
+    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., reason: _Optional[str] = ..., forget: bool = ..., require_replicated: bool = ...) -> None: ...
 
 class RevokeDeviceResponse(_message.Message):
-    __slots__ = ("revoked",)
+    __slots__ = ("revoked", "durability")
     REVOKED_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     revoked: bool
-    def __init__(self, revoked: bool = ...) -> None: ...
+    durability: Durability
+    def __init__(self, revoked: bool = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
 
 class RevokeAllRequest(_message.Message):
-    __slots__ = ("user_id", "except_device_id", "reason", "forget")
+    __slots__ = ("user_id", "except_device_id", "reason", "forget", "require_replicated")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     EXCEPT_DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     FORGET_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_REPLICATED_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     except_device_id: str
     reason: str
     forget: bool
-    def __init__(self, user_id: _Optional[str] = ..., except_device_id: _Optional[str] = ..., reason: _Optional[str] = ..., forget: bool = ...) -> None: ...
+    require_replicated: bool
+    def __init__(self, user_id: _Optional[str] = ..., except_device_id: _Optional[str] = ..., reason: _Optional[str] = ..., forget: bool = ..., require_replicated: bool = ...) -> None: ...
 
 class RevokeAllResponse(_message.Message):
-    __slots__ = ("revoked_devices",)
+    __slots__ = ("revoked_devices", "durability")
     REVOKED_DEVICES_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     revoked_devices: int
-    def __init__(self, revoked_devices: _Optional[int] = ...) -> None: ...
+    durability: Durability
+    def __init__(self, revoked_devices: _Optional[int] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
 
 class GetSigningKeysRequest(_message.Message):
     __slots__ = ()

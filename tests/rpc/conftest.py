@@ -11,8 +11,9 @@ import pytest
 
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.processes.options import ListenOptions, Mode, Ports
+from session_authority.store import Replicas
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
-from tests.rpc.harness import ONE_PORT, OPEN, START, Stage, StageWith
+from tests.rpc.harness import NO_REPLICAS, ONE_PORT, OPEN, START, Stage, StageWith
 from tests.support.backends import Backend
 
 
@@ -39,12 +40,12 @@ async def stage_with(
             reflection: bool = False,
             doors: ListenOptions = OPEN,
             ports: Ports = ONE_PORT,
+            replicas: Replicas = NO_REPLICAS,
             **limits: Any,
         ) -> Stage:
             chosen = backend or backends("fakeredis")
-            stage = Stage(
-                chosen, prefix, source, SessionLimits(**limits), Mode(reflection=reflection), doors
-            )
+            mode = Mode(reflection=reflection)
+            stage = Stage(chosen, prefix, source, SessionLimits(**limits), mode, doors, replicas)
             return await stack.enter_async_context(stage.open(ports))
 
         yield run

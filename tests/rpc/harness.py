@@ -23,7 +23,7 @@ from session_authority.processes.server import Server
 from session_authority.rpc import Capacity
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.metrics import Metrics
-from session_authority.store import EventLog, KeyNames, SessionStore
+from session_authority.store import EventLog, KeyNames, Replicas, SessionStore
 from session_authority.tokens import KeySource, Tokens
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
@@ -41,6 +41,7 @@ SECOND, MINUTE, HOUR, DAY = (
 )
 # Long past: the stream's own IDs are of today.
 START = datetime(2020, 1, 1, tzinfo=UTC)
+NO_REPLICAS = Replicas()
 ANYWHERE = Listen("127.0.0.1", 0)
 ONE_PORT = Ports(ANYWHERE)
 # Anyone may do everything, as in `dev`, and from one connection
@@ -109,6 +110,7 @@ class Stage:
         limits: SessionLimits,
         mode: Mode,
         doors: ListenOptions = OPEN,
+        replicas: Replicas = NO_REPLICAS,
     ) -> None:
         client = backend.connect()
         self.backend = backend
@@ -116,7 +118,7 @@ class Stage:
         self.clock = Clock(START)
         self.metrics = Metrics()
         keys = KeyNames(prefix)
-        self.store = SessionStore(client, keys)
+        self.store = SessionStore(client, keys, replicas=replicas)
         self.log = EventLog(client, keys)
         lifetime = limits.token_ttl + limits.idle_timeout
         self.tokens = Tokens(source, "https://sessions.example", "example", lifetime)

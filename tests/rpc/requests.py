@@ -17,6 +17,7 @@ from session_authority.v1 import session_authority_pb2 as pb
 LAPTOP, ELSEWHERE = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 REQUEST_ID = "33333333-3333-4333-8333-333333333333"
 
+REPLICAS_RULE = "this service waits for no replicas (its setting REPLICAS_ACK is 0)"
 UUID_RULE = "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000"
 CHARACTERS = "must have no control or other unprintable characters"
 SEEN_RULE = "must have a character that can be seen"
@@ -127,6 +128,10 @@ def _cases() -> list[Case]:
         ("RevokeAll", "except_device_id"),
     ):
         cases += [Case(method, field, *device) for device in devices]
+    cases += [
+        Case(method, "require_replicated", True, REPLICAS_RULE, "no replicas")
+        for method in ("IssueDevice", "RenewSession", "UpdateDevice", "RevokeDevice", "RevokeAll")
+    ]
     cases += [
         Case(method, "device_id", "", UUID_RULE, "empty")
         for method in ("UpdateDevice", "RevokeDevice")

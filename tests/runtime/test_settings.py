@@ -302,6 +302,15 @@ TOGETHER = "GRACE and DURABLE_AFTER together must be at most ALARM_AFTER"
         ({"ALARM_AFTER": "31m"}, ["ALARM_AFTER must be at most half of TOKEN_TTL"]),
         ({"TOKEN_TTL": "9m"}, ["ALARM_AFTER must be at most half of TOKEN_TTL"]),
         ({"SESSION_TTL": "59m"}, ["TOKEN_TTL must be at most SESSION_TTL"]),
+        (
+            {"REPLICAS_ACK": "1", "REDIS_TIMEOUT": "500ms"},
+            [
+                (
+                    "REPLICAS_TIMEOUT must be shorter than REDIS_TIMEOUT, after which the primary"
+                    " itself counts as away"
+                )
+            ],
+        ),
         ({"SESSION_TTL": "401d"}, ["SESSION_TTL must be at most 400d"]),
         (
             {"IDLE_TIMEOUT": "59m"},

@@ -32,6 +32,7 @@ from tests.support.backends import (
     valkey_server,
 )
 from tests.support.ports import free_port
+from tests.support.replicas import is_in_step
 from tests.support.waiting import wait_for
 
 CANARY = "c4n4ry"
@@ -51,13 +52,19 @@ async def found(
     limits: Limits = PATIENT,
     patience: timedelta = 20 * SECOND,
     clock: Callable[[], datetime] = now,
+    replicas: int = 0,
 ) -> list[StoreFault]:
     """All that is wrong. Says nothing secret, and takes no longer than it may."""
     client = connect(url, limits)
     try:
         async with asyncio.timeout(patience.total_seconds() + 2):
             faults = await faults_of(
-                client, KeyNames("t"), clock, time_limit=patience, max_skew=5 * SECOND
+                client,
+                KeyNames("t"),
+                clock,
+                time_limit=patience,
+                max_skew=5 * SECOND,
+                replicas=replicas,
             )
     finally:
         await client.aclose()
@@ -106,6 +113,28 @@ async def test_a_store_that_forgets(backends: Callable[[str], Backend], name: st
     assert fault.name is FaultName.VOLATILE
     assert "revoked sessions are back" in fault.text
     assert "appendonly yes" in fault.text
+
+
+async def test_fewer_replicas_than_changes_wait_for(safe: ValkeyServer) -> None:
+    [fault] = await found(safe.url, replicas=1)
+    assert fault.name is FaultName.FEW_REPLICAS
+    assert "has 0 replicas, but changes are to be on 1" in fault.text
+
+
+async def test_a_primary_that_goes_on_without_its_replicas(tmp_path: Path) -> None:
+    with (
+        valkey_server(tmp_path / "primary", **SAFE) as server,
+        valkey_server(tmp_path / "replica") as other,
+        redis.Redis(port=server.port) as leads,
+        redis.Redis(port=other.port) as follows,
+    ):
+        leads.config_set("repl-diskless-sync-delay", 0)
+        follows.replicaof("127.0.0.1", server.port)
+        wait_for(lambda: is_in_step(follows), "the replica to follow")
+        [fault] = await found(server.url, replicas=1)
+        assert "min-replicas-to-write" in fault.text
+        leads.config_set("min-replicas-to-write", 1)
+        assert await found(server.url, replicas=1) == []
 
 
 async def test_every_fault_is_named_at_once(safe: ValkeyServer, admin: redis.Redis) -> None:
@@ -503,4 +532,5 @@ async def test_a_cluster_nearby_that_leads_far_away(tmp_path: Path) -> None:
 def test_every_fault_has_its_name() -> None:
     assert {name.value for name in FaultName} == {
         "refusing", "unreachable", "evicting", "volatile", "too_old", "clock_skew", "plaintext",
+        "few_replicas",
     }  # fmt: skip

@@ -343,6 +343,11 @@ STARTERS: dict[str, Callable[[Path], object]] = {
 PATIENT = Limits(connect_timeout=timedelta(seconds=10), reply_timeout=timedelta(seconds=10))
 
 
+def connected(url: str) -> Backend:
+    """A server that is reached by this URL alone."""
+    return _tcp("url", url, url)
+
+
 def _tcp(name: str, url: str, admin_url: str) -> Backend:
     return Backend(
         name, url, lambda: connect(url, PATIENT), lambda: connect(admin_url, PATIENT), admin_url

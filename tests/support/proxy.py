@@ -16,6 +16,13 @@ async def _pass(_: bytes) -> None:
     """Lets it through."""
 
 
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port
+    return parts.hostname, parts.port
+
+
 class Proxy:
     """Passes bytes on between whoever connects to `url` and the server at `target`.
 
@@ -25,11 +32,8 @@ class Proxy:
     """
 
     def __init__(self, target: str) -> None:
-        parts = urlsplit(target)
-        assert parts.hostname
-        assert parts.port
-        self._target = (parts.hostname, parts.port)
-        self._user = parts.netloc.rpartition("@")[0]
+        self._user = urlsplit(target).netloc.rpartition("@")[0]
+        self._target = _address(target)
         self.on_request: Callable[[bytes], Awaitable[None]] = _pass
         self.on_reply: Callable[[bytes], Awaitable[None]] = _pass
         self.commands: Counter[str] = Counter()
@@ -60,6 +64,11 @@ class Proxy:
         self._server.close()
         await self.cut()
         await self._server.wait_closed()
+
+    async def lead_to(self, target: str) -> None:
+        """Leads to another server from now on, and cuts all connections."""
+        self._target = _address(target)
+        await self.cut()
 
     def say(self, data: bytes) -> None:
         """Says something to all clients that nobody asked for."""

@@ -24,6 +24,7 @@ __all__ = [
     "FieldViolation",
     "InternalError",
     "InvalidRequest",
+    "NotReplicated",
     "Overloaded",
     "RequestIdReused",
     "RequestIdSpent",
@@ -124,6 +125,12 @@ class InternalError(SessionAuthorityError):
 class Unavailable(SessionAuthorityError):
     """There is no answer in time. It says nothing of the session, and what was asked for may have
     been done.
+    """
+
+
+class NotReplicated(Unavailable):
+    """What was asked for is done, but too few replicas had it in time, and `require_replicated`
+    insists. Repeat the call: a sign-in with the same `request_id`, a renewal with the same token.
     """
 
 

@@ -182,6 +182,15 @@ class FakeAuthority:
         finally:
             self._service.max_devices = None
 
+    @contextmanager
+    def replicas(self, *, confirm: bool = True) -> Iterator[None]:
+        """Inside, it has replicas, which confirm every change or none."""
+        self._service.replicas_confirm = confirm
+        try:
+            yield
+        finally:
+            self._service.replicas_confirm = None
+
     def pass_time(self, passed: timedelta) -> None:
         """Its clock goes on by so much. An app is told times by the clock of the machine: sign-ins
         grow older, and ends come nearer.

@@ -17,6 +17,7 @@ __all__ = [
     "ClientInfo",
     "Device",
     "DevicePage",
+    "Durability",
     "Event",
     "EventBatch",
     "EventType",
@@ -100,6 +101,17 @@ class ReplayAction(Enum):
     REVOKE_ALL = 1
     REVOKE_DEVICE = 2
     DENY = 3
+
+
+class Durability(Enum):
+    """How safe a change is. UNSPECIFIED: nothing was written, or an older service does not tell.
+    LOCAL: a failover can lose it. REPLICATED: it is on as many replicas as the service is set to
+    wait for.
+    """
+
+    UNSPECIFIED = 0
+    LOCAL = 1
+    REPLICATED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +258,7 @@ class IssuedDevice:
     device_id_assigned: bool
     new_device: bool
     evicted_devices: Sequence[Device]
+    durability: Durability = Durability.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +290,7 @@ class Renewal:
     access_token: str | None = field(repr=False)
     token_expire_time: datetime | None
     revoked_devices: int
+    durability: Durability = Durability.UNSPECIFIED
 
     @property
     def active(self) -> bool:

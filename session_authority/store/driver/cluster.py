@@ -17,8 +17,8 @@ from redis._parsers import AsyncCommandsParser
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import Connection, SSLConnection
+from redis.exceptions import AskError, MaxConnectionsError, MovedError, RedisClusterException
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import MaxConnectionsError, RedisClusterException
 from redis.exceptions import TimeoutError as TimedOut
 
 from session_authority.store.driver.batcher import Command
@@ -152,6 +152,34 @@ class Cluster(RedisCluster):
         if not good:
             raise Disconnected("no primary answers")
         return good
+
+    async def run_and_wait(
+        self, key: str, command: Sequence[Any], wait: Sequence[Any]
+    ) -> tuple[Any, Any]:
+        """The replies, or exceptions, to a command that writes to the slot of `key` and to a `WAIT`
+        after it, on one connection. A slot that has just moved is followed, but then no replica
+        counts: which node took the write is not known.
+        """
+        await self.initialize()
+        nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
+        if not nodes:
+            return await self.execute_command(*command), 0
+        pipeline = self.pipeline()
+        for each in (command, wait):
+            pipeline.execute_command(*each, target_nodes=[nodes[0]])
+        try:
+            reply, confirmed = await pipeline.execute(
+                raise_on_error=False, allow_redirections=False
+            )
+        except _LOST:
+            await self._lost(nodes[0].name)
+            raise
+        except _NO_REDIS_ERROR as error:
+            self._initialize = True
+            raise Disconnected(type(error).__name__) from None
+        if isinstance(reply, (MovedError, AskError)):
+            return await self.execute_command(*command), 0
+        return reply, confirmed
 
     def primary_of(self, key: str) -> str:
         """The name of the node that serves a key, or "" if none does."""

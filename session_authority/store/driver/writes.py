@@ -20,6 +20,7 @@ from session_authority.store.driver.errors import (
     driver_errors_translated,
 )
 from session_authority.store.driver.pipelines import ReadPipelines
+from session_authority.store.driver.replication import Replicas, run_and_wait
 from session_authority.store.driver.shielding import Shield
 
 T = TypeVar("T")
@@ -43,10 +44,31 @@ class Script:
         self, client: RedisClient, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> Any:
         """What the script returns."""
+        return await self._sent(lambda command: client.execute_command(*command), keys, args)
+
+    async def run_and_wait(
+        self,
+        client: RedisClient,
+        keys: Sequence[str],
+        args: Sequence[str | bytes | int],
+        replicas: Replicas,
+    ) -> tuple[Any, bool]:
+        """What the script returns, and whether enough replicas have what it wrote."""
+        return await self._sent(
+            lambda command: run_and_wait(client, keys[0], command, replicas), keys, args
+        )
+
+    async def _sent(
+        self,
+        send: Callable[[Sequence[str | bytes | int]], Awaitable[T]],
+        keys: Sequence[str],
+        args: Sequence[str | bytes | int],
+    ) -> T:
+        rest = (len(keys), *keys, *args)
         try:
-            return await client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+            return await send(("EVALSHA", self.sha, *rest))
         except NoScriptError:  # refused before anything ran, so sending it again does nothing twice
-            return await client.execute_command("EVAL", self.text, len(keys), *keys, *args)
+            return await send(("EVAL", self.text, *rest))
 
 
 class Writes:

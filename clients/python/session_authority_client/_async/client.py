@@ -142,6 +142,7 @@ class AsyncSessionAuthority:
         session_ttl: timedelta | None = None,
         idle_timeout: timedelta | None = None,
         request_id: str | None = None,
+        require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> IssuedDevice:
         """Signs a user in on a device. If its ID is empty or nonsense, a fresh one is assigned.
@@ -157,9 +158,11 @@ class AsyncSessionAuthority:
                 2 minutes on (see the contract).
             request_id: Repeated, it signs in once. Give your own to go on with a sign-in that a
                 crash interrupted; without one a retry after a lost reply is safe, too.
+            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
+                where the service waits for none.
             timeout: The time of this call.
 
-        Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent.
+        Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent, NotReplicated.
         """
         request = pb.IssueDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -168,6 +171,7 @@ class AsyncSessionAuthority:
             claims=arguments.claims(claims),
             auth_methods=arguments.texts("auth_methods", auth_methods),
             request_id=arguments.text("request_id", request_id or str(uuid4())),
+            require_replicated=require_replicated,
         )
         if session_ttl is not None:
             request.session_ttl.FromTimedelta(arguments.duration("session_ttl", session_ttl))
@@ -185,16 +189,19 @@ class AsyncSessionAuthority:
         *,
         client: ClientInfo | None = None,
         passive: bool = False,
+        require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> Renewal:
         """Swaps a token for the next one, when `renew_recommended` says so or when it has
         expired. If `passive`, the session does not count as used; see `validate_session`.
+        `require_replicated` raises NotReplicated if too few replicas have it in time.
         """
         request = pb.RenewSessionRequest(
             access_token=arguments.presented("access_token", access_token),
             device_id=arguments.presented("device_id", device_id),
             client=convert.client_message(client),
             passive=passive,
+            require_replicated=require_replicated,
         )
         try:
             return convert.renewal(await self._call("RenewSession", request, timeout))
@@ -373,13 +380,22 @@ class AsyncSessionAuthority:
                 return
 
     async def update_device(
-        self, user_id: str, device_id: str, *, display_name: str, timeout: timedelta | None = None
+        self,
+        user_id: str,
+        device_id: str,
+        *,
+        display_name: str,
+        require_replicated: bool = False,
+        timeout: timedelta | None = None,
     ) -> Device:
-        """Names a device. An empty name removes the name. Raises DeviceNotFound."""
+        """Names a device. An empty name removes the name. Raises DeviceNotFound, and with
+        `require_replicated` NotReplicated if too few replicas have it in time.
+        """
         request = pb.UpdateDeviceRequest(
             user_id=arguments.text("user_id", user_id),
             device_id=arguments.text("device_id", device_id),
             display_name=arguments.text("display_name", display_name),
+            require_replicated=require_replicated,
         )
         return convert.device((await self._call("UpdateDevice", request, timeout)).device)
 
@@ -390,6 +406,7 @@ class AsyncSessionAuthority:
         *,
         reason: str = "",
         forget: bool = False,
+        require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> bool:
         """Signs a user out on a device. Returns True if the user was signed in there.
@@ -399,6 +416,8 @@ class AsyncSessionAuthority:
             device_id: The device.
             reason: Why, for the event.
             forget: Drops the device from the list, too.
+            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
+                where the service waits for none.
             timeout: The time of this call.
         """
         request = pb.RevokeDeviceRequest(
@@ -406,6 +425,7 @@ class AsyncSessionAuthority:
             device_id=arguments.text("device_id", device_id),
             reason=arguments.text("reason", reason),
             forget=forget,
+            require_replicated=require_replicated,
         )
         try:
             revoked: bool = (await self._call("RevokeDevice", request, timeout)).revoked
@@ -420,6 +440,7 @@ class AsyncSessionAuthority:
         except_device_id: str = "",
         reason: str = "",
         forget: bool = False,
+        require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> int:
         """Signs a user out on all devices. Returns on how many the user was signed in.
@@ -429,6 +450,8 @@ class AsyncSessionAuthority:
             except_device_id: The one device where the user stays signed in.
             reason: Why, for the event.
             forget: Drops the devices from the list, too.
+            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
+                where the service waits for none.
             timeout: The time of this call.
         """
         request = pb.RevokeAllRequest(
@@ -436,6 +459,7 @@ class AsyncSessionAuthority:
             except_device_id=arguments.text("except_device_id", except_device_id),
             reason=arguments.text("reason", reason),
             forget=forget,
+            require_replicated=require_replicated,
         )
         try:
             revoked: int = (await self._call("RevokeAll", request, timeout)).revoked_devices

@@ -141,6 +141,7 @@ def issued_device(message: pb.IssueDeviceResponse) -> t.IssuedDevice:
         device_id_assigned=message.device_id_assigned,
         new_device=message.new_device,
         evicted_devices=tuple(map(device, message.evicted_devices)),
+        durability=_of(t.Durability, message.durability),
     )
 
 
@@ -172,6 +173,7 @@ def renewal(message: pb.RenewSessionResponse) -> t.Renewal:
         access_token=message.access_token or None,
         token_expire_time=_maybe(message, "token_expire_time"),
         revoked_devices=message.revoked_devices,
+        durability=_of(t.Durability, message.durability),
     )
 
 

@@ -22,6 +22,7 @@ from session_authority_client.errors import (
     FieldViolation,
     InternalError,
     InvalidRequest,
+    NotReplicated,
     Overloaded,
     RequestIdReused,
     RequestIdSpent,
@@ -54,6 +55,7 @@ _BY_REASON: Mapping[str, type[SessionAuthorityError]] = {
     "DEADLINE_TOO_SHORT": Unavailable,
     "STOPPING": Unavailable,
     "NOT_READY": Unavailable,
+    "NOT_REPLICATED": NotReplicated,
     "INTERNAL": InternalError,
 }
 # For a status without a reason: from gRPC itself, or from a proxy on the way.

@@ -143,6 +143,7 @@ class SessionAuthority:
         session_ttl: timedelta | None = None,
         idle_timeout: timedelta | None = None,
         request_id: str | None = None,
+        require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> IssuedDevice:
         """Signs a user in on a device. If its ID is empty or nonsense, a fresh one is assigned.
@@ -158,9 +159,11 @@ class SessionAuthority:
                 2 minutes on (see the contract).
             request_id: Repeated, it signs in once. Give your own to go on with a sign-in that a
                 crash interrupted; without one a retry after a lost reply is safe, too.
+            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
+                where the service waits for none.
             timeout: The time of this call.
 
-        Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent.
+        Raises InvalidRequest, DeviceLimitReached, RequestIdReused, RequestIdSpent, NotReplicated.
         """
         request = pb.IssueDeviceRequest(
             user_id=arguments.text("user_id", user_id),
@@ -169,6 +172,7 @@ class SessionAuthority:
             claims=arguments.claims(claims),
             auth_methods=arguments.texts("auth_methods", auth_methods),
             request_id=arguments.text("request_id", request_id or str(uuid4())),
+            require_replicated=require_replicated,
         )
         if session_ttl is not None:
             request.session_ttl.FromTimedelta(arguments.duration("session_ttl", session_ttl))
@@ -186,16 +190,19 @@ class SessionAuthority:
         *,
         client: ClientInfo | None = None,
         passive: bool = False,
+        require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> Renewal:
         """Swaps a token for the next one, when `renew_recommended` says so or when it has
         expired. If `passive`, the session does not count as used; see `validate_session`.
+        `require_replicated` raises NotReplicated if too few replicas have it in time.
         """
         request = pb.RenewSessionRequest(
             access_token=arguments.presented("access_token", access_token),
             device_id=arguments.presented("device_id", device_id),
             client=convert.client_message(client),
             passive=passive,
+            require_replicated=require_replicated,
         )
         try:
             return convert.renewal(self._call("RenewSession", request, timeout))
@@ -374,13 +381,22 @@ class SessionAuthority:
                 return
 
     def update_device(
-        self, user_id: str, device_id: str, *, display_name: str, timeout: timedelta | None = None
+        self,
+        user_id: str,
+        device_id: str,
+        *,
+        display_name: str,
+        require_replicated: bool = False,
+        timeout: timedelta | None = None,
     ) -> Device:
-        """Names a device. An empty name removes the name. Raises DeviceNotFound."""
+        """Names a device. An empty name removes the name. Raises DeviceNotFound, and with
+        `require_replicated` NotReplicated if too few replicas have it in time.
+        """
         request = pb.UpdateDeviceRequest(
             user_id=arguments.text("user_id", user_id),
             device_id=arguments.text("device_id", device_id),
             display_name=arguments.text("display_name", display_name),
+            require_replicated=require_replicated,
         )
         return convert.device((self._call("UpdateDevice", request, timeout)).device)
 
@@ -391,6 +407,7 @@ class SessionAuthority:
         *,
         reason: str = "",
         forget: bool = False,
+        require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> bool:
         """Signs a user out on a device. Returns True if the user was signed in there.
@@ -400,6 +417,8 @@ class SessionAuthority:
             device_id: The device.
             reason: Why, for the event.
             forget: Drops the device from the list, too.
+            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
+                where the service waits for none.
             timeout: The time of this call.
         """
         request = pb.RevokeDeviceRequest(
@@ -407,6 +426,7 @@ class SessionAuthority:
             device_id=arguments.text("device_id", device_id),
             reason=arguments.text("reason", reason),
             forget=forget,
+            require_replicated=require_replicated,
         )
         try:
             revoked: bool = (self._call("RevokeDevice", request, timeout)).revoked
@@ -421,6 +441,7 @@ class SessionAuthority:
         except_device_id: str = "",
         reason: str = "",
         forget: bool = False,
+        require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> int:
         """Signs a user out on all devices. Returns on how many the user was signed in.
@@ -430,6 +451,8 @@ class SessionAuthority:
             except_device_id: The one device where the user stays signed in.
             reason: Why, for the event.
             forget: Drops the devices from the list, too.
+            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
+                where the service waits for none.
             timeout: The time of this call.
         """
         request = pb.RevokeAllRequest(
@@ -437,6 +460,7 @@ class SessionAuthority:
             except_device_id=arguments.text("except_device_id", except_device_id),
             reason=arguments.text("reason", reason),
             forget=forget,
+            require_replicated=require_replicated,
         )
         try:
             revoked: int = (self._call("RevokeAll", request, timeout)).revoked_devices

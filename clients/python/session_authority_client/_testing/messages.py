@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -25,11 +26,14 @@ def stamp(moment: datetime) -> Timestamp:
     return made
 
 
-def without_client(request: pb.IssueDeviceRequest) -> pb.IssueDeviceRequest:
-    """What makes a sign-in the same one under its `request_id`: the end user's client does not."""
+def what_is_asked(request: pb.IssueDeviceRequest) -> pb.IssueDeviceRequest:
+    """What makes a sign-in the same one under its `request_id`: the end user's client does not, nor
+    what is wanted of replicas.
+    """
     bare = pb.IssueDeviceRequest()
     bare.CopyFrom(request)
     bare.ClearField("client")
+    bare.ClearField("require_replicated")
     return bare
 
 
@@ -116,7 +120,11 @@ def is_wanted(event: pb.Event, request: pb.WatchEventsRequest) -> bool:
 
 def check_fields(context: grpc.ServicerContext, **fields: str) -> None:
     """Fails a call with all its fields that break their rules."""
-    broken = broken_fields(fields)
+    refuse(context, broken_fields(fields))
+
+
+def refuse(context: grpc.ServicerContext, broken: Sequence[tuple[str, str]]) -> None:
+    """Fails a call with the fields that break their rules, if there are any."""
     if broken:
         text = "; ".join(f"{name}: {rule}" for name, rule in broken)
         violations = [

@@ -20,10 +20,11 @@ from session_authority_client._testing.messages import (
     event_message,
     is_wanted,
     prove,
+    refuse,
     session_message,
     stamp,
     state_message,
-    without_client,
+    what_is_asked,
 )
 from session_authority_client._testing.rules import (
     GRACE,
@@ -75,6 +76,8 @@ class FakeService:
         self.away = False
         self.delay = timedelta()
         self.max_devices: int | None = None
+        # None: there are no replicas.
+        self.replicas_confirm: bool | None = None
         self.calls: Counter[str] = Counter()
         self.rotations = 0
 
@@ -115,9 +118,28 @@ class FakeService:
             with self.changed:
                 self.calls[name] += 1
                 self.check_available(context)
-                return answer(request, context)
+                insists = getattr(request, "require_replicated", False)
+                if insists and self.replicas_confirm is None:
+                    rule = "this service waits for no replicas (its setting REPLICAS_ACK is 0)"
+                    refuse(context, [("require_replicated", rule)])
+                response = answer(request, context)
+                self._tell_durability(response, context, insists=insists)
+                return response
 
         return guarded
+
+    def _tell_durability(
+        self, response: Any, context: grpc.ServicerContext, *, insists: bool
+    ) -> None:
+        if "durability" not in response.DESCRIPTOR.fields_by_name:
+            return
+        if isinstance(response, pb.RenewSessionResponse) and not response.rotated:
+            return
+        if insists and not self.replicas_confirm:
+            abort(context, grpc.StatusCode.UNAVAILABLE, "NOT_REPLICATED")
+        response.durability = (
+            pb.DURABILITY_REPLICATED if self.replicas_confirm else pb.DURABILITY_LOCAL
+        )
 
     def check_available(self, context: grpc.ServicerContext) -> None:
         """Fails a call while the service is away."""
@@ -168,13 +190,13 @@ class FakeService:
         )
         if request.request_id:
             request_id = request.request_id
-            state.sign_ins[request_id] = SignIn(without_client(request), device.session, response)
+            state.sign_ins[request_id] = SignIn(what_is_asked(request), device.session, response)
         return response
 
     def _issue_again(
         self, known: SignIn, request: pb.IssueDeviceRequest, context: grpc.ServicerContext
     ) -> pb.IssueDeviceResponse:
-        if known.request != without_client(request):
+        if known.request != what_is_asked(request):
             abort(context, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
         session = known.session
         device = self.state.devices[session.user_id].get(session.device_id)

@@ -24,6 +24,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_STOPPING: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_READY: _ClassVar[ErrorReason]
     ERROR_REASON_SESSION_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_NOT_REPLICATED: _ClassVar[ErrorReason]
     ERROR_REASON_OVERLOADED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_REQUEST: ErrorReason
@@ -43,4 +44,5 @@ ERROR_REASON_CALLER_NOT_ALLOWED: ErrorReason
 ERROR_REASON_STOPPING: ErrorReason
 ERROR_REASON_NOT_READY: ErrorReason
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason
+ERROR_REASON_NOT_REPLICATED: ErrorReason
 ERROR_REASON_OVERLOADED: ErrorReason

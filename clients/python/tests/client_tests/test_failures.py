@@ -31,6 +31,7 @@ REASONS: dict[str, tuple[grpc.StatusCode, type[sa.SessionAuthorityError]]] = {
     "CONFLICT": (grpc.StatusCode.ABORTED, sa.Conflict),
     "STORE_UNAVAILABLE": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
     "DEADLINE_TOO_SHORT": (grpc.StatusCode.UNAVAILABLE, sa.Unavailable),
+    "NOT_REPLICATED": (grpc.StatusCode.UNAVAILABLE, sa.NotReplicated),
     "INTERNAL": (grpc.StatusCode.INTERNAL, sa.InternalError),
     "CURSOR_EXPIRED": (grpc.StatusCode.OUT_OF_RANGE, sa.CursorExpired),
     "CALLER_UNKNOWN": (grpc.StatusCode.UNAUTHENTICATED, sa.CallerUnknown),
@@ -107,7 +108,7 @@ async def test_a_status_without_a_reason_has_one_too(
 
 def test_only_what_is_no_answer_is_unavailable():
     unsure = {kind for _, kind in REASONS.values() if issubclass(kind, sa.Unavailable)}
-    assert unsure == {sa.Unavailable, sa.Overloaded}
+    assert unsure == {sa.Unavailable, sa.Overloaded, sa.NotReplicated}
 
 
 def details(content: bytes) -> Any:

@@ -16,8 +16,10 @@ from session_authority_client import (
     CursorExpired,
     DeviceLimitReached,
     DeviceNotFound,
+    Durability,
     EventType,
     InvalidRequest,
+    NotReplicated,
     RequestIdReused,
     RequestIdSpent,
     SessionAuthority,
@@ -359,3 +361,30 @@ async def test_asyncio_has_a_client_too(authority: FakeAuthority):
     async with authority.async_client(timeout=PATIENCE) as client:
         issued = await client.issue_device("ada")
         assert await client.validate_session(issued.access_token, issued.device.device_id)
+
+
+def test_changes_say_whether_replicas_have_them(authority: FakeAuthority, client: SessionAuthority):
+    assert client.issue_device("ada").durability is Durability.LOCAL
+    with authority.replicas():
+        assert client.issue_device("ada", require_replicated=True).durability is (
+            Durability.REPLICATED
+        )
+    request_id = str(uuid4())
+    with authority.replicas(confirm=False), pytest.raises(NotReplicated) as refused:
+        client.issue_device("bob", request_id=request_id, require_replicated=True)
+    assert refused.value.reason == "NOT_REPLICATED"
+    assert client.list_devices("bob").total_size == 1
+    with authority.replicas():
+        client.issue_device("bob", request_id=request_id, require_replicated=True)
+        assert client.list_devices("bob").total_size == 1
+        assert client.revoke_all("bob", require_replicated=True) == 1
+
+
+def test_nobody_insists_on_replicas_that_are_not_there(client: SessionAuthority):
+    with pytest.raises(InvalidRequest) as refused:
+        client.revoke_device("ada", str(uuid4()), require_replicated=True)
+    [violation] = refused.value.violations
+    assert (violation.field, violation.description) == (
+        "require_replicated",
+        "this service waits for no replicas (its setting REPLICAS_ACK is 0)",
+    )

@@ -1,0 +1,32 @@
+"""Notices that a replica was promoted, and has done again what it may lack."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from session_authority.domain.errors import AuthorityError
+from session_authority.events.primaries import Primaries
+
+
+class Failovers:
+    """`primaries` names who serves each partition; `reassert` does again what was done lately."""
+
+    def __init__(
+        self,
+        primaries: Callable[[], Awaitable[tuple[str | None, ...]]],
+        reassert: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._ask = primaries
+        self._reassert = reassert
+        self._primaries = Primaries()
+        self._owed = False
+
+    async def look(self) -> None:
+        """Looks once. What fails is done with the next look."""
+        try:
+            self._owed |= self._primaries.are_others(await self._ask())
+            if self._owed:
+                await self._reassert()
+                self._owed = False
+        except AuthorityError:
+            return

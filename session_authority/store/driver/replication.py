@@ -1,0 +1,52 @@
+"""Waits until replicas have what was written (`WAIT`).
+
+A server counts for a connection the replicas that have that connection's last write. So the write
+and the wait travel together, on one connection: on another one the wait could be answered by a new
+primary that never saw the write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.connection import RedisClient
+from session_authority.store.driver.errors import unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """How many replicas are to have a write, and how long its answer waits for them."""
+
+    count: int = 0
+    timeout: timedelta = timedelta(milliseconds=500)
+
+
+NO_REPLICAS = Replicas()
+
+
+async def run_and_wait(
+    client: RedisClient, key: str, command: Sequence[str | bytes | int], replicas: Replicas
+) -> tuple[Any, bool]:
+    """The reply to a command that writes to the slot of `key`, and whether enough replicas have
+    what it wrote: not if the server refuses to wait. Raises what the command raises, and what the
+    driver raises.
+    """
+    milliseconds = max(1, replicas.timeout // timedelta(milliseconds=1))
+    wait = ("WAIT", replicas.count, milliseconds)
+    if isinstance(client, Cluster):
+        reply, confirmed = await client.run_and_wait(key, command, wait)
+    else:
+        pipeline = client.pipeline(transaction=False)
+        pipeline.execute_command(*command)
+        pipeline.execute_command(*wait)
+        reply, confirmed = await pipeline.execute(raise_on_error=False)
+    if isinstance(reply, Exception):
+        raise reply
+    if isinstance(confirmed, Exception):
+        unavailable(confirmed)  # for the log: the write is done, which no error may hide
+        return reply, False
+    return reply, confirmed >= replicas.count
