@@ -64,7 +64,11 @@ class SessionUpdates:
                     set_claims={k: change.claims[k] for k in change.changed},
                     events=(self._event(user_id, device_id, actor, state, now),),
                 )
-                if not change.changed or isinstance(await self._store.commit(commit), Committed):
+                if not change.changed:
+                    if change.claims:  # an earlier call may have changed them
+                        await self._store.confirm(user_id)
+                    return len(change.claims)
+                if isinstance(await self._store.commit(commit), Committed):
                     return len(change.claims)
 
     def _check_room(self, user_id: str, state: UserState, change: ClaimsChange) -> None:

@@ -35,7 +35,11 @@ from session_authority.runtime.text import printable
 from session_authority.store import Inspected, Inspection, Repaired
 from session_authority.store.records import RecordKind, Unreadable
 
-_HASHES = {RecordKind.SESSION: "sessions", RecordKind.DEVICE: "devices"}
+_HASHES = {
+    RecordKind.SESSION: "sessions",
+    RecordKind.DEVICE: "devices",
+    RecordKind.CLAIMS: "claims",
+}
 _STEPS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
 _T = TypeVar("_T")
 Row = dict[str, Any]

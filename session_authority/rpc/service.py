@@ -27,6 +27,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _Mutation = (
     pb.IssueDeviceRequest
     | pb.RenewSessionRequest
+    | pb.UpdateSessionRequest
     | pb.UpdateDeviceRequest
     | pb.RevokeDeviceRequest
     | pb.RevokeAllRequest
@@ -69,8 +70,12 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         device_id = checks.optional_device_id(request.device_id, "device_id")
         claims = checks.claims(request.claims)
         checks.done()
-        updated = await self._authority.update_session(user_id, device_id, claims, caller().name)
-        return pb.UpdateSessionResponse(updated_sessions=updated)
+        with self._confirmations(request) as confirmed:
+            updated = await self._authority.update_session(
+                user_id, device_id, claims, caller().name
+            )
+        durability = messages.DURABILITY[confirmed.durability]
+        return pb.UpdateSessionResponse(updated_sessions=updated, durability=durability)
 
     async def ValidateSession(
         self, request: pb.ValidateSessionRequest, context: Context

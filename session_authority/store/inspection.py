@@ -89,6 +89,7 @@ class Inspection:
         names: dict[str, RecordKind | None] = {
             self._keys.sessions(user_id): RecordKind.SESSION,
             self._keys.devices(user_id): RecordKind.DEVICE,
+            self._keys.claims(user_id): RecordKind.CLAIMS,
         }
         for session in state.session_records().values():
             for kind in _QUIET:

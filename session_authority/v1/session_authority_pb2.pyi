@@ -292,7 +292,7 @@ class RenewSessionResponse(_message.Message):
     def __init__(self, status: _Optional[_Union[SessionStatus, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., rotated: bool = ..., access_token: _Optional[str] = ..., token_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., revoked_devices: _Optional[int] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
 
 class UpdateSessionRequest(_message.Message):
-    __slots__ = ("user_id", "device_id", "claims")
+    __slots__ = ("user_id", "device_id", "claims", "require_replicated")
     class ClaimsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -303,16 +303,20 @@ class UpdateSessionRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_REPLICATED_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     device_id: str
     claims: _containers.ScalarMap[str, str]
-    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., claims: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    require_replicated: bool
+    def __init__(self, user_id: _Optional[str] = ..., device_id: _Optional[str] = ..., claims: _Optional[_Mapping[str, str]] = ..., require_replicated: bool = ...) -> None: ...
 
 class UpdateSessionResponse(_message.Message):
-    __slots__ = ("updated_sessions",)
+    __slots__ = ("updated_sessions", "durability")
     UPDATED_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     updated_sessions: int
-    def __init__(self, updated_sessions: _Optional[int] = ...) -> None: ...
+    durability: Durability
+    def __init__(self, updated_sessions: _Optional[int] = ..., durability: _Optional[_Union[Durability, str]] = ...) -> None: ...
 
 class ValidateSessionRequest(_message.Message):
     __slots__ = ("access_token", "device_id", "client", "observe_only", "passive")

@@ -130,7 +130,14 @@ def _cases() -> list[Case]:
         cases += [Case(method, field, *device) for device in devices]
     cases += [
         Case(method, "require_replicated", True, REPLICAS_RULE, "no replicas")
-        for method in ("IssueDevice", "RenewSession", "UpdateDevice", "RevokeDevice", "RevokeAll")
+        for method in (
+            "IssueDevice",
+            "RenewSession",
+            "UpdateSession",
+            "UpdateDevice",
+            "RevokeDevice",
+            "RevokeAll",
+        )
     ]
     cases += [
         Case(method, "device_id", "", UUID_RULE, "empty")

@@ -49,22 +49,25 @@ async def changes(stage: Stage, **asked: Any) -> list[int]:
     renewed = await stage.call("RenewSession", renewal(signed_in, **asked))
     assert renewed.rotated
     device: dict[str, Any] = {"user_id": "ada", "device_id": device_id}
+    claims = {"email": "ada@example.org"}
+    update = pb.UpdateSessionRequest(user_id="ada", claims=claims, **asked)
+    updated = [await stage.call("UpdateSession", update) for _ in range(2)]
     named = await stage.call("UpdateDevice", pb.UpdateDeviceRequest(**device, **asked))
     revoked = await stage.call("RevokeDevice", pb.RevokeDeviceRequest(**device, **asked))
     assert revoked.revoked
     all_revoked = await stage.call("RevokeAll", pb.RevokeAllRequest(user_id="ada", **asked))
-    return [each.durability for each in (signed_in, renewed, named, revoked, all_revoked)]
+    return [each.durability for each in (signed_in, renewed, *updated, named, revoked, all_revoked)]
 
 
 async def test_a_change_that_replicas_have_says_so(pair: Pair, stage_with: StageWith):
     stage = await stage_with(pair.primary, replicas=ONE)
-    assert await changes(stage, **INSIST) == [pb.DURABILITY_REPLICATED] * 5
+    assert await changes(stage, **INSIST) == [pb.DURABILITY_REPLICATED] * 7
 
 
 async def test_a_change_that_replicas_lack_says_so(pair: Pair, stage_with: StageWith):
     stage = await stage_with(pair.primary, replicas=ONE_AT_ONCE)
     with pair.replica_stands_still():
-        assert await changes(stage) == [pb.DURABILITY_LOCAL] * 5
+        assert await changes(stage) == [pb.DURABILITY_LOCAL] * 7
 
 
 async def test_a_caller_who_insists_is_told_what_is_known(pair: Pair, stage_with: StageWith):
@@ -129,4 +132,4 @@ async def test_nobody_insists_where_no_replica_is_waited_for(stage: Stage):
         (("require_replicated", rule),),
     )
     assert await stage.dump() == {}
-    assert await changes(stage) == [pb.DURABILITY_LOCAL] * 5
+    assert await changes(stage) == [pb.DURABILITY_LOCAL] * 7

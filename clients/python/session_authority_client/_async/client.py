@@ -215,6 +215,7 @@ class AsyncSessionAuthority:
         claims: Mapping[str, str],
         *,
         device_id: str = "",
+        require_replicated: bool = False,
         timeout: timedelta | None = None,
     ) -> int:
         """Changes the claims of sessions that are under way, such as an e-mail address. Returns
@@ -227,6 +228,8 @@ class AsyncSessionAuthority:
             user_id: The user.
             claims: All claims of the sessions from now on. A claim that is missing is removed.
             device_id: The device whose session it is, if not those on all devices of the user.
+            require_replicated: Raises NotReplicated if too few replicas have it in time. Refused
+                where the service waits for none.
             timeout: The time of this call.
 
         Raises SessionNotFound if the user is not signed in on the device, and InvalidRequest.
@@ -235,6 +238,7 @@ class AsyncSessionAuthority:
             user_id=arguments.text("user_id", user_id),
             device_id=arguments.text("device_id", device_id),
             claims=arguments.claims(claims),
+            require_replicated=require_replicated,
         )
         try:
             updated: int = (await self._call("UpdateSession", request, timeout)).updated_sessions
