@@ -47,6 +47,7 @@ METHODS: dict[str, Any] = {
     "UpdateSession": pb.UpdateSessionRequest(user_id="ada"),
     "ValidateSession": pb.ValidateSessionRequest(),
     "BatchValidateSessions": pb.BatchValidateSessionsRequest(),
+    "CheckSessions": pb.CheckSessionsRequest(),
     "ListDevices": pb.ListDevicesRequest(user_id="ada"),
     "UpdateDevice": pb.UpdateDeviceRequest(user_id="ada"),
     "RevokeDevice": pb.RevokeDeviceRequest(user_id="ada"),

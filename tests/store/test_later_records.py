@@ -40,7 +40,7 @@ def by_the_next_version(
 
 
 @pytest.mark.parametrize("record", [PLAIN, IDLE], ids=["plain", "idle"])
-@pytest.mark.parametrize("marks", [0x00, 0x10, 0x80, 0xF0])
+@pytest.mark.parametrize("marks", [0x00, 0x40, 0x80, 0xC0])
 @pytest.mark.parametrize("appended", [b"", b"\0", b"\7", b"\1\2"])
 def test_marks_and_appended_bytes_are_kept(
     record: SessionRecord, marks: int, appended: bytes

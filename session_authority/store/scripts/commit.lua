@@ -56,10 +56,15 @@ require_permissions({
 })
 
 local clears = ARGV[10] == '1'
-local removals, writes = {}, {}
+-- Claims that go are of no session any more. They make no room: a full store must refuse a sign-in
+-- that has nothing else to remove.
+local removals, writes, claims = {}, {}, {}
 for _ = 1, tonumber(take()) do
   local write = {tonumber(take()), take(), take()}
-  local list = write[3] == '' and removals or writes
+  local list = writes
+  if write[3] == '' then
+    list = write[1] == 3 and claims or removals
+  end
   list[#list + 1] = write
 end
 
@@ -111,6 +116,9 @@ for _, removal in ipairs(removals) do
 end
 for _, write in ipairs(writes) do
   redis.call('HSET', KEYS[write[1]], write[2], write[3])
+end
+for _, removal in ipairs(claims) do
+  redis.call('HDEL', KEYS[3], removal[2])
 end
 for hash, ttl in ipairs({tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[5])}) do
   if ttl > 0 and redis.call('PTTL', KEYS[hash]) < ttl then
