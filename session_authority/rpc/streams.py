@@ -21,7 +21,7 @@ from session_authority.domain.errors import AuthorityError, Overloaded, Stopping
 from session_authority.domain.fair_share import FairShare
 from session_authority.rpc.authorization import Authorizer
 from session_authority.rpc.peers import Peer, Peers
-from session_authority.rpc.status import failure_of
+from session_authority.rpc.status import Refused, failure_of
 from session_authority.runtime.metrics import Metrics
 
 # A client that watches health needs one for each name.
@@ -182,6 +182,10 @@ class StreamMethod:
             raise
         except grpc.aio.AbortError:
             raise
+        except grpc.aio.InternalError:
+            # gRPC fails a write when the caller has gone. If it is still there, it is told.
+            gone = Refused(grpc.StatusCode.CANCELLED, "an answer could not be written")
+            failure = failure_of(gone, self._name)
         except Exception as error:  # noqa: BLE001
             # The last line of defence: its text must not reach the caller.
             ended = stream.refusal if isinstance(error, TimeoutError) else None

@@ -35,7 +35,8 @@ class Streams:
     def __init__(self, answers: list[bytes]) -> None:
         self._answers = answers
         self._access = Access(anyone=Caller("ada", frozenset(map(path_of, METHODS))))
-        self.guard = Guard(Metrics(), Authorizer(lambda: self._access), Capacity())
+        self._metrics = Metrics()
+        self.guard = Guard(self._metrics, Authorizer(lambda: self._access), Capacity())
         self.writing_last = asyncio.Event()
         self.sent_away = asyncio.Event()
 
@@ -59,6 +60,15 @@ class Streams:
         writing.cancel()
         await asyncio.wait([writing])
         raise CursorExpired
+
+    def ended(self) -> dict[str, int]:
+        """How many streams ended with each code, as the metrics tell."""
+        [family] = self._metrics.rpcs.collect()
+        return {
+            sample.labels["code"]: int(sample.value)
+            for sample in family.samples
+            if sample.name.endswith("_total") and sample.value
+        }
 
     def allow_nobody(self) -> None:
         """Changes the access, as a policy that is read again does."""
@@ -135,15 +145,19 @@ async def test_a_watcher_of_health_is_told_that_it_did_not_read_in_time(
     assert await reason_of(call) == "DEADLINE_TOO_SHORT"
 
 
-async def test_a_caller_that_goes_as_the_stream_begins_leaves_nothing_behind(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("answers", [[LARGE], [b"1", LARGE]], ids=["first", "later"])
+async def test_a_caller_that_goes_in_the_middle_of_an_answer_is_no_fault(
+    caplog: pytest.LogCaptureFixture, logged: list[dict[str, Any]], answers: list[bytes]
 ):
-    streams = Streams([LARGE])
+    streams = Streams(answers)
     async with serving(streams) as channel:
-        for _ in range(20):
+        for number in range(20):
             streams.writing_last.clear()
             call = channel.unary_stream(path_of("Write"))(b"", timeout=100 * PATIENCE)
             await streams.writing_last.wait()
+            if number % 2:
+                await call.initial_metadata()
             call.cancel()
             await eventually(lambda: not streams.guard.is_streaming, "it to be gone")
-    assert caplog.messages == []
+    assert streams.ended() == {"CANCELLED": 20}
+    assert (caplog.messages, logged) == ([], [])
