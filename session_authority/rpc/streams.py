@@ -21,7 +21,7 @@ from session_authority.domain.errors import AuthorityError, Overloaded, Stopping
 from session_authority.domain.fair_share import FairShare
 from session_authority.rpc.authorization import Authorizer
 from session_authority.rpc.peers import Peer, Peers
-from session_authority.rpc.status import failure_of
+from session_authority.rpc.status import Refused, failure_of
 from session_authority.runtime.metrics import Metrics
 
 # A client that watches health needs one for each name.
@@ -32,7 +32,9 @@ First = Callable[[Context], Awaitable[tuple[Any, int]]]
 
 
 class Stream:
-    """One stream that is under way."""
+    """One stream that is under way; its handler gets it in place of gRPC's context, and writes to
+    it.
+    """
 
     def __init__(self, path: str, context: Context, peer: Peer) -> None:
         self.path = path
@@ -40,6 +42,29 @@ class Stream:
         self.peer = peer
         self.timeout = asyncio.timeout(None)
         self.refusal: AuthorityError | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    async def write(self, message: Any) -> None:
+        """Sends one answer. It may be cancelled at any moment: `abort` still reaches the caller.
+
+        By itself gRPC sends the initial metadata with the first answer. If that write is cancelled,
+        it sends them again with the status, and its core refuses both: the caller would wait for
+        ever. So they go first here, and nothing cancels that.
+        """
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self.context.send_initial_metadata(()))
+            # Nobody may wait for it any more when it fails, as it does once the caller is gone.
+            self._opening.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(self._opening)
+        await self.context.write(message)
+
+    async def abort(self, status: grpc.Status) -> None:
+        """Ends the call with a status, which its caller gets after all that was written. Raises
+        grpc.aio.AbortError.
+        """
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        await self.context.abort_with_status(status)
 
     def end(self, refusal: AuthorityError) -> None:
         """Ends it with a TimeoutError; `refusal` is what its caller is told."""
@@ -157,6 +182,10 @@ class StreamMethod:
             raise
         except grpc.aio.AbortError:
             raise
+        except grpc.aio.InternalError:
+            # gRPC fails a write when the caller has gone. If it is still there, it is told.
+            gone = Refused(grpc.StatusCode.CANCELLED, "an answer could not be written")
+            failure = failure_of(gone, self._name)
         except Exception as error:  # noqa: BLE001
             # The last line of defence: its text must not reach the caller.
             ended = stream.refusal if isinstance(error, TimeoutError) else None
@@ -167,7 +196,7 @@ class StreamMethod:
         finally:
             self._peers.leave(peer)
         self._counts[failure.code].inc()
-        await context.abort_with_status(failure.status())
+        await stream.abort(failure.status())
 
     async def _serve(self, request: Any, stream: Stream) -> None:
         caller = self._authorizer.admit(self._path, stream.context)
@@ -178,13 +207,13 @@ class StreamMethod:
             request, weight = await self._first(stream.context)
         with self._streams.admitted(stream, weight):
             async with stream.timeout:
-                await self._answer(request, stream.context)
+                await self._answer(request, stream)
 
-    async def _answer(self, request: Any, context: Context) -> None:
-        answers = self._behavior(request, context)
+    async def _answer(self, request: Any, stream: Stream) -> None:
+        answers = self._behavior(request, stream)
         if not inspect.isasyncgen(answers):
             await answers
             return
         async with aclosing(answers):
             async for message in answers:
-                await context.write(message)
+                await stream.write(message)

@@ -143,6 +143,27 @@ async def test_a_client_that_never_reads_its_history_takes_no_more_than_a_page(v
         await eventually(lambda: watchers(stage) == 1, "it to be gone")
 
 
+@pytest.mark.parametrize("since", [{}, {"start_time": timestamp(START - DAY)}], ids=["now", "past"])
+async def test_a_watch_that_is_sent_away_in_its_first_message_is_told_so(
+    valkey_stage: Stage, since: dict[str, Any]
+):
+    """A watch that was never told would wait for ever, for a server that has forgotten it."""
+    stage = valkey_stage
+    await stage.sign_in("ada")
+    write = stage.feed._messages.cursor
+
+    def interrupted(cursor: str) -> bytes:
+        # Once the message is being written, before gRPC can have said that it was.
+        asyncio.get_running_loop().call_soon(stage.feed._start_over, "a test")
+        return write(cursor)
+
+    stage.feed._messages.cursor = interrupted  # type: ignore[method-assign]
+    watches = [Watch(stage, **since) for _ in range(5)]
+    for refusal in await asyncio.gather(*(watch.refused() for watch in watches)):
+        assert refusal == EXPIRED
+    assert watchers(stage) == 0
+
+
 # --- ends -----------------------------------------------------------------------------------------
 
 
