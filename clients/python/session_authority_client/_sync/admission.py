@@ -164,10 +164,15 @@ class Admission:
                 self._renew()
             elif conduct is Conduct.WIPE:
                 self._take_back(self._flow.after_denial(presented, found.status))
-            if found.active and found.renew_recommended and not presented.app:
-                self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
+            if found.active and found.renew_recommended:
+                self._renew_soon()
         except SessionAuthorityError as error:
             self._fail(error)
+
+    def _renew_soon(self) -> None:
+        """Has a browser's token renewed as the response's headers go out, if that is soon."""
+        if not self._presented.app:
+            self._renew_until = monotonic() + _RENEW_WITHIN.total_seconds()
 
     def close(self) -> Sequence[str]:
         """Returns the `Set-Cookie` headers of the response. Renews the token first if that was

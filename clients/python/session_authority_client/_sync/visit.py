@@ -219,13 +219,15 @@ class Visit(Admission):
         """Changes the claims of the user, such as an e-mail address, here and on all other devices
         of the user. They replace all claims that there are. Returns the session with them.
 
-        Each browser gets a token with them with its next request. Raises SignInRequired, NoAnswer,
+        This browser gets a token with them with the response, so that the page to which it is sent
+        shows them; every other one as it answers its next request. Raises SignInRequired, NoAnswer,
         InvalidRequest.
         """
         session = self.require()
         with self._answering():
             self._authority.update_session(session.user_id, claims)
         self._session = replace(session, claims=dict(claims))
+        self._renew_soon()
         return self._session
 
     def renew(self) -> Renewal:
