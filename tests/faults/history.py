@@ -128,6 +128,8 @@ class Fault:
     ended: float
     holds_requests: bool = False
     """Requests may wait in front of a server that was stopped, until it goes on."""
+    ends_watches: bool = False
+    """The store is another process, so watches end with CURSOR_EXPIRED."""
     loses_writes: bool = False
     """Writes that were acknowledged with durability LOCAL may be lost, as the docs say."""
 
@@ -157,7 +159,7 @@ class History:
     told: dict[str, list[Event]] = field(default_factory=dict)
     """What each watcher was told, in that order."""
     broken_watches: dict[str, int] = field(default_factory=dict)
-    """How often each watcher heard CURSOR_EXPIRED, and so may have missed something."""
+    """How often each watcher heard CURSOR_EXPIRED. It then watches again from its start."""
     faults: list[Fault] = field(default_factory=list)
 
     @property
