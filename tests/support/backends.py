@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import fakeredis
 import pytest
@@ -174,13 +175,20 @@ def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
 
 @dataclass(frozen=True)
 class SentinelGroup:
-    """A primary, its replica and one Sentinel, all of Debian's Redis; `servers` by their ports.
-    `url` is the service's.
+    """A primary, its replicas and Sentinels, all of Debian's Redis; `servers` by their ports.
+    `url` is the service's, `sentinel` the port of a Sentinel.
     """
 
     url: str
     sentinel: int
     servers: dict[int, subprocess.Popen[bytes]]
+    start_again: Callable[[int], None]
+    """Starts a server that has ended, on its port."""
+
+    @property
+    def admin_url(self) -> str:
+        """The administrator's."""
+        return f"redis+sentinel://127.0.0.1:{self.sentinel}/main"
 
     def primary(self) -> int:
         """The port of the primary, as the Sentinel sees it."""
@@ -189,13 +197,14 @@ class SentinelGroup:
 
 
 @contextmanager
-def sentinel_group(folder: Path) -> Iterator[SentinelGroup]:
+def sentinel_group(folder: Path, replicas: int = 1, sentinels: int = 1) -> Iterator[SentinelGroup]:
     """A group named `main`."""
     binary = shutil.which("redis-server")
     if binary is None:
         missing("redis-server")
     assert binary is not None
     processes: dict[int, subprocess.Popen[bytes]] = {}
+    commands: dict[int, list[str]] = {}
 
     def start(*arguments: str) -> int:
         port = free_port()
@@ -210,55 +219,72 @@ def sentinel_group(folder: Path) -> Iterator[SentinelGroup]:
             f"aclfile {_acl_file(own, rules)}",
         ]
         config.write_text("\n".join([*arguments, *always]))
-        command = [
-            str(binary),
-            str(config),
-            *(["--sentinel"] if "sentinel" in arguments[0] else []),
-        ]
+        kind = ["--sentinel"] if "sentinel" in arguments[0] else []
+        commands[port] = [str(binary), str(config), *kind]
+        start_again(port)
+        return port
+
+    def start_again(port: int) -> None:
         processes[port] = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            commands[port], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         wait_for(lambda: _answers(port), "redis-server to answer")
-        return port
 
     try:
         quick = ('save ""', "repl-diskless-sync-delay 0", "repl-timeout 5")
         primary = start(*quick)
-        start(f"replicaof 127.0.0.1 {primary}", *quick)
-        sentinel = start(
-            f"sentinel monitor main 127.0.0.1 {primary} 1",
-            "sentinel down-after-milliseconds main 700",
-            "sentinel failover-timeout main 1500",
-        )
-        with redis.Redis(port=sentinel) as client:
-            wait_for(lambda: _has_a_replica(client), "the Sentinel to find the replica")
-        servers = {port: process for port, process in processes.items() if port != sentinel}
-        url = service_at(sentinel).replace("redis://", "redis+sentinel://")
+        for _ in range(replicas):
+            start(f"replicaof 127.0.0.1 {primary}", *quick)
+        watchers = [
+            start(
+                f"sentinel monitor main 127.0.0.1 {primary} {sentinels // 2 + 1}",
+                "sentinel down-after-milliseconds main 700",
+                "sentinel failover-timeout main 1500",
+            )
+            for _ in range(sentinels)
+        ]
+        for port in watchers:
+            with redis.Redis(port=port) as client:
+                wait_for(
+                    lambda client=client: _knows_group(client, replicas, sentinels),  # type: ignore[misc]
+                    "the Sentinels to find the replicas and each other",
+                )
+        servers = {port: process for port, process in processes.items() if port not in watchers}
+        hosts = ",".join(f"127.0.0.1:{port}" for port in watchers)
         as_whom = f"sentinel_username={_USER}&sentinel_password={_PASSWORD}"
-        yield SentinelGroup(f"{url}/main?{as_whom}", sentinel, servers)
+        url = f"redis+sentinel://{_USER}:{_PASSWORD}@{hosts}/main?{as_whom}"
+
+        def start_server_again(port: int) -> None:
+            start_again(port)
+            servers[port] = processes[port]
+
+        yield SentinelGroup(url, watchers[0], servers, start_server_again)
     finally:
         for process in processes.values():
             process.kill()
             process.wait(10)
 
 
-def _has_a_replica(sentinel: redis.Redis) -> bool:
-    replicas = sentinel.sentinel_slaves("main")
-    return (
-        bool(replicas)
-        and replicas[0]["master-link-status"] == "ok"
-        and replicas[0]["flags"] == "slave"
-    )
+def _knows_group(sentinel: redis.Redis, replicas: int, sentinels: int) -> bool:
+    found = [
+        replica
+        for replica in sentinel.sentinel_slaves("main")
+        if replica["master-link-status"] == "ok" and replica["flags"] == "slave"
+    ]
+    group: Any = sentinel.sentinel_master("main")
+    return len(found) == replicas and int(group["num-other-sentinels"]) == sentinels - 1
 
 
 @contextmanager
-def valkey_cluster_servers(folder: Path) -> Iterator[list[ValkeyServer]]:
-    """Three masters made from the bundled Valkey, each with a third of the slots."""
+def valkey_cluster_servers(folder: Path, *, replicas: bool = False) -> Iterator[list[ValkeyServer]]:
+    """Three masters made from the bundled Valkey, each with a third of the slots; then a replica of
+    each, if there are to be any.
+    """
     with ExitStack() as stack:
         servers: list[ValkeyServer] = []
         nodes: list[redis.Redis] = []
         first_bus = str(free_port())
-        for index in range(_MASTERS):
+        for index in range(2 * _MASTERS if replicas else _MASTERS):
             config = {
                 "cluster-enabled": "yes",
                 "cluster-port": str(free_port()) if index else first_bus,
@@ -267,15 +293,19 @@ def valkey_cluster_servers(folder: Path) -> Iterator[list[ValkeyServer]]:
             }
             servers.append(stack.enter_context(valkey_server(folder / str(index), **config)))
             nodes.append(stack.enter_context(redis.Redis(port=servers[-1].port)))
-        for index, node in enumerate(nodes):
+        for index, node in enumerate(nodes[:_MASTERS]):
             first, last = index * _SLOTS // _MASTERS, (index + 1) * _SLOTS // _MASTERS - 1
             node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
             # Different, or the nodes would have to settle it among themselves, which takes seconds.
             node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
-            if index:
-                node.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, first_bus)
+        for node in nodes[1:]:
+            node.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, first_bus)
         for node in nodes:
-            wait_for(lambda node=node: _knows_all(node), "the cluster to form")  # type: ignore[misc]
+            wait_for(lambda node=node: _knows(node, len(nodes)), "the cluster to form")  # type: ignore[misc]
+        for index, node in enumerate(nodes[_MASTERS:]):
+            master = nodes[index].execute_command("CLUSTER", "MYID")
+            node.execute_command("CLUSTER", "REPLICATE", master)
+            wait_for(lambda node=node: _is_linked(node), "the replica to follow")  # type: ignore[misc]
         yield servers
 
 
@@ -328,12 +358,16 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _knows_all(node: redis.Redis) -> bool:
+def _is_linked(replica: redis.Redis) -> bool:
+    return bool(replica.info("replication").get("master_link_status") == "up")
+
+
+def _knows(node: redis.Redis, nodes: int) -> bool:
     info = node.execute_command("CLUSTER", "INFO")
     text = (
         info if isinstance(info, dict) else dict(line.split(":") for line in info.decode().split())
     )
-    return text["cluster_state"] == "ok" and int(text["cluster_known_nodes"]) == _MASTERS
+    return text["cluster_state"] == "ok" and int(text["cluster_known_nodes"]) == nodes
 
 
 @contextmanager
