@@ -31,7 +31,7 @@ from tests.faults.recorder import (
 )
 
 _SIGNED_OUT = {"NO_SESSION", "SESSION_ENDED", "SESSION_EXPIRED", "REPLAYED", "TOKEN_EXPIRED"}
-_REMEMBERED = 4  # tokens of each browser that thieves and onlookers can get hold of
+_REMEMBERED = 6  # tokens of each browser that thieves and onlookers can get hold of
 
 
 class Browser:
@@ -156,6 +156,22 @@ async def steal(
             if victim.seen:
                 held = random.choice(victim.seen)
                 uses.create_task(use(held, random.choice((0, 0, 3, 12, 25))))
+
+
+async def bide(
+    victims: Sequence[Browser], servers: Sequence[Server], random: Random, pause: float
+) -> None:
+    """Copies tokens for ever, and presents each once its client has moved on by two generations."""
+    while True:
+        await asyncio.sleep(random.uniform(0, 2 * pause))
+        victim = random.choice(victims)
+        newest = max((held.token.generation for held in victim.seen), default=0)
+        old = [held for held in victim.seen if held.token.generation <= newest - 2]
+        if old and victim.seen[-1].token.session == old[0].token.session:
+            server = random.choice(servers)
+            way = server.validate if random.random() < 0.6 else server.renew
+            await way(old[0], Role.THIEF)
+            victim.seen.clear()
 
 
 async def sign_out(

@@ -12,6 +12,7 @@ from tests.faults.clients import (
     Browser,
     Watcher,
     ask_with_cache,
+    bide,
     look,
     running,
     sign_out,
@@ -31,10 +32,11 @@ class Script:
     """How much goes on in a run."""
 
     seed: int
+    """Also a part of the users' names: each run on a stage has another one."""
     seconds: float
     troubles: dict[str, Trouble]
     users: int = 24
-    """Every third one has a thief."""
+    """Every fourth one has a thief, and every fourth one a thief who bides the time."""
     browsers: int = 2
     """Of each user."""
     pause: float = 0.4
@@ -51,22 +53,27 @@ async def play(stage: Stage, script: Script) -> History:
         servers = [Server(s.name, s.address, recorder) for s in stage.servers]
         for server in servers:
             stack.push_async_callback(server.close)
-        users = [f"user-{number}" for number in range(script.users)]
+        users = [f"user-{script.seed}-{number}" for number in range(script.users)]
         browsers = [
             Browser(user, servers, Random(random.random()), TERMS)
             for user in users
             for _ in range(script.browsers)
         ]
-        victims = [browser for browser in browsers if int(browser.user[5:]) % 3 == 0]
-        honest = [browser for browser in browsers if browser not in victims]
+        robbed, long_robbed = set(users[0::4]), set(users[1::4])
+        victims = [browser for browser in browsers if browser.user in robbed]
+        long_victims = [browser for browser in browsers if browser.user in long_robbed]
+        honest = [browser for browser in browsers if browser.user not in robbed | long_robbed]
+        # Tokens are old where sessions last: half of the users never sign out.
+        leaving = [browser for browser in browsers if browser.user in {*users[0::4], *users[2::4]}]
         watchers = [Watcher(server, recorder) for server in servers]
         with running(*(watcher.watch() for watcher in watchers)):
             for watcher in watchers:
                 await eventually(lambda w=watcher: w.is_live, "the watchers to watch", 60)  # type: ignore[misc]
             work = [browser.live(script.pause) for browser in browsers]
             work += [
-                steal(victims, servers, Random(random.random()), 3 * script.pause),
-                sign_out(browsers, servers, Random(random.random()), 2 * script.pause),
+                steal(victims, servers, Random(random.random()), 1.5 * script.pause),
+                bide(long_victims, servers, Random(random.random()), 1.5 * script.pause),
+                sign_out(leaving, servers, Random(random.random()), 2 * script.pause),
             ]
             if script.caches:
                 for process in stage.servers:
@@ -80,7 +87,8 @@ async def play(stage: Stage, script: Script) -> History:
             await stage.heal()
             for user in users:
                 await look([b for b in browsers if b.user == user], servers)
-            recorder.history.log = await stage.log()
+            log = await stage.log()
+            recorder.history.log = [event for event in log if event.user in set(users)]
             await _hear_all(watchers, {event.event_id for event in recorder.history.log})
     return recorder.history
 

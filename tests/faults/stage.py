@@ -70,12 +70,12 @@ class ServerProcess:
 
 @dataclass
 class Stage:
-    """A store and the servers on it. `wires[i]` is between `servers[i]` and the store."""
+    """A store and the servers on it. `wires`, if any, are between each of them and the store."""
 
     servers: Sequence[ServerProcess]
-    wires: Sequence[Proxy]
     admin: Callable[[], RedisClient]
     store: Any
+    wires: Sequence[Proxy] = ()
 
     async def log(self) -> list[Event]:
         """All events, those of a user in their order."""
@@ -120,24 +120,28 @@ async def standalone(folder: Path, servers: int = 2) -> AsyncIterator[Stage]:
         store = await asyncio.to_thread(context.__enter__)
         stack.push_async_callback(asyncio.to_thread, context.__exit__, None, None, None)
         wires = [await stack.enter_async_context(Proxy(store.url)) for _ in range(servers)]
-        yield await _serving(stack, folder, wires, lambda: connect(store.admin_url, PATIENT), store)
+        admin_url, urls = store.admin_url, [wire.url for wire in wires]
+        stage = await serving(stack, folder, urls, lambda: connect(admin_url, PATIENT), store)
+        stage.wires = wires
+        yield stage
 
 
-async def _serving(
+async def serving(
     stack: AsyncExitStack,
     folder: Path,
-    wires: Sequence[Proxy],
+    urls: Sequence[str],
     admin: Callable[[], RedisClient],
     store: Any,
 ) -> Stage:
+    """A server for each URL of the store, as part of a stack that ends them."""
     add_signing_key(folder / "keys")
     processes = []
-    for number, wire in enumerate(wires, 1):
+    for number, url in enumerate(urls, 1):
         made = await asyncio.to_thread(
-            ServerProcess, f"server-{number}", folder, wire.url, folder / "keys"
+            ServerProcess, f"server-{number}", folder, url, folder / "keys"
         )
         stack.push_async_callback(asyncio.to_thread, made.kill)
         processes.append(made)
-    stage = Stage(processes, wires, admin, store)
+    stage = Stage(processes, admin, store)
     await stage.heal()
     return stage

@@ -14,22 +14,23 @@ import pytest
 
 from tests.faults.checker import judge
 from tests.faults.play import Script, play
-from tests.faults.stage import standalone
-from tests.faults.troubles import STANDALONE
+from tests.faults.soak import STAGES
 from tests.support.budget import budget
 
 pytestmark = pytest.mark.slow
 
 SEED = int(os.environ.get("FAULT_SEED", "1"))
-SECONDS = budget(30)
+SECONDS = budget(25)
 
 
-async def test_every_promise_is_kept_on_one_primary(tmp_path: Path) -> None:
-    async with standalone(tmp_path) as stage:
-        history = await play(stage, Script(SEED, SECONDS, STANDALONE))
+@pytest.mark.parametrize("name", STAGES)
+async def test_every_promise_is_kept(name: str, tmp_path: Path) -> None:
+    open_stage, troubles = STAGES[name]
+    async with open_stage(tmp_path) as stage:
+        history = await play(stage, Script(SEED, SECONDS, troubles))
     report = judge(history)
     assert [str(violation) for violation in report.violations] == [], f"seed {SEED}"
-    assert report.lost == []
+    assert history.may_lose or report.lost == []
     assert report.calls["ValidateSession ACTIVE"]
     assert report.calls["RevokeAll OK"]
     assert history.faults
