@@ -205,6 +205,23 @@ async def look(browsers: Sequence[Browser], servers: Sequence[Server]) -> None:
     await asyncio.gather(*looks, *lists)
 
 
+async def crowd(
+    browsers: Sequence[Browser], servers: Sequence[Server], random: Random, pause: float
+) -> None:
+    """Onlookers who all come within a moment, for ever: a busy one, after which servers have more
+    connections to the store than they need.
+    """
+
+    async def come(held: Held) -> None:
+        await asyncio.sleep(random.uniform(0, 0.05))
+        await random.choice(servers).validate(held, Role.ONLOOKER)
+
+    while True:
+        await asyncio.sleep(random.uniform(0, 2 * pause))
+        tokens = [held for browser in browsers for held in list(browser.seen)[-3:]] * 3
+        await asyncio.gather(*map(come, tokens))
+
+
 async def ask_with_cache(
     browsers: Sequence[Browser], server: CachingServer, random: Random, pause: float
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from random import Random
@@ -13,16 +14,19 @@ from tests.faults.clients import (
     Watcher,
     ask_with_cache,
     bide,
+    crowd,
     look,
     running,
     sign_out,
     steal,
 )
-from tests.faults.history import History
+from tests.faults.history import Event, History
 from tests.faults.recorder import CachingServer, Recorder, Server, now
 from tests.faults.stage import TERMS, Stage
 from tests.faults.troubles import Trouble, suffer
 from tests.support.waiting import eventually
+
+Work = Awaitable[None]
 
 _HEAR_SECONDS = 20.0
 
@@ -43,7 +47,44 @@ class Script:
     """Seconds between two things that a browser does, on average."""
     trouble_pause: float = 1.5
     """Seconds between two troubles, on average."""
-    caches: bool = True
+
+
+class Cast:
+    """The users of a run and their browsers. What a thief does to a user, and whether the user ever
+    signs out, is settled by a user's number.
+    """
+
+    def __init__(self, script: Script, servers: Sequence[Server], random: Random) -> None:
+        self.users = [f"user-{script.seed}-{number}" for number in range(script.users)]
+        self.browsers = [
+            Browser(user, servers, Random(random.random()), TERMS)
+            for user in self.users
+            for _ in range(script.browsers)
+        ]
+
+    def of(self, *kinds: int) -> list[Browser]:
+        """The browsers of each fourth user, counted from these."""
+        users = {user for kind in kinds for user in self.users[kind::4]}
+        return [browser for browser in self.browsers if browser.user in users]
+
+    def lives(self, script: Script, servers: Sequence[Server], random: Random) -> list[Work]:
+        """What all of them do, and what is done to them."""
+        pause = script.pause
+        return [
+            *(browser.live(pause) for browser in self.browsers),
+            steal(self.of(0), servers, Random(random.random()), 1.5 * pause),
+            bide(self.of(1), servers, Random(random.random()), 1.5 * pause),
+            crowd(self.browsers, servers, Random(random.random()), 6 * pause),
+            # Tokens get old where sessions last.
+            sign_out(self.of(0, 2), servers, Random(random.random()), 2 * pause),
+        ]
+
+    def questions(
+        self, script: Script, servers: Sequence[CachingServer], random: Random
+    ) -> list[Work]:
+        """What backends with a near cache ask about honest users."""
+        pause = script.pause / 4
+        return [ask_with_cache(self.of(2, 3), s, Random(random.random()), pause) for s in servers]
 
 
 async def play(stage: Stage, script: Script) -> History:
@@ -51,54 +92,41 @@ async def play(stage: Stage, script: Script) -> History:
     recorder, random = Recorder(TERMS), Random(script.seed)
     async with AsyncExitStack() as stack:
         servers = [Server(s.name, s.address, recorder) for s in stage.servers]
-        for server in servers:
-            stack.push_async_callback(server.close)
-        users = [f"user-{script.seed}-{number}" for number in range(script.users)]
-        browsers = [
-            Browser(user, servers, Random(random.random()), TERMS)
-            for user in users
-            for _ in range(script.browsers)
+        clients = [AsyncSessionAuthority(s.address, cache=NearCache()) for s in stage.servers]
+        for close in (*(s.close for s in servers), *(c.close for c in clients)):
+            stack.push_async_callback(close)
+        caching = [
+            CachingServer(f"cache of {server.name}", client, recorder)
+            for server, client in zip(servers, clients, strict=True)
         ]
-        robbed, long_robbed = set(users[0::4]), set(users[1::4])
-        victims = [browser for browser in browsers if browser.user in robbed]
-        long_victims = [browser for browser in browsers if browser.user in long_robbed]
-        honest = [browser for browser in browsers if browser.user not in robbed | long_robbed]
-        # Tokens are old where sessions last: half of the users never sign out.
-        leaving = [browser for browser in browsers if browser.user in {*users[0::4], *users[2::4]}]
+        cast = Cast(script, servers, random)
         watchers = [Watcher(server, recorder) for server in servers]
         with running(*(watcher.watch() for watcher in watchers)):
-            for watcher in watchers:
-                await eventually(lambda w=watcher: w.is_live, "the watchers to watch", 60)  # type: ignore[misc]
-            work = [browser.live(script.pause) for browser in browsers]
-            work += [
-                steal(victims, servers, Random(random.random()), 1.5 * script.pause),
-                bide(long_victims, servers, Random(random.random()), 1.5 * script.pause),
-                sign_out(leaving, servers, Random(random.random()), 2 * script.pause),
-            ]
-            if script.caches:
-                for process in stage.servers:
-                    client = AsyncSessionAuthority(process.address, cache=NearCache())
-                    stack.push_async_callback(client.close)
-                    caching = CachingServer(f"cache of {process.name}", client, recorder)
-                    own = Random(random.random())
-                    work.append(ask_with_cache(honest, caching, own, script.pause / 4))
-            with running(*work) as tasks:
+            await eventually(lambda: all(w.is_live for w in watchers), "the watchers to watch", 60)
+            lives = cast.lives(script, servers, random) + cast.questions(script, caching, random)
+            with running(*lives) as tasks:
                 await _make_trouble(stage, script, recorder, Random(random.random()), tasks)
             await stage.heal()
-            for user in users:
-                await look([b for b in browsers if b.user == user], servers)
-            log = await stage.log()
-            recorder.history.log = [event for event in log if event.user in set(users)]
-            await _hear_all(watchers, {event.event_id for event in recorder.history.log})
+            for user in cast.users:
+                await look([b for b in cast.browsers if b.user == user], servers)
+            recorder.history.log = await _told_log(stage, set(cast.users), watchers)
     return recorder.history
 
 
-async def _hear_all(watchers: list[Watcher], events: set[str]) -> None:
-    """Gives the watchers the time to hear all; the checker says who did not."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_HEAR_SECONDS):
-            while not all(watcher.has_heard(events) for watcher in watchers):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+async def _told_log(stage: Stage, users: set[str], watchers: Sequence[Watcher]) -> list[Event]:
+    """The log, once it grows no more. Gives the watchers the time to hear all of it; the checker
+    says who did not.
+    """
+    before: list[Event] = []
+    while True:
+        log = [event for event in await stage.log() if event.user in users]
+        if log == before:
+            return log
+        before, events = log, {event.event_id for event in log}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HEAR_SECONDS):
+                while not all(watcher.has_heard(events) for watcher in watchers):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
 
 
 async def _make_trouble(
