@@ -34,6 +34,8 @@ class Role(Enum):
 
 # Codes of calls that may have been carried out, though no answer says so.
 UNKNOWN = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN", "INTERNAL"}
+# The "server" of a call that stands for a record that was damaged.
+DAMAGE = "damage"
 # How late a busy machine may be, in seconds.
 _LAG = 10.0
 # Reasons that promise that nothing was done.

@@ -90,6 +90,7 @@ class Cast:
 async def play(stage: Stage, script: Script) -> History:
     """The history of a run."""
     recorder, random = Recorder(TERMS), Random(script.seed)
+    stage.recorder = recorder
     async with AsyncExitStack() as stack:
         servers = [Server(s.name, s.address, recorder) for s in stage.servers]
         clients = [AsyncSessionAuthority(s.address, cache=NearCache()) for s in stage.servers]

@@ -10,15 +10,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from session_authority.domain.identifiers import device_key
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 from session_authority_client import AsyncSessionAuthority, SessionAuthorityError
-from tests.faults.history import Call, Fault, History, Kind, Named, Role, Terms, Token
+from tests.faults.history import DAMAGE, Call, Fault, History, Kind, Named, Role, Terms, Token
 
 DEADLINE = 2.5  # seconds; shorter than honest requests may be under way
 
@@ -60,6 +62,21 @@ class Recorder:
     def add(self, call: Call) -> None:
         """Writes down a call."""
         self.history.calls.append(call)
+
+    def damage(self, user: str, key: bytes) -> None:
+        """Writes down that a record of one device is damaged from now on: a call that may have
+        signed the user out there, and did nothing else.
+        """
+        devices = {call.device for call in self.history.calls if call.user == user and call.device}
+        for device in devices:
+            if device_key(UUID(device)) == key:
+                kind, moment = Kind.REVOKE_DEVICE, now()
+                self.add(
+                    Call(
+                        *(self.number(), kind, Role.HONEST, DAMAGE, user, device),
+                        *(moment, moment, "UNAVAILABLE"),
+                    )
+                )
 
     def fault(self, name: str, started: float, **what: bool) -> None:
         """Writes down a fault that is over now."""

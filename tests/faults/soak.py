@@ -23,14 +23,14 @@ from tests.faults.history import Call, History, Kind
 from tests.faults.play import Script, play
 from tests.faults.recorder import now
 from tests.faults.stage import standalone
-from tests.faults.troubles import REFUSING, STANDALONE, Trouble
+from tests.faults.troubles import DAMAGING, REFUSING, STANDALONE, Trouble
 
 STAGES = {
     "standalone": (standalone, STANDALONE),
     "sentinel": (replicated.sentinel, replicated.SENTINEL),
     "cluster": (replicated.cluster, replicated.CLUSTER),
 }
-_OTHERS = REFUSING | replicated.STALE
+_OTHERS = REFUSING | DAMAGING | replicated.STALE
 _SHOWN = 5  # violations of each run that are printed whole
 
 

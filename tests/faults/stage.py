@@ -16,7 +16,7 @@ from session_authority.store import KeyNames, RedisClient, connect
 from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import entry_id, event_id
 from tests.faults.history import Event, Terms
-from tests.faults.recorder import call_of
+from tests.faults.recorder import Recorder, call_of
 from tests.processes.harness import add_signing_key
 from tests.support.backends import PATIENT, valkey_server
 from tests.support.commands import Command
@@ -76,6 +76,8 @@ class Stage:
     admin: Callable[[], RedisClient]
     store: Any
     wires: Sequence[Proxy] = ()
+    recorder: Recorder | None = None
+    """Of the run that is played here."""
 
     async def log(self) -> list[Event]:
         """All events, those of a user in their order."""

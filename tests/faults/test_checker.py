@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 from tests.faults.checker import CHECKS, Report, judge
-from tests.faults.history import Call, Event, Fault, History, Kind, Named, Role, Terms, Token
+from tests.faults.history import (
+    DAMAGE,
+    Call,
+    Event,
+    Fault,
+    History,
+    Kind,
+    Named,
+    Role,
+    Terms,
+    Token,
+)
 
 TERMS = Terms(durable_after=3, alarm_after=9, longest_flight=3.5)
 ADA, PHONE, LAPTOP, THIEVES = "ada", "phone", "laptop", "thieves"
@@ -394,7 +405,14 @@ def _a_live_session_at_a_thief_who_is_not_found_out(story: Story) -> None:
     story.validate(token, 2)
 
 
+def _a_revocation_of_what_cant_be_read(story: Story) -> None:
+    story.sign_in(0)
+    story.call(Kind.REVOKE_DEVICE, 1, "UNAVAILABLE", server=DAMAGE, ended=1)
+    story.event("ALL_REVOKED", story.call(Kind.REVOKE_ALL, 2, device=""))
+
+
 ALLOWED = (
+    _a_revocation_of_what_cant_be_read,
     _a_call_that_overlaps_the_revocation,
     _a_sign_in_that_overlaps_the_revocation,
     _a_revocation_without_an_answer,

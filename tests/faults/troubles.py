@@ -13,6 +13,7 @@ from typing import Any
 
 import redis
 
+from session_authority.store import KeyNames
 from tests.faults.recorder import Recorder, now
 from tests.faults.stage import ServerProcess, Stage
 from tests.support.proxy import Proxy
@@ -172,6 +173,28 @@ async def permission_taken(stage: Stage, random: Random) -> None:
     await asyncio.to_thread(_command, stage, "ACL", "SETUSER", user, f"+{taken[1:]}")
 
 
+async def records_damaged(stage: Stage, random: Random) -> None:
+    """Records are cut, emptied, lengthened, or of a version that nobody knows."""
+    for _ in range(3):
+        await asyncio.to_thread(_damage_one, stage, random)
+        await asyncio.sleep(random.uniform(0, 0.3))
+
+
+def _damage_one(stage: Stage, random: Random) -> None:
+    assert stage.recorder is not None
+    users = sorted({call.user for call in stage.recorder.history.calls})
+    user, keys = random.choice(users), KeyNames()
+    with redis.Redis.from_url(stage.store.admin_url) as admin:
+        found = sorted(admin.hkeys(keys.sessions(user)))
+        if not found:
+            return
+        key, name = random.choice(found), random.choice((keys.sessions(user), keys.devices(user)))
+        whole = admin.hget(name, key) or b""
+        forms = (b"", whole[: len(whole) // 2], b"\xff" + whole[1:], whole + b"x" * 80)
+        stage.recorder.damage(user, key)
+        admin.hset(name, key, random.choice(forms))
+
+
 def named(*troubles: Trouble) -> dict[str, Trouble]:
     """The troubles by their names."""
     return {trouble.name: trouble for trouble in troubles}
@@ -187,7 +210,8 @@ STANDALONE = named(
     ),
 )
 # What a store that refuses writes, or a part of them, does to the service.
-REFUSING = named(*map(Trouble, (read_only, full, permission_taken)))
+REFUSING = named(Trouble(read_only, ends_watches=True), *map(Trouble, (full, permission_taken)))
+DAMAGING = named(Trouble(records_damaged))
 
 
 async def suffer(stage: Stage, trouble: Trouble, recorder: Recorder, random: Random) -> None:
