@@ -20,8 +20,8 @@ from session_authority.v1 import session_authority_pb2 as pb
 from tests.faults.history import Event, Role, Terms
 from tests.faults.recorder import (
     Answered,
-    CachingServer,
     Held,
+    PythonClient,
     Recorder,
     Server,
     call_of,
@@ -222,15 +222,15 @@ async def crowd(
         await asyncio.gather(*map(come, tokens))
 
 
-async def ask_with_cache(
-    browsers: Sequence[Browser], server: CachingServer, random: Random, pause: float
+async def ask(
+    browsers: Sequence[Browser], client: PythonClient, random: Random, pause: float
 ) -> None:
-    """A backend that asks over the Python client, with a near cache, for ever."""
+    """A backend that asks over the Python client, for ever."""
     while True:
         await asyncio.sleep(random.uniform(0, 2 * pause))
         held = random.choice(browsers).jar
         if held is not None:
-            await server.validate(held)
+            await client.validate(held)
 
 
 class Watcher:

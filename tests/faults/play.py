@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from random import Random
 
 from session_authority_client import AsyncSessionAuthority, NearCache
 from tests.faults.clients import (
     Browser,
     Watcher,
-    ask_with_cache,
+    ask,
     bide,
     crowd,
     look,
@@ -21,14 +22,16 @@ from tests.faults.clients import (
     steal,
 )
 from tests.faults.history import Event, History
-from tests.faults.recorder import CachingServer, Recorder, Server, now
+from tests.faults.recorder import PythonClient, Recorder, Server, now
 from tests.faults.stage import TERMS, Stage
 from tests.faults.troubles import Trouble, suffer
 from tests.support.waiting import eventually
 
 Work = Awaitable[None]
 
+BALANCED = "client of all"
 _HEAR_SECONDS = 20.0
+_TIMEOUT = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,26 @@ class Cast:
         ]
 
     def questions(
-        self, script: Script, servers: Sequence[CachingServer], random: Random
+        self, script: Script, clients: Sequence[PythonClient], random: Random
     ) -> list[Work]:
-        """What backends with a near cache ask about honest users."""
+        """What backends ask about honest users."""
         pause = script.pause / 4
-        return [ask_with_cache(self.of(2, 3), s, Random(random.random()), pause) for s in servers]
+        return [ask(self.of(2, 3), client, Random(random.random()), pause) for client in clients]
+
+
+@asynccontextmanager
+async def _caching(server: Server, recorder: Recorder) -> AsyncIterator[PythonClient]:
+    """A client with a near cache, of one server."""
+    async with AsyncSessionAuthority(server.address, cache=NearCache()) as client:
+        yield PythonClient(f"cache of {server.name}", client, recorder, cached=True)
+
+
+@asynccontextmanager
+async def _balanced(servers: Sequence[Server], recorder: Recorder) -> AsyncIterator[PythonClient]:
+    """A client of all servers, with the time for its retries."""
+    target = "ipv4:" + ",".join(server.address for server in servers)
+    async with AsyncSessionAuthority(target, timeout=_TIMEOUT) as client:
+        yield PythonClient(BALANCED, client, recorder, cached=False)
 
 
 async def play(stage: Stage, script: Script) -> History:
@@ -93,18 +111,15 @@ async def play(stage: Stage, script: Script) -> History:
     stage.recorder = recorder
     async with AsyncExitStack() as stack:
         servers = [Server(s.name, s.address, recorder) for s in stage.servers]
-        clients = [AsyncSessionAuthority(s.address, cache=NearCache()) for s in stage.servers]
-        for close in (*(s.close for s in servers), *(c.close for c in clients)):
-            stack.push_async_callback(close)
-        caching = [
-            CachingServer(f"cache of {server.name}", client, recorder)
-            for server, client in zip(servers, clients, strict=True)
-        ]
+        for server in servers:
+            stack.push_async_callback(server.close)
+        opened = (_balanced(servers, recorder), *(_caching(s, recorder) for s in servers))
+        clients = [await stack.enter_async_context(client) for client in opened]
         cast = Cast(script, servers, random)
         watchers = [Watcher(server, recorder) for server in servers]
         with running(*(watcher.watch() for watcher in watchers)):
             await eventually(lambda: all(w.is_live for w in watchers), "the watchers to watch", 60)
-            lives = cast.lives(script, servers, random) + cast.questions(script, caching, random)
+            lives = cast.lives(script, servers, random) + cast.questions(script, clients, random)
             with running(*lives) as tasks:
                 await _make_trouble(stage, script, recorder, Random(random.random()), tasks)
             await stage.heal()

@@ -224,16 +224,26 @@ class Server:
         return Answered(call, held, getattr(answer, "renew_recommended", False))
 
 
-class CachingServer:
-    """The same over the Python client with a near cache; only validations."""
+class PythonClient:
+    """The same over the Python client; only validations.
 
-    def __init__(self, name: str, client: AsyncSessionAuthority, recorder: Recorder) -> None:
-        self.name = name
+    Args:
+        name: What its calls are noted under.
+        client: The client.
+        recorder: Where its calls are noted.
+        cached: The client has a near cache.
+    """
+
+    def __init__(
+        self, name: str, client: AsyncSessionAuthority, recorder: Recorder, *, cached: bool
+    ) -> None:
+        self._name = name
         self._client = client
         self._recorder = recorder
+        self._cached = cached
 
     async def validate(self, held: Held) -> Answered:
-        """Presents a token. The answer may come from the cache."""
+        """Presents a token. The answer may come from a cache."""
         number, started, token = self._recorder.number(), now(), held.token
         learned: dict[str, Any] = {"outcome": "CANCELLED"}
         try:
@@ -247,11 +257,11 @@ class CachingServer:
             learned = {"outcome": error.code.name, "reason": error.reason or ""}
         finally:
             call = Call(
-                *(number, Kind.VALIDATE, Role.HONEST, self.name, token.user, token.device),
+                *(number, Kind.VALIDATE, Role.HONEST, self._name, token.user, token.device),
                 started=started,
                 ended=now(),
                 presented=token,
-                cached=True,
+                cached=self._cached,
                 **learned,
             )
             self._recorder.add(call)

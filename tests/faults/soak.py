@@ -19,8 +19,8 @@ from pathlib import Path
 
 from tests.faults import replicated
 from tests.faults.checker import Violation, judge
-from tests.faults.history import Call, History, Kind
-from tests.faults.play import Script, play
+from tests.faults.history import Call, History, Kind, Role
+from tests.faults.play import BALANCED, Script, play
 from tests.faults.recorder import now
 from tests.faults.stage import standalone
 from tests.faults.troubles import DAMAGING, REFUSING, STANDALONE, Trouble
@@ -89,10 +89,14 @@ def _counted_as(call: Call) -> Iterator[str]:
         yield "revocations"
     elif call.kind is Kind.SIGN_IN:
         yield "sign-ins"
-    if call.outcome == "REPLAYED":
+    if call.outcome == "REPLAYED" and call.role is not Role.ONLOOKER:
         yield "replays caught"
     if call.cached:
         yield "calls over the client with a cache"
+    if call.server == BALANCED:
+        yield "calls over the client"
+        if call.failed and call.outcome != "CANCELLED":
+            yield "calls over the client that failed"
 
 
 async def soak(
