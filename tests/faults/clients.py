@@ -38,10 +38,17 @@ class Browser:
     """A user's browser: several tabs, one jar where the token that came last wins.
 
     It may be killed: replies on their way to it are lost, and a token that is not yet `durable`
-    may be lost with it.
+    may be lost with it. `cancels` is how often it gives up a call, or loses the reply.
     """
 
-    def __init__(self, user: str, servers: Sequence[Server], random: Random, terms: Terms) -> None:
+    def __init__(
+        self,
+        user: str,
+        servers: Sequence[Server],
+        random: Random,
+        terms: Terms,
+        cancels: float = 0.08,
+    ) -> None:
         self.user = user
         self.device = str(UUID(int=random.getrandbits(128), version=4))
         self.seen: deque[Held] = deque(maxlen=_REMEMBERED)
@@ -50,6 +57,7 @@ class Browser:
         self._servers = servers
         self._random = random
         self._terms = terms
+        self._cancels = cancels
         self._denied = 0
 
     async def live(self, pause: float) -> None:
@@ -116,10 +124,10 @@ class Browser:
     async def _maybe_lost(self, work: Awaitable[Answered]) -> Answered | None:
         """The answer, unless the browser gives up, or the reply is lost on its way to it."""
         chance = self._random.random()
-        if chance < 0.04:
+        if chance < self._cancels / 2:
             return await unless_cancelled(work, self._random.uniform(0, 0.02))
         answered = await work
-        return None if chance < 0.08 else answered
+        return None if chance < self._cancels else answered
 
     def _keep(self, held: Held) -> None:
         self.seen.append(held)

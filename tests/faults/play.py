@@ -48,6 +48,8 @@ class Script:
     """Of each user."""
     pause: float = 0.4
     """Seconds between two things that a browser does, on average."""
+    cancels: float = 0.08
+    """How often a browser gives up a call, or loses its reply."""
     trouble_pause: float = 1.5
     """Seconds between two troubles, on average."""
 
@@ -60,7 +62,7 @@ class Cast:
     def __init__(self, script: Script, servers: Sequence[Server], random: Random) -> None:
         self.users = [f"user-{script.seed}-{number}" for number in range(script.users)]
         self.browsers = [
-            Browser(user, servers, Random(random.random()), TERMS)
+            Browser(user, servers, Random(random.random()), TERMS, script.cancels)
             for user in self.users
             for _ in range(script.browsers)
         ]

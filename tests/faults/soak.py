@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.faults import replicated
@@ -23,7 +23,7 @@ from tests.faults.history import Call, History, Kind, Role
 from tests.faults.play import BALANCED, Script, play
 from tests.faults.recorder import now
 from tests.faults.stage import standalone
-from tests.faults.troubles import DAMAGING, REFUSING, STANDALONE, Trouble
+from tests.faults.troubles import DAMAGING, REFUSING, STANDALONE
 
 STAGES = {
     "standalone": (standalone, STANDALONE),
@@ -99,18 +99,16 @@ def _counted_as(call: Call) -> Iterator[str]:
             yield "calls over the client that failed"
 
 
-async def soak(
-    on: str, troubles: dict[str, Trouble], seed: int, minutes: float, each: float, patient: bool
-) -> Tally:
-    """Plays runs of `each` seconds until the time is over; if not `patient`, only until the first
-    violation.
+async def soak(on: str, script: Script, minutes: float, *, patient: bool) -> Tally:
+    """Plays the script from one seed after the other until the time is over; if not `patient`, only
+    until the first violation.
     """
     tally, end = Tally(), now() + 60 * minutes
     with tempfile.TemporaryDirectory() as folder:
         async with STAGES[on][0](Path(folder)) as stage:
             while not tally.runs or (now() < end and (patient or not tally.violations)):
                 started = now()
-                history = await play(stage, Script(seed + tally.runs, each, troubles))
+                history = await play(stage, replace(script, seed=script.seed + tally.runs))
                 tally.add(history, now() - started)
     return tally
 
@@ -123,6 +121,11 @@ def main() -> None:
     parser.add_argument("--each", type=float, default=40, help="seconds of a run")
     parser.add_argument("--on", choices=STAGES, default="standalone")
     parser.add_argument("--troubles", help="only these, with commas between them")
+    usual = Script(0, 0, {})
+    parser.add_argument("--users", type=int, default=usual.users)
+    parser.add_argument("--browsers", type=int, default=usual.browsers, help="of each user")
+    parser.add_argument("--pause", type=float, default=usual.pause, help="of a browser, in seconds")
+    parser.add_argument("--cancels", type=float, default=usual.cancels, help="share of the calls")
     parser.add_argument("--until-broken", action="store_true")
     parser.add_argument("--json", type=Path, help="where the names of the broken checks go")
     given = parser.parse_args()
@@ -131,9 +134,16 @@ def main() -> None:
     troubles = STAGES[given.on][1]
     if given.troubles is not None:
         troubles = {name: known[name] for name in given.troubles.split(",") if name}
-    tally = asyncio.run(
-        soak(given.on, troubles, given.seed, given.minutes, given.each, not given.until_broken)
+    script = Script(
+        given.seed,
+        given.each,
+        troubles,
+        users=given.users,
+        browsers=given.browsers,
+        pause=given.pause,
+        cancels=given.cancels,
     )
+    tally = asyncio.run(soak(given.on, script, given.minutes, patient=not given.until_broken))
     print(tally.table(given.seed, given.on))
     if given.json is not None:
         given.json.write_text(json.dumps(sorted(tally.broken)))
