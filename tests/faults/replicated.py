@@ -63,14 +63,34 @@ async def cluster(folder: Path, servers: int = 2) -> AsyncIterator[Stage]:
 
 
 async def primary_killed(stage: Stage, random: Random) -> None:
-    """The primary is killed, and comes back empty as a replica of the next one."""
+    """The primary is killed. It comes back empty once every Sentinel knows the next one, whose
+    replica it becomes.
+    """
     group: SentinelGroup = stage.store
-    old = await asyncio.to_thread(group.primary)
-    group.servers[old].kill()
-    await asyncio.to_thread(group.servers[old].wait, 10)
+    old = await _killed_primary(group)
+    what = "the Sentinels to agree"
+    await _until(lambda: group.agreed_primary() not in (None, old), what)
+    await asyncio.to_thread(group.start_again, old)
+    await _whole(group)
+
+
+async def primary_restarted(stage: Stage, random: Random) -> None:
+    """The primary is killed, and comes back empty as soon as one Sentinel knows another: the other
+    Sentinels may still name the old one.
+    """
+    group: SentinelGroup = stage.store
+    old = await _killed_primary(group)
     await _moved(group, old)
     await asyncio.to_thread(group.start_again, old)
     await _whole(group)
+
+
+async def _killed_primary(group: SentinelGroup) -> int:
+    """Kills the primary; its port."""
+    old = await asyncio.to_thread(group.primary)
+    group.servers[old].kill()
+    await asyncio.to_thread(group.servers[old].wait, 10)
+    return old
 
 
 async def primary_hung(stage: Stage, random: Random) -> None:
@@ -98,8 +118,7 @@ async def primary_steps_down(stage: Stage, random: Random) -> None:
 
 
 async def _moved(group: SentinelGroup, old: int) -> None:
-    what = "the Sentinels to promote another"
-    await asyncio.to_thread(wait_for, lambda: group.primary() != old, what, _PATIENCE)
+    await _until(lambda: group.primary() != old, "the Sentinels to promote another")
 
 
 async def _whole(group: SentinelGroup) -> None:
@@ -109,7 +128,7 @@ async def _whole(group: SentinelGroup) -> None:
         primary = group.primary()
         return all(_follows(port, primary) for port in group.servers if port != primary)
 
-    await asyncio.to_thread(wait_for, is_whole, "the replicas to follow", _PATIENCE)
+    await _until(is_whole, "the replicas to follow")
 
 
 def _follows(port: int, primary: int) -> bool:
@@ -208,7 +227,7 @@ SENTINEL = named(Trouble(primary_killed, ends_watches=True, loses_writes=True))
 STALE = named(
     *(
         Trouble(make, ends_watches=True, loses_writes=True)
-        for make in (primary_hung, primary_steps_down)
+        for make in (primary_hung, primary_restarted, primary_steps_down)
     )
 )
 CLUSTER = named(

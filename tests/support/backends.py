@@ -176,14 +176,19 @@ def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
 @dataclass(frozen=True)
 class SentinelGroup:
     """A primary, its replicas and Sentinels, all of Debian's Redis; `servers` by their ports.
-    `url` is the service's, `sentinel` the port of a Sentinel.
+    `url` is the service's, `sentinels` are the ports of the Sentinels.
     """
 
     url: str
-    sentinel: int
+    sentinels: Sequence[int]
     servers: dict[int, subprocess.Popen[bytes]]
     start_again: Callable[[int], None]
     """Starts a server that has ended, on its port."""
+
+    @property
+    def sentinel(self) -> int:
+        """The port of one of the Sentinels."""
+        return self.sentinels[0]
 
     @property
     def admin_url(self) -> str:
@@ -192,8 +197,17 @@ class SentinelGroup:
 
     def primary(self) -> int:
         """The port of the primary, as the Sentinel sees it."""
-        with redis.Redis(port=self.sentinel) as sentinel:
-            return int(sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")[1])
+        return _primary_by(self.sentinel)
+
+    def agreed_primary(self) -> int | None:
+        """The port of the primary, if all Sentinels see the same."""
+        seen = set(map(_primary_by, self.sentinels))
+        return seen.pop() if len(seen) == 1 else None
+
+
+def _primary_by(sentinel: int) -> int:
+    with redis.Redis(port=sentinel) as asked:
+        return int(asked.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")[1])
 
 
 @contextmanager
@@ -258,7 +272,7 @@ def sentinel_group(folder: Path, replicas: int = 1, sentinels: int = 1) -> Itera
             start_again(port)
             servers[port] = processes[port]
 
-        yield SentinelGroup(url, watchers[0], servers, start_server_again)
+        yield SentinelGroup(url, watchers, servers, start_server_again)
     finally:
         for process in processes.values():
             process.kill()
