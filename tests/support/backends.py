@@ -211,8 +211,10 @@ def _primary_by(sentinel: int) -> int:
 
 
 @contextmanager
-def sentinel_group(folder: Path, replicas: int = 1, sentinels: int = 1) -> Iterator[SentinelGroup]:
-    """A group named `main`."""
+def sentinel_group(
+    folder: Path, replicas: int = 1, sentinels: int = 1, *, patience_ms: int = 700
+) -> Iterator[SentinelGroup]:
+    """A group named `main`, whose Sentinels wait for the primary for so long."""
     binary = shutil.which("redis-server")
     if binary is None:
         missing("redis-server")
@@ -252,8 +254,8 @@ def sentinel_group(folder: Path, replicas: int = 1, sentinels: int = 1) -> Itera
         watchers = [
             start(
                 f"sentinel monitor main 127.0.0.1 {primary} {sentinels // 2 + 1}",
-                "sentinel down-after-milliseconds main 700",
-                "sentinel failover-timeout main 1500",
+                f"sentinel down-after-milliseconds main {patience_ms}",
+                f"sentinel failover-timeout main {max(1500, 2 * patience_ms)}",
             )
             for _ in range(sentinels)
         ]
