@@ -118,7 +118,8 @@ def _event(partition: int, raw: bytes, fields: Any) -> Event:
 async def standalone(folder: Path, servers: int = 2) -> AsyncIterator[Stage]:
     """A Valkey with an append-only file, and servers behind wires."""
     async with AsyncExitStack() as stack:
-        context = valkey_server(folder / "valkey", appendonly="yes")
+        # Else a write that a slow disk delays is lost with the process, though it was answered.
+        context = valkey_server(folder / "valkey", appendonly="yes", appendfsync="always")
         store = await asyncio.to_thread(context.__enter__)
         stack.push_async_callback(asyncio.to_thread, context.__exit__, None, None, None)
         wires = [await stack.enter_async_context(Proxy(store.url)) for _ in range(servers)]
