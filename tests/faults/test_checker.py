@@ -454,6 +454,15 @@ def test_a_lost_sign_in_is_counted_as_lost(story: Story) -> None:
     assert {found.check for found in report.lost} == {"wrong_sign_in", "wrong_refusal"}
 
 
+def test_an_event_that_a_restarted_store_forgot_is_counted_as_lost(story: Story) -> None:
+    story.history.faults.append(Fault("store killed", 1, 2, ends_watches=True))
+    story.sign_in(0)
+    story.history.told["w"] = [*story.history.log, Event("9", "ENDED_TOKEN_PRESENTED", ADA)]
+    report = story.judged()
+    assert report.violations == []
+    assert [found.check for found in report.lost] == ["untold"]
+
+
 def test_a_revocation_that_was_kept_holds_after_a_failover(story: Story) -> None:
     story.history.faults.append(Fault("primary hung", 1, 5, loses_writes=True))
     token = story.sign_in(0)

@@ -32,7 +32,7 @@ async def test_every_promise_is_kept(name: str, tmp_path: Path) -> None:
         history = await play(stage, Script(SEED, SECONDS, troubles))
     report = judge(history)
     assert [str(violation) for violation in report.violations] == [], f"seed {SEED}"
-    assert history.may_lose or report.lost == []
+    assert history.may_lose or {found.check for found in report.lost} <= {"untold"}
     assert report.calls["ValidateSession ACTIVE"]
     assert report.calls["RevokeAll OK"]
     assert history.faults
