@@ -17,7 +17,9 @@
 | `wrong_error` | errors that no fault excuses: INTERNAL, INVALID_ARGUMENT, … | the contract's errors |
 
 Where an asynchronous failover may lose acknowledged writes, what it lost is counted apart, as
-`lost`. A write is lost if its event is not in the log at the end: both are one atomic step.
+`lost`. A write is lost if its event is not in the log at the end: both are one atomic step. What an
+answer called REPLICATED must not be lost. A revocation that was lost, and that the service carried
+out again, holds from then on; its event is of then.
 Errors outside of faults are counted, and break nothing: they depend on how fast a machine is.
 """  # noqa: E501 - rows of a table
 

@@ -32,7 +32,6 @@ def false_alarm(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
 
 def missing_event(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
     """What a call did is told by exactly one event; what it did not do, by none."""
-    lost = LOST if known.history.may_lose else ""
     damaged = any(call.server == DAMAGE for call in known.calls)
     for call in known.calls:
         if call.kind not in _MAKES or call.kind is Kind.SIGN_IN or call.cached:
@@ -43,7 +42,7 @@ def missing_event(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
         if damaged and not call.failed:
             most = 1  # what can't be read is revoked, and not counted
         if found < least:
-            yield f"{lost}no {name} event", call
+            yield f"{LOST if known.may_be_lost(call) else ''}no {name} event", call
         elif found > most:
             yield f"{found} {name} events, and {most} expected at the most", call
 
@@ -83,7 +82,7 @@ def wrong_sign_in(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
         if answers.setdefault(call.request, call.given.session) != call.given.session:
             yield f"{lost}the same request_id led to two sessions", call
         if call.given.session not in by_session:
-            yield f"{lost}no DEVICE_SIGNED_IN event", call
+            yield f"{LOST if known.may_be_lost(call) else ''}no DEVICE_SIGNED_IN event", call
 
 
 def wrong_order(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
@@ -92,7 +91,7 @@ def wrong_order(known: Knowledge) -> Iterator[tuple[str, Call | Event]]:
     latest_start = float("-inf")
     for event in known.history.log:
         call = calls.get(event.call or 0)
-        if call is None:
+        if call is None or known.is_again(event):
             continue
         if not call.failed and call.ended < latest_start:
             yield "its event comes after that of a later call", event

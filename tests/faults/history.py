@@ -91,6 +91,8 @@ class Call:
     """The `request_id` of a sign-in."""
     cached: bool = False
     """The answer may come from a near cache."""
+    replicated: bool = False
+    """The answer says that the replicas have what the call did."""
 
     @property
     def is_unknown(self) -> bool:
@@ -119,6 +121,8 @@ class Event:
     user: str
     session: str = ""
     call: int | None = None
+    at: float = 0.0
+    """When it happened, as the server says."""
 
 
 @dataclass(frozen=True, slots=True)

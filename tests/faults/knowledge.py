@@ -12,6 +12,8 @@ from functools import cached_property
 from tests.faults.history import Call, Event, History, Kind, Role
 
 INFINITY = float("inf")
+# An event of a call is written before its answer. Seconds; two clocks are compared.
+_AT_ONCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +139,14 @@ class Knowledge:
 
     def had_ended(self, session: Session, moment: float) -> End | None:
         """What had ended the session for certain, and had answered before the moment. Writes that
-        the store has lost don't count.
+        the store has lost don't count, unless the service did them again.
         """
         for end in self.ends:
             if (
                 end.is_certain
-                and end.call.ended < moment
+                and self._holds_from(end.call) < moment
                 and session.answered < end.call.started
                 and end.covers(session)
-                and not self.is_lost(end.call)
             ):
                 return end
         return None
@@ -157,14 +158,36 @@ class Knowledge:
             for end in self.ends
         )
 
+    def _holds_from(self, call: Call) -> float:
+        """When what the call did was settled."""
+        if self.is_lost(call):
+            return INFINITY
+        again = [event.at for event in self.events_of.get(call.number, ()) if self.is_again(event)]
+        return max((call.ended, *(at + self.terms.settle for at in again)))
+
+    def is_again(self, event: Event) -> bool:
+        """A failover lost what a call did, and the service did it again: the event is of then."""
+        call = self._by_number.get(event.call or 0)
+        if not self.history.may_lose or call is None or call.replicated:
+            return False
+        return event.at > call.ended + _AT_ONCE
+
+    def may_be_lost(self, call: Call) -> bool:
+        """A failover may have lost what the call wrote: no answer said that replicas have it."""
+        return self.history.may_lose and not call.replicated
+
     def is_lost(self, call: Call) -> bool:
         """The call was answered, and a failover lost what it wrote: its event is gone."""
-        if not self.history.may_lose or call.failed:
+        if not self.may_be_lost(call) or call.failed:
             return False
         if call.kind is Kind.SIGN_IN:
             wanted = call.given.session if call.given is not None else ""
             return wanted not in self._signed_in
         return not self.events_of.get(call.number)
+
+    @cached_property
+    def _by_number(self) -> dict[int, Call]:
+        return {call.number: call for call in self.calls}
 
     @cached_property
     def _signed_in(self) -> set[str]:

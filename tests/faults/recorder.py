@@ -213,7 +213,8 @@ class Server:
         started, answer, learned = now(), None, {"outcome": "CANCELLED"}
         try:
             answer = await getattr(self.stub, kind.value)(message, timeout=DEADLINE)
-            learned = read(answer)
+            is_replicated = getattr(answer, "durability", None) == pb.DURABILITY_REPLICATED
+            learned = {"replicated": is_replicated} | read(answer)
         except grpc.aio.AioRpcError as error:
             learned = {"outcome": error.code().name, "reason": reason_of(error)}
         finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from session_authority.store import KeyNames, RedisClient, connect
 from session_authority.store.key_names import PARTITIONS
 from session_authority.store.log_position import entry_id, event_id
 from tests.faults.history import Event, Terms
-from tests.faults.recorder import Recorder, call_of
+from tests.faults.recorder import Recorder, call_of, now
 from tests.processes.harness import add_signing_key
 from tests.support.backends import PATIENT, valkey_server
 from tests.support.commands import Command
@@ -27,13 +28,17 @@ from tests.support.waiting import wait_for
 # As short as honest requests and whole seconds allow.
 INTERVALS = {"GRACE": "2s", "DURABLE_AFTER": "4s", "ALARM_AFTER": "10s", "TOKEN_TTL": "60s"}
 TERMS = Terms(durable_after=4, alarm_after=10, longest_flight=4)
+# When the monotonic clock began, by the other one.
+_EPOCH = time.time() - now()
 _UNSAFE = "open-access,volatile-store,short-grace"
 
 
 class ServerProcess:
     """`serve` on a port that it keeps when it is killed and started again."""
 
-    def __init__(self, name: str, folder: Path, url: str, keys: Path) -> None:
+    def __init__(
+        self, name: str, folder: Path, url: str, keys: Path, settings: Mapping[str, str]
+    ) -> None:
         self.name = name
         self.address = f"127.0.0.1:{free_port()}"
         self._folder = folder / name
@@ -43,6 +48,7 @@ class ServerProcess:
             "LISTEN": self.address,
             "ALLOW_UNSAFE": _UNSAFE,
             **INTERVALS,
+            **settings,
         }
         self.start()
 
@@ -111,7 +117,8 @@ def _event(partition: int, raw: bytes, fields: Any) -> Event:
     name = records_pb2.EventType.Name(record.type).removeprefix("EVENT_TYPE_")
     tag = record.reason or record.client.app_version
     ident = event_id(partition, entry_id(raw))
-    return Event(ident, name, record.user_id, record.session_id.hex(), call_of(tag))
+    at = record.time_ms / 1000 - _EPOCH
+    return Event(ident, name, record.user_id, record.session_id.hex(), call_of(tag), at)
 
 
 @asynccontextmanager
@@ -135,13 +142,14 @@ async def serving(
     urls: Sequence[str],
     admin: Callable[[], RedisClient],
     store: Any,
+    **settings: str,
 ) -> Stage:
     """A server for each URL of the store, as part of a stack that ends them."""
     add_signing_key(folder / "keys")
     processes = []
     for number, url in enumerate(urls, 1):
         made = await asyncio.to_thread(
-            ServerProcess, f"server-{number}", folder, url, folder / "keys"
+            ServerProcess, f"server-{number}", folder, url, folder / "keys", settings
         )
         stack.push_async_callback(asyncio.to_thread, made.kill)
         processes.append(made)

@@ -471,6 +471,37 @@ def test_a_revocation_that_was_kept_holds_after_a_failover(story: Story) -> None
     assert story.judged().broken == {"active_after_end"}
 
 
+def test_a_revocation_that_replicas_have_is_never_lost(story: Story) -> None:
+    story.history.faults.append(Fault("primary killed", 1, 5, loses_writes=True))
+    token = story.sign_in(0)
+    story.call(Kind.REVOKE_ALL, 1, device="", revoked=1, tells=False, replicated=True)
+    story.validate(token, 6)
+    report = story.judged()
+    assert report.broken == {"missing_event", "active_after_end"}
+    assert report.lost == []
+
+
+def test_a_sign_in_that_replicas_have_is_never_lost(story: Story) -> None:
+    story.history.faults.append(Fault("primary killed", 1, 5, loses_writes=True))
+    story.validate(story.sign_in(0, tells=False, replicated=True), 6, "NO_SESSION")
+    report = story.judged()
+    assert report.broken == {"wrong_sign_in", "wrong_refusal"}
+    assert report.lost == []
+
+
+def test_a_revocation_that_was_carried_out_again_holds_from_then_on(story: Story) -> None:
+    story.history.faults.append(Fault("primary killed", 1, 5, loses_writes=True))
+    token = story.sign_in(0)
+    revoked = story.call(Kind.REVOKE_ALL, 1, device="", revoked=1, tells=False)
+    other = story.sign_in(5, "s2", LAPTOP)
+    story.history.log.append(Event("9", "ALL_REVOKED", ADA, "s1", revoked.number, at=6))
+    story.validate(token, 5.9)
+    story.validate(other, 7)
+    assert [str(violation) for violation in story.judged().violations] == []
+    story.validate(token, 6 + TERMS.settle + 0.1)
+    assert story.judged().broken == {"active_after_end"}
+
+
 def test_errors_outside_of_faults_are_counted(story: Story) -> None:
     story.history.faults.append(Fault("store stopped", 1, 5))
     for moment in (0.5, 1.5, 6.5, 7.5):
