@@ -1,6 +1,7 @@
 """Stages whose store has replicas, and what goes wrong there: primaries are killed, hang, step
 down, and give their slots away.
 Replication is asynchronous: what a primary acknowledged with durability LOCAL may be lost with it.
+What was REPLICATED may not.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 
@@ -36,15 +37,23 @@ _AFTER_WAKING_SECONDS = 12.0
 
 
 @asynccontextmanager
-async def sentinel(folder: Path, servers: int = 2) -> AsyncIterator[Stage]:
-    """A primary with two replicas and three Sentinels."""
+async def sentinel(folder: Path, servers: int = 2, **settings: str) -> AsyncIterator[Stage]:
+    """A primary with two replicas and three Sentinels; `settings` are the servers'."""
     async with AsyncExitStack() as stack:
         # Less would make a busy machine's primaries change with no fault to explain it.
         context = sentinel_group(folder, replicas=2, sentinels=3, down_after_ms=3000)
         group = await asyncio.to_thread(context.__enter__)
         stack.push_async_callback(asyncio.to_thread, context.__exit__, None, None, None)
         urls = [group.url] * servers
-        yield await serving(stack, folder, urls, lambda: connect(group.admin_url, PATIENT), group)
+        admin_url = group.admin_url
+        yield await serving(
+            stack, folder, urls, lambda: connect(admin_url, PATIENT), group, **settings
+        )
+
+
+def acknowledged(folder: Path) -> AbstractAsyncContextManager[Stage]:
+    """The same; changes wait until both replicas have them, for a short time."""
+    return sentinel(folder, REPLICAS_ACK="2")
 
 
 @asynccontextmanager
@@ -223,12 +232,10 @@ async def _until(condition: Callable[[], object], what: str) -> None:
     await asyncio.to_thread(wait_for, condition, what, _PATIENCE)
 
 
-SENTINEL = named(Trouble(primary_killed, ends_watches=True, loses_writes=True))
-# The old primary is there, and can be read, until a Sentinel has told it that it is none.
-STALE = named(
+SENTINEL = named(
     *(
         Trouble(make, ends_watches=True, loses_writes=True)
-        for make in (primary_hung, primary_restarted, primary_steps_down)
+        for make in (primary_killed, primary_hung, primary_restarted, primary_steps_down)
     )
 )
 CLUSTER = named(

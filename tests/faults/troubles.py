@@ -208,10 +208,10 @@ STANDALONE = named(
         Trouble(make, holds_requests=True)
         for make in (server_killed, server_restarted, server_stopped)
     ),
+    # The store refuses writes, or a part of them.
+    Trouble(read_only, ends_watches=True),
+    *map(Trouble, (full, permission_taken, records_damaged)),
 )
-# What a store that refuses writes, or a part of them, does to the service.
-REFUSING = named(Trouble(read_only, ends_watches=True), *map(Trouble, (full, permission_taken)))
-DAMAGING = named(Trouble(records_damaged))
 
 
 async def suffer(stage: Stage, trouble: Trouble, recorder: Recorder, random: Random) -> None:
