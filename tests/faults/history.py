@@ -121,8 +121,8 @@ class Event:
     user: str
     session: str = ""
     call: int | None = None
-    at: float = 0.0
-    """When it happened, as the server says."""
+    at: float = field(default=0.0, compare=False)
+    """When it happened, as the server says: of another clock, so never twice quite the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from functools import cached_property
 from tests.faults.history import Call, Event, History, Kind, Role
 
 INFINITY = float("inf")
-# An event of a call is written before its answer. Seconds; two clocks are compared.
-_AT_ONCE = 0.5
+# An event of a call happened before its answer. Seconds; two clocks are compared.
+_AT_ONCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)

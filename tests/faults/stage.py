@@ -28,8 +28,6 @@ from tests.support.waiting import wait_for
 # As short as honest requests and whole seconds allow.
 INTERVALS = {"GRACE": "2s", "DURABLE_AFTER": "4s", "ALARM_AFTER": "10s", "TOKEN_TTL": "60s"}
 TERMS = Terms(durable_after=4, alarm_after=10, longest_flight=4)
-# When the monotonic clock began, by the other one.
-_EPOCH = time.time() - now()
 _UNSAFE = "open-access,volatile-store,short-grace"
 
 
@@ -117,7 +115,7 @@ def _event(partition: int, raw: bytes, fields: Any) -> Event:
     name = records_pb2.EventType.Name(record.type).removeprefix("EVENT_TYPE_")
     tag = record.reason or record.client.app_version
     ident = event_id(partition, entry_id(raw))
-    at = record.time_ms / 1000 - _EPOCH
+    at = record.time_ms / 1000 - time.time() + now()
     return Event(ident, name, record.user_id, record.session_id.hex(), call_of(tag), at)
 
 
