@@ -2,8 +2,8 @@
 finds nothing.
 
 A failure names its seed: FAULT_SEED repeats what was done, though not the moments of the answers.
-FAULT_STAGES="standalone sentinel cluster" plays on all of these stores, TEST_BUDGET=10 ten times as
-long; `make soak` plays for hours.
+FAULT_STAGES="standalone sentinel acknowledged cluster" plays on all of these stores, TEST_BUDGET=10
+ten times as long; `make soak` plays for hours.
 """
 
 from __future__ import annotations
