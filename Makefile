@@ -89,6 +89,19 @@ fuzz: export FUZZ_SECONDS := $(FUZZ_SECONDS)
 fuzz: $(venv) ## Look for input that breaks a reader; ARGS name some targets
 	@$(bin)/python -m tests.fuzz $(ARGS)
 
+# How long the rig plays, and what it starts from. ARGS="--on standalone" names the stage.
+SOAK_MINUTES ?= 60
+SOAK_SEED ?= 1
+
+.PHONY: soak
+soak: $(venv) ## Break stores and servers under clients for long; ARGS go to the rig
+	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.soak \
+	    --minutes $(SOAK_MINUTES) --seed $(SOAK_SEED) $(ARGS)
+
+.PHONY: mutants
+mutants: $(venv) ## Check that the rig finds each service that is broken on purpose; ARGS name some
+	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.mutants $(ARGS)
+
 .PHONY: lint
 checks := style types imports house contract breaking stubs stubs-compat client-compat dockerfile
 lint: $(checks) ## Run every check that is not a test of behaviour

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.asyncio import Redis
 
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.store import KeyNames, SessionStore, connect
+from session_authority.store.driver.sentinels import PrimaryReplaced
 from session_authority.store.records import Commit, Committed
 from tests.store.samples import NOW, event, every_operation, key, session, unavailable
 from tests.support.backends import PATIENT, SentinelGroup, sentinel_group
@@ -120,6 +122,24 @@ async def test_a_hung_primary_that_comes_back_is_not_read(trio: SentinelGroup, p
     finally:
         await store.close()
         await other.close()
+
+
+async def test_a_request_that_is_about_to_leave_for_a_replaced_primary(trio: SentinelGroup) -> None:
+    """Its connection is hung up between the moment it is made ready and the moment it is sent."""
+    client = connect(trio.url, PATIENT)
+    assert isinstance(client, Redis)
+    pool = client.connection_pool
+    try:
+        await client.ping()
+        connection = await pool.get_connection()
+        sent = asyncio.create_task(connection.send_packed_command([b"PING"], check_health=False))
+        await asyncio.sleep(0)
+        await connection.disconnect(nowait=True)
+        with pytest.raises(PrimaryReplaced):
+            await sent
+        await pool.release(connection)
+    finally:
+        await client.aclose()
 
 
 @contextmanager

@@ -182,15 +182,28 @@ class SentinelGroup:
     url: str
     sentinels: tuple[int, ...]
     servers: dict[int, subprocess.Popen[bytes]]
+    start_again: Callable[[int], None]
+    """Starts a server that has ended, on its port."""
 
     @property
     def sentinel(self) -> int:
+        """The port of one of the Sentinels."""
         return self.sentinels[0]
+
+    @property
+    def admin_url(self) -> str:
+        """The administrator's."""
+        return f"redis+sentinel://127.0.0.1:{self.sentinel}/main"
 
     def primary(self, sentinel: int = 0) -> int:
         """The port of the primary, as one Sentinel sees it: the first, unless its port is given."""
         with redis.Redis(port=sentinel or self.sentinel) as client:
             return int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")[1])
+
+    def agreed_primary(self) -> int | None:
+        """The port of the primary, if all Sentinels see the same."""
+        seen = set(map(self.primary, self.sentinels))
+        return seen.pop() if len(seen) == 1 else None
 
     def moved_from(self, port: int) -> bool:
         """Whether all Sentinels know that another server is the primary."""
@@ -216,6 +229,7 @@ def sentinel_group(
         missing("redis-server")
     assert binary is not None
     processes: dict[int, subprocess.Popen[bytes]] = {}
+    commands: dict[int, list[str]] = {}
 
     def start(*arguments: str) -> int:
         port = free_port()
@@ -230,16 +244,16 @@ def sentinel_group(
             f"aclfile {_acl_file(own, rules)}",
         ]
         config.write_text("\n".join([*arguments, *always]))
-        command = [
-            str(binary),
-            str(config),
-            *(["--sentinel"] if "sentinel" in arguments[0] else []),
-        ]
+        kind = ["--sentinel"] if "sentinel" in arguments[0] else []
+        commands[port] = [str(binary), str(config), *kind]
+        start_again(port)
+        return port
+
+    def start_again(port: int) -> None:
         processes[port] = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            commands[port], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         wait_for(lambda: _answers(port), "redis-server to answer")
-        return port
 
     try:
         quick = ('save ""', "repl-diskless-sync-delay 0", "repl-timeout 5")
@@ -251,7 +265,7 @@ def sentinel_group(
             start(
                 f"sentinel monitor main 127.0.0.1 {primary} {sentinels // 2 + 1}",
                 f"sentinel down-after-milliseconds main {down_after_ms}",
-                "sentinel failover-timeout main 1500",
+                f"sentinel failover-timeout main {max(1500, 2 * down_after_ms)}",
             )
             for _ in range(sentinels)
         )
@@ -264,7 +278,12 @@ def sentinel_group(
         hosts = ",".join(f"127.0.0.1:{port}" for port in watching)
         as_whom = f"sentinel_username={_USER}&sentinel_password={_PASSWORD}"
         url = f"redis+sentinel://{_USER}:{_PASSWORD}@{hosts}/main?{as_whom}"
-        yield SentinelGroup(url, watching, servers)
+
+        def start_server_again(port: int) -> None:
+            start_again(port)
+            servers[port] = processes[port]
+
+        yield SentinelGroup(url, watching, servers, start_server_again)
     finally:
         for process in processes.values():
             process.kill()
@@ -281,13 +300,15 @@ def _knows_group(sentinel: redis.Redis, replicas: int, others: int) -> bool:
 
 
 @contextmanager
-def valkey_cluster_servers(folder: Path) -> Iterator[list[ValkeyServer]]:
-    """Three masters made from the bundled Valkey, each with a third of the slots."""
+def valkey_cluster_servers(folder: Path, *, replicas: bool = False) -> Iterator[list[ValkeyServer]]:
+    """Three masters made from the bundled Valkey, each with a third of the slots; then a replica of
+    each, if there are to be any.
+    """
     with ExitStack() as stack:
         servers: list[ValkeyServer] = []
         nodes: list[redis.Redis] = []
         first_bus = str(free_port())
-        for index in range(_MASTERS):
+        for index in range(2 * _MASTERS if replicas else _MASTERS):
             config = {
                 "cluster-enabled": "yes",
                 "cluster-port": str(free_port()) if index else first_bus,
@@ -296,15 +317,19 @@ def valkey_cluster_servers(folder: Path) -> Iterator[list[ValkeyServer]]:
             }
             servers.append(stack.enter_context(valkey_server(folder / str(index), **config)))
             nodes.append(stack.enter_context(redis.Redis(port=servers[-1].port)))
-        for index, node in enumerate(nodes):
+        for index, node in enumerate(nodes[:_MASTERS]):
             first, last = index * _SLOTS // _MASTERS, (index + 1) * _SLOTS // _MASTERS - 1
             node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
             # Different, or the nodes would have to settle it among themselves, which takes seconds.
             node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
-            if index:
-                node.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, first_bus)
+        for node in nodes[1:]:
+            node.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, first_bus)
         for node in nodes:
-            wait_for(lambda node=node: _knows_all(node), "the cluster to form")  # type: ignore[misc]
+            wait_for(lambda node=node: _knows(node, len(nodes)), "the cluster to form")  # type: ignore[misc]
+        for index, node in enumerate(nodes[_MASTERS:]):
+            master = nodes[index].execute_command("CLUSTER", "MYID")
+            node.execute_command("CLUSTER", "REPLICATE", master)
+            wait_for(lambda node=node: _is_linked(node), "the replica to follow")  # type: ignore[misc]
         yield servers
 
 
@@ -362,12 +387,16 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _knows_all(node: redis.Redis) -> bool:
+def _is_linked(replica: redis.Redis) -> bool:
+    return bool(replica.info("replication").get("master_link_status") == "up")
+
+
+def _knows(node: redis.Redis, nodes: int) -> bool:
     info = node.execute_command("CLUSTER", "INFO")
     text = (
         info if isinstance(info, dict) else dict(line.split(":") for line in info.decode().split())
     )
-    return text["cluster_state"] == "ok" and int(text["cluster_known_nodes"]) == _MASTERS
+    return text["cluster_state"] == "ok" and int(text["cluster_known_nodes"]) == nodes
 
 
 @contextmanager

@@ -224,6 +224,11 @@ class SentinelPool(SentinelConnectionPool):
 class _Loyal:
     """Takes no reply from a server that is not the primary any more, nor gives it a request."""
 
+    async def _send_packed_command(self, command: Any) -> None:
+        if not self.is_connected:  # type: ignore[attr-defined]
+            raise PrimaryReplaced  # it was hung up since the driver looked; as it comes, it crashes
+        await super()._send_packed_command(command)  # type: ignore[misc]
+
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         reply = await super().read_response(*args, **kwargs)  # type: ignore[misc]
         if self.connection_pool.master_address != (self.host, self.port):  # type: ignore[attr-defined]

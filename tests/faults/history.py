@@ -1,0 +1,212 @@
+"""What happened: every call with its answer, every event, every fault, by one monotonic clock.
+
+Nothing is judged here. `checker` judges a history; `recorder` writes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Kind(Enum):
+    """What a call asks for."""
+
+    SIGN_IN = "IssueDevice"
+    VALIDATE = "ValidateSession"
+    RENEW = "RenewSession"
+    LIST = "ListDevices"
+    REVOKE_DEVICE = "RevokeDevice"
+    REVOKE_ALL = "RevokeAll"
+
+
+class Role(Enum):
+    """Whose call it is."""
+
+    HONEST = "honest"
+    """The browser that the token was made for, or the page of its user."""
+    THIEF = "thief"
+    """A client that has copied a token."""
+    ONLOOKER = "onlooker"
+    """An operator who looks and changes nothing (`observe_only`)."""
+
+
+# Codes of calls that may have been carried out, though no answer says so.
+UNKNOWN = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN", "INTERNAL"}
+# The "server" of a call that stands for a record that was damaged.
+DAMAGE = "damage"
+# How late a busy machine may be, in seconds.
+_LAG = 10.0
+# Reasons that promise that nothing was done.
+NOTHING_DONE = {"DEADLINE_TOO_SHORT", "NOT_READY", "OVERLOADED", "CONFLICT"}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What an access token says. `device` is the device ID that it was made for."""
+
+    user: str
+    device: str
+    session: str
+    generation: int
+    copy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The session that an answer names."""
+
+    user: str
+    device: str
+    session: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call and its answer. Times are seconds of the monotonic clock."""
+
+    number: int
+    """Events name the call that made them by this number."""
+    kind: Kind
+    role: Role
+    server: str
+    user: str
+    device: str
+    """The presented device ID; of a RevokeAll the device that is to stay signed in, if any."""
+    started: float
+    ended: float
+    outcome: str
+    """OK, a `SessionStatus` without its prefix, or the name of a gRPC code."""
+    reason: str = ""
+    """The `ErrorReason` of an error."""
+    presented: Token | None = None
+    given: Token | None = None
+    named: Named | None = None
+    revoked: int = 0
+    listed: tuple[tuple[str, str], ...] = ()
+    """The signed-in devices of a list with their sessions."""
+    request: str = ""
+    """The `request_id` of a sign-in."""
+    cached: bool = False
+    """The answer may come from a near cache."""
+    replicated: bool = False
+    """The answer says that the replicas have what the call did."""
+
+    @property
+    def is_unknown(self) -> bool:
+        """The call may or may not have been carried out."""
+        return self.outcome in UNKNOWN and self.reason not in NOTHING_DONE
+
+    @property
+    def failed(self) -> bool:
+        """The call ended with an error, and so says nothing of a session."""
+        return self.outcome in ERRORS
+
+
+ERRORS = UNKNOWN | {
+    *("ABORTED", "INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE", "PERMISSION_DENIED"),
+    *("RESOURCE_EXHAUSTED", "UNAUTHENTICATED", "UNIMPLEMENTED", "DATA_LOSS", "ALREADY_EXISTS"),
+    "FAILED_PRECONDITION",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event of the log. `call` is the number of the call that made it, if the event says so."""
+
+    event_id: str
+    type: str
+    user: str
+    session: str = ""
+    call: int | None = None
+    at: float = field(default=0.0, compare=False)
+    """When it happened, as the server says: of another clock, so never twice quite the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that was made, from its start until it was over."""
+
+    name: str
+    started: float
+    ended: float
+    holds_requests: bool = False
+    """Requests may wait in front of a server that was stopped, until it goes on."""
+    ends_watches: bool = False
+    """The store is another process, so watches end with CURSOR_EXPIRED."""
+    loses_writes: bool = False
+    """Writes that were acknowledged with durability LOCAL may be lost, as the docs say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The service's settings that the checks know, and the bounds that its docs name; seconds."""
+
+    durable_after: float
+    alarm_after: float
+    longest_flight: float
+    """How long an honest request and its reply may be under way together."""
+    cache_bound: float = 15.0
+    """How long a near cache may go on after a revocation has answered."""
+    settle: float = 2.0
+    """How long after a fault its effects may last."""
+
+
+@dataclass
+class History:
+    """All that was recorded of a run."""
+
+    terms: Terms
+    calls: list[Call] = field(default_factory=list)
+    log: list[Event] = field(default_factory=list)
+    """The log of events at the end; the events of one user in their order."""
+    told: dict[str, list[Event]] = field(default_factory=dict)
+    """What each watcher was told, in that order."""
+    broken_watches: dict[str, int] = field(default_factory=dict)
+    """How often each watcher heard CURSOR_EXPIRED. It then watches again from its start."""
+    faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def may_lose(self) -> bool:
+        """A fault may have lost acknowledged writes."""
+        return any(fault.loses_writes for fault in self.faults)
+
+    def acts_until(self, call: Call) -> float:
+        """Until when a call without an answer may still take effect: a store or a server that was
+        stopped carries it out when it goes on.
+        """
+        ends = (f.ended for f in self.faults if f.started <= call.ended <= f.ended + _LAG)
+        return max((call.ended, *ends)) + _LAG
+
+    def lands_at(self, call: Call) -> float:
+        """Until when the request may be under way to the service."""
+        if not call.is_unknown or call.reason:
+            return call.ended
+        ends = (f.ended for f in self.faults if f.holds_requests and f.started <= call.ended)
+        return max((call.ended, *ends))
+
+    def in_fault(self, moment: float) -> bool:
+        """A fault was there, or was over for less than `settle`."""
+        return any(f.started <= moment <= f.ended + self.terms.settle for f in self.faults)
+
+    def by_user(self) -> dict[str, History]:
+        """The same for each user alone."""
+        parts: dict[str, History] = {}
+
+        def part(user: str) -> History:
+            if user not in parts:
+                parts[user] = History(self.terms, faults=self.faults)
+            return parts[user]
+
+        for call in self.calls:
+            part(call.user).calls.append(call)
+        for event in self.log:
+            part(event.user).log.append(event)
+        return parts
+
+
+def first_tellings(told: Iterable[Event]) -> list[Event]:
+    """What was told, without repeats."""
+    return list({event.event_id: event for event in told}.values())

@@ -1,0 +1,284 @@
+"""Services that are broken on purpose, each in one way: the rig must find every one of them.
+
+python -m tests.faults.mutants [NAME ...]
+
+An edit is made in a copy of the code, which then plays runs until the first violation. A mutant is
+caught if one of the checks that are named with it finds something; else it survives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_COPIED = ("session_authority", "tests", "clients/python")
+_MINUTES = "2"  # for the runs of one mutant at the most
+_STORE, _DOMAIN = "session_authority/store/", "session_authority/domain/"
+_READ_SESSION = 'raw = await self._read(RecordKind.SESSION, user_id, "HGET", name, key)\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A text of a file, which is there once, and what stands there in the broken service."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A broken service."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    found_by: frozenset[str]
+    troubles: str = ""
+    """What it takes to be seen; nothing, if it is wrong on a good day, too."""
+    seconds: int = 12
+    """Of each run."""
+
+
+def _mutant(
+    name: str, found_by: str, *edits: Edit, troubles: str = "", seconds: int = 12
+) -> Mutant:
+    return Mutant(name, edits, frozenset(found_by.split()), troubles, seconds)
+
+
+MUTANTS = (
+    _mutant(
+        "validations are answered from memory for two seconds",
+        "active_after_end",
+        Edit(
+            _STORE + "session_store.py",
+            _READ_SESSION,
+            "memory, clock = self.__dict__.setdefault('memory', {}), asyncio.get_running_loop()\n"
+            "        read_at, raw = memory.get((user_id, key), (0.0, None))\n"
+            "        if raw is None or clock.time() - read_at > 2:\n"
+            "            "
+            + _READ_SESSION
+            + "            memory[user_id, key] = clock.time(), raw\n",
+        ),
+    ),
+    _mutant(
+        "a revocation answers before it is committed",
+        "active_after_end wrong_list",
+        Edit(
+            _STORE + "session_store.py",
+            "removed, confirmed = await self._run(self._revoke, keys, args, durable=True)\n",
+            'found = await self._read(RecordKind.SESSION, user_id, "HGETALL", keys[0])\n'
+            "        removed, confirmed = [*fields_of(found).values()], False\n"
+            "        revoke = lambda: self._run(self._revoke, keys, args, durable=True)\n"
+            "        asyncio.get_running_loop().call_later(\n"
+            "            0.2, lambda: asyncio.ensure_future(revoke())\n"
+            "        )\n",
+        ),
+    ),
+    _mutant(
+        "marks of use are written blindly, and raise the dead",
+        "active_after_end wrong_list",
+        Edit(
+            _STORE + "scripts/commit.lua",
+            "if there ~= expected then",
+            "if false then",
+        ),
+    ),
+    _mutant(
+        "a store that is away means that nobody is signed in",
+        "wrong_refusal",
+        Edit(
+            _STORE + "session_store.py",
+            _READ_SESSION,
+            "try:\n            " + _READ_SESSION + "        except Exception:\n"
+            "            raw = None\n",
+        ),
+        troubles="store stopped,store refuses",
+    ),
+    _mutant(
+        "a connection goes on after a time-out, one reply behind",
+        "wrong_refusal foreign_answer wrong_error wrong_list",
+        Edit(
+            _STORE + "driver/pipelines.py",
+            "                and not await connection.can_read()\n",
+            "",
+        ),
+        Edit(
+            _STORE + "driver/pipelines.py",
+            "        except BaseException:\n            await self._drop(connection)\n",
+            "        except BaseException:\n"
+            "            self._idle.append((self._generation, connection))\n",
+        ),
+        Edit(
+            _STORE + "driver/pipelines.py",
+            "        self._begin_generation()\n        idle, self._idle = self._idle, []\n",
+            "        idle: list[tuple[int, AbstractConnection]] = []\n",
+        ),
+        Edit(
+            _STORE + "driver/pipelines.py",
+            "return await connection.read_response()",
+            "return await connection.read_response(disconnect_on_error=False)",
+        ),
+        troubles="store stopped,replies stall",
+    ),
+    _mutant(
+        "replies of a batch are given to the callers before them",
+        "wrong_refusal foreign_answer wrong_error wrong_list",
+        Edit(
+            _STORE + "driver/batcher.py",
+            "zip(batch, replies, strict=True)",
+            "zip(batch, [*replies[1:], replies[0]], strict=True)",
+        ),
+    ),
+    _mutant(
+        "each retry of a renewal makes another generation",
+        "foreign_answer",
+        Edit(
+            _DOMAIN + "renewals.py",
+            "return Renewal(verdict, record=copy_again(current, limits, now), hand_out=True)",
+            "return Renewal(verdict, record=_rotate(current, token, limits, now), hand_out=True)",
+        ),
+        seconds=20,
+    ),
+    _mutant(
+        "no replay is ever found",
+        "missed_replay",
+        Edit(
+            _DOMAIN + "verdicts.py",
+            "    return Verdict(SessionStatus.REPLAYED, cause=ReplayCause.SUPERSEDED_TOKEN)\n",
+            "    return Verdict(SessionStatus.SUPERSEDED)\n",
+        ),
+        seconds=45,
+    ),
+    _mutant(
+        "a token is good on every device",
+        "elsewhere",
+        Edit(_DOMAIN + "verdicts.py", "if presented_key != token.device_key:", "if False:"),
+    ),
+    _mutant(
+        "a token that left its device is denied quietly",
+        "missed_replay",
+        Edit(
+            _DOMAIN + "verdicts.py",
+            "if is_live and not assigned and verdict.cause",
+            "if False and not assigned and verdict.cause",
+        ),
+    ),
+    _mutant(
+        "a replaced session raises the alarm at once",
+        "wrong_refusal false_alarm",
+        Edit(
+            _DOMAIN + "verdicts.py",
+            "            crossed\n            or record.first_seen_at is None\n",
+            "            False\n",
+        ),
+        Edit(
+            _DOMAIN + "verdicts.py",
+            "            or now - record.first_seen_at < limits.alarm_after\n        ):\n"
+            "            return Verdict(SessionStatus.SUPERSEDED)\n",
+            "        ):\n            return Verdict(SessionStatus.SUPERSEDED)\n",
+        ),
+        troubles="server killed,server restarted,replies lost",
+    ),
+    _mutant(
+        "a request_id is forgotten, so that a retry signs in anew",
+        "wrong_sign_in",
+        Edit(
+            "session_authority/authority/sign_in.py",
+            "if request.request_id is None:\n            return None",
+            "if request.request_id is not None:\n            return None",
+        ),
+        troubles="replies lost",
+    ),
+    _mutant(
+        "events are written after the records, in a call of their own",
+        "wrong_sign_in missing_event",
+        Edit(
+            _STORE + "session_store.py",
+            "            *map(codec.encode_event, commit.events),\n        ]\n",
+            "        ]\n",
+        ),
+        Edit(
+            _STORE + "session_store.py",
+            "        if code == 0:\n            return Changed()\n",
+            "        if code == 0:\n            return Changed()\n"
+            "        for told in commit.events if code > 0 else ():\n"
+            "            entry = ('XADD', keys[2], '*', 'event', codec.encode_event(told))\n"
+            "            run = self._client.execute_command\n"
+            "            await self._writes.run(lambda entry=entry: run(*entry))\n",
+        ),
+        troubles="replies lost,store killed,server killed",
+    ),
+    _mutant(
+        "a watch that resumes skips what it missed",
+        "untold",
+        Edit(
+            "session_authority/events/feed.py",
+            "behind = {n: e for n, e in enumerate(entries) if e != tip.entries[n]}\n"
+            "            ends = list(entries)\n",
+            "behind: dict[int, EntryId] = {}\n            ends = list(tip.entries)\n",
+        ),
+        troubles="server killed,server restarted",
+    ),
+)
+
+
+def copy_of(mutant: Mutant, folder: Path) -> None:
+    """Puts the broken service, and the rig, into a folder."""
+    for name in _COPIED:
+        ignored = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for edit in mutant.edits:
+        path = folder / edit.path
+        path.write_text(edited(path.read_text(), edit))
+
+
+def edited(text: str, edit: Edit) -> str:
+    """The text of the file after the edit. Raises ValueError if the code is no longer so."""
+    if text.count(edit.old) != 1:
+        raise ValueError(f"{edit.path} has {text.count(edit.old)} times: {edit.old!r}")
+    return text.replace(edit.old, edit.new)
+
+
+def checks_that_find(mutant: Mutant, seed: int) -> set[str]:
+    """Plays runs of a mutant until something is found."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copy_of(mutant, folder)
+        found = folder / "found.json"
+        command = [sys.executable, "-m", "tests.faults.soak", "--until-broken"]
+        command += ["--minutes", _MINUTES, "--each", str(mutant.seconds), "--seed", str(seed)]
+        command += ["--troubles", mutant.troubles, "--json", str(found)]
+        path = os.pathsep.join((name, str(folder / "clients/python")))
+        environment = {**os.environ, "PYTHONPATH": path}
+        ended = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        if not found.exists():
+            raise RuntimeError(f"the rig itself failed:\n{ended.stderr}")
+        return set(json.loads(found.read_text()))
+
+
+def main() -> None:
+    """Ends with 1 if a mutant survives."""
+    wanted = sys.argv[1:]
+    survivors = 0
+    for mutant in MUTANTS:
+        if wanted and not any(word in mutant.name for word in wanted):
+            continue
+        found = checks_that_find(mutant, int(os.environ.get("FAULT_SEED", "1")))
+        caught = bool(found & mutant.found_by)
+        survivors += not caught
+        by = ", ".join(sorted(found)) or "nothing"
+        print(f"{'caught  ' if caught else 'SURVIVED'} {mutant.name}: {by}", flush=True)
+    sys.exit(bool(survivors))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Stages whose store has replicas, and what goes wrong there: primaries are killed, hang, step
+down, and give their slots away.
+Replication is asynchronous: what a primary acknowledged with durability LOCAL may be lost with it.
+What was REPLICATED may not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import redis
+
+from session_authority.store import connect
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.key_names import TAGS
+from tests.faults.stage import Stage, serving
+from tests.faults.troubles import Trouble, named
+from tests.support.backends import (
+    PATIENT,
+    SentinelGroup,
+    ValkeyServer,
+    cluster_url,
+    sentinel_group,
+    valkey_cluster_servers,
+)
+from tests.support.waiting import wait_for
+
+_SLOTS = [Cluster.keyslot(Cluster([("h", 1)]), tag) for tag in TAGS]
+_PATIENCE = 60.0  # seconds until another primary is there
+# The old primary goes on while Sentinels still believe that they have to tell it, for about 10 s.
+_AFTER_WAKING_SECONDS = 12.0
+
+
+@asynccontextmanager
+async def sentinel(folder: Path, servers: int = 2, **settings: str) -> AsyncIterator[Stage]:
+    """A primary with two replicas and three Sentinels; `settings` are the servers'."""
+    async with AsyncExitStack() as stack:
+        # Less would make a busy machine's primaries change with no fault to explain it.
+        context = sentinel_group(folder, replicas=2, sentinels=3, down_after_ms=3000)
+        group = await asyncio.to_thread(context.__enter__)
+        stack.push_async_callback(asyncio.to_thread, context.__exit__, None, None, None)
+        urls = [group.url] * servers
+        admin_url = group.admin_url
+        yield await serving(
+            stack, folder, urls, lambda: connect(admin_url, PATIENT), group, **settings
+        )
+
+
+def acknowledged(folder: Path) -> AbstractAsyncContextManager[Stage]:
+    """The same; changes wait until both replicas have them, for a short time."""
+    return sentinel(folder, REPLICAS_ACK="2")
+
+
+@asynccontextmanager
+async def cluster(folder: Path, servers: int = 2) -> AsyncIterator[Stage]:
+    """Three primaries with a replica each."""
+    async with AsyncExitStack() as stack:
+        context = valkey_cluster_servers(folder, replicas=True)
+        nodes = await asyncio.to_thread(context.__enter__)
+        stack.push_async_callback(asyncio.to_thread, context.__exit__, None, None, None)
+        urls = [cluster_url(nodes)] * servers
+        admin_url = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+        admin = f"redis+cluster://{admin_url}"
+        yield await serving(stack, folder, urls, lambda: connect(admin, PATIENT), nodes)
+
+
+# ----- under Sentinel
+
+
+async def primary_killed(stage: Stage, random: Random) -> None:
+    """The primary is killed. It comes back empty once every Sentinel knows the next one, whose
+    replica it becomes.
+    """
+    group: SentinelGroup = stage.store
+    old = await _killed_primary(group)
+    what = "the Sentinels to agree"
+    await _until(lambda: group.agreed_primary() not in (None, old), what)
+    await asyncio.to_thread(group.start_again, old)
+    await _whole(group)
+
+
+async def primary_restarted(stage: Stage, random: Random) -> None:
+    """The primary is killed, and comes back empty as soon as one Sentinel knows another: the other
+    Sentinels may still name the old one.
+    """
+    group: SentinelGroup = stage.store
+    old = await _killed_primary(group)
+    await _moved(group, old)
+    await asyncio.to_thread(group.start_again, old)
+    await _whole(group)
+
+
+async def _killed_primary(group: SentinelGroup) -> int:
+    """Kills the primary; its port."""
+    old = await asyncio.to_thread(group.primary)
+    group.servers[old].kill()
+    await asyncio.to_thread(group.servers[old].wait, 10)
+    return old
+
+
+async def primary_hung(stage: Stage, random: Random) -> None:
+    """The primary hangs until another one is there, and for some time after."""
+    group: SentinelGroup = stage.store
+    old = await asyncio.to_thread(group.primary)
+    group.servers[old].send_signal(signal.SIGSTOP)
+    try:
+        await _moved(group, old)
+        await asyncio.sleep(random.uniform(0, 3))
+    finally:
+        group.servers[old].send_signal(signal.SIGCONT)
+    await asyncio.sleep(_AFTER_WAKING_SECONDS)
+    await _whole(group)
+
+
+async def primary_steps_down(stage: Stage, random: Random) -> None:
+    """An operator lets a replica take over."""
+    group: SentinelGroup = stage.store
+    old = await asyncio.to_thread(group.primary)
+    with redis.Redis(port=group.sentinel) as asked:
+        await asyncio.to_thread(asked.execute_command, "SENTINEL", "FAILOVER", "main")
+    await _moved(group, old)
+    await _whole(group)
+
+
+async def _moved(group: SentinelGroup, old: int) -> None:
+    await _until(lambda: group.primary() != old, "the Sentinels to promote another")
+
+
+async def _whole(group: SentinelGroup) -> None:
+    """Every server but the primary replicates it."""
+
+    def is_whole() -> bool:
+        primary = group.primary()
+        return all(_follows(port, primary) for port in group.servers if port != primary)
+
+    await _until(is_whole, "the replicas to follow")
+
+
+def _follows(port: int, primary: int) -> bool:
+    try:
+        with redis.Redis(port=port) as replica:
+            said = replica.info("replication")
+    except redis.RedisError:
+        return False
+    return (said.get("master_port"), said.get("master_link_status")) == (primary, "up")
+
+
+# ----- in a cluster
+
+
+async def node_killed(stage: Stage, random: Random) -> None:
+    """A primary is killed; its replica takes over, and it comes back as the replica."""
+    nodes: Sequence[ValkeyServer] = stage.store
+    node = random.choice(await asyncio.to_thread(_primaries, nodes))
+    await asyncio.to_thread(node.kill)
+    others = [other for other in nodes if other is not node]
+    await _until(lambda: len(_primaries(others)) == 3, "the replica to take over")
+    await asyncio.to_thread(node.start)
+    await _until(lambda: _all_well(nodes), "the cluster to be whole")
+
+
+async def node_steps_down(stage: Stage, random: Random) -> None:
+    """An operator lets a replica take over, which waits until it has everything."""
+    nodes: Sequence[ValkeyServer] = stage.store
+    primaries = await asyncio.to_thread(_primaries, nodes)
+    replica = random.choice([node for node in nodes if node not in primaries])
+    with redis.Redis(port=replica.port) as asked:
+        await asyncio.to_thread(asked.execute_command, "CLUSTER", "FAILOVER")
+    await _until(lambda: replica in _primaries(nodes), "the replica to take over")
+    await _until(lambda: _all_well(nodes), "the cluster to be whole")
+
+
+async def slots_move(stage: Stage, random: Random) -> None:
+    """Some partitions move from one primary to another, key by key."""
+    nodes: Sequence[ValkeyServer] = stage.store
+    for slot in random.sample(_SLOTS, 4):
+        await asyncio.to_thread(_move, nodes, slot, random)
+
+
+def _move(nodes: Sequence[ValkeyServer], slot: int, random: Random) -> None:
+    primaries = _primaries(nodes)
+    [source] = [node for node in primaries if slot in _slots_of(node)]
+    target = random.choice([node for node in primaries if node is not source])
+    with redis.Redis(port=source.port) as here, redis.Redis(port=target.port) as there:
+        ids = [node.execute_command("CLUSTER", "MYID").decode() for node in (here, there)]
+        there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+        here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+        while names := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 10):
+            here.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *names)
+        for node in (there, here):
+            node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+
+
+def _primaries(nodes: Sequence[ValkeyServer]) -> list[ValkeyServer]:
+    """The nodes that are primaries with slots, as they say themselves."""
+    return [node for node in nodes if _slots_of(node)]
+
+
+def _slots_of(node: ValkeyServer) -> set[int]:
+    """The slots of a primary; none of a replica, or of a node that is away."""
+    try:
+        with redis.Redis(port=node.port) as asked:
+            lines = asked.execute_command("CLUSTER", "NODES").decode().splitlines()
+    except redis.RedisError:
+        return set()
+    [own] = [line.split() for line in lines if "myself" in line]
+    ranges = [text.partition("-") for text in own[8:] if not text.startswith("[")]
+    return {slot for first, _, last in ranges for slot in range(int(first), int(last or first) + 1)}
+
+
+def _all_well(nodes: Sequence[ValkeyServer]) -> bool:
+    """Three primaries have all slots, and everybody else follows one."""
+    primaries = _primaries(nodes)
+    replicas = [node for node in nodes if node not in primaries]
+    return len(primaries) == 3 and all(map(_is_linked, replicas))
+
+
+def _is_linked(replica: ValkeyServer) -> bool:
+    try:
+        with redis.Redis(port=replica.port) as asked:
+            return bool(asked.info("replication").get("master_link_status") == "up")
+    except redis.RedisError:
+        return False
+
+
+async def _until(condition: Callable[[], object], what: str) -> None:
+    await asyncio.to_thread(wait_for, condition, what, _PATIENCE)
+
+
+SENTINEL = named(
+    *(
+        Trouble(make, ends_watches=True, loses_writes=True)
+        for make in (primary_killed, primary_hung, primary_restarted, primary_steps_down)
+    )
+)
+CLUSTER = named(
+    Trouble(node_killed, ends_watches=True, loses_writes=True),
+    Trouble(node_steps_down, ends_watches=True),
+    Trouble(slots_move, ends_watches=True),
+)
