@@ -51,7 +51,8 @@ class AsyncVisit(AsyncAdmission):
         this device, or expired. A token that ends or is renewed ends no session, and an outage of
         the service is no end. Another task or thread may wait.
 
-        Returns False if the timeout was over before. Raises SignInRequired, NoAnswer.
+        Returns False if the timeout was over before. Raises SignInRequired, NoAnswer, and
+        Unavailable if the client is closed, also while this waits.
         """
         return await self._authority.endings.wait(self.require(), timeout)
 
@@ -59,8 +60,9 @@ class AsyncVisit(AsyncAdmission):
         """Has a callback called once when the session has ended: in the event loop, or in a thread
         of the client, for which it must not wait. Returns a function that stops that.
 
-        Where middleware knows when the connection is over, it stops that itself. Raises
-        SignInRequired, NoAnswer.
+        Where middleware knows when the connection is over, it stops that itself. Closing the client
+        calls nothing: it is unknown whether the session has ended. Raises SignInRequired, NoAnswer,
+        and Unavailable if the client is closed.
         """
         return self._session_end.listen(self.require(), callback)
 
