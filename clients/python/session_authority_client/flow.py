@@ -159,7 +159,8 @@ class Flow:
     sent by another site, gets a page that asks for the same URL again, with the cookies.
 
     `brief_idle_timeout`: how long a session that ends with the browser (`remember=False`) may last
-    unused. The service's own idle time holds if that is shorter.
+    unused. The service's own idle time holds if that is shorter, and the shortest that the service
+    takes if that is longer.
 
     `passive_paths`: paths that pages of the app ask for by themselves, spelled like `return_paths`.
     A request there doesn't count as a use of the session, so it does not put off the idle end.
