@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -157,6 +158,12 @@ def test_an_app_may_set_no_cookie_of_that_name(authority: FakeAuthority):
 @pytest.mark.parametrize("idle", [timedelta(), timedelta(seconds=59), -HOUR])
 def test_an_idle_time_below_a_minute_is_refused(idle: timedelta):
     with pytest.raises(ValueError, match="brief_idle_timeout"):
+        Flow(brief_idle_timeout=idle)
+
+
+@pytest.mark.parametrize("idle", [60, 3600.0, "1h", None, True])
+def test_an_idle_time_that_is_no_timedelta_is_refused(idle: Any):
+    with pytest.raises(TypeError, match=r"^brief_idle_timeout: must be a timedelta"):
         Flow(brief_idle_timeout=idle)
 
 
