@@ -6,7 +6,7 @@ never holds a token, a key or a driver's text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,11 +24,16 @@ class AuthorityError(Exception):
 
 
 class InvalidRequest(AuthorityError):
-    """Fields break their rules; all of them are named."""
+    """Fields break their rules; all of them are named. `metadata` has what a caller can mend the
+    request with by itself.
+    """
 
-    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+    def __init__(
+        self, violations: Sequence[FieldViolation], metadata: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
         self.violations = tuple(violations)
+        self.metadata = dict(metadata or {})
 
 
 class MalformedMessage(AuthorityError):

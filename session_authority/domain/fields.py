@@ -8,6 +8,7 @@ and `done` raises.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -60,11 +61,12 @@ class FieldChecks:
 
     def __init__(self) -> None:
         self._violations: list[FieldViolation] = []
+        self._metadata: dict[str, str] = {}
 
     def done(self) -> None:
         """Raises InvalidRequest if any field broke its rule."""
         if self._violations:
-            raise InvalidRequest(self._violations)
+            raise InvalidRequest(self._violations, self._metadata)
 
     def _broken(self, field: str, rule: str) -> None:
         self._violations.append(FieldViolation(field, rule))
@@ -171,13 +173,14 @@ class FieldChecks:
         self, value: timedelta | None, shortest: timedelta, longest: timedelta
     ) -> timedelta | None:
         """From the shortest to the service's own, cut to a step that a record can hold; absent
-        means the service's.
+        means the service's. The error's metadata has the limits, for callers that come closest.
         """
         if value is None:
             return None
         if not shortest <= value <= longest:
-            seconds = (int(limit.total_seconds()) for limit in (shortest, longest))
-            self._broken("idle_timeout", "must be from {} to {} seconds".format(*seconds))
+            least, most = math.ceil(shortest.total_seconds()), int(longest.total_seconds())
+            self._broken("idle_timeout", f"must be from {least} to {most} seconds")
+            self._metadata.update(min_seconds=str(least), max_seconds=str(most))
             return None
         return shortened(value)
 

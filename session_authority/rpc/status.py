@@ -151,6 +151,8 @@ def failure_of(error: Exception, method: str) -> Failure:
     metadata: tuple[tuple[str, str], ...] = ()
     if isinstance(error, errors.DeviceLimitReached):
         metadata = (("max_devices", str(error.max_devices)),)
+    elif isinstance(error, errors.InvalidRequest):
+        metadata = tuple(error.metadata.items())
     return Failure(
         code,
         reason,

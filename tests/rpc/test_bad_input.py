@@ -60,11 +60,13 @@ async def signed_in(stage: Stage) -> pb.IssueDeviceResponse:
 async def test_a_field_that_breaks_its_rule_is_named_with_it(stage: Stage, case: Case):
     await stage.sign_in("ada", LAPTOP)
     broken = case.broken or case.field
+    limits = (("max_seconds", "604800"), ("min_seconds", "120"))
     assert await refuses(stage, case.method, case.request()) == Refusal(
         grpc.StatusCode.INVALID_ARGUMENT,
         f"{broken}: {case.rule}",
         "INVALID_REQUEST",
         "session-authority",
+        metadata=limits if broken == "idle_timeout" else (),
         violations=((broken, case.rule),),
     )
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.visit import AsyncVisit
 from session_authority_client._async.visits import AsyncVisits
-from session_authority_client._shared.asgi_connection import Connection
+from session_authority_client._shared.asgi_connection import Connection, turn_of_others
 from session_authority_client._shared.refusals import (
     find,
     is_chosen,
@@ -139,6 +139,7 @@ class _Response:
     async def send(self, message: _Message) -> None:
         """The app's `send`."""
         if self._replaced:
+            await turn_of_others()
             return
         fresh = self._visit.take_refusal()
         refused = fresh or self._caught

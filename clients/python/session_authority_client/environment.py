@@ -5,6 +5,7 @@ runs beside `session-authority dev` and against a service in production.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypedDict
@@ -12,6 +13,14 @@ from typing import TypedDict
 from session_authority_client._shared.transport import Tls
 
 __all__ = ["Credentials", "credentials_from_environment"]
+
+_CERTIFICATE = re.compile(
+    rb"-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----.+?-----END (X509 |TRUSTED )?CERTIFICATE-----",
+    re.DOTALL,
+)
+_KEY = re.compile(
+    rb"-----BEGIN ([A-Z]+ )*PRIVATE KEY-----.+?-----END ([A-Z]+ )*PRIVATE KEY-----", re.DOTALL
+)
 
 
 class Credentials(TypedDict):
@@ -27,8 +36,8 @@ def credentials_from_environment(environment: Mapping[str, str] = os.environ) ->
     and its bearer token. The token is read for each call, so that it may change.
 
     With none of them, the connection is plaintext, as `session-authority dev` has it. Raises
-    ValueError where one of the certificate and its key is missing, and OSError for a file that
-    can't be read.
+    ValueError where one of the certificate and its key is missing, or a file holds none, and
+    OSError for a file that can't be read.
     """
 
     def path(name: str) -> Path | None:
@@ -40,11 +49,27 @@ def credentials_from_environment(environment: Mapping[str, str] = os.environ) ->
         raise ValueError("AUTHORITY_CERT and AUTHORITY_KEY: set both or neither")
     if token is not None:
         _token(token)  # a file that is not there is told at once
-    pem = [file.read_bytes() if file else None for file in (ca, certificate, key)]
+    pem = (
+        _pem("AUTHORITY_CA", ca, _CERTIFICATE, "certificates"),
+        _pem("AUTHORITY_CERT", certificate, _CERTIFICATE, "certificates"),
+        _pem("AUTHORITY_KEY", key, _KEY, "private key"),
+    )
     return Credentials(
-        tls=Tls(*pem) if any(pem) else None,
+        tls=None if pem == (None, None, None) else Tls(*pem),
         token=None if token is None else lambda: _token(token),
     )
+
+
+def _pem(name: str, file: Path | None, form: re.Pattern[bytes], kind: str) -> bytes | None:
+    """What a file holds, None without one. A file that holds nothing of its kind is refused: the
+    connection would be plaintext, or trust other CAs.
+    """
+    if file is None:
+        return None
+    held = file.read_bytes()
+    if not form.search(held):
+        raise ValueError(f"{name}: {file} holds no {kind} in PEM form")
+    return held
 
 
 def _token(file: Path) -> str:

@@ -159,7 +159,8 @@ class Flow:
     sent by another site, gets a page that asks for the same URL again, with the cookies.
 
     `brief_idle_timeout`: how long a session that ends with the browser (`remember=False`) may last
-    unused. The service's own idle time holds if that is shorter.
+    unused. The service's own idle time holds if that is shorter, and the shortest that the service
+    takes if that is longer.
 
     `passive_paths`: paths that pages of the app ask for by themselves, spelled like `return_paths`.
     A request there doesn't count as a use of the session, so it does not put off the idle end.
@@ -185,6 +186,11 @@ class Flow:
     def __post_init__(self) -> None:
         if self.sign_in_url is not None and not re.fullmatch(r"[!-~]+", self.sign_in_url, re.ASCII):
             raise ValueError("sign_in_url: must be printable ASCII")
+        for setting in ("bearer", "check_origin", "end_connections"):
+            if not isinstance(getattr(self, setting), bool):
+                raise TypeError(f"{setting}: must be True or False")
+        if not isinstance(self.brief_idle_timeout, timedelta):
+            raise TypeError("brief_idle_timeout: must be a timedelta")
         if not self.brief_idle_timeout >= _SHORTEST_IDLE_TIMEOUT:
             raise ValueError("brief_idle_timeout: must be a minute at least")
         for setting in ("return_paths", "passive_paths"):

@@ -12,7 +12,7 @@ import grpc
 from session_authority_client._async.calls import AsyncCalls
 from session_authority_client._async.primitives import AsyncAlarm, AsyncBackground
 from session_authority_client._shared import convert
-from session_authority_client._shared.failures import error_of_item
+from session_authority_client._shared.failures import client_closed, error_of_item
 from session_authority_client._shared.open_sessions import OpenSessions, Round
 from session_authority_client.cache import NearCache
 from session_authority_client.errors import SessionAuthorityError
@@ -30,27 +30,51 @@ class AsyncEndings:
         self._calls = calls
         self._alarm = AsyncAlarm()
         self._background = AsyncBackground("session-authority-endings")
+        self._waiting: set[AsyncAlarm] = set()
+        self._closed = False
         self.sessions = OpenSessions(cache, self._alarm.set)
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
         """Has the listener called, once, when the session has ended. Returns a function that stops
-        that.
+        that. Raises Unavailable if the client is closed.
         """
+        if self._closed:
+            raise client_closed()
         stop = self.sessions.listen(session, listener)
         self._background.start(self._keep_asking)
         return stop
 
     async def wait(self, session: Session, timeout: timedelta | None) -> bool:
-        """Waits for the end of a session. Returns False if the timeout was over before."""
-        ended = AsyncAlarm()
-        stop = self.listen(session, ended.set)
+        """Waits for the end of a session. Returns False if the timeout was over before. Raises
+        Unavailable if the client is or gets closed.
+        """
+        ended, woken = AsyncAlarm(), AsyncAlarm()
+
+        def tell() -> None:
+            ended.set()
+            woken.set()
+
+        # Before `listen` looks whether the client is closed: closing misses no alarm.
+        self._waiting.add(woken)
         try:
-            return await ended.wait(None if timeout is None else timeout.total_seconds())
+            stop = self.listen(session, tell)
+            try:
+                await woken.wait(None if timeout is None else timeout.total_seconds())
+            finally:
+                stop()
         finally:
-            stop()
+            self._waiting.discard(woken)
+        if self._closed and not ended.is_set():
+            raise client_closed()
+        return ended.is_set()
 
     async def close(self) -> None:
-        """Asks no more. Nobody is told: it is unknown."""
+        """Asks no more, and wakes all that wait. No listener is called: it is unknown whether its
+        session has ended.
+        """
+        self._closed = True
+        for woken in tuple(self._waiting):
+            woken.set()
         await self._background.close(self._alarm)
 
     async def _keep_asking(self) -> bool:

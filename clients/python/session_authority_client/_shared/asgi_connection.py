@@ -25,6 +25,13 @@ _STREAM_GRACE_SECONDS = 1.0
 _RAISING_SPEC = (2, 4)
 
 
+async def turn_of_others() -> None:
+    """What is sent and dropped awaits this: an app that does nothing but send would let nothing
+    else run, nor could it be cancelled.
+    """
+    await asyncio.sleep(0)
+
+
 class HungUp(ConnectionError):
     """What an app gets that sends to a client that is gone."""
 
@@ -70,6 +77,7 @@ class Connection:
         if self._hung_up:
             if self._raises:
                 raise HungUp(CLOSE_REASON)
+            await turn_of_others()
             return
         kind = message["type"]
         if kind == "websocket.close" or (

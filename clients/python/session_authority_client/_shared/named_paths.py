@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import unquote
+
+# Browsers read "//x" as another origin, and a backslash as a slash.
+_FORM = re.compile(r"/(?![/\\])[^?#*]*\*?", re.DOTALL)
 
 
 def checked_paths(setting: str, given: Sequence[str]) -> Iterator[str]:
-    """The paths that an app names in that setting. Raises ValueError."""
-    if isinstance(given, str):
-        raise ValueError(f"{setting}: must be several, not one text")
+    """The paths that an app names in that setting. Raises ValueError that names it."""
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise ValueError(f"{setting}: must be several paths, not {given!r}")
     for path in given:
-        if not path.startswith("/") or "?" in path or "#" in path or "*" in path[:-1]:
+        if not isinstance(path, str) or not _FORM.fullmatch(path):
             raise ValueError(
                 f'{setting}: must be paths, like "/callback", or their start, like "/mail/*", not'
                 f" {path!r}"

@@ -5,7 +5,9 @@ hangs up.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
+from session_authority_client.errors import Unavailable
 from session_authority_client.types import Session
 
 Stop = Callable[[], None]
@@ -39,7 +41,8 @@ class SessionEnd:
         unheard = self._hang_up is not None and self._stop_hanging_up is None
         if session is not None and unheard and not self._keeps_open:
             assert self._hang_up is not None
-            self._stop_hanging_up = self._listen(session, self._hang_up)
+            with suppress(Unavailable):  # the client is closed: the connection is not known to end
+                self._stop_hanging_up = self._listen(session, self._hang_up)
 
     def keep_open(self) -> None:
         """The middleware is not to hang up."""

@@ -13,7 +13,7 @@ import grpc
 from session_authority_client._sync.calls import Calls
 from session_authority_client._sync.primitives import Alarm, Background
 from session_authority_client._shared import convert
-from session_authority_client._shared.failures import error_of_item
+from session_authority_client._shared.failures import client_closed, error_of_item
 from session_authority_client._shared.open_sessions import OpenSessions, Round
 from session_authority_client.cache import NearCache
 from session_authority_client.errors import SessionAuthorityError
@@ -31,27 +31,51 @@ class Endings:
         self._calls = calls
         self._alarm = Alarm()
         self._background = Background("session-authority-endings")
+        self._waiting: set[Alarm] = set()
+        self._closed = False
         self.sessions = OpenSessions(cache, self._alarm.set)
 
     def listen(self, session: Session, listener: Callable[[], None]) -> Callable[[], None]:
         """Has the listener called, once, when the session has ended. Returns a function that stops
-        that.
+        that. Raises Unavailable if the client is closed.
         """
+        if self._closed:
+            raise client_closed()
         stop = self.sessions.listen(session, listener)
         self._background.start(self._keep_asking)
         return stop
 
     def wait(self, session: Session, timeout: timedelta | None) -> bool:
-        """Waits for the end of a session. Returns False if the timeout was over before."""
-        ended = Alarm()
-        stop = self.listen(session, ended.set)
+        """Waits for the end of a session. Returns False if the timeout was over before. Raises
+        Unavailable if the client is or gets closed.
+        """
+        ended, woken = Alarm(), Alarm()
+
+        def tell() -> None:
+            ended.set()
+            woken.set()
+
+        # Before `listen` looks whether the client is closed: closing misses no alarm.
+        self._waiting.add(woken)
         try:
-            return ended.wait(None if timeout is None else timeout.total_seconds())
+            stop = self.listen(session, tell)
+            try:
+                woken.wait(None if timeout is None else timeout.total_seconds())
+            finally:
+                stop()
         finally:
-            stop()
+            self._waiting.discard(woken)
+        if self._closed and not ended.is_set():
+            raise client_closed()
+        return ended.is_set()
 
     def close(self) -> None:
-        """Asks no more. Nobody is told: it is unknown."""
+        """Asks no more, and wakes all that wait. No listener is called: it is unknown whether its
+        session has ended.
+        """
+        self._closed = True
+        for woken in tuple(self._waiting):
+            woken.set()
         self._background.close(self._alarm)
 
     def _keep_asking(self) -> bool:

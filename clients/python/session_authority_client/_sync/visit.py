@@ -52,7 +52,8 @@ class Visit(Admission):
         this device, or expired. A token that ends or is renewed ends no session, and an outage of
         the service is no end. Another task or thread may wait.
 
-        Returns False if the timeout was over before. Raises SignInRequired, NoAnswer.
+        Returns False if the timeout was over before. Raises SignInRequired, NoAnswer, and
+        Unavailable if the client is closed, also while this waits.
         """
         return self._authority.endings.wait(self.require(), timeout)
 
@@ -60,8 +61,9 @@ class Visit(Admission):
         """Has a callback called once when the session has ended: in the event loop, or in a thread
         of the client, for which it must not wait. Returns a function that stops that.
 
-        Where middleware knows when the connection is over, it stops that itself. Raises
-        SignInRequired, NoAnswer.
+        Where middleware knows when the connection is over, it stops that itself. Closing the client
+        calls nothing: it is unknown whether the session has ended. Raises SignInRequired, NoAnswer,
+        and Unavailable if the client is closed.
         """
         return self._session_end.listen(self.require(), callback)
 
@@ -118,12 +120,12 @@ class Visit(Admission):
         """
         self._check_open()
         before = self._session
-        if idle_timeout is None and not remember:
-            idle_timeout = self._flow.brief_idle_timeout
+        by_settings = idle_timeout is None and not remember
         with self._answering():
             issued = self._issue(
                 user_id,
-                idle_timeout,
+                self._flow.brief_idle_timeout if by_settings else idle_timeout,
+                lengthen=by_settings,
                 device_id=self._presented.device_id,
                 client=self._presented.client,
                 claims=claims,
@@ -248,14 +250,16 @@ class Visit(Admission):
         return renewal
 
     def _issue(
-        self, user_id: str, idle_timeout: timedelta | None, **asked: Any
+        self, user_id: str, idle_timeout: timedelta | None, *, lengthen: bool, **asked: Any
     ) -> IssuedDevice:
-        """Signs in with an idle time, or with the service's longest if that is shorter."""
+        """Signs in with an idle time, or with the service's longest if that is shorter. `lengthen`:
+        or with the service's shortest if that is longer.
+        """
         issue = self._authority.issue_device
         try:
             return issue(user_id, idle_timeout=idle_timeout, **asked)
         except InvalidRequest as refusal:
-            limit = idle_limit(refusal, idle_timeout)
+            limit = idle_limit(refusal, idle_timeout, lengthen=lengthen)
             if limit is None:
                 raise
         return issue(user_id, idle_timeout=limit, **asked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from session_authority_client._shared.device_ids import canonical_device_id
-from session_authority_client._testing.rules import broken_fields
+from session_authority_client._testing.rules import LONGEST_IDLE, SHORTEST_IDLE, broken_fields
 from session_authority_client._testing.state import Device, State, Token
 from session_authority_client.wire import session_authority_pb2 as pb
 from session_authority_client.wire import status_pb2
@@ -123,7 +123,24 @@ def check_fields(context: grpc.ServicerContext, **fields: str) -> None:
     refuse(context, broken_fields(fields))
 
 
-def refuse(context: grpc.ServicerContext, broken: Sequence[tuple[str, str]]) -> None:
+def check_sign_in(context: grpc.ServicerContext, request: pb.IssueDeviceRequest) -> None:
+    """Fails a sign-in with all its fields that break their rules."""
+    broken, metadata = broken_fields({"user_id": request.user_id}), {}
+    least, most = (int(limit.total_seconds()) for limit in (SHORTEST_IDLE, LONGEST_IDLE))
+    asked = request.idle_timeout
+    if request.HasField("idle_timeout") and not (
+        (least, 0) <= (asked.seconds, asked.nanos) <= (most, 0)
+    ):
+        broken.append(("idle_timeout", f"must be from {least} to {most} seconds"))
+        metadata = {"min_seconds": str(least), "max_seconds": str(most)}
+    refuse(context, broken, metadata)
+
+
+def refuse(
+    context: grpc.ServicerContext,
+    broken: Sequence[tuple[str, str]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Fails a call with the fields that break their rules, if there are any."""
     if broken:
         text = "; ".join(f"{name}: {rule}" for name, rule in broken)
@@ -132,7 +149,7 @@ def refuse(context: grpc.ServicerContext, broken: Sequence[tuple[str, str]]) -> 
             for name, rule in broken
         ]
         bad = status_pb2.BadRequest(field_violations=violations)
-        abort(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", text, bad)
+        abort(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", text, bad, metadata)
 
 
 def abort(
@@ -141,11 +158,11 @@ def abort(
     reason: str,
     text: str = "",
     bad: status_pb2.BadRequest | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> NoReturn:
     """Fails a call as the real service does, so that clients raise the same."""
-    details: list[tuple[str, Message]] = [
-        ("ErrorInfo", status_pb2.ErrorInfo(reason=reason, domain="session-authority"))
-    ]
+    info = status_pb2.ErrorInfo(reason=reason, domain="session-authority", metadata=metadata)
+    details: list[tuple[str, Message]] = [("ErrorInfo", info)]
     if bad is not None:
         details.append(("BadRequest", bad))
     if code is grpc.StatusCode.UNAVAILABLE:

@@ -16,6 +16,7 @@ import grpc
 from session_authority_client._testing.messages import (
     abort,
     check_fields,
+    check_sign_in,
     device_message,
     event_message,
     is_wanted,
@@ -152,7 +153,7 @@ class FakeService:
         self, request: pb.IssueDeviceRequest, context: grpc.ServicerContext
     ) -> pb.IssueDeviceResponse:
         """Signs a user in."""
-        check_fields(context, user_id=request.user_id)
+        check_sign_in(context, request)
         state, now = self.state, self.state.now()
         if known_sign_in := state.sign_ins.get(request.request_id):
             return self._issue_again(known_sign_in, request, context)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from client_tests.ends_harness import (
 )
 from client_tests.harness import until
 from session_authority_client import AsyncSessionAuthority, NearCache
-from session_authority_client.flow import Flow
+from session_authority_client.flow import Flow, Refused
 from session_authority_client.testing import FakeAuthority
 
 PATIENCE = timedelta(seconds=20)
@@ -245,6 +245,50 @@ async def test_an_app_that_is_stuck_is_cancelled(authority: FakeAuthority):
 
     assert (await talk(authority, app))[-1] == END
     assert left == ["cancelled"]
+
+
+@pytest.mark.parametrize("turns", [1, 1000])
+async def test_an_app_that_only_sends_lets_others_run(authority: FakeAuthority, turns: int):
+    """Sending is all it awaits: without a turn for the loop it could not be cancelled."""
+    others: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["state"]["visit"].require()
+        await send(START)
+        await send(MORE)
+        assert await receive() == {"type": "http.disconnect"}
+        for turn in range(turns):
+            asyncio.get_running_loop().call_soon(others.append, turn)
+            await send(MORE)
+            assert others[-1:] == [turn]
+
+    scope = {"asgi": {"spec_version": "2.3"}}
+    assert (await talk(authority, app, **scope))[-1] == END
+    assert others == list(range(turns))
+
+
+async def test_an_app_that_goes_on_after_its_refusal_lets_others_run(authority: FakeAuthority):
+    others: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with suppress(Refused):
+            scope["state"]["visit"].require()
+        await send({**START, "status": 500})
+        for turn in range(3):
+            asyncio.get_running_loop().call_soon(others.append, turn)
+            await send(MORE)
+            assert others[-1:] == [turn]
+
+    sent: list[Any] = []
+
+    async def send(message: Mapping[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    async with AsyncSessionAuthority(authority.address, timeout=PATIENCE) as client:
+        await behind(app, client)(scope, asyncio.Event().wait, send)
+    assert [message.get("status") for message in sent] == [401, None]
+    assert others == [0, 1, 2]
 
 
 async def test_a_fault_of_the_app_is_still_one(authority: FakeAuthority):

@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 
 from client_tests.harness import until
-from session_authority_client import AsyncSessionAuthority, NearCache, SessionAuthority
+from session_authority_client import (
+    AsyncSessionAuthority,
+    NearCache,
+    SessionAuthority,
+    Unavailable,
+)
 from session_authority_client._async.visits import AsyncVisits
 from session_authority_client._sync.visits import Visits
 from session_authority_client.flow import Flow, SignInRequired
@@ -242,6 +247,34 @@ async def test_a_client_that_closes_tells_nobody(kind: Any, authority: FakeAutho
         told: list[int] = []
         visit.on_ended(lambda: told.append(1))
     assert told == []
+
+
+@pytest.mark.parametrize("within", [None, PATIENCE])
+async def test_a_client_that_closes_wakes_all_that_wait(
+    flavour: Any, authority: FakeAuthority, within: timedelta | None
+):
+    visit = await flavour.visit(headers_of(authority.sign_in("ada")))
+    told: list[int] = []
+    visit.on_ended(lambda: told.append(1))
+    waiting = [asyncio.create_task(flavour.ended(visit, within)) for _ in range(3)]
+    await until(lambda: len(flavour.client.endings._waiting) == 3)
+    await flavour.close()
+    async with asyncio.timeout(PATIENCE.total_seconds() / 2):
+        for ended in waiting:
+            with pytest.raises(Unavailable, match="the client is closed"):
+                await ended
+    assert told == []
+
+
+async def test_a_client_that_is_closed_waits_for_nothing(flavour: Any, authority: FakeAuthority):
+    visit = await flavour.visit(headers_of(authority.sign_in("ada")))
+    await flavour.close()
+    with pytest.raises(Unavailable, match="the client is closed"):
+        await flavour.ended(visit)
+    with pytest.raises(Unavailable, match="the client is closed"):
+        visit.on_ended(lambda: None)
+    visit.hang_up_at_end(lambda: None)
+    assert visit.require().user_id == "ada"
 
 
 async def test_a_stopped_callback_is_not_called(flavour: Any, authority: FakeAuthority):

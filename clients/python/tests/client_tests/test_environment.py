@@ -9,6 +9,11 @@ import pytest
 from session_authority_client.environment import credentials_from_environment
 
 
+def pem_of(name: str) -> str:
+    kind = "PRIVATE KEY" if name == "KEY" else "CERTIFICATE"
+    return f"# {name}\n-----BEGIN {kind}-----\nYQ==\n-----END {kind}-----\n"
+
+
 def test_nothing_is_shown_without_variables():
     assert credentials_from_environment({}) == {"tls": None, "token": None}
     assert credentials_from_environment({"AUTHORITY_CA": ""}) == {"tls": None, "token": None}
@@ -17,11 +22,11 @@ def test_nothing_is_shown_without_variables():
 def test_each_variable_names_a_file(tmp_path: Path):
     names = {"CA": "root_certificates", "CERT": "certificate_chain", "KEY": "private_key"}
     for name in names:
-        (tmp_path / name).write_text(f"the {name}")
+        (tmp_path / name).write_text(pem_of(name))
     environment = {f"AUTHORITY_{name}": str(tmp_path / name) for name in names}
     tls = credentials_from_environment(environment)["tls"]
     assert {name: getattr(tls, field) for name, field in names.items()} == {
-        name: f"the {name}".encode() for name in names
+        name: pem_of(name).encode() for name in names
     }
 
 
@@ -42,3 +47,24 @@ def test_what_is_missing_is_told(tmp_path: Path):
     for name in ("CA", "TOKEN_FILE"):
         with pytest.raises(FileNotFoundError):
             credentials_from_environment({f"AUTHORITY_{name}": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize("held", ["", "\n", "no PEM", "-----BEGIN CERTIFICATE-----\n", "other"])
+@pytest.mark.parametrize("name", ["CA", "CERT", "KEY"])
+def test_a_file_without_what_it_is_for_is_no_plaintext(tmp_path: Path, name: str, held: str):
+    other = pem_of("CERT" if name == "KEY" else "KEY")
+    environment = {}
+    for each in ("CA",) if name == "CA" else ("CERT", "KEY"):
+        file = tmp_path / each
+        file.write_text((other if held == "other" else held) if each == name else pem_of(each))
+        environment[f"AUTHORITY_{each}"] = str(file)
+    kind = "private key" if name == "KEY" else "certificates"
+    with pytest.raises(ValueError, match=f"^AUTHORITY_{name}: .* holds no {kind} in PEM form"):
+        credentials_from_environment(environment)
+
+
+def test_an_empty_certificate_with_an_empty_key_is_no_plaintext(tmp_path: Path):
+    (tmp_path / "empty").touch()
+    names = ("AUTHORITY_CERT", "AUTHORITY_KEY")
+    with pytest.raises(ValueError, match=r"^AUTHORITY_CERT: .* holds no certificates in PEM form"):
+        credentials_from_environment(dict.fromkeys(names, str(tmp_path / "empty")))

@@ -548,3 +548,10 @@ def test_some_proxies_tell_the_port_too(hop: str, address: str):
     assert (
         flow.presented("GET", {"x-forwarded-for": (hop,)}, "10.0.0.1").client.ip_address == address
     )
+
+
+@pytest.mark.parametrize("setting", ["bearer", "check_origin", "end_connections"])
+@pytest.mark.parametrize("value", ["no", "", 0, 1, None])
+def test_a_switch_is_true_or_false(setting: str, value: Any):
+    with pytest.raises(TypeError, match=f"^{setting}: must be True or False"):
+        Flow(**{setting: value})

@@ -297,7 +297,26 @@ def test_paths_are_spelled_like_return_paths(named: str, target: str, passive: b
     assert not Flow().presented("GET", {}, "192.0.2.1", target).passive
 
 
-@pytest.mark.parametrize("named", [PATH, ("session",), ("/a?b",), ("/a*b",), ("/a#b",), ("",)])
+@pytest.mark.parametrize(
+    "named",
+    [
+        PATH,
+        ("session",),
+        ("/a?b",),
+        ("/a*b",),
+        ("/a#b",),
+        ("",),
+        ("//x",),
+        ("//x/*",),
+        ("/\\x",),
+        (b"/x",),
+        (1,),
+        (None,),
+        1,
+        None,
+        b"/x",
+    ],
+)
 def test_what_can_be_no_path_is_refused(named: Any):
     with pytest.raises(ValueError, match="passive_paths: must be"):
         Flow(passive_paths=named)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from session_authority_client.testing import FakeAuthority
 from tests.support.dev import dev_server
 
 BRIEF = "__Host-session-brief"
-MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 RULES = {"Path=/", "Secure", "HttpOnly", "SameSite=Strict"}
 LASTING = "Max-Age=34560000"
 
@@ -160,16 +161,27 @@ def test_an_idle_time_below_a_minute_is_refused(idle: timedelta):
         Flow(brief_idle_timeout=idle)
 
 
+@pytest.mark.parametrize("idle", [60, 3600.0, "1h", None, True])
+def test_an_idle_time_that_is_no_timedelta_is_refused(idle: Any):
+    with pytest.raises(TypeError, match=r"^brief_idle_timeout: must be a timedelta"):
+        Flow(brief_idle_timeout=idle)
+
+
 # --- a service with a shorter idle time -----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def visits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visits]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings = {"SESSION_AUTHORITY_IDLE_TIMEOUT": "90m"}
     with dev_server(tmp_path_factory.mktemp("dev"), settings) as server:
-        made = Visits(lambda: SessionAuthority(server.address, timeout=PATIENCE), Flow())
-        yield made
-        made.close()
+        yield server.address
+
+
+@pytest.fixture(scope="module")
+def visits(service: str) -> Iterator[Visits]:
+    made = Visits(lambda: SessionAuthority(service, timeout=PATIENCE), Flow())
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize(
@@ -191,9 +203,53 @@ def test_the_idle_time_of_the_service_holds_if_it_is_shorter(
 
 
 @pytest.mark.parametrize(
+    ("brief", "given"),
+    [(MINUTE, 2 * MINUTE), (119 * SECOND, 2 * MINUTE), (HOUR, HOUR), (24 * HOUR, 90 * MINUTE)],
+)
+def test_the_idle_time_of_the_settings_gives_way_to_the_services_limits(
+    service: str, brief: timedelta, given: timedelta
+):
+    flow = Flow(brief_idle_timeout=brief)
+    visits = Visits(lambda: SessionAuthority(service, timeout=PATIENCE), flow)
+    visit = visits.open("POST", {}, "127.0.0.1")
+    visit.sign_in("ada", remember=False)
+    session = visit.require()
+    assert session.expire_time - session.sign_in_time == given
+    visits.close()
+
+
+@pytest.mark.parametrize(
+    ("brief", "given"), [(MINUTE, 2 * MINUTE), (HOUR, HOUR), (240 * HOUR, 168 * HOUR)]
+)
+async def test_the_double_has_the_same_limits(
+    authority: FakeAuthority, make: Maker, brief: timedelta, given: timedelta
+):
+    async with browser_of(make(authority, Flow(brief_idle_timeout=brief))) as browser:
+        assert (await browser.post("/sign-in-for?brief=1")).status_code == 200
+        authority.pass_time(given - SECOND)
+        assert (await browser.get("/me")).status_code == 200
+        authority.pass_time(given)
+        assert (await browser.get("/me")).status_code == 401
+
+
+@pytest.mark.parametrize("idle", [MINUTE, timedelta(days=8)])
+def test_the_limits_are_told_to_machines(service: str, authority: FakeAuthority, idle: timedelta):
+    told = []
+    for address in (service, authority.address):
+        with SessionAuthority(address, timeout=PATIENCE) as client:
+            with pytest.raises(InvalidRequest) as refused:
+                client.issue_device("ada", idle_timeout=idle)
+            told.append(refused.value.metadata)
+    assert told == [
+        {"min_seconds": "120", "max_seconds": "5400"},
+        {"min_seconds": "120", "max_seconds": "604800"},
+    ]
+
+
+@pytest.mark.parametrize(
     ("user", "idle", "fields"),
     [
-        ("ada", timedelta(seconds=1), ["idle_timeout"]),  # no longer one takes its place
+        ("ada", SECOND, ["idle_timeout"]),  # no longer one takes its place
         ("", 24 * HOUR, ["user_id", "idle_timeout"]),
     ],
 )

@@ -123,7 +123,22 @@ def test_what_is_lax_is_not_waited_for(
     assert bool(hop_of(flow, cookie=cookie)) is hops
 
 
-@pytest.mark.parametrize("wrong", ["/callback", ["callback"], [""], ["/a?b"], ["/*/a"], ["/a#b"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "/callback",
+        ["callback"],
+        [""],
+        ["/a?b"],
+        ["/*/a"],
+        ["/a#b"],
+        ["//x"],
+        ["//x/*"],
+        [1],
+        1,
+        None,
+    ],
+)
 def test_paths_are_checked(wrong: Any):
     with pytest.raises(ValueError, match="return_paths"):
         Flow(return_paths=wrong)
