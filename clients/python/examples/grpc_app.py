@@ -39,7 +39,8 @@ async def sign_in(request: Message, context: Context) -> Message:
     # believes every name.
     try:
         issued = await current_async_visit().sign_in(
-            request.get("user", ""), request_id=request.get("request_id")
+            await text(request, context, "user") or "",
+            request_id=await text(request, context, "request_id"),
         )
     except InvalidRequest as error:  # the name is empty, or far too long
         problem = ", ".join(f"{rule.field} {rule.description}" for rule in error.violations)
@@ -67,9 +68,9 @@ async def my_devices(_request: Message, _context: Context) -> AsyncIterator[Mess
         }
 
 
-async def sign_out(request: Message, _context: Context) -> Message:
+async def sign_out(request: Message, context: Context) -> Message:
     """Signs the user out on the device that the request names, or on the caller's own."""
-    await current_async_visit().sign_out(request.get("device_id"))
+    await current_async_visit().sign_out(await text(request, context, "device_id"))
     return {}
 
 
@@ -78,11 +79,19 @@ async def sign_out_everywhere(_request: Message, _context: Context) -> Message:
     return {"signed_out": await current_async_visit().sign_out_everywhere()}
 
 
+async def text(request: Message, context: Context, field: str) -> str | None:
+    """The text in a field of the request, None if it is absent. Refuses anything else."""
+    value = request.get(field)
+    if value is not None and not isinstance(value, str):
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{field} must be a text")
+    return value
+
+
 def read(data: bytes) -> Message:
     """Reads a request. What is no JSON object is an empty one."""
     try:
         message = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         message = {}
     return message if isinstance(message, dict) else {}
 

@@ -8,10 +8,10 @@ without Redis.
 
 It speaks the whole contract, and gives the verdicts of the real one with its default settings: use
 `pass_time` to see what becomes of a token after minutes or weeks. It knows less: tokens are no
-JWTs, and there are no signing keys. Every caller may do everything. Of the fields of a request only
-user IDs, device IDs, names and idle times are checked. Sessions have an idle end only if their
-sign-in asked for one. User agents are not parsed. Nobody is told of an ended token. What must be
-sure of those is tested with `session-authority dev`.
+JWTs, and there are no signing keys. Every caller may do everything. Sessions have an idle end only
+if their sign-in asked for one, and then to the second. Pages, watches and optional device IDs are
+not checked. User agents are not parsed. Nobody is told of an ended token. What must be sure of
+those is tested with `session-authority dev`.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from session_authority_client._async.admission import AsyncAdmission
 from session_authority_client._async.primitives import AsyncCut
+from session_authority_client._shared.arguments import any_text
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.idle_limit import idle_limit
 from session_authority_client._shared.local_paths import next_in
@@ -157,10 +158,10 @@ class AsyncVisit(AsyncAdmission):
 
     async def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> None:
         """Signs the user out here, or on another device of the user. Without a session there is
-        nothing to do, and no error. Raises NoAnswer.
+        nothing to do, and no error. Raises NoAnswer, TypeError.
         """
+        named = None if device_id is None else canonical_device_id(any_text("device_id", device_id))
         session = await self._session_to_end()
-        named = None if device_id is None else canonical_device_id(device_id)
         if named == "":
             return
         here = named is None or (session is not None and named == session.device_id)

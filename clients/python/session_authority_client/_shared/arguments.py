@@ -45,13 +45,18 @@ def aware(name: str, value: datetime) -> datetime:
     return value
 
 
+def any_text(name: str, value: str) -> str:
+    """A text that is not sent as it is, whatever it holds. Raises TypeError."""
+    if not isinstance(value, str):
+        raise _not(name, "a str", value)
+    return value
+
+
 def text(name: str, value: str) -> str:
     """A text. Raises TypeError, and InvalidRequest where it holds what UTF-8 can't (half of a
     surrogate pair).
     """
-    if not isinstance(value, str):
-        raise _not(name, "a str", value)
-    if not value.isascii():
+    if not any_text(name, value).isascii():
         try:
             value.encode()
         except UnicodeEncodeError:

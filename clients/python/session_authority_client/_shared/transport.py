@@ -36,12 +36,13 @@ METHODS = (
 # change nothing.
 _SERVICE_CONFIG = {
     # Calls go to all addresses in turn, but for five seconds not to one at which nine of ten calls
-    # failed in half a second, as they do at a server that hangs. At least half of the addresses
-    # stay, and a single one always does: two must have been called for one to be left out.
+    # failed in two seconds, as they do at a server that hangs. At least half of the addresses stay,
+    # and a single one always does: two must have been called twice for one to be left out. A
+    # shorter interval would never see that of a caller that calls twice a second.
     "loadBalancingConfig": [
         {
             "outlier_detection_experimental": {
-                "interval": "0.5s",
+                "interval": "2s",
                 "baseEjectionTime": "5s",
                 "maxEjectionTime": "5s",
                 "maxEjectionPercent": 50,
@@ -73,8 +74,9 @@ _SERVICE_CONFIG = {
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.enable_retries", 1),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    # The service allows a ping every 10 seconds.
+    ("grpc.keepalive_time_ms", 12_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
     # gRPC pings on its own, too, where data flows. A process that hangs does not answer; calls get
     # there no more until a new connection to it is made.
     ("grpc.http2.ping_timeout_ms", 5_000),

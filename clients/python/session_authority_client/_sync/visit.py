@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from session_authority_client._sync.admission import Admission
 from session_authority_client._sync.primitives import Cut
+from session_authority_client._shared.arguments import any_text
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.idle_limit import idle_limit
 from session_authority_client._shared.local_paths import next_in
@@ -158,10 +159,10 @@ class Visit(Admission):
 
     def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> None:
         """Signs the user out here, or on another device of the user. Without a session there is
-        nothing to do, and no error. Raises NoAnswer.
+        nothing to do, and no error. Raises NoAnswer, TypeError.
         """
+        named = None if device_id is None else canonical_device_id(any_text("device_id", device_id))
         session = self._session_to_end()
-        named = None if device_id is None else canonical_device_id(device_id)
         if named == "":
             return
         here = named is None or (session is not None and named == session.device_id)

@@ -13,10 +13,11 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from session_authority_client._shared.device_ids import canonical_device_id
-from session_authority_client._testing.rules import LONGEST_IDLE, SHORTEST_IDLE, broken_fields
+from session_authority_client._testing.fields import IDLE_LIMITS, of_session_name
+from session_authority_client._testing.rules import broken_fields
 from session_authority_client._testing.state import Device, State, Token
+from session_authority_client.wire import errors_pb2, status_pb2
 from session_authority_client.wire import session_authority_pb2 as pb
-from session_authority_client.wire import status_pb2
 
 
 def stamp(moment: datetime) -> Timestamp:
@@ -73,8 +74,20 @@ def device_message(state: State, device: Device, current: str = "") -> pb.Device
     return message
 
 
-def state_message(state: State, name: pb.SessionName) -> pb.SessionState:
-    """Whether the session lives that a request names."""
+def checked_session(state: State, name: pb.SessionName) -> pb.CheckSessionsResult:
+    """Whether the session lives that a request names, or which rules its name breaks."""
+    if broken := of_session_name(name):
+        error = pb.RequestError(
+            code=grpc.StatusCode.INVALID_ARGUMENT.value[0],
+            reason=errors_pb2.ERROR_REASON_INVALID_REQUEST,
+            message=_told(broken),
+            field_violations=[pb.FieldViolation(field=f, description=rule) for f, rule in broken],
+        )
+        return pb.CheckSessionsResult(error=error)
+    return pb.CheckSessionsResult(state=_state_message(state, name))
+
+
+def _state_message(state: State, name: pb.SessionName) -> pb.SessionState:
     devices = state.devices.get(name.user_id, {})
     device = devices.get(canonical_device_id(name.device_id))
     if device is None or device.session is None:
@@ -123,33 +136,22 @@ def check_fields(context: grpc.ServicerContext, **fields: str) -> None:
     refuse(context, broken_fields(fields))
 
 
-def check_sign_in(context: grpc.ServicerContext, request: pb.IssueDeviceRequest) -> None:
-    """Fails a sign-in with all its fields that break their rules."""
-    broken, metadata = broken_fields({"user_id": request.user_id}), {}
-    least, most = (int(limit.total_seconds()) for limit in (SHORTEST_IDLE, LONGEST_IDLE))
-    asked = request.idle_timeout
-    if request.HasField("idle_timeout") and not (
-        (least, 0) <= (asked.seconds, asked.nanos) <= (most, 0)
-    ):
-        broken.append(("idle_timeout", f"must be from {least} to {most} seconds"))
-        metadata = {"min_seconds": str(least), "max_seconds": str(most)}
-    refuse(context, broken, metadata)
-
-
-def refuse(
-    context: grpc.ServicerContext,
-    broken: Sequence[tuple[str, str]],
-    metadata: Mapping[str, str] | None = None,
-) -> None:
+def refuse(context: grpc.ServicerContext, broken: Sequence[tuple[str, str]]) -> None:
     """Fails a call with the fields that break their rules, if there are any."""
     if broken:
-        text = "; ".join(f"{name}: {rule}" for name, rule in broken)
         violations = [
             status_pb2.BadRequest.FieldViolation(field=name, description=rule)
             for name, rule in broken
         ]
         bad = status_pb2.BadRequest(field_violations=violations)
-        abort(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", text, bad, metadata)
+        told = _told(broken)
+        names = {name for name, _ in broken}
+        metadata = IDLE_LIMITS if "idle_timeout" in names else None
+        abort(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", told, bad, metadata)
+
+
+def _told(broken: Sequence[tuple[str, str]]) -> str:
+    return "; ".join(f"{name}: {rule}" for name, rule in broken)
 
 
 def abort(

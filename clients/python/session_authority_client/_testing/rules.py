@@ -14,7 +14,6 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 # The defaults of the service.
 SESSION_TTL = timedelta(days=30)
-SHORTEST_IDLE, LONGEST_IDLE = timedelta(minutes=2), timedelta(days=7)
 GRACE = timedelta(seconds=30)
 DURABLE_AFTER = timedelta(minutes=3)
 ALARM_AFTER = timedelta(minutes=5)

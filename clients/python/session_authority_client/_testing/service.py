@@ -13,10 +13,11 @@ from uuid import uuid4
 
 import grpc
 
+from session_authority_client._testing.fields import of_batch, of_claims, of_sign_in
 from session_authority_client._testing.messages import (
     abort,
     check_fields,
-    check_sign_in,
+    checked_session,
     device_message,
     event_message,
     is_wanted,
@@ -24,12 +25,12 @@ from session_authority_client._testing.messages import (
     refuse,
     session_message,
     stamp,
-    state_message,
     what_is_asked,
 )
 from session_authority_client._testing.rules import (
     GRACE,
     SESSION_TTL,
+    broken_fields,
     cleaned,
     judge,
     mark_seen,
@@ -153,7 +154,7 @@ class FakeService:
         self, request: pb.IssueDeviceRequest, context: grpc.ServicerContext
     ) -> pb.IssueDeviceResponse:
         """Signs a user in."""
-        check_sign_in(context, request)
+        refuse(context, of_sign_in(request))
         state, now = self.state, self.state.now()
         if known_sign_in := state.sign_ins.get(request.request_id):
             return self._issue_again(known_sign_in, request, context)
@@ -252,7 +253,7 @@ class FakeService:
         """Changes the claims of a user's sessions."""
         user_id, device_id = request.user_id, uuid_of(request.device_id)
         named = {"device_id": request.device_id} if request.device_id else {}
-        check_fields(context, user_id=user_id, **named)
+        refuse(context, broken_fields({"user_id": user_id, **named}) + of_claims(request.claims))
         live = [
             device
             for device in self.state.devices.get(user_id, {}).values()
@@ -318,6 +319,7 @@ class FakeService:
         self, request: pb.BatchValidateSessionsRequest, context: grpc.ServicerContext
     ) -> pb.BatchValidateSessionsResponse:
         """Says what many tokens are worth."""
+        refuse(context, of_batch(len(request.requests), "requests"))
         results = [
             pb.BatchValidateSessionsResult(response=self.validate_session(one, context))
             for one in request.requests
@@ -325,13 +327,11 @@ class FakeService:
         return pb.BatchValidateSessionsResponse(results=results)
 
     def check_sessions(
-        self, request: pb.CheckSessionsRequest, _: grpc.ServicerContext
+        self, request: pb.CheckSessionsRequest, context: grpc.ServicerContext
     ) -> pb.CheckSessionsResponse:
         """Says whether sessions live."""
-        results = [
-            pb.CheckSessionsResult(state=state_message(self.state, name))
-            for name in request.sessions
-        ]
+        refuse(context, of_batch(len(request.sessions), "sessions"))
+        results = [checked_session(self.state, name) for name in request.sessions]
         return pb.CheckSessionsResponse(results=results)
 
     def _judge(

@@ -13,6 +13,8 @@ import pytest
 
 import session_authority_client as sa
 from client_tests.harness import PATIENCE, Connect, Fake
+from session_authority_client._sync.visits import Visits
+from session_authority_client.flow import Flow
 
 NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001 - that is what it is about
 HALF = "\ud800"  # JSON can bring it: json.loads('"\\ud800"')
@@ -186,3 +188,13 @@ async def test_an_aware_time_is_that_moment(connect: Connect, fake: Fake):
     async with connect(fake.address, timeout=PATIENCE) as client:
         assert [batch async for batch in client.watch_events(since=moment)] == []
     assert fake.calls[0].request.start_time.ToDatetime(UTC) == moment
+
+
+@pytest.mark.parametrize("device_id", [5, 0, b"d", uuid4(), ["d"]])
+def test_signing_out_needs_a_device_id_in_a_text(fake: Fake, device_id: Any):
+    visits = Visits(lambda: sa.SessionAuthority(fake.address, timeout=PATIENCE), Flow())
+    kind = type(device_id).__name__
+    with pytest.raises(TypeError, match=f"^device_id: a str, not {kind}$"):
+        visits.open("POST", {}, "127.0.0.1").sign_out(device_id)
+    visits.open("POST", {}, "127.0.0.1").sign_out(f"d{HALF}")  # an end user may have sent it
+    assert fake.calls == []

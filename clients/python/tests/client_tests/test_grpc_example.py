@@ -153,6 +153,26 @@ def test_my_devices(phone: Phone):
     assert phone.refusal() == OUT
 
 
+def test_a_device_id_that_is_no_text_is_told(phone: Phone):
+    phone.sign_in(f"<{uuid4()}>")
+    others: list[Any] = [5, 0, False, [phone.device_id], {}]
+    for device_id in others:
+        with pytest.raises(grpc.RpcError) as refused:
+            phone.call("SignOut", {"device_id": device_id})
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.value.details() == "device_id must be a text"
+    assert phone.devices()
+
+
+@pytest.mark.parametrize("data", [b"", b"null", b"7", b'"a"', b"\xff[", b"[" * 100_000])
+def test_what_is_no_json_object_names_no_user(app: str, data: bytes):
+    with grpc.insecure_channel(app) as channel, pytest.raises(grpc.RpcError) as refused:
+        call: Any = channel.unary_unary("/example.v1.Account/SignIn")
+        call(data, timeout=PATIENCE)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details() == "user_id must not be empty"
+
+
 def test_a_sign_in_that_is_sent_twice_is_one_device(phone: Phone):
     user, request_id = f"<{uuid4()}>", str(uuid4())
     phone.sign_in(user, request_id=request_id)
@@ -166,7 +186,19 @@ def test_a_sign_in_that_is_sent_twice_is_one_device(phone: Phone):
 
 @pytest.mark.parametrize(
     ("message", "problem"),
-    [({}, "must not be empty"), ([1], "must not be empty"), ({"user": "a" * 256}, "at most 255")],
+    [
+        ({}, "user_id must not be empty"),
+        ([1], "user_id must not be empty"),
+        ({"user": None}, "user_id must not be empty"),
+        ({"user": "a" * 256}, "at most 255"),
+        ({"user": "\ud800"}, "user_id must be text"),
+        ({"user": 5}, "user must be a text"),
+        ({"user": False}, "user must be a text"),
+        ({"user": ["ada"]}, "user must be a text"),
+        ({"user": "ada", "request_id": 7}, "request_id must be a text"),
+        ({"user": "ada", "request_id": {}}, "request_id must be a text"),
+        ({"user": "ada", "request_id": "nonsense"}, "request_id must be a UUID"),
+    ],
 )
 def test_a_name_that_is_none_is_told(phone: Phone, message: object, problem: str):
     with pytest.raises(grpc.RpcError) as refused:

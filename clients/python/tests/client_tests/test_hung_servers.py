@@ -34,7 +34,13 @@ class Tally:
     bad: int = 0
 
 
-async def call_until(call: Callable[[], Awaitable[Any]], over: Callable[[Tally], bool]) -> Tally:
+async def call_until(
+    call: Callable[[], Awaitable[Any]],
+    over: Callable[[Tally], bool],
+    *,
+    callers: int = CALLERS,
+    pause: float = 0.01,
+) -> Tally:
     """Makes calls, several at once, until it is over."""
     tally = Tally()
 
@@ -45,10 +51,10 @@ async def call_until(call: Callable[[], Awaitable[Any]], over: Callable[[Tally],
                 tally.good += 1
             except sa.SessionAuthorityError:
                 tally.bad += 1
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause)
 
     async with asyncio.timeout(3 * PATIENCE.total_seconds()):
-        await asyncio.gather(*(caller() for _ in range(CALLERS)))
+        await asyncio.gather(*(caller() for _ in range(callers)))
     return tally
 
 
@@ -129,3 +135,24 @@ async def test_a_process_that_stands_still_costs_few_validations(
             await call_until(validate, lambda tally: tally.good >= 50)
         finally:
             one.process.send_signal(signal.SIGCONT)
+
+
+async def test_one_caller_that_calls_seldom_is_spared_too(
+    two: tuple[Server, Server], connect: Connect
+):
+    one, other = two
+    target = f"ipv4:{one.address},{other.address}"
+    async with connect(target, timeout=TIMEOUT) as client:
+        issued = await client.issue_device("ada", timeout=PATIENCE)
+
+        async def validate() -> None:
+            await client.validate_session(issued.access_token, issued.device.device_id)
+
+        seldom: dict[str, Any] = {"callers": 1, "pause": 0.05}
+        await call_until(validate, lambda tally: tally.good >= 6, **seldom)
+        other.process.send_signal(signal.SIGSTOP)
+        try:
+            tally = await call_until(validate, lambda tally: tally.good >= 40, **seldom)
+        finally:
+            other.process.send_signal(signal.SIGCONT)
+        assert 0 < tally.bad < 20  # in turn, it would be as many as went well

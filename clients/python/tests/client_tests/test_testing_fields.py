@@ -1,0 +1,130 @@
+"""The fake has the service's rules for the fields of a request, in the service's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_authority_client import InvalidRequest, SessionAuthority, SessionName
+from session_authority_client.testing import FakeAuthority
+
+PATIENCE = timedelta(seconds=20)
+
+
+@pytest.fixture
+def client(authority: FakeAuthority) -> Iterator[SessionAuthority]:
+    with authority.client(timeout=PATIENCE) as client:
+        yield client
+
+
+LONG_CLAIMS = {"claims": {f"{i}": "é" * 128 for i in range(4)}}  # 1024 bytes of values
+BROKEN_SIGN_INS: Sequence[dict[str, Any]] = (
+    {"idle_timeout": timedelta.max},
+    {"idle_timeout": timedelta(days=7, seconds=1)},
+    {"idle_timeout": timedelta(seconds=119)},
+    {"idle_timeout": timedelta(0)},
+    {"idle_timeout": timedelta.min},
+    {"session_ttl": timedelta.max},
+    {"session_ttl": timedelta(days=30, seconds=1)},
+    {"session_ttl": timedelta(milliseconds=999)},
+    {"session_ttl": -timedelta(days=1)},
+    {"claims": {"sub": "a", "exp": "b", "mail": "c"}},
+    {"claims": {"e mail": "a"}},
+    {"claims": {"": "a"}},
+    {"claims": {"a" * 129: "a"}},
+    {"claims": {"a": "b" * 1017}},
+    LONG_CLAIMS,
+    {"claims": {"a": "\0" * 170}},
+    {"auth_methods": ["pwd"] * 9},
+    {"auth_methods": ["pwd", "o tp", ""]},
+    {"request_id": "nonsense"},
+    {"claims": {"\0": "b" * 1024, "roles": ""}, "session_ttl": timedelta(0), "user_id": " "},
+)
+
+
+@pytest.mark.parametrize("asked", BROKEN_SIGN_INS, ids=lambda asked: " ".join(asked))
+def test_it_refuses_sign_ins_as_the_service_does(
+    client: SessionAuthority, address: str, asked: dict[str, Any]
+):
+    user = str(uuid4())
+    with SessionAuthority(address, timeout=PATIENCE) as service:
+        mine, theirs = (refused_sign_in(at, {"user_id": user, **asked}) for at in (client, service))
+    assert mine == theirs
+    client.issue_device(user)
+    assert [device.signed_in for device in client.devices(user)] == [True]
+
+
+def refused_sign_in(client: SessionAuthority, asked: dict[str, Any]) -> object:
+    with pytest.raises(InvalidRequest) as refused:
+        client.issue_device(**asked)
+    return str(refused.value), refused.value.violations
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"idle_timeout": timedelta(seconds=120)},
+        {"idle_timeout": timedelta(days=7)},
+        {"session_ttl": timedelta(seconds=1)},
+        {"session_ttl": timedelta(days=30)},
+        {"claims": {"a": "b" * 1016}, "auth_methods": ["urn:x"] * 8},
+        {"request_id": f"{{{uuid4()}}}"},
+    ],
+    ids=lambda asked: " ".join(asked),
+)
+def test_it_accepts_what_the_service_just_accepts(
+    client: SessionAuthority, address: str, asked: dict[str, Any]
+):
+    with SessionAuthority(address, timeout=PATIENCE) as service:
+        for at in (client, service):
+            at.issue_device(str(uuid4()), **asked)
+
+
+@pytest.mark.parametrize("claims", [{"roles": "a"}, {"a b": ""}, {"a": "b" * 1017}])
+def test_it_minds_newer_claims_as_the_service_does(
+    client: SessionAuthority, address: str, claims: dict[str, str]
+):
+    told = []
+    with SessionAuthority(address, timeout=PATIENCE) as service:
+        for at in (client, service):
+            with pytest.raises(InvalidRequest) as refused:
+                at.update_session("", claims, device_id="nonsense")
+            told.append((str(refused.value), refused.value.violations))
+    assert told[0] == told[1]
+
+
+def test_it_minds_batches_as_the_service_does(client: SessionAuthority, address: str):
+    with SessionAuthority(address, timeout=PATIENCE) as service:
+        mine, theirs = batches_tried(client), batches_tried(service)
+    assert mine == theirs
+
+
+def batches_tried(client: SessionAuthority) -> Sequence[object]:
+    """What becomes of batches of all sizes, and of names that are none."""
+    good = SessionName("ada", str(uuid4()), "0" * 32)
+    told: list[object] = []
+    for size in (0, 501):
+        with pytest.raises(InvalidRequest) as refused:
+            client.check_sessions([good] * size)
+        told.append((str(refused.value), refused.value.violations))
+        with pytest.raises(InvalidRequest) as refused:
+            client.validate_sessions([("", "")] * size)
+        told.append((str(refused.value), refused.value.violations))
+    names = (
+        good,
+        replace(good, user_id=""),
+        replace(good, device_id="nonsense"),
+        replace(good, session_id="0" * 31),
+        SessionName("a\n", "", "x" * 32),
+    )
+    for found in client.check_sessions([*names, *[good] * 495]):
+        if isinstance(found, InvalidRequest):
+            told.append((str(found), found.reason, found.violations))
+        else:
+            told.append(found)
+    return told
