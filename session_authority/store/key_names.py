@@ -96,6 +96,10 @@ class KeyNames:
         """A key of a partition that is never there."""
         return f"{self._heads[number]}probe"
 
+    def probes(self) -> list[str]:
+        """Such a key of each partition."""
+        return [self.probe_in(number) for number in range(PARTITIONS)]
+
     def relays(self, endpoint: str) -> str:
         """Sorted set: the relays that are alive and deliver to an endpoint."""
         return f"{self._prefix}:relays:{endpoint}"

@@ -14,7 +14,7 @@ from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.connection import RedisClient
 from session_authority.store.driver.errors import NO_PERMISSION, ResponseError, code_of
 from session_authority.store.driver.writes import Script, Writes
-from session_authority.store.key_names import PARTITIONS, KeyNames
+from session_authority.store.key_names import KeyNames
 
 
 class Rehearsal:
@@ -54,5 +54,4 @@ class Rehearsal:
         if not isinstance(self._client, Cluster):
             return [self._keys.probe]
         await self._writes.run(self._client.initialize)
-        keys = map(self._keys.probe_in, range(PARTITIONS))
-        return list({self._client.primary_of(key): key for key in keys}.values())
+        return list(self._client.one_for_each_primary(self._keys.probes()).values())

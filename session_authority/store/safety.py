@@ -29,7 +29,7 @@ from session_authority.store.driver.errors import (
 )
 from session_authority.store.driver.replies import info_fields, time_of
 from session_authority.store.driver.shielding import Shield
-from session_authority.store.key_names import PARTITIONS, SLOTS, KeyNames
+from session_authority.store.key_names import SLOTS, KeyNames
 
 T = TypeVar("T")
 _OLDEST_VALKEY, _OLDEST_REDIS = (7, 2), (6, 2)
@@ -121,7 +121,7 @@ async def _servers(client: RedisClient, keys: KeyNames) -> list[_Server]:
     if not isinstance(client, Cluster):
         return [_Server("Redis", client.execute_command, keys.probe)]
     await client.initialize()
-    probes = {client.primary_of(key): key for key in map(keys.probe_in, range(PARTITIONS))}
+    probes = client.one_for_each_primary(keys.probes())
     return [
         _Server(
             f"the node {node.name}",

@@ -361,8 +361,7 @@ class SessionStore:
         probes = {"": self._keys.probe}
         if isinstance(self._client, Cluster):
             await self._client.initialize()
-            in_each = map(self._keys.probe_in, range(PARTITIONS))
-            probes = {self._client.primary_of(key): key for key in in_each}
+            probes = self._client.one_for_each_primary(self._keys.probes())
         # Only if it is there, which it never is: so nothing is written, or sent to replicas.
         tries = (self._client.execute_command("SET", key, "", "XX") for key in probes.values())
         refusals = await asyncio.gather(*tries, return_exceptions=True)

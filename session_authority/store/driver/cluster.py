@@ -10,7 +10,7 @@ connections that the server has closed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis._parsers import AsyncCommandsParser
@@ -185,6 +185,10 @@ class Cluster(RedisCluster):
         """The name of the node that serves a key, or "" if none does."""
         nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
         return nodes[0].name if nodes else ""
+
+    def one_for_each_primary(self, keys: Iterable[str]) -> dict[str, str]:
+        """Of these keys one that each primary serves, by the name of the primary."""
+        return {self.primary_of(key): key for key in keys}
 
     async def _lost(self, name: str) -> None:
         """What the driver does when a single command fails, but not when a pipeline does."""
