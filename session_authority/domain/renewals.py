@@ -135,7 +135,7 @@ def _keep(
     the generation before may still be under way, and must not look like a replay.
 
     If its claims are old, it is made once more with the new ones. Nothing else of it changes, so
-    whoever has which of the two makes no difference to any verdict, and nothing is decided by it.
+    which of the two a client has makes no difference to a verdict, and nothing is decided by it.
     """
     if claims is None:
         return Renewal(verdict, record=used)

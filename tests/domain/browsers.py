@@ -242,7 +242,7 @@ class Browser:
         self._answer(request, status, newer)
 
     def _expect_claims(self, token: Token) -> None:
-        """Whoever renews has the newest claims."""
+        """Each client that renews has the newest claims."""
         record = self.world.records.get(self.key)
         if record is None or token.generation < record.generation:
             return  # its client has a newer one already

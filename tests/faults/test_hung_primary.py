@@ -1,5 +1,5 @@
 """Two real servers with mutual TLS behind three Sentinels, whose primary hangs, is replaced, and
-comes back: what it says of sessions counts no more, whoever asks.
+comes back: what it says of sessions counts no more for any caller.
 """
 
 from __future__ import annotations

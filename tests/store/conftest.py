@@ -55,7 +55,7 @@ async def room_behind(valkey_backend: Backend) -> AsyncIterator[RoomBehind]:
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A Valkey that may be killed. Whoever does starts it again."""
+    """A Valkey that may be killed. The test that does so starts it again."""
     with valkey_server(tmp_path_factory.mktemp("victim")) as server:
         yield server
 

@@ -51,7 +51,7 @@ async def sign_in(request: Message, context: Context) -> Message:
 
 
 async def renew(_request: Message, _context: Context) -> Message:
-    """Swaps the caller's token for the next one. Apps call it once a call of theirs is refused
+    """Swaps the caller's token for the next one. Apps call it once one of their calls is refused
     with `token_expired`, or earlier. Without a token in the answer, the app keeps the one it has.
     """
     return {"access_token": (await current_async_visit().renew()).access_token}

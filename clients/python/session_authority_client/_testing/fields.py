@@ -1,5 +1,5 @@
 """The rules of the service for whole requests, with its default settings: each function returns the
-fields that break theirs, with the rules.
+fields that break rules, with the rules.
 """
 
 from __future__ import annotations

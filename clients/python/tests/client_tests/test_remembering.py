@@ -133,7 +133,7 @@ async def test_an_app_gets_no_cookies_and_the_idle_time_all_the_same(
 def test_a_sign_in_that_takes_its_place_can_be_remembered_alike(
     authority: FakeAuthority, remember: bool
 ):
-    """Whoever proves more on a computer that forgets must not be remembered there."""
+    """A user who proves more on a computer that forgets must not be remembered there."""
     visits = Visits(lambda: authority.client(timeout=PATIENCE), Flow())
     visit = visits.open("POST", {}, "127.0.0.1")
     assert visit.remembered
