@@ -36,4 +36,9 @@ def _leak(data: bytes) -> None:
     _kept.append(b"x" * (1 << 16))
 
 
+def _harmless(data: bytes) -> None:
+    del data
+
+
 FAULT, HANG, LEAK = Target(_fault, [SEED]), Target(_hang, [SEED]), Target(_leak, [SEED])
+HARMLESS = Target(_harmless, [SEED])

@@ -69,6 +69,14 @@ def test_a_planted_hang_is_found(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("fuzzer")
+def test_the_memory_of_the_parent_is_no_leak(tmp_path: Path):
+    ballast = b"x" * (400 << 20)
+    outcome = fuzz("planted", 1, tmp_path, name="HARMLESS", max_megabytes=300)
+    assert not outcome.returncode, outcome.line
+    del ballast
+
+
+@pytest.mark.usefixtures("fuzzer")
 def test_a_planted_leak_is_found(tmp_path: Path):
     outcome = fuzz("planted", 30, tmp_path, name="LEAK", max_megabytes=300)
     assert outcome.returncode
