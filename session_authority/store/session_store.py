@@ -7,7 +7,8 @@ Refuses to decide anything: what is read goes to the domain, what the domain dec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -61,6 +62,9 @@ from session_authority.store.records import (
     UserState,
 )
 from session_authority.store.rehearsal import Rehearsal
+
+# How many records, drawn at random, a read for one device brings along: of most users that is all.
+OTHERS_READ = "4"
 
 
 class SessionStore:
@@ -163,6 +167,22 @@ class SessionStore:
             reads.append(self._read(RecordKind.REQUEST, user_id, "GET", name))
         sessions, devices, *requests = await asyncio.gather(*reads)
         return state_of(self._reader, user_id, sessions, devices, *requests)
+
+    async def user_at(self, user_id: str, key: bytes, request_id: UUID | None = None) -> UserState:
+        """What is stored of a user on one device, and on a few others that are drawn at random. Of
+        a user with few devices that is all.
+        """
+        names = self._keys.sessions(user_id), self._keys.devices(user_id)
+        reads: list[Awaitable[Any]] = [
+            self._fields_at(RecordKind.SESSION, user_id, names[0], key),
+            self._fields_at(RecordKind.DEVICE, user_id, names[1], key),
+        ]
+        if request_id is not None:
+            name = self._keys.request(user_id, request_id)
+            reads.append(self._read(RecordKind.REQUEST, user_id, "GET", name))
+        sessions, devices, *requests = await asyncio.gather(*reads)
+        state = state_of(self._reader, user_id, sessions[0], devices[0], *requests)
+        return replace(state, unread_sessions=sessions[1], unread_devices=devices[1])
 
     def once_for_request(
         self,
@@ -341,9 +361,36 @@ class SessionStore:
 
     async def _read(self, kind: RecordKind, user_id: str, *command: str | bytes) -> Any:
         """The reply; OTHER_TYPE where the key holds another type, and so no records."""
+        return await self._unless_of_other_type(kind, user_id, self._batcher.read(*command))
+
+    async def _fields_at(
+        self, kind: RecordKind, user_id: str, name: str, key: bytes
+    ) -> tuple[Any, int]:
+        """The record of one device and those of a few others, and how many there are beside."""
+        read = self._batcher.read
+        replies = await self._unless_of_other_type(
+            kind,
+            user_id,
+            asyncio.gather(
+                read("HLEN", name),
+                read("HGET", name, key),
+                read("HRANDFIELD", name, OTHERS_READ, "WITHVALUES"),
+            ),
+        )
+        if replies is OTHER_TYPE:
+            return OTHER_TYPE, 0
+        size, own, drawn = replies
+        fields = {k: raw for k, raw in fields_of(drawn).items() if k != key}
+        if own is not None:
+            fields[key] = own
+        return fields, max(size - len(fields), 0)
+
+    async def _unless_of_other_type(
+        self, kind: RecordKind, user_id: str, reply: Awaitable[Any]
+    ) -> Any:
         with driver_errors_translated():
             try:
-                return await self._batcher.read(*command)
+                return await reply
             except ResponseError as error:
                 if code_of(error) != WRONG_TYPE:
                     raise

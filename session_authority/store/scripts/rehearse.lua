@@ -7,7 +7,7 @@
 local key, channel = KEYS[1], ARGV[1]
 local commands = {
   {'EXISTS', key}, {'GET', key}, {'HGET', key, 'f'}, {'HGETALL', key}, {'HLEN', key},
-  {'HVALS', key}, {'PTTL', key}, {'XLEN', key}, {'TIME'}, {'PUBLISH', channel, ''},
+  {'HRANDFIELD', key}, {'HVALS', key}, {'PTTL', key}, {'XLEN', key}, {'TIME'}, {'PUBLISH', channel, ''},
   {'SET', key, '', 'XX'}, {'XADD', key, 'NOMKSTREAM', '*', 'event', ''},
   {'XTRIM', key, 'MAXLEN', '~', '1'}, {'HSET', key, 'f', ''}, {'PEXPIRE', key, '1000'},
   {'HDEL', key, 'f'}, {'DEL', key},
