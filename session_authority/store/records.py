@@ -138,6 +138,15 @@ class Commit:
     durable: bool = True
     events: tuple[Event, ...] = ()
 
+    @property
+    def is_mark(self) -> bool:
+        """Returns True if it may be lost and, as it changes a session that it compares, does
+        nothing if it is sent twice.
+        """
+        changes = any(key in self.set_sessions for key in self.if_sessions)
+        told = self.events or self.once is not None or self.clear_sessions
+        return changes and not told and not self.durable
+
 
 @dataclass(frozen=True, slots=True)
 class Committed:

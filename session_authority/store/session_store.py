@@ -37,6 +37,7 @@ from session_authority.store.driver.errors import (
     code_of,
     driver_errors_translated,
 )
+from session_authority.store.driver.mark_writes import MarkWrites
 from session_authority.store.driver.pipelines import pipelines_to
 from session_authority.store.driver.replication import NO_REPLICAS, Replicas, run_and_wait
 from session_authority.store.driver.replies import fields_of, time_of
@@ -96,9 +97,9 @@ class SessionStore:
         pipelines = max(2, min(4, max_connections // 4))
         self._pipelines = pipelines_to(client, keys.probe)
         self._batcher = Batcher(self._pipelines.send, pipelines=pipelines)
-        self._writes = Writes(
-            self._pipelines, max(1, max_connections - pipelines - EVENT_LOG_CONNECTIONS - 1)
-        )
+        self._marks = MarkWrites(self._pipelines.send)
+        others = pipelines + EVENT_LOG_CONNECTIONS + 1 + 1  # one for marks
+        self._writes = Writes(self._pipelines, max(1, max_connections - others))
         self._rehearsal = Rehearsal(client, keys, self._writes)
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
@@ -250,7 +251,10 @@ class SessionStore:
             *writes,
             *map(codec.encode_event, commit.events),
         ]
-        (code, *removed), confirmed = await self._run(self._commit, keys, args, commit.durable)
+        if commit.is_mark and not isinstance(self._client, Cluster):
+            (code, *removed), confirmed = await self._run_mark(keys, args), False
+        else:
+            (code, *removed), confirmed = await self._run(self._commit, keys, args, commit.durable)
         if code == 0:
             return Changed()
         if code < 0:
@@ -302,6 +306,18 @@ class SessionStore:
             return await self._writes.run(lambda: script.run_and_wait(client, keys, args, replicas))
         return await self._writes.run(lambda: script.run(client, keys, args)), False
 
+    async def _run_mark(self, keys: list[str], args: list[str | bytes | int]) -> list[Any]:
+        """What the commit of a mark returns. One that the server refuses goes the way of others,
+        which knows what to do about each refusal.
+        """
+        with driver_errors_translated():
+            try:
+                reply: list[Any] = await self._marks.run(self._commit.command(keys, args))
+                return reply
+            except ResponseError:
+                pass
+        return (await self._run(self._commit, keys, args, durable=False))[0]
+
     async def confirm(self, user_id: str) -> None:
         """Notes whether enough replicas have all that was written of a user so far: for a call that
         finds its work done by an earlier one.
@@ -344,6 +360,7 @@ class SessionStore:
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
         await self._batcher.drained()
+        await self._marks.settled()
         await self._writes.settled()
         await self._client.aclose()
 
