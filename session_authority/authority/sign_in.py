@@ -23,7 +23,7 @@ from session_authority.domain.sessions import (
     StoredClaims,
     Token,
 )
-from session_authority.domain.sign_in import SignIn, decide_sign_in
+from session_authority.domain.sign_in import SignIn, decide_sign_in, needs_all_records
 from session_authority.store.records import (
     Commit,
     Committed,
@@ -56,7 +56,7 @@ class SignIns:
             attempts = self._resources.attempts()
             while True:
                 now = await attempts.next()
-                state = await self._store.user(request.user_id, request.request_id)
+                state = await self._state_for(request, device_key(device_id), now)
                 if state.issued is not None:
                     issued = await self._try_issue_again(request, state, state.issued, now)
                 else:
@@ -65,6 +65,23 @@ class SignIns:
                     )
                 if issued is not None:
                     return issued
+
+    async def _state_for(self, request: SignInRequest, key: bytes, now: datetime) -> UserState:
+        """As much of the user's state as the sign-in needs: of a user with many devices nearly
+        always little.
+        """
+        state = await self._store.user_at(request.user_id, key, request.request_id)
+        if state.issued is not None or needs_all_records(
+            sessions=state.session_records(),
+            devices=state.device_records(),
+            key=key,
+            unread_sessions=state.unread_sessions,
+            unread_devices=state.unread_devices,
+            limits=self._limits,
+            now=now,
+        ):
+            return await self._store.user(request.user_id, request.request_id)
+        return state
 
     async def _try_issue(
         self,

@@ -50,8 +50,8 @@ def decide_sign_in(
     """Decides a sign-in on the device with this key.
 
     `unreadable` are the keys of devices of which some record can't be read. Such a device is known,
-    but its session is none, and is left alone unless this is the device. Raises DeviceLimitReached
-    where one more is refused.
+    but its session is none, and is left alone unless this is the device. Some records may be left
+    out where `needs_all_records` says so. Raises DeviceLimitReached where one more is refused.
     """
     live = {k: s for k, s in sessions.items() if s.is_live(limits, now)}
     replaced = live.get(key)
@@ -87,6 +87,34 @@ def decide_sign_in(
     )
 
 
+def needs_all_records(
+    *,
+    sessions: Mapping[bytes, SessionRecord],
+    devices: Mapping[bytes, DeviceRecord],
+    key: bytes,
+    unread_sessions: int,
+    unread_devices: int,
+    limits: SessionLimits,
+    now: datetime,
+) -> bool:
+    """Returns True if a sign-in on the device with this key can't be decided by the records that
+    were read.
+
+    The others may be needed to make room, to know whether an old device has a session, or because
+    no device was read: it may be the user's first. `unread_sessions` and `unread_devices` say how
+    many there are.
+    """
+    if not unread_sessions and not unread_devices:
+        return False
+    live = {k for k, s in sessions.items() if s.is_live(limits, now)}
+    may_be_too_many = len(live - {key}) + unread_sessions >= limits.max_devices
+    remembered = {*devices, key}
+    # Whether a session that was not read keeps it is not known.
+    some_is_old = any(k not in live and _is_old(d, now) for k, d in devices.items() if k != key)
+    too_many_remembered = len(remembered) + unread_devices > 2 * limits.max_devices
+    return may_be_too_many or some_is_old or too_many_remembered or not devices
+
+
 def _make_room(others: Mapping[bytes, SessionRecord], limits: SessionLimits) -> tuple[bytes, ...]:
     """Which sessions make room for one more: the longest unused ones."""
     surplus = len(others) - limits.max_devices + 1
@@ -110,9 +138,13 @@ def _forgettable(
     spare = sorted(
         (k for k in devices if k not in kept), key=lambda k: (devices[k].last_seen_at, k)
     )
-    old = [k for k in spare if now - devices[k].last_seen_at > DEVICE_MEMORY]
+    old = [k for k in spare if _is_old(devices[k], now)]
     surplus = len({*devices, joining}) - len(old) - 2 * limits.max_devices
     return (*old, *spare[len(old) :][: max(surplus, 0)])
+
+
+def _is_old(device: DeviceRecord, now: datetime) -> bool:
+    return now - device.last_seen_at > DEVICE_MEMORY
 
 
 def new_session(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from session_authority.store.driver.sentinels import SWITCH_CHANNEL
 from session_authority.store.key_names import KeyNames
 
-_READS = "get hget hgetall xinfo|groups xinfo|stream xlen xrange xrevrange"
+_READS = "get hget hgetall hrandfield xinfo|groups xinfo|stream xlen xrange xrevrange"
 _WRITES = "del eval evalsha hset set wait xdel xgroup|create"
 # A script may do no more than who runs it.
 _IN_SCRIPTS = (

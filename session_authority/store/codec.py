@@ -30,6 +30,7 @@ from typing import TypeVar, cast
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.events import Event, EventType
@@ -234,7 +235,9 @@ def decode_device(raw: bytes) -> DeviceRecord:
 
 
 def _unknown_fields(record: records_pb2.DeviceRecord) -> bytes:
-    """The fields of a later version. The message is empty afterwards."""
+    """The fields of a later version. If there are any, the message is empty afterwards."""
+    if not len(UnknownFieldSet(record)):
+        return b""
     for field in record.DESCRIPTOR.fields:
         record.ClearField(field.name)
     return record.SerializeToString()

@@ -61,9 +61,11 @@ class IssuedRecord:
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """All that is stored of a user, by device key, and what the asked-for `request_id` led to.
+    """What is stored of a user, by device key, and what the asked-for `request_id` led to.
 
     `other_types` are the hashes, by their kind, in whose place there is a key of another type.
+    `unread_sessions` and `unread_devices` say how many records there are beside those that were
+    read: none, unless the state was read for one device.
     """
 
     sessions: Mapping[bytes, Stored[SessionRecord]]
@@ -73,6 +75,8 @@ class UserState:
     unreadable_devices: Mapping[bytes, Unreadable] = field(default_factory=dict)
     unreadable_issued: Unreadable | None = None
     other_types: frozenset[RecordKind] = frozenset()
+    unread_sessions: int = 0
+    unread_devices: int = 0
 
     def session_at(self, key: bytes) -> Stored[SessionRecord] | Unreadable | None:
         """What is there of a session on a device, for a commit to replace."""
@@ -84,7 +88,7 @@ class UserState:
 
     def session_count(self) -> int:
         """How many records of sessions there are, readable or not."""
-        return len(self.sessions) + len(self.unreadable_sessions)
+        return len(self.sessions) + len(self.unreadable_sessions) + self.unread_sessions
 
     def session_records(self) -> dict[bytes, SessionRecord]:
         """The sessions without their bytes."""
@@ -133,6 +137,15 @@ class Commit:
     clear_sessions: bool = False
     durable: bool = True
     events: tuple[Event, ...] = ()
+
+    @property
+    def is_mark(self) -> bool:
+        """Returns True if it may be lost and, as it changes a session that it compares, does
+        nothing if it is sent twice.
+        """
+        changes = any(key in self.set_sessions for key in self.if_sessions)
+        told = self.events or self.once is not None or self.clear_sessions
+        return changes and not told and not self.durable
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ Refuses to decide anything: what is read goes to the domain, what the domain dec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -36,6 +37,7 @@ from session_authority.store.driver.errors import (
     code_of,
     driver_errors_translated,
 )
+from session_authority.store.driver.mark_writes import MarkWrites
 from session_authority.store.driver.pipelines import pipelines_to
 from session_authority.store.driver.replication import NO_REPLICAS, Replicas, run_and_wait
 from session_authority.store.driver.replies import fields_of, time_of
@@ -61,6 +63,9 @@ from session_authority.store.records import (
     UserState,
 )
 from session_authority.store.rehearsal import Rehearsal
+
+# How many records, drawn at random, a read for one device brings along: of most users that is all.
+OTHERS_READ = "4"
 
 
 class SessionStore:
@@ -92,9 +97,9 @@ class SessionStore:
         pipelines = max(2, min(4, max_connections // 4))
         self._pipelines = pipelines_to(client, keys.probe)
         self._batcher = Batcher(self._pipelines.send, pipelines=pipelines)
-        self._writes = Writes(
-            self._pipelines, max(1, max_connections - pipelines - EVENT_LOG_CONNECTIONS - 1)
-        )
+        self._marks = MarkWrites(self._pipelines.send)
+        others = pipelines + EVENT_LOG_CONNECTIONS + 1 + 1  # one for marks
+        self._writes = Writes(self._pipelines, max(1, max_connections - others))
         self._rehearsal = Rehearsal(client, keys, self._writes)
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
@@ -164,6 +169,22 @@ class SessionStore:
         sessions, devices, *requests = await asyncio.gather(*reads)
         return state_of(self._reader, user_id, sessions, devices, *requests)
 
+    async def user_at(self, user_id: str, key: bytes, request_id: UUID | None = None) -> UserState:
+        """What is stored of a user on one device, and on a few others that are drawn at random. Of
+        a user with few devices that is all.
+        """
+        names = self._keys.sessions(user_id), self._keys.devices(user_id)
+        reads: list[Awaitable[Any]] = [
+            self._fields_at(RecordKind.SESSION, user_id, names[0], key),
+            self._fields_at(RecordKind.DEVICE, user_id, names[1], key),
+        ]
+        if request_id is not None:
+            name = self._keys.request(user_id, request_id)
+            reads.append(self._read(RecordKind.REQUEST, user_id, "GET", name))
+        sessions, devices, *requests = await asyncio.gather(*reads)
+        state = state_of(self._reader, user_id, sessions[0], devices[0], *requests)
+        return replace(state, unread_sessions=sessions[1], unread_devices=devices[1])
+
     def once_for_request(
         self,
         user_id: str,
@@ -230,7 +251,10 @@ class SessionStore:
             *writes,
             *map(codec.encode_event, commit.events),
         ]
-        (code, *removed), confirmed = await self._run(self._commit, keys, args, commit.durable)
+        if commit.is_mark and not isinstance(self._client, Cluster):
+            (code, *removed), confirmed = await self._run_mark(keys, args), False
+        else:
+            (code, *removed), confirmed = await self._run(self._commit, keys, args, commit.durable)
         if code == 0:
             return Changed()
         if code < 0:
@@ -282,6 +306,18 @@ class SessionStore:
             return await self._writes.run(lambda: script.run_and_wait(client, keys, args, replicas))
         return await self._writes.run(lambda: script.run(client, keys, args)), False
 
+    async def _run_mark(self, keys: list[str], args: list[str | bytes | int]) -> list[Any]:
+        """What the commit of a mark returns. One that the server refuses goes the way of others,
+        which knows what to do about each refusal.
+        """
+        with driver_errors_translated():
+            try:
+                reply: list[Any] = await self._marks.run(self._commit.command(keys, args))
+                return reply
+            except ResponseError:
+                pass
+        return (await self._run(self._commit, keys, args, durable=False))[0]
+
     async def confirm(self, user_id: str) -> None:
         """Notes whether enough replicas have all that was written of a user so far: for a call that
         finds its work done by an earlier one.
@@ -324,6 +360,7 @@ class SessionStore:
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
         await self._batcher.drained()
+        await self._marks.settled()
         await self._writes.settled()
         await self._client.aclose()
 
@@ -341,9 +378,36 @@ class SessionStore:
 
     async def _read(self, kind: RecordKind, user_id: str, *command: str | bytes) -> Any:
         """The reply; OTHER_TYPE where the key holds another type, and so no records."""
+        return await self._unless_of_other_type(kind, user_id, self._batcher.read(*command))
+
+    async def _fields_at(
+        self, kind: RecordKind, user_id: str, name: str, key: bytes
+    ) -> tuple[Any, int]:
+        """The record of one device and those of a few others, and how many there are beside."""
+        read = self._batcher.read
+        replies = await self._unless_of_other_type(
+            kind,
+            user_id,
+            asyncio.gather(
+                read("HLEN", name),
+                read("HGET", name, key),
+                read("HRANDFIELD", name, OTHERS_READ, "WITHVALUES"),
+            ),
+        )
+        if replies is OTHER_TYPE:
+            return OTHER_TYPE, 0
+        size, own, drawn = replies
+        fields = {k: raw for k, raw in fields_of(drawn).items() if k != key}
+        if own is not None:
+            fields[key] = own
+        return fields, max(size - len(fields), 0)
+
+    async def _unless_of_other_type(
+        self, kind: RecordKind, user_id: str, reply: Awaitable[Any]
+    ) -> Any:
         with driver_errors_translated():
             try:
-                return await self._batcher.read(*command)
+                return await reply
             except ResponseError as error:
                 if code_of(error) != WRONG_TYPE:
                     raise

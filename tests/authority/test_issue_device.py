@@ -22,6 +22,7 @@ from session_authority.domain.errors import (
 )
 from session_authority.domain.session_limits import DeviceLimitAction
 from session_authority.domain.verdicts import SessionStatus
+from session_authority.store import codec
 from session_authority.store.records import Commit
 from tests.authority.harness import (
     ACTOR,
@@ -418,6 +419,66 @@ async def test_twice_as_many_devices_are_remembered_as_may_be_signed_in(
         await scene.sign_in(device)
         scene.clock.advance(MINUTE)
     assert set((await scene.store.user(USER)).devices) == set(map(key_of, ids[2:]))
+
+
+MANY = [UUID(int=0xC000 + number, version=4) for number in range(12)]
+
+
+async def test_a_sign_in_reads_few_of_many_devices(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for device in MANY:
+        await scene.sign_in(device)
+    read: list[bytes] = []
+    decode = codec.decode_device
+    monkeypatch.setattr(codec, "decode_device", lambda raw: read.append(raw) or decode(raw))
+    for device, is_new in ((MANY[3], False), (PHONE, True), (None, True)):
+        read.clear()
+        issued = await scene.sign_in(device)
+        assert (issued.new_device, issued.evicted) == (is_new, ())
+        assert len(read) <= 5
+    first, *others = [event.first_device for event in await scene.events()]
+    assert (first, any(others)) == (True, False)
+
+
+async def test_a_sign_in_among_many_evicts_the_longest_unused(
+    scene_with: Callable[..., Scene],
+) -> None:
+    scene = scene_with(max_devices=len(MANY))
+    for device in MANY:
+        await scene.sign_in(device)
+        scene.clock.advance(MINUTE)
+    await scene.sign_in(MANY[0])
+    for newcomer, gone in ((PHONE, MANY[1]), (LAPTOP, MANY[2])):
+        issued = await scene.sign_in(newcomer)
+        assert [evicted.device.device_id for evicted in issued.evicted] == [gone]
+    strict = scene_with(max_devices=len(MANY), device_limit_action=DeviceLimitAction.REJECT)
+    with pytest.raises(DeviceLimitReached):
+        await strict.sign_in(TABLET)
+
+
+async def test_a_repeated_request_among_many_is_answered_again(
+    scene_with: Callable[..., Scene],
+) -> None:
+    scene = scene_with(max_devices=len(MANY))
+    for device in MANY:
+        await scene.sign_in(device)
+        scene.clock.advance(MINUTE)
+    first = await scene.sign_in(request_id=REQUEST_ID)
+    again = await scene.sign_in(request_id=REQUEST_ID)
+    assert [evicted.device.device_id for evicted in first.evicted] == [MANY[0]]
+    assert replace(again, access_token="") == replace(first, access_token="")
+
+
+async def test_sign_ins_remove_ended_sessions_and_old_devices_of_many(scene: Scene) -> None:
+    for device in MANY:
+        await scene.sign_in(device, session_ttl=HOUR)
+    scene.clock.advance(180 * DAY + TICK)
+    state = await scene.store.user(USER)
+    while len(state.sessions) > 1 or len(state.devices) > 1:
+        await scene.sign_in(PHONE)
+        state = await scene.store.user(USER)
+    assert (set(state.sessions), set(state.devices)) == ({key_of(PHONE)}, {key_of(PHONE)})
 
 
 async def test_what_is_told_of_a_sign_in_and_of_an_eviction(

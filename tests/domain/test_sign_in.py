@@ -17,7 +17,7 @@ from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import DeviceLimitReached
 from session_authority.domain.session_limits import DEVICE_MEMORY, DeviceLimitAction, SessionLimits
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
-from session_authority.domain.sign_in import SignIn, decide_sign_in
+from session_authority.domain.sign_in import SignIn, decide_sign_in, needs_all_records
 from tests.domain.samples import (
     DAY,
     LAPTOP_KEY,
@@ -310,18 +310,28 @@ lives = st.dictionaries(
 )
 
 
-@given(lives)
-def test_the_bounds_hold_and_everything_is_accounted_for(life: dict[bytes, tuple[bool, bool, int]]):
-    sessions = {
+Life = Mapping[bytes, tuple[bool, bool, int]]
+
+
+def sessions_of(life: Life) -> dict[bytes, SessionRecord]:
+    return {
         k: record(
             last_seen_at=NOW - (days % 6) * DAY, ends_at=NOW + (MINUTE if is_live else -MINUTE)
         )
         for k, (has_session, is_live, days) in life.items()
         if has_session
     }
-    devices = {
+
+
+def devices_of(life: Life) -> dict[bytes, DeviceRecord]:
+    return {
         k: device(UUID(bytes=k), last_seen_at=NOW - days * DAY) for k, (_, _, days) in life.items()
     }
+
+
+@given(lives)
+def test_the_bounds_hold_and_everything_is_accounted_for(life: Life):
+    sessions, devices = sessions_of(life), devices_of(life)
     decision = signed_in(sessions, devices)
     live = {k for k, s in sessions.items() if s.is_live(SMALL, NOW)}
     gone = set(decision.ended) | set(decision.evicted)
@@ -334,3 +344,73 @@ def test_the_bounds_hold_and_everything_is_accounted_for(life: dict[bytes, tuple
     assert len(decision.pruned) == len(set(decision.pruned))
     assert decision.replaced == (PHONE_KEY in live)
     assert decision.new_device == (PHONE_KEY not in devices)
+
+
+# Some of the records.
+
+
+@given(lives, st.sets(st.integers(1, 12).map(key)), st.integers(2, 14))
+def test_a_decision_by_some_records_is_that_by_all_but_for_rubbish(
+    life: Life, drawn: set[bytes], max_devices: int
+):
+    """Ended sessions and old devices that were not read are left for later."""
+    limits = SessionLimits(max_devices=max_devices)
+    sessions, devices = sessions_of(life), devices_of(life)
+    read = drawn | {PHONE_KEY}
+    some_sessions = {k: s for k, s in sessions.items() if k in read}
+    some_devices = {k: d for k, d in devices.items() if k in read}
+    if needs_all_records(
+        sessions=some_sessions,
+        devices=some_devices,
+        key=PHONE_KEY,
+        unread_sessions=len(sessions) - len(some_sessions),
+        unread_devices=len(devices) - len(some_devices),
+        limits=limits,
+        now=NOW,
+    ):
+        return
+    by_all = signed_in(sessions, devices, limits=limits)
+    by_some = signed_in(some_sessions, some_devices, limits=limits, remembered=False)
+    assert by_some == replace(by_all, ended=by_some.ended, pruned=by_some.pruned)
+    assert set(by_some.ended) == set(by_all.ended) & read
+    assert set(by_some.pruned) <= set(by_all.pruned)
+    assert all(
+        NOW - devices[k].last_seen_at > DEVICE_MEMORY
+        for k in set(by_all.pruned) - set(by_some.pruned)
+    )
+
+
+RECENT, OLD = device(), device(last_seen_at=NOW - DEVICE_MEMORY - MS)
+
+
+@pytest.mark.parametrize(
+    ("others", "changes"),
+    [
+        (False, {"unread_sessions": 0, "unread_devices": 0, "devices": {}}),
+        (False, {}),
+        (False, {"sessions": used(DAY)}),
+        (False, {"sessions": {PHONE_KEY: record(), key(1): record()}}),
+        (False, {"sessions": {key(1): OVER, key(2): OVER}}),
+        (True, {"sessions": used(DAY, DAY)}),
+        (True, {"unread_sessions": 3}),
+        (False, {"unread_devices": 4}),
+        (True, {"unread_devices": 5}),
+        (True, {"devices": {}}),
+        (False, {"devices": {PHONE_KEY: RECENT}}),
+        (False, {"devices": {PHONE_KEY: OLD}}),
+        (True, {"devices": {key(1): OLD}}),
+        (True, {"devices": {key(1): OLD}, "sessions": {key(1): OVER}}),
+        (False, {"devices": {key(1): OLD}, "sessions": {key(1): record()}}),
+    ],
+)
+def test_all_records_are_needed_where_the_others_may_count(others: bool, changes: dict[str, Any]):
+    arguments: dict[str, Any] = {
+        "sessions": {},
+        "devices": {key(1): RECENT},
+        "key": PHONE_KEY,
+        "unread_sessions": 1,
+        "unread_devices": 1,
+        "limits": SMALL,
+        "now": NOW,
+    }
+    assert needs_all_records(**arguments | changes) is others

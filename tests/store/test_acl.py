@@ -77,6 +77,7 @@ async def sign_in(store: SessionStore) -> None:
 async def look(store: SessionStore) -> None:
     assert await store.session(USER, key(1)) is not None
     assert (await store.user(USER, UUID(int=7))).issued == issued()
+    assert key(1) in (await store.user_at(USER, key(1))).sessions
 
 
 async def lose_a_device(store: SessionStore) -> None:

@@ -34,7 +34,8 @@ USER, HERE = "ada", partition("ada")
 MAILER, RELAY = "mailer", "relay-1"
 # All that scripts call for a mutation, and what runs them.
 NEEDED = """
-    del eval evalsha exists get hdel hget hlen hset hvals pexpire pttl publish set xadd xlen xtrim
+    del eval evalsha exists get hdel hget hlen hrandfield hset hvals pexpire pttl publish set xadd
+    xlen xtrim
 """.split()
 
 

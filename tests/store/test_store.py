@@ -53,6 +53,7 @@ async def test_an_unknown_user_has_nothing(room: Room) -> None:
     assert await room.store.session_and_device("ada", key(1)) == (None, None)
     state = await room.store.user("ada", REQUEST)
     assert (state.sessions, state.devices, state.issued) == ({}, {}, None)
+    assert await room.store.user_at("ada", key(1), REQUEST) == state
 
 
 async def test_what_was_committed_is_read(room: Room) -> None:
@@ -70,6 +71,29 @@ async def test_what_was_committed_is_read(room: Room) -> None:
     assert state.device_records() == {key(1): device(1), key(2): device(2)}
 
 
+async def test_one_device_is_read_with_a_few_others(room: Room) -> None:
+    await room.put("ada", *range(1, 4))
+    state = await room.store.user_at("ada", key(2))
+    assert state == await room.store.user("ada")
+    for there, number in ((True, 20), (False, 99)):
+        await room.put("ada", *range(4, 31))
+        state = await room.store.user_at("ada", key(number))
+        assert ((key(number) in state.sessions), (key(number) in state.devices)) == (there, there)
+        assert len(state.sessions) in {4, 5} if there else {4}
+        assert (state.session_count(), len(state.devices) + state.unread_devices) == (30, 30)
+        whole = await room.store.user("ada")
+        assert state.sessions.items() <= whole.sessions.items()
+        assert state.devices.items() <= whole.devices.items()
+
+
+async def test_others_are_drawn_at_random(room: Room) -> None:
+    await room.put("ada", *range(1, 10))
+    drawn: set[bytes] = set()
+    for _ in range(500):
+        drawn |= (await room.store.user_at("ada", key(1))).sessions.keys()
+    assert drawn == set(map(key, range(1, 10)))
+
+
 async def test_another_device_of_a_known_user_is_absent(room: Room) -> None:
     await room.put("ada", 1)
     assert await room.store.session_and_device("ada", key(2)) == (None, None)
@@ -85,6 +109,7 @@ async def test_a_request_is_remembered(room: Room) -> None:
     once = room.store.once_for_request("ada", REQUEST, issued())
     assert await room.store.commit(Commit("ada", NOW, once=once)) == Committed(())
     assert (await room.store.user("ada", REQUEST)).issued == issued()
+    assert (await room.store.user_at("ada", key(1), REQUEST)).issued == issued()
     assert (await room.store.user("ada")).issued is None
     assert (await room.store.user("ada", UUID(int=5))).issued is None
     assert (await room.store.user("eve", REQUEST)).issued is None

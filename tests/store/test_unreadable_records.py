@@ -84,6 +84,7 @@ async def test_a_record_that_cant_be_read_stands_alone(room: Room) -> None:
         RUBBISH,
     ]
     assert state.session_count() == 2
+    assert await room.store.user_at("ada", key(1)) == state
 
 
 async def test_a_record_of_another_device_cant_be_read(room: Room) -> None:
@@ -190,6 +191,7 @@ async def test_keys_of_another_type_are_healed(room: Room, kind: str, healing: s
     state = await room.store.user("ada")
     assert (state.sessions, state.devices, state.session_count()) == ({}, {}, 0)
     assert state.other_types == {RecordKind.SESSION, RecordKind.DEVICE}
+    assert await room.store.user_at("ada", key(1)) == state
     await HEALING[healing](room)
     there = set() if healing.startswith("revoke") else {key(1)}
     state = await room.store.user("ada")

@@ -9,10 +9,14 @@ from typing import Any
 
 def fields_of(reply: Any) -> Mapping[Any, Any]:
     """The names and values of a hash, an entry or a group: a mapping if the driver made one, else
-    names and values in turn.
+    names and values in turn, or in pairs. None is empty.
     """
     if isinstance(reply, Mapping):
         return reply
+    if not reply:
+        return {}
+    if isinstance(reply[0], list):
+        return dict(reply)
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
 

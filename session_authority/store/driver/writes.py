@@ -40,6 +40,13 @@ class Script:
         self.text = "".join(_SCRIPTS.joinpath(f"{name}.lua").read_text("utf-8") for name in names)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
+    def command(
+        self, keys: Sequence[str], args: Sequence[str | bytes | int]
+    ) -> tuple[str | bytes, ...]:
+        """What runs the script by its hash."""
+        texts = (str(arg) if isinstance(arg, int) else arg for arg in args)
+        return ("EVALSHA", self.sha, str(len(keys)), *keys, *texts)
+
     async def run(
         self, client: RedisClient, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> Any:

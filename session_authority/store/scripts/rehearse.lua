@@ -7,10 +7,10 @@
 local key, channel = KEYS[1], ARGV[1]
 local commands = {
   {'EXISTS', key}, {'GET', key}, {'HGET', key, 'f'}, {'HGETALL', key}, {'HLEN', key},
-  {'HVALS', key}, {'PTTL', key}, {'XLEN', key}, {'TIME'}, {'PUBLISH', channel, ''},
-  {'SET', key, '', 'XX'}, {'XADD', key, 'NOMKSTREAM', '*', 'event', ''},
-  {'XTRIM', key, 'MAXLEN', '~', '1'}, {'HSET', key, 'f', ''}, {'PEXPIRE', key, '1000'},
-  {'HDEL', key, 'f'}, {'DEL', key},
+  {'HRANDFIELD', key}, {'HVALS', key}, {'PTTL', key}, {'XLEN', key}, {'TIME'},
+  {'PUBLISH', channel, ''}, {'SET', key, '', 'XX'}, {'XTRIM', key, 'MAXLEN', '~', '1'},
+  {'XADD', key, 'NOMKSTREAM', '*', 'event', ''}, {'HSET', key, 'f', ''},
+  {'PEXPIRE', key, '1000'}, {'HDEL', key, 'f'}, {'DEL', key},
 }
 if redis.acl_check_cmd then
   commands[#commands + 1] = {'EVAL', '', '0'}
