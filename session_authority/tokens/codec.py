@@ -55,8 +55,8 @@ class Tokens:
     """Signs and verifies the tokens of one issuer for one audience. For one thread.
 
     `lifetime` is how long a token may be presented after it was signed, for renewal included: a
-    demoted key verifies that long. Verified tokens are remembered by their hash, until the keys
-    change: those used last, in at most `memory_bytes`.
+    demoted key verifies that long. Verified tokens are remembered by their hash, until they are
+    over or the keys change: those used last, in at most `memory_bytes`.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Tokens:
             token, kid = self._open(text, now)
         except (ValueError, RecursionError, InvalidRequest):
             return None
-        self._remembered.add(digest, token, kid)
+        self._remembered.add(digest, token, kid, now)
         return token
 
     def keep(self, text: str, kept: object, size_bytes: int) -> None:

@@ -123,3 +123,28 @@ def test_what_is_too_large_is_not_kept(keys):
     tokens.keep(text, "small", 10)
     tokens.keep(text, "large", 2**16)
     assert tokens.recall(text, NOW) == "small"
+
+
+def test_tokens_that_are_over_are_forgotten_as_others_come(keys):
+    """However much room there is: else a server's memory grows until it is full of them."""
+    tokens, now, lifetime = tokens_of(keys), NOW, TOKEN.expires_at - TOKEN.issued_at
+    for number in range(200):
+        now += lifetime / 10
+        fresh = replace(TOKEN, copy=number + 1, issued_at=now, expires_at=now + lifetime)
+        assert tokens.verify(tokens.sign(fresh), now) is not None
+    held = len(tokens._remembered)
+    assert 10 <= held <= 12, "those that are good, give or take the leeway"
+
+
+def test_a_token_that_is_over_does_not_outlive_those_that_are_used(keys, monkeypatch):
+    """The memory forgets from the longest unused one on, so an old token that is presented again
+    and again, as for renewal, keeps none of the others.
+    """
+    tokens, now, lifetime = tokens_of(keys), NOW, TOKEN.expires_at - TOKEN.issued_at
+    old = tokens.sign(TOKEN)
+    for number in range(100):
+        now += lifetime / 10
+        assert tokens.verify(old, now) is not None
+        fresh = replace(TOKEN, copy=number + 1, issued_at=now, expires_at=now + lifetime)
+        assert tokens.verify(tokens.sign(fresh), now) is not None
+    assert len(tokens._remembered) <= 13
