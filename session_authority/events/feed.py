@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import Context
@@ -57,13 +58,21 @@ _log = structlog.get_logger(__name__)
 
 
 class _Watcher:
-    """Where somebody is in the memory, and how to send them away."""
+    """Where somebody is in the memory, and how to send them away. `next` is the batch to be read
+    next, 0 for one that has not joined yet; `joins` is where such a one will, if it knows.
+    """
 
     def __init__(self) -> None:
         self.next = 0
+        self.joins = 0
         self.begun = False
         self.timeout = asyncio.timeout(None)
         self.expired = False
+
+    @property
+    def needs(self) -> float:
+        """The first batch that it needs."""
+        return self.next or self.joins or math.inf
 
     def expire(self) -> None:
         """Interrupts it, even while it waits for a slow connection."""
@@ -139,7 +148,7 @@ class Feed:
         whole = await self._fresh_round()
         watcher.begun = True
         if since is not None:
-            watcher.next = await self._catch_up(since, only, send)
+            watcher.next = await self._catch_up(watcher, since, only, send)
         else:
             watcher.next = self._recent.end
             proof = self._messages.read_time(self._as_of, self._read_at) if whole else b""
@@ -154,13 +163,16 @@ class Feed:
             if message:
                 await send(message)
 
-    async def _catch_up(self, since: LogPosition | datetime, only: EventFilter, send: Send) -> int:
+    async def _catch_up(
+        self, watcher: _Watcher, since: LogPosition | datetime, only: EventFilter, send: Send
+    ) -> int:
         """Sends what the reader has read already; where in the memory it goes on."""
         start = await self._history.start_of(since, self._position())
         entries = list(start.entries)
         await self._send(send, [], start)
         while True:
             tip, joined = self._position(), self._recent.end
+            watcher.joins = joined
             behind = {n: e for n, e in enumerate(entries) if e != tip.entries[n]}
             ends = list(entries)
             while behind:
@@ -332,12 +344,15 @@ class Feed:
         return LogPosition(tuple(self._entries), self._as_of, self._log.memory)
 
     def _found(self, number: int, entry: EntryId, recorded: RecordedEvent) -> FoundEvent:
-        return FoundEvent(number, entry, WrittenEvent(recorded, self._messages.event(recorded)))
+        event, message = recorded.event, self._messages.event(recorded)
+        return FoundEvent(number, entry, WrittenEvent(event.type, event.user_id, message))
 
     def _keep(self, events: Iterable[FoundEvent], heartbeat: bytes = b"") -> None:
         """Remembers a batch, tells everybody, and forgets what is too old."""
         written = tuple(event.written for event in events)
         cursor = self._messages.cursor(cursor_of(self._position()))
+        needed = min((watcher.needs for watcher in self._watchers), default=math.inf)
+        self._recent.forget_before(int(min(needed, self._recent.end)))
         self._recent.add(Batch(written, cursor, heartbeat))
         for watcher in self._watchers:
             if 0 < watcher.next < self._recent.first:

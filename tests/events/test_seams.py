@@ -56,7 +56,7 @@ async def test_no_heartbeat_passes_what_was_there_before_it(scene_with: SceneOn)
     was told everything.
     """
     scene = scene_with(poll=NEVER, heartbeat=timedelta())
-    watcher = await scene.watch().started()
+    watcher = (await scene.watch().started()).hold()  # so all batches are remembered
     happened: list[tuple[str, str]] = []
     for _ in range(5):
         async with unheard(scene):
@@ -69,6 +69,7 @@ async def test_no_heartbeat_passes_what_was_there_before_it(scene_with: SceneOn)
         assert sum(not batch.events for batch in batches) == beats + 1
         last = max(number for number, batch in enumerate(batches) if not batch.events)
         assert sum(len(batch.events) for batch in batches[:last]) == len(happened)
+    watcher.free()
     await watcher.told(*happened)
 
 
