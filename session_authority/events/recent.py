@@ -44,6 +44,25 @@ class FoundEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """A part of a message that says until when everything was told, but for these partitions."""
+
+    message: bytes
+    unproven: frozenset[int]
+
+
+NO_PROOF = Proof(b"", frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a watcher is told of, and the partitions in which that can be."""
+
+    only: EventFilter
+    partitions: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What one look at the log brought, and where it led. A heartbeat has no events: it
     proves that all was read.
@@ -51,7 +70,7 @@ class Batch:
 
     events: tuple[WrittenEvent, ...]
     cursor: bytes
-    heartbeat: bytes = b""
+    proof: Proof = NO_PROOF
 
     @property
     def size(self) -> int:
@@ -59,7 +78,7 @@ class Batch:
         return (
             sum(len(event.message) for event in self.events)
             + len(self.cursor)
-            + len(self.heartbeat)
+            + len(self.proof.message)
         )
 
     @property
@@ -99,16 +118,16 @@ class RecentBatches:
         self.held_events -= len(old.events)
         self.held_bytes -= old.held_bytes
 
-    def message_from(self, start: int, only: EventFilter) -> tuple[bytes, int]:
+    def message_from(self, start: int, wanted: Wanted) -> tuple[bytes, int]:
         """The next message for a watcher that has read everything before `start`, and where it goes
         on. The message is empty if the filter leaves nothing to say.
         """
         end = self._reach(start)
-        if not only.is_open:
-            return _joined(self._between(start, end), only), end
+        if not wanted.only.is_open:
+            return _joined(self._between(start, end), wanted), end
         message = self.joined.get((start, end))
         if message is None:
-            message = _joined(self._between(start, end), only)
+            message = _joined(self._between(start, end), wanted)
             # Watchers that are behind by different lengths share little.
             if len(self.joined) == MAX_JOINED_MESSAGES:
                 self.joined.clear()
@@ -143,10 +162,15 @@ def portions(found: Iterable[FoundEvent]) -> list[list[FoundEvent]]:
     return lists
 
 
-def _joined(batches: list[Batch], only: EventFilter) -> bytes:
+def _joined(batches: list[Batch], wanted: Wanted) -> bytes:
     events = (event for batch in batches for event in batch.events)
-    parts = [event.message for event in events if only.passes(event)]
-    heartbeat = next((batch.heartbeat for batch in reversed(batches) if batch.heartbeat), b"")
-    if not parts and not heartbeat:
+    parts = [event.message for event in events if wanted.only.passes(event)]
+    proofs = (
+        batch.proof.message
+        for batch in reversed(batches)
+        if batch.proof.message and not batch.proof.unproven & wanted.partitions
+    )
+    proof = next(proofs, b"")
+    if not parts and not proof:
         return b""
-    return b"".join((*parts, batches[-1].cursor, heartbeat))
+    return b"".join((*parts, batches[-1].cursor, proof))

@@ -183,7 +183,7 @@ async def test_the_memory_is_bounded(
     for _ in range(40):
         happened += await scene.happen("ada", "bob")
         await watcher.told(*happened)
-        held = list(scene.feed._recent.batches.values())
+        held = list(scene.feed._reader.recent.batches.values())
         events = sum(len(batch.events) for batch in held)
         size = sum(len(batch.cursor) + sum(len(e.message) for e in batch.events) for batch in held)
         assert (events if limit == "MAX_RECENT_EVENTS" else size) <= most
@@ -202,12 +202,12 @@ async def test_what_all_have_read_is_not_kept(scene: Scene):
     happened = first + await scene.happen(*USERS * 5)
     for watcher in (quick, late):
         await watcher.told(*happened)
-    assert scene.feed._recent.held_events > len(USERS), "one still needs them"
+    assert scene.feed._reader.recent.held_events > len(USERS), "one still needs them"
     stuck.free()
     await stuck.told(*happened)
     happened += await scene.happen("ada")
     await quick.told(*happened)
-    kept = scene.feed._recent
+    kept = scene.feed._reader.recent
     assert kept.held_events == 1
     assert kept.held_bytes == sum(batch.held_bytes for batch in kept.batches.values())
 
@@ -256,7 +256,7 @@ async def test_heartbeats_alone_do_not_fill_the_memory(
     scene = scene_with(heartbeat=timedelta())
     watcher = await scene.watch().started()
     await watcher.has(lambda: watcher.heartbeats >= 30, "30 heartbeats")
-    assert sum(len(batch.cursor) for batch in scene.feed._recent.batches.values()) <= 1000
+    assert sum(len(batch.cursor) for batch in scene.feed._reader.recent.batches.values()) <= 1000
 
 
 async def test_who_is_behind_is_told_many_events_at_once(

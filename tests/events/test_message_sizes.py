@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from session_authority.domain.events import EventFilter, EventType
-from session_authority.events.recent import Batch, RecentBatches, WrittenEvent
+from session_authority.events.recent import Batch, RecentBatches, Wanted, WrittenEvent
 from session_authority.store.records import Commit
 from tests.events.harness import ALL, USERS, Scene, Watcher
 from tests.store.samples import event
@@ -87,7 +87,7 @@ def test_batches_are_joined_only_while_they_fit(size: int):
         recent.add(Batch((written,), b"cursor"))
     start, lengths = recent.first, []
     while start < recent.end:
-        message, start = recent.message_from(start, ALL)
+        message, start = recent.message_from(start, Wanted(ALL, frozenset()))
         lengths.append(len(message))
     most = max(1, MESSAGE_BYTES // (size + len(b"cursor")))
     whole, rest = divmod(3, most)
