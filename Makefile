@@ -78,7 +78,7 @@ test: $(venv) ## Run the tests, and say what was skipped; ARGS go to pytest
 	@$(bin)/pytest -n auto -rs --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 .PHONY: bench
-bench: $(venv) ## Measure; ARGS name what: watch, overload, client
+bench: $(venv) ## Measure; ARGS name what: watch, memory, client
 	@PYTHONPATH=clients/python $(bin)/python -m benchmarks.$(or $(ARGS),watch)
 
 # What each target is given. What a run finds and learns stays in .fuzz.

@@ -10,8 +10,10 @@ from functools import lru_cache
 
 from cryptography import x509
 
+# Of certificates up to this size the names are remembered: 16 MiB in all at the most.
+_MAX_REMEMBERED_BYTES = 16 * 1024
 
-@lru_cache(1024)
+
 def names_in(pem: bytes) -> tuple[str, ...]:
     """The URIs and the DNS names, these in lower case, among a certificate's subject alternative
     names (RFC 5280 §4.2.1.6).
@@ -19,6 +21,15 @@ def names_in(pem: bytes) -> tuple[str, ...]:
     Of a certificate that can't be read there are none. A name of one kind never looks like one of
     the other: who signs certificates may look at one kind only.
     """
+    return _remembered(pem) if len(pem) <= _MAX_REMEMBERED_BYTES else _read(pem)
+
+
+@lru_cache(1024)
+def _remembered(pem: bytes) -> tuple[str, ...]:
+    return _read(pem)
+
+
+def _read(pem: bytes) -> tuple[str, ...]:
     try:
         found = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(
             x509.SubjectAlternativeName

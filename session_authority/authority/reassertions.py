@@ -24,8 +24,9 @@ from session_authority.store.records import Commit, Committed
 
 # Replicas that are further behind are no replicas.
 MEMORY = timedelta(seconds=60)
-# About 10 MB. Of more, in a minute, the oldest are forgotten.
-_MOST = 16_384
+# Of more, in a minute, the oldest are forgotten. Each takes about 1.5 KiB, and 100 bytes for each
+# of its sessions: 32 MiB in all at the most.
+_MOST_ENDS, _MOST_SESSIONS = 16_384, 65_536
 _AT_ONCE = 32
 
 _log = structlog.get_logger(__name__)
@@ -53,16 +54,21 @@ class Reassertions:
         self._store = store
         self._clock = clock
         self._attempts = attempts
-        self._ended: deque[_Ended] = deque(maxlen=_MOST)
+        self._ended: deque[_Ended] = deque()
+        self._sessions = 0
 
     def note(self, user_id: str, sessions: Iterable[SessionRecord], event: Event) -> None:
         """Remembers that these sessions were ended. `event` tells of it, and would again."""
         now = self._clock()
-        while self._ended and self._ended[0].until <= now:
-            self._ended.popleft()
         ids = frozenset(session.session_id for session in sessions)
         if ids:
             self._ended.append(_Ended(user_id, ids, event, now + MEMORY))
+            self._sessions += len(ids)
+        while self._ended and (self._ended[0].until <= now or self._is_overfull()):
+            self._sessions -= len(self._ended.popleft().sessions)
+
+    def _is_overfull(self) -> bool:
+        return len(self._ended) > _MOST_ENDS or self._sessions > _MOST_SESSIONS
 
     async def reassert(self) -> int:
         """Ends again what is remembered, and returns how many sessions had come back. Raises

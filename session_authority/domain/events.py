@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Protocol
 from uuid import UUID
 
 from session_authority.domain.clients import Client
@@ -66,6 +67,18 @@ class RecordedEvent:
     event: Event
 
 
+class Concerning(Protocol):
+    """What an event is chosen by."""
+
+    @property
+    def type(self) -> EventType:
+        """Its kind."""
+
+    @property
+    def user_id(self) -> str:
+        """The user whom it concerns; NOBODY if it concerns everybody."""
+
+
 @dataclass(frozen=True, slots=True)
 class EventFilter:
     """Which events somebody wants to be told of. Empty means all; what concerns everybody passes
@@ -75,7 +88,7 @@ class EventFilter:
     types: frozenset[EventType] = frozenset()
     user_ids: frozenset[str] = frozenset()
 
-    def passes(self, event: Event) -> bool:
+    def passes(self, event: Concerning) -> bool:
         """It is one of them."""
         if self.types and event.type not in self.types:
             return False

@@ -1,11 +1,12 @@
-"""Tells watchers what happens: one reader of the event log for the whole process, however many
-watch.
+"""Tells watchers what happens, however many watch.
 
-The reader is woken when a partition has news, and looks at all of them once a second in case a
-wake-up was lost. What it reads goes into one short memory that all watchers read from, each at its
-own pace. A watcher that falls further behind is sent away, so that no watcher costs more
+What the one reader of the log finds goes into one short memory that all watchers read from, each at
+its own pace. A watcher that falls further behind is sent away, so that no watcher costs more
 memory than another. Every event is serialised once, and a message that several watchers get is put
 together once.
+
+A watch depends on the partitions of its users, and on that of events which concern everybody: what
+becomes of the others neither ends nor refuses it.
 
 The reader runs only while somebody watches.
 """
@@ -13,8 +14,8 @@ The reader runs only while somebody watches.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import replace
@@ -23,31 +24,18 @@ from typing import NoReturn
 
 import structlog
 
-from session_authority.domain.errors import (
-    CursorExpired,
-    FieldViolation,
-    InvalidRequest,
-    StoreUnavailable,
-)
-from session_authority.domain.events import EventFilter, RecordedEvent
+from session_authority.domain.errors import CursorExpired, FieldViolation, InvalidRequest
+from session_authority.domain.events import NOBODY, EventFilter
 from session_authority.events.cursors import cursor_of, parse_cursor
 from session_authority.events.history import History
 from session_authority.events.messages import WatchMessages
-from session_authority.events.primaries import Primaries
-from session_authority.events.recent import (
-    Batch,
-    FoundEvent,
-    RecentBatches,
-    WrittenEvent,
-    portions,
-)
-from session_authority.runtime import logs
+from session_authority.events.reader import EVERY_PARTITION, Reader, advance, settle
+from session_authority.events.recent import FoundEvent, Wanted, portions
 from session_authority.runtime.clock import uptime
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import EventLog
-from session_authority.store.event_log import HistoryGone, Page
-from session_authority.store.key_names import PARTITIONS
-from session_authority.store.log_position import EntryId, LogPosition
+from session_authority.store.key_names import PARTITIONS, partition
+from session_authority.store.log_position import LogPosition
 
 POLL_INTERVAL = timedelta(seconds=1)
 HEARTBEAT_INTERVAL = timedelta(seconds=10)
@@ -57,13 +45,22 @@ _log = structlog.get_logger(__name__)
 
 
 class _Watcher:
-    """Where somebody is in the memory, and how to send them away."""
+    """Where somebody is in the memory, and how to send them away. `next` is the batch to be read
+    next, 0 for one that has not joined yet; `joins` is where such a one will, if it knows.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, only: EventFilter) -> None:
+        self.wanted = Wanted(only, _partitions_of(only))
         self.next = 0
+        self.joins = 0
         self.begun = False
         self.timeout = asyncio.timeout(None)
         self.expired = False
+
+    @property
+    def needs(self) -> float:
+        """The first batch that it needs."""
+        return self.next or self.joins or math.inf
 
     def expire(self) -> None:
         """Interrupts it, even while it waits for a slow connection."""
@@ -91,30 +88,29 @@ class Feed:
         self._clock = clock
         self._uptime = uptime
         self._metrics = metrics
-        self._poll_seconds = poll_interval.total_seconds()
-        self._heartbeat_seconds = heartbeat_interval.total_seconds()
+        self._poll_interval = poll_interval
+        self._heartbeat_interval = heartbeat_interval
         self._watchers: set[_Watcher] = set()
-        self._reader: asyncio.Task[None] | None = None
-        self._forget()
-
-    def _forget(self) -> None:
-        """Makes the next round start behind all that is there, and knows nothing of what was."""
-        self._begun = False
-        self._entries: list[EntryId] = []
-        self._primaries = Primaries()
-        self._as_of, self._read_at = self._clock(), self._uptime()
-        self._recent = RecentBatches()
+        self._reading: asyncio.Task[NoReturn] | None = None
         self._news: asyncio.Future[bool] | None = None
-        self._changed: set[int] = set()
-        self._bell = asyncio.Event()
-        self._round_wanted: asyncio.Future[bool] | None = None
-        self._last_heartbeat = 0.0
+        self._reader = self._new_reader()
+
+    def _new_reader(self) -> Reader:
+        """One that knows nothing of what was, and starts behind all that is there."""
+        return Reader(
+            self._log,
+            self._messages,
+            self._clock,
+            self._uptime,
+            poll_interval=self._poll_interval,
+            heartbeat_interval=self._heartbeat_interval,
+            lost=self._lost,
+            told=self._told,
+        )
 
     async def primaries(self) -> tuple[str | None, ...]:
         """Names who serves each partition; see `EventLog.primaries`."""
         return await self._log.primaries()
-
-    # --- watching ---------------------------------------------------------------------------------
 
     async def watch(self, since: str | datetime | None, only: EventFilter, send: Send) -> NoReturn:
         """Sends what happens after a cursor or a moment, or from now on, until cancelled.
@@ -123,53 +119,59 @@ class Feed:
         StoreUnavailable if the log can't be read at the start.
         """
         position = _position_of(since) if isinstance(since, str) else since
-        watcher = _Watcher()
+        watcher = _Watcher(only)
         try:
             async with watcher.timeout, self._attended_by(watcher):
-                await self._watch(watcher, position, only, send)
+                await self._watch(watcher, position, send)
         except TimeoutError:
             if not watcher.expired:
                 raise
             raise CursorExpired from None
 
     async def _watch(
-        self, watcher: _Watcher, since: LogPosition | datetime | None, only: EventFilter, send: Send
+        self, watcher: _Watcher, since: LogPosition | datetime | None, send: Send
     ) -> NoReturn:
+        reader, wanted = self._reader, watcher.wanted
         # What had happened when this was called is behind it, if all could be read.
-        whole = await self._fresh_round()
+        look = await reader.fresh_look()
         watcher.begun = True
         if since is not None:
-            watcher.next = await self._catch_up(since, only, send)
+            watcher.next = await self._catch_up(watcher, since, send)
         else:
-            watcher.next = self._recent.end
-            proof = self._messages.read_time(self._as_of, self._read_at) if whole else b""
-            await send(self._messages.cursor(cursor_of(self._position())) + proof)
+            watcher.next = reader.recent.end
+            whole = not look.unproven & wanted.partitions
+            proof = self._messages.read_time(look.moment, look.uptime) if whole else b""
+            await send(self._messages.cursor(cursor_of(reader.position())) + proof)
         while True:
-            while watcher.next == self._recent.end:
+            while watcher.next == reader.recent.end:
                 await self._await_news()
             # In this very iteration of the loop: what it would read is forgotten.
             if watcher.expired:
                 raise CursorExpired
-            message, watcher.next = self._recent.message_from(watcher.next, only)
+            message, watcher.next = reader.recent.message_from(watcher.next, wanted)
             if message:
                 await send(message)
 
-    async def _catch_up(self, since: LogPosition | datetime, only: EventFilter, send: Send) -> int:
+    async def _catch_up(self, watcher: _Watcher, since: LogPosition | datetime, send: Send) -> int:
         """Sends what the reader has read already; where in the memory it goes on."""
-        start = await self._history.start_of(since, self._position())
+        reader, wanted = self._reader, watcher.wanted
+        start = reader.meet(await self._history.start_of(since))
+        if isinstance(since, LogPosition):
+            # Before anything is sent: a cursor that leads nowhere must be known from the start.
+            await self._history.check(start, reader.position(), wanted.partitions)
         entries = list(start.entries)
         await self._send(send, [], start)
         while True:
-            tip, joined = self._position(), self._recent.end
-            behind = {n: e for n, e in enumerate(entries) if e != tip.entries[n]}
-            ends = list(entries)
+            tip, watcher.joins = reader.position(), reader.recent.end
+            behind = {n: entries[n] for n in wanted.partitions if entries[n] != tip.entries[n]}
+            ends = [entries[n] if n in behind else tip.entries[n] for n in range(PARTITIONS)]
             while behind:
                 found: list[FoundEvent] = []
                 for number, page in (await self._history.read_on(behind)).items():
                     found += (
-                        self._found(number, entry, recorded)
+                        reader.found(number, entry, recorded)
                         for entry, recorded in page.events
-                        if entry <= tip.entries[number] and only.passes(recorded.event)
+                        if entry <= tip.entries[number] and wanted.only.passes(recorded.event)
                     )
                     behind[number] = min(page.last, tip.entries[number])
                     ends[number] = behind[number]
@@ -178,171 +180,64 @@ class Feed:
                 found.sort(key=lambda event: event.entry)
                 *others, last = portions(found)
                 for portion in others:
-                    _advance(entries, portion)
+                    advance(entries, portion)
                     await self._send(send, portion, replace(start, entries=tuple(entries)))
                 entries = list(ends)
                 position = replace(start if behind else tip, entries=tuple(entries))
                 await self._send(send, last, position)
-            if joined >= self._recent.first:
-                return joined
+            if watcher.joins >= reader.recent.first:
+                return watcher.joins
 
     async def _send(self, send: Send, events: list[FoundEvent], position: LogPosition) -> None:
         parts = [event.written.message for event in events]
         await send(b"".join((*parts, self._messages.cursor(cursor_of(position)))))
-
-    # --- reading ----------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _attended_by(self, watcher: _Watcher) -> AsyncIterator[None]:
         """Keeps the reader running."""
         self._watchers.add(watcher)
         self._metrics.watchers.set(len(self._watchers))
-        if self._reader is None:
-            self._forget()
+        if self._reading is None:
+            self._reader = self._new_reader()
             # It reads for all, so what it logs is not of the caller who happens to watch first.
-            self._reader = asyncio.get_running_loop().create_task(
-                self._keep_reading(), context=Context()
+            self._reading = asyncio.get_running_loop().create_task(
+                self._reader.run(), context=Context()
             )
         try:
             yield
         finally:
             self._watchers.discard(watcher)
             self._metrics.watchers.set(len(self._watchers))
-            if not self._watchers and self._reader is not None:
-                reader, self._reader = self._reader, None
-                reader.cancel()
-                await asyncio.wait([reader])
-
-    async def _fresh_round(self) -> bool:
-        """Waits until every partition was looked at by a round that began after this was called.
-        Returns True if all could be read. Raises StoreUnavailable if none could.
-        """
-        if self._round_wanted is None:
-            self._round_wanted = asyncio.get_running_loop().create_future()
-            self._bell.set()
-        return await asyncio.shield(self._round_wanted)
+            if not self._watchers and self._reading is not None:
+                reading, self._reading = self._reading, None
+                reading.cancel()
+                await asyncio.wait([reading])
 
     async def _await_news(self) -> None:
         if self._news is None or self._news.done():
             self._news = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._news)
 
-    async def _keep_reading(self) -> None:
-        async with self._log.listening(self._hear):
-            loop = asyncio.get_running_loop()
-            next_poll = loop.time()
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(next_poll):
-                        await self._bell.wait()
-                self._bell.clear()
-                wanted, self._round_wanted = self._round_wanted, None
-                full = wanted is not None or loop.time() >= next_poll
-                outcome: bool | Exception
-                try:
-                    outcome = await self._round(full)
-                except StoreUnavailable as error:
-                    outcome = error
-                except Exception as error:  # noqa: BLE001
-                    # It must go on; the watchers that wait for this round learn of it.
-                    _log.error("feed_failed", **logs.fault(error))
-                    self._start_over("what was read could not be told")
-                    outcome = StoreUnavailable()
-                if full:
-                    next_poll = loop.time() + self._poll_seconds
-                _settle(wanted, outcome)
-
-    def _hear(self, number: int | None) -> None:
-        self._changed.update(range(PARTITIONS) if number is None else [number])
-        self._bell.set()
-
-    async def _round(self, full: bool) -> bool:
-        """Reads all partitions to their ends, or those with news. Returns True if all of them could
-        be read: one that is away keeps no event of the others. Raises StoreUnavailable if none
-        could.
-        """
-        began, now, read_at = asyncio.get_running_loop().time(), self._clock(), self._uptime()
-        if not self._begun:
-            await self._begin()
-            full = True
-        elif full and self._primaries.are_others(await self._log.primaries()):
-            self._start_over("a primary was replaced or restarted")
-            await self._begin()
-        behind, self._changed = set(range(PARTITIONS)) if full else self._changed, set()
-        failure: StoreUnavailable | None = None
-        any_read = False
-        while behind:
-            pages = await self._history.read({n: self._entries[n] for n in behind})
-            if any(isinstance(page, HistoryGone) for page in pages.values()):
-                self._start_over("the log is another one than it was, or was trimmed too early")
-                await self._begin()
-                return True
-            behind = set()
-            found: list[FoundEvent] = []
-            ends = list(self._entries)
-            for number, page in pages.items():
-                if isinstance(page, Page):
-                    any_read = True
-                    found += (self._found(number, *event) for event in page.events)
-                    ends[number] = page.last
-                    if page.more:
-                        behind.add(number)
-                elif isinstance(page, StoreUnavailable):
-                    failure = page
-            *others, last = portions(found)
-            for portion in others:
-                _advance(self._entries, portion)
-                self._keep(portion)
-            self._entries = ends
-            if full and failure is None and not behind:
-                self._as_of, self._read_at = now, read_at
-            if last:
-                self._keep(last)
-        if failure is not None:
-            if any_read:
-                return False
-            raise failure
-        # It proves that all was read, so it comes only after a round that read all.
-        if full and began - self._last_heartbeat >= self._heartbeat_seconds:
-            self._last_heartbeat = began
-            self._keep([], self._messages.read_time(self._as_of, self._read_at))
-        return True
-
-    async def _begin(self) -> None:
-        """Takes its position behind all that is there."""
-        primaries = await self._log.primaries()
-        self._read_at = self._uptime()
-        position = await self._log.end(self._clock())
-        self._primaries = Primaries(primaries)
-        self._entries, self._as_of = list(position.entries), position.as_of
-        self._last_heartbeat = asyncio.get_running_loop().time()
-        self._begun = True
-
-    def _start_over(self, reason: str) -> None:
-        """Sends everybody away: something may have been missed, and what they cache may never have
-        been.
-        """
-        _log.warning("watches_expired", reason=reason, watchers=len(self._watchers))
+    def _told(self) -> None:
+        """Tells everybody that there is another batch, and forgets those that nobody needs."""
+        recent = self._reader.recent
         for watcher in self._watchers:
-            if watcher.begun:
+            if 0 < watcher.next < recent.first:
                 self._expire(watcher)
-        self._begun = False
+        needed = min((watcher.needs for watcher in self._watchers), default=math.inf)
+        recent.forget_before(int(min(needed, recent.end - 1)))
+        settle(self._news, True)
 
-    def _position(self) -> LogPosition:
-        return LogPosition(tuple(self._entries), self._as_of, self._log.memory)
-
-    def _found(self, number: int, entry: EntryId, recorded: RecordedEvent) -> FoundEvent:
-        return FoundEvent(number, entry, WrittenEvent(recorded, self._messages.event(recorded)))
-
-    def _keep(self, events: Iterable[FoundEvent], heartbeat: bytes = b"") -> None:
-        """Remembers a batch, tells everybody, and forgets what is too old."""
-        written = tuple(event.written for event in events)
-        cursor = self._messages.cursor(cursor_of(self._position()))
-        self._recent.add(Batch(written, cursor, heartbeat))
-        for watcher in self._watchers:
-            if 0 < watcher.next < self._recent.first:
-                self._expire(watcher)
-        _settle(self._news, True)
+    def _lost(self, partitions: frozenset[int], reason: str) -> None:
+        """Sends everybody away who depends on these partitions."""
+        gone = [
+            watcher
+            for watcher in self._watchers
+            if watcher.begun and watcher.wanted.partitions & partitions
+        ]
+        _log.warning("watches_expired", reason=reason, watchers=len(gone))
+        for watcher in gone:
+            self._expire(watcher)
 
     def _expire(self, watcher: _Watcher) -> None:
         if not watcher.expired:
@@ -350,20 +245,11 @@ class Feed:
             watcher.expire()
 
 
-def _advance(entries: list[EntryId], events: Iterable[FoundEvent]) -> None:
-    """Moves a position in the log behind these events."""
-    for event in events:
-        entries[event.partition] = event.entry
-
-
-def _settle(future: asyncio.Future[bool] | None, outcome: bool | Exception) -> None:
-    if future is None or future.done():
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-        future.exception()  # the watcher that waited may have gone
-    else:
-        future.set_result(outcome)
+def _partitions_of(only: EventFilter) -> frozenset[int]:
+    """Where the events can be that pass."""
+    if not only.user_ids:
+        return EVERY_PARTITION
+    return frozenset(partition(user_id) for user_id in (*only.user_ids, NOBODY))
 
 
 def _position_of(cursor: str) -> LogPosition:

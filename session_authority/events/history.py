@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -44,10 +44,8 @@ class History:
             pages[number] = page
         return pages
 
-    async def start_of(self, since: LogPosition | datetime, tip: LogPosition) -> LogPosition:
-        """Where a watch that goes on from a cursor or a moment begins. `tip` is how far the reader
-        is. Raises CursorExpired.
-        """
+    async def start_of(self, since: LogPosition | datetime) -> LogPosition:
+        """Where a watch begins that goes on from a cursor or a moment. Raises CursorExpired."""
         now, memory = self._clock(), self._log.memory
         if isinstance(since, datetime):
             # All that happened since then comes after it, so it is no younger than that, nor of the
@@ -60,8 +58,13 @@ class History:
         memory = min(since.memory, memory)
         if since.as_of < now - memory + trim_margin(memory):
             raise CursorExpired
-        # All of them, before anything is sent: a cursor that leads nowhere must be known from the
-        # start.
-        behind = {n: e for n, e in enumerate(since.entries) if e != tip.entries[n]}
-        await self.read_on(behind, limit=1)
         return replace(since, memory=memory)
+
+    async def check(self, start: LogPosition, tip: LogPosition, partitions: Iterable[int]) -> None:
+        """Makes sure that what followed a position in these partitions is still there, where the
+        reader of the log, who is at `tip`, does not know. Raises CursorExpired, and
+        StoreUnavailable if a partition can't be read.
+        """
+        entries = start.entries
+        behind = {n: entries[n] for n in partitions if entries[n] != tip.entries[n]}
+        await self.read_on(behind, limit=1)

@@ -4,7 +4,18 @@ one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The partitions whose primary was started again where it was, and those that another server
+    serves now. Where only one server serves all, nobody can tell these two apart.
+    """
+
+    restarted: frozenset[int] = frozenset()
+    moved: frozenset[int] = frozenset()
 
 
 class Primaries:
@@ -17,11 +28,31 @@ class Primaries:
         """Whether a partition is served by another primary than before. One that can't be asked
         counts as the same.
         """
+        return self.changes(names) != Changes()
+
+    def changes(self, names: Iterable[str | None]) -> Changes:
+        """Notes the names, and returns what changed. A partition that can't be asked for counts as
+        unchanged.
+        """
         known, found = self._names, list(names)
         if not known:
             self._names = found
-            return False
+            return Changes()
         self._names = [old if new is None else new for old, new in zip(known, found, strict=True)]
-        return any(
-            old is not None and old != new for old, new in zip(known, self._names, strict=True)
-        )
+        changed = {
+            number: _server_of(old) == _server_of(new)
+            for number, (old, new) in enumerate(zip(known, self._names, strict=True))
+            if old is not None and new is not None and old != new
+        }
+        restarted = frozenset(number for number, same_server in changed.items() if same_server)
+        return Changes(restarted, frozenset(changed) - restarted)
+
+    def with_same_primary(self, numbers: Collection[int]) -> frozenset[int]:
+        """These partitions, and all others of the primaries that serve them."""
+        names = {self._names[number] for number in numbers} - {None}
+        others = (number for number, name in enumerate(self._names) if name in names)
+        return frozenset(numbers).union(others)
+
+
+def _server_of(name: str) -> str:
+    return name.partition(" ")[0]

@@ -85,21 +85,24 @@ class StoreProbe:
 
     async def _store_fault(self) -> str | None:
         """Why the store can't be used, if it can't."""
-        refused: str | None = None
+        fault, answered = None, False
         try:
             async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
                 if missing := await self._store.missing_permissions():
-                    refused = f"the store refuses its user {', '.join(missing)}: see redis-acl"
+                    fault = f"the store refuses its user {', '.join(missing)}: see redis-acl"
                 times = await self._store.server_times()
                 # Noted though it may refuse what follows: then it still answers validations.
                 clock_fault = self._readiness.note_clocks(now(), times)
+                fault = fault or clock_fault
+                answered = fault is None
                 await self._store.prove_writable()
         except (AuthorityError, TimeoutError):
-            return refused or "the store does not answer, or refuses"
+            fault = fault or "the store does not answer, or refuses"
         except Exception as error:  # noqa: BLE001
             # An answer that makes no sense is no sign of health either.
             return f"the store can't be asked ({logs.fault(error)['error']})"
-        return refused or clock_fault or await self._verified()
+        # Even if it refuses to write: then it may still be safe to answer validations from.
+        return (await self._verified() if answered else None) or fault
 
     async def _verified(self) -> str | None:
         """Why the store must not be used, if that has just turned out."""

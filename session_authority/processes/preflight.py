@@ -35,7 +35,9 @@ _STORE_UNSAFE = {
     FaultName.VOLATILE: Unsafe.VOLATILE_STORE,
     FaultName.PLAINTEXT: Unsafe.PLAINTEXT_STORE,
 }
-_PASSING = frozenset({FaultName.UNREACHABLE})
+_PASSING = frozenset({FaultName.UNREACHABLE, FaultName.NO_ROOM})
+# What keeps others from being seen.
+_HIDING = frozenset({FaultName.UNREACHABLE})
 # Each answer tells by itself which replicas have what it did.
 _HARMLESS = frozenset({FaultName.FEW_REPLICAS})
 
@@ -43,12 +45,14 @@ _HARMLESS = frozenset({FaultName.FEW_REPLICAS})
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Something wrong. `unsafe` is the name by which it may be allowed; one that is `passing` may
-    be gone in a moment, and one that is `harmless` keeps nothing from starting.
+    be gone in a moment, one that is `hiding` keeps others from being seen, and one that is
+    `harmless` keeps nothing from starting.
     """
 
     text: str
     unsafe: Unsafe | None = None
     passing: bool = False
+    hiding: bool = False
     harmless: bool = False
 
 
@@ -113,6 +117,7 @@ async def check_store(settings: Settings) -> Checked:
             fault.text,
             _STORE_UNSAFE.get(fault.name),
             passing=fault.name in _PASSING,
+            hiding=fault.name in _HIDING,
             harmless=fault.name in _HARMLESS,
         )
         for fault in found
@@ -147,7 +152,7 @@ def check_ports(settings: Settings) -> Checked:
 async def store_refusals(settings: Settings) -> list[str]:
     """What of the store's faults nothing allows. Raises StoreUnavailable if it does not answer."""
     checked = await check_store(settings)
-    if any(fault.passing for fault in checked.faults):
+    if any(fault.hiding for fault in checked.faults):
         raise StoreUnavailable
     return refusals([checked], settings.allow_unsafe)
 

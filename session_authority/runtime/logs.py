@@ -15,6 +15,8 @@ from typing import Any, TextIO
 import structlog
 
 _MAX_FRAMES = 12
+# Kinds of events that a throttle knows: a name that a certificate shows can be a part of one.
+_MAX_KINDS = 1024
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
@@ -71,7 +73,10 @@ def watch_loop() -> None:
 
 
 class LogThrottle:
-    """A throttle for the log: at most one line in an interval for each kind of event."""
+    """A throttle for the log: at most one line in an interval for each kind of event.
+
+    Of more than 1,024 kinds the longest unheard ones are forgotten, with what was left out of them.
+    """
 
     def __init__(self, interval_seconds: float = 1.0) -> None:
         self._interval_seconds = interval_seconds
@@ -81,9 +86,11 @@ class LogThrottle:
         """Returns how many of this kind were left out since the last line, or None if this one is
         left out too.
         """
-        quiet_until, left_out = self._kinds.get(kind, (now, 0))
+        quiet_until, left_out = self._kinds.pop(kind, (now, 0))
         loud = now >= quiet_until
         self._kinds[kind] = (
             (now + self._interval_seconds, 0) if loud else (quiet_until, left_out + 1)
         )
+        if len(self._kinds) > _MAX_KINDS:
+            del self._kinds[next(iter(self._kinds))]
         return left_out if loud else None

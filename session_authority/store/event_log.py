@@ -38,9 +38,11 @@ from session_authority.store.log_position import (
     START,
     EntryId,
     LogPosition,
+    behind_moment,
     entry_id,
     entry_text,
     event_id,
+    is_moment,
 )
 
 # How long the log keeps an event, unless another time is set.
@@ -50,6 +52,8 @@ MAX_EVENTS_PER_PARTITION = 100_000
 EVENT_LOG_CONNECTIONS = 2
 # At most an hour.
 _MARGIN_PARTS = 12
+# How far the clocks of a server that answers and of a primary may differ.
+_CLOCKS_DIFFER = timedelta(seconds=5)
 EVENT_FIELD = b"event"
 
 _log = structlog.get_logger(__name__)
@@ -126,19 +130,28 @@ class EventLog:
         )
 
     async def end(self, as_of: datetime) -> LogPosition:
-        """Behind all that is there."""
-        return await self._behind("+", as_of)
+        """Behind all that is there; `as_of` is now. Of a partition that can't be read the moment
+        stands for it, early enough for any clock. Raises StoreUnavailable if none can be read.
+        """
+        return await self._behind("+", as_of, behind_moment(to_ms(as_of - _CLOCKS_DIFFER)))
 
     async def at(self, moment: datetime, as_of: datetime) -> LogPosition:
-        """Behind all that happened before a moment, as far as it is remembered."""
-        return await self._behind(f"({max(to_ms(moment), 1)}-0", as_of)
+        """Behind all that happened before a moment, as far as it is remembered. Of a partition that
+        can't be read the moment stands for it. Raises StoreUnavailable if none can be read.
+        """
+        ms = max(to_ms(moment), 1)
+        return await self._behind(f"({ms}-0", as_of, behind_moment(ms - 1))
 
-    async def _behind(self, latest: str, as_of: datetime) -> LogPosition:
+    async def _behind(self, latest: str, as_of: datetime, unknown: EntryId) -> LogPosition:
         keys = [self._keys.stream(number) for number in range(PARTITIONS)]
-        replies = await self._reads.ask(
-            [("XREVRANGE", key, latest, "-", "COUNT", "1") for key in keys]
-        )
-        return LogPosition(tuple(_last(reply) for reply in replies), as_of, self.memory)
+        commands = [("XREVRANGE", key, latest, "-", "COUNT", "1") for key in keys]
+        with driver_errors_translated():
+            replies = await self._reads.send(commands)
+        failures = [unavailable(reply) for reply in replies if isinstance(reply, Exception)]
+        if len(failures) == len(replies):
+            raise failures[0]
+        entries = (unknown if isinstance(reply, Exception) else _last(reply) for reply in replies)
+        return LogPosition(tuple(entries), as_of, self.memory)
 
     async def read(
         self, after: Mapping[int, EntryId], *, limit: int, now: datetime
@@ -201,15 +214,15 @@ class EventLog:
     async def _is_whole(
         self, number: int, after: EntryId, found: int, limit: int, now: datetime
     ) -> bool:
-        """Whether nothing is missing after an entry that is not there, or before the first of a
-        stream.
+        """Whether nothing is missing after an entry that is not there, or after a moment, or before
+        the first of a stream.
 
         What is old may have been trimmed, and nobody misses it: a stream remembers how far it came,
         even if nothing is left in it, so one that ends before the entry is another one. And what
         went because the stream was too long may have been young; then the stream is still that
         long.
         """
-        if after != START:
+        if after != START and not is_moment(after):
             if from_ms(after[0]) > now - self.memory + trim_margin(self.memory):
                 return False
             if not found:

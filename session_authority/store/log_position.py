@@ -10,11 +10,14 @@ from session_authority.store.key_names import TAGS
 # An entry's ID: milliseconds since the epoch, and a number within that millisecond.
 EntryId = tuple[int, int]
 START: EntryId = (0, 0)
+# No entry has this number. It stands for a moment: behind all that happened by then.
+_MOMENT = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """A position in the log: `entries` has the last entry of each stream, START if none was there.
+    """A position in the log: `entries` has the last entry of each stream, START if none was there,
+    or what stands for a moment if the stream could not be read.
 
     `as_of` is when it was so: nothing that was there by then, give or take the clocks, comes after
     the position. `memory` is how long the log kept an event then: what follows the position may be
@@ -24,6 +27,16 @@ class LogPosition:
     entries: tuple[EntryId, ...]
     as_of: datetime
     memory: timedelta = timedelta.max
+
+
+def behind_moment(ms: int) -> EntryId:
+    """Stands for the last entry of a stream until then, where nobody knows which entry that was."""
+    return ms, _MOMENT
+
+
+def is_moment(entry: EntryId) -> bool:
+    """Returns True if this stands for a moment, and is no entry."""
+    return entry[1] == _MOMENT
 
 
 def entry_id(raw: bytes | str) -> EntryId:

@@ -26,6 +26,7 @@ from session_authority.store.driver.errors import (
     REFUSALS,
     ResponseError,
     in_plain_words,
+    lacks_room,
 )
 from session_authority.store.driver.replies import info_fields, time_of
 from session_authority.store.driver.shielding import Shield
@@ -39,6 +40,7 @@ class FaultName(StrEnum):
     """The faults that there are."""
 
     UNREACHABLE = "unreachable"
+    NO_ROOM = "no_room"
     REFUSING = "refusing"
     EVICTING = "evicting"
     VOLATILE = "volatile"
@@ -164,6 +166,8 @@ async def _takes_no_writes(server: _Server) -> StoreFault | None:
             await server.ask("SET", server.probe, "", "XX")
             await server.ask("DEL", server.probe)
     except ResponseError as error:
+        if lacks_room(error):
+            return StoreFault(FaultName.NO_ROOM, f"{server.who} {in_plain_words(error)}")
         return _unreachable(server.who, error)
     return None
 

@@ -8,20 +8,26 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import redis
+from redis.crc import key_slot
 
 from session_authority.domain.errors import CursorExpired, StoreUnavailable
-from session_authority.store import Limits, SessionStore, connect
+from session_authority.domain.events import NOBODY, EventFilter
+from session_authority.events.reader import SILENCE
+from session_authority.store import KeyNames, Limits, SessionStore, connect
+from session_authority.store.key_names import PARTITIONS, partition
 from session_authority.store.records import Commit
 from tests.events.conftest import SceneOn
-from tests.events.harness import QUICK, USERS, Scene, Watcher, place_of
+from tests.events.harness import ALL, QUICK, USERS, Message, Scene, Watcher, place_of
 from tests.store.samples import NOW, event
 from tests.support.backends import (
     PATIENT,
     Backend,
+    ValkeyServer,
     cluster_url,
     sentinel_group,
     valkey_cluster_servers,
@@ -29,6 +35,9 @@ from tests.support.backends import (
 )
 from tests.support.waiting import eventually
 
+MINUTE = timedelta(minutes=1)
+# What a node wrote is there when it comes back.
+KEPT: Any = {"appendonly": "yes", "appendfsync": "always"}
 IMPATIENT = Limits(connect_timeout=timedelta(seconds=2), reply_timeout=timedelta(milliseconds=500))
 
 
@@ -98,40 +107,123 @@ async def test_a_restart_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
         await all_expire(scene, watchers)
 
 
-async def test_a_restart_of_one_node_ends_all_watches(tmp_path: Path, scene_on: SceneOn):
-    with valkey_cluster_servers(tmp_path) as servers:
-        scene = scene_on(connect(cluster_url(servers), IMPATIENT))
+async def test_a_restart_of_one_node_ends_no_watch(tmp_path: Path, scene_on: SceneOn):
+    """Its log goes on where it was read. But what it wrote last may be lost, and with it what a
+    cache has read, so nothing is proven until every cache has emptied itself.
+    """
+    with valkey_cluster_servers(tmp_path, **KEPT) as servers:
+        scene = scene_on(connect(cluster_url(servers), IMPATIENT), heartbeat=timedelta())
         watchers = await watchers_of(scene)
-        reads = len(scene.log.partitions)
-        servers[1].kill()
-        await eventually(lambda: len(scene.log.partitions) >= reads + 5, "looks that fail in part")
-        assert all(watcher.is_watching for watcher in watchers)
-        servers[1].start()
-        await all_expire(scene, watchers)
+        first, far = watchers[0], await scene.watch(only=users_beside(servers[2])).started()
+        servers[2].kill()
+        await eventually(lambda: reads_fail(scene, 2), "looks that fail in part")
+        proven = len(proofs(first)), len(proofs(far))
+        servers[2].start()
+        many = [f"user-{number}" for number in range(30)]
+        for user in many:
+            await eventually(lambda u=user: writes(scene.store, u, "back"), "it to be back")  # type: ignore[misc]
+        await far.has(lambda: len(proofs(far)) > proven[1] + 3, "proofs for others")
+        assert len(proofs(first)) == proven[0], "nothing is proven yet"
+        scene.uptime += SILENCE
+        await first.has(lambda: len(proofs(first)) > proven[0], "a proof again")
+        watchers[3].free()
+        expected = {(user, "back") for user in many}
+        for watcher in watchers:
+            await watcher.has(lambda w=watcher: expected <= set(w.events), "the events")  # type: ignore[misc]
+        assert scene.expired() == 0
 
 
-async def test_a_node_that_is_away_refuses_no_watch(tmp_path: Path, scene_on: SceneOn):
-    """The events of all others are told; nothing proves that there were no more."""
+async def test_a_log_that_is_lost_ends_the_watches_that_depend_on_it(
+    tmp_path: Path, scene_on: SceneOn
+):
+    """A node comes back with nothing: nobody knows what was told of it."""
     with valkey_cluster_servers(tmp_path) as servers:
         scene = scene_on(connect(cluster_url(servers), IMPATIENT), heartbeat=timedelta())
-        first = await scene.watch().started()
-        before = await scene.happen(*USERS)
-        await first.told(*before)
-        servers[1].kill()
-        many = [f"user-{number}" for number in range(30)]
-        await eventually(lambda: reads_fail(scene, 2), "looks that fail in part")
-        second = await scene.watch().started()
-        assert second.messages[0].read_time is None
-        resumed = await scene.watch(first.cursor).started()
-        told = [user for user in many if await writes(scene.store, user, "away")]
-        assert told
-        assert len(told) < len(many)
-        expected = {(user, "away") for user in told}
-        for watcher in (first, second, resumed):
-            await watcher.has(lambda w=watcher: expected <= set(w.events), "the events")  # type: ignore[misc]
-        assert second.heartbeats == 0
-        servers[1].start()
-        await all_expire(scene, [first, second, resumed])
+        watchers = await watchers_of(scene)
+        far = await scene.watch(only=users_beside(servers[2])).started()
+        with redis.Redis(port=servers[2].port) as node:
+            node.flushall()
+        for watcher in watchers:
+            assert isinstance(await watcher.ended(), CursorExpired)
+        assert scene.expired() == len(watchers)
+        proven = len(proofs(far))
+        await far.has(lambda: len(proofs(far)) > proven, "proofs")
+        later = await scene.watch().started()
+        happened = await scene.happen(*USERS)
+        await later.told(*happened)
+
+
+async def test_a_failover_of_one_node_ends_the_watches_that_depend_on_it(
+    tmp_path: Path, scene_on: SceneOn
+):
+    with valkey_cluster_servers(tmp_path, replicas=True) as servers:
+        scene = scene_on(connect(cluster_url(servers), IMPATIENT), heartbeat=timedelta())
+        all_users = await scene.watch().started()
+        await all_users.told(*await scene.happen(*USERS))
+        far = await scene.watch(only=users_beside(servers[2])).started()
+        servers[2].kill()
+        assert isinstance(await all_users.ended(), CursorExpired)
+        assert scene.expired() == 1
+        proven = len(proofs(far))
+        await far.has(lambda: len(proofs(far)) > proven, "proofs")
+        await eventually(lambda: is_served(scene), "the replica to serve")
+        later = await scene.watch().started()
+        await eventually(lambda: writes(scene.store, "ada", "after"), "something to happen")
+        await later.has(lambda: ("ada", "after") in later.events, "it to be told")
+
+
+async def test_a_process_begins_watches_while_a_node_is_away(tmp_path: Path, scene_on: SceneOn):
+    """What happens meanwhile where it can't look is told once it can."""
+    with valkey_cluster_servers(tmp_path, **KEPT) as servers:
+        scene = scene_on(connect(cluster_url(servers), IMPATIENT), heartbeat=timedelta())
+        scene.clock.advance(datetime.now(UTC) - scene.clock())
+        before = await scene.watch().started()
+        past = await scene.happen(*USERS)
+        await before.told(*past)
+        cursor = before.cursor
+        await before.stop()
+        far = users_beside(servers[2])
+        servers[2].kill()
+        watchers = [
+            await scene.watch(since, only).started()
+            for since in (None, cursor, scene.clock() - MINUTE)
+            for only in (ALL, far)
+        ]
+        assert [bool(proofs(watcher)) for watcher in watchers[:2]] == [False, True]
+        others = [user for user in USERS if await writes(scene.store, user, "away")]
+        assert 0 < len(others) < len(USERS)
+        expected = {(user, "away") for user in others}
+        await watchers[0].has(lambda: expected <= set(watchers[0].events), "the events")
+        assert not proofs(watchers[0])
+        servers[2].start()
+        for user in USERS:
+            await eventually(lambda u=user: writes(scene.store, u, "back"), "it to be back")  # type: ignore[misc]
+        expected = {(user, "back") for user in USERS}
+        for watcher in watchers[::2]:
+            await watcher.has(lambda w=watcher: expected <= set(w.events), "all")  # type: ignore[misc]
+            assert len(set(watcher.events)) == len(watcher.events), "none twice"
+        assert scene.expired() == 0
+
+
+def users_beside(server: ValkeyServer) -> EventFilter:
+    """Somebody whose partition, like that of nobody, another server serves."""
+    with redis.Redis(port=server.port) as node:
+        slots = [
+            range(int(first), int(last) + 1)
+            for first, last, [_, port, *_], *_ in node.execute_command("CLUSTER", "SLOTS")
+            if int(port) == server.port
+        ]
+    keys = KeyNames("t")
+    near = {
+        n for n in range(PARTITIONS) if any(key_slot(keys.stream(n).encode()) in s for s in slots)
+    }
+    assert partition(NOBODY) not in near
+    users = (f"far-{number}" for number in range(1000))
+    return EventFilter(user_ids=frozenset([next(u for u in users if partition(u) not in near)]))
+
+
+def proofs(watcher: Watcher) -> list[Message]:
+    return [message for message in watcher.messages if message.read_time is not None]
 
 
 async def test_a_failover_ends_all_watches(tmp_path: Path, scene_on: SceneOn):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +15,7 @@ from session_authority.domain.events import NOBODY, EventFilter, EventType
 from session_authority.domain.moments import from_ms
 from session_authority.events import recent
 from session_authority.events.cursors import cursor_of
+from session_authority.events.recent import Batch, RecentBatches, WrittenEvent
 from session_authority.store import codec, connect
 from session_authority.store.event_log import HistoryGone
 from session_authority.store.key_names import PARTITIONS, partition
@@ -180,12 +183,51 @@ async def test_the_memory_is_bounded(
     for _ in range(40):
         happened += await scene.happen("ada", "bob")
         await watcher.told(*happened)
-        held = list(scene.feed._recent.batches.values())
+        held = list(scene.feed._reader.recent.batches.values())
         events = sum(len(batch.events) for batch in held)
         size = sum(len(batch.cursor) + sum(len(e.message) for e in batch.events) for batch in held)
         assert (events if limit == "MAX_RECENT_EVENTS" else size) <= most
         assert held, "nor is it empty"
     assert scene.expired() == 0
+
+
+async def test_what_all_have_read_is_not_kept(scene: Scene):
+    """Else a server whose events come slowly grows for hours until the bound is reached."""
+    quick, stuck = [await scene.watch().started() for _ in range(2)]
+    stuck.hold()
+    first = await scene.happen(*USERS)
+    await quick.told(*first)
+    late = await scene.watch(quick.messages[0].cursor).started()
+    await late.told(*first)
+    happened = first + await scene.happen(*USERS * 5)
+    for watcher in (quick, late):
+        await watcher.told(*happened)
+    assert scene.feed._reader.recent.held_events > len(USERS), "one still needs them"
+    stuck.free()
+    await stuck.told(*happened)
+    happened += await scene.happen("ada")
+    await quick.told(*happened)
+    kept = scene.feed._reader.recent
+    assert kept.held_events == 1
+    assert kept.held_bytes == sum(batch.held_bytes for batch in kept.batches.values())
+
+
+async def test_the_memory_takes_no_more_than_it_says():
+    """Objects take several times their bytes on the wire, if one is not careful."""
+    recent_batches = RecentBatches()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(500):
+            written = (
+                WrittenEvent(EventType.DEVICE_SIGNED_IN, f"user-{number}", bytes(400 + number % 7))
+                for _ in range(3)
+            )
+            recent_batches.add(Batch(tuple(written), bytes(400 + number % 5)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert recent_batches.held_bytes / 2 < held <= recent_batches.held_bytes
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
@@ -214,7 +256,7 @@ async def test_heartbeats_alone_do_not_fill_the_memory(
     scene = scene_with(heartbeat=timedelta())
     watcher = await scene.watch().started()
     await watcher.has(lambda: watcher.heartbeats >= 30, "30 heartbeats")
-    assert sum(len(batch.cursor) for batch in scene.feed._recent.batches.values()) <= 1000
+    assert sum(len(batch.cursor) for batch in scene.feed._reader.recent.batches.values()) <= 1000
 
 
 async def test_who_is_behind_is_told_many_events_at_once(

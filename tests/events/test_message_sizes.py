@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from session_authority.domain.events import EventFilter, RecordedEvent
-from session_authority.events.recent import Batch, RecentBatches, WrittenEvent
+from session_authority.domain.events import EventFilter, EventType
+from session_authority.events.recent import Batch, RecentBatches, Wanted, WrittenEvent
 from session_authority.store.records import Commit
 from tests.events.harness import ALL, USERS, Scene, Watcher
 from tests.store.samples import event
@@ -83,11 +83,11 @@ def test_batches_are_joined_only_while_they_fit(size: int):
     """A batch that is too large by itself is a message of its own."""
     recent = RecentBatches()
     for _ in range(3):
-        written = WrittenEvent(RecordedEvent("evt", event("ada")), bytes(size))
+        written = WrittenEvent(EventType.DEVICE_SIGNED_IN, "ada", bytes(size))
         recent.add(Batch((written,), b"cursor"))
     start, lengths = recent.first, []
     while start < recent.end:
-        message, start = recent.message_from(start, ALL)
+        message, start = recent.message_from(start, Wanted(ALL, frozenset()))
         lengths.append(len(message))
     most = max(1, MESSAGE_BYTES // (size + len(b"cursor")))
     whole, rest = divmod(3, most)

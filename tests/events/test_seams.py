@@ -56,19 +56,22 @@ async def test_no_heartbeat_passes_what_was_there_before_it(scene_with: SceneOn)
     was told everything.
     """
     scene = scene_with(poll=NEVER, heartbeat=timedelta())
-    watcher = await scene.watch().started()
-    happened: list[tuple[str, str]] = []
+    watcher = (await scene.watch().started()).hold()
+    happened = await scene.happen("bob")
+    # From now on all batches are remembered for it.
+    await watcher.has(lambda: watcher.waiting, "a message")
     for _ in range(5):
         async with unheard(scene):
             happened += await scene.happen(*["ada"] * 30, "bob")
-        beats = sum(not batch.events for batch in scene.feed._recent.batches.values())
+        beats = sum(not batch.events for batch in scene.feed._reader.recent.batches.values())
         newcomer = await scene.watch().started()  # makes the reader look at everything
         await newcomer.stop()
         # A message may hold several batches, so they are looked at where they are remembered.
-        batches = list(scene.feed._recent.batches.values())
+        batches = list(scene.feed._reader.recent.batches.values())
         assert sum(not batch.events for batch in batches) == beats + 1
         last = max(number for number, batch in enumerate(batches) if not batch.events)
-        assert sum(len(batch.events) for batch in batches[:last]) == len(happened)
+        assert sum(len(batch.events) for batch in batches[:last]) == len(happened) - 1
+    watcher.free()
     await watcher.told(*happened)
 
 
@@ -82,7 +85,9 @@ async def test_a_heartbeat_comes_once_it_is_time_and_not_with_every_look(scene: 
     await looks(5)
     assert watcher.heartbeats == 0
     for number in range(1, 4):
-        scene.feed._last_heartbeat -= NEVER.total_seconds()  # as if so much time had gone by
+        scene.feed._reader._last_heartbeat -= (
+            NEVER.total_seconds()
+        )  # as if so much time had gone by
         await watcher.has(lambda n=number: watcher.heartbeats == n, "a heartbeat")  # type: ignore[misc]
         await looks(5)
         assert watcher.heartbeats == number
@@ -322,7 +327,7 @@ async def test_what_was_put_together_is_not_kept_for_ever(scene_with: SceneOn):
         watcher.free()
     for number, watcher in enumerate(slow):
         await watcher.told(*happened[number:])
-    assert len(scene.feed._recent.joined) <= recent.MAX_JOINED_MESSAGES
+    assert len(scene.feed._reader.recent.joined) <= recent.MAX_JOINED_MESSAGES
 
 
 async def test_who_is_sent_away_is_sent_away_once(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -60,19 +60,27 @@ class House:
         return []
 
 
+Verify = Callable[[Settings], Awaitable[Sequence[str]]]
 Serve = Callable[..., Awaitable[House]]
 
 
 @asynccontextmanager
 async def house(
-    url: str, keys: Path, prefix: str, reflection: bool, **more: Any
+    url: str,
+    keys: Path,
+    prefix: str,
+    reflection: bool,
+    verify: Verify | None = None,
+    **more: Any,
 ) -> AsyncIterator[House]:
-    """Runs one, as the command does but for the signals."""
+    """Runs one, as the command does but for the signals. `verify` is asked whether the store is
+    safe.
+    """
     settings = Settings(
         redis_url=url, keys=keys, listen=Listen("127.0.0.1", 0), redis_prefix=prefix, **more
     )
     async with (
-        running(settings, Mode(reflection=reflection)) as (server, ports),
+        running(settings, Mode(reflection=reflection, verify=verify)) as (server, ports),
         grpc.aio.insecure_channel(str(ports.main)) as channel,
     ):
         yield House(server, channel)

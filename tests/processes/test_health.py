@@ -16,8 +16,10 @@ from grpc_health.v1 import health_pb2
 
 from session_authority.processes import health
 from session_authority.processes.health import PROBE_TIMEOUT
+from session_authority.processes.preflight import store_refusals
 from session_authority.processes.server import PROBE_INTERVAL
 from session_authority.runtime.clock import now
+from session_authority.runtime.settings import Unsafe
 from session_authority.tokens import retire
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.processes.harness import (
@@ -25,12 +27,15 @@ from tests.processes.harness import (
     PATIENCE,
     SERVICES,
     SERVING,
+    House,
     Serve,
     add_signing_key,
     becomes,
 )
 from tests.support.backends import Backend, ValkeyServer, valkey_server
 from tests.support.waiting import eventually
+
+ALLOWED: Any = {"allow_unsafe": frozenset({Unsafe.VOLATILE_STORE})}
 
 
 async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
@@ -90,7 +95,9 @@ async def test_a_store_that_refuses_sign_ins_is_no_health(
             pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE
         )
 
-        async def outcome() -> str:
+        await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="cleo"), timeout=PATIENCE)
+
+        async def outcome(client: House = client) -> str:
             request = pb.ValidateSessionRequest(
                 access_token=issued.access_token, device_id=issued.device.device_id
             )
@@ -107,7 +114,15 @@ async def test_a_store_that_refuses_sign_ins_is_no_health(
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await client.stub.IssueDevice(pb.IssueDeviceRequest(user_id="bob"), timeout=PATIENCE)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        # One that starts now knows no more and no less.
+        newcomer = await serve(valkey.url, verify=store_refusals, **ALLOWED)
+        assert await newcomer.statuses() == {NOT_SERVING}
+        assert {await outcome(newcomer) for _ in range(5)} == {validated}
+        if validated != "UNAVAILABLE":
+            request = pb.RevokeAllRequest(user_id="cleo")
+            assert (await newcomer.stub.RevokeAll(request, timeout=PATIENCE)).revoked_devices == 1
         _set(admin, setting, "no one" if setting == "replicaof" else "0")
+        await newcomer.becomes(SERVING)
         await client.becomes(SERVING)
         assert await outcome() == "SESSION_STATUS_ACTIVE"
 

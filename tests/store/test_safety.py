@@ -205,8 +205,12 @@ async def test_a_store_that_does_not_say(
 async def told(url: str, **options: Any) -> str:
     """What is said of a store that can't be used."""
     [fault] = await found(url, **options)
-    refuses = any(words in fault.text for words in ("refuses the user", "wants a user"))
-    assert fault.name is (FaultName.REFUSING if refuses else FaultName.UNREACHABLE)
+    if any(words in fault.text for words in ("refuses the user", "wants a user")):
+        assert fault.name is FaultName.REFUSING
+    elif "is full" in fault.text:
+        assert fault.name is FaultName.NO_ROOM
+    else:
+        assert fault.name is FaultName.UNREACHABLE
     return fault.text
 
 
@@ -532,5 +536,5 @@ async def test_a_cluster_nearby_that_leads_far_away(tmp_path: Path) -> None:
 def test_every_fault_has_its_name() -> None:
     assert {name.value for name in FaultName} == {
         "refusing", "unreachable", "evicting", "volatile", "too_old", "clock_skew", "plaintext",
-        "few_replicas",
+        "few_replicas", "no_room",
     }  # fmt: skip

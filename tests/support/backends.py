@@ -300,9 +300,11 @@ def _knows_group(sentinel: redis.Redis, replicas: int, others: int) -> bool:
 
 
 @contextmanager
-def valkey_cluster_servers(folder: Path, *, replicas: bool = False) -> Iterator[list[ValkeyServer]]:
+def valkey_cluster_servers(
+    folder: Path, *, replicas: bool = False, **more: str
+) -> Iterator[list[ValkeyServer]]:
     """Three masters made from the bundled Valkey, each with a third of the slots; then a replica of
-    each, if there are to be any.
+    each, if there are to be any. `more` is what is configured besides.
     """
     with ExitStack() as stack:
         servers: list[ValkeyServer] = []
@@ -314,6 +316,7 @@ def valkey_cluster_servers(folder: Path, *, replicas: bool = False) -> Iterator[
                 "cluster-port": str(free_port()) if index else first_bus,
                 "cluster-node-timeout": "2000",
                 "cluster-require-full-coverage": "no",
+                **more,
             }
             servers.append(stack.enter_context(valkey_server(folder / str(index), **config)))
             nodes.append(stack.enter_context(redis.Redis(port=servers[-1].port)))

@@ -108,6 +108,13 @@ def doubts_primary(error: Exception) -> bool:
     )
 
 
+def lacks_room(error: Exception) -> bool:
+    """Whether a write was refused by a primary as it can't keep more: its memory is full, or it
+    can't write its files. What it says of what it keeps is true all the same.
+    """
+    return isinstance(error, OutOfMemoryError) or code_of(error) == FILES_NOT_WRITTEN
+
+
 def code_of(error: Exception) -> str:
     """The server's code for an error: NOPERM if a permission is missing, in a script too."""
     text = str(error)

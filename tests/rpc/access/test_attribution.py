@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from session_authority.access import new_token
+from session_authority.events.reader import Look
 from session_authority.runtime import logs
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.access.harness import UNKNOWN, Enter, House, ended, path_of
@@ -108,10 +109,10 @@ async def test_what_is_done_for_all_watchers_names_none_of_them(
     watch = notifier.watch()
     await watch.read()
 
-    async def fail(full: bool) -> bool:
+    async def fail(full: bool) -> Look:
         raise RuntimeError
 
-    stage.feed._round = fail  # type: ignore[method-assign]
+    stage.feed._reader._round = fail  # type: ignore[method-assign]
     assert (await ended(watch)).code is grpc.StatusCode.OUT_OF_RANGE
     assert entries(log, "feed_failed")
     assert not any("caller" in entry for entry in entries(log, "feed_failed"))

@@ -96,7 +96,7 @@ def nothing_left(stage: Stage) -> Iterator[None]:
     """What runs before and after is the same."""
     before = reading_tasks()
     yield
-    assert stage.feed._reader is None
+    assert stage.feed._reading is None
     assert reading_tasks() == before
 
 

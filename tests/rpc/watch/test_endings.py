@@ -62,7 +62,7 @@ async def test_a_cursor_that_is_too_old_is_told_so(stage: Stage):
 
 
 async def test_heartbeats_come_with_a_cursor_each(stage: Stage):
-    stage.feed._poll_seconds = stage.feed._heartbeat_seconds = 0.01
+    stage.feed._poll_interval = stage.feed._heartbeat_interval = timedelta(milliseconds=10)
     watch = await Watch(stage, user_ids=["nobody"]).started()
     before = watch.cursor
     for _ in range(3):
@@ -110,7 +110,7 @@ async def test_a_client_that_never_reads_is_sent_away_and_disturbs_nobody(
                 await asyncio.gather(*(happen(stage, "ada", number + i) for i in range(50)))
                 number += 50
                 await good.next(50)
-                assert stage.feed._recent.held_events <= 200
+                assert stage.feed._reader.recent.held_events <= 200
                 assert number < 20_000, "in the end it is sent away"
         assert stage.counted("WatchEvents") == {"OUT_OF_RANGE": 1}
         assert sorted(event.reason[:5] for event in good.events) == [
@@ -154,7 +154,7 @@ async def test_a_watch_that_is_sent_away_in_its_first_message_is_told_so(
 
     def interrupted(cursor: str) -> bytes:
         # Once the message is being written, before gRPC can have said that it was.
-        asyncio.get_running_loop().call_soon(stage.feed._start_over, "a test")
+        asyncio.get_running_loop().call_soon(stage.feed._reader.start_over, "a test")
         return write(cursor)
 
     stage.feed._messages.cursor = interrupted  # type: ignore[method-assign]
@@ -189,7 +189,7 @@ async def test_a_cancelled_watch_leaves_nothing_behind(valkey_stage: Stage):
             watches[0].call.cancel()
             await eventually(lambda: watchers(stage) == 0, "the last to be gone")
             await eventually(
-                lambda: stage.feed._reader is None and not reading_tasks(), "the reader to end"
+                lambda: stage.feed._reading is None and not reading_tasks(), "the reader to end"
             )
             while await listening() != 0:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
@@ -256,13 +256,13 @@ async def test_without_a_watcher_validations_cost_what_they_did(
             assert (await stage.validate(signed_in)).active
         wire.commands.pop("TIME", None)  # the probe's
         assert wire.commands == {"HGET": 25}
-        assert stage.feed._reader is None
+        assert stage.feed._reading is None
         assert not reading_tasks()
         # Nor with one that has gone.
         watch = await Watch(stage).started()
         watch.call.cancel()
         await eventually(
-            lambda: stage.feed._reader is None and not reading_tasks(), "the reader to end"
+            lambda: stage.feed._reading is None and not reading_tasks(), "the reader to end"
         )
         wire.commands.clear()
         for _ in range(25):

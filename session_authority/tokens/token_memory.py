@@ -1,0 +1,101 @@
+"""The memory of verified tokens, which is bounded in bytes together with what is kept of them."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from session_authority.domain.session_limits import LEEWAY
+from session_authority.domain.sessions import Token
+
+# About 50,000 tokens of a few claims; with a kept answer each, about 27,000.
+MEMORY_BYTES = 64 * 2**20
+
+# A remembered token without its claims and the names of its methods, its key and places in the
+# memory included (measured: 820).
+_REMEMBERED_BYTES = 1024
+# The largest token remembered takes a third of this.
+_LEAST_MEMORY_BYTES = 64 * 2**10
+# More than one, so that the tokens that are over become fewer.
+_FORGOTTEN_FOR_EACH_NEW = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A verified token, the name of the key that vouches for it, and what is kept of it."""
+
+    token: Token
+    kid: str
+    size_bytes: int
+    kept: object | None = None
+
+
+class TokenMemory:
+    """The verified tokens that were used last, by the hash of their text.
+
+    A token that is over is forgotten once all that were used before it are: each new token drives
+    out two of those. So all that is left was used within the lifetime of one token.
+    """
+
+    def __init__(self, memory_bytes: int) -> None:
+        if memory_bytes < _LEAST_MEMORY_BYTES:
+            raise ValueError(f"memory_bytes must be at least {_LEAST_MEMORY_BYTES}")
+        self._max_bytes = memory_bytes
+        self._held_bytes = 0
+        # The token that was not used for longest comes first.
+        self._tokens: OrderedDict[bytes, Remembered] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def get(self, digest: bytes) -> Remembered | None:
+        """The token with this hash. It counts as used."""
+        remembered = self._tokens.get(digest)
+        if remembered is not None:
+            self._tokens.move_to_end(digest)
+        return remembered
+
+    def add(self, digest: bytes, token: Token, kid: str, now: datetime) -> None:
+        """Remembers a token, in place of those not used for longest."""
+        self._put(digest, Remembered(token, kid, _memory_of(token)))
+        for _ in range(_FORGOTTEN_FOR_EACH_NEW):
+            oldest = next(iter(self._tokens.values()), None)
+            if oldest is None or now < oldest.token.expires_at + LEEWAY:
+                break
+            self._forget_oldest()
+
+    def keep(self, digest: bytes, kept: object, size_bytes: int) -> None:
+        """Keeps something of a token until the token is forgotten, or something else is kept. A
+        token that is forgotten, and what would take over a third of the memory, is left out.
+        """
+        remembered = self._tokens.get(digest)
+        if remembered is None:
+            return
+        size = _memory_of(remembered.token) + size_bytes
+        if size <= self._max_bytes // 3:
+            self._put(digest, replace(remembered, size_bytes=size, kept=kept))
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self._tokens.clear()
+        self._held_bytes = 0
+
+    def _put(self, digest: bytes, remembered: Remembered) -> None:
+        before = self._tokens.pop(digest, None)
+        self._held_bytes += remembered.size_bytes - (0 if before is None else before.size_bytes)
+        self._tokens[digest] = remembered
+        while self._held_bytes > self._max_bytes:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        _, oldest = self._tokens.popitem(last=False)
+        self._held_bytes -= oldest.size_bytes
+
+
+def _memory_of(token: Token) -> int:
+    """The bytes that remembering the token takes, at most."""
+    texts = (token.user_id, *token.auth_methods, *token.claims, *token.claims.values())
+    holders = sys.getsizeof(token.auth_methods) + sys.getsizeof(dict(token.claims))
+    return _REMEMBERED_BYTES + holders + sum(map(sys.getsizeof, texts))

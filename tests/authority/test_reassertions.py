@@ -1,0 +1,54 @@
+"""What is remembered of sessions that were ended lately."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from session_authority.authority import reassertions
+from session_authority.authority.reassertions import MEMORY, Reassertions
+from session_authority.domain.sessions import SessionRecord
+from tests.store.samples import event
+from tests.support.clock import Clock
+
+NOBODY_ASKED: Any = None
+
+
+class _Record:
+    def __init__(self, number: int) -> None:
+        self.session_id = number.to_bytes(16)
+
+
+def _records(first: int, count: int) -> list[SessionRecord]:
+    return [cast("SessionRecord", _Record(first + number)) for number in range(count)]
+
+
+def test_many_sessions_of_few_users_take_no_more_than_is_said():
+    """A call ends up to ten thousand sessions: the bound is on sessions, not only on calls."""
+    ended = Reassertions(NOBODY_ASKED, Clock(), NOBODY_ASKED)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            ended.note(f"user-{number}", _records(1000 * number, 1000), event(f"user-{number}"))
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 10 * 2**20
+
+
+def test_what_was_ended_long_ago_makes_room(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reassertions, "_MOST_ENDS", 10)
+    clock = Clock()
+    ended = Reassertions(NOBODY_ASKED, clock, NOBODY_ASKED)
+    for number in range(20):
+        ended.note("ada", _records(number, 1), event("ada"))
+    assert len(ended._ended) == 10
+    clock.advance(MEMORY + timedelta(seconds=1))
+    ended.note("ada", _records(99, 1), event("ada"))
+    assert len(ended._ended) == ended._sessions == 1
