@@ -15,6 +15,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from session_authority.runtime.logs import caller_name
 from tests.support.backends import STARTERS, Backend
 from tests.support.budget import budget
 
@@ -61,7 +62,7 @@ def no_logger_outlives_its_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     before = [(logger.level, list(logger.handlers)) for logger in loggers]
     yield
     structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+    caller_name.set(None)
     for logger, (level, handlers) in zip(loggers, before, strict=True):
         logger.setLevel(level)
         logger.handlers[:] = handlers

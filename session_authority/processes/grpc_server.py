@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from session_authority.rpc import Capacity
-from session_authority.rpc.interceptors import MAX_BATCH_BYTES
+from session_authority.rpc.unary import MAX_BATCH_BYTES
 from session_authority.runtime.tls import Certificates, TlsSource
 
 # A request over a method's limit should meet the service's own, clearer error.

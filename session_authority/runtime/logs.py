@@ -10,11 +10,16 @@ import asyncio
 import logging
 import sys
 import traceback
+from collections.abc import MutableMapping
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 import structlog
 
 _MAX_FRAMES = 12
+
+# The name of the caller whose call is being answered. Each line that is logged meanwhile has it.
+caller_name: ContextVar[str | None] = ContextVar("caller_name", default=None)
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
@@ -23,7 +28,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,  # who makes the call that is being answered
+            _add_caller,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.dev.ConsoleRenderer()
@@ -43,6 +48,15 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     )
     for name in ("asyncio", "grpc"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _add_caller(
+    _logger: object, _method: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    name = caller_name.get()
+    if name is not None:
+        line.setdefault("caller", name)
+    return line
 
 
 def fault(error: BaseException) -> dict[str, Any]:
