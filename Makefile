@@ -102,6 +102,14 @@ soak: $(venv) ## Break stores and servers under clients for long; ARGS go to the
 mutants: $(venv) ## Check that the rig finds each service that is broken on purpose; ARGS name some
 	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.mutants $(ARGS)
 
+# How many calls are made with each acceptor.
+CANCEL_CALLS ?= 100000
+
+.PHONY: cancels
+cancels: export CANCEL_CALLS := $(CANCEL_CALLS)
+cancels: $(venv) ## Give many calls up at any moment, and check all others; ARGS go to pytest
+	@$(bin)/pytest -q -s tests/rpc/test_cancels.py $(ARGS)
+
 .PHONY: lint
 checks := style types imports house contract breaking stubs stubs-compat client-compat dockerfile
 lint: $(checks) ## Run every check that is not a test of behaviour

@@ -5,13 +5,12 @@ standing tasks, the others found by name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
 
-from session_authority.rpc import Capacity, Guard, acceptor_check
-from session_authority.rpc.acceptor import StandingServer, standing_server
+from session_authority.rpc import Capacity, Guard
 from session_authority.rpc.unary import MAX_BATCH_BYTES
 from session_authority.runtime import logs
 from session_authority.runtime.settings import Acceptor
@@ -19,8 +18,11 @@ from session_authority.runtime.tls import Certificates, TlsSource
 
 # A request over a method's limit should meet the service's own, clearer error.
 _SPARE_BYTES = 64 * 1024
-# The methods that a request of an end user waits for.
+# The methods that requests of end users wait for.
 STANDING_METHODS = frozenset({"ValidateSession", "BatchValidateSessions", "RenewSession"})
+
+if TYPE_CHECKING:
+    from session_authority.rpc.acceptor import StandingServer
 
 _log = structlog.get_logger(__name__)
 
@@ -29,10 +31,12 @@ async def acceptor_that_works(wanted: Acceptor) -> Acceptor:
     """The acceptor that was set, or grpc.aio's own if the installed grpc can't have another."""
     if wanted is Acceptor.STANDING:
         try:
-            await acceptor_check.check()
+            # Another release of grpc may not even let it be imported.
+            from session_authority.rpc.acceptor_check import check
+
+            await check()
         except Exception as error:  # noqa: BLE001 - whatever fails, grpc.aio's own acceptor works
-            reason = str(error) if isinstance(error, acceptor_check.NotAsNeeded) else ""
-            _log.warning("standing_acceptor_unfit", reason=reason, **logs.fault(error))
+            _log.warning("standing_acceptor_unfit", grpcio=grpc.__version__, **logs.fault(error))
             return Acceptor.STOCK
     return wanted
 
@@ -45,6 +49,8 @@ def new_server(
     if acceptor is Acceptor.STOCK:
         server = grpc.aio.server(interceptors=[guard], options=options)
         return server, MethodsByName(server)
+    from session_authority.rpc.acceptor import standing_server
+
     server, core = standing_server([guard], options, _log_fault)
     return server, StandingMethods(server, core, guard)
 

@@ -6,7 +6,8 @@ calls beforehand: gRPC's core hands calls over as they arrive, and each takes tw
 with it, one for the request and one for the whole answer. All else of the server is grpc.aio's own.
 
 This is the only module that uses private names of grpc. It knows neither the service nor its rules,
-and `acceptor_check` tells whether a release of grpc has what it needs.
+and `acceptor_check` tells whether a release of grpc has what it needs. With a release that has not,
+the import of this module may fail.
 """
 
 from __future__ import annotations
@@ -166,17 +167,6 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
         self._task = asyncio.current_task(loop)
         self._closing: asyncio.Task[None] | None = None
         self.answered = self.given_up = False
-
-    async def read(self) -> Any:
-        """The next message of the request, or EOF."""
-        message = await super().read()
-        if message is grpc.aio.EOF:
-            # A request that its caller gave up ends in the same way. Then gRPC says that the call
-            # is closed in a moment, and the task is cancelled.
-            self.watch()
-            assert self._closing is not None
-            await asyncio.wait((self._closing,), timeout=WATCH_INTERVAL_SECONDS)
-        return message
 
     def watch(self) -> None:
         """From now on the task is cancelled when the caller gives up."""
