@@ -15,7 +15,12 @@ from grpc._cython import cygrpc
 
 from session_authority.processes.grpc_server import STANDING_METHODS, acceptor_that_works
 from session_authority.rpc import acceptor, acceptor_check
-from session_authority.rpc.acceptor import MAX_WAITING_TASKS, MIN_WAITING_TASKS, standing_server
+from session_authority.rpc.acceptor import (
+    MAX_WAITING_TASKS,
+    MIN_WAITING_TASKS,
+    WATCH_INTERVAL_SECONDS,
+    standing_server,
+)
 from session_authority.runtime.settings import Acceptor
 from tests.processes.harness import add_signing_key, house
 from tests.rpc.harness import METHODS, PATIENCE, Stage
@@ -36,6 +41,7 @@ class Calls:
         self.left = 0
         self.sent = 0
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.contexts: list[Any] = []
         self.faults: list[Exception] = []
         self.go = asyncio.Event()
 
@@ -48,6 +54,7 @@ class Calls:
 
     async def answer(self, context: Any) -> Any:
         self.entered += 1
+        self.contexts.append(context)
         task = asyncio.current_task()
         assert task is not None
         self.tasks.add(task)
@@ -281,3 +288,30 @@ async def test_standing_tasks_answer_the_busiest_methods(stage: Stage):
     for name in names:
         await stage.call(name, GOOD[name]())
         assert stage.counted(name) == {"OK": 1}
+
+
+# --- how soon -------------------------------------------------------------------------------------
+
+
+async def test_a_call_that_takes_two_intervals_is_watched(calls: Calls):
+    """A caller that gives up is noticed in 20 ms."""
+    assert 2 * WATCH_INTERVAL_SECONDS <= 0.02
+    calls.behavior = calls.hold
+    held = calls.call(b"")
+    await calls.have_entered(1)
+    [context] = calls.contexts
+    watch = calls.core.watch
+    await eventually(lambda: context._closing is not None, "the call to be watched")
+    assert not watch._young | watch._old
+    calls.go.set()
+    assert await held == b""
+
+
+async def test_a_call_that_is_over_before_is_not_watched(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(acceptor, "WATCH_INTERVAL_SECONDS", PATIENCE)
+    assert await calls.call(b"") == b""
+    [context] = calls.contexts
+    assert context._closing is None
+    assert not calls.core.watch._young | calls.core.watch._old
