@@ -73,10 +73,9 @@ def acceptor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _is_tried_already(item: pytest.Item) -> bool:
-    values = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]
+    values: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
     return (
-        bool(values)
-        and values.get("acceptor") is Acceptor.STOCK
+        values.get("acceptor") is Acceptor.STOCK
         and values.get("method", "ValidateSession") not in _STANDING_METHODS
     )
 

@@ -145,7 +145,7 @@ class _Method:
             finally:
                 call.answered = True
                 server.watch.discard(call)
-            if not (call.given_up or server.is_stopped):
+            if not server.is_stopped:
                 await call.send(answer)
         except (cygrpc.ExecuteBatchError, grpc.aio.AbortError):
             pass  # the caller has gone, or was answered by the handler itself

@@ -158,6 +158,15 @@ async def test_a_handler_that_goes_on_after_its_caller_gave_up_answers_nobody(ca
     assert not calls.faults
 
 
+async def test_a_client_that_does_not_end_its_request_is_done_with_all_the_same(calls: Calls):
+    call: Any = calls.channel.stream_stream(PATH)(timeout=PATIENCE)
+    await call.write(b"one")
+    assert await call.read() == b"one"
+    assert await call.read() is grpc.aio.EOF
+    await eventually(lambda: calls.sent == 1, "the call to end")
+    assert await call.code() is grpc.StatusCode.OK
+
+
 async def test_a_task_that_is_cancelled_by_another_ends(calls: Calls):
     calls.behavior = calls.hold
     held = calls.call(b"")
