@@ -109,7 +109,7 @@ CANCEL_CALLS ?= 100000
 .PHONY: cancels
 cancels: export CANCEL_CALLS := $(CANCEL_CALLS)
 cancels: $(venv) ## Give many calls up at any moment, and check all others; ARGS go to pytest
-	@$(bin)/pytest -q -s tests/rpc/test_cancels.py $(ARGS)
+	@$(bin)/pytest -q -s -o faulthandler_timeout=0 tests/rpc/test_cancels.py $(ARGS)
 
 .PHONY: lint
 checks := style types imports house contract breaking stubs stubs-compat acceptor-compat \

@@ -45,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 _FOLDERS_WITH_SERVERS = {"rpc", "processes", "e2e"}
 _FILES_WITHOUT_SERVERS = {
     "test_acceptor.py",
+    "test_long_calls.py",
+    "test_wakeups.py",
     "test_canary_inputs.py",
     "test_descriptor_budget.py",
     "test_heartbeat.py",

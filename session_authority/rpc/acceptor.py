@@ -20,12 +20,11 @@ import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
+from session_authority.rpc.long_calls import LongCalls
+
 # A task that accepts a call starts another one unless so many are waiting for calls: however many
 # calls are under way, none waits for a task. A task ends when more than that are waiting.
 MIN_WAITING_TASKS, MAX_WAITING_TASKS = 16, 128
-# A caller that gives up is noticed within two of these. Calls that take less are not watched, as
-# watching costs as much as a third of an answer.
-WATCH_INTERVAL_SECONDS = 0.01
 _NO_FLAGS = 0
 
 Answer = Callable[[Any], Awaitable[bytes | grpc.Status]]
@@ -49,7 +48,8 @@ class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
         self.loop = cygrpc.get_working_loop()
         super().__init__(self.loop, None, (), list(interceptors), tuple(options), None)
         self.on_fault = on_fault
-        self.watch = _Watch(self.loop)
+        # Their callers are watched: that costs as much as a third of an answer.
+        self.long_calls: LongCalls[_Call] = LongCalls(_Call.watch)
         self.is_stopped = False
         self._methods: dict[bytes, _Method] = {}
 
@@ -138,13 +138,13 @@ class _Method:
         """
         server = self._server
         call.begin(state, server.loop)
-        server.watch.add(call)
+        server.long_calls.add(call)
         try:
             try:
                 answer = await self._answer(call)
             finally:
                 call.answered = True
-                server.watch.discard(call)
+                server.long_calls.discard(call)
             if not server.is_stopped:
                 await call.send(answer)
         except (cygrpc.ExecuteBatchError, grpc.aio.AbortError):
@@ -197,35 +197,6 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
         if self._closing is None:  # gRPC must be asked for the end of each call
             operations += (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
         await cygrpc.execute_batch(self._state, operations, self._loop)
-
-
-class _Watch:
-    """Looks out for callers that give up a call that takes longer than others."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._young: set[_Call] = set()
-        self._old: set[_Call] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, call: _Call) -> None:
-        """Watches a call, if it is still there after one to two intervals."""
-        self._young.add(call)
-        if self._timer is None:
-            self._timer = self._loop.call_later(WATCH_INTERVAL_SECONDS, self._tick)
-
-    def discard(self, call: _Call) -> None:
-        """Forgets a call that is over."""
-        self._young.discard(call)
-        self._old.discard(call)
-
-    def _tick(self) -> None:
-        for call in self._old:
-            call.watch()
-        self._old, self._young = self._young, set()
-        self._timer = None
-        if self._old:
-            self._timer = self._loop.call_later(WATCH_INTERVAL_SECONDS, self._tick)
 
 
 def standing_server(

@@ -28,6 +28,7 @@ from session_authority.domain.errors import (
 )
 from session_authority.domain.fair_share import FairShare
 from session_authority.rpc.authorization import Authorizer, no_one_is_calling
+from session_authority.rpc.long_calls import Deadlines
 from session_authority.rpc.peers import Peer, Peers
 from session_authority.rpc.status import failure_of
 from session_authority.runtime.metrics import Metrics
@@ -67,6 +68,7 @@ class Load:
 
     def __init__(self, limit: int) -> None:
         self.share = FairShare(limit)
+        self.deadlines = Deadlines()
         self.arriving: dict[str, int] = {}
         self.calls = 0
         self.none = asyncio.Event()
@@ -166,10 +168,10 @@ class UnaryMethod:
         body_seconds = min(seconds, MAX_BODY_TIME.total_seconds())
         arrived = False
         try:
-            async with asyncio.timeout(body_seconds) as deadline:
+            with self._load.deadlines.within(body_seconds, seconds) as deadline:
                 body = await self._arrival(name, context)
                 arrived = True
-                deadline.reschedule((deadline.when() or 0.0) - body_seconds + seconds)
+                deadline.extend()
                 return await self._carry_out(name, body, context, sole=sole)
         except TimeoutError:
             if arrived:

@@ -14,11 +14,10 @@ import pytest
 from grpc._cython import cygrpc
 
 from session_authority.processes.grpc_server import STANDING_METHODS, acceptor_that_works
-from session_authority.rpc import acceptor, acceptor_check
+from session_authority.rpc import acceptor, acceptor_check, long_calls
 from session_authority.rpc.acceptor import (
     MAX_WAITING_TASKS,
     MIN_WAITING_TASKS,
-    WATCH_INTERVAL_SECONDS,
     standing_server,
 )
 from session_authority.runtime.settings import Acceptor
@@ -233,7 +232,7 @@ def _break_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _break_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptor._Call, "watch", lambda call: None)
+    monkeypatch.setattr(acceptor.LongCalls, "add", lambda *_: None)
     monkeypatch.setattr(acceptor_check, "_CHECK_SECONDS", 0.5)
 
 
@@ -304,12 +303,12 @@ async def test_standing_tasks_answer_the_busiest_methods(stage: Stage):
 
 async def test_a_call_that_takes_two_intervals_is_watched(calls: Calls):
     """A caller that gives up is noticed in 20 ms."""
-    assert 2 * WATCH_INTERVAL_SECONDS <= 0.02
+    assert 2 * long_calls.INTERVAL_SECONDS <= 0.02
     calls.behavior = calls.hold
     held = calls.call(b"")
     await calls.have_entered(1)
     [context] = calls.contexts
-    watch = calls.core.watch
+    watch = calls.core.long_calls
     await eventually(lambda: context._closing is not None, "the call to be watched")
     assert not watch._young | watch._old
     calls.go.set()
@@ -319,8 +318,8 @@ async def test_a_call_that_takes_two_intervals_is_watched(calls: Calls):
 async def test_a_call_that_is_over_before_is_not_watched(
     calls: Calls, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(acceptor, "WATCH_INTERVAL_SECONDS", PATIENCE)
+    monkeypatch.setattr(long_calls, "INTERVAL_SECONDS", PATIENCE)
     assert await calls.call(b"") == b""
     [context] = calls.contexts
     assert context._closing is None
-    assert not calls.core.watch._young | calls.core.watch._old
+    assert not calls.core.long_calls._young | calls.core.long_calls._old
