@@ -24,6 +24,7 @@ venv := .venv/.complete
 running := .venv/.running
 protos_venv := .venv-protos/.complete
 stubs_venvs := .tools/stubs-oldest/.complete .tools/stubs-newest/.complete
+acceptor_venvs := .tools/acceptor-oldest/.complete .tools/acceptor-newest/.complete
 grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
 
 .PHONY: help
@@ -102,8 +103,17 @@ soak: $(venv) ## Break stores and servers under clients for long; ARGS go to the
 mutants: $(venv) ## Check that the rig finds each service that is broken on purpose; ARGS name some
 	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.mutants $(ARGS)
 
+# How many calls are made with each acceptor.
+CANCEL_CALLS ?= 100000
+
+.PHONY: cancels
+cancels: export CANCEL_CALLS := $(CANCEL_CALLS)
+cancels: $(venv) ## Give many calls up at any moment, and check all others; ARGS go to pytest
+	@$(bin)/pytest -q -s -o faulthandler_timeout=0 tests/rpc/test_cancels.py $(ARGS)
+
 .PHONY: lint
-checks := style types imports house contract breaking stubs stubs-compat client-compat dockerfile
+checks := style types imports house contract breaking stubs stubs-compat acceptor-compat \
+    client-compat dockerfile
 lint: $(checks) ## Run every check that is not a test of behaviour
 
 .PHONY: style
@@ -151,6 +161,12 @@ stubs: $(protos_venv) ## Check that what is generated and committed is fresh
 stubs-compat: $(stubs_venvs) ## Check the stubs on the oldest and the newest grpcio
 	@for folder in $(dir $(stubs_venvs)); do $${folder}bin/python scripts/stubs_compat.py --quiet; done
 
+.PHONY: acceptor-compat
+acceptor-compat: $(acceptor_venvs) ## Check standing tasks on the oldest and the newest grpcio
+	@for folder in $(dir $(acceptor_venvs)); do \
+	    $${folder}bin/python scripts/acceptor_compat.py --quiet; \
+	done
+
 .PHONY: client-compat
 client-compat: $(venv) $(stubs_venvs) ## Check the Python client's wheel, installed alone
 	@scripts/client_compat.sh $(dir $(stubs_venvs))
@@ -176,7 +192,9 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	compile build --build-deps-for=wheel --only-build-deps pyproject.toml; \
 	compile protos requirements/protos.in; \
 	compile stubs-oldest requirements/stubs-oldest.in; \
-	compile stubs-newest requirements/stubs-newest.in
+	compile stubs-newest requirements/stubs-newest.in; \
+	compile acceptor-oldest requirements/acceptor-oldest.in; \
+	compile acceptor-newest requirements/acceptor-newest.in
 
 # What an earlier build left in build/ would go along, though its source is gone.
 .PHONY: wheel
@@ -208,9 +226,9 @@ $(protos_venv): requirements/protos.txt scripts/venv.sh
 	@scripts/venv.sh .venv-protos requirements/protos.txt
 	@touch $@
 
-.tools/stubs-%/.complete: requirements/stubs-%.txt scripts/venv.sh
+.tools/%/.complete: requirements/%.txt scripts/venv.sh
 	@mkdir -p .tools
-	@scripts/venv.sh .tools/stubs-$* requirements/stubs-$*.txt
+	@scripts/venv.sh .tools/$* requirements/$*.txt
 	@touch $@
 
 $(grpcurl):

@@ -9,12 +9,15 @@ import os
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from hypothesis import settings
 
+from session_authority.runtime.logs import caller_name
+from session_authority.runtime.settings import PREFIX, Acceptor
 from tests.support.backends import STARTERS, Backend
 from tests.support.budget import budget
 
@@ -31,8 +34,52 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Starts with the files that take longest, so that no worker is left alone with one of them."""
+    """Starts with the files that take longest, so that no worker is left alone with one of them.
+    Leaves out the stock acceptor where a test tries one method that it accepts in any case.
+    """
+    items[:] = [item for item in items if not _is_tried_already(item)]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+# Tests of these folders run with each acceptor, unless no server is started as it is set.
+_FOLDERS_WITH_SERVERS = {"rpc", "processes", "e2e"}
+_FILES_WITHOUT_SERVERS = {
+    "test_acceptor.py",
+    "test_long_calls.py",
+    "test_wakeups.py",
+    "test_canary_inputs.py",
+    "test_descriptor_budget.py",
+    "test_heartbeat.py",
+    "test_keys_page.py",
+    "test_operations_page.py",
+    "test_options.py",
+}
+_STANDING_METHODS = {"ValidateSession", "BatchValidateSessions", "RenewSession"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs the tests of servers with each acceptor."""
+    path = metafunc.definition.path.relative_to(Path(__file__).parent)
+    if path.parts[0] in _FOLDERS_WITH_SERVERS and path.name not in _FILES_WITHOUT_SERVERS:
+        metafunc.fixturenames.append("acceptor")
+        names = [acceptor.value for acceptor in Acceptor]
+        metafunc.parametrize("acceptor", list(Acceptor), ids=names, indirect=True)
+
+
+@pytest.fixture
+def acceptor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Acceptor:
+    """How the servers of a test accept calls, those in processes of their own too."""
+    chosen: Acceptor = getattr(request, "param", Acceptor.STANDING)
+    monkeypatch.setenv(f"{PREFIX}ACCEPTOR", chosen.value)
+    return chosen
+
+
+def _is_tried_already(item: pytest.Item) -> bool:
+    values: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return (
+        values.get("acceptor") is Acceptor.STOCK
+        and values.get("method", "ValidateSession") not in _STANDING_METHODS
+    )
 
 
 settings.register_profile("budget", max_examples=budget(34), deadline=None)
@@ -61,7 +108,7 @@ def no_logger_outlives_its_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     before = [(logger.level, list(logger.handlers)) for logger in loggers]
     yield
     structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+    caller_name.set(None)
     for logger, (level, handlers) in zip(loggers, before, strict=True):
         logger.setLevel(level)
         logger.handlers[:] = handlers

@@ -1,18 +1,62 @@
-"""A server of grpc.aio, with its limits, its certificates, and its methods found by name."""
+"""A server of grpc.aio, with its limits, its certificates, and its methods: the busiest with
+standing tasks, the others found by name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
+import structlog
 
-from session_authority.rpc import Capacity
-from session_authority.rpc.interceptors import MAX_BATCH_BYTES
+from session_authority.rpc import Capacity, Guard
+from session_authority.rpc.unary import MAX_BATCH_BYTES
+from session_authority.runtime import logs
+from session_authority.runtime.settings import Acceptor
 from session_authority.runtime.tls import Certificates, TlsSource
 
 # A request over a method's limit should meet the service's own, clearer error.
 _SPARE_BYTES = 64 * 1024
+# The methods that requests of end users wait for.
+STANDING_METHODS = frozenset({"ValidateSession", "BatchValidateSessions", "RenewSession"})
+
+if TYPE_CHECKING:
+    from session_authority.rpc.acceptor import StandingServer
+
+_log = structlog.get_logger(__name__)
+
+
+async def acceptor_that_works(wanted: Acceptor) -> Acceptor:
+    """The acceptor that was set, or grpc.aio's own if the installed grpc can't have another."""
+    if wanted is Acceptor.STANDING:
+        try:
+            # Another release of grpc may not even let it be imported.
+            from session_authority.rpc.acceptor_check import check
+
+            await check()
+        except Exception as error:  # noqa: BLE001 - whatever fails, grpc.aio's own acceptor works
+            _log.warning("standing_acceptor_unfit", grpcio=grpc.__version__, **logs.fault(error))
+            return Acceptor.STOCK
+    return wanted
+
+
+def new_server(
+    guard: Guard, capacity: Capacity, acceptor: Acceptor, *, share_port: bool
+) -> tuple[grpc.aio.Server, MethodsByName]:
+    """A server whose calls pass a guard, and that which its methods are to be added to."""
+    options = server_options(capacity, share_port=share_port)
+    if acceptor is Acceptor.STOCK:
+        server = grpc.aio.server(interceptors=[guard], options=options)
+        return server, MethodsByName(server)
+    from session_authority.rpc.acceptor import standing_server
+
+    server, core = standing_server([guard], options, _log_fault)
+    return server, StandingMethods(server, core, guard)
+
+
+def _log_fault(error: Exception) -> None:
+    _log.error("call_failed", **logs.fault(error))
 
 
 class MethodsByName:
@@ -32,6 +76,22 @@ class MethodsByName:
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         """Adds nothing: the methods are all among the generic ones."""
+
+
+class StandingMethods(MethodsByName):
+    """The same, but standing tasks answer the busiest methods."""
+
+    def __init__(self, server: grpc.aio.Server, core: StandingServer, guard: Guard) -> None:
+        super().__init__(server)
+        self._core = core
+        self._guard = guard
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Adds the busiest methods."""
+        for name in STANDING_METHODS & handlers.keys():
+            path = f"/{service}/{name}"
+            method = self._guard.unary(path, handlers[name])
+            self._core.answer(path, method.answer, method.sent)
 
 
 def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, int]]:

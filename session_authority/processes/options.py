@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from session_authority.access import AccessSource
 from session_authority.rpc import Capacity
 from session_authority.runtime.addresses import Listen
-from session_authority.runtime.settings import Settings
+from session_authority.runtime.settings import Acceptor, Settings
 from session_authority.runtime.tls import TlsSource
 
 
@@ -35,6 +35,8 @@ class ListenOptions:
     tls: TlsSource | None = None
     """The certificates. Without them all is plaintext."""
     capacity: Capacity = field(default_factory=Capacity)
+    acceptor: Acceptor = Acceptor.STANDING
+    """How the calls of the busiest methods are accepted. It is taken for able to work."""
     plaintext_tokens: bool = False
     """True if bearer tokens are accepted over unencrypted connections from elsewhere too."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import structlog
 
 from session_authority.events import Feed
+from session_authority.processes.grpc_server import acceptor_that_works
 from session_authority.processes.listening import serve_metrics
 from session_authority.processes.options import Mode, Ports
 from session_authority.processes.server import Server
@@ -39,6 +41,7 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
     source = KeySource(settings.keys)
     source.current.signing  # noqa: B018 - raises if there is none
     options = listen_options_as_set(settings)
+    options = replace(options, acceptor=await acceptor_that_works(options.acceptor))
     metrics = Metrics()
     client, keys = connect_as_set(settings)
     store = SessionStore(

@@ -27,8 +27,8 @@ from session_authority.processes.connections import Connections, Port
 from session_authority.processes.failovers import Failovers
 from session_authority.processes.grpc_server import (
     MethodsByName,
+    new_server,
     server_credentials,
-    server_options,
 )
 from session_authority.processes.health import StoreProbe, Verify
 from session_authority.processes.health_service import HealthServicer
@@ -45,6 +45,7 @@ from session_authority.rpc import (
 )
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.settings import Acceptor
 from session_authority.runtime.tasks import repeat
 from session_authority.store import SessionStore, trim_margin
 from session_authority.tokens import KeySource
@@ -92,7 +93,8 @@ class Server:
         self._guards: list[Guard] = []
         self._servers: list[grpc.aio.Server] = []
         self._connections = Connections()
-        self._server = self._another_server(options.capacity)
+        metrics.standing_acceptor.set(options.acceptor is Acceptor.STANDING)
+        self._server, self._methods = self._another_server(options.capacity, options.acceptor)
         self._reloading = Reloading(
             source, options, metrics, self._access_changed, self._readiness.note_readable
         )
@@ -103,8 +105,8 @@ class Server:
 
     def _offer(self, service: SessionAuthorityService) -> None:
         """Adds all services to the main server."""
-        pb_grpc.add_SessionAuthorityServiceServicer_to_server(service, MethodsByName(self._server))
-        self._offer_health(self._server)
+        pb_grpc.add_SessionAuthorityServiceServicer_to_server(service, self._methods)
+        self._offer_health(self._methods)
         services: list[Any] = [
             pb.DESCRIPTOR.services_by_name["SessionAuthorityService"],
             health_pb2.DESCRIPTOR.services_by_name["Health"],
@@ -121,25 +123,25 @@ class Server:
         if missing := rows_missing(paths):
             raise UncoveredRpcs(f"the access table has no row for {', '.join(missing)}")
 
-    def _offer_health(self, server: grpc.aio.Server) -> None:
-        by_name: Any = MethodsByName(server)  # its types know no other server than gRPC's
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, by_name)
+    def _offer_health(self, methods: Any) -> None:  # its types know no other server than gRPC's
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
 
-    def _another_server(self, capacity: Capacity) -> grpc.aio.Server:
+    def _another_server(
+        self, capacity: Capacity, acceptor: Acceptor
+    ) -> tuple[grpc.aio.Server, MethodsByName]:
         """A server with a guard of its own: a guard remembers the methods of its server, and no
         port has those of another.
         """
         guard = Guard(self._metrics, self._authorizer, capacity)
-        options = server_options(capacity, share_port=self._mode.share_port)
-        server = grpc.aio.server(interceptors=[guard], options=options)
+        server, methods = new_server(guard, capacity, acceptor, share_port=self._mode.share_port)
         self._guards.append(guard)
         self._servers.append(server)
-        return server
+        return server, methods
 
     def _health_server(self) -> grpc.aio.Server:
         """Another server, that has health and nothing else."""
-        server = self._another_server(self._health_capacity())
-        self._offer_health(server)
+        server, methods = self._another_server(self._health_capacity(), Acceptor.STOCK)
+        self._offer_health(methods)
         return server
 
     def _health_capacity(self) -> Capacity:

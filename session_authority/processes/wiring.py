@@ -67,5 +67,6 @@ def listen_options_as_set(settings: Settings) -> ListenOptions:
             per_connection=settings.max_per_connection,
             connections=max(connections_for(descriptors.limit(), settings), MIN_CONNECTIONS),
         ),
+        acceptor=settings.acceptor,
         plaintext_tokens=Unsafe.PLAINTEXT in settings.allow_unsafe,
     )

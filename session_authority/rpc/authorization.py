@@ -18,24 +18,36 @@ import structlog
 
 from session_authority.access import ROWS, Access, Caller, names_in
 from session_authority.domain.errors import CallerNotAllowed, CallerUnknown
+from session_authority.runtime import logs
 from session_authority.runtime.addresses import is_loopback
 from session_authority.runtime.logs import LogThrottle
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_calling: ContextVar[Caller] = ContextVar("caller")
+_calling: ContextVar[Caller | None] = ContextVar("caller", default=None)
 _log = structlog.get_logger(__name__)
 
 
 def caller() -> Caller:
-    """Who makes the call that is being answered."""
-    return _calling.get()
+    """Who makes the call that is being answered. Raises LookupError if nobody was admitted."""
+    calling = _calling.get()
+    if calling is None:
+        raise LookupError("nobody was admitted")
+    return calling
 
 
 def is_calling(caller: Caller) -> None:
     """Remembers, here and in what is started from here, who makes the call."""
     _calling.set(caller)
-    structlog.contextvars.bind_contextvars(caller=caller.name)
+    logs.caller_name.set(caller.name)
+
+
+def no_one_is_calling() -> None:
+    """Forgets who made the call before: a task that answers one call after the other must take none
+    for a call of the caller before.
+    """
+    _calling.set(None)
+    logs.caller_name.set(None)
 
 
 class Authorizer:

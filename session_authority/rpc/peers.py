@@ -45,8 +45,8 @@ class Peers:
 
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
-        # By the task of the call, the oldest first: since when the answer waits, and the peer.
-        self._unsent: dict[asyncio.Task[Any], tuple[float, Peer]] = {}
+        # By the call, or its task, the oldest first: since when the answer waits, and the peer.
+        self._unsent: dict[object, tuple[float, Peer]] = {}
 
     def enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
         """The peer of a call that arrives."""
@@ -58,15 +58,22 @@ class Peers:
         peer.last_call_at = monotonic()
         return peer
 
-    def leave(self, peer: Peer) -> None:
-        """The handler of the running task's call is over. What remains is up to the peer."""
+    def leave(self, peer: Peer, call: object) -> None:
+        """The handler of a call is over. What remains is up to the peer, until `sent` is called."""
+        self._unsent[call] = (monotonic(), peer)
+
+    def leave_with_task(self, peer: Peer) -> None:
+        """The handler of the running task's call is over, and its answer is sent when the task
+        ends.
+        """
         task = asyncio.current_task()
         assert task is not None
-        self._unsent[task] = (monotonic(), peer)
-        task.add_done_callback(self._sent)
+        self.leave(peer, task)
+        task.add_done_callback(self.sent)
 
-    def _sent(self, task: asyncio.Task[Any]) -> None:
-        _, peer = self._unsent.pop(task)
+    def sent(self, call: object) -> None:
+        """The answer of a call is sent, or nobody waits for it any more."""
+        _, peer = self._unsent.pop(call)
         peer.calls -= 1
 
     def get(self, name: str) -> Peer | None:

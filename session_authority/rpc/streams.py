@@ -194,7 +194,7 @@ class StreamMethod:
             self._counts[grpc.StatusCode.OK].inc()
             return
         finally:
-            self._peers.leave(peer)
+            self._peers.leave_with_task(peer)
         self._counts[failure.code].inc()
         await stream.abort(failure.status())
 

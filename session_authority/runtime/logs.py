@@ -10,6 +10,8 @@ import asyncio
 import logging
 import sys
 import traceback
+from collections.abc import MutableMapping
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 import structlog
@@ -18,6 +20,9 @@ _MAX_FRAMES = 12
 # Kinds of events that a throttle knows: a name that a certificate shows can be a part of one.
 _MAX_KINDS = 1024
 
+# The name of the caller whose call is being answered. Each line that is logged meanwhile has it.
+caller_name: ContextVar[str | None] = ContextVar("caller_name", default=None)
+
 
 def configure(level: str, stream: TextIO | None = None) -> None:
     """Sets up logging for this process, to standard error."""
@@ -25,7 +30,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,  # who makes the call that is being answered
+            _add_caller,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.dev.ConsoleRenderer()
@@ -45,6 +50,15 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     )
     for name in ("asyncio", "grpc"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _add_caller(
+    _logger: object, _method: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    name = caller_name.get()
+    if name is not None:
+        line.setdefault("caller", name)
+    return line
 
 
 def fault(error: BaseException) -> dict[str, Any]:

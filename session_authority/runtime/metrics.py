@@ -67,6 +67,13 @@ class Metrics:
             namespace=_NAMESPACE,
             registry=self.registry,
         )
+        self.standing_acceptor = Gauge(
+            "standing_acceptor",
+            "1 if standing tasks accept the calls of the busiest methods, 0 if grpc.aio's own loop"
+            " accepts all.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
         self.files_broken = Gauge(
             "files_broken",
             "1 while changed files of this kind (keys, access, certificates) can't be used, and the"

@@ -71,6 +71,13 @@ class Unsafe(Enum):
     SHORT_GRACE = "short-grace"
 
 
+class Acceptor(Enum):
+    """How the calls of the busiest methods are accepted."""
+
+    STANDING = "standing"
+    STOCK = "stock"
+
+
 def _listen(value: object) -> object:
     return Listen.parse(value)
 
@@ -158,6 +165,7 @@ class Settings(BaseSettings):
     touch_interval: Duration = timedelta(seconds=60)
     event_memory: Duration = timedelta(days=7)
     reflection: bool = False
+    acceptor: Acceptor = Acceptor.STANDING
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
     max_per_connection: Annotated[int, Field(ge=1, le=100_000)] = 100
     max_connections: Annotated[int, Field(ge=16, le=100_000)] = 2000

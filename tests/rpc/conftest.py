@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.processes.options import ListenOptions, Mode, Ports
+from session_authority.runtime.settings import Acceptor
 from session_authority.store import Replicas
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
 from tests.rpc.harness import NO_REPLICAS, ONE_PORT, OPEN, START, Stage, StageWith
@@ -29,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> KeySource:
 
 @pytest.fixture
 async def stage_with(
-    backends: Callable[[str], Backend], prefix: str, source: KeySource
+    backends: Callable[[str], Backend], prefix: str, source: KeySource, acceptor: Acceptor
 ) -> AsyncIterator[StageWith]:
     """Runs a server on a backend, with limits that differ from the default in what is named."""
     async with AsyncExitStack() as stack:
@@ -43,6 +45,7 @@ async def stage_with(
             replicas: Replicas = NO_REPLICAS,
             **limits: Any,
         ) -> Stage:
+            doors = replace(doors, acceptor=acceptor)
             chosen = backend or backends("fakeredis")
             mode = Mode(reflection=reflection)
             stage = Stage(chosen, prefix, source, SessionLimits(**limits), mode, doors, replicas)

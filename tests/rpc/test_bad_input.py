@@ -301,9 +301,9 @@ async def test_a_message_up_to_the_methods_limit_is_taken_and_no_larger_one(
 async def test_a_message_that_no_method_takes_is_not_even_read(stage: Stage, method: str):
     refusal = await stage.refused(method, padded(method, 5 * 1024 * 1024))
     assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert stage.counted(method) == {"INVALID_ARGUMENT": 1}, (
-        "all that gRPC tells of it is that nothing came"
-    )
+    # All that gRPC tells of it is that nothing came, and at about the same time that the call is
+    # over.
+    assert stage.counted(method) in ({"INVALID_ARGUMENT": 1}, {"CANCELLED": 1})
     await stage.sign_in()
 
 

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
-from session_authority.rpc.interceptors import MAX_MESSAGE_BYTES
+from session_authority.rpc.unary import MAX_MESSAGE_BYTES
 from session_authority.tokens import KeySource
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.harness import START, Stage, StageWith

@@ -16,10 +16,9 @@ from grpc_health.v1 import health_pb2
 
 from session_authority.access import AccessSource
 from session_authority.processes import grpc_server
-from session_authority.processes import server as server_module
 from session_authority.processes.options import ListenOptions
 from session_authority.rpc import Capacity
-from session_authority.rpc.interceptors import _BATCH_BYTES_PER_CALL
+from session_authority.rpc.unary import _BATCH_BYTES_PER_CALL
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc import frames
 from tests.rpc.access.harness import ANSWERED, House, visiting
@@ -304,7 +303,7 @@ def option(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> Iterator[N
         return list({**given, name: value}.items())
 
     with monkeypatch.context() as patch:
-        patch.setattr(server_module, "server_options", options)
+        patch.setattr(grpc_server, "server_options", options)
         yield
 
 
@@ -402,9 +401,7 @@ async def test_what_a_stranger_sends_is_not_read(stage_with: StageWith, tmp_path
 async def test_who_never_sends_the_request_does_not_hold_a_place_for_ever(
     stage_with: StageWith, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(
-        "session_authority.rpc.interceptors._MAX_CALL_TIME", timedelta(milliseconds=50)
-    )
+    monkeypatch.setattr("session_authority.rpc.unary._MAX_CALL_TIME", timedelta(milliseconds=50))
     stage = await stage_with()
     for method in ("ListDevices", "WatchEvents"):
         call: Any = stage.channel.stream_stream(

@@ -264,6 +264,7 @@ def test_a_variable_that_is_empty_is_not_set(put: SetAll):
         ),
         ("REPLAY_ACTION", "explode", "Input should be 'revoke_all', 'revoke_device' or 'deny'"),
         ("DEVICE_LIMIT_ACTION", "explode", "Input should be 'evict_oldest' or 'reject'"),
+        ("ACCEPTOR", "uvicorn", "Input should be 'standing' or 'stock'"),
         ("LOG_LEVEL", "loud", "Input should be 'debug', 'info', 'warning' or 'error'"),
         ("LISTEN", "127.0.0.1:65536", "must have a port up to 65535"),
         ("METRICS_LISTEN", "9090", ADDRESS_RULE),

@@ -30,11 +30,13 @@ PATIENCE = 40.0  # seconds; for a process to start or end on a machine that has 
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
-    """The caller's, without settings of its own; `settings` are named without their prefix."""
+    """The caller's, without settings of its own but the acceptor that the test is to run with;
+    `settings` are named without their prefix.
+    """
     clean = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("SESSION_AUTHORITY_")
+        if not name.startswith("SESSION_AUTHORITY_") or name == "SESSION_AUTHORITY_ACCEPTOR"
     }
     mine = {f"SESSION_AUTHORITY_{name}": value for name, value in settings.items()}
     return {

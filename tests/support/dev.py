@@ -39,7 +39,9 @@ def start_dev_server(
     address = f"127.0.0.1:{port or free_port()}"
     log = data_dir / "server.log"
     environment = {
-        k: v for k, v in os.environ.items() if not k.startswith("SESSION_AUTHORITY_")
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith("SESSION_AUTHORITY_") or k == "SESSION_AUTHORITY_ACCEPTOR"
     } | dict(settings or {})
     with log.open("ab") as out:
         arguments = ["dev", "--listen", address, "--data-dir", str(data_dir)]

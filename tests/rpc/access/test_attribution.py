@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -14,9 +15,10 @@ import structlog
 
 from session_authority.access import new_token
 from session_authority.events.reader import Look
+from session_authority.rpc.acceptor import MAX_WAITING_TASKS
 from session_authority.runtime import logs
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.access.harness import UNKNOWN, Enter, House, ended, path_of
+from tests.rpc.access.harness import ANSWERED, UNKNOWN, Enter, House, ended, path_of
 from tests.rpc.harness import PATIENCE, Stage
 
 # --- who it was -----------------------------------------------------------------------------------
@@ -139,6 +141,18 @@ async def test_who_is_refused_is_in_the_log_without_what_was_shown(
     assert unknown["peer"].startswith("ipv4:127.0.0.1:")
     assert token not in log.getvalue()
     assert not any(token in log.getvalue() for token in house.tokens.values())
+
+
+async def test_a_stranger_is_never_taken_for_the_caller_before(
+    log: io.StringIO, stage: Stage, enter: Enter
+):
+    """The tasks that answered the one answer the other."""
+    gateway, stranger = await enter("gateway"), await enter(token=new_token())
+    calls = [gateway.outcome("ValidateSession") for _ in range(2 * MAX_WAITING_TASKS)]
+    assert await asyncio.gather(*calls) == [ANSWERED] * len(calls)
+    assert (await stranger.outcome("ValidateSession")).code is grpc.StatusCode.UNAUTHENTICATED
+    [line] = entries(log, "caller_unknown")
+    assert "caller" not in line
 
 
 async def test_a_flood_of_refusals_is_no_flood_of_lines(

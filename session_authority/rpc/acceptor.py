@@ -1,0 +1,211 @@
+"""Accepts the calls of some methods with standing tasks, which answer one call after the other.
+
+For each call grpc.aio starts three tasks, and it accepts the next call several turns of the event
+loop later, so that calls that arrive together are answered one by one. Standing tasks wait for
+calls beforehand: gRPC's core hands calls over as they arrive, and each takes two more exchanges
+with it, one for the request and one for the whole answer. All else of the server is grpc.aio's own.
+
+This is the only module that uses private names of grpc. It knows neither the service nor its rules,
+and `acceptor_check` tells whether a release of grpc has what it needs. With a release that has not,
+the import of this module may fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NoReturn, cast
+
+import grpc
+from grpc._cython import cygrpc
+from grpc.aio import _server
+
+from session_authority.rpc.long_calls import LongCalls
+
+# A task that accepts a call starts another one unless so many are waiting for calls: however many
+# calls are under way, none waits for a task. A task ends when more than that are waiting.
+MIN_WAITING_TASKS, MAX_WAITING_TASKS = 16, 128
+_NO_FLAGS = 0
+
+Answer = Callable[[Any], Awaitable[bytes | grpc.Status]]
+"""Takes the context of a call, and returns its answer, serialized, or the status that it fails
+with.
+"""
+
+
+class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
+    """grpc.aio's server core, with standing tasks for some methods.
+
+    `on_fault` is called with errors that no answer should have raised.
+    """
+
+    def __init__(
+        self,
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        options: Sequence[tuple[str, Any]],
+        on_fault: Callable[[Exception], None],
+    ) -> None:
+        self.loop = cygrpc.get_working_loop()
+        super().__init__(self.loop, None, (), list(interceptors), tuple(options), None)
+        self.on_fault = on_fault
+        # Their callers are watched: that costs as much as a third of an answer.
+        self.long_calls: LongCalls[_Call] = LongCalls(_Call.watch)
+        self.is_stopped = False
+        self._methods: dict[bytes, _Method] = {}
+
+    def answer(self, path: str, answer: Answer, sent: Callable[[Any], None]) -> None:
+        """Has a unary method answered by standing tasks. `sent` is called with the context of each
+        call for which `answer` was called, once its answer is sent or nobody waits for it.
+
+        To be called before the server starts.
+        """
+        name = path.encode()
+        self._methods[name] = _Method(self, name, answer, sent)
+        self.add_registered_method_handlers({path: None})
+
+    def _make_request_call_future(self, name: bytes | None) -> Any:
+        """What grpc.aio waits for until a call of a method arrives. For a standing method that is
+        the end of the server: no call of it ever comes to grpc.aio.
+        """
+        method = None if name is None else self._methods.get(name)
+        if method is None:
+            return super()._make_request_call_future(name)
+        return self.loop.create_task(method.run())
+
+    async def shutdown(self, grace: float | None) -> None:
+        """Stops the server, as grpc.aio does."""
+        await super().shutdown(grace)
+        self.is_stopped = True
+
+
+class _Method:
+    """One method, and the tasks that stand for its calls."""
+
+    def __init__(
+        self, server: StandingServer, name: bytes, answer: Answer, sent: Callable[[Any], None]
+    ) -> None:
+        self._server = server
+        self._name = name
+        self._answer = answer
+        self._sent = sent
+        self._loop = server.loop
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+
+    async def run(self) -> NoReturn:
+        """Has calls answered until the server stops. Then raises what the waits of grpc.aio's own
+        for a call raise.
+        """
+        while self._waiting < MIN_WAITING_TASKS:
+            self._start_task()
+        await self._over
+        raise cygrpc._RequestCallError  # noqa: SLF001
+
+    def _start_task(self) -> None:
+        self._waiting += 1
+        task = self._loop.create_task(self._answer_calls())
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not self._over.done():
+            self._over.set_exception(error)  # ends the server, as with grpc.aio's own
+
+    async def _answer_calls(self) -> None:
+        server, name, loop = self._server, self._name, self._loop
+        while server.is_running():
+            try:
+                state = await server._request_registered_call(name)  # noqa: SLF001
+            except cygrpc._RequestCallError:  # noqa: SLF001
+                continue  # the server stops, or the call was gone before it came here
+            self._waiting -= 1
+            if self._waiting < MIN_WAITING_TASKS:
+                self._start_task()
+            call = _Call(state, None, None, loop)
+            await self._answer_call(call, state)
+            if call.given_up or self._waiting >= MAX_WAITING_TASKS:
+                return
+            del call, state  # nothing of it is kept while waiting for the next
+            self._waiting += 1
+        if not self._over.done():
+            self._over.set_result(None)
+
+    async def _answer_call(self, call: _Call, state: Any) -> None:
+        """Answers one call. When its caller gives up the task is cancelled, and ends: another one
+        has begun to wait in its place before.
+        """
+        server = self._server
+        call.begin(state, server.loop)
+        server.long_calls.add(call)
+        try:
+            try:
+                answer = await self._answer(call)
+            finally:
+                call.answered = True
+                server.long_calls.discard(call)
+            if not server.is_stopped:
+                await call.send(answer)
+        except (cygrpc.ExecuteBatchError, grpc.aio.AbortError):
+            pass  # the caller has gone, or was answered by the handler itself
+        except Exception as error:  # noqa: BLE001
+            server.on_fault(error)  # gRPC's core ends the call when nothing knows it any more
+        finally:
+            self._sent(call)
+
+
+class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
+    """gRPC's context of a call that a standing task answers, with all that is known of the call."""
+
+    __slots__ = ("_closing", "_loop", "_state", "_task", "answered", "given_up")
+
+    def begin(self, state: Any, loop: asyncio.AbstractEventLoop) -> None:
+        """The running task answers the call of this state of gRPC's."""
+        self._state = state
+        self._loop = loop
+        self._task = asyncio.current_task(loop)
+        self._closing: asyncio.Task[None] | None = None
+        self.answered = self.given_up = False
+
+    def watch(self) -> None:
+        """From now on the task is cancelled when the caller gives up."""
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._closed())
+
+    async def _closed(self) -> None:
+        close = cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
+        await cygrpc.execute_batch(self._state, (close,), self._loop)
+        if close.cancelled() and not self.answered:
+            self.given_up = True
+            assert self._task is not None
+            self._task.cancel()
+
+    async def send(self, answer: bytes | grpc.Status) -> None:
+        """Sends the answer, or the status that the call fails with, and waits until it is sent."""
+        operations: tuple[Any, ...] = (cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),)
+        if isinstance(answer, bytes):
+            operations += (
+                cygrpc.SendMessageOperation(answer, _NO_FLAGS),
+                cygrpc.SendStatusFromServerOperation((), 0, "", _NO_FLAGS),
+            )
+        else:
+            status = cygrpc.SendStatusFromServerOperation(
+                answer.trailing_metadata, answer.code.value[0], answer.details, _NO_FLAGS
+            )
+            operations += (status,)
+        if self._closing is None:  # gRPC must be asked for the end of each call
+            operations += (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
+        await cygrpc.execute_batch(self._state, operations, self._loop)
+
+
+def standing_server(
+    interceptors: Sequence[grpc.aio.ServerInterceptor],
+    options: Sequence[tuple[str, Any]],
+    on_fault: Callable[[Exception], None],
+) -> tuple[grpc.aio.Server, StandingServer]:
+    """A server of grpc.aio, and its core, which takes the methods that standing tasks answer."""
+    core = StandingServer(interceptors, options, on_fault)
+    server = _server.Server.__new__(_server.Server)
+    server._loop, server._server = core.loop, core  # noqa: SLF001
+    return cast(grpc.aio.Server, server), core

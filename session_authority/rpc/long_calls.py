@@ -1,0 +1,121 @@
+"""Finds the calls that take long, and keeps calls inside their deadlines.
+
+Nearly all calls are over in a few milliseconds, and a timer for each costs 5 to 10 µs. So calls are
+only noted, and one timer for all finds those that are still there after one to two intervals: they
+alone are given what each call would need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+INTERVAL_SECONDS = 0.01
+
+T = TypeVar("T")
+
+
+class LongCalls(Generic[T]):
+    """Calls under way. `found` is called once with each that lasts for one to two intervals."""
+
+    def __init__(self, found: Callable[[T], None]) -> None:
+        self._found = found
+        self._young: set[T] = set()
+        self._old: set[T] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, call: T) -> None:
+        """Notes a call that begins."""
+        self._young.add(call)
+        if self._timer is None:
+            self._set_timer()
+
+    def discard(self, call: T) -> None:
+        """Forgets a call that is over."""
+        self._young.discard(call)
+        self._old.discard(call)
+
+    def _set_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(INTERVAL_SECONDS, self._look)
+
+    def _look(self) -> None:
+        for call in self._old:
+            self._found(call)
+        self._old, self._young = self._young, set()
+        self._timer = None
+        if self._old:
+            self._set_timer()
+
+
+class Deadlines:
+    """The deadlines of calls under way."""
+
+    def __init__(self) -> None:
+        self.long: LongCalls[Deadline] = LongCalls(Deadline.set_timer)
+
+    def within(self, seconds: float, then_seconds: float) -> Deadline:
+        """Keeps a block of the running task inside a time, as `asyncio.timeout` does: `seconds`
+        until `extend` is called, `then_seconds` from the beginning after that.
+        """
+        return Deadline(self.long, seconds, then_seconds)
+
+
+class Deadline:
+    """The deadline of one call: a context manager. Raises TimeoutError at the end of a block whose
+    time is over.
+    """
+
+    __slots__ = ("_at", "_cancelling", "_is_over", "_long", "_loop", "_task", "_then_at", "_timer")
+
+    def __init__(self, long: LongCalls[Deadline], seconds: float, then_seconds: float) -> None:
+        self._long = long
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self._at, self._then_at = now + seconds, now + then_seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_over = False
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        if self._at - self._loop.time() > 2 * INTERVAL_SECONDS:
+            self._long.add(self)
+        else:
+            self.set_timer()
+        return self
+
+    def extend(self) -> None:
+        """The longer time applies from now on."""
+        self._at = self._then_at
+
+    def set_timer(self) -> None:
+        """Makes sure that the task is cancelled in time."""
+        self._timer = self._loop.call_at(self._at, self._end)
+
+    def _end(self) -> None:
+        if self._loop.time() < self._at:  # it was extended
+            self.set_timer()
+        else:
+            self._is_over = True
+            self._task.cancel()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._long.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        # Another may have cancelled the task too, and that must not be hidden.
+        if (
+            self._is_over
+            and self._task.uncancel() <= self._cancelling
+            and kind is asyncio.CancelledError
+        ):
+            raise TimeoutError from error

@@ -1,0 +1,261 @@
+"""How a unary method is called, by either way of accepting calls.
+
+The request is taken as bytes, so that a method's own size limit is checked before anything is
+decoded. The call is kept inside its deadline, and no exception is let out: grpc.aio would send its
+text to the caller.
+
+A call counts while it is carried out, and not while the service waits for its peer: neither before
+its request is there, nor while its answer or its refusal lies there to be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from session_authority.domain.deadlines import seconds_to_work
+from session_authority.domain.errors import (
+    DeadlineTooShort,
+    MalformedMessage,
+    MessageTooLarge,
+    Overloaded,
+)
+from session_authority.domain.fair_share import FairShare
+from session_authority.rpc.authorization import Authorizer, no_one_is_calling
+from session_authority.rpc.long_calls import Deadlines
+from session_authority.rpc.peers import Peer, Peers
+from session_authority.rpc.status import failure_of
+from session_authority.runtime.metrics import Metrics
+
+MAX_MESSAGE_BYTES = 64 * 1024
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+# Enough for 1,000 user IDs of 255 characters, whatever the characters are.
+MAX_WATCH_BYTES = 1024 * 1024
+# Enough for 500 names of sessions, whatever the characters of their users are.
+MAX_NAMES_BYTES = 1024 * 1024
+_MAX_BYTES = {
+    "BatchValidateSessions": MAX_BATCH_BYTES,
+    "CheckSessions": MAX_NAMES_BYTES,
+    "WatchEvents": MAX_WATCH_BYTES,
+}
+_BATCH_METHODS = frozenset({"BatchValidateSessions", "CheckSessions"})
+# A batch weighs as much as one call for each so many bytes, which a handful of its items have.
+_BATCH_BYTES_PER_CALL = 4 * 1024
+# Answered however much is under way: a probe must not take a busy server for a dead one.
+_UNLIMITED = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"})
+# Callers without a deadline get this one.
+_MAX_CALL_TIME = timedelta(seconds=10)
+# From the arrival of an admitted call until its whole request is there. A client on a slow link
+# sends 64 KiB in this time at 0.5 Mbit/s, and the largest batch at 34 Mbit/s.
+MAX_BODY_TIME = timedelta(seconds=1)
+# The share that calls of nobody would have.
+_STRANGERS = ""
+# Requests of one caller that are on their way. They keep no other caller from calling, but memory.
+_MAX_ARRIVING_PER_CALLER = 1000
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = Any  # grpc.RpcMethodHandler has no usable type
+
+
+class Load:
+    """The unary calls that are carried out, what they weigh, and the requests on their way."""
+
+    def __init__(self, limit: int) -> None:
+        self.share = FairShare(limit)
+        self.deadlines = Deadlines()
+        self.arriving: dict[str, int] = {}
+        self.calls = 0
+        self.none = asyncio.Event()
+        self.none.set()
+
+    def begin(self, caller: str, weight: int) -> None:
+        """Counts a call in."""
+        self.share.take(caller, weight)
+        self.calls += 1
+        if self.calls == 1:
+            self.none.clear()
+
+    def end(self, caller: str, weight: int) -> None:
+        """Counts it out."""
+        self.share.give_back(caller, weight)
+        self.calls -= 1
+        if not self.calls:
+            self.none.set()
+
+
+class UnaryMethod:
+    """How one unary method is called."""
+
+    def __init__(
+        self,
+        path: str,
+        handler: Handler,
+        metrics: Metrics,
+        authorizer: Authorizer,
+        load: Load,
+        peers: Peers,
+    ) -> None:
+        self._path = path
+        self._name = path.rpartition("/")[2]
+        self._authorizer = authorizer
+        self._load = load
+        self._peers = peers
+        self._limited = path not in _UNLIMITED
+        self._is_batch = self._name in _BATCH_METHODS
+        self._behavior = handler.unary_unary
+        self._decode = handler.request_deserializer
+        self._encode = unless_serialized(handler.response_serializer)
+        self._limit = limit_of(path)
+        self._counts = {
+            code: metrics.rpcs.labels(self._name, code.name) for code in grpc.StatusCode
+        }
+        self._seconds = metrics.rpc_seconds.labels(self._name)
+
+    async def run(self, _: object, context: Context) -> bytes:
+        """Answers a call for grpc.aio, which sends the answer when this returns."""
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: self.sent(context))
+        answer = await self.answer(context)
+        if isinstance(answer, bytes):
+            return answer
+        await context.abort_with_status(answer)
+        raise AssertionError("aborting raises")
+
+    def sent(self, context: Context) -> None:
+        """Notes that the answer of a call is sent, or that nobody waits for it any more."""
+        self._peers.sent(context)
+
+    async def answer(self, context: Context) -> bytes | grpc.Status:
+        """The answer of a call, serialized, or the status that it fails with. Nothing is sent."""
+        started = time.perf_counter()
+        no_one_is_calling()  # the task may have answered another call before
+        peer = self._peers.enter(context)
+        try:
+            answer = await self._answer(peer, context)
+        except asyncio.CancelledError:
+            self._counts[grpc.StatusCode.CANCELLED].inc()
+            raise
+        except grpc.aio.AbortError:  # of a handler that aborts by itself
+            raise
+        except Exception as error:  # noqa: BLE001
+            # The last line of defence: its text must not reach the caller.
+            failure = failure_of(error, self._name)
+        else:
+            self._counts[grpc.StatusCode.OK].inc()
+            return answer
+        finally:
+            self._seconds.observe(time.perf_counter() - started)
+            self._peers.leave(peer, context)
+        self._counts[failure.code].inc()
+        return failure.status()
+
+    async def _answer(self, peer: Peer, context: Context) -> bytes:
+        seconds = _time_for(context)
+        caller = self._authorizer.admit(self._path, context)
+        if caller is not None:
+            peer.caller = caller.name
+        name = _STRANGERS if caller is None else caller.name
+        sole = self._authorizer.has_one_caller
+        if self._limited and not self._load.share.fits(name, 1, sole=sole):
+            raise Overloaded  # before anything is read
+        body_seconds = min(seconds, MAX_BODY_TIME.total_seconds())
+        arrived = False
+        try:
+            with self._load.deadlines.within(body_seconds, seconds) as deadline:
+                body = await self._arrival(name, context)
+                arrived = True
+                deadline.extend()
+                return await self._carry_out(name, body, context, sole=sole)
+        except TimeoutError:
+            if arrived:
+                raise
+            raise too_slow() from None
+
+    async def _arrival(self, caller: str, context: Context) -> bytes:
+        """The request, once it is there. Raises Overloaded, MessageTooLarge, MalformedMessage."""
+        arriving = self._load.arriving
+        count = arriving.get(caller, 0)
+        if count >= _MAX_ARRIVING_PER_CALLER and self._limited:
+            raise Overloaded
+        arriving[caller] = count + 1
+        try:
+            return await read(context, self._limit)
+        finally:
+            arriving[caller] -= 1
+            if not arriving[caller]:
+                del arriving[caller]
+
+    async def _carry_out(
+        self,
+        caller: str,
+        body: bytes,
+        context: Context,
+        *,
+        sole: bool,
+    ) -> bytes:
+        load, weight = self._load, int(self._limited)
+        if self._is_batch:
+            # A batch that is too heavy for any caller may be, alone.
+            weight = max(1, min(len(body) // _BATCH_BYTES_PER_CALL, load.share.most(sole=sole)))
+        if weight and not load.share.fits(caller, weight, sole=sole):
+            raise Overloaded
+        load.begin(caller, weight)
+        try:
+            return self._encode(await self._behavior(decoded(self._decode, body), context))
+        finally:
+            load.end(caller, weight)
+
+
+def limit_of(path: str) -> int:
+    """The bytes that a request of a method may have."""
+    return _MAX_BYTES.get(path.rpartition("/")[2], MAX_MESSAGE_BYTES)
+
+
+def _time_for(context: Context) -> float:
+    """The seconds that a call may take. Raises DeadlineTooShort."""
+    left: float | None = context.time_remaining()
+    longest = _MAX_CALL_TIME.total_seconds()
+    seconds = longest if left is None else min(seconds_to_work(left), longest)
+    if seconds <= 0:
+        raise DeadlineTooShort
+    return seconds
+
+
+def too_slow() -> DeadlineTooShort:
+    """The error of a call whose request did not arrive in time."""
+    return DeadlineTooShort("the request took too long to arrive")
+
+
+async def read(context: Context, limit: int) -> bytes:
+    """The one message of a request. Raises MessageTooLarge, and MalformedMessage if there is none:
+    one that gRPC itself would not read, and answered, is told of in no other way.
+    """
+    body = await context.read()
+    if body is grpc.aio.EOF:
+        raise MalformedMessage
+    assert isinstance(body, bytes)
+    if len(body) > limit:
+        raise MessageTooLarge(len(body), limit)
+    return body
+
+
+def decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
+    """The message of a request. Raises MalformedMessage."""
+    try:
+        return decode(body)
+    except DecodeError:
+        raise MalformedMessage from None
+
+
+def unless_serialized(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """A serializer that passes a message as it is that was serialized before: one that goes to
+    many, or that was kept.
+    """
+    return lambda message: message if isinstance(message, bytes) else serialize(message)
