@@ -47,7 +47,14 @@ class ScriptedServer:
         self.open = self.most_open = 0
         self.refusal = b":0\r\n"
         self.proofs_held = False
+        self._unproven: list[asyncio.StreamWriter] = []
         self._writers: set[asyncio.StreamWriter] = set()
+
+    def release_proofs(self) -> None:
+        """Answers the proofs that were held, and those to come."""
+        self.proofs_held = False
+        for writer in self._unproven:
+            writer.write(self.refusal)
 
     async def arrived(self, number: int) -> Received:
         """The last of so many batches, once it is there."""
@@ -88,7 +95,9 @@ class ScriptedServer:
                 while command := requests.gets():
                     if command[0] != b"DEL":
                         commands.append(command[-1].decode())
-                    elif not self.proofs_held:
+                    elif self.proofs_held:
+                        self._unproven.append(writer)
+                    else:
                         writer.write(self.refusal)
                 if commands:
                     self.received.append(Received(commands, writer))

@@ -412,18 +412,21 @@ async def test_a_new_generation_uses_no_line_of_the_one_before(
     assert server.connections == 3
 
 
+@pytest.mark.parametrize("limit", [1, 2])
 async def test_a_line_that_was_made_for_the_generation_before_is_not_used(
-    make_lines: MakeLines, server: ScriptedServer
+    make_lines: MakeLines, server: ScriptedServer, limit: int
 ) -> None:
-    lines = make_lines(2)
+    lines = make_lines(limit)
     server.proofs_held = True
     read = lines.ask(get("a"))
     await eventually(lambda: server.connections == 1, "a line to be under way")
-    server.proofs_held = False
     await lines.hang_up()
+    await turns()
+    server.release_proofs()
     (await server.arrived(1)).answer()
     assert await read == b"answer to a"
     assert server.connections == 2
+    await eventually(lambda: server.open == 1, "the other to be hung up")
 
 
 async def test_reads_are_sent_three_times_at_the_most(
