@@ -19,10 +19,9 @@ from session_authority.store import codec
 from session_authority.store.driver.connection import RedisClient
 from session_authority.store.driver.errors import (
     ResponseError,
-    driver_errors_translated,
     unavailable,
 )
-from session_authority.store.driver.pipelines import pipelines_to
+from session_authority.store.driver.read_paths import read_path_of
 from session_authority.store.driver.reads import Reads
 from session_authority.store.driver.replies import fields_of
 from session_authority.store.driver.writes import Script, Writes
@@ -108,9 +107,9 @@ class Deliveries:
     def __init__(self, client: RedisClient, keys: KeyNames, *, max_connections: int = 64) -> None:
         self._client = client
         self._keys = keys
-        self._pipelines = pipelines_to(client, keys.probe)
-        self._writes = Writes(self._pipelines, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2))
-        self._reads = Reads(self._pipelines)
+        self._path = read_path_of(client, keys.probe)
+        self._writes = Writes(self._path, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2))
+        self._reads = Reads(self._path)
         self._take, self._settle = Script("take"), Script("settle", asks_first=True)
         self._unlease, self._enlist = Script("unlease"), Script("enlist")
 
@@ -344,8 +343,7 @@ class Deliveries:
     async def _groups(self) -> Sequence[Any]:
         """The consumer groups of each partition's stream: none where a stream is not there yet."""
         commands = [("XINFO", "GROUPS", self._keys.stream(n)) for n in range(PARTITIONS)]
-        with driver_errors_translated():
-            replies = list(await self._reads.send(commands))
+        replies = list(await self._reads.send(commands))
         for number, reply in enumerate(replies):
             if isinstance(reply, ResponseError) and "no such key" in str(reply):
                 replies[number] = ()

@@ -24,12 +24,11 @@ from session_authority.store import codec
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.connection import RedisClient
 from session_authority.store.driver.errors import (
-    EXCHANGE_FAILURES,
     ResponseError,
     driver_errors_translated,
     unavailable,
 )
-from session_authority.store.driver.pipelines import pipelines_to
+from session_authority.store.driver.read_paths import read_path_of
 from session_authority.store.driver.reads import Reads
 from session_authority.store.driver.replies import fields_of, info_fields
 from session_authority.store.driver.subscription import messages_on
@@ -95,8 +94,8 @@ class EventLog:
         self.memory = memory
         self._client = client
         self._keys = keys
-        self._pipelines = pipelines_to(client, keys.probe)
-        self._reads = Reads(self._pipelines)
+        self._path = read_path_of(client, keys.probe)
+        self._reads = Reads(self._path)
 
     async def primaries(self) -> tuple[str | None, ...]:
         """Names who serves each partition: a name that differs from the one before is of another
@@ -111,7 +110,7 @@ class EventLog:
             sections = [("INFO", "replication"), ("INFO", "server")]
             lineage = _lineage(*await self._reads.send(sections))
         if lineage is None:
-            await self._pipelines.hang_up()
+            await self._path.hang_up()
             raise StoreUnavailable
         return (lineage,) * PARTITIONS
 
@@ -170,15 +169,12 @@ class EventLog:
             )
             for number, entry in after.items()
         ]
-        try:
-            replies = await self._reads.send(commands)
-        except EXCHANGE_FAILURES as error:
-            replies = [error] * len(commands)
+        replies = await self._reads.send(commands)
         pages: dict[int, Page | HistoryGone | StoreUnavailable] = {}
         for (number, entry), reply in zip(after.items(), replies, strict=True):
             if isinstance(reply, Exception):
                 if isinstance(reply, ResponseError):
-                    await self._pipelines.hang_up()
+                    await self._path.hang_up()
                 pages[number] = unavailable(reply)
             else:
                 pages[number] = await self._page(number, entry, _entries(reply), limit, now)
@@ -234,8 +230,7 @@ class EventLog:
 
     async def _end_of(self, number: int) -> EntryId:
         """The last entry that a stream ever had, START if there is no stream."""
-        with driver_errors_translated():
-            [reply] = await self._reads.send([("XINFO", "STREAM", self._keys.stream(number))])
+        [reply] = await self._reads.send([("XINFO", "STREAM", self._keys.stream(number))])
         if isinstance(reply, ResponseError) and "no such key" in str(reply):
             return START
         if isinstance(reply, Exception):

@@ -15,7 +15,7 @@ from session_authority.domain.errors import Conflict
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.moments import MILLISECOND
 from session_authority.store.driver.connection import RedisClient
-from session_authority.store.driver.pipelines import pipelines_to
+from session_authority.store.driver.read_paths import read_path_of
 from session_authority.store.driver.reads import Reads
 from session_authority.store.key_names import KeyNames
 from session_authority.store.records import Commit, Committed, RecordKind, Unreadable, UserState
@@ -81,7 +81,7 @@ class Inspection:
     def __init__(self, client: RedisClient, keys: KeyNames, store: SessionStore) -> None:
         self._keys = keys
         self._store = store
-        self._reads = Reads(pipelines_to(client, keys.probe))
+        self._reads = Reads(read_path_of(client, keys.probe))
 
     async def inspect(self, user_id: str) -> Inspected:
         """All that there is, but for what a `request_id` led to: those keys have no known names."""

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.durability import note
+from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.moments import MILLISECOND
 from session_authority.domain.session_claims import SessionClaims
@@ -28,17 +29,20 @@ from session_authority.domain.session_limits import (
 from session_authority.domain.sessions import SessionRecord, StoredClaims
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import codec
-from session_authority.store.driver.batcher import Batcher
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.connection import RedisClient
 from session_authority.store.driver.errors import (
+    EXCHANGE_FAILURES,
     WRONG_TYPE,
     ResponseError,
     code_of,
     driver_errors_translated,
+    unavailable,
 )
 from session_authority.store.driver.mark_writes import MarkWrites
-from session_authority.store.driver.pipelines import pipelines_to
+from session_authority.store.driver.questions import Command, Question
+from session_authority.store.driver.read_lines import max_lines
+from session_authority.store.driver.read_paths import read_path_of
 from session_authority.store.driver.replication import NO_REPLICAS, Replicas, run_and_wait
 from session_authority.store.driver.replies import fields_of, time_of
 from session_authority.store.driver.writes import Script, Writes
@@ -94,13 +98,33 @@ class SessionStore:
         self._commit = Script("commit", asks_first=True)
         self._revoke = Script("revoke", asks_first=True)
         self._trim = Script("trim", asks_first=True)
-        pipelines = max(2, min(4, max_connections // 4))
-        self._pipelines = pipelines_to(client, keys.probe)
-        self._batcher = Batcher(self._pipelines.send, pipelines=pipelines)
-        self._marks = MarkWrites(self._pipelines.send)
-        others = pipelines + EVENT_LOG_CONNECTIONS + 1 + 1  # one for marks
-        self._writes = Writes(self._pipelines, max(1, max_connections - others))
+        self._reads = read_path_of(client, keys.probe)
+        self._marks = MarkWrites(self._ask_apart)
+        others = max_lines(max_connections) + EVENT_LOG_CONNECTIONS + 1 + 1  # one for marks
+        self._writes = Writes(self._reads, max(1, max_connections - others))
         self._rehearsal = Rehearsal(client, keys, self._writes)
+
+    def question(self, user_id: str, key: bytes) -> Question:
+        """Asks for the session on one device, to be kept by callers that ask often."""
+        return self._reads.question("HGET", self._keys.sessions(user_id), key)
+
+    async def ask(self, question: Question) -> bytes | None:
+        """The stored bytes of a session, None if there is none."""
+        try:
+            found: bytes | None = await self._reads.ask(question)
+        except EXCHANGE_FAILURES as error:
+            failure = _failure(error)
+            if failure is None:
+                return None
+            raise failure from None
+        return found
+
+    async def ask_many(self, questions: Sequence[Question]) -> list[bytes | Exception | None]:
+        """The stored bytes of each of many sessions, None if there is none, or StoreUnavailable
+        where Redis is away, slow or refusing.
+        """
+        found = await self._reads.ask_many(questions)
+        return [_failure(one) if isinstance(one, Exception) else one for one in found]
 
     async def session(self, user_id: str, key: bytes) -> Stored[SessionRecord] | None:
         """The session on one device. One that can't be read counts as none."""
@@ -359,7 +383,7 @@ class SessionStore:
 
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
-        await self._batcher.drained()
+        await self._reads.drained()
         await self._marks.settled()
         await self._writes.settled()
         await self._client.aclose()
@@ -378,13 +402,20 @@ class SessionStore:
 
     async def _read(self, kind: RecordKind, user_id: str, *command: str | bytes) -> Any:
         """The reply; OTHER_TYPE where the key holds another type, and so no records."""
-        return await self._unless_of_other_type(kind, user_id, self._batcher.read(*command))
+        return await self._unless_of_other_type(kind, user_id, self._asked(*command))
+
+    def _asked(self, *command: str | bytes) -> Awaitable[Any]:
+        return self._reads.ask(self._reads.question(*command))
+
+    async def _ask_apart(self, commands: Sequence[Command]) -> Sequence[Any]:
+        questions = [self._reads.question(*command) for command in commands]
+        return await self._reads.ask_many(questions, apart=True)
 
     async def _fields_at(
         self, kind: RecordKind, user_id: str, name: str, key: bytes
     ) -> tuple[Any, int]:
         """The record of one device and those of a few others, and how many there are beside."""
-        read = self._batcher.read
+        read = self._asked
         replies = await self._unless_of_other_type(
             kind,
             user_id,
@@ -431,6 +462,13 @@ class SessionStore:
         refusals = await asyncio.gather(*tries, return_exceptions=True)
         if all(isinstance(refusal, BaseException) for refusal in refusals):
             raise next(refusal for refusal in refusals if isinstance(refusal, BaseException))
+
+
+def _failure(error: Exception) -> StoreUnavailable | None:
+    """What the caller learns of a question's failure: nothing if the key holds another type, and so
+    no session.
+    """
+    return None if code_of(error) == WRONG_TYPE else unavailable(error)
 
 
 def _readable(removed: Iterable[bytes]) -> Iterable[SessionRecord]:

@@ -105,25 +105,45 @@ MUTANTS = (
         "a connection goes on after a time-out, one reply behind",
         "wrong_refusal foreign_answer wrong_error wrong_list",
         Edit(
-            _STORE + "driver/pipelines.py",
-            "                and not await connection.can_read()\n",
+            _STORE + "driver/read_line.py",
+            "return not (self._transport.is_closing() or self._poll.poll(0))",
+            "return not self._transport.is_closing()",
+        ),
+        Edit(
+            _STORE + "driver/read_line.py",
+            'self.hang_up(Disconnected("it said something unasked"))',
+            "reader.feed(data)",
+        ),
+        Edit(
+            _STORE + "driver/read_line.py",
+            "if missing < 0 or (missing == 0 and reader.has_data()):",
+            "if False:",
+        ),
+        Edit(
+            _STORE + "driver/read_line.py",
+            "elif missing:",
+            "elif missing > 0:",
+        ),
+        Edit(
+            _STORE + "driver/read_line.py",
+            "            self.batch, self._replies = None, []\n"
+            "            self._answered(self, batch, replies)\n",
+            "            self.batch, self._replies = None, replies[batch.size :]\n"
+            "            self._answered(self, batch, replies[: batch.size])\n",
+        ),
+        Edit(
+            _STORE + "driver/read_lines.py",
+            '            line.hang_up(TimedOut("no reply"))\n',
+            "            self._busy.discard(line)\n"
+            "            line.batch.fail(TimedOut())\n"
+            "            line.batch = None\n"
+            "            self._idle.append(line)\n",
+        ),
+        Edit(
+            _STORE + "driver/read_lines.py",
+            "        for line in [*self._idle, *self._busy]:\n"
+            "            line.hang_up(PrimaryReplaced())\n",
             "",
-        ),
-        Edit(
-            _STORE + "driver/pipelines.py",
-            "        except BaseException:\n            await self._drop(connection)\n",
-            "        except BaseException:\n"
-            "            self._idle.append((self._generation, connection))\n",
-        ),
-        Edit(
-            _STORE + "driver/pipelines.py",
-            "        self._begin_generation()\n        idle, self._idle = self._idle, []\n",
-            "        idle: list[tuple[int, AbstractConnection]] = []\n",
-        ),
-        Edit(
-            _STORE + "driver/pipelines.py",
-            "return await connection.read_response()",
-            "return await connection.read_response(disconnect_on_error=False)",
         ),
         troubles="store stopped,replies stall",
     ),
@@ -131,9 +151,9 @@ MUTANTS = (
         "replies of a batch are given to the callers before them",
         "wrong_refusal foreign_answer wrong_error wrong_list",
         Edit(
-            _STORE + "driver/batcher.py",
-            "zip(batch, replies, strict=True)",
-            "zip(batch, [*replies[1:], replies[0]], strict=True)",
+            _STORE + "driver/questions.py",
+            "reply = replies[at]\n",
+            "reply = replies[at - 1]\n",
         ),
     ),
     _mutant(

@@ -30,8 +30,9 @@ PATIENCE = 30.0  # seconds; for what is eventual
 class House:
     """A running server and a channel to it."""
 
-    def __init__(self, server: Server, channel: grpc.aio.Channel) -> None:
+    def __init__(self, server: Server, channel: grpc.aio.Channel, address: str) -> None:
         self.server = server
+        self.address = address
         self.channel = channel
         self.health: Any = health_pb2_grpc.HealthStub(channel)
         self.stub: Any = pb_grpc.SessionAuthorityServiceStub(channel)
@@ -83,7 +84,7 @@ async def house(
         running(settings, Mode(reflection=reflection, verify=verify)) as (server, ports),
         grpc.aio.insecure_channel(str(ports.main)) as channel,
     ):
-        yield House(server, channel)
+        yield House(server, channel, str(ports.main))
 
 
 def add_signing_key(folder: Path) -> str:

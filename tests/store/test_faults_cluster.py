@@ -25,6 +25,7 @@ from tests.store.samples import (
     event,
     every_operation,
     key,
+    let_through,
     session,
     unavailable,
     user_of_each_partition,
@@ -319,6 +320,51 @@ async def test_a_master_that_is_silent_holds_up_its_own_users_only(
         )
     never.set()
     await eventually(lambda: all_is_well(impatient.store), "the master to talk again")
+
+
+async def test_questions_of_many_users_fail_for_the_users_of_a_silent_master_only(
+    impatient: Room, wires: list[Proxy]
+) -> None:
+    never = asyncio.Event()
+
+    async def silence(_: bytes) -> None:
+        await never.wait()
+
+    store, gone = impatient.store, users_of(1)
+    questions = [store.question(user, key(1)) for user in USERS]
+    before = dict(zip(USERS, await store.ask_many(questions), strict=True))
+    assert None not in before.values()
+    wires[1].on_reply = silence
+    found = dict(zip(USERS, await store.ask_many(questions), strict=True))
+    assert {type(found[user]) for user in gone} == {StoreUnavailable}
+    assert all(found[user] == before[user] for user in USERS if user not in gone)
+    never.set()
+
+
+async def test_a_late_write_makes_the_reads_leave_its_master(
+    impatient: Room, wires: list[Proxy]
+) -> None:
+    """The master may be another one when it wakes; the other masters have nothing to do with it."""
+    never = asyncio.Event()
+
+    async def silence(_: bytes) -> None:
+        await never.wait()
+
+    await read(impatient.store, USERS)
+    before = _lines_of(impatient.store, wires)
+    wires[1].on_reply = silence
+    await unavailable(MUTATIONS["commit"](impatient.store, users_of(1)[0]))
+    wires[1].on_reply = let_through
+    assert sound(await read(impatient.store, USERS))
+    after = _lines_of(impatient.store, wires)
+    assert [bool(old & new) for old, new in zip(before, after, strict=True)] == [True, False, True]
+    never.set()
+
+
+def _lines_of(store: SessionStore, wires: Sequence[Proxy]) -> list[set[Any]]:
+    """The free lines to each master."""
+    made: Any = store._reads
+    return [set(made._lines[wire.url.rpartition("@")[2]]._idle) for wire in wires]
 
 
 async def test_idle_connections_that_were_cut_do_no_harm(wired: Room, wires: list[Proxy]) -> None:

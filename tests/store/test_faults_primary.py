@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from session_authority.store import EventLog, KeyNames, SessionStore
+from session_authority.store.driver.questions import Question
 from session_authority.store.records import Commit, Committed
 from tests.store.samples import (
     MUTATIONS,
@@ -29,8 +30,9 @@ from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
-# A store of the default size reads on so many connections at once.
-PIPELINES = 4
+# So many batches are 1000 reads.
+LINES = 4
+CLIENT_ID = Question(("CLIENT", "ID"))
 
 
 async def test_nothing_is_read_from_a_primary_that_stepped_down(
@@ -40,8 +42,8 @@ async def test_nothing_is_read_from_a_primary_that_stepped_down(
     store = store_at(victim.admin_url, prefix)  # who may ask for the ID of a line
     try:
         with redis.Redis(port=victim.port) as admin:
-            line = await store._batcher.read("CLIENT", "ID")
-            assert await store._batcher.read("CLIENT", "ID") == line
+            line = await store._reads.ask(CLIENT_ID)
+            assert await store._reads.ask(CLIENT_ID) == line
             admin.execute_command("REPLICAOF", "127.0.0.1", free_port())
             try:
                 await unavailable(store.prove_writable())
@@ -49,7 +51,7 @@ async def test_nothing_is_read_from_a_primary_that_stepped_down(
                     await unavailable(store.session("ada", key(1)), store.user("ada"))
             finally:
                 admin.execute_command("REPLICAOF", "NO", "ONE")
-            assert await store._batcher.read("CLIENT", "ID") != line
+            assert await store._reads.ask(CLIENT_ID) != line
     finally:
         await store.close()
 
@@ -76,7 +78,7 @@ async def test_a_reply_that_is_late_makes_all_reads_leave(impatient: Room, proxy
         proxy.connections = 0
         await asyncio.gather(*(impatient.store.session("ada", key(1)) for _ in range(1000)))
         await log.primaries()
-        assert proxy.connections == PIPELINES, "each is made anew, and serves all parts"
+        assert proxy.connections == LINES, "each is made anew, and serves all parts"
 
 
 async def test_what_was_asked_before_the_doubt_is_asked_again(
@@ -95,10 +97,10 @@ async def test_what_was_asked_before_the_doubt_is_asked_again(
 
     try:
         monkeypatch.setattr(pool, "get_connection", connect_late)
-        line = store._batcher.read("CLIENT", "ID")
+        line = store._reads.ask(CLIENT_ID)
         await connected.wait()
         first = await made[0].send_command("CLIENT", "ID") or await made[0].read_response()
-        await store._pipelines.hang_up()
+        await store._reads.hang_up()
         moved.set()
         assert await line != first
         assert len(made) == 2
@@ -160,7 +162,7 @@ async def test_a_primary_that_cannot_write_its_files_is_still_read(
             admin.bgsave()
             await eventually(lambda: save_has_failed(admin), "a save that fails")
             await unavailable(store.prove_writable(), *(m(store) for m in MUTATIONS.values()))
-            await store._pipelines.hang_up()
+            await store._reads.hang_up()
             found = await store.session("ada", key(1))
             assert found is not None
             assert found.record == session(1)

@@ -99,6 +99,36 @@ async def test_another_device_of_a_known_user_is_absent(room: Room) -> None:
     assert await room.store.session_and_device("ada", key(2)) == (None, None)
 
 
+async def test_a_question_is_answered_with_what_is_stored_whenever_it_is_asked(room: Room) -> None:
+    question = room.store.question("ada", key(1))
+    assert await room.store.ask(question) is None
+    for number in (1, 2):
+        await room.store.commit(Commit("ada", NOW, set_sessions={key(1): session(number)}))
+        stored = await room.store.session("ada", key(1))
+        assert stored is not None
+        assert await room.store.ask(question) == stored.raw
+    await room.store.revoke_all("ada", except_key=None, forget=False, event=event("ada"))
+    assert await room.store.ask(question) is None
+
+
+async def test_many_questions_are_answered_in_their_order(room: Room) -> None:
+    users = user_of_each_partition()
+    await asyncio.gather(*(room.put(user, number) for number, user in enumerate(users, 1)))
+    numbered = [*enumerate(users, 1)] * 5  # more than one batch holds
+    questions = [room.store.question(user, key(number)) for number, user in numbered]
+    questions.append(room.store.question("nobody", key(1)))
+    raws = await room.store.ask_many(questions)
+    assert raws == [stored_session(number).raw for number, _ in numbered] + [None]
+    assert await room.store.ask_many([]) == []
+
+
+async def test_a_question_about_a_key_of_another_type_finds_no_session(room: Room) -> None:
+    await room.run("SET", room.keys.sessions("ada"), "something")
+    question = room.store.question("ada", key(1))
+    assert await room.store.ask(question) is None
+    assert await room.store.ask_many([question]) == [None]
+
+
 async def test_a_device_outlives_its_session(room: Room) -> None:
     await room.put("ada", 1)
     await room.store.commit(Commit("ada", NOW, set_sessions={key(1): None}))

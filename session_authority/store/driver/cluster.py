@@ -10,18 +10,16 @@ connections that the server has closed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from redis._parsers import AsyncCommandsParser
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import Connection, SSLConnection
-from redis.exceptions import AskError, MaxConnectionsError, MovedError, RedisClusterException
+from redis.exceptions import AskError, MovedError, RedisClusterException
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import TimeoutError as TimedOut
-
-from session_authority.store.driver.batcher import Command
 
 _KEY_COMES_FIRST = frozenset(
     {"DEL", "EXISTS", "GET", "HGET", "HGETALL", "PTTL", "XRANGE", "XREVRANGE"}
@@ -33,8 +31,8 @@ _FRESH_SECONDS = 0.25
 
 
 class Cluster(RedisCluster):
-    """Raises nothing but RedisError. `send_reads` is its pipeline: what one node does is no matter
-    to the others.
+    """Raises nothing but RedisError. `on_node_lost` is called with the name of a node that hung up
+    or did not answer in time.
     """
 
     def __init__(self, nodes: Sequence[tuple[str, int]], **options: Any) -> None:
@@ -50,6 +48,7 @@ class Cluster(RedisCluster):
         for node in self.startup_nodes:
             node.connection_class = connection
         self.commands_parser = _Parser()
+        self.on_node_lost: Callable[[str], None] = lambda _: None
         self._failed: str | None = None
         self._look: asyncio.Task[None] | None = None
         self._looked = 0.0
@@ -93,48 +92,14 @@ class Cluster(RedisCluster):
             await self.initialize()  # the driver would choose the node before it knows any
             return await super().execute_command(*args, **kwargs)
         except _LOST as error:
-            self._failed = getattr(error, "last_failed_node_name", self._failed)
+            name = getattr(error, "last_failed_node_name", None)
+            if name is not None:
+                self._failed = name
+                self.on_node_lost(name)
             raise
         except _NO_REDIS_ERROR as error:  # nobody serves the slot
             self._initialize = True
             raise Disconnected(type(error).__name__) from None
-
-    async def send_reads(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """The answers, or exceptions, to commands of one key each, sent as one pipeline to each
-        node.
-        """
-        await self.initialize()
-        answers: list[Any] = [Disconnected("nobody serves the slot")] * len(commands)
-        by_node: dict[str, list[int]] = {}
-        for index, command in enumerate(commands):
-            nodes = self.nodes_manager.slots_cache.get(self.keyslot(command[1]))
-            if nodes:
-                by_node.setdefault(nodes[0].name, []).append(index)
-            else:
-                self._initialize = True
-
-        async def exchange(name: str, mine: Sequence[int]) -> None:
-            pipeline = self.pipeline()
-            for index in mine:
-                pipeline.execute_command(*commands[index])
-            try:
-                replies = await pipeline.execute(raise_on_error=False)
-            except Exception as error:  # noqa: BLE001
-                # Whatever it is, all that went to this node get it.
-                replies = [error] * len(mine)
-            for index, reply in zip(mine, replies, strict=True):
-                answers[index] = (
-                    Disconnected(type(reply).__name__)
-                    if isinstance(reply, _NO_REDIS_ERROR)
-                    else reply
-                )
-            if any(
-                isinstance(r, _LOST) and not isinstance(r, MaxConnectionsError) for r in replies
-            ):
-                await self._lost(name)
-
-        await asyncio.gather(*(exchange(name, mine) for name, mine in by_node.items()))
-        return answers
 
     async def ask_each_primary(self, *command: str) -> dict[str, Any]:
         """The answers of the primaries that answer, by their names. Raises if none does: one that
@@ -172,7 +137,7 @@ class Cluster(RedisCluster):
                 raise_on_error=False, allow_redirections=False
             )
         except _LOST:
-            await self._lost(nodes[0].name)
+            await self.lose(nodes[0].name)
             raise
         except _NO_REDIS_ERROR as error:
             self._initialize = True
@@ -186,13 +151,29 @@ class Cluster(RedisCluster):
         nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
         return nodes[0].name if nodes else ""
 
+    def primary_of_slot(self, slot: int) -> str:
+        """The name of the node that serves a slot; "" if none does, and then the client looks at
+        the cluster again.
+        """
+        nodes = self.nodes_manager.slots_cache.get(slot)
+        if not nodes:
+            self._initialize = True
+            return ""
+        return nodes[0].name
+
+    @property
+    def wants_a_look(self) -> bool:
+        """True if there is reason to look at the cluster: see `initialize`."""
+        return self._initialize
+
     def one_for_each_primary(self, keys: Iterable[str]) -> dict[str, str]:
         """Of these keys one that each primary serves, by the name of the primary."""
         return {self.primary_of(key): key for key in keys}
 
-    async def _lost(self, name: str) -> None:
+    async def lose(self, name: str) -> None:
         """What the driver does when a single command fails, but not when a pipeline does."""
         self._failed, self._initialize = name, True
+        self.on_node_lost(name)
         node = self.get_node(node_name=name)
         if node is not None:
             node.update_active_connections_for_reconnect()

@@ -57,6 +57,14 @@ _log = structlog.get_logger(__name__)
 _throttle = LogThrottle()
 
 
+class WritesRefused(Disconnected):
+    """The server that a connection leads to takes no writes, as it said: see `refusal`."""
+
+    def __init__(self, refusal: ResponseError) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+
+
 class _Translation:
     """Raises StoreUnavailable for whatever the driver raises inside. It stands on the way of every
     read, so it is no generator: entering one costs forty times as much.
@@ -84,6 +92,8 @@ def unavailable(error: Exception) -> StoreUnavailable:
     """What callers may know of a driver's error. Its text can hold keys and passwords: only its
     type is logged.
     """
+    if isinstance(error, WritesRefused):
+        error = error.refusal
     refused = isinstance(error, ResponseError) and not isinstance(
         error, (*REFUSED, MaxConnectionsError)
     )

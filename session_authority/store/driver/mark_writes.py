@@ -13,8 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from session_authority.runtime.tasks import BackgroundTasks
-
-Command = tuple[str | bytes, ...]
+from session_authority.store.driver.questions import Command
 
 # A commit takes a server about 50 µs: others wait for at most 2 ms.
 _MAX_BATCH = 32

@@ -8,33 +8,30 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from session_authority.store.driver.batcher import Command
-from session_authority.store.driver.errors import driver_errors_translated, unavailable
-from session_authority.store.driver.pipelines import ReadPipelines
+from session_authority.store.driver.errors import unavailable
+from session_authority.store.driver.questions import Command
+from session_authority.store.driver.read_paths import ReadPath
 from session_authority.store.driver.shielding import Shield
 
 
 class Reads:
     """Groups of commands that change nothing."""
 
-    def __init__(self, pipelines: ReadPipelines) -> None:
-        self._pipelines = pipelines
+    def __init__(self, path: ReadPath) -> None:
+        self._path = path
         self._one_at_a_time = asyncio.Lock()
         self._shield = Shield()
         self.settled = self._shield.settled
 
     async def send(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """The answer of each command, or its exception. Raises what the driver raises where no
-        answer came.
-        """
+        """The answer of each command, or its exception."""
         return await self._shield.run(self._exchange(commands))
 
     async def ask(self, commands: Sequence[Command]) -> Sequence[Any]:
         """The answers of all commands. Raises StoreUnavailable if one is refused."""
         if not commands:
             return ()
-        with driver_errors_translated():
-            replies = await self.send(commands)
+        replies = await self.send(commands)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise unavailable(reply)
@@ -42,4 +39,5 @@ class Reads:
 
     async def _exchange(self, commands: Sequence[Command]) -> Sequence[Any]:
         async with self._one_at_a_time:
-            return await self._pipelines.send(commands)
+            questions = [self._path.question(*command) for command in commands]
+            return await self._path.ask_many(questions, apart=True)

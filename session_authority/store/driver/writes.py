@@ -19,7 +19,7 @@ from session_authority.store.driver.errors import (
     doubts_primary,
     driver_errors_translated,
 )
-from session_authority.store.driver.pipelines import ReadPipelines
+from session_authority.store.driver.read_paths import ReadPath
 from session_authority.store.driver.replication import Replicas, run_and_wait
 from session_authority.store.driver.shielding import Shield
 
@@ -83,8 +83,8 @@ class Writes:
     raises.
     """
 
-    def __init__(self, pipelines: ReadPipelines, max_connections: int) -> None:
-        self._pipelines = pipelines
+    def __init__(self, reads: ReadPath, max_connections: int) -> None:
+        self._reads = reads
         # The pools raise when they are empty; waiting here instead keeps a burst from failing.
         self._connections = asyncio.Semaphore(max_connections)
         self._shield = Shield()
@@ -102,7 +102,7 @@ class Writes:
                     return await self._sent(command)
                 except EXCHANGE_FAILURES as error:
                     if doubts_primary(error):
-                        await self._pipelines.hang_up()
+                        await self._reads.hang_up()
                     raise
         finally:
             self._connections.release()
@@ -111,6 +111,6 @@ class Writes:
         try:
             return await command()
         except REFUSED:  # not carried out: the primary has just moved
-            await self._pipelines.hang_up()
+            await self._reads.hang_up()
             await asyncio.sleep(_REFUSED_PAUSE_SECONDS)
             return await command()

@@ -1,0 +1,168 @@
+"""The lines to the primaries of a cluster: each primary has its own, so that a primary that is away
+fails its own users only.
+
+The client knows which primary serves a slot. A primary that does not serve it any more says so, and
+the client follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from weakref import ref
+
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AskError, MaxConnectionsError, MovedError, TryAgainError
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import TimeoutError as TimedOut
+
+from session_authority.runtime.tasks import BackgroundTasks
+from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.line_source import LineSource
+from session_authority.store.driver.questions import Answers, Question
+from session_authority.store.driver.read_lines import ReadLines, max_lines
+from session_authority.store.driver.shielding import Shield
+
+_ELSEWHERE = (MovedError, AskError, TryAgainError)
+
+
+class ClusterLines:
+    """The lines of a cluster's client, which outlives them."""
+
+    def __init__(self, client: Cluster) -> None:
+        self._client = ref(client)
+        self._lines: dict[str, ReadLines] = {}
+        self._followed = Shield()
+        self._losses = BackgroundTasks()
+        client.on_node_lost = self._begin_generation_of
+
+    def question(self, *command: str | bytes) -> Question:
+        """A command of one key that changes nothing, to be asked."""
+        return Question(command, self._cluster.keyslot(command[1]))
+
+    async def ask(self, question: Question) -> Any:
+        """The answer. Raises what the server refused with, or what the driver raises where no
+        answer came.
+        """
+        client = self._cluster
+        if client.wants_a_look:
+            await client.initialize()
+        lines = self._lines_for(client, question)
+        if lines is None:
+            raise _unserved()
+        try:
+            return await lines.ask(question)
+        except _ELSEWHERE:
+            return await self._follow(question)
+
+    async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
+        """The answer to each question, or its exception; `apart` as for the lines to one server."""
+        client = self._cluster
+        if client.wants_a_look:
+            try:
+                await client.initialize()
+            except Disconnected as error:
+                return [error] * len(questions)
+        places: dict[ReadLines | None, list[int]] = {}
+        for place, question in enumerate(questions):
+            places.setdefault(self._lines_for(client, question), []).append(place)
+        answers = Answers(len(questions))
+        for lines, mine in places.items():
+            if lines is None:
+                answers.give(mine, [_unserved()] * len(mine))
+            else:
+                lines.ask_for(answers, [questions[place] for place in mine], mine, apart=apart)
+        replies = await answers.future if questions else []
+        return [
+            await self._followed_reply(question) if isinstance(reply, _ELSEWHERE) else reply
+            for question, reply in zip(questions, replies, strict=True)
+        ]
+
+    async def hang_up(self) -> None:
+        """The client follows its primaries by itself."""
+
+    async def drained(self) -> None:
+        """Waits for the answers to all that was asked so far, then hangs up the free lines."""
+        await self._followed.settled()
+        await asyncio.gather(*(lines.drained() for lines in self._lines.values()))
+        await self._losses.settled()
+
+    @property
+    def _cluster(self) -> Cluster:
+        client = self._client()
+        assert client is not None  # who reads has it
+        return client
+
+    def _lines_for(self, client: Cluster, question: Question) -> ReadLines | None:
+        name = client.primary_of_slot(question.slot)
+        if not name:
+            return None
+        return self._lines.get(name) or self._lines_to(client, name)
+
+    def _lines_to(self, client: Cluster, name: str) -> ReadLines:
+        def failed(error: Exception) -> None:
+            if isinstance(error, (Disconnected, TimedOut)) and not isinstance(
+                error, MaxConnectionsError
+            ):
+                self._losses.start(self._cluster.lose(name))
+
+        lines = self._lines[name] = ReadLines(
+            # No proof: a replica of a cluster answers no read.
+            LineSource(_NodeConnections(client, name), proof=None),
+            limit=max_lines(client.connection_kwargs["max_connections"]) + 1,  # one for the log
+            timeout_seconds=client.connection_kwargs["socket_timeout"],
+            failed=failed,
+        )
+        return lines
+
+    def _begin_generation_of(self, name: str) -> None:
+        if name in self._lines:
+            self._lines[name].begin_generation()
+
+    async def _follow(self, question: Question) -> Any:
+        return await self._followed.run(self._cluster.execute_command(*question.command))
+
+    async def _followed_reply(self, question: Question) -> Any:
+        try:
+            return await self._follow(question)
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is, it is the answer to this one question.
+            return error
+
+
+class _NodeConnections:
+    """The driver's pool of one node, which the client may find anew under the same name."""
+
+    def __init__(self, client: Cluster, name: str) -> None:
+        self._client = ref(client)
+        self._name = name
+        self._nodes: dict[AbstractConnection, ClusterNode] = {}
+
+    async def get_connection(self) -> AbstractConnection:
+        client = self._client()
+        node = client.get_node(node_name=self._name) if client is not None else None
+        if node is None:
+            raise Disconnected("the node has left the cluster")
+        connection = node.acquire_connection()
+        self._nodes[connection] = node
+        try:
+            await connection.disconnect(
+                nowait=True
+            )  # one that was used may have something left to read
+            await connection.connect()
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def release(self, connection: Any) -> None:
+        self._nodes.pop(connection).release(connection)
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """The client does so when it loses a node."""
+
+
+def _unserved() -> Disconnected:
+    return Disconnected("nobody serves the slot")

@@ -1,0 +1,117 @@
+"""A connection that carries batches of reads, one at a time, without a task: its replies are read
+where they arrive.
+
+The driver makes the connection and greets the server; then the line is the protocol of the
+connection's transport in the place of the driver's streams. What the server says unasked is never
+taken for an answer: before each use the socket is polled for silence, a batch with a reply too many
+gives no answer, and a line on which anything went wrong is hung up with the batch that is on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as Disconnected
+
+from session_authority.store.driver.questions import Batch
+
+# Hears of the batch on a line, once all its replies are there.
+Answered = Callable[["ReadLine", Batch, Sequence[Any]], None]
+# Hears why a line can't be used any more.
+Lost = Callable[["ReadLine", Exception], None]
+
+_NOT_ENOUGH = object()
+
+
+def _inside(
+    connection: AbstractConnection,
+) -> tuple[asyncio.Transport, Callable[[str], Exception]]:
+    """The transport of a driver's connection, and what makes the driver's exceptions of the
+    server's errors.
+
+    The driver has no public way to either. These are the only private names of redis-py that a read
+    line needs: `_writer`, a StreamWriter, and `_parser`, whose `parse_error` knows the errors of a
+    cluster where there is one.
+    """
+    inside: Any = connection
+    return inside._writer.transport, inside._parser.parse_error  # noqa: SLF001
+
+
+class ReadLine(asyncio.Protocol):
+    """A connection that the driver has made, and whose replies it has all read.
+
+    When it is lost, `batch` is the one that has no answer, if there is one.
+    """
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        answered: Answered,
+        lost: Lost,
+    ) -> None:
+        self.connection = connection
+        self.batch: Batch | None = None
+        self.moved_at = 0.0
+        """When the line was last written to or heard, in the loop's seconds."""
+        self._answered = answered
+        self._lost = lost
+        self._is_lost = False
+        self._replies: list[Any] = []
+        self._transport, parse_error = _inside(connection)
+        self._reader = hiredis.Reader(replyError=parse_error, notEnoughData=_NOT_ENOUGH)
+        self._streams = cast(asyncio.Protocol, self._transport.get_protocol())
+        self._poll = select.poll()
+        self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._transport.set_protocol(self)
+        self._time = asyncio.get_running_loop().time
+
+    def is_silent(self) -> bool:
+        """True if there is nothing to read: before anything is asked, something to read means that
+        the server has hung up, or that the line is out of step.
+        """
+        return not (self._transport.is_closing() or self._poll.poll(0))
+
+    def send(self, batch: Batch, packed: bytes) -> None:
+        """Asks the questions of a batch. The line must have none on it."""
+        self.batch = batch
+        self.moved_at = self._time()
+        self._transport.write(packed)
+
+    def hang_up(self, reason: Exception) -> None:
+        """Closes the connection at once: nothing that still arrives is read."""
+        if not self._is_lost:
+            self._is_lost = True
+            self._transport.abort()
+            self._lost(self, reason)
+
+    def data_received(self, data: bytes) -> None:
+        """Reads replies. Those of a batch are answers once they are whole, with nothing behind."""
+        batch, replies, reader = self.batch, self._replies, self._reader
+        if batch is None:
+            self.hang_up(Disconnected("it said something unasked"))
+            return
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not _NOT_ENOUGH:
+                replies.append(reply)
+        except hiredis.HiredisError:
+            self.hang_up(Disconnected("it made no sense"))
+            return
+        missing = batch.size - len(replies)
+        if missing < 0 or (missing == 0 and reader.has_data()):
+            self.hang_up(Disconnected("it said more than was asked"))
+        elif missing:
+            self.moved_at = self._time()
+        else:
+            self.batch, self._replies = None, []
+            self._answered(self, batch, replies)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tells the driver, which waits for it when it hangs up."""
+        self._streams.connection_lost(exc)
+        self.hang_up(Disconnected("it hung up"))

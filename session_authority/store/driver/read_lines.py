@@ -1,0 +1,276 @@
+"""The lines to one server: which of them a batch of reads takes, and what happens when one fails.
+
+Reads that arrive while a line is free leave at the end of the same turn of the event loop. While
+all lines are busy, reads gather and leave together when one gets free. A read never joins a batch
+that was already sent, so its answer is never older than its question.
+
+All lines are hung up when the primary may be another one, as a demoted one would go on answering:
+they belong to a generation, and any part of the process that meets a time-out, a refusal or another
+primary begins the next. What was on its way is asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import TimeoutError as TimedOut
+
+from session_authority.runtime.tasks import BackgroundTasks
+from session_authority.store.driver.line_source import LineSource
+from session_authority.store.driver.questions import Answers, Batch, Question
+from session_authority.store.driver.read_line import ReadLine
+from session_authority.store.driver.sentinels import PrimaryReplaced
+
+# How often reads are sent: the primary may be another one more than once in a row.
+_MAX_ATTEMPTS = 3
+# A batch of so many HGETs is two segments on loopback; its replies are parsed in 0.2 ms.
+_MAX_BATCH = 256
+# A read that has had no answer for the time-out is found within this part of it.
+_LOOKS_PER_TIMEOUT = 8
+
+
+def max_lines(max_connections: int) -> int:
+    """How many connections the reads that callers wait for may take of a pool of this size."""
+    return max(2, min(4, max_connections // 4))
+
+
+class ReadLines:
+    """Up to `limit` lines. A read that is not answered in `timeout_seconds` fails, wherever it
+    waits. `failed` hears of each error that batches failed with.
+    """
+
+    def __init__(
+        self,
+        source: LineSource,
+        *,
+        limit: int,
+        timeout_seconds: float,
+        failed: Callable[[Exception], object] = lambda _: None,
+    ) -> None:
+        self._source = source
+        self._limit = limit
+        self._timeout = timeout_seconds
+        self._failed = failed
+        self._waiting: deque[Batch] = deque()
+        self._idle: list[ReadLine] = []
+        self._busy: set[ReadLine] = set()
+        self._opening: set[object] = set()
+        """The connects that the reads which wait count on."""
+        self._generation = 0
+        self._scheduled = False
+        self._watch: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks = BackgroundTasks()
+
+    def question(self, *command: str | bytes) -> Question:
+        """A command that changes nothing, to be asked."""
+        return Question(command)
+
+    def ask(self, question: Question) -> asyncio.Future[Any]:
+        """The future answer. Awaiting it raises what the server refused with, or what the driver
+        would raise where no answer came.
+        """
+        loop = self._loop or self._begin()
+        answer: asyncio.Future[Any] = loop.create_future()
+        self._joinable(loop).add(question, answer)
+        return answer
+
+    async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
+        """The answer to each question, or its exception. Of questions that are asked `apart` the
+        answers may be large: they travel alone, so that no other read waits for them.
+        """
+        if not questions:
+            return []
+        answers = Answers(len(questions))
+        self.ask_for(answers, questions, range(len(questions)), apart=apart)
+        return await answers.future
+
+    def ask_for(
+        self,
+        answers: Answers,
+        questions: Sequence[Question],
+        places: Sequence[int],
+        *,
+        apart: bool = False,
+    ) -> None:
+        """Asks questions whose answers have these places among others."""
+        loop = self._loop or self._begin()
+        if apart:
+            batch = Batch(loop.time(), closed=True)
+            batch.add_part(questions, answers, places)
+            self._enqueue(batch, loop)
+            return
+        at = 0
+        while at < len(questions):
+            batch = self._joinable(loop)
+            end = at + _MAX_BATCH - batch.size
+            batch.add_part(questions[at:end], answers, places[at:end])
+            at = end
+
+    async def hang_up(self) -> None:
+        """Makes the next reads find out anew who the primary is."""
+        self.begin_generation()
+        await self._source.hang_up_free()
+
+    def begin_generation(self) -> None:
+        """Hangs up all lines, and asks again what was on its way."""
+        self._generation += 1
+        self._opening.clear()
+        for line in [*self._idle, *self._busy]:
+            line.hang_up(PrimaryReplaced())
+        if self._waiting:
+            self._flush_soon(asyncio.get_running_loop())
+
+    async def drained(self) -> None:
+        """Waits for the answers to all that was asked so far, then hangs up the free lines."""
+        batches = [*self._waiting, *(line.batch for line in self._busy if line.batch)]
+        answers = {answer for batch in batches for answer in batch.waited_for()}
+        if answers:
+            await asyncio.wait(answers)
+        for line in [*self._idle]:
+            line.hang_up(Disconnected("closed"))
+        await self._tasks.settled()
+        await self._source.settled()
+
+    def _begin(self) -> asyncio.AbstractEventLoop:
+        self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def _joinable(self, loop: asyncio.AbstractEventLoop) -> Batch:
+        """The batch that waits for the end of this turn, or for a line."""
+        if self._waiting:
+            batch = self._waiting[-1]
+            if not batch.closed and batch.size < _MAX_BATCH:
+                return batch
+        batch = Batch(loop.time())
+        self._enqueue(batch, loop)
+        return batch
+
+    def _enqueue(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
+        self._waiting.append(batch)
+        self._flush_soon(loop)
+        if self._watch is None:
+            self._look_later(loop)
+
+    def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._scheduled and len(self._busy) < self._limit:
+            self._scheduled = True
+            loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        while self._waiting:
+            line = self._free_line()
+            if line is None:
+                self._connect_some()
+                return
+            batch = self._waiting.popleft()
+            packed = batch.packed()
+            if packed:
+                self._busy.add(line)
+                line.send(batch, packed)
+            else:
+                self._idle.append(line)
+
+    def _free_line(self) -> ReadLine | None:
+        while self._idle:
+            line = self._idle.pop()
+            if line.is_silent():
+                return line
+            line.hang_up(Disconnected("it was not silent"))
+        return None
+
+    def _answered(self, line: ReadLine, batch: Batch, replies: Sequence[Any]) -> None:
+        self._busy.discard(line)
+        batch.answer(replies)
+        if isinstance(replies[-1], Disconnected):
+            line.hang_up(Disconnected("it refuses the connection"))
+        else:
+            self._idle.append(line)
+        if self._waiting and not self._scheduled:
+            self._flush()
+
+    def _lost(self, line: ReadLine, reason: Exception) -> None:
+        self._busy.discard(line)
+        if line in self._idle:
+            self._idle.remove(line)
+        self._source.give_back(line, self._flush)
+        if line.batch is not None:
+            self._again_or_fail([line.batch], reason)
+
+    def _again_or_fail(self, batches: Sequence[Batch], reason: Exception) -> None:
+        """Reads can be repeated: they are, if the primary may be another one than it was when they
+        were sent.
+        """
+        for batch in reversed(batches):
+            batch.attempts += 1
+            if isinstance(reason, PrimaryReplaced) and batch.attempts < _MAX_ATTEMPTS:
+                batch.closed = True
+                self._waiting.appendleft(batch)
+                self._flush_soon(asyncio.get_running_loop())
+            else:
+                batch.fail(reason)
+                self._failed(reason)
+
+    def _connect_some(self) -> None:
+        """Opens lines for the batches that wait, as far as the limit allows."""
+        lacking = len(self._waiting) - len(self._opening)
+        for _ in range(min(lacking, self._limit - self._source.held)):
+            opening = object()
+            self._opening.add(opening)
+            self._source.reserve()
+            self._tasks.start(self._connect(opening))
+
+    async def _connect(self, opening: object) -> None:
+        generation = self._generation  # of before it connects: it may yet reach the old primary
+        try:
+            line = await self._source.make(self._answered, self._lost)
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is, every one of the askers must learn of it.
+            if opening in self._opening:
+                self._opening.discard(opening)
+                self._not_connected(error)
+        else:
+            self._opening.discard(opening)
+            self._idle.append(line)
+            if generation != self._generation:
+                line.hang_up(PrimaryReplaced())
+        self._flush()
+
+    def _not_connected(self, error: Exception) -> None:
+        others = self._busy or self._opening  # may yet take what waits
+        batches: list[Batch] = []
+        if isinstance(error, PrimaryReplaced) or not others:
+            batches = [*self._waiting]
+            self._waiting.clear()
+        if isinstance(error, TimedOut):
+            self._doubt_primary()
+        self._again_or_fail(batches, error)
+
+    def _doubt_primary(self) -> None:
+        self.begin_generation()
+        self._source.hang_up_free_soon()
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watch = loop.call_later(self._timeout / _LOOKS_PER_TIMEOUT, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One timer for all that waits, be it for a reply or for a line."""
+        self._watch = None
+        too_old = loop.time() - self._timeout
+        late = [line for line in self._busy if line.moved_at < too_old]
+        for line in late:
+            line.hang_up(TimedOut("no reply"))
+        stuck = [batch for batch in self._waiting if batch.since < too_old]
+        if stuck:
+            self._opening.clear()  # the next reads had better try anew
+            self._waiting = deque(batch for batch in self._waiting if batch.since >= too_old)
+            self._again_or_fail(stuck, TimedOut("no line"))
+        if late:
+            self._doubt_primary()
+        if self._waiting or self._busy:
+            self._look_later(loop)

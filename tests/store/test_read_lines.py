@@ -1,0 +1,533 @@
+"""Reads go out together, and each answer belongs to its question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+import redis.exceptions
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+
+from session_authority.store import Limits, connect
+from session_authority.store.driver.line_source import LineSource
+from session_authority.store.driver.questions import Question
+from session_authority.store.driver.read_lines import ReadLines
+from tests.store.scripted_server import ScriptedServer, answer_to
+from tests.support.backends import PATIENT
+from tests.support.waiting import eventually
+
+MakeLines = Callable[..., ReadLines]
+PATIENCE = PATIENT.reply_timeout.total_seconds()
+# For tests that wait until a reply is late.
+SOON = timedelta(milliseconds=400)
+
+
+def get(key: str) -> Question:
+    return Question(("GET", key))
+
+
+async def turns(number: int = 4) -> None:
+    """Lets everything run that is ready to."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as made:
+        yield made
+
+
+@pytest.fixture
+async def make_lines(server: ScriptedServer) -> AsyncIterator[MakeLines]:
+    clients: list[Redis] = []
+
+    def make(limit: int = 4, timeout: timedelta = PATIENT.reply_timeout) -> ReadLines:
+        client = connect(server.url, Limits(PATIENT.connect_timeout, timeout))
+        assert isinstance(client, Redis)
+        clients.append(client)
+        source = LineSource(client.connection_pool, ("DEL", "probe"))
+        return ReadLines(source, limit=limit, timeout_seconds=timeout.total_seconds())
+
+    yield make
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+async def lines(make_lines: MakeLines) -> ReadLines:
+    return make_lines()
+
+
+# ----- which reads travel together
+
+
+async def test_reads_asked_for_at_once_go_out_together(
+    lines: ReadLines, server: ScriptedServer
+) -> None:
+    reads = [lines.ask(get(key)) for key in "abc"]
+    batch = await server.arrived(1)
+    assert batch.commands == ["a", "b", "c"]
+    batch.answer()
+    assert await asyncio.gather(*reads) == [b"answer to a", b"answer to b", b"answer to c"]
+
+
+async def test_a_read_never_joins_what_was_sent(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    """Its answer would be older than its question: a revocation may have been answered in
+    between.
+    """
+    lines = make_lines(1)
+    first = lines.ask(get("a"))
+    batch = await server.arrived(1)
+    second = lines.ask(get("a"))
+    await turns()
+    batch.answer(a=answer_to("before"))
+    assert await first == b"answer to before"
+    batch = await server.arrived(2)
+    assert not second.done()
+    batch.answer(a=answer_to("after"))
+    assert await second == b"answer to after"
+
+
+async def test_a_free_line_is_used_at_once(make_lines: MakeLines, server: ScriptedServer) -> None:
+    lines = make_lines(3)
+    for number, key in enumerate("abc", 1):
+        lines.ask(get(key))
+        assert (await server.arrived(number)).commands == [key]
+    assert server.connections == 3
+
+
+async def test_reads_gather_while_all_lines_are_busy(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    lines = make_lines(2)
+    reads = [lines.ask(get("a"))]
+    one = await server.arrived(1)
+    reads.append(lines.ask(get("b")))
+    two = await server.arrived(2)
+    for key in "cde":
+        reads.append(lines.ask(get(key)))
+        await turns()
+    two.answer()
+    three = await server.arrived(3)
+    assert three.commands == ["c", "d", "e"]
+    one.answer()
+    three.answer()
+    assert await asyncio.gather(*reads) == [f"answer to {key}".encode() for key in "abcde"]
+    assert server.connections == 2
+
+
+async def test_a_batch_has_its_limit(make_lines: MakeLines, server: ScriptedServer) -> None:
+    lines = make_lines(3)
+    reads = [lines.ask(get(f"k{number}")) for number in range(600)]
+    await eventually(lambda: sum(len(r.commands) for r in server.received) == 600, "all to arrive")
+    assert sorted(len(batch.commands) for batch in server.received) == [88, 256, 256]
+    for batch in server.received:
+        batch.answer()
+    assert await asyncio.gather(*reads) == [f"answer to k{n}".encode() for n in range(600)]
+
+
+async def test_many_questions_have_one_future(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    """More than one batch holds; the second is answered first."""
+    lines = make_lines(2)
+    asked = asyncio.ensure_future(lines.ask_many([get(f"k{n}") for n in range(300)]))
+    await eventually(lambda: sum(len(r.commands) for r in server.received) == 300, "all to arrive")
+    for batch in reversed(server.received):
+        batch.answer(k7=b"-ERR no\r\n", k280=b"$-1\r\n")
+        await turns(8)
+    replies = await asked
+    assert isinstance(replies[7], redis.exceptions.ResponseError)
+    assert replies[280] is None
+    right = [f"answer to k{n}".encode() for n in range(300)]
+    assert [r for n, r in enumerate(replies) if n not in (7, 280)] == [
+        r for n, r in enumerate(right) if n not in (7, 280)
+    ]
+    assert await lines.ask_many([]) == []
+
+
+async def test_nothing_travels_with_questions_that_are_asked_apart(
+    lines: ReadLines, server: ScriptedServer
+) -> None:
+    before = lines.ask(get("a"))
+    apart = asyncio.ensure_future(lines.ask_many([get("b"), get("c")], apart=True))
+    await turns(1)
+    after = lines.ask(get("d"))
+    await server.arrived(3)
+    assert sorted(batch.commands for batch in server.received) == [["a"], ["b", "c"], ["d"]]
+    for batch in server.received:
+        batch.answer()
+    assert [await before, await after] == [b"answer to a", b"answer to d"]
+    assert await apart == [b"answer to b", b"answer to c"]
+
+
+# ----- errors
+
+
+async def test_an_error_of_one_command_reaches_only_its_asker(
+    lines: ReadLines, server: ScriptedServer
+) -> None:
+    a, b, c = [lines.ask(get(key)) for key in "abc"]
+    (await server.arrived(1)).answer(b=b"-WRONGTYPE no hash\r\n")
+    assert [await a, await c] == [b"answer to a", b"answer to c"]
+    with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
+        await b
+
+
+async def test_a_lost_line_reaches_all_and_the_next_goes_out(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    lines = make_lines(1)
+    reads = [lines.ask(get(key)) for key in "abc"]
+    batch = await server.arrived(1)
+    later = lines.ask(get("d"))
+    batch.hang_up()
+    results = await asyncio.gather(*reads, return_exceptions=True)
+    assert [type(result) for result in results] == [redis.exceptions.ConnectionError] * 3
+    (await server.arrived(2)).answer()
+    assert await later == b"answer to d"
+
+
+async def test_lines_that_always_fail_are_never_lost(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    lines = make_lines(2)
+    for number in range(1, 11):
+        read = lines.ask(get("a"))
+        (await server.arrived(number)).hang_up()
+        with pytest.raises(redis.exceptions.ConnectionError):
+            await read
+
+
+async def test_a_server_that_refuses_the_connection_is_left(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    lines = make_lines(1)
+    read = lines.ask(get("a"))
+    (await server.arrived(1)).say(b"-NOAUTH Authentication required.\r\n")
+    with pytest.raises(redis.exceptions.AuthenticationError):
+        await read
+    read = lines.ask(get("b"))
+    (await server.arrived(2)).answer()
+    assert await read == b"answer to b"
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        b"-READONLY You can't write against a read only replica.\r\n",
+        b"-NOREPLICAS Not enough good replicas to write.\r\n",
+        b"-NOPERM no permission\r\n",
+    ],
+)
+async def test_a_server_that_takes_no_writes_is_asked_nothing(
+    lines: ReadLines, server: ScriptedServer, refusal: bytes
+) -> None:
+    server.refusal = refusal
+    [reply] = await lines.ask_many([get("a")])
+    assert isinstance(reply, redis.exceptions.ConnectionError)
+    assert not isinstance(reply, redis.exceptions.ResponseError), "it is no answer to the read"
+    with pytest.raises(redis.exceptions.ConnectionError):
+        await lines.ask(get("a"))
+    assert server.received == []
+
+
+# ----- callers that give up
+
+
+async def test_a_caller_that_gives_up_before_sending_costs_nothing(
+    lines: ReadLines, server: ScriptedServer
+) -> None:
+    a, b = lines.ask(get("a")), lines.ask(get("b"))
+    a.cancel()
+    batch = await server.arrived(1)
+    assert batch.commands == ["b"]
+    batch.answer()
+    assert await b == b"answer to b"
+
+
+async def test_if_all_give_up_nothing_is_sent(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    lines = make_lines(1)
+    for key in "ab":
+        lines.ask(get(key)).cancel()
+    many = asyncio.ensure_future(lines.ask_many([get("c")]))
+    await turns(1)
+    many.cancel()
+    await eventually(lambda: server.connections == 1, "a line to be there")
+    read = lines.ask(get("d"))
+    batch = await server.arrived(1)
+    assert batch.commands == ["d"]
+    batch.answer()
+    assert await read == b"answer to d"
+
+
+async def test_a_caller_that_gives_up_after_sending_disturbs_nobody(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    lines = make_lines(1)
+    a, b, c = [lines.ask(get(key)) for key in "abc"]
+    batch = await server.arrived(1)
+    b.cancel()
+    next_one = lines.ask(get("d"))
+    batch.answer()
+    assert [await a, await c] == [b"answer to a", b"answer to c"]
+    (await server.arrived(2)).answer()
+    assert await next_one == b"answer to d"
+    assert server.connections == 1
+
+
+# ----- what nobody asked for
+
+
+@pytest.mark.parametrize("said", [answer_to("x"), b"$5\r\nwr", b"+", b"nonsense\r\n"])
+async def test_a_line_on_which_the_server_spoke_unasked_is_left(
+    make_lines: MakeLines, server: ScriptedServer, said: bytes
+) -> None:
+    lines = make_lines(1)
+    read = lines.ask(get("a"))
+    batch = await server.arrived(1)
+    batch.answer()
+    await read
+    batch.say(said)
+    await turns()  # it may have been read by now, or lie in the socket
+    read = lines.ask(get("b"))
+    (await server.arrived(2)).answer()
+    assert await read == b"answer to b"
+    assert server.connections == 2
+
+
+async def test_what_lies_in_the_socket_is_found_before_a_question_leaves(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    """The event loop has not read it yet: the question leaves in the same turn."""
+    lines = make_lines(1)
+    read = lines.ask(get("a"))
+    batch = await server.arrived(1)
+    batch.answer()
+    await read
+    read = lines.ask(get("b"))
+    batch.say(answer_to("x"))  # written at once, as nothing else waits to be
+    (await server.arrived(2)).answer()
+    assert await read == b"answer to b"
+
+
+@pytest.mark.parametrize("more", [answer_to("x"), b"$5\r\nwr"])
+async def test_a_batch_with_more_than_its_replies_gives_no_answer(
+    make_lines: MakeLines, server: ScriptedServer, more: bytes
+) -> None:
+    lines = make_lines(1)
+    reads = [lines.ask(get(key)) for key in "ab"]
+    (await server.arrived(1)).say(answer_to("a") + answer_to("b") + more)
+    results = await asyncio.gather(*reads, return_exceptions=True)
+    assert [type(result) for result in results] == [redis.exceptions.ConnectionError] * 2
+
+
+async def test_a_reply_may_come_in_pieces(lines: ReadLines, server: ScriptedServer) -> None:
+    reads = [lines.ask(get(key)) for key in "ab"]
+    batch = await server.arrived(1)
+    whole = answer_to("a") + answer_to("b")
+    for at in range(len(whole)):
+        assert not any(read.done() for read in reads)
+        batch.say(whole[at : at + 1])
+        await turns()
+    assert await asyncio.gather(*reads) == [b"answer to a", b"answer to b"]
+
+
+async def test_a_reply_that_makes_no_sense_is_no_answer(
+    lines: ReadLines, server: ScriptedServer
+) -> None:
+    read = lines.ask(get("a"))
+    (await server.arrived(1)).say(b"nonsense\r\n")
+    with pytest.raises(redis.exceptions.ConnectionError):
+        await read
+
+
+# ----- time-outs and generations
+
+
+async def test_a_read_fails_in_time_wherever_it_waits(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    """On a line, behind busy lines, or for a line that is about to be made."""
+    lines = make_lines(2, SOON)
+    on_lines = [lines.ask(get("a"))]
+    await server.arrived(1)
+    on_lines.append(lines.ask(get("b")))
+    await server.arrived(2)
+    behind = [lines.ask(get(f"k{n}")) for n in range(600)]
+    results = await asyncio.gather(*on_lines, *behind, return_exceptions=True)
+    assert {type(result) for result in results} == {redis.exceptions.TimeoutError}
+    assert len(server.received) == 2, "what waited was not sent when it was late"
+    server.proofs_held = True
+    with pytest.raises(redis.exceptions.TimeoutError):
+        await lines.ask(get("c"))
+    server.proofs_held = False
+    read = lines.ask(get("d"))
+    (await server.arrived(3)).answer()
+    assert await read == b"answer to d", "on a line of its own, not on one that hangs"
+
+
+async def test_a_late_reply_is_no_answer(make_lines: MakeLines, server: ScriptedServer) -> None:
+    lines = make_lines(1, SOON)
+    read = lines.ask(get("a"))
+    late = await server.arrived(1)
+    with pytest.raises(redis.exceptions.TimeoutError):
+        await read
+    read = lines.ask(get("b"))
+    late.answer()
+    (await server.arrived(2)).answer()
+    assert await read == b"answer to b"
+
+
+async def test_a_new_generation_uses_no_line_of_the_one_before(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    lines = make_lines(2)
+    reads = [lines.ask(get("a"))]
+    idle = await server.arrived(1)
+    reads.append(lines.ask(get("b")))
+    busy = await server.arrived(2)
+    idle.answer()
+    assert await reads[0] == b"answer to a"
+    await lines.hang_up()
+    busy.answer(b=answer_to("old"))
+    fresh = await server.arrived(3)
+    assert fresh.commands == ["b"], "it was asked again"
+    fresh.answer()
+    assert await reads[1] == b"answer to b"
+    read = lines.ask(get("c"))
+    (await server.arrived(4)).answer()
+    assert await read == b"answer to c"
+    assert server.connections == 3
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_a_line_that_was_made_for_the_generation_before_is_not_used(
+    make_lines: MakeLines, server: ScriptedServer, limit: int
+) -> None:
+    lines = make_lines(limit)
+    server.proofs_held = True
+    read = lines.ask(get("a"))
+    await eventually(lambda: server.connections == 1, "a line to be under way")
+    await lines.hang_up()
+    await turns()
+    server.release_proofs()
+    (await server.arrived(1)).answer()
+    assert await read == b"answer to a"
+    assert server.connections == 2
+    await eventually(lambda: server.open == 1, "the other to be hung up")
+
+
+async def test_reads_are_sent_three_times_at_the_most(
+    lines: ReadLines, server: ScriptedServer
+) -> None:
+    read = lines.ask(get("a"))
+    for number in range(1, 4):
+        await server.arrived(number)
+        await lines.hang_up()
+    with pytest.raises(redis.exceptions.ConnectionError):
+        await read
+    assert len(server.received) == 3
+
+
+# ----- connections
+
+
+class CountedPool:
+    """A pool, and the most connections that were taken from it at once."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._taken = self.most_taken = 0
+        self.disconnect = pool.disconnect
+
+    async def get_connection(self) -> AbstractConnection:
+        self._taken += 1
+        self.most_taken = max(self._taken, self.most_taken)
+        connection: AbstractConnection = await self._pool.get_connection()
+        return connection
+
+    async def release(self, connection: AbstractConnection) -> None:
+        await self._pool.release(connection)
+        self._taken -= 1
+
+
+async def test_there_are_never_more_connections_than_the_limit(server: ScriptedServer) -> None:
+    client = connect(server.url, PATIENT)
+    assert isinstance(client, Redis)
+    pool = CountedPool(client.connection_pool)
+    lines = ReadLines(LineSource(pool, None), limit=2, timeout_seconds=PATIENCE)
+    for number in range(1, 30):
+        arrived = len(server.received)
+        reads = [lines.ask(get(f"k{n}")) for n in range(600)]
+        await eventually(lambda n=arrived: len(server.received) > n, "a batch to arrive")  # type: ignore[misc]
+        if number % 2:
+            await lines.hang_up()
+        for read in reads:
+            read.cancel()
+        for batch in server.received[arrived:]:
+            batch.answer()
+        await turns(10)
+    await client.aclose()
+    assert pool.most_taken == 2
+
+
+async def test_drained_waits_for_what_was_sent_and_what_waits(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    lines = make_lines(1)
+    reads = [lines.ask(get("a"))]
+    first = await server.arrived(1)
+    reads.append(lines.ask(get("b")))
+    drained = asyncio.create_task(lines.drained())
+    await turns()
+    assert not drained.done()
+    first.answer()
+    second = await server.arrived(2)
+    assert not drained.done()
+    second.answer()
+    await drained
+    assert [read.result() for read in reads] == [b"answer to a", b"answer to b"]
+    await eventually(lambda: server.open == 0, "the line to be hung up")
+
+
+async def test_the_driver_hears_that_a_connection_is_closed(server: ScriptedServer) -> None:
+    """It waits for that when the client is closed, and a read that is on its way fails."""
+    client = connect(server.url, PATIENT)
+    assert isinstance(client, Redis)
+    lines = ReadLines(LineSource(client.connection_pool, None), limit=1, timeout_seconds=PATIENCE)
+    read = lines.ask(get("a"))
+    await server.arrived(1)
+    async with asyncio.timeout(PATIENCE / 2):
+        await client.aclose()
+    with pytest.raises(redis.exceptions.ConnectionError):
+        await read
+
+
+def test_the_driver_is_of_a_version_whose_inside_is_known() -> None:
+    """A line uses `_writer` and `_parser` of its connections: see `read_line`. Of another major
+    version it must be read again whether they are still what they were.
+    """
+    major, minor, *_ = map(int, version("redis").split("."))
+    assert (8, 1) <= (major, minor) < (9, 0)
+
+
+async def test_a_line_stands_on_what_the_driver_has_inside(server: ScriptedServer) -> None:
+    client = connect(server.url, PATIENT)
+    assert isinstance(client, Redis)
+    connection: Any = await client.connection_pool.get_connection()
+    assert isinstance(connection._writer, asyncio.StreamWriter)
+    assert isinstance(connection._parser.parse_error("READONLY no"), redis.exceptions.ReadOnlyError)
+    await client.connection_pool.release(connection)
+    await client.aclose()
