@@ -259,7 +259,7 @@ class Sessions:
                 device,
                 judged.record,
             ),
-            client=judged.presented.client,
+            client=self._resources.placed(judged.presented.client),
             replay_cause=verdict.cause,
             replay_action=action,
         )
@@ -300,7 +300,7 @@ class Sessions:
         device = await self._store.device(token.user_id, token.device_key)
         event = replace(
             device_event(kind, judged.now, token.user_id, judged.presented.actor, device, None),
-            client=judged.presented.client,
+            client=self._resources.placed(judged.presented.client),
             session_id=token.session_id,
             replay_cause=cause,
         )
@@ -355,7 +355,8 @@ class Sessions:
             and not judged.presented.passive
             and judged.now - device.record.last_seen_at >= self._limits.touch_interval
         ):
-            touched = device.record.touched(judged.presented.client, judged.now)
+            client = self._resources.placed(judged.presented.client)
+            touched = device.record.touched(client, judged.now)
             commit = replace(commit, if_devices={key: device}, set_devices={key: touched})
         return isinstance(await self._store.commit(commit), Committed)
 

@@ -50,6 +50,7 @@ class SignIns:
 
         Raises DeviceLimitReached, RequestIdReused, RequestIdSpent, InvalidRequest, Conflict.
         """
+        request = replace(request, client=self._resources.placed(request.client))
         device_id = request.device_id or self._resources.new_uuid()
         session_id = self._resources.random_bytes(SESSION_ID_BYTES)
         async with self._resources.user_locks.of(request.user_id):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from session_authority.domain.addresses import AddressDetail
 from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.clients import Client
 from session_authority.domain.session_limits import SessionLimits
@@ -35,6 +36,10 @@ class DeviceRecord:
         if self.display_name or self.last_client.display_name:
             return self.display_name or self.last_client.display_name
         return appearance(self.last_client).name
+
+    def kept(self, detail: AddressDetail) -> DeviceRecord:
+        """The device with its client's address as exact as it is kept."""
+        return replace(self, last_client=self.last_client.kept(detail))
 
     def touched(self, client: Client, now: datetime) -> DeviceRecord:
         """The device after it was used by `client`."""

@@ -26,6 +26,7 @@ from session_authority.domain.durability import Durability
 from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks
 from session_authority.domain.identifiers import parse_uuid
+from session_authority.domain.places import shown_place
 from session_authority.domain.requests import Presented, SessionName, SignInRequest
 from session_authority.domain.results import (
     ActiveSession,
@@ -78,9 +79,13 @@ def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor
 def _client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
     address, agent = message.ip_address, message.user_agent
     name, version = message.display_name, message.app_version
-    if not (address or agent or name or version or message.HasField("client_hints")):
+    placed = message.HasField("place")
+    if not (address or agent or name or version or placed or message.HasField("client_hints")):
         return NO_CLIENT
     client = checks.client(address, agent, name, version)
+    if placed:
+        place = shown_place(message.place.city, message.place.country_code)
+        client = replace(client, place=place)
     if not message.HasField("client_hints"):
         return client
     return replace(client, hints=_hints_of(message.client_hints))
@@ -239,6 +244,8 @@ def device_message(listed: ListedDevice) -> pb.Device:
         current=listed.current,
         signed_in=session is not None,
         model=looks.model,
+        city=client.place.city,
+        country_code=client.place.country_code,
         absolute_expire_time=(
             None if listed.absolute_end is None else timestamp(listed.absolute_end)
         ),

@@ -157,6 +157,7 @@ class Settings(BaseSettings):
     device_limit_action: DeviceLimitAction = DeviceLimitAction.EVICT_OLDEST
     touch_interval: Duration = timedelta(seconds=60)
     event_memory: Duration = timedelta(days=7)
+    geoip_database: Folder | None = None
     reflection: bool = False
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
     max_per_connection: Annotated[int, Field(ge=1, le=100_000)] = 100
