@@ -103,7 +103,13 @@ class SignIns:
             return None
         self._note_ended(decision, state, commit, key)
         return IssuedDevice(
-            device=listed(key, decision.device, decision.session, self._limits, now),
+            device=listed(
+                key,
+                decision.device.kept(self._store.addresses),
+                decision.session,
+                self._limits,
+                now,
+            ),
             access_token=access_token,
             token_expires_at=whole_second(decision.session.token_ends_at),
             device_id_assigned=request.device_id is None,

@@ -50,10 +50,12 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         event_memory=settings.event_memory,
         metrics=metrics,
         replicas=Replicas(settings.replicas_ack, settings.replicas_timeout),
+        addresses=settings.store_addresses,
     )
     try:
         authority = build_authority(settings, store, source, metrics, geoip)
-        feed = Feed(EventLog(client, keys, settings.event_memory), now, metrics)
+        log = EventLog(client, keys, settings.event_memory, settings.store_addresses)
+        feed = Feed(log, now, metrics)
         verify = mode.verify
         verified = None if verify is None else lambda: verify(settings)
         server = Server(authority, feed, store, source, metrics, mode, options, verified, geoip)

@@ -32,6 +32,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from session_authority.domain.addresses import AddressDetail
 from session_authority.domain.session_limits import (
     MAX_SESSION_TTL,
     DeviceLimitAction,
@@ -158,6 +159,7 @@ class Settings(BaseSettings):
     touch_interval: Duration = timedelta(seconds=60)
     event_memory: Duration = timedelta(days=7)
     geoip_database: Folder | None = None
+    store_addresses: AddressDetail = AddressDetail.FULL
     reflection: bool = False
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
     max_per_connection: Annotated[int, Field(ge=1, le=100_000)] = 100

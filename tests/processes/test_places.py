@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from session_authority.domain.addresses import AddressDetail
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.processes.harness import PATIENCE, SERVING, House, Serve
 from tests.support.backends import Backend
 from tests.support.mmdb import mmdb, place_record
+from tests.support.redis_contents import dump
 from tests.support.waiting import eventually
 
 USER = "sami"
@@ -103,3 +105,37 @@ async def test_a_new_database_counts_at_once_and_a_broken_one_never(
     assert not broken()
 
 
+async def test_addresses_are_kept_as_exactly_as_it_is_set(
+    valkey_backend: Backend, serve: Serve, prefix: str, tmp_path: Path
+):
+    path = tmp_path / "places.mmdb"
+    path.write_bytes(BERLIN)
+    for number, (detail, shown) in enumerate(
+        [(AddressDetail.NETWORK, "203.0.113.0/24"), (AddressDetail.NONE, "")], start=1
+    ):
+        house = await serve(valkey_backend.url, geoip_database=path, store_addresses=detail)
+        issued = (await sign_in(house)).device
+        assert (issued.last_client.ip_address, place(issued)) == (shown, ("Berlin", "DE"))
+        await house.stub.RevokeDevice(
+            pb.RevokeDeviceRequest(user_id=USER, device_id=issued.device_id), timeout=PATIENCE
+        )
+        found = {device.device_id: device for device in await listed(house)}[issued.device_id]
+        assert (found.last_client.ip_address, place(found)) == (shown, ("Berlin", "DE"))
+        assert ADDRESS not in repr(await dump(valkey_backend, prefix))
+        for event in (await events(house, 2 * number))[-2:]:
+            assert event.device.last_client.info.ip_address == shown
+    assert {device.last_client.ip_address for device in await listed(house)} == {""}
+
+
+async def test_older_records_are_listed_as_it_is_set(valkey_backend: Backend, serve: Serve):
+    full = await serve(valkey_backend.url)
+    issued = (await sign_in(full)).device
+    assert issued.last_client.ip_address == ADDRESS
+    house = await serve(valkey_backend.url, store_addresses=AddressDetail.NETWORK)
+    [device] = await listed(house)
+    [event] = await events(house, 1)
+    assert device.last_client.ip_address == event.client.info.ip_address == "203.0.113.0/24"
+    again = await sign_in(house, device_id=issued.device_id, ip_address="")
+    assert again.device.last_client.ip_address == "203.0.113.0/24"
+    [device] = await listed(full)
+    assert device.last_client.ip_address == "203.0.113.0/24", "it was written anew"
