@@ -14,7 +14,7 @@ from cachetools import TTLCache
 from session_authority.authority.device_events import device_event
 from session_authority.authority.resources import Resources
 from session_authority.domain.assigned_ids import is_assigned
-from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.devices import Alarm, DeviceRecord
 from session_authority.domain.events import EventType
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.moments import whole_second
@@ -269,6 +269,13 @@ class Sessions:
             if_sessions={token.device_key: judged.stored},
             events=(event,),
         )
+        if device is not None:  # it is listed there, after the sign-out too
+            alarmed = replace(device.record, last_alarm=Alarm(judged.now, verdict.cause))
+            commit = replace(
+                commit,
+                if_devices={token.device_key: device},
+                set_devices={token.device_key: alarmed},
+            )
         if action is ReplayAction.REVOKE_ALL:
             commit = replace(commit, clear_sessions=True)
         elif action is ReplayAction.REVOKE_DEVICE:

@@ -86,6 +86,7 @@ class SignIns:
             client=request.client,
             session_end=now + request.session_ttl,
             idle_timeout=request.idle_timeout,
+            auth_methods=request.auth_methods,
             limits=self._limits,
             now=now,
             unreadable={*state.unreadable_sessions, *state.unreadable_devices},

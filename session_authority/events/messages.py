@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
 from session_authority.domain.clients import NO_CLIENT, Client, FormFactor
+from session_authority.domain.devices import Alarm
 from session_authority.domain.events import EventType, RecordedEvent
 from session_authority.domain.moments import to_seconds
 from session_authority.domain.places import NO_PLACE, Place
@@ -81,6 +82,12 @@ def _hints_message(hints: ClientHints) -> pb.ClientHints:
     if hints.mobile is not None:
         message.mobile = hints.mobile
     return message
+
+
+def alarm_message(alarm: Alarm) -> pb.DeviceAlarm:
+    """A theft alarm about a device."""
+    cause = None if alarm.cause is None else _REPLAY_CAUSE[alarm.cause]
+    return pb.DeviceAlarm(create_time=timestamp(alarm.happened_at), replay_cause=cause)
 
 
 def event_message(recorded: RecordedEvent) -> pb.Event:

@@ -40,6 +40,7 @@ from session_authority.domain.verdicts import SessionStatus
 from session_authority.events.messages import (
     EVENT_TYPES,
     FORM_FACTORS,
+    alarm_message,
     client_info_message,
     timestamp,
 )
@@ -246,6 +247,8 @@ def device_message(listed: ListedDevice) -> pb.Device:
         model=looks.model,
         city=client.place.city,
         country_code=client.place.country_code,
+        auth_methods=listed.auth_methods,
+        last_alarm=None if listed.last_alarm is None else alarm_message(listed.last_alarm),
         absolute_expire_time=(
             None if listed.absolute_end is None else timestamp(listed.absolute_end)
         ),
