@@ -373,7 +373,7 @@ async def test_a_device_is_listed_with_its_last_alarm(
 ) -> None:
     scene = scene_with(replay_action=action)
     await scene.sign_in(LAPTOP)
-    old, new = await superseded(scene)
+    old, _ = await superseded(scene)
     await scene.validate(old, client=replace(CLIENT, ip_address="198.51.100.9"))
     assert await _alarms(scene) == {LAPTOP: None, PHONE: None}
     scene.clock.advance(10 * MINUTE)

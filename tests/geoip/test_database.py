@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ NETWORK = "203.0.113.0/24"
 
 
 @pytest.fixture(params=[True, False], ids=["compiled", "python"], autouse=True)
-def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Both readers: the compiled one, and that of a machine without it."""
     assert database._HAS_COMPILED_READER, "the reader that production has"
     monkeypatch.setattr(database, "_HAS_COMPILED_READER", request.param)
-    yield request.param
+    return bool(request.param)
 
 
 @pytest.fixture
