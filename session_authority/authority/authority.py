@@ -28,6 +28,7 @@ from session_authority.domain.results import (
     Validation,
 )
 from session_authority.domain.session_limits import SessionLimits
+from session_authority.geoip import Places, nowhere
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import SessionStore
 from session_authority.tokens import Tokens
@@ -47,6 +48,7 @@ class Authority:
         metrics: Metrics,
         clock: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
+        places: Places = nowhere,
     ) -> None:
         resources = Resources(
             store=store,
@@ -58,6 +60,7 @@ class Authority:
             user_locks=UserLocks(),
             best_effort=BestEffortWrites(metrics),
             reassertions=Reassertions(store, clock, lambda: Attempts(clock, metrics)),
+            places=places,
         )
         self._reassertions = resources.reassertions
         self.limits = limits

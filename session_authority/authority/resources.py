@@ -10,11 +10,15 @@ from uuid import UUID
 from session_authority.authority.best_effort_writes import BestEffortWrites
 from session_authority.authority.commit_attempts import Attempts, UserLocks
 from session_authority.authority.reassertions import Reassertions
+from session_authority.domain.addresses import placed_address
 from session_authority.domain.assigned_ids import RANDOM_BYTES, assign_device_id
+from session_authority.domain.clients import Client
 from session_authority.domain.errors import FieldViolation, InvalidRequest
 from session_authority.domain.fields import LARGEST_CLAIMS
+from session_authority.domain.places import NO_PLACE
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import MAX_COPY, SessionRecord, Token
+from session_authority.geoip import Places
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import SessionStore
 from session_authority.store.records import Commit, Stored
@@ -34,10 +38,20 @@ class Resources:
     user_locks: UserLocks
     best_effort: BestEffortWrites
     reassertions: Reassertions
+    places: Places
 
     def attempts(self) -> Attempts:
         """The attempts of one use case."""
         return Attempts(self.clock, self.metrics)
+
+    def placed(self, client: Client) -> Client:
+        """The client with the place of its address, unless its caller named one. For what is
+        written of a client: a lookup is no part of a plain validation.
+        """
+        address = placed_address(client.ip_address)
+        if client.place != NO_PLACE or address is None:
+            return client
+        return replace(client, place=self.places(address))
 
     def new_uuid(self) -> UUID:
         """A random UUID (RFC 9562 §5.4)."""

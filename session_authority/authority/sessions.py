@@ -14,7 +14,7 @@ from cachetools import TTLCache
 from session_authority.authority.device_events import device_event
 from session_authority.authority.resources import Resources
 from session_authority.domain.assigned_ids import is_assigned
-from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.devices import Alarm, DeviceRecord
 from session_authority.domain.events import EventType
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.moments import whole_second
@@ -259,7 +259,7 @@ class Sessions:
                 device,
                 judged.record,
             ),
-            client=judged.presented.client,
+            client=self._resources.placed(judged.presented.client),
             replay_cause=verdict.cause,
             replay_action=action,
         )
@@ -269,6 +269,13 @@ class Sessions:
             if_sessions={token.device_key: judged.stored},
             events=(event,),
         )
+        if device is not None:  # it is listed there, after the sign-out too
+            alarmed = replace(device.record, last_alarm=Alarm(judged.now, verdict.cause))
+            commit = replace(
+                commit,
+                if_devices={token.device_key: device},
+                set_devices={token.device_key: alarmed},
+            )
         if action is ReplayAction.REVOKE_ALL:
             commit = replace(commit, clear_sessions=True)
         elif action is ReplayAction.REVOKE_DEVICE:
@@ -300,7 +307,7 @@ class Sessions:
         device = await self._store.device(token.user_id, token.device_key)
         event = replace(
             device_event(kind, judged.now, token.user_id, judged.presented.actor, device, None),
-            client=judged.presented.client,
+            client=self._resources.placed(judged.presented.client),
             session_id=token.session_id,
             replay_cause=cause,
         )
@@ -355,7 +362,8 @@ class Sessions:
             and not judged.presented.passive
             and judged.now - device.record.last_seen_at >= self._limits.touch_interval
         ):
-            touched = device.record.touched(judged.presented.client, judged.now)
+            client = self._resources.placed(judged.presented.client)
+            touched = device.record.touched(client, judged.now)
             commit = replace(commit, if_devices={key: device}, set_devices={key: touched})
         return isinstance(await self._store.commit(commit), Committed)
 

@@ -50,6 +50,7 @@ class SignIns:
 
         Raises DeviceLimitReached, RequestIdReused, RequestIdSpent, InvalidRequest, Conflict.
         """
+        request = replace(request, client=self._resources.placed(request.client))
         device_id = request.device_id or self._resources.new_uuid()
         session_id = self._resources.random_bytes(SESSION_ID_BYTES)
         async with self._resources.user_locks.of(request.user_id):
@@ -102,6 +103,7 @@ class SignIns:
             client=request.client,
             session_end=now + request.session_ttl,
             idle_timeout=request.idle_timeout,
+            auth_methods=request.auth_methods,
             limits=self._limits,
             now=now,
             unreadable={*state.unreadable_sessions, *state.unreadable_devices},
@@ -119,7 +121,13 @@ class SignIns:
             return None
         self._note_ended(decision, state, commit, key)
         return IssuedDevice(
-            device=listed(key, decision.device, decision.session, self._limits, now),
+            device=listed(
+                key,
+                decision.device.kept(self._store.addresses),
+                decision.session,
+                self._limits,
+                now,
+            ),
             access_token=access_token,
             token_expires_at=whole_second(decision.session.token_ends_at),
             device_id_assigned=request.device_id is None,

@@ -17,6 +17,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from session_authority.access import AccessError
+from session_authority.geoip import GeoipError
 from session_authority.processes import workers
 from session_authority.processes.health import UnsafeStore
 from session_authority.processes.listening import CannotListen
@@ -127,6 +128,7 @@ def errors_in_one_line() -> Iterator[None]:
         AccessError,
         CertificateError,
         KeyringError,
+        GeoipError,
         CannotListen,
         EmbeddedUnavailable,
         UnsafeStore,

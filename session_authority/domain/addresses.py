@@ -1,4 +1,5 @@
-"""The end user's address, from the many forms in which proxies and libraries write one.
+"""The end user's address, from the many forms in which proxies and libraries write one; and how
+exactly it is kept.
 
 It is only shown, so there is no wrong one: what is no address is none.
 """
@@ -6,7 +7,8 @@ It is only shown, so there is no wrong one: what is no address is none.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address, ip_address
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 # Longer text is cut before it is looked at. The longest honest form is a list of hops.
 _MAX_READ_CHARACTERS = 1024
@@ -18,6 +20,59 @@ _PREFIX = re.compile(r"(?:ipv4:|ipv6:|/)", re.IGNORECASE | re.ASCII)
 _PORT = r"(?::(?:\d{1,5}|_[\w.-]+)?)?"
 _IN_BRACKETS = re.compile(rf"\[([^\[\]]*)\]{_PORT}", re.ASCII)
 _V4_WITH_PORT = re.compile(rf"([\d.]+){_PORT}", re.ASCII)
+
+_NETWORK_BITS = {4: 24, 6: 48}
+# A 6to4 address has an IPv4 address behind its first 16 bits (RFC 3056).
+_6TO4_BITS = 16
+# Networks in which an address says nothing of a place: of this machine, of a link, of a site, of a
+# carrier's inside (RFC 6598).
+_PLACELESS = tuple(
+    map(
+        ip_network,
+        (
+            "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12"
+            " 192.168.0.0/16 224.0.0.0/3 ::/127 fc00::/7 fe80::/9 ff00::/8"
+        ).split(),
+    )
+)
+
+
+class AddressDetail(Enum):
+    """How exactly addresses of end users are kept: as they are, as their network, or not at all."""
+
+    FULL = "full"
+    NETWORK = "network"
+    NONE = "none"
+
+
+def kept_address(shown: str, detail: AddressDetail) -> str:
+    """A shown address as it is kept: whole, its network (/24 of IPv4, /48 of IPv6), or empty. A
+    network that was kept before stays one.
+    """
+    if detail is AddressDetail.FULL or not shown:
+        return shown
+    text, slash, _ = shown.partition("/")
+    if detail is AddressDetail.NONE or not _canonical(text):
+        return ""
+    if slash:
+        return shown
+    address = ip_address(text)
+    bits = _NETWORK_BITS[address.version]
+    if isinstance(address, IPv6Address) and address.sixtofour is not None:
+        bits = _6TO4_BITS + _NETWORK_BITS[4]
+    return str(ip_network((address, bits), strict=False))
+
+
+def placed_address(shown: str) -> IPv4Address | IPv6Address | None:
+    """The address by which a place can be looked up; None if it can be anywhere, as a private
+    address can.
+    """
+    if not shown or not _canonical(shown):
+        return None
+    address = ip_address(shown)
+    if isinstance(address, IPv6Address):
+        address = address.sixtofour or address
+    return None if any(address in network for network in _PLACELESS) else address
 
 
 def shown_address(text: str) -> str:

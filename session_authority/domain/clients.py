@@ -1,11 +1,15 @@
-"""The end user's browser or app, as a caller describes it. Shown to people, never trusted."""
+"""The end user's browser or app, as a caller describes it, and where it is. Shown to people, never
+trusted.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from session_authority.domain.addresses import AddressDetail, kept_address
 from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
+from session_authority.domain.places import NO_PLACE, Place
 
 UNKNOWN_NAME = "Unknown device"
 
@@ -38,7 +42,8 @@ class Appearance:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What the caller knows of the end user's browser or app. Empty means unknown.
+    """What the caller knows of the end user's browser or app. Empty means unknown. `place` is where
+    the caller says it is, else where its address is.
 
     `appearance` is what was stored with the client, if it was read from the store.
     """
@@ -48,6 +53,7 @@ class Client:
     display_name: str = ""
     app_version: str = ""
     hints: ClientHints = NO_HINTS
+    place: Place = NO_PLACE
     appearance: Appearance | None = field(default=None, compare=False)
 
     def updated_by(self, newer: Client) -> Client:
@@ -58,9 +64,17 @@ class Client:
             display_name=newer.display_name or self.display_name,
             app_version=newer.app_version or self.app_version,
             hints=self._hints_updated_by(newer),
+            # The old place is not that of the new address.
+            place=newer.place if newer.ip_address or newer.place != NO_PLACE else self.place,
             # What is read anew follows the rules of today.
             appearance=None if newer.user_agent or newer.hints != NO_HINTS else self.appearance,
         )
+
+    def kept(self, detail: AddressDetail) -> Client:
+        """This client with its address as exact as it is kept."""
+        if detail is AddressDetail.FULL:
+            return self
+        return replace(self, ip_address=kept_address(self.ip_address, detail))
 
     def _hints_updated_by(self, newer: Client) -> ClientHints:
         is_another_agent = newer.user_agent not in {"", self.user_agent}

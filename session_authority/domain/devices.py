@@ -4,13 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
+from session_authority.domain.addresses import AddressDetail
 from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.clients import Client
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import SessionRecord
+from session_authority.domain.verdicts import ReplayCause
+
+# How long a theft alarm is listed.
+ALARM_MEMORY = timedelta(days=28)
+# So much of a session's ID tells the sign-ins on one device apart.
+_SIGN_IN_ID_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SignInMethods:
+    """How the user proved who they are at a sign-in. `session_id` is the start of the ID of its
+    session: an earlier version of the service, which does not know this, may have signed the user
+    in since.
+    """
+
+    session_id: bytes
+    auth_methods: tuple[str, ...]
+
+    @classmethod
+    def of(cls, session_id: bytes, auth_methods: tuple[str, ...]) -> SignInMethods:
+        """Those of the session."""
+        return cls(session_id[:_SIGN_IN_ID_BYTES], auth_methods)
+
+    def are_of(self, session: SessionRecord) -> bool:
+        """True if the session began with this sign-in."""
+        return session.session_id[:_SIGN_IN_ID_BYTES] == self.session_id
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A theft alarm about a session on a device. `cause` is None if a later version of the service
+    raised it for a cause of its own.
+    """
+
+    happened_at: datetime
+    cause: ReplayCause | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +63,8 @@ class DeviceRecord:
     first_seen_at: datetime
     last_signed_in_at: datetime
     last_seen_at: datetime
+    last_sign_in: SignInMethods | None = None
+    last_alarm: Alarm | None = None
     later: bytes = b""
 
     def shown_name(self) -> str:
@@ -35,6 +74,20 @@ class DeviceRecord:
         if self.display_name or self.last_client.display_name:
             return self.display_name or self.last_client.display_name
         return appearance(self.last_client).name
+
+    def auth_methods_of(self, session: SessionRecord) -> tuple[str, ...]:
+        """How the user signed in to a session on it; empty if that is not known."""
+        methods = self.last_sign_in
+        return () if methods is None or not methods.are_of(session) else methods.auth_methods
+
+    def recent_alarm(self, now: datetime) -> Alarm | None:
+        """The last theft alarm, as long as it is listed."""
+        alarm = self.last_alarm
+        return None if alarm is None or now - alarm.happened_at > ALARM_MEMORY else alarm
+
+    def kept(self, detail: AddressDetail) -> DeviceRecord:
+        """The device with its client's address as exact as it is kept."""
+        return replace(self, last_client=self.last_client.kept(detail))
 
     def touched(self, client: Client, now: datetime) -> DeviceRecord:
         """The device after it was used by `client`."""
@@ -48,7 +101,8 @@ class DeviceRecord:
 @dataclass(frozen=True, slots=True)
 class ListedDevice:
     """A device as it is shown: `session` is the live one on it, if any. `expires_at` is when that
-    session ends if it is not used again, `absolute_end` when it ends however much it is used.
+    session ends if it is not used again, `absolute_end` when it ends however much it is used, and
+    `auth_methods` are those of its sign-in.
     """
 
     key: bytes
@@ -57,6 +111,8 @@ class ListedDevice:
     expires_at: datetime | None
     absolute_end: datetime | None = None
     current: bool = False
+    auth_methods: tuple[str, ...] = ()
+    last_alarm: Alarm | None = None
 
     @property
     def last_seen_at(self) -> datetime:
@@ -80,10 +136,17 @@ def listed(
     now: datetime,
 ) -> ListedDevice:
     """The device as it is shown at `now`: a session past its end is none."""
+    alarm = device.recent_alarm(now)
     if session is None or not session.is_live(limits, now):
-        return ListedDevice(key, device, None, None)
+        return ListedDevice(key, device, None, None, last_alarm=alarm)
     return ListedDevice(
-        key, device, session, session.expires_at(limits), session.absolute_end(limits)
+        key,
+        device,
+        session,
+        session.expires_at(limits),
+        session.absolute_end(limits),
+        auth_methods=device.auth_methods_of(session),
+        last_alarm=alarm,
     )
 
 

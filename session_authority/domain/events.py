@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
 from uuid import UUID
 
+from session_authority.domain.addresses import AddressDetail
 from session_authority.domain.clients import Client
 from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
@@ -57,6 +58,11 @@ class Event:
     replay_action: ReplayAction | None = None
     except_device_id: UUID | None = None
     key_id: str = ""
+
+    def kept(self, detail: AddressDetail) -> Event:
+        """The event with its clients' addresses as exact as they are kept."""
+        client, device_client = self.client.kept(detail), self.device_client.kept(detail)
+        return replace(self, client=client, device_client=device_client)
 
 
 @dataclass(frozen=True, slots=True)

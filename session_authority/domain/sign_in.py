@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from session_authority.domain.clients import Client
-from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.devices import DeviceRecord, SignInMethods
 from session_authority.domain.errors import DeviceLimitReached
 from session_authority.domain.session_limits import DEVICE_MEMORY, DeviceLimitAction, SessionLimits
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
@@ -45,6 +45,7 @@ def decide_sign_in(
     limits: SessionLimits,
     now: datetime,
     idle_timeout: timedelta | None = None,
+    auth_methods: tuple[str, ...] = (),
     unreadable: Set[bytes] = frozenset(),
 ) -> SignIn:
     """Decides a sign-in on the device with this key.
@@ -56,6 +57,7 @@ def decide_sign_in(
     live = {k: s for k, s in sessions.items() if s.is_live(limits, now)}
     replaced = live.get(key)
     known = devices.get(key)
+    methods = SignInMethods.of(session_id, auth_methods) if auth_methods else None
     if known is None:
         device = DeviceRecord(
             device_id=device_id,
@@ -64,9 +66,11 @@ def decide_sign_in(
             first_seen_at=now,
             last_signed_in_at=now,
             last_seen_at=now,
+            last_sign_in=methods,
         )
     else:
-        device = replace(known.touched(client, now), last_signed_in_at=now)
+        touched = known.touched(client, now)
+        device = replace(touched, last_signed_in_at=now, last_sign_in=methods)
     evicted = _make_room({k: s for k, s in live.items() if k != key}, limits)
     return SignIn(
         session=new_session(

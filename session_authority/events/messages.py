@@ -10,8 +10,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
 from session_authority.domain.clients import NO_CLIENT, Client, FormFactor
+from session_authority.domain.devices import Alarm
 from session_authority.domain.events import EventType, RecordedEvent
 from session_authority.domain.moments import to_seconds
+from session_authority.domain.places import NO_PLACE, Place
 from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.v1 import session_authority_pb2 as pb
@@ -61,7 +63,12 @@ def client_info_message(client: Client) -> pb.ClientInfo:
         display_name=client.display_name,
         app_version=client.app_version,
         client_hints=None if client.hints == NO_HINTS else _hints_message(client.hints),
+        place=None if client.place == NO_PLACE else _place_message(client.place),
     )
+
+
+def _place_message(place: Place) -> pb.Place:
+    return pb.Place(city=place.city, country_code=place.country_code)
 
 
 def _hints_message(hints: ClientHints) -> pb.ClientHints:
@@ -75,6 +82,12 @@ def _hints_message(hints: ClientHints) -> pb.ClientHints:
     if hints.mobile is not None:
         message.mobile = hints.mobile
     return message
+
+
+def alarm_message(alarm: Alarm) -> pb.DeviceAlarm:
+    """A theft alarm about a device."""
+    cause = None if alarm.cause is None else _REPLAY_CAUSE[alarm.cause]
+    return pb.DeviceAlarm(create_time=timestamp(alarm.happened_at), replay_cause=cause)
 
 
 def event_message(recorded: RecordedEvent) -> pb.Event:
@@ -119,6 +132,8 @@ def _event_client(client: Client) -> pb.EventClient:
         browser=looks.browser,
         form_factor=FORM_FACTORS[looks.form_factor],
         model=looks.model,
+        city=client.place.city,
+        country_code=client.place.country_code,
     )
 
 

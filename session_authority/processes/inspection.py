@@ -19,6 +19,7 @@ async def inspection_of(settings: Settings) -> AsyncIterator[Inspection]:
         keys,
         max_connections=settings.redis_connections,
         event_memory=settings.event_memory,
+        addresses=settings.store_addresses,
     )
     inspection = Inspection(client, keys, store)
     try:

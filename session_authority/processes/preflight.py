@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from session_authority.access import AccessError, load_access, read_policy, read_tokens
 from session_authority.domain.errors import StoreUnavailable
+from session_authority.geoip import GeoipError, open_database
 from session_authority.processes.descriptor_budget import MIN_CONNECTIONS, connections_for
 from session_authority.processes.listening import CannotListen, refuse_taken
 from session_authority.processes.readiness import MAX_CLOCK_SKEW
@@ -28,6 +29,8 @@ from session_authority.store import BadRedisUrl, Limits, connect
 from session_authority.store.safety import FaultName, faults_of, plaintext_fault
 from session_authority.tokens import KeyringError, exposed, load_keyring
 
+# Half a year: addresses move to other cities and countries.
+_OLD_DATABASE = timedelta(days=183)
 _STORE_TIME_LIMIT = timedelta(seconds=5)
 # What of the store can be allowed, and what may pass by itself.
 _STORE_UNSAFE = {
@@ -303,6 +306,25 @@ def _check_metrics(settings: Settings, tell: _Tell) -> str:
     return str(listen)
 
 
+def _check_geoip(settings: Settings, tell: _Tell) -> str:
+    name, path = f"{PREFIX}GEOIP_DATABASE", settings.geoip_database
+    if path is None:
+        return "none"
+    try:
+        database = open_database(path)
+    except GeoipError as error:
+        tell(Fault(f"{name}: {error}"))
+        return ""
+    _report_exposure(path, "where users seem to be", Unsafe.EXPOSED_SECRETS, tell, secret=False)
+    age = now() - database.built_at
+    found = f"{database.kind}, built {database.built_at:%Y-%m-%d}, {max(age.days, 0)} days old"
+    if not database.has_places:
+        tell(Fault(f"{name}: {found}: is no City or Country database", harmless=True))
+    elif age > _OLD_DATABASE:
+        tell(Fault(f"{name}: {found}: replace it by a newer one", harmless=True))
+    return found
+
+
 def _check_descriptors(settings: Settings, tell: _Tell) -> str:
     limit = descriptors.attainable()
     bound = connections_for(limit, settings)
@@ -358,6 +380,7 @@ _CHECKS: dict[str, Callable[[Settings, _Tell], str]] = {
     TLS: _check_tls,
     "listens on": _check_listens,
     METRICS: _check_metrics,
+    "places": _check_geoip,
     "descriptors": _check_descriptors,
     "intervals": _check_intervals,
 }

@@ -26,9 +26,12 @@ _log = structlog.get_logger(__name__)
 async def deliveries_of(settings: Settings) -> AsyncIterator[tuple[Deliveries, EventLog]]:
     """The state of deliveries, and the log, in the Redis that is set."""
     client, keys = connect_as_set(settings)
-    deliveries = Deliveries(client, keys, max_connections=settings.redis_connections)
+    detail = settings.store_addresses
+    deliveries = Deliveries(
+        client, keys, max_connections=settings.redis_connections, addresses=detail
+    )
     try:
-        yield deliveries, EventLog(client, keys, settings.event_memory)
+        yield deliveries, EventLog(client, keys, settings.event_memory, detail)
     finally:
         await deliveries.close()
 

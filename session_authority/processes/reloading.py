@@ -1,15 +1,17 @@
 """Reads files again when they change, and tells the log, which is this room's own: access, keys,
-certificates.
+certificates, the database of places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
 
 from session_authority.access import AccessError
+from session_authority.geoip import GeoipError, GeoipSource
 from session_authority.processes.options import ListenOptions
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.tls import CertificateError
@@ -62,7 +64,7 @@ class WatchedFiles:
         """Returns True if there is something new, and it is in force."""
         try:
             self._source.refresh()
-        except (KeyringError, AccessError, CertificateError, OSError) as error:
+        except (KeyringError, AccessError, CertificateError, GeoipError, OSError) as error:
             fault = str(error)
             if isinstance(error, OSError):
                 fault = error.strerror or "can't be read"
@@ -97,8 +99,10 @@ class Reloading:
         metrics: Metrics,
         access_changed: Callable[[], None],
         readable: Callable[[str], None],
+        geoip: GeoipSource | None = None,
     ) -> None:
         self._keys = keys
+        self._geoip = geoip
         self._access = options.access
         self._tls = options.tls
         self._metrics = metrics
@@ -112,15 +116,30 @@ class Reloading:
         self._certificate_files = (
             None if self._tls is None else WatchedFiles("certificates", self._tls, metrics)
         )
+        # Nobody signs in or out by it, so the service goes on while it can't be read.
+        self._geoip_files = (
+            None if geoip is None else WatchedFiles("geoip_database", geoip, metrics)
+        )
 
     def tell_current(self) -> None:
         """Tells metrics and log of the files as they are at the start."""
         self._tell_certificate_end()
         self._tell_tokens_of_nobody()
+        self._tell_geoip_build()
 
-    def looks(self) -> Sequence[Callable[[], None]]:
+    def looks(self) -> Sequence[Callable[[], Awaitable[None] | None]]:
         """A look at each kind of files, to be repeated. None of them waits for another."""
-        return (self._look_at_access, self._look_at_keys, self._look_at_certificates)
+        return (
+            self._look_at_access,
+            self._look_at_keys,
+            self._look_at_certificates,
+            self._look_at_geoip,
+        )
+
+    async def _look_at_geoip(self) -> None:
+        # In a thread: it may be a hundred megabytes, and its disk may be slow.
+        if self._geoip_files is not None and await asyncio.to_thread(self._geoip_files.changed):
+            self._tell_geoip_build()
 
     def _look_at_access(self) -> None:
         if self._access_files is not None and self._access_files.changed():
@@ -142,6 +161,10 @@ class Reloading:
     def _tell_tokens_of_nobody(self) -> None:
         if self._access is not None and (unknown := self._access.current.unknown):
             _log.error("tokens_of_nobody", callers=sorted(unknown))
+
+    def _tell_geoip_build(self) -> None:
+        if self._geoip is not None:
+            self._metrics.geoip_built.set(self._geoip.current.built_at_seconds)
 
     def _tell_certificate_end(self) -> None:
         if self._tls is not None:

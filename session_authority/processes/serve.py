@@ -18,6 +18,7 @@ from session_authority.processes.signals import stop_on_signal, stop_with_parent
 from session_authority.processes.wiring import (
     build_authority,
     connect_as_set,
+    geoip_as_set,
     listen_options_as_set,
 )
 from session_authority.runtime import logs
@@ -35,13 +36,14 @@ _log = structlog.get_logger(__name__)
 async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server, Ports]]:
     """A service from its settings: listening inside, in order ended outside.
 
-    Raises CannotListen, KeyringError, AccessError, CertificateError.
+    Raises CannotListen, KeyringError, AccessError, CertificateError, GeoipError.
     """
     assert settings.keys is not None  # the command line sees to it
     source = KeySource(settings.keys)
     source.current.signing  # noqa: B018 - raises if there is none
     options = listen_options_as_set(settings)
     options = replace(options, acceptor=await acceptor_that_works(options.acceptor))
+    geoip = geoip_as_set(settings)
     metrics = Metrics()
     client, keys = connect_as_set(settings)
     store = SessionStore(
@@ -51,13 +53,15 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         event_memory=settings.event_memory,
         metrics=metrics,
         replicas=Replicas(settings.replicas_ack, settings.replicas_timeout),
+        addresses=settings.store_addresses,
     )
     try:
-        authority = build_authority(settings, store, source, metrics)
-        feed = Feed(EventLog(client, keys, settings.event_memory), now, metrics)
+        authority = build_authority(settings, store, source, metrics, geoip)
+        log = EventLog(client, keys, settings.event_memory, settings.store_addresses)
+        feed = Feed(log, now, metrics)
         verify = mode.verify
         verified = None if verify is None else lambda: verify(settings)
-        server = Server(authority, feed, store, source, metrics, mode, options, verified)
+        server = Server(authority, feed, store, source, metrics, mode, options, verified, geoip)
         if settings.metrics_listen is not None:
             serve_metrics(metrics, settings.metrics_listen)
         bound = await server.start(

@@ -23,6 +23,7 @@ from session_authority.authority import Authority
 from session_authority.domain.appearances.browsers import load_rules
 from session_authority.domain.errors import AuthorityError
 from session_authority.events import Feed
+from session_authority.geoip import GeoipSource
 from session_authority.processes.connections import Connections, Port
 from session_authority.processes.failovers import Failovers
 from session_authority.processes.grpc_server import (
@@ -81,6 +82,7 @@ class Server:
         mode: Mode,
         options: ListenOptions,
         verify: Verify | None = None,
+        geoip: GeoipSource | None = None,
     ) -> None:
         self._authority = authority
         self._metrics = metrics
@@ -96,7 +98,7 @@ class Server:
         metrics.standing_acceptor.set(options.acceptor is Acceptor.STANDING)
         self._server, self._methods = self._another_server(options.capacity, options.acceptor)
         self._reloading = Reloading(
-            source, options, metrics, self._access_changed, self._readiness.note_readable
+            source, options, metrics, self._access_changed, self._readiness.note_readable, geoip
         )
         self._store = store
         self._failovers = Failovers(feed.primaries, authority.reassert)

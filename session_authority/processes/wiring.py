@@ -7,6 +7,7 @@ import secrets
 from session_authority.access import AccessSource
 from session_authority.authority import Authority
 from session_authority.domain.session_limits import LEEWAY
+from session_authority.geoip import GeoipSource, nowhere
 from session_authority.processes.descriptor_budget import MIN_CONNECTIONS, connections_for
 from session_authority.processes.options import ListenOptions
 from session_authority.rpc import Capacity
@@ -20,7 +21,11 @@ from session_authority.tokens import KeySource, Tokens
 
 
 def build_authority(
-    settings: Settings, store: SessionStore, source: KeySource, metrics: Metrics
+    settings: Settings,
+    store: SessionStore,
+    source: KeySource,
+    metrics: Metrics,
+    geoip: GeoipSource | None = None,
 ) -> Authority:
     """The use cases, with real time and randomness."""
     limits = settings.session_limits()
@@ -37,7 +42,13 @@ def build_authority(
         metrics=metrics,
         clock=now,
         random_bytes=secrets.token_bytes,
+        places=nowhere if geoip is None else geoip.place_of,
     )
+
+
+def geoip_as_set(settings: Settings) -> GeoipSource | None:
+    """The database of places, if one is set. Raises GeoipError."""
+    return None if settings.geoip_database is None else GeoipSource(settings.geoip_database)
 
 
 def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:

@@ -26,6 +26,7 @@ from session_authority.domain.durability import Durability
 from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks
 from session_authority.domain.identifiers import parse_uuid
+from session_authority.domain.places import shown_place
 from session_authority.domain.requests import Presented, SessionName, SignInRequest
 from session_authority.domain.results import (
     ActiveSession,
@@ -39,6 +40,7 @@ from session_authority.domain.verdicts import SessionStatus
 from session_authority.events.messages import (
     EVENT_TYPES,
     FORM_FACTORS,
+    alarm_message,
     client_info_message,
     timestamp,
 )
@@ -78,9 +80,13 @@ def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor
 def _client_of(message: pb.ClientInfo, checks: FieldChecks) -> Client:
     address, agent = message.ip_address, message.user_agent
     name, version = message.display_name, message.app_version
-    if not (address or agent or name or version or message.HasField("client_hints")):
+    placed = message.HasField("place")
+    if not (address or agent or name or version or placed or message.HasField("client_hints")):
         return NO_CLIENT
     client = checks.client(address, agent, name, version)
+    if placed:
+        place = shown_place(message.place.city, message.place.country_code)
+        client = replace(client, place=place)
     if not message.HasField("client_hints"):
         return client
     return replace(client, hints=_hints_of(message.client_hints))
@@ -239,6 +245,10 @@ def device_message(listed: ListedDevice) -> pb.Device:
         current=listed.current,
         signed_in=session is not None,
         model=looks.model,
+        city=client.place.city,
+        country_code=client.place.country_code,
+        auth_methods=listed.auth_methods,
+        last_alarm=None if listed.last_alarm is None else alarm_message(listed.last_alarm),
         absolute_expire_time=(
             None if listed.absolute_end is None else timestamp(listed.absolute_end)
         ),

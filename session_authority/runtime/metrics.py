@@ -76,8 +76,8 @@ class Metrics:
         )
         self.files_broken = Gauge(
             "files_broken",
-            "1 while changed files of this kind (keys, access, certificates) can't be used, and the"
-            " old ones still are.",
+            "1 while changed files of this kind (keys, access, certificates, geoip_database) can't"
+            " be used, and the old ones still are.",
             ["what"],
             namespace=_NAMESPACE,
             registry=self.registry,
@@ -85,6 +85,12 @@ class Metrics:
         self.certificate_end = Gauge(
             "certificate_end_seconds",
             "When the service's TLS certificate ends, in seconds since 1970; 0 without one.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
+        self.geoip_built = Gauge(
+            "geoip_database_built_seconds",
+            "When the database of places was made, in seconds since 1970; 0 without one.",
             namespace=_NAMESPACE,
             registry=self.registry,
         )

@@ -32,6 +32,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from session_authority.domain.addresses import AddressDetail
 from session_authority.domain.session_limits import (
     MAX_SESSION_TTL,
     DeviceLimitAction,
@@ -164,6 +165,8 @@ class Settings(BaseSettings):
     device_limit_action: DeviceLimitAction = DeviceLimitAction.EVICT_OLDEST
     touch_interval: Duration = timedelta(seconds=60)
     event_memory: Duration = timedelta(days=7)
+    geoip_database: Folder | None = None
+    store_addresses: AddressDetail = AddressDetail.FULL
     reflection: bool = False
     acceptor: Acceptor = Acceptor.STANDING
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256

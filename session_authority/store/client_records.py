@@ -8,6 +8,7 @@ from __future__ import annotations
 from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHints
 from session_authority.domain.clients import Appearance, Client, FormFactor
+from session_authority.domain.places import NO_PLACE, Place
 from session_authority.internal.v1 import records_pb2
 
 _FORM_FACTORS = {kind.value: kind for kind in FormFactor}
@@ -22,7 +23,14 @@ def client_record(client: Client) -> records_pb2.ClientRecord:
         app_version=client.app_version,
         client_hints=_hints_record(client.hints),
         appearance=_appearance_record(client),
+        place=_place_record(client.place),
     )
+
+
+def _place_record(place: Place) -> records_pb2.PlaceRecord | None:
+    if place == NO_PLACE:
+        return None
+    return records_pb2.PlaceRecord(city=place.city, country_code=place.country_code)
 
 
 def _hints_record(hints: ClientHints) -> records_pb2.ClientHintsRecord | None:
@@ -63,6 +71,7 @@ def client_of(record: records_pb2.ClientRecord) -> Client:
         app_version=record.app_version,
         hints=_hints(hints) if record.HasField("client_hints") else NO_HINTS,
         appearance=_appearance(looks) if record.HasField("appearance") else None,
+        place=Place(record.place.city, record.place.country_code),
     )
 
 

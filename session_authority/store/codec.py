@@ -32,7 +32,7 @@ from uuid import UUID
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from session_authority.domain.devices import DeviceRecord
+from session_authority.domain.devices import Alarm, DeviceRecord, SignInMethods
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.idle_timeouts import STEPS, step_of
 from session_authority.domain.moments import from_ms, to_ms
@@ -214,8 +214,26 @@ def encode_device(device: DeviceRecord) -> bytes:
         first_seen_ms=to_ms(device.first_seen_at),
         last_sign_in_ms=to_ms(device.last_signed_in_at),
         last_seen_ms=to_ms(device.last_seen_at),
+        last_sign_in=_sign_in_record(device.last_sign_in),
+        last_alarm=_alarm_record(device.last_alarm),
     ).SerializeToString()
     return known + device.later
+
+
+def _sign_in_record(methods: SignInMethods | None) -> records_pb2.SignInRecord | None:
+    if methods is None:
+        return None
+    return records_pb2.SignInRecord(
+        session_id=methods.session_id, auth_methods=methods.auth_methods
+    )
+
+
+def _alarm_record(alarm: Alarm | None) -> records_pb2.AlarmRecord | None:
+    if alarm is None:
+        return None
+    return records_pb2.AlarmRecord(
+        time_ms=to_ms(alarm.happened_at), cause=_replay_cause(alarm.cause)
+    )
 
 
 def decode_device(raw: bytes) -> DeviceRecord:
@@ -230,8 +248,24 @@ def decode_device(raw: bytes) -> DeviceRecord:
         first_seen_at=_read_ms(record.first_seen_ms),
         last_signed_in_at=_read_ms(record.last_sign_in_ms),
         last_seen_at=_read_ms(record.last_seen_ms),
+        last_sign_in=_sign_in_methods(record),
+        last_alarm=_alarm(record),
         later=_unknown_fields(record),
     )
+
+
+def _sign_in_methods(record: records_pb2.DeviceRecord) -> SignInMethods | None:
+    if not record.HasField("last_sign_in"):
+        return None
+    found = record.last_sign_in
+    return SignInMethods(found.session_id, tuple(found.auth_methods))
+
+
+def _alarm(record: records_pb2.DeviceRecord) -> Alarm | None:
+    if not record.HasField("last_alarm"):
+        return None
+    found = record.last_alarm
+    return Alarm(_read_ms(found.time_ms), _REPLAY_CAUSES.get(found.cause))
 
 
 def _unknown_fields(record: records_pb2.DeviceRecord) -> bytes:

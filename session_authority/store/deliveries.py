@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from session_authority.domain.addresses import AddressDetail
 from session_authority.domain.events import Event
 from session_authority.domain.moments import MILLISECOND, from_ms, to_ms
 from session_authority.store import codec
@@ -104,7 +105,15 @@ class Deliveries:
     slow or refusing.
     """
 
-    def __init__(self, client: RedisClient, keys: KeyNames, *, max_connections: int = 64) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        keys: KeyNames,
+        *,
+        max_connections: int = 64,
+        addresses: AddressDetail = AddressDetail.FULL,
+    ) -> None:
+        self._addresses = addresses
         self._client = client
         self._keys = keys
         self._path = read_path_of(client, keys.probe)
@@ -211,7 +220,7 @@ class Deliveries:
     def _event(
         self, number: int, entry: EntryId, raw: bytes, attempts: Attempts | None = None
     ) -> TakenEvent:
-        return TakenEvent(entry, event_id(number, entry), _readable(raw), raw, attempts)
+        return TakenEvent(entry, event_id(number, entry), self._readable(raw), raw, attempts)
 
     async def start_group(self, number: int, endpoint: str, after: EntryId | None) -> None:
         """Makes a consumer group, if there is none: it goes on after an entry, or with what happens
@@ -296,7 +305,9 @@ class Deliveries:
                     [("XRANGE", key, after, "+", "COUNT", str(_PAGE_ENTRIES))]
                 )
                 for letter, fields in page:
-                    found = _dead_letter(number, letter, fields)
+                    stored = fields_of(fields)
+                    event_of_letter = self._readable(stored[b"event"])
+                    found = _dead_letter(number, letter, stored, event_of_letter)
                     if event in (None, found.event_id):
                         yield found
                 if len(page) < _PAGE_ENTRIES:
@@ -351,18 +362,18 @@ class Deliveries:
                 raise unavailable(reply)
         return replies
 
+    def _readable(self, raw: bytes) -> Event | None:
+        """The event, with addresses as exact as they are kept."""
+        try:
+            return codec.decode_event(raw).kept(self._addresses) if raw else None
+        except codec.UnreadableRecord:
+            return None
+
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
         await self._writes.settled()
         await self._reads.settled()
         await self._client.aclose()
-
-
-def _readable(raw: bytes) -> Event | None:
-    try:
-        return codec.decode_event(raw) if raw else None
-    except codec.UnreadableRecord:
-        return None
 
 
 def _attempts(raw: bytes) -> Attempts:
@@ -375,14 +386,15 @@ def _field(fields: Any) -> bytes:
     return b"" if fields is None else fields_of(fields).get(EVENT_FIELD, b"")
 
 
-def _dead_letter(number: int, letter: bytes, fields: Any) -> DeadLetter:
-    found = fields_of(fields)
+def _dead_letter(
+    number: int, letter: bytes, found: Mapping[bytes, bytes], event: Event | None
+) -> DeadLetter:
     entry = entry_id(found[b"entry"])
     return DeadLetter(
         partition=number,
         entry=letter.decode(),
         event_id=event_id(number, entry),
-        event=_readable(found[b"event"]),
+        event=event,
         attempts=int(found[b"attempts"]),
         reason=found[b"reason"].decode(),
         given_up_at=from_ms(int(found[b"given_up"])),

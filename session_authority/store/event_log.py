@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from session_authority.domain.addresses import AddressDetail
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import RecordedEvent
 from session_authority.domain.moments import from_ms, to_ms
@@ -85,13 +86,19 @@ class Page:
 class EventLog:
     """Reads the log. Raises StoreUnavailable if Redis is away, slow or refusing.
 
-    `memory` is how long the log keeps an event.
+    `memory` is how long the log keeps an event. Addresses in events are read as `addresses` says,
+    however exactly they were written.
     """
 
     def __init__(
-        self, client: RedisClient, keys: KeyNames, memory: timedelta = EVENT_MEMORY
+        self,
+        client: RedisClient,
+        keys: KeyNames,
+        memory: timedelta = EVENT_MEMORY,
+        addresses: AddressDetail = AddressDetail.FULL,
     ) -> None:
         self.memory = memory
+        self._addresses = addresses
         self._client = client
         self._keys = keys
         self._path = read_path_of(client, keys.probe)
@@ -200,9 +207,8 @@ class EventLog:
         events = []
         for entry, raw in shown:
             try:
-                events.append(
-                    (entry, RecordedEvent(event_id(number, entry), codec.decode_event(raw)))
-                )
+                event = codec.decode_event(raw).kept(self._addresses)
+                events.append((entry, RecordedEvent(event_id(number, entry), event)))
             except codec.UnreadableRecord:
                 _log.error("event_unreadable", partition=number, entry=entry_text(entry))
         return Page(tuple(events), shown[-1][0] if shown else after, len(shown) == limit)

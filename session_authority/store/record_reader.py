@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from session_authority.domain.addresses import AddressDetail
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import DEVICE_KEY_BYTES, device_key
 from session_authority.domain.session_claims import SessionClaims
@@ -73,7 +74,10 @@ def _fields(reply: Any) -> Iterable[tuple[bytes, bytes]]:
 class RecordReader:
     """Turns bytes into records, and tells of those that can't be read."""
 
-    def __init__(self, metrics: Metrics | None) -> None:
+    def __init__(
+        self, metrics: Metrics | None, addresses: AddressDetail = AddressDetail.FULL
+    ) -> None:
+        self._addresses = addresses
         self._metrics = metrics
         self._throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
 
@@ -88,7 +92,7 @@ class RecordReader:
             record = codec.decode_device(raw)
             if device_key(record.device_id) != key:
                 raise codec.UnreadableRecord("a DeviceRecord of another device")
-            return record
+            return record.kept(self._addresses)
 
         return self._read(RecordKind.DEVICE, user_id, key, raw, decode)
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from session_authority.domain.addresses import AddressDetail
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.durability import note
 from session_authority.domain.errors import StoreUnavailable
@@ -77,7 +78,8 @@ class SessionStore:
     refusing.
 
     `event_memory` is how long an event is kept. `replicas` are to have what a durable commit or a
-    revocation wrote; `domain.durability` collects whether they did.
+    revocation wrote; `domain.durability` collects whether they did. `addresses` says how exactly
+    addresses are kept: records and events are written so, and older records are read so.
     """
 
     def __init__(
@@ -89,10 +91,12 @@ class SessionStore:
         event_memory: timedelta = EVENT_MEMORY,
         metrics: Metrics | None = None,
         replicas: Replicas = NO_REPLICAS,
+        addresses: AddressDetail = AddressDetail.FULL,
     ) -> None:
         self.event_memory = event_memory
         self.replicas = replicas
-        self._reader = RecordReader(metrics)
+        self.addresses = addresses
+        self._reader = RecordReader(metrics, addresses)
         self._client = client
         self._keys = keys
         self._commit = Script("commit", asks_first=True)
@@ -258,7 +262,7 @@ class SessionStore:
         for key, session in commit.set_sessions.items():
             writes += ("1", key, b"" if session is None else codec.encode_session(session))
         for key, device in commit.set_devices.items():
-            writes += ("2", key, b"" if device is None else codec.encode_device(device))
+            writes += ("2", key, b"" if device is None else self._device(device))
         for key, claims in commit.set_claims.items():
             writes += ("3", key, b"" if claims is None else codec.encode_claims(claims))
         args: list[str | bytes | int] = [
@@ -273,7 +277,7 @@ class SessionStore:
             *checks,
             len(writes) // 3,
             *writes,
-            *map(codec.encode_event, commit.events),
+            *map(self._event, commit.events),
         ]
         if commit.is_mark and not isinstance(self._client, Cluster):
             (code, *removed), confirmed = await self._run_mark(keys, args), False
@@ -309,7 +313,7 @@ class SessionStore:
             scope,
             key,
             "1" if forget else "0",
-            codec.encode_event(event),
+            self._event(event),
         ]
         keys = self._script_keys(user_id)
         removed, confirmed = await self._run(self._revoke, keys, args, durable=True)
@@ -318,6 +322,12 @@ class SessionStore:
         else:  # an earlier call may have removed them
             await self.confirm(user_id)
         return list(_readable(removed))
+
+    def _device(self, device: DeviceRecord) -> bytes:
+        return codec.encode_device(device.kept(self.addresses))
+
+    def _event(self, event: Event) -> bytes:
+        return codec.encode_event(event.kept(self.addresses))
 
     async def _run(
         self, script: Script, keys: list[str], args: list[str | bytes | int], durable: bool

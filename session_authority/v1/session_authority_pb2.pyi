@@ -110,18 +110,28 @@ REPLAY_ACTION_REVOKE_DEVICE: ReplayAction
 REPLAY_ACTION_DENY: ReplayAction
 
 class ClientInfo(_message.Message):
-    __slots__ = ("ip_address", "user_agent", "display_name", "app_version", "client_hints")
+    __slots__ = ("ip_address", "user_agent", "display_name", "app_version", "client_hints", "place")
     IP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     USER_AGENT_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     APP_VERSION_FIELD_NUMBER: _ClassVar[int]
     CLIENT_HINTS_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
     ip_address: str
     user_agent: str
     display_name: str
     app_version: str
     client_hints: ClientHints
-    def __init__(self, ip_address: _Optional[str] = ..., user_agent: _Optional[str] = ..., display_name: _Optional[str] = ..., app_version: _Optional[str] = ..., client_hints: _Optional[_Union[ClientHints, _Mapping]] = ...) -> None: ...
+    place: Place
+    def __init__(self, ip_address: _Optional[str] = ..., user_agent: _Optional[str] = ..., display_name: _Optional[str] = ..., app_version: _Optional[str] = ..., client_hints: _Optional[_Union[ClientHints, _Mapping]] = ..., place: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
+
+class Place(_message.Message):
+    __slots__ = ("city", "country_code")
+    CITY_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_CODE_FIELD_NUMBER: _ClassVar[int]
+    city: str
+    country_code: str
+    def __init__(self, city: _Optional[str] = ..., country_code: _Optional[str] = ...) -> None: ...
 
 class ClientHints(_message.Message):
     __slots__ = ("brands", "platform", "platform_version", "model", "mobile", "form_factors")
@@ -148,7 +158,7 @@ class ClientBrand(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class Device(_message.Message):
-    __slots__ = ("device_id", "display_name", "operating_system", "browser", "form_factor", "last_client", "session_id", "create_time", "sign_in_time", "last_seen_time", "expire_time", "current", "signed_in", "model", "absolute_expire_time")
+    __slots__ = ("device_id", "display_name", "operating_system", "browser", "form_factor", "last_client", "session_id", "create_time", "sign_in_time", "last_seen_time", "expire_time", "current", "signed_in", "model", "absolute_expire_time", "city", "country_code", "auth_methods", "last_alarm")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     OPERATING_SYSTEM_FIELD_NUMBER: _ClassVar[int]
@@ -164,6 +174,10 @@ class Device(_message.Message):
     SIGNED_IN_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ABSOLUTE_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CITY_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_CODE_FIELD_NUMBER: _ClassVar[int]
+    AUTH_METHODS_FIELD_NUMBER: _ClassVar[int]
+    LAST_ALARM_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     display_name: str
     operating_system: str
@@ -179,7 +193,19 @@ class Device(_message.Message):
     signed_in: bool
     model: str
     absolute_expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, device_id: _Optional[str] = ..., display_name: _Optional[str] = ..., operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[_Union[FormFactor, str]] = ..., last_client: _Optional[_Union[ClientInfo, _Mapping]] = ..., session_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sign_in_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., current: bool = ..., signed_in: bool = ..., model: _Optional[str] = ..., absolute_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    city: str
+    country_code: str
+    auth_methods: _containers.RepeatedScalarFieldContainer[str]
+    last_alarm: DeviceAlarm
+    def __init__(self, device_id: _Optional[str] = ..., display_name: _Optional[str] = ..., operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[_Union[FormFactor, str]] = ..., last_client: _Optional[_Union[ClientInfo, _Mapping]] = ..., session_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., sign_in_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., current: bool = ..., signed_in: bool = ..., model: _Optional[str] = ..., absolute_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., city: _Optional[str] = ..., country_code: _Optional[str] = ..., auth_methods: _Optional[_Iterable[str]] = ..., last_alarm: _Optional[_Union[DeviceAlarm, _Mapping]] = ...) -> None: ...
+
+class DeviceAlarm(_message.Message):
+    __slots__ = ("create_time", "replay_cause")
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_CAUSE_FIELD_NUMBER: _ClassVar[int]
+    create_time: _timestamp_pb2.Timestamp
+    replay_cause: ReplayCause
+    def __init__(self, create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., replay_cause: _Optional[_Union[ReplayCause, str]] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("user_id", "device_id", "session_id", "generation", "claims", "sign_in_time", "token_expire_time", "expire_time", "auth_methods", "absolute_expire_time")
@@ -609,15 +635,19 @@ class EventDevice(_message.Message):
     def __init__(self, device_id: _Optional[str] = ..., display_name: _Optional[str] = ..., last_client: _Optional[_Union[EventClient, _Mapping]] = ...) -> None: ...
 
 class EventClient(_message.Message):
-    __slots__ = ("info", "operating_system", "browser", "form_factor", "model")
+    __slots__ = ("info", "operating_system", "browser", "form_factor", "model", "city", "country_code")
     INFO_FIELD_NUMBER: _ClassVar[int]
     OPERATING_SYSTEM_FIELD_NUMBER: _ClassVar[int]
     BROWSER_FIELD_NUMBER: _ClassVar[int]
     FORM_FACTOR_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    CITY_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_CODE_FIELD_NUMBER: _ClassVar[int]
     info: ClientInfo
     operating_system: str
     browser: str
     form_factor: FormFactor
     model: str
-    def __init__(self, info: _Optional[_Union[ClientInfo, _Mapping]] = ..., operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[_Union[FormFactor, str]] = ..., model: _Optional[str] = ...) -> None: ...
+    city: str
+    country_code: str
+    def __init__(self, info: _Optional[_Union[ClientInfo, _Mapping]] = ..., operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[_Union[FormFactor, str]] = ..., model: _Optional[str] = ..., city: _Optional[str] = ..., country_code: _Optional[str] = ...) -> None: ...

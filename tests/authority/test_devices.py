@@ -6,13 +6,15 @@ import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
 import pytest
 
 from session_authority.domain.errors import DeviceNotFound, InvalidRequest
 from session_authority.domain.results import DevicePage
-from session_authority.domain.verdicts import SessionStatus
+from session_authority.domain.session_limits import ReplayAction
+from session_authority.domain.verdicts import ReplayCause, SessionStatus
 from session_authority.rpc.messages import device_message
 from tests.authority.harness import (
     ACTOR,
@@ -31,7 +33,9 @@ from tests.authority.harness import (
     key_of,
     read_token,
 )
+from tests.authority.presentations import superseded
 
+DAYS_OF_ALARMS = 28
 ACTIVE, NO_SESSION = SessionStatus.ACTIVE, SessionStatus.NO_SESSION
 MANY = [UUID(int=0xA000 + number, version=4) for number in range(250)]
 
@@ -342,3 +346,64 @@ async def test_sessions_that_are_over_are_not_counted(scene: Scene) -> None:
     scene.clock.advance(HOUR)
     assert not await _revoke(scene, TABLET)
     assert await scene.session(TABLET) is None
+
+
+async def test_a_device_is_listed_with_how_its_session_was_signed_in(scene: Scene) -> None:
+    async def methods() -> tuple[str, ...]:
+        [listed] = (await _page(scene, signed_out=True)).devices
+        return tuple(device_message(listed).auth_methods)
+
+    issued = await scene.sign_in(PHONE, auth_methods=("pwd", "otp"))
+    assert device_message(issued.device).auth_methods == ["pwd", "otp"]
+    await scene.authority.update_device(USER, PHONE, "Ada's phone")
+    scene.clock.advance(30 * MINUTE)
+    await scene.renew(issued.access_token)
+    assert await methods() == ("pwd", "otp")
+    await scene.sign_in(PHONE)
+    assert await methods() == ()
+    await scene.sign_in(PHONE, auth_methods=("hwk",))
+    assert await methods() == ("hwk",)
+    await scene.authority.revoke_device(USER, PHONE, reason="", forget=False, actor=ACTOR)
+    assert await methods() == ()
+
+
+@pytest.mark.parametrize("action", ReplayAction)
+async def test_a_device_is_listed_with_its_last_alarm(
+    scene_with: Callable[..., Scene], action: ReplayAction
+) -> None:
+    scene = scene_with(replay_action=action)
+    await scene.sign_in(LAPTOP)
+    old, _ = await superseded(scene)
+    await scene.validate(old, client=replace(CLIENT, ip_address="198.51.100.9"))
+    assert await _alarms(scene) == {LAPTOP: None, PHONE: None}
+    scene.clock.advance(10 * MINUTE)
+    await scene.validate(old)
+    alarmed_at = scene.clock()
+    alarm = (alarmed_at, ReplayCause.SUPERSEDED_TOKEN)
+    assert await _alarms(scene) == {LAPTOP: None, PHONE: alarm}
+    scene.clock.advance(DAY)
+    await scene.sign_in(PHONE)
+    assert await _alarms(scene) == {LAPTOP: None, PHONE: alarm}
+    scene.clock.advance((DAYS_OF_ALARMS - 1) * DAY)
+    assert (await _alarms(scene))[PHONE] == alarm
+    scene.clock.advance(SECOND)
+    assert (await _alarms(scene))[PHONE] is None
+
+
+async def test_a_device_that_was_forgotten_has_no_alarm(scene: Scene) -> None:
+    old, _ = await superseded(scene)
+    scene.clock.advance(10 * MINUTE)
+    await scene.validate(old)
+    await scene.authority.revoke_device(USER, PHONE, reason="", forget=True, actor=ACTOR)
+    await scene.sign_in(PHONE)
+    assert await _alarms(scene) == {PHONE: None}
+
+
+async def _alarms(scene: Scene) -> dict[UUID, tuple[datetime, ReplayCause | None] | None]:
+    page = await _page(scene, signed_out=True)
+    return {
+        listed.device.device_id: None
+        if listed.last_alarm is None
+        else (listed.last_alarm.happened_at, listed.last_alarm.cause)
+        for listed in page.devices
+    }

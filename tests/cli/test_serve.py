@@ -8,6 +8,7 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -15,12 +16,14 @@ import pytest
 from typer.testing import Result
 
 from session_authority.runtime import descriptors
+from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Unsafe
 from tests.cli.harness import call
 from tests.processes.harness import add_signing_key
 from tests.support.backends import ValkeyServer, service_at, valkey_server
 from tests.support.ca import CA
 from tests.support.commands import PATIENCE, Caller, Command
+from tests.support.mmdb import mmdb
 from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
@@ -198,6 +201,34 @@ def test_few_file_descriptors_are_told_and_too_few_refused(
     assert (result.exit_code, title) == (1, "descriptors")
     assert "limited to 256 (`ulimit -Hn`), which leaves too few for connections" in text
     assert call("serve", **sound).exit_code == 2
+
+
+def test_what_is_found_of_the_database_of_places(sound: dict[str, str], tmp_path: Path):
+    path = tmp_path / "places.mmdb"
+
+    def found(contents: bytes) -> tuple[str, str]:
+        path.write_bytes(contents)
+        path.chmod(0o644)
+        result = call("check", "--json", **sound, GEOIP_DATABASE=str(path))
+        [row] = [
+            row for row in map(json.loads, result.stdout.splitlines()) if row["check"] == "places"
+        ]
+        assert (result.exit_code == 1) is (row["result"] == "WRONG")
+        return row["result"], row["text"]
+
+    def database(kind: str, age: timedelta) -> bytes:
+        built_at_seconds = int((now() - age).timestamp())
+        return mmdb({}, kind=kind, built_at_seconds=built_at_seconds)
+
+    result, text = found(database("GeoLite2-City", timedelta(days=12, hours=1)))
+    assert (result, text[:22], text[-13:]) == ("ok", "GeoLite2-City, built 2", ", 12 days old")
+    result, text = found(database("GeoLite2-City", timedelta(days=400)))
+    assert (result, text.endswith("400 days old: replace it by a newer one")) == ("low", True)
+    result, text = found(database("GeoLite2-ASN", timedelta(days=1)))
+    assert (result, text.endswith("is no City or Country database")) == ("low", True)
+    result, text = found(b"not a database")
+    assert result == "WRONG"
+    assert "is no database of places" in call("serve", **sound, GEOIP_DATABASE=str(path)).output
 
 
 def test_what_is_found_as_json(sound: dict[str, str]):

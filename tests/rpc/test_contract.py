@@ -79,6 +79,7 @@ async def test_issue_device(stage: Stage):
         expire_time=timestamp(START + timedelta(hours=2)),
         signed_in=True,
         absolute_expire_time=timestamp(START + timedelta(hours=2)),
+        auth_methods=["pwd", "otp"],
     )
     assert len(device.session_id) == 32
     again = await stage.sign_in("ada", device.device_id.upper())

@@ -10,8 +10,10 @@ from dataclasses import replace
 
 import pytest
 
+from session_authority.domain.devices import Alarm, SignInMethods
 from session_authority.domain.idle_timeouts import STEPS
 from session_authority.domain.sessions import SessionRecord
+from session_authority.domain.verdicts import ReplayCause
 from session_authority.internal.v1 import records_pb2
 from session_authority.store.codec import (
     LaterRecord,
@@ -58,7 +60,7 @@ def test_marks_and_appended_bytes_are_kept(
     assert encode_session(used) == by_the_next_version(known, marks=marks, appended=appended)
 
 
-@pytest.mark.parametrize("number", [8, 100, 2**29 - 1])
+@pytest.mark.parametrize("number", [10, 100, 2**29 - 1])
 def test_unknown_fields_of_a_device_are_kept(number: int) -> None:
     written = encode_device(device()) + varint(number << 3 | 2) + b"\x03abc"
     read = decode_device(written)
@@ -80,7 +82,35 @@ def varint(number: int) -> bytes:
 def test_no_number_of_a_field_is_used_twice() -> None:
     """Else what N keeps would be read as something else."""
     fields = records_pb2.DeviceRecord.DESCRIPTOR.fields
-    assert {field.number for field in fields} == set(range(1, 8))
+    assert {field.number for field in fields} == set(range(1, 10))
+
+
+def test_what_the_version_before_keeps_of_a_device_is_never_told_of_another_session() -> None:
+    """N keeps `last_sign_in` and `last_alarm` as fields that it does not know, through a sign-in of
+    its own.
+    """
+    first, second = session(3), session(4, session_id=b"\7" * 16)
+    methods = SignInMethods.of(first.session_id, ("pwd", "otp"))
+    alarm = Alarm(NOW, ReplayCause.SECOND_COPY)
+    written = device(last_sign_in=methods, last_alarm=alarm)
+    assert decode_device(encode_device(written)) == written
+    assert written.auth_methods_of(first) == ("pwd", "otp")
+    known_to_n = encode_device(device(last_signed_in_at=NOW + SECOND))
+    unknown_to_n = encode_device(written)[len(encode_device(device())) :]
+    read = decode_device(known_to_n + unknown_to_n)
+    assert (read.last_signed_in_at, read.last_alarm) == (NOW + SECOND, alarm)
+    assert read.auth_methods_of(second) == ()
+
+
+def test_a_device_of_the_version_before_has_neither_methods_nor_an_alarm() -> None:
+    read = decode_device(encode_device(device()))
+    assert (read.auth_methods_of(session(3)), read.recent_alarm(NOW)) == ((), None)
+
+
+def test_an_alarm_for_a_cause_of_a_later_version_is_one() -> None:
+    record = records_pb2.DeviceRecord.FromString(encode_device(device(last_alarm=Alarm(NOW, None))))
+    record.last_alarm.cause = 99  # type: ignore[assignment]
+    assert decode_device(record.SerializeToString()).last_alarm == Alarm(NOW, None)
 
 
 # ----- what an earlier reader must not ignore

@@ -16,6 +16,7 @@ __all__ = [
     "ClientHints",
     "ClientInfo",
     "Device",
+    "DeviceAlarm",
     "DevicePage",
     "Durability",
     "Event",
@@ -23,6 +24,7 @@ __all__ = [
     "EventType",
     "FormFactor",
     "IssuedDevice",
+    "Place",
     "Renewal",
     "ReplayAction",
     "ReplayCause",
@@ -137,9 +139,20 @@ class ClientHints:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where an end user is: a city, and a country as ISO 3166-1 alpha-2 names it ("DE"). Empty
+    where nothing is known.
+    """
+
+    city: str = ""
+    country_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """What is known of the end user's browser or app. Only to be shown: nothing is decided by
-    it.
+    """What is known of the end user's browser or app. Only to be shown: nothing is decided by it.
+
+    A `place` that an app gives goes before the one that the service has for the address.
     """
 
     ip_address: str = ""
@@ -147,11 +160,24 @@ class ClientInfo:
     display_name: str = ""
     app_version: str = ""
     client_hints: ClientHints | None = None
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAlarm:
+    """A theft alarm about a session on a device."""
+
+    create_time: datetime
+    replay_cause: ReplayCause
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A browser or an app installation of a user. Texts are empty where nothing is known."""
+    """A browser or an app installation of a user. Texts are empty where nothing is known.
+
+    `city` and `country_code` ("DE") say where it was last seen. `auth_methods` are those of the
+    sign-in of its live session. `last_alarm` is the last theft alarm about it in 28 days.
+    """
 
     device_id: str
     display_name: str
@@ -168,6 +194,10 @@ class Device:
     signed_in: bool
     model: str = ""
     absolute_expire_time: datetime | None = None
+    city: str = ""
+    country_code: str = ""
+    auth_methods: Sequence[str] = ()
+    last_alarm: DeviceAlarm | None = None
 
 
 class Claims(dict[str, str]):
@@ -353,6 +383,8 @@ class Event:
     except_device_id: str
     key_id: str
     model: str = ""
+    city: str = ""
+    country_code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+session_authority/internal/v1/records.proto\x12\x1dsession_authority.internal.v1\"\xee\x01\n\x0c\x43lientRecord\x12\x12\n\nip_address\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x61pp_version\x18\x04 \x01(\t\x12\x46\n\x0c\x63lient_hints\x18\x05 \x01(\x0b\x32\x30.session_authority.internal.v1.ClientHintsRecord\x12\x43\n\nappearance\x18\x06 \x01(\x0b\x32/.session_authority.internal.v1.AppearanceRecord\"\xc0\x01\n\x11\x43lientHintsRecord\x12:\n\x06\x62rands\x18\x01 \x03(\x0b\x32*.session_authority.internal.v1.BrandRecord\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x18\n\x10platform_version\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x06mobile\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12\x14\n\x0c\x66orm_factors\x18\x06 \x03(\tB\t\n\x07_mobile\",\n\x0b\x42randRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"o\n\x10\x41ppearanceRecord\x12\x18\n\x10operating_system\x18\x01 \x01(\t\x12\x0f\n\x07\x62rowser\x18\x02 \x01(\t\x12\x13\n\x0b\x66orm_factor\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\"\xcf\x01\n\x0c\x44\x65viceRecord\x12\x11\n\tdevice_id\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12@\n\x0blast_client\x18\x03 \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x15\n\rfirst_seen_ms\x18\x04 \x01(\x03\x12\x17\n\x0flast_sign_in_ms\x18\x05 \x01(\x03\x12\x14\n\x0clast_seen_ms\x18\x06 \x01(\x03\x12\x0e\n\x06\x66ormat\x18\x07 \x01(\r\"\xb0\x01\n\x0c\x43laimsRecord\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12G\n\x06\x63laims\x18\x02 \x03(\x0b\x32\x37.session_authority.internal.v1.ClaimsRecord.ClaimsEntry\x12\x14\n\x0c\x61uth_methods\x18\x03 \x03(\t\x1a-\n\x0b\x43laimsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9a\x01\n\x0cIssuedRecord\x12\x16\n\x0erequest_digest\x18\x01 \x01(\x0c\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x11\n\tdevice_id\x18\x03 \x01(\x0c\x12\x1a\n\x12\x64\x65vice_id_assigned\x18\x04 \x01(\x08\x12\x12\n\nnew_device\x18\x05 \x01(\x08\x12\x1b\n\x13\x65victed_device_keys\x18\x06 \x03(\x0c\"\xf8\x03\n\x0b\x45ventRecord\x12\x36\n\x04type\x18\x01 \x01(\x0e\x32(.session_authority.internal.v1.EventType\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x11\n\tdevice_id\x18\x04 \x01(\x0c\x12\x1b\n\x13\x64\x65vice_display_name\x18\x05 \x01(\t\x12;\n\x06\x63lient\x18\x06 \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x12\n\nsession_id\x18\x07 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x12\n\nnew_device\x18\n \x01(\x08\x12\x14\n\x0c\x66irst_device\x18\x0b \x01(\x08\x12@\n\x0creplay_cause\x18\x0c \x01(\x0e\x32*.session_authority.internal.v1.ReplayCause\x12\x15\n\rreplay_action\x18\r \x01(\t\x12\x18\n\x10\x65xcept_device_id\x18\x0e \x01(\x0c\x12\x42\n\rdevice_client\x18\x0f \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x0e\n\x06key_id\x18\x10 \x01(\t*\xd8\x02\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45VENT_TYPE_DEVICE_SIGNED_IN\x10\x01\x12\x1f\n\x1b\x45VENT_TYPE_SESSION_REPLAYED\x10\x02\x12$\n EVENT_TYPE_ENDED_TOKEN_PRESENTED\x10\x03\x12\x1d\n\x19\x45VENT_TYPE_DEVICE_REVOKED\x10\x04\x12\x1a\n\x16\x45VENT_TYPE_ALL_REVOKED\x10\x05\x12\x1d\n\x19\x45VENT_TYPE_DEVICE_EVICTED\x10\x06\x12\"\n\x1e\x45VENT_TYPE_SIGNING_KEY_REVOKED\x10\x07\x12)\n%EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED\x10\x08\x12\x1e\n\x1a\x45VENT_TYPE_SESSION_UPDATED\x10\t*\xad\x01\n\x0bReplayCause\x12\x1c\n\x18REPLAY_CAUSE_UNSPECIFIED\x10\x00\x12!\n\x1dREPLAY_CAUSE_SUPERSEDED_TOKEN\x10\x01\x12\x1c\n\x18REPLAY_CAUSE_SECOND_COPY\x10\x02\x12\x1c\n\x18REPLAY_CAUSE_LEFT_DEVICE\x10\x03\x12!\n\x1dREPLAY_CAUSE_REPLACED_SESSION\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+session_authority/internal/v1/records.proto\x12\x1dsession_authority.internal.v1\"\xa9\x02\n\x0c\x43lientRecord\x12\x12\n\nip_address\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x61pp_version\x18\x04 \x01(\t\x12\x46\n\x0c\x63lient_hints\x18\x05 \x01(\x0b\x32\x30.session_authority.internal.v1.ClientHintsRecord\x12\x43\n\nappearance\x18\x06 \x01(\x0b\x32/.session_authority.internal.v1.AppearanceRecord\x12\x39\n\x05place\x18\x07 \x01(\x0b\x32*.session_authority.internal.v1.PlaceRecord\"1\n\x0bPlaceRecord\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\x14\n\x0c\x63ountry_code\x18\x02 \x01(\t\"\xc0\x01\n\x11\x43lientHintsRecord\x12:\n\x06\x62rands\x18\x01 \x03(\x0b\x32*.session_authority.internal.v1.BrandRecord\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x18\n\x10platform_version\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x06mobile\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12\x14\n\x0c\x66orm_factors\x18\x06 \x03(\tB\t\n\x07_mobile\",\n\x0b\x42randRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"o\n\x10\x41ppearanceRecord\x12\x18\n\x10operating_system\x18\x01 \x01(\t\x12\x0f\n\x07\x62rowser\x18\x02 \x01(\t\x12\x13\n\x0b\x66orm_factor\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\"\xd2\x02\n\x0c\x44\x65viceRecord\x12\x11\n\tdevice_id\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12@\n\x0blast_client\x18\x03 \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x15\n\rfirst_seen_ms\x18\x04 \x01(\x03\x12\x17\n\x0flast_sign_in_ms\x18\x05 \x01(\x03\x12\x14\n\x0clast_seen_ms\x18\x06 \x01(\x03\x12\x0e\n\x06\x66ormat\x18\x07 \x01(\r\x12\x41\n\x0clast_sign_in\x18\x08 \x01(\x0b\x32+.session_authority.internal.v1.SignInRecord\x12>\n\nlast_alarm\x18\t \x01(\x0b\x32*.session_authority.internal.v1.AlarmRecord\"8\n\x0cSignInRecord\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x14\n\x0c\x61uth_methods\x18\x02 \x03(\t\"Y\n\x0b\x41larmRecord\x12\x0f\n\x07time_ms\x18\x01 \x01(\x03\x12\x39\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32*.session_authority.internal.v1.ReplayCause\"\xb0\x01\n\x0c\x43laimsRecord\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12G\n\x06\x63laims\x18\x02 \x03(\x0b\x32\x37.session_authority.internal.v1.ClaimsRecord.ClaimsEntry\x12\x14\n\x0c\x61uth_methods\x18\x03 \x03(\t\x1a-\n\x0b\x43laimsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9a\x01\n\x0cIssuedRecord\x12\x16\n\x0erequest_digest\x18\x01 \x01(\x0c\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x11\n\tdevice_id\x18\x03 \x01(\x0c\x12\x1a\n\x12\x64\x65vice_id_assigned\x18\x04 \x01(\x08\x12\x12\n\nnew_device\x18\x05 \x01(\x08\x12\x1b\n\x13\x65victed_device_keys\x18\x06 \x03(\x0c\"\xf8\x03\n\x0b\x45ventRecord\x12\x36\n\x04type\x18\x01 \x01(\x0e\x32(.session_authority.internal.v1.EventType\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x11\n\tdevice_id\x18\x04 \x01(\x0c\x12\x1b\n\x13\x64\x65vice_display_name\x18\x05 \x01(\t\x12;\n\x06\x63lient\x18\x06 \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x12\n\nsession_id\x18\x07 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x12\n\nnew_device\x18\n \x01(\x08\x12\x14\n\x0c\x66irst_device\x18\x0b \x01(\x08\x12@\n\x0creplay_cause\x18\x0c \x01(\x0e\x32*.session_authority.internal.v1.ReplayCause\x12\x15\n\rreplay_action\x18\r \x01(\t\x12\x18\n\x10\x65xcept_device_id\x18\x0e \x01(\x0c\x12\x42\n\rdevice_client\x18\x0f \x01(\x0b\x32+.session_authority.internal.v1.ClientRecord\x12\x0e\n\x06key_id\x18\x10 \x01(\t*\xd8\x02\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45VENT_TYPE_DEVICE_SIGNED_IN\x10\x01\x12\x1f\n\x1b\x45VENT_TYPE_SESSION_REPLAYED\x10\x02\x12$\n EVENT_TYPE_ENDED_TOKEN_PRESENTED\x10\x03\x12\x1d\n\x19\x45VENT_TYPE_DEVICE_REVOKED\x10\x04\x12\x1a\n\x16\x45VENT_TYPE_ALL_REVOKED\x10\x05\x12\x1d\n\x19\x45VENT_TYPE_DEVICE_EVICTED\x10\x06\x12\"\n\x1e\x45VENT_TYPE_SIGNING_KEY_REVOKED\x10\x07\x12)\n%EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED\x10\x08\x12\x1e\n\x1a\x45VENT_TYPE_SESSION_UPDATED\x10\t*\xad\x01\n\x0bReplayCause\x12\x1c\n\x18REPLAY_CAUSE_UNSPECIFIED\x10\x00\x12!\n\x1dREPLAY_CAUSE_SUPERSEDED_TOKEN\x10\x01\x12\x1c\n\x18REPLAY_CAUSE_SECOND_COPY\x10\x02\x12\x1c\n\x18REPLAY_CAUSE_LEFT_DEVICE\x10\x03\x12!\n\x1dREPLAY_CAUSE_REPLACED_SESSION\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,26 +33,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLAIMSRECORD_CLAIMSENTRY']._loaded_options = None
   _globals['_CLAIMSRECORD_CLAIMSENTRY']._serialized_options = b'8\001'
-  _globals['_EVENTTYPE']._serialized_start=1727
-  _globals['_EVENTTYPE']._serialized_end=2071
-  _globals['_REPLAYCAUSE']._serialized_start=2074
-  _globals['_REPLAYCAUSE']._serialized_end=2247
+  _globals['_EVENTTYPE']._serialized_start=2117
+  _globals['_EVENTTYPE']._serialized_end=2461
+  _globals['_REPLAYCAUSE']._serialized_start=2464
+  _globals['_REPLAYCAUSE']._serialized_end=2637
   _globals['_CLIENTRECORD']._serialized_start=79
-  _globals['_CLIENTRECORD']._serialized_end=317
-  _globals['_CLIENTHINTSRECORD']._serialized_start=320
-  _globals['_CLIENTHINTSRECORD']._serialized_end=512
-  _globals['_BRANDRECORD']._serialized_start=514
-  _globals['_BRANDRECORD']._serialized_end=558
-  _globals['_APPEARANCERECORD']._serialized_start=560
-  _globals['_APPEARANCERECORD']._serialized_end=671
-  _globals['_DEVICERECORD']._serialized_start=674
-  _globals['_DEVICERECORD']._serialized_end=881
-  _globals['_CLAIMSRECORD']._serialized_start=884
-  _globals['_CLAIMSRECORD']._serialized_end=1060
-  _globals['_CLAIMSRECORD_CLAIMSENTRY']._serialized_start=1015
-  _globals['_CLAIMSRECORD_CLAIMSENTRY']._serialized_end=1060
-  _globals['_ISSUEDRECORD']._serialized_start=1063
-  _globals['_ISSUEDRECORD']._serialized_end=1217
-  _globals['_EVENTRECORD']._serialized_start=1220
-  _globals['_EVENTRECORD']._serialized_end=1724
+  _globals['_CLIENTRECORD']._serialized_end=376
+  _globals['_PLACERECORD']._serialized_start=378
+  _globals['_PLACERECORD']._serialized_end=427
+  _globals['_CLIENTHINTSRECORD']._serialized_start=430
+  _globals['_CLIENTHINTSRECORD']._serialized_end=622
+  _globals['_BRANDRECORD']._serialized_start=624
+  _globals['_BRANDRECORD']._serialized_end=668
+  _globals['_APPEARANCERECORD']._serialized_start=670
+  _globals['_APPEARANCERECORD']._serialized_end=781
+  _globals['_DEVICERECORD']._serialized_start=784
+  _globals['_DEVICERECORD']._serialized_end=1122
+  _globals['_SIGNINRECORD']._serialized_start=1124
+  _globals['_SIGNINRECORD']._serialized_end=1180
+  _globals['_ALARMRECORD']._serialized_start=1182
+  _globals['_ALARMRECORD']._serialized_end=1271
+  _globals['_CLAIMSRECORD']._serialized_start=1274
+  _globals['_CLAIMSRECORD']._serialized_end=1450
+  _globals['_CLAIMSRECORD_CLAIMSENTRY']._serialized_start=1405
+  _globals['_CLAIMSRECORD_CLAIMSENTRY']._serialized_end=1450
+  _globals['_ISSUEDRECORD']._serialized_start=1453
+  _globals['_ISSUEDRECORD']._serialized_end=1607
+  _globals['_EVENTRECORD']._serialized_start=1610
+  _globals['_EVENTRECORD']._serialized_end=2114
 # @@protoc_insertion_point(module_scope)

@@ -43,20 +43,30 @@ REPLAY_CAUSE_LEFT_DEVICE: ReplayCause
 REPLAY_CAUSE_REPLACED_SESSION: ReplayCause
 
 class ClientRecord(_message.Message):
-    __slots__ = ("ip_address", "user_agent", "display_name", "app_version", "client_hints", "appearance")
+    __slots__ = ("ip_address", "user_agent", "display_name", "app_version", "client_hints", "appearance", "place")
     IP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     USER_AGENT_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     APP_VERSION_FIELD_NUMBER: _ClassVar[int]
     CLIENT_HINTS_FIELD_NUMBER: _ClassVar[int]
     APPEARANCE_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
     ip_address: str
     user_agent: str
     display_name: str
     app_version: str
     client_hints: ClientHintsRecord
     appearance: AppearanceRecord
-    def __init__(self, ip_address: _Optional[str] = ..., user_agent: _Optional[str] = ..., display_name: _Optional[str] = ..., app_version: _Optional[str] = ..., client_hints: _Optional[_Union[ClientHintsRecord, _Mapping]] = ..., appearance: _Optional[_Union[AppearanceRecord, _Mapping]] = ...) -> None: ...
+    place: PlaceRecord
+    def __init__(self, ip_address: _Optional[str] = ..., user_agent: _Optional[str] = ..., display_name: _Optional[str] = ..., app_version: _Optional[str] = ..., client_hints: _Optional[_Union[ClientHintsRecord, _Mapping]] = ..., appearance: _Optional[_Union[AppearanceRecord, _Mapping]] = ..., place: _Optional[_Union[PlaceRecord, _Mapping]] = ...) -> None: ...
+
+class PlaceRecord(_message.Message):
+    __slots__ = ("city", "country_code")
+    CITY_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_CODE_FIELD_NUMBER: _ClassVar[int]
+    city: str
+    country_code: str
+    def __init__(self, city: _Optional[str] = ..., country_code: _Optional[str] = ...) -> None: ...
 
 class ClientHintsRecord(_message.Message):
     __slots__ = ("brands", "platform", "platform_version", "model", "mobile", "form_factors")
@@ -97,7 +107,7 @@ class AppearanceRecord(_message.Message):
     def __init__(self, operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[str] = ..., model: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class DeviceRecord(_message.Message):
-    __slots__ = ("device_id", "display_name", "last_client", "first_seen_ms", "last_sign_in_ms", "last_seen_ms", "format")
+    __slots__ = ("device_id", "display_name", "last_client", "first_seen_ms", "last_sign_in_ms", "last_seen_ms", "format", "last_sign_in", "last_alarm")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     LAST_CLIENT_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +115,8 @@ class DeviceRecord(_message.Message):
     LAST_SIGN_IN_MS_FIELD_NUMBER: _ClassVar[int]
     LAST_SEEN_MS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    LAST_SIGN_IN_FIELD_NUMBER: _ClassVar[int]
+    LAST_ALARM_FIELD_NUMBER: _ClassVar[int]
     device_id: bytes
     display_name: str
     last_client: ClientRecord
@@ -112,7 +124,25 @@ class DeviceRecord(_message.Message):
     last_sign_in_ms: int
     last_seen_ms: int
     format: int
-    def __init__(self, device_id: _Optional[bytes] = ..., display_name: _Optional[str] = ..., last_client: _Optional[_Union[ClientRecord, _Mapping]] = ..., first_seen_ms: _Optional[int] = ..., last_sign_in_ms: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., format: _Optional[int] = ...) -> None: ...
+    last_sign_in: SignInRecord
+    last_alarm: AlarmRecord
+    def __init__(self, device_id: _Optional[bytes] = ..., display_name: _Optional[str] = ..., last_client: _Optional[_Union[ClientRecord, _Mapping]] = ..., first_seen_ms: _Optional[int] = ..., last_sign_in_ms: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., format: _Optional[int] = ..., last_sign_in: _Optional[_Union[SignInRecord, _Mapping]] = ..., last_alarm: _Optional[_Union[AlarmRecord, _Mapping]] = ...) -> None: ...
+
+class SignInRecord(_message.Message):
+    __slots__ = ("session_id", "auth_methods")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTH_METHODS_FIELD_NUMBER: _ClassVar[int]
+    session_id: bytes
+    auth_methods: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session_id: _Optional[bytes] = ..., auth_methods: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AlarmRecord(_message.Message):
+    __slots__ = ("time_ms", "cause")
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    time_ms: int
+    cause: ReplayCause
+    def __init__(self, time_ms: _Optional[int] = ..., cause: _Optional[_Union[ReplayCause, str]] = ...) -> None: ...
 
 class ClaimsRecord(_message.Message):
     __slots__ = ("session_id", "claims", "auth_methods")

@@ -47,7 +47,21 @@ def client_message(client: t.ClientInfo | None) -> pb.ClientInfo | None:
         display_name=presented("client.display_name", client.display_name or ""),
         app_version=presented("client.app_version", client.app_version or ""),
         client_hints=_hints_message(client.client_hints),
+        place=_place_message(client.place),
     )
+
+
+def _place_message(place: t.Place | None) -> pb.Place | None:
+    if place is None:
+        return None
+    name = "client.place"
+    try:
+        return pb.Place(
+            city=presented(f"{name}.city", place.city),
+            country_code=presented(f"{name}.country_code", place.country_code),
+        )
+    except AttributeError:
+        raise TypeError(f"{name}: a Place, not {type(place).__name__}") from None
 
 
 def _hints_message(hints: t.ClientHints | None) -> pb.ClientHints | None:
@@ -82,6 +96,11 @@ def _client(message: pb.ClientInfo) -> t.ClientInfo:
         display_name=message.display_name,
         app_version=message.app_version,
         client_hints=_hints(message.client_hints) if message.HasField("client_hints") else None,
+        place=(
+            t.Place(message.place.city, message.place.country_code)
+            if message.HasField("place")
+            else None
+        ),
     )
 
 
@@ -114,7 +133,16 @@ def device(message: pb.Device) -> t.Device:
         signed_in=message.signed_in,
         model=message.model,
         absolute_expire_time=_maybe(message, "absolute_expire_time"),
+        city=message.city,
+        country_code=message.country_code,
+        auth_methods=tuple(message.auth_methods),
+        last_alarm=_alarm(message.last_alarm) if message.HasField("last_alarm") else None,
     )
+
+
+def _alarm(message: pb.DeviceAlarm) -> t.DeviceAlarm:
+    cause = _of(t.ReplayCause, message.replay_cause)
+    return t.DeviceAlarm(moment(message.create_time), cause)
 
 
 def _session(message: pb.Session) -> t.Session:
@@ -236,4 +264,6 @@ def _event(message: pb.Event) -> t.Event:
         except_device_id=message.except_device_id,
         key_id=message.key_id,
         model=message.client.model,
+        city=message.client.city,
+        country_code=message.client.country_code,
     )

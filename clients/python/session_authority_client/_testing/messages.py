@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._testing.fields import IDLE_LIMITS, of_session_name
-from session_authority_client._testing.rules import broken_fields
+from session_authority_client._testing.rules import ALARM_MEMORY, broken_fields
 from session_authority_client._testing.state import Device, State, Token
 from session_authority_client.wire import errors_pb2, status_pb2
 from session_authority_client.wire import session_authority_pb2 as pb
@@ -66,9 +66,15 @@ def device_message(state: State, device: Device, current: str = "") -> pb.Device
         last_seen_time=stamp(state.told(device.last_seen_at)),
         current=device.device_id == current,
         signed_in=state.is_live(device),
+        city=device.client.place.city,
+        country_code=device.client.place.country_code,
     )
+    if device.last_alarm is not None and state.now() - device.last_alarm[0] <= ALARM_MEMORY:
+        alarmed_at, message.last_alarm.replay_cause = device.last_alarm
+        message.last_alarm.create_time.CopyFrom(stamp(state.told(alarmed_at)))
     if message.signed_in and device.session is not None:
         message.session_id = device.session.session_id
+        message.auth_methods.extend(device.session.auth_methods)
         message.expire_time.CopyFrom(stamp(state.told(device.session.expires_at)))
         message.absolute_expire_time.CopyFrom(stamp(state.told(device.session.ends_at)))
     return message
@@ -115,6 +121,8 @@ def event_message(
         event.device.device_id = device.device_id
         event.device.display_name = device_message(state, device).display_name
         event.client.info.CopyFrom(device.client)
+        event.client.city = device.client.place.city
+        event.client.country_code = device.client.place.country_code
     return event
 
 

@@ -17,6 +17,7 @@ SESSION_TTL = timedelta(days=30)
 GRACE = timedelta(seconds=30)
 DURABLE_AFTER = timedelta(minutes=3)
 ALARM_AFTER = timedelta(minutes=5)
+ALARM_MEMORY = timedelta(days=28)
 _LEEWAY = timedelta(seconds=30)
 _MAX_USER_ID_LENGTH = 255
 _MAX_DISPLAY_NAME_LENGTH = 100
@@ -49,6 +50,20 @@ def judge(
         left = verdict in (pb.SESSION_STATUS_ACTIVE, pb.SESSION_STATUS_REPLAYED) and not spared
         verdict = pb.SESSION_STATUS_REPLAYED if left else pb.SESSION_STATUS_WRONG_DEVICE
     return verdict, token if verdict == pb.SESSION_STATUS_ACTIVE else None
+
+
+def replay_cause(state: State, token: Token, presented: str | None) -> pb.ReplayCause:
+    """Why a token counts as replayed on a device. To be asked before the session is ended."""
+    live = state.devices[token.session.user_id][token.session.device_id].session
+    if live is None or presented != token.session.device_id:
+        return pb.REPLAY_CAUSE_LEFT_DEVICE
+    if token.session is not live:
+        return pb.REPLAY_CAUSE_REPLACED_SESSION
+    behind = live.generation - token.generation
+    settled = (live.holder, live.predecessor)[behind] if behind < 2 else None
+    if settled not in (None, token.copy):
+        return pb.REPLAY_CAUSE_SECOND_COPY
+    return pb.REPLAY_CAUSE_SUPERSEDED_TOKEN
 
 
 def _judge_on_its_device(live: Session, token: Token, now: datetime) -> pb.SessionStatus:

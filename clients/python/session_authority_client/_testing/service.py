@@ -34,6 +34,7 @@ from session_authority_client._testing.rules import (
     cleaned,
     judge,
     mark_seen,
+    replay_cause,
     rotate_if_due,
     uuid_of,
 )
@@ -349,8 +350,10 @@ class FakeService:
         if observe_only:
             return _Judged(status, None)
         device = state.devices[session.user_id][session.device_id]
+        cause = replay_cause(state, state.tokens[text], uuid_of(device_id))
+        device.last_alarm = state.now(), cause
         revoked = state.end_sessions(session.user_id)
-        told = {"session_id": session.session_id}
+        told = {"session_id": session.session_id, "replay_cause": cause}
         self._write_event(pb.EVENT_TYPE_SESSION_REPLAYED, session.user_id, device, **told)
         return _Judged(status, None, revoked)
 

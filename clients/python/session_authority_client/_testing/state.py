@@ -72,6 +72,7 @@ class Device:
     last_seen_at: datetime
     display_name: str = ""
     session: Session | None = None
+    last_alarm: tuple[datetime, pb.ReplayCause] | None = None
 
 
 @dataclass

@@ -15,7 +15,13 @@ import pytest
 from session_authority.domain.session_limits import ReplayAlarm, SessionLimits
 from session_authority.processes.options import Mode
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
-from session_authority_client import AsyncSessionAuthority, SessionNotFound, SessionStatus
+from session_authority_client import (
+    AsyncSessionAuthority,
+    ClientInfo,
+    Place,
+    SessionNotFound,
+    SessionStatus,
+)
 from session_authority_client.testing import FakeAuthority
 from tests.rpc.harness import START, Stage
 from tests.support.backends import fake_redis
@@ -60,8 +66,9 @@ class World:
 
 
 Row = Callable[[World], Awaitable[Sequence[str]]]
-SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
 ROWS: dict[Row, Sequence[str]] = {}
+LISTS: dict[Row, Sequence[str]] = {}
 
 
 def row(*verdicts: str, among: dict[Row, Sequence[str]] = ROWS) -> Callable[[Row], Row]:
@@ -466,6 +473,85 @@ async def open_world(kind: str, folder: Path, alarm: ReplayAlarm) -> AsyncIterat
             yield World(await at(str(stage.address)), stage.clock.advance, stage.authority.settled)
 
 
+@row("pwd otp -", "- SUPERSEDED_TOKEN", "hwk SUPERSEDED_TOKEN", "hwk -", among=LISTS)
+async def what_a_list_says_of_sign_in_and_alarm(world: World) -> Sequence[str]:
+    old, device = await world.signs_in(auth_methods=["pwd", "otp"])
+    found = [await _listed(world)]
+    token = await world.goes_on(old, device)
+    world.passes(3 * MINUTE)
+    await world.finds(token, device)
+    world.passes(5 * MINUTE)
+    assert await world.finds(old, device) == "REPLAYED revoked 1"
+    found.append(await _listed(world))
+    world.passes(27 * DAY)
+    await world.signs_in(device, auth_methods=["hwk"])
+    found.append(await _listed(world))
+    world.passes(DAY + SECOND)
+    return [*found, await _listed(world)]
+
+
+@row(
+    "second copy SECOND_COPY",
+    "left device LEFT_DEVICE",
+    "replaced session REPLACED_SESSION",
+    among=LISTS,
+)
+async def what_a_list_says_of_the_cause_of_an_alarm(world: World) -> Sequence[str]:
+    found = []
+    for cause, history in (
+        ("second copy", _second_copy),
+        ("left device", _left_device),
+        ("replaced session", _replaced_session),
+    ):
+        await history(world)
+        found.append(f"{cause} {(await _listed(world)).rpartition(' ')[2]}")
+        await world.client.revoke_all("ada", forget=True)
+    return found
+
+
+async def _second_copy(world: World) -> None:
+    old, device = await world.signs_in()
+    one = await world.goes_on(old, device)
+    other = await world.renews(old, device)
+    world.passes(5 * MINUTE)
+    await world.finds(one, device)
+    assert await world.finds(other, device) == "REPLAYED revoked 1"
+
+
+async def _left_device(world: World) -> None:
+    token, _ = await world.signs_in()
+    assert await world.finds(token, str(uuid4())) == "REPLAYED revoked 1"
+
+
+async def _replaced_session(world: World) -> None:
+    old, device = await world.signs_in()
+    world.passes(6 * MINUTE)
+    token, _ = await world.signs_in(device)
+    world.passes(3 * MINUTE)
+    await world.finds(token, device)
+    world.passes(5 * MINUTE)
+    assert await world.finds(old, device) == "REPLAYED revoked 1"
+
+
+@row("Rome IT Rome IT", "Rome IT Rome IT", among=LISTS)
+async def what_a_list_says_of_the_place_that_the_app_named(world: World) -> Sequence[str]:
+    place = Place("Rome", "IT")
+    issued = await world.client.issue_device("ada", client=ClientInfo(place=place))
+    [device] = (await world.client.list_devices("ada")).devices
+    return [
+        f"{d.city} {d.country_code} {d.last_client.place.city} {d.last_client.place.country_code}"
+        for d in (issued.device, device)
+        if d.last_client.place is not None
+    ]
+
+
+async def _listed(world: World) -> str:
+    """How the one device was signed in, and its last alarm."""
+    [device] = (await world.client.list_devices("ada", include_signed_out=True)).devices
+    alarm = "-" if device.last_alarm is None else device.last_alarm.replay_cause.name
+    return " ".join([*(device.auth_methods or "-"), alarm])
+
+
 async def _at_once() -> None:
     pass
 
@@ -478,6 +564,11 @@ async def test_it_judges_as_the_service_does(world: World, history: Row):
 @pytest.mark.parametrize("history", FORGIVING, ids=lambda history: history.__name__)
 async def test_it_forgives_as_the_service_does(forgiving: World, history: Row):
     assert await history(forgiving) == list(FORGIVING[history])
+
+
+@pytest.mark.parametrize("history", LISTS, ids=lambda history: history.__name__)
+async def test_it_lists_as_the_service_does(world: World, history: Row):
+    assert await history(world) == list(LISTS[history])
 
 
 def test_every_verdict_is_compared():

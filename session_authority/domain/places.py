@@ -1,0 +1,63 @@
+"""Where an end user is, as exact as people want to see it: a city and a country.
+
+Owns what a place may say, and what a record of a database of places says of one. It is only shown,
+so nothing is refused: what can't be shown is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from session_authority.domain.text import cleaned, cut
+
+MAX_CITY_CHARACTERS = 100
+# The one language of cities: databases have it for nearly all of them.
+_LANGUAGE = "en"
+# ISO 3166-1 alpha-2, and XK, which is Kosovo's wherever software names it.
+COUNTRY_CODES = frozenset(
+    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR"
+    " BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ"
+    " EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW"
+    " GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY"
+    " KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV"
+    " MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY"
+    " QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG"
+    " TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA"
+    " ZM ZW".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A city, by its English name, and the code of a country. Unknown parts are empty."""
+
+    city: str = ""
+    country_code: str = ""
+
+
+NO_PLACE = Place()
+
+
+def shown_place(city: str, country_code: str) -> Place:
+    """The place as it can be shown: the city cleaned, and cut at 100 characters, and the code of
+    the country if there is one of that name.
+    """
+    # Upper case makes two letters of some: of "ß" the code of South Sudan.
+    code = country_code.strip().upper() if country_code.isascii() else ""
+    return Place(cut(cleaned(city), MAX_CITY_CHARACTERS), code if code in COUNTRY_CODES else "")
+
+
+def place_of_record(record: object) -> Place:
+    """What a record of a City or Country database says of the place. The record may be anything."""
+    city = _at(record, "city", "names", _LANGUAGE)
+    return shown_place(city, _at(record, "country", "iso_code"))
+
+
+def _at(record: object, *path: str) -> str:
+    """The text at the end of a path through maps; empty if there is none."""
+    for name in path:
+        if not isinstance(record, Mapping):
+            return ""
+        record = record.get(name)
+    return record if isinstance(record, str) else ""

@@ -1,0 +1,120 @@
+"""One database of places, held in memory.
+
+The file itself is not mapped: one that is overwritten in place would end the process (SIGBUS), or
+be read half old and half new. The compiled reader takes some ten microseconds for an address; the
+one in Python, where there is no other, a hundred times as many.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any
+
+import maxminddb
+
+from session_authority.domain.places import NO_PLACE, Place, place_of_record
+from session_authority.domain.text import cleaned, cut
+
+# The largest City databases that are sold have a third of it.
+MAX_DATABASE_BYTES = 1 << 30
+# The metadata stand at the end (https://maxmind.github.io/MaxMind-DB/).
+_METADATA_MARKER = b"\xab\xcd\xefMaxMind.com"
+_METADATA_BYTES = 128 << 10
+_KINDS_WITH_PLACES = ("city", "country", "enterprise", "location")
+_MAX_KIND_CHARACTERS = 100
+_HAS_COMPILED_READER = importlib.util.find_spec("maxminddb.extension") is not None
+_LAST_SECOND = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
+
+Places = Callable[[IPv4Address | IPv6Address], Place]
+
+
+class GeoipError(Exception):
+    """A database of places can't be used. The message names the file and what is wrong with it."""
+
+
+def nowhere(_: IPv4Address | IPv6Address) -> Place:
+    """The place of an address where there is no database."""
+    return NO_PLACE
+
+
+class GeoipDatabase:
+    """A database of places: its `kind` ("GeoLite2-City"), when it was built, and its places."""
+
+    def __init__(self, reader: Any, kind: str, built_at_seconds: float) -> None:
+        self.kind = kind
+        self.built_at_seconds = built_at_seconds
+        self._reader = reader
+
+    @property
+    def built_at(self) -> datetime:
+        """When it was built."""
+        return datetime.fromtimestamp(self.built_at_seconds, UTC)
+
+    @property
+    def has_places(self) -> bool:
+        """True if its kind is known to say where an address is."""
+        return any(kind in self.kind.lower() for kind in _KINDS_WITH_PLACES)
+
+    def place_of(self, address: IPv4Address | IPv6Address) -> Place:
+        """Where the address is, as far as the database says."""
+        try:
+            return place_of_record(self._reader.get(str(address)))
+        except Exception:  # noqa: BLE001 - a damaged record makes readers raise all kinds
+            return NO_PLACE
+
+
+def open_database(path: Path) -> GeoipDatabase:
+    """Reads the file. Raises GeoipError."""
+    try:
+        contents = _read(path)
+    except OSError as error:
+        raise GeoipError(f"{path}: can't be read: {error.strerror}") from None
+    if contents is None:
+        raise GeoipError(
+            f"{path}: is no database of places of at most {MAX_DATABASE_BYTES >> 20} MiB"
+        )
+    try:
+        reader = _reader_of(contents)
+        metadata = reader.metadata()
+        kind, built_at_seconds = metadata.database_type, metadata.build_epoch
+    except Exception:  # noqa: BLE001 - damaged metadata make readers raise all kinds
+        raise GeoipError(f"{path}: is damaged, or no database in MaxMind's format") from None
+    if not isinstance(kind, str) or not isinstance(built_at_seconds, int):
+        raise GeoipError(f"{path}: does not say what kind of database it is, and from when")
+    if not 0 <= built_at_seconds <= _LAST_SECOND:
+        raise GeoipError(f"{path}: was built at a time that never was")
+    return GeoipDatabase(reader, cut(cleaned(kind), _MAX_KIND_CHARACTERS), built_at_seconds)
+
+
+def _read(path: Path) -> bytes | None:
+    """The contents; None if they can't be a database. A large file is looked at before it is
+    read.
+    """
+    # Without O_NONBLOCK a pipe would be waited for.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_DATABASE_BYTES:
+            return None
+        file.seek(max(0, status.st_size - _METADATA_BYTES))
+        if _METADATA_MARKER not in file.read(_METADATA_BYTES):
+            return None
+        file.seek(0)
+        return file.read(MAX_DATABASE_BYTES)
+
+
+def _reader_of(contents: bytes) -> Any:
+    """A reader of the contents, which no change of the file reaches."""
+    if not _HAS_COMPILED_READER or not hasattr(os, "memfd_create"):
+        return maxminddb.open_database(io.BytesIO(contents), maxminddb.MODE_FD)
+    descriptor = os.memfd_create("geoip", os.MFD_CLOEXEC)
+    with open(descriptor, "wb") as copy:
+        copy.write(contents)
+        copy.flush()
+        return maxminddb.open_database(f"/proc/self/fd/{descriptor}", maxminddb.MODE_MMAP_EXT)

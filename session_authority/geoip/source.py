@@ -1,0 +1,30 @@
+"""The database of places that is in force, read again when its file changes."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from session_authority.domain.places import Place
+from session_authority.geoip.database import GeoipDatabase, GeoipError, open_database
+from session_authority.runtime.files import Reread
+
+
+class GeoipSource(Reread[GeoipDatabase]):
+    """A file with a database of places. Raises GeoipError if it is broken, at the start too."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__([path], lambda: open_database(path), GeoipError)
+
+    def place_of(self, address: IPv4Address | IPv6Address) -> Place:
+        """Where the address is, as far as the database that is in force says."""
+        return self.current.place_of(address)
+
+    def is_readable(self) -> bool:
+        """Returns True if the file can be opened. It may be too large to be read for that."""
+        try:
+            for path in self._files():
+                path.open("rb").close()
+        except OSError:
+            return False
+        return True
