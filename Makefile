@@ -98,6 +98,10 @@ soak: $(venv) ## Break stores and servers under clients for long; ARGS go to the
 	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.soak \
 	    --minutes $(SOAK_MINUTES) --seed $(SOAK_SEED) $(ARGS)
 
+.PHONY: campaigns
+campaigns: $(venv) ## Make thousands of trials of each fault, and judge them; ARGS name some
+	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.campaigns $(ARGS)
+
 .PHONY: mutants
 mutants: $(venv) ## Check that the rig finds each service that is broken on purpose; ARGS name some
 	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.mutants $(ARGS)

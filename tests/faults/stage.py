@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from session_authority.store.log_position import entry_id, event_id
 from tests.faults.history import Event, Terms
 from tests.faults.recorder import Recorder, call_of, now
 from tests.processes.harness import add_signing_key
-from tests.support.backends import PATIENT, valkey_server
+from tests.support.backends import PATIENT, ValkeyServer, valkey_server
 from tests.support.commands import Command
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
@@ -119,17 +119,32 @@ def _event(partition: int, raw: bytes, fields: Any) -> Event:
     return Event(ident, name, record.user_id, record.session_id.hex(), call_of(tag), at)
 
 
+def durable_valkey(folder: Path) -> AbstractContextManager[ValkeyServer]:
+    """The bundled Valkey. It writes at once: else a write that a slow disk delays is lost with the
+    process, though it was answered.
+    """
+    return valkey_server(folder, appendonly="yes", appendfsync="always")
+
+
 @asynccontextmanager
-async def standalone(folder: Path, servers: int = 2) -> AsyncIterator[Stage]:
-    """A Valkey with an append-only file, and servers behind wires."""
+async def standalone(
+    folder: Path,
+    servers: int = 2,
+    *,
+    wire: Callable[[str], Proxy] = Proxy,
+    store: Callable[[Path], AbstractContextManager[Any]] = durable_valkey,
+    **settings: str,
+) -> AsyncIterator[Stage]:
+    """A store with an append-only file, and servers behind wires; `settings` are the servers'."""
     async with AsyncExitStack() as stack:
-        # Else a write that a slow disk delays is lost with the process, though it was answered.
-        context = valkey_server(folder / "valkey", appendonly="yes", appendfsync="always")
-        store = await asyncio.to_thread(context.__enter__)
+        context = store(folder / "store")
+        opened = await asyncio.to_thread(context.__enter__)
         stack.push_async_callback(asyncio.to_thread, context.__exit__, None, None, None)
-        wires = [await stack.enter_async_context(Proxy(store.url)) for _ in range(servers)]
-        admin_url, urls = store.admin_url, [wire.url for wire in wires]
-        stage = await serving(stack, folder, urls, lambda: connect(admin_url, PATIENT), store)
+        wires = [await stack.enter_async_context(wire(opened.url)) for _ in range(servers)]
+        admin_url, urls = opened.admin_url, [one.url for one in wires]
+        stage = await serving(
+            stack, folder, urls, lambda: connect(admin_url, PATIENT), opened, **settings
+        )
         stage.wires = wires
         yield stage
 
