@@ -7,6 +7,7 @@ What was REPLICATED may not.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -164,6 +165,20 @@ async def node_killed(stage: Stage, random: Random) -> None:
     await _until(lambda: _all_well(nodes), "the cluster to be whole")
 
 
+async def node_hung(stage: Stage, random: Random) -> None:
+    """A primary hangs until its replica has taken over, and for some time after."""
+    nodes: Sequence[ValkeyServer] = stage.store
+    node = random.choice(await asyncio.to_thread(_primaries, nodes))
+    others = [other for other in nodes if other is not node]
+    os.kill(node.process_id, signal.SIGSTOP)
+    try:
+        await _until(lambda: len(_primaries(others)) == 3, "the replica to take over")
+        await asyncio.sleep(random.uniform(0, 2))
+    finally:
+        os.kill(node.process_id, signal.SIGCONT)
+    await _until(lambda: _all_well(nodes), "the cluster to be whole")
+
+
 async def node_steps_down(stage: Stage, random: Random) -> None:
     """An operator lets a replica take over, which waits until it has everything."""
     nodes: Sequence[ValkeyServer] = stage.store
@@ -240,6 +255,7 @@ SENTINEL = named(
 )
 CLUSTER = named(
     Trouble(node_killed, ends_watches=True, loses_writes=True),
+    Trouble(node_hung, ends_watches=True, loses_writes=True),
     Trouble(node_steps_down, ends_watches=True),
     Trouble(slots_move, ends_watches=True),
 )

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from tests.faults.campaigns.campaign import Campaign
+from tests.faults.campaigns.cancel_storm import cancel_storm
 from tests.faults.campaigns.damaged_records import damaged_records
 from tests.faults.campaigns.lost_replies import losing_replies_to
+from tests.faults.campaigns.played import playing, store_flaps, store_stopped_for_long
 from tests.faults.campaigns.races import races
+from tests.faults.campaigns.rotations import rotations
+from tests.faults.replicated import CLUSTER, SENTINEL, cluster, sentinel
+from tests.faults.stage import standalone
+from tests.faults.troubles import STANDALONE, Trouble
 
 CAMPAIGNS = (
     *(
@@ -17,9 +23,59 @@ CAMPAIGNS = (
         )
         for kind in ("issue", "renew", "revoke", "update")
     ),
+    Campaign(
+        "rotations", "renewals with requests in flight, tabs, cancels, kills", 100_000, rotations
+    ),
     Campaign("races", "issue and renew racing revocations, over three servers", 10_000, races),
+    Campaign(
+        "cancel-storm",
+        "calls given up, connections dirtied; every answer its own user's",
+        1_000_000,
+        cancel_storm,
+    ),
     Campaign(
         "records", "records corrupted, cut, foreign, of a later version", 10_000, damaged_records
     ),
+    Campaign(
+        "sentinel-killed",
+        "primary killed (Sentinel)",
+        100,
+        playing(sentinel, SENTINEL["primary killed"], SENTINEL["primary restarted"]),
+    ),
+    Campaign(
+        "sentinel-hung",
+        "primary hung and woken (Sentinel)",
+        100,
+        playing(sentinel, SENTINEL["primary hung"], each_round=5),
+    ),
+    Campaign(
+        "cluster-killed", "primary killed (cluster)", 100, playing(cluster, CLUSTER["node killed"])
+    ),
+    Campaign(
+        "cluster-hung",
+        "primary hung and woken (cluster)",
+        100,
+        playing(cluster, CLUSTER["node hung"]),
+    ),
+    Campaign(
+        "slots",
+        "slots moved, four at a time (cluster)",
+        20,
+        playing(cluster, CLUSTER["slots move"]),
+    ),
+    *(
+        Campaign(f"store-{name}", f"store {fault}", 100, playing(standalone, trouble))
+        for name, fault, trouble in (
+            ("stopped", "stopped for 0.1 to 30 s", Trouble(store_stopped_for_long)),
+            ("stalled", "stalled: replies come late or never", STANDALONE["replies stall"]),
+            ("flapping", "flapping", Trouble(store_flaps)),
+            ("refused", "refused", STANDALONE["store refuses"]),
+            ("full", "full", STANDALONE["full"]),
+            ("read-only", "read-only", STANDALONE["read only"]),
+            ("permissions", "without a permission", STANDALONE["permission taken"]),
+            ("locked-out", "with another password, or none", STANDALONE["user locked out"]),
+            ("killed", "killed and started again", STANDALONE["store killed"]),
+            ("scripts", "without its scripts", STANDALONE["scripts flushed"]),
+        )
+    ),
 )
-BY_NAME = {campaign.name: campaign for campaign in CAMPAIGNS}

@@ -152,7 +152,7 @@ def losing_replies_to(kind: str) -> Run:
 
     async def run(folder: Path, order: Order, tally: Tally) -> None:
         random = Random(f"{order.seed} {kind}")
-        async with standalone(folder, wire=LossyWire) as stage:
+        async with standalone(folder, wire=LossyWire, TOKEN_TTL="2h") as stage:
             number = 0
             while most := order.left(tally, _ROUND):
                 users = [f"{kind}-{order.seed}-{number + each}" for each in range(most)]

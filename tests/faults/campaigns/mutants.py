@@ -56,6 +56,15 @@ OF_CAMPAIGNS = (
         ),
     ),
     _mutant(
+        "cancel-storm",
+        "answers of a batch are swapped",
+        Edit(
+            "session_authority/rpc/service.py",
+            "results += await asyncio.gather(*map(self._validate_one_of_batch, stride))",
+            "results += reversed(\n                await asyncio.gather(*map(self._validate_one_of_batch, stride))\n            )",
+        ),
+    ),
+    _mutant(
         "records",
         "a record that can't be read fails the call",
         Edit(
