@@ -59,6 +59,15 @@ class ServerProcess:
         target = Target(Listen.parse(self.address))
         wait_for(lambda: health(target, 1.0) == "SERVING", f"{self.name} to serve", 60)
 
+    @property
+    def process_id(self) -> int:
+        """Of the running one; with several workers it is their parent."""
+        return int(self._command.process.pid)
+
+    def logged(self, event: str) -> int:
+        """How often it logged this since it was started last."""
+        return self._command.events().count(event)
+
     def signal(self, number: int) -> None:
         """Sends a signal."""
         self._command.process.send_signal(number)

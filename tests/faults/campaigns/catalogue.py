@@ -8,7 +8,9 @@ from tests.faults.campaigns.damaged_records import damaged_records
 from tests.faults.campaigns.lost_replies import losing_replies_to
 from tests.faults.campaigns.played import playing, store_flaps, store_stopped_for_long
 from tests.faults.campaigns.races import races
+from tests.faults.campaigns.restarts import hung_workers, restarted_servers, restarted_workers
 from tests.faults.campaigns.rotations import rotations
+from tests.faults.campaigns.stores import debian, oldest, on_redis
 from tests.faults.replicated import CLUSTER, SENTINEL, cluster, sentinel
 from tests.faults.stage import standalone
 from tests.faults.troubles import STANDALONE, Trouble
@@ -63,6 +65,19 @@ CAMPAIGNS = (
         20,
         playing(cluster, CLUSTER["slots move"]),
     ),
+    Campaign(
+        "restarts-servers",
+        "rolling restarts of two servers under the client's load",
+        50,
+        restarted_servers,
+    ),
+    Campaign(
+        "restarts-workers",
+        "workers ended and killed under the client's load",
+        50,
+        restarted_workers,
+    ),
+    Campaign("hung-workers", "workers hung under the client's load", 20, hung_workers),
     *(
         Campaign(f"store-{name}", f"store {fault}", 100, playing(standalone, trouble))
         for name, fault, trouble in (
@@ -77,5 +92,12 @@ CAMPAIGNS = (
             ("killed", "killed and started again", STANDALONE["store killed"]),
             ("scripts", "without its scripts", STANDALONE["scripts flushed"]),
         )
+    ),
+    Campaign(
+        "on-valkey", "all faults, on Valkey 9.1", 20, playing(standalone, *STANDALONE.values())
+    ),
+    Campaign("on-redis-7.0", "all faults, on Redis 7.0", 20, on_redis(debian)),
+    Campaign(
+        "on-redis-6.2", "all faults, on Redis 6.2, the oldest supported", 20, on_redis(oldest)
     ),
 )

@@ -61,7 +61,8 @@ OF_CAMPAIGNS = (
         Edit(
             "session_authority/rpc/service.py",
             "results += await asyncio.gather(*map(self._validate_one_of_batch, stride))",
-            "results += reversed(\n                await asyncio.gather(*map(self._validate_one_of_batch, stride))\n            )",
+            "found = await asyncio.gather(*map(self._validate_one_of_batch, stride))\n"
+            "            results += reversed(found)",
         ),
     ),
     _mutant(
