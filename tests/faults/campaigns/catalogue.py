@@ -10,8 +10,9 @@ from tests.faults.campaigns.played import playing, store_flaps, store_stopped_fo
 from tests.faults.campaigns.races import races
 from tests.faults.campaigns.restarts import hung_workers, restarted_servers, restarted_workers
 from tests.faults.campaigns.rotations import rotations
+from tests.faults.campaigns.splits import split_cluster, split_sentinel
 from tests.faults.campaigns.stores import debian, oldest, on_redis
-from tests.faults.replicated import CLUSTER, SENTINEL, cluster, sentinel
+from tests.faults.replicated import CLUSTER, SENTINEL, acknowledged, cluster, sentinel
 from tests.faults.stage import standalone
 from tests.faults.troubles import STANDALONE, Trouble
 
@@ -51,6 +52,12 @@ CAMPAIGNS = (
         playing(sentinel, SENTINEL["primary hung"], each_round=5),
     ),
     Campaign(
+        "acknowledged",
+        "primary killed or hung (Sentinel, `REPLICAS_ACK=2`); nothing `REPLICATED` is lost",
+        100,
+        playing(acknowledged, SENTINEL["primary killed"], SENTINEL["primary hung"], each_round=5),
+    ),
+    Campaign(
         "cluster-killed", "primary killed (cluster)", 100, playing(cluster, CLUSTER["node killed"])
     ),
     Campaign(
@@ -58,6 +65,20 @@ CAMPAIGNS = (
         "primary hung and woken (cluster)",
         100,
         playing(cluster, CLUSTER["node hung"]),
+    ),
+    Campaign(
+        "split-sentinel",
+        "primary split from its replicas (Sentinel)",
+        100,
+        split_sentinel,
+        own_network=True,
+    ),
+    Campaign(
+        "split-cluster",
+        "primary split from its replicas (cluster)",
+        100,
+        split_cluster,
+        own_network=True,
     ),
     Campaign(
         "slots",
