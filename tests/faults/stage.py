@@ -26,7 +26,7 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import wait_for
 
 # As short as honest requests and whole seconds allow.
-INTERVALS = {"GRACE": "2s", "DURABLE_AFTER": "4s", "ALARM_AFTER": "10s", "TOKEN_TTL": "60s"}
+INTERVALS = {"GRACE": "2s", "DURABLE_AFTER": "4s", "ALARM_AFTER": "10s", "TOKEN_TTL": "30m"}
 TERMS = Terms(durable_after=4, alarm_after=10, longest_flight=4)
 _UNSAFE = "open-access,volatile-store,short-grace"
 
@@ -52,7 +52,10 @@ class ServerProcess:
 
     def start(self) -> None:
         """Starts it, again."""
-        self._command = Command(self._folder, ["serve"], self._settings)
+        self._command = self._serve()
+
+    def _serve(self) -> Command:
+        return Command(self._folder, ["serve"], self._settings)
 
     def wait_until_serving(self) -> None:
         """Waits until its health says so."""
@@ -142,6 +145,7 @@ async def standalone(
     *,
     wire: Callable[[str], Proxy] = Proxy,
     store: Callable[[Path], AbstractContextManager[Any]] = durable_valkey,
+    process: type[ServerProcess] = ServerProcess,
     **settings: str,
 ) -> AsyncIterator[Stage]:
     """A store with an append-only file, and servers behind wires; `settings` are the servers'."""
@@ -152,7 +156,7 @@ async def standalone(
         wires = [await stack.enter_async_context(wire(opened.url)) for _ in range(servers)]
         admin_url, urls = opened.admin_url, [one.url for one in wires]
         stage = await serving(
-            stack, folder, urls, lambda: connect(admin_url, PATIENT), opened, **settings
+            stack, folder, urls, lambda: connect(admin_url, PATIENT), opened, process, **settings
         )
         stage.wires = wires
         yield stage
@@ -164,6 +168,8 @@ async def serving(
     urls: Sequence[str],
     admin: Callable[[], RedisClient],
     store: Any,
+    process: type[ServerProcess] = ServerProcess,
+    /,
     **settings: str,
 ) -> Stage:
     """A server for each URL of the store, as part of a stack that ends them."""
@@ -171,7 +177,7 @@ async def serving(
     processes = []
     for number, url in enumerate(urls, 1):
         made = await asyncio.to_thread(
-            ServerProcess, f"server-{number}", folder, url, folder / "keys", settings
+            process, f"server-{number}", folder, url, folder / "keys", settings
         )
         stack.push_async_callback(asyncio.to_thread, made.kill)
         processes.append(made)

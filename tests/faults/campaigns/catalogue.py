@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from tests.faults.campaigns.campaign import Campaign
 from tests.faults.campaigns.cancel_storm import cancel_storm
+from tests.faults.campaigns.clocks import skewed_clocks
 from tests.faults.campaigns.damaged_records import damaged_records
 from tests.faults.campaigns.lost_replies import losing_replies_to
 from tests.faults.campaigns.played import playing, store_flaps, store_stopped_for_long
+from tests.faults.campaigns.policy_flips import policy_flips
 from tests.faults.campaigns.races import races
 from tests.faults.campaigns.restarts import hung_workers, restarted_servers, restarted_workers
 from tests.faults.campaigns.rotations import rotations
@@ -14,7 +16,7 @@ from tests.faults.campaigns.splits import split_cluster, split_sentinel
 from tests.faults.campaigns.stores import debian, oldest, on_redis
 from tests.faults.replicated import CLUSTER, SENTINEL, acknowledged, cluster, sentinel
 from tests.faults.stage import standalone
-from tests.faults.troubles import STANDALONE, Trouble
+from tests.faults.troubles import STANDALONE, Trouble, store_emptied
 
 CAMPAIGNS = (
     *(
@@ -109,11 +111,19 @@ CAMPAIGNS = (
             ("full", "full", STANDALONE["full"]),
             ("read-only", "read-only", STANDALONE["read only"]),
             ("permissions", "without a permission", STANDALONE["permission taken"]),
-            ("locked-out", "with another password, or none", STANDALONE["user locked out"]),
+            ("locked-out", "locks the service's user out", STANDALONE["user locked out"]),
+            ("password", "wants another password", STANDALONE["password changed"]),
             ("killed", "killed and started again", STANDALONE["store killed"]),
             ("scripts", "without its scripts", STANDALONE["scripts flushed"]),
+            (
+                "emptied",
+                "emptied (`FLUSHALL`)",
+                Trouble(store_emptied, ends_watches=True, loses_writes=True),
+            ),
         )
     ),
+    Campaign("clocks", "a server's clock set wrong by 6 s to a day", 100, skewed_clocks),
+    Campaign("policy-flips", "a caller's rights taken away and given back", 100, policy_flips),
     Campaign(
         "on-valkey", "all faults, on Valkey 9.1", 20, playing(standalone, *STANDALONE.values())
     ),

@@ -84,4 +84,22 @@ OF_CAMPAIGNS = (
         "the check of a session record is ignored",
         Edit("session_authority/store/codec.py", " or sealed(body) != raw:", ":"),
     ),
+    _mutant(
+        "clocks",
+        "a server whose clock is wrong answers all the same",
+        Edit(
+            "session_authority/processes/readiness.py",
+            "if least >= -_MAX_SKEW_SECONDS and most <= _MAX_SKEW_SECONDS:",
+            "if True:",
+        ),
+    ),
+    _mutant(
+        "policy-flips",
+        "a policy that takes a right away is not read again",
+        Edit(
+            "session_authority/runtime/files.py",
+            "        self.current = self._read()\n        self._read_state = found\n",
+            "        self._read_state = found\n",
+        ),
+    ),
 )

@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from uuid import uuid4
@@ -30,11 +31,10 @@ _CALLERS = 6
 _PAUSE_SECONDS = 0.02
 # How fast a busy machine answers is not the question.
 _TIMEOUT, _STORE_TIMEOUT = timedelta(seconds=10), "5s"
-# A client that was refused tries again after two seconds at the most: the next server is restarted
-# once the last one is surely in use.
-_UNTIL_CONNECTED_SECONDS = 3.0
+_UNTIL_USED_SECONDS = 1.0  # from a connection to the calls on it
 _WORKERS = 2
 _PATIENCE_SECONDS = 60.0
+_TABLES, _ESTABLISHED = ("/proc/net/tcp", "/proc/net/tcp6"), "01"
 
 
 class Caller:
@@ -104,7 +104,11 @@ async def restarted_servers(folder: Path, order: Order, tally: Tally) -> None:
             await asyncio.to_thread(server.stop)
             await asyncio.to_thread(server.start)
             await asyncio.to_thread(server.wait_until_serving)
-            await asyncio.sleep(_UNTIL_CONNECTED_SECONDS)
+            # Else the client has no server at all while the next one restarts: it tries to connect
+            # again after two seconds at the most.
+            connected = partial(_has_connections, server)
+            await eventually(connected, "the client to connect", _PATIENCE_SECONDS)
+            await asyncio.sleep(_UNTIL_USED_SECONDS)
             tally.trials += 1
 
 
@@ -147,3 +151,11 @@ def _workers(server: ServerProcess) -> list[int]:
         for number in descendants(server.process_id)
         if b"spawn_main" in Path(f"/proc/{number}/cmdline").read_bytes()
     ]
+
+
+def _has_connections(server: ServerProcess) -> bool:
+    """Whether a client is connected to it."""
+    port = int(server.address.rpartition(":")[2])
+    lines = [line for name in _TABLES for line in Path(name).read_text().splitlines()[1:]]
+    rows = [line.split() for line in lines]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == _ESTABLISHED for row in rows)

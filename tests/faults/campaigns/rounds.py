@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.faults.checker import ALLOWED_ERRORS
 from tests.faults.history import Event, History
-from tests.faults.recorder import Answered, Recorder, Server
+from tests.faults.recorder import Answered, Recorder, Server, now
 from tests.faults.stage import TERMS, Stage
 
 # At the same time: enough to keep two servers busy, few enough for every answer to be in time.
@@ -66,16 +66,16 @@ async def side_by_side(trials: Iterable[Awaitable[None]], at_once: int = AT_ONCE
 
 
 class TrialOver(Exception):
-    """A trial can't go on after an error that no caller should try again after."""
+    """A trial can't go on: its error is none to try again after, or there is no other answer."""
 
 
 async def answered(ask: Callable[[], Awaitable[Answered]]) -> Answered:
     """The first answer that is no error, however often it takes. Raises TrialOver."""
-    async with asyncio.timeout(_PATIENCE_SECONDS):
-        while True:
-            given = await ask()
-            if not given.call.failed:
-                return given
-            if given.call.outcome not in ALLOWED_ERRORS:
-                raise TrialOver
-            await asyncio.sleep(0.1)
+    until = now() + _PATIENCE_SECONDS
+    while True:
+        given = await ask()
+        if not given.call.failed:
+            return given
+        if given.call.outcome not in ALLOWED_ERRORS or now() > until:
+            raise TrialOver
+        await asyncio.sleep(0.1)
