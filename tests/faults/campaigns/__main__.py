@@ -14,7 +14,10 @@ import json
 import logging
 import sys
 import tempfile
+import traceback
 from pathlib import Path
+
+import pytest
 
 from tests.faults.campaigns import network, results
 from tests.faults.campaigns.campaign import Campaign, Order, Tally
@@ -26,7 +29,11 @@ from tests.faults.recorder import now
 async def _result(campaign: Campaign, order: Order) -> tuple[Result, Tally]:
     tally, started = Tally(), now()
     with tempfile.TemporaryDirectory() as folder:
-        await campaign.run(Path(folder), order, tally)
+        try:
+            await campaign.run(Path(folder), order, tally)
+        except (Exception, pytest.fail.Exception):  # noqa: BLE001 - what was counted still counts
+            traceback.print_exc()
+            tally.counts["times the rig failed"] += 1
     result = Result(
         order.seed,
         tally.trials,
@@ -47,7 +54,7 @@ def _failed(campaign: Campaign, given: argparse.Namespace) -> bool:
     print(f"{campaign.name}: {result} {counts}", flush=True)
     if given.results is not None and result.trials:
         results.write(results.read(given.results) | {campaign.name: result}, given.results)
-    return bool(result.violations)
+    return bool(result.violations or tally.counts["times the rig failed"])
 
 
 def _failed_elsewhere(campaign: Campaign, given: argparse.Namespace) -> bool:

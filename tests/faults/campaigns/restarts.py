@@ -23,6 +23,7 @@ from session_authority_client import (
 )
 from tests.faults.campaigns.campaign import Order, Tally
 from tests.faults.clients import running
+from tests.faults.recorder import now
 from tests.faults.stage import ServerProcess, standalone
 from tests.support.commands import descendants
 from tests.support.waiting import eventually
@@ -54,11 +55,13 @@ class Caller:
         while True:
             await asyncio.sleep(self._random.uniform(0, 2 * _PAUSE_SECONDS))
             self._tally.calls += 1
+            started = now()
             try:
                 issued = await self._one(issued)
             except SessionAuthorityError as error:
                 self._tally.counts["calls that failed"] += 1
-                self._tally.hold(self._may_fail, f"a call failed: {error!r}")
+                took = f"{now() - started:.1f} s"
+                self._tally.hold(self._may_fail, f"a call failed after {took}: {error!r}")
                 issued = None
 
     async def _one(self, issued: IssuedDevice | None) -> IssuedDevice | None:
