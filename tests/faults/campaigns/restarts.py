@@ -35,6 +35,7 @@ _TIMEOUT, _STORE_TIMEOUT = timedelta(seconds=10), "5s"
 _UNTIL_USED_SECONDS = 1.0  # from a connection to the calls on it
 _WORKERS = 2
 _PATIENCE_SECONDS = 60.0
+_SHOWN_CHARACTERS = 45  # of an error, to count errors by
 _TABLES, _ESTABLISHED = ("/proc/net/tcp", "/proc/net/tcp6"), "01"
 
 
@@ -59,7 +60,7 @@ class Caller:
             try:
                 issued = await self._one(issued)
             except SessionAuthorityError as error:
-                self._tally.counts["calls that failed"] += 1
+                self._tally.counts[f"failed: {error}"[:_SHOWN_CHARACTERS]] += 1
                 took = f"{now() - started:.1f} s"
                 self._tally.hold(self._may_fail, f"a call failed after {took}: {error!r}")
                 issued = None
