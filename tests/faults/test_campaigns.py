@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def test_a_page_has_the_counts(page: str) -> None:
 
 def test_the_results_are_those_of_campaigns() -> None:
     assert set(results.read()) <= {campaign.name for campaign in CAMPAIGNS}
+
+
+def test_a_campaign_has_a_name_of_its_own_that_a_file_can_hold() -> None:
+    names = [campaign.name for campaign in CAMPAIGNS]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch(r"[a-z0-9-]+", name)] == []
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
