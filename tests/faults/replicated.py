@@ -7,6 +7,7 @@ What was REPLICATED may not.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -37,11 +38,15 @@ _AFTER_WAKING_SECONDS = 12.0
 
 
 @asynccontextmanager
-async def sentinel(folder: Path, servers: int = 2, **settings: str) -> AsyncIterator[Stage]:
-    """A primary with two replicas and three Sentinels; `settings` are the servers'."""
+async def sentinel(
+    folder: Path, servers: int = 2, *, source: str = "", **settings: str
+) -> AsyncIterator[Stage]:
+    """A primary with two replicas and three Sentinels, which connect to each other from `source`;
+    `settings` are the servers'.
+    """
     async with AsyncExitStack() as stack:
         # Less would make a busy machine's primaries change with no fault to explain it.
-        context = sentinel_group(folder, replicas=2, sentinels=3, down_after_ms=3000)
+        context = sentinel_group(folder, replicas=2, sentinels=3, down_after_ms=3000, source=source)
         group = await asyncio.to_thread(context.__enter__)
         stack.push_async_callback(asyncio.to_thread, context.__exit__, None, None, None)
         urls = [group.url] * servers
@@ -57,10 +62,12 @@ def acknowledged(folder: Path) -> AbstractAsyncContextManager[Stage]:
 
 
 @asynccontextmanager
-async def cluster(folder: Path, servers: int = 2) -> AsyncIterator[Stage]:
-    """Three primaries with a replica each."""
+async def cluster(
+    folder: Path, servers: int = 2, *, sources: Sequence[str] = ()
+) -> AsyncIterator[Stage]:
+    """Three primaries with a replica each, which connect to each other from `sources`."""
     async with AsyncExitStack() as stack:
-        context = valkey_cluster_servers(folder, replicas=True)
+        context = valkey_cluster_servers(folder, replicas=True, sources=sources)
         nodes = await asyncio.to_thread(context.__enter__)
         stack.push_async_callback(asyncio.to_thread, context.__exit__, None, None, None)
         urls = [cluster_url(nodes)] * servers
@@ -79,9 +86,9 @@ async def primary_killed(stage: Stage, random: Random) -> None:
     group: SentinelGroup = stage.store
     old = await _killed_primary(group)
     what = "the Sentinels to agree"
-    await _until(lambda: group.agreed_primary() not in (None, old), what)
+    await until(lambda: group.agreed_primary() not in (None, old), what)
     await asyncio.to_thread(group.start_again, old)
-    await _whole(group)
+    await whole(group)
 
 
 async def primary_restarted(stage: Stage, random: Random) -> None:
@@ -90,9 +97,9 @@ async def primary_restarted(stage: Stage, random: Random) -> None:
     """
     group: SentinelGroup = stage.store
     old = await _killed_primary(group)
-    await _moved(group, old)
+    await moved(group, old)
     await asyncio.to_thread(group.start_again, old)
-    await _whole(group)
+    await whole(group)
 
 
 async def _killed_primary(group: SentinelGroup) -> int:
@@ -109,12 +116,12 @@ async def primary_hung(stage: Stage, random: Random) -> None:
     old = await asyncio.to_thread(group.primary)
     group.servers[old].send_signal(signal.SIGSTOP)
     try:
-        await _moved(group, old)
+        await moved(group, old)
         await asyncio.sleep(random.uniform(0, 3))
     finally:
         group.servers[old].send_signal(signal.SIGCONT)
     await asyncio.sleep(_AFTER_WAKING_SECONDS)
-    await _whole(group)
+    await whole(group)
 
 
 async def primary_steps_down(stage: Stage, random: Random) -> None:
@@ -123,22 +130,23 @@ async def primary_steps_down(stage: Stage, random: Random) -> None:
     old = await asyncio.to_thread(group.primary)
     with redis.Redis(port=group.sentinel) as asked:
         await asyncio.to_thread(asked.execute_command, "SENTINEL", "FAILOVER", "main")
-    await _moved(group, old)
-    await _whole(group)
+    await moved(group, old)
+    await whole(group)
 
 
-async def _moved(group: SentinelGroup, old: int) -> None:
-    await _until(lambda: group.primary() != old, "the Sentinels to promote another")
+async def moved(group: SentinelGroup, old: int) -> None:
+    """Waits until the Sentinels have promoted another one."""
+    await until(lambda: group.primary() != old, "the Sentinels to promote another")
 
 
-async def _whole(group: SentinelGroup) -> None:
+async def whole(group: SentinelGroup) -> None:
     """Every server but the primary replicates it."""
 
     def is_whole() -> bool:
         primary = group.primary()
         return all(_follows(port, primary) for port in group.servers if port != primary)
 
-    await _until(is_whole, "the replicas to follow")
+    await until(is_whole, "the replicas to follow")
 
 
 def _follows(port: int, primary: int) -> bool:
@@ -156,23 +164,37 @@ def _follows(port: int, primary: int) -> bool:
 async def node_killed(stage: Stage, random: Random) -> None:
     """A primary is killed; its replica takes over, and it comes back as the replica."""
     nodes: Sequence[ValkeyServer] = stage.store
-    node = random.choice(await asyncio.to_thread(_primaries, nodes))
+    node = random.choice(await asyncio.to_thread(primary_nodes, nodes))
     await asyncio.to_thread(node.kill)
     others = [other for other in nodes if other is not node]
-    await _until(lambda: len(_primaries(others)) == 3, "the replica to take over")
+    await until(lambda: len(primary_nodes(others)) == 3, "the replica to take over")
     await asyncio.to_thread(node.start)
-    await _until(lambda: _all_well(nodes), "the cluster to be whole")
+    await until(lambda: all_well(nodes), "the cluster to be whole")
+
+
+async def node_hung(stage: Stage, random: Random) -> None:
+    """A primary hangs until its replica has taken over, and for some time after."""
+    nodes: Sequence[ValkeyServer] = stage.store
+    node = random.choice(await asyncio.to_thread(primary_nodes, nodes))
+    others = [other for other in nodes if other is not node]
+    os.kill(node.process_id, signal.SIGSTOP)
+    try:
+        await until(lambda: len(primary_nodes(others)) == 3, "the replica to take over")
+        await asyncio.sleep(random.uniform(0, 2))
+    finally:
+        os.kill(node.process_id, signal.SIGCONT)
+    await until(lambda: all_well(nodes), "the cluster to be whole")
 
 
 async def node_steps_down(stage: Stage, random: Random) -> None:
     """An operator lets a replica take over, which waits until it has everything."""
     nodes: Sequence[ValkeyServer] = stage.store
-    primaries = await asyncio.to_thread(_primaries, nodes)
+    primaries = await asyncio.to_thread(primary_nodes, nodes)
     replica = random.choice([node for node in nodes if node not in primaries])
     with redis.Redis(port=replica.port) as asked:
         await asyncio.to_thread(asked.execute_command, "CLUSTER", "FAILOVER")
-    await _until(lambda: replica in _primaries(nodes), "the replica to take over")
-    await _until(lambda: _all_well(nodes), "the cluster to be whole")
+    await until(lambda: replica in primary_nodes(nodes), "the replica to take over")
+    await until(lambda: all_well(nodes), "the cluster to be whole")
 
 
 async def slots_move(stage: Stage, random: Random) -> None:
@@ -183,7 +205,7 @@ async def slots_move(stage: Stage, random: Random) -> None:
 
 
 def _move(nodes: Sequence[ValkeyServer], slot: int, random: Random) -> None:
-    primaries = _primaries(nodes)
+    primaries = primary_nodes(nodes)
     [source] = [node for node in primaries if slot in _slots_of(node)]
     target = random.choice([node for node in primaries if node is not source])
     with redis.Redis(port=source.port) as here, redis.Redis(port=target.port) as there:
@@ -196,7 +218,7 @@ def _move(nodes: Sequence[ValkeyServer], slot: int, random: Random) -> None:
             node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
 
 
-def _primaries(nodes: Sequence[ValkeyServer]) -> list[ValkeyServer]:
+def primary_nodes(nodes: Sequence[ValkeyServer]) -> list[ValkeyServer]:
     """The nodes that are primaries with slots, as they say themselves."""
     return [node for node in nodes if _slots_of(node)]
 
@@ -213,9 +235,9 @@ def _slots_of(node: ValkeyServer) -> set[int]:
     return {slot for first, _, last in ranges for slot in range(int(first), int(last or first) + 1)}
 
 
-def _all_well(nodes: Sequence[ValkeyServer]) -> bool:
+def all_well(nodes: Sequence[ValkeyServer]) -> bool:
     """Three primaries have all slots, and everybody else follows one."""
-    primaries = _primaries(nodes)
+    primaries = primary_nodes(nodes)
     replicas = [node for node in nodes if node not in primaries]
     return len(primaries) == 3 and all(map(_is_linked, replicas))
 
@@ -228,7 +250,8 @@ def _is_linked(replica: ValkeyServer) -> bool:
         return False
 
 
-async def _until(condition: Callable[[], object], what: str) -> None:
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Waits for a condition that blocks while it looks."""
     await asyncio.to_thread(wait_for, condition, what, _PATIENCE)
 
 
@@ -240,6 +263,7 @@ SENTINEL = named(
 )
 CLUSTER = named(
     Trouble(node_killed, ends_watches=True, loses_writes=True),
+    Trouble(node_hung, ends_watches=True, loses_writes=True),
     Trouble(node_steps_down, ends_watches=True),
     Trouble(slots_move, ends_watches=True),
 )

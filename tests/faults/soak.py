@@ -13,7 +13,8 @@ import logging
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,10 +23,11 @@ from tests.faults.checker import Violation, judge
 from tests.faults.history import Call, History, Kind, Role
 from tests.faults.play import BALANCED, Script, play
 from tests.faults.recorder import now
-from tests.faults.stage import standalone
-from tests.faults.troubles import STANDALONE
+from tests.faults.stage import Stage, standalone
+from tests.faults.troubles import STANDALONE, Trouble
 
-STAGES = {
+OpenStage = Callable[[Path], AbstractAsyncContextManager[Stage]]
+STAGES: dict[str, tuple[OpenStage, dict[str, Trouble]]] = {
     "standalone": (standalone, STANDALONE),
     "sentinel": (replicated.sentinel, replicated.SENTINEL),
     "acknowledged": (replicated.acknowledged, replicated.SENTINEL),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from session_authority.store.log_position import entry_id, event_id
 from tests.faults.history import Event, Terms
 from tests.faults.recorder import Recorder, call_of, now
 from tests.processes.harness import add_signing_key
-from tests.support.backends import PATIENT, valkey_server
+from tests.support.backends import PATIENT, ValkeyServer, valkey_server
 from tests.support.commands import Command
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_for
 
 # As short as honest requests and whole seconds allow.
-INTERVALS = {"GRACE": "2s", "DURABLE_AFTER": "4s", "ALARM_AFTER": "10s", "TOKEN_TTL": "60s"}
+INTERVALS = {"GRACE": "2s", "DURABLE_AFTER": "4s", "ALARM_AFTER": "10s", "TOKEN_TTL": "30m"}
 TERMS = Terms(durable_after=4, alarm_after=10, longest_flight=4)
 _UNSAFE = "open-access,volatile-store,short-grace"
 
@@ -52,12 +52,24 @@ class ServerProcess:
 
     def start(self) -> None:
         """Starts it, again."""
-        self._command = Command(self._folder, ["serve"], self._settings)
+        self._command = self._serve()
+
+    def _serve(self) -> Command:
+        return Command(self._folder, ["serve"], self._settings)
 
     def wait_until_serving(self) -> None:
         """Waits until its health says so."""
         target = Target(Listen.parse(self.address))
         wait_for(lambda: health(target, 1.0) == "SERVING", f"{self.name} to serve", 60)
+
+    @property
+    def process_id(self) -> int:
+        """Of the running one; with several workers it is their parent."""
+        return int(self._command.process.pid)
+
+    def logged(self, event: str) -> int:
+        """How often it logged this since it was started last."""
+        return self._command.events().count(event)
 
     def signal(self, number: int) -> None:
         """Sends a signal."""
@@ -119,17 +131,33 @@ def _event(partition: int, raw: bytes, fields: Any) -> Event:
     return Event(ident, name, record.user_id, record.session_id.hex(), call_of(tag), at)
 
 
+def durable_valkey(folder: Path) -> AbstractContextManager[ValkeyServer]:
+    """The bundled Valkey. It writes at once: else a write that a slow disk delays is lost with the
+    process, though it was answered.
+    """
+    return valkey_server(folder, appendonly="yes", appendfsync="always")
+
+
 @asynccontextmanager
-async def standalone(folder: Path, servers: int = 2) -> AsyncIterator[Stage]:
-    """A Valkey with an append-only file, and servers behind wires."""
+async def standalone(
+    folder: Path,
+    servers: int = 2,
+    *,
+    wire: Callable[[str], Proxy] = Proxy,
+    store: Callable[[Path], AbstractContextManager[Any]] = durable_valkey,
+    process: type[ServerProcess] = ServerProcess,
+    **settings: str,
+) -> AsyncIterator[Stage]:
+    """A store with an append-only file, and servers behind wires; `settings` are the servers'."""
     async with AsyncExitStack() as stack:
-        # Else a write that a slow disk delays is lost with the process, though it was answered.
-        context = valkey_server(folder / "valkey", appendonly="yes", appendfsync="always")
-        store = await asyncio.to_thread(context.__enter__)
+        context = store(folder / "store")
+        opened = await asyncio.to_thread(context.__enter__)
         stack.push_async_callback(asyncio.to_thread, context.__exit__, None, None, None)
-        wires = [await stack.enter_async_context(Proxy(store.url)) for _ in range(servers)]
-        admin_url, urls = store.admin_url, [wire.url for wire in wires]
-        stage = await serving(stack, folder, urls, lambda: connect(admin_url, PATIENT), store)
+        wires = [await stack.enter_async_context(wire(opened.url)) for _ in range(servers)]
+        admin_url, urls = opened.admin_url, [one.url for one in wires]
+        stage = await serving(
+            stack, folder, urls, lambda: connect(admin_url, PATIENT), opened, process, **settings
+        )
         stage.wires = wires
         yield stage
 
@@ -140,6 +168,8 @@ async def serving(
     urls: Sequence[str],
     admin: Callable[[], RedisClient],
     store: Any,
+    process: type[ServerProcess] = ServerProcess,
+    /,
     **settings: str,
 ) -> Stage:
     """A server for each URL of the store, as part of a stack that ends them."""
@@ -147,7 +177,7 @@ async def serving(
     processes = []
     for number, url in enumerate(urls, 1):
         made = await asyncio.to_thread(
-            ServerProcess, f"server-{number}", folder, url, folder / "keys", settings
+            process, f"server-{number}", folder, url, folder / "keys", settings
         )
         stack.push_async_callback(asyncio.to_thread, made.kill)
         processes.append(made)

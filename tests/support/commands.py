@@ -22,7 +22,7 @@ from session_authority.runtime.addresses import Listen
 from session_authority.store.embedded import EmbeddedValkey
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
-from tests.support.fork_server import ROOT, start_command
+from tests.support.fork_server import ROOT, ForkedProcess, start_command
 from tests.support.waiting import wait_for
 
 COMMAND = [sys.executable, "-c", "from session_authority.cli import main; main()"]
@@ -72,9 +72,20 @@ class Command:
         number = len(list(folder.glob("*.log")))
         self._out, self._err = folder / f"out-{number}.txt", folder / f"err-{number}.log"
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = start_command(
+            self.process = self._started(
                 arguments, folder, environment(folder, **settings), out.fileno(), err.fileno()
             )
+
+    def _started(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: dict[str, str],
+        out: int,
+        err: int,
+    ) -> ForkedProcess | subprocess.Popen[bytes]:
+        """The process; a subclass may start another program."""
+        return start_command(arguments, folder, environment, out, err)
 
     @property
     def printed(self) -> str:

@@ -6,10 +6,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from types import TracebackType
 from urllib.parse import urlsplit
 
 _CHUNK = 1 << 16
+# The number of the connection for which `on_request` or `on_reply` is called.
+CONNECTION: ContextVar[int] = ContextVar("CONNECTION")
 
 
 async def _pass(_: bytes) -> None:
@@ -100,6 +103,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        CONNECTION.set(self.connections)
         self._writers.add(writer)
         self._clients.add(writer)
         up = None

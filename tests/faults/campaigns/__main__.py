@@ -1,0 +1,103 @@
+"""Runs campaigns: for each kind of fault so many trials, counted and judged, from a seed.
+
+python -m tests.faults.campaigns [NAME ...] --trials 2000 --seed 1 --minutes 5 [--results FILE]
+
+A name may be the beginning of several. Without names all campaigns are run. `campaign` says what a
+campaign is, `catalogue` lists all of them, `results` keeps what the last long run counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import pytest
+
+from tests.faults.campaigns import network, results
+from tests.faults.campaigns.campaign import Campaign, Order, Tally
+from tests.faults.campaigns.catalogue import CAMPAIGNS
+from tests.faults.campaigns.results import Result
+from tests.faults.recorder import now
+
+
+async def _result(campaign: Campaign, order: Order) -> tuple[Result, Tally]:
+    tally, started = Tally(), now()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            await campaign.run(Path(folder), order, tally)
+        except (Exception, pytest.fail.Exception):  # noqa: BLE001 - what was counted still counts
+            traceback.print_exc()
+            tally.counts["times the rig failed"] += 1
+    result = Result(
+        order.seed,
+        tally.trials,
+        tally.calls,
+        len(tally.violations),
+        tally.counts["lost"],
+        round(now() - started),
+    )
+    return result, tally
+
+
+def _failed(campaign: Campaign, given: argparse.Namespace) -> bool:
+    """Runs a campaign; returns True if it found something."""
+    trials, ends_at = given.trials or campaign.wanted, now() + 60 * given.minutes
+    order = Order(given.seed, trials, ends_at, given.until_broken)
+    result, tally = asyncio.run(_result(campaign, order))
+    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.counts.items()))
+    print(f"{campaign.name}: {result} {counts}", flush=True)
+    if given.results is not None and result.trials:
+        results.write(results.read(given.results) | {campaign.name: result}, given.results)
+    return bool(result.violations or tally.counts["times the rig failed"])
+
+
+def _failed_elsewhere(campaign: Campaign, given: argparse.Namespace) -> bool:
+    """The same in a network of its own, where this user may make one."""
+    options = [f"--seed={given.seed}", f"--minutes={given.minutes}"]
+    options += ["--until-broken"] if given.until_broken else []
+    options += [f"--trials={given.trials}"] if given.trials else []
+    options += [f"--results={given.results}"] if given.results else []
+    try:
+        return network.run_in_own([campaign.name, *options]) != 0
+    except network.NotPermitted:
+        print(f"{campaign.name}: skipped, as only root can make a network", flush=True)
+        return False
+
+
+def main() -> None:
+    """Ends with 1 if something was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--trials", type=int, help="of each; if not given, as many as are wanted")
+    parser.add_argument("--minutes", type=float, default=10, help="of each, at the most")
+    parser.add_argument("--until-broken", action="store_true")
+    parser.add_argument("--results", type=Path, help="a file of results that gets new rows")
+    parser.add_argument("--json", type=Path, help="where the names of broken campaigns go")
+    given = parser.parse_args()
+    logging.getLogger("session_authority_client").setLevel(logging.CRITICAL)
+    if network.is_own():
+        network.set_up()
+    broken = []
+    for campaign in CAMPAIGNS:
+        if given.names and not campaign.name.startswith(tuple(given.names)):
+            continue
+        if campaign.own_network and not network.is_own():
+            failed = _failed_elsewhere(campaign, given)
+        else:
+            failed = _failed(campaign, given)
+        if failed:
+            broken.append(campaign.name)
+    if given.json is not None:
+        given.json.write_text(json.dumps(broken))
+    sys.exit(bool(broken))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What a campaign is, how far it goes, and what it counts."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.checker import judge
+from tests.faults.history import DAMAGE, History
+from tests.faults.recorder import now
+
+_SHOWN = 5  # violations of a campaign that are printed whole
+
+
+@dataclass
+class Tally:
+    """What was counted so far."""
+
+    trials: int = 0
+    calls: int = 0
+    """Calls whose answers were judged; of a batch each item is one."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """What else is worth a number, by its name."""
+    violations: list[str] = field(default_factory=list)
+
+    def judge(self, history: History) -> None:
+        """Applies the checks of the rig."""
+        report = judge(history)
+        calls = [call for call in history.calls if call.server != DAMAGE]
+        self.calls += len(calls)
+        self.counts["lost"] += len(report.lost)
+        self.counts["REPLICATED"] += sum(call.replicated for call in calls)
+        self.counts["without an answer"] += sum(call.is_unknown for call in calls)
+        for violation in report.violations:
+            self.violate(str(violation))
+
+    def hold(self, is_so: bool, what: str) -> None:
+        """Counts a violation, unless it is so."""
+        if not is_so:
+            self.violate(what)
+
+    def violate(self, what: str) -> None:
+        """Counts a violation."""
+        self.violations.append(what)
+        if len(self.violations) <= _SHOWN:
+            print(what, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How far a campaign goes, and what it leaves to chance."""
+
+    seed: int
+    trials: int
+    ends_at: float
+    """By the clock of histories. A round that began before is played to its end."""
+    until_broken: bool = False
+    """Ends with the first round that has a violation."""
+
+    def left(self, tally: Tally, most: int) -> int:
+        """How many trials the next round has, and `most` at the most; 0 if it is over."""
+        if now() > self.ends_at or (self.until_broken and tally.violations):
+            return 0
+        return min(most, self.trials - tally.trials)
+
+
+Run = Callable[[Path, Order, Tally], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """So many trials of one kind of fault."""
+
+    name: str
+    fault: str
+    """What goes wrong, as the table says it."""
+    wanted: int
+    """How many trials are wanted."""
+    run: Run
+    own_network: bool = False
+    """It splits servers from each other, which takes a network of its own."""

@@ -1,0 +1,105 @@
+"""Services that are broken on purpose, each so that one campaign must find it."""
+
+from __future__ import annotations
+
+from tests.faults.mutant import Edit, Mutant
+
+
+def _mutant(campaign: str, name: str, *edits: Edit) -> Mutant:
+    return Mutant(name, edits, frozenset({campaign}), campaign=campaign)
+
+
+OF_CAMPAIGNS = (
+    _mutant(
+        "lost-replies-issue",
+        "a sign-in that is tried again is another one",
+        Edit(
+            "session_authority/authority/sign_in.py",
+            "if request.request_id is None:\n            return None",
+            "if request.request_id is not None:\n            return None",
+        ),
+    ),
+    _mutant(
+        "lost-replies-renew",
+        "a renewal that is tried again makes another generation",
+        Edit(
+            "session_authority/domain/renewals.py",
+            "return Renewal(verdict, record=copy_again(current, limits, now), hand_out=True)",
+            "return Renewal(verdict, record=_rotate(current, token, limits, now), hand_out=True)",
+        ),
+    ),
+    _mutant(
+        "lost-replies-revoke",
+        "a revocation that is tried again leaves another event",
+        Edit(
+            "session_authority/store/scripts/revoke.lua",
+            "if #removed > 0 then\n  if is_of_another_type",
+            "if true then\n  if is_of_another_type",
+        ),
+    ),
+    _mutant(
+        "lost-replies-update",
+        "an update that is tried again leaves another event",
+        Edit(
+            "session_authority/authority/session_updates.py",
+            "if not change.changed:\n",
+            "if not change.claims:\n",
+        ),
+    ),
+    _mutant(
+        "races",
+        "changes are written over others that came between",
+        Edit(
+            "session_authority/store/scripts/commit.lua",
+            "if there ~= expected then",
+            "if false then",
+        ),
+    ),
+    _mutant(
+        "cancel-storm",
+        "answers of a batch are swapped",
+        Edit(
+            "session_authority/rpc/service.py",
+            "results += await asyncio.gather(*map(self._validate_one_of_batch, stride))",
+            "found = await asyncio.gather(*map(self._validate_one_of_batch, stride))\n"
+            "            results += reversed(found)",
+        ),
+    ),
+    _mutant(
+        "records",
+        "a record that can't be read fails the call",
+        Edit(
+            "session_authority/store/record_reader.py",
+            "return Unreadable(raw, str(error), isinstance(error, codec.LaterRecord))",
+            "raise",
+        ),
+    ),
+    _mutant(
+        "records",
+        "a session of a later format is read as one of this",
+        Edit("session_authority/store/codec.py", "if form > _IDLE:", "if False:"),
+    ),
+    _mutant(
+        "records",
+        "the check of a session record is ignored",
+        Edit("session_authority/store/codec.py", " or sealed(body) != raw:", ":"),
+    ),
+    _mutant(
+        "clocks",
+        "a server whose clock is wrong answers all the same",
+        Edit(
+            "session_authority/processes/readiness.py",
+            "if least >= -_MAX_SKEW_SECONDS and most <= _MAX_SKEW_SECONDS:",
+            "if True:",
+        ),
+    ),
+    _mutant(
+        "policy-flips",
+        "a policy that takes a right away is not read again",
+        Edit(
+            "session_authority/runtime/files.py",
+            "        self.current = self._read()\n        self._read_state = found\n",
+            "        self._read_state = found\n",
+        ),
+    ),
+)

@@ -1,0 +1,69 @@
+"""Campaigns of whole runs: clients of all kinds play while one fault is made again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from random import Random
+
+from tests.faults.campaigns.campaign import Order, Run, Tally
+from tests.faults.play import Script, play
+from tests.faults.stage import Stage
+from tests.faults.troubles import Trouble
+
+OpenStage = Callable[[Path], AbstractAsyncContextManager[Stage]]
+# Few clients: the trials are the faults, and each must be noticed, not the load.
+_SCRIPT = Script(0, inf, {}, users=8, pause=0.3, trouble_pause=0.4)
+_ROUND = 10
+_SEEDS = 1_000  # a run's seed is part of its users' names
+
+
+def playing(open_stage: OpenStage, *troubles: Trouble, each_round: int = _ROUND) -> Run:
+    """The campaign that makes these faults, each as a trial."""
+    script = replace(_SCRIPT, troubles={trouble.name: trouble for trouble in troubles})
+
+    async def run(folder: Path, order: Order, tally: Tally) -> None:
+        seed = order.seed * _SEEDS
+        async with open_stage(folder) as stage:
+            while most := order.left(tally, each_round):
+                seed += 1
+                history = await play(stage, replace(script, seed=seed, most_troubles=most))
+                tally.judge(history)
+                tally.trials += len(history.faults)
+                for fault in history.faults:
+                    tally.counts[f"ms of {fault.name}"] += round(
+                        1000 * (fault.ended - fault.started)
+                    )
+
+    return run
+
+
+async def store_stopped_for_long(stage: Stage, random: Random) -> None:
+    """The store hangs for 0.1 to 30 s, seldom for long, and goes on."""
+    seconds = random.choices((0.1, 0.4, 1.1, 3, 10, 30), (30, 30, 25, 10, 3, 2))[0]
+    process = stage.store.process_id
+    os.kill(process, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+async def store_flaps(stage: Stage, random: Random) -> None:
+    """The store hangs and goes on, and one server's connections break, many times in a second."""
+    process = stage.store.process_id
+    for _ in range(random.randint(5, 15)):
+        os.kill(process, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(random.uniform(0, 0.15))
+        finally:
+            os.kill(process, signal.SIGCONT)
+        if random.random() < 0.5:
+            await random.choice(stage.wires).cut()
+        await asyncio.sleep(random.uniform(0, 0.1))

@@ -1,0 +1,81 @@
+"""A round: trials that are made at the same time, and judged together once all have ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from tests.faults.checker import ALLOWED_ERRORS
+from tests.faults.history import Event, History
+from tests.faults.recorder import Answered, Recorder, Server, now
+from tests.faults.stage import TERMS, Stage
+
+# At the same time: enough to keep two servers busy, few enough for every answer to be in time.
+AT_ONCE = 24
+# A token must be so old before it is renewed.
+UNTIL_RENEWED_SECONDS = TERMS.alarm_after + 0.5
+_PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The servers of a round, and the history that it writes."""
+
+    stage: Stage
+    recorder: Recorder
+    servers: list[Server]
+
+    async def history(self, users: Iterable[str]) -> History:
+        """What happened to these users."""
+        wanted = set(users)
+        found = await self.stage.log()
+        self.recorder.history.log = [event for event in found if event.user in wanted]
+        return self.recorder.history
+
+    def events(self, name: str) -> list[Event]:
+        """The events of one type, once `history` was asked for."""
+        return [event for event in self.recorder.history.log if event.type == name]
+
+
+@asynccontextmanager
+async def round_on(stage: Stage) -> AsyncIterator[Round]:
+    """A round on a stage."""
+    recorder = Recorder(TERMS)
+    stage.recorder = recorder
+    async with AsyncExitStack() as stack:
+        servers = [Server(one.name, one.address, recorder) for one in stage.servers]
+        for server in servers:
+            stack.push_async_callback(server.close)
+        yield Round(stage, recorder, servers)
+
+
+async def side_by_side(trials: Iterable[Awaitable[None]], at_once: int = AT_ONCE) -> None:
+    """Makes all trials, so many at the same time."""
+    turn = asyncio.Semaphore(at_once)
+
+    async def make(trial: Awaitable[None]) -> None:
+        async with turn:
+            with suppress(TrialOver):  # the checks find the answer that ended it
+                await trial
+
+    async with asyncio.TaskGroup() as group:
+        for trial in trials:
+            group.create_task(make(trial))
+
+
+class TrialOver(Exception):
+    """A trial can't go on: its error is none to try again after, or there is no other answer."""
+
+
+async def answered(ask: Callable[[], Awaitable[Answered]]) -> Answered:
+    """The first answer that is no error, however often it takes. Raises TrialOver."""
+    until = now() + _PATIENCE_SECONDS
+    while True:
+        given = await ask()
+        if not given.call.failed:
+            return given
+        if given.call.outcome not in ALLOWED_ERRORS or now() > until:
+            raise TrialOver
+        await asyncio.sleep(0.1)

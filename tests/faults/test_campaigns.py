@@ -1,0 +1,71 @@
+"""Every campaign can be run, and the docs have the counts of the last long run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.faults.campaigns import results
+from tests.faults.campaigns.campaign import Campaign, Order, Tally
+from tests.faults.campaigns.catalogue import CAMPAIGNS
+from tests.faults.campaigns.results import Result
+from tests.faults.recorder import now
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/guarantees.md")
+SMALL = {"lost-replies-issue": 20, "records": 20}
+
+
+async def _nothing(_: Path, __: Order, ___: Tally) -> None:
+    """Makes no trial."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+async def test_a_small_campaign_finds_nothing(name: str, tmp_path: Path) -> None:
+    [campaign] = [one for one in CAMPAIGNS if one.name == name]
+    tally = Tally()
+    await campaign.run(tmp_path, Order(1, SMALL[name], now() + 60), tally)
+    assert tally.violations == []
+    assert tally.trials
+    assert tally.calls >= tally.trials
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_the_counts(page: str) -> None:
+    assert results.table(CAMPAIGNS, results.read()) in (ROOT / page).read_text()
+
+
+def test_the_results_are_those_of_campaigns() -> None:
+    assert set(results.read()) <= {campaign.name for campaign in CAMPAIGNS}
+
+
+def test_a_campaign_has_a_name_of_its_own_that_a_file_can_hold() -> None:
+    names = [campaign.name for campaign in CAMPAIGNS]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch(r"[a-z0-9-]+", name)] == []
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    found = {name: Result(1, 20, 3_000, 0, 4, 5) for name in ("b", "a")}
+    results.write(found, tmp_path / "results.toml")
+    assert results.read(tmp_path / "results.toml") == found
+
+
+def test_a_campaign_that_was_not_run_has_no_row() -> None:
+    campaigns = [Campaign(name, f"fault {name}", 100, _nothing) for name in ("a", "b")]
+    text = results.table(campaigns, {"b": Result(7, 2_000, 30_000, 1, 0, 5)})
+    assert text.splitlines()[2:] == ["| fault b | 2,000 | 100 | 30,000 | 1 | 7 |"]
+
+
+@pytest.mark.parametrize(
+    ("trials", "ends_in", "violations", "expected"),
+    [(40, 60, [], 10), (15, 60, [], 5), (10, 60, [], 0), (40, -1, [], 0), (40, 60, ["one"], 0)],
+)
+def test_a_campaign_is_over(
+    trials: int, ends_in: float, violations: list[str], expected: int
+) -> None:
+    order = Order(1, trials, now() + ends_in, until_broken=True)
+    assert order.left(Tally(trials=10, violations=violations), 10) == expected
