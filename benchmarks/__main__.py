@@ -1,0 +1,88 @@
+"""`make bench`: measures everything in one run, and writes the report to `benchmarks/results`.
+
+make bench                       about six minutes
+make bench ARGS=--quick          below a minute, into a folder of its own
+make bench ARGS="--only validation,batching"
+make bench ARGS="client hit"     one of the older benchmarks: watch, client, ends, overload
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.facts import measure_facts
+from benchmarks.load.answers import WrongAnswer
+from benchmarks.report import write_report
+from benchmarks.rounds import Results, measure
+from benchmarks.stage import Stage
+from benchmarks.suites import FULL, QUICK, Sizes, Suites
+
+RESULTS = Path(__file__).parent / "results"
+_OTHERS = ("watch", "client", "ends", "overload")
+_FACTS = "facts"
+
+
+def run(sizes: Sizes, only: Sequence[str], folder: Path) -> Results:
+    """Measures the suites that are named, or all. Raises WrongAnswer."""
+    results = Results()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        stage = Stage(Path(scratch))
+        try:
+            suites = Suites(stage, sizes)
+            for name in suites.names():
+                if not only or name in only:
+                    _say(f"{time.monotonic() - began:4.0f} s  {name}")
+                    measure(stage, suites.table(name, results), sizes.rounds, results)
+            if not only or _FACTS in only:
+                _say(f"{time.monotonic() - began:4.0f} s  {_FACTS}")
+                measure_facts(stage, sizes, Path(scratch), results)
+        except WrongAnswer:
+            _say(stage.log_tail())
+            raise
+        finally:
+            stage.close()
+    write_report(folder, results, sizes, time.monotonic() - began)
+    _say(f"{time.monotonic() - began:4.0f} s  wrote {folder / 'report.md'}")
+    return results
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measures, or hands over to an older benchmark."""
+    if arguments and arguments[0] in _OTHERS:
+        command = [sys.executable, "-m", f"benchmarks.{arguments[0]}", *arguments[1:]]
+        os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
+    parser = argparse.ArgumentParser(
+        prog="make bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="few rounds, small populations")
+    parser.add_argument("--only", default="", help="names of suites, with commas between them")
+    parser.add_argument("--out", type=Path, help="the folder of the report")
+    asked = parser.parse_args(arguments)
+    only = [name for name in asked.only.split(",") if name]
+    # Ended from outside, a run ends its servers, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("The run was ended."))
+    partial = RESULTS.parent / ".partial"
+    folder = asked.out or (partial if asked.quick or only else RESULTS)
+    try:
+        run(QUICK if asked.quick else FULL, only, folder)
+    except WrongAnswer as error:
+        sys.exit(f"The run ends: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,73 @@
+"""Figures that stand for themselves: bytes in Redis, start-up, memory."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import redis
+
+from benchmarks import questions
+from benchmarks.accounting import resident_bytes
+from benchmarks.rounds import Results
+from benchmarks.stage import Kind, Running, ServerSpec, Stage
+from benchmarks.suites import Sizes
+from tests.support.ports import free_port
+
+_DEVICES = 3
+# `hash-max-listpack-value`: Redis' own, and the one that also keeps hashes of devices compact.
+_DEFAULT_BYTES, _PACKED_BYTES = 64, 512
+
+
+def measure_facts(stage: Stage, sizes: Sizes, folder: Path, results: Results) -> None:
+    """All of them. Raises WrongAnswer."""
+    results.facts["start-up seconds"] = [
+        _start_up(stage, folder / "dev") for _ in range(sizes.start_ups + 1)
+    ][1:]  # the first start makes a key
+    shutil.rmtree(folder / "dev")
+    for name, with_device, packed in (
+        ("bytes of a session", False, False),
+        ("bytes of a session with its device", True, False),
+        ("bytes of a session with its device, packed", True, True),
+    ):
+        found = _bytes_of_a_session(stage, sizes.memory_users, with_device, packed)
+        results.facts[name] = [found]
+    server = stage.start(ServerSpec())
+    try:
+        server.until_answered(questions.signing_keys())
+        results.facts["MiB of a fresh server"] = [resident_bytes(server.process_ids) / 2**20]
+    finally:
+        server.stop()
+
+
+def _start_up(stage: Stage, folder: Path) -> float:
+    """Seconds from the start of the process to its first answer."""
+    port = free_port()
+    program = Path(sys.executable).with_name("session-authority")
+    command = [str(program), "dev", "--listen", f"127.0.0.1:{port}", "--data-dir", str(folder)]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = Running(ServerSpec(Kind.SERVICE), port, stage.store(), process)
+    try:
+        server.until_answered(questions.signing_keys())
+        return time.perf_counter() - began
+    finally:
+        server.stop()
+
+
+def _bytes_of_a_session(stage: Stage, users: int, with_device: bool, packed: bool) -> float:
+    """What so many users with three devices each add to Redis' memory, for each session."""
+    store = stage.store("memory")
+    client = store.client
+    assert isinstance(client, redis.Redis)
+    client.flushall()
+    client.config_set("hash-max-listpack-value", _PACKED_BYTES if packed else _DEFAULT_BYTES)
+    before = client.info("memory")["used_memory"]
+    names = [f"user-{number}" for number in range(users)]
+    store.population.add(names, _DEVICES, with_device=with_device, tokens=False)
+    added = client.info("memory")["used_memory"] - before
+    client.flushall()
+    return float(added) / (users * _DEVICES)

@@ -1,0 +1,145 @@
+"""Measures variants in rounds: each round has a turn of each, so that whatever else the machine
+does hits all alike, and every second round runs backwards.
+
+A figure is the median over the rounds; a ratio is the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from benchmarks.accounting import placed, processor_ns
+from benchmarks.load.answers import WrongAnswer
+from benchmarks.loads import WARM_UP, Load, TakeTurn
+from benchmarks.stage import Kind, Running, ServerSpec, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One line of a comparison. Without `pinned` server, store and load share both cores."""
+
+    name: str
+    server: ServerSpec
+    load: Load
+    pinned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn of one variant brought. Times are for each unit, in microseconds; `busiest_us`
+    is the processor time of the busiest process of the server.
+    """
+
+    units: int
+    seconds: float
+    server_us: float
+    busiest_us: float
+    store_us: float
+    load_us: float
+    p50_us: float
+    p99_us: float
+
+    @property
+    def rate(self) -> float:
+        """Units a second."""
+        return self.units / self.seconds
+
+
+@dataclass(slots=True)
+class Results:
+    """Everything that was measured: turns by variant, other figures by name, and why some variants
+    were not measured.
+    """
+
+    turns: dict[str, list[Turn]] = field(default_factory=dict)
+    facts: dict[str, list[float]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def series(self, name: str, figure: str) -> list[float]:
+        """A figure of a variant in each round, or a fact. Empty if there is none."""
+        if figure == "fact":
+            return self.facts.get(name, [])
+        return [getattr(turn, figure) for turn in self.turns.get(name, [])]
+
+    def median(self, name: str, figure: str) -> float:
+        """The median of a figure of a variant that was measured."""
+        return statistics.median(self.series(name, figure))
+
+
+def ratios(results: Results, figure: str, name: str, floor: str) -> list[float]:
+    """The ratio of two variants in each round. Empty if one of the two was not measured."""
+    pairs = zip(results.series(name, figure), results.series(floor, figure), strict=False)
+    return [value / of for value, of in pairs if of]
+
+
+def measure(stage: Stage, variants: Sequence[Variant], rounds: int, results: Results) -> None:
+    """Starts what the variants need, measures them in rounds, and ends it. Raises WrongAnswer."""
+    possible: list[Variant] = []
+    for variant in variants:
+        if unknown := variant.server.unknown_settings():
+            results.skipped[variant.name] = f"this version has no setting {', '.join(unknown)}"
+        else:
+            possible.append(variant)
+    with ExitStack() as stack:
+        running: dict[ServerSpec, Running] = {}
+        for variant in possible:
+            if variant.server not in running:
+                running[variant.server] = stage.start(variant.server)
+                stack.callback(running[variant.server].stop)
+        opened: list[tuple[Variant, TakeTurn]] = []
+        for variant in possible:
+            with _named(variant):
+                server = running[variant.server]
+                if variant.load.questions is not None:
+                    server.until_answered(variant.load.questions)
+                take_turn = stack.enter_context(variant.load.opened(server))
+                take_turn(WARM_UP)
+                results.turns[variant.name] = []
+                opened.append((variant, take_turn))
+        for number in range(rounds):
+            for variant, take_turn in opened if number % 2 else reversed(opened):
+                with _named(variant):
+                    turn = _turn(variant, running[variant.server], take_turn, number)
+                results.turns[variant.name].append(turn)
+
+
+@contextmanager
+def _named(variant: Variant) -> Iterator[None]:
+    """Says of a wrong answer which variant gave it."""
+    try:
+        yield
+    except WrongAnswer as error:
+        raise WrongAnswer(f"{variant.name}: {error}") from error
+
+
+def _turn(variant: Variant, server: Running, take_turn: TakeTurn, number: int) -> Turn:
+    store_ids = [] if server.spec.kind is Kind.STORE else server.store.process_ids
+    with placed(server.process_ids, store_ids, pinned=variant.pinned):
+        before = [processor_ns([one]) for one in server.process_ids]
+        store_before, load_before = processor_ns(store_ids), time.process_time_ns()
+        outcome = take_turn(number)
+        load_ns = time.process_time_ns() - load_before
+        store_ns = processor_ns(store_ids) - store_before
+        used = [
+            processor_ns([one]) - was for one, was in zip(server.process_ids, before, strict=True)
+        ]
+    latencies = sorted(outcome.latencies_us)
+    each = 1000 * outcome.units
+
+    def quantile(share: float) -> float:
+        return latencies[min(int(len(latencies) * share), len(latencies) - 1)] if latencies else 0.0
+
+    return Turn(
+        units=outcome.units,
+        seconds=outcome.seconds,
+        server_us=sum(used) / each,
+        busiest_us=max(used, default=0) / each,
+        store_us=store_ns / each,
+        load_us=load_ns / each,
+        p50_us=quantile(0.5),
+        p99_us=quantile(0.99),
+    )

@@ -1,0 +1,198 @@
+"""The tables of what is compared: each suite is a list of variants that are measured in turns.
+
+A variant is one line: its name, its server with its settings, and its load. A setting that this
+version of the service does not have leaves its lines out, and the report says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+from benchmarks import questions
+from benchmarks.load.answers import Questions
+from benchmarks.loads import Closed, Open, PythonClient, RedisBenchmark
+from benchmarks.population import SignedIn
+from benchmarks.rounds import Results, Variant
+from benchmarks.stage import Kind, ServerSpec, Stage, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured."""
+
+    rounds: int = 5
+    seconds: float = 1.0
+    users: int = 10_000
+    batches: int = 30
+    redis_calls: int = 60_000
+    sign_in_devices: tuple[int, ...] = (1, 100, 1000)
+    sign_outs: int = 12
+    many_devices: int = 1000
+    memory_users: int = 10_000
+    start_ups: int = 5
+    few_sessions: int = 1_000
+    many_sessions: int = 1_000_000
+
+
+FULL = Sizes()
+QUICK = Sizes(
+    rounds=2,
+    seconds=0.25,
+    users=300,
+    batches=3,
+    redis_calls=5_000,
+    sign_in_devices=(1, 100),
+    sign_outs=2,
+    many_devices=100,
+    memory_users=500,
+    start_ups=1,
+    many_sessions=5_000,
+)
+
+SERVICE, EMPTY_RPC, WEB = ServerSpec(), ServerSpec(Kind.EMPTY_RPC), ServerSpec(Kind.WEB)
+EMPTY_VALIDATION = ServerSpec(Kind.EMPTY_VALIDATION)
+STOCK = ServerSpec(settings=(("ACCEPTOR", "stock"),))
+
+
+class Suites:
+    """Makes the tables, for a stage and of a size."""
+
+    def __init__(self, stage: Stage, sizes: Sizes) -> None:
+        self._stage = stage
+        self._sizes = sizes
+
+    def names(self) -> list[str]:
+        """The suites, in their order."""
+        return ["validation", "batching", "transports", "topologies", "latencies"]
+
+    def table(self, name: str, results: Results) -> list[Variant]:
+        """The variants of one suite. `results` are those of the suites before it."""
+        tables = {
+            "validation": self._validation,
+            "batching": self._batching,
+            "transports": self._transports,
+            "topologies": self._topologies,
+            "latencies": self._latencies,
+        }
+        return tables[name](results)
+
+    @cached_property
+    def _crowd(self) -> Sequence[SignedIn]:
+        """Users with a steady session each. The first is the user of the figures with one."""
+        store = self._stage.store()
+        crowd = store.population.add([f"user-{number}" for number in range(self._sizes.users)])
+        store.population.add_to_floor(crowd)
+        return crowd
+
+    @cached_property
+    def _hundred(self) -> Sequence[SignedIn]:
+        return self._crowd[:100]
+
+    def _closed(self, asked: Questions, connections: int = 4, streams: int = 16) -> Closed:
+        return Closed(asked, self._sizes.seconds, connections, streams)
+
+    def _validation(self, _: Results) -> list[Variant]:
+        """One validation beside its floors."""
+        one = self._crowd[:1]
+        record = f"floor:{one[0].user_id}", str(one[0].device_id)
+        hget = RedisBenchmark(*record, self._sizes.redis_calls)
+        asked, floor = questions.validations(one), questions.empty_rpcs()
+        with_client = questions.validations(one, with_client=True)
+        own = questions.own_checks(one)
+        # HTTP/1.1 has no streams: 64 connections are to it what 4 × 16 streams are to gRPC.
+        web = self._closed(questions.empty_requests(), 64, 1)
+        return [
+            Variant("HGET", ServerSpec(Kind.STORE), hget),
+            Variant("empty RPC", EMPTY_RPC, self._closed(floor)),
+            Variant("empty RPC, 16 streams", EMPTY_RPC, self._closed(floor, 4, 4)),
+            Variant("empty RPC, 1 stream", EMPTY_RPC, self._closed(floor, 1, 1)),
+            Variant("empty RPC, anywhere", EMPTY_RPC, self._closed(floor), pinned=False),
+            Variant(
+                "empty validation", EMPTY_VALIDATION, self._closed(questions.judging_nothing(one))
+            ),
+            Variant("validation", SERVICE, self._closed(asked)),
+            Variant("validation, 16 streams", SERVICE, self._closed(asked, 4, 4)),
+            Variant("validation, 1 stream", SERVICE, self._closed(asked, 1, 1)),
+            Variant("validation, anywhere", SERVICE, self._closed(asked), pinned=False),
+            Variant("validation with client", SERVICE, self._closed(with_client)),
+            Variant("validation, many users", SERVICE, self._closed(self._of_all())),
+            Variant("validation, stock acceptor", STOCK, self._closed(asked)),
+            Variant("empty FastAPI", WEB, web),
+            Variant("do-it-yourself", WEB, self._closed(own, 64, 1)),
+        ]
+
+    def _of_all(self) -> Questions:
+        return questions.validations(self._crowd)
+
+    def _batching(self, _: Results) -> list[Variant]:
+        """Many sessions a call, the first sight of tokens, and the Python client."""
+        hundred, one = self._hundred, self._crowd[:1]
+        calls = self._sizes.batches
+        newcomers = self._newcomers(calls * (self._sizes.rounds + 1) * 100)
+        fresh = Closed(questions.batches(newcomers, 100), 0.0, calls=calls, streams=4)
+        client = PythonClient(questions.validations(one), self._crowd[:64], self._sizes.seconds)
+        own = self._closed(questions.own_checks(self._crowd[:64]), 64, 1)
+        single = self._closed(questions.validations(one))
+        return [
+            Variant("do-it-yourself, beside batches", WEB, own),
+            Variant("validation, beside batches", SERVICE, single),
+            Variant("batch of 100", SERVICE, self._batches(hundred, with_client=False)),
+            Variant("batch of 100 with client", SERVICE, self._batches(hundred, with_client=True)),
+            Variant("first sight, batched", SERVICE, fresh),
+            Variant("Python client, 64 callers", SERVICE, client),
+        ]
+
+    def _batches(self, people: Sequence[SignedIn], *, with_client: bool) -> Closed:
+        asked = questions.batches(people, len(people), with_client=with_client)
+        return self._closed(asked, 4, 4)
+
+    def _newcomers(self, count: int) -> Sequence[SignedIn]:
+        """Users whose tokens no server has seen, and whose first use is worth a write."""
+        users = [f"newcomer-{number}" for number in range(count)]
+        population = self._stage.store().population
+        return population.add(users, age=timedelta(seconds=90), steady=False)
+
+    def _transports(self, _: Results) -> list[Variant]:
+        """What TLS and a policy add."""
+        asked = self._closed(questions.validations(self._crowd[:1]))
+        return [
+            Variant("validation, plaintext", SERVICE, asked),
+            Variant("validation, TLS", ServerSpec(transport=Transport.TLS), asked),
+            Variant(
+                "validation, mutual TLS + policy", ServerSpec(transport=Transport.MUTUAL_TLS), asked
+            ),
+        ]
+
+    def _topologies(self, _: Results) -> list[Variant]:
+        """One Redis or three primaries, one worker or two."""
+        everyone = [f"user-{number}" for number in range(self._sizes.users)][:300]
+        spread = self._stage.store("cluster").population.add(everyone)
+        asked = questions.validations(self._crowd[:300])
+        many = self._closed(asked, 32, 2)
+        two = ServerSpec(settings=(("WORKERS", "2"),))
+        return [
+            Variant("validation, one primary", SERVICE, self._closed(asked)),
+            Variant(
+                "validation, three primaries",
+                ServerSpec(store="cluster"),
+                self._closed(questions.validations(spread)),
+            ),
+            Variant("validation, one worker", SERVICE, many, pinned=False),
+            Variant("validation, two workers", two, many, pinned=False),
+        ]
+
+    def _latencies(self, results: Results) -> list[Variant]:
+        """Waiting times at half of the rate that the slower one can do."""
+        slowest = min(results.median(name, "rate") for name in ("empty RPC", "validation"))
+        rate, seconds = slowest / 2, 2 * self._sizes.seconds
+        return [
+            Variant("empty RPC, half rate", EMPTY_RPC, Open(questions.empty_rpcs(), seconds, rate)),
+            Variant(
+                "validation, half rate",
+                SERVICE,
+                Open(questions.validations(self._crowd[:1]), seconds, rate),
+            ),
+        ]
