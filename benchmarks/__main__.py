@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.facts import measure_facts
@@ -22,7 +23,7 @@ from benchmarks.load.answers import WrongAnswer
 from benchmarks.report import write_report
 from benchmarks.rounds import Results, measure
 from benchmarks.stage import Stage
-from benchmarks.suites import FULL, QUICK, Sizes, Suites
+from benchmarks.suites import FULL, QUICK, SUITES, Sizes, Suites
 
 RESULTS = Path(__file__).parent / "results"
 _OTHERS = ("watch", "client", "ends", "overload")
@@ -37,7 +38,7 @@ def run(sizes: Sizes, only: Sequence[str], folder: Path) -> Results:
         stage = Stage(Path(scratch))
         try:
             suites = Suites(stage, sizes)
-            for name in suites.names():
+            for name in SUITES:
                 if not only or name in only:
                     _say(f"{time.monotonic() - began:4.0f} s  {name}")
                     measure(stage, suites.table(name, results), sizes.rounds, results)
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="few rounds, small populations")
+    parser.add_argument("--rounds", type=int, help="turns of each variant")
     parser.add_argument("--only", default="", help="names of suites, with commas between them")
     parser.add_argument("--out", type=Path, help="the folder of the report")
     asked = parser.parse_args(arguments)
@@ -78,8 +80,11 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("The run was ended."))
     partial = RESULTS.parent / ".partial"
     folder = asked.out or (partial if asked.quick or only else RESULTS)
+    sizes = QUICK if asked.quick else FULL
+    if asked.rounds is not None:
+        sizes = replace(sizes, rounds=asked.rounds)
     try:
-        run(QUICK if asked.quick else FULL, only, folder)
+        run(sizes, only, folder)
     except WrongAnswer as error:
         sys.exit(f"The run ends: {error}")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import redis
 
-from benchmarks import questions
 from benchmarks.accounting import resident_bytes
 from benchmarks.rounds import Results
 from benchmarks.stage import Kind, Running, ServerSpec, Stage
@@ -37,7 +36,7 @@ def measure_facts(stage: Stage, sizes: Sizes, folder: Path, results: Results) ->
         results.facts[name] = [found]
     server = stage.start(ServerSpec())
     try:
-        server.until_answered(questions.signing_keys())
+        server.until_answered()
         results.facts["MiB of a fresh server"] = [resident_bytes(server.process_ids) / 2**20]
     finally:
         server.stop()
@@ -52,7 +51,7 @@ def _start_up(stage: Stage, folder: Path) -> float:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     server = Running(ServerSpec(Kind.SERVICE), port, stage.store(), process)
     try:
-        server.until_answered(questions.signing_keys())
+        server.until_answered()
         return time.perf_counter() - began
     finally:
         server.stop()

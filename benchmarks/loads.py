@@ -31,10 +31,6 @@ TakeTurn = Callable[[int], Outcome]
 class Load(Protocol):
     """What a variant does to its server."""
 
-    @property
-    def questions(self) -> Questions | None:
-        """What the server must answer before the load begins."""
-
     def opened(self, running: Running) -> AbstractContextManager[TakeTurn]:
         """Connects; the turns are taken inside."""
 
@@ -100,7 +96,6 @@ class RedisBenchmark:
     key: str
     field: str
     calls: int
-    questions: None = None
 
     @contextmanager
     def opened(self, running: Running) -> Iterator[TakeTurn]:
@@ -125,7 +120,6 @@ class RedisBenchmark:
 class PythonClient:
     """The Python client as it comes, with so many tasks that ask without a pause."""
 
-    questions: Questions
     people: Sequence[SignedIn]
     seconds: float
     callers: int = 64

@@ -6,6 +6,7 @@ A figure is the median over the rounds; a ratio is the median of the rounds' rat
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -94,12 +95,13 @@ def measure(stage: Stage, variants: Sequence[Variant], rounds: int, results: Res
         for variant in possible:
             with _named(variant):
                 server = running[variant.server]
-                if variant.load.questions is not None:
-                    server.until_answered(variant.load.questions)
+                server.until_answered()
                 take_turn = stack.enter_context(variant.load.opened(server))
                 take_turn(WARM_UP)
                 results.turns[variant.name] = []
                 opened.append((variant, take_turn))
+        gc.collect()
+        gc.freeze()  # no turn pays for what the suite has prepared
         for number in range(rounds):
             for variant, take_turn in opened if number % 2 else reversed(opened):
                 with _named(variant):

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import redis
 
+from benchmarks import questions
 from benchmarks.accounting import family
-from benchmarks.load.answers import Questions, WrongAnswer
+from benchmarks.load.answers import WrongAnswer
 from benchmarks.load.loops import closed_loop, connected
 from benchmarks.population import Population, make_keys
 from session_authority.runtime.settings import Settings
@@ -35,7 +36,9 @@ FLOOR_PYTHON = ROOT / ".tools" / "bench" / "bin" / "python"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _UNSAFE = "open-access,plaintext-store,volatile-store"
-_PLAIN_STORE = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+_STORE = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+# The stores of a million sessions, and that whose memory is measured, write no file.
+_VOLATILE = frozenset({"few", "many", "memory"})
 _POLICY = """\
 [callers.gateway]
 roles = ["issuer", "validator", "manager"]
@@ -51,6 +54,16 @@ class Kind(Enum):
     EMPTY_RPC = "an empty RPC on grpc.aio"
     WEB = "FastAPI on uvicorn"
     STORE = "the store alone"
+
+
+# What each kind is asked until it answers.
+_GREETINGS = {
+    Kind.SERVICE: questions.signing_keys(),
+    Kind.EMPTY_VALIDATION: questions.signing_keys(),
+    Kind.EMPTY_RPC: questions.empty_rpcs(),
+    Kind.WEB: questions.empty_requests(),
+    Kind.STORE: None,
+}
 
 
 class Transport(Enum):
@@ -97,13 +110,14 @@ class Running:
     tls: ssl.SSLContext | None = None
     process_ids: list[int] = field(default_factory=list)
 
-    def until_answered(self, questions: Questions) -> None:
+    def until_answered(self) -> None:
         """Waits until the first answer. Raises WrongAnswer if none comes, or not a good one."""
         deadline = time.monotonic() + _START_SECONDS
-        while True:
+        greeting = _GREETINGS[self.spec.kind]
+        while greeting is not None:
             try:
-                with connected(self.port, questions, 1, self.tls) as connections:
-                    closed_loop(connections, questions, 1, _START_SECONDS, calls=1)
+                with connected(self.port, greeting, 1, self.tls) as connections:
+                    closed_loop(connections, greeting, 1, _START_SECONDS, calls=1)
                 break
             except (OSError, WrongAnswer) as error:
                 if self.process is not None and self.process.poll() is not None:
@@ -165,7 +179,8 @@ class Stage:
             client = redis.RedisCluster(host="127.0.0.1", port=servers[0].port)
             url = cluster_url(servers)
         else:
-            servers = [self._stack.enter_context(valkey_server(folder, **_PLAIN_STORE))]
+            config = {**_STORE, "appendonly": "no"} if name in _VOLATILE else _STORE
+            servers = [self._stack.enter_context(valkey_server(folder, **config))]
             client = redis.Redis(port=servers[0].port)
             url = servers[0].url
         ids = [server.process_id for server in servers]

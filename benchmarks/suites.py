@@ -6,7 +6,7 @@ version of the service does not have leaves its lines out, and the report says s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -29,12 +29,14 @@ class Sizes:
     batches: int = 30
     redis_calls: int = 60_000
     sign_in_devices: tuple[int, ...] = (1, 100, 1000)
+    collectors: int = 32
     sign_outs: int = 12
     many_devices: int = 1000
     memory_users: int = 10_000
     start_ups: int = 5
     few_sessions: int = 1_000
     many_sessions: int = 1_000_000
+    asked_of_many: int = 500
 
 
 FULL = Sizes()
@@ -45,16 +47,23 @@ QUICK = Sizes(
     batches=3,
     redis_calls=5_000,
     sign_in_devices=(1, 100),
+    collectors=8,
     sign_outs=2,
     many_devices=100,
     memory_users=500,
     start_ups=1,
     many_sessions=5_000,
+    asked_of_many=50,
 )
 
 SERVICE, EMPTY_RPC, WEB = ServerSpec(), ServerSpec(Kind.EMPTY_RPC), ServerSpec(Kind.WEB)
 EMPTY_VALIDATION = ServerSpec(Kind.EMPTY_VALIDATION)
 STOCK = ServerSpec(settings=(("ACCEPTOR", "stock"),))
+
+
+# A second, for a run that has measured no rate of its own.
+_MODERATE_RATE = 200.0
+_DEVICES_OF_OTHERS = 3
 
 
 class Suites:
@@ -64,20 +73,9 @@ class Suites:
         self._stage = stage
         self._sizes = sizes
 
-    def names(self) -> list[str]:
-        """The suites, in their order."""
-        return ["validation", "batching", "transports", "topologies", "latencies"]
-
     def table(self, name: str, results: Results) -> list[Variant]:
-        """The variants of one suite. `results` are those of the suites before it."""
-        tables = {
-            "validation": self._validation,
-            "batching": self._batching,
-            "transports": self._transports,
-            "topologies": self._topologies,
-            "latencies": self._latencies,
-        }
-        return tables[name](results)
+        """The variants of one of SUITES. `results` are those of the suites before it."""
+        return SUITES[name](self, results)
 
     @cached_property
     def _crowd(self) -> Sequence[SignedIn]:
@@ -94,7 +92,7 @@ class Suites:
     def _closed(self, asked: Questions, connections: int = 4, streams: int = 16) -> Closed:
         return Closed(asked, self._sizes.seconds, connections, streams)
 
-    def _validation(self, _: Results) -> list[Variant]:
+    def validation(self, _: Results) -> list[Variant]:
         """One validation beside its floors."""
         one = self._crowd[:1]
         record = f"floor:{one[0].user_id}", str(one[0].device_id)
@@ -127,13 +125,13 @@ class Suites:
     def _of_all(self) -> Questions:
         return questions.validations(self._crowd)
 
-    def _batching(self, _: Results) -> list[Variant]:
+    def batching(self, _: Results) -> list[Variant]:
         """Many sessions a call, the first sight of tokens, and the Python client."""
         hundred, one = self._hundred, self._crowd[:1]
         calls = self._sizes.batches
         newcomers = self._newcomers(calls * (self._sizes.rounds + 1) * 100)
         fresh = Closed(questions.batches(newcomers, 100), 0.0, calls=calls, streams=4)
-        client = PythonClient(questions.validations(one), self._crowd[:64], self._sizes.seconds)
+        client = PythonClient(self._crowd[:64], self._sizes.seconds)
         own = self._closed(questions.own_checks(self._crowd[:64]), 64, 1)
         single = self._closed(questions.validations(one))
         return [
@@ -155,7 +153,7 @@ class Suites:
         population = self._stage.store().population
         return population.add(users, age=timedelta(seconds=90), steady=False)
 
-    def _transports(self, _: Results) -> list[Variant]:
+    def transports(self, _: Results) -> list[Variant]:
         """What TLS and a policy add."""
         asked = self._closed(questions.validations(self._crowd[:1]))
         return [
@@ -166,7 +164,7 @@ class Suites:
             ),
         ]
 
-    def _topologies(self, _: Results) -> list[Variant]:
+    def topologies(self, _: Results) -> list[Variant]:
         """One Redis or three primaries, one worker or two."""
         everyone = [f"user-{number}" for number in range(self._sizes.users)][:300]
         spread = self._stage.store("cluster").population.add(everyone)
@@ -184,15 +182,82 @@ class Suites:
             Variant("validation, two workers", two, many, pinned=False),
         ]
 
-    def _latencies(self, results: Results) -> list[Variant]:
+    def latencies(self, results: Results) -> list[Variant]:
         """Waiting times at half of the rate that the slower one can do."""
-        slowest = min(results.median(name, "rate") for name in ("empty RPC", "validation"))
-        rate, seconds = slowest / 2, 2 * self._sizes.seconds
+        rate, seconds = _half_rate(results, "empty RPC", "validation"), 2 * self._sizes.seconds
+        asked = questions.validations(self._crowd[:1])
         return [
             Variant("empty RPC, half rate", EMPTY_RPC, Open(questions.empty_rpcs(), seconds, rate)),
-            Variant(
-                "validation, half rate",
-                SERVICE,
-                Open(questions.validations(self._crowd[:1]), seconds, rate),
-            ),
+            Variant("validation, half rate", SERVICE, Open(asked, seconds, rate)),
         ]
+
+    def sign_ins(self, _: Results) -> list[Variant]:
+        """Sign-ins, on a device that they know, of users with few and with many devices."""
+        server = ServerSpec(settings=(("MAX_DEVICES", str(max(self._sizes.sign_in_devices))),))
+        return [
+            Variant(
+                f"sign-in, {_devices(devices)}",
+                server,
+                Closed(questions.sign_ins(self._first_devices(devices)), self._sizes.seconds, 4, 4),
+            )
+            for devices in self._sizes.sign_in_devices
+        ]
+
+    def _first_devices(self, devices: int) -> list[SignedIn]:
+        """One session each of some users who are signed in on so many devices."""
+        users = [f"collector-{devices}-{number}" for number in range(self._sizes.collectors)]
+        population = self._stage.store().population
+        if devices > 1:
+            population.add(users, devices - 1, tokens=False)
+        return population.add(users)
+
+    def sign_outs(self, _: Results) -> list[Variant]:
+        """RevokeAll, of users with one device and with many. Each user is signed out once."""
+        variants = []
+        many = self._sizes.many_devices
+        for name, devices in (("1 device", 1), ("many devices", many)):
+            calls = self._sizes.sign_outs
+            users = [f"leaver-{devices}-{n}" for n in range(calls * (self._sizes.rounds + 1))]
+            self._stage.store().population.add(users, devices, tokens=False)
+            load = Closed(questions.sign_outs(users, devices), 0.0, 1, 1, calls=calls)
+            variants.append(Variant(f"RevokeAll, {name}", SERVICE, load))
+        return variants
+
+    def scale(self, results: Results) -> list[Variant]:
+        """A thousand live sessions in Redis, or a million, at half of the rate that is possible."""
+        rate, seconds = _half_rate(results, "validation"), 2 * self._sizes.seconds
+        variants = []
+        for name, sessions in (
+            ("few", self._sizes.few_sessions),
+            ("many", self._sizes.many_sessions),
+        ):
+            population = self._stage.store(name).population
+            people = population.add([f"user-{n}" for n in range(self._sizes.asked_of_many)])
+            others = (sessions - len(people)) // _DEVICES_OF_OTHERS
+            users = [f"other-{number}" for number in range(others)]
+            population.add(users, _DEVICES_OF_OTHERS, tokens=False)
+            load = Open(questions.validations(people), seconds, rate)
+            variants.append(Variant(f"validation, {name} sessions", ServerSpec(store=name), load))
+        return variants
+
+
+SUITES: Mapping[str, Callable[[Suites, Results], list[Variant]]] = {
+    "validation": Suites.validation,
+    "batching": Suites.batching,
+    "transports": Suites.transports,
+    "topologies": Suites.topologies,
+    "latencies": Suites.latencies,
+    "sign-ins": Suites.sign_ins,
+    "sign-outs": Suites.sign_outs,
+    "scale": Suites.scale,
+}
+
+
+def _half_rate(results: Results, *names: str) -> float:
+    """Half of the lowest of these rates; a moderate rate if they were not measured."""
+    rates = [results.median(name, "rate") for name in names if name in results.turns]
+    return min(rates, default=2 * _MODERATE_RATE) / 2
+
+
+def _devices(count: int) -> str:
+    return "1 device" if count == 1 else f"{count:,} devices"

@@ -90,7 +90,6 @@ def connected(
 @contextmanager
 def _without_collections() -> Iterator[None]:
     """Keeps the garbage collector out of a turn."""
-    gc.collect()
     gc.disable()
     try:
         yield

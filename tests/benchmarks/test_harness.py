@@ -9,16 +9,25 @@ from pathlib import Path
 import pytest
 
 from benchmarks import questions
-from benchmarks.goals import GOALS
+from benchmarks.goals import GOALS, verdicts
 from benchmarks.load.answers import Questions, WrongAnswer
 from benchmarks.load.loops import closed_loop, connected, open_loop
 from benchmarks.loads import Closed
 from benchmarks.report import write_report
 from benchmarks.rounds import Results, Variant, measure
 from benchmarks.stage import Kind, ServerSpec, Stage
-from benchmarks.suites import QUICK, Suites
+from benchmarks.suites import QUICK, SUITES, Suites
 
-TINY = replace(QUICK, rounds=2, seconds=0.02, users=100, batches=1, sign_in_devices=(1,))
+TINY = replace(
+    QUICK,
+    rounds=2,
+    seconds=0.02,
+    users=100,
+    batches=1,
+    sign_in_devices=(1, 100, 1000),
+    collectors=1,
+    many_sessions=2_000,
+)
 SERVICE = ServerSpec()
 
 pytestmark = pytest.mark.slow
@@ -42,6 +51,20 @@ def test_what_is_measured_stands_in_the_report(stage: Stage, tmp_path: Path):
     assert row["verdict"] in ("aim reached", "reached", "not reached")
 
 
+def test_every_goal_is_reckoned_from_what_a_suite_measures(stage: Stage):
+    suites, asked = Suites(stage, TINY), set[str]()
+
+    class Asked(Results):
+        def series(self, name: str, figure: str) -> list[float]:
+            if figure != "fact":
+                asked.add(name)
+            return []
+
+    measured = {variant.name for name in SUITES for variant in suites.table(name, Results())}
+    verdicts(Asked())
+    assert asked - measured == set()
+
+
 def _measured_once(stage: Stage, server: ServerSpec, asked: Questions) -> None:
     measure(stage, [Variant("one", server, Closed(asked, 0.02, 1, 1))], 1, Results())
 
@@ -52,7 +75,7 @@ def test_a_service_that_denies_a_live_session_ends_the_run(stage: Stage):
     asked = questions.validations(people)
     server = stage.start(ServerSpec(store="forgetful"))
     try:
-        server.until_answered(questions.signing_keys())
+        server.until_answered()
         with (
             connected(server.port, asked, 1) as connections,
             pytest.raises(WrongAnswer, match="NO_SESSION"),
@@ -68,7 +91,7 @@ def test_an_error_is_no_answer(stage: Stage, path: str):
     asked = replace(questions.validations(people), path=path)
     server = stage.start(SERVICE)
     try:
-        server.until_answered(questions.signing_keys())
+        server.until_answered()
         for loop in (
             lambda connections: closed_loop(connections, asked, 1, 1.0),
             lambda connections: open_loop(connections, asked, 10.0, 1.0),
@@ -87,7 +110,7 @@ def test_an_empty_answer_is_no_validation(stage: Stage):
     asked = questions.validations(people)
     server = stage.start(ServerSpec(Kind.EMPTY_VALIDATION))
     try:
-        server.until_answered(questions.judging_nothing(people))
+        server.until_answered()
         with connected(server.port, asked, 1) as connections, pytest.raises(WrongAnswer):
             closed_loop(connections, asked, 1, 1.0)
     finally:
@@ -115,7 +138,7 @@ def test_a_large_batch_passes_the_windows_of_its_connection(stage: Stage):
     assert len(asked.payloads[0]) > 100_000
     server = stage.start(SERVICE)
     try:
-        server.until_answered(asked)
+        server.until_answered()
         with connected(server.port, asked, 1) as connections:
             outcome = closed_loop(connections, asked, 2, 30.0, calls=4)
         assert outcome.units == 4 * 300
