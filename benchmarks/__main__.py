@@ -1,4 +1,5 @@
-"""`make bench`: measures everything in one run, and writes the report to `benchmarks/results`.
+"""`make bench`: measures everything in one run, and writes the report to `benchmarks/results`
+and its short table into the README.
 
 make bench                       about six minutes
 make bench ARGS=--quick          below a minute, into a folder of its own
@@ -9,6 +10,7 @@ make bench ARGS="client hit"     one of the older benchmarks: watch, client, end
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -20,12 +22,13 @@ from pathlib import Path
 
 from benchmarks.facts import measure_facts
 from benchmarks.load.answers import WrongAnswer
-from benchmarks.report import write_report
+from benchmarks.report import with_short_table, write_report
 from benchmarks.rounds import Results, measure
 from benchmarks.stage import Stage
 from benchmarks.suites import FULL, QUICK, SUITES, Sizes, Suites
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
 _OTHERS = ("watch", "client", "ends", "overload")
 _FACTS = "facts"
 
@@ -51,6 +54,9 @@ def run(sizes: Sizes, only: Sequence[str], folder: Path) -> Results:
         finally:
             stage.close()
     write_report(folder, results, sizes, time.monotonic() - began)
+    if folder == RESULTS:
+        figures = json.loads((folder / "report.json").read_text())
+        README.write_text(with_short_table(README.read_text(), figures))
     _say(f"{time.monotonic() - began:4.0f} s  wrote {folder / 'report.md'}")
     return results
 

@@ -101,9 +101,9 @@ GOALS = (
         server("validation", "empty RPC"),
     ),
     Goal(
-        "the same ÷ an empty RPC on the service's own server",
+        "the same ÷ an empty RPC served by the same acceptor",
         *(1.6, 1.25),
-        server("validation", "empty validation"),
+        server("validation", "empty RPC, standing tasks"),
     ),
     Goal(
         "the same with `ACCEPTOR=stock` ÷ stock empty RPC",

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,6 +31,7 @@ _PLOTS = {
         "server_us",
         (
             "empty RPC",
+            "empty RPC, standing tasks",
             "empty FastAPI",
             "do-it-yourself",
             "empty validation",
@@ -60,6 +61,37 @@ of processor time for each answer; of a batch, for each session in it. p50 and p
 times; in closed loops they tell of the queue."""
 _UNITS = {"server_us": "µs", "rate": "/s"}
 _FLOORS = ("HGET", "empty", "do-it-yourself")
+
+
+# The rows of the README's table: how it calls a variant.
+_SHORT = {
+    "empty RPC": "an empty RPC on grpc.aio",
+    "validation": "`ValidateSession`",
+    "batch of 100": "each session of a batch of 100",
+    "Python client, 64 callers": "each validation of 64 callers of the Python client",
+    "first sight, batched": "each token that is seen for the first time, batched",
+    "empty FastAPI": "an empty endpoint of FastAPI",
+    "do-it-yourself": "a check with FastAPI, PyJWT and redis-py",
+}
+_SHORT_BEGIN, _SHORT_END = "<!-- speed: begin -->", "<!-- speed: end -->"
+
+
+def short_table(figures: Mapping[str, Any]) -> str:
+    """The README's table, from what `report.json` holds."""
+    rows = ["| | µs of server CPU | answers/s, one core |", "|---|---|---|"]
+    for name, words in _SHORT.items():
+        if turns := figures["variants"].get(name):
+            cost = statistics.median(turn["server_us"] for turn in turns)
+            rate = statistics.median(turn["units"] / turn["seconds"] for turn in turns)
+            rows.append(f"| {words} | {cost:,.0f} | {rate:,.0f} |")
+    return "\n".join(rows)
+
+
+def with_short_table(readme: str, figures: Mapping[str, Any]) -> str:
+    """The README with the table of these figures in it."""
+    before, _, rest = readme.partition(_SHORT_BEGIN)
+    _, _, after = rest.partition(_SHORT_END)
+    return f"{before}{_SHORT_BEGIN}\n{short_table(figures)}\n{_SHORT_END}{after}"
 
 
 def write_report(folder: Path, results: Results, sizes: Sizes, seconds: float) -> None:
@@ -201,7 +233,7 @@ def _as_json(results: Results, found: Iterable[Verdict], sizes: Sizes) -> dict[s
             for verdict in found
         ],
         "variants": {
-            name: [{key: round(value, 1) for key, value in asdict(turn).items()} for turn in turns]
+            name: [{key: round(value, 3) for key, value in asdict(turn).items()} for turn in turns]
             for name, turns in results.turns.items()
         },
         "facts": results.facts,

@@ -81,8 +81,8 @@ def measure(stage: Stage, variants: Sequence[Variant], rounds: int, results: Res
     """Starts what the variants need, measures them in rounds, and ends it. Raises WrongAnswer."""
     possible: list[Variant] = []
     for variant in variants:
-        if unknown := variant.server.unknown_settings():
-            results.skipped[variant.name] = f"this version has no setting {', '.join(unknown)}"
+        if lacking := variant.server.lacking():
+            results.skipped[variant.name] = f"this version has no {' and no '.join(lacking)}"
         else:
             possible.append(variant)
     with ExitStack() as stack:

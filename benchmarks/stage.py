@@ -15,12 +15,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import redis
 
 from benchmarks import questions
 from benchmarks.accounting import family
+from benchmarks.floors.empty_rpc import STANDING_ACCEPTOR
 from benchmarks.load.answers import WrongAnswer
 from benchmarks.load.loops import closed_loop, connected
 from benchmarks.population import Population, make_keys
@@ -52,6 +54,7 @@ class Kind(Enum):
     SERVICE = "the service"
     EMPTY_VALIDATION = "the service with a ValidateSession that judges nothing"
     EMPTY_RPC = "an empty RPC on grpc.aio"
+    EMPTY_STANDING_RPC = "an empty RPC with standing tasks"
     WEB = "FastAPI on uvicorn"
     STORE = "the store alone"
 
@@ -61,6 +64,7 @@ _GREETINGS = {
     Kind.SERVICE: questions.signing_keys(),
     Kind.EMPTY_VALIDATION: questions.signing_keys(),
     Kind.EMPTY_RPC: questions.empty_rpcs(),
+    Kind.EMPTY_STANDING_RPC: questions.empty_rpcs(),
     Kind.WEB: questions.empty_requests(),
     Kind.STORE: None,
 }
@@ -83,9 +87,13 @@ class ServerSpec:
     transport: Transport = Transport.PLAINTEXT
     store: str = "standalone"
 
-    def unknown_settings(self) -> list[str]:
-        """The settings that this version of the service does not have."""
-        return [name for name, _ in self.settings if name.lower() not in Settings.model_fields]
+    def lacking(self) -> list[str]:
+        """What this version of the service does not have of what the server needs."""
+        known = Settings.model_fields
+        lacking = [f"setting {name}" for name, _ in self.settings if name.lower() not in known]
+        if self.kind is Kind.EMPTY_STANDING_RPC and find_spec(STANDING_ACCEPTOR) is None:
+            lacking.append("standing acceptor")
+        return lacking
 
 
 @dataclass(slots=True)
@@ -226,6 +234,8 @@ class Stage:
         kind, port = running.spec.kind, running.port
         if kind is Kind.EMPTY_RPC:
             return [sys.executable, "-m", "benchmarks.floors.empty_rpc", str(port)]
+        if kind is Kind.EMPTY_STANDING_RPC:
+            return [sys.executable, "-m", "benchmarks.floors.empty_rpc", str(port), "standing"]
         if kind is Kind.WEB:
             environment["FLOOR_KEY"] = self.public_key
             environment["FLOOR_REDIS_URL"] = f"redis://127.0.0.1:{running.store.port}"

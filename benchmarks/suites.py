@@ -27,7 +27,7 @@ class Sizes:
     seconds: float = 1.0
     users: int = 10_000
     batches: int = 30
-    redis_calls: int = 60_000
+    redis_calls: int = 30_000
     sign_in_devices: tuple[int, ...] = (1, 100, 1000)
     collectors: int = 32
     sign_outs: int = 12
@@ -57,6 +57,7 @@ QUICK = Sizes(
 )
 
 SERVICE, EMPTY_RPC, WEB = ServerSpec(), ServerSpec(Kind.EMPTY_RPC), ServerSpec(Kind.WEB)
+EMPTY_STANDING_RPC = ServerSpec(Kind.EMPTY_STANDING_RPC)
 EMPTY_VALIDATION = ServerSpec(Kind.EMPTY_VALIDATION)
 STOCK = ServerSpec(settings=(("ACCEPTOR", "stock"),))
 
@@ -105,6 +106,7 @@ class Suites:
         return [
             Variant("HGET", ServerSpec(Kind.STORE), hget),
             Variant("empty RPC", EMPTY_RPC, self._closed(floor)),
+            Variant("empty RPC, standing tasks", EMPTY_STANDING_RPC, self._closed(floor)),
             Variant("empty RPC, 16 streams", EMPTY_RPC, self._closed(floor, 4, 4)),
             Variant("empty RPC, 1 stream", EMPTY_RPC, self._closed(floor, 1, 1)),
             Variant("empty RPC, anywhere", EMPTY_RPC, self._closed(floor), pinned=False),
