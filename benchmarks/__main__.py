@@ -4,7 +4,7 @@ and its short table into the README.
 make bench                       about six minutes
 make bench ARGS=--quick          below a minute, into a folder of its own
 make bench ARGS="--only validation,batching"
-make bench ARGS="client hit"     one of the older benchmarks: watch, client, ends, overload
+make bench ARGS="client hit"     another module: watch, client, ends, overload
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from benchmarks.suites import FULL, QUICK, SUITES, Sizes, Suites
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
-_OTHERS = ("watch", "client", "ends", "overload")
 _FACTS = "facts"
 
 
@@ -67,8 +66,8 @@ def _say(text: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measures, or hands over to an older benchmark."""
-    if arguments and arguments[0] in _OTHERS:
+    """Measures, or hands over to the module that is named."""
+    if arguments and not arguments[0].startswith("-"):
         command = [sys.executable, "-m", f"benchmarks.{arguments[0]}", *arguments[1:]]
         os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
     parser = argparse.ArgumentParser(

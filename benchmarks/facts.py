@@ -6,17 +6,24 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import redis
 
+from benchmarks import questions
 from benchmarks.accounting import resident_bytes
+from benchmarks.load.loops import closed_loop, connected
+from benchmarks.population import SignedIn
 from benchmarks.rounds import Results
 from benchmarks.stage import Kind, Running, ServerSpec, Stage
 from benchmarks.suites import Sizes
 from tests.support.ports import free_port
 
 _DEVICES = 3
+# HTTP/2's frames and gRPC's prefix around a message, with header fields that are indexed.
+_REQUEST_BYTES, _ANSWER_BYTES = 9 + 7 + 9 + 5, 9 + 6 + 9 + 5 + 9 + 1
 # `hash-max-listpack-value`: Redis' own, and the one that also keeps hashes of devices compact.
 _DEFAULT_BYTES, _PACKED_BYTES = 64, 512
 
@@ -35,11 +42,28 @@ def measure_facts(stage: Stage, sizes: Sizes, folder: Path, results: Results) ->
         found = _bytes_of_a_session(stage, sizes.memory_users, with_device, packed)
         results.facts[name] = [found]
     server = stage.start(ServerSpec())
+    people = stage.store().population.add(["measured"])
     try:
         server.until_answered()
+        _measure_bytes(server, people, results)
         results.facts["MiB of a fresh server"] = [resident_bytes(server.process_ids) / 2**20]
     finally:
         server.stop()
+
+
+def _measure_bytes(server: Running, people: Sequence[SignedIn], results: Results) -> None:
+    """What a validation with `client` and its answer take on the wire, without TCP and TLS."""
+    asked = questions.validations(people, with_client=True)
+    answers: list[bytes] = []
+
+    def check(number: int, body: bytes) -> None:
+        asked.check(number, body)
+        answers.append(body)
+
+    with connected(server.port, asked, 1, server.tls) as connections:
+        closed_loop(connections, replace(asked, check=check), 1, 60.0, calls=1)
+    results.facts["bytes of a request"] = [float(len(asked.payloads[0]) + _REQUEST_BYTES)]
+    results.facts["bytes of an answer"] = [float(len(answers[0]) + _ANSWER_BYTES)]
 
 
 def _start_up(stage: Stage, folder: Path) -> float:

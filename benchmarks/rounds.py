@@ -9,14 +9,19 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 
 from benchmarks.accounting import placed, processor_ns
-from benchmarks.load.answers import WrongAnswer
+from benchmarks.load.answers import Unavailable, WrongAnswer
 from benchmarks.loads import WARM_UP, Load, TakeTurn
 from benchmarks.stage import Kind, Running, ServerSpec, Stage
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,31 +96,61 @@ def measure(stage: Stage, variants: Sequence[Variant], rounds: int, results: Res
             if variant.server not in running:
                 running[variant.server] = stage.start(variant.server)
                 stack.callback(running[variant.server].stop)
-        opened: list[tuple[Variant, TakeTurn]] = []
+        measured: list[_Measured] = []
         for variant in possible:
-            with _named(variant):
-                server = running[variant.server]
-                server.until_answered()
-                take_turn = stack.enter_context(variant.load.opened(server))
-                take_turn(WARM_UP)
-                results.turns[variant.name] = []
-                opened.append((variant, take_turn))
+            one = stack.enter_context(_Measured(variant, running[variant.server]))
+            one.attempt(one.open)
+            results.turns[variant.name] = []
+            measured.append(one)
         gc.collect()
         gc.freeze()  # no turn pays for what the suite has prepared
         for number in range(rounds):
-            for variant, take_turn in opened if number % 2 else reversed(opened):
-                with _named(variant):
-                    turn = _turn(variant, running[variant.server], take_turn, number)
-                results.turns[variant.name].append(turn)
+            for one in measured if number % 2 else reversed(measured):
+                turn = one.attempt(one.turn, number)
+                results.turns[one.variant.name].append(turn)
+        if again := sum(one.attempts_failed for one in measured):
+            results.facts.setdefault("turns that were taken again", []).append(float(again))
 
 
-@contextmanager
-def _named(variant: Variant) -> Iterator[None]:
-    """Says of a wrong answer which variant gave it."""
-    try:
-        yield
-    except WrongAnswer as error:
-        raise WrongAnswer(f"{variant.name}: {error}") from error
+class _Measured(ExitStack):
+    """A variant with its server and its connections, which are closed with it."""
+
+    def __init__(self, variant: Variant, server: Running) -> None:
+        super().__init__()
+        self.variant = variant
+        self.attempts_failed = 0
+        self._server = server
+        self._take_turn: TakeTurn | None = None
+
+    def attempt(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """Does it, and again if the machine starved the server meanwhile. What a server gives up
+        is no figure, but no reason to lose a run either. Raises WrongAnswer.
+        """
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                return work(*arguments, **named)
+            except Unavailable as error:
+                self.attempts_failed += 1
+                self.close()
+                self._take_turn = None
+                if not left:
+                    raise WrongAnswer(f"{self.variant.name}: {error}") from error
+            except WrongAnswer as error:
+                raise WrongAnswer(f"{self.variant.name}: {error}") from error
+        raise AssertionError
+
+    def open(self) -> TakeTurn:
+        """Connects and warms up, unless that is done."""
+        if self._take_turn is None:
+            self._server.until_answered()
+            take_turn = self.enter_context(self.variant.load.opened(self._server))
+            take_turn(WARM_UP)
+            self._take_turn = take_turn
+        return self._take_turn
+
+    def turn(self, number: int) -> Turn:
+        """Takes one turn."""
+        return _turn(self.variant, self._server, self.open(), number)
 
 
 def _turn(variant: Variant, server: Running, take_turn: TakeTurn, number: int) -> Turn:

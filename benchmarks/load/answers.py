@@ -17,6 +17,10 @@ class WrongAnswer(Exception):
     """A server answered what it must not answer, or not at all: its figures would mean nothing."""
 
 
+class Unavailable(WrongAnswer):
+    """A server says that it can't answer at the moment, as on a machine that starves it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Questions:
     """Payloads that are sent in turns. An answer is worth `units`: a batch holds several."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from hpack import Decoder
 
-from benchmarks.load.answers import Tag, WrongAnswer
+from benchmarks.load.answers import Tag, Unavailable, WrongAnswer
 
 _FRAME = struct.Struct(">BHBBI")  # length (two parts), type, flags, stream
 _MESSAGE = struct.Struct(">BI")  # gRPC's: not compressed, length
@@ -24,6 +24,7 @@ _END_STREAM = _ACK = 0x1
 _END_HEADERS = 0x4
 _PADDED_OR_WITH_PRIORITY = 0x28
 _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
+_UNAVAILABLE = b"14"
 _MAX_WINDOW = 2**31 - 1
 _WINDOW_NEWS_BYTES = 2**20
 _RECEIVE_BYTES = 2**18
@@ -168,7 +169,8 @@ class GrpcConnection:
             self._statuses.clear()
         if status not in (None, b"0"):
             text = bytes(fields.get(b"grpc-message", b"")).decode()
-            raise WrongAnswer(f"gRPC status {bytes(status or b'').decode()}: {text}")
+            kind = Unavailable if status == _UNAVAILABLE else WrongAnswer
+            raise kind(f"gRPC status {bytes(status or b'').decode()}: {text}")
         return status
 
     def _end(self, stream: int, status: bytes | None) -> tuple[Tag, bytes]:

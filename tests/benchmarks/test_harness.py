@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,9 @@ import pytest
 
 from benchmarks import questions
 from benchmarks.goals import GOALS, verdicts
-from benchmarks.load.answers import Questions, WrongAnswer
-from benchmarks.load.loops import closed_loop, connected, open_loop
-from benchmarks.loads import Closed
+from benchmarks.load.answers import Questions, Unavailable, WrongAnswer
+from benchmarks.load.loops import Outcome, closed_loop, connected, open_loop
+from benchmarks.loads import Closed, TakeTurn
 from benchmarks.report import write_report
 from benchmarks.rounds import Results, Variant, measure
 from benchmarks.stage import Kind, ServerSpec, Stage
@@ -144,6 +146,38 @@ def test_a_large_batch_passes_the_windows_of_its_connection(stage: Stage):
         assert outcome.units == 4 * 300
     finally:
         server.stop()
+
+
+class Stumbling:
+    """A load whose server can't answer so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.opened_times = 0
+
+    @contextmanager
+    def opened(self, _: object) -> Iterator[TakeTurn]:
+        self.opened_times += 1
+        yield self._turn
+
+    def _turn(self, number: int) -> Outcome:
+        if number >= 0 and self.left:
+            self.left -= 1
+            raise Unavailable("not now")
+        return Outcome(1, 1.0, [1.0])
+
+
+def test_a_turn_of_a_starved_server_is_taken_again(stage: Stage):
+    load, results = Stumbling(2), Results()
+    measure(stage, [Variant("starved", ServerSpec(Kind.STORE), load)], 2, results)
+    assert len(results.turns["starved"]) == 2
+    assert load.opened_times == 3
+    assert results.facts == {"turns that were taken again": [2.0]}
+
+
+def test_a_server_that_stays_away_ends_the_run(stage: Stage):
+    with pytest.raises(WrongAnswer, match="away: not now"):
+        measure(stage, [Variant("away", ServerSpec(Kind.STORE), Stumbling(9))], 1, Results())
 
 
 def test_goals_have_limits_in_order():
