@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import redis
 
-from benchmarks import questions
+from benchmarks import questions, watch
 from benchmarks.accounting import resident_bytes
+from benchmarks.load.answers import WrongAnswer
 from benchmarks.load.loops import closed_loop, connected
 from benchmarks.population import SignedIn
 from benchmarks.rounds import Results
@@ -22,6 +24,7 @@ from benchmarks.suites import Sizes
 from tests.support.ports import free_port
 
 _DEVICES = 3
+_REVOCATIONS_A_SECOND = 20.0
 # HTTP/2's frames and gRPC's prefix around a message, with header fields that are indexed.
 _REQUEST_BYTES, _ANSWER_BYTES = 9 + 7 + 9 + 5, 9 + 6 + 9 + 5 + 9 + 1
 # `hash-max-listpack-value`: Redis' own, and the one that also keeps hashes of devices compact.
@@ -41,6 +44,12 @@ def measure_facts(stage: Stage, sizes: Sizes, folder: Path, results: Results) ->
     ):
         found = _bytes_of_a_session(stage, sizes.memory_users, with_device, packed)
         results.facts[name] = [found]
+    watched = watch.measure(sizes.watchers, _REVOCATIONS_A_SECOND, sizes.watch_seconds)
+    delays = statistics.quantiles(watched.told.found, n=100)
+    if len(watched.told.found) < watched.told.expected:
+        raise WrongAnswer("an event reached no watcher")
+    results.facts["ms until an event reaches its watchers, median"] = [delays[49]]
+    results.facts["ms until an event reaches its watchers, p99"] = [delays[98]]
     server = stage.start(ServerSpec())
     people = stage.store().population.add(["measured"])
     try:

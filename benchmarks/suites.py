@@ -34,6 +34,8 @@ class Sizes:
     many_devices: int = 1000
     memory_users: int = 10_000
     start_ups: int = 5
+    watchers: int = 100
+    watch_seconds: float = 5.0
     few_sessions: int = 1_000
     many_sessions: int = 1_000_000
     asked_of_many: int = 500
@@ -52,6 +54,8 @@ QUICK = Sizes(
     many_devices=100,
     memory_users=500,
     start_ups=1,
+    watchers=10,
+    watch_seconds=1.0,
     many_sessions=5_000,
     asked_of_many=50,
 )
@@ -194,20 +198,21 @@ class Suites:
         ]
 
     def sign_ins(self, _: Results) -> list[Variant]:
-        """Sign-ins, on a device that they know, of users with few and with many devices."""
+        """Users with few and many devices: sign-ins on a device that they know, validations."""
         server = ServerSpec(settings=(("MAX_DEVICES", str(max(self._sizes.sign_in_devices))),))
-        return [
-            Variant(
-                f"sign-in, {_devices(devices)}",
-                server,
-                Closed(questions.sign_ins(self._first_devices(devices)), self._sizes.seconds, 4, 4),
-            )
-            for devices in self._sizes.sign_in_devices
-        ]
+        variants = []
+        for devices in self._sizes.sign_in_devices:
+            people = self._first_devices(f"collector-{devices}", devices)
+            others = self._first_devices(f"reader-{devices}", devices)
+            sign_in = self._closed(questions.sign_ins(people), 4, 4)
+            validation = self._closed(questions.validations(others), 4, 4)
+            variants.append(Variant(f"sign-in, {_devices(devices)}", server, sign_in))
+            variants.append(Variant(f"validation, {_devices(devices)}", server, validation))
+        return variants
 
-    def _first_devices(self, devices: int) -> list[SignedIn]:
+    def _first_devices(self, name: str, devices: int) -> list[SignedIn]:
         """One session each of some users who are signed in on so many devices."""
-        users = [f"collector-{devices}-{number}" for number in range(self._sizes.collectors)]
+        users = [f"{name}-{number}" for number in range(self._sizes.collectors)]
         population = self._stage.store().population
         if devices > 1:
             population.add(users, devices - 1, tokens=False)
