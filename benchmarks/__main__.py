@@ -1,5 +1,5 @@
 """`make bench`: measures everything in one run, and writes the report to `benchmarks/results`
-and its short table into the README.
+its short table into the README, and the plan for a large load into docs/capacity.md.
 
 make bench                       about six minutes
 make bench ARGS=--quick          below a minute, into a folder of its own
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.capacity import with_plan
 from benchmarks.facts import measure_facts
 from benchmarks.load.answers import WrongAnswer
 from benchmarks.report import with_short_table, write_report
@@ -29,6 +30,7 @@ from benchmarks.suites import FULL, QUICK, SUITES, Sizes, Suites
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
+CAPACITY = README.parent / "docs" / "capacity.md"
 _FACTS = "facts"
 
 
@@ -56,6 +58,7 @@ def run(sizes: Sizes, only: Sequence[str], folder: Path) -> Results:
     if folder == RESULTS:
         figures = json.loads((folder / "report.json").read_text())
         README.write_text(with_short_table(README.read_text(), figures))
+        CAPACITY.write_text(with_plan(CAPACITY.read_text(), figures))
     _say(f"{time.monotonic() - began:4.0f} s  wrote {folder / 'report.md'}")
     return results
 
@@ -77,6 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--quick", action="store_true", help="few rounds, small populations")
     parser.add_argument("--rounds", type=int, help="turns of each variant")
+    parser.add_argument("--sessions", type=int, help="how many live sessions are many")
     parser.add_argument("--only", default="", help="names of suites, with commas between them")
     parser.add_argument("--out", type=Path, help="the folder of the report")
     asked = parser.parse_args(arguments)
@@ -88,6 +92,8 @@ def main(arguments: Sequence[str]) -> None:
     sizes = QUICK if asked.quick else FULL
     if asked.rounds is not None:
         sizes = replace(sizes, rounds=asked.rounds)
+    if asked.sessions is not None:
+        sizes = replace(sizes, many_sessions=asked.sessions)
     try:
         run(sizes, only, folder)
     except WrongAnswer as error:

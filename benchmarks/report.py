@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import statistics
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -60,6 +61,7 @@ Medians over the rounds, with the lowest and the highest round behind them. Time
 of processor time for each answer; of a batch, for each session in it. p50 and p99 are waiting
 times; in closed loops they tell of the queue."""
 _UNITS = {"server_us": "µs", "rate": "/s"}
+_COLUMNS = 100
 _FLOORS = ("HGET", "empty", "do-it-yourself")
 
 
@@ -119,27 +121,31 @@ def write_report(folder: Path, results: Results, sizes: Sizes, seconds: float) -
 
 
 def _about(sizes: Sizes, seconds: float) -> str:
-    if len(CORES) > 1:
-        where = (
-            f"the server runs on core {min(SERVER_CORES)}; the store and what loads it share core"
-            f"\n{min(OTHER_CORES)}. Variants named `anywhere`, and those of workers, run unpinned"
-            " on all cores."
-        )
-    else:
-        where = "everything shares the only core."
+    """How and on what it was measured, in paragraphs."""
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     floors = "uvloop and httptools" if FLOOR_PYTHON.exists() else "asyncio and h11"
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
-    return (
+    made = (
         f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}, in {seconds:.0f} s:"
-        f" {sizes.rounds} rounds of {sizes.seconds:g} s for\neach variant, in turns."
-        f" {_processor()}, {len(CORES)} cores, Linux {platform.release()};\nPython"
-        f" {platform.python_version()}; {packages}; uvicorn on {floors}; the\nbundled Valkey, with"
-        f" an append-only file. Load of the machine at the end: {load}.\n\nPinning: {where}"
-        "\nProcessor time is read from the kernel's clock of each process. Unless a line says"
-        "\notherwise, 4 connections with 16 streams each ask about one user, in plaintext and"
-        " without\n`client`. Every answer is checked; a wrong one ends the run."
+        f" {sizes.rounds} rounds of {sizes.seconds:g} s for each variant, in turns."
+        f" {_processor()}, {len(CORES)} cores, Linux {platform.release()}; Python"
+        f" {platform.python_version()}; {packages}; uvicorn on {floors}; the bundled Valkey, with"
+        f" an append-only file. Load of the machine at the end (1, 5, 15 minutes): {load}."
     )
+    where = (
+        f"The server runs on core {min(SERVER_CORES)}; the store and the load share core"
+        f" {min(OTHER_CORES)}. Variants named `anywhere`, and those of workers, run unpinned on all"
+        " cores. Processor time is read from the kernel's clock of each process."
+        if len(CORES) > 1
+        else "Everything shares the only core."
+    )
+    load_of_lines = (
+        "Unless a line says otherwise, 4 connections with 16 streams each ask about one user, in"
+        " plaintext and without `client`; HTTP/1.1 has 64 connections instead. Many users are"
+        f" {sizes.users:,}; few and many sessions are {sizes.few_sessions:,} and"
+        f" {sizes.many_sessions:,}. Every answer is checked; a wrong one ends the run."
+    )
+    return "\n\n".join(textwrap.fill(part, _COLUMNS) for part in (made, where, load_of_lines))
 
 
 def _processor() -> str:

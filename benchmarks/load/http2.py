@@ -24,7 +24,8 @@ _END_STREAM = _ACK = 0x1
 _END_HEADERS = 0x4
 _PADDED_OR_WITH_PRIORITY = 0x28
 _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
-_UNAVAILABLE = b"14"
+# CANCELLED (gRPC's core gives up what waits for too long), RESOURCE_EXHAUSTED, UNAVAILABLE.
+_GIVEN_UP = frozenset({b"1", b"8", b"14"})
 _MAX_WINDOW = 2**31 - 1
 _WINDOW_NEWS_BYTES = 2**20
 _RECEIVE_BYTES = 2**18
@@ -121,7 +122,7 @@ class GrpcConnection:
         except (BlockingIOError, ssl.SSLWantReadError):
             return []
         if not chunk:
-            raise WrongAnswer("the server hung up")
+            raise Unavailable("the server hung up")
         self._in += chunk
         while isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
             self._in += self.socket.recv(_RECEIVE_BYTES)
@@ -169,7 +170,7 @@ class GrpcConnection:
             self._statuses.clear()
         if status not in (None, b"0"):
             text = bytes(fields.get(b"grpc-message", b"")).decode()
-            kind = Unavailable if status == _UNAVAILABLE else WrongAnswer
+            kind = Unavailable if status in _GIVEN_UP else WrongAnswer
             raise kind(f"gRPC status {bytes(status or b'').decode()}: {text}")
         return status
 
@@ -202,7 +203,7 @@ class GrpcConnection:
             code = int.from_bytes(body[4:8] if kind == _GOAWAY else body)
             text = body[8:].decode(errors="replace") if kind == _GOAWAY else ""
             what = "the connection" if kind == _GOAWAY else "a call"
-            raise WrongAnswer(f"the server ended {what}: HTTP/2 error {code} {text}".rstrip())
+            raise Unavailable(f"the server ended {what}: HTTP/2 error {code} {text}".rstrip())
 
     def _unblock(self) -> None:
         for _ in range(len(self._blocked)):

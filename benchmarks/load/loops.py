@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
-from benchmarks.load.answers import Questions, Tag, WrongAnswer
+from benchmarks.load.answers import Questions, Tag, Unavailable
 from benchmarks.load.http1 import HttpConnection
 from benchmarks.load.http2 import GrpcConnection
 
 _CONNECT_SECONDS = 10.0
 # How long a server may say nothing at all while calls are under way.
-_SILENCE_SECONDS = 10.0
+_SILENCE_SECONDS = 30.0
 # Below the service's own limit for a connection, beyond which calls would wait in the client.
 _MAX_STREAMS = 90
 
@@ -165,7 +165,7 @@ def closed_loop(
         while any(connection.in_flight for connection in connections):
             ready = _ready(connections, _SILENCE_SECONDS)
             if not ready:
-                raise WrongAnswer(f"the server said nothing for {_SILENCE_SECONDS:g} s")
+                raise Unavailable(f"the server said nothing for {_SILENCE_SECONDS:g} s")
             for connection in ready:
                 refill(connection, turn.take(connection))
         return turn.outcome(time.perf_counter() - began)
@@ -196,5 +196,5 @@ def open_loop(
                 last_news = now
                 connection.flush()
             if now - last_news > _SILENCE_SECONDS + 1 / rate:
-                raise WrongAnswer(f"the server said nothing for {_SILENCE_SECONDS:g} s")
+                raise Unavailable(f"the server said nothing for {_SILENCE_SECONDS:g} s")
         return turn.outcome(time.perf_counter() - began)
