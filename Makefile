@@ -23,6 +23,7 @@ bin := .venv/bin
 venv := .venv/.complete
 running := .venv/.running
 protos_venv := .venv-protos/.complete
+bench_venv := .tools/bench/.complete
 stubs_venvs := .tools/stubs-oldest/.complete .tools/stubs-newest/.complete
 acceptor_venvs := .tools/acceptor-oldest/.complete .tools/acceptor-newest/.complete
 grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
@@ -79,8 +80,10 @@ test: $(venv) ## Run the tests, and say what was skipped; ARGS go to pytest
 	@$(bin)/pytest -n auto -rs --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 .PHONY: bench
-bench: $(venv) ## Measure; ARGS name what: watch, memory, client
-	@PYTHONPATH=clients/python $(bin)/python -m benchmarks.$(or $(ARGS),watch)
+bench: $(venv) $(bench_venv) ## Measure what calls cost; ARGS: --quick, or watch, memory, client
+	@command -v redis-benchmark >/dev/null || \
+	    scripts/apt_install.sh redis-tools "there is no redis-benchmark to compare with"
+	@PYTHONPATH=clients/python $(bin)/python -m benchmarks $(ARGS)
 
 # What each target is given. What a run finds and learns stays in .fuzz.
 FUZZ_SECONDS ?= 20
@@ -201,6 +204,7 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	    requirements/newest-python.in requirements/fuzz.in; \
 	compile build --build-deps-for=wheel --only-build-deps pyproject.toml; \
 	compile protos requirements/protos.in; \
+	compile bench --constraint=requirements/dev.txt requirements/bench.in; \
 	compile stubs-oldest requirements/stubs-oldest.in; \
 	compile stubs-newest requirements/stubs-newest.in; \
 	compile acceptor-oldest requirements/acceptor-oldest.in; \
@@ -217,7 +221,7 @@ wheel: $(venv) ## Build the wheels, of the service and of its Python client, int
 .PHONY: clean
 clean: ## Remove everything that the other targets made, except .dev-data
 	@rm -rf .venv .venv-protos .tools {.,clients/python}/{build,dist,*.egg-info} .fuzz .hypothesis \
-	    .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	    .mypy_cache .pytest_cache .ruff_cache .import_linter_cache benchmarks/.partial
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(venv): requirements/dev.txt pyproject.toml scripts/venv.sh

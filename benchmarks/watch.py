@@ -226,8 +226,30 @@ def _start(
     return process, here
 
 
-def measure(watchers: int, rate: float, seconds: float) -> str:
-    """One run; its figures as text."""
+@dataclass(frozen=True)
+class Run:
+    """What one run brought: the rate that was reached, the server's processor time in seconds, and
+    the delays of watchers over gRPC and of one reader of Redis.
+    """
+
+    reached: float
+    cpu: float
+    told: Delays
+    direct: Delays
+
+    def text(self) -> str:
+        """The figures."""
+        ratio = _p99(self.told) / max(_p99(self.direct), 0.1)
+        return (
+            f"{self.reached:.0f}/s reached, {self.direct.expected} in all\n"
+            f"  watchers over gRPC   {self.told.line()}\n"
+            f"  one plain Redis      {self.direct.line()}\n"
+            f"  p99, one to other    {ratio:.1f} x;   server's CPU {self.cpu:.1f} s\n"
+        )
+
+
+def measure(watchers: int, rate: float, seconds: float) -> Run:
+    """One run."""
     events = max(20, round(rate * seconds))
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder) / "keys"
@@ -261,12 +283,7 @@ def measure(watchers: int, rate: float, seconds: float) -> str:
             cpu = server_pipe.recv()
             for process, _ in (*clients, plain, (revoker, None), (server, None)):
                 process.join(30)
-    ratio = _p99(told) / max(_p99(direct), 0.1)
-    return (
-        f"{watchers} watchers, {rate:g} revocations/s asked for, {reached:.0f}/s reached, {events}"
-        f" in all\n  watchers over gRPC   {told.line()}\n  one plain Redis      {direct.line()}\n "
-        f" p99, one to other    {ratio:.1f} x;   server's CPU {cpu:.1f} s\n"
-    )
+    return Run(reached, cpu, told, direct)
 
 
 def _p99(delays: Delays) -> float:
@@ -287,9 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         runs = [(100, 20.0), (100, 200.0), (1000, 20.0), (100, 2000.0)]
     for watchers, rate in runs:
-        sys.stdout.write(
-            measure(watchers, rate, asked.seconds if rate <= 200 else min(asked.seconds, 5.0))
-        )
+        run = measure(watchers, rate, asked.seconds if rate <= 200 else min(asked.seconds, 5.0))
+        sys.stdout.write(f"{watchers} watchers, {rate:g} revocations/s asked for, {run.text()}")
         sys.stdout.flush()
 
 

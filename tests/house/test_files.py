@@ -15,12 +15,14 @@ TRACKED = subprocess.run(
 # A new kind belongs here if it is a source that people write, never something built or downloaded.
 SUFFIXES = {
     ".in",
+    ".json",
     ".lua",
     ".md",
     ".proto",
     ".py",
     ".pyi",
     ".sh",
+    ".svg",
     ".toml",
     ".txt",
     ".typed",
@@ -55,7 +57,8 @@ def wide_lines(name: str, text: str) -> Iterator[str]:
 
 def written_by_people(name: str) -> bool:
     """True for files that are not generated, locked or given. Ruff measures Python."""
-    return Path(name).suffix not in (".py", ".pyi", ".txt") and Path(name).name != "LICENSE"
+    unmeasured = (".json", ".py", ".pyi", ".svg", ".txt")
+    return Path(name).suffix not in unmeasured and Path(name).name != "LICENSE"
 
 
 def test_tracked_files_are_of_known_kinds():

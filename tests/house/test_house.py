@@ -158,6 +158,7 @@ def test_the_service_is_locked_as_it_is_tested():
     assert set(pins) == {
         "acceptor-newest",
         "acceptor-oldest",
+        "bench",
         "build",
         "dev",
         "protos",
