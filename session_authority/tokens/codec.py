@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TypeVar
-
-from cachetools import LRUCache
 
 from session_authority.domain.base64url import decode_base64url, encode_base64url
 from session_authority.domain.errors import InvalidRequest
@@ -27,21 +24,14 @@ from session_authority.domain.sessions import Token
 from session_authority.tokens.encoding import decode_json_object, encode_json
 from session_authority.tokens.keyring import KeySource
 from session_authority.tokens.keys import MAX_RSA_BITS, SigningKey
+from session_authority.tokens.token_memory import MEMORY_BYTES, Remembered, TokenMemory
 
 MAX_TOKEN_BYTES = 4096
-# About 50,000 tokens of a few claims.
-MEMORY_BYTES = 64 * 2**20
-
 # What a token may have at sign-in: browsers keep cookies of 4,096 bytes, their names included.
 _ROOM_BYTES = 4000
 # Base64url of the header with the longest name of a key, and of the signature of the longest key.
 _LARGEST_HEADER_BYTES = 223
 _LARGEST_SIGNATURE_BYTES = (MAX_RSA_BITS + 5) // 6
-# A remembered token without its claims and the names of its methods, its key and places in the
-# memory included (measured: 820).
-_REMEMBERED_BYTES = 1024
-# The largest token remembered takes a third of this.
-_LEAST_MEMORY_BYTES = 64 * 2**10
 _TYP = "at+jwt"  # RFC 9068 §2.1
 _HEADER = frozenset({"alg", "kid", "typ"})
 _SESSION_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -77,15 +67,11 @@ class Tokens:
         lifetime: timedelta,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        if memory_bytes < _LEAST_MEMORY_BYTES:
-            raise ValueError(f"memory_bytes must be at least {_LEAST_MEMORY_BYTES}")
         self._source = source
         self._issuer = issuer
         self._audience = audience
         self._lifetime = lifetime
-        self._remembered: LRUCache[bytes, tuple[Token, str]] = LRUCache(
-            memory_bytes, getsizeof=lambda remembered: _memory_of(remembered[0])
-        )
+        self._remembered = TokenMemory(memory_bytes)
         self._version = source.version
         self._known = source.current
         self._revoked: frozenset[str] = frozenset()
@@ -124,20 +110,40 @@ class Tokens:
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             return None
-        if self._version != self._source.version:
-            self._remembered.clear()
-            self._version = self._source.version
-        digest = hashlib.sha256(text.encode()).digest()
-        if (remembered := self._remembered.get(digest)) is not None:
-            token, kid = remembered
+        digest = _digest(text)
+        if (remembered := self._recalled(digest)) is not None:
             # The one check that time can undo: a demoted key verifies for a while only.
-            return token if self._verifier(kid, now) is not None else None
+            return remembered.token if self._verifier(remembered.kid, now) is not None else None
         try:
             token, kid = self._open(text, now)
         except (ValueError, RecursionError, InvalidRequest):
             return None
-        self._remembered[digest] = token, kid
+        self._remembered.add(digest, token, kid)
         return token
+
+    def keep(self, text: str, kept: object, size_bytes: int) -> None:
+        """Keeps something of a token that was verified, as long as the token is remembered. It
+        counts for `size_bytes` of the memory.
+        """
+        if text.isascii():
+            self._remembered.keep(_digest(text), kept, size_bytes)
+
+    def recall(self, text: str, now: datetime) -> object | None:
+        """What is kept of a token, if `verify` would still say that it is one; else None. Verifies
+        no signature.
+        """
+        if len(text) > MAX_TOKEN_BYTES or not text.isascii():
+            return None
+        remembered = self._recalled(_digest(text))
+        if remembered is None or self._verifier(remembered.kid, now) is None:
+            return None
+        return remembered.kept
+
+    def _recalled(self, digest: bytes) -> Remembered | None:
+        if self._version != self._source.version:
+            self._remembered.clear()
+            self._version = self._source.version
+        return self._remembered.get(digest)
 
     def public_jwks(self) -> list[dict[str, str]]:
         """The public part of every key that a token may verify with: those that sign, will sign, or
@@ -253,11 +259,8 @@ class Tokens:
         return token
 
 
-def _memory_of(token: Token) -> int:
-    """The bytes that remembering the token takes, at most."""
-    texts = (token.user_id, *token.auth_methods, *token.claims, *token.claims.values())
-    holders = sys.getsizeof(token.auth_methods) + sys.getsizeof(dict(token.claims))
-    return _REMEMBERED_BYTES + holders + sum(map(sys.getsizeof, texts))
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _take(members: dict[str, object], name: str, kind: type[_T]) -> _T:

@@ -27,7 +27,7 @@ from session_authority.runtime import metrics_server
 from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import parse_duration
 from session_authority.runtime.settings import Settings, Unsafe
-from session_authority.tokens import codec
+from session_authority.tokens import codec, token_memory
 from tests.support.backends import missing
 from tests.support.commands import environment
 from tests.support.ports import free_port
@@ -312,7 +312,7 @@ def test_limits_are_those_of_the_code():
             f" {deadlines.MAX_SPARED_SECONDS * 1000:g} ms",
         ],
         "a token": [f"{codec.MAX_TOKEN_BYTES // 1024} KiB"],
-        "verified tokens that are remembered": [f"{codec.MEMORY_BYTES // 2**20} MiB"],
+        "verified tokens that are remembered": [f"{token_memory.MEMORY_BYTES // 2**20} MiB"],
     }
     shown = {row[0]: row[1] for row in table("pressure")}
     assert shown.keys() == expected.keys()
