@@ -1,0 +1,126 @@
+"""Until when a validation gives the same answer, provided that the session's record stays as it was
+read.
+
+The answer may be kept and given again, after a read has shown that the record is the same: nothing
+but time can then change what `judge` and `mark` say. This room knows when time first does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from session_authority.domain.session_limits import LEEWAY, ReplayAlarm, SessionLimits
+from session_authority.domain.sessions import SessionRecord, StoredClaims, Token
+
+# The first moment at which something is different; None for a thing that time does not change.
+_Change = Callable[[SessionRecord, Token, SessionLimits], datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Steadiness:
+    """How long an ACTIVE answer holds while the bytes of the session's record are `raw`.
+
+    It holds from `since`, and ends before `until`, or before `passive_until` for a request that
+    does not count as use.
+    """
+
+    raw: bytes
+    since: datetime
+    until: datetime
+    passive_until: datetime
+
+    def holds_at(self, now: datetime, *, passive: bool) -> bool:
+        """Returns True if the answer to a request of now is the same."""
+        return self.since <= now < (self.passive_until if passive else self.until)
+
+
+def steadiness(
+    record: SessionRecord, raw: bytes, token: Token, limits: SessionLimits, now: datetime
+) -> Steadiness | None:
+    """The steadiness of the answer to a token on its own device; None if it holds for nobody.
+    `raw` is the record as the store has it.
+    """
+    passive_until = steady_until(record, token, limits, now, passive=True)
+    if passive_until is None:
+        return None
+    until = max(now, min(passive_until, _touch_is_due(record, limits)))
+    return Steadiness(raw, now, until, passive_until)
+
+
+def steady_until(
+    record: SessionRecord,
+    token: Token,
+    limits: SessionLimits,
+    now: datetime,
+    *,
+    passive: bool = False,
+) -> datetime | None:
+    """The moment before which a token that is presented on its own device is ACTIVE, with the same
+    advice to renew as now, and proves nothing that must be written, if the record stays.
+
+    None if that is not so now, or if the token is not of the record's generation.
+    """
+    if not _is_newest(record, token):
+        return None
+    moments = [at for change in _CHANGES if (at := change(record, token, limits)) is not None]
+    if not passive:
+        moments.append(_touch_is_due(record, limits))
+    advised_at = _renewal_is_advised(record, token)
+    if advised_at is not None and now < advised_at:
+        moments.append(advised_at)
+    until = min(moments)
+    return until if now < until else None
+
+
+def _is_newest(record: SessionRecord, token: Token) -> bool:
+    """Returns True if the token is a good copy of the record's own generation."""
+    return (
+        token.session_id == record.session_id
+        and token.generation == record.generation
+        and record.holder in (None, token.copy)
+    )
+
+
+def _token_is_over(_: SessionRecord, token: Token, __: SessionLimits) -> datetime:
+    return token.expires_at + LEEWAY
+
+
+def _session_is_over(record: SessionRecord, _: Token, limits: SessionLimits) -> datetime:
+    return record.expires_at(limits)
+
+
+def _token_is_durable(
+    record: SessionRecord, token: Token, limits: SessionLimits
+) -> datetime | None:
+    """When presenting the token first proves that its client keeps it."""
+    return None if record.first_seen_at is not None else token.issued_at + limits.durable_after
+
+
+def _copy_is_settled(record: SessionRecord, token: Token, limits: SessionLimits) -> datetime | None:
+    """When presenting the token first makes it the only good copy."""
+    if record.holder is not None or limits.replay_alarm is not ReplayAlarm.PRESENTED:
+        return None
+    return max(record.dated_at + limits.alarm_after, token.issued_at + limits.durable_after)
+
+
+def _touch_is_due(record: SessionRecord, limits: SessionLimits) -> datetime:
+    return record.last_seen_at + limits.touch_interval
+
+
+def _renewal_is_advised(record: SessionRecord, token: Token) -> datetime | None:
+    """The first moment at which less than half of the token's life is left. A client whose claims
+    are old is advised to renew at all times.
+    """
+    if record.stored_claims is StoredClaims.NEWER:
+        return None
+    return token.expires_at - (token.expires_at - token.issued_at) / 2 + datetime.resolution
+
+
+_CHANGES: tuple[_Change, ...] = (
+    _token_is_over,
+    _session_is_over,
+    _token_is_durable,
+    _copy_is_settled,
+)
