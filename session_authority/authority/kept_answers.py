@@ -53,7 +53,7 @@ class KeptAnswers:
             return
         token = session.token
         question = self._store.question(token.user_id, token.device_key)
-        size = _KEPT_BYTES + sys.getsizeof(answer) + sys.getsizeof(token.user_id)
+        size = _KEPT_BYTES + sys.getsizeof(answer) + question.size_bytes
         kept = _KeptAnswer(asked.device_id, steadiness, question, answer)
         self._tokens.keep(asked.access_token, kept, size)
 

@@ -5,11 +5,12 @@ It refuses to decide anything. No other room speaks to Redis.
 
 from session_authority.store.deliveries import Deliveries
 from session_authority.store.driver.connection import BadRedisUrl, Limits, RedisClient, connect
+from session_authority.store.driver.questions import Question
 from session_authority.store.driver.replication import Replicas
 from session_authority.store.event_log import EventLog, trim_margin
 from session_authority.store.inspection import Inspected, Inspection, Repaired
 from session_authority.store.key_names import KeyNames
-from session_authority.store.session_store import Question, SessionStore
+from session_authority.store.session_store import SessionStore
 
 __all__ = [
     "BadRedisUrl",

@@ -18,6 +18,7 @@ from session_authority.domain.clients import Client
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.requests import AsPresented
 from session_authority.domain.verdicts import SessionStatus
+from session_authority.store import SessionStore, connect
 from session_authority.tokens import (
     Algorithm,
     KeySource,
@@ -39,7 +40,8 @@ from tests.authority.harness import (
     USER,
     Scene,
 )
-from tests.support.backends import Backend
+from tests.support.backends import PATIENT, Backend
+from tests.support.ports import free_port
 
 ACTIVE, NO_SESSION = SessionStatus.ACTIVE, SessionStatus.NO_SESSION
 MS = timedelta(milliseconds=1)
@@ -239,10 +241,8 @@ async def test_a_store_that_is_away_is_not_passed_over(
 ) -> None:
     token = await kept_of(scene)
 
-    async def away(commands: Any) -> Any:
-        raise ConnectionResetError
-
-    monkeypatch.setattr(scene.store._batcher, "_send", away)
+    away = SessionStore(connect(f"redis://127.0.0.1:{free_port()}/0", PATIENT), scene.keys)
+    monkeypatch.setattr(scene.store, "_reads", away._reads)
     asked = AsPresented(token, str(PHONE))
     with pytest.raises(StoreUnavailable):
         await scene.authority.kept_answer(asked)

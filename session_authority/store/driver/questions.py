@@ -8,6 +8,7 @@ before its batch leaves is left out of it; one that gives up later disturbs nobo
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,6 +28,12 @@ class Question:
         self.command = command
         self.packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
         self.slot = slot
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of memory that it takes."""
+        parts = (self, self.packed, self.command, *self.command)
+        return sum(map(sys.getsizeof, parts))
 
 
 class Answers:
