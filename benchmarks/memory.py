@@ -69,6 +69,7 @@ certificates = ["spiffe://example.org/gateway"]
 _GATEWAY = "spiffe://example.org/gateway"
 _SAMPLE_SECONDS = 10.0
 _PATIENCE_SECONDS = 10.0
+_END_SECONDS = 60.0
 # What a run must not grow by in a minute once it is warm: less than a MiB in a quarter of an hour,
 # which is what samples differ by.
 _BOUND_KIB = 64.0
@@ -142,7 +143,12 @@ def _server(folder: Path, settings: dict[str, str]) -> Iterator[Running]:
         yield Running(process.pid, f"127.0.0.1:{port}", ca, caller)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            _say("the server did not end in time, and is killed")
+            process.kill()
+            process.wait()
         store.terminate()
 
 

@@ -183,10 +183,10 @@ class Reader:
         failures: dict[int, StoreUnavailable] = {}
         any_read = False
         while behind:
-            pages = await self._history.read({n: self._entries[n] for n in behind})
+            pages, moved = await self._read(behind)
             failures |= {n: page for n, page in pages.items() if isinstance(page, StoreUnavailable)}
-            any_read |= len(failures) < len(pages)
-            behind = {n for n, page in pages.items() if isinstance(page, Page) and page.more}
+            any_read |= not pages.keys() <= failures.keys()
+            behind = moved | {n for n, p in pages.items() if isinstance(p, Page) and p.more}
             last = self._advance(pages)
             if gone := {n for n, page in pages.items() if isinstance(page, HistoryGone)}:
                 behind -= await self._lose(gone)
@@ -200,6 +200,15 @@ class Reader:
         if full:
             self._prove(look, began)
         return look
+
+    async def _read(self, behind: set[int]) -> tuple[Pages, set[int]]:
+        """The pages after its position, and the partitions in which it went back meanwhile: these
+        must be read again.
+        """
+        asked = {number: self._entries[number] for number in behind}
+        pages = await self._history.read(asked)
+        moved = {number for number in asked if self._entries[number] != asked[number]}
+        return {n: page for n, page in pages.items() if n not in moved}, moved
 
     def _note_primaries(self, names: Iterable[str | None]) -> None:
         changes = self._primaries.changes(names)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import copy
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -19,9 +20,9 @@ from session_authority.events import history as history_module
 from session_authority.events import recent
 from session_authority.events.cursors import parse_cursor
 from session_authority.store import Limits, connect
-from session_authority.store.event_log import EVENT_MEMORY
+from session_authority.store.event_log import EVENT_MEMORY, Page
 from session_authority.store.key_names import PARTITIONS, partition
-from session_authority.store.log_position import LogPosition
+from session_authority.store.log_position import START, LogPosition
 from tests.events.conftest import SceneOn
 from tests.events.harness import NEVER, USERS, Scene, Watcher, by_user
 from tests.support.backends import PATIENT, Backend
@@ -342,3 +343,30 @@ async def test_who_is_sent_away_is_sent_away_once(
     assert isinstance(await stuck.ended(), CursorExpired)
     assert scene.expired() == 1
     await eventually(lambda: scene.watching() == 0, "it to be gone")
+
+
+async def test_a_reader_that_goes_back_as_a_page_arrives_reads_from_there(
+    scene_with: SceneOn, store: Backend
+):
+    """Who made it go back has joined it already, and would miss what is in between."""
+    scene = scene_with(poll=NEVER)
+    scene.clock.advance(datetime.now(UTC) + HOUR - scene.clock())
+    [early] = await scene.happen("ada")
+    key, aside = scene.keys.events("ada"), scene.keys.probe_in(partition("ada"))
+    async with store.admin() as admin:
+        await admin.execute_command("RENAME", key, aside)
+        await admin.execute_command("SET", key, "no stream")
+    first = await scene.watch().started()
+    reader = scene.feed._reader
+    start = LogPosition((START,) * PARTITIONS, scene.clock())
+
+    def go_back(pages: Any) -> None:
+        if isinstance(pages.get(partition("ada")), Page):
+            scene.log.on_read = lambda _: None
+            reader.meet(start)
+
+    scene.log.on_read = go_back
+    async with store.admin() as admin:
+        await admin.execute_command("RENAME", aside, key)
+    await scene.watch().started()  # makes the reader look at everything
+    await first.told(early)
