@@ -12,7 +12,6 @@ from collections import Counter
 from typing import Any
 
 import grpc
-import pytest
 
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.harness import PATIENCE, Stage, StageWith, refusal_of
