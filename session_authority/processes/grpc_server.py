@@ -31,7 +31,7 @@ async def acceptor_that_works(wanted: Acceptor) -> Acceptor:
     """The acceptor that was set, or grpc.aio's own if the installed grpc can't have another."""
     if wanted is Acceptor.STANDING:
         try:
-            # Another release of grpc may not even let it be imported.
+            # With another release of grpc not even the import may succeed.
             from session_authority.rpc.acceptor_check import check
 
             await check()

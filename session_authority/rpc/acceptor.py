@@ -5,9 +5,9 @@ loop later, so that calls that arrive together are answered one by one. Standing
 calls beforehand: gRPC's core hands calls over as they arrive, and each takes two more exchanges
 with it, one for the request and one for the whole answer. All else of the server is grpc.aio's own.
 
-This is the only module that uses private names of grpc. It knows neither the service nor its rules,
-and `acceptor_check` tells whether a release of grpc has what it needs. With a release that has not,
-the import of this module may fail.
+Private names of grpc are used here and in `wakeups`, and nowhere else. This module knows neither
+the service nor its rules. `acceptor_check` tells whether a release of grpc has what it needs; with
+a release that has not, the import of this module may fail.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
+from session_authority.rpc import wakeups
 from session_authority.rpc.long_calls import LongCalls
 
 # A task that accepts a call starts another one unless so many are waiting for calls: however many
@@ -45,6 +46,7 @@ class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
         options: Sequence[tuple[str, Any]],
         on_fault: Callable[[Exception], None],
     ) -> None:
+        wakeups.install()
         self.loop = cygrpc.get_working_loop()
         super().__init__(self.loop, None, (), list(interceptors), tuple(options), None)
         self.on_fault = on_fault

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from session_authority.rpc import wakeups
 from session_authority.rpc.acceptor import MIN_WAITING_TASKS, standing_server
 
 _PATH = "/session_authority.Check/Echo"
@@ -70,6 +71,14 @@ class _Failure(NamedTuple):
 
 async def check() -> None:
     """Tries it. Raises NotAsNeeded, or any error by which grpc shows that it is another one."""
+    try:
+        await _check()
+    except Exception:
+        wakeups.uninstall()
+        raise
+
+
+async def _check() -> None:
     faults: list[Exception] = []
     echo = _Echo()
     with tempfile.TemporaryDirectory(prefix="session-authority-") as folder:

@@ -232,7 +232,7 @@ def _break_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _break_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("session_authority.rpc.long_calls.LongCalls.add", lambda *_: None)
+    monkeypatch.setattr(long_calls.LongCalls, "add", lambda *_: None)
     monkeypatch.setattr(acceptor_check, "_CHECK_SECONDS", 0.5)
 
 

@@ -25,10 +25,14 @@ async def test_a_block_ends_when_its_time_is_over(seconds: float):
 async def test_an_extended_time_applies(seconds: float):
     loop = asyncio.get_running_loop()
     began_at = loop.time()
-    deadline = Deadlines().within(seconds, 6 * INTERVAL_SECONDS)
-    deadline.extend()
-    with pytest.raises(TimeoutError), deadline:
-        await asyncio.Event().wait()
+
+    async def work() -> None:
+        with Deadlines().within(seconds, 6 * INTERVAL_SECONDS) as deadline:
+            deadline.extend()
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await work()
     assert loop.time() - began_at >= 6 * INTERVAL_SECONDS
 
 
