@@ -20,6 +20,7 @@ from redis.exceptions import TimeoutError as TimedOut
 
 from session_authority.runtime.tasks import BackgroundTasks
 from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.errors import EXCHANGE_FAILURES
 from session_authority.store.driver.line_source import LineSource
 from session_authority.store.driver.questions import Answers, Question
 from session_authority.store.driver.read_lines import ReadLines, max_lines
@@ -63,7 +64,7 @@ class ClusterLines:
         if client.wants_a_look:
             try:
                 await client.initialize()
-            except Disconnected as error:
+            except EXCHANGE_FAILURES as error:
                 return [error] * len(questions)
         places: dict[ReadLines | None, list[int]] = {}
         for place, question in enumerate(questions):

@@ -40,7 +40,7 @@ def max_lines(max_connections: int) -> int:
 
 class ReadLines:
     """Up to `limit` lines. A read that is not answered in `timeout_seconds` fails, wherever it
-    waits. `failed` hears of each error that batches failed with.
+    waits. `failed` hears of the errors that lines were lost with, or could not be made for.
     """
 
     def __init__(
@@ -234,6 +234,8 @@ class ReadLines:
             if opening in self._opening:
                 self._opening.discard(opening)
                 self._not_connected(error)
+            else:
+                self._failed(error)
         else:
             self._opening.discard(opening)
             self._idle.append(line)
@@ -269,7 +271,8 @@ class ReadLines:
         if stuck:
             self._opening.clear()  # the next reads had better try anew
             self._waiting = deque(batch for batch in self._waiting if batch.since >= too_old)
-            self._again_or_fail(stuck, TimedOut("no line"))
+            for batch in stuck:
+                batch.fail(TimedOut("no line"))
         if late:
             self._doubt_primary()
         if self._waiting or self._busy:
