@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+import pytest
 
 from session_authority.domain.addresses import AddressDetail
+from session_authority.geoip import GeoipDatabase
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.processes.harness import PATIENCE, SERVING, House, Serve
 from tests.support.backends import Backend
@@ -139,3 +144,67 @@ async def test_older_records_are_listed_as_it_is_set(valkey_backend: Backend, se
     assert again.device.last_client.ip_address == "203.0.113.0/24"
     [device] = await listed(full)
     assert device.last_client.ip_address == "203.0.113.0/24", "it was written anew"
+
+
+async def test_an_alarm_says_where_the_token_was_presented(
+    valkey_backend: Backend, serve: Serve, tmp_path: Path
+):
+    path = tmp_path / "places.mmdb"
+    path.write_bytes(
+        mmdb({
+            "203.0.113.0/24": place_record("Berlin", "DE"),
+            "2001:db8::/32": place_record("Rome", "IT"),
+        })
+    )  # fmt: skip
+    house = await serve(
+        valkey_backend.url, geoip_database=path, store_addresses=AddressDetail.NETWORK
+    )
+    issued = await sign_in(house)
+    request = pb.ValidateSessionRequest(
+        access_token=issued.access_token,
+        device_id=str(uuid4()),
+        client=pb.ClientInfo(ip_address="2001:db8:7::7"),
+    )
+    answer = await house.stub.ValidateSession(request, timeout=PATIENCE)
+    assert answer.status == pb.SESSION_STATUS_REPLAYED
+    [_, alarm] = await events(house, 2)
+    assert (place(alarm.client), place(alarm.device.last_client)) == (
+        ("Rome", "IT"),
+        ("Berlin", "DE"),
+    )
+    assert alarm.client.info.ip_address == "2001:db8:7::/48"
+    [device] = await listed(house)
+    assert device.last_alarm.replay_cause == pb.REPLAY_CAUSE_LEFT_DEVICE
+    assert device.last_alarm.create_time == alarm.create_time
+
+
+async def test_a_place_is_looked_up_only_for_what_is_written(
+    valkey_backend: Backend, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looked_up: list[str] = []
+    look_up = GeoipDatabase.place_of
+
+    def noted(database: GeoipDatabase, address: Any) -> Any:
+        looked_up.append(str(address))
+        return look_up(database, address)
+
+    monkeypatch.setattr(GeoipDatabase, "place_of", noted)
+    path = tmp_path / "places.mmdb"
+    path.write_bytes(BERLIN)
+    house = await serve(valkey_backend.url, geoip_database=path)
+    touching = await serve(valkey_backend.url, geoip_database=path, touch_interval=timedelta(0))
+    issued = await sign_in(house)
+    request = pb.ValidateSessionRequest(
+        access_token=issued.access_token,
+        device_id=issued.device.device_id,
+        client=pb.ClientInfo(ip_address="198.51.100.7"),
+    )
+    for _ in range(3):
+        assert (await house.stub.ValidateSession(request, timeout=PATIENCE)).active
+    await house.server._authority.settled()
+    assert looked_up == [ADDRESS]
+    assert (await touching.stub.ValidateSession(request, timeout=PATIENCE)).active
+    await touching.server._authority.settled()
+    assert looked_up == [ADDRESS, "198.51.100.7"]
+    [device] = await listed(house)
+    assert place(device) == ("", ""), "the old place is not that of the new address"

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from session_authority.domain.addresses import AddressDetail
+from session_authority.domain.clients import Client
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.store import Deliveries, KeyNames, RedisClient, SessionStore, connect
 from session_authority.store.deliveries import (
@@ -265,3 +267,24 @@ async def test_without_a_store_nothing_is_said() -> None:
         with pytest.raises(StoreUnavailable):
             await ask
     await deliveries.close()
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"), [(AddressDetail.NETWORK, "203.0.113.0/24"), (AddressDetail.NONE, "")]
+)
+async def test_older_events_are_delivered_with_addresses_as_exact_as_they_are_kept_now(
+    valkey_backend: Backend, prefix: str, detail: AddressDetail, shown: str
+) -> None:
+    keys = KeyNames(prefix)
+    store = SessionStore(valkey_backend.connect(), keys)
+    deliveries = Deliveries(valkey_backend.connect(), keys, addresses=detail)
+    assert await deliveries.lease(HERE, MAILER, ONE)
+    await deliveries.start_group(HERE, MAILER, None)
+    whole = replace(event(USER), client=Client(ip_address="203.0.113.7"))
+    await store.commit(Commit(USER, NOW, events=(whole,)))
+    taken = await deliveries.take(HERE, MAILER, ONE, 1)
+    assert [each.event and each.event.client.ip_address for each in taken] == [shown]
+    [left] = await deliveries.unsettled(HERE, MAILER, ONE)
+    assert left.event == taken[0].event
+    await deliveries.close()
+    await store.close()
