@@ -95,11 +95,11 @@ def _bytes_of_a_session(stage: Stage, users: int, with_device: bool, packed: boo
     store = stage.store("memory")
     client = store.client
     assert isinstance(client, redis.Redis)
+    client.config_set("lazyfree-lazy-user-flush", "no")  # else memory is freed while more is filled
     client.flushall()
     client.config_set("hash-max-listpack-value", _PACKED_BYTES if packed else _DEFAULT_BYTES)
     before = client.info("memory")["used_memory"]
     names = [f"user-{number}" for number in range(users)]
     store.population.add(names, _DEVICES, with_device=with_device, tokens=False)
     added = client.info("memory")["used_memory"] - before
-    client.flushall()
     return float(added) / (users * _DEVICES)

@@ -32,7 +32,7 @@ ADDRESS = "203.0.113.7"
 # 120 characters.
 AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
-    " Chrome/140.0.0.0 Safari/537.36 OPR/124"
+    " Chrome/140.0.0.0 Safari/537.36 OPR/99.0"
 )
 _USERS_A_PIPELINE = 500
 _LIMITS = SessionLimits()

@@ -15,6 +15,7 @@ from benchmarks.goals import GOALS, verdicts
 from benchmarks.load.answers import Questions, Unavailable, WrongAnswer
 from benchmarks.load.loops import Outcome, closed_loop, connected, open_loop
 from benchmarks.loads import Closed, TakeTurn
+from benchmarks.population import AGENT
 from benchmarks.report import write_report
 from benchmarks.rounds import Results, Variant, measure
 from benchmarks.stage import Kind, ServerSpec, Stage
@@ -178,6 +179,10 @@ def test_a_turn_of_a_starved_server_is_taken_again(stage: Stage):
 def test_a_server_that_stays_away_ends_the_run(stage: Stage):
     with pytest.raises(WrongAnswer, match="away: not now"):
         measure(stage, [Variant("away", ServerSpec(Kind.STORE), Stumbling(9))], 1, Results())
+
+
+def test_the_agent_is_as_long_as_the_goal_says():
+    assert len(AGENT) == 120
 
 
 def test_goals_have_limits_in_order():
