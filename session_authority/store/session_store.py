@@ -15,6 +15,7 @@ from uuid import UUID
 
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.durability import note
+from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.moments import MILLISECOND
 from session_authority.domain.session_claims import SessionClaims
@@ -31,10 +32,12 @@ from session_authority.store.driver.batcher import Batcher
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.connection import RedisClient
 from session_authority.store.driver.errors import (
+    EXCHANGE_FAILURES,
     WRONG_TYPE,
     ResponseError,
     code_of,
     driver_errors_translated,
+    unavailable,
 )
 from session_authority.store.driver.pipelines import pipelines_to
 from session_authority.store.driver.replication import NO_REPLICAS, Replicas, run_and_wait
@@ -61,6 +64,9 @@ from session_authority.store.records import (
     UserState,
 )
 from session_authority.store.rehearsal import Rehearsal
+
+# A read of a session's record that is asked again and again.
+Question = tuple[str | bytes, ...]
 
 
 class SessionStore:
@@ -105,6 +111,30 @@ class SessionStore:
             return None
         found = self._reader.session(user_id, key, raw)
         return None if isinstance(found, Unreadable) else found
+
+    def question(self, user_id: str, key: bytes) -> Question:
+        """What to `ask` for the session on one device, made once for many times."""
+        return ("HGET", self._keys.sessions(user_id), key)
+
+    async def ask(self, question: Question) -> bytes | None:
+        """The bytes of the session's record, as they are now; None if there is none."""
+        try:
+            raw: bytes | None = await self._batcher.read(*question)
+        except EXCHANGE_FAILURES as error:
+            failure = _failure_of_question(error)
+            if failure is not None:
+                raise failure from None
+            return None
+        return raw
+
+    async def ask_many(self, questions: Sequence[Question]) -> list[bytes | Exception | None]:
+        """The answer to each of many questions, or what `ask` would raise for it."""
+        reads = (self._batcher.read(*question) for question in questions)
+        answers: list[Any] = await asyncio.gather(*reads, return_exceptions=True)
+        return [
+            _failure_of_question(answer) if isinstance(answer, EXCHANGE_FAILURES) else answer
+            for answer in answers
+        ]
 
     async def device(self, user_id: str, key: bytes) -> Stored[DeviceRecord] | None:
         """What is remembered of one device. What can't be read counts as forgotten."""
@@ -367,6 +397,13 @@ class SessionStore:
         refusals = await asyncio.gather(*tries, return_exceptions=True)
         if all(isinstance(refusal, BaseException) for refusal in refusals):
             raise next(refusal for refusal in refusals if isinstance(refusal, BaseException))
+
+
+def _failure_of_question(error: Exception) -> StoreUnavailable | None:
+    """What a driver's error means for a question: no record can be there if the key is of another
+    type.
+    """
+    return None if code_of(error) == WRONG_TYPE else unavailable(error)
 
 
 def _readable(removed: Iterable[bytes]) -> Iterable[SessionRecord]:

@@ -192,6 +192,7 @@ def every_operation(
     """One of each, all of them on this user; with `probe`, the one that is on no user too."""
     return [
         store.session(user_id, key(1)),
+        store.ask(store.question(user_id, key(1))),
         store.device(user_id, key(1)),
         store.session_and_device(user_id, key(1)),
         store.user(user_id),
