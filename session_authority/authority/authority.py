@@ -4,13 +4,14 @@ says what it raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from session_authority.authority.best_effort_writes import BestEffortWrites
 from session_authority.authority.commit_attempts import Attempts, UserLocks
 from session_authority.authority.devices import Devices
+from session_authority.authority.kept_answers import KeptAnswers
 from session_authority.authority.reassertions import Reassertions
 from session_authority.authority.resources import Resources
 from session_authority.authority.session_checks import SessionChecks
@@ -19,7 +20,7 @@ from session_authority.authority.sessions import Sessions
 from session_authority.authority.sign_in import SignIns
 from session_authority.authority.signing_keys import SigningKeys
 from session_authority.domain.devices import ListedDevice
-from session_authority.domain.requests import Presented, SessionName, SignInRequest
+from session_authority.domain.requests import AsPresented, Presented, SessionName, SignInRequest
 from session_authority.domain.results import (
     DevicePage,
     IssuedDevice,
@@ -63,7 +64,7 @@ class Authority:
         self.limits = limits
         self.waits_for_replicas = store.replicas.count > 0
         self._sign_ins, self._sessions = SignIns(resources), Sessions(resources)
-        self._updates = SessionUpdates(resources)
+        self._kept, self._updates = KeptAnswers(resources), SessionUpdates(resources)
         self._devices, self._keys = Devices(resources), SigningKeys(resources)
         self._checks = SessionChecks(resources)
         self._best_effort = resources.best_effort
@@ -77,6 +78,18 @@ class Authority:
     ) -> Validation:
         """What a token is worth on a device, right now."""
         return await self._sessions.validate_session(presented, observe_only=observe_only)
+
+    def keep_answer(self, asked: AsPresented, validation: Validation, answer: bytes) -> None:
+        """Keeps how the answer to a validation is encoded, if it may be given again."""
+        self._kept.keep(asked, validation, answer)
+
+    async def kept_answer(self, asked: AsPresented) -> bytes | None:
+        """The kept answer to a validation, if the store shows that it is still right."""
+        return await self._kept.answer(asked)
+
+    async def kept_answers(self, asked: Sequence[AsPresented]) -> list[bytes | Exception | None]:
+        """The kept answers to many validations, and errors of the store."""
+        return await self._kept.answers(asked)
 
     async def renew_session(self, presented: Presented) -> RenewedSession:
         """Swaps the current token for the next one."""

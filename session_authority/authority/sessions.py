@@ -24,6 +24,7 @@ from session_authority.domain.results import ActiveSession, RenewedSession, Vali
 from session_authority.domain.session_claims import SessionClaims
 from session_authority.domain.session_limits import LEEWAY, QUIET_EVENT_INTERVAL, ReplayAction
 from session_authority.domain.sessions import SessionRecord, Token
+from session_authority.domain.steady_verdicts import Steadiness, steadiness
 from session_authority.domain.verdicts import ReplayCause, SessionStatus, Verdict, judge
 from session_authority.store.records import Changed, Commit, Committed, Stored
 
@@ -129,6 +130,7 @@ class Sessions:
                     False,
                     session=self._active(token, device_id, used),
                     renew_recommended=verdict.renew_recommended,
+                    steadiness=self._steadiness(judged, used),
                 )
             revoked = 0 if observe_only else await self._act_on(judged, verdict)
             if revoked is not None:
@@ -139,6 +141,15 @@ class Sessions:
                     renew_recommended=verdict.renew_recommended,
                     revoked_devices=revoked,
                 )
+
+    def _steadiness(self, judged: _Judged, used: SessionRecord) -> Steadiness | None:
+        """For how long the answer to an active token may be given again: not at all if the token
+        proved something, which must be written.
+        """
+        stored = judged.stored
+        if stored is None or used is not stored.record:
+            return None
+        return steadiness(used, stored.raw, judged.token, self._limits, judged.now)
 
     def _denied(self, status: SessionStatus, device_id: UUID | None) -> Validation:
         """The answer to a request that no record was read for. Assigns a device ID if it has

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from session_authority.domain.clients import Client
@@ -25,6 +26,17 @@ class Presented:
     client: Client
     actor: str
     passive: bool = False
+
+
+class AsPresented(NamedTuple):
+    """What a validation was asked, as it came: nothing of it is checked yet. The names are those of
+    `Presented`.
+    """
+
+    access_token: str
+    device_id: str
+    passive: bool = False
+    observe_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from session_authority.domain.devices import ListedDevice
 from session_authority.domain.sessions import Token
+from session_authority.domain.steady_verdicts import Steadiness
 from session_authority.domain.verdicts import SessionStatus
 
 
@@ -37,7 +38,9 @@ class ActiveSession:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What a presented token is worth. `session` is set if it is ACTIVE."""
+    """What a presented token is worth. `session` is set if it is ACTIVE, and `steadiness` if the
+    answer may be given again.
+    """
 
     status: SessionStatus
     device_id: UUID
@@ -45,6 +48,7 @@ class Validation:
     session: ActiveSession | None = None
     renew_recommended: bool = False
     revoked_devices: int = 0
+    steadiness: Steadiness | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ class Guard(grpc.aio.ServerInterceptor):
         if handler.unary_unary is not None:
             return grpc.stream_unary_rpc_method_handler(
                 _Method(path, handler, self._metrics, self._authorizer, self._load, self.peers).run,
-                response_serializer=handler.response_serializer,
+                response_serializer=_unless_serialized(handler.response_serializer),
             )
         if handler.unary_stream is not None:
             return grpc.stream_stream_rpc_method_handler(

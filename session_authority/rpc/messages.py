@@ -26,7 +26,7 @@ from session_authority.domain.durability import Durability
 from session_authority.domain.events import EventFilter
 from session_authority.domain.fields import FieldChecks
 from session_authority.domain.identifiers import parse_uuid
-from session_authority.domain.requests import Presented, SessionName, SignInRequest
+from session_authority.domain.requests import AsPresented, Presented, SessionName, SignInRequest
 from session_authority.domain.results import (
     ActiveSession,
     IssuedDevice,
@@ -72,6 +72,13 @@ def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor
     checks.done()
     return Presented(
         message.access_token, parse_uuid(message.device_id), client, actor, message.passive
+    )
+
+
+def as_presented(message: pb.ValidateSessionRequest) -> AsPresented:
+    """What a request presents, as it came."""
+    return AsPresented(
+        message.access_token, message.device_id, message.passive, message.observe_only
     )
 
 

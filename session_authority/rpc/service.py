@@ -12,8 +12,9 @@ from session_authority.authority import Authority
 from session_authority.domain.durability import Confirmations, confirmations
 from session_authority.domain.errors import CallerNotAllowed
 from session_authority.domain.fields import FieldChecks
+from session_authority.domain.requests import AsPresented
 from session_authority.events import Feed
-from session_authority.rpc import messages
+from session_authority.rpc import batch_results, messages
 from session_authority.rpc.authorization import caller
 from session_authority.rpc.status import failure_of
 from session_authority.v1 import session_authority_pb2 as pb
@@ -77,40 +78,48 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         durability = messages.DURABILITY[confirmed.durability]
         return pb.UpdateSessionResponse(updated_sessions=updated, durability=durability)
 
-    async def ValidateSession(
-        self, request: pb.ValidateSessionRequest, context: Context
-    ) -> pb.ValidateSessionResponse:
-        return await self._validate(request)
+    async def ValidateSession(self, request: pb.ValidateSessionRequest, context: Context) -> bytes:
+        asked = messages.as_presented(request)
+        return await self._authority.kept_answer(asked) or await self._validate(request, asked)
 
     async def BatchValidateSessions(
         self, request: pb.BatchValidateSessionsRequest, context: Context
-    ) -> pb.BatchValidateSessionsResponse:
+    ) -> bytes:
         checks = FieldChecks()
         checks.batch(len(request.requests))
         checks.done()
-        results: list[pb.BatchValidateSessionsResult] = []
-        for start in range(0, len(request.requests), _BATCH_ITEMS_AT_ONCE):
-            stride = request.requests[start : start + _BATCH_ITEMS_AT_ONCE]
-            results += await asyncio.gather(*map(self._validate_one_of_batch, stride))
-        return pb.BatchValidateSessionsResponse(results=results)
+        asked = list(map(messages.as_presented, request.requests))
+        kept = await self._authority.kept_answers(asked)
+        results = [b"" if answer is None else batch_results.result_of(answer) for answer in kept]
+        rest = [number for number, answer in enumerate(kept) if answer is None]
+        for start in range(0, len(rest), _BATCH_ITEMS_AT_ONCE):
+            stride = rest[start : start + _BATCH_ITEMS_AT_ONCE]
+            judged = (
+                self._validate_one_of_batch(request.requests[number], asked[number])
+                for number in stride
+            )
+            for number, result in zip(stride, await asyncio.gather(*judged), strict=True):
+                results[number] = result
+        return b"".join(results)
 
-    async def _validate(self, request: pb.ValidateSessionRequest) -> pb.ValidateSessionResponse:
+    async def _validate(self, request: pb.ValidateSessionRequest, asked: AsPresented) -> bytes:
         presented = messages.presented(request, caller().name)
         if request.observe_only and not caller().may_observe:
             raise CallerNotAllowed("ask with observe_only")
         validation = await self._authority.validate_session(
             presented, observe_only=request.observe_only
         )
-        return messages.validate_session_response(validation)
+        answer = messages.validate_session_response(validation).SerializeToString()
+        self._authority.keep_answer(asked, validation, answer)
+        return answer
 
     async def _validate_one_of_batch(
-        self, request: pb.ValidateSessionRequest
-    ) -> pb.BatchValidateSessionsResult:
+        self, request: pb.ValidateSessionRequest, asked: AsPresented
+    ) -> bytes:
         try:
-            return pb.BatchValidateSessionsResult(response=await self._validate(request))
+            return batch_results.answered(await self._validate(request, asked))
         except Exception as error:  # noqa: BLE001 - a fault with one must not fail the others
-            failure = failure_of(error, "BatchValidateSessions")
-        return pb.BatchValidateSessionsResult(error=failure.message_of_batch())
+            return batch_results.failed(error)
 
     async def CheckSessions(
         self, request: pb.CheckSessionsRequest, context: Context

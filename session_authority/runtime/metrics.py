@@ -26,6 +26,13 @@ class Metrics:
             registry=self.registry,
         )
         self._verdicts = {status: verdicts.labels(status.value) for status in SessionStatus}
+        self.kept_answers = Counter(
+            "kept_answers",
+            "Validations answered with a kept answer, after Redis showed that the session's record"
+            " is the same.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
         replays = Counter(
             "replays",
             "Replays acted upon, by cause.",
@@ -118,6 +125,11 @@ class Metrics:
     def verdict(self, status: SessionStatus) -> None:
         """Counts a judged token."""
         self._verdicts[status].inc()
+
+    def kept(self, number: int) -> None:
+        """Counts tokens that a kept answer found to be active."""
+        self._verdicts[SessionStatus.ACTIVE].inc(number)
+        self.kept_answers.inc(number)
 
     def replay(self, cause: ReplayCause) -> None:
         """Counts a replay that was acted upon."""

@@ -13,7 +13,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from session_authority.authority import Authority
 from session_authority.domain.clients import Client
 from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.identifiers import parse_uuid
-from session_authority.domain.requests import Presented, SignInRequest
+from session_authority.domain.requests import AsPresented, Presented, SignInRequest
 from session_authority.domain.results import IssuedDevice, RenewedSession, Validation
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.domain.sessions import SessionRecord
@@ -184,6 +184,7 @@ class Scene:
             source, ISSUER, AUDIENCE, self.limits.token_ttl + self.limits.idle_timeout + MINUTE
         )
         self.metrics = Metrics()
+        self._answers: dict[bytes, Validation] = {}
         self.authority = Authority(
             store=self.store,
             tokens=self.tokens,
@@ -218,6 +219,24 @@ class Scene:
         )
         await self.authority.settled()
         return validation
+
+    async def serve(
+        self, token: str, device_id: UUID | str = PHONE, **more: bool
+    ) -> tuple[Validation, bool]:
+        """Validates as the service does: with a kept answer if there is one, else by judging. Says
+        which of both with True or False.
+        """
+        asked = AsPresented(token, str(device_id), **more)
+        kept = await self.authority.kept_answer(asked)
+        if kept is not None:
+            return self._answers[kept], True
+        judged = replace(presented(token, device_id), passive=asked.passive)
+        validation = await self.authority.validate_session(judged, observe_only=asked.observe_only)
+        await self.authority.settled()
+        answer = b"answer %d" % len(self._answers)
+        self._answers[answer] = validation
+        self.authority.keep_answer(asked, validation, answer)
+        return validation, False
 
     async def renew(
         self, token: str, device_id: UUID | str = PHONE, client: Client = CLIENT

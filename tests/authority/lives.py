@@ -28,7 +28,6 @@ from session_authority.tokens import KeySource
 from tests.authority import model
 from tests.authority.harness import (
     ACTOR,
-    CLIENT,
     START,
     TICK,
     Scene,
@@ -352,9 +351,10 @@ class Lives(RuleBasedStateMachine):
     ) -> None:
         user = paper.place[0]
         before = self.run(self._raw(paper.place))
-        answer = self.run(
-            self.scene.validate(text, DEVICES[presented], CLIENT, observe_only=observe_only)
+        answer, was_kept = self.run(
+            self.scene.serve(text, DEVICES[presented], observe_only=observe_only)
         )
+        self.rows["kept answer"] += was_kept
         expected = self.model.validate(
             paper, presented, self.now, observe_only=observe_only, lost=lost
         )

@@ -23,6 +23,7 @@ ROWS = {
     "over",
     "over, as SESSION_TTL is lower",
     "current",
+    "kept answer",
     "superseded_token",
     "ahead",
     "replaced, late",

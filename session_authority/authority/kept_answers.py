@@ -1,0 +1,101 @@
+"""Answers to validations that are kept, ready to be sent, for as long as nothing changes.
+
+Redis is read for every validation: a kept answer is given only if the session's record, as the
+primary has it now, is byte for byte the one that was judged, and if time has not changed the
+verdict either (see `steady_verdicts`). Such a validation writes nothing, so it makes no difference
+which client or caller it comes from.
+
+A kept answer lives with its verified token: it goes when the token is forgotten, or its key is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from session_authority.authority.resources import Resources
+from session_authority.domain.requests import AsPresented
+from session_authority.domain.results import Validation
+from session_authority.domain.steady_verdicts import Steadiness
+from session_authority.store import Question
+
+# Of a kept answer, without its encoding and the user ID in its question (measured: 680).
+_KEPT_BYTES = 768
+# Other spellings of a device ID, like those with blanks around it, are read anew each time.
+_USUAL_CHARACTERS = 36
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptAnswer:
+    """The answer to a token that comes with a device ID of this spelling."""
+
+    device_id: str
+    steadiness: Steadiness
+    question: Question
+    answer: bytes
+
+
+class KeptAnswers:
+    """The answers that are kept with verified tokens."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._store = resources.store
+        self._tokens = resources.tokens
+        self._clock = resources.clock
+        self._metrics = resources.metrics
+
+    def keep(self, asked: AsPresented, validation: Validation, answer: bytes) -> None:
+        """Keeps the answer to a validation, if it is one that may be given again."""
+        steadiness, session = validation.steadiness, validation.session
+        if steadiness is None or session is None or len(asked.device_id) != _USUAL_CHARACTERS:
+            return
+        token = session.token
+        question = self._store.question(token.user_id, token.device_key)
+        size = _KEPT_BYTES + sys.getsizeof(answer) + sys.getsizeof(token.user_id)
+        kept = _KeptAnswer(asked.device_id, steadiness, question, answer)
+        self._tokens.keep(asked.access_token, kept, size)
+
+    async def answer(self, asked: AsPresented) -> bytes | None:
+        """The kept answer to a validation, after the store has shown that it is still right. None
+        means that the token must be judged.
+        """
+        kept = self._find(asked, self._clock())
+        if kept is None or await self._store.ask(kept.question) != kept.steadiness.raw:
+            return None
+        self._metrics.kept(1)
+        return kept.answer
+
+    async def answers(self, asked: Sequence[AsPresented]) -> list[bytes | Exception | None]:
+        """The kept answer to each of many validations, None, or the error that its read met."""
+        now = self._clock()
+        found: list[_KeptAnswer | None] = [self._find(one, now) for one in asked]
+        answers: list[bytes | Exception | None] = [None] * len(found)
+        kept = [(number, one) for number, one in enumerate(found) if one is not None]
+        if not kept:
+            return answers
+        reads = await self._store.ask_many([one.question for _, one in kept])
+        right = 0
+        for (number, one), raw in zip(kept, reads, strict=True):
+            if isinstance(raw, Exception):
+                answers[number] = raw
+            elif raw == one.steadiness.raw:
+                answers[number] = one.answer
+                right += 1
+        self._metrics.kept(right)
+        return answers
+
+    def _find(self, asked: AsPresented, now: datetime) -> _KeptAnswer | None:
+        """What is kept for a request of now, to be compared with the store. An operator's look is
+        always a new one.
+        """
+        kept = self._tokens.recall(asked.access_token, now)
+        if (
+            isinstance(kept, _KeptAnswer)
+            and kept.device_id == asked.device_id
+            and not asked.observe_only
+            and kept.steadiness.holds_at(now, passive=asked.passive)
+        ):
+            return kept
+        return None

@@ -1,0 +1,38 @@
+"""The results of a batch of validations, made of answers that are encoded already.
+
+Encoded messages that follow each other are one message with the contents of both (Protocol Buffers,
+"Last One Wins"): the results of a batch, each encoded as a batch of its own, make up the batch.
+"""
+
+from __future__ import annotations
+
+from session_authority.rpc.status import failure_of
+from session_authority.v1 import session_authority_pb2 as pb
+
+_METHOD = "BatchValidateSessions"
+# Field 1 with a length before its value: `results` of the batch, and `response` of a result.
+_FIELD_1 = b"\x0a"
+
+
+def result_of(outcome: bytes | Exception) -> bytes:
+    """A batch of one result: an answer or an error."""
+    return failed(outcome) if isinstance(outcome, Exception) else answered(outcome)
+
+
+def answered(answer: bytes) -> bytes:
+    """A batch of one result: an encoded `ValidateSessionResponse`."""
+    result = _FIELD_1 + _varint(len(answer)) + answer
+    return _FIELD_1 + _varint(len(result)) + result
+
+
+def failed(error: Exception) -> bytes:
+    """A batch of one result: an error."""
+    result = pb.BatchValidateSessionsResult(error=failure_of(error, _METHOD).message_of_batch())
+    return pb.BatchValidateSessionsResponse(results=[result]).SerializeToString()
+
+
+def _varint(number: int) -> bytes:
+    """A length, seven bits to a byte, the lowest first."""
+    if number < 0x80:
+        return bytes((number,))
+    return bytes((number & 0x7F | 0x80,)) + _varint(number >> 7)
