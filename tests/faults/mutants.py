@@ -68,6 +68,20 @@ MUTANTS = (
         ),
     ),
     _mutant(
+        "kept answers are given without a look at the store",
+        "active_after_end",
+        Edit(
+            "session_authority/authority/kept_answers.py",
+            "if kept is None or await self._store.ask(kept.question) != kept.steadiness.raw:",
+            "if kept is None:",
+        ),
+        Edit(
+            "session_authority/authority/kept_answers.py",
+            "            elif raw == one.steadiness.raw:\n",
+            "            else:\n",
+        ),
+    ),
+    _mutant(
         "a revocation answers before it is committed",
         "active_after_end wrong_list",
         Edit(
