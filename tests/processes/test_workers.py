@@ -68,14 +68,19 @@ class Team:
             wait_for(both, "both workers to be given a connection")
             yield found[0], found[1]
 
+    def kept_answers(self, number: int) -> int:
+        """How many validations a worker answered with what it keeps."""
+        return self._counted(number, r"session_authority_kept_answers_total")
+
     def _calls(self, number: int) -> int:
+        return self._counted(number, r'session_authority_rpcs_total\{.*method="ListDevices".*\}')
+
+    def _counted(self, number: int, name: str) -> int:
         with urllib.request.urlopen(
             f"http://127.0.0.1:{self._metrics_port + number}/metrics", timeout=30
         ) as page:
             text = page.read().decode()
-        counts = re.findall(
-            r'^session_authority_rpcs_total\{.*method="ListDevices".*\} (\S+)$', text, re.MULTILINE
-        )
+        counts = re.findall(rf"^{name} (\S+)$", text, re.MULTILINE)
         return sum(int(float(count)) for count in counts)
 
 
@@ -122,6 +127,18 @@ def test_two_workers_are_one_service(tmp_path: Path):
         wait_for(lambda: not any(map(is_running, family)), "its processes to be gone")
         assert both.server.events().count("stopped") == 2
         assert "Traceback" not in both.server.errors
+
+
+def test_what_a_worker_keeps_is_worth_nothing_once_another_revoked(tmp_path: Path):
+    with team(tmp_path / "data") as both, both.one_caller_each() as callers:
+        for revoking in callers:
+            signed_in = revoking.sign_in()
+            before = [both.kept_answers(number) for number in range(2)]
+            for caller in callers:
+                assert [caller.status(signed_in) for _ in range(3)] == ["ACTIVE"] * 3
+            assert [both.kept_answers(number) for number in range(2)] == [b + 2 for b in before]
+            revoking.stub.RevokeAll(pb.RevokeAllRequest(user_id="ada"), timeout=30)
+            assert [caller.status(signed_in) for caller in callers] == ["NO_SESSION"] * 2
 
 
 def test_a_hung_worker_is_replaced(tmp_path: Path):
