@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -239,10 +239,14 @@ async def test_a_store_that_is_away_is_not_passed_over(
 ) -> None:
     token = await kept_of(scene)
 
-    async def away(commands: Any) -> Any:
-        raise ConnectionResetError
+    async def away(_: object) -> None:
+        raise StoreUnavailable
 
-    monkeypatch.setattr(scene.store._batcher, "_send", away)
+    async def all_away(questions: Sequence[object]) -> list[Exception]:
+        return [StoreUnavailable() for _ in questions]
+
+    monkeypatch.setattr(scene.store, "ask", away)
+    monkeypatch.setattr(scene.store, "ask_many", all_away)
     asked = AsPresented(token, str(PHONE))
     with pytest.raises(StoreUnavailable):
         await scene.authority.kept_answer(asked)
