@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,6 @@ from session_authority.domain.clients import Client
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.domain.requests import AsPresented
 from session_authority.domain.verdicts import SessionStatus
-from session_authority.store import SessionStore, connect
 from session_authority.tokens import (
     Algorithm,
     KeySource,
@@ -40,8 +39,7 @@ from tests.authority.harness import (
     USER,
     Scene,
 )
-from tests.support.backends import PATIENT, Backend
-from tests.support.ports import free_port
+from tests.support.backends import Backend
 
 ACTIVE, NO_SESSION = SessionStatus.ACTIVE, SessionStatus.NO_SESSION
 MS = timedelta(milliseconds=1)
@@ -241,8 +239,14 @@ async def test_a_store_that_is_away_is_not_passed_over(
 ) -> None:
     token = await kept_of(scene)
 
-    away = SessionStore(connect(f"redis://127.0.0.1:{free_port()}/0", PATIENT), scene.keys)
-    monkeypatch.setattr(scene.store, "_reads", away._reads)
+    async def away(_: object) -> None:
+        raise StoreUnavailable
+
+    async def all_away(questions: Sequence[object]) -> list[Exception]:
+        return [StoreUnavailable() for _ in questions]
+
+    monkeypatch.setattr(scene.store, "ask", away)
+    monkeypatch.setattr(scene.store, "ask_many", all_away)
     asked = AsPresented(token, str(PHONE))
     with pytest.raises(StoreUnavailable):
         await scene.authority.kept_answer(asked)
