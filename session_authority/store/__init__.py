@@ -10,7 +10,7 @@ from session_authority.store.driver.replication import Replicas
 from session_authority.store.event_log import EventLog, trim_margin
 from session_authority.store.inspection import Inspected, Inspection, Repaired
 from session_authority.store.key_names import KeyNames
-from session_authority.store.session_store import Question, SessionStore
+from session_authority.store.session_store import SessionStore
 
 __all__ = [
     "BadRedisUrl",

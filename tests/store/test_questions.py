@@ -7,8 +7,11 @@ import asyncio
 import pytest
 
 from session_authority.domain.errors import StoreUnavailable
+from session_authority.store import KeyNames, SessionStore, connect
 from session_authority.store.records import Commit
 from tests.store.samples import NOW, Room, key, session, stored_session
+from tests.support.backends import PATIENT
+from tests.support.ports import free_port
 
 
 async def test_a_question_is_answered_with_what_is_there_now(room: Room) -> None:
@@ -45,18 +48,14 @@ async def test_a_key_of_another_type_holds_no_record(room: Room) -> None:
     assert await room.store.ask(questions[1]) is None
 
 
-async def test_a_store_that_is_away_has_no_answer(valkey_room: Room) -> None:
-    question = valkey_room.store.question("ada", key(1))
-    await valkey_room.store.ask(question)
-
-    async def away(commands: object) -> None:
-        raise ConnectionResetError
-
-    valkey_room.store._batcher._send = away  # type: ignore[assignment]
+async def test_a_store_that_is_away_has_no_answer() -> None:
+    away = SessionStore(connect(f"redis://127.0.0.1:{free_port()}/0", PATIENT), KeyNames("away"))
+    question = away.question("ada", key(1))
     with pytest.raises(StoreUnavailable):
-        await valkey_room.store.ask(question)
-    answers = await valkey_room.store.ask_many([question] * 3)
+        await away.ask(question)
+    answers = await away.ask_many([question] * 3)
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+    await away.close()
 
 
 async def test_a_caller_that_gives_up_disturbs_no_other(valkey_room: Room) -> None:
