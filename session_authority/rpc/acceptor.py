@@ -50,7 +50,7 @@ class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
         self.loop = cygrpc.get_working_loop()
         super().__init__(self.loop, None, (), list(interceptors), tuple(options), None)
         self.on_fault = on_fault
-        # Their callers are watched: that costs as much as a third of an answer.
+        # Their callers are watched. For all calls that would cost a third of an answer.
         self.long_calls: LongCalls[_Call] = LongCalls(_Call.watch)
         self.is_stopped = False
         self._methods: dict[bytes, _Method] = {}
@@ -138,23 +138,28 @@ class _Method:
         """Answers one call. When its caller gives up the task is cancelled, and ends: another one
         has begun to wait in its place before.
         """
-        server = self._server
-        call.begin(state, server.loop)
-        server.long_calls.add(call)
+        call.begin(state, self._server.loop)
         try:
             try:
-                answer = await self._answer(call)
+                await self._send_answer(call)
             finally:
-                call.answered = True
-                server.long_calls.discard(call)
-            if not server.is_stopped:
-                await call.send(answer)
+                self._sent(call)
         except (cygrpc.ExecuteBatchError, grpc.aio.AbortError):
             pass  # the caller has gone, or was answered by the handler itself
         except Exception as error:  # noqa: BLE001
-            server.on_fault(error)  # gRPC's core ends the call when nothing knows it any more
+            # gRPC's core ends the call when nothing knows it any more.
+            self._server.on_fault(error)
+
+    async def _send_answer(self, call: _Call) -> None:
+        server = self._server
+        server.long_calls.add(call)
+        try:
+            answer = await self._answer(call)
         finally:
-            self._sent(call)
+            call.answered = True
+            server.long_calls.discard(call)
+        if not server.is_stopped:
+            await call.send(answer)
 
 
 class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001

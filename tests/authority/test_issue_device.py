@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from session_authority.domain.clients import Client
+from session_authority.domain.devices import DeviceRecord
 from session_authority.domain.errors import (
     Conflict,
     DeviceLimitReached,
@@ -431,10 +432,15 @@ async def test_a_sign_in_reads_few_of_many_devices(
         await scene.sign_in(device)
     read: list[bytes] = []
     decode = codec.decode_device
-    monkeypatch.setattr(codec, "decode_device", lambda raw: read.append(raw) or decode(raw))
-    for device, is_new in ((MANY[3], False), (PHONE, True), (None, True)):
+
+    def noted(raw: bytes) -> DeviceRecord:
+        read.append(raw)
+        return decode(raw)
+
+    monkeypatch.setattr(codec, "decode_device", noted)
+    for asked, is_new in ((MANY[3], False), (PHONE, True), (None, True)):
         read.clear()
-        issued = await scene.sign_in(device)
+        issued = await scene.sign_in(asked)
         assert (issued.new_device, issued.evicted) == (is_new, ())
         assert len(read) <= 5
     first, *others = [event.first_device for event in await scene.events()]

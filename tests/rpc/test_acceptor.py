@@ -194,6 +194,18 @@ async def test_an_answer_that_fails_ends_its_own_call_alone(calls: Calls):
     await calls.still_answer()
 
 
+async def test_a_fault_of_the_count_ends_no_server(calls: Calls, monkeypatch: pytest.MonkeyPatch):
+    def lose_count(_: object) -> None:
+        raise KeyError
+
+    method = calls.core._methods[PATH.encode()]
+    with monkeypatch.context() as patch:
+        patch.setattr(method, "_sent", lose_count)
+        assert await calls.call(b"one") == b"one"
+        await eventually(lambda: calls.faults, "the fault to be told of")
+    await calls.still_answer()
+
+
 async def test_the_end_lets_calls_finish_and_takes_no_others(calls: Calls):
     calls.behavior = calls.hold
     held = calls.call(b"late")
