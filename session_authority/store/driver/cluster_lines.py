@@ -14,6 +14,8 @@ from weakref import ref
 
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MaxConnectionsError, MovedError, TryAgainError
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import TimeoutError as TimedOut
@@ -134,7 +136,9 @@ class ClusterLines:
 
 
 class _NodeConnections:
-    """The driver's pool of one node, which the client may find anew under the same name."""
+    """The driver's pool of one node, which the client may find anew under the same name. A line's
+    connection is among the node's `_connections`, as the client hangs up those when it is closed.
+    """
 
     def __init__(self, client: Cluster, name: str) -> None:
         self._client = ref(client)
@@ -142,16 +146,20 @@ class _NodeConnections:
         self._nodes: dict[AbstractConnection, ClusterNode] = {}
 
     async def get_connection(self) -> AbstractConnection:
+        """A connection that was never free: the driver may still be about to hang up those that
+        are, when it has just lost the node.
+        """
         client = self._client()
         node = client.get_node(node_name=self._name) if client is not None else None
         if node is None:
             raise Disconnected("the node has left the cluster")
-        connection = node.acquire_connection()
+        if len(node._connections) >= node.max_connections:  # noqa: SLF001
+            raise MaxConnectionsError
+        options = node.connection_kwargs | {"retry": Retry(NoBackoff(), 0)}
+        connection = node.connection_class(**options)
+        node._connections.append(connection)  # noqa: SLF001
         self._nodes[connection] = node
         try:
-            await connection.disconnect(
-                nowait=True
-            )  # one that was used may have something left to read
             await connection.connect()
         except BaseException:
             await self.release(connection)
@@ -159,7 +167,7 @@ class _NodeConnections:
         return connection
 
     async def release(self, connection: Any) -> None:
-        self._nodes.pop(connection).release(connection)
+        self._nodes.pop(connection)._connections.remove(connection)  # noqa: SLF001
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         """The client does so when it loses a node."""
