@@ -80,12 +80,16 @@ _SHORT_BEGIN, _SHORT_END = "<!-- speed: begin -->", "<!-- speed: end -->"
 
 def short_table(figures: Mapping[str, Any]) -> str:
     """The README's table, from what `report.json` holds."""
-    rows = ["| | µs of server CPU | answers/s, one core |", "|---|---|---|"]
-    for name, words in _SHORT.items():
-        if turns := figures["variants"].get(name):
-            cost = statistics.median(turn["server_us"] for turn in turns)
-            rate = statistics.median(turn["units"] / turn["seconds"] for turn in turns)
-            rows.append(f"| {words} | {cost:,.0f} | {rate:,.0f} |")
+    costs = {
+        name: statistics.median(turn["server_us"] for turn in figures["variants"][name])
+        for name in _SHORT
+    }
+    floor = costs["empty RPC"]
+    rows = ["| | µs of server CPU | ÷ an empty RPC |", "|---|---|---|"]
+    rows += [
+        f"| {words} | {costs[name]:,.0f} | {costs[name] / floor:.2f} |"
+        for name, words in _SHORT.items()
+    ]
     return "\n".join(rows)
 
 

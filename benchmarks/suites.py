@@ -44,7 +44,7 @@ class Sizes:
 FULL = Sizes()
 QUICK = Sizes(
     rounds=2,
-    seconds=0.25,
+    seconds=0.1,
     users=300,
     batches=3,
     redis_calls=5_000,
@@ -52,7 +52,7 @@ QUICK = Sizes(
     collectors=8,
     sign_outs=2,
     many_devices=100,
-    memory_users=5_000,
+    memory_users=3_000,
     start_ups=1,
     watchers=10,
     watch_seconds=1.0,
