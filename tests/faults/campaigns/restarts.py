@@ -32,7 +32,7 @@ _CALLERS = 6
 _PAUSE_SECONDS = 0.02
 # How fast a busy machine answers is not the question.
 _TIMEOUT, _STORE_TIMEOUT = timedelta(seconds=10), "5s"
-_UNTIL_USED_SECONDS = 1.0  # from a connection to the calls on it
+_UNTIL_USED_SECONDS = 3.0  # from a connection, which may be that of a look at its health
 _WORKERS = 2
 _PATIENCE_SECONDS = 60.0
 _SHOWN_CHARACTERS = 45  # of an error, to count errors by
