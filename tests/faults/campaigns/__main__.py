@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import logging
+import signal
 import sys
 import tempfile
 import traceback
@@ -82,6 +83,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the names of broken campaigns go")
     given = parser.parse_args()
     logging.getLogger("session_authority_client").setLevel(logging.CRITICAL)
+    # A campaign that is ended ends what it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if network.is_own():
         network.set_up()
     broken = []
