@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-# Tests of these folders run with each acceptor, unless no server is started as it is set.
+# Tests of these folders run with each acceptor, unless no server is started as it is set, or one
+# server is started for a whole file.
 _FOLDERS_WITH_SERVERS = {"rpc", "processes", "e2e"}
 _FILES_WITHOUT_SERVERS = {
     "test_acceptor.py",
@@ -50,6 +51,9 @@ _FILES_WITHOUT_SERVERS = {
     "test_canary_inputs.py",
     "test_descriptor_budget.py",
     "test_heartbeat.py",
+    "test_offline_page.py",
+    "test_readme.py",
+    "test_wrong_clock.py",
     "test_keys_page.py",
     "test_operations_page.py",
     "test_options.py",

@@ -181,7 +181,7 @@ def test_there_is_nothing_wrong_with_what_is_sound(sound: dict[str, str]):
     result = call("check", **sound)
     assert (result.exit_code, wrong(result)) == (0, [])
     titles = (
-        "settings file,store address,signing keys,access,TLS,listens on,metrics,descriptors,"
+        "settings file,store address,signing keys,access,TLS,listens on,metrics,places,descriptors,"
         "intervals,store,ports"
     )
     assert [line.split("  ")[0] for line in result.stdout.splitlines()] == titles.split(",")

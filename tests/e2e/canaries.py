@@ -33,6 +33,7 @@ CARRIED: Mapping[str, frozenset[Place]] = {
     "user's name of the device": _TOLD,
     "reason": _TOLD,
     "changed claim": frozenset({Place.REDIS}),
+    "auth method": frozenset({Place.REDIS}),  # of devices, whose lists tell it
     "broken record": frozenset({Place.REDIS}),  # the test itself puts it there
 }
 

@@ -216,7 +216,7 @@ MUTANTS = (
         "wrong_sign_in missing_event",
         Edit(
             _STORE + "session_store.py",
-            "            *map(codec.encode_event, commit.events),\n        ]\n",
+            "            *map(self._event, commit.events),\n        ]\n",
             "        ]\n",
         ),
         Edit(
@@ -224,7 +224,7 @@ MUTANTS = (
             "        if code == 0:\n            return Changed()\n",
             "        if code == 0:\n            return Changed()\n"
             "        for told in commit.events if code > 0 else ():\n"
-            "            entry = ('XADD', keys[2], '*', 'event', codec.encode_event(told))\n"
+            "            entry = ('XADD', keys[2], '*', 'event', self._event(told))\n"
             "            run = self._client.execute_command\n"
             "            await self._writes.run(lambda entry=entry: run(*entry))\n",
         ),
@@ -235,9 +235,8 @@ MUTANTS = (
         "untold",
         Edit(
             "session_authority/events/feed.py",
-            "behind = {n: e for n, e in enumerate(entries) if e != tip.entries[n]}\n"
-            "            ends = list(entries)\n",
-            "behind: dict[int, EntryId] = {}\n            ends = list(tip.entries)\n",
+            "behind = {n: entries[n] for n in wanted.partitions if entries[n] != tip.entries[n]}\n",
+            "behind: dict[int, EntryId] = {}\n",
         ),
         troubles="server killed,server restarted",
     ),

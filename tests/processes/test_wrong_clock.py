@@ -16,6 +16,7 @@ from grpc_status import rpc_status
 
 from session_authority.console.connection import Target, channel_to, health
 from session_authority.runtime.addresses import Listen
+from session_authority.runtime.settings import Acceptor
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 from tests.processes.harness import add_signing_key
@@ -118,7 +119,7 @@ def reason_of(error: Any) -> str:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Served]:
+def serve(folder: Path, acceptor: Acceptor) -> Iterator[Served]:
     """Runs `serve` with mutual TLS, with all that it takes."""
     ca = CA(folder)
     server = ca.sign(hosts=["localhost"], addresses=["127.0.0.1"])
@@ -135,6 +136,7 @@ def serve(folder: Path) -> Iterator[Served]:
             "TLS_CERTIFICATE": str(server.certificate),
             "TLS_KEY": str(server.key),
             "TLS_CLIENT_CA": str(ca.file),
+            "ACCEPTOR": acceptor.value,
             "LISTEN": f"127.0.0.1:{port}",
             "HEALTH_LISTEN": f"127.0.0.1:{health}",
             "ALLOW_UNSAFE": "volatile-store,evicting-store,exposed-secrets",
@@ -174,9 +176,11 @@ def log_of(folder: Path) -> str:
     return (folder / "log").read_text()
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("serve")) as running:
+@pytest.fixture(scope="module", params=list(Acceptor), ids=lambda acceptor: acceptor.value)
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    with serve(tmp_path_factory.mktemp("serve"), request.param) as running:
         yield running
 
 

@@ -149,7 +149,9 @@ async def test_no_answer_reaches_another_users_question_when_wires_break(
             await turns(chance.randrange(2000))
             await store._reads.hang_up()
 
-    for _ in range(budget(2)):
+    rages = 0
+    while rages < budget(2) or not storm.outcomes["unavailable"]:  # until the wires did harm
+        rages += 1
         proxy.on_reply = harm
         doubting = asyncio.create_task(doubt())
         await storm.rage(1000)
@@ -160,8 +162,7 @@ async def test_no_answer_reaches_another_users_question_when_wires_break(
         await storm.calms()
         proxy.say(b"$5\r\nwrong\r\n")
         await storm.calms()
-    assert storm.outcomes["right"] >= budget(2) * 500
-    assert storm.outcomes["unavailable"] > 0, "the wires did no harm"
+    assert storm.outcomes["right"] >= rages * 500
 
 
 async def test_no_answer_of_a_hung_server_reaches_another_users_question(
