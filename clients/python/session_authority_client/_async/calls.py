@@ -19,7 +19,13 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from session_authority_client._shared.calls import grant, unary_of, watch_of
+from session_authority_client._shared.calls import (
+    PAUSES_SECONDS,
+    grant,
+    unary_of,
+    was_dropped,
+    watch_of,
+)
 from session_authority_client._shared.failures import client_closed, failure_of
 from session_authority_client._shared.limiter import Limiter
 from session_authority_client._shared.transport import Transport
@@ -75,22 +81,32 @@ class AsyncCalls:
 
     async def make_in_slot(self, method: str, request: Message, seconds: float) -> Any:
         """Makes a call in a slot that was acquired before, and releases the slot."""
-        guard = None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
         try:
-            if self.limiter.closed:
-                raise client_closed()
-            call = self._unary[method](
-                request, timeout=seconds, metadata=self._transport.metadata()
-            )
-            loop = asyncio.get_running_loop()
-            guard = loop.call_later(seconds + _LOST_AFTER_SECONDS, call.cancel)
-            return await call
+            for pause in PAUSES_SECONDS:
+                try:
+                    return await self._attempt(method, request, deadline - loop.time())
+                except grpc.RpcError as error:
+                    if not was_dropped(error):
+                        raise
+                await asyncio.sleep(pause)
+            return await self._attempt(method, request, deadline - loop.time())
         except (grpc.RpcError, asyncio.CancelledError) as error:
             raise failure_of(error, closed=self.limiter.closed) from None
         finally:
-            if guard is not None:
-                guard.cancel()
             self.limiter.release()
+
+    async def _attempt(self, method: str, request: Message, seconds: float) -> Any:
+        if self.limiter.closed:
+            raise client_closed()
+        call = self._unary[method](request, timeout=seconds, metadata=self._transport.metadata())
+        loop = asyncio.get_running_loop()
+        guard = loop.call_later(seconds + _LOST_AFTER_SECONDS, call.cancel)
+        try:
+            return await call
+        finally:
+            guard.cancel()
 
     async def watch(
         self, request: pb.WatchEventsRequest

@@ -1,4 +1,6 @@
-"""The methods of a channel, of both flavours, and how a waiting call gets its slot."""
+"""The methods of a channel, of both flavours, how a waiting call gets its slot, and when a call is
+made again.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,21 @@ from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from typing import Any
 
+import grpc
+
 from session_authority_client._shared.transport import METHODS, path_of
 from session_authority_client.errors import Unavailable
 from session_authority_client.wire import session_authority_pb2 as pb
+
+# A server that stops ends the calls that reach it within some milliseconds with CANCELLED. Such a
+# call is made again after each of these pauses: any method may be (see `transport`). gRPC's own
+# retries would be used up by a handful of them.
+PAUSES_SECONDS = (0.02, 0.1)
+
+
+def was_dropped(error: Any) -> bool:
+    """Returns True if the server gave the call up, rather than this side."""
+    return isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.CANCELLED
 
 
 def unary_of(channel: Any) -> dict[str, Callable[..., Any]]:

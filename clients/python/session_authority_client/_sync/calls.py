@@ -12,12 +12,19 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoResultYet
 from functools import partial
+from threading import Timer
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
-from session_authority_client._shared.calls import grant, unary_of, watch_of
+from session_authority_client._shared.calls import (
+    PAUSES_SECONDS,
+    grant,
+    unary_of,
+    was_dropped,
+    watch_of,
+)
 from session_authority_client._shared.failures import client_closed, failure_of
 from session_authority_client._shared.limiter import Limiter
 from session_authority_client._shared.transport import Transport
@@ -43,37 +50,71 @@ class Calls:
         """Makes a call. Returns the response within so many seconds."""
         if not self.limiter.try_acquire():
             seconds = self._wait(seconds)
+        deadline = time.monotonic() + seconds
         try:
-            metadata = self._transport.metadata()
-            return self._unary[method](request, timeout=seconds, metadata=metadata)
+            for pause in PAUSES_SECONDS:
+                try:
+                    return self._attempt(method, request, deadline - time.monotonic())
+                except grpc.RpcError as error:
+                    if not was_dropped(error) or self.limiter.closed:
+                        raise
+                time.sleep(pause)
+            return self._attempt(method, request, deadline - time.monotonic())
         except (grpc.RpcError, ValueError) as error:
             raise failure_of(error, closed=self.limiter.closed) from None
         finally:
             self.limiter.release()
+
+    def _attempt(self, method: str, request: Message, seconds: float) -> Any:
+        metadata = self._transport.metadata()
+        return self._unary[method](request, timeout=seconds, metadata=metadata)
 
     def start_in_slot(self, method: str, request: Message, seconds: float, done: Done) -> None:
         """Starts a call that no thread waits for, in a slot that was acquired before.
 
         The slot is released before `done` is called.
         """
+        self._start(method, request, time.monotonic() + seconds, done, PAUSES_SECONDS)
+
+    def _start(
+        self,
+        method: str,
+        request: Message,
+        deadline: float,
+        done: Done,
+        pauses: tuple[float, ...],
+    ) -> None:
         try:
             start: Any = self._unary[method]
             metadata = self._transport.metadata()
-            call = start.future(request, timeout=seconds, metadata=metadata)
+            call = start.future(request, timeout=deadline - time.monotonic(), metadata=metadata)
         except BaseException as error:
             self.limiter.release()
             done(None, failure_of(error, closed=self.limiter.closed))
             if not isinstance(error, Exception):
                 raise
             return
-        call.add_done_callback(partial(self._end, done))
+        again = partial(self._start, method, request, deadline, done)
+        call.add_done_callback(partial(self._end, done, again, pauses))
 
-    def _end(self, done: Done, call: Any) -> None:
+    def _end(
+        self,
+        done: Done,
+        again: Callable[[tuple[float, ...]], None],
+        pauses: tuple[float, ...],
+        call: Any,
+    ) -> None:
         response: Any = None
         failure: BaseException | None = None
         try:
             response = call.result()
         except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
+            if pauses and was_dropped(error) and not self.limiter.closed:
+                pause, *left = pauses
+                timer = Timer(pause, again, (tuple(left),))
+                timer.daemon = True
+                timer.start()
+                return
             failure = failure_of(error, closed=self.limiter.closed)
         self.limiter.release()
         done(response, failure)

@@ -14,6 +14,7 @@ import session_authority_client as sa
 from client_tests.harness import (
     PATIENCE,
     SERVICE,
+    Act,
     Connect,
     Fake,
     Hang,
@@ -55,21 +56,35 @@ async def test_what_is_unavailable_is_tried_again_as_it_was(
     assert fake.requests() == [fake.requests()[0]] * 3
 
 
-async def test_three_times_is_enough(connect: Connect, fake: Fake):
-    fake.always = away
+@pytest.mark.parametrize("method", UNARY)
+async def test_what_a_stopping_server_gives_up_is_tried_again(
+    connect: Connect, fake: Fake, method: str
+):
+    fake.acts.extend([fails(grpc.StatusCode.CANCELLED)] * 2)
+    async with connect(fake.address, timeout=PATIENCE) as authority:
+        await CALLS[method](authority)
+    assert [call.method for call in fake.calls] == [method] * 3
+    assert fake.requests() == [fake.requests()[0]] * 3
+
+
+@pytest.mark.parametrize("always", [away, fails(grpc.StatusCode.CANCELLED)])
+async def test_three_times_is_enough(connect: Connect, fake: Fake, always: Act):
+    fake.always = always
     async with connect(fake.address, timeout=PATIENCE) as authority:
         with pytest.raises(sa.Unavailable) as caught:
             await authority.validate_session("t", "d")
     assert len(fake.calls) == 3
-    assert (caught.value.reason, caught.value.retry_after) == (
-        "STORE_UNAVAILABLE",
-        timedelta(seconds=1),
-    )
+    told = caught.value.reason, caught.value.retry_after
+    assert told == (("STORE_UNAVAILABLE", timedelta(seconds=1)) if always is away else ("", None))
 
 
 @pytest.mark.parametrize(
     "code",
-    sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}, key=str),
+    sorted(
+        set(grpc.StatusCode)
+        - {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED},
+        key=str,
+    ),
 )
 async def test_nothing_else_is_tried_again(connect: Connect, fake: Fake, code: grpc.StatusCode):
     fake.always = fails(code)
