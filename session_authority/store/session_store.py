@@ -393,8 +393,8 @@ class SessionStore:
 
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
-        await self._reads.drained()
         await self._marks.settled()
+        await self._reads.drained()
         await self._writes.settled()
         await self._client.aclose()
 

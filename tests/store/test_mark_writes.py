@@ -78,6 +78,18 @@ async def test_each_write_has_its_own_answer_or_refusal(line: Line) -> None:
     await writes.settled()
 
 
+async def test_a_mark_that_comes_as_the_last_one_is_answered_leaves(line: Line) -> None:
+    writes = MarkWrites(line.send)
+    later: list[asyncio.Future[Any]] = []
+    first = writes.run(("a",))
+    first.add_done_callback(lambda _: later.append(writes.run(("b",))))
+    await turns()
+    await line.answer()
+    await line.answer()
+    assert await asyncio.gather(first, *later) == ["a", "b"]
+    await writes.settled()
+
+
 async def test_a_batch_that_fails_fails_for_all_of_it_and_the_next_leaves(line: Line) -> None:
     writes = MarkWrites(line.send)
     lost = [writes.run(("a",)), writes.run(("b",))]

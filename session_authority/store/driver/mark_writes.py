@@ -28,6 +28,7 @@ class MarkWrites:
         self._send = send
         self._waiting: deque[tuple[Command, asyncio.Future[Any]]] = deque()
         self._tasks = BackgroundTasks()
+        self._is_sending = False
         self.settled = self._tasks.settled
 
     def run(self, command: Command) -> asyncio.Future[Any]:
@@ -36,11 +37,18 @@ class MarkWrites:
         """
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, answer))
-        if not len(self._tasks):
+        if not self._is_sending:
+            self._is_sending = True
             self._tasks.start(self._send_all())
         return answer
 
     async def _send_all(self) -> None:
+        try:
+            await self._send_batches()
+        finally:
+            self._is_sending = False  # in the same step in which nothing waited any more
+
+    async def _send_batches(self) -> None:
         while self._waiting:
             size = min(len(self._waiting), _MAX_BATCH)
             batch = [self._waiting.popleft() for _ in range(size)]
