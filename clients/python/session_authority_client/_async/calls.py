@@ -88,7 +88,7 @@ class AsyncCalls:
                 try:
                     return await self._attempt(method, request, deadline - loop.time())
                 except grpc.RpcError as error:
-                    if not was_dropped(error):
+                    if not was_dropped(error) or loop.time() + pause >= deadline:
                         raise
                 await asyncio.sleep(pause)
             return await self._attempt(method, request, deadline - loop.time())

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoResultYet
+from contextlib import suppress
 from functools import partial
 from threading import Timer
 from typing import Any
@@ -56,7 +57,8 @@ class Calls:
                 try:
                     return self._attempt(method, request, deadline - time.monotonic())
                 except grpc.RpcError as error:
-                    if not was_dropped(error) or self.limiter.closed:
+                    is_late = time.monotonic() + pause >= deadline
+                    if not was_dropped(error) or is_late or self.limiter.closed:
                         raise
                 time.sleep(pause)
             return self._attempt(method, request, deadline - time.monotonic())
@@ -113,8 +115,9 @@ class Calls:
                 pause, *left = pauses
                 timer = Timer(pause, again, (tuple(left),))
                 timer.daemon = True
-                timer.start()
-                return
+                with suppress(RuntimeError):  # there may be no room for another thread
+                    timer.start()
+                    return
             failure = failure_of(error, closed=self.limiter.closed)
         self.limiter.release()
         done(response, failure)
