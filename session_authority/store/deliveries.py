@@ -253,8 +253,11 @@ class Deliveries:
         reason: str,
         now: datetime,
     ) -> None:
-        """Moves an event to the endpoint's dead letters."""
-        letter: list[str | bytes | int] = ["event", taken.raw, "entry", entry_text(taken.entry)]
+        """Moves an event to the endpoint's dead letters, with addresses as exact as is set."""
+        raw = taken.raw
+        if taken.event is not None and self._addresses is not AddressDetail.FULL:
+            raw = codec.encode_event(taken.event)
+        letter: list[str | bytes | int] = ["event", raw, "entry", entry_text(taken.entry)]
         letter += ["attempts", attempts, "reason", reason, "given_up", to_ms(now)]
         await self._run_settle(number, endpoint, [taken.entry], letter)
 

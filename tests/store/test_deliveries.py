@@ -286,5 +286,11 @@ async def test_older_events_are_delivered_with_addresses_as_exact_as_they_are_ke
     assert [each.event and each.event.client.ip_address for each in taken] == [shown]
     [left] = await deliveries.unsettled(HERE, MAILER, ONE)
     assert left.event == taken[0].event
+    await deliveries.put_aside(HERE, MAILER, left, 1, "timeout", NOW)
+    whole_again = Deliveries(valkey_backend.connect(), keys)
+    [letter] = [each async for each in whole_again.dead_letters(MAILER)]
+    assert letter.event is not None
+    assert letter.event.client.ip_address == shown
+    await whole_again.close()
     await deliveries.close()
     await store.close()
