@@ -13,7 +13,7 @@ FILE = Path(__file__).with_name("results.toml")
 _HEAD = (
     "| fault | trials | wanted | calls judged | violations | seed |\n|---|---|---|---|---|---|\n"
 )
-_ABOUT = "# What each campaign counted in its last long run. `make campaigns` writes this file.\n"
+_ABOUT = "# What each campaign counted last. `make campaigns` writes it with --results.\n"
 
 
 @dataclass(frozen=True, slots=True)
