@@ -12,6 +12,7 @@ import json
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import bottle
@@ -29,7 +30,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Mount, Route
 
 import session_authority_client.flask as for_flask
-from session_authority_client import asgi, wsgi
+from session_authority_client import AsyncSessionAuthority, SessionAuthority, asgi, wsgi
 from session_authority_client.flow import Flow
 from session_authority_client.testing import FakeAuthority
 
@@ -40,15 +41,25 @@ with warnings.catch_warnings(action="ignore"):  # it imports what is going to go
 PAGES = ("/me", "/late")
 ASYNC_PAGES = (*PAGES, "/group")
 RECENT = timedelta(minutes=5)
+PATIENCE = timedelta(seconds=20)
 Apps = Mapping[str, Callable[[FakeAuthority, Flow], Any]]
 
 
+def _client(authority: FakeAuthority) -> Callable[[], SessionAuthority]:
+    """Clients that wait for an answer on a machine that has much else to do."""
+    return partial(authority.client, timeout=PATIENCE)
+
+
+def _async_client(authority: FakeAuthority) -> Callable[[], AsyncSessionAuthority]:
+    return partial(authority.async_client, timeout=PATIENCE)
+
+
 def behind_asgi(app: Any, authority: FakeAuthority, flow: Flow) -> Any:
-    return asgi.SessionAuthorityMiddleware(app, authority.async_client, flow)
+    return asgi.SessionAuthorityMiddleware(app, _async_client(authority), flow)
 
 
 def behind_wsgi(app: Any, authority: FakeAuthority, flow: Flow) -> Any:
-    return wsgi.SessionAuthorityMiddleware(app, authority.client, flow)
+    return wsgi.SessionAuthorityMiddleware(app, _client(authority), flow)
 
 
 # --- what all of them do --------------------------------------------------------------------------
@@ -127,7 +138,9 @@ def starlette_catching_middleware_app(authority: FakeAuthority, flow: Flow) -> A
 
 def starlette_mounted_app(authority: FakeAuthority, flow: Flow) -> Any:
     app = Starlette(routes=[Mount("/", Starlette(routes=_ROUTES))])
-    app.add_middleware(asgi.SessionAuthorityMiddleware, authority=authority.async_client, flow=flow)
+    app.add_middleware(
+        asgi.SessionAuthorityMiddleware, authority=_async_client(authority), flow=flow
+    )
     return app
 
 
@@ -156,7 +169,9 @@ def fastapi_wrapped_app(authority: FakeAuthority, flow: Flow) -> Any:
 
 def fastapi_mounted_app(authority: FakeAuthority, flow: Flow) -> Any:
     app = FastAPI()
-    app.add_middleware(asgi.SessionAuthorityMiddleware, authority=authority.async_client, flow=flow)
+    app.add_middleware(
+        asgi.SessionAuthorityMiddleware, authority=_async_client(authority), flow=flow
+    )
     app.mount("/", _fastapi())
     return app
 
@@ -338,7 +353,7 @@ def flask_blueprint_app(authority: FakeAuthority, flow: Flow) -> Any:
     app, pages = _flask(flow, authority)
     pages.register_error_handler(Exception, lambda error: ("oops", 500))
     app.register_blueprint(pages)
-    for_flask.install(app, authority.client, flow)
+    for_flask.install(app, _client(authority), flow)
     return app
 
 
