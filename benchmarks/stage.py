@@ -219,7 +219,7 @@ class Stage:
         return running
 
     def _log(self) -> int:
-        """Where servers write their errors, for whoever looks for the cause of a failed run."""
+        """Where servers write their errors, to find the cause of a failed run."""
         handle = os.open(self._folder / "servers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._stack.callback(os.close, handle)
         return handle
