@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import falcon.asgi
@@ -249,6 +249,17 @@ def of_falcon(notes: Notes) -> Any:
     return app
 
 
+class _ClosesBodies(ASGIHandler):
+    """Django's handler, that also closes a request's body when the server cancels the request."""
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        with ExitStack() as self.bodies:
+            await super().handle(scope, receive, send)
+
+    async def read_body(self, receive: Any) -> Any:
+        return self.bodies.enter_context(await super().read_body(receive))
+
+
 def of_django(notes: Notes) -> Any:
     async def events(request: Any) -> StreamingHttpResponse:
         look(request.scope, notes)
@@ -256,13 +267,12 @@ def of_django(notes: Notes) -> Any:
 
     django_app(FakeAuthority())  # for the settings of a project
     settings.MIDDLEWARE = []
-    handler = ASGIHandler()
     urls = tuple(url_path(path.removeprefix("/"), events) for path in STREAMS)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             with override_settings(ROOT_URLCONF=urls):
-                await handler(scope, receive, send)
+                await _ClosesBodies()(scope, receive, send)
 
     return app
 
