@@ -4,9 +4,10 @@ them.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Generator, Iterator, MutableMapping
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -31,6 +32,20 @@ for _name in ("COLUMNS", "LINES"):
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers for each core, as most tests wait most of their time."""
     return 2 * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keeps the garbage collector away from the tests themselves, thousands of objects that stay:
+    it stopped each worker for up to a second, again and again, and a store that is one process
+    with its callers did not answer in time.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
