@@ -224,6 +224,8 @@ def _on_a_loop(
         finally:
             chat.release.set()
             asyncio.run_coroutine_threadsafe(stop(), loop).result(SECONDS)
+            if pool:
+                pool.shutdown()  # at its end, gRPC's thread waits for the loop
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(SECONDS)
@@ -238,10 +240,7 @@ def tasks(authority: FakeAuthority, flow: Flow | None = None) -> Iterator[Server
 
 @contextmanager
 def plain_functions(authority: FakeAuthority, flow: Flow | None = None) -> Iterator[Server]:
-    with (
-        ThreadPoolExecutor(4) as pool,
-        _on_a_loop(authority, PlainChat(), pool, flow) as server,
-    ):
+    with _on_a_loop(authority, PlainChat(), ThreadPoolExecutor(4), flow) as server:
         yield server
 
 
