@@ -50,7 +50,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Starts with the files that take longest, so that no worker is left alone with one of them.
-    Leaves out the stock acceptor where a test tries one method that it accepts in any case.
+    Leaves out the stock acceptor where a test tries one method that it accepts in any case, or one
+    shell more.
     """
     items[:] = [item for item in items if not _is_tried_already(item)]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
@@ -95,9 +96,9 @@ def acceptor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 def _is_tried_already(item: pytest.Item) -> bool:
     values: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    return (
-        values.get("acceptor") is Acceptor.STOCK
-        and values.get("method", "ValidateSession") not in _STANDING_METHODS
+    return values.get("acceptor") is Acceptor.STOCK and (
+        values.get("method", "ValidateSession") not in _STANDING_METHODS
+        or values.get("shell", "bash") != "bash"
     )
 
 
