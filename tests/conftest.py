@@ -50,15 +50,14 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Starts with the files that take longest, so that no worker is left alone with one of them.
-    Leaves out the stock acceptor where a test tries one method that it accepts in any case, or one
-    shell more.
+    Leaves out the stock acceptor where a test tries one method that it accepts in any case.
     """
     items[:] = [item for item in items if not _is_tried_already(item)]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-# Tests of these folders run with each acceptor, unless no server is started as it is set, or one
-# server is started for a whole file.
+# Tests of these folders run with each acceptor, unless they are marked as `one_acceptor`, no server
+# is started as it is set, or one server is started for a whole file.
 _FOLDERS_WITH_SERVERS = {"rpc", "processes", "e2e"}
 _FILES_WITHOUT_SERVERS = {
     "test_acceptor.py",
@@ -73,6 +72,7 @@ _FILES_WITHOUT_SERVERS = {
     "test_keys_page.py",
     "test_operations_page.py",
     "test_options.py",
+    "test_security_page.py",
 }
 _STANDING_METHODS = {"ValidateSession", "BatchValidateSessions", "RenewSession"}
 
@@ -80,25 +80,30 @@ _STANDING_METHODS = {"ValidateSession", "BatchValidateSessions", "RenewSession"}
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs the tests of servers with each acceptor."""
     path = metafunc.definition.path.relative_to(Path(__file__).parent)
-    if path.parts[0] in _FOLDERS_WITH_SERVERS and path.name not in _FILES_WITHOUT_SERVERS:
-        metafunc.fixturenames.append("acceptor")
+    if (
+        path.parts[0] in _FOLDERS_WITH_SERVERS
+        and path.name not in _FILES_WITHOUT_SERVERS
+        and metafunc.definition.get_closest_marker("one_acceptor") is None
+    ):
         names = [acceptor.value for acceptor in Acceptor]
         metafunc.parametrize("acceptor", list(Acceptor), ids=names, indirect=True)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def acceptor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Acceptor:
     """How the servers of a test accept calls, those in processes of their own too."""
-    chosen: Acceptor = getattr(request, "param", Acceptor.STANDING)
+    if not hasattr(request, "param"):
+        return Acceptor.STANDING
+    chosen: Acceptor = request.param
     monkeypatch.setenv(f"{PREFIX}ACCEPTOR", chosen.value)
     return chosen
 
 
 def _is_tried_already(item: pytest.Item) -> bool:
     values: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    return values.get("acceptor") is Acceptor.STOCK and (
-        values.get("method", "ValidateSession") not in _STANDING_METHODS
-        or values.get("shell", "bash") != "bash"
+    return (
+        values.get("acceptor") is Acceptor.STOCK
+        and values.get("method", "ValidateSession") not in _STANDING_METHODS
     )
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from session_authority.rpc import Capacity, interceptors, peers, streams, unary
 from session_authority.runtime import metrics_server
 from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import parse_duration
-from session_authority.runtime.settings import Settings, Unsafe
+from session_authority.runtime.settings import PREFIX, Acceptor, Settings, Unsafe
 from session_authority.tokens import codec, token_memory
 from tests.support.backends import missing
 from tests.support.commands import environment
@@ -114,7 +115,9 @@ def own_ports() -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("tools")
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("shell", "acceptor"), list(zip(SHELLS, cycle(Acceptor), strict=False)), indirect=["acceptor"]
+)
 def test_the_way_to_production_goes_as_the_page_tells(shell: str, tmp_path: Path):
     way, end = way_to_production()
     kept, left = tmp_path / "kept", tmp_path / "left"
@@ -141,7 +144,10 @@ def test_the_way_to_production_goes_as_the_page_tells(shell: str, tmp_path: Path
     assert not list((tmp_path / "tmp").iterdir()), "it removes its folder"
     *variables, umask = left.read_text().splitlines()
     assert not [
-        line for line in variables if line.startswith(("SESSION_AUTHORITY_", "TOKEN=", "AUTHORITY"))
+        line
+        for line in variables
+        if line.startswith(("SESSION_AUTHORITY_", "TOKEN=", "AUTHORITY"))
+        and not line.startswith(f"{PREFIX}ACCEPTOR=")  # the test's own
     ]
     assert f"PATH={os.environ['PATH']}" in variables
     assert int(umask, 8) == os.umask(int(umask, 8))

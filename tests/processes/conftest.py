@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from session_authority.runtime.settings import Acceptor
 from tests.processes.harness import House, Serve, add_signing_key, house
 
 
@@ -21,11 +22,12 @@ def keys(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def serve(keys: Path, prefix: str) -> AsyncIterator[Serve]:
+async def serve(keys: Path, prefix: str, acceptor: Acceptor) -> AsyncIterator[Serve]:
     """Runs a server on the store at a URL."""
     async with AsyncExitStack() as stack:
 
         async def start(url: str, *, reflection: bool = False, **settings: Any) -> House:
+            settings = {"acceptor": acceptor, **settings}
             return await stack.enter_async_context(house(url, keys, prefix, reflection, **settings))
 
         yield start

@@ -134,6 +134,7 @@ def test_a_caller_finds_room_among_idle_connections_of_another(tmp_path: Path, s
             wait_for(partial(is_active, another, signed_in), "another to find room")
 
 
+@pytest.mark.one_acceptor
 @pytest.mark.parametrize("soft", [256, 1024])
 def test_the_limit_of_descriptors_is_raised(tmp_path: Path, store: ValkeyServer, soft: int):
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -141,6 +142,7 @@ def test_the_limit_of_descriptors_is_raised(tmp_path: Path, store: ValkeyServer,
         assert resource.prlimit(service.command.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
 
 
+@pytest.mark.one_acceptor
 def test_the_relay_raises_it_too(tmp_path: Path, store: ValkeyServer):
     endpoints = tmp_path / "endpoints.toml"
     endpoints.touch(0o600)

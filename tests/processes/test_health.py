@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -322,3 +323,9 @@ async def test_the_first_user_agent_is_read_before_anybody_waits_for_it(
     monkeypatch.setattr(load, lambda: loaded.append("rules"))
     await serve(valkey_backend.url)
     assert loaded == ["rules"]
+
+
+def test_a_test_runs_with_the_acceptor_that_it_is_named_after(request: pytest.FixtureRequest):
+    """Nothing in these folders asks for it by name."""
+    named = request.node.callspec.params["acceptor"]
+    assert os.environ["SESSION_AUTHORITY_ACCEPTOR"] == named.value

@@ -162,6 +162,7 @@ def test_one_caller_leaves_watches_to_others(tmp_path: Path, store: ValkeyServer
             watch.cancel()
 
 
+@pytest.mark.one_acceptor
 @pytest.mark.parametrize("port", ["bearer", "health"])
 def test_strangers_cannot_take_all_watches_of_health(
     tmp_path: Path, store: ValkeyServer, port: str
@@ -177,6 +178,7 @@ def test_strangers_cannot_take_all_watches_of_health(
                     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
 
 
+@pytest.mark.one_acceptor
 def test_a_watch_that_is_not_read_keeps_health_from_nothing(tmp_path: Path):
     """Neither from changing, nor the service from stopping."""
     with (

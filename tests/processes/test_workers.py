@@ -141,6 +141,7 @@ def test_what_a_worker_keeps_is_worth_nothing_once_another_revoked(tmp_path: Pat
             assert [caller.status(signed_in) for caller in callers] == ["NO_SESSION"] * 2
 
 
+@pytest.mark.one_acceptor
 def test_a_hung_worker_is_replaced(tmp_path: Path):
     with team(tmp_path / "data") as both:
         before = both.process_ids()
@@ -157,6 +158,7 @@ def test_a_hung_worker_is_replaced(tmp_path: Path):
         assert both.server.terminate() == 0
 
 
+@pytest.mark.one_acceptor
 def test_workers_do_not_outlive_the_process_that_restarts_them(tmp_path: Path):
     with team(tmp_path / "data") as both:
         workers = both.process_ids()
@@ -166,6 +168,7 @@ def test_workers_do_not_outlive_the_process_that_restarts_them(tmp_path: Path):
         assert both.server.events().count("stopped") == 2
 
 
+@pytest.mark.one_acceptor
 @pytest.mark.parametrize(("mine", "theirs"), [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")])
 def test_a_port_that_is_taken_is_refused(
     tmp_path: Path, taken: dict[str, str], mine: str, theirs: str
@@ -212,6 +215,7 @@ def test_workers_need_a_port_that_is_named(tmp_path: Path):
     )
 
 
+@pytest.mark.one_acceptor
 def test_a_worker_that_cannot_live_takes_no_other_with_it(tmp_path: Path):
     """A policy that is broken changes nothing for who has read it; nor must it, when one worker has
     to read it anew.
@@ -251,6 +255,7 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.mark.one_acceptor
 @pytest.mark.usefixtures("signals")
 def test_workers_that_keep_dying_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_RESTART_DELAY_SECONDS", 0)
@@ -275,6 +280,7 @@ def _block_the_loop(_settings: Settings, _mode: Mode, _index: int, beats: Connec
     asyncio.run(block())
 
 
+@pytest.mark.one_acceptor
 @pytest.mark.usefixtures("signals")
 def test_a_worker_whose_event_loop_is_blocked_is_hung(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_RESTART_DELAY_SECONDS", 0)
