@@ -27,7 +27,7 @@ from typing import Literal, Self
 import grpc
 
 from session_authority_client._async.client import AsyncSessionAuthority
-from session_authority_client._shared.transport import DEFAULT_TIMEOUT, SERVICE
+from session_authority_client._shared.transport import SERVICE
 from session_authority_client._sync.client import SessionAuthority
 from session_authority_client._testing.service import FakeService
 from session_authority_client._testing.state import State, Token
@@ -36,6 +36,7 @@ __all__ = ["FakeAuthority"]
 
 # For what tests ask of the fake itself: none of that is about time.
 _OWN_TIMEOUT = timedelta(seconds=30)
+_PATIENCE = timedelta(seconds=20)
 _THREADS = 64
 _DONT_SHARE_PORTS = (("grpc.so_reuseport", 0),)
 
@@ -98,12 +99,14 @@ class FakeAuthority:
         if server is not None:
             server.stop(None).wait()
 
-    def client(self, *, timeout: timedelta = DEFAULT_TIMEOUT) -> SessionAuthority:
-        """A client of it, for threads."""
+    def client(self, *, timeout: timedelta = _PATIENCE) -> SessionAuthority:
+        """A client of it, for threads. It waits longer than a client of the real service does by
+        itself, as tests run on machines that have much else to do.
+        """
         return SessionAuthority(self.address, timeout=timeout)
 
-    def async_client(self, *, timeout: timedelta = DEFAULT_TIMEOUT) -> AsyncSessionAuthority:
-        """A client of it, for asyncio."""
+    def async_client(self, *, timeout: timedelta = _PATIENCE) -> AsyncSessionAuthority:
+        """A client of it, for asyncio, as patient as that for threads."""
         return AsyncSessionAuthority(self.address, timeout=timeout)
 
     # --- what tests ask of it ---------------------------------------------------------------------
