@@ -112,10 +112,12 @@ class UnaryMethod:
         self._decode = handler.request_deserializer
         self._encode = unless_serialized(handler.response_serializer)
         self._limit = limit_of(path)
-        self._counts = {
-            code: metrics.rpcs.labels(self._name, code.name) for code in grpc.StatusCode
+        self._counts = metrics.rpcs.counts
+        self._by_code = {
+            code: metrics.rpcs.begin(self._name, code.name) for code in grpc.StatusCode
         }
-        self._seconds = metrics.rpc_seconds.labels(self._name)
+        self._ok = self._by_code[grpc.StatusCode.OK]
+        self._durations = metrics.rpc_seconds.of(self._name)
 
     async def run(self, _: object, context: Context) -> bytes:
         """Answers a call for grpc.aio, which sends the answer when this returns."""
@@ -140,7 +142,7 @@ class UnaryMethod:
         try:
             answer = await self._answer(peer, context)
         except asyncio.CancelledError:
-            self._counts[grpc.StatusCode.CANCELLED].inc()
+            self._counts[self._by_code[grpc.StatusCode.CANCELLED]] += 1
             raise
         except grpc.aio.AbortError:  # of a handler that aborts by itself
             raise
@@ -148,12 +150,12 @@ class UnaryMethod:
             # The last line of defence: its text must not reach the caller.
             failure = failure_of(error, self._name)
         else:
-            self._counts[grpc.StatusCode.OK].inc()
+            self._counts[self._ok] += 1
             return answer
         finally:
-            self._seconds.observe(time.perf_counter() - started)
+            self._durations.add(time.perf_counter() - started)
             self._peers.leave(peer, context)
-        self._counts[failure.code].inc()
+        self._counts[self._by_code[failure.code]] += 1
         return failure.status()
 
     async def _answer(self, peer: Peer, context: Context) -> bytes:
