@@ -4,7 +4,7 @@ says what it raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -86,9 +86,9 @@ class Authority:
         """Keeps how the answer to a validation is encoded, if it may be given again."""
         self._kept.keep(asked, validation, answer)
 
-    async def kept_answer(self, asked: AsPresented) -> bytes | None:
+    def kept_answer(self, asked: AsPresented) -> Awaitable[bytes | None]:
         """The kept answer to a validation, if the store shows that it is still right."""
-        return await self._kept.answer(asked)
+        return self._kept.answer(asked)
 
     async def kept_answers(self, asked: Sequence[AsPresented]) -> list[bytes | Exception | None]:
         """The kept answers to many validations, and errors of the store."""

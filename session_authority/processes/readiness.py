@@ -8,7 +8,7 @@ itself: the probe of the store and the looks at files tell it what they found.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from session_authority.domain.errors import NotReady, StoreUnavailable
 from session_authority.runtime.clock import now, uptime
@@ -17,7 +17,8 @@ MAX_CLOCK_SKEW = timedelta(seconds=5)
 # How long files may be unreadable: a revocation may be in them.
 MAX_UNREADABLE = timedelta(seconds=5)
 
-_MAX_SKEW_SECONDS = MAX_CLOCK_SKEW.total_seconds()
+_MIN_AHEAD = -MAX_CLOCK_SKEW
+_FOR_EVER = timedelta.max
 
 
 class Readiness:
@@ -47,18 +48,20 @@ class Readiness:
             "the store was not yet found to be safe" if must_verify else None
         )
         # How far the wall clock is ahead of the primaries' clocks: at least, and at most.
-        self._ahead_seconds: tuple[float, float] | None = None
-        self._started_at_seconds = 0.0
+        self._ahead: tuple[timedelta, timedelta] | None = None
+        # When the machine was started, by the wall clock of the last probe.
+        self._started_at = datetime.min.replace(tzinfo=UTC)
         self._unreadable_at: dict[str, timedelta] = {}
+        self._first_unreadable_at = _FOR_EVER
 
     def note_clocks(self, moment: datetime, primaries: Iterable[datetime]) -> str | None:
         """Notes what time it was here and on every primary. Returns what is wrong with the clock,
         if anything is.
         """
-        ahead = [(moment - time).total_seconds() for time in primaries]
-        self._ahead_seconds = min(ahead), max(ahead)
+        ahead = [moment - time for time in primaries]
+        self._ahead = min(ahead), max(ahead)
         passed = self._uptime()
-        self._started_at_seconds = moment.timestamp() - passed.total_seconds()
+        self._started_at = moment - passed
         return self._clock_fault(moment, passed)
 
     def note_store(self, fault: str | None) -> None:
@@ -70,34 +73,36 @@ class Readiness:
         again and again.
         """
         self._unreadable_at[what] = self._uptime() + MAX_UNREADABLE
+        self._first_unreadable_at = min(self._unreadable_at.values())
 
     def refuse_if_unfit(self) -> None:
         """Raises NotReady if this process must not answer now, StoreUnavailable if the store has
         not answered since the start.
         """
         if self.fault() is not None:
-            raise StoreUnavailable if self._ahead_seconds is None else NotReady
+            raise StoreUnavailable if self._ahead is None else NotReady
 
     def fault(self) -> str | None:
         """Why this process must not answer now, in words for the log; None if it may."""
-        if self._ahead_seconds is None:
+        if self._ahead is None:
             return "the store has not answered yet"
         if self._store_fault is not None:
             return self._store_fault
         passed = self._uptime()
         if (clock_fault := self._clock_fault(self._clock(), passed)) is not None:
             return clock_fault
-        for what, until in self._unreadable_at.items():
-            if passed > until:
-                limit = MAX_UNREADABLE.total_seconds()
-                return f"{what} can't be read for {limit:g} s, so nobody knows what changed"
-        return None
+        if passed <= self._first_unreadable_at:
+            return None
+        what = min(self._unreadable_at, key=self._unreadable_at.__getitem__)
+        limit = MAX_UNREADABLE.total_seconds()
+        return f"{what} can't be read for {limit:g} s, so nobody knows what changed"
 
     def _clock_fault(self, moment: datetime, passed: timedelta) -> str | None:
         """What is wrong with the wall clock at this moment and uptime, by the last probe."""
-        assert self._ahead_seconds is not None  # the store has answered
-        stepped = moment.timestamp() - passed.total_seconds() - self._started_at_seconds
-        least, most = (ahead + stepped for ahead in self._ahead_seconds)
-        if least >= -_MAX_SKEW_SECONDS and most <= _MAX_SKEW_SECONDS:
+        assert self._ahead is not None  # the store has answered
+        stepped = moment - passed - self._started_at
+        least, most = self._ahead
+        if least + stepped >= _MIN_AHEAD and most + stepped <= MAX_CLOCK_SKEW:
             return None
-        return f"the store's clock differs by {max(abs(least), abs(most)):.1f} s"
+        differs = max(abs(least + stepped), abs(most + stepped))
+        return f"the store's clock differs by {differs.total_seconds():.1f} s"

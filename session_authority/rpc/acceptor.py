@@ -138,28 +138,25 @@ class _Method:
         """Answers one call. When its caller gives up the task is cancelled, and ends: another one
         has begun to wait in its place before.
         """
-        call.begin(state, self._server.loop)
+        server = self._server
+        call.begin(state, self._loop)
+        server.long_calls.add(call)
         try:
             try:
-                await self._send_answer(call)
+                try:
+                    answer = await self._answer(call)
+                finally:
+                    call.answered = True
+                    server.long_calls.discard(call)
+                if not server.is_stopped:
+                    await call.send(answer)
             finally:
                 self._sent(call)
         except (cygrpc.ExecuteBatchError, grpc.aio.AbortError):
             pass  # the caller has gone, or was answered by the handler itself
         except Exception as error:  # noqa: BLE001
             # gRPC's core ends the call when nothing knows it any more.
-            self._server.on_fault(error)
-
-    async def _send_answer(self, call: _Call) -> None:
-        server = self._server
-        server.long_calls.add(call)
-        try:
-            answer = await self._answer(call)
-        finally:
-            call.answered = True
-            server.long_calls.discard(call)
-        if not server.is_stopped:
-            await call.send(answer)
+            server.on_fault(error)
 
 
 class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
@@ -188,11 +185,15 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
             assert self._task is not None
             self._task.cancel()
 
-    async def send(self, answer: bytes | grpc.Status) -> None:
-        """Sends the answer, or the status that the call fails with, and waits until it is sent."""
-        operations: tuple[Any, ...] = (cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),)
+    def send(self, answer: bytes | grpc.Status) -> Awaitable[None]:
+        """Sends the answer, or the status that the call fails with, when it is awaited; that ends
+        when it is sent.
+        """
+        initial = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
+        operations: tuple[Any, ...]
         if isinstance(answer, bytes):
-            operations += (
+            operations = (
+                initial,
                 cygrpc.SendMessageOperation(answer, _NO_FLAGS),
                 cygrpc.SendStatusFromServerOperation((), 0, "", _NO_FLAGS),
             )
@@ -200,10 +201,11 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
             status = cygrpc.SendStatusFromServerOperation(
                 answer.trailing_metadata, answer.code.value[0], answer.details, _NO_FLAGS
             )
-            operations += (status,)
+            operations = (initial, status)
         if self._closing is None:  # gRPC must be asked for the end of each call
             operations += (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
-        await cygrpc.execute_batch(self._state, operations, self._loop)
+        sending: Awaitable[None] = cygrpc.execute_batch(self._state, operations, self._loop)
+        return sending
 
 
 def standing_server(

@@ -22,9 +22,9 @@ from session_authority.rpc.unary import (
     Handler,
     Load,
     UnaryMethod,
+    checked,
     decoded,
     limit_of,
-    read,
     too_slow,
     unless_serialized,
 )
@@ -131,7 +131,7 @@ class Guard(grpc.aio.ServerInterceptor):
         async def first(context: grpc.aio.ServicerContext[Any, Any]) -> tuple[Any, int]:
             try:
                 async with asyncio.timeout(MAX_BODY_TIME.total_seconds()):
-                    body = await read(context, limit)
+                    body = checked(await context.read(), limit)
             except TimeoutError:
                 raise too_slow() from None
             assert decode is not None

@@ -67,30 +67,41 @@ class Deadline:
     time is over.
     """
 
-    __slots__ = ("_at", "_cancelling", "_is_over", "_long", "_loop", "_task", "_then_at", "_timer")
+    __slots__ = (
+        "_at",
+        "_cancelling",
+        "_is_over",
+        "_long",
+        "_loop",
+        "_task",
+        "_then_at",
+        "_timer",
+        "is_extended",
+    )
 
     def __init__(self, long: LongCalls[Deadline], seconds: float, then_seconds: float) -> None:
         self._long = long
-        self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
-        self._at, self._then_at = now + seconds, now + then_seconds
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_over = False
-
-    def __enter__(self) -> Self:
-        task = asyncio.current_task(self._loop)
+        self._loop = loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        if self._at - self._loop.time() > 2 * INTERVAL_SECONDS:
-            self._long.add(self)
+        now = loop.time()
+        self._at, self._then_at = now + seconds, now + then_seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_over = self.is_extended = False
+        if seconds > 2 * INTERVAL_SECONDS:
+            long.add(self)
         else:
             self.set_timer()
+
+    def __enter__(self) -> Self:
         return self
 
     def extend(self) -> None:
         """The longer time applies from now on."""
         self._at = self._then_at
+        self.is_extended = True
 
     def set_timer(self) -> None:
         """Makes sure that the task is cancelled in time."""

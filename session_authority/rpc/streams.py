@@ -167,8 +167,9 @@ class StreamMethod:
         self._streams = streams
         self._peers = peers
         self._first = first
-        self._counts = {
-            code: metrics.rpcs.labels(self._name, code.name) for code in grpc.StatusCode
+        self._counts = metrics.rpcs.counts
+        self._by_code = {
+            code: metrics.rpcs.begin(self._name, code.name) for code in grpc.StatusCode
         }
 
     async def run(self, request: Any, context: Context) -> None:
@@ -178,7 +179,7 @@ class StreamMethod:
         try:
             await self._serve(request, stream)
         except asyncio.CancelledError:
-            self._counts[grpc.StatusCode.CANCELLED].inc()
+            self._counts[self._by_code[grpc.StatusCode.CANCELLED]] += 1
             raise
         except grpc.aio.AbortError:
             raise
@@ -191,11 +192,11 @@ class StreamMethod:
             ended = stream.refusal if isinstance(error, TimeoutError) else None
             failure = failure_of(ended or error, self._name)
         else:
-            self._counts[grpc.StatusCode.OK].inc()
+            self._counts[self._by_code[grpc.StatusCode.OK]] += 1
             return
         finally:
             self._peers.leave_with_task(peer)
-        self._counts[failure.code].inc()
+        self._counts[self._by_code[failure.code]] += 1
         await stream.abort(failure.status())
 
     async def _serve(self, request: Any, stream: Stream) -> None:

@@ -74,6 +74,21 @@ class Load:
         self.none = asyncio.Event()
         self.none.set()
 
+    def expect(self, caller: str, *, limited: bool) -> None:
+        """Counts a request that is on its way. Raises Overloaded."""
+        count = self.arriving.get(caller, 0)
+        if count >= _MAX_ARRIVING_PER_CALLER and limited:
+            raise Overloaded
+        self.arriving[caller] = count + 1
+
+    def expect_no_more(self, caller: str) -> None:
+        """The request is there, or given up."""
+        left = self.arriving[caller] - 1
+        if left:
+            self.arriving[caller] = left
+        else:
+            del self.arriving[caller]
+
     def begin(self, caller: str, weight: int) -> None:
         """Counts a call in."""
         self.share.take(caller, weight)
@@ -112,10 +127,12 @@ class UnaryMethod:
         self._decode = handler.request_deserializer
         self._encode = unless_serialized(handler.response_serializer)
         self._limit = limit_of(path)
-        self._counts = {
-            code: metrics.rpcs.labels(self._name, code.name) for code in grpc.StatusCode
+        self._counts = metrics.rpcs.counts
+        self._by_code = {
+            code: metrics.rpcs.begin(self._name, code.name) for code in grpc.StatusCode
         }
-        self._seconds = metrics.rpc_seconds.labels(self._name)
+        self._ok = self._by_code[grpc.StatusCode.OK]
+        self._durations = metrics.rpc_seconds.of(self._name)
 
     async def run(self, _: object, context: Context) -> bytes:
         """Answers a call for grpc.aio, which sends the answer when this returns."""
@@ -140,7 +157,7 @@ class UnaryMethod:
         try:
             answer = await self._answer(peer, context)
         except asyncio.CancelledError:
-            self._counts[grpc.StatusCode.CANCELLED].inc()
+            self._counts[self._by_code[grpc.StatusCode.CANCELLED]] += 1
             raise
         except grpc.aio.AbortError:  # of a handler that aborts by itself
             raise
@@ -148,69 +165,56 @@ class UnaryMethod:
             # The last line of defence: its text must not reach the caller.
             failure = failure_of(error, self._name)
         else:
-            self._counts[grpc.StatusCode.OK].inc()
+            self._counts[self._ok] += 1
             return answer
         finally:
-            self._seconds.observe(time.perf_counter() - started)
+            self._durations.add(time.perf_counter() - started)
             self._peers.leave(peer, context)
-        self._counts[failure.code].inc()
+        self._counts[self._by_code[failure.code]] += 1
         return failure.status()
 
     async def _answer(self, peer: Peer, context: Context) -> bytes:
+        """Admits a call, reads its request, and has it carried out: in one coroutine, as each of
+        several would be gone through anew whenever something was awaited.
+        """
         seconds = _time_for(context)
         caller = self._authorizer.admit(self._path, context)
         if caller is not None:
             peer.caller = caller.name
         name = _STRANGERS if caller is None else caller.name
         sole = self._authorizer.has_one_caller
-        if self._limited and not self._load.share.fits(name, 1, sole=sole):
+        load = self._load
+        if self._limited and not load.share.fits(name, 1, sole=sole):
             raise Overloaded  # before anything is read
         body_seconds = min(seconds, MAX_BODY_TIME.total_seconds())
-        arrived = False
+        deadline = load.deadlines.within(body_seconds, seconds)
         try:
-            with self._load.deadlines.within(body_seconds, seconds) as deadline:
-                body = await self._arrival(name, context)
-                arrived = True
+            with deadline:
+                load.expect(name, limited=self._limited)
+                try:
+                    body = checked(await context.read(), self._limit)
+                finally:
+                    load.expect_no_more(name)
                 deadline.extend()
-                return await self._carry_out(name, body, context, sole=sole)
+                weight = self._weight(body, sole=sole)
+                if weight and not load.share.fits(name, weight, sole=sole):
+                    raise Overloaded
+                load.begin(name, weight)
+                try:
+                    return self._encode(await self._behavior(decoded(self._decode, body), context))
+                finally:
+                    load.end(name, weight)
         except TimeoutError:
-            if arrived:
+            if deadline.is_extended:
                 raise
             raise too_slow() from None
 
-    async def _arrival(self, caller: str, context: Context) -> bytes:
-        """The request, once it is there. Raises Overloaded, MessageTooLarge, MalformedMessage."""
-        arriving = self._load.arriving
-        count = arriving.get(caller, 0)
-        if count >= _MAX_ARRIVING_PER_CALLER and self._limited:
-            raise Overloaded
-        arriving[caller] = count + 1
-        try:
-            return await read(context, self._limit)
-        finally:
-            arriving[caller] -= 1
-            if not arriving[caller]:
-                del arriving[caller]
-
-    async def _carry_out(
-        self,
-        caller: str,
-        body: bytes,
-        context: Context,
-        *,
-        sole: bool,
-    ) -> bytes:
-        load, weight = self._load, int(self._limited)
-        if self._is_batch:
-            # A batch that is too heavy for any caller may be, alone.
-            weight = max(1, min(len(body) // _BATCH_BYTES_PER_CALL, load.share.most(sole=sole)))
-        if weight and not load.share.fits(caller, weight, sole=sole):
-            raise Overloaded
-        load.begin(caller, weight)
-        try:
-            return self._encode(await self._behavior(decoded(self._decode, body), context))
-        finally:
-            load.end(caller, weight)
+    def _weight(self, body: bytes, *, sole: bool) -> int:
+        """The places that a call takes while it is carried out."""
+        if not self._is_batch:
+            return int(self._limited)
+        # A batch that is too heavy for any caller may be, alone.
+        return max(1, min(len(body) // _BATCH_BYTES_PER_CALL, self._load.share.most(sole=sole)))
 
 
 def limit_of(path: str) -> int:
@@ -233,17 +237,16 @@ def too_slow() -> DeadlineTooShort:
     return DeadlineTooShort("the request took too long to arrive")
 
 
-async def read(context: Context, limit: int) -> bytes:
-    """The one message of a request. Raises MessageTooLarge, and MalformedMessage if there is none:
-    one that gRPC itself would not read, and answered, is told of in no other way.
+def checked(message: Any, limit: int) -> bytes:
+    """The one message of a request, as it was read. Raises MessageTooLarge, and MalformedMessage if
+    there is none: one that gRPC itself would not read, and answered, is told of in no other way.
     """
-    body = await context.read()
-    if body is grpc.aio.EOF:
+    if message is grpc.aio.EOF:
         raise MalformedMessage
-    assert isinstance(body, bytes)
-    if len(body) > limit:
-        raise MessageTooLarge(len(body), limit)
-    return body
+    assert isinstance(message, bytes)
+    if len(message) > limit:
+        raise MessageTooLarge(len(message), limit)
+    return message
 
 
 def decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
+_NANOSECONDS_A_MILLISECOND = 1_000_000
+
 
 def now() -> datetime:
     """The present moment in UTC, cut to milliseconds: records hold no more."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    # A third of what cutting a datetime costs: each call reads this clock more than once. A float
+    # holds whole milliseconds to a part of a microsecond for thousands of years.
+    return datetime.fromtimestamp(time.time_ns() // _NANOSECONDS_A_MILLISECOND / 1000, UTC)
 
 
 def uptime() -> timedelta:

@@ -4,12 +4,14 @@ or token is one.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from session_authority.domain.verdicts import ReplayCause, SessionStatus
+from session_authority.runtime.counters import CallCounter, DurationsByLabel
 from session_authority.runtime.metrics_server import serve_metrics
 
 _NAMESPACE = "session_authority"
+_ACTIVE = (SessionStatus.ACTIVE.value,)
 _RPC_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -18,21 +20,20 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        verdicts = Counter(
-            "verdicts",
+        self._verdicts = CallCounter(
+            self.registry,
+            f"{_NAMESPACE}_verdicts",
             "Tokens judged, by what they were worth.",
             ["status"],
-            namespace=_NAMESPACE,
-            registry=self.registry,
         )
-        self._verdicts = {status: verdicts.labels(status.value) for status in SessionStatus}
-        self.kept_answers = Counter(
-            "kept_answers",
+        self._by_status = {status: self._verdicts.begin(status.value) for status in SessionStatus}
+        self._kept_answers = CallCounter(
+            self.registry,
+            f"{_NAMESPACE}_kept_answers",
             "Validations answered with a kept answer, after Redis showed that the session's record"
             " is the same.",
-            namespace=_NAMESPACE,
-            registry=self.registry,
         )
+        self._kept_answers.begin()
         replays = Counter(
             "replays",
             "Replays acted upon, by cause.",
@@ -119,30 +120,28 @@ class Metrics:
             namespace=_NAMESPACE,
             registry=self.registry,
         )
-        self.rpcs = Counter(
-            "rpcs",
+        self.rpcs = CallCounter(
+            self.registry,
+            f"{_NAMESPACE}_rpcs",
             "Calls, by method and gRPC code.",
             ["method", "code"],
-            namespace=_NAMESPACE,
-            registry=self.registry,
         )
-        self.rpc_seconds = Histogram(
-            "rpc_seconds",
+        self.rpc_seconds = DurationsByLabel(
+            self.registry,
+            f"{_NAMESPACE}_rpc_seconds",
             "Time from a call's arrival to its answer.",
-            ["method"],
-            namespace=_NAMESPACE,
-            registry=self.registry,
-            buckets=_RPC_SECONDS,
+            "method",
+            _RPC_SECONDS,
         )
 
     def verdict(self, status: SessionStatus) -> None:
         """Counts a judged token."""
-        self._verdicts[status].inc()
+        self._verdicts.counts[self._by_status[status]] += 1
 
     def kept(self, number: int) -> None:
         """Counts tokens that a kept answer found to be active."""
-        self._verdicts[SessionStatus.ACTIVE].inc(number)
-        self.kept_answers.inc(number)
+        self._verdicts.counts[_ACTIVE] += number
+        self._kept_answers.counts[()] += number
 
     def replay(self, cause: ReplayCause) -> None:
         """Counts a replay that was acted upon."""

@@ -60,8 +60,10 @@ async def test_a_steady_session_is_answered_with_what_is_kept(scene: Scene) -> N
     for _ in range(3):
         assert await scene.serve(token) == (judged, True)
     assert await scene.dump() == stored
-    assert scene.metrics.kept_answers._value.get() == 3
-    assert scene.metrics._verdicts[ACTIVE]._value.get() == 5
+    counted = scene.metrics.registry.get_sample_value
+    assert counted("session_authority_kept_answers_total") == 3
+    active = {"status": "active"}
+    assert counted("session_authority_verdicts_total", active) == 5
 
 
 async def test_another_spelling_of_the_device_id_is_another_question(scene: Scene) -> None:

@@ -1,0 +1,93 @@
+"""Counters for what happens with every call, as Prometheus reads them.
+
+Those of prometheus_client take a lock for each number, and a call pays for five. Here one thread
+counts, with plain numbers, and any other thread may read: a reader sees each number whole, and at
+worst one call in one number and not yet in another. All else of the service counts rarely, and uses
+prometheus_client's own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+Labels = tuple[str, ...]
+
+
+class CallCounter(Collector):
+    """Counts things by their labels. `counts` has a number for all of `labels` from the start: add
+    to one where it stands.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, name: str, documentation: str, names: Sequence[str] = ()
+    ) -> None:
+        self.counts: dict[Labels, int] = {}
+        self._described = name, documentation
+        self._names = names
+        registry.register(self)
+
+    def begin(self, *labels: str) -> Labels:
+        """Shows a number for these labels, even if it stays 0. Returns its key in `counts`."""
+        self.counts.setdefault(labels, 0)
+        return labels
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The counter, as Prometheus reads it."""
+        family = CounterMetricFamily(*self._described, labels=self._names)
+        for labels, count in list(self.counts.items()):
+            family.add_metric(labels, count)
+        yield family
+
+
+class Durations:
+    """How often something took how long: up to each of some bounds, and longer; and all seconds."""
+
+    __slots__ = ("_bounds", "counts", "seconds")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Counts one."""
+        self.counts[bisect_left(self._bounds, seconds)] += 1
+        self.seconds += seconds
+
+
+class DurationsByLabel(Collector):
+    """Durations of several kinds, each with a value of one label."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        name: str,
+        documentation: str,
+        label: str,
+        bounds: Sequence[float],
+    ) -> None:
+        self._described = name, documentation
+        self._label = label
+        self._bounds = bounds
+        self._kinds: dict[str, Durations] = {}
+        registry.register(self)
+
+    def of(self, value: str) -> Durations:
+        """The durations of one kind."""
+        return self._kinds.setdefault(value, Durations(self._bounds))
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """The histogram, as Prometheus reads it."""
+        family = HistogramMetricFamily(*self._described, labels=[self._label])
+        names = [*map(floatToGoString, self._bounds), "+Inf"]
+        for value, kind in list(self._kinds.items()):
+            upto = accumulate(kind.counts)
+            family.add_metric([value], list(zip(names, upto, strict=True)), kind.seconds)
+        yield family

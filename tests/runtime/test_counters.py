@@ -1,0 +1,42 @@
+"""The counters of the busiest paths are read as those of prometheus_client are."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+from session_authority.runtime.counters import CallCounter, DurationsByLabel
+
+BOUNDS = (0.0005, 0.01, 1.0)
+SECONDS = (0.0, 0.0005, 0.00051, 0.01, 0.5, 1.0, 1.5, 70.0)
+
+
+def shown(registry: CollectorRegistry) -> list[str]:
+    """What Prometheus reads, but for when each number began."""
+    lines = generate_latest(registry).decode().splitlines()
+    return [line for line in lines if "_created" not in line]
+
+
+def test_they_are_read_as_others_are():
+    own, others = CollectorRegistry(), CollectorRegistry()
+    calls = CallCounter(own, "calls", "All calls.", ["method", "code"])
+    plain = CallCounter(own, "plain", "Without a label.")
+    took = DurationsByLabel(own, "took", "How long.", "method", BOUNDS)
+    same_calls = Counter("calls", "All calls.", ["method", "code"], registry=others)
+    same_plain = Counter("plain", "Without a label.", registry=others)
+    same_took = Histogram("took", "How long.", ["method"], registry=others, buckets=BOUNDS)
+    for method, code, count in (("A", "OK", 3), ("A", "UNKNOWN", 0), ("B", "OK", 1)):
+        calls.counts[calls.begin(method, code)] += count
+        same_calls.labels(method, code).inc(count)
+    plain.counts[plain.begin()] += 7
+    same_plain.inc(7)
+    for seconds in SECONDS:
+        took.of("A").add(seconds)
+        same_took.labels("A").observe(seconds)
+    assert took.of("B").seconds == same_took.labels("B")._sum.get() == 0
+    assert shown(own) == shown(others)
+
+
+def test_what_began_keeps_its_number():
+    counter = CallCounter(CollectorRegistry(), "calls", "All calls.", ["method"])
+    counter.counts[counter.begin("A")] += 2
+    assert counter.counts[counter.begin("A")] == 2
