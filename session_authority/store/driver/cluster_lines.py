@@ -169,8 +169,10 @@ class _NodeConnections:
     async def release(self, connection: Any) -> None:
         self._nodes.pop(connection)._connections.remove(connection)  # noqa: SLF001
 
-    async def disconnect(self, inuse_connections: bool = True) -> None:
-        """The client does so when it loses a node."""
+    @property
+    def _available_connections(self) -> Sequence[AbstractConnection]:
+        """None: the client hangs them up when it loses a node."""
+        return ()
 
 
 def _unserved() -> Disconnected:
