@@ -28,7 +28,7 @@ from session_authority.domain.errors import (
 )
 from session_authority.domain.fair_share import FairShare
 from session_authority.rpc.authorization import Authorizer, no_one_is_calling
-from session_authority.rpc.long_calls import Deadlines
+from session_authority.rpc.long_calls import Deadlines, unless_given_up
 from session_authority.rpc.peers import Peer, Peers
 from session_authority.rpc.status import failure_of
 from session_authority.runtime.metrics import Metrics
@@ -239,6 +239,7 @@ async def read(context: Context, limit: int) -> bytes:
     """
     body = await context.read()
     if body is grpc.aio.EOF:
+        await unless_given_up()
         raise MalformedMessage
     assert isinstance(body, bytes)
     if len(body) > limit:
