@@ -61,6 +61,8 @@ PROBE_INTERVAL = timedelta(milliseconds=500)
 _STREAM_NOTICE_SECONDS = 0.1
 # For handlers that were cut off: gRPC cancels them, but does not wait for them.
 _CANCELLED_HANDLERS_SECONDS = 1.0
+# For marks of use and last-seen times, of which a store that hangs could keep a server for minutes.
+_LAST_WRITES = timedelta(seconds=2)
 
 
 class UncoveredRpcs(Exception):
@@ -187,7 +189,7 @@ class Server:
 
     async def stop(self, grace: timedelta) -> None:
         """Turns to NOT_SERVING, lets calls under way finish for as long as `grace`, and writes what
-        is pending.
+        is pending, as far as the store takes it soon.
         """
         if self._repeated is not None:
             self._repeated.cancel()
@@ -204,7 +206,7 @@ class Server:
                 guard.end_streams()
         await stopping
         await self._idle(_CANCELLED_HANDLERS_SECONDS)
-        await self._authority.settled()
+        await self._authority.settle_within(_LAST_WRITES)
 
     async def _idle(self, timeout_seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
