@@ -148,8 +148,8 @@ class Reader:
         return LogPosition(tuple(self._entries), self._as_of, self._log.memory)
 
     def meet(self, start: LogPosition) -> LogPosition:
-        """Agrees with a watcher that goes on from there where to read the partitions of which one of
-        the two knows no more than a moment: from the earlier of the two positions, so that no
+        """Agrees with a watcher that goes on from there where to read the partitions of which one
+        of the two knows no more than a moment: from the earlier of the two positions, so that no
         watcher misses an event. An entry that the reader has read before that moment is a place
         that is known, even while the partition is away.
         """

@@ -108,9 +108,10 @@ def _devices(visit: for_flask.Visit, _: Query) -> object:
 
 def _sign_out(visit: for_flask.Visit, query: Query) -> object:
     try:
-        return visit.sign_out(query.get("device"))
+        visit.sign_out(query.get("device"))
     except InvalidRequest as error:
         return str(error)
+    return None
 
 
 def _rename(visit: for_flask.Visit, query: Query) -> object:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,6 +21,11 @@ NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001 - that is what it is about
 HALF = "\ud800"  # JSON can bring it: json.loads('"\\ud800"')
 
 Calling = Callable[[Any], Any]
+
+
+def _call(method: str, given: list[Any], flag: str, client: Any) -> Any:
+    return getattr(client, method)(*given, **{flag: "yes"})
+
 
 MISTAKES: dict[str, tuple[Calling, type[Exception], str]] = {
     "a token in bytes": (lambda c: c.validate_session(b"t", "d"), TypeError, "access_token: a str"),
@@ -56,9 +62,7 @@ MISTAKES: dict[str, tuple[Calling, type[Exception], str]] = {
     ),
     **{
         f"a text for {flag} of {method}": (
-            lambda c, method=method, given=given, flag=flag: getattr(c, method)(
-                *given, **{flag: "yes"}
-            ),
+            partial(_call, method, given, flag),
             TypeError,
             f"^{flag}: a bool, not str$",
         )
