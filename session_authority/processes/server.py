@@ -45,6 +45,7 @@ from session_authority.rpc import (
     SessionAuthorityService,
 )
 from session_authority.runtime.addresses import Listen
+from session_authority.runtime.clock import SteadyClock
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Acceptor
 from session_authority.runtime.tasks import repeat
@@ -85,13 +86,15 @@ class Server:
         options: ListenOptions,
         verify: Verify | None = None,
         geoip: GeoipSource | None = None,
+        clock: SteadyClock | None = None,
     ) -> None:
         self._authority = authority
         self._metrics = metrics
         self._mode = mode
         self._options = options
         self._health = HealthServicer()
-        self._readiness = Readiness(must_verify=verify is not None)
+        clock = clock or SteadyClock()
+        self._readiness = Readiness(must_verify=verify is not None, found_right=clock.found_right)
         self._probe = StoreProbe(store, self._health, metrics, self._readiness, verify)
         self._authorizer = _authorizer(options, self._readiness)
         self._guards: list[Guard] = []
