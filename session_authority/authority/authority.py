@@ -5,7 +5,7 @@ says what it raises.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from session_authority.authority.best_effort_writes import BestEffortWrites
@@ -163,3 +163,7 @@ class Authority:
     async def settled(self) -> None:
         """Waits until every best-effort write is done, or dropped."""
         await self._best_effort.settled()
+
+    async def settle_within(self, limit: timedelta) -> None:
+        """The same, for so long at the most: best-effort writes that take longer are dropped."""
+        await self._best_effort.settle_within(limit.total_seconds())

@@ -42,6 +42,11 @@ class BestEffortWrites:
         task = self._tasks.start(self._run(work))
         task.add_done_callback(lambda _: self._pending.discard(device))
 
+    async def settle_within(self, seconds: float) -> None:
+        """Waits until every write is done. Those that take longer are dropped and counted."""
+        late = await self._tasks.settle_within(seconds)
+        self._metrics.best_effort_writes_dropped.inc(late)
+
     async def _run(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         try:
             await work()

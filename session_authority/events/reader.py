@@ -148,15 +148,19 @@ class Reader:
         return LogPosition(tuple(self._entries), self._as_of, self._log.memory)
 
     def meet(self, start: LogPosition) -> LogPosition:
-        """Agrees with a watcher that goes on from there where to read partitions that could not be
-        read yet: from the earlier of the two positions, so that no watcher misses an event.
+        """Agrees with a watcher that goes on from there where to read the partitions of which one
+        of the two knows no more than a moment: from the earlier of the two positions, so that no
+        watcher misses an event. An entry that the reader has read before that moment is a place
+        that is known, even while the partition is away.
         """
         recent = self._clock() - start.as_of <= _MAX_STEP_BACK
         entries = list(start.entries)
-        for number in self._unread:
-            mine, other = self._entries[number], entries[number]
-            if recent or mine <= other:
-                self._entries[number] = entries[number] = min(mine, other)
+        for number, (mine, other) in enumerate(zip(self._entries, start.entries, strict=True)):
+            unread = number in self._unread
+            if mine <= other and (unread or is_moment(other)):
+                entries[number] = mine
+            elif unread and recent:
+                self._entries[number] = other
         return replace(start, entries=tuple(entries))
 
     def start_over(self, reason: str, partitions: frozenset[int] = EVERY_PARTITION) -> None:

@@ -33,6 +33,7 @@ class Readiness:
         must_verify: Whether the store must be found safe before anything is answered.
         clock: The process's wall clock.
         uptime: A clock that nobody sets.
+        found_right: Hears of each moment at which the wall clock was found to be right.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Readiness:
         must_verify: bool = False,
         clock: Callable[[], datetime] = now,
         uptime: Callable[[], timedelta] = uptime,
+        found_right: Callable[[datetime], None] = lambda _: None,
     ) -> None:
+        self._found_right = found_right
         self._clock = clock
         self._uptime = uptime
         self._store_fault: str | None = (
@@ -62,7 +65,10 @@ class Readiness:
         self._ahead = min(ahead), max(ahead)
         passed = self._uptime()
         self._started_at = moment - passed
-        return self._clock_fault(moment, passed)
+        fault = self._clock_fault(moment, passed)
+        if fault is None:
+            self._found_right(moment)
+        return fault
 
     def note_store(self, fault: str | None) -> None:
         """Notes what makes the store unsafe; None if it is safe."""

@@ -23,7 +23,7 @@ from session_authority.processes.wiring import (
 )
 from session_authority.runtime import logs
 from session_authority.runtime.addresses import Listen
-from session_authority.runtime.clock import now
+from session_authority.runtime.clock import SteadyClock
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Settings
 from session_authority.store import EventLog, Replicas, SessionStore
@@ -56,12 +56,15 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         addresses=settings.store_addresses,
     )
     try:
-        authority = build_authority(settings, store, source, metrics, geoip)
+        clock = SteadyClock()
+        authority = build_authority(settings, store, source, metrics, clock, geoip)
         log = EventLog(client, keys, settings.event_memory, settings.store_addresses)
-        feed = Feed(log, now, metrics)
+        feed = Feed(log, clock, metrics)
         verify = mode.verify
         verified = None if verify is None else lambda: verify(settings)
-        server = Server(authority, feed, store, source, metrics, mode, options, verified, geoip)
+        server = Server(
+            authority, feed, store, source, metrics, mode, options, verified, geoip, clock
+        )
         if settings.metrics_listen is not None:
             serve_metrics(metrics, settings.metrics_listen)
         bound = await server.start(

@@ -45,6 +45,7 @@ from session_authority.rpc import (
     SessionAuthorityService,
 )
 from session_authority.runtime.addresses import Listen
+from session_authority.runtime.clock import SteadyClock
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Acceptor
 from session_authority.runtime.tasks import repeat
@@ -61,6 +62,8 @@ PROBE_INTERVAL = timedelta(milliseconds=500)
 _STREAM_NOTICE_SECONDS = 0.1
 # For handlers that were cut off: gRPC cancels them, but does not wait for them.
 _CANCELLED_HANDLERS_SECONDS = 1.0
+# For marks of use and last-seen times, of which a store that hangs could keep a server for minutes.
+_LAST_WRITES = timedelta(seconds=2)
 
 
 class UncoveredRpcs(Exception):
@@ -83,13 +86,15 @@ class Server:
         options: ListenOptions,
         verify: Verify | None = None,
         geoip: GeoipSource | None = None,
+        clock: SteadyClock | None = None,
     ) -> None:
         self._authority = authority
         self._metrics = metrics
         self._mode = mode
         self._options = options
         self._health = HealthServicer()
-        self._readiness = Readiness(must_verify=verify is not None)
+        clock = clock or SteadyClock()
+        self._readiness = Readiness(must_verify=verify is not None, found_right=clock.found_right)
         self._probe = StoreProbe(store, self._health, metrics, self._readiness, verify)
         self._authorizer = _authorizer(options, self._readiness)
         self._guards: list[Guard] = []
@@ -187,7 +192,7 @@ class Server:
 
     async def stop(self, grace: timedelta) -> None:
         """Turns to NOT_SERVING, lets calls under way finish for as long as `grace`, and writes what
-        is pending.
+        is pending, as far as the store takes it soon.
         """
         if self._repeated is not None:
             self._repeated.cancel()
@@ -204,7 +209,7 @@ class Server:
                 guard.end_streams()
         await stopping
         await self._idle(_CANCELLED_HANDLERS_SECONDS)
-        await self._authority.settled()
+        await self._authority.settle_within(_LAST_WRITES)
 
     async def _idle(self, timeout_seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -12,7 +12,7 @@ from session_authority.processes.descriptor_budget import MIN_CONNECTIONS, conne
 from session_authority.processes.options import ListenOptions
 from session_authority.rpc import Capacity
 from session_authority.runtime import descriptors
-from session_authority.runtime.clock import now
+from session_authority.runtime.clock import SteadyClock, now
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Settings, Unsafe
 from session_authority.runtime.tls import TlsFiles, TlsSource
@@ -25,9 +25,10 @@ def build_authority(
     store: SessionStore,
     source: KeySource,
     metrics: Metrics,
+    clock: SteadyClock,
     geoip: GeoipSource | None = None,
 ) -> Authority:
-    """The use cases, with real time and randomness."""
+    """The use cases, with real randomness."""
     limits = settings.session_limits()
     tokens = Tokens(
         source,
@@ -40,7 +41,7 @@ def build_authority(
         tokens=tokens,
         limits=limits,
         metrics=metrics,
-        clock=now,
+        clock=clock,
         random_bytes=secrets.token_bytes,
         places=nowhere if geoip is None else geoip.place_of,
     )

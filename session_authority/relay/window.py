@@ -19,6 +19,8 @@ _MAX_EVENTS = 128
 _MAX_COUNTED_EVENTS_PER_USER = 8
 # All events that were taken must fit into memory, whether they count or not.
 _MAX_EVENTS_IN_MEMORY = 4096
+# As they are in the log, where most have a few hundred bytes. What is taken at once may pass it.
+MAX_BYTES_IN_MEMORY = 2 * 1024 * 1024
 
 
 class Window:
@@ -27,9 +29,12 @@ class Window:
     def __init__(self) -> None:
         self._queues: dict[str, deque[TakenEvent]] = {}
         self._due_at: dict[EntryId, datetime] = {}
+        self._bytes = 0
 
     def room(self) -> int:
         """How many more events may be taken from the log."""
+        if self._bytes >= MAX_BYTES_IN_MEMORY:
+            return 0
         counted = sum(
             min(len(queue), _MAX_COUNTED_EVENTS_PER_USER) for queue in self._queues.values()
         )
@@ -42,6 +47,7 @@ class Window:
     def add(self, user: str, taken: TakenEvent, due_at: datetime) -> bool:
         """Adds an event that became due at this time. Returns True if it is the user's first."""
         self._due_at[taken.entry] = due_at
+        self._bytes += len(taken.raw)
         queue = self._queues.setdefault(user, deque())
         queue.append(taken)
         return len(queue) == 1
@@ -58,6 +64,8 @@ class Window:
     def remove_first(self, user: str) -> None:
         """Removes the user's first event: it has arrived, or was given up."""
         queue = self._queues[user]
-        del self._due_at[queue.popleft().entry]
+        taken = queue.popleft()
+        del self._due_at[taken.entry]
+        self._bytes -= len(taken.raw)
         if not queue:
             del self._queues[user]

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 
 from session_authority.rpc.authorization import Authorizer
+from session_authority.rpc.long_calls import unless_given_up
 from session_authority.rpc.peers import Peers
 from session_authority.rpc.streams import StreamMethod, Streams
 from session_authority.rpc.unary import (
@@ -131,7 +132,10 @@ class Guard(grpc.aio.ServerInterceptor):
         async def first(context: grpc.aio.ServicerContext[Any, Any]) -> tuple[Any, int]:
             try:
                 async with asyncio.timeout(MAX_BODY_TIME.total_seconds()):
-                    body = checked(await context.read(), limit)
+                    message = await context.read()
+                    if message is grpc.aio.EOF:
+                        await unless_given_up()
+                    body = checked(message, limit)
             except TimeoutError:
                 raise too_slow() from None
             assert decode is not None

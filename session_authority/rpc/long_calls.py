@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 INTERVAL_SECONDS = 0.01
+# Within two intervals a call is watched. The others are for gRPC's core to say what it knows.
+_INTERVALS_UNTIL_KNOWN = 8
 
 T = TypeVar("T")
 
@@ -47,6 +49,14 @@ class LongCalls(Generic[T]):
         self._timer = None
         if self._old:
             self._set_timer()
+
+
+async def unless_given_up() -> None:
+    """Waits until the running task would have been cancelled because its caller has given up. A
+    stream that such a caller leaves ends like any other one, and gRPC says why only later.
+    """
+    for _ in range(_INTERVALS_UNTIL_KNOWN):  # not all at once: a loop that stood still is behind
+        await asyncio.sleep(INTERVAL_SECONDS)
 
 
 class Deadlines:

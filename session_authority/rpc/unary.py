@@ -28,7 +28,7 @@ from session_authority.domain.errors import (
 )
 from session_authority.domain.fair_share import FairShare
 from session_authority.rpc.authorization import Authorizer, no_one_is_calling
-from session_authority.rpc.long_calls import Deadlines
+from session_authority.rpc.long_calls import Deadlines, unless_given_up
 from session_authority.rpc.peers import Peer, Peers
 from session_authority.rpc.status import failure_of
 from session_authority.runtime.metrics import Metrics
@@ -192,7 +192,10 @@ class UnaryMethod:
             with deadline:
                 load.expect(name, limited=self._limited)
                 try:
-                    body = checked(await context.read(), self._limit)
+                    message = await context.read()
+                    if message is grpc.aio.EOF:
+                        await unless_given_up()
+                    body = checked(message, self._limit)
                 finally:
                     load.expect_no_more(name)
                 deadline.extend()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
@@ -38,6 +39,20 @@ class BackgroundTasks:
         """Waits until no task is under way, those included that start meanwhile."""
         while self._running:
             await asyncio.wait(self._running)
+
+    async def settle_within(self, seconds: float) -> int:
+        """The same, for so long at the most. Cancels the tasks that are under way then, and returns
+        how many there were.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.settled()
+        late = [*self._running]
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+        return len(late)
 
 
 async def repeat(

@@ -17,6 +17,7 @@ from session_authority.relay import window
 from session_authority.rpc import messages, peers
 from session_authority.runtime import logs
 from session_authority.runtime.clock import now
+from session_authority.store.key_names import PARTITIONS
 from session_authority.tokens import (
     Algorithm,
     KeyState,
@@ -80,4 +81,7 @@ def test_the_bounds_of_memory_are_those_of_the_code():
         f"{logs._MAX_KINDS:,}, of 1 KiB: 1 MiB",
     ]
     assert shown == expected
+    limit = window.MAX_BYTES_IN_MEMORY // mib
     assert f"{window._MAX_EVENTS_IN_MEMORY:,} events of each partition" in PAGE
+    assert f"or {limit} MiB of them" in PAGE
+    assert f"{limit * PARTITIONS} MiB for an endpoint" in PAGE

@@ -22,7 +22,7 @@ from session_authority.events.cursors import parse_cursor
 from session_authority.store import Limits, connect
 from session_authority.store.event_log import EVENT_MEMORY, Page
 from session_authority.store.key_names import PARTITIONS, partition
-from session_authority.store.log_position import START, LogPosition
+from session_authority.store.log_position import START, LogPosition, is_moment
 from tests.events.conftest import SceneOn
 from tests.events.harness import NEVER, USERS, Scene, Watcher, by_user
 from tests.support.backends import PATIENT, Backend
@@ -370,3 +370,29 @@ async def test_a_reader_that_goes_back_as_a_page_arrives_reads_from_there(
         await admin.execute_command("RENAME", aside, key)
     await scene.watch().started()  # makes the reader look at everything
     await first.told(early)
+
+
+async def test_a_watch_begins_where_the_reader_was_before_a_partition_went_away(
+    scene_with: SceneOn, store: Backend
+):
+    """From a moment, or from the cursor of a process that could not read the partition."""
+    scene = scene_with()
+    scene.clock.advance(datetime.now(UTC) + HOUR - scene.clock())
+    running = await scene.watch().started()
+    await running.told(*await scene.happen(*USERS))
+    key, aside = scene.keys.events("ada"), scene.keys.probe_in(partition("ada"))
+    async with store.admin() as admin:
+        await admin.execute_command("RENAME", key, aside)
+        await admin.execute_command("SET", key, "no stream")
+    elsewhere = await scene.watch(feed=scene.another_feed()).started()
+    assert is_moment(place_of(elsewhere).entries[partition("ada")])
+    watchers = [await scene.watch(since).started() for since in (scene.clock(), elsewhere.cursor)]
+    others = await scene.happen("bob")
+    for watcher in watchers:
+        await watcher.told(*others)
+    async with store.admin() as admin:
+        await admin.execute_command("RENAME", aside, key)
+    later = await scene.happen("ada")
+    for watcher in watchers:
+        await watcher.told(*others, *later)
+    assert scene.expired() == 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.faults.campaigns import results
+from tests.faults.campaigns import cancel_storm, results
 from tests.faults.campaigns.campaign import Campaign, Order, Tally
 from tests.faults.campaigns.catalogue import CAMPAIGNS
 from tests.faults.campaigns.results import Result
@@ -56,8 +59,33 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_a_campaign_that_was_not_run_has_no_row() -> None:
     campaigns = [Campaign(name, f"fault {name}", 100, _nothing) for name in ("a", "b")]
-    text = results.table(campaigns, {"b": Result(7, 2_000, 30_000, 1, 0, 5)})
-    assert text.splitlines()[2:] == ["| fault b | 2,000 | 100 | 30,000 | 1 | 7 |"]
+    text = results.table(campaigns, {"b": Result(7, 2_000, 30_000, 1, 40, 5)})
+    assert text.splitlines()[2:] == ["| fault b | 2,000 | 100 | 30,000 | 1 | 40 | 7 |"]
+
+
+async def test_a_storm_without_its_dirt_is_no_storm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else clean connections would be counted as dirtied ones."""
+
+    async def no_wires(*_: object) -> None:
+        raise OSError("no wires")
+
+    async def nobody(*_: object) -> list[cancel_storm.Asked]:
+        return []
+
+    async def blow(storm: cancel_storm.Storm, trials: int) -> None:
+        await asyncio.sleep(0)
+        storm._tally.trials += trials
+
+    played = SimpleNamespace(servers=[], wires=[])
+    for name in ("standalone", "round_on"):
+        monkeypatch.setattr(cancel_storm, name, lambda *_, **__: nullcontext(played))
+    monkeypatch.setattr(cancel_storm, "_sign_in_all", nobody)
+    monkeypatch.setattr(cancel_storm, "_dirty", no_wires)
+    monkeypatch.setattr(cancel_storm.Storm, "blow", blow)
+    with pytest.raises(OSError, match="no wires"):
+        await cancel_storm.cancel_storm(tmp_path, Order(1, 10, now() + 60), Tally())
 
 
 @pytest.mark.parametrize(

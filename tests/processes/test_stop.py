@@ -16,6 +16,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from session_authority.processes import server as server_module
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.processes.harness import NOT_SERVING, PATIENCE, SERVING, House, Serve
 from tests.support.backends import Backend
@@ -72,6 +73,26 @@ async def test_whoever_takes_too_long_is_cut_off_and_waited_for(
     assert gate.ended.is_set(), "its handler still runs, on a store that is closed"
     with pytest.raises(grpc.aio.AioRpcError):
         await call
+
+
+async def test_what_may_be_lost_does_not_hold_the_end_up(
+    serve: Serve, valkey_backend: Backend, monkeypatch: pytest.MonkeyPatch
+):
+    """A store that hangs takes no marks of use."""
+    monkeypatch.setattr(server_module, "_LAST_WRITES", timedelta(0))
+    house = await serve(valkey_backend.url)
+    writes, ended = house.server._authority._best_effort, asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    writes.write("ada", b"laptop", hang)
+    await asyncio.wait_for(house.server.stop(timedelta(0)), PATIENCE)
+    assert ended.is_set(), "it still writes, to a store that is closed"
+    assert writes._metrics.best_effort_writes_dropped._value.get() == 1
 
 
 async def _list_devices(house: House) -> Any:

@@ -27,13 +27,21 @@ from tests.support.fork_server import ROOT
 from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
-# The command, with a clock that is as far off as a file says.
+# The command, with a clock that is as far off as a file says. If there is another file, it takes
+# the place of that one as soon as a call was let in.
 PROGRAM = """\
 import os, pathlib, sys
 from datetime import timedelta
 import session_authority.runtime.clock as clock
 right, offset = clock.now, pathlib.Path(sys.argv.pop(1))
 clock.now = lambda: right() + timedelta(seconds=float(offset.read_text()))
+from session_authority.processes.readiness import Readiness
+let_in, step = Readiness.refuse_if_unfit, offset.with_name("step")
+def refuse_if_unfit(readiness):
+    let_in(readiness)
+    if step.exists():
+        step.replace(offset)
+Readiness.refuse_if_unfit = refuse_if_unfit
 from session_authority.cli import main
 main()
 """
@@ -71,6 +79,12 @@ class Served:
         new = self.folder / "new"
         new.write_text(str(seconds))
         new.replace(self.folder / "offset")
+
+    def set_clock_in_next_call(self, seconds: float) -> None:
+        """Sets it so far ahead as soon as the next call was let in."""
+        new = self.folder / "new"
+        new.write_text(str(seconds))
+        new.replace(self.folder / "step")
 
     def health(self) -> str:
         """What it says of itself."""
@@ -207,6 +221,21 @@ def test_a_server_whose_clock_is_set_wrong_answers_nothing(served: Served, step:
     served.set_clock(0)
     served.becomes("SERVING")
     assert "NOT_READY" not in served.outcomes()
+    assert served.status(issued) == pb.SESSION_STATUS_ACTIVE
+
+
+@pytest.mark.parametrize("step", [100_000, -100_000])
+def test_a_call_under_way_is_judged_by_the_right_time(served: Served, step: int):
+    issued = served.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE)
+    served.set_clock_in_next_call(step)
+    assert served.status(issued) == pb.SESSION_STATUS_ACTIVE
+    assert served.outcome("ListDevices") == "NOT_READY"
+    served.set_clock(0)
+    served.becomes("SERVING")
+    served.set_clock_in_next_call(step)
+    issued = served.stub.IssueDevice(pb.IssueDeviceRequest(user_id="ada"), timeout=PATIENCE)
+    served.set_clock(0)
+    served.becomes("SERVING")
     assert served.status(issued) == pb.SESSION_STATUS_ACTIVE
 
 

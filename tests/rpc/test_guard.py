@@ -22,7 +22,7 @@ from session_authority.rpc import Authorizer, Capacity, Guard
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import Limits, connect
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.rpc.harness import METHODS, PATIENCE, Refusal, Stage, StageWith, refusal_of
+from tests.rpc.harness import METHODS, PATIENCE, SERVICE, Refusal, Stage, StageWith, refusal_of
 from tests.rpc.requests import GOOD
 from tests.support.backends import Backend, ValkeyServer, valkey_server
 from tests.support.ports import free_port
@@ -220,6 +220,26 @@ async def test_a_cancelled_call_ends_and_leaves_nothing_behind(stage: Stage, met
     assert stage.counted(method) == {"CANCELLED": 1}
     setattr(stage.authority, USE_CASES[method], sound)
     await stage.sign_in("ada")
+
+
+@pytest.mark.parametrize("method", ["ValidateSession", "ListDevices"])
+async def test_a_caller_that_gives_up_before_its_request_is_there_sent_no_bad_one(
+    stage: Stage, method: str
+):
+    """To the server the stream of one that gives up ends like that of one that sends nothing."""
+    arriving = stage.server._guards[0]._load.arriving
+    ask = stage.channel.stream_unary(f"/{SERVICE.full_name}/{method}")
+    for number in range(1, 6):
+        call = ask(nothing_yet(), timeout=PATIENCE)
+        await eventually(lambda: bool(arriving), "the call to arrive")
+        call.cancel()
+        await eventually(lambda n=number: sum(stage.counted(method).values()) == n, "its end")  # type: ignore[misc]
+    assert stage.counted(method) == {"CANCELLED": 5}
+
+
+async def nothing_yet() -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
 
 
 async def test_calls_cancelled_at_any_moment_do_all_or_nothing(

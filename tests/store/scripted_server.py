@@ -56,6 +56,12 @@ class ScriptedServer:
         for writer in self._unproven:
             writer.write(self.refusal)
 
+    def hang_up_unproven(self) -> None:
+        """Closes the connections whose proofs were held, and answers the proofs to come."""
+        self.proofs_held = False
+        for writer in self._unproven:
+            writer.close()
+
     async def arrived(self, number: int) -> Received:
         """The last of so many batches, once it is there."""
         await eventually(lambda: len(self.received) >= number, f"{number} batches to arrive")

@@ -17,6 +17,8 @@ import redis
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.store import KeyNames, Limits, SessionStore, connect
 from session_authority.store.driver.cluster import Cluster
+from session_authority.store.driver.cluster_lines import MAX_FOLLOWED
+from session_authority.store.driver.read_paths import read_path_of
 from session_authority.store.key_names import TAGS
 from session_authority.store.records import Commit, Committed
 from tests.store.samples import (
@@ -213,6 +215,35 @@ async def test_a_moved_slot_is_followed(room: Room, servers: list[ValkeyServer])
                 user, except_key=None, forget=False, event=event(user)
             ) == [session(1)]
             assert (await sign_in(room.store, [user])) == [Committed(())]
+
+
+async def test_what_is_elsewhere_is_followed_at_once(
+    room: Room, servers: list[ValkeyServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many reads of a batch as may take connections beside the lines."""
+    await eventually(lambda: all_is_well(room.store), "the cluster to be whole")
+    client, under_way, most = room.admin, 0, 0
+    assert isinstance(client, Cluster)
+    known = client.nodes_manager.slots_cache
+    follow = client.execute_command
+
+    async def counted(*command: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await follow(*command)
+        finally:
+            under_way -= 1
+
+    path = read_path_of(client, room.keys.probe)
+    user, slot = USERS[3], SLOTS[3]
+    questions = [path.question("HGET", room.keys.sessions(user), key(1))] * 50
+    monkeypatch.setattr(client, "execute_command", counted)
+    known[slot] = known[next(other for other in SLOTS if known[other] != known[slot])]
+    replies = await path.ask_many(questions)
+    assert len({bytes(reply) for reply in replies}) == 1
+    assert most == MAX_FOLLOWED
 
 
 # ----- with wires between

@@ -429,6 +429,38 @@ async def test_a_line_that_was_made_for_the_generation_before_is_not_used(
     await eventually(lambda: server.open == 1, "the other to be hung up")
 
 
+async def test_a_line_that_could_not_be_made_leaves_its_room_to_the_next(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    """Those that wait no longer count on it, so nothing else would make a line for them."""
+    lines = make_lines(1)
+    server.proofs_held = True
+    read = lines.ask(get("a"))
+    await eventually(lambda: server.connections == 1, "a line to be under way")
+    await lines.hang_up()
+    await turns()
+    server.hang_up_unproven()
+    (await server.arrived(1)).answer()
+    assert await read == b"answer to a"
+
+
+async def test_no_free_connection_is_used_as_it_is_hung_up(server: ScriptedServer) -> None:
+    client = connect(server.url, PATIENT)
+    assert isinstance(client, Redis)
+    lines = ReadLines(LineSource(client.connection_pool, None), limit=1, timeout_seconds=PATIENCE)
+    earlier = [asyncio.ensure_future(client.get(key)) for key in "xyz"]
+    await server.arrived(3)
+    for batch in server.received:
+        batch.answer()
+    await asyncio.gather(*earlier)
+    hung_up, answer = asyncio.ensure_future(lines.hang_up()), asyncio.ensure_future(client.get("a"))
+    (await server.arrived(4)).answer()
+    assert await answer == b"answer to a"
+    assert server.connections == 4, "on a connection that was made anew"
+    await hung_up
+    await client.aclose()
+
+
 async def test_reads_are_sent_three_times_at_the_most(
     lines: ReadLines, server: ScriptedServer
 ) -> None:
@@ -450,7 +482,10 @@ class CountedPool:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._taken = self.most_taken = 0
-        self.disconnect = pool.disconnect
+
+    @property
+    def _available_connections(self) -> list[AbstractConnection]:
+        return self._pool._available_connections
 
     async def get_connection(self) -> AbstractConnection:
         self._taken += 1

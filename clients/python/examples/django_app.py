@@ -90,7 +90,10 @@ def password(request: HttpRequest) -> HttpResponse:
 @require_POST
 def sign_out(request: HttpRequest) -> HttpResponse:
     """Signs the user out on the device whose button was pressed."""
-    visit_of(request).sign_out(request.POST.get("device"))
+    try:
+        visit_of(request).sign_out(request.POST.get("device"))
+    except InvalidRequest:  # no button names such a device
+        return HttpResponse(status=400)
     return see("/?done=device")
 
 

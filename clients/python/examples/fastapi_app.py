@@ -100,7 +100,10 @@ async def change_password(session: SignedInRecently) -> Response:
 @app.post("/sign-out")
 async def sign_out(visit: Visit, request: Request) -> Response:
     """Signs the user out on the device whose button was pressed."""
-    await visit.sign_out((await form_of(request)).get("device"))
+    try:
+        await visit.sign_out((await form_of(request)).get("device"))
+    except InvalidRequest:  # no button names such a device
+        return Response(status_code=400)
     return RedirectResponse("/?done=device", 303)
 
 

@@ -86,7 +86,10 @@ def change_password() -> Response:
 @app.post("/sign-out")
 def sign_out() -> Response:
     """Signs the user out on the device whose button was pressed."""
-    visit().sign_out(request.form.get("device"))
+    try:
+        visit().sign_out(request.form.get("device"))
+    except InvalidRequest:  # no button names such a device
+        return Response(status=400)
     return redirect("/?done=device", 303)
 
 

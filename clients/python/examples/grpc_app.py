@@ -33,7 +33,7 @@ Context = grpc.aio.ServicerContext
 Message = dict[str, Any]
 
 
-async def sign_in(request: Message, context: Context) -> Message:
+async def sign_in(request: object, context: Context) -> Message:
     """Signs in the user that the request names. Everybody may call it."""
     # Your own proof of who it is goes here: a password, a passkey, OpenID Connect. This demo
     # believes every name.
@@ -43,21 +43,20 @@ async def sign_in(request: Message, context: Context) -> Message:
             request_id=await text(request, context, "request_id"),
         )
     except InvalidRequest as error:  # the name is empty, or far too long
-        problem = ", ".join(f"{rule.field} {rule.description}" for rule in error.violations)
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem_of(error))
     except (RequestIdReused, RequestIdSpent):  # another sign-in had this request_id
         await context.abort(grpc.StatusCode.ABORTED, "sign in with a new request_id")
     return {"access_token": issued.access_token, "device_id": issued.device.device_id}
 
 
-async def renew(_request: Message, _context: Context) -> Message:
+async def renew(_request: object, _context: Context) -> Message:
     """Swaps the caller's token for the next one. Apps call it once one of their calls is refused
     with `token_expired`, or earlier. Without a token in the answer, the app keeps the one it has.
     """
     return {"access_token": (await current_async_visit().renew()).access_token}
 
 
-async def my_devices(_request: Message, _context: Context) -> AsyncIterator[Message]:
+async def my_devices(_request: object, _context: Context) -> AsyncIterator[Message]:
     """Streams the devices where the user is signed in."""
     for device in await current_async_visit().devices():
         yield {
@@ -68,32 +67,41 @@ async def my_devices(_request: Message, _context: Context) -> AsyncIterator[Mess
         }
 
 
-async def sign_out(request: Message, context: Context) -> Message:
+async def sign_out(request: object, context: Context) -> Message:
     """Signs the user out on the device that the request names, or on the caller's own."""
-    await current_async_visit().sign_out(await text(request, context, "device_id"))
+    try:
+        await current_async_visit().sign_out(await text(request, context, "device_id"))
+    except InvalidRequest as error:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem_of(error))
     return {}
 
 
-async def sign_out_everywhere(_request: Message, _context: Context) -> Message:
+async def sign_out_everywhere(_request: object, _context: Context) -> Message:
     """Signs the user out on all devices but the caller's own."""
     return {"signed_out": await current_async_visit().sign_out_everywhere()}
 
 
-async def text(request: Message, context: Context, field: str) -> str | None:
+def problem_of(error: InvalidRequest) -> str:
+    """The fields that break a rule, with the rules."""
+    return ", ".join(f"{rule.field} {rule.description}" for rule in error.violations)
+
+
+async def text(request: object, context: Context, field: str) -> str | None:
     """The text in a field of the request, None if it is absent. Refuses anything else."""
+    if not isinstance(request, dict):
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a request must be a JSON object")
     value = request.get(field)
     if value is not None and not isinstance(value, str):
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{field} must be a text")
     return value
 
 
-def read(data: bytes) -> Message:
-    """Reads a request. What is no JSON object is an empty one."""
+def read(data: bytes) -> object:
+    """Reads a request. What is no JSON is None."""
     try:
-        message = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError):
-        message = {}
-    return message if isinstance(message, dict) else {}
+        return None
 
 
 def write(message: Message) -> bytes:

@@ -81,6 +81,10 @@ class Ticket(NamedTuple):
     sent: float
 
 
+# The longest spelling without padding has 45 characters. The service trims any amount of that.
+_MAX_DEVICE_ID_CHARACTERS = 64
+
+
 class _Entry(NamedTuple):
     validation: Validation
     until: float
@@ -223,6 +227,8 @@ class NearCache:
         with self._lock:
             self._discard(key)
             if session is None or not answer.active or answer.renew_recommended:
+                return False
+            if len(device_id) > _MAX_DEVICE_ID_CHARACTERS:
                 return False
             now = self._clock()
             if (

@@ -28,6 +28,9 @@ from session_authority.store.driver.questions import Answers, Question
 from session_authority.store.driver.read_lines import ReadLines, max_lines
 from session_authority.store.driver.shielding import Shield
 
+# How many reads are followed at once. Each has a connection of its own, and writes want some, too.
+MAX_FOLLOWED = 8
+
 _ELSEWHERE = (MovedError, AskError, TryAgainError)
 
 
@@ -38,6 +41,7 @@ class ClusterLines:
         self._client = ref(client)
         self._lines: dict[str, ReadLines] = {}
         self._followed = Shield()
+        self._may_follow = asyncio.Semaphore(MAX_FOLLOWED)
         self._losses = BackgroundTasks()
         client.on_node_lost = self._begin_generation_of
 
@@ -77,11 +81,15 @@ class ClusterLines:
                 answers.give(mine, [_unserved()] * len(mine))
             else:
                 lines.ask_for(answers, [questions[place] for place in mine], mine, apart=apart)
-        replies = await answers.future if questions else []
-        return [
-            await self._followed_reply(question) if isinstance(reply, _ELSEWHERE) else reply
-            for question, reply in zip(questions, replies, strict=True)
-        ]
+        replies: list[Any] = await answers.future if questions else []
+        elsewhere = [place for place, reply in enumerate(replies) if isinstance(reply, _ELSEWHERE)]
+        if elsewhere:
+            follow = (self._follow(questions[place]) for place in elsewhere)
+            # Whatever goes wrong with one question is the answer to it.
+            found = await asyncio.gather(*follow, return_exceptions=True)
+            for place, reply in zip(elsewhere, found, strict=True):
+                replies[place] = reply
+        return replies
 
     async def hang_up(self) -> None:
         """The client follows its primaries by itself."""
@@ -125,14 +133,11 @@ class ClusterLines:
             self._lines[name].begin_generation()
 
     async def _follow(self, question: Question) -> Any:
-        return await self._followed.run(self._cluster.execute_command(*question.command))
+        return await self._followed.run(self._asked_of_its_node(question))
 
-    async def _followed_reply(self, question: Question) -> Any:
-        try:
-            return await self._follow(question)
-        except Exception as error:  # noqa: BLE001
-            # Whatever it is, it is the answer to this one question.
-            return error
+    async def _asked_of_its_node(self, question: Question) -> Any:
+        async with self._may_follow:
+            return await self._cluster.execute_command(*question.command)
 
 
 class _NodeConnections:
@@ -169,8 +174,10 @@ class _NodeConnections:
     async def release(self, connection: Any) -> None:
         self._nodes.pop(connection)._connections.remove(connection)  # noqa: SLF001
 
-    async def disconnect(self, inuse_connections: bool = True) -> None:
-        """The client does so when it loses a node."""
+    @property
+    def _available_connections(self) -> Sequence[AbstractConnection]:
+        """None: the client hangs them up when it loses a node."""
+        return ()
 
 
 def _unserved() -> Disconnected:

@@ -7,7 +7,7 @@ a primary that lacks its replicas or was told to stand aside, and which may have
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -35,8 +35,9 @@ class Connections(Protocol):
     async def release(self, connection: AbstractConnection) -> None:
         """Takes a connection back, which is hung up."""
 
-    async def disconnect(self, inuse_connections: bool = True) -> None:
-        """Hangs up those connections that nobody uses, if only those are meant."""
+    @property
+    def _available_connections(self) -> Sequence[AbstractConnection]:
+        """The connections that nobody uses."""
 
 
 class LineSource:
@@ -54,9 +55,9 @@ class LineSource:
         """Keeps a connection for a line that is about to be made."""
         self.held += 1
 
-    async def make(self, answered: Answered, lost: Lost) -> ReadLine:
-        """A line that is proven, on a connection that was reserved. Raises WritesRefused, and what
-        the driver raises.
+    async def make(self, answered: Answered, lost: Lost, then: Callable[[], None]) -> ReadLine:
+        """A line that is proven, on a connection that was reserved. If it can't be made, `then` is
+        called once there is room for another. Raises WritesRefused, and what the driver raises.
         """
         try:
             connection = await self._connections.get_connection()
@@ -67,7 +68,7 @@ class LineSource:
             await self._prove(connection)
             return ReadLine(connection, answered, lost)
         except BaseException:
-            self._tasks.start(self._give_back(connection, lambda: None))
+            self._tasks.start(self._give_back(connection, then))
             raise
 
     def give_back(self, line: ReadLine, then: Callable[[], None]) -> None:
@@ -75,9 +76,12 @@ class LineSource:
         self._tasks.start(self._give_back(line.connection, then))
 
     async def hang_up_free(self) -> None:
-        """Hangs up the connections of the pool that nobody uses."""
-        with suppress(*EXCHANGE_FAILURES):  # they are not to be used anyway
-            await self._connections.disconnect(inuse_connections=False)
+        """Hangs up the connections of the pool that nobody uses. No other task runs before all are:
+        the pool might hand out one that is about to be hung up.
+        """
+        for connection in [*self._connections._available_connections]:  # noqa: SLF001
+            with suppress(*EXCHANGE_FAILURES):  # they are not to be used anyway
+                await connection.disconnect(nowait=True)
 
     def hang_up_free_soon(self) -> None:
         """The same in the background."""

@@ -228,7 +228,7 @@ class ReadLines:
     async def _connect(self, opening: object) -> None:
         generation = self._generation  # of before it connects: it may yet reach the old primary
         try:
-            line = await self._source.make(self._answered, self._lost)
+            line = await self._source.make(self._answered, self._lost, self._flush)
         except Exception as error:  # noqa: BLE001
             # Whatever it is, every one of the askers must learn of it.
             if opening in self._opening:

@@ -20,6 +20,7 @@ import grpc
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.faults.campaigns.campaign import Order, Tally
 from tests.faults.campaigns.rounds import Round, answered, round_on, side_by_side
+from tests.faults.clients import running
 from tests.faults.recorder import DEADLINE, Server
 from tests.faults.stage import Stage, standalone
 
@@ -147,8 +148,7 @@ async def cancel_storm(folder: Path, order: Order, tally: Tally) -> None:
     random = Random(f"{order.seed} storm")
     async with standalone(folder, TOKEN_TTL="2h") as stage, round_on(stage) as this_round:
         asked = await _sign_in_all(this_round, order.seed, random)
-        dirt = asyncio.create_task(_dirty(stage, random))
         storm = Storm(this_round, asked, random, tally)
-        while most := order.left(tally, _ROUND):
-            await storm.blow(most)
-        dirt.cancel()
+        with running(_dirty(stage, random)):
+            while most := order.left(tally, _ROUND):
+                await storm.blow(most)

@@ -11,7 +11,8 @@ from tests.faults.campaigns.campaign import Campaign
 
 FILE = Path(__file__).with_name("results.toml")
 _HEAD = (
-    "| fault | trials | wanted | calls judged | violations | seed |\n|---|---|---|---|---|---|\n"
+    "| fault | trials | wanted | calls judged | violations | lost | seed |\n"
+    "|---|---|---|---|---|---|---|\n"
 )
 _ABOUT = "# What each campaign counted last. `make campaigns` writes it with --results.\n"
 
@@ -25,7 +26,9 @@ class Result:
     calls: int
     violations: int
     lost: int
-    """Of what was answered with durability LOCAL, by failovers."""
+    """Answers with durability LOCAL that failovers, or an emptied store, lost. An answer with
+    REPLICATED that is lost is a violation.
+    """
     seconds: int
 
 
@@ -51,7 +54,7 @@ def table(campaigns: Iterable[Campaign], results: Mapping[str, Result]) -> str:
     """The results as Markdown. A campaign that was not run has no row."""
     rows = (
         f"| {campaign.fault} | {result.trials:,} | {campaign.wanted:,} | {result.calls:,} "
-        f"| {result.violations:,} | {result.seed} |\n"
+        f"| {result.violations:,} | {result.lost:,} | {result.seed} |\n"
         for campaign in campaigns
         if (result := results.get(campaign.name)) is not None
     )

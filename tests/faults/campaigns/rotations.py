@@ -21,8 +21,8 @@ from tests.faults.campaigns.rounds import (
 from tests.faults.recorder import Answered, Held, unless_cancelled
 from tests.faults.stage import standalone
 
-_CLIENTS = 600
-_GENERATIONS = 4  # of each client in a round; the first one is the sign-in's
+_CLIENTS = 1_000
+_GENERATIONS = 8  # of each client in a round; the first one is the sign-in's
 _GIVEN_UP, _LOST, _KILLED = 0.05, 0.05, 0.04
 _LONGEST_SECONDS = 0.05  # until a call is given up
 

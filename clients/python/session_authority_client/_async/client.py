@@ -171,7 +171,7 @@ class AsyncSessionAuthority:
             claims=arguments.claims(claims),
             auth_methods=arguments.texts("auth_methods", auth_methods),
             request_id=arguments.text("request_id", request_id or str(uuid4())),
-            require_replicated=require_replicated,
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         if session_ttl is not None:
             request.session_ttl.FromTimedelta(arguments.duration("session_ttl", session_ttl))
@@ -200,8 +200,8 @@ class AsyncSessionAuthority:
             access_token=arguments.presented("access_token", access_token),
             device_id=arguments.presented("device_id", device_id),
             client=convert.client_message(client),
-            passive=passive,
-            require_replicated=require_replicated,
+            passive=arguments.flag("passive", passive),
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         try:
             return convert.renewal(await self._call("RenewSession", request, timeout))
@@ -238,7 +238,7 @@ class AsyncSessionAuthority:
             user_id=arguments.text("user_id", user_id),
             device_id=arguments.text("device_id", device_id),
             claims=arguments.claims(claims),
-            require_replicated=require_replicated,
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         try:
             updated: int = (await self._call("UpdateSession", request, timeout)).updated_sessions
@@ -279,8 +279,8 @@ class AsyncSessionAuthority:
             access_token=arguments.presented("access_token", access_token),
             device_id=arguments.presented("device_id", device_id),
             client=convert.client_message(client),
-            observe_only=observe_only,
-            passive=passive,
+            observe_only=arguments.flag("observe_only", observe_only),
+            passive=arguments.flag("passive", passive),
         )
         seconds = self._seconds(timeout)
         if cache is None:
@@ -359,9 +359,9 @@ class AsyncSessionAuthority:
         request = pb.ListDevicesRequest(
             user_id=arguments.text("user_id", user_id),
             current_device_id=arguments.presented("current_device_id", current_device_id),
-            include_signed_out=include_signed_out,
-            page_size=page_size,
-            page_token=page_token,
+            include_signed_out=arguments.flag("include_signed_out", include_signed_out),
+            page_size=arguments.whole("page_size", page_size),
+            page_token=arguments.text("page_token", page_token),
         )
         return convert.device_page(await self._call("ListDevices", request, timeout))
 
@@ -399,7 +399,7 @@ class AsyncSessionAuthority:
             user_id=arguments.text("user_id", user_id),
             device_id=arguments.text("device_id", device_id),
             display_name=arguments.text("display_name", display_name),
-            require_replicated=require_replicated,
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         return convert.device((await self._call("UpdateDevice", request, timeout)).device)
 
@@ -428,8 +428,8 @@ class AsyncSessionAuthority:
             user_id=arguments.text("user_id", user_id),
             device_id=arguments.text("device_id", device_id),
             reason=arguments.text("reason", reason),
-            forget=forget,
-            require_replicated=require_replicated,
+            forget=arguments.flag("forget", forget),
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         try:
             revoked: bool = (await self._call("RevokeDevice", request, timeout)).revoked
@@ -462,8 +462,8 @@ class AsyncSessionAuthority:
             user_id=arguments.text("user_id", user_id),
             except_device_id=arguments.text("except_device_id", except_device_id),
             reason=arguments.text("reason", reason),
-            forget=forget,
-            require_replicated=require_replicated,
+            forget=arguments.flag("forget", forget),
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         try:
             revoked: int = (await self._call("RevokeAll", request, timeout)).revoked_devices

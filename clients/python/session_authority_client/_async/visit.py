@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 
 from session_authority_client._async.admission import AsyncAdmission
 from session_authority_client._async.primitives import AsyncCut
-from session_authority_client._shared.arguments import any_text
-from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared import arguments
 from session_authority_client._shared.idle_limit import idle_limit
 from session_authority_client._shared.local_paths import next_in
 from session_authority_client._shared.step_up import StepUp, step_up_in
@@ -158,12 +157,11 @@ class AsyncVisit(AsyncAdmission):
 
     async def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> None:
         """Signs the user out here, or on another device of the user. Without a session there is
-        nothing to do, and no error. Raises NoAnswer, TypeError.
+        nothing to do, and no error. Raises NoAnswer, TypeError, and InvalidRequest for a text that
+        is no device ID.
         """
-        named = None if device_id is None else canonical_device_id(any_text("device_id", device_id))
+        named = None if device_id is None else arguments.device_id("device_id", device_id)
         session = await self._session_to_end()
-        if named == "":
-            return
         here = named is None or (session is not None and named == session.device_id)
         if here:
             self._check_open()
@@ -181,6 +179,7 @@ class AsyncVisit(AsyncAdmission):
         """Signs the user out on all devices, or on all others. Returns on how many. Raises
         SignInRequired, NoAnswer.
         """
+        arguments.flag("except_current", except_current)
         await self._session_to_end()
         session = self.require()
         if not except_current:

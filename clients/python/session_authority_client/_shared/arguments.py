@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client.errors import FieldViolation, InvalidRequest
 from session_authority_client.types import SessionName
 from session_authority_client.wire import session_authority_pb2 as pb
@@ -20,6 +21,14 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 def _not(name: str, wanted: str, value: object) -> TypeError:
     return TypeError(f"{name}: {wanted}, not {type(value).__name__}")
+
+
+def _broken(name: str, rule: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{name}: {rule}",
+        grpc.StatusCode.INVALID_ARGUMENT,
+        violations=[FieldViolation(name, rule)],
+    )
 
 
 def seconds(name: str, value: timedelta) -> float:
@@ -45,6 +54,20 @@ def aware(name: str, value: datetime) -> datetime:
     return value
 
 
+def flag(name: str, value: bool) -> bool:
+    """A yes or no. Raises TypeError."""
+    if not isinstance(value, bool):
+        raise _not(name, "a bool", value)
+    return value
+
+
+def whole(name: str, value: int) -> int:
+    """A whole number. Raises TypeError."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _not(name, "an int", value)
+    return value
+
+
 def any_text(name: str, value: str) -> str:
     """A text that is not sent as it is, whatever it holds. Raises TypeError."""
     if not isinstance(value, str):
@@ -60,13 +83,18 @@ def text(name: str, value: str) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            rule = "must be text that UTF-8 can hold"
-            raise InvalidRequest(
-                f"{name}: {rule}",
-                grpc.StatusCode.INVALID_ARGUMENT,
-                violations=[FieldViolation(name, rule)],
-            ) from None
+            raise _broken(name, "must be text that UTF-8 can hold") from None
     return value
+
+
+def device_id(name: str, value: str) -> str:
+    """The ID of a device, in its canonical form. Raises TypeError, and InvalidRequest where it is
+    none.
+    """
+    found = canonical_device_id(any_text(name, value))
+    if not found:
+        raise _broken(name, "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000")
+    return found
 
 
 def presented(name: str, value: str) -> str:

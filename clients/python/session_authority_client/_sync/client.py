@@ -172,7 +172,7 @@ class SessionAuthority:
             claims=arguments.claims(claims),
             auth_methods=arguments.texts("auth_methods", auth_methods),
             request_id=arguments.text("request_id", request_id or str(uuid4())),
-            require_replicated=require_replicated,
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         if session_ttl is not None:
             request.session_ttl.FromTimedelta(arguments.duration("session_ttl", session_ttl))
@@ -201,8 +201,8 @@ class SessionAuthority:
             access_token=arguments.presented("access_token", access_token),
             device_id=arguments.presented("device_id", device_id),
             client=convert.client_message(client),
-            passive=passive,
-            require_replicated=require_replicated,
+            passive=arguments.flag("passive", passive),
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         try:
             return convert.renewal(self._call("RenewSession", request, timeout))
@@ -239,7 +239,7 @@ class SessionAuthority:
             user_id=arguments.text("user_id", user_id),
             device_id=arguments.text("device_id", device_id),
             claims=arguments.claims(claims),
-            require_replicated=require_replicated,
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         try:
             updated: int = (self._call("UpdateSession", request, timeout)).updated_sessions
@@ -280,8 +280,8 @@ class SessionAuthority:
             access_token=arguments.presented("access_token", access_token),
             device_id=arguments.presented("device_id", device_id),
             client=convert.client_message(client),
-            observe_only=observe_only,
-            passive=passive,
+            observe_only=arguments.flag("observe_only", observe_only),
+            passive=arguments.flag("passive", passive),
         )
         seconds = self._seconds(timeout)
         if cache is None:
@@ -360,9 +360,9 @@ class SessionAuthority:
         request = pb.ListDevicesRequest(
             user_id=arguments.text("user_id", user_id),
             current_device_id=arguments.presented("current_device_id", current_device_id),
-            include_signed_out=include_signed_out,
-            page_size=page_size,
-            page_token=page_token,
+            include_signed_out=arguments.flag("include_signed_out", include_signed_out),
+            page_size=arguments.whole("page_size", page_size),
+            page_token=arguments.text("page_token", page_token),
         )
         return convert.device_page(self._call("ListDevices", request, timeout))
 
@@ -400,7 +400,7 @@ class SessionAuthority:
             user_id=arguments.text("user_id", user_id),
             device_id=arguments.text("device_id", device_id),
             display_name=arguments.text("display_name", display_name),
-            require_replicated=require_replicated,
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         return convert.device((self._call("UpdateDevice", request, timeout)).device)
 
@@ -429,8 +429,8 @@ class SessionAuthority:
             user_id=arguments.text("user_id", user_id),
             device_id=arguments.text("device_id", device_id),
             reason=arguments.text("reason", reason),
-            forget=forget,
-            require_replicated=require_replicated,
+            forget=arguments.flag("forget", forget),
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         try:
             revoked: bool = (self._call("RevokeDevice", request, timeout)).revoked
@@ -463,8 +463,8 @@ class SessionAuthority:
             user_id=arguments.text("user_id", user_id),
             except_device_id=arguments.text("except_device_id", except_device_id),
             reason=arguments.text("reason", reason),
-            forget=forget,
-            require_replicated=require_replicated,
+            forget=arguments.flag("forget", forget),
+            require_replicated=arguments.flag("require_replicated", require_replicated),
         )
         try:
             revoked: int = (self._call("RevokeAll", request, timeout)).revoked_devices

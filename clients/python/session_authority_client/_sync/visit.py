@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 
 from session_authority_client._sync.admission import Admission
 from session_authority_client._sync.primitives import Cut
-from session_authority_client._shared.arguments import any_text
-from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared import arguments
 from session_authority_client._shared.idle_limit import idle_limit
 from session_authority_client._shared.local_paths import next_in
 from session_authority_client._shared.step_up import StepUp, step_up_in
@@ -159,12 +158,11 @@ class Visit(Admission):
 
     def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> None:
         """Signs the user out here, or on another device of the user. Without a session there is
-        nothing to do, and no error. Raises NoAnswer, TypeError.
+        nothing to do, and no error. Raises NoAnswer, TypeError, and InvalidRequest for a text that
+        is no device ID.
         """
-        named = None if device_id is None else canonical_device_id(any_text("device_id", device_id))
+        named = None if device_id is None else arguments.device_id("device_id", device_id)
         session = self._session_to_end()
-        if named == "":
-            return
         here = named is None or (session is not None and named == session.device_id)
         if here:
             self._check_open()
@@ -182,6 +180,7 @@ class Visit(Admission):
         """Signs the user out on all devices, or on all others. Returns on how many. Raises
         SignInRequired, NoAnswer.
         """
+        arguments.flag("except_current", except_current)
         self._session_to_end()
         session = self.require()
         if not except_current:

@@ -106,6 +106,14 @@ def _devices(visit: for_flask.Visit, _: Query) -> object:
     return [{"id": device.device_id, "current": device.current} for device in visit.devices()]
 
 
+def _sign_out(visit: for_flask.Visit, query: Query) -> object:
+    try:
+        visit.sign_out(query.get("device"))
+    except InvalidRequest as error:
+        return str(error)
+    return None
+
+
 def _rename(visit: for_flask.Visit, query: Query) -> object:
     try:
         return visit.rename(query["device"], query["name"]).display_name
@@ -127,7 +135,7 @@ def query_of_app(query: Query) -> dict[str, str]:
 VIEWS: Mapping[str, Callable[[for_flask.Visit, Query], object]] = {
     "/sign-in": _sign_in,
     "/sign-in-for": _sign_in_for,
-    "/sign-out": lambda visit, query: visit.sign_out(query.get("device")),
+    "/sign-out": _sign_out,
     "/sign-out-everywhere": _everywhere,
     "/renew": lambda visit, _: {"token": visit.renew().access_token},
     "/devices": _devices,
@@ -300,8 +308,12 @@ def fastapi_app(
         return {"token": issued.access_token, "device": issued.device.device_id}
 
     @app.post("/sign-out")
-    async def sign_out(visit: Visit, device: str | None = None) -> None:
-        await visit.sign_out(device)
+    async def sign_out(visit: Visit, device: str | None = None) -> str | None:
+        try:
+            await visit.sign_out(device)
+        except InvalidRequest as error:
+            return str(error)
+        return None
 
     @app.post("/sign-out-everywhere")
     async def sign_out_everywhere(visit: Visit, also_here: bool = False) -> int:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -20,6 +21,11 @@ NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001 - that is what it is about
 HALF = "\ud800"  # JSON can bring it: json.loads('"\\ud800"')
 
 Calling = Callable[[Any], Any]
+
+
+def _call(method: str, given: list[Any], flag: str, client: Any) -> Any:
+    return getattr(client, method)(*given, **{flag: "yes"})
+
 
 MISTAKES: dict[str, tuple[Calling, type[Exception], str]] = {
     "a token in bytes": (lambda c: c.validate_session(b"t", "d"), TypeError, "access_token: a str"),
@@ -53,6 +59,33 @@ MISTAKES: dict[str, tuple[Calling, type[Exception], str]] = {
         lambda c: c.issue_device("ada", claims=["n"]),
         TypeError,
         "claims: a mapping",
+    ),
+    **{
+        f"a text for {flag} of {method}": (
+            partial(_call, method, given, flag),
+            TypeError,
+            f"^{flag}: a bool, not str$",
+        )
+        for method, given, flags in (
+            ("issue_device", ["ada"], ["require_replicated"]),
+            ("renew_session", ["t", "d"], ["passive", "require_replicated"]),
+            ("update_session", ["ada", {}], ["require_replicated"]),
+            ("validate_session", ["t", "d"], ["observe_only", "passive"]),
+            ("list_devices", ["ada"], ["include_signed_out"]),
+            ("revoke_device", ["ada", "d"], ["forget", "require_replicated"]),
+            ("revoke_all", ["ada"], ["forget", "require_replicated"]),
+        )
+        for flag in flags
+    },
+    "a text for a flag of a name": (
+        lambda c: c.update_device("ada", "d", display_name="x", require_replicated="yes"),
+        TypeError,
+        "^require_replicated: a bool, not str$",
+    ),
+    "a text for a number": (
+        lambda c: c.list_devices("ada", page_size="2"),
+        TypeError,
+        "^page_size: an int, not str$",
     ),
     "one method": (
         lambda c: c.issue_device("ada", auth_methods="pwd"),
@@ -196,5 +229,14 @@ def test_signing_out_needs_a_device_id_in_a_text(fake: Fake, device_id: Any):
     kind = type(device_id).__name__
     with pytest.raises(TypeError, match=f"^device_id: a str, not {kind}$"):
         visits.open("POST", {}, "127.0.0.1").sign_out(device_id)
-    visits.open("POST", {}, "127.0.0.1").sign_out(f"d{HALF}")  # an end user may have sent it
+    assert fake.calls == []
+
+
+@pytest.mark.parametrize("device_id", ["", "nonsense", f"d{HALF}", str(UUID(int=0))])
+def test_signing_out_needs_a_device_id_that_is_one(fake: Fake, device_id: str):
+    """Else an app would say that a device is signed out which it has not even named."""
+    visits = Visits(lambda: sa.SessionAuthority(fake.address, timeout=PATIENCE), Flow())
+    with pytest.raises(sa.InvalidRequest, match=r"^device_id: must be a UUID, ") as caught:
+        visits.open("POST", {}, "127.0.0.1").sign_out(device_id)
+    assert [violation.field for violation in caught.value.violations] == ["device_id"]
     assert fake.calls == []

@@ -103,6 +103,16 @@ def test_an_answer_is_kept_for_its_token_from_its_device(harness: Harness) -> No
     assert harness.cache.get("u", DEVICE) is None
 
 
+def test_a_device_id_that_is_padded_takes_no_memory(harness: Harness) -> None:
+    """The service trims it: any user could fill the cache with spellings of 64 KiB."""
+    for padding in range(1_000, 1_100):
+        device = DEVICE + " " * padding
+        assert not harness.cache.store(harness.ticket(), "t", device, answer())
+    assert harness.cache.stats().entries == 0
+    spelled = f" urn:uuid:{DEVICE.upper()}\n"
+    assert harness.cache.store(harness.ticket(), "t", spelled, answer())
+
+
 def test_nothing_is_asked_or_given_before_a_watch_has_begun() -> None:
     harness = Harness()
     assert harness.cache.ticket() is None

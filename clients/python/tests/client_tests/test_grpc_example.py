@@ -85,6 +85,9 @@ def app(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         yield found
 
 
+MISSING = object()
+
+
 @dataclass
 class Phone:
     """An app on a device of a user, with the token and the device ID that it was given."""
@@ -93,11 +96,11 @@ class Phone:
     token: str = ""
     device_id: str = ""
 
-    def call(self, name: str, message: object = None, kind: str = "unary_unary") -> Any:
+    def call(self, name: str, message: object = MISSING, kind: str = "unary_unary") -> Any:
         method = getattr(self.channel, kind)(f"/example.v1.Account/{name}")
         metadata = [("authorization", f"Bearer {self.token}")] if self.token else []
         return method(
-            json.dumps(message or {}).encode(),
+            json.dumps({} if message is MISSING else message).encode(),
             metadata=[*metadata, ("x-device-id", self.device_id)],
             timeout=PATIENCE,
         )
@@ -171,7 +174,7 @@ def test_what_is_no_json_object_names_no_user(app: str, data: bytes):
         with pytest.raises(grpc.RpcError) as refused:
             call(data, timeout=PATIENCE)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert refused.value.details() == "user_id must not be empty"
+    assert refused.value.details() == "a request must be a JSON object"
 
 
 def test_a_sign_in_that_is_sent_twice_is_one_device(phone: Phone):
@@ -189,7 +192,9 @@ def test_a_sign_in_that_is_sent_twice_is_one_device(phone: Phone):
     ("message", "problem"),
     [
         ({}, "user_id must not be empty"),
-        ([1], "user_id must not be empty"),
+        ([1], "a request must be a JSON object"),
+        (None, "a request must be a JSON object"),
+        ("", "a request must be a JSON object"),
         ({"user": None}, "user_id must not be empty"),
         ({"user": "a" * 256}, "at most 255"),
         ({"user": "\ud800"}, "user_id must be text"),
@@ -206,6 +211,23 @@ def test_a_name_that_is_none_is_told(phone: Phone, message: object, problem: str
         phone.call("SignIn", message)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert problem in (refused.value.details() or "")
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        (None, "a request must be a JSON object"),
+        ({"device_id": 5}, "device_id must be a text"),
+        ({"device_id": "nonsense"}, "device_id must be a UUID"),
+    ],
+)
+def test_a_device_that_is_none_is_told(phone: Phone, message: object, problem: str):
+    phone.sign_in(f"<{uuid4()}>")
+    with pytest.raises(grpc.RpcError) as refused:
+        phone.call("SignOut", message)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert problem in (refused.value.details() or "")
+    assert len(phone.devices()) == 1, "it is still signed in"
 
 
 def test_an_app_renews_its_token_itself(tmp_path: Path):

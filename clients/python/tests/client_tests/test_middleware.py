@@ -463,7 +463,9 @@ async def test_my_devices(authority: FakeAuthority, make: Maker):
         assert set_cookies(answer) == {}
         statuses = [(await one.get("/me")).status_code for one in (browser, other, third)]
         assert statuses == [200, 401, 200]
-        assert set_cookies(await browser.post("/sign-out", params={"device": "nonsense"})) == {}
+        answer = await browser.post("/sign-out", params={"device": "nonsense"})
+        assert "device_id: must be a UUID" in answer.json()
+        assert set_cookies(answer) == {}
         assert (await browser.post("/sign-out-everywhere")).json() == 1
         assert [(await one.get("/me")).status_code for one in (browser, third)] == [200, 401]
         answer = await browser.post("/sign-out-everywhere", params={"also_here": "true"})
