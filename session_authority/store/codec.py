@@ -42,7 +42,12 @@ from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord, StoredClaims
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.internal.v1 import records_pb2
-from session_authority.store.client_records import client_of, client_record
+from session_authority.store.client_records import (
+    client_beside,
+    client_of,
+    client_record,
+    packed_client,
+)
 from session_authority.store.records import IssuedRecord
 
 _UNIT_MS = 10
@@ -242,15 +247,18 @@ def _read(message: type[_M], raw: bytes) -> tuple[_M, UUID]:
 
 def encode_device(device: DeviceRecord) -> bytes:
     """A `DeviceRecord` message."""
+    client, agent, looks = packed_client(device.last_client)
     known = records_pb2.DeviceRecord(
         device_id=device.device_id.bytes,
         display_name=device.display_name,
-        last_client=client_record(device.last_client),
+        last_client=client,
         first_seen_ms=to_ms(device.first_seen_at),
         last_sign_in_ms=to_ms(device.last_signed_in_at),
         last_seen_ms=to_ms(device.last_seen_at),
         last_sign_in=_sign_in_record(device.last_sign_in),
         last_alarm=_alarm_record(device.last_alarm),
+        packed_agent=agent,
+        packed_looks=looks,
     ).SerializeToString()
     return known + device.later
 
@@ -279,7 +287,7 @@ def decode_device(raw: bytes) -> DeviceRecord:
     return DeviceRecord(
         device_id=device_id,
         display_name=record.display_name,
-        last_client=client_of(record.last_client),
+        last_client=client_beside(record.last_client, record.packed_agent, record.packed_looks),
         first_seen_at=_read_ms(record.first_seen_ms),
         last_signed_in_at=_read_ms(record.last_sign_in_ms),
         last_seen_at=_read_ms(record.last_seen_ms),
