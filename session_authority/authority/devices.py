@@ -8,12 +8,13 @@ from uuid import UUID
 from session_authority.authority.device_events import device_event
 from session_authority.authority.resources import Resources
 from session_authority.domain import pages
-from session_authority.domain.devices import ListedDevice, list_devices, listed
+from session_authority.domain.devices import DeviceRecord, ListedDevice, list_devices, listed
 from session_authority.domain.errors import DeviceNotFound, FieldViolation, InvalidRequest
 from session_authority.domain.events import Event, EventType
+from session_authority.domain.fields import MAX_USER_AGENT_BYTES
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.results import DevicePage
-from session_authority.store.records import Commit, Committed
+from session_authority.store.records import Commit, Committed, Stored
 
 
 class Devices:
@@ -57,8 +58,7 @@ class Devices:
             now=now,
         )
         rest = [d for d in everything if after is None or d.sort_key() > after]
-        # An answer has about as many bytes for a device as its record.
-        page = pages.first_page(rest, page_size, lambda d: len(state.devices[d.key].raw))
+        page = pages.first_page(rest, page_size, lambda d: _shown_bytes(state.devices[d.key]))
         more = pages.page_token(page[-1], scope) if len(rest) > len(page) else ""
         return DevicePage(page, more, len(everything))
 
@@ -113,3 +113,12 @@ class Devices:
         )
         self._resources.reassertions.note(user_id, removed, event)
         return self._resources.count_live(removed, now)
+
+
+def _shown_bytes(device: Stored[DeviceRecord]) -> int:
+    """About as many bytes as an answer has for a device: those of its record, where the agent and
+    what people read of it are packed, and of these two.
+    """
+    client = device.record.last_client
+    name = "" if client.appearance is None else client.appearance.name
+    return len(device.raw) + min(len(client.user_agent), MAX_USER_AGENT_BYTES) + 2 * len(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -18,9 +18,9 @@ import structlog
 
 from session_authority.authority.commit_attempts import Attempts
 from session_authority.domain.events import Event
-from session_authority.domain.sessions import SessionRecord
 from session_authority.store import SessionStore
-from session_authority.store.records import Commit, Committed
+from session_authority.store.records import Commit, Committed, RemovedSessions
+from session_authority.store.removed_sessions import readable
 
 # Replicas that are further behind are no replicas.
 MEMORY = timedelta(seconds=60)
@@ -37,7 +37,7 @@ class _Ended:
     """Sessions of a user that were ended, until when that is remembered, and the event of it."""
 
     user_id: str
-    sessions: frozenset[bytes]
+    sessions: RemovedSessions
     event: Event
     until: datetime
 
@@ -57,13 +57,12 @@ class Reassertions:
         self._ended: deque[_Ended] = deque()
         self._sessions = 0
 
-    def note(self, user_id: str, sessions: Iterable[SessionRecord], event: Event) -> None:
+    def note(self, user_id: str, sessions: RemovedSessions, event: Event) -> None:
         """Remembers that these sessions were ended. `event` tells of it, and would again."""
         now = self._clock()
-        ids = frozenset(session.session_id for session in sessions)
-        if ids:
-            self._ended.append(_Ended(user_id, ids, event, now + MEMORY))
-            self._sessions += len(ids)
+        if sessions:
+            self._ended.append(_Ended(user_id, sessions, event, now + MEMORY))
+            self._sessions += len(sessions)
         while self._ended and (self._ended[0].until <= now or self._is_overfull()):
             self._sessions -= len(self._ended.popleft().sessions)
 
@@ -85,13 +84,14 @@ class Reassertions:
 
     async def _end(self, ended: _Ended) -> int:
         attempts = self._attempts()
+        ids = frozenset(session.session_id for session in readable(ended.sessions))
         while True:
             now = await attempts.next()
             state = await self._store.user(ended.user_id)
             found = {
                 key: stored
                 for key, stored in state.sessions.items()
-                if stored.record.session_id in ended.sessions
+                if stored.record.session_id in ids
             }
             if not found:
                 return 0

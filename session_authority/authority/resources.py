@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -21,7 +21,8 @@ from session_authority.domain.sessions import MAX_COPY, SessionRecord, Token
 from session_authority.geoip import Places
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import SessionStore
-from session_authority.store.records import Commit, Stored
+from session_authority.store.records import Commit, RemovedSessions, Stored
+from session_authority.store.removed_sessions import count_live
 from session_authority.tokens import Tokens, TokenTooLarge
 
 
@@ -111,9 +112,9 @@ class Resources:
             commit = Commit(user_id, now, if_sessions=ended, set_sessions=gone, durable=False)
             self.best_effort.write(user_id, min(ended), lambda: self.store.commit(commit))
 
-    def count_live(self, sessions: Iterable[SessionRecord], now: datetime) -> int:
+    def count_live(self, removed: RemovedSessions, now: datetime) -> int:
         """How many of these sessions had reached neither of their ends."""
-        return sum(session.is_live(self.limits, now) for session in sessions)
+        return count_live(removed, self.limits, now)
 
 
 def _too_large(token: Token, error: TokenTooLarge) -> InvalidRequest:

@@ -29,6 +29,7 @@ from session_authority.store.records import (
     Committed,
     IssuedRecord,
     Once,
+    RemovedSessions,
     Unreadable,
     UserState,
 )
@@ -175,13 +176,13 @@ class SignIns:
         note, user_id = self._resources.reassertions.note, commit.user_id
         signed_in, *evictions = commit.events
         for evicted, event in zip(decision.evicted, evictions, strict=True):
-            note(user_id, [state.sessions[evicted].record], event)
+            note(user_id, RemovedSessions((state.sessions[evicted].raw,)), event)
         if decision.replaced:
-            before, kind = state.sessions[key].record, EventType.DEVICE_REVOKED
+            before, kind = state.sessions[key], EventType.DEVICE_REVOKED
             event = device_event(
-                kind, commit.now, user_id, signed_in.actor, state.devices.get(key), before
+                kind, commit.now, user_id, signed_in.actor, state.devices.get(key), before.record
             )
-            note(user_id, [before], replace(event, reason=_REPLACED))
+            note(user_id, RemovedSessions((before.raw,)), replace(event, reason=_REPLACED))
 
     def _once_of(
         self, request: SignInRequest, decision: SignIn, unreadable: Unreadable | None

@@ -1,16 +1,22 @@
 """How a client looks in Redis: as its caller described it, and as people read it.
 
-What people read is stored, so that a list of devices reads no user agent.
+What people read is stored, so that a list of devices reads no user agent. In the record of a
+device, which lies there for months, both are packed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHints
 from session_authority.domain.clients import Appearance, Client, FormFactor
 from session_authority.domain.places import NO_PLACE, Place
 from session_authority.internal.v1 import records_pb2
+from session_authority.store.phrases import pack, unpack
 
+_LOOKS = 5
 _FORM_FACTORS = {kind.value: kind for kind in FormFactor}
 
 
@@ -25,6 +31,55 @@ def client_record(client: Client) -> records_pb2.ClientRecord:
         appearance=_appearance_record(client),
         place=_place_record(client.place),
     )
+
+
+def packed_client(client: Client) -> tuple[records_pb2.ClientRecord, bytes, bytes]:
+    """The record of a client beside which its agent stands, and what it looks like, both packed. If
+    they can't be packed, they stand in the record, and beside it is nothing.
+    """
+    record = client_record(client)
+    agent = pack(record.user_agent)
+    looks = _packed_looks(record.appearance) if record.HasField("appearance") else b""
+    if agent is None or looks is None:
+        return record, b"", b""
+    record.ClearField("user_agent")
+    record.ClearField("appearance")
+    return record, agent, looks
+
+
+def _packed_looks(looks: records_pb2.AppearanceRecord) -> bytes | None:
+    """Packs the parts, one a line. The last is the name, empty if it is made as usual."""
+    parts = [looks.operating_system, looks.browser, looks.form_factor, looks.model, looks.name]
+    if not looks.name or any("\n" in part for part in parts):
+        return None
+    if looks.name == _usual_name(parts):
+        parts[-1] = ""
+    return pack("\n".join(parts))
+
+
+def _usual_name(parts: Sequence[str]) -> str:
+    system, browser, _, model, _ = parts
+    return f"{browser} on {model or system}"
+
+
+def _unpacked_looks(packed: bytes) -> Appearance | None:
+    parts = (unpack(packed) or "").split("\n")
+    if len(parts) != _LOOKS:
+        return None
+    system, browser, form_factor, model, name = parts
+    kind = _FORM_FACTORS.get(form_factor, FormFactor.UNKNOWN)
+    return Appearance(system, browser, kind, model, name or _usual_name(parts))
+
+
+def client_beside(record: records_pb2.ClientRecord, agent: bytes, looks: bytes) -> Client:
+    """The client of a record and of what stands beside it, packed. What stands in the record goes
+    first: an earlier version, which does not know what stands beside it, wrote it since.
+    """
+    client = client_of(record)
+    if not record.user_agent:
+        shown = client.appearance or _unpacked_looks(looks)
+        client = replace(client, user_agent=unpack(agent) or "", appearance=shown)
+    return client
 
 
 def _place_record(place: Place) -> records_pb2.PlaceRecord | None:

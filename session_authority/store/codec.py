@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import struct
 from binascii import crc_hqx
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, cast
 from uuid import UUID
@@ -41,22 +42,37 @@ from session_authority.domain.session_limits import ReplayAction
 from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord, StoredClaims
 from session_authority.domain.verdicts import ReplayCause
 from session_authority.internal.v1 import records_pb2
-from session_authority.store.client_records import client_of, client_record
+from session_authority.store.client_records import (
+    client_beside,
+    client_of,
+    client_record,
+    packed_client,
+)
 from session_authority.store.records import IssuedRecord
 
-_UNIT = timedelta(milliseconds=10)
+_UNIT_MS = 10
+_UNIT = timedelta(milliseconds=_UNIT_MS)
 
 # marks and format, session ID, replaced session, generation, holder, predecessor, sign-in (6 bytes:
 # high and low part); then offsets: date of the generation, its token's end, absolute end, first
 # seen, last seen
 _SESSION = struct.Struct(">B16s8sIHHHIIIIII")
+# Of these what the life of a session depends on: marks and format, sign-in; then date, token's end,
+# absolute end and last seen, of which each must be there.
+_LIFETIME = struct.Struct(">B32xHIIII4xI2x")
 _PLAIN, _IDLE = 3, 4
 _UNCHECKED = {1: _PLAIN, 2: _IDLE}
 _FORMAT_BITS, _LATER_MARKS = 0x0F, 0xC0
 # The two marks that say where the claims are.
 _CLAIMS_MARKS, _CLAIMS_SHIFT = 0x30, 4
 _CHECK = struct.Struct(">H")
-_MAX_SESSION_BYTES = 63
+MAX_SESSION_BYTES = 63
+# The first bytes of sessions of the usual form, with any marks of a later version.
+_PLAIN_HEADS = frozenset(
+    later | claims.value << _CLAIMS_SHIFT | _PLAIN
+    for later in range(0, 0x100, 0x40)
+    for claims in StoredClaims
+)
 # Of a `DeviceRecord`.
 _DEVICE_FORMAT = 0
 _NO_SESSION = bytes(REPLACED_ID_BYTES)
@@ -66,6 +82,7 @@ _LAST_OFFSET = _NOT_SEEN - 1
 # No clock of this service shows a later time. What is reckoned from one that is read, like an idle
 # end, so has a datetime too.
 _LAST_MS = to_ms(datetime(9000, 1, 1, tzinfo=UTC))
+_LATE_HIGH = _LAST_MS >> 32
 
 
 class UnreadableRecord(Exception):
@@ -125,7 +142,7 @@ def _opened(raw: bytes) -> tuple[int, bytes, bytes]:
     if form is not None and len(raw) == _SESSION.size + (form == _IDLE):
         return form, raw, b""
     body = raw[: -_CHECK.size]
-    if not _SESSION.size <= len(body) <= _MAX_SESSION_BYTES - _CHECK.size or sealed(body) != raw:
+    if not _SESSION.size <= len(body) <= MAX_SESSION_BYTES - _CHECK.size or sealed(body) != raw:
         raise UnreadableRecord(f"a session record of {len(raw)} bytes is damaged, or is none")
     form, marks = body[0] & _FORMAT_BITS, body[0] & _LATER_MARKS
     if form > _IDLE:
@@ -135,6 +152,29 @@ def _opened(raw: bytes) -> tuple[int, bytes, bytes]:
         raise UnreadableRecord(f"a session record of {len(raw)} bytes and format {form}")
     appended = body[size:]
     return form, body[:size], bytes([marks]) + appended if marks or appended else b""
+
+
+def plain_lifetimes(
+    raws: Iterable[bytes],
+) -> tuple[list[tuple[int, int, int]], list[bytes]]:
+    """Of each session of the usual form its sign-in in ms, and its absolute end and last use in ms
+    after that; and the bytes of all others, which may be unreadable. It is for thousands of
+    sessions: `decode_session` takes ten times as long.
+    """
+    lifetimes, others = [], []
+    for raw in raws:
+        # A whole record's CRC, reckoned with the two bytes that tell it, is 0.
+        if len(raw) == _LIFETIME.size and not crc_hqx(raw, 0xFFFF):
+            head, high, low, dated, token_end, end, last_seen = _LIFETIME.unpack(raw)
+            if (
+                head in _PLAIN_HEADS
+                and high < _LATE_HIGH
+                and _NOT_SEEN not in (dated, token_end, end, last_seen)
+            ):
+                lifetimes.append((high << 32 | low, end * _UNIT_MS, last_seen * _UNIT_MS))
+                continue
+        others.append(raw)
+    return lifetimes, others
 
 
 def _stored_claims(head: int) -> StoredClaims:
@@ -207,15 +247,18 @@ def _read(message: type[_M], raw: bytes) -> tuple[_M, UUID]:
 
 def encode_device(device: DeviceRecord) -> bytes:
     """A `DeviceRecord` message."""
+    client, agent, looks = packed_client(device.last_client)
     known = records_pb2.DeviceRecord(
         device_id=device.device_id.bytes,
         display_name=device.display_name,
-        last_client=client_record(device.last_client),
+        last_client=client,
         first_seen_ms=to_ms(device.first_seen_at),
         last_sign_in_ms=to_ms(device.last_signed_in_at),
         last_seen_ms=to_ms(device.last_seen_at),
         last_sign_in=_sign_in_record(device.last_sign_in),
         last_alarm=_alarm_record(device.last_alarm),
+        packed_agent=agent,
+        packed_looks=looks,
     ).SerializeToString()
     return known + device.later
 
@@ -244,7 +287,7 @@ def decode_device(raw: bytes) -> DeviceRecord:
     return DeviceRecord(
         device_id=device_id,
         display_name=record.display_name,
-        last_client=client_of(record.last_client),
+        last_client=client_beside(record.last_client, record.packed_agent, record.packed_looks),
         first_seen_at=_read_ms(record.first_seen_ms),
         last_signed_in_at=_read_ms(record.last_sign_in_ms),
         last_seen_at=_read_ms(record.last_seen_ms),

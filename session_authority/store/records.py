@@ -149,10 +149,23 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovedSessions:
+    """The sessions that a write removed, as they were stored: a user may have had thousands, so
+    they are read where that is needed, see `removed_sessions`. Some may be unreadable.
+    """
+
+    raws: tuple[bytes, ...] = ()
+
+    def __len__(self) -> int:
+        """How many there were, readable or not."""
+        return len(self.raws)
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
     """A commit that took place, and the sessions that it removed."""
 
-    removed: tuple[SessionRecord, ...]
+    removed: RemovedSessions = RemovedSessions()
 
 
 @dataclass(frozen=True, slots=True)

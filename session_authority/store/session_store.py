@@ -7,7 +7,7 @@ Refuses to decide anything: what is read goes to the domain, what the domain dec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -63,11 +63,13 @@ from session_authority.store.records import (
     IssuedRecord,
     Once,
     RecordKind,
+    RemovedSessions,
     Stored,
     Unreadable,
     UserState,
 )
 from session_authority.store.rehearsal import Rehearsal
+from session_authority.store.removed_sessions import removed_sessions
 
 # How many records, drawn at random, a read for one device brings along: of most users that is all.
 OTHERS_READ = "4"
@@ -289,11 +291,11 @@ class SessionStore:
             return AlreadyDone()
         if commit.durable:
             note(confirmed=confirmed)
-        return Committed(tuple(_readable(removed)))
+        return Committed(removed_sessions(removed))
 
     async def revoke_device(
         self, user_id: str, key: bytes, *, forget: bool, event: Event
-    ) -> Sequence[SessionRecord]:
+    ) -> RemovedSessions:
         """Ends the session on one device, whatever its state; the event is written only if there
         was one.
         """
@@ -301,13 +303,13 @@ class SessionStore:
 
     async def revoke_all(
         self, user_id: str, *, except_key: bytes | None, forget: bool, event: Event
-    ) -> Sequence[SessionRecord]:
+    ) -> RemovedSessions:
         """Ends all sessions but that on one device; the event is written only if there were any."""
         return await self._run_revoke(user_id, "all", except_key or b"", forget, event)
 
     async def _run_revoke(
         self, user_id: str, scope: str, key: bytes, forget: bool, event: Event
-    ) -> Sequence[SessionRecord]:
+    ) -> RemovedSessions:
         args: list[str | bytes | int] = [
             *self._event_args(user_id),
             scope,
@@ -321,7 +323,7 @@ class SessionStore:
             note(confirmed=confirmed)
         else:  # an earlier call may have removed them
             await self.confirm(user_id)
-        return list(_readable(removed))
+        return removed_sessions(removed)
 
     def _device(self, device: DeviceRecord) -> bytes:
         return codec.encode_device(device.kept(self.addresses))
@@ -479,15 +481,6 @@ def _failure(error: Exception) -> StoreUnavailable | None:
     no session.
     """
     return None if code_of(error) == WRONG_TYPE else unavailable(error)
-
-
-def _readable(removed: Iterable[bytes]) -> Iterable[SessionRecord]:
-    """The sessions that were removed, but for those that can't be read: they are gone anyway."""
-    for raw in removed:
-        try:
-            yield codec.decode_session(raw)
-        except codec.UnreadableRecord:
-            continue
 
 
 def _times_to_live(commit: Commit) -> tuple[int, int]:

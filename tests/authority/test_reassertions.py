@@ -5,26 +5,22 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from session_authority.authority import reassertions
 from session_authority.authority.reassertions import MEMORY, Reassertions
-from session_authority.domain.sessions import SessionRecord
+from session_authority.store.records import RemovedSessions
 from tests.store.samples import event
 from tests.support.clock import Clock
 
 NOBODY_ASKED: Any = None
 
 
-class _Record:
-    def __init__(self, number: int) -> None:
-        self.session_id = number.to_bytes(16)
-
-
-def _records(first: int, count: int) -> list[SessionRecord]:
-    return [cast("SessionRecord", _Record(first + number)) for number in range(count)]
+def _records(first: int, count: int) -> RemovedSessions:
+    """As large as sessions are."""
+    return RemovedSessions(tuple((first + number).to_bytes(61) for number in range(count)))
 
 
 def test_many_sessions_of_few_users_take_no_more_than_is_said():

@@ -23,7 +23,7 @@ from session_authority.internal.v1 import records_pb2
 from session_authority.store import KeyNames, Limits, RedisClient, SessionStore, connect
 from session_authority.store.codec import encode_claims, encode_device, encode_session
 from session_authority.store.key_names import PARTITIONS, partition
-from session_authority.store.records import Commit, Committed, IssuedRecord, Stored
+from session_authority.store.records import Commit, Committed, IssuedRecord, RemovedSessions, Stored
 from tests.support.backends import PATIENT
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 120_000, tzinfo=UTC)
@@ -66,6 +66,11 @@ def device(number: int = 1, **changes: Any) -> DeviceRecord:
         last_seen_at=NOW,
     )
     return replace(record, **changes)
+
+
+def removal_of(*sessions: SessionRecord) -> RemovedSessions:
+    """What a write says that removed these."""
+    return RemovedSessions(tuple(map(encode_session, sessions)))
 
 
 def stored_session(number: int = 1, **changes: Any) -> Stored[Any]:
@@ -149,7 +154,7 @@ class Room:
             set_devices={key(n): device(n) for n in numbers},
             set_claims={key(n): claims(n) for n in numbers},
         )
-        assert await self.store.commit(commit) == Committed(())
+        assert await self.store.commit(commit) == Committed()
 
     async def run(self, *command: str | bytes | int) -> Any:
         """The bare reply to a command."""

@@ -32,6 +32,7 @@ from tests.store.samples import (
     event,
     issued,
     key,
+    removal_of,
     session,
     stored_claims,
     stored_device,
@@ -112,7 +113,7 @@ CHANGES: dict[str, Any] = {
 async def test_a_commit_takes_place_if_all_is_still_so(room: Room, conditions: Conditions) -> None:
     await room.put("ada", 1, 2)
     result = await room.store.commit(Commit("ada", NOW, **conditions(room), **CHANGES))
-    assert result == Committed((session(2),))
+    assert result == Committed(removal_of(session(2)))
     # The claims of a session go with it.
     assert await room.claims("ada") == {key(1): claims(1, claims={}), key(3): claims(3)}
     state = await room.store.user("ada")
@@ -150,7 +151,7 @@ async def test_a_commit_changes_nothing_if_anything_is_different(
 async def test_a_commit_that_was_done_already_changes_nothing(room: Room, clear: bool) -> None:
     await room.put("ada", 1, 2)
     once = room.store.once_for_request("ada", REQUEST, issued(1))
-    assert await room.store.commit(Commit("ada", NOW, once=once)) == Committed(())
+    assert await room.store.commit(Commit("ada", NOW, once=once)) == Committed()
     before, remembered = await room.contents("ada"), await room.ttl(once.key)
     again = room.store.once_for_request("ada", REQUEST, issued(2))
     result = await room.store.commit(
@@ -177,10 +178,10 @@ async def test_done_already_is_told_before_changed(room: Room) -> None:
 
 async def test_a_quiet_event_is_told_once_an_hour_for_each_session_and_kind(room: Room) -> None:
     for number, kind, result in (
-        (1, QUIET, Committed(())),
+        (1, QUIET, Committed()),
         (1, QUIET, AlreadyDone()),
-        (2, QUIET, Committed(())),
-        (1, EventType.SESSION_REPLAYED, Committed(())),
+        (2, QUIET, Committed()),
+        (1, EventType.SESSION_REPLAYED, Committed()),
     ):
         once = room.store.once_for_session("ada", session(number).session_id, kind)
         quiet = event("ada", number, kind=kind)
@@ -195,7 +196,7 @@ async def test_the_same_bytes_written_again_are_no_change(room: Room) -> None:
     await room.put("ada", 1)
     read = await room.store.session("ada", key(1))
     same = Commit("ada", NOW, if_sessions={key(1): read}, set_sessions={key(1): session(1)})
-    assert await room.store.commit(same) == Committed(())
+    assert await room.store.commit(same) == Committed()
     assert await room.store.session("ada", key(1)) == read
 
 
@@ -235,10 +236,7 @@ async def test_removed_sessions_are_given_back(room: Room) -> None:
         Commit("ada", NOW, set_sessions={key(1): None, key(3): None, key(4): None})
     )
     assert isinstance(result, Committed)
-    assert sorted(r.session_id for r in result.removed) == [
-        session(1).session_id,
-        session(3).session_id,
-    ]
+    assert sorted(result.removed.raws) == sorted(removal_of(session(1), session(3)).raws)
     assert (await room.store.user("ada")).session_records() == {key(2): session(2)}
     assert await room.claims("ada") == {key(2): claims(2)}
 
@@ -246,7 +244,7 @@ async def test_removed_sessions_are_given_back(room: Room) -> None:
 async def test_a_new_session_takes_the_place_of_the_claims_of_the_old_one(room: Room) -> None:
     await room.put("ada", 1, 2)
     commit = Commit("ada", NOW, set_sessions={key(1): session(3)}, set_claims={key(1): None})
-    assert await room.store.commit(commit) == Committed(())
+    assert await room.store.commit(commit) == Committed()
     assert await room.claims("ada") == {key(2): claims(2)}
 
 
@@ -282,9 +280,7 @@ async def test_clearing_removes_all_sessions_and_no_device(room: Room) -> None:
     )
     result = await room.store.commit(commit)
     assert isinstance(result, Committed)
-    assert sorted(r.session_id for r in result.removed) == [
-        session(n).session_id for n in (1, 2, 3)
-    ]
+    assert sorted(result.removed.raws) == sorted(removal_of(*map(session, (1, 2, 3))).raws)
     state = await room.store.user("ada")
     assert (state.sessions, await room.claims("ada")) == ({}, {})
     assert set(state.devices) == {key(1), key(2), key(3)}
@@ -298,16 +294,13 @@ async def test_clearing_comes_before_the_writes(room: Room) -> None:
     )
     result = await room.store.commit(commit)
     assert isinstance(result, Committed)
-    assert sorted(r.session_id for r in result.removed) == [
-        session(1).session_id,
-        session(2).session_id,
-    ]
+    assert sorted(result.removed.raws) == sorted(removal_of(session(1), session(2)).raws)
     assert (await room.store.user("ada")).session_records() == {key(1): session(5)}
     assert await room.ttl(room.keys.sessions("ada")) is not None
 
 
 async def test_clearing_nothing_is_fine(room: Room) -> None:
-    assert await room.store.commit(Commit("ada", NOW, clear_sessions=True)) == Committed(())
+    assert await room.store.commit(Commit("ada", NOW, clear_sessions=True)) == Committed()
 
 
 # ----- times to live
@@ -390,7 +383,7 @@ async def test_a_session_that_is_over_already_does_no_harm(room: Room) -> None:
     """
     await room.put("ada", 1)
     late = session(2, ttl=-DAY)
-    assert await room.store.commit(Commit("ada", NOW, set_sessions={key(2): late})) == Committed(())
+    assert await room.store.commit(Commit("ada", NOW, set_sessions={key(2): late})) == Committed()
     assert await room.ttl(room.keys.sessions("ada")) is not None
 
 

@@ -30,6 +30,7 @@ from tests.store.samples import (
     issued,
     key,
     let_through,
+    removal_of,
     session,
     store_at,
     unavailable,
@@ -64,9 +65,10 @@ async def test_a_killed_redis_is_unavailable_and_back_when_it_is(
         # At the first try, on connections that the kill has left behind, and without the scripts.
         for n in range(20):
             assert await store.session(f"u{n}", key(n)) is None
-            assert await store.commit(
-                Commit(f"u{n}", NOW, set_sessions={key(n): session(n)})
-            ) == Committed(())
+            assert (
+                await store.commit(Commit(f"u{n}", NOW, set_sessions={key(n): session(n)}))
+                == Committed()
+            )
         await store.prove_writable()
     finally:
         await store.close()
@@ -226,7 +228,8 @@ async def test_giving_up_on_a_mutation_leaves_no_reply_behind(warm: Room, proxy:
             stored = await patient.session(user, key(7))
             assert (stored and stored.record) == found
             assert (
-                await patient.revoke_device("bob", key(7), forget=False, event=event("bob")) == []
+                await patient.revoke_device("bob", key(7), forget=False, event=event("bob"))
+                == removal_of()
             )
         connected = [
             patient.revoke_device("bob", key(7), forget=False, event=event("bob")) for _ in range(3)
@@ -268,7 +271,10 @@ async def test_giving_up_before_a_mutation_was_sent_means_that_it_never_is(
         proxy.on_reply = let_through
         assert isinstance(await first, Committed)
         assert (await narrow.user("ada")).session_records() == {key(1): session(2)}
-        assert await narrow.revoke_device("bob", key(1), forget=False, event=event("bob")) == []
+        assert (
+            await narrow.revoke_device("bob", key(1), forget=False, event=event("bob"))
+            == removal_of()
+        )
     finally:
         await narrow.close()
     assert proxy.commands["EVALSHA"] == 2
@@ -306,7 +312,7 @@ async def test_what_nobody_asked_for_is_never_taken_for_an_answer(warm: Room, pr
         assert await warm.store.session("bob", key(1)) is None
         assert (
             await warm.store.revoke_all("bob", except_key=None, forget=False, event=event("bob"))
-            == []
+            == removal_of()
         )
 
 
@@ -355,23 +361,23 @@ async def test_a_full_store_refuses_sign_ins_but_never_a_sign_out(
                 set_sessions={key(4): session(4), key(3): None},
                 set_devices={key(4): device(4)},
             )
-            assert await room.store.commit(swap) == Committed((session(3),))
+            assert await room.store.commit(swap) == Committed(removal_of(session(3)))
             # A replay's log-out is a commit, and must go through with its event; so are
             # revocations.
             gone = Commit(
                 "ada", NOW, set_sessions={key(1): None}, events=(event("ada", reason="replay"),)
             )
-            assert await room.store.commit(gone) == Committed((session(1),))
+            assert await room.store.commit(gone) == Committed(removal_of(session(1)))
             assert await room.store.revoke_device(
                 "ada", key(2), forget=False, event=event("ada", reason="one")
-            ) == [session(2)]
+            ) == removal_of(session(2))
             assert await room.store.revoke_all(
                 "ada", except_key=None, forget=True, event=event("ada", reason="all")
-            ) == [session(4)]
+            ) == removal_of(session(4))
             assert [e.reason for e in await room.events("ada")] == ["replay", "one", "all"]
         finally:
             await room.run("CONFIG", "SET", "maxmemory", "0")
-        assert await room.store.commit(more) == Committed(())
+        assert await room.store.commit(more) == Committed()
     finally:
         await room.store.close()
         await admin.aclose()

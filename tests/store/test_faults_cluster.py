@@ -28,6 +28,7 @@ from tests.store.samples import (
     every_operation,
     key,
     let_through,
+    removal_of,
     session,
     unavailable,
     user_of_each_partition,
@@ -209,12 +210,12 @@ async def test_a_moved_slot_is_followed(room: Room, servers: list[ValkeyServer])
             # There: right at the first try, alone or among others.
             [found] = await read(room.store, [user])
             assert found.record == session(1)
-            assert (await sign_in(room.store, [user])) == [Committed(())]
+            assert (await sign_in(room.store, [user])) == [Committed()]
             assert sound(await read(room.store, [user, *others, user]))
             assert await room.store.revoke_all(
                 user, except_key=None, forget=False, event=event(user)
-            ) == [session(1)]
-            assert (await sign_in(room.store, [user])) == [Committed(())]
+            ) == removal_of(session(1))
+            assert (await sign_in(room.store, [user])) == [Committed()]
 
 
 async def test_what_is_elsewhere_is_followed_at_once(
@@ -440,7 +441,7 @@ async def test_losing_a_node_hangs_up_on_nobody_else(wired: Room, wires: list[Pr
     for _ in range(10):
         await unavailable(wired.store.session(far, key(1)))
     held.set()
-    assert await slow == Committed(())
+    assert await slow == Committed()
 
 
 # ----- a replica takes over: the last, as it leaves another cluster behind

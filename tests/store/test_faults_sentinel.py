@@ -17,7 +17,7 @@ from session_authority.domain.errors import StoreUnavailable
 from session_authority.store import KeyNames, SessionStore, connect
 from session_authority.store.driver.sentinels import PrimaryReplaced
 from session_authority.store.records import Commit, Committed
-from tests.store.samples import NOW, event, every_operation, key, session, unavailable
+from tests.store.samples import NOW, event, every_operation, key, removal_of, session, unavailable
 from tests.support.backends import PATIENT, SentinelGroup, sentinel_group
 from tests.support.waiting import eventually
 
@@ -114,7 +114,7 @@ async def test_a_hung_primary_that_comes_back_is_not_read(trio: SentinelGroup, p
                 lambda: asyncio.to_thread(trio.moved_from, first), "another to be promoted"
             )
         revoked = await other.revoke_all("ada", except_key=None, forget=False, event=event("ada"))
-        assert revoked == [session(1)]
+        assert revoked == removal_of(session(1))
         found = [await store.session("ada", key(1)) for _ in range(20)]
         assert found == [None] * 20
         with redis.Redis(port=first) as old:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from session_authority.store.records import Commit
-from tests.store.samples import NOW, Room, claims, event, key, session
+from tests.store.samples import NOW, Room, claims, event, key, removal_of, session
 
 # ----- revocations
 
@@ -15,7 +15,7 @@ async def test_revoke_device_ends_one_session(room: Room) -> None:
     removed = await room.store.revoke_device(
         "ada", key(1), forget=False, event=event("ada", 1, reason="lost")
     )
-    assert removed == [session(1)]
+    assert removed == removal_of(session(1))
     state = await room.store.user("ada")
     assert set(state.sessions) == set(await room.claims("ada")) == {key(2)}
     assert set(state.devices) == {key(1), key(2)}
@@ -27,7 +27,7 @@ async def test_revoke_device_asks_no_condition(room: Room) -> None:
     await room.put("ada", 1)
     await room.store.commit(Commit("ada", NOW, set_sessions={key(1): session(77, generation=5)}))
     removed = await room.store.revoke_device("ada", key(1), forget=False, event=event("ada"))
-    assert removed == [session(77, generation=5)]
+    assert removed == removal_of(session(77, generation=5))
 
 
 async def test_revoke_device_forgets_the_device_if_told_to(room: Room) -> None:
@@ -43,9 +43,12 @@ async def test_revoke_device_tells_nothing_if_there_was_no_session(room: Room) -
     for number in (1, 3):
         assert (
             await room.store.revoke_device("ada", key(number), forget=True, event=event("ada"))
-            == []
+            == removal_of()
         )
-    assert await room.store.revoke_device("eve", key(1), forget=True, event=event("eve")) == []
+    assert (
+        await room.store.revoke_device("eve", key(1), forget=True, event=event("eve"))
+        == removal_of()
+    )
     assert await room.events("ada") == []
     assert await room.events("eve") == []
     assert set((await room.store.user("ada")).devices) == {key(2)}  # forgotten, session or not
@@ -56,7 +59,7 @@ async def test_revoke_all_ends_all_sessions(room: Room) -> None:
     removed = await room.store.revoke_all(
         "ada", except_key=None, forget=False, event=event("ada", reason="breach")
     )
-    assert sorted(r.session_id for r in removed) == [session(n).session_id for n in (1, 2, 3)]
+    assert sorted(removed.raws) == sorted(removal_of(*map(session, (1, 2, 3))).raws)
     state = await room.store.user("ada")
     assert (state.sessions, await room.claims("ada")) == ({}, {})
     assert set(state.devices) == {key(1), key(2), key(3)}
@@ -68,7 +71,7 @@ async def test_revoke_all_can_spare_one_device(room: Room) -> None:
     removed = await room.store.revoke_all(
         "ada", except_key=key(2), forget=False, event=event("ada")
     )
-    assert sorted(r.session_id for r in removed) == [session(n).session_id for n in (1, 3)]
+    assert sorted(removed.raws) == sorted(removal_of(*map(session, (1, 3))).raws)
     state = await room.store.user("ada")
     assert state.session_records() == {key(2): session(2)}
     assert await room.claims("ada") == {key(2): claims(2)}
@@ -90,10 +93,12 @@ async def test_revoke_all_forgets_the_devices_but_the_spared_one(
 async def test_revoke_all_tells_nothing_if_only_the_spared_one_was_signed_in(room: Room) -> None:
     await room.put("ada", 1)
     assert (
-        await room.store.revoke_all("ada", except_key=key(1), forget=True, event=event("ada")) == []
+        await room.store.revoke_all("ada", except_key=key(1), forget=True, event=event("ada"))
+        == removal_of()
     )
     assert (
-        await room.store.revoke_all("eve", except_key=None, forget=True, event=event("eve")) == []
+        await room.store.revoke_all("eve", except_key=None, forget=True, event=event("eve"))
+        == removal_of()
     )
     assert await room.events("ada") == []
     assert await room.events("eve") == []

@@ -22,6 +22,7 @@ from tests.store.samples import (
     event,
     issued,
     key,
+    removal_of,
     session,
     stored_device,
     stored_session,
@@ -137,7 +138,7 @@ async def test_a_device_outlives_its_session(room: Room) -> None:
 
 async def test_a_request_is_remembered(room: Room) -> None:
     once = room.store.once_for_request("ada", REQUEST, issued())
-    assert await room.store.commit(Commit("ada", NOW, once=once)) == Committed(())
+    assert await room.store.commit(Commit("ada", NOW, once=once)) == Committed()
     assert (await room.store.user("ada", REQUEST)).issued == issued()
     assert (await room.store.user_at("ada", key(1), REQUEST)).issued == issued()
     assert (await room.store.user("ada")).issued is None
@@ -163,13 +164,13 @@ async def test_any_user_id_names_a_user(room: Room, user_id: str) -> None:
         set_devices={key(1): device(1)},
         events=(event(user_id),),
     )
-    assert await room.store.commit(commit) == Committed(())
+    assert await room.store.commit(commit) == Committed()
     state = await room.store.user(user_id, REQUEST)
     assert (state.session_records(), state.issued) == ({key(1): session(1)}, issued())
     assert [e.user_id for e in await room.events(user_id)] == [user_id]
     assert await room.store.revoke_all(
         user_id, except_key=None, forget=True, event=event(user_id)
-    ) == [session(1)]
+    ) == removal_of(session(1))
     assert (await room.store.user(user_id)).sessions == {}
 
 
@@ -216,12 +217,12 @@ async def test_reads_and_writes_at_once_find_their_own(room: Room) -> None:
         commit = Commit(
             user, NOW, if_sessions={key(number): read}, set_sessions={key(number): changed}
         )
-        assert await room.store.commit(commit) == Committed(())
+        assert await room.store.commit(commit) == Committed()
         state = await room.store.user(user)
         assert state.session_records() == {key(number): changed}
         assert await room.store.revoke_device(
             user, key(number), forget=True, event=event(user)
-        ) == [changed]
+        ) == removal_of(changed)
         assert await room.store.session_and_device(user, key(number)) == (None, None)
 
     await asyncio.gather(*(life(n, user) for n, user in enumerate(users, 1)))

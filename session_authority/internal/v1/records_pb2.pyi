@@ -107,7 +107,7 @@ class AppearanceRecord(_message.Message):
     def __init__(self, operating_system: _Optional[str] = ..., browser: _Optional[str] = ..., form_factor: _Optional[str] = ..., model: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class DeviceRecord(_message.Message):
-    __slots__ = ("device_id", "display_name", "last_client", "first_seen_ms", "last_sign_in_ms", "last_seen_ms", "format", "last_sign_in", "last_alarm")
+    __slots__ = ("device_id", "display_name", "last_client", "first_seen_ms", "last_sign_in_ms", "last_seen_ms", "format", "last_sign_in", "last_alarm", "packed_agent", "packed_looks")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     LAST_CLIENT_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +117,8 @@ class DeviceRecord(_message.Message):
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     LAST_SIGN_IN_FIELD_NUMBER: _ClassVar[int]
     LAST_ALARM_FIELD_NUMBER: _ClassVar[int]
+    PACKED_AGENT_FIELD_NUMBER: _ClassVar[int]
+    PACKED_LOOKS_FIELD_NUMBER: _ClassVar[int]
     device_id: bytes
     display_name: str
     last_client: ClientRecord
@@ -126,7 +128,9 @@ class DeviceRecord(_message.Message):
     format: int
     last_sign_in: SignInRecord
     last_alarm: AlarmRecord
-    def __init__(self, device_id: _Optional[bytes] = ..., display_name: _Optional[str] = ..., last_client: _Optional[_Union[ClientRecord, _Mapping]] = ..., first_seen_ms: _Optional[int] = ..., last_sign_in_ms: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., format: _Optional[int] = ..., last_sign_in: _Optional[_Union[SignInRecord, _Mapping]] = ..., last_alarm: _Optional[_Union[AlarmRecord, _Mapping]] = ...) -> None: ...
+    packed_agent: bytes
+    packed_looks: bytes
+    def __init__(self, device_id: _Optional[bytes] = ..., display_name: _Optional[str] = ..., last_client: _Optional[_Union[ClientRecord, _Mapping]] = ..., first_seen_ms: _Optional[int] = ..., last_sign_in_ms: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., format: _Optional[int] = ..., last_sign_in: _Optional[_Union[SignInRecord, _Mapping]] = ..., last_alarm: _Optional[_Union[AlarmRecord, _Mapping]] = ..., packed_agent: _Optional[bytes] = ..., packed_looks: _Optional[bytes] = ...) -> None: ...
 
 class SignInRecord(_message.Message):
     __slots__ = ("session_id", "auth_methods")

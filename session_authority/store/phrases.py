@@ -1,0 +1,135 @@
+"""Packs user agents, and what people read of them: a browser's 120 characters into about 10 bytes.
+
+A packed text has a byte for each character, and one over 0x7F for each phrase that many agents
+share. Texts with other characters than ASCII can't be packed.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Records hold the numbers of these phrases for ever: a phrase is added at the end, and none is ever
+# changed, moved or removed. There is room for 128.
+PHRASES = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko)",
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/",
+    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/",
+    "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko)",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS ",
+    "Mozilla/5.0 (iPad; CPU OS ",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:",
+    "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:",
+    "Mozilla/5.0 (Linux; Android ",
+    "Mozilla/5.0 (Android ",
+    "Mozilla/5.0 (Windows NT 10.0; ",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X ",
+    "Mozilla/5.0 (X11; ",
+    "Mozilla/5.0 (",
+    " like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)",
+    ") AppleWebKit/537.36 (KHTML, like Gecko) Chrome/",
+    ") AppleWebKit/537.36 (KHTML, like Gecko)",
+    ") AppleWebKit/605.1.15 (KHTML, like Gecko)",
+    "; wv) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 Chrome/",
+    ".0.0.0 Mobile Safari/537.36",
+    ".0.0.0 Safari/537.36",
+    " Mobile Safari/537.36",
+    " Safari/537.36",
+    " Mobile/15E148 Safari/604.1",
+    " Mobile/15E148",
+    " Safari/605.1.15",
+    " Safari/604.1",
+    ".0) Gecko/20100101 Firefox/",
+    ".0) Gecko/",
+    "; Mobile; rv:",
+    " Version/",
+    " Firefox/",
+    " Chrome/",
+    " Mobile/",
+    " Safari/",
+    " CriOS/",
+    " FxiOS/",
+    " EdgiOS/",
+    " EdgA/",
+    " Edg/",
+    " OPR/",
+    " GSA/",
+    " SamsungBrowser/",
+    " YaBrowser/",
+    " Vivaldi/",
+    " DuckDuckGo/",
+    " UCBrowser/",
+    " MiuiBrowser/",
+    " HuaweiBrowser/",
+    " Electron/",
+    " Instagram ",
+    " Build/",
+    "[FBAN/FBIOS;FBAV/",
+    "[FB_IAB/FB4A;FBAV/",
+    "Dalvik/2.1.0 (Linux; U; Android ",
+    " CFNetwork/",
+    " Darwin/",
+    "okhttp/",
+    "(compatible; ",
+    "iPhone",
+    "iPad",
+    "Windows NT ",
+    "; Win64; x64",
+    " (iOS ",
+    ".0.0.0",
+    ".0",
+    # What people read.
+    "\ndesktop\n",
+    "\nphone\n",
+    "\ntablet\n",
+    "\nbot\n",
+    "\nunknown\n",
+    "Windows\n",
+    "Windows 10\n",
+    "Windows 11\n",
+    "macOS\n",
+    "Linux\n",
+    "Ubuntu\n",
+    "ChromeOS\n",
+    "Android\n",
+    "Android ",
+    "iOS ",
+    "iPadOS ",
+    "Chrome ",
+    "Edge ",
+    "Firefox ",
+    "Safari ",
+    "Opera ",
+    "Samsung Internet ",
+    " on ",
+    "AppleWebKit/",
+    " (KHTML, like Gecko)",
+    "Linux x86_64",
+    "Linux",
+    "Android",
+    "Pixel ",
+    "https://",
+)
+_FIRST = 0x80
+_TEXTS = (*map(chr, range(_FIRST)), *PHRASES)
+_NUMBERS = {phrase: chr(_FIRST + number) for number, phrase in enumerate(PHRASES)}
+# The longest first: an alternative that comes first wins.
+_ANY = re.compile("|".join(map(re.escape, sorted(PHRASES, key=len, reverse=True))))
+
+
+def pack(text: str) -> bytes | None:
+    """The text in few bytes, None if it has characters that can't be packed."""
+    if not text.isascii():
+        return None
+    return _ANY.sub(lambda found: _NUMBERS[found[0]], text).encode("latin-1")
+
+
+def unpack(packed: bytes) -> str | None:
+    """The text, None if it has a phrase of a later version."""
+    try:
+        return "".join([_TEXTS[byte] for byte in packed])
+    except IndexError:
+        return None

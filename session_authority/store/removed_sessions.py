@@ -1,0 +1,48 @@
+"""Reads the sessions that a write removed, as far as somebody needs to know of them.
+
+A sign-out of thousands of devices must cost about what one costs. So its answer counts the sessions
+by their bytes, and makes a record of those only that are of no plain form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from session_authority.domain.moments import MILLISECOND, to_ms
+from session_authority.domain.session_limits import SessionLimits
+from session_authority.domain.sessions import SessionRecord
+from session_authority.store import codec
+from session_authority.store.records import RemovedSessions
+
+
+def removed_sessions(raws: Iterable[bytes]) -> RemovedSessions:
+    """What a script removed, but for what is too long to be a session: that needs no memory."""
+    return RemovedSessions(tuple(raw for raw in raws if len(raw) <= codec.MAX_SESSION_BYTES))
+
+
+def readable(removed: RemovedSessions) -> Iterator[SessionRecord]:
+    """The sessions that were removed, but for those that can't be read: they are gone anyway."""
+    for raw in removed.raws:
+        try:
+            yield codec.decode_session(raw)
+        except codec.UnreadableRecord:
+            continue
+
+
+def count_live(removed: RemovedSessions, limits: SessionLimits, now: datetime) -> int:
+    """How many of these sessions could be read and were live, see `SessionRecord.is_live`. `now`
+    is cut to milliseconds.
+    """
+    lifetimes, others = codec.plain_lifetimes(removed.raws)
+    now_ms = to_ms(now)
+    # Rounded up: a whole number is below a fraction if it is below the next whole number.
+    session_ttl = -(-limits.session_ttl // MILLISECOND)
+    idle_timeout = -(-limits.idle_timeout // MILLISECOND)
+    live = 0
+    for signed_in_ms, end_ms, last_seen_ms in lifetimes:
+        age = now_ms - signed_in_ms
+        if age < end_ms and age < session_ttl and age - last_seen_ms < idle_timeout:
+            live += 1
+    unusual = readable(RemovedSessions(tuple(others)))
+    return live + sum(record.is_live(limits, now) for record in unusual)

@@ -1,0 +1,113 @@
+"""Agents are packed by phrases, whose numbers records hold for ever."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from session_authority.domain.appearances.appearance import read_appearance
+from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
+from session_authority.domain.clients import Appearance, Client, FormFactor
+from session_authority.internal.v1 import records_pb2
+from session_authority.store.client_records import client_beside, client_record, packed_client
+from session_authority.store.codec import decode_device, encode_device
+from session_authority.store.phrases import PHRASES, pack, unpack
+from tests.appearances import corpus
+from tests.store.samples import device
+
+CHROME = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/148.0.0.0 Safari/537.36"
+)
+MAC = ClientHints(platform="macOS")
+# As records of the first version that packs have them: they are read for ever.
+PACKED = b"\x80148\x98", b"\xcb\xd6148\xc6\n"
+AGENTS = sorted({line.user_agent for line in corpus.lines("agents.txt")})
+
+
+@given(st.lists(st.sampled_from(PHRASES) | st.text(max_size=8)).map("".join))
+def test_a_text_comes_back_or_is_not_packed(text: str) -> None:
+    packed = pack(text)
+    if not text.isascii():
+        assert packed is None
+    else:
+        assert packed is not None
+        assert unpack(packed) == text
+        assert len(packed) <= len(text)
+
+
+def test_phrases_are_added_at_the_end() -> None:
+    """A record that names one by its number is never written anew. After an addition, this is the
+    number of phrases and the digest of the first of them, still.
+    """
+    first = "\0".join(PHRASES[:100])
+    assert hashlib.sha256(first.encode()).hexdigest()[:16] == "530357fa66ffc6d9"
+    assert len(PHRASES) == len(set(PHRASES)) <= 128
+
+
+def test_a_phrase_of_a_later_version_makes_the_agent_unknown() -> None:
+    assert unpack(bytes([0x80 + len(PHRASES)])) is None
+    client = client_beside(records_pb2.ClientRecord(ip_address="192.0.2.7"), b"\xff", b"\xff")
+    assert client == Client("192.0.2.7")
+    assert client.appearance is None
+
+
+def test_a_common_agent_is_packed_into_few_bytes() -> None:
+    client = Client("192.0.2.7", CHROME)
+    record, *packed = packed_client(client)
+    assert record == records_pb2.ClientRecord(ip_address="192.0.2.7")
+    assert tuple(packed) == PACKED
+    assert client_beside(record, *packed) == client
+
+
+def test_every_agent_of_the_corpus_comes_back_as_it_was_shown() -> None:
+    for agent in AGENTS:
+        client = client_beside(*packed_client(Client(user_agent=agent)))
+        assert client.user_agent == agent
+        shown = read_appearance(agent, NO_HINTS) if agent else None
+        assert client.appearance == shown, agent
+
+
+@given(st.builds(Appearance, *[st.text(max_size=9)] * 2, st.sampled_from(FormFactor)), st.text())
+@example(Appearance("Two\nlines", "Chrome 148"), CHROME)
+@example(Appearance("Windows", "Chrome 148", name="\n"), CHROME)
+@example(Appearance("Windows", "Chrome 148", name=""), CHROME)
+def test_what_was_shown_comes_back(looks: Appearance, agent: str) -> None:
+    """Also if it has characters, or lines, that can't be packed."""
+    client = Client(user_agent=agent or "any", appearance=looks)
+    found = client_beside(*packed_client(client))
+    assert (found, found.appearance) == (client, looks)
+
+
+def written_by_the_version_before(client: Client, kept: bytes = b"") -> bytes:
+    """It writes agents as text, and keeps what it does not know."""
+    record = records_pb2.DeviceRecord.FromString(encode_device(device()))
+    record.ClearField("packed_agent")
+    record.ClearField("packed_looks")
+    record.last_client.CopyFrom(client_record(client))
+    return record.SerializeToString() + kept
+
+
+def test_what_the_version_before_told_since_goes_before_what_is_packed() -> None:
+    now = Client("192.0.2.7", CHROME)
+    _, agent, looks = packed_client(now)
+    kept = records_pb2.DeviceRecord(packed_agent=agent, packed_looks=looks).SerializeToString()
+    for told, expected in (
+        (Client("192.0.2.8", "curl/8.5.0"), Client("192.0.2.8", "curl/8.5.0")),
+        (Client("192.0.2.8"), Client("192.0.2.8", CHROME)),
+        (Client(hints=MAC), Client(user_agent=CHROME, hints=MAC)),
+    ):
+        read = decode_device(written_by_the_version_before(told, kept)).last_client
+        assert read == expected
+        shown_of = told if told.hints != NO_HINTS else expected
+        assert read.appearance == read_appearance(shown_of.user_agent, shown_of.hints)
+
+
+@pytest.mark.parametrize("client", [Client("192.0.2.8", CHROME), Client(user_agent="Ünïcode/1")])
+def test_a_record_of_the_version_before_is_read(client: Client) -> None:
+    read = decode_device(written_by_the_version_before(client))
+    assert read.last_client == client
+    assert decode_device(encode_device(read)) == read
