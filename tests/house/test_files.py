@@ -15,6 +15,7 @@ TRACKED = subprocess.run(
 # A new kind belongs here if it is a source that people write, never something built or downloaded.
 SUFFIXES = {
     ".in",
+    ".js",
     ".json",
     ".lua",
     ".md",
@@ -24,6 +25,7 @@ SUFFIXES = {
     ".sh",
     ".svg",
     ".toml",
+    ".ts",
     ".txt",
     ".typed",
     ".yaml",
