@@ -17,7 +17,7 @@ from client_tests.test_browser import FLAGS
 from tests.support.backends import missing
 from tests.support.waiting import wait_for
 
-AXE = Path(__file__).parents[4] / ".tools" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+AXE = Path(__file__).parents[4] / ".tools" / "axe" / "axe.min.js"
 # The last one counts. Only on localhost does plain HTTP bring the headers of a secure origin.
 RESOLVES_LOCALHOST = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
 # What each script below may use: the tree with its shadow parts, and what has a box in it.
@@ -170,22 +170,23 @@ class DevicesBrowser:
         finally:
             self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
-    def axe_findings(self) -> list[str]:
-        """What axe-core finds on the page as it is now, with its colors settled."""
+    def axe_findings(self, *rules: str) -> list[str]:
+        """What axe-core finds on the page as it is now, by all of its rules if none are named."""
         if not AXE.exists():
             missing("axe-core")
         if not self.run("return Boolean(window.axe)"):
             self.driver.execute_script(AXE.read_text())
         found = self.driver.execute_async_script(
             """
-            const done = arguments[arguments.length - 1];
-            for (const animation of document.getAnimations()) animation.finish();
-            axe.run(document, {resultTypes: ["violations"]}).then(
+            const [rules, done] = arguments;
+            const which = rules.length ? {runOnly: rules} : {};
+            axe.run(document, {resultTypes: ["violations"], ...which}).then(
                 (results) => done(results.violations.flatMap((violation) => violation.nodes.map(
                     (node) => `${violation.id}: ${node.target} ${node.failureSummary}`))),
                 (error) => done([String(error)]),
             );
-            """
+            """,
+            rules,
         )
         return list(found)
 

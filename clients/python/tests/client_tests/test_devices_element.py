@@ -9,34 +9,12 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from client_tests.devices_backend import (
-    ELEMENT,
-    GERMAN,
-    DevicesBackend,
-    ago,
-    device,
-    refusal,
-    serving,
-    signed_out,
-)
-from client_tests.devices_browser import DevicesBrowser, devices_browser
+from client_tests.devices_backend import ELEMENT, GERMAN, ago, device, refusal
+from client_tests.devices_site import LAPTOP, OLD_TABLET, PHONE, REPLAYED, Site, devices_site
 from client_tests.readme import PATIENCE
 from tests.support.waiting import wait_for
 
 MAX_GZIPPED_BYTES = 12_000
-LAPTOP = device("laptop", current=True, active_now=True, last_active_at=ago())
-PHONE = device(
-    "phone",
-    name="Ada’s phone",
-    kind="phone",
-    browser="Safari 18",
-    system="iOS 18",
-    address="198.51.100.23",
-    place={"city": "Lyon", "country_code": "FR"},
-    auth_methods=["pwd", "otp"],
-)
-OLD_TABLET = signed_out("tablet", kind="tablet", browser="Firefox 140", system="Android")
-REPLAYED = {"event_id": "1-1", "device_id": "phone", "kind": "token_replayed", "at": ago(days=1)}
 # A clock that a test sets forward, and minutes that it makes go by.
 CLOCK = """
 window.ahead = 0;
@@ -47,43 +25,15 @@ window.setInterval = (renew) => { window.minute = renew; };
 HOSTILE = '"><img src=x onerror="heard.push(1)"><script>heard.push(2)</script>{when}\u202e&lt;'
 
 
-class Site:
-    """The app's page in the browser, and the state behind it."""
-
-    def __init__(self, origin: str, backend: DevicesBackend, browser: DevicesBrowser) -> None:
-        self.origin = origin
-        self.backend = backend
-        self.browser = browser
-
-    def open(self, *devices: dict[str, Any], attributes: str = "") -> DevicesBrowser:
-        """Opens the page with these devices and waits for the first of them."""
-        self.backend.devices = [dict(one) for one in devices]
-        self.backend.attributes = attributes
-        self.browser.driver.get(self.origin)
-        wait_for(lambda: self.browser.cards, "the list", PATIENCE)
-        self.browser.run("window.mark = 1")
-        return self.browser
-
-    @property
-    def was_reloaded(self) -> bool:
-        """True if the page is another one than the one that was opened."""
-        return bool(self.browser.run("return window.mark !== 1"))
-
-
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    backend = DevicesBackend()
-    with (
-        devices_browser(tmp_path_factory.mktemp("browser")) as browser,
-        serving(backend) as origin,
-    ):
-        yield Site(origin, backend, browser)
+    with devices_site(tmp_path_factory.mktemp("browser")) as site:
+        yield site
 
 
 @pytest.fixture
 def site(opened: Site) -> Iterator[Site]:
-    opened.backend.reset()
-    opened.browser.set_size(1000)
+    opened.reset()
     yield opened
     assert opened.browser.violations == []
 

@@ -150,7 +150,7 @@ svg {
 .content, .heading, .actions, .notice, .others, form {
   display: flex; flex-wrap: wrap; gap: .25rem .5rem; align-items: center;
 }
-.content, .body { flex: 1 1 15rem; }
+.content, .body { flex: 1 1 15rem; min-inline-size: 0; }
 .badge {
   border: 1px solid; border-radius: 99px; padding: 0 .5rem; color: var(--good);
   font-size: .75rem; font-weight: 600;
