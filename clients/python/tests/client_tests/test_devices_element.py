@@ -57,6 +57,13 @@ def test_a_card_says_all_of_a_device(site: Site):
     assert "Signed out 1 week ago" in browser.cards[2]
 
 
+def test_a_device_may_be_signed_out_at_an_unknown_time(site: Site):
+    unknown = {**OLD_TABLET, "signed_out_at": None, "last_active_at": ago(days=9)}
+    browser = site.open(LAPTOP, unknown)
+    browser.click("Signed out in the last 28 days (1)")
+    assert "Active 1 week ago" in browser.cards[1]
+
+
 def test_absent_facts_leave_nothing_behind(site: Site):
     nothing = dict.fromkeys(
         ("browser", "system", "address", "place", "signed_in_at", "last_active_at")
@@ -480,10 +487,20 @@ def test_what_the_app_puts_inside_is_shown_until_the_list_is_there(site: Site):
     site.browser.driver.get(site.origin)
     shown = "return document.querySelector('session-devices > p').checkVisibility()"
     assert site.browser.run(shown)
-    site.backend.devices = [LAPTOP]
+    site.backend.refusals["devices"] = (*refusal(503, "unavailable", "Not now."), 99)
     site.backend.gate.set()
+    site.browser.await_status("Not now. Trying again in 99 seconds.")
+    assert site.browser.run(shown)
+    site.backend.devices = [LAPTOP]
+    site.backend.refusals.clear()
+    site.browser.click("Try again")
     wait_for(lambda: site.browser.cards, "the list", PATIENCE)
     assert not site.browser.run(shown)
+
+
+def test_a_time_that_is_none_breaks_nothing(site: Site):
+    [card] = site.open(device("one", last_active_at="soon", signed_in_at="")).cards
+    assert "Berlin, Germany" in card
 
 
 def test_an_element_that_leaves_the_page_stops_and_can_come_back(site: Site):

@@ -714,7 +714,8 @@ export class SessionDevices extends HTMLElement {
     this.#root.lang = this.#language.tag;
     this.#root.dir = this.#language.direction;
     this.#root.ariaBusy = String(!list && !this.#problem && !this.#signedOut);
-    this.#waiting.hidden = Boolean(list) || this.#problem || this.#signedOut;
+    this.#loadingText.hidden = this.#problem;
+    this.#waiting.hidden = Boolean(list) || this.#signedOut;
     for (const [element, key] of this.#fixed) element.textContent = this.#text(key);
     this.#titles = this.#language.titles(devices);
     arrange(this.#live, live.map((device) => this.#card(device)));
@@ -841,7 +842,7 @@ export class SessionDevices extends HTMLElement {
   }
 
   #activity(device) {
-    if (!device.signed_in) return this.#dated("signed_out", device.signed_out_at);
+    if (device.signed_out_at) return this.#dated("signed_out", device.signed_out_at);
     if (this.#isActive(device)) return h("span", { class: "now" }, this.#text("active_now"));
     return this.#dated("active", device.last_active_at);
   }
