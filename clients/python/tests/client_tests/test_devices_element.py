@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -14,6 +17,7 @@ from client_tests.devices_site import LAPTOP, OLD_TABLET, PHONE, REPLAYED, Site,
 from client_tests.readme import PATIENCE
 from tests.support.waiting import wait_for
 
+ROOT = Path(__file__).parents[4]
 MAX_GZIPPED_BYTES = 12_000
 # A clock that a test sets forward, and minutes that it makes go by.
 CLOCK = """
@@ -524,3 +528,30 @@ def test_the_built_in_texts_say_what_the_element_asks_for(site: Site):
     computed = {f"{verb}_device" for verb in ("rename", "sign_out", "not_me")}
     computed |= {key for key in texts if key.startswith(("kind.", "method.", "alarm."))}
     assert set(texts) - named - computed == set()
+
+
+# --- its description --------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "devices_element.md").read_text()
+
+
+def test_the_page_describes_all_variables_and_parts():
+    source = ELEMENT.read_text()
+    variables = set(re.findall(r"--session-devices-[a-z]+", source))
+    assert variables == set(re.findall(r"--session-devices-[a-z]+", PAGE))
+    texts = re.findall(r'\bpart: [`"]([a-z -]+)', source)
+    parts = {part for text in texts for part in text.split()}
+    [described] = re.findall(r"^Parts: (.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
+    assert parts - set(re.findall(r"`([a-z-]+)`", described)) == set()
+
+
+def test_the_page_describes_all_attributes_and_calls(site: Site):
+    source = ELEMENT.read_text()
+    for name in re.findall(r'getAttribute\("([a-z-]+)"\)', source):
+        assert f"| `{name}` |" in PAGE
+    browser = site.open(LAPTOP, PHONE, device("tv"))
+    browser.click("Sign out Ada’s phone")
+    browser.await_status("Ada’s phone is signed out.")
+    for method, path, _ in site.backend.requests:
+        call = urlsplit(path).path.removeprefix("/devices/").replace("phone", "ID")
+        assert f"`{method} {call}" in PAGE
