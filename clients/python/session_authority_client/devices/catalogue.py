@@ -20,7 +20,7 @@ Message = str | Mapping[str, str]
 """A text, or one for each plural category."""
 
 DEFAULT = "en"
-LANGUAGES = ("en",)
+LANGUAGES = ("ar", "de", "en", "es", "fr", "tr")
 CATEGORIES = frozenset({"zero", "one", "two", "few", "many", "other"})
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 _TAG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*", re.ASCII)
