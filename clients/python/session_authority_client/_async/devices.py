@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from session_authority_client._async.visit import AsyncVisit
 from session_authority_client._shared.device_ids import canonical_device_id
-from session_authority_client._shared.responses import Response
-from session_authority_client.devices import answers, failures, openapi
+from session_authority_client._shared.responses import Response, redirect
+from session_authority_client.devices import answers, assets, failures, openapi, screens
 from session_authority_client.devices.listing import Listing, listing
 from session_authority_client.devices.representation import device_json, list_json
 from session_authority_client.devices.requests import BadRequest, DevicesRequest, texts_for
@@ -35,22 +36,29 @@ async def async_answer_devices(
     if route.action is None:
         code = "method_not_allowed" if route.allowed else "not_found"
         return failures.response(page, request, failures.Failure(code, headers=route.allow))
-    if route.action in PUBLIC:
-        return _public(page, route.action, request)
     try:
+        if route.action in PUBLIC:
+            return _public(page, route, request)
         visit.require()
         return await _Exchange(page, visit, request, route).answer(route.action)
     except failures.EXPECTED as error:
         visit.take_refusal()  # it is answered here
-        if isinstance(error, SessionAuthorityError):
+        failure = failures.failure_of(error)
+        if isinstance(error, SessionAuthorityError) and failure.code == "unavailable":
             _log.warning("A page of devices is not served: %s", error.reason or error.code.name)
-        return failures.response(page, request, failures.failure_of(error))
+        return failures.response(page, request, failure)
 
 
-def _public(page: DevicesPage, action: Action, request: DevicesRequest) -> Response:
-    if action is Action.OPENAPI:
+def _public(page: DevicesPage, route: Route, request: DevicesRequest) -> Response:
+    query = request.query()
+    if route.action is Action.OPENAPI:
         return answers.answer(200, openapi.document(page.path))
-    texts = texts_for(page, request.headers, request.query().get("language", ""))
+    if route.action is Action.STATIC:
+        found = assets.asset(route.name)
+        if found is None:
+            raise BadRequest("not_found")
+        return assets.serve(found, query.get("v", ""))
+    texts = texts_for(page, request.headers, query.get("language", ""))
     told = {
         "language": texts.language,
         "direction": texts.direction,
@@ -69,10 +77,19 @@ class _Exchange:
         self._visit = visit
         self._request = request
         self._route = route
+        self._texts = texts_for(page, request.headers)
 
     async def answer(self, action: Action) -> Response:
         """The response."""
         steps: Mapping[Action, Callable[[], Any]] = {
+            Action.PAGE: self._page_of_devices,
+            Action.ASK_OTHERS: self._ask_others,
+            Action.ASK_NOT_ME: self._ask_not_me,
+            Action.SECURE: self._secure,
+            Action.FORM_RENAME: self._form_rename,
+            Action.FORM_SIGN_OUT: self._form_sign_out,
+            Action.FORM_NOT_ME: self._form_not_me,
+            Action.FORM_OTHERS: self._form_others,
             Action.LIST: self._list,
             Action.RENAME: self._rename,
             Action.SIGN_OUT_DEVICE: self._sign_out_device,
@@ -82,6 +99,49 @@ class _Exchange:
         }
         response: Response = await steps[action]()
         return response
+
+    # --- the page ---------------------------------------------------------------------------------
+
+    async def _page_of_devices(self) -> Response:
+        found = await self._listing()
+        return screens.list_screen(self._page, self._texts, found, self._request.query())
+
+    async def _ask_others(self) -> Response:
+        return screens.others_screen(self._page, self._texts)
+
+    async def _ask_not_me(self) -> Response:
+        found, device_id = await self._listing(), self._request.query().get("device", "")
+        if device_id not in {device.device_id for device in found.everything}:
+            raise BadRequest("unknown_device")
+        return screens.not_me_screen(self._page, self._texts, found, device_id)
+
+    async def _secure(self) -> Response:
+        found, device_id = await self._listing(), self._request.query().get("device", "")
+        return screens.secure_screen(self._page, self._texts, found, device_id)
+
+    async def _form_rename(self) -> Response:
+        form = self._request.form()
+        device = await self._named(form.get("device", ""), form.get("name", ""))
+        done = "renamed" if form.get("name", "").strip() else "name_removed"
+        return self._see(done=done, device=device.device_id)
+
+    async def _form_sign_out(self) -> Response:
+        device_id = self._request.form().get("device", "")
+        await self._ended(device_id, "sign_out")
+        return self._see(done="signed_out", device=device_id)
+
+    async def _form_not_me(self) -> Response:
+        device_id = self._request.form().get("device", "")
+        await self._ended(device_id, "not_me")
+        return self._see("/secure", device=device_id)
+
+    async def _form_others(self) -> Response:
+        self._request.form()
+        ended = await self._visit.sign_out_everywhere()
+        return self._see(done="others", count=str(ended))
+
+    def _see(self, below: str = "", **query: str) -> Response:
+        return redirect(f"{self._page.path}{below}?{urlencode(query)}")
 
     # --- the API ----------------------------------------------------------------------------------
 

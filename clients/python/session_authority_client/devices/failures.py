@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from session_authority_client._shared.responses import NoAnswer, Response, SignInRequired
 from session_authority_client.devices import answers
-from session_authority_client.devices.listing import BadCursor
+from session_authority_client.devices.listing import MAX_NAME_LENGTH, BadCursor
 from session_authority_client.devices.requests import BadRequest, DevicesRequest, texts_for
+from session_authority_client.devices.routes import route_of
+from session_authority_client.devices.screens import failure_screen
 from session_authority_client.devices.settings import DevicesPage, Headers
 from session_authority_client.errors import (
     DeviceNotFound,
@@ -18,7 +20,6 @@ from session_authority_client.errors import (
 )
 
 _RETRY_AFTER = ("Retry-After", "1")
-MAX_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,10 @@ def _broken_rule(error: InvalidRequest) -> Failure:
 
 
 def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Response:
-    """The response that tells a program of a failure."""
+    """The response that tells a program, or a person, of a failure."""
     texts = texts_for(page, request.headers)
+    if not route_of(page.path, request.method, request.target).is_api:
+        return failure.instead or failure_screen(page, texts, failure.code, failure.headers)
     return answers.error(failure.code, texts, *failure.headers, field=failure.field)
 
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from session_authority_client.types import Device, FormFactor
 
 PAGE_SIZE = 50
+# The rule of the service.
+MAX_NAME_LENGTH = 100
 MAX_ALARMS = 20
 # How long a device that is signed out is shown, and an alarm: the service remembers alarms for as
 # long.
@@ -55,7 +57,8 @@ class Listing:
     """A page of devices: this device first, then those that are signed in, then those that were in
     the last 28 days. `alarms` are those of all devices, the newest first, on the first page only.
     `others` counts the other devices that are signed in, on all pages, and `signed_out` those that
-    are not. `marked` is the ID of the device whose sign-in a mail was about, or empty.
+    are not. `marked` is the ID of the device whose sign-in a mail was about, or empty. `everything`
+    has the devices of all pages.
     """
 
     devices: Sequence[Device]
@@ -65,6 +68,7 @@ class Listing:
     signed_out: int
     now: datetime
     marked: str = ""
+    everything: Sequence[Device] = ()
 
 
 def listing(
@@ -92,6 +96,7 @@ def listing(
         signed_out=sum(not device.signed_in for device in shown),
         now=now,
         marked=_marked(shown, event_id),
+        everything=shown,
     )
 
 

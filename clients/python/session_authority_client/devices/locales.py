@@ -4,6 +4,7 @@ only module that knows Babel, which it imports late: nothing else of this packag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any
@@ -35,6 +36,13 @@ def number(value: int, language: str) -> str:
     from babel.numbers import format_decimal
 
     return format_decimal(value, locale=_locale(language), numbering_system="default")
+
+
+def listed(names: Sequence[str], language: str) -> str:
+    """Several names in one: "password and one-time code"."""
+    from babel.lists import format_list
+
+    return str(format_list(names, locale=_locale(language)))
 
 
 def country(code: str, language: str) -> str:

@@ -42,7 +42,8 @@ class DevicesRequest:
 
     def form(self) -> Mapping[str, str]:
         """The fields of the form that it sends. Raises BadRequest."""
-        if self._content_type() != "application/x-www-form-urlencoded":
+        kind = self._content_type()
+        if (self.body or kind) and kind != "application/x-www-form-urlencoded":
             raise BadRequest("unsupported_type")
         try:
             return _fields(self._whole_body().decode())

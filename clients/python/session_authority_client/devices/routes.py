@@ -11,6 +11,15 @@ from urllib.parse import unquote
 class Action(Enum):
     """What a request is for."""
 
+    PAGE = "page"
+    ASK_OTHERS = "ask: others"
+    ASK_NOT_ME = "ask: not me"
+    SECURE = "secure"
+    FORM_RENAME = "form: rename"
+    FORM_SIGN_OUT = "form: sign out"
+    FORM_NOT_ME = "form: not me"
+    FORM_OTHERS = "form: others"
+    STATIC = "static"
     OPENAPI = "openapi"
     MESSAGES = "messages"
     LIST = "list"
@@ -24,6 +33,13 @@ class Action(Enum):
 _NAMED = "*"
 # The path below the mount, with `*` for a device ID or a file's name; its methods.
 ROUTES: Mapping[tuple[str, ...], Mapping[str, Action]] = {
+    (): {"GET": Action.PAGE},
+    ("sign-out-others",): {"GET": Action.ASK_OTHERS, "POST": Action.FORM_OTHERS},
+    ("not-me",): {"GET": Action.ASK_NOT_ME, "POST": Action.FORM_NOT_ME},
+    ("secure",): {"GET": Action.SECURE},
+    ("rename",): {"POST": Action.FORM_RENAME},
+    ("sign-out",): {"POST": Action.FORM_SIGN_OUT},
+    ("static", _NAMED): {"GET": Action.STATIC},
     ("api", "openapi.json"): {"GET": Action.OPENAPI},
     ("api", "messages"): {"GET": Action.MESSAGES},
     ("api", "devices"): {"GET": Action.LIST},
@@ -34,7 +50,7 @@ ROUTES: Mapping[tuple[str, ...], Mapping[str, Action]] = {
     ("api", "sign-out"): {"POST": Action.SIGN_OUT_HERE},
 }
 # Everybody gets the same of these: no session is needed.
-PUBLIC = frozenset({Action.OPENAPI, Action.MESSAGES})
+PUBLIC = frozenset({Action.STATIC, Action.OPENAPI, Action.MESSAGES})
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,14 @@ from client_tests.devices_harness import (
     post,
     signed_in,
 )
-from client_tests.middleware_harness import APPS, TOKEN, browser_of, fastapi_app, set_cookies
+from client_tests.middleware_harness import (
+    APPS,
+    PATIENCE,
+    TOKEN,
+    browser_of,
+    fastapi_app,
+    set_cookies,
+)
 from session_authority_client import ClientInfo, Place
 from session_authority_client.devices import DevicesPage, openapi
 from session_authority_client.devices.answers import STATUS
@@ -146,7 +153,7 @@ async def test_a_device_of_another_user_is_none(
     for device in (foreign, "00000000-0000-4000-8000-000000000000", "nothing", "%2e%2e"):
         answer = await post(browser, f"/devices/{device}/{verb}", {"name": "mine"})
         assert code_of(answer) == (404, "unknown_device", None)
-    with authority.client() as client:
+    with authority.client(timeout=PATIENCE) as client:
         [untouched] = client.devices("bob")
         assert (untouched.signed_in, untouched.display_name) == (True, "Bob's")
 
@@ -257,7 +264,7 @@ async def test_an_app_uses_its_bearer_token(authority: FakeAuthority):
 async def test_alarms_are_listed_for_28_days(authority: FakeAuthority):
     async with signed_in(fastapi_app, authority) as browser:
         [other] = add_devices(authority, [ClientInfo(display_name="Laptop")])
-        with authority.client() as client:
+        with authority.client(timeout=PATIENCE) as client:
             issued = client.issue_device("ada", device_id=other)
             authority.replay_tokens()
             client.validate_session(issued.access_token, other)
@@ -278,7 +285,7 @@ async def test_a_thousand_devices_come_page_by_page_each_with_one_call(
     fast: httpx.AsyncClient, authority: FakeAuthority
 ):
     ids = add_devices(authority, [ClientInfo()] * 999)
-    with authority.client() as client:
+    with authority.client(timeout=PATIENCE) as client:
         for device in ids[:100]:
             client.revoke_device("ada", device)
     found: list[Any] = []
