@@ -14,6 +14,7 @@ TRACKED = subprocess.run(
 ).stdout.split("\0")[:-1]
 # A new kind belongs here if it is a source that people write, never something built or downloaded.
 SUFFIXES = {
+    ".css",
     ".in",
     ".js",
     ".json",
