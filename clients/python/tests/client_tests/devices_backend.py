@@ -95,8 +95,8 @@ def device(device_id: str, **facts: Any) -> dict[str, Any]:
 
 
 def signed_out(device_id: str, **facts: Any) -> dict[str, Any]:
-    """A device that was signed out a week ago."""
-    return device(device_id, signed_in=False, signed_out_at=ago(days=7), **facts)
+    """A device that was signed out six days ago."""
+    return device(device_id, signed_in=False, signed_out_at=ago(days=6), **facts)
 
 
 class DevicesBackend:

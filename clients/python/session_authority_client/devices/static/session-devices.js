@@ -94,12 +94,12 @@ export const ENGLISH = {
 
 const MINUTE = 60_000; // in milliseconds, as all times here
 const CALL_TIMEOUT = 15_000;
-const MESSAGES_TIMEOUT = 4_000; // then the list is shown in English
-const STALE_AFTER = 2 * MINUTE; // "Active now" is no longer believed
+const MESSAGES_TIMEOUT = 4_000;
+const STALE_AFTER = 2 * MINUTE; // for "Active now"
 const MAX_RETRY_SECONDS = 300;
 const MAX_PAGES_REFRESHED = 4;
 
-const UNITS = { year: 525_600, month: 43_200, week: 10_080, day: 1_440, hour: 60, minute: 1 };
+const UNITS = { day: 24 * 60 * MINUTE, hour: 60 * MINUTE, minute: MINUTE };
 
 const ICONS = {
   desktop: "M3 4h18v12H3zM8 20h8M12 16v4",
@@ -144,19 +144,21 @@ h3 { font-size: 1rem; }
 .card, .alarm { display: flex; gap: var(--gap); padding: var(--gap); }
 .card + .card { border-block-start: 1px solid var(--border); }
 svg {
-  inline-size: 1.5rem; block-size: 1.5rem; flex: none; fill: none; stroke: currentColor;
-  stroke-width: 1.5; stroke-linecap: round; stroke-linejoin: round; color: var(--muted);
+  inline-size: 2.5rem; block-size: 2.5rem; flex: none; padding: .5rem; border-radius: 50%;
+  fill: none; stroke: currentColor; stroke-width: 1.5; stroke-linecap: round;
+  stroke-linejoin: round; background: color-mix(in srgb, currentColor 10%, transparent);
+  color: var(--muted);
 }
 .content, .heading, .actions, .notice, .others, form {
   display: flex; flex-wrap: wrap; gap: .25rem .5rem; align-items: center;
 }
 .content, .body { flex: 1 1 15rem; min-inline-size: 0; }
 .badge {
-  border: 1px solid; border-radius: 99px; padding: 0 .5rem; color: var(--good);
-  font-size: .75rem; font-weight: 600;
+  border: 1px solid transparent; border-radius: 99px; padding: 0 .5rem; font-size: .75rem;
+  background: color-mix(in srgb, currentColor 10%, transparent);
 }
+.badge, .now, .current svg { color: var(--good); font-weight: 600; }
 .fact { position: relative; color: var(--muted); font-size: .875rem; }
-.now { color: var(--good); font-weight: 600; }
 .warning, .alarm :is(svg, h3) { color: var(--danger); }
 button, .link {
   display: inline-block; padding: .3125rem .75rem; border: 1px solid var(--border);
@@ -175,7 +177,10 @@ input {
 }
 .notice:has(span) { padding: .5rem .75rem; border-inline-start: 4px solid var(--good); }
 .notice.bad:has(span) { border-inline-start-color: var(--danger); }
-.alarm { border-color: var(--danger); }
+.alarm {
+  border-color: var(--danger);
+  background: color-mix(in srgb, var(--danger) 6%, var(--surface));
+}
 .alarm, .notice:has(span) { margin-block-end: var(--gap); }
 .alarm .link { margin-block-start: .5rem; }
 .others, .more, details { margin-block-start: var(--gap); }
@@ -245,7 +250,7 @@ function arrange(parent, children) {
 class Language {
   constructor(tag = "en", direction = "ltr", messages = {}) {
     Object.assign(this, { tag, direction, messages });
-    // The user's own variant writes dates as the user does: en-GB rather than en.
+    // The user's own variant has the user's dates: en-GB rather than en.
     const plain = (name) => name.split("-")[0];
     const locale = navigator.languages.find((name) => plain(name) === plain(tag)) ?? tag;
     this.number = new Intl.NumberFormat(locale);
@@ -254,7 +259,7 @@ class Language {
     this.countries = new Intl.DisplayNames(locale, { type: "region" });
     this.moment = new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "long" });
     this.past = new Intl.RelativeTimeFormat(locale);
-    this.present = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
+    this.date = new Intl.DateTimeFormat(locale, { dateStyle: "long" });
   }
 
   /** The text in pieces: what `values` has for the places in it may be nodes. */
@@ -271,13 +276,12 @@ class Language {
     return this.pieces(key, values).join("");
   }
 
-  /** "2 hours ago". A clock that is behind is no reason to speak of the future. */
-  ago(milliseconds) {
-    for (const [unit, minutes] of Object.entries(UNITS)) {
-      const count = Math.floor(milliseconds / minutes / MINUTE);
-      if (count >= 1) return this.past.format(-count, unit);
-    }
-    return this.present.format(0, "second");
+  /** "2 hours ago"; from a week on, the date. A clock that is behind tells no future. */
+  ago(moment, now) {
+    const past = now - moment;
+    if (past >= 7 * UNITS.day) return this.date.format(moment);
+    const unit = Object.keys(UNITS).find((name) => past >= UNITS[name]) ?? "minute";
+    return this.past.format(-Math.max(Math.floor(past / UNITS[unit]), 1), unit);
   }
 
   country(code) {
@@ -299,11 +303,9 @@ class Language {
     return this.list.format(names.map((name) => String(known(name))));
   }
 
-  /** What is known of the program and the machine. */
   appearance({ browser, system, model }) {
-    const machine = model ?? system;
-    if (browser && machine) return this.text("browser_on_system", { browser, system: machine });
-    return browser ?? machine;
+    if (browser && system) return this.text("browser_on_system", { browser, system });
+    return browser ?? model ?? system;
   }
 
   /** The titles by device ID, no two the same: they are in the names of buttons. */
@@ -430,7 +432,7 @@ export class SessionDevices extends HTMLElement {
     const seen = () => document.visibilityState === "visible" && this.refresh();
     document.addEventListener("visibilitychange", seen, { signal });
     const online = () => {
-      this.#problem = true; // whatever failed meanwhile is over with the next list
+      this.#problem = true; // which is over with the next list
       this.refresh();
     };
     const offline = () => this.#showProblem(this.#text("error.offline"));
@@ -787,8 +789,9 @@ export class SessionDevices extends HTMLElement {
       field.focus();
       field.select();
     };
-    const part = `device${device.current ? " device-current" : ""}`;
-    return h("li", { class: "card", part, tabindex: -1 }, icon(ICONS[kindOf(device)]), content);
+    const current = device.current ? " current" : "";
+    const attributes = { class: `card${current}`, part: `device${current}`, tabindex: -1 };
+    return h("li", attributes, icon(ICONS[kindOf(device)]), content);
   }
 
   #form(device, title, close) {
@@ -826,7 +829,7 @@ export class SessionDevices extends HTMLElement {
     const how = { methods: this.#language.methods(methods ?? []) };
     const replayed = alarm?.kind === "token_replayed";
     const lines = [
-      [name && this.#language.appearance(device)],
+      [name ? this.#language.appearance(device) : device.browser && device.system && device.model],
       [this.#activity(device), this.#language.place(device.place), device.address],
       [isIn && this.#dated(how.methods ? "signed_in_with" : "signed_in", at, how)],
       [replayed && this.#dated("alarm.here", alarm.at)],
@@ -865,7 +868,7 @@ export class SessionDevices extends HTMLElement {
   }
 
   #ago(at) {
-    return this.#language.ago(Date.now() + this.#ahead - Date.parse(at));
+    return this.#language.ago(Date.parse(at), Date.now() + this.#ahead);
   }
 
   #renewTimes() {
