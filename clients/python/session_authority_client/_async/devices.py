@@ -136,7 +136,6 @@ class _Exchange:
         return self._see("/secure", device=device_id)
 
     async def _form_others(self) -> Response:
-        self._request.form()
         ended = await self._visit.sign_out_everywhere()
         return self._see(done="others", count=str(ended))
 

@@ -137,7 +137,6 @@ class _Exchange:
         return self._see("/secure", device=device_id)
 
     def _form_others(self) -> Response:
-        self._request.form()
         ended = self._visit.sign_out_everywhere()
         return self._see(done="others", count=str(ended))
 

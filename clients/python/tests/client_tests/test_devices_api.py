@@ -286,7 +286,7 @@ async def test_a_thousand_devices_come_page_by_page_each_with_one_call(
 ):
     ids = add_devices(authority, [ClientInfo()] * 999)
     with authority.client(timeout=PATIENCE) as client:
-        for device in ids[:100]:
+        for device in ids[-100:]:
             client.revoke_device("ada", device)
     found: list[Any] = []
     after, pages = "", 0
