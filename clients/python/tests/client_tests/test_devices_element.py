@@ -385,7 +385,12 @@ def test_a_message_of_the_catalogue_can_t_break_the_list(site: Site):
 def test_an_alarm_is_shown_above_the_list_and_on_its_device(site: Site):
     site.backend.alarms = [
         REPLAYED,
-        {"event_id": None, "device_id": "gone", "kind": "sealed_envelope", "at": "2026-01-02T03:04:05Z"},
+        {
+            "event_id": None,
+            "device_id": "gone",
+            "kind": "sealed_envelope",
+            "at": "2026-01-02T03:04:05Z",
+        },
     ]
     browser = site.open(LAPTOP, {**PHONE, "alarm": REPLAYED})
     assert "Somebody used a copy of your sign-in on Ada’s phone 1 day ago." in browser.text
@@ -482,10 +487,10 @@ def test_being_offline_is_said_until_it_is_over(site: Site):
     browser.await_status("")
 
 
-def test_no_device_is_a_state_too(site: Site):
+def test_no_other_device_is_a_state_too(site: Site):
     site.backend.devices = []
     site.browser.driver.get(site.origin)
-    wait_for(lambda: "No device is signed in." in site.browser.text, "the text", PATIENCE)
+    wait_for(lambda: "No other device is signed in." in site.browser.text, "the text", PATIENCE)
 
 
 def test_what_the_app_puts_inside_is_shown_until_the_list_is_there(site: Site):

@@ -50,7 +50,7 @@ def loading(site: Site) -> None:
 def empty(site: Site) -> None:
     site.backend.devices = []
     site.browser.driver.get(site.origin)
-    wait_for(lambda: "No device is signed in." in site.browser.text, "the text", PATIENCE)
+    wait_for(lambda: "No other device is signed in." in site.browser.text, "the text", PATIENCE)
 
 
 def renaming(site: Site) -> None:

@@ -9,7 +9,7 @@
 export const ENGLISH = {
   title: "Your devices",
   loading: "Loading your devices …",
-  empty: "No device is signed in.",
+  empty: "No other device is signed in.",
   this_device: "This device",
   active_now: "Active now",
   active: "Active {when}",
@@ -357,7 +357,7 @@ export class SessionDevices extends HTMLElement {
   #alarm = h("div", { role: "group", "aria-labelledby": "alarm", class: "alarm", part: "alarm" });
   #loadingText = h("p", { class: "waiting" });
   #waiting = h("slot", {}, this.#loadingText);
-  #empty = h("p", { part: "empty" });
+  #empty = h("p", { class: "others fact", part: "empty" });
   #live = h("ul", { role: "list", class: "cards", part: "devices" });
   #more = button("", "more", () => this.#showMore());
   #othersText = h("p", { class: "fact" });
@@ -379,8 +379,8 @@ export class SessionDevices extends HTMLElement {
   #root = h(
     "section",
     { tabindex: -1, "aria-labelledby": "title", part: "root" },
-    ...[this.#title, this.#alarm, this.#notice, this.#waiting, this.#empty, this.#live],
-    ...[this.#more, this.#others, this.#past, this.#dialog],
+    ...[this.#title, this.#alarm, this.#notice, this.#waiting, this.#live, this.#more],
+    ...[this.#empty, this.#others, this.#past, this.#dialog],
   );
 
   constructor() {
@@ -722,9 +722,10 @@ export class SessionDevices extends HTMLElement {
     this.#titles = this.#language.titles(devices);
     arrange(this.#live, live.map((device) => this.#card(device)));
     arrange(this.#dead, dead.map((device) => this.#card(device)));
-    this.#empty.hidden = !list || live.length > 0;
     this.#more.hidden = !list?.next;
-    this.#others.hidden = !live.some((device) => !device.current) && !list?.next;
+    const alone = !list?.next && live.every((device) => device.current);
+    this.#empty.hidden = !list || !alone;
+    this.#others.hidden = !list || alone;
     this.#past.hidden = dead.length === 0;
     this.#summary.textContent = this.#text("signed_out_devices", { count: dead.length });
     this.#renderAlarms(list?.alarms ?? []);
