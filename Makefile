@@ -226,6 +226,10 @@ wheel: $(venv) ## Build the wheels, of the service and of its Python client, int
 	    scripts/quietly.sh $(bin)/python -m build --wheel --no-isolation --outdir dist $$project; \
 	done
 
+.PHONY: screenshots
+screenshots: $(venv) ## Take the README's pictures of the page of devices
+	@PYTHONPATH=.:clients/python $(bin)/python scripts/screenshots.py
+
 .PHONY: clean
 clean: ## Remove everything that the other targets made, except .dev-data
 	@rm -rf .venv .venv-protos .tools {.,clients/python}/{build,dist,*.egg-info} .fuzz .hypothesis \

@@ -20,6 +20,7 @@ SUFFIXES = {
     ".json",
     ".lua",
     ".md",
+    ".png",
     ".proto",
     ".py",
     ".pyi",
@@ -60,7 +61,7 @@ def wide_lines(name: str, text: str) -> Iterator[str]:
 
 def written_by_people(name: str) -> bool:
     """True for files that are not generated, locked or given. Ruff measures Python."""
-    unmeasured = (".json", ".py", ".pyi", ".svg", ".txt")
+    unmeasured = (".json", ".png", ".py", ".pyi", ".svg", ".txt")
     return Path(name).suffix not in unmeasured and Path(name).name != "LICENSE"
 
 
