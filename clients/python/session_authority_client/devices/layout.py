@@ -30,21 +30,18 @@ def screen(
     *children: Node,
     status: int = 200,
     headers: tuple[Header, ...] = (),
-    scripted: bool = False,
 ) -> Response:
-    """The response with a screen. `scripted`: it may load the custom element."""
-    script = asset(ELEMENT) if scripted and page.scripted else None
-    body = element("main", *children)
-    loads: Node = None
+    """The response with a screen."""
+    script = asset(ELEMENT) if page.scripted else None
+    loads = None
     if script is not None:
-        body = element("session-devices", body, src=page.path, language=texts.language)
         loads = element(
             "script", type="module", src=script.url(page.path), integrity=script.integrity
         )
     html = element(
         "html",
         element("head", _head(page, title), loads),
-        element("body", body),
+        element("body", element("main", *children)),
         lang=texts.language,
         dir=texts.direction,
     )
@@ -52,6 +49,23 @@ def screen(
     sent = f"<!doctype html>{html.html}".encode()
     described = (("Content-Length", str(len(sent))), ("Content-Security-Policy", policy))
     return Response(status, (*_SAFE, *described, *headers), sent)
+
+
+def with_element(page: DevicesPage, texts: Texts, alarm: str, *children: Node) -> Node:
+    """The list of devices: as the custom element with the list in it, which stays until its script
+    runs, or the list alone. `alarm` is the event that a mail was about, or empty.
+    """
+    if not page.scripted or asset(ELEMENT) is None:
+        return children
+    return element(
+        "session-devices",
+        *children,
+        src=page.path,
+        language=texts.language,
+        alarm=alarm or None,
+        # Who is signed out there is led on to the sign-in.
+        sign_in=page.path,
+    )
 
 
 def _head(page: DevicesPage, title: str) -> Markup:

@@ -13,7 +13,7 @@ from session_authority_client.devices.answers import STATUS, Header
 from session_authority_client.devices.card import card, when
 from session_authority_client.devices.catalogue import Texts
 from session_authority_client.devices.icons import icon
-from session_authority_client.devices.layout import button, form, hidden, link, screen
+from session_authority_client.devices.layout import button, form, hidden, link, screen, with_element
 from session_authority_client.devices.listing import Alarm, Listing
 from session_authority_client.devices.markup import Markup, Node, element, phrase
 from session_authority_client.devices.settings import DevicesPage
@@ -36,13 +36,17 @@ def list_screen(
         element(
             "header", element("h1", texts.text("title")), element("p", texts.text("page.intro"))
         ),
-        _notice(texts, found, titles, query),
-        _alarms(page, texts, found, titles),
-        _cards(page, texts, here, titles, found),
-        None if later else _others(page, texts, found),
-        _signed_out(page, texts, out, titles, found, is_open=later and not here),
-        _pager(page, texts, found, later=later),
-        scripted=True,
+        with_element(
+            page,
+            texts,
+            query.get("alarm", ""),
+            _notice(texts, found, titles, query),
+            _alarms(page, texts, found, titles),
+            _cards(page, texts, here, titles, found),
+            None if later else _others(page, texts, found),
+            _signed_out(page, texts, out, titles, found, is_open=later and not here),
+            _pager(page, texts, found, later=later),
+        ),
     )
 
 
@@ -105,7 +109,9 @@ def _notice(
 ) -> Markup | None:
     """What a form has done. Anybody can write a link: nothing is said that the list denies."""
     told = _result(texts, found, titles, query)
-    return told and element("p", icon("done"), told, class_="notice", role="status")
+    return told and element(
+        "p", icon("done"), element("span", told), class_="notice", role="status"
+    )
 
 
 def _result(

@@ -67,8 +67,13 @@ _marks = count(1)
 class Browser:
     """Chromium with a profile of its own."""
 
-    def __init__(self, app: App, folder: Path, user_agent: str | None = None) -> None:
+    def __init__(
+        self, app: App, folder: Path, user_agent: str | None = None, *, scripts: bool = True
+    ) -> None:
         options = ChromeOptions()
+        if not scripts:
+            blocked = {"profile.managed_default_content_settings.javascript": 2}
+            options.add_experimental_option("prefs", blocked)
         options.binary_location = shutil.which("chromium") or ""
         options.add_argument(f"--user-data-dir={folder}")
         # Nothing but the one certificate is excused for having no authority that the browser knows.
@@ -205,10 +210,11 @@ class App:
         self._stack = stack
         self._browsers: dict[str, Browser] = {}
 
-    def browser(self, name: str, user_agent: str | None = None) -> Browser:
-        """That with this name."""
+    def browser(self, name: str, user_agent: str | None = None, *, scripts: bool = True) -> Browser:
+        """That with this name. `scripts`: JavaScript is on."""
         if name not in self._browsers:
-            browser = self._browsers[name] = Browser(self, self.folder / name, user_agent)
+            browser = Browser(self, self.folder / name, user_agent, scripts=scripts)
+            self._browsers[name] = browser
             self._stack.callback(browser.driver.quit)
         return self._browsers[name]
 

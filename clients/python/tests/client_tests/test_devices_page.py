@@ -29,7 +29,7 @@ from client_tests.middleware_harness import (
     set_cookies,
 )
 from session_authority_client import ClientInfo, Place
-from session_authority_client.devices.assets import STYLE, asset
+from session_authority_client.devices.assets import ELEMENT, STYLE, asset
 from session_authority_client.flow import Flow
 from session_authority_client.testing import FakeAuthority
 
@@ -428,11 +428,13 @@ async def test_a_mail_leads_to_the_page_through_the_way_back(authority: FakeAuth
 
 async def test_the_element_is_loaded_only_where_the_app_wants_it(authority: FakeAuthority):
     flow = Flow(devices=replace(PAGE, scripted=True))
-    element = asset("session-devices.js")
+    element = asset(ELEMENT)
     async with signed_in(fastapi_app, authority, flow) as browser:
-        answer = await browser.get(MOUNT)
+        answer = await browser.get(MOUNT, params={"alarm": "e1"})
         scripts = Seen(answer).all("script")
         assert len(scripts) == (element is not None)
+        wanted = {"src": MOUNT, "language": "en", "alarm": "e1", "sign-in": MOUNT}
+        assert Seen(answer).all("session-devices") == ([] if element is None else [wanted])
         for script in scripts:
             assert element is not None
             assert script["src"] == element.url(MOUNT)
