@@ -13,6 +13,9 @@ PYTHON ?= python3
 ARGS ?=
 # Debian 12's Go is 1.19, which builds no newer grpcurl that is still offered.
 GRPCURL_VERSION := v1.8.9
+# It judges whether pages can be used by everybody.
+AXE_VERSION := 4.14.1
+AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
 
 export PYTHON
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
@@ -27,6 +30,7 @@ bench_venv := .tools/bench/.complete
 stubs_venvs := .tools/stubs-oldest/.complete .tools/stubs-newest/.complete
 acceptor_venvs := .tools/acceptor-oldest/.complete .tools/acceptor-newest/.complete
 grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
+axe := .tools/axe/axe-$(AXE_VERSION).min.js
 
 .PHONY: help
 help: ## List the targets
@@ -58,8 +62,12 @@ run: $(running) ## Run the development server; ARGS go to `session-authority dev
 grpcurl: $(grpcurl) ## Build grpcurl into .tools/bin
 	@:
 
+.PHONY: axe
+axe: $(axe) ## Install axe-core below .tools, for the tests of pages
+	@:
+
 .PHONY: backends
-backends: $(grpcurl) ## Install what the full tests want: Redis, grpcurl, Chromium, shells
+backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, grpcurl, Chromium, axe
 	@command -v redis-server >/dev/null || \
 	    scripts/apt_install.sh redis-server "there is no redis-server to test against"
 	@command -v chromium >/dev/null || \
@@ -220,6 +228,10 @@ wheel: $(venv) ## Build the wheels, of the service and of its Python client, int
 	    scripts/quietly.sh $(bin)/python -m build --wheel --no-isolation --outdir dist $$project; \
 	done
 
+.PHONY: screenshots
+screenshots: $(venv) ## Take the README's pictures of the page of devices
+	@PYTHONPATH=.:clients/python $(bin)/python scripts/screenshots.py
+
 .PHONY: clean
 clean: ## Remove everything that the other targets made, except .dev-data
 	@rm -rf .venv .venv-protos .tools {.,clients/python}/{build,dist,*.egg-info} .fuzz .hypothesis \
@@ -256,3 +268,13 @@ $(grpcurl):
 	    -ldflags "-s -w -X main.version=$(GRPCURL_VERSION)" \
 	    github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 	@ln -f $(@D)/grpcurl $@
+
+$(axe):
+	@command -v npm >/dev/null || \
+	    scripts/apt_install.sh npm "there is no npm to install axe-core with"
+	@mkdir -p $(@D)
+	@scripts/quietly.sh npm install --prefix $(@D) --no-save --ignore-scripts --no-audit \
+	    --no-fund axe-core@$(AXE_VERSION)
+	@echo "$(AXE_SHA256)  $(@D)/node_modules/axe-core/axe.min.js" | sha256sum --check --quiet
+	@cp $(@D)/node_modules/axe-core/axe.min.js $@
+	@ln -f $@ $(@D)/axe.min.js

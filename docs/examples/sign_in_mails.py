@@ -2,7 +2,7 @@
 
     pip install ./clients/python
     export AUTHORITY=127.0.0.1:50051 SMTP=127.0.0.1:25 CURSOR=sign_in_mails.cursor
-    export MAIL_DOMAIN=example.org MY_DEVICES=https://www.example.org/
+    export MAIL_DOMAIN=example.org MY_DEVICES=https://www.example.org/devices
     python docs/examples/sign_in_mails.py
 
 Against a service with TLS, AUTHORITY_CA, AUTHORITY_CERT, AUTHORITY_KEY and AUTHORITY_TOKEN_FILE
@@ -36,7 +36,7 @@ SMTP = os.environ.get("SMTP", "127.0.0.1:25")
 CURSOR = Path(os.environ.get("CURSOR", "sign_in_mails.cursor"))
 MAIL_DOMAIN = os.environ.get("MAIL_DOMAIN", "example.org")
 # The page of your app that lists a user's devices.
-MY_DEVICES = os.environ.get("MY_DEVICES", "https://www.example.org/")
+MY_DEVICES = os.environ.get("MY_DEVICES", "https://www.example.org/devices")
 
 
 def address_of(user_id: str) -> str:
@@ -64,11 +64,15 @@ sign out each device that you don't know, in the list of your devices:
 )
 
 
-def text_of(browser: str, system: str, address: str, when: datetime, advice: str) -> str:
-    """What happened, and what to do. The link leads to a page, and does nothing by itself."""
+def text_of(
+    event_id: str, browser: str, system: str, address: str, when: datetime, advice: str
+) -> str:
+    """What happened, and what to do. The link leads to a page, where it marks the event, and does
+    nothing by itself.
+    """
     device = f"{browser or 'A browser'} on {system or 'a device'}"
     happened = f"{device}, at {address or 'an unknown address'}, {when:%d %B, %H:%M} UTC."
-    return f"{happened}\n\n{advice}\n{MY_DEVICES}\n"
+    return f"{happened}\n\n{advice}\n{MY_DEVICES}?alarm={event_id}\n"
 
 
 # end: what both say
@@ -83,7 +87,7 @@ def mail_about(event: Event) -> EmailMessage:
     replayed = event.type is EventType.SESSION_REPLAYED
     mail["Subject"], advice = COPY_USED if replayed else NEW_SIGN_IN
     where = (event.browser, event.operating_system, event.client.ip_address)
-    mail.set_content(text_of(*where, event.create_time, advice))
+    mail.set_content(text_of(event.event_id, *where, event.create_time, advice))
     return mail
 
 

@@ -2,7 +2,7 @@
 
     pip install standardwebhooks
     export SECRET="$(session-authority relay secret)" LISTEN=127.0.0.1:8080 SMTP=127.0.0.1:25
-    export MAIL_DOMAIN=example.org MY_DEVICES=https://www.example.org/
+    export MAIL_DOMAIN=example.org MY_DEVICES=https://www.example.org/devices
     python docs/examples/webhook_mails.py
 
 The relay signs with the same secret: put it into its file of endpoints. This needs no gRPC. It
@@ -30,7 +30,7 @@ LISTEN = os.environ.get("LISTEN", "127.0.0.1:8080")
 SMTP = os.environ.get("SMTP", "127.0.0.1:25")
 MAIL_DOMAIN = os.environ.get("MAIL_DOMAIN", "example.org")
 # The page of your app that lists a user's devices.
-MY_DEVICES = os.environ.get("MY_DEVICES", "https://www.example.org/")
+MY_DEVICES = os.environ.get("MY_DEVICES", "https://www.example.org/devices")
 LONGEST_BODY = 1024 * 1024
 REMEMBERED = 10_000
 mailed: dict[str, None] = {}  # event IDs, the oldest first
@@ -61,11 +61,15 @@ sign out each device that you don't know, in the list of your devices:
 )
 
 
-def text_of(browser: str, system: str, address: str, when: datetime, advice: str) -> str:
-    """What happened, and what to do. The link leads to a page, and does nothing by itself."""
+def text_of(
+    event_id: str, browser: str, system: str, address: str, when: datetime, advice: str
+) -> str:
+    """What happened, and what to do. The link leads to a page, where it marks the event, and does
+    nothing by itself.
+    """
     device = f"{browser or 'A browser'} on {system or 'a device'}"
     happened = f"{device}, at {address or 'an unknown address'}, {when:%d %B, %H:%M} UTC."
-    return f"{happened}\n\n{advice}\n{MY_DEVICES}\n"
+    return f"{happened}\n\n{advice}\n{MY_DEVICES}?alarm={event_id}\n"
 
 
 # end: what both say
@@ -85,7 +89,7 @@ def mail_about(cloud_event: dict[str, Any]) -> EmailMessage | None:
     where = (client.get("browser", ""), client.get("operating_system", ""))
     address = client.get("info", {}).get("ip_address", "")
     when = datetime.fromisoformat(cloud_event["time"]).astimezone(UTC)
-    mail.set_content(text_of(*where, address, when, advice))
+    mail.set_content(text_of(cloud_event["id"], *where, address, when, advice))
     return mail
 
 

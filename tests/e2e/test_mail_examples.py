@@ -30,6 +30,7 @@ from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
 EXAMPLES = ROOT / "docs" / "examples"
+LINK = re.compile(r"https://www\.example\.org/devices\?alarm=evt_\w+")
 AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
     " Chrome/140.0.0.0 Safari/537.36"
@@ -163,7 +164,7 @@ def test_the_watcher_mails_about_new_devices_and_loses_none_when_killed(
     text = mail.get_payload()
     assert isinstance(text, str)
     assert text.startswith("Chrome 140 on Windows, at 203.0.113.7, ")
-    assert text.splitlines()[-1] == "https://www.example.org/"
+    assert LINK.fullmatch(text.splitlines()[-1])
     assert "sign the device out" in " ".join(text.split())
 
 
@@ -234,7 +235,7 @@ def test_the_webhook_receiver_mails_what_the_relay_delivers(
             [mail] = postman.to("ada")
             told = str(mail.get_payload())
             assert told.startswith("Chrome 140 on Windows, at 203.0.113.7, ")
-            assert told.splitlines()[-1] == "https://www.example.org/"
+            assert LINK.fullmatch(told.splitlines()[-1])
             forged = Webhook(new_secret()), Webhook(secret)
             assert [_post(port, webhook) for webhook in forged] == [400, 204]
             assert _post(port, Webhook(secret)) == 204
@@ -300,11 +301,11 @@ def test_both_examples_say_the_same():
 
 
 def test_a_link_of_a_mail_does_nothing_by_itself():
-    """It names a page alone: no ID, and no token."""
+    """It names a page and the event: no ID of a user or a device, and no token."""
     for path in EXAMPLES.glob("*_mails.py"):
         code = path.read_text()
-        assert re.findall(r'MY_DEVICES", "(.*)"\)', code) == ["https://www.example.org/"]
-        assert code.count("{MY_DEVICES}\\n") == 1
+        assert re.findall(r'MY_DEVICES", "(.*)"\)', code) == ["https://www.example.org/devices"]
+        assert code.count("{MY_DEVICES}?alarm={event_id}\\n") == 1
 
 
 def test_the_twenty_lines_of_the_docs_are_those_that_run():

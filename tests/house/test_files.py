@@ -14,16 +14,20 @@ TRACKED = subprocess.run(
 ).stdout.split("\0")[:-1]
 # A new kind belongs here if it is a source that people write, never something built or downloaded.
 SUFFIXES = {
+    ".css",
     ".in",
+    ".js",
     ".json",
     ".lua",
     ".md",
+    ".png",
     ".proto",
     ".py",
     ".pyi",
     ".sh",
     ".svg",
     ".toml",
+    ".ts",
     ".txt",
     ".typed",
     ".yaml",
@@ -57,7 +61,7 @@ def wide_lines(name: str, text: str) -> Iterator[str]:
 
 def written_by_people(name: str) -> bool:
     """True for files that are not generated, locked or given. Ruff measures Python."""
-    unmeasured = (".json", ".py", ".pyi", ".svg", ".txt")
+    unmeasured = (".json", ".png", ".py", ".pyi", ".svg", ".txt")
     return Path(name).suffix not in unmeasured and Path(name).name != "LICENSE"
 
 

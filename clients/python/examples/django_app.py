@@ -1,6 +1,6 @@
 """A page for those who are signed in, with their devices on it: Django, in one file.
 
-    pip install session-authority-client django gunicorn
+    pip install "session-authority-client[devices]" django gunicorn
     AUTHORITY=127.0.0.1:50051 gunicorn --threads 8 django_app:application
 
 `session-authority dev` is an authority to try it with; then open http://localhost:8000.
@@ -17,7 +17,6 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
 from django.template import engines
 from django.urls import path
-from django.views.decorators.http import require_POST
 
 from session_authority_client import (
     InvalidRequest,
@@ -26,17 +25,21 @@ from session_authority_client import (
     SessionAuthority,
 )
 from session_authority_client.cookies import Cookies
+from session_authority_client.devices import DevicesPage
 from session_authority_client.django import require_session, visit_of
 from session_authority_client.environment import credentials_from_environment
 from session_authority_client.flow import Flow
 
 AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
+DEVICES = DevicesPage(path="/devices", secure_account_url="/password")
 
 settings.configure(  # in a project of yours, this is settings.py
     MIDDLEWARE=["session_authority_client.django.SessionAuthorityMiddleware"],
     SESSION_AUTHORITY=lambda: SessionAuthority(AUTHORITY, **credentials_from_environment()),
     # Leave `cookies` out behind HTTPS: these are for http://localhost, and refused elsewhere.
-    SESSION_AUTHORITY_FLOW=Flow(sign_in_url="/sign-in", cookies=Cookies(insecure=True)),
+    SESSION_AUTHORITY_FLOW=Flow(
+        sign_in_url="/sign-in", devices=DEVICES, cookies=Cookies(insecure=True)
+    ),
     ALLOWED_HOSTS=["localhost"],
     ROOT_URLCONF=__name__,
     SECRET_KEY=secrets.token_urlsafe(),
@@ -46,13 +49,9 @@ django.setup()
 
 
 @require_session
-def my_devices(request: HttpRequest) -> HttpResponse:
-    """The page of a user: the devices where the user is signed in."""
-    visit = visit_of(request)
-    devices = [
-        (device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in visit.devices()
-    ]
-    return page(user=visit.require().user_id, devices=devices, done=request.GET.get("done"))
+def first_page(request: HttpRequest) -> HttpResponse:
+    """The first page of a user."""
+    return page(user=visit_of(request).require().user_id, done=request.GET.get("done"))
 
 
 def sign_in(request: HttpRequest) -> HttpResponse:
@@ -87,25 +86,8 @@ def password(request: HttpRequest) -> HttpResponse:
     return see("/?done=password")
 
 
-@require_POST
-def sign_out(request: HttpRequest) -> HttpResponse:
-    """Signs the user out on the device whose button was pressed."""
-    try:
-        visit_of(request).sign_out(request.POST.get("device"))
-    except InvalidRequest:  # no button names such a device
-        return HttpResponse(status=400)
-    return see("/?done=device")
-
-
-@require_POST
-def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
-    """Signs the user out on all devices but this one."""
-    visit_of(request).sign_out_everywhere()
-    return see("/?done=others")
-
-
 def page(status: int = 200, **shown: object) -> HttpResponse:
-    """The response: the form, or the devices of a user."""
+    """The response: a form, or the first page of a user."""
     html = engines["django"].from_string(PAGE).render({"request_id": uuid4(), **shown})
     return HttpResponse(html, status=status, headers={"Cache-Control": "no-store"})
 
@@ -116,11 +98,9 @@ def see(url: str) -> HttpResponse:
 
 
 urlpatterns = [
-    path("", my_devices),
+    path("", first_page),
     path("sign-in", sign_in),
     path("password", password),
-    path("sign-out", sign_out),
-    path("sign-out-everywhere", sign_out_everywhere),
 ]
 application = WSGIHandler()
 
@@ -128,23 +108,18 @@ PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{% if changing %}New password{% elif user %}My devices{% else %}Sign in{% endif %}</title>
+<title>{% if changing %}New password{% elif user %}Hello{% else %}Sign in{% endif %}</title>
 <link rel="icon" href="data:,">
 <style>
     :root { color-scheme: light dark }
     body { font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto;
         padding: 0 1rem; overflow-wrap: anywhere }
     h1 { font-size: 1.5rem }
-    h2 { font-size: 1.25rem }
-    ul { padding: 0 }
-    li { display: flex; gap: 1rem; align-items: center; justify-content: space-between;
-        padding: 1rem 0; border-top: thin solid }
     label, small { display: block }
     input, button { font: inherit; box-sizing: border-box; max-width: 100%; min-height: 2.75rem;
         padding: 0 1rem }
     input { margin: 0 .25rem .5rem 0 }
     [type=checkbox] { min-height: 0 }
-    li button { white-space: nowrap }
     [role] { border-left: .25rem solid; padding-left: .75rem }
 </style>
 <script>
@@ -163,22 +138,8 @@ PAGE = """<!doctype html>
 <p><small>This demo has no passwords. It shows that you signed in a moment ago.</small></p>
 {% elif user %}
 <h1>Hello {{ user }}</h1>
-{% if done == "device" %}<p role="status">That device is signed out.</p>{% endif %}
-{% if done == "others" %}<p role="status">All other devices are signed out.</p>{% endif %}
 {% if done == "password" %}<p role="status">The password is changed.</p>{% endif %}
-<h2>My devices</h2>
-<ul>{% for device, seen in devices %}
-    <li><span id="{{ device.device_id }}">{{ device.display_name }}
-        {% if device.current %}<b>(this device)</b>{% endif %}
-        <small>Last seen {{ seen }}</small></span>
-        <form method="post" action="/sign-out">
-            <button name="device" value="{{ device.device_id }}"
-                aria-describedby="{{ device.device_id }}">Sign out</button>
-        </form></li>{% endfor %}
-</ul>
-{% if devices|length > 1 %}
-<form method="post" action="/sign-out-everywhere"><button>Sign out everywhere else</button></form>
-{% endif %}
+<p><a href="/devices">Your devices</a></p>
 <p><a href="/password">Change the password</a></p>
 {% else %}
 <h1>Sign in</h1>

@@ -1,6 +1,6 @@
 """A page for those who are signed in, with their devices on it: FastAPI.
 
-    pip install session-authority-client fastapi jinja2 uvicorn
+    pip install "session-authority-client[devices]" fastapi jinja2 uvicorn
     AUTHORITY=127.0.0.1:50051 uvicorn fastapi_app:app
 
 `session-authority dev` is an authority to try it with; then open http://localhost:8000.
@@ -25,6 +25,7 @@ from session_authority_client import (
 )
 from session_authority_client.asgi import SessionAuthorityMiddleware
 from session_authority_client.cookies import Cookies
+from session_authority_client.devices import DevicesPage
 from session_authority_client.environment import credentials_from_environment
 from session_authority_client.flow import Flow
 from session_authority_client.starlette import (
@@ -36,7 +37,8 @@ from session_authority_client.starlette import (
 
 AUTHORITY = os.environ.get("AUTHORITY", "127.0.0.1:50051")
 # Leave `cookies` out behind HTTPS: these are for http://localhost, and refused elsewhere.
-FLOW = Flow(sign_in_url="/sign-in", cookies=Cookies(insecure=True))
+DEVICES = DevicesPage(path="/devices", secure_account_url="/password")
+FLOW = Flow(sign_in_url="/sign-in", devices=DEVICES, cookies=Cookies(insecure=True))
 
 app = FastAPI()
 app.add_middleware(
@@ -50,12 +52,9 @@ SignedInRecently = Annotated[Session, Depends(require_step_up(max_age=timedelta(
 
 
 @app.get("/")
-async def my_devices(visit: Visit, session: SignedIn, done: str = "") -> Response:
-    """The page of a user: the devices where the user is signed in."""
-    devices = [
-        (device, f"{device.last_seen_time:%d %b %Y, %H:%M} UTC") for device in await visit.devices()
-    ]
-    return page(user=session.user_id, devices=devices, done=done)
+async def first_page(session: SignedIn, done: str = "") -> Response:
+    """The first page of a user."""
+    return page(user=session.user_id, done=done)
 
 
 @app.get("/sign-in")
@@ -97,25 +96,8 @@ async def change_password(session: SignedInRecently) -> Response:
     return RedirectResponse("/?done=password", 303)
 
 
-@app.post("/sign-out")
-async def sign_out(visit: Visit, request: Request) -> Response:
-    """Signs the user out on the device whose button was pressed."""
-    try:
-        await visit.sign_out((await form_of(request)).get("device"))
-    except InvalidRequest:  # no button names such a device
-        return Response(status_code=400)
-    return RedirectResponse("/?done=device", 303)
-
-
-@app.post("/sign-out-everywhere")
-async def sign_out_everywhere(visit: Visit) -> Response:
-    """Signs the user out on all devices but this one."""
-    await visit.sign_out_everywhere()
-    return RedirectResponse("/?done=others", 303)
-
-
 def page(status: int = 200, **shown: object) -> Response:
-    """The response: the form, or the devices of a user."""
+    """The response: a form, or the first page of a user."""
     html = Environment(autoescape=True).from_string(PAGE).render(request_id=uuid4(), **shown)
     return HTMLResponse(html, status, {"Cache-Control": "no-store"})
 
@@ -132,23 +114,18 @@ PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{% if changing %}New password{% elif user %}My devices{% else %}Sign in{% endif %}</title>
+<title>{% if changing %}New password{% elif user %}Hello{% else %}Sign in{% endif %}</title>
 <link rel="icon" href="data:,">
 <style>
     :root { color-scheme: light dark }
     body { font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto;
         padding: 0 1rem; overflow-wrap: anywhere }
     h1 { font-size: 1.5rem }
-    h2 { font-size: 1.25rem }
-    ul { padding: 0 }
-    li { display: flex; gap: 1rem; align-items: center; justify-content: space-between;
-        padding: 1rem 0; border-top: thin solid }
     label, small { display: block }
     input, button { font: inherit; box-sizing: border-box; max-width: 100%; min-height: 2.75rem;
         padding: 0 1rem }
     input { margin: 0 .25rem .5rem 0 }
     [type=checkbox] { min-height: 0 }
-    li button { white-space: nowrap }
     [role] { border-left: .25rem solid; padding-left: .75rem }
 </style>
 <script>
@@ -167,22 +144,8 @@ PAGE = """<!doctype html>
 <p><small>This demo has no passwords. It shows that you signed in a moment ago.</small></p>
 {% elif user %}
 <h1>Hello {{ user }}</h1>
-{% if done == "device" %}<p role="status">That device is signed out.</p>{% endif %}
-{% if done == "others" %}<p role="status">All other devices are signed out.</p>{% endif %}
 {% if done == "password" %}<p role="status">The password is changed.</p>{% endif %}
-<h2>My devices</h2>
-<ul>{% for device, seen in devices %}
-    <li><span id="{{ device.device_id }}">{{ device.display_name }}
-        {% if device.current %}<b>(this device)</b>{% endif %}
-        <small>Last seen {{ seen }}</small></span>
-        <form method="post" action="/sign-out">
-            <button name="device" value="{{ device.device_id }}"
-                aria-describedby="{{ device.device_id }}">Sign out</button>
-        </form></li>{% endfor %}
-</ul>
-{% if devices|length > 1 %}
-<form method="post" action="/sign-out-everywhere"><button>Sign out everywhere else</button></form>
-{% endif %}
+<p><a href="/devices">Your devices</a></p>
 <p><a href="/password">Change the password</a></p>
 {% else %}
 <h1>Sign in</h1>

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from session_authority_client._async.client import AsyncSessionAuthority
+from session_authority_client._async.devices import async_answer_devices
 from session_authority_client._async.visit import AsyncVisit
 from session_authority_client._async.visits import AsyncVisits
 from session_authority_client._shared.asgi_connection import Connection, turn_of_others
@@ -24,6 +25,8 @@ from session_authority_client._shared.refusals import (
     is_chosen_close,
     is_only,
 )
+from session_authority_client._shared.responses import Response
+from session_authority_client.devices.requests import MAX_BODY_BYTES, DevicesRequest
 from session_authority_client.flow import VARIES, Flow, Refused
 
 __all__ = ["SessionAuthorityMiddleware", "visit_of"]
@@ -87,8 +90,8 @@ class SessionAuthorityMiddleware:
             asked.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         peer = (scope.get("client") or ("",))[0]
         try:
-            method = scope.get("method", "WEBSOCKET")
-            visit = await self._visits.open(method, asked, peer, _target_of(scope))
+            method, target = scope.get("method", "WEBSOCKET"), _target_of(scope)
+            visit = await self._visits.open(method, asked, peer, target)
         except Refused as refused:
             await _refuse(scope, refused, send)
             return
@@ -100,7 +103,15 @@ class SessionAuthorityMiddleware:
         response = _Response(scope, visit, connection, accept_ch)
         try:
             async with connection:
-                await self._app(scope, connection.receive, response.send)
+                mounted = self._flow.devices_at(target) if scope["type"] == "http" else None
+                if mounted is None:
+                    await self._app(scope, connection.receive, response.send)
+                else:
+                    body = await _body_of(connection.receive)
+                    request = DevicesRequest(method, target, asked, body)
+                    await _answer(
+                        scope, await async_answer_devices(mounted, visit, request), response.send
+                    )
                 await response.release()
         except Exception as error:
             found = find(error, Refused)
@@ -257,8 +268,11 @@ async def _refuse(scope: _Scope, refused: Refused, send: _Send) -> None:
     """Answers instead of the app."""
     if scope["type"] == "websocket" and not _can_answer(scope):
         await _hang_up(refused, send)
-        return
-    answer = refused.answer
+    else:
+        await _answer(scope, refused.answer, send)
+
+
+async def _answer(scope: _Scope, answer: Response, send: _Send) -> None:
     kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
@@ -266,6 +280,16 @@ async def _refuse(scope: _Scope, refused: Refused, send: _Send) -> None:
     body = b"" if scope.get("method") == "HEAD" else answer.body
     await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
     await send({"type": f"{kind}.body", "body": body})
+
+
+async def _body_of(receive: _Receive) -> bytes:
+    """The body of a request, cut behind the first byte that is too many."""
+    body, more = b"", True
+    while more and len(body) <= MAX_BODY_BYTES:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message["type"] == "http.request" and message.get("more_body", False)
+    return body[: MAX_BODY_BYTES + 1]
 
 
 async def _hang_up(refused: Refused, send: _Send) -> None:

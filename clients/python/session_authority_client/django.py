@@ -26,7 +26,9 @@ from django.http import (
 from django.utils.cache import patch_vary_headers
 
 from session_authority_client._shared.refusals import find, is_chosen, is_only
+from session_authority_client._shared.responses import Response
 from session_authority_client._shared.step_up import StepUp, step_up_of
+from session_authority_client._sync.devices import answer_devices
 from session_authority_client._sync.primitives import Cut
 from session_authority_client._sync.visit import Visit
 from session_authority_client._sync.visits import Visits
@@ -38,7 +40,7 @@ from session_authority_client.flow import (
     SignInRequired,
     StepUpRequired,
 )
-from session_authority_client.wsgi import headers_of, target_of
+from session_authority_client.wsgi import headers_of, request_of, target_of
 
 __all__ = ["SessionAuthorityMiddleware", "Visit", "require_session", "visit_of"]
 
@@ -102,13 +104,18 @@ class SessionAuthorityMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """A request."""
         method, headers = request.method or "", headers_of(request.META)
-        peer = request.META.get("REMOTE_ADDR", "")
+        peer, target = request.META.get("REMOTE_ADDR", ""), target_of(request.META)
         try:
-            visit = self._visits.open(method, headers, peer, target_of(request.META))
+            visit = self._visits.open(method, headers, peer, target)
         except Refused as unopened:
             return _varying(_answer(request, unopened))
         request.visit = visit
-        response = self._get_response(request)
+        mounted = self._flow.devices_at(target)
+        if mounted is None:
+            response = self._get_response(request)
+        else:
+            asked = request_of(request.META, target, request.read)
+            response = _made(request, answer_devices(mounted, visit, asked))
         refused = visit.take_refusal()
         if refused is not None and _is_made_of(response.status_code, refused):
             response.close()
@@ -132,9 +139,12 @@ class SessionAuthorityMiddleware:
 
 
 def _answer(request: HttpRequest, refused: Refused) -> HttpResponse:
-    answer = refused.answer
-    body = b"" if request.method == "HEAD" else answer.body
-    return HttpResponse(body, status=answer.status, headers=dict(answer.headers))
+    return _made(request, refused.answer)
+
+
+def _made(request: HttpRequest, made: Response) -> HttpResponse:
+    body = b"" if request.method == "HEAD" else made.body
+    return HttpResponse(body, status=made.status, headers=dict(made.headers))
 
 
 def _tell_caches(response: HttpResponseBase, visit: Visit) -> None:

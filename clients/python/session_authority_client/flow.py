@@ -38,6 +38,7 @@ from session_authority_client._shared.responses import (
 from session_authority_client._shared.return_hop import HOP, is_return
 from session_authority_client._shared.step_up import StepUp
 from session_authority_client.cookies import Cookies
+from session_authority_client.devices import DevicesPage, failures
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import ClientInfo, IssuedDevice, Renewal, SessionStatus
 
@@ -167,6 +168,9 @@ class Flow:
 
     `end_connections`: WebSockets, event streams and streams of gRPC whose app looked at the session
     end when the session does. False leaves that to the app (`visit.ended()`).
+
+    `devices`: the middleware answers below a path of the app with the page of the user's devices,
+    and with its API. There the origin is checked in any case.
     """
 
     cookies: Cookies = field(default_factory=Cookies)
@@ -180,6 +184,7 @@ class Flow:
     brief_idle_timeout: timedelta = timedelta(hours=12)
     passive_paths: Sequence[str] = ()
     end_connections: bool = True
+    devices: DevicesPage | None = None
     _proxies: Proxies = field(init=False, repr=False, compare=False)
     _origins: frozenset[str] = field(init=False, repr=False, default=frozenset())
 
@@ -193,9 +198,14 @@ class Flow:
             raise TypeError("brief_idle_timeout: must be a timedelta")
         if not self.brief_idle_timeout >= _SHORTEST_IDLE_TIMEOUT:
             raise ValueError("brief_idle_timeout: must be a minute at least")
+        if not isinstance(self.devices, DevicesPage | None):
+            raise TypeError("devices: must be a DevicesPage")
         for setting in ("return_paths", "passive_paths"):
             paths = tuple(checked_paths(setting, getattr(self, setting)))
             object.__setattr__(self, setting, paths)
+        if self.devices is not None and self.devices.path not in self.return_paths:
+            # Mails link to it.
+            object.__setattr__(self, "return_paths", (*self.return_paths, self.devices.path))
         object.__setattr__(self, "_proxies", Proxies(self.trusted_proxies))
         object.__setattr__(self, "_origins", frozenset(_origins_of(self.trusted_origins)))
 
@@ -213,8 +223,10 @@ class Flow:
         app = self._is_app(bearer, devices)
         page = not app and wants_page(method, headers)
         brief = ""
-        if self.check_origin and not app and is_foreign(method, headers, self._origins):
-            raise _cross_origin(method, headers, page)
+        mounted = self.devices_at(target)
+        checks = self.check_origin or mounted is not None
+        if checks and not app and is_foreign(method, headers, self._origins):
+            raise _cross_origin(method, headers, page, mounted, target)
         if app:
             token, device_id = bearer[1] if bearer else "", devices[0] if len(devices) == 1 else ""
         else:
@@ -246,6 +258,10 @@ class Flow:
             brief=brief,
             passive=is_named(target, self.passive_paths),
         )
+
+    def devices_at(self, target: str) -> DevicesPage | None:
+        """The page of devices if it answers the request to this target, else None."""
+        return self.devices if self.devices is not None and self.devices.serves(target) else None
 
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
         # No page can make an app of a browser: both headers are for scripts, which browsers ask the
@@ -369,11 +385,16 @@ def _origins_of(given: Sequence[str]) -> Iterator[str]:
         yield plain
 
 
-def _cross_origin(method: str, headers: Headers, page: bool) -> CrossOrigin:
+def _cross_origin(
+    method: str, headers: Headers, page: bool, mounted: DevicesPage | None, target: str
+) -> CrossOrigin:
     _log.info(
         "Refused a %.20r that a page of another origin sent: Origin %.200r, Sec-Fetch-Site %.100r,"
         " Host %.200r. If it may, name its origin in Flow(trusted_origins=...)",
         method,
         *(", ".join(headers.get(name, ())) for name in ("origin", "sec-fetch-site", "host")),
     )
-    return CrossOrigin("cross_origin_request", refusal(403, "cross_origin_request", page=page))
+    code = "cross_origin_request"
+    if mounted is not None:
+        return CrossOrigin(code, failures.foreign_origin(mounted, target, headers))
+    return CrossOrigin(code, refusal(403, code, page=page))

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
 from session_authority_client._shared.refusals import find, is_chosen, is_only
+from session_authority_client._shared.responses import Response
 from session_authority_client._sync.client import SessionAuthority
+from session_authority_client._sync.devices import answer_devices
 from session_authority_client._sync.visit import Visit
 from session_authority_client._sync.visits import Visits
+from session_authority_client.devices import DevicesPage
+from session_authority_client.devices.requests import MAX_BODY_BYTES, DevicesRequest
 from session_authority_client.flow import VARIES, Flow, Headers, Refused
 
-__all__ = ["SessionAuthorityMiddleware", "headers_of", "target_of", "visit_of"]
+__all__ = ["SessionAuthorityMiddleware", "headers_of", "request_of", "target_of", "visit_of"]
 
 _Environ = dict[str, Any]
 _App = Callable[[_Environ, Any], Iterable[bytes]]
@@ -43,6 +48,19 @@ def headers_of(environ: Mapping[str, Any]) -> Headers:
         for key, value in environ.items()
         if key.startswith("HTTP_")
     }
+
+
+def request_of(
+    environ: Mapping[str, Any], target: str, read: Callable[[int], bytes]
+) -> DevicesRequest:
+    """A request to the page of devices. Its body is cut behind the first byte that is too many."""
+    headers = {**headers_of(environ), "content-type": (environ.get("CONTENT_TYPE", ""),)}
+    length = environ.get("CONTENT_LENGTH") or ""
+    # Without a length, only a server that says so ends the body itself.
+    left = MAX_BODY_BYTES + 1 if environ.get("wsgi.input_terminated") else 0
+    left = min(int(length), MAX_BODY_BYTES + 1) if length.isdecimal() else left
+    body = read(left) if left else b""
+    return DevicesRequest(environ["REQUEST_METHOD"], target, headers, body)
 
 
 def target_of(environ: Mapping[str, Any]) -> str:
@@ -76,15 +94,18 @@ class SessionAuthorityMiddleware:
         method, headers = environ["REQUEST_METHOD"], headers_of(environ)
         peer = environ.get("REMOTE_ADDR", "")
         exchange = _Exchange(method, start_response)
+        target = target_of(environ)
+        mounted = self._flow.devices_at(target)
+        app = self._app if mounted is None else partial(_serve_devices, mounted, target)
         try:
-            visit = self._visits.open(method, headers, peer, target_of(environ))
+            visit = self._visits.open(method, headers, peer, target)
         except Refused as refused:
             return exchange.refuse(refused)
         exchange.visit = environ[_KEY] = visit
         scheme = environ.get("wsgi.url_scheme", "")
         exchange.accept_ch = self._flow.accept_ch(method, headers, peer, scheme)
         try:
-            body = self._app(environ, exchange.start)
+            body = app(environ, exchange.start)
         except Exception as error:
             visit.leave()
             answer = exchange.refuse_for(error)
@@ -99,6 +120,20 @@ class SessionAuthorityMiddleware:
             return body  # which servers look at, to send it in a better way
         _close(body)
         return answer
+
+
+def _serve_devices(
+    page: DevicesPage, target: str, environ: _Environ, start_response: Callable[..., Any]
+) -> list[bytes]:
+    made = answer_devices(
+        page, visit_of(environ), request_of(environ, target, environ["wsgi.input"].read)
+    )
+    start_response(_status_line(made), list(made.headers))
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [made.body]
+
+
+def _status_line(made: Response) -> str:
+    return f"{made.status} {HTTPStatus(made.status).phrase}"
 
 
 class _Exchange:
@@ -166,8 +201,7 @@ class _Exchange:
         if self._answer is None:
             answer = refused.answer
             again = (type(refused), refused, refused.__traceback__) if self._started else None
-            status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
-            self._start(status, list(answer.headers), again)
+            self._start(_status_line(answer), list(answer.headers), again)
             self._answer = [] if self.method == "HEAD" else [answer.body]
         return self._answer
 

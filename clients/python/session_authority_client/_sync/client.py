@@ -367,15 +367,23 @@ class SessionAuthority:
         return convert.device_page(self._call("ListDevices", request, timeout))
 
     def devices(
-        self, user_id: str, *, current_device_id: str = "", include_signed_out: bool = False
+        self,
+        user_id: str,
+        *,
+        current_device_id: str = "",
+        include_signed_out: bool = False,
+        page_size: int = 0,
     ) -> Iterator[Device]:
-        """Returns all of a user's devices, the newest activity first: "My devices"."""
+        """Returns all of a user's devices, the newest activity first: "My devices". `page_size` is
+        how many one call brings, if not as many as the service chooses.
+        """
         token = ""
         while True:
             page = self.list_devices(
                 user_id,
                 current_device_id=current_device_id,
                 include_signed_out=include_signed_out,
+                page_size=page_size,
                 page_token=token,
             )
             for device in page.devices:

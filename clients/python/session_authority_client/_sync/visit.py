@@ -156,23 +156,25 @@ class Visit(Admission):
             self._end(before)
         return issued
 
-    def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> None:
+    def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> bool:
         """Signs the user out here, or on another device of the user. Without a session there is
-        nothing to do, and no error. Raises NoAnswer, TypeError, and InvalidRequest for a text that
-        is no device ID.
+        nothing to do, and no error. Returns True if the user was signed in there. Raises NoAnswer,
+        TypeError, and InvalidRequest for a text that is no device ID.
         """
         named = None if device_id is None else arguments.device_id("device_id", device_id)
         session = self._session_to_end()
         here = named is None or (session is not None and named == session.device_id)
         if here:
             self._check_open()
+        revoked = False
         if session is not None:
             with self._answering():
-                self._authority.revoke_device(
+                revoked = self._authority.revoke_device(
                     session.user_id, named or session.device_id, reason=reason
                 )
         if here:
             self._forget()
+        return revoked
 
     def sign_out_everywhere(
         self, *, except_current: bool = True, reason: str = "sign_out_everywhere"
@@ -194,8 +196,11 @@ class Visit(Admission):
             self._forget()
         return revoked
 
-    def devices(self, *, include_signed_out: bool = False) -> Sequence[Device]:
-        """Returns the user's devices, the newest activity first. This device is `current`. Raises
+    def devices(
+        self, *, include_signed_out: bool = False, page_size: int = 0
+    ) -> Sequence[Device]:
+        """Returns the user's devices, the newest activity first. This device is `current`.
+        `page_size` is how many one call brings, if not as many as the service chooses. Raises
         SignInRequired, NoAnswer.
         """
         session = self.require()
@@ -204,6 +209,7 @@ class Visit(Admission):
                 session.user_id,
                 current_device_id=session.device_id,
                 include_signed_out=include_signed_out,
+                page_size=page_size,
             )
             return [device for device in found]
 

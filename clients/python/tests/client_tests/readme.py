@@ -86,7 +86,7 @@ def served(
     (examples / f"{name}_app.py").write_text(code, "utf-8")
     (shell,) = blocks(EXAMPLES[name], "sh")
     lines = shell.splitlines()
-    assert lines[0].startswith("pip install ./clients/python ")
+    assert lines[0].startswith('pip install "./clients/python[devices]" ')
     *before, command = lines[1:]
     port = free_port()
     log = folder / f"{name}.log"

@@ -67,8 +67,13 @@ _marks = count(1)
 class Browser:
     """Chromium with a profile of its own."""
 
-    def __init__(self, app: App, folder: Path, user_agent: str | None = None) -> None:
+    def __init__(
+        self, app: App, folder: Path, user_agent: str | None = None, *, scripts: bool = True
+    ) -> None:
         options = ChromeOptions()
+        if not scripts:
+            blocked = {"profile.managed_default_content_settings.javascript": 2}
+            options.add_experimental_option("prefs", blocked)
         options.binary_location = shutil.which("chromium") or ""
         options.add_argument(f"--user-data-dir={folder}")
         # Nothing but the one certificate is excused for having no authority that the browser knows.
@@ -92,12 +97,21 @@ class Browser:
             self.driver.find_element(By.XPATH, f"{within}//button[contains(., '{text}')]").click
         )
 
+    def follow(self, text: str, near: str = "") -> None:
+        """Follows the link with that text, in the part of the list that has the other one."""
+        within = f"//li[contains(., '{near}')]" if near else ""
+        self._leave(self.driver.find_element(By.XPATH, f"{within}//a[contains(., '{text}')]").click)
+
     def sign_in(self, user: str) -> None:
         """Fills the form in."""
         self.open("/sign-in")
         self.driver.find_element(By.NAME, "user").send_keys(user)
         self.click("Sign in")
         assert self.is_in(user)
+
+    def open_devices(self) -> None:
+        """Goes to the page of devices, as the first page links to it."""
+        self.open("/devices")
 
     def come_from_mail(self, path: str, method: str = "get") -> None:
         """Follows a link on another site, or sends a form that is there."""
@@ -152,8 +166,9 @@ class Browser:
 
     @property
     def devices(self) -> list[str]:
-        """The list on it."""
-        return [item.text for item in self.driver.find_elements(By.TAG_NAME, "li")]
+        """The list of devices that are signed in."""
+        found = self.driver.find_elements(By.CSS_SELECTOR, "main > .devices > .device")
+        return [item.text for item in found]
 
     @property
     def cookies(self) -> dict[str, dict[str, Any]]:
@@ -195,10 +210,11 @@ class App:
         self._stack = stack
         self._browsers: dict[str, Browser] = {}
 
-    def browser(self, name: str, user_agent: str | None = None) -> Browser:
-        """That with this name."""
+    def browser(self, name: str, user_agent: str | None = None, *, scripts: bool = True) -> Browser:
+        """That with this name. `scripts`: JavaScript is on."""
         if name not in self._browsers:
-            browser = self._browsers[name] = Browser(self, self.folder / name, user_agent)
+            browser = Browser(self, self.folder / name, user_agent, scripts=scripts)
+            self._browsers[name] = browser
             self._stack.callback(browser.driver.quit)
         return self._browsers[name]
 
@@ -301,32 +317,34 @@ def test_my_devices(laptop: Browser, phone: Browser):
     assert laptop.is_out
     laptop.sign_in("<grace>")
     phone.sign_in("<grace>")
-    first, second = phone.devices  # the newest activity is first
+    phone.open_devices()
+    first, second = phone.devices
     assert "Chrome" in first
     assert "Android" in first
-    assert "this device" in first
+    assert "This device" in first
     assert "Chrome" in second
     assert "Linux" in second
-    assert "this device" not in second
+    assert "This device" not in second
+    laptop.open_devices()
     phone.click("Sign out", near="Linux")
-    assert phone.is_in("<grace>")
     assert len(phone.devices) == 1
     device = laptop.cookies[DEVICE]["value"]
-    assert "That device is signed out." in phone.text
-    laptop.click("Sign out", near="this device")  # of the page that it still has
+    assert "is signed out." in phone.text
+    laptop.click("Sign out", near="This device")  # of the page that it still has
     assert laptop.is_out
     phone.open()
     assert phone.is_in("<grace>")
 
     laptop.sign_in("<grace>")
     assert laptop.cookies[DEVICE]["value"] == device  # it is no new device
-    phone.open()
-    phone.click("Sign out everywhere else")
-    assert phone.is_in("<grace>")
+    phone.open_devices()
+    phone.follow("Sign out all other devices")
+    phone.click("Sign out all others")
+    assert "1 other device was signed out." in phone.text
     laptop.open()
     assert laptop.is_out
 
-    phone.click("Sign out", near="this device")
+    phone.click("Sign out", near="This device")
     assert phone.is_out
     assert set(phone.cookies) == {DEVICE}
 
@@ -339,17 +357,17 @@ def test_the_other_examples_do_the_same(name: str, dev: DevServer, tmp_path: Pat
         assert laptop.is_out
         laptop.sign_in(f"<{name}>")
         phone.sign_in(f"<{name}>")
+        phone.open_devices()
         first, second = phone.devices
         assert "Android" in first
-        assert "this device" in first
+        assert "This device" in first
         assert "Linux" in second
-        assert "this device" not in second
+        assert "This device" not in second
         phone.click("Sign out", near="Linux")
-        assert phone.is_in(f"<{name}>")
-        assert "That device is signed out." in phone.text
+        assert "is signed out." in phone.text
         laptop.open()
         assert laptop.is_out
-        phone.click("Sign out", near="this device")
+        phone.click("Sign out", near="This device")
         assert phone.is_out
         phone.go_back()
         assert phone.is_out
@@ -389,7 +407,8 @@ def test_a_name_that_is_none_is_told_on_the_form(laptop: Browser):
 
 def test_after_signing_out_the_way_back_shows_nothing(laptop: Browser):
     laptop.sign_in("ada")
-    laptop.click("Sign out", near="this device")
+    laptop.open_devices()
+    laptop.click("Sign out", near="This device")
     laptop.go_back()
     assert laptop.is_out
 
@@ -409,7 +428,7 @@ def test_after_being_signed_out_elsewhere_the_way_back_shows_nothing(
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-@pytest.mark.parametrize("path", ["/", "/sign-out", "/sign-out-everywhere"])
+@pytest.mark.parametrize("path", ["/", "/password", "/devices/sign-out-others"])
 def test_what_comes_from_other_sites_brings_no_cookies_and_changes_none(
     laptop: Browser, method: str, path: str
 ):

@@ -62,6 +62,7 @@ def test_a_new_password_needs_a_recent_sign_in(app: App, authority: FakeAuthorit
     laptop.click("Change")
     assert laptop.is_in("ada")
     assert "The password is changed." in laptop.text
+    laptop.open_devices()
     assert len(laptop.devices) == 1
 
     # The tab from before sends what the new one got. Had it sent the old cookie, it would be denied
@@ -89,4 +90,5 @@ def test_a_form_that_was_open_too_long_asks_again(app: App, authority: FakeAutho
     laptop.click("Sign in")
     assert laptop.is_in("ada")
     assert "The password is changed." not in laptop.text
+    laptop.open_devices()
     assert len(laptop.devices) == 1

@@ -87,22 +87,24 @@ def test_my_devices(authority: FakeAuthority, url: str):
             assert page.url.path == "/"
             assert page.headers["cache-control"] == "no-store"
             assert "<h1>Hello &lt;ada&gt;</h1>" in page.text
-        assert page.text.count("(this device)") == 1
-        assert page.text.count("Unknown device") == 2
-        assert len(re.findall(r"Last seen \d\d \w{3} \d{4}, \d\d:\d\d UTC", page.text)) == 2
-
+        listed = phone.get("/devices").text
+        assert listed.count("This device") == 1
         mine = phone.cookies["device"]
-        (theirs,) = set(re.findall(r'value="?([0-9a-f-]{36})', page.text)) - {mine}
-        assert "That device is signed out." in phone.post("/sign-out", data={"device": theirs}).text
+        (theirs,) = set(re.findall(r'value="([0-9a-f-]{36})"', listed)) - {mine}
+        done = phone.post("/devices/sign-out", data={"device": theirs})
+        assert "Device (2)</bdi> is signed out." in done.text
         assert laptop.get("/").url.path == "/sign-in"
         laptop.post("/sign-in", data={"user": "<ada>"})
         assert laptop.cookies["device"] == theirs  # it is no new device
         authority.expire_tokens()
-        assert "All other devices are signed out." in phone.post("/sign-out-everywhere").text
+        others = phone.post("/devices/sign-out-others", data={"x": ""})
+        assert "1 other device was signed out." in others.text
         assert laptop.get("/").url.path == "/sign-in"
         with authority.unavailable():
-            assert phone.get("/").status_code == 503
-        assert phone.post("/sign-out").url.path == "/sign-in"
+            assert phone.get("/devices").status_code == phone.get("/password").status_code == 503
+        secure = phone.get("/devices/secure")
+        assert 'href="/password"' in secure.text
+        assert phone.post("/devices/sign-out", data={"device": mine}).url.path == "/sign-in"
         assert list(phone.cookies) == ["device"]
 
 
@@ -131,7 +133,7 @@ def test_what_is_no_form_is_no_crash(browser: httpx.Client, body: bytes):
 
 
 def test_a_sign_in_leads_to_the_page_that_was_wanted(browser: httpx.Client):
-    wanted = "/?done=others"
+    wanted = "/?done=password"
     form = browser.get(wanted)
     assert form.url.path == "/sign-in"
     assert '<form method="post">' in form.text  # to where it is itself, with its query
@@ -158,7 +160,7 @@ def test_a_new_password_needs_a_recent_sign_in(authority: FakeAuthority, browser
     assert (page.url.path, "The new password of ada" in page.text) == ("/password", True)
     page = browser.post("/password", data={"password": "x"})
     assert "The password is changed." in page.text
-    assert page.text.count("(this device)") == page.text.count("Last seen") == 1
+    assert browser.get("/devices").text.count('<span class="kind">') == 1
     assert browser.cookies["device"] == device
 
 
@@ -186,7 +188,7 @@ def test_a_double_click_is_one_device(authority: FakeAuthority, url: str):
 def test_a_form_that_was_sent_long_ago_asks_anew(browser: httpx.Client):
     form = {"user": "ada", "request_id": request_id_of(browser.get("/sign-in"))}
     assert "Hello ada" in browser.post("/sign-in", data=form).text
-    browser.post("/sign-out")
+    browser.post("/devices/sign-out", data={"device": browser.cookies["device"]})
     page = browser.post("/sign-in", data=form)
     assert (page.url.path, page.status_code) == ("/sign-in", 200)
     assert request_id_of(page) != form["request_id"]
@@ -200,8 +202,9 @@ def test_a_form_that_was_sent_long_ago_asks_anew(browser: httpx.Client):
 
 def test_no_sign_out_by_a_mere_link(authority: FakeAuthority, browser: httpx.Client):
     browser.post("/sign-in", data={"user": "ada"})
-    for path in ("/sign-out", "/sign-out-everywhere"):
-        assert browser.get(path).status_code == 405
+    assert browser.get("/devices/sign-out").status_code == 405
+    for path in ("/devices/sign-out-others", "/devices/secure"):
+        assert browser.get(path).status_code == 200
     with SessionAuthority(authority.address, timeout=timedelta(seconds=PATIENCE)) as client:
         assert [device.signed_in for device in client.devices("ada")] == [True]
 

@@ -41,7 +41,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: zipfi
     ours = {name for name in ours if "__pycache__" not in name}
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert shipped == ours
-    assert {Path(name).suffix for name in ours} >= {".py", ".pyi", ".typed"}
+    assert {Path(name).suffix for name in ours} >= {".json", ".py", ".pyi", ".typed"}
 
 
 def test_the_wheel_says_what_it_needs_and_who_may_use_it(wheel: zipfile.ZipFile):
@@ -93,9 +93,9 @@ def test_every_public_module_names_what_a_stranger_may_use(name: str):
         assert hasattr(module, public)
 
 
-def test_rooms_are_private_or_generated():
+def test_rooms_are_private_but_for_those_of_the_wire_or_the_page_of_devices():
     rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert {room for room in rooms if not room.startswith("_")} == {"wire"}
+    assert {room for room in rooms if not room.startswith("_")} == {"devices", "wire"}
 
 
 def test_what_a_stranger_may_use_is_named():

@@ -20,9 +20,12 @@ from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
 
 import session_authority_client as sa
 from client_tests.ends_harness import on_uvicorn, socket_at
+from client_tests.middleware_harness import browser_of, django_app
 from client_tests.readme import (
     BLOCKS,
     EXAMPLES,
@@ -36,6 +39,7 @@ from client_tests.readme import (
 from session_authority.access import ROWS, Role
 from session_authority_client._shared.transport import DEFAULT_TIMEOUT
 from session_authority_client.asgi import SessionAuthorityMiddleware, visit_of
+from session_authority_client.devices import DevicesPage
 from session_authority_client.flask import Visit
 from session_authority_client.flow import Flow
 from session_authority_client.testing import FakeAuthority
@@ -50,6 +54,11 @@ OF_EXAMPLES = [
 ]
 CHAT = [block.code for block in BLOCKS if block.mark == "chat"]
 TESTS = [block.code for block in BLOCKS if block.mark == "pytest flask_app"]
+DEVICES = {
+    block.mark.removeprefix("devices "): block.code
+    for block in BLOCKS
+    if block.mark.startswith("devices ")
+}
 # What `test_grpc_example` runs.
 CALLS = [block.code for block in BLOCKS if block.mark == "calls grpc_app"]
 
@@ -124,6 +133,37 @@ async def test_its_chat_ends_with_the_session(authority: FakeAuthority):
         assert await other.echo("alone") == "bob: alone"
 
 
+def only_the_devices(name: str, code: str) -> Any:
+    """The app that a block makes."""
+    made: dict[str, Any] = {"__name__": __name__}
+    exec(compile(code, name, "exec", dont_inherit=True), made)
+    if name != "django":
+        return made["app"]
+    for setting in ("MIDDLEWARE", "SESSION_AUTHORITY", "SESSION_AUTHORITY_FLOW"):
+        setattr(settings, setting, made[setting])
+    return WSGIHandler()
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+async def test_ten_lines_serve_the_page_of_devices(authority: FakeAuthority, name: str):
+    django_app(authority)  # configures Django
+    code = DEVICES[name]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    assert code.count('"127.0.0.1:50051"') == 1
+    patient = "(AUTHORITY, timeout=__import__('datetime').timedelta(seconds=20))"
+    code = code.replace("Authority(AUTHORITY)", f"Authority{patient}")
+    assert patient in code
+    app = only_the_devices(name, code.replace("127.0.0.1:50051", authority.address))
+    async with browser_of(app) as browser:
+        answer = await browser.get("/devices", headers=authority.sign_in("ada"))
+        assert (answer.status_code, "Your devices" in answer.text) == (200, True)
+
+
+def test_every_setting_of_the_page_of_devices_is_told_of():
+    table = re.findall(r"^\| `(\w+)` \| [^|]+ \| ", section("The page of devices"), re.MULTILINE)
+    assert table == [field.name for field in dataclasses.fields(DevicesPage)]
+
+
 # How the test clients of the others are made, by its table.
 TEST_CLIENTS = {
     "flask": ("", "flask_app.app.test_client()"),
@@ -184,7 +224,7 @@ async def test_secure_cookies_want_https_of_a_test_client(scheme: str, status: i
 
 def test_all_code_is_run():
     python = [block for block in BLOCKS if block.language == "python"]
-    shown = RUN + WITH_CERTIFICATES + OF_EXAMPLES + TESTS + CHAT + CALLS
+    shown = [*RUN, *WITH_CERTIFICATES, *OF_EXAMPLES, *TESTS, *CHAT, *CALLS, *DEVICES]
     assert TEXT.count("```python") == len(python) == len(shown)
     assert {path for path, _ in OF_EXAMPLES} == {
         f"examples/{name}_app.py" for name in (*EXAMPLES, "grpc")

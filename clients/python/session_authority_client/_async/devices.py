@@ -1,0 +1,209 @@
+"""Answers the requests to the page of devices and its API: calls the service as a request wants
+it, and has the rest decided.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from session_authority_client._async.visit import AsyncVisit
+from session_authority_client._shared.device_ids import canonical_device_id
+from session_authority_client._shared.responses import Response, redirect
+from session_authority_client.devices import answers, assets, failures, openapi, screens
+from session_authority_client.devices.listing import Listing, listing
+from session_authority_client.devices.representation import device_json, list_json
+from session_authority_client.devices.requests import BadRequest, DevicesRequest, texts_for
+from session_authority_client.devices.routes import PUBLIC, Action, Route, route_of
+from session_authority_client.devices.settings import DevicesPage
+from session_authority_client.errors import SessionAuthorityError
+from session_authority_client.types import Device
+
+_log = logging.getLogger("session_authority_client")
+# One call lists the devices of nearly every user.
+_DEVICES_IN_A_CALL = 1000
+
+
+async def async_answer_devices(
+    page: DevicesPage, visit: AsyncVisit, request: DevicesRequest
+) -> Response:
+    """The response to a request to the page, or below it."""
+    route = route_of(page.path, request.method, request.target)
+    if route.action is None:
+        code = "method_not_allowed" if route.allowed else "not_found"
+        return failures.response(page, request, failures.Failure(code, headers=route.allow))
+    try:
+        if route.action in PUBLIC:
+            return _public(page, route, request)
+        visit.require()
+        return await _Exchange(page, visit, request, route).answer(route.action)
+    except failures.EXPECTED as error:
+        visit.take_refusal()  # it is answered here
+        failure = failures.failure_of(error)
+        if isinstance(error, SessionAuthorityError) and failure.code == "unavailable":
+            _log.warning("A page of devices is not served: %s", error.reason or error.code.name)
+        return failures.response(page, request, failure)
+
+
+def _public(page: DevicesPage, route: Route, request: DevicesRequest) -> Response:
+    query = request.query()
+    if route.action is Action.OPENAPI:
+        return answers.answer(200, openapi.document(page.path))
+    if route.action is Action.STATIC:
+        found = assets.asset(route.name)
+        if found is None:
+            raise BadRequest("not_found")
+        return assets.serve(found, query.get("v", ""))
+    texts = texts_for(page, request.headers, query.get("language", ""))
+    told = {
+        "language": texts.language,
+        "direction": texts.direction,
+        "messages": dict(texts.messages),
+    }
+    return answers.answer(200, told)
+
+
+class _Exchange:
+    """A request of a user who is signed in."""
+
+    def __init__(
+        self, page: DevicesPage, visit: AsyncVisit, request: DevicesRequest, route: Route
+    ) -> None:
+        self._page = page
+        self._visit = visit
+        self._request = request
+        self._route = route
+        self._texts = texts_for(page, request.headers)
+
+    async def answer(self, action: Action) -> Response:
+        """The response."""
+        steps: Mapping[Action, Callable[[], Any]] = {
+            Action.PAGE: self._page_of_devices,
+            Action.ASK_OTHERS: self._ask_others,
+            Action.ASK_NOT_ME: self._ask_not_me,
+            Action.SECURE: self._secure,
+            Action.FORM_RENAME: self._form_rename,
+            Action.FORM_SIGN_OUT: self._form_sign_out,
+            Action.FORM_NOT_ME: self._form_not_me,
+            Action.FORM_OTHERS: self._form_others,
+            Action.LIST: self._list,
+            Action.RENAME: self._rename,
+            Action.SIGN_OUT_DEVICE: self._sign_out_device,
+            Action.NOT_ME: self._not_me,
+            Action.SIGN_OUT_OTHERS: self._sign_out_others,
+            Action.SIGN_OUT_HERE: self._sign_out_here,
+        }
+        response: Response = await steps[action]()
+        return response
+
+    # --- the page ---------------------------------------------------------------------------------
+
+    async def _page_of_devices(self) -> Response:
+        found = await self._listing()
+        return screens.list_screen(self._page, self._texts, found, self._request.query())
+
+    async def _ask_others(self) -> Response:
+        return screens.others_screen(self._page, self._texts)
+
+    async def _ask_not_me(self) -> Response:
+        found, device_id = await self._listing(), self._request.query().get("device", "")
+        if device_id not in {device.device_id for device in found.everything}:
+            raise BadRequest("unknown_device")
+        return screens.not_me_screen(self._page, self._texts, found, device_id)
+
+    async def _secure(self) -> Response:
+        found, device_id = await self._listing(), self._request.query().get("device", "")
+        return screens.secure_screen(self._page, self._texts, found, device_id)
+
+    async def _form_rename(self) -> Response:
+        form = self._request.form()
+        device = await self._named(form.get("device", ""), form.get("name", ""))
+        done = "renamed" if form.get("name", "").strip() else "name_removed"
+        return self._see(done=done, device=device.device_id)
+
+    async def _form_sign_out(self) -> Response:
+        device_id = self._request.form().get("device", "")
+        await self._ended(device_id, "sign_out")
+        return self._see(done="signed_out", device=device_id)
+
+    async def _form_not_me(self) -> Response:
+        device_id = self._request.form().get("device", "")
+        await self._ended(device_id, "not_me")
+        return self._see("/secure", device=device_id)
+
+    async def _form_others(self) -> Response:
+        ended = await self._visit.sign_out_everywhere()
+        return self._see(done="others", count=str(ended))
+
+    def _see(self, below: str = "", **query: str) -> Response:
+        return redirect(f"{self._page.path}{below}?{urlencode(query)}")
+
+    # --- the API ----------------------------------------------------------------------------------
+
+    async def _list(self) -> Response:
+        found = await self._listing()
+        return answers.answer(200, list_json(found, self._page.secure_account_url))
+
+    async def _rename(self) -> Response:
+        device = await self._named(self._route.name, self._request.json_text("name"))
+        return answers.answer(200, {"device": device_json(device, datetime.now(UTC))})
+
+    async def _sign_out_device(self) -> Response:
+        self._request.check_type()
+        ended = await self._ended(self._route.name, "sign_out")
+        return answers.answer(200, {"signed_out": ended})
+
+    async def _not_me(self) -> Response:
+        self._request.check_type()
+        ended = await self._ended(self._route.name, "not_me")
+        url = self._page.secure_account_url
+        return answers.answer(200, {"signed_out": ended, "secure_account_url": url})
+
+    async def _sign_out_others(self) -> Response:
+        self._request.check_type()
+        ended = await self._visit.sign_out_everywhere()
+        return answers.answer(200, {"signed_out": ended})
+
+    async def _sign_out_here(self) -> Response:
+        self._request.check_type()
+        return answers.answer(200, {"signed_out": int(await self._visit.sign_out())})
+
+    # --- what they do -----------------------------------------------------------------------------
+
+    async def _listing(self) -> Listing:
+        query = self._request.query()
+        devices = await self._devices()
+        now = datetime.now(UTC)
+        return listing(devices, now, after=query.get("after", ""), event_id=query.get("alarm", ""))
+
+    async def _devices(self) -> list[Device]:
+        found = await self._visit.devices(include_signed_out=True, page_size=_DEVICES_IN_A_CALL)
+        return list(found)
+
+    async def _named(self, device_id: str, name: str) -> Device:
+        """The device with its new name. Raises DeviceNotFound, InvalidRequest."""
+        here = self._visit.require().device_id
+        device = await self._visit.rename(_known_form(device_id), name)
+        return replace(device, current=device.device_id == here)
+
+    async def _ended(self, device_id: str, reason: str) -> int:
+        """Signs a device out, and returns on how many the user was signed in: 1 or 0. A device of
+        another user is no device here.
+        """
+        named = _known_form(device_id)
+        if await self._visit.sign_out(named, reason=reason):
+            return 1
+        if named not in {device.device_id for device in await self._devices()}:
+            raise BadRequest("unknown_device")
+        return 0
+
+
+def _known_form(device_id: str) -> str:
+    named = canonical_device_id(device_id)
+    if not named:
+        raise BadRequest("unknown_device")
+    return named

@@ -1,0 +1,45 @@
+"""The responses of the API: JSON, with one table of errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from session_authority_client._shared.responses import Response
+from session_authority_client.devices.catalogue import Texts
+
+Header = tuple[str, str]
+
+# Each error's status. Its text is `error.CODE` in the catalogue.
+STATUS: Mapping[str, int] = {
+    "bad_request": 400,
+    "name_too_long": 400,
+    "signed_out": 401,
+    "foreign_origin": 403,
+    "unknown_device": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "too_large": 413,
+    "unsupported_type": 415,
+    "too_many_requests": 429,
+    "unavailable": 503,
+}
+NO_STORE = ("Cache-Control", "no-store")
+_SAFE = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
+
+
+def answer(status: int, told: Mapping[str, object], *headers: Header) -> Response:
+    """A response of the API."""
+    body = json.dumps(told).encode()
+    described = (("Content-Type", "application/json"), ("Content-Length", str(len(body))))
+    return Response(status, (*described, *_SAFE, NO_STORE, *headers), body)
+
+
+def error(code: str, texts: Texts, *headers: Header, field: str = "") -> Response:
+    """An error of the API. `field` is the part of the request that is wrong."""
+    told = {"code": code, "message": texts.text(f"error.{code}"), "field": field or None}
+    return answer(STATUS[code], {"error": told}, *headers)

@@ -1,0 +1,65 @@
+"""The files that the page loads: its style sheet and, if the app wants it, the custom element. Each
+is known by its contents, so that browsers may keep it for as long as they like.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha384
+from importlib.resources import files
+
+from session_authority_client._shared.responses import Response
+
+STYLE = "devices.css"
+ELEMENT = "session-devices.js"
+_KINDS: Mapping[str, str] = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+}
+_KEPT = ("Cache-Control", "public, max-age=31536000, immutable")
+_ASKED_AGAIN = ("Cache-Control", "no-cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file with its contents, and the hash that browsers check (`integrity`)."""
+
+    name: str
+    body: bytes
+    integrity: str
+
+    @property
+    def version(self) -> str:
+        """The part of its URL that changes with its contents."""
+        return sha384(self.body).hexdigest()[:16]
+
+    def url(self, mount: str) -> str:
+        """Where the page finds it."""
+        return f"{mount}/static/{self.name}?v={self.version}"
+
+
+@cache
+def asset(name: str) -> Asset | None:
+    """A file by its name; None if there is none."""
+    if name not in (STYLE, ELEMENT):
+        return None
+    path = files("session_authority_client.devices") / "static" / name
+    if not path.is_file():
+        return None
+    body = path.read_bytes()
+    return Asset(name, body, f"sha384-{b64encode(sha384(body).digest()).decode()}")
+
+
+def serve(found: Asset, version: str) -> Response:
+    """The response with a file. `version` is the one that was asked for."""
+    headers = (
+        ("Content-Type", _KINDS[found.name.rpartition(".")[2]]),
+        ("Content-Length", str(len(found.body))),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+        _KEPT if version == found.version else _ASKED_AGAIN,
+    )
+    return Response(200, headers, found.body)

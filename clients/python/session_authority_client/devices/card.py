@@ -1,0 +1,160 @@
+"""A device on the page: what is known of it, and what can be done."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from urllib.parse import urlencode
+
+from session_authority_client.devices import locales
+from session_authority_client.devices.catalogue import Texts
+from session_authority_client.devices.icons import icon
+from session_authority_client.devices.layout import button, form, hidden, link
+from session_authority_client.devices.listing import (
+    KINDS,
+    MAX_NAME_LENGTH,
+    Listing,
+    alarm_of,
+    is_active_now,
+    name_of,
+)
+from session_authority_client.devices.markup import Markup, Node, element, phrase
+from session_authority_client.devices.representation import time_text
+from session_authority_client.devices.settings import DevicesPage
+from session_authority_client.types import Device
+
+
+def card(page: DevicesPage, texts: Texts, device: Device, title: str, found: Listing) -> Markup:
+    """The card of a device. `title` is what it is called in the list."""
+    marked = device.device_id == found.marked
+    badge = element("span", texts.text("this_device"), class_="badge") if device.current else None
+    return element(
+        "li",
+        element("span", icon(KINDS[device.form_factor]), class_="kind"),
+        element(
+            "div",
+            element("h2", element("bdi", title), " ", badge),
+            element("p", texts.text("mail.alarm"), class_="mark") if marked else None,
+            _facts(texts, device, found.now),
+            _changes(page, texts, device, title),
+            class_="about",
+        ),
+        _sign_out(page, texts, device, title) if device.signed_in else None,
+        class_=" ".join(["device", *(["current"] if device.current else [])]),
+        id=f"device-{device.device_id}",
+    )
+
+
+def when(texts: Texts, moment: datetime, now: datetime) -> Markup:
+    """A time as people tell it, with the exact time for those who point at it or tab to it."""
+    return element(
+        "time",
+        locales.relative(moment, now, texts.language),
+        datetime=time_text(moment),
+        title=locales.exact(moment, texts.language),
+        tabindex="0",
+    )
+
+
+def place_text(texts: Texts, device: Device) -> str:
+    """The city and the country of a device, as far as they are known."""
+    country = locales.country(device.country_code, texts.language) if device.country_code else ""
+    if device.city and country:
+        return texts.text("place", city=device.city, country=country)
+    return device.city or country
+
+
+def _facts(texts: Texts, device: Device, now: datetime) -> Markup:
+    alarm = alarm_of(device, now)
+    told = None if alarm is None else phrase(texts, "alarm.here", when=when(texts, alarm.at, now))
+    facts = (_made_of(texts, device), _activity(texts, device, now), _sign_in(texts, device, now))
+    return element(
+        "ul",
+        None if told is None else element("li", told, class_="alarm"),
+        [element("li", fact) for fact in facts if fact is not None],
+        class_="facts",
+    )
+
+
+def _made_of(texts: Texts, device: Device) -> Node:
+    """The browser and the system, unless they are the title."""
+    browser, system = device.browser, device.operating_system
+    if not name_of(device):
+        return device.model if device.model and browser and system else None
+    if browser and system:
+        return texts.text("browser_on_system", browser=browser, system=system)
+    return browser or system or None
+
+
+def _activity(texts: Texts, device: Device, now: datetime) -> Node:
+    active: Node = None
+    if is_active_now(device, now):
+        active = element("span", texts.text("active_now"), class_="active")
+    elif device.last_seen_time is not None:
+        active = phrase(texts, "active", when=when(texts, device.last_seen_time, now))
+    address = device.last_client.ip_address
+    parts = [
+        active,
+        element("bdi", place) if (place := place_text(texts, device)) else None,
+        element("bdi", address, class_="address") if address else None,
+    ]
+    shown = [part for part in parts if part is not None]
+    return [[" · " if number else None, part] for number, part in enumerate(shown)] or None
+
+
+def _sign_in(texts: Texts, device: Device, now: datetime) -> Node:
+    if device.sign_in_time is None:
+        return None
+    moment = when(texts, device.sign_in_time, now)
+    if not device.auth_methods:
+        return phrase(texts, "signed_in", when=moment)
+    methods = [
+        texts.text(f"method.{method}") if texts.has(f"method.{method}") else method
+        for method in device.auth_methods
+    ]
+    told = element("bdi", locales.listed(methods, texts.language))
+    return phrase(texts, "signed_in_with", when=moment, methods=told)
+
+
+def _changes(page: DevicesPage, texts: Texts, device: Device, title: str) -> Markup:
+    field = f"name-{device.device_id}"
+    label = texts.text("name_of_device", device=title)
+    rename = element(
+        "details",
+        element(
+            "summary", texts.text("rename"), aria_label=texts.text("rename_device", device=title)
+        ),
+        form(
+            f"{page.path}/rename",
+            hidden("device", device.device_id),
+            element("label", label, for_=field),
+            element(
+                "input",
+                id=field,
+                name="name",
+                value=name_of(device),
+                maxlength=str(MAX_NAME_LENGTH),
+                autocomplete="off",
+                aria_describedby=f"hint-{device.device_id}",
+            ),
+            element("small", texts.text("name.hint"), id=f"hint-{device.device_id}"),
+            button(texts.text("save"), aria_label=f"{texts.text('save')}: {title}"),
+        ),
+        class_="rename",
+    )
+    query = urlencode({"device": device.device_id})
+    not_me = link(
+        texts.text("not_me"),
+        f"{page.path}/not-me?{query}",
+        style="quiet",
+        aria_label=texts.text("not_me_device", device=title),
+    )
+    return element("div", rename, None if device.current else not_me, class_="changes")
+
+
+def _sign_out(page: DevicesPage, texts: Texts, device: Device, title: str) -> Markup:
+    return form(
+        f"{page.path}/sign-out",
+        hidden("device", device.device_id),
+        button(texts.text("sign_out"), aria_label=texts.text("sign_out_device", device=title)),
+        class_="sign-out",
+    )

@@ -1,0 +1,125 @@
+"""The texts that users read, in all languages: `messages/LANGUAGE.json`, flat, by key.
+
+A text has places like `{device}`. A text that depends on a count is an object with a text for each
+plural category of its language (Unicode CLDR). What fills a place is never read as a text with
+places.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from session_authority_client.devices import locales
+
+Message = str | Mapping[str, str]
+"""A text, or one for each plural category."""
+
+DEFAULT = "en"
+LANGUAGES = ("ar", "de", "en", "es", "fr", "tr")
+CATEGORIES = frozenset({"zero", "one", "two", "few", "many", "other"})
+_PLACE = re.compile(r"\{([a-z_]+)\}")
+_TAG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*", re.ASCII)
+_QUALITY = re.compile(r"q *= *([01](?:\.[0-9]{0,3})?)", re.ASCII)
+_MAX_RANGES = 20
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All texts in one language. `direction` is "ltr" or "rtl"."""
+
+    language: str
+    direction: str
+    messages: Mapping[str, Message]
+
+    def text(self, key: str, count: int | None = None, **places: str) -> str:
+        """The text of a key with its places filled. `count` chooses its plural form, and fills the
+        place of that name.
+        """
+        if count is not None:
+            places["count"] = locales.number(count, self.language)
+        return "".join(
+            places.get(part, f"{{{part}}}") if is_place else part
+            for part, is_place in self.parts(key, count)
+        )
+
+    def parts(self, key: str, count: int | None = None) -> Iterator[tuple[str, bool]]:
+        """The text of a key in pieces, each with True if it is the name of a place."""
+        for number, part in enumerate(_PLACE.split(self._form(key, count))):
+            yield part, number % 2 == 1
+
+    def has(self, key: str) -> bool:
+        """Whether there is a text of that key."""
+        return key in self.messages
+
+    def _form(self, key: str, count: int | None) -> str:
+        message = self.messages[key]
+        if isinstance(message, str):
+            return message
+        category = locales.plural_category(0 if count is None else count, self.language)
+        return message.get(category) or message["other"]
+
+
+def checked_messages(given: Mapping[str, Mapping[str, Message]]) -> None:
+    """Checks an app's own texts. Raises ValueError."""
+    for language, texts in given.items():
+        if not _TAG.fullmatch(language):
+            raise ValueError(f"messages: {language!r} is no language, like 'de' or 'pt-BR'")
+        for key, message in texts.items():
+            forms = {"other": message} if isinstance(message, str) else message
+            known = isinstance(forms, Mapping) and forms.keys() <= CATEGORIES and "other" in forms
+            if not known or not all(isinstance(form, str) for form in forms.values()):
+                raise ValueError(
+                    f"messages: {language!r}, {key!r}: must be a text, or one for each plural"
+                    " category, 'other' among them"
+                )
+
+
+def places_of(message: Message) -> frozenset[str]:
+    """The names of the places of a text, in any of its forms."""
+    forms = (message,) if isinstance(message, str) else message.values()
+    return frozenset(name for form in forms for name in _PLACE.findall(form))
+
+
+@cache
+def shipped(language: str) -> Mapping[str, Message]:
+    """The texts of a language that comes with this package."""
+    folder = files("session_authority_client.devices") / "messages"
+    texts: Mapping[str, Message] = json.loads((folder / f"{language}.json").read_text("utf-8"))
+    return texts
+
+
+def texts_in(language: str, own: Mapping[str, Mapping[str, Message]]) -> Texts:
+    """All texts in a language. Those that it lacks are in English."""
+    known = shipped(language) if language in LANGUAGES else {}
+    messages = {**shipped(DEFAULT), **own.get(DEFAULT, {}), **known, **own.get(language, {})}
+    return Texts(language, locales.direction(language), messages)
+
+
+def chosen(wanted: Iterable[str], own: Mapping[str, object]) -> str:
+    """The first language of those wanted for which there are texts; English if there is none.
+    "de-AT" is served by "de".
+    """
+    there = {name.lower(): name for name in (*LANGUAGES, *own)}
+    for tag in wanted:
+        parts = tag.lower().split("-")
+        for length in range(len(parts), 0, -1):
+            if found := there.get("-".join(parts[:length])):
+                return found
+    return DEFAULT
+
+
+def accepted(headers: Sequence[str]) -> Sequence[str]:
+    """The languages that `Accept-Language` headers name, the most wanted first."""
+    ranges: list[tuple[float, str]] = []
+    for member in ",".join(headers).split(",")[:_MAX_RANGES]:
+        tag, *parameters = (part.strip(" \t") for part in member.split(";"))
+        qualities = [found for each in parameters if (found := _QUALITY.fullmatch(each))]
+        quality = float(qualities[0][1]) if qualities else 1.0
+        if _TAG.fullmatch(tag) and quality > 0:
+            ranges.append((-quality, tag))
+    return [tag for _, tag in sorted(ranges, key=lambda each: each[0])]

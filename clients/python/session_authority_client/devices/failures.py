@@ -1,0 +1,83 @@
+"""Why a request to the page or its API is not served: one table from what was raised to an error,
+and the response that says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from session_authority_client._shared.responses import NoAnswer, Response, SignInRequired
+from session_authority_client.devices import answers
+from session_authority_client.devices.listing import MAX_NAME_LENGTH, BadCursor
+from session_authority_client.devices.requests import BadRequest, DevicesRequest, texts_for
+from session_authority_client.devices.routes import route_of
+from session_authority_client.devices.screens import failure_screen
+from session_authority_client.devices.settings import DevicesPage, Headers
+from session_authority_client.errors import (
+    DeviceNotFound,
+    InvalidRequest,
+    SessionAuthorityError,
+)
+
+_RETRY_AFTER = ("Retry-After", "1")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error's code, the field that is wrong, and the headers that go with it. `instead` is the
+    response that a browser gets in place of an error page: the way to the sign-in.
+    """
+
+    code: str
+    field: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    instead: Response | None = None
+
+
+EXPECTED = (BadRequest, BadCursor, NoAnswer, SignInRequired, SessionAuthorityError)
+"""The exceptions that stand for a failure. All others are faults, which nobody answers."""
+
+
+def failure_of(error: Exception) -> Failure:
+    """The failure that an exception of `EXPECTED` stands for."""
+    match error:
+        case BadRequest():
+            return Failure(error.code, error.field)
+        case BadCursor():
+            return Failure("bad_request", "after")
+        case NoAnswer():
+            retry = tuple(each for each in error.answer.headers if each[0] == "Retry-After")
+            return Failure("unavailable", headers=retry or (_RETRY_AFTER,))
+        case SignInRequired():
+            leads_on = error.answer.status == 303
+            challenge = tuple(e for e in error.answer.headers if e[0] == "WWW-Authenticate")
+            return Failure(
+                "signed_out", headers=challenge, instead=error.answer if leads_on else None
+            )
+        case DeviceNotFound():
+            return Failure("unknown_device")
+        case InvalidRequest():
+            return _broken_rule(error)
+    return Failure("unavailable", headers=(_RETRY_AFTER,))
+
+
+def _broken_rule(error: InvalidRequest) -> Failure:
+    rules = {violation.field: violation.description for violation in error.violations}
+    if "device_id" in rules:
+        return Failure("unknown_device")
+    if f"at most {MAX_NAME_LENGTH}" in rules.get("display_name", ""):
+        return Failure("name_too_long", "name")
+    return Failure("bad_request", "name" if "display_name" in rules else "")
+
+
+def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Response:
+    """The response that tells a program, or a person, of a failure."""
+    texts = texts_for(page, request.headers)
+    if not route_of(page.path, request.method, request.target).is_api:
+        return failure.instead or failure_screen(page, texts, failure.code, failure.headers)
+    return answers.error(failure.code, texts, *failure.headers, field=failure.field)
+
+
+def foreign_origin(page: DevicesPage, target: str, headers: Headers) -> Response:
+    """The response to a request that a page of another origin sent."""
+    return response(page, DevicesRequest("POST", target, headers), Failure("foreign_origin"))

@@ -1,0 +1,104 @@
+"""What all screens of the page share: the head, the frame, and headers that let nothing else in."""
+
+from __future__ import annotations
+
+from session_authority_client._shared.responses import Response
+from session_authority_client.devices.answers import NO_STORE, Header
+from session_authority_client.devices.assets import ELEMENT, STYLE, asset
+from session_authority_client.devices.catalogue import Texts
+from session_authority_client.devices.markup import Markup, Node, element, joined
+from session_authority_client.devices.settings import DevicesPage
+
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+_SCRIPTS = "; script-src 'self'; connect-src 'self'"
+_SAFE = (
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    NO_STORE,
+)
+
+
+def screen(
+    page: DevicesPage,
+    texts: Texts,
+    title: str,
+    *children: Node,
+    status: int = 200,
+    headers: tuple[Header, ...] = (),
+) -> Response:
+    """The response with a screen."""
+    script = asset(ELEMENT) if page.scripted else None
+    loads = None
+    if script is not None:
+        loads = element(
+            "script", type="module", src=script.url(page.path), integrity=script.integrity
+        )
+    html = element(
+        "html",
+        element("head", _head(page, title), loads),
+        element("body", element("main", *children)),
+        lang=texts.language,
+        dir=texts.direction,
+    )
+    policy = _POLICY + (_SCRIPTS if script is not None else "")
+    sent = f"<!doctype html>{html.html}".encode()
+    described = (("Content-Length", str(len(sent))), ("Content-Security-Policy", policy))
+    return Response(status, (*_SAFE, *described, *headers), sent)
+
+
+def with_element(page: DevicesPage, texts: Texts, alarm: str, *children: Node) -> Node:
+    """The list of devices: as the custom element with the list in it, which stays until its script
+    runs, or the list alone. `alarm` is the event that a mail was about, or empty.
+    """
+    if not page.scripted or asset(ELEMENT) is None:
+        return children
+    return element(
+        "session-devices",
+        *children,
+        src=page.path,
+        language=texts.language,
+        alarm=alarm or None,
+        # Who is signed out there is led on to the sign-in.
+        sign_in=page.path,
+    )
+
+
+def _head(page: DevicesPage, title: str) -> Markup:
+    style = asset(STYLE)
+    assert style is not None  # it comes with the package
+    return joined(
+        [
+            element("meta", charset="utf-8"),
+            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            element("meta", name="color-scheme", content="light dark"),
+            element("meta", name="robots", content="noindex"),
+            element("title", title),
+            element("link", rel="icon", href="data:,"),
+            element("link", rel="stylesheet", href=style.url(page.path), integrity=style.integrity),
+        ]
+    )
+
+
+def button(label: Node, *, style: str = "", **attributes: str | bool | None) -> Markup:
+    """A button that sends the form around it."""
+    return element("button", label, class_=f"button {style}".strip(), **attributes)
+
+
+def link(label: Node, url: str, *, style: str = "button", **attributes: str | None) -> Markup:
+    """A link, which looks like a button unless `style` says otherwise."""
+    return element("a", label, href=url, class_=style or None, **attributes)
+
+
+def form(url: str, *children: Node, **attributes: str | None) -> Markup:
+    """A form that changes something."""
+    return element("form", *children, method="post", action=url, **attributes)
+
+
+def hidden(name: str, value: str) -> Markup:
+    """A field that nobody sees."""
+    return element("input", type="hidden", name=name, value=value)

@@ -1,0 +1,173 @@
+"""A user's devices in the order of the page, page by page, and as the API tells them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from session_authority_client.types import Device, FormFactor
+
+PAGE_SIZE = 50
+# The rule of the service.
+MAX_NAME_LENGTH = 100
+MAX_ALARMS = 20
+# How long a device that is signed out is shown, and an alarm: the service remembers alarms for as
+# long.
+MEMORY = timedelta(days=28)
+# A use of a session is written about once a minute, and a near cache may hold it back.
+_ACTIVE_WITHIN = timedelta(minutes=5)
+# An event is written just after it happened, and clocks of the store and the service differ.
+_EVENT_WITHIN = timedelta(seconds=5)
+_EVENT_ID = re.compile(r"evt_[A-Za-z0-9]{1,32}_([0-9]{13})_[0-9]{1,20}", re.ASCII)
+_CURSOR = re.compile(r"([12])\.([0-9]{1,20})\.([0-9a-f-]{36})", re.ASCII)
+
+KINDS: Mapping[FormFactor, str] = {
+    FormFactor.UNSPECIFIED: "other",
+    FormFactor.DESKTOP: "desktop",
+    FormFactor.PHONE: "phone",
+    FormFactor.TABLET: "tablet",
+    FormFactor.TV: "tv",
+    FormFactor.CONSOLE: "console",
+    FormFactor.WEARABLE: "watch",
+    FormFactor.BOT: "bot",
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_Key = tuple[int, int, str]
+
+
+class BadCursor(ValueError):
+    """The text is no cursor of a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A theft alarm. `event_id` is that of the mail which led to the page, if it was about this
+    alarm, else empty.
+    """
+
+    device_id: str
+    at: datetime
+    event_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of devices: this device first, then those that are signed in, then those that were in
+    the last 28 days. `alarms` are those of all devices, the newest first, on the first page only.
+    `others` counts the other devices that are signed in, on all pages, and `signed_out` those that
+    are not. `marked` is the ID of the device whose sign-in a mail was about, or empty. `everything`
+    has the devices of all pages.
+    """
+
+    devices: Sequence[Device]
+    next_cursor: str
+    alarms: Sequence[Alarm]
+    others: int
+    signed_out: int
+    now: datetime
+    marked: str = ""
+    everything: Sequence[Device] = ()
+
+
+def listing(
+    devices: Sequence[Device], now: datetime, *, after: str = "", event_id: str = ""
+) -> Listing:
+    """A page of a user's devices.
+
+    Args:
+        devices: All of them.
+        now: The time.
+        after: The `next_cursor` of the page before, or empty.
+        event_id: The event that a mail was about, or empty.
+
+    Raises BadCursor.
+    """
+    shown = sorted((d for d in devices if _is_shown(d, now)), key=_key)
+    start = _parsed(after) if after else None
+    rest = shown if start is None else [device for device in shown if _key(device) > start]
+    page, more = rest[:PAGE_SIZE], len(rest) > PAGE_SIZE
+    return Listing(
+        devices=page,
+        next_cursor=_cursor(page[-1]) if more else "",
+        alarms=_alarms(shown, now, event_id) if start is None else (),
+        others=sum(device.signed_in and not device.current for device in shown),
+        signed_out=sum(not device.signed_in for device in shown),
+        now=now,
+        marked=_marked(shown, event_id),
+        everything=shown,
+    )
+
+
+def name_of(device: Device) -> str:
+    """The name that the user or the app gave; empty if the service made one from what it knows."""
+    on = (device.model, device.operating_system)
+    made = {"", "Unknown device", device.browser, *on}
+    made |= {f"{device.browser} on {place}" for place in on}
+    return "" if device.display_name in made else device.display_name
+
+
+def is_active_now(device: Device, now: datetime) -> bool:
+    """Whether the device is in use: it asks for the list, or was used a few minutes ago."""
+    seen = device.last_seen_time
+    recent = seen is not None and now - seen <= _ACTIVE_WITHIN
+    return device.signed_in and (device.current or recent)
+
+
+def alarm_of(device: Device, now: datetime) -> Alarm | None:
+    """The last alarm about a device, as long as it is shown."""
+    alarm = device.last_alarm
+    if alarm is None or now - alarm.create_time > MEMORY:
+        return None
+    return Alarm(device.device_id, alarm.create_time)
+
+
+def _is_shown(device: Device, now: datetime) -> bool:
+    seen = device.last_seen_time or device.sign_in_time
+    recent = seen is not None and now - seen <= MEMORY
+    return device.signed_in or recent or alarm_of(device, now) is not None
+
+
+def _key(device: Device) -> _Key:
+    group = 0 if device.current else 1 if device.signed_in else 2
+    seen = device.last_seen_time or _EPOCH
+    return group, -((seen - _EPOCH) // timedelta(microseconds=1)), device.device_id
+
+
+def _cursor(device: Device) -> str:
+    group, micros, device_id = _key(device)
+    # This device is the first of all: what comes after it comes after nothing of its group.
+    return f"{max(group, 1)}.{-micros}.{device_id}"
+
+
+def _parsed(cursor: str) -> _Key:
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise BadCursor(cursor)
+    return int(found[1]), -int(found[2]), found[3]
+
+
+def _alarms(devices: Sequence[Device], now: datetime, event_id: str) -> Sequence[Alarm]:
+    found = [alarm for device in devices if (alarm := alarm_of(device, now)) is not None]
+    found.sort(key=lambda alarm: alarm.at, reverse=True)
+    happened = _moment_of(event_id)
+    return [
+        Alarm(alarm.device_id, alarm.at, event_id) if _is_about(alarm.at, happened) else alarm
+        for alarm in found[:MAX_ALARMS]
+    ]
+
+
+def _marked(devices: Sequence[Device], event_id: str) -> str:
+    happened = _moment_of(event_id)
+    return next((d.device_id for d in devices if _is_about(d.sign_in_time, happened)), "")
+
+
+def _moment_of(event_id: str) -> datetime | None:
+    """When an event was written, as its ID says; None for an ID that says nothing."""
+    found = _EVENT_ID.fullmatch(event_id)
+    return _EPOCH + timedelta(milliseconds=int(found[1])) if found is not None else None
+
+
+def _is_about(at: datetime | None, happened: datetime | None) -> bool:
+    return at is not None and happened is not None and abs(at - happened) <= _EVENT_WITHIN

@@ -1,0 +1,95 @@
+"""Owns what differs between languages beside the texts: numbers, plurals, times, countries. The
+only module that knows Babel, which it imports late: nothing else of this package needs Babel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import cache, lru_cache
+from typing import Any
+
+
+@cache
+def _locale(language: str) -> Any:
+    from babel import Locale, UnknownLocaleError
+
+    try:
+        return Locale.parse(language, sep="-")
+    except (UnknownLocaleError, ValueError):  # an app's own language that Unicode does not know
+        return Locale("en")
+
+
+def direction(language: str) -> str:
+    """The direction of the script: "ltr" or "rtl"."""
+    return str(_locale(language).text_direction)
+
+
+def plural_category(count: int, language: str) -> str:
+    """The plural category of a count, such as "few"."""
+    return str(_locale(language).plural_form(count))
+
+
+@lru_cache(maxsize=1024)
+def number(value: int, language: str) -> str:
+    """A whole number, with the digits and separators of the language."""
+    from babel.numbers import format_decimal
+
+    return format_decimal(value, locale=_locale(language), numbering_system="default")
+
+
+def listed(names: Sequence[str], language: str) -> str:
+    """Several names in one: "password and one-time code"."""
+    from babel.lists import format_list
+
+    return str(format_list(names, locale=_locale(language)))
+
+
+def country(code: str, language: str) -> str:
+    """The name of a country by its code of ISO 3166-1; the code if there is none."""
+    return str(_locale(language).territories.get(code.upper(), code))
+
+
+def exact(moment: datetime, language: str) -> str:
+    """A time in full, in UTC: "November 29, 2026, 5:26 PM UTC"."""
+    return _exact(moment.replace(second=0, microsecond=0), language)
+
+
+@lru_cache(maxsize=4096)
+def _exact(moment: datetime, language: str) -> str:
+    from babel.dates import format_time
+
+    utc = moment.astimezone(UTC)
+    shown = format_time(utc, "short", locale=_locale(language))
+    time = str(shown).replace("\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}")
+    return f"{_date(utc.date(), language)}, {time} UTC"
+
+
+# The longest unit that fits, with its length in seconds.
+_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
+_RELATIVE_DAYS = 7
+
+
+def relative(moment: datetime, now: datetime, language: str) -> str:
+    """How long ago a time was: "2 hours ago", or its date if that is a week ago."""
+    seconds = max(int((now - moment).total_seconds()), 0)
+    if seconds >= _RELATIVE_DAYS * 86_400:
+        return _date(moment.astimezone(UTC).date(), language)
+    unit, length = next(((u, s) for u, s in _UNITS if seconds >= s), ("minute", 60))
+    return _ago(unit, max(seconds // length, 1), language)
+
+
+@lru_cache(maxsize=1024)
+def _date(day: date, language: str) -> str:
+    from babel.dates import format_date
+
+    return str(format_date(day, "long", locale=_locale(language)))
+
+
+@lru_cache(maxsize=4096)
+def _ago(unit: str, amount: int, language: str) -> str:
+    from babel.dates import format_timedelta
+
+    ago = -timedelta(**{f"{unit}s": amount})
+    shown = format_timedelta(ago, threshold=1, add_direction=True, locale=_locale(language))
+    return str(shown)

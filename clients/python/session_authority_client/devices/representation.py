@@ -1,0 +1,78 @@
+"""What the API says of devices and alarms: values that become JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from session_authority_client.devices.listing import (
+    KINDS,
+    Alarm,
+    Listing,
+    alarm_of,
+    is_active_now,
+    name_of,
+)
+from session_authority_client.types import Device
+
+Json = Mapping[str, object]
+
+
+def list_json(listing: Listing, secure_account_url: str | None) -> Json:
+    """A page of devices."""
+    return {
+        "devices": [device_json(device, listing.now) for device in listing.devices],
+        "next": listing.next_cursor or None,
+        "alarms": [alarm_json(alarm) for alarm in listing.alarms],
+        "now": time_text(listing.now),
+        "secure_account_url": secure_account_url,
+    }
+
+
+def device_json(device: Device, now: datetime) -> Json:
+    """A device."""
+    alarm = alarm_of(device, now)
+    known_place = device.city or device.country_code
+    return {
+        "id": device.device_id,
+        "current": device.current,
+        "signed_in": device.signed_in,
+        "name": name_of(device) or None,
+        "kind": KINDS[device.form_factor],
+        "browser": device.browser or None,
+        "system": device.operating_system or None,
+        "model": device.model or None,
+        "address": device.last_client.ip_address or None,
+        "place": (
+            {"city": device.city or None, "country_code": device.country_code or None}
+            if known_place
+            else None
+        ),
+        "auth_methods": list(device.auth_methods),
+        "signed_in_at": _maybe(device.sign_in_time),
+        "last_active_at": _maybe(device.last_seen_time),
+        "active_now": is_active_now(device, now),
+        "ends_at": _maybe(device.expire_time if device.signed_in else None),
+        # The service does not tell when a session ended.
+        "signed_out_at": None,
+        "alarm": None if alarm is None else alarm_json(alarm),
+    }
+
+
+def alarm_json(alarm: Alarm) -> Json:
+    """An alarm."""
+    return {
+        "event_id": alarm.event_id or None,
+        "device_id": alarm.device_id,
+        "kind": "token_replayed",
+        "at": time_text(alarm.at),
+    }
+
+
+def time_text(moment: datetime) -> str:
+    """A time as RFC 3339 has it, in UTC and to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _maybe(moment: datetime | None) -> str | None:
+    return None if moment is None else time_text(moment)

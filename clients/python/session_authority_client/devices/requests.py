@@ -1,0 +1,103 @@
+"""What a request to the page or its API says: languages, query, forms and JSON, read strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+from session_authority_client.devices import catalogue
+from session_authority_client.devices.catalogue import Texts
+from session_authority_client.devices.settings import DevicesPage, Headers
+
+# A name has at most 100 characters; in a form each may be 12 bytes.
+MAX_BODY_BYTES = 8192
+_MAX_FIELDS = 20
+
+
+class BadRequest(ValueError):
+    """A request that can't be understood: the code of its error, and the field that is wrong."""
+
+    def __init__(self, code: str, field: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesRequest:
+    """A request. `target` is its path with its query, `body` at most `MAX_BODY_BYTES` and one more
+    byte, if it has more than that.
+    """
+
+    method: str
+    target: str
+    headers: Headers
+    body: bytes = field(default=b"", repr=False)
+
+    def query(self) -> Mapping[str, str]:
+        """The fields of its query. Of two of the same name the last counts."""
+        return _fields(self.target.partition("?")[2])
+
+    def form(self) -> Mapping[str, str]:
+        """The fields of the form that it sends. Raises BadRequest."""
+        kind = self._content_type()
+        if (self.body or kind) and kind != "application/x-www-form-urlencoded":
+            raise BadRequest("unsupported_type")
+        try:
+            return _fields(self._whole_body().decode())
+        except UnicodeDecodeError:
+            raise BadRequest("bad_request") from None
+
+    def json_text(self, name: str) -> str:
+        """The text of that name in the object that it sends as JSON. Raises BadRequest."""
+        self.check_type()
+        try:
+            sent = json.loads(self._whole_body().decode())
+        except (ValueError, RecursionError):
+            raise BadRequest("bad_request") from None
+        value = sent.get(name) if isinstance(sent, dict) else None
+        if not isinstance(value, str) or not _is_unicode(value):
+            raise BadRequest("bad_request", name)
+        return value
+
+    def check_type(self) -> None:
+        """Lets nothing but JSON through, and no body at all. Raises BadRequest."""
+        if (self.body or self._content_type()) and self._content_type() != "application/json":
+            raise BadRequest("unsupported_type")
+        self._whole_body()
+
+    def _content_type(self) -> str:
+        return "".join(self.headers.get("content-type", ())).partition(";")[0].strip().lower()
+
+    def _whole_body(self) -> bytes:
+        if len(self.body) > MAX_BODY_BYTES:
+            raise BadRequest("too_large")
+        return self.body
+
+
+def texts_for(page: DevicesPage, headers: Headers, asked: str = "") -> Texts:
+    """The texts in the language of a request. `asked` is a language that it names in its query,
+    which goes before all others.
+    """
+    choice = page.language if isinstance(page.language, str) else page.language(headers)
+    wanted: Sequence[str] = [name for name in (asked, choice) if name]
+    if not wanted or (asked and not choice):
+        wanted = [*wanted, *catalogue.accepted(headers.get("accept-language", ()))]
+    return catalogue.texts_in(catalogue.chosen(wanted, page.messages), page.messages)
+
+
+def _fields(text: str) -> Mapping[str, str]:
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        return {}
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True

@@ -1,0 +1,90 @@
+"""Which request is which: the table of all that is mounted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import unquote
+
+
+class Action(Enum):
+    """What a request is for."""
+
+    PAGE = "page"
+    ASK_OTHERS = "ask: others"
+    ASK_NOT_ME = "ask: not me"
+    SECURE = "secure"
+    FORM_RENAME = "form: rename"
+    FORM_SIGN_OUT = "form: sign out"
+    FORM_NOT_ME = "form: not me"
+    FORM_OTHERS = "form: others"
+    STATIC = "static"
+    OPENAPI = "openapi"
+    MESSAGES = "messages"
+    LIST = "list"
+    RENAME = "rename"
+    SIGN_OUT_DEVICE = "sign out device"
+    NOT_ME = "not me"
+    SIGN_OUT_OTHERS = "sign out others"
+    SIGN_OUT_HERE = "sign out here"
+
+
+_NAMED = "*"
+# The path below the mount, with `*` for a device ID or a file's name; its methods.
+ROUTES: Mapping[tuple[str, ...], Mapping[str, Action]] = {
+    (): {"GET": Action.PAGE},
+    ("sign-out-others",): {"GET": Action.ASK_OTHERS, "POST": Action.FORM_OTHERS},
+    ("not-me",): {"GET": Action.ASK_NOT_ME, "POST": Action.FORM_NOT_ME},
+    ("secure",): {"GET": Action.SECURE},
+    ("rename",): {"POST": Action.FORM_RENAME},
+    ("sign-out",): {"POST": Action.FORM_SIGN_OUT},
+    ("static", _NAMED): {"GET": Action.STATIC},
+    ("api", "openapi.json"): {"GET": Action.OPENAPI},
+    ("api", "messages"): {"GET": Action.MESSAGES},
+    ("api", "devices"): {"GET": Action.LIST},
+    ("api", "devices", _NAMED, "rename"): {"POST": Action.RENAME},
+    ("api", "devices", _NAMED, "sign-out"): {"POST": Action.SIGN_OUT_DEVICE},
+    ("api", "devices", _NAMED, "not-me"): {"POST": Action.NOT_ME},
+    ("api", "sign-out-others"): {"POST": Action.SIGN_OUT_OTHERS},
+    ("api", "sign-out"): {"POST": Action.SIGN_OUT_HERE},
+}
+# Everybody gets the same of these: no session is needed.
+PUBLIC = frozenset({Action.STATIC, Action.OPENAPI, Action.MESSAGES})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a request is for. `action` is None if there is nothing at its path, or if the path does
+    not have its method: then `allowed` names those that it has. `name` is the device ID or the
+    file's name in the path. `is_api`: a program asks.
+    """
+
+    action: Action | None
+    name: str = ""
+    allowed: tuple[str, ...] = ()
+    is_api: bool = False
+
+    @property
+    def allow(self) -> tuple[tuple[str, str], ...]:
+        """The header that names the methods of its path."""
+        return (("Allow", ", ".join(self.allowed)),) if self.allowed else ()
+
+
+def route_of(mount: str, method: str, target: str) -> Route:
+    """The route of a request to a path below the mount."""
+    path = unquote(target.partition("?")[0])
+    segments = tuple(path.removeprefix(mount).rstrip("/").split("/")[1:])
+    is_api = segments[:1] in (("api",), ("static",))
+    for pattern, methods in ROUTES.items():
+        if len(pattern) != len(segments) or not all(
+            wanted in (_NAMED, given) for wanted, given in zip(pattern, segments, strict=True)
+        ):
+            continue
+        name = next(
+            (s for wanted, s in zip(pattern, segments, strict=True) if wanted == _NAMED), ""
+        )
+        action = methods.get("GET" if method == "HEAD" else method)
+        heads = ("HEAD",) if "GET" in methods else ()
+        return Route(action, name, (*methods, *heads), is_api)
+    return Route(None, is_api=is_api)

@@ -1,0 +1,272 @@
+"""The screens of the page: the list, what is asked before all others are signed out, what to do
+after "That wasn't me", and why something did not work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+from session_authority_client._shared.responses import Response
+from session_authority_client.devices import locales
+from session_authority_client.devices.answers import STATUS, Header
+from session_authority_client.devices.card import card, when
+from session_authority_client.devices.catalogue import Texts
+from session_authority_client.devices.icons import icon
+from session_authority_client.devices.layout import button, form, hidden, link, screen, with_element
+from session_authority_client.devices.listing import Alarm, Listing
+from session_authority_client.devices.markup import Markup, Node, element, phrase
+from session_authority_client.devices.settings import DevicesPage
+from session_authority_client.devices.titles import titles_of
+from session_authority_client.types import Device
+
+
+def list_screen(
+    page: DevicesPage, texts: Texts, found: Listing, query: Mapping[str, str]
+) -> Response:
+    """The list of devices. `query` names the result of a form that led here, and the page."""
+    titles = titles_of(found.everything, texts)
+    here = [d for d in found.devices if d.signed_in]
+    out = [d for d in found.devices if not d.signed_in]
+    later = bool(query.get("after"))
+    return screen(
+        page,
+        texts,
+        texts.text("title"),
+        element(
+            "header", element("h1", texts.text("title")), element("p", texts.text("page.intro"))
+        ),
+        with_element(
+            page,
+            texts,
+            query.get("alarm", ""),
+            _notice(texts, found, titles, query),
+            _alarms(page, texts, found, titles),
+            _cards(page, texts, here, titles, found),
+            None if later else _others(page, texts, found),
+            _signed_out(page, texts, out, titles, found, is_open=later and not here),
+            _pager(page, texts, found, later=later),
+        ),
+    )
+
+
+def _cards(
+    page: DevicesPage,
+    texts: Texts,
+    devices: list[Device],
+    titles: Mapping[str, str],
+    found: Listing,
+) -> Markup | None:
+    cards = [card(page, texts, each, titles[each.device_id], found) for each in devices]
+    return element("ul", cards, class_="devices") if cards else None
+
+
+def _others(page: DevicesPage, texts: Texts, found: Listing) -> Markup:
+    if not found.others:
+        return element("p", texts.text("empty"), class_="empty")
+    return element(
+        "section",
+        element("p", texts.text("others.explain")),
+        link(texts.text("others.button"), f"{page.path}/sign-out-others", style="button danger"),
+        class_="others",
+    )
+
+
+def _signed_out(
+    page: DevicesPage,
+    texts: Texts,
+    devices: list[Device],
+    titles: Mapping[str, str],
+    found: Listing,
+    *,
+    is_open: bool,
+) -> Markup | None:
+    if not devices:
+        return None
+    marked = found.marked in {device.device_id for device in devices}
+    count = texts.text("signed_out_devices", found.signed_out)
+    return element(
+        "details",
+        element("summary", count),
+        _cards(page, texts, devices, titles, found),
+        class_="signed-out",
+        open=is_open or marked,
+    )
+
+
+def _pager(page: DevicesPage, texts: Texts, found: Listing, *, later: bool) -> Markup | None:
+    links = []
+    if later:
+        links.append(link(texts.text("first_page"), page.path))
+    if found.next_cursor:
+        query = urlencode({"after": found.next_cursor})
+        links.append(link(texts.text("show_more"), f"{page.path}?{query}"))
+    return element("nav", links, aria_label=texts.text("title")) if links else None
+
+
+def _notice(
+    texts: Texts, found: Listing, titles: Mapping[str, str], query: Mapping[str, str]
+) -> Markup | None:
+    """What a form has done. Anybody can write a link: nothing is said that the list denies."""
+    told = _result(texts, found, titles, query)
+    return told and element(
+        "p", icon("done"), element("span", told), class_="notice", role="status"
+    )
+
+
+def _result(
+    texts: Texts, found: Listing, titles: Mapping[str, str], query: Mapping[str, str]
+) -> Markup | None:
+    done, device_id = query.get("done"), query.get("device", "")
+    title = element("bdi", titles.get(device_id, ""))
+    signed_in = {device.device_id for device in found.everything if device.signed_in}
+    if done == "others" and not found.others:
+        count = query.get("count", "")
+        if count.isascii() and count.isdecimal() and int(count[:9]) > 0:
+            return phrase(texts, "done.others", int(count[:9]), count=_number(texts, count))
+        return phrase(texts, "done.no_others")
+    if device_id not in titles:
+        return None
+    if done == "renamed":
+        return phrase(texts, "done.renamed", name=title)
+    if done == "name_removed":
+        return phrase(texts, "done.name_removed")
+    if done == "signed_out" and device_id not in signed_in:
+        return phrase(texts, "done.signed_out", device=title)
+    return None
+
+
+def _number(texts: Texts, count: str) -> str:
+    return locales.number(int(count[:9]), texts.language)
+
+
+def _alarms(
+    page: DevicesPage, texts: Texts, found: Listing, titles: Mapping[str, str]
+) -> Markup | None:
+    if not found.alarms:
+        return None
+    # The alarm that a mail was about comes first.
+    first, *rest = sorted(found.alarms, key=lambda alarm: not alarm.event_id)
+    earlier = element(
+        "details",
+        element("summary", texts.text("alarm.earlier", len(rest))),
+        element("ul", [element("li", _alarm(texts, one, found, titles)) for one in rest]),
+    )
+    return element(
+        "section",
+        element("h2", icon("alarm"), texts.text("alarm.title"), id="alarm-title"),
+        element("p", texts.text("mail.alarm"), class_="mark") if first.event_id else None,
+        element("p", _alarm(texts, first, found, titles)),
+        element("p", texts.text("alarm.advice")),
+        link(texts.text("secure.title"), f"{page.path}/secure", style="button danger"),
+        earlier if rest else None,
+        class_="alarm-banner",
+        aria_labelledby="alarm-title",
+    )
+
+
+def _alarm(texts: Texts, alarm: Alarm, found: Listing, titles: Mapping[str, str]) -> Markup:
+    title = titles.get(alarm.device_id) or texts.text("alarm.unknown_device")
+    device, moment = element("bdi", title), when(texts, alarm.at, found.now)
+    return phrase(texts, "alarm.token_replayed", device=device, when=moment)
+
+
+# --- what leads to the list, and away from it -----------------------------------------------------
+
+
+def others_screen(page: DevicesPage, texts: Texts) -> Response:
+    """Asks before all others are signed out."""
+    return _question(
+        page,
+        texts,
+        texts.text("others.ask"),
+        [element("p", texts.text("others.effect")), element("p", texts.text("others.explain"))],
+        form(
+            f"{page.path}/sign-out-others",
+            button(texts.text("others.confirm"), style="danger"),
+        ),
+    )
+
+
+def not_me_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: str) -> Response:
+    """Asks before a device is signed out that the user does not know."""
+    title = titles_of(found.everything, texts)[device_id]
+    return _question(
+        page,
+        texts,
+        texts.text("not_me.ask", device=title),
+        element("p", texts.text("not_me.effect")),
+        form(
+            f"{page.path}/not-me",
+            hidden("device", device_id),
+            button(texts.text("not_me.confirm"), style="danger"),
+        ),
+    )
+
+
+def secure_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: str) -> Response:
+    """Leads to the app's password page, and offers to sign out everywhere else. `device_id` is the
+    device that was just signed out, if one was.
+    """
+    ended = {device.device_id for device in found.everything if not device.signed_in}
+    title = titles_of(found.everything, texts)[device_id] if device_id in ended else ""
+    heading = texts.text("not_me.done", device=title) if title else texts.text("secure.title")
+    url = page.secure_account_url
+    advice = "secure.done_alone"
+    if url is None:
+        advice = "not_me.next_without_password"
+    elif title:
+        advice = "not_me.next"
+    others = form(
+        f"{page.path}/sign-out-others",
+        button(texts.text("others.button"), style="danger"),
+    )
+    return _question(
+        page,
+        texts,
+        heading,
+        element("p", texts.text(advice)),
+        link(texts.text("not_me.secure_account"), url, style="button primary") if url else None,
+        others if found.others else None,
+        back=texts.text("back"),
+    )
+
+
+def failure_screen(
+    page: DevicesPage, texts: Texts, code: str, headers: tuple[Header, ...]
+) -> Response:
+    """Says why something did not work."""
+    waits = code in ("unavailable", "too_many_requests")
+    return screen(
+        page,
+        texts,
+        texts.text("error.title"),
+        element("h1", texts.text("error.title")),
+        element("p", texts.text(f"error.{code}"), role="alert"),
+        element("p", texts.text("error.wait")) if waits else None,
+        element(
+            "div",
+            link(texts.text("try_again" if waits else "back"), page.path),
+            class_="answers",
+        ),
+        status=STATUS[code],
+        headers=headers,
+    )
+
+
+def _question(
+    page: DevicesPage,
+    texts: Texts,
+    heading: str,
+    explained: Node,
+    *ways: Markup | None,
+    back: str = "",
+) -> Response:
+    return screen(
+        page,
+        texts,
+        heading,
+        element("h1", heading),
+        explained,
+        element("div", *ways, link(back or texts.text("cancel"), page.path), class_="answers"),
+    )

@@ -1,0 +1,78 @@
+"""What an app may choose about its page of devices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from urllib.parse import unquote, urlsplit
+
+from session_authority_client._shared.local_paths import local_path
+from session_authority_client.devices.catalogue import Message, checked_messages
+
+Headers = Mapping[str, Sequence[str]]
+"""A request's, by their lower-case names."""
+
+_MOUNT = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
+_URL = re.compile(r"[!-~]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesPage:
+    """The page of a user's devices, and its API, below one path of the app.
+
+    `path` is where both are: "/devices" has the page, "/devices/api" the API. The app has no
+    route there: the middleware answers.
+
+    `secure_account_url` is the app's own page for a new password, a path or an https URL: users who
+    say "That wasn't me" are led there. Without it they are offered to sign out everywhere else.
+
+    `language` is that of all texts ("de"), or a function that chooses it by the headers of a
+    request, such as by a cookie of the app; empty leaves it to `Accept-Language`. `messages` adds
+    texts or changes them, by language and key: `{"de": {"title": "Meine Geräte"}}`. A new language
+    needs no more than its texts; English stands in for those that it lacks.
+
+    `scripted`: the page loads the custom element `<session-devices>`, which does the same without
+    page loads where JavaScript runs. Raises ValueError, and ImportError without Babel.
+    """
+
+    path: str = "/devices"
+    secure_account_url: str | None = None
+    language: str | Callable[[Headers], str] = ""
+    messages: Mapping[str, Mapping[str, Message]] = field(default_factory=dict)
+    scripted: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str) or not _MOUNT.fullmatch(self.path):
+            raise ValueError('path: must be a path without a slash at its end, like "/devices"')
+        if local_path(self.path, "") != self.path or _has_dots(self.path):
+            raise ValueError("path: must name one path of this app")
+        if self.secure_account_url is not None and not _is_safe(self.secure_account_url):
+            raise ValueError("secure_account_url: must be a path of the app, or an https URL")
+        if not isinstance(self.scripted, bool):
+            raise TypeError("scripted: must be True or False")
+        checked_messages(self.messages)
+        if find_spec("babel") is None:
+            raise ImportError(
+                "DevicesPage needs Babel: pip install 'session-authority-client[devices]'"
+            )
+
+    def serves(self, target: str) -> bool:
+        """Whether the target of a request, a path with its query, is the page or below it."""
+        path = unquote(target.partition("?")[0])
+        return path == self.path or path.startswith(f"{self.path}/")
+
+
+def _has_dots(path: str) -> bool:
+    return any(set(segment) == {"."} for segment in path.split("/"))
+
+
+def _is_safe(url: str) -> bool:
+    if not isinstance(url, str) or not _URL.fullmatch(url):
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return bool(local_path(url, "")) or (parts.scheme == "https" and bool(parts.netloc))

@@ -1,0 +1,37 @@
+"""What a device is called, so that no two of a list are called the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from session_authority_client.devices.catalogue import Texts
+from session_authority_client.devices.listing import KINDS, name_of
+from session_authority_client.types import Device
+
+
+def titles_of(devices: Sequence[Device], texts: Texts) -> Mapping[str, str]:
+    """The titles of devices, by their IDs. The second of two that would have the same has a number:
+    "Chrome on Windows (2)".
+    """
+    taken: set[str] = set()
+    titles: dict[str, str] = {}
+    for device in devices:
+        plain = title = title_of(device, texts)
+        number = 2
+        while title in taken:
+            title = texts.text("numbered", device=plain, number=str(number))
+            number += 1
+        taken.add(title)
+        titles[device.device_id] = title
+    return titles
+
+
+def title_of(device: Device, texts: Texts) -> str:
+    """The title of a device: its name, or its browser and system, or its kind."""
+    if name := name_of(device):
+        return name
+    browser, system = device.browser, device.operating_system
+    if browser and system:
+        return texts.text("browser_on_system", browser=browser, system=system)
+    kind = texts.text(f"kind.{KINDS[device.form_factor]}")
+    return browser or (system and device.model) or system or device.model or kind

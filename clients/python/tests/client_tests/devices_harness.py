@@ -1,0 +1,58 @@
+"""The page of devices and its API in all apps, before the fake of the service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import httpx
+
+from client_tests.middleware_harness import browser_of
+from session_authority_client import ClientInfo
+from session_authority_client.devices import DevicesPage
+from session_authority_client.flow import Flow
+from session_authority_client.testing import FakeAuthority
+
+MOUNT = "/my/devices"
+PAGE = DevicesPage(path=MOUNT, secure_account_url="/password")
+FLOW = Flow(devices=PAGE)
+API = f"{MOUNT}/api"
+DAY = timedelta(days=1)
+OWN = {"sec-fetch-site": "same-origin"}
+
+
+@asynccontextmanager
+async def signed_in(
+    make: Any, authority: FakeAuthority, flow: Flow = FLOW, user: str = "ada"
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser that is signed in."""
+    async with browser_of(make(authority, flow)) as browser:
+        assert (await browser.post("/sign-in", params={"user": user})).status_code == 200
+        yield browser
+
+
+def add_devices(
+    authority: FakeAuthority, clients: Sequence[ClientInfo], user: str = "ada"
+) -> list[str]:
+    """Signs a user in on more devices. Returns their IDs."""
+    with authority.client(timeout=timedelta(seconds=30)) as client:
+        return [client.issue_device(user, client=each).device.device_id for each in clients]
+
+
+async def listed(browser: httpx.AsyncClient, after: str = "") -> Any:
+    """What the API lists."""
+    answer = await browser.get(f"{API}/devices", params={"after": after} if after else {})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def post(
+    browser: httpx.AsyncClient,
+    path: str,
+    told: Mapping[str, object] | None = None,
+    headers: Mapping[str, str] = OWN,
+) -> httpx.Response:
+    """Sends JSON to the API."""
+    return await browser.post(f"{API}{path}", json=told, headers=dict(headers))

@@ -1,0 +1,398 @@
+"""The API of the page of devices, in every kind of app."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from openapi_schema_validator import OAS31Validator, oas31_format_checker
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from client_tests.devices_harness import (
+    API,
+    DAY,
+    FLOW,
+    MOUNT,
+    OWN,
+    PAGE,
+    add_devices,
+    listed,
+    post,
+    signed_in,
+)
+from client_tests.middleware_harness import (
+    APPS,
+    PATIENCE,
+    TOKEN,
+    browser_of,
+    fastapi_app,
+    set_cookies,
+)
+from session_authority_client import ClientInfo, Place
+from session_authority_client.devices import DevicesPage, openapi
+from session_authority_client.devices.answers import STATUS
+from session_authority_client.devices.routes import ROUTES
+from session_authority_client.flow import Flow
+from session_authority_client.testing import FakeAuthority
+
+HOSTILE = ClientInfo(
+    ip_address="198.51.100.7",
+    user_agent='"><script>alert(1)</script>',
+    display_name="</script><img src=x onerror=alert(1)>'\"&\u2028{name}",
+    place=Place('<b>"Köln"', "DE"),
+)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[FakeAuthority]:
+    with FakeAuthority() as authority:
+        yield authority
+
+
+@pytest.fixture
+def authority(shared: FakeAuthority) -> FakeAuthority:
+    shared.reset()
+    return shared
+
+
+@pytest.fixture(params=sorted(APPS))
+async def browser(
+    request: pytest.FixtureRequest, authority: FakeAuthority
+) -> AsyncIterator[httpx.AsyncClient]:
+    async with signed_in(APPS[request.param], authority) as browser:
+        yield browser
+
+
+@pytest.fixture
+async def fast(authority: FakeAuthority) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser at one kind of app, for what the kinds share."""
+    async with signed_in(fastapi_app, authority) as browser:
+        yield browser
+
+
+def conforms(told: Any, schema: str) -> None:
+    document = openapi.document(MOUNT)
+    wanted = {"$ref": f"#/components/schemas/{schema}", "components": document["components"]}
+    OAS31Validator(wanted, format_checker=oas31_format_checker).validate(told)
+
+
+def code_of(answer: httpx.Response) -> tuple[int, str, str | None]:
+    conforms(answer.json(), "Error")
+    error = answer.json()["error"]
+    assert error["message"]
+    return answer.status_code, error["code"], error["field"]
+
+
+async def test_all_of_a_device_is_listed(browser: httpx.AsyncClient, authority: FakeAuthority):
+    [other] = add_devices(authority, [replace(HOSTILE, display_name="Sami's phone")])
+    told = await listed(browser)
+    conforms(told, "DeviceList")
+    here, there = told["devices"]
+    assert (here["current"], here["signed_in"], here["active_now"]) == (True, True, True)
+    assert (here["name"], here["auth_methods"]) == (None, ["pwd"])
+    assert (there["id"], there["name"], there["current"]) == (other, "Sami's phone", False)
+    assert there["place"] == {"city": '<b>"Köln"', "country_code": "DE"}
+    assert there["address"] == "198.51.100.7"
+    assert there["ends_at"] > there["signed_in_at"]
+    assert (told["secure_account_url"], told["next"], told["alarms"]) == ("/password", None, [])
+
+
+async def test_a_device_is_renamed(browser: httpx.AsyncClient, authority: FakeAuthority):
+    [other] = add_devices(authority, [ClientInfo()])
+    answer = await post(browser, f"/devices/{other.upper()}/rename", {"name": "  Sami's   phone "})
+    assert (answer.status_code, answer.json()["device"]["name"]) == (200, "Sami's phone")
+    conforms(answer.json()["device"], "Device")
+    assert (await listed(browser))["devices"][1]["name"] == "Sami's phone"
+    await post(browser, f"/devices/{other}/rename", {"name": ""})
+    assert (await listed(browser))["devices"][1]["name"] is None
+
+
+async def test_another_device_is_signed_out(browser: httpx.AsyncClient, authority: FakeAuthority):
+    [other] = add_devices(authority, [ClientInfo()])
+    answers = [(await post(browser, f"/devices/{other}/sign-out")).json() for _ in range(2)]
+    assert answers == [{"signed_out": 1}, {"signed_out": 0}]
+    told = await listed(browser)
+    assert [device["signed_in"] for device in told["devices"]] == [True, False]
+    assert told["devices"][1]["ends_at"] is None
+
+
+async def test_that_was_not_me(browser: httpx.AsyncClient, authority: FakeAuthority):
+    [other] = add_devices(authority, [ClientInfo()])
+    answer = await post(browser, f"/devices/{other}/not-me")
+    assert answer.json() == {"signed_out": 1, "secure_account_url": "/password"}
+    assert authority._service.state.events[-1].reason == "not_me"
+    assert [device["signed_in"] for device in (await listed(browser))["devices"]] == [True, False]
+
+
+async def test_all_others_are_signed_out(browser: httpx.AsyncClient, authority: FakeAuthority):
+    add_devices(authority, [ClientInfo()] * 3)
+    assert (await post(browser, "/sign-out-others")).json() == {"signed_out": 3}
+    assert [device["signed_in"] for device in (await listed(browser))["devices"]] == [
+        *(True, False, False, False)
+    ]
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+async def test_this_device_is_signed_out_with_its_cookies(browser: httpx.AsyncClient, by_id: bool):
+    here = (await listed(browser))["devices"][0]["id"]
+    answer = await post(browser, f"/devices/{here}/sign-out" if by_id else "/sign-out")
+    assert answer.json() == {"signed_out": 1}
+    assert "Max-Age=0" in set_cookies(answer)[TOKEN]
+    again = await browser.get(f"{API}/devices")
+    assert code_of(again) == (401, "signed_out", None)
+
+
+@pytest.mark.parametrize("verb", ["rename", "sign-out", "not-me"])
+async def test_a_device_of_another_user_is_none(
+    browser: httpx.AsyncClient, authority: FakeAuthority, verb: str
+):
+    [foreign] = add_devices(authority, [ClientInfo(display_name="Bob's")], user="bob")
+    for device in (foreign, "00000000-0000-4000-8000-000000000000", "nothing", "%2e%2e"):
+        answer = await post(browser, f"/devices/{device}/{verb}", {"name": "mine"})
+        assert code_of(answer) == (404, "unknown_device", None)
+    with authority.client(timeout=PATIENCE) as client:
+        [untouched] = client.devices("bob")
+        assert (untouched.signed_in, untouched.display_name) == (True, "Bob's")
+
+
+FOREIGN = [
+    {"sec-fetch-site": "cross-site", "origin": "https://evil.example"},
+    {"sec-fetch-site": "same-site", "origin": "https://www.app.example"},
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_other_origins_are_refused(
+    browser: httpx.AsyncClient, authority: FakeAuthority, headers: dict[str, str]
+):
+    [other] = add_devices(authority, [ClientInfo()])
+    here = (await listed(browser))["devices"][0]["id"]
+    for path in ("rename", "sign-out", "not-me"):
+        for device in (here, other):
+            answer = await post(browser, f"/devices/{device}/{path}", {"name": "x"}, headers)
+            assert code_of(answer) == (403, "foreign_origin", None)
+    for path in ("/sign-out", "/sign-out-others"):
+        assert code_of(await post(browser, path, {}, headers)) == (403, "foreign_origin", None)
+    told = await listed(browser)
+    assert [device["signed_in"] for device in told["devices"]] == [True, True]
+
+
+async def test_the_origin_is_checked_though_the_app_has_its_own_check(authority: FakeAuthority):
+    async with signed_in(fastapi_app, authority, replace(FLOW, check_origin=False)) as browser:
+        answer = await post(browser, "/sign-out-others", {}, FOREIGN[0])
+        assert code_of(answer) == (403, "foreign_origin", None)
+        assert (await browser.post("/sign-out", headers=FOREIGN[0])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "expected"),
+    [
+        ("/devices/ID/rename", {"json": {"name": "x" * 101}}, (400, "name_too_long", "name")),
+        ("/devices/ID/rename", {"json": {"name": 7}}, (400, "bad_request", "name")),
+        ("/devices/ID/rename", {"json": ["name"]}, (400, "bad_request", "name")),
+        ("/devices/ID/rename", {"json": {"name": "\u200b\u200b"}}, (400, "bad_request", "name")),
+        ("/devices/ID/rename", {"content": b'{"name": "\\ud800"}'}, (400, "bad_request", "name")),
+        ("/devices/ID/rename", {"content": b"{"}, (400, "bad_request", None)),
+        ("/devices/ID/rename", {"content": b"\xff"}, (400, "bad_request", None)),
+        ("/devices/ID/rename", {"content": b"[" * 8000}, (400, "bad_request", None)),
+        ("/devices/ID/rename", {"json": {"name": "x" * 9000}}, (413, "too_large", None)),
+        ("/devices/ID/rename", {"data": {"name": "x"}}, (415, "unsupported_type", None)),
+        ("/sign-out-others", {"data": {"name": "x"}}, (415, "unsupported_type", None)),
+        ("/sign-out", {"content": b"x", "headers": {}}, (415, "unsupported_type", None)),
+        ("/devices/ID/nothing", {"json": {}}, (404, "not_found", None)),
+        ("/devices", {"json": {}}, (405, "method_not_allowed", None)),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_requests_that_break_a_rule(
+    browser: httpx.AsyncClient,
+    path: str,
+    sent: dict[str, Any],
+    expected: tuple[int, str, str | None],
+):
+    here = (await listed(browser))["devices"][0]["id"]
+    headers = {"content-type": "application/json"} if "content" in sent else {}
+    sent = {**sent, "headers": {**OWN, **sent.get("headers", headers)}}
+    answer = await browser.post(f"{API}{path}".replace("ID", here), **sent)
+    assert code_of(answer) == expected
+    if expected[0] == 405:
+        assert answer.headers["allow"] == "GET, HEAD"
+
+
+async def test_a_service_that_is_away_is_told_as_that(
+    browser: httpx.AsyncClient, authority: FakeAuthority
+):
+    with authority.unavailable():
+        for answer in (
+            await browser.get(f"{API}/devices"),
+            await post(browser, "/sign-out-others"),
+            await post(browser, "/sign-out"),
+        ):
+            assert code_of(answer) == (503, "unavailable", None)
+            assert answer.headers["retry-after"] == "1"
+            assert not set_cookies(answer)
+    assert len((await listed(browser))["devices"]) == 1
+
+
+async def test_nobody_is_signed_out_by_being_signed_out(authority: FakeAuthority):
+    async with browser_of(fastapi_app(authority, FLOW)) as stranger:
+        assert code_of(await stranger.get(f"{API}/devices")) == (401, "signed_out", None)
+        for path in ("/sign-out", "/sign-out-others", "/devices/x/not-me"):
+            assert code_of(await post(stranger, path)) == (401, "signed_out", None)
+
+
+async def test_scripts_are_not_sent_to_the_sign_in_page(authority: FakeAuthority):
+    flow = replace(FLOW, sign_in_url="/sign-in")
+    async with browser_of(fastapi_app(authority, flow)) as stranger:
+        assert code_of(await stranger.get(f"{API}/devices")) == (401, "signed_out", None)
+
+
+async def test_an_app_uses_its_bearer_token(authority: FakeAuthority):
+    headers = authority.sign_in("ada")
+    async with browser_of(fastapi_app(authority, FLOW)) as app:
+        answer = await app.get(f"{API}/devices", headers=headers)
+        assert [device["current"] for device in answer.json()["devices"]] == [True]
+        answer = await post(app, "/sign-out", headers={**headers, **FOREIGN[0]})
+        assert answer.json() == {"signed_out": 1}
+
+
+async def test_alarms_are_listed_for_28_days(authority: FakeAuthority):
+    async with signed_in(fastapi_app, authority) as browser:
+        [other] = add_devices(authority, [ClientInfo(display_name="Laptop")])
+        with authority.client(timeout=PATIENCE) as client:
+            issued = client.issue_device("ada", device_id=other)
+            authority.replay_tokens()
+            client.validate_session(issued.access_token, other)
+        await browser.post("/sign-in")
+        told = await listed(browser)
+        conforms(told, "DeviceList")
+        [alarm] = told["alarms"]
+        assert (alarm["device_id"], alarm["kind"]) == (other, "token_replayed")
+        by_id = {device["id"]: device for device in told["devices"]}
+        assert by_id[other]["alarm"] == alarm
+        authority.pass_time(29 * DAY)
+        await browser.post("/sign-in")
+        told = await listed(browser)
+        assert (told["alarms"], len(told["devices"])) == ([], 1)
+
+
+async def test_a_thousand_devices_come_page_by_page_each_with_one_call(
+    fast: httpx.AsyncClient, authority: FakeAuthority
+):
+    ids = add_devices(authority, [ClientInfo()] * 999)
+    with authority.client(timeout=PATIENCE) as client:
+        for device in ids[-100:]:
+            client.revoke_device("ada", device)
+    found: list[Any] = []
+    after, pages = "", 0
+    while True:
+        before = authority.calls["ListDevices"]
+        told = await listed(fast, after)
+        assert authority.calls["ListDevices"] == before + 1
+        assert len(told["devices"]) <= 50
+        found, pages, after = [*found, *told["devices"]], pages + 1, told["next"]
+        if not after:
+            break
+    assert (pages, len({device["id"] for device in found})) == (20, 1000)
+    states = [(device["current"], device["signed_in"]) for device in found]
+    assert states == [(True, True)] + [(False, True)] * 899 + [(False, False)] * 100
+    seen = [device["last_active_at"] for device in found[1:900]]
+    assert seen == sorted(seen, reverse=True)
+
+
+@pytest.mark.parametrize("after", ["x", "1.2.3", "3.1." + "0" * 36, "0", "1." + "9" * 30])
+async def test_a_cursor_of_nowhere_is_refused(fast: httpx.AsyncClient, after: str):
+    answer = await fast.get(f"{API}/devices", params={"after": after})
+    assert code_of(answer) == (400, "bad_request", "after")
+
+
+async def test_hostile_texts_stay_texts(browser: httpx.AsyncClient, authority: FakeAuthority):
+    add_devices(authority, [HOSTILE])
+    answer = await browser.get(f"{API}/devices")
+    assert answer.json()["devices"][1]["name"] == HOSTILE.display_name
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.text.isascii()
+
+
+async def test_no_cache_keeps_an_answer_nor_does_another_origin_read_it(
+    browser: httpx.AsyncClient,
+):
+    for path in ("devices", "messages", "openapi.json", "nothing"):
+        answer = await browser.get(f"{API}/{path}", headers={"origin": "https://evil.example"})
+        assert answer.headers["cache-control"] == "no-store"
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+    head = await browser.head(f"{API}/devices")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_texts_and_description_are_for_everybody(authority: FakeAuthority):
+    async with browser_of(fastapi_app(authority, FLOW)) as stranger:
+        told = (await stranger.get(f"{API}/messages")).json()
+        conforms(told, "Messages")
+        assert (told["language"], told["messages"]["title"]) == ("en", "Your devices")
+        told = (await stranger.get(f"{API}/openapi.json")).json()
+        assert told == openapi.document(MOUNT)
+        assert told["servers"] == [{"url": MOUNT}]
+
+
+def test_the_description_is_valid_and_complete():
+    document = openapi.document("/devices")
+    OpenAPIV31SpecValidator(document).validate()
+    described = {
+        (path.replace("{id}", "*").strip("/"), method.upper())
+        for path, methods in document["paths"].items()
+        for method in methods
+    }
+    api = {
+        ("/".join(path), method)
+        for path, methods in ROUTES.items()
+        for method in methods
+        if path[:1] == ("api",)
+    }
+    assert described == api
+    codes = document["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]
+    assert set(codes["examples"]) == set(STATUS)
+
+
+async def test_paths_beside_the_mount_are_the_apps(authority: FakeAuthority):
+    async with signed_in(fastapi_app, authority, Flow(devices=DevicesPage(path="/d"))) as browser:
+        assert (await browser.get("/devices")).json()[0]["current"] is True
+        assert (await browser.get("/d/api/devices")).json()["devices"][0]["current"] is True
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"path": "devices"},
+        {"path": "/"},
+        {"path": ""},
+        {"path": "/devices/"},
+        {"path": "//evil.example"},
+        {"path": "/a/../b"},
+        {"path": "/a?b"},
+        {"secure_account_url": "javascript:alert(1)"},
+        {"secure_account_url": "//evil.example"},
+        {"secure_account_url": "http://id.example/password"},
+        {"secure_account_url": "https://"},
+        {"messages": {"de": {"title": {"one": "x"}}}},
+        {"messages": {"de": {"title": 7}}},
+        {"messages": {"d/e": {"title": "x"}}},
+    ],
+    ids=str,
+)
+def test_settings_that_can_not_be(settings: dict[str, Any]):
+    with pytest.raises(ValueError, match=r"must|no language"):
+        DevicesPage(**settings)
+
+
+def test_the_page_is_a_path_to_return_to():
+    assert FLOW.return_paths == (MOUNT,)
+    assert replace(FLOW, bearer=False).return_paths == (MOUNT,)
+    assert PAGE.serves(f"{MOUNT}?alarm=1")
+    assert not PAGE.serves(f"{MOUNT}x")
