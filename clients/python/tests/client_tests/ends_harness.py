@@ -249,7 +249,7 @@ def of_falcon(notes: Notes) -> Any:
     return app
 
 
-class _ClosesBodies(ASGIHandler):
+class _ClosesBodies(ASGIHandler):  # type: ignore[misc]
     """Django's handler, that also closes a request's body when the server cancels the request."""
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
