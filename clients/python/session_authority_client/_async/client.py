@@ -75,6 +75,7 @@ class AsyncSessionAuthority:
         self._transport = Transport(target, tls, token, options)
         if cache is not None:
             cache.claim()
+        batching = arguments.flag("batching", batching)
         self._timeout = arguments.seconds("timeout", timeout)
         self._calls = AsyncCalls(self._open_channel, self._transport, max_in_flight)
         self._batch_queue = AsyncBatchQueue(self._calls, batching=batching)

@@ -119,7 +119,7 @@ class AsyncVisit(AsyncAdmission):
         """
         self._check_open()
         before = self._session
-        by_settings = idle_timeout is None and not remember
+        by_settings = not arguments.flag("remember", remember) and idle_timeout is None
         with self._answering():
             issued = await self._issue(
                 user_id,

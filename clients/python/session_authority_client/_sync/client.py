@@ -76,6 +76,7 @@ class SessionAuthority:
         self._transport = Transport(target, tls, token, options)
         if cache is not None:
             cache.claim()
+        batching = arguments.flag("batching", batching)
         self._timeout = arguments.seconds("timeout", timeout)
         self._calls = Calls(self._open_channel, self._transport, max_in_flight)
         self._batch_queue = BatchQueue(self._calls, batching=batching)

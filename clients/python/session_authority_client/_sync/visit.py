@@ -120,7 +120,7 @@ class Visit(Admission):
         """
         self._check_open()
         before = self._session
-        by_settings = idle_timeout is None and not remember
+        by_settings = not arguments.flag("remember", remember) and idle_timeout is None
         with self._answering():
             issued = self._issue(
                 user_id,

@@ -232,6 +232,21 @@ def test_signing_out_needs_a_device_id_in_a_text(fake: Fake, device_id: Any):
     assert fake.calls == []
 
 
+@pytest.mark.parametrize(
+    ("flag", "call"),
+    [
+        ("remember", lambda visit: visit.sign_in("ada", remember="no")),
+        ("except_current", lambda visit: visit.sign_out_everywhere(except_current="no")),
+        ("batching", lambda _: sa.SessionAuthority("localhost:1", batching="no")),  # type: ignore[arg-type]
+    ],
+)
+def test_no_text_stands_for_yes(fake: Fake, flag: str, call: Callable[[Any], object]):
+    visits = Visits(lambda: sa.SessionAuthority(fake.address, timeout=PATIENCE), Flow())
+    with pytest.raises(TypeError, match=f"^{flag}: a bool, not str$"):
+        call(visits.open("POST", {}, "127.0.0.1"))
+    assert fake.calls == []
+
+
 @pytest.mark.parametrize("device_id", ["", "nonsense", f"d{HALF}", str(UUID(int=0))])
 def test_signing_out_needs_a_device_id_that_is_one(fake: Fake, device_id: str):
     """Else an app would say that a device is signed out which it has not even named."""
