@@ -85,9 +85,11 @@ backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, grpcurl,
 # pytest-xdist can't replace it (its issues 784, 1327). ARGS="-n 0" runs everything in one process.
 # Hundreds of processes are started, which would compile all of it each time where Python is told
 # to keep nothing.
+pytest := env -u PYTHONDONTWRITEBYTECODE $(bin)/pytest
+
 .PHONY: test
 test: $(venv) ## Run the tests, and say what was skipped; ARGS go to pytest
-	@env -u PYTHONDONTWRITEBYTECODE $(bin)/pytest -n auto -rs --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+	@$(pytest) -n auto -rs --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 .PHONY: bench
 bench: $(venv) $(bench_venv) ## Measure what calls cost; ARGS: --quick, or watch, memory, client
