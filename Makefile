@@ -81,12 +81,12 @@ backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, grpcurl,
 
 ## ----- to change it
 
-# A file's tests stay on one worker. A worker that dies of a test that hangs ends the run:
-# pytest-xdist can't replace it (its issues 784, 1327). ARGS="-n 0" runs everything in one process.
 # Hundreds of processes are started, which would compile all of it each time where Python is told
 # to keep nothing.
 pytest := env -u PYTHONDONTWRITEBYTECODE $(bin)/pytest
 
+# A file's tests stay on one worker. A worker that dies of a test that hangs ends the run:
+# pytest-xdist can't replace it (its issues 784, 1327). ARGS="-n 0" runs everything in one process.
 .PHONY: test
 test: $(venv) ## Run the tests, and say what was skipped; ARGS go to pytest
 	@$(pytest) -n auto -rs --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
