@@ -78,7 +78,8 @@ MUTANTS = (
     ),
     _mutant(
         "marks of use are written blindly, and raise the dead",
-        "active_after_end wrong_list",
+        # The last, where a mark of the session before overwrites the record of a new sign-in.
+        "active_after_end wrong_list wrong_refusal",
         Edit(
             _STORE + "scripts/commit.lua",
             "if there ~= expected then",
