@@ -85,6 +85,7 @@ MUTANTS = (
             "if there ~= expected then",
             "if false then",
         ),
+        troubles="wire delays",  # a mark is on its way for longer
     ),
     _mutant(
         "a store that is away means that nobody is signed in",
