@@ -78,12 +78,14 @@ MUTANTS = (
     ),
     _mutant(
         "marks of use are written blindly, and raise the dead",
-        "active_after_end wrong_list",
+        # The last, where a mark of the session before overwrites the record of a new sign-in.
+        "active_after_end wrong_list wrong_refusal",
         Edit(
             _STORE + "scripts/commit.lua",
             "if there ~= expected then",
             "if false then",
         ),
+        troubles="wire delays",  # a mark is on its way for longer
     ),
     _mutant(
         "a store that is away means that nobody is signed in",

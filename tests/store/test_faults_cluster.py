@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis.asyncio.cluster import ClusterNode
 
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.store import KeyNames, Limits, SessionStore, connect
@@ -245,6 +246,27 @@ async def test_what_is_elsewhere_is_followed_at_once(
     replies = await path.ask_many(questions)
     assert len({bytes(reply) for reply in replies}) == 1
     assert most == MAX_FOLLOWED
+
+
+async def test_nothing_is_kept_of_nodes_that_have_left(room: Room) -> None:
+    """Where nodes get new addresses there is no end of them."""
+    client = room.admin
+    assert isinstance(client, Cluster)
+    await client.initialize()
+    path = read_path_of(client, room.keys.probe)
+    user, slot = USERS[3], SLOTS[3]
+    question = path.question("HGET", room.keys.sessions(user), key(1))
+    known = client.nodes_manager.slots_cache
+    primaries = {nodes[0].name for nodes in known.values()}
+    whole = known[slot]
+    for port in range(1, 20):
+        known[slot] = [ClusterNode("127.0.0.1", port)]
+        with pytest.raises(redis.exceptions.ConnectionError):
+            await path.ask(question)
+    known[slot] = whole
+    await path.ask(question)
+    assert set(path._lines) <= primaries  # type: ignore[attr-defined]
+    await room.store.session(user, key(1))
 
 
 # ----- with wires between

@@ -113,6 +113,8 @@ class ClusterLines:
         return self._lines.get(name) or self._lines_to(client, name)
 
     def _lines_to(self, client: Cluster, name: str) -> ReadLines:
+        self._forget_who_left(client)
+
         def failed(error: Exception) -> None:
             if isinstance(error, (Disconnected, TimedOut)) and not isinstance(
                 error, MaxConnectionsError
@@ -127,6 +129,11 @@ class ClusterLines:
             failed=failed,
         )
         return lines
+
+    def _forget_who_left(self, client: Cluster) -> None:
+        """Else each address that a node ever had would be remembered."""
+        for name in [name for name in self._lines if client.get_node(node_name=name) is None]:
+            self._lines.pop(name).begin_generation()
 
     def _begin_generation_of(self, name: str) -> None:
         if name in self._lines:
