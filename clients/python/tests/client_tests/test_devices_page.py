@@ -311,6 +311,20 @@ async def test_this_device_is_signed_out_with_its_cookies(authority: FakeAuthori
             assert (again.status_code, again.headers["location"]) == (303, "/sign-in")
 
 
+async def test_no_form_leads_to_another_origin(authority: FakeAuthority):
+    """Browsers let a form lead to this origin only, redirects included (`form-action`)."""
+    flow = replace(FLOW, sign_in_url="https://id.example/sign-in")
+    async with signed_in(fastapi_app, authority, flow) as browser:
+        here = (await listed(browser))["devices"][0]["id"]
+        out = await send(browser, "sign-out", device=here)
+        assert "Max-Age=0" in set_cookies(out)[TOKEN]
+        for answer in (out, await send(browser, "rename", device=here)):
+            assert (answer.status_code, "location" in answer.headers) == (401, False)
+            assert "You are signed out." in Seen(answer).text
+        page = await browser.get(MOUNT, headers=NAVIGATES)
+        assert page.headers["location"] == "https://id.example/sign-in"
+
+
 async def test_somebody_without_a_session_sees_nothing(authority: FakeAuthority):
     async with browser_of(fastapi_app(authority, FLOW)) as stranger:
         answer = await stranger.get(MOUNT)
