@@ -11,12 +11,19 @@ from typing import Any
 import pytest
 
 from session_authority.domain.session_limits import SessionLimits
+from session_authority.processes import health
 from session_authority.processes.options import ListenOptions, Mode, Ports
 from session_authority.runtime.settings import Acceptor
 from session_authority.store import Replicas
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
 from tests.rpc.harness import NO_REPLICAS, ONE_PORT, OPEN, START, Stage, StageWith
 from tests.support.backends import Backend
+
+
+@pytest.fixture(autouse=True)
+def probes_are_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for a second is no store that does not answer."""
+    monkeypatch.setattr(health, "PROBE_TIMEOUT", timedelta(seconds=20))
 
 
 @pytest.fixture
