@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from session_authority.domain.session_limits import SessionLimits
+from session_authority.processes import health
 from session_authority.processes.options import ListenOptions, Mode, Ports
 from session_authority.processes import health
 from session_authority.runtime.settings import Acceptor
