@@ -157,8 +157,9 @@ def test_forced_colors_keep_the_outlines_of_things(site: Site):
 def test_an_app_s_variables_parts_and_colors_reach_it(site: Site):
     site.open(LAPTOP)
     styled = (
-        "const sheet = new CSSStyleSheet(); sheet.replaceSync(`session-devices {"
-        " --session-devices-radius: 3px; --session-devices-surface: rgb(1, 2, 3); }"
+        "const sheet = new CSSStyleSheet(); sheet.replaceSync(`:root { --surface: rgb(1, 2, 3); }"
+        " session-devices { --session-devices-radius: 3px;"
+        " --session-devices-surface: var(--surface); }"
         " session-devices::part(title) { color: rgb(4, 5, 6); }`);"
         " document.adoptedStyleSheets = [sheet];"
         "const style = (selector) => getComputedStyle(root.querySelector(selector));"
