@@ -107,10 +107,10 @@ def _sign_in(texts: Texts, device: Device, now: datetime) -> Node:
     moment = when(texts, device.sign_in_time, now)
     if not device.auth_methods:
         return phrase(texts, "signed_in", when=moment)
-    methods = [
+    methods = tuple(
         texts.text(f"method.{method}") if texts.has(f"method.{method}") else method
         for method in device.auth_methods
-    ]
+    )
     told = element("bdi", locales.listed(methods, texts.language))
     return phrase(texts, "signed_in_with", when=moment, methods=told)
 

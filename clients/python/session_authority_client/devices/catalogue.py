@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 from session_authority_client.devices import locales
@@ -43,14 +43,15 @@ class Texts:
         if count is not None:
             places["count"] = locales.number(count, self.language)
         return "".join(
-            places.get(part, f"{{{part}}}") if is_place else part
-            for part, is_place in self.parts(key, count)
+            [
+                places.get(part, f"{{{part}}}") if is_place else part
+                for part, is_place in self.parts(key, count)
+            ]
         )
 
-    def parts(self, key: str, count: int | None = None) -> Iterator[tuple[str, bool]]:
+    def parts(self, key: str, count: int | None = None) -> Sequence[tuple[str, bool]]:
         """The text of a key in pieces, each with True if it is the name of a place."""
-        for number, part in enumerate(_PLACE.split(self._form(key, count))):
-            yield part, number % 2 == 1
+        return _parts(self._form(key, count))
 
     def has(self, key: str) -> bool:
         """Whether there is a text of that key."""
@@ -62,6 +63,12 @@ class Texts:
             return message
         category = locales.plural_category(0 if count is None else count, self.language)
         return message.get(category) or message["other"]
+
+
+@lru_cache(maxsize=4096)
+def _parts(text: str) -> Sequence[tuple[str, bool]]:
+    pieces = enumerate(_PLACE.split(text))
+    return tuple((piece, number % 2 == 1) for number, piece in pieces if piece)
 
 
 def checked_messages(given: Mapping[str, Mapping[str, Message]]) -> None:

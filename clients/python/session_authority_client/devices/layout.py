@@ -46,7 +46,7 @@ def screen(
         dir=texts.direction,
     )
     policy = _POLICY + (_SCRIPTS if script is not None else "")
-    sent = f"<!doctype html>{html.html}".encode()
+    sent = f"<!doctype html>{html}".encode()
     described = (("Content-Length", str(len(sent))), ("Content-Security-Policy", policy))
     return Response(status, (*_SAFE, *described, *headers), sent)
 

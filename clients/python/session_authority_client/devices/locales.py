@@ -4,8 +4,7 @@ only module that knows Babel, which it imports late: nothing else of this packag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
 from typing import Any
 
@@ -38,13 +37,15 @@ def number(value: int, language: str) -> str:
     return format_decimal(value, locale=_locale(language), numbering_system="default")
 
 
-def listed(names: Sequence[str], language: str) -> str:
+@lru_cache(maxsize=1024)
+def listed(names: tuple[str, ...], language: str) -> str:
     """Several names in one: "password and one-time code"."""
     from babel.lists import format_list
 
     return str(format_list(names, locale=_locale(language)))
 
 
+@lru_cache(maxsize=1024)
 def country(code: str, language: str) -> str:
     """The name of a country by its code of ISO 3166-1; the code if there is none."""
     return str(_locale(language).territories.get(code.upper(), code))
@@ -52,17 +53,16 @@ def country(code: str, language: str) -> str:
 
 def exact(moment: datetime, language: str) -> str:
     """A time in full, in UTC: "November 29, 2026, 5:26 PM UTC"."""
-    return _exact(moment.replace(second=0, microsecond=0), language)
+    utc = moment.astimezone(UTC)
+    return f"{_date(utc.date(), language)}, {_time(utc.hour, utc.minute, language)} UTC"
 
 
 @lru_cache(maxsize=4096)
-def _exact(moment: datetime, language: str) -> str:
+def _time(hour: int, minute: int, language: str) -> str:
     from babel.dates import format_time
 
-    utc = moment.astimezone(UTC)
-    shown = format_time(utc, "short", locale=_locale(language))
-    time = str(shown).replace("\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}")
-    return f"{_date(utc.date(), language)}, {time} UTC"
+    shown = format_time(time(hour, minute), "short", locale=_locale(language))
+    return str(shown).replace("\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}")
 
 
 # The longest unit that fits, with its length in seconds.

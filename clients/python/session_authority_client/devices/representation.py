@@ -71,7 +71,7 @@ def alarm_json(alarm: Alarm) -> Json:
 
 def time_text(moment: datetime) -> str:
     """A time as RFC 3339 has it, in UTC and to the second."""
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def _maybe(moment: datetime | None) -> str | None:

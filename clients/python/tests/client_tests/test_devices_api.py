@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -32,7 +33,7 @@ from client_tests.middleware_harness import (
     set_cookies,
 )
 from session_authority_client import ClientInfo, Place
-from session_authority_client.devices import DevicesPage, openapi
+from session_authority_client.devices import DevicesPage, openapi, settings
 from session_authority_client.devices.answers import STATUS
 from session_authority_client.devices.routes import ROUTES
 from session_authority_client.flow import Flow
@@ -396,3 +397,16 @@ def test_the_page_is_a_path_to_return_to():
     assert replace(FLOW, bearer=False).return_paths == (MOUNT,)
     assert PAGE.serves(f"{MOUNT}?alarm=1")
     assert not PAGE.serves(f"{MOUNT}x")
+
+
+def test_the_page_says_that_it_needs_babel(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(settings, "find_spec", lambda _: None)
+    with pytest.raises(ImportError, match=re.escape("session-authority-client[devices]")):
+        DevicesPage()
+    assert Flow().devices is None
+
+
+@pytest.mark.parametrize("devices", ["/devices", True, {}])
+def test_the_flow_takes_nothing_else_for_the_page(devices: Any):
+    with pytest.raises(TypeError, match="DevicesPage"):
+        Flow(devices=devices)
