@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from session_authority_client._async.visit import AsyncVisit
 from session_authority_client._shared.device_ids import canonical_device_id
-from session_authority_client._shared.responses import Response, redirect
+from session_authority_client._shared.responses import Response, SignInRequired, redirect
 from session_authority_client.devices import answers, assets, failures, openapi, screens
 from session_authority_client.devices.listing import Listing, listing
 from session_authority_client.devices.representation import device_json, list_json
@@ -127,8 +127,21 @@ class _Exchange:
 
     async def _form_sign_out(self) -> Response:
         device_id = self._request.form().get("device", "")
+        here = _known_form(device_id) == self._visit.require().device_id
         await self._ended(device_id, "sign_out")
-        return self._see(done="signed_out", device=device_id)
+        return self._to_sign_in() if here else self._see(done="signed_out", device=device_id)
+
+    def _to_sign_in(self) -> Response:
+        """Leads to the page, which leads on to the sign-in. Raises SignInRequired if that is at
+        another origin.
+        """
+        try:
+            self._visit.require()
+        except SignInRequired as refused:
+            if failures.leads_elsewhere(refused.answer):
+                raise
+            self._visit.take_refusal()
+        return redirect(self._page.path)
 
     async def _form_not_me(self) -> Response:
         device_id = self._request.form().get("device", "")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from session_authority_client._shared.local_paths import local_path
 from session_authority_client._shared.responses import NoAnswer, Response, SignInRequired
 from session_authority_client.devices import answers
 from session_authority_client.devices.listing import MAX_NAME_LENGTH, BadCursor
@@ -74,8 +75,18 @@ def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Re
     """The response that tells a program, or a person, of a failure."""
     texts = texts_for(page, request.headers)
     if not route_of(page.path, request.method, request.target).is_api:
-        return failure.instead or failure_screen(page, texts, failure.code, failure.headers)
+        instead = failure.instead
+        if instead is None or (request.method == "POST" and leads_elsewhere(instead)):
+            return failure_screen(page, texts, failure.code, failure.headers)
+        return instead
     return answers.error(failure.code, texts, *failure.headers, field=failure.field)
+
+
+def leads_elsewhere(answer: Response) -> bool:
+    """Whether a response sends a browser to another origin. After a form, the policy of content
+    lets no browser go there.
+    """
+    return not local_path(dict(answer.headers).get("Location", "/"), "")
 
 
 def foreign_origin(page: DevicesPage, target: str, headers: Headers) -> Response:

@@ -6,14 +6,18 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
 from client_tests.middleware_harness import browser_of
 from session_authority_client import ClientInfo
+from session_authority_client._testing.state import Device as FakeDevice
+from session_authority_client._testing.state import Session as FakeSession
 from session_authority_client.devices import DevicesPage
 from session_authority_client.flow import Flow
 from session_authority_client.testing import FakeAuthority
+from session_authority_client.wire import session_authority_pb2 as pb
 
 MOUNT = "/my/devices"
 PAGE = DevicesPage(path=MOUNT, secure_account_url="/password")
@@ -39,6 +43,21 @@ def add_devices(
     """Signs a user in on more devices. Returns their IDs."""
     with authority.client(timeout=timedelta(seconds=30)) as client:
         return [client.issue_device(user, client=each).device.device_id for each in clients]
+
+
+def remember_devices(authority: FakeAuthority, count: int, *, signed_out: int) -> None:
+    """Gives the user many devices, without a call for each. Those that are signed out were used
+    last.
+    """
+    service = authority._service
+    with service.changed:
+        now = service.state.now()
+        devices = service.state.devices["ada"]
+        for number in range(count):
+            device_id, seen = str(uuid4()), now - timedelta(seconds=count - number)
+            device = devices[device_id] = FakeDevice(device_id, pb.ClientInfo(), seen, seen, seen)
+            if number < count - signed_out:
+                device.session = FakeSession("ada", device_id, {}, (), seen, now + DAY, None)
 
 
 async def listed(browser: httpx.AsyncClient, after: str = "") -> Any:

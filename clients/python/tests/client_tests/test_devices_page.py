@@ -18,6 +18,7 @@ from client_tests.devices_harness import (
     PAGE,
     add_devices,
     listed,
+    remember_devices,
     signed_in,
 )
 from client_tests.middleware_harness import (
@@ -311,6 +312,20 @@ async def test_this_device_is_signed_out_with_its_cookies(authority: FakeAuthori
             assert (again.status_code, again.headers["location"]) == (303, "/sign-in")
 
 
+async def test_no_form_leads_to_another_origin(authority: FakeAuthority):
+    """Browsers let a form lead to this origin only, redirects included (`form-action`)."""
+    flow = replace(FLOW, sign_in_url="https://id.example/sign-in")
+    async with signed_in(fastapi_app, authority, flow) as browser:
+        here = (await listed(browser))["devices"][0]["id"]
+        out = await send(browser, "sign-out", device=here)
+        assert "Max-Age=0" in set_cookies(out)[TOKEN]
+        for answer in (out, await send(browser, "rename", device=here)):
+            assert (answer.status_code, "location" in answer.headers) == (401, False)
+            assert "You are signed out." in Seen(answer).text
+        page = await browser.get(MOUNT, headers=NAVIGATES)
+        assert page.headers["location"] == "https://id.example/sign-in"
+
+
 async def test_somebody_without_a_session_sees_nothing(authority: FakeAuthority):
     async with browser_of(fastapi_app(authority, FLOW)) as stranger:
         answer = await stranger.get(MOUNT)
@@ -366,11 +381,10 @@ async def test_errors_look_like_the_page(browser: httpx.AsyncClient, authority: 
             assert not set_cookies(away)
 
 
-async def test_a_thousand_devices_page(fast: httpx.AsyncClient, authority: FakeAuthority):
-    ids = add_devices(authority, [ClientInfo()] * 120)
-    with authority.client(timeout=PATIENCE) as client:
-        for device in ids[:60]:
-            client.revoke_device("ada", device)
+async def test_many_devices_are_shown_page_by_page(
+    fast: httpx.AsyncClient, authority: FakeAuthority
+):
+    remember_devices(authority, 120, signed_out=60)
     found, url, pages = 0, MOUNT, 0
     while url:
         page = Seen(await fast.get(url))
