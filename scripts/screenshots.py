@@ -27,13 +27,13 @@ from scripts.palette_png import with_palette
 from session_authority_client import (
     ClientInfo,
     IssuedDevice,
-    Place,
     SessionAuthority,
     Unavailable,
 )
 from session_authority_client.cookies import Cookies
 from session_authority_client.devices import DevicesPage
 from session_authority_client.flow import Flow
+from tests.support.mmdb import mmdb, place_record
 from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
@@ -87,20 +87,23 @@ class Past:
 
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
-HOME, OFFICE = Place("Lisbon", "PT"), Place("Porto", "PT")
+PLACES = {
+    "203.0.113.0/24": place_record("Lisbon", "PT"),
+    "198.51.100.0/24": place_record("Porto", "PT"),
+}
 PASTS = [
-    Past(ClientInfo("203.0.113.24", TV, "Living room", place=HOME), 19 * DAY, 2 * DAY),
-    Past(ClientInfo("203.0.113.24", IPAD, place=HOME), 12 * DAY, 26 * HOUR, ("pwd", "otp")),
-    Past(ClientInfo("198.51.100.61", FIREFOX, place=OFFICE), 5 * DAY, 3 * HOUR, ("pwd", "otp")),
+    Past(ClientInfo("203.0.113.24", TV, "Living room"), 19 * DAY, 2 * DAY),
+    Past(ClientInfo("203.0.113.24", IPAD), 12 * DAY, 26 * HOUR, ("pwd", "otp")),
+    Past(ClientInfo("198.51.100.61", FIREFOX), 5 * DAY, 3 * HOUR, ("pwd", "otp")),
     Past(
-        ClientInfo("203.0.113.24", IPHONE, "Ada’s iPhone", place=HOME),
+        ClientInfo("203.0.113.24", IPHONE, "Ada’s iPhone"),
         3 * DAY,
         40 * MINUTE,
         ("swk",),
     ),
 ]
-STOLEN = Past(ClientInfo("192.0.2.99", DESKTOP, "Old laptop", place=HOME), 8 * DAY, 6 * DAY)
-HERE = Past(ClientInfo("203.0.113.24", DESKTOP, place=HOME), 6 * DAY, timedelta(0), ("pwd", "hwk"))
+STOLEN = Past(ClientInfo("198.51.100.99", DESKTOP, "Old laptop"), 8 * DAY, 6 * DAY)
+HERE = Past(ClientInfo("203.0.113.24", DESKTOP), 6 * DAY, timedelta(0), ("pwd", "hwk"))
 
 
 class Service:
@@ -147,11 +150,14 @@ def service(folder: Path) -> Iterator[Service]:
     """Runs a development service with its data in the folder."""
     address = f"127.0.0.1:{free_port()}"
     (folder / "offset").write_text("0")
+    places = folder / "places.mmdb"
+    places.write_bytes(mmdb(PLACES))
+    settings = {**SETTINGS, "SESSION_AUTHORITY_GEOIP_DATABASE": str(places)}
     command = [sys.executable, "-c", CLOCKED_SERVICE, str(folder / "offset"), "dev"]
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--listen", address, "--data-dir", str(folder / "data")],
-            env={"PATH": "/usr/bin:/bin", **SETTINGS},
+            env={"PATH": "/usr/bin:/bin", **settings},
             stdout=log,
             stderr=log,
         )
@@ -205,7 +211,13 @@ def chromium(folder: Path) -> Iterator[Chrome]:
     """A browser that looks like one on a desktop, behind a proxy that says its address."""
     options = ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
-    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--window-size=1000,1400",
+    ):
         options.add_argument(flag)
     options.add_argument(f"--user-data-dir={folder}")
     options.add_argument("--accept-lang=en-GB")
@@ -239,9 +251,9 @@ class Shot:
 
 
 SHOTS = [
-    Shot("devices-light", 800, 900, "light"),
-    Shot("devices-dark", 800, 900, "dark"),
-    Shot("devices-phone", 375, 780, "light"),
+    Shot("devices-light", 800, 1180, "light"),
+    Shot("devices-dark", 800, 1180, "dark"),
+    Shot("devices-phone", 375, 1180, "light"),
 ]
 
 

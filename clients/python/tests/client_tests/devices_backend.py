@@ -107,6 +107,7 @@ class DevicesBackend:
         alarms: The alarms of the last 28 days.
         secure_account_url: The app's password page.
         page_size: How many devices a page has.
+        ahead: How far its clock is ahead of the browser's.
         requests: The calls of the API so far: method, path with query, and language.
         refusals: What calls whose path has this end are answered with, instead of an answer:
             status, error, and seconds of Retry-After.
@@ -125,6 +126,7 @@ class DevicesBackend:
         self.alarms: list[dict[str, Any]] = []
         self.secure_account_url: str | None = "/password"
         self.page_size = 50
+        self.ahead = timedelta(0)
         self.requests: list[tuple[str, str, str]] = []
         self.refusals: dict[str, tuple[int, dict[str, Any], int]] = {}
         self.attributes = ""
@@ -177,7 +179,7 @@ class DevicesBackend:
             "devices": self.devices[start:end],
             "next": str(end) if end < len(self.devices) else None,
             "alarms": self.alarms if start == 0 else [],
-            "now": ago(),
+            "now": time_text(datetime.now(UTC) + self.ahead),
             "secure_account_url": self.secure_account_url,
         }
 

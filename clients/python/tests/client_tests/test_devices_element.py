@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -304,6 +305,11 @@ def test_it_reads_the_list_again_when_it_is_looked_at(site: Site):
     browser.run("document.dispatchEvent(new Event('visibilitychange'))")
     wait_for(lambda: "192.0.2.1" in browser.cards[1], "the new address", PATIENCE)
     assert browser.focused == "Sign out Ada’s phone"
+
+
+def test_relative_times_are_by_the_service_s_clock(site: Site):
+    site.backend.ahead = timedelta(hours=5)
+    assert "Active 7 hours ago" in site.open(device("one")).cards[0]
 
 
 def test_relative_times_are_renewed_each_minute_without_a_call(site: Site):

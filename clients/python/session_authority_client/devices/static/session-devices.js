@@ -116,6 +116,12 @@ const ALARM = "M12 3 2 20h20zM12 10v4.5M12 17.2h.01";
 
 const CSS = `
 :host {
+  display: block;
+  font: var(--session-devices-font, 1rem/1.5 system-ui, sans-serif);
+}
+:host([hidden]), [hidden] { display: none !important; }
+* { box-sizing: border-box; }
+section {
   --accent: var(--session-devices-accent, light-dark(#0b5cad, #7db8ff));
   --danger: var(--session-devices-danger, light-dark(#b3201c, #ff9d94));
   --good: var(--session-devices-good, light-dark(#17693a, #7ddba0));
@@ -125,12 +131,9 @@ const CSS = `
   --border: var(--session-devices-border, light-dark(#d5d9de, #3a4149));
   --radius: var(--session-devices-radius, 12px);
   --gap: var(--session-devices-gap, 1rem);
-  display: block;
-  font: var(--session-devices-font, 1rem/1.5 system-ui, sans-serif);
+  color: var(--text);
+  overflow-wrap: anywhere;
 }
-:host([hidden]), [hidden] { display: none !important; }
-* { box-sizing: border-box; }
-section { overflow-wrap: anywhere; color: var(--text); }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 :is(h2, section):focus { outline: none; }
 h2, h3, p, ul { margin: 0; }
@@ -150,9 +153,9 @@ svg {
   color: var(--muted);
 }
 .content, .heading, .actions, .notice, .others, form {
-  display: flex; flex-wrap: wrap; gap: .25rem .5rem; align-items: center;
+  display: flex; flex-wrap: wrap; gap: .25rem .75rem; align-items: center;
 }
-.content, .body { flex: 1 1 15rem; min-inline-size: 0; }
+.content, .body { flex: 1 1 15rem; min-inline-size: 0; align-items: start; }
 .badge {
   border: 1px solid transparent; border-radius: 99px; padding: 0 .5rem; font-size: .75rem;
   background: color-mix(in srgb, currentColor 10%, transparent);
@@ -166,7 +169,7 @@ button, .link {
   font: inherit; font-size: .875rem; text-decoration: none; cursor: pointer;
 }
 :is(button, .link):hover { border-color: currentColor; }
-.quiet { border-color: transparent; padding-inline: .375rem; color: var(--muted); }
+.quiet { border-color: transparent; padding-inline: 0; background: none; color: var(--accent); }
 .danger { color: var(--danger); }
 .primary { background: var(--accent); border-color: var(--accent); color: var(--surface); }
 [aria-disabled=true] { opacity: .6; cursor: progress; }
@@ -770,13 +773,12 @@ export class SessionDevices extends HTMLElement {
       { class: "actions", part: "actions" },
       device.signed_in && action("rename", "quiet", () => edit()),
       !device.current && action("not_me", "quiet", () => this.#askNotMe(device)),
-      device.signed_in && action("sign_out", "", signOut),
     );
     const content = h(
       "div",
       { class: "content" },
-      h("div", { class: "body" }, heading, this.#facts(device)),
-      actions,
+      h("div", { class: "body" }, heading, this.#facts(device), actions),
+      device.signed_in && action("sign_out", "", signOut),
     );
     const edit = () => {
       const form = this.#form(device, title, () => {

@@ -1,0 +1,221 @@
+"""The page of devices, plain and with `<session-devices>`, as the middleware serves it: in a real
+browser, before the fake of the service.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from flask import Flask
+from selenium.webdriver.common.keys import Keys
+from werkzeug.serving import make_server
+
+import session_authority_client.flask as for_flask
+from client_tests.devices_browser import DevicesBrowser, devices_browser
+from client_tests.devices_harness import add_devices
+from client_tests.middleware_harness import PATIENCE as CALL_TIMEOUT
+from client_tests.readme import PATIENCE
+from session_authority_client import ClientInfo, Place
+from session_authority_client.cookies import Cookies
+from session_authority_client.devices import DevicesPage
+from session_authority_client.flow import Flow
+from session_authority_client.testing import FakeAuthority
+from tests.support.waiting import wait_for
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'&\u202e"
+CLIENTS = [
+    ClientInfo("198.51.100.7", display_name="Phone", place=Place("Berlin", "DE")),
+    ClientInfo("2001:db8::7", display_name="W" * 100),
+    ClientInfo("198.51.100.9", display_name=HOSTILE, place=Place(HOSTILE, "FR")),
+]
+VIOLATIONS = """
+window.violations = [];
+addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective));
+"""
+
+
+class Apps:
+    """One app twice: its page of devices is plain, or has the custom element. A browser has the
+    same cookies for both.
+    """
+
+    def __init__(
+        self, authority: FakeAuthority, browser: DevicesBrowser, plain: str, scripted: str
+    ) -> None:
+        self.authority = authority
+        self.browser = browser
+        self.plain = plain
+        self.scripted = scripted
+
+    def sign_in(self) -> list[str]:
+        """Signs Ada in, here and on three other devices, whose IDs it returns."""
+        self.browser.driver.get(f"{self.plain}/sign-in")
+        return add_devices(self.authority, CLIENTS)
+
+    def open_scripted(self) -> DevicesBrowser:
+        """Opens the page with the element, and waits for its list."""
+        self.browser.driver.get(f"{self.scripted}/devices")
+        wait_for(lambda: self.browser.cards, "the list", PATIENCE)
+        self.browser.run("window.mark = 1")
+        return self.browser
+
+
+@contextmanager
+def served(authority: FakeAuthority, page: DevicesPage) -> Iterator[str]:
+    """Serves the app on loopback; gives its origin."""
+    app = Flask(__name__, static_folder=None)
+
+    @app.get("/sign-in")
+    def sign_in() -> str:
+        for_flask.visit().sign_in("ada", auth_methods=["pwd"])
+        return "<!doctype html><html lang=en><title>In</title><h1>In</h1>"
+
+    flow = Flow(sign_in_url="/sign-in", cookies=Cookies(insecure=True), devices=page)
+    for_flask.install(app, lambda: authority.client(timeout=CALL_TIMEOUT), flow)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://localhost:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apps]:
+    with ExitStack() as stack:
+        authority = stack.enter_context(FakeAuthority())
+        browser = stack.enter_context(devices_browser(tmp_path_factory.mktemp("browser")))
+        stack.enter_context(browser.set_before_pages(VIOLATIONS))
+        origins = [
+            stack.enter_context(
+                served(authority, DevicesPage(secure_account_url="/password", scripted=scripted))
+            )
+            for scripted in (False, True)
+        ]
+        yield Apps(authority, browser, *origins)
+
+
+@pytest.fixture
+def apps(shared: Apps) -> Iterator[Apps]:
+    shared.authority.reset()
+    shared.browser.set_size(1000)
+    shared.browser.set_media()
+    yield shared
+    assert shared.browser.violations == []
+
+
+def test_the_element_renames_and_signs_out_by_the_real_api(apps: Apps):
+    phone, *_ = apps.sign_in()
+    browser = apps.open_scripted()
+    assert any("Active now · Berlin, Germany · 198.51.100.7" in card for card in browser.cards)
+    browser.tab_to("Rename Phone")
+    browser.press(Keys.ENTER)
+    browser.press(HOSTILE[:20], Keys.ENTER)
+    browser.await_status(f"The device is now called {HOSTILE[:20]}.")
+    browser.click(f"Rename {HOSTILE[:20]}")
+    browser.press("x" * 101, Keys.ENTER)
+    wait_for(lambda: "The name is too long." in browser.text, "the fault", PATIENCE)
+    browser.press(Keys.ESCAPE)
+    browser.click(f"Sign out {HOSTILE[:20]}")
+    browser.await_status(f"{HOSTILE[:20]} is signed out.")
+    with apps.authority.client(timeout=CALL_TIMEOUT) as client:
+        live = {device.device_id for device in client.devices("ada")}
+    assert phone not in live
+    assert len(live) == 3
+    assert browser.run("return window.mark") == 1
+
+
+def test_that_was_not_me_by_the_real_api(apps: Apps):
+    apps.sign_in()
+    browser = apps.open_scripted()
+    browser.click("That wasn’t me: Phone")
+    browser.click("Sign this device out")
+    browser.await_control("Change your password")
+    browser.tab_to("Sign out all other devices")
+    browser.press(Keys.ENTER)
+    browser.await_status("2 other devices were signed out.")
+    with apps.authority.client(timeout=CALL_TIMEOUT) as client:
+        assert len(list(client.devices("ada"))) == 1
+    assert browser.run("return window.mark") == 1
+
+
+def test_a_session_that_is_ended_elsewhere_leads_to_the_sign_in(apps: Apps):
+    apps.sign_in()
+    browser = apps.open_scripted()
+    with apps.authority.client(timeout=CALL_TIMEOUT) as client:
+        client.revoke_all("ada")
+    browser.run("document.dispatchEvent(new Event('visibilitychange'))")
+    sign_in = f"{apps.scripted}/sign-in?next=/devices"
+    wait_for(lambda: browser.driver.current_url == sign_in, "the sign-in", PATIENCE)
+
+
+def test_the_page_keeps_its_frame_around_the_element(apps: Apps):
+    apps.sign_in()
+    browser = apps.open_scripted()
+    frame = "return [...document.querySelectorAll('main, h1')].filter(shown).length"
+    assert browser.run(frame) == 2
+
+
+def test_a_service_that_is_away_leaves_the_list_that_came_with_the_page(apps: Apps):
+    """The element says so above that list, and takes its place as soon as it can."""
+    apps.sign_in()
+    apps.browser.driver.execute_cdp_cmd(
+        "Network.setBlockedURLs", {"urls": ["*/devices/api/devices*"]}
+    )
+    try:
+        apps.browser.driver.get(f"{apps.scripted}/devices")
+        apps.browser.await_control("Try again")
+        rendered = "return [...document.querySelectorAll('.device')].filter(shown).length"
+        assert apps.browser.run(rendered) == 4
+    finally:
+        apps.browser.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    apps.browser.click("Try again")
+    wait_for(lambda: len(apps.browser.cards) == 4, "its own list", PATIENCE)
+    assert apps.browser.run(rendered) == 0
+
+
+# --- for everybody ----------------------------------------------------------------------------
+
+PATHS = ["", "/sign-out-others", "/not-me?device={device}", "/secure?device={device}", "/nothing"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_plain_page_can_be_used_by_everybody(apps: Apps, path: str):
+    device, *_ = apps.sign_in()
+    browser = apps.browser
+    browser.driver.get(f"{apps.plain}/devices{path.format(device=device)}")
+    browser.run("for (const folded of document.querySelectorAll('details')) folded.open = true")
+    assert browser.axe_findings() == []
+    browser.set_media(prefers_color_scheme="dark")
+    dark = "return matchMedia('(prefers-color-scheme: dark)').matches"
+    wait_for(lambda: browser.run(dark), "the dark", PATIENCE)
+    assert browser.axe_findings("color-contrast") == []
+    for width, zoom in ((320, 1.0), (1280, 2.0)):
+        browser.set_size(width, zoom=zoom)
+        assert browser.overflow == 0, f"{width} pixels at a zoom of {zoom}"
+
+
+def test_the_page_with_the_element_can_be_used_by_everybody(apps: Apps):
+    apps.sign_in()
+    browser = apps.open_scripted()
+    assert browser.axe_findings() == []
+    controls = browser.controls
+    assert len(controls) == len(set(controls))
+    browser.set_size(320)
+    assert browser.overflow == 0
+
+
+def test_both_say_the_same(apps: Apps):
+    """The titles, in their order."""
+    apps.sign_in()
+    browser = apps.open_scripted()
+    scripted = browser.titles
+    browser.driver.get(f"{apps.plain}/devices")
+    plain = browser.run("return all('.device h2 bdi').map((node) => node.innerText)")
+    assert scripted == plain
