@@ -12,59 +12,79 @@ import os
 # no JSON in the log.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-from typing import Annotated
+import gc
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
 from session_authority import __version__
-from session_authority.cli import (
-    callers,
-    demo,
-    dev,
-    devices,
-    events,
-    health,
-    inspection,
-    keys,
-    redis,
-    relay,
-    restored,
-    serve,
-    sessions,
-)
 from session_authority.cli.terminal import Commands, out
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="session-authority",
-    cls=Commands,
-    help=(
-        "The service that other services ask whether a user's session on a device is still"
-        " good.\n\nStart with [bold]dev[/bold], then let [bold]demo[/bold] play a session's life."
-        " Settings are SESSION_AUTHORITY_* variables or a TOML file named by"
-        " SESSION_AUTHORITY_CONFIG; see the README.\n\nExit codes: 0 done; 1 what was asked for is"
-        " not so or can't be done; 2 wrong usage or settings."
-    ),
-    rich_markup_mode="rich",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-)
-for command in (dev.dev, serve.serve, serve.check, health.health, demo.demo):
-    app.command()(command)
-app.add_typer(callers.app, name="callers")
-app.command("redis-acl")(redis.redis_acl)
-app.add_typer(devices.app, name="devices")
-app.add_typer(events.app, name="events")
-app.command()(inspection.inspect)
-app.add_typer(keys.app, name="keys")
-app.add_typer(relay.app, name="relay")
-app.command()(restored.restored)
-app.add_typer(sessions.app, name="sessions")
+# Each command, the module that it is in, and the name that the module gives it. A module is
+# imported for its command alone: the imports of all take longer than most commands.
+COMMANDS = {
+    "dev": ("dev", "dev"),
+    "serve": ("serve", "serve"),
+    "check": ("serve", "check"),
+    "health": ("health", "health"),
+    "demo": ("demo", "demo"),
+    "callers": ("callers", "app"),
+    "redis-acl": ("redis", "redis_acl"),
+    "devices": ("devices", "app"),
+    "events": ("events", "app"),
+    "inspect": ("inspection", "inspect"),
+    "keys": ("keys", "app"),
+    "relay": ("relay", "app"),
+    "restored": ("restored", "restored"),
+    "sessions": ("sessions", "app"),
+}
+# What completes command lines in shells asks by these for all commands.
+_COMPLETION = "_SESSION_AUTHORITY_COMPLETE"
+
+app: typer.Typer
+"""The command line with all commands."""
 
 
-@app.command()
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(name)
+    return command_line(COMMANDS)
+
+
+def command_line(names: Iterable[str]) -> typer.Typer:
+    """The command line with these of its commands, and `version`."""
+    line = typer.Typer(
+        name="session-authority",
+        cls=Commands,
+        help=(
+            "The service that other services ask whether a user's session on a device is still"
+            " good.\n\nStart with [bold]dev[/bold], then let [bold]demo[/bold] play a session's"
+            " life. Settings are SESSION_AUTHORITY_* variables or a TOML file named by"
+            " SESSION_AUTHORITY_CONFIG; see the README.\n\nExit codes: 0 done; 1 what was asked for"
+            " is not so or can't be done; 2 wrong usage or settings."
+        ),
+        rich_markup_mode="rich",
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+    )
+    for name in names:
+        module, member = COMMANDS[name]
+        command = getattr(import_module(f"{__name__}.{module}"), member)
+        if isinstance(command, typer.Typer):
+            line.add_typer(command, name=name)
+        else:
+            line.command(name)(command)
+    line.command()(version)
+    line.callback()(_options)
+    return line
+
+
 def version() -> None:
     """Print the version."""
     out.print(__version__)
@@ -76,7 +96,6 @@ def _version(given: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     _: Annotated[
         bool,
@@ -88,4 +107,17 @@ def _options(
 
 def main() -> None:
     """The entry point of the `session-authority` command."""
-    app()
+    # What is imported stays: looking for rubbish in it would take a tenth of the time.
+    gc.disable()
+    line = command_line(_wanted(sys.argv[1:]))
+    gc.freeze()
+    gc.enable()
+    line()
+
+
+def _wanted(arguments: list[str]) -> Iterable[str]:
+    """The commands that these arguments may mean: all, unless the first argument says which."""
+    first = arguments[0] if arguments and _COMPLETION not in os.environ else ""
+    if first in {"version", "--version"}:
+        return ()
+    return (first,) if first in COMMANDS else COMMANDS

@@ -5,26 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
-from session_authority.access import AccessError
-from session_authority.geoip import GeoipError
-from session_authority.processes import workers
-from session_authority.processes.health import UnsafeStore
-from session_authority.processes.listening import CannotListen
-from session_authority.runtime.settings import SettingsError
-from session_authority.runtime.tls import CertificateError
-from session_authority.store.embedded import EmbeddedUnavailable
-from session_authority.tokens import KeyringError
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # Exit codes.
 FAILED = 1
@@ -117,24 +110,32 @@ def _without_types(params: Any) -> Any:
     return params
 
 
+# The errors that a person can mend, by their modules. These are not imported for it: a command that
+# has not imported them can't have raised their errors.
+MENDABLE = {
+    "session_authority.access": "AccessError",
+    "session_authority.geoip": "GeoipError",
+    "session_authority.processes.health": "UnsafeStore",
+    "session_authority.processes.listening": "CannotListen",
+    "session_authority.processes.workers": "WorkersFailed",
+    "session_authority.runtime.settings": "SettingsError",
+    "session_authority.runtime.tls": "CertificateError",
+    "session_authority.store.embedded": "EmbeddedUnavailable",
+    "session_authority.tokens": "KeyringError",
+}
+_OF_SETTINGS = "SettingsError"
+
+
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """Decorates a command: an error that a person can mend ends it without a traceback."""
     try:
         yield
-    except SettingsError as error:
-        fail(str(error), WRONG_USAGE)
-    except (
-        AccessError,
-        CertificateError,
-        KeyringError,
-        GeoipError,
-        CannotListen,
-        EmbeddedUnavailable,
-        UnsafeStore,
-        workers.WorkersFailed,
-    ) as error:
-        fail(str(error))
+    except Exception as error:
+        for module, name in MENDABLE.items():
+            if module in sys.modules and isinstance(error, getattr(sys.modules[module], name)):
+                fail(str(error), WRONG_USAGE if name == _OF_SETTINGS else FAILED)
+        raise
 
 
 def show(table: Table, *, whole_lines: bool = False) -> None:

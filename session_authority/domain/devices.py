@@ -87,7 +87,8 @@ class DeviceRecord:
 
     def kept(self, detail: AddressDetail) -> DeviceRecord:
         """The device with its client's address as exact as it is kept."""
-        return replace(self, last_client=self.last_client.kept(detail))
+        client = self.last_client.kept(detail)
+        return self if client is self.last_client else replace(self, last_client=client)
 
     def touched(self, client: Client, now: datetime) -> DeviceRecord:
         """The device after it was used by `client`."""

@@ -7,14 +7,14 @@ device, which lies there for months, both are packed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import lru_cache
 
 from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHints
 from session_authority.domain.clients import Appearance, Client, FormFactor
 from session_authority.domain.places import NO_PLACE, Place
 from session_authority.internal.v1 import records_pb2
-from session_authority.store.phrases import pack, unpack
+from session_authority.store.phrases import REMEMBERED, pack, unpack
 
 _LOOKS = 5
 _FORM_FACTORS = {kind.value: kind for kind in FormFactor}
@@ -22,34 +22,52 @@ _FORM_FACTORS = {kind.value: kind for kind in FormFactor}
 
 def client_record(client: Client) -> records_pb2.ClientRecord:
     """The record of a client, with what it looks like."""
-    return records_pb2.ClientRecord(
-        ip_address=client.ip_address,
-        user_agent=client.user_agent,
-        display_name=client.display_name,
-        app_version=client.app_version,
-        client_hints=_hints_record(client.hints),
-        appearance=_appearance_record(client),
-        place=_place_record(client.place),
-    )
+    record = _bare_record(client)
+    record.user_agent = client.user_agent
+    if (looks := _looks_of(client)) is not None:
+        record.appearance.CopyFrom(
+            records_pb2.AppearanceRecord(
+                operating_system=looks.operating_system,
+                browser=looks.browser,
+                form_factor=looks.form_factor.value,
+                model=looks.model,
+                name=looks.name,
+            )
+        )
+    return record
 
 
 def packed_client(client: Client) -> tuple[records_pb2.ClientRecord, bytes, bytes]:
     """The record of a client beside which its agent stands, and what it looks like, both packed. If
     they can't be packed, they stand in the record, and beside it is nothing.
     """
-    record = client_record(client)
-    agent = pack(record.user_agent)
-    looks = _packed_looks(record.appearance) if record.HasField("appearance") else b""
-    if agent is None or looks is None:
-        return record, b"", b""
-    record.ClearField("user_agent")
-    record.ClearField("appearance")
-    return record, agent, looks
+    looks = _looks_of(client)
+    agent, packed_looks = pack(client.user_agent), b"" if looks is None else _packed(looks)
+    if agent is None or packed_looks is None:
+        return client_record(client), b"", b""
+    return _bare_record(client), agent, packed_looks
 
 
-def _packed_looks(looks: records_pb2.AppearanceRecord) -> bytes | None:
+def _bare_record(client: Client) -> records_pb2.ClientRecord:
+    """The record without the agent, and without what is read of it."""
+    return records_pb2.ClientRecord(
+        ip_address=client.ip_address,
+        display_name=client.display_name,
+        app_version=client.app_version,
+        client_hints=_hints_record(client.hints),
+        place=_place_record(client.place),
+    )
+
+
+def _looks_of(client: Client) -> Appearance | None:
+    return appearance(client) if client.user_agent or client.hints != NO_HINTS else None
+
+
+@lru_cache(REMEMBERED)
+def _packed(looks: Appearance) -> bytes | None:
     """Packs the parts, one a line. The last is the name, empty if it is made as usual."""
-    parts = [looks.operating_system, looks.browser, looks.form_factor, looks.model, looks.name]
+    kind = looks.form_factor.value
+    parts = [looks.operating_system, looks.browser, kind, looks.model, looks.name]
     if not looks.name or any("\n" in part for part in parts):
         return None
     if looks.name == _usual_name(parts):
@@ -62,7 +80,8 @@ def _usual_name(parts: Sequence[str]) -> str:
     return f"{browser} on {model or system}"
 
 
-def _unpacked_looks(packed: bytes) -> Appearance | None:
+@lru_cache(REMEMBERED)
+def _unpacked(packed: bytes) -> Appearance | None:
     parts = (unpack(packed) or "").split("\n")
     if len(parts) != _LOOKS:
         return None
@@ -75,11 +94,10 @@ def client_beside(record: records_pb2.ClientRecord, agent: bytes, looks: bytes) 
     """The client of a record and of what stands beside it, packed. What stands in the record goes
     first: an earlier version, which does not know what stands beside it, wrote it since.
     """
-    client = client_of(record)
-    if not record.user_agent:
-        shown = client.appearance or _unpacked_looks(looks)
-        client = replace(client, user_agent=unpack(agent) or "", appearance=shown)
-    return client
+    if record.user_agent:
+        return client_of(record)
+    shown = None if record.HasField("appearance") else _unpacked(looks)
+    return client_of(record, unpack(agent) or "", shown)
 
 
 def _place_record(place: Place) -> records_pb2.PlaceRecord | None:
@@ -103,30 +121,23 @@ def _hints_record(hints: ClientHints) -> records_pb2.ClientHintsRecord | None:
     return record
 
 
-def _appearance_record(client: Client) -> records_pb2.AppearanceRecord | None:
-    if not client.user_agent and client.hints == NO_HINTS:
-        return None
-    looks = appearance(client)
-    return records_pb2.AppearanceRecord(
-        operating_system=looks.operating_system,
-        browser=looks.browser,
-        form_factor=looks.form_factor.value,
-        model=looks.model,
-        name=looks.name,
-    )
-
-
-def client_of(record: records_pb2.ClientRecord) -> Client:
-    """The client of a record. One of an earlier version has no appearance."""
-    hints, looks = record.client_hints, record.appearance
+def client_of(
+    record: records_pb2.ClientRecord, user_agent: str = "", looks: Appearance | None = None
+) -> Client:
+    """The client of a record. One of an earlier version has no appearance. The agent and the
+    appearance that are given are those of a record without.
+    """
+    hints = record.client_hints
     return Client(
         ip_address=record.ip_address,
-        user_agent=record.user_agent,
+        user_agent=record.user_agent or user_agent,
         display_name=record.display_name,
         app_version=record.app_version,
         hints=_hints(hints) if record.HasField("client_hints") else NO_HINTS,
-        appearance=_appearance(looks) if record.HasField("appearance") else None,
-        place=Place(record.place.city, record.place.country_code),
+        appearance=_appearance(record.appearance) if record.HasField("appearance") else looks,
+        place=Place(record.place.city, record.place.country_code)
+        if record.HasField("place")
+        else NO_PLACE,
     )
 
 

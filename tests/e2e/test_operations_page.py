@@ -17,6 +17,7 @@ from session_authority.relay import window
 from session_authority.rpc import messages, peers
 from session_authority.runtime import logs
 from session_authority.runtime.clock import now
+from session_authority.store import phrases
 from session_authority.store.key_names import PARTITIONS
 from session_authority.tokens import (
     Algorithm,
@@ -72,6 +73,7 @@ def test_the_bounds_of_memory_are_those_of_the_code():
         f"{recent.MAX_JOINED_MESSAGES} of {recent.MAX_MESSAGE_BYTES // mib} MiB",
         f"32 MiB: {reassertions._MOST_ENDS:,} calls, {reassertions._MOST_SESSIONS:,} sessions",
         f"{appearance._REMEMBERED:,}, of 4 KiB: 8 MiB",
+        f"{4 * phrases.REMEMBERED:,}, of 2 KiB: 8 MiB",
         f"{messages._remembered.cache_parameters()['maxsize']:,}, of 2 KiB: 2 MiB",
         f"{names:,}, of {certificates._MAX_REMEMBERED_BYTES // 1024} KiB: 16 MiB",
         f"{sessions._MAX_QUIET_SESSIONS:,}, of 320 bytes: 5 MiB",

@@ -128,8 +128,9 @@ _server = cache(_Server)
 
 def serve(listening: int) -> None:
     """Forks for each order that comes; the forks alone return from the loop and run the command."""
-    from session_authority.cli import main
+    from session_authority.cli import COMMANDS, command_line, main
 
+    command_line(COMMANDS)  # imports all that any command needs
     if _is_fork(socket.socket(fileno=listening)):
         main()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import ua_parser
+from ua_parser.regex import Resolver
 
 from session_authority.domain.appearances.agents import Product, UserAgent
 from session_authority.domain.appearances.programs import APPS, BROWSERS, NO_PROGRAMS, SHOWN_APPS
@@ -28,7 +30,16 @@ _NO_APP = re.compile(r"(?:i(?:Phone|Pad|Pod)|AppleTV|Watch|Mac)\d+,\d+$|com\.app
 
 def load_rules() -> None:
     """Loads ua-parser's rules, which takes longer than a caller waits. Later calls do nothing."""
-    ua_parser.parse_user_agent("")
+    _library()
+
+
+@cache
+def _library() -> ua_parser.Parser:
+    """ua-parser with its rules for browsers alone: those for systems and models, which nobody asks
+    here, take three times as long to load.
+    """
+    browsers, _, _ = ua_parser.load_lazy_builtins()
+    return ua_parser.Parser(Resolver((browsers, [], [])))
 
 
 def read_browser(agent: UserAgent, system: System) -> Product | None:
@@ -118,7 +129,7 @@ def _engine_browser(agent: UserAgent, system: System, versions: dict[str, str]) 
         return Product("Safari", versions["Version"]) if is_safari else None
     if not system.family or system.form_factor is FormFactor.TV:
         return None
-    parsed = ua_parser.parse_user_agent(agent.text)
+    parsed = _library().parse_user_agent(agent.text)
     if parsed is None or parsed.family == "Android":
         return None
     return Product(parsed.family, parsed.major or "")
