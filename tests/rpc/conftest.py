@@ -13,7 +13,6 @@ import pytest
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.processes import health
 from session_authority.processes.options import ListenOptions, Mode, Ports
-from session_authority.processes import health
 from session_authority.runtime.settings import Acceptor
 from session_authority.store import Replicas
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
