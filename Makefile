@@ -59,13 +59,15 @@ grpcurl: $(grpcurl) ## Build grpcurl into .tools/bin
 	@:
 
 .PHONY: backends
-backends: $(grpcurl) ## Install what the full tests want: Redis, grpcurl, Chromium, shells
+backends: $(grpcurl) ## Install what the full tests want: Redis, grpcurl, Chromium, shells, ...
 	@command -v redis-server >/dev/null || \
 	    scripts/apt_install.sh redis-server "there is no redis-server to test against"
 	@command -v chromium >/dev/null || \
 	    scripts/apt_install.sh chromium "there is no chromium to test with"
 	@command -v chromedriver >/dev/null || \
 	    scripts/apt_install.sh chromium-driver "there is no chromedriver to test with"
+	@command -v systemd-analyze >/dev/null || \
+	    scripts/apt_install.sh systemd "there is no systemd-analyze to check the units with"
 	@for shell in zsh dash; do \
 	    command -v "$$shell" >/dev/null || \
 	        scripts/apt_install.sh "$$shell" "there is no $$shell to paste the docs' commands into"; \

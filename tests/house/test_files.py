@@ -21,6 +21,7 @@ SUFFIXES = {
     ".proto",
     ".py",
     ".pyi",
+    ".service",
     ".sh",
     ".svg",
     ".toml",
