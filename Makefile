@@ -222,6 +222,12 @@ wheel: $(venv) ## Build the wheels, of the service and of its Python client, int
 	    scripts/quietly.sh $(bin)/python -m build --wheel --no-isolation --outdir dist $$project; \
 	done
 
+# The stand-in base and the layers stay below .tools, which makes another run quick.
+.PHONY: image
+image: $(venv) ## Build the image without an engine, start it, and check what it serves; as root
+	@scripts/image.sh "$(CURDIR)/.tools/image"
+	@$(bin)/pytest -q -p no:cacheprovider tests/packaging/check_image.py $(ARGS)
+
 .PHONY: clean
 clean: ## Remove everything that the other targets made, except .dev-data
 	@rm -rf .venv .venv-protos .tools {.,clients/python}/{build,dist,*.egg-info} .fuzz .hypothesis \
