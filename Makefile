@@ -66,6 +66,8 @@ backends: $(grpcurl) ## Install what the full tests want: Redis, grpcurl, Chromi
 	    scripts/apt_install.sh chromium "there is no chromium to test with"
 	@command -v chromedriver >/dev/null || \
 	    scripts/apt_install.sh chromium-driver "there is no chromedriver to test with"
+	@command -v docker-compose >/dev/null || \
+	    scripts/apt_install.sh docker-compose "there is no docker-compose to read compose.yaml with"
 	@command -v systemd-analyze >/dev/null || \
 	    scripts/apt_install.sh systemd "there is no systemd-analyze to check the units with"
 	@for shell in zsh dash; do \

@@ -14,6 +14,7 @@ TRACKED = subprocess.run(
 ).stdout.split("\0")[:-1]
 # A new kind belongs here if it is a source that people write, never something built or downloaded.
 SUFFIXES = {
+    ".conf",
     ".in",
     ".json",
     ".lua",
@@ -32,7 +33,7 @@ SUFFIXES = {
 NAMES = {".ci/run", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile"}
 AT_THE_ROOT = {
     *(".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile"),
-    *("README.md", "SECURITY.md", "buf.yaml", "pyproject.toml"),
+    *("README.md", "SECURITY.md", "buf.yaml", "compose.yaml", "pyproject.toml"),
 }
 MAX_BYTES = 300_000
 MAX_COLUMNS = 100
