@@ -35,7 +35,7 @@ FROM ${BASE}
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Session Authority" \
-      org.opencontainers.image.description="Says whether a user's session on a device is still good" \
+      org.opencontainers.image.description="Says whether a session on a device is still good" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
