@@ -12,7 +12,7 @@ work=$(mktemp -d "$folder/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 if [ "$(id -u)" -ne 0 ]; then
-    echo "Only root can make the base and build without an engine. With one, run: docker build ." >&2
+    echo "Only root can build without an engine. With one, run: docker build ." >&2
     exit 1
 fi
 for tool in mmdebstrap buildah; do
@@ -22,16 +22,19 @@ done
 image_tool=(buildah --root "$folder/storage" --runroot "$folder/run")
 if [ -n "${STORAGE_DRIVER:-}" ]; then image_tool+=(--storage-driver "$STORAGE_DRIVER"); fi
 
-# As slim as the base that it stands for: no documentation, no translations, no package lists. A
-# base that another version of this script made is made anew.
-base=${BASE:-localhost/session-authority-base:$(cksum <scripts/image.sh | cut -d" " -f1)}
+# As slim as the base that it stands for: no documentation, no translations, no package lists. One
+# of another recipe is made anew.
+recipe=(--variant=essential --include=python3,python3-venv,ca-certificates,libstdc++6)
+for left_out in doc man locale; do
+    recipe+=(--dpkgopt="path-exclude=/usr/share/$left_out/*")
+done
+recipe+=(trixie)
+tag=$(cksum <<<"${recipe[*]}" | cut -d" " -f1)
+base=${BASE:-localhost/session-authority-base:$tag}
 if [ -z "${BASE:-}" ] && ! "${image_tool[@]}" inspect --type image "$base" >/dev/null 2>&1; then
     echo "Making a base of Debian with Python (a few minutes, once) ..."
     tree=$work/base.tar
-    scripts/quietly.sh mmdebstrap --variant=essential \
-        --include=python3,python3-venv,ca-certificates,libstdc++6 \
-        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' trixie "$tree"
+    scripts/quietly.sh mmdebstrap "${recipe[@]}" "$tree"
     container=$("${image_tool[@]}" from scratch)
     scripts/quietly.sh "${image_tool[@]}" add --quiet "$container" "$tree" /
     scripts/quietly.sh "${image_tool[@]}" commit --quiet --rm "$container" "$base"
