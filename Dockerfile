@@ -1,27 +1,50 @@
-# The service as an image: its wheel and the locked requirements on a slim Python, nothing that
-# builds.
-FROM python:3.13-slim-trixie AS build
+# The service and the relay as one image, chosen by command: the wheel and the locked requirements
+# on a slim Python, nothing that builds.
+#
+# A release names its base by digest: --build-arg BASE=docker.io/library/python@sha256:...
+ARG BASE=docker.io/library/python:3.13-slim-trixie
+FROM ${BASE} AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_NO_INPUT=1
 WORKDIR /src
 
-# What changes seldom comes first, so that it is built seldom.
+# What changes seldom comes first, so that it is built seldom. The environment of the image has no
+# pip: that of another one fills it. Where packages come from is the builder's own: the secrets are
+# files of pip's configuration, in no layer.
 COPY requirements/build.txt requirements/runtime.txt requirements/
-RUN python -m venv --without-pip /opt/session-authority \
-    && pip --python /opt/session-authority/bin/python install \
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=secret,id=ca,target=/run/secrets/ca \
+    python3 -m venv /opt/pip \
+    && python3 -m venv --without-pip /opt/session-authority \
+    && /opt/pip/bin/pip --python /opt/session-authority/bin/python install \
         --require-hashes --only-binary :all: --requirement requirements/runtime.txt \
-    && pip install --require-hashes --only-binary :all: --requirement requirements/build.txt
+    && /opt/pip/bin/pip install \
+        --require-hashes --only-binary :all: --requirement requirements/build.txt
 
 COPY pyproject.toml README.md LICENSE ./
 COPY session_authority/ session_authority/
-RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . \
-    && pip --python /opt/session-authority/bin/python install --no-deps --no-index dist/*.whl
+RUN /opt/pip/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . \
+    && /opt/pip/bin/pip --python /opt/session-authority/bin/python install \
+        --no-deps --no-index dist/*.whl
 
 
-FROM python:3.13-slim-trixie
+FROM ${BASE}
 
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Session Authority" \
+      org.opencontainers.image.description="Says whether a session on a device is still good" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+# The base brings pip, and what installs it.
+RUN python3 -c 'import importlib.util as u, pathlib, shutil; \
+        found = (u.find_spec(name) for name in ("pip", "ensurepip", "setuptools", "wheel")); \
+        [shutil.rmtree(pathlib.Path(spec.origin).parent) for spec in found if spec]' \
+    && rm -f /usr/bin/pip* /usr/local/bin/pip*
 COPY --from=build /opt/session-authority /opt/session-authority
 # Elsewhere than in its container nobody could call it. It starts with TLS and an access policy
 # only: see docs/security.md.
@@ -29,10 +52,12 @@ ENV PATH=/opt/session-authority/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SESSION_AUTHORITY_LISTEN=0.0.0.0:50051 \
     SESSION_AUTHORITY_HEALTH_LISTEN=0.0.0.0:50052
-RUN python -m pip uninstall --yes pip
+# A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 EXPOSE 50051 50052
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["session-authority", "health"]
+# Liveness, not readiness: some engines start a container anew that is unhealthy, and that mends no
+# Redis. A builder that writes the OCI format drops this line: see docs/operations.md.
+HEALTHCHECK --interval=10s --timeout=10s --start-period=30s --retries=3 \
+    CMD ["session-authority", "health", "--liveness"]
 ENTRYPOINT ["session-authority"]
 CMD ["serve"]

@@ -67,13 +67,17 @@ axe: $(axe) ## Install axe-core below .tools, for the tests of pages
 	@:
 
 .PHONY: backends
-backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, grpcurl, Chromium, axe
+backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, Chromium, axe, ...
 	@command -v redis-server >/dev/null || \
 	    scripts/apt_install.sh redis-server "there is no redis-server to test against"
 	@command -v chromium >/dev/null || \
 	    scripts/apt_install.sh chromium "there is no chromium to test with"
 	@command -v chromedriver >/dev/null || \
 	    scripts/apt_install.sh chromium-driver "there is no chromedriver to test with"
+	@command -v docker-compose >/dev/null || \
+	    scripts/apt_install.sh docker-compose "there is no docker-compose to read compose.yaml with"
+	@command -v systemd-analyze >/dev/null || \
+	    scripts/apt_install.sh systemd "there is no systemd-analyze to check the units with"
 	@for shell in zsh dash; do \
 	    command -v "$$shell" >/dev/null || \
 	        scripts/apt_install.sh "$$shell" "there is no $$shell to paste the docs' commands into"; \
@@ -233,6 +237,12 @@ wheel: $(venv) ## Build the wheels, of the service and of its Python client, int
 .PHONY: screenshots
 screenshots: $(venv) ## Take the README's pictures of the page of devices
 	@PYTHONPATH=.:clients/python $(bin)/python scripts/screenshots.py
+
+# The stand-in base and the layers stay below .tools, which makes another run quick.
+.PHONY: image
+image: $(venv) ## Build the image without an engine, start it, and check what it serves; as root
+	@scripts/image.sh "$(CURDIR)/.tools/image"
+	@$(bin)/pytest -q -p no:cacheprovider tests/packaging/check_image.py $(ARGS)
 
 .PHONY: clean
 clean: ## Remove everything that the other targets made, except .dev-data

@@ -10,6 +10,7 @@ from session_authority.cli.connection_options import calls_server
 from session_authority.cli.terminal import JsonOption, errors_in_one_line, fail, out, show_json
 from session_authority.console.connection import Target
 from session_authority.console.connection import health as health_of
+from session_authority.processes.health_service import LIVENESS
 
 
 @errors_in_one_line()
@@ -20,10 +21,17 @@ def health(
         float,
         typer.Option(min=0.1, max=60, metavar="SECONDS", help="How long to wait for an answer."),
     ] = 3.0,
+    liveness: Annotated[
+        bool,
+        typer.Option(
+            "--liveness",
+            help="Ask whether its process runs, with or without its store.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a server whether it is serving: exit code 0 if it is, 1 if not."""
-    status = health_of(target.reachable(), timeout)
+    status = health_of(target.reachable(), timeout, LIVENESS if liveness else "")
     if as_json:
         show_json({"address": str(target), "status": status})
     elif status == "SERVING":

@@ -113,14 +113,16 @@ def failure_of(target: Target, error: grpc.RpcError) -> str:
     return f"{code.name}: {details}"
 
 
-def health(target: Target, timeout_seconds: float) -> str:
-    """`SERVING`, `NOT_SERVING`, or why there is no answer. A server that can't be reached is not
-    waited for.
+def health(target: Target, timeout_seconds: float, service: str = "") -> str:
+    """The health of a service by its name, of the server as a whole without one: `SERVING`,
+    `NOT_SERVING`, or why there is no answer. A server that can't be reached is not waited for.
     """
     with channel_to(target) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no method
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
+            answer = stub.Check(
+                health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds
+            )
         except grpc.RpcError as error:
             return f"no answer ({failure_of(target, error)})"
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)

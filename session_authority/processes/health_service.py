@@ -17,12 +17,19 @@ from session_authority.domain.errors import DeadlineTooShort
 from session_authority.rpc.peers import MAX_ANSWER_SECONDS
 from session_authority.rpc.status import Refused
 
+# The name of the process itself. An answer that comes at all proves that the event loop turns, so
+# no other fault changes its status: a restart mends only a loop that hangs.
+LIVENESS = "liveness"
+
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
     """The health of each name, for questions and for watches."""
 
     def __init__(self) -> None:
-        self._statuses: dict[str, Any] = {"": health_pb2.HealthCheckResponse.SERVING}
+        self._statuses: dict[str, Any] = {
+            "": health_pb2.HealthCheckResponse.SERVING,
+            LIVENESS: health_pb2.HealthCheckResponse.SERVING,
+        }
         self._changed = asyncio.Event()
         self._stopping = False
 
@@ -68,9 +75,9 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             self._tell()
 
     async def enter_graceful_shutdown(self) -> None:
-        """Says NOT_SERVING of every name from now on."""
+        """Says NOT_SERVING of every name but LIVENESS from now on."""
         self._stopping = True
-        for service in self._statuses:
+        for service in self._statuses.keys() - {LIVENESS}:
             self._statuses[service] = health_pb2.HealthCheckResponse.NOT_SERVING
         self._tell()
 

@@ -32,7 +32,13 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("serve",): ("--listen", "naming all of it at once", "check", "docs/security.md"),
     ("check",): ("--listen", "exit code 1", "Starts nothing"),
-    ("health",): ("--address", "--timeout", "exit code 0", "SESSION_AUTHORITY_LISTEN"),
+    ("health",): (
+        "--address",
+        "--liveness",
+        "--timeout",
+        "exit code 0",
+        "SESSION_AUTHORITY_LISTEN",
+    ),
     ("demo",): (
         "--address",
         "--patience",

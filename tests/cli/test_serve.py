@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -328,11 +329,19 @@ def test_a_store_that_does_not_answer_is_wrong_to_check_and_worth_waiting_for_to
         unsafe.kill()
         sound["REDIS_URL"] = service_at(unsafe.port)
         assert wrong(call("check", **sound)) == [("store", "Redis does not answer")]
+        sound["HEALTH_LISTEN"] = f"127.0.0.1:{free_port()}"
         server = Command(tmp_path / "serve", ["serve", "--listen", "127.0.0.1:0"], sound)
         try:
             assert server.wait_for_event("started_anyway")["fault"] == "Redis does not answer"
             server.wait_for_event("listening")
             assert "not_serving" in server.events()
+            assert "NOT_SERVING" in call("health", **sound).stderr
+            alive = call("health", "--liveness", **sound)
+            assert (alive.exit_code, alive.stdout) == (0, "SERVING\n")
+            server.process.send_signal(signal.SIGSTOP)
+            hung = call("health", "--liveness", "--timeout", "0.5", **sound)
+            server.process.send_signal(signal.SIGCONT)
+            assert (hung.exit_code, "DEADLINE_EXCEEDED" in hung.stderr) == (1, True)
             unsafe.start()
             assert server.wait() == 1, "it ends as soon as an unsafe store answers"
             assert "drops what it holds" in server.errors

@@ -15,6 +15,7 @@ TRACKED = subprocess.run(
 # A new kind belongs here if it is a source that people write, never something built or downloaded.
 SUFFIXES = {
     ".css",
+    ".conf",
     ".in",
     ".js",
     ".json",
@@ -24,6 +25,7 @@ SUFFIXES = {
     ".proto",
     ".py",
     ".pyi",
+    ".service",
     ".sh",
     ".svg",
     ".toml",
@@ -35,7 +37,7 @@ SUFFIXES = {
 NAMES = {".ci/run", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile"}
 AT_THE_ROOT = {
     *(".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile"),
-    *("README.md", "SECURITY.md", "buf.yaml", "pyproject.toml"),
+    *("README.md", "SECURITY.md", "buf.yaml", "compose.yaml", "pyproject.toml"),
 }
 MAX_BYTES = 300_000
 MAX_COLUMNS = 100

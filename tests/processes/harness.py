@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from session_authority.processes.health_service import LIVENESS
 from session_authority.processes.options import Mode
 from session_authority.processes.serve import running
 from session_authority.processes.server import Server
@@ -36,6 +37,12 @@ class House:
         self.channel = channel
         self.health: Any = health_pb2_grpc.HealthStub(channel)
         self.stub: Any = pb_grpc.SessionAuthorityServiceStub(channel)
+
+    async def liveness(self) -> int:
+        """What it says of its process."""
+        request = health_pb2.HealthCheckRequest(service=LIVENESS)
+        status: int = (await self.health.Check(request, timeout=PATIENCE)).status
+        return status
 
     async def statuses(self) -> set[int]:
         """What it says of its services; one status, if it agrees with itself."""

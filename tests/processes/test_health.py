@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 
 from session_authority.processes import health
 from session_authority.processes.health import PROBE_TIMEOUT
+from session_authority.processes.health_service import LIVENESS
 from session_authority.processes.preflight import store_refusals
 from session_authority.processes.server import PROBE_INTERVAL
 from session_authority.runtime.clock import now
@@ -58,6 +59,7 @@ async def test_a_store_that_dies_is_noticed_and_so_is_its_return(
         await client.becomes(NOT_SERVING)
         for watch in watches:
             assert (await asyncio.wait_for(watch.read(), PATIENCE)).status == NOT_SERVING
+        assert await client.liveness() == SERVING, "it would be restarted, and help nobody"
 
         await asyncio.to_thread(valkey.start)
         await client.becomes(SERVING)
@@ -308,7 +310,7 @@ async def test_health_can_be_listed(serve: Serve, valkey_backend: Backend):
     messages: Any = health_pb2  # its types don't know this method
     listed = await house.health.List(messages.HealthListRequest(), timeout=PATIENCE)
     assert {service: answer.status for service, answer in listed.statuses.items()} == dict.fromkeys(
-        SERVICES, SERVING
+        (*SERVICES, LIVENESS), SERVING
     )
 
 

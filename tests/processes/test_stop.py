@@ -17,6 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from session_authority.processes import server as server_module
+from session_authority.processes.health_service import LIVENESS
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.processes.harness import NOT_SERVING, PATIENCE, SERVING, House, Serve
 from tests.support.backends import Backend
@@ -46,8 +47,8 @@ async def test_it_says_so_first_and_finishes_what_is_under_way(
     serve: Serve, valkey_backend: Backend
 ):
     house = await serve(valkey_backend.url)
-    gate, watch = Gate(house), house.watch()
-    assert (await watch.read()).status == SERVING
+    gate, watch, liveness = Gate(house), house.watch(), house.watch(LIVENESS)
+    assert (await watch.read()).status == (await liveness.read()).status == SERVING
     call = asyncio.ensure_future(_list_devices(house))
     await asyncio.wait_for(gate.entered.wait(), PATIENCE)
     stopping = asyncio.ensure_future(house.server.stop(timedelta(seconds=PATIENCE)))
@@ -58,8 +59,9 @@ async def test_it_says_so_first_and_finishes_what_is_under_way(
     assert (await call).total_size == 0
     # Nor does the stream, which would go on for ever, hold it up.
     await asyncio.wait_for(stopping, PATIENCE / 2)
-    with pytest.raises(grpc.aio.AioRpcError):
-        await watch.read()
+    for stream in (watch, liveness):  # the process lived until the end
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stream.read()
 
 
 async def test_whoever_takes_too_long_is_cut_off_and_waited_for(

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Builds the image of the Dockerfile where there is no engine: scripts/image.sh FOLDER
+#
+# FOLDER keeps the stand-in base and the layers, so that another run is quick. The base is Debian
+# with Python, made of Debian's packages; BASE=IMAGE names another one. pip's own configuration
+# (`pip config list`) says where packages come from; it goes along as a secret, in no layer.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=$1 python=${PYTHON:-python3}
+mkdir -p "$folder"
+work=$(mktemp -d "$folder/work.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "Only root can build without an engine. With one, run: docker build ." >&2
+    exit 1
+fi
+for tool in mmdebstrap buildah; do
+    command -v "$tool" >/dev/null ||
+        scripts/apt_install.sh "$tool" "there is no $tool to build an image without an engine"
+done
+image_tool=(buildah --root "$folder/storage" --runroot "$folder/run")
+if [ -n "${STORAGE_DRIVER:-}" ]; then image_tool+=(--storage-driver "$STORAGE_DRIVER"); fi
+
+# As slim as the base that it stands for: no documentation, no translations, no package lists. One
+# of another recipe is made anew.
+recipe=(--variant=essential --include=python3,python3-venv,ca-certificates,libstdc++6)
+for left_out in doc man locale; do
+    recipe+=(--dpkgopt="path-exclude=/usr/share/$left_out/*")
+done
+recipe+=(trixie)
+tag=$(cksum <<<"${recipe[*]}" | cut -d" " -f1)
+base=${BASE:-localhost/session-authority-base:$tag}
+if [ -z "${BASE:-}" ] && ! "${image_tool[@]}" inspect --type image "$base" >/dev/null 2>&1; then
+    echo "Making a base of Debian with Python (a few minutes, once) ..."
+    tree=$work/base.tar
+    scripts/quietly.sh mmdebstrap "${recipe[@]}" "$tree"
+    container=$("${image_tool[@]}" from scratch)
+    scripts/quietly.sh "${image_tool[@]}" add --quiet "$container" "$tree" /
+    scripts/quietly.sh "${image_tool[@]}" commit --quiet --rm "$container" "$base"
+fi
+
+"$python" scripts/pip_settings.py "$work/pip.conf" "$work/ca"
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+echo "Building the image ..."
+# Of the two formats only Docker's has HEALTHCHECK.
+scripts/quietly.sh "${image_tool[@]}" bud --isolation chroot --format docker --layers \
+    --pull-never --secret "id=pip,src=$work/pip.conf" --secret "id=ca,src=$work/ca" \
+    --build-arg "BASE=$base" --build-arg "VERSION=$version" \
+    --build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
+    --tag localhost/session-authority .

@@ -1,0 +1,194 @@
+"""What `make image` built: it is small, has nothing that builds, and serves without being root.
+
+Its file is named so that `make test` leaves it alone: an image takes minutes to build.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.harness import call
+from tests.processes.harness import add_signing_key
+from tests.relay.receiver import Receiver
+from tests.support.backends import ValkeyServer, valkey_server
+from tests.support.ca import CA
+from tests.support.commands import Command, descendants
+from tests.support.fork_server import ROOT
+from tests.support.ports import free_port
+
+IMAGE = "localhost/session-authority"
+FOLDER = ROOT / ".tools" / "image"
+BUILDAH = ("buildah", f"--root={FOLDER / 'storage'}", f"--runroot={FOLDER / 'run'}")
+MAX_BYTES = 200_000_000
+USER = 65532
+FILES = "/etc/session-authority"
+POLICY = '[callers.login]\nroles = ["issuer"]\ncertificates = ["spiffe://example.org/login"]\n'
+
+
+def buildah(*arguments: str) -> str:
+    """What a command of buildah printed."""
+    done = subprocess.run([*BUILDAH, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def image() -> dict[str, Any]:
+    described: dict[str, Any] = json.loads(buildah("inspect", "--type=image", IMAGE))
+    return described
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[str]:
+    name = buildah("from", "--pull-never", IMAGE)
+    yield name
+    buildah("rm", name)
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    with valkey_server(tmp_path_factory.mktemp("valkey"), appendonly="yes") as server:
+        yield server
+
+
+def in_container(
+    container: str, command: Sequence[str], folder: Path | None = None, **settings: str
+) -> list[str]:
+    """The command line that runs this in the container; `folder` is mounted at FILES."""
+    variables = [f"--env=SESSION_AUTHORITY_{name}={value}" for name, value in settings.items()]
+    volumes = [] if folder is None else [f"--volume={folder}:{FILES}:ro"]
+    return [*BUILDAH, "run", "--isolation=chroot", *volumes, *variables, container, "--", *command]
+
+
+class Container(Command):
+    """A command that runs in the container."""
+
+    def _started(
+        self, arguments: Sequence[str], folder: Path, _: dict[str, str], out: int, err: int
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(arguments, cwd=folder, stdout=out, stderr=err, process_group=0)
+
+    def process_id(self) -> int:
+        """The process that serves, or relays."""
+        pids = sorted(descendants(self.process.pid))
+        [*_, pid] = (pid for pid in pids if "session-authority" in command_line(pid)[:2][-1])
+        return pid
+
+    def terminate(self) -> int:
+        """Asks the process within to end, as an engine does; the exit code of the container."""
+        os.kill(self.process_id(), signal.SIGTERM)
+        return self.wait()
+
+
+def command_line(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+
+
+def user_of(pid: int) -> set[int]:
+    """Its real, effective, saved and file system's user."""
+    [line] = [
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("Uid:")
+    ]
+    return {int(number) for number in line.split()[1:]}
+
+
+def hand_over(folder: Path) -> None:
+    """Gives the files to the image's user, as an engine does with what it mounts."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, USER, USER)
+
+
+def test_it_is_small(image: dict[str, Any]):
+    layers = json.loads(image["Manifest"])["layers"]
+    assert sum(layer["size"] for layer in layers) < MAX_BYTES
+
+
+def test_it_says_what_it_is_and_how_to_look_after_it(image: dict[str, Any]):
+    config = image["Docker"]["config"]
+    assert config["User"] == f"{USER}:{USER}"
+    assert (config["Entrypoint"], config["Cmd"]) == (["session-authority"], ["serve"])
+    assert config["Healthcheck"]["Test"] == ["CMD", "session-authority", "health", "--liveness"]
+    labels = {name.rpartition(".")[2]: value for name, value in config["Labels"].items()}
+    version = call("version").stdout.strip()
+    assert (labels["version"], labels["licenses"]) == (version, "Apache-2.0")
+    assert len(labels["revision"]) == 40
+
+
+def test_nothing_in_it_builds_or_tells_where_packages_came_from(container: str):
+    looked_for = "pip pip3 gcc cc make"
+    found = f'for tool in {looked_for}; do command -v "$tool"; done; true'
+    assert buildah(*in_container(container, ["sh", "-c", found])[len(BUILDAH) :]) == ""
+    tree = Path(buildah("mount", container))
+    pythons = [*tree.glob("usr/lib/python3*"), *tree.glob("usr/local/lib/python3*")]
+    pythons += tree.glob("opt/session-authority/lib/python3*")
+    assert len(pythons) >= 2
+    names = ("pip", "ensurepip", "setuptools", "wheel")
+    assert [path for python in pythons for name in names for path in python.rglob(name)] == []
+    assert not (tree / "etc" / "pip.conf").exists()
+    assert not (tree / "run" / "secrets" / "ca").exists()
+
+
+def test_it_serves_and_is_not_root(
+    container: str, image: dict[str, Any], valkey: ValkeyServer, tmp_path: Path
+):
+    files = tmp_path / "files"
+    add_signing_key(files / "keys")
+    (files / "access.toml").write_text(POLICY)
+    ca = CA(files / "tls")
+    pair = ca.sign(hosts=["localhost"], addresses=["127.0.0.1"])
+    pair.key.chmod(0o600)
+    hand_over(files)
+    health = f"127.0.0.1:{free_port()}"
+    settings = {
+        "LISTEN": f"127.0.0.1:{free_port()}",
+        "HEALTH_LISTEN": health,
+        "REDIS_URL": valkey.url,
+        "KEYS": f"{FILES}/keys",
+        "ACCESS_POLICY": f"{FILES}/access.toml",
+        "TLS_CERTIFICATE": f"{FILES}/tls/{pair.certificate.name}",
+        "TLS_KEY": f"{FILES}/tls/{pair.key.name}",
+        "TLS_CLIENT_CA": f"{FILES}/tls/{ca.file.name}",
+    }
+    config = image["Docker"]["config"]
+    command = [*config["Entrypoint"], *config["Cmd"]]
+    server = Container(tmp_path / "run", in_container(container, command, files, **settings), {})
+    try:
+        server.wait_for_event("serving")
+        assert user_of(server.process_id()) == {USER}
+        check = in_container(container, config["Healthcheck"]["Test"][1:], HEALTH_LISTEN=health)[
+            len(BUILDAH) :
+        ]
+        assert buildah(*check) == "SERVING"
+        assert call("health", HEALTH_LISTEN=health).stdout == "SERVING\n"
+        assert server.terminate() == 0
+    finally:
+        server.kill()
+
+
+def test_it_relays_by_command(container: str, valkey: ValkeyServer, tmp_path: Path):
+    files = tmp_path / "files"
+    files.mkdir()
+    with Receiver().listening() as receiver:
+        endpoints = files / "endpoints.toml"
+        endpoints.touch(0o600)
+        endpoints.write_text(receiver.toml())
+        hand_over(files)
+        settings = {"REDIS_URL": valkey.url, "RELAY_ENDPOINTS": f"{FILES}/{endpoints.name}"}
+        command = ["session-authority", "relay"]
+        relay = Container(tmp_path / "run", in_container(container, command, files, **settings), {})
+        try:
+            relay.wait_for_event("relaying")
+            assert user_of(relay.process_id()) == {USER}
+            assert relay.terminate() == 0
+        finally:
+            relay.kill()

@@ -1,0 +1,155 @@
+"""compose.yaml: a compose implementation accepts it, and what it runs fits together."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml  # type: ignore[import-untyped]
+
+from tests.cli.harness import call
+from tests.cli.test_serve import POLICY, wrong
+from tests.relay.receiver import Receiver
+from tests.support.backends import missing
+from tests.support.ca import CA
+from tests.support.fork_server import ROOT
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
+
+CONFIG = ROOT / "packaging" / "valkey" / "valkey.conf"
+OPERATIONS = ROOT / "docs" / "operations.md"
+PREFIX = "SESSION_AUTHORITY_"
+MOUNTED = "/etc/session-authority"
+# What `check` says on a machine that has much else to do.
+BUSY = [("store", "Redis does not answer")]
+
+
+def documented_block() -> str:
+    """The page's commands, without those that need root or an engine."""
+    text = OPERATIONS.read_text()
+    [block] = re.findall(r"<!-- compose: begin -->\s+```sh\n(.*?)```", text, re.DOTALL)
+    kept = [line for line in block.splitlines() if not line.startswith(("sudo ", "docker "))]
+    return "\n".join(kept)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the page tells of, made as it tells."""
+    folder = tmp_path_factory.mktemp("compose")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", "-euc", documented_block()],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        check=True,
+    )
+    files = folder / "deployment"
+    ca = CA(folder / "ca")
+    for service, host in (("service", "localhost"), ("valkey", "valkey")):
+        pair = ca.sign(hosts=[host, "localhost"])
+        shutil.copy(pair.certificate, files / service / f"{service}.pem")
+        shutil.copy(pair.key, files / service / f"{service}.key")
+        (files / service / f"{service}.key").chmod(0o600)
+    for reader in ("service", "relay", "valkey"):
+        shutil.copy(ca.file, files / reader / "ca.pem")
+    policy = files / "service" / "access.toml"
+    policy.write_text(POLICY + 'certificates = ["spiffe://example.org/login"]\n')
+    policy.chmod(0o644)
+    endpoints = files / "relay" / "endpoints.toml"
+    endpoints.touch(0o600)
+    with Receiver().listening() as receiver:
+        endpoints.write_text(receiver.toml())
+    return files
+
+
+@pytest.fixture(scope="module")
+def services(deployment: Path) -> dict[str, Any]:
+    """What the compose implementation makes of the file."""
+    if shutil.which("docker-compose") is None:
+        missing("docker-compose")
+    done = subprocess.run(
+        ["docker-compose", "--file", ROOT / "compose.yaml", "config"],
+        env={**os.environ, "FILES": str(deployment)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
+    return found
+
+
+def settings_of(service: dict[str, Any], folder: Path, port: int) -> dict[str, str]:
+    """Its settings, with the files where they are outside of the container."""
+    address = f"@localhost:{port}"
+    return {
+        name.removeprefix(PREFIX): value.replace(MOUNTED, str(folder)).replace(
+            "@valkey:6379", address
+        )
+        for name, value in service["environment"].items()
+    }
+
+
+@contextmanager
+def valkey_of_compose(files: Path, folder: Path) -> Iterator[int]:
+    """A server with the configuration of compose.yaml; its port."""
+    if shutil.which("redis-server") is None:
+        missing("redis-server")
+    port = free_port()
+    text = CONFIG.read_text().replace("/etc/valkey/files", str(files / "valkey"))
+    config = folder / "valkey.conf"
+    config.write_text(text.replace("/data", str(folder)).replace("6379", str(port)))
+    process = subprocess.Popen(
+        ["redis-server", config, "--bind", "127.0.0.1"], stdout=subprocess.DEVNULL
+    )
+
+    def listens() -> bool:
+        with redis.Redis(port=port, ssl=True, ssl_cert_reqs="none") as stranger:
+            try:
+                stranger.ping()
+            except redis.AuthenticationError:
+                return True
+            except redis.ConnectionError:
+                assert process.poll() is None
+        return False
+
+    try:
+        wait_for(listens, "the store to refuse a stranger", 30.0)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_each_service_runs_a_command_that_there_is(services: dict[str, Any]):
+    assert {name: service["command"] for name, service in services.items()} == {
+        "service": ["serve"],
+        "relay": ["relay"],
+        "valkey": ["valkey-server", "/etc/valkey/valkey.conf"],
+    }
+
+
+def test_serve_finds_nothing_wrong_with_its_files_and_its_store(
+    services: dict[str, Any], deployment: Path, tmp_path: Path
+):
+    with valkey_of_compose(deployment, tmp_path) as port:
+        settings = settings_of(services["service"], deployment / "service", port)
+        settings |= {"LISTEN": f"127.0.0.1:{free_port()}", "REDIS_TIMEOUT": "30s"}
+        found = BUSY
+        for _ in range(5):  # its patience with the store is its own
+            if found == BUSY:
+                found = wrong(call("check", **settings))
+        assert found == []
+        relay = settings_of(services["relay"], deployment / "relay", port)
+        assert relay["RELAY_ENDPOINTS"] == str(deployment / "relay" / "endpoints.toml")
+        status = call("relay", "status", **relay)
+        assert status.exit_code == 0, status.output

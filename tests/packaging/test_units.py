@@ -1,0 +1,57 @@
+"""The systemd units: systemd accepts them, and they leave little open to a process gone astray."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.backends import missing
+from tests.support.fork_server import ROOT
+
+UNITS = sorted((ROOT / "packaging" / "systemd").glob("*.service"))
+INSTALLED = "/opt/session-authority/bin/session-authority"
+# Of 10; systemd itself calls anything below 4 fine.
+MAX_EXPOSURE = 2.0
+
+
+def analyze(*arguments: str | Path) -> str:
+    """What systemd says; nothing must be wrong."""
+    if shutil.which("systemd-analyze") is None:
+        missing("systemd-analyze")
+    done = subprocess.run(
+        ["systemd-analyze", *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def exposure(unit: Path) -> float:
+    told = analyze("security", "--offline=yes", "--no-pager", unit)
+    [level] = re.findall(r"Overall exposure level for \S+: ([\d.]+)", told)
+    return float(level)
+
+
+def test_there_is_a_unit_for_each_command_that_stays():
+    started = [re.findall(rf"^ExecStart={INSTALLED} (.*)$", u.read_text(), re.M) for u in UNITS]
+    assert sorted(started) == [["relay"], ["serve"]]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_accepts_it(unit: Path, tmp_path: Path):
+    """With a program that there is on every machine."""
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace(INSTALLED, "/bin/true"))
+    assert analyze("verify", "--man=no", copy) == ""
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_it_leaves_little_open(unit: Path, tmp_path: Path):
+    assert exposure(unit) <= MAX_EXPOSURE
+    careless = tmp_path / unit.name
+    text = unit.read_text().replace("CapabilityBoundingSet=\n", "")
+    careless.write_text(re.sub("^(SystemCall|Private|Protect).*\n", "", text, flags=re.M))
+    assert exposure(careless) > MAX_EXPOSURE, "a figure that can't rise says nothing"
