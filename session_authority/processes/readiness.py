@@ -17,8 +17,8 @@ MAX_CLOCK_SKEW = timedelta(seconds=5)
 # How long files may be unreadable: a revocation may be in them.
 MAX_UNREADABLE = timedelta(seconds=5)
 
-_MIN_AHEAD = -MAX_CLOCK_SKEW
 _FOR_EVER = timedelta.max
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Readiness:
@@ -52,8 +52,9 @@ class Readiness:
         )
         # How far the wall clock is ahead of the primaries' clocks: at least, and at most.
         self._ahead: tuple[timedelta, timedelta] | None = None
-        # When the machine was started, by the wall clock of the last probe.
-        self._started_at = datetime.min.replace(tzinfo=UTC)
+        # When the machine was started, by the wall clock of the last probe; and as far as that may
+        # be off now.
+        self._started_at = self._first_start_at = self._last_start_at = _NEVER
         self._unreadable_at: dict[str, timedelta] = {}
         self._first_unreadable_at = _FOR_EVER
 
@@ -65,6 +66,8 @@ class Readiness:
         self._ahead = min(ahead), max(ahead)
         passed = self._uptime()
         self._started_at = moment - passed
+        self._first_start_at = self._started_at - MAX_CLOCK_SKEW - min(ahead)
+        self._last_start_at = self._started_at + MAX_CLOCK_SKEW - max(ahead)
         fault = self._clock_fault(moment, passed)
         if fault is None:
             self._found_right(moment)
@@ -94,9 +97,9 @@ class Readiness:
             return "the store has not answered yet"
         if self._store_fault is not None:
             return self._store_fault
-        passed = self._uptime()
-        if (clock_fault := self._clock_fault(self._clock(), passed)) is not None:
-            return clock_fault
+        passed, moment = self._uptime(), self._clock()
+        if not self._first_start_at <= moment - passed <= self._last_start_at:
+            return self._clock_fault(moment, passed)
         if passed <= self._first_unreadable_at:
             return None
         what = min(self._unreadable_at, key=self._unreadable_at.__getitem__)
@@ -106,9 +109,9 @@ class Readiness:
     def _clock_fault(self, moment: datetime, passed: timedelta) -> str | None:
         """What is wrong with the wall clock at this moment and uptime, by the last probe."""
         assert self._ahead is not None  # the store has answered
-        stepped = moment - passed - self._started_at
-        least, most = self._ahead
-        if least + stepped >= _MIN_AHEAD and most + stepped <= MAX_CLOCK_SKEW:
+        started_at = moment - passed
+        if self._first_start_at <= started_at <= self._last_start_at:
             return None
-        differs = max(abs(least + stepped), abs(most + stepped))
+        stepped = started_at - self._started_at
+        differs = max(abs(ahead + stepped) for ahead in self._ahead)
         return f"the store's clock differs by {differs.total_seconds():.1f} s"

@@ -117,6 +117,8 @@ class _Method:
 
     async def _answer_calls(self) -> None:
         server, name, loop = self._server, self._name, self._loop
+        task = asyncio.current_task(loop)
+        assert task is not None
         while server.is_running():
             try:
                 state = await server._request_registered_call(name)  # noqa: SLF001
@@ -126,7 +128,8 @@ class _Method:
             if self._waiting < MIN_WAITING_TASKS:
                 self._start_task()
             call = _Call(state, None, None, loop)
-            await self._answer_call(call, state)
+            call.begin(state, loop, task)
+            await self._answer_call(call)
             if call.given_up or self._waiting >= MAX_WAITING_TASKS:
                 return
             del call, state  # nothing of it is kept while waiting for the next
@@ -134,12 +137,11 @@ class _Method:
         if not self._over.done():
             self._over.set_result(None)
 
-    async def _answer_call(self, call: _Call, state: Any) -> None:
+    async def _answer_call(self, call: _Call) -> None:
         """Answers one call. When its caller gives up the task is cancelled, and ends: another one
         has begun to wait in its place before.
         """
         server = self._server
-        call.begin(state, self._loop)
         server.long_calls.add(call)
         try:
             try:
@@ -164,11 +166,11 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
 
     __slots__ = ("_closing", "_loop", "_state", "_task", "answered", "given_up")
 
-    def begin(self, state: Any, loop: asyncio.AbstractEventLoop) -> None:
-        """The running task answers the call of this state of gRPC's."""
+    def begin(self, state: Any, loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+        """The task answers the call of this state of gRPC's."""
         self._state = state
         self._loop = loop
-        self._task = asyncio.current_task(loop)
+        self._task = task
         self._closing: asyncio.Task[None] | None = None
         self.answered = self.given_up = False
 
@@ -182,7 +184,6 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
         await cygrpc.execute_batch(self._state, (close,), self._loop)
         if close.cancelled() and not self.answered:
             self.given_up = True
-            assert self._task is not None
             self._task.cancel()
 
     def send(self, answer: bytes | grpc.Status) -> Awaitable[None]:

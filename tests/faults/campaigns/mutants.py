@@ -88,7 +88,7 @@ OF_CAMPAIGNS = (
         "a server whose clock is wrong answers all the same",
         Edit(
             "session_authority/processes/readiness.py",
-            "if least >= -_MAX_SKEW_SECONDS and most <= _MAX_SKEW_SECONDS:",
+            "if self._first_start_at <= started_at <= self._last_start_at:",
             "if True:",
         ),
     ),
