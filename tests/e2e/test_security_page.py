@@ -63,8 +63,8 @@ VISITOR = """
 from flask_app import app
 browser = app.test_client()
 browser.post("/sign-in", data={"user": "ada"})
-page = browser.get("/").text
-print("the app shows", page.count("(this device)"), "device to", "ada" * ("Hello ada" in page))
+page, devices = browser.get("/").text, browser.get("/devices").text
+print("the app shows", devices.count("This device"), "device to", "ada" * ("Hello ada" in page))
 """
 PORTS = ("PORT", "BEARER_PORT", "HEALTH_PORT", "REDIS_PORT")
 
