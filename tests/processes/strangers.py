@@ -80,7 +80,8 @@ class Besieged:
         )
         with channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+            request = health_pb2.HealthCheckRequest()
+            watch = stub.Watch(request, timeout=PATIENCE, wait_for_ready=True)
             yield watch
             watch.cancel()
 
