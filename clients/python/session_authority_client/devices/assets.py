@@ -41,11 +41,14 @@ class Asset:
         return f"{mount}/static/{self.name}?v={self.version}"
 
 
-@cache
 def asset(name: str) -> Asset | None:
     """A file by its name; None if there is none."""
-    if name not in (STYLE, ELEMENT):
-        return None
+    # What is remembered must not be for others to choose.
+    return _read(name) if name in (STYLE, ELEMENT) else None
+
+
+@cache
+def _read(name: str) -> Asset | None:
     path = files("session_authority_client.devices") / "static" / name
     if not path.is_file():
         return None
