@@ -26,6 +26,8 @@ _PLACE = re.compile(r"\{([a-z_]+)\}")
 _TAG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*", re.ASCII)
 _QUALITY = re.compile(r"q *= *([01](?:\.[0-9]{0,3})?)", re.ASCII)
 _MAX_RANGES = 20
+# No language of an app has as many; all shorter forms of a tag are looked for.
+_MAX_SUBTAGS = 8
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def chosen(wanted: Iterable[str], own: Mapping[str, object]) -> str:
     """
     there = {name.lower(): name for name in (*LANGUAGES, *own)}
     for tag in wanted:
-        parts = tag.lower().split("-")
+        parts = tag.lower().split("-")[:_MAX_SUBTAGS]
         for length in range(len(parts), 0, -1):
             if found := there.get("-".join(parts[:length])):
                 return found
