@@ -88,14 +88,16 @@ def listing(
     start = _parsed(after) if after else None
     rest = shown if start is None else [device for device in shown if _key(device) > start]
     page, more = rest[:PAGE_SIZE], len(rest) > PAGE_SIZE
+    alarms = _alarms(shown, now, event_id)
+    told = any(alarm.event_id for alarm in alarms)
     return Listing(
         devices=page,
         next_cursor=_cursor(page[-1]) if more else "",
-        alarms=_alarms(shown, now, event_id) if start is None else (),
+        alarms=alarms if start is None else (),
         others=sum(device.signed_in and not device.current for device in shown),
         signed_out=sum(not device.signed_in for device in shown),
         now=now,
-        marked=_marked(shown, event_id),
+        marked="" if told else _marked(shown, event_id),
         everything=shown,
     )
 
@@ -160,7 +162,14 @@ def _alarms(devices: Sequence[Device], now: datetime, event_id: str) -> Sequence
 
 def _marked(devices: Sequence[Device], event_id: str) -> str:
     happened = _moment_of(event_id)
-    return next((d.device_id for d in devices if _is_about(d.sign_in_time, happened)), "")
+    near = [
+        (abs(device.sign_in_time - happened), device.device_id)
+        for device in devices
+        if happened is not None
+        and device.sign_in_time is not None
+        and _is_about(device.sign_in_time, happened)
+    ]
+    return min(near, default=(None, ""))[1]
 
 
 def _moment_of(event_id: str) -> datetime | None:

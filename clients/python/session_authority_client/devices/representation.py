@@ -23,6 +23,7 @@ def list_json(listing: Listing, secure_account_url: str | None) -> Json:
     return {
         "devices": [device_json(device, listing.now) for device in listing.devices],
         "next": listing.next_cursor or None,
+        "marked": listing.marked or None,
         "alarms": [alarm_json(alarm) for alarm in listing.alarms],
         "now": time_text(listing.now),
         "secure_account_url": secure_account_url,

@@ -14,13 +14,15 @@ def titles_of(devices: Sequence[Device], texts: Texts) -> Mapping[str, str]:
     "Chrome on Windows (2)".
     """
     taken: set[str] = set()
+    last: dict[str, int] = {}  # else a thousand devices of one title cost half a million tries
     titles: dict[str, str] = {}
     for device in devices:
         plain = title = title_of(device, texts)
-        number = 2
+        number = last.get(plain, 1)
         while title in taken:
-            title = texts.text("numbered", device=plain, number=str(number))
             number += 1
+            title = texts.text("numbered", device=plain, number=str(number))
+        last[plain] = number
         taken.add(title)
         titles[device.device_id] = title
     return titles

@@ -131,6 +131,18 @@ def test_the_element_renames_and_signs_out_by_the_real_api(apps: Apps):
     assert browser.run("return window.mark") == 1
 
 
+def test_the_element_marks_what_a_mail_was_about(apps: Apps):
+    phone, *_ = apps.sign_in()
+    with apps.authority.client(timeout=CALL_TIMEOUT) as client:
+        at = next(d.sign_in_time for d in client.devices("ada") if d.device_id == phone)
+    assert at is not None
+    apps.browser.driver.get(f"{apps.scripted}/devices?alarm=evt_113_{int(at.timestamp() * 1000)}_0")
+    wait_for(lambda: apps.browser.cards, "the list", PATIENCE)
+    marked = [card for card in apps.browser.cards if "The mail that you received" in card]
+    assert len(marked) == 1
+    assert marked[0].startswith("Phone")
+
+
 def test_that_was_not_me_by_the_real_api(apps: Apps):
     apps.sign_in()
     browser = apps.open_scripted()

@@ -1,7 +1,7 @@
 /**
  * <session-devices src="/devices">: a user's devices, without page loads, by the devices API.
  *
- * All that it shows becomes text nodes: it never makes HTML of a string. docs/devices_element.md
+ * All that it shows becomes text nodes: it never makes HTML of strings. docs/devices_element.md
  * describes its attributes, events and styles.
  */
 
@@ -26,7 +26,6 @@ export const ENGLISH = {
   "kind.tv": "TV",
   "kind.watch": "Watch",
   "kind.console": "Games console",
-  "kind.car": "Car",
   "kind.bot": "Program",
   "kind.other": "Device",
   "method.pwd": "password",
@@ -82,6 +81,7 @@ export const ENGLISH = {
   },
   "done.no_others": "No other device was signed in.",
   "done.more": { one: "{count} more device is shown.", other: "{count} more devices are shown." },
+  "mail.alarm": "The mail that you received is about this.",
   "error.signed_out": "You are signed out.",
   "error.offline": "You are offline. This list may be out of date.",
   "error.unavailable": "Your devices can’t be reached just now.",
@@ -108,7 +108,6 @@ const ICONS = {
   tv: "M2 7h20v12H2zM8 22h8M8 3l4 4 4-4",
   watch: "M7 7h10v10H7zM9 7l.5-5h5l.5 5M9 17l.5 5h5l.5-5M12 10v2.5l1.5 1",
   console: "M6 7h12a4 4 0 0 1 4 4v6l-5-3H7l-5 3v-6a4 4 0 0 1 4-4zM7.5 9v3M6 10.5h3M16 10.5h.01",
-  car: "M3 18v-5l3-6h12l3 6v5zM3 13h18M7 15.5h.01M17 15.5h.01M5.5 18v2M18.5 18v2",
   bot: "M5 8h14v11H5zM12 8V4M9 12v1.5M15 12v1.5M9.5 16.5h5",
   other: "M4 4h16v16H4zM9.5 9.7a2.5 2.5 0 1 1 3.6 2.2c-.8.4-1.1.9-1.1 1.8M12 16.5h.01",
 };
@@ -314,15 +313,15 @@ class Language {
   /** The titles by device ID, no two the same: they are in the names of buttons. */
   titles(devices) {
     const titles = new Map();
-    const used = new Set();
+    const last = new Map(); // by title: its last number
     for (const device of devices) {
       const plain =
         device.name || this.appearance(device) || this.text(`kind.${kindOf(device)}`);
       let title = plain;
-      for (let number = 2; used.has(title); number++) {
-        title = this.text("numbered", { device: plain, number: this.number.format(number) });
+      for (let number = last.get(title) ?? 1; last.has(title); last.set(plain, number)) {
+        title = this.text("numbered", { device: plain, number: this.number.format(++number) });
       }
-      used.add(title);
+      last.set(title, 1);
       titles.set(device.id, title);
     }
     return titles;
@@ -451,7 +450,7 @@ export class SessionDevices extends HTMLElement {
     clearTimeout(this.#retry);
     const changes = this.#changes;
     try {
-      const [first] = await Promise.all([this.#call("devices"), this.#learn(signal)]);
+      const [first] = await Promise.all([this.#page(), this.#learn(signal)]);
       let last = first;
       let pages = 1;
       const devices = [...first.devices];
@@ -520,8 +519,9 @@ export class SessionDevices extends HTMLElement {
     throw Object.assign(new Error(), { status: response.status, code, message, retryAfter });
   }
 
-  #page(after) {
-    return this.#call(`devices?${new URLSearchParams({ after })}`);
+  #page(after = "") {
+    const alarm = this.getAttribute("alarm") ?? "";
+    return this.#call(`devices?${new URLSearchParams({ after, alarm })}`);
   }
 
   #post(device, verb, body = {}) {
@@ -740,9 +740,9 @@ export class SessionDevices extends HTMLElement {
 
   #card(device) {
     const title = this.#titles.get(device.id);
-    const source = JSON.stringify([device, title, this.#isActive(device)]);
+    const source = JSON.stringify([device, title, this.#isActive(device), this.#list.marked]);
     const known = this.#cards.get(device.id);
-    // A name that is being typed is not taken away.
+    // A name that is being typed stays.
     if (known?.source === source || known?.element.querySelector("form")) return known.element;
     const focused = this.shadowRoot.activeElement;
     const element = this.#makeCard(device, title);
@@ -830,19 +830,19 @@ export class SessionDevices extends HTMLElement {
   #facts(device) {
     const { name, signed_in: isIn, signed_in_at: at, auth_methods: methods, alarm } = device;
     const how = { methods: this.#language.methods(methods ?? []) };
-    const replayed = alarm?.kind === "token_replayed";
     const lines = [
       [name ? this.#language.appearance(device) : device.browser && device.system && device.model],
       [this.#activity(device), this.#language.place(device.place), device.address],
       [isIn && this.#dated(how.methods ? "signed_in_with" : "signed_in", at, how)],
-      [replayed && this.#dated("alarm.here", alarm.at)],
+      [alarm?.kind === "token_replayed" && this.#dated("alarm.here", alarm.at)],
+      [this.#list.marked === device.id && this.#text("mail.alarm")],
     ];
     return lines.map((line, row) => {
       const items = line.filter(Boolean).map((piece, index) => [
         index > 0 && " · ",
         typeof piece === "string" ? h("bdi", {}, piece) : piece,
       ]);
-      const style = row === 3 ? "fact warning" : "fact";
+      const style = row > 2 ? "fact warning" : "fact";
       return items.length > 0 && h("p", { class: style, part: "fact" }, items);
     });
   }
@@ -896,6 +896,7 @@ export class SessionDevices extends HTMLElement {
       "div",
       { class: "body" },
       h("h3", { id: "alarm" }, this.#text("alarm.title")),
+      asked && chosen.event_id === asked && h("p", { class: "fact" }, this.#text("mail.alarm")),
       h("p", { class: "fact" }, this.#alarmText(chosen)),
       h("p", { class: "fact" }, this.#text("alarm.advice")),
       this.#secureLink(this.#list.secure_account_url),
