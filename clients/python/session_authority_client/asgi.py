@@ -107,8 +107,8 @@ class SessionAuthorityMiddleware:
                 if mounted is None:
                     await self._app(scope, connection.receive, response.send)
                 else:
-                    body = await _body_of(connection.receive)
-                    request = DevicesRequest(method, target, asked, body)
+                    body, is_whole = await _body_of(connection.receive)
+                    request = DevicesRequest(method, target, asked, body, is_whole)
                     await _answer(
                         scope, await async_answer_devices(mounted, visit, request), response.send
                     )
@@ -282,14 +282,18 @@ async def _answer(scope: _Scope, answer: Response, send: _Send) -> None:
     await send({"type": f"{kind}.body", "body": body})
 
 
-async def _body_of(receive: _Receive) -> bytes:
-    """The body of a request, cut behind the first byte that is too many."""
+async def _body_of(receive: _Receive) -> tuple[bytes, bool]:
+    """The body of a request, cut behind the first byte that is too many; and False if the client
+    went away before its end.
+    """
     body, more = b"", True
     while more and len(body) <= MAX_BODY_BYTES:
         message = await receive()
+        if message["type"] != "http.request":
+            return body, False
         body += message.get("body", b"")
-        more = message["type"] == "http.request" and message.get("more_body", False)
-    return body[: MAX_BODY_BYTES + 1]
+        more = message.get("more_body", False)
+    return body[: MAX_BODY_BYTES + 1], True
 
 
 async def _hang_up(refused: Refused, send: _Send) -> None:

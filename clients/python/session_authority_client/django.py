@@ -114,7 +114,7 @@ class SessionAuthorityMiddleware:
         if mounted is None:
             response = self._get_response(request)
         else:
-            asked = request_of(request.META, target, request.read)
+            asked = request_of(request.META, target, _reader_of(request))
             response = _made(request, answer_devices(mounted, visit, asked))
         refused = visit.take_refusal()
         if refused is not None and _is_made_of(response.status_code, refused):
@@ -136,6 +136,13 @@ class SessionAuthorityMiddleware:
         """The answer to what a view refused."""
         refused = find(exception, Refused) if is_only(exception, Refused) else None
         return None if refused is None else _answer(request, refused)
+
+
+def _reader_of(request: HttpRequest) -> Callable[[int], bytes]:
+    """Reads the body. Django takes one without a length for empty."""
+    chunked = request.META.get("wsgi.input_terminated") and not request.META.get("CONTENT_LENGTH")
+    read: Callable[[int], bytes] = request.META["wsgi.input"].read if chunked else request.read
+    return read
 
 
 def _answer(request: HttpRequest, refused: Refused) -> HttpResponse:

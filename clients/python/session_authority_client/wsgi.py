@@ -58,9 +58,11 @@ def request_of(
     length = environ.get("CONTENT_LENGTH") or ""
     # Without a length, only a server that says so ends the body itself.
     left = MAX_BODY_BYTES + 1 if environ.get("wsgi.input_terminated") else 0
-    left = min(int(length), MAX_BODY_BYTES + 1) if length.isdecimal() else left
+    told = min(int(length), MAX_BODY_BYTES + 1) if length.isdecimal() else None
+    left = left if told is None else told
     body = read(left) if left else b""
-    return DevicesRequest(environ["REQUEST_METHOD"], target, headers, body)
+    is_whole = told is None or len(body) == told
+    return DevicesRequest(environ["REQUEST_METHOD"], target, headers, body, is_whole)
 
 
 def target_of(environ: Mapping[str, Any]) -> str:

@@ -28,13 +28,14 @@ class BadRequest(ValueError):
 @dataclass(frozen=True, slots=True)
 class DevicesRequest:
     """A request. `target` is its path with its query, `body` at most `MAX_BODY_BYTES` and one more
-    byte, if it has more than that.
+    byte, if it has more than that. `is_whole` is False if the client went away before all of that.
     """
 
     method: str
     target: str
     headers: Headers
     body: bytes = field(default=b"", repr=False)
+    is_whole: bool = True
 
     def query(self) -> Mapping[str, str]:
         """The fields of its query. Of two of the same name the last counts."""
@@ -74,6 +75,8 @@ class DevicesRequest:
     def _whole_body(self) -> bytes:
         if len(self.body) > MAX_BODY_BYTES:
             raise BadRequest("too_large")
+        if not self.is_whole:  # half of a name is another name
+            raise BadRequest("bad_request")
         return self.body
 
 
