@@ -26,6 +26,7 @@ from session_authority_client._shared.refusals import (
     is_only,
 )
 from session_authority_client._shared.responses import Response
+from session_authority_client.devices.public import public_response
 from session_authority_client.devices.requests import MAX_BODY_BYTES, DevicesRequest
 from session_authority_client.flow import VARIES, Flow, Refused
 
@@ -89,8 +90,14 @@ class SessionAuthorityMiddleware:
         for name, value in scope["headers"]:
             asked.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         peer = (scope.get("client") or ("",))[0]
+        method, target = scope.get("method", "WEBSOCKET"), _target_of(scope)
+        mounted = self._flow.devices_at(target) if scope["type"] == "http" else None
+        if mounted is not None:
+            public = public_response(mounted, method, target, asked)
+            if public is not None:
+                await _answer(scope, public, send)
+                return
         try:
-            method, target = scope.get("method", "WEBSOCKET"), _target_of(scope)
             visit = await self._visits.open(method, asked, peer, target)
         except Refused as refused:
             await _refuse(scope, refused, send)
@@ -103,7 +110,6 @@ class SessionAuthorityMiddleware:
         response = _Response(scope, visit, connection, accept_ch)
         try:
             async with connection:
-                mounted = self._flow.devices_at(target) if scope["type"] == "http" else None
                 if mounted is None:
                     await self._app(scope, connection.receive, response.send)
                 else:

@@ -32,6 +32,7 @@ from session_authority_client._sync.devices import answer_devices
 from session_authority_client._sync.primitives import Cut
 from session_authority_client._sync.visit import Visit
 from session_authority_client._sync.visits import Visits
+from session_authority_client.devices.public import public_response
 from session_authority_client.flow import (
     VARIES,
     Flow,
@@ -105,12 +106,16 @@ class SessionAuthorityMiddleware:
         """A request."""
         method, headers = request.method or "", headers_of(request.META)
         peer, target = request.META.get("REMOTE_ADDR", ""), target_of(request.META)
+        mounted = self._flow.devices_at(target)
+        if mounted is not None:
+            public = public_response(mounted, method, target, headers)
+            if public is not None:
+                return _made(request, public)
         try:
             visit = self._visits.open(method, headers, peer, target)
         except Refused as unopened:
             return _varying(_answer(request, unopened))
         request.visit = visit
-        mounted = self._flow.devices_at(target)
         if mounted is None:
             response = self._get_response(request)
         else:

@@ -21,6 +21,7 @@ from session_authority_client._sync.devices import answer_devices
 from session_authority_client._sync.visit import Visit
 from session_authority_client._sync.visits import Visits
 from session_authority_client.devices import DevicesPage
+from session_authority_client.devices.public import public_response
 from session_authority_client.devices.requests import MAX_BODY_BYTES, DevicesRequest
 from session_authority_client.flow import VARIES, Flow, Headers, Refused
 
@@ -98,6 +99,10 @@ class SessionAuthorityMiddleware:
         exchange = _Exchange(method, start_response)
         target = target_of(environ)
         mounted = self._flow.devices_at(target)
+        if mounted is not None:
+            public = public_response(mounted, method, target, headers)
+            if public is not None:
+                return _sent(public, method, start_response)
         app = self._app if mounted is None else partial(_serve_devices, mounted, target)
         try:
             visit = self._visits.open(method, headers, peer, target)
@@ -130,8 +135,12 @@ def _serve_devices(
     made = answer_devices(
         page, visit_of(environ), request_of(environ, target, environ["wsgi.input"].read)
     )
+    return _sent(made, environ["REQUEST_METHOD"], start_response)
+
+
+def _sent(made: Response, method: str, start_response: Callable[..., Any]) -> list[bytes]:
     start_response(_status_line(made), list(made.headers))
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [made.body]
+    return [] if method == "HEAD" else [made.body]
 
 
 def _status_line(made: Response) -> str:

@@ -14,11 +14,11 @@ from urllib.parse import urlencode
 from session_authority_client._async.visit import AsyncVisit
 from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.responses import Response, SignInRequired, redirect
-from session_authority_client.devices import answers, assets, failures, openapi, screens
+from session_authority_client.devices import answers, failures, screens
 from session_authority_client.devices.listing import Listing, listing
 from session_authority_client.devices.representation import device_json, list_json
 from session_authority_client.devices.requests import BadRequest, DevicesRequest, texts_for
-from session_authority_client.devices.routes import PUBLIC, Action, Route, route_of
+from session_authority_client.devices.routes import Action, Route, route_of
 from session_authority_client.devices.settings import DevicesPage
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import Device
@@ -31,14 +31,12 @@ _DEVICES_IN_A_CALL = 1000
 async def async_answer_devices(
     page: DevicesPage, visit: AsyncVisit, request: DevicesRequest
 ) -> Response:
-    """The response to a request to the page, or below it."""
+    """The response to a request to the page, or below it, that is not for everybody."""
     route = route_of(page.path, request.method, request.target)
     if route.action is None:
         code = "method_not_allowed" if route.allowed else "not_found"
         return failures.response(page, request, failures.Failure(code, headers=route.allow))
     try:
-        if route.action in PUBLIC:
-            return _public(page, route, request)
         visit.require()
         return await _Exchange(page, visit, request, route).answer(route.action)
     except failures.EXPECTED as error:
@@ -47,24 +45,6 @@ async def async_answer_devices(
         if isinstance(error, SessionAuthorityError) and failure.code == "unavailable":
             _log.warning("A page of devices is not served: %s", error.reason or error.code.name)
         return failures.response(page, request, failure)
-
-
-def _public(page: DevicesPage, route: Route, request: DevicesRequest) -> Response:
-    query = request.query()
-    if route.action is Action.OPENAPI:
-        return answers.answer(200, openapi.document(page.path))
-    if route.action is Action.STATIC:
-        found = assets.asset(route.name)
-        if found is None:
-            raise BadRequest("not_found")
-        return assets.serve(found, query.get("v", ""))
-    texts = texts_for(page, request.headers, query.get("language", ""))
-    told = {
-        "language": texts.language,
-        "direction": texts.direction,
-        "messages": dict(texts.messages),
-    }
-    return answers.answer(200, told)
 
 
 class _Exchange:

@@ -1,0 +1,37 @@
+"""Answers what everybody gets the same of: the page's files, the texts, the description of the API.
+No session is needed, so the service is not asked: its outage must not slow the style of the page
+that tells of the outage.
+"""
+
+from __future__ import annotations
+
+from session_authority_client._shared.responses import Response
+from session_authority_client.devices import answers, assets, failures, openapi
+from session_authority_client.devices.requests import DevicesRequest, texts_for
+from session_authority_client.devices.routes import PUBLIC, Action, route_of
+from session_authority_client.devices.settings import DevicesPage, Headers
+
+
+def public_response(
+    page: DevicesPage, method: str, target: str, headers: Headers
+) -> Response | None:
+    """The response to a request that needs no session; None if it needs one."""
+    route = route_of(page.path, method, target)
+    if route.action not in PUBLIC:
+        return None
+    request = DevicesRequest(method, target, headers)
+    query = request.query()
+    if route.action is Action.OPENAPI:
+        return answers.answer(200, openapi.document(page.path))
+    if route.action is Action.STATIC:
+        found = assets.asset(route.name)
+        if found is None:
+            return failures.response(page, request, failures.Failure("not_found"))
+        return assets.serve(found, query.get("v", ""))
+    texts = texts_for(page, request.headers, query.get("language", ""))
+    told = {
+        "language": texts.language,
+        "direction": texts.direction,
+        "messages": dict(texts.messages),
+    }
+    return answers.answer(200, told)
