@@ -7,6 +7,7 @@ device, which lies there for months, both are packed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from session_authority.domain.appearances.appearance import appearance
@@ -91,13 +92,18 @@ def _unpacked(packed: bytes) -> Appearance | None:
 
 
 def client_beside(record: records_pb2.ClientRecord, agent: bytes, looks: bytes) -> Client:
-    """The client of a record and of what stands beside it, packed. What stands in the record goes
-    first: an earlier version, which does not know what stands beside it, wrote it since.
+    """The client of a record and of what stands beside it, packed. The agent in the record goes
+    first: an earlier version, which does not know what stands beside it, wrote it since. An
+    appearance without an agent is of that version too, which read the hints alone: neither that one
+    nor the packed one is of the agent and the hints, so both are read anew.
     """
     if record.user_agent:
         return client_of(record)
-    shown = None if record.HasField("appearance") else _unpacked(looks)
-    return client_of(record, unpack(agent) or "", shown)
+    user_agent = unpack(agent) or ""
+    client = client_of(record, user_agent, _unpacked(looks))
+    if user_agent and record.HasField("appearance"):
+        return replace(client, appearance=None)
+    return client
 
 
 def _place_record(place: Place) -> records_pb2.PlaceRecord | None:

@@ -8,11 +8,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from session_authority.domain.appearances.appearance import read_appearance
+from session_authority.domain.appearances.appearance import appearance, read_appearance
 from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
 from session_authority.domain.clients import Appearance, Client, FormFactor
 from session_authority.internal.v1 import records_pb2
-from session_authority.store.client_records import client_beside, client_record, packed_client
+from session_authority.store.client_records import (
+    client_beside,
+    client_of,
+    client_record,
+    packed_client,
+)
 from session_authority.store.codec import decode_device, encode_device
 from session_authority.store.phrases import PHRASES, pack, unpack
 from tests.appearances import corpus
@@ -23,6 +28,7 @@ CHROME = (
     " Chrome/148.0.0.0 Safari/537.36"
 )
 MAC = ClientHints(platform="macOS")
+WINDOWS_11 = ClientHints(platform="Windows", platform_version="15.0.0")
 # As records of the first version that packs have them: they are read for ever.
 PACKED = b"\x80148\x98", b"\xcb\xd6148\xc6\n"
 AGENTS = sorted({line.user_agent for line in corpus.lines("agents.txt")})
@@ -102,8 +108,27 @@ def test_what_the_version_before_told_since_goes_before_what_is_packed() -> None
     ):
         read = decode_device(written_by_the_version_before(told, kept)).last_client
         assert read == expected
-        shown_of = told if told.hints != NO_HINTS else expected
-        assert read.appearance == read_appearance(shown_of.user_agent, shown_of.hints)
+        assert appearance(read) == read_appearance(expected.user_agent, expected.hints)
+
+
+@pytest.mark.parametrize("hints", [WINDOWS_11, MAC, ClientHints(mobile=True)])
+def test_a_change_by_the_version_before_hides_no_agent_behind_its_hints(hints: ClientHints) -> None:
+    """It does not know the agent, so it reads the hints alone when it writes the record."""
+    now = Client("192.0.2.7", CHROME, hints=hints)
+    before, agent, looks = packed_client(now)
+    kept = records_pb2.DeviceRecord(packed_agent=agent, packed_looks=looks).SerializeToString()
+    renamed = written_by_the_version_before(client_of(before), kept)
+    read = decode_device(renamed).last_client
+    assert read == now
+    assert appearance(read) == read_appearance(CHROME, hints)
+    assert decode_device(encode_device(decode_device(renamed))).last_client.appearance == (
+        read_appearance(CHROME, hints)
+    )
+
+
+def test_what_the_version_before_read_is_shown_where_the_agent_is_of_a_later_version() -> None:
+    record = client_record(Client("192.0.2.7", hints=WINDOWS_11))
+    assert client_beside(record, b"\xff", b"\xff").appearance == read_appearance("", WINDOWS_11)
 
 
 @pytest.mark.parametrize("client", [Client("192.0.2.8", CHROME), Client(user_agent="Ünïcode/1")])
