@@ -4,6 +4,7 @@ XREADGROUP that no server gives.
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -86,6 +87,21 @@ async def leased(post: Post) -> Post:
 
 def reasons(events: Sequence[TakenEvent]) -> list[str]:
     return ["" if taken.event is None else taken.event.reason for taken in events]
+
+
+async def test_an_event_that_was_taken_is_held_as_it_is_in_the_log(leased: Post) -> None:
+    """What is read of it takes several times as much memory."""
+    count = 100
+    await leased.happen(*map(str, range(count)))
+    tracemalloc.start()
+    held = await leased.take(count)
+    assert reasons(held) == list(map(str, range(count)))
+    before_bytes, _ = tracemalloc.get_traced_memory()
+    raw_bytes = sum(len(taken.raw) for taken in held)
+    del held
+    after_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert before_bytes - after_bytes < raw_bytes + count * 512
 
 
 async def test_relays_count_each_other(post: Post) -> None:
