@@ -190,9 +190,7 @@ class PartitionDelivery:
         """Goes on with events that a holder of the lease took before, and that are not under
         way.
         """
-        under_way = self._window.entries()
-        taken = await self._lease.unsettled()
-        await self._start([event for event in taken if event.entry not in under_way])
+        await self._start(await self._lease.unsettled(but=self._window.entries()))
         return True
 
     async def _fetch(self) -> bool:

@@ -8,7 +8,7 @@ lease next: all of them are the same consumer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -175,8 +175,12 @@ class Deliveries:
         entries, _ = await self._taken(number, endpoint, relay, ">", count)
         return [self._event(number, *entry) for entry in entries]
 
-    async def unsettled(self, number: int, endpoint: str, relay: str) -> Sequence[TakenEvent]:
-        """All events that were taken and not settled, oldest first. Raises LeaseLost, GroupGone."""
+    async def unsettled(
+        self, number: int, endpoint: str, relay: str, but: Container[EntryId] = ()
+    ) -> Sequence[TakenEvent]:
+        """All events that were taken and not settled, but for these entries, oldest first. Raises
+        LeaseLost, GroupGone.
+        """
         found: list[TakenEvent] = []
         after = START
         while True:
@@ -184,7 +188,9 @@ class Deliveries:
                 number, endpoint, relay, entry_text(after), _PAGE_ENTRIES
             )
             found += [
-                self._event(number, entry, raw, attempts.get(entry)) for entry, raw in entries
+                self._event(number, entry, raw, attempts.get(entry))
+                for entry, raw in entries
+                if entry not in but
             ]
             if len(entries) < _PAGE_ENTRIES:
                 return found

@@ -181,7 +181,11 @@ async def test_what_a_dead_relay_had_taken_goes_to_the_next(leased: Post) -> Non
 async def test_many_unsettled_events_are_all_found(leased: Post) -> None:
     await leased.happen(*(str(number) for number in range(250)))
     assert len(await leased.take(250)) == 250
-    assert reasons(await leased.unsettled()) == [str(number) for number in range(250)]
+    found = await leased.unsettled()
+    assert reasons(found) == [str(number) for number in range(250)]
+    under_way = {taken.entry for taken in found[:240]}
+    others = await leased.deliveries.unsettled(HERE, MAILER, ONE, but=under_way)
+    assert others == found[240:]
 
 
 async def test_what_is_settled_is_forgotten(leased: Post) -> None:
