@@ -109,9 +109,11 @@ def main() -> None:
     """The entry point of the `session-authority` command."""
     # What is imported stays: looking for rubbish in it would take a tenth of the time.
     gc.disable()
-    line = command_line(_wanted(sys.argv[1:]))
-    gc.freeze()
-    gc.enable()
+    try:
+        line = command_line(_wanted(sys.argv[1:]))
+        gc.freeze()
+    finally:
+        gc.enable()
     line()
 
 

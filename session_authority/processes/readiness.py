@@ -33,7 +33,8 @@ class Readiness:
         must_verify: Whether the store must be found safe before anything is answered.
         clock: The process's wall clock.
         uptime: A clock that nobody sets.
-        found_right: Hears of each moment at which the wall clock was found to be right.
+        found_right: Hears of each moment at which the wall clock was found to be right, and of the
+            uptime at that moment.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Readiness:
         must_verify: bool = False,
         clock: Callable[[], datetime] = now,
         uptime: Callable[[], timedelta] = uptime,
-        found_right: Callable[[datetime], None] = lambda _: None,
+        found_right: Callable[[datetime, timedelta], None] = lambda _moment, _uptime: None,
     ) -> None:
         self._found_right = found_right
         self._clock = clock
@@ -69,8 +70,9 @@ class Readiness:
         self._first_start_at = self._started_at - MAX_CLOCK_SKEW - min(ahead)
         self._last_start_at = self._started_at + MAX_CLOCK_SKEW - max(ahead)
         fault = self._clock_fault(moment, passed)
-        if fault is None:
-            self._found_right(moment)
+        # If the process has stood still since that moment, the uptime may be that of a later one.
+        if fault is None and abs(self._clock() - moment) <= MAX_CLOCK_SKEW:
+            self._found_right(moment, passed)
         return fault
 
     def note_store(self, fault: str | None) -> None:

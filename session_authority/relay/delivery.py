@@ -86,8 +86,9 @@ class Route:
 
     async def send(self, taken: TakenEvent) -> Delivered | Refused:
         """Sends an event once. The caller must hold one of the slots."""
-        assert taken.event is not None
-        body = cloud_event(RecordedEvent(taken.event_id, taken.event), self._source)
+        event = taken.event
+        assert event is not None
+        body = cloud_event(RecordedEvent(taken.event_id, event), self._source)
         outcome = await self._sender.send(taken.event_id, body, self.clock())
         if isinstance(outcome, Delivered):
             self.count("delivered")
@@ -189,9 +190,7 @@ class PartitionDelivery:
         """Goes on with events that a holder of the lease took before, and that are not under
         way.
         """
-        under_way = self._window.entries()
-        taken = await self._lease.unsettled()
-        await self._start([event for event in taken if event.entry not in under_way])
+        await self._start(await self._lease.unsettled(but=self._window.entries()))
         return True
 
     async def _fetch(self) -> bool:
@@ -210,7 +209,8 @@ class PartitionDelivery:
         skipped: list[EntryId] = []
         for taken in events:
             reached[number] = max(reached[number], taken.entry)
-            if taken.event is not None and not self._route.passes(taken.event):
+            event = taken.event
+            if event is not None and not self._route.passes(event):
                 skipped.append(taken.entry)
                 continue
             if taken.attempts is None:
@@ -218,7 +218,7 @@ class PartitionDelivery:
             else:
                 due_at = taken.attempts.first_at
                 self._route.health.note_earlier_failure(due_at)
-            user = "" if taken.event is None else taken.event.user_id
+            user = "" if event is None else event.user_id
             if self._window.add(user, taken, due_at):
                 self._senders.start(self._deliver_to(user))
         if skipped:
@@ -241,7 +241,8 @@ class PartitionDelivery:
     async def _deliver(self, taken: TakenEvent) -> None:
         """Tries until the event has arrived, is given up, or this relay stops."""
         attempts, pace = taken.attempts, self._route.pace
-        if taken.event is None:
+        happened_at = _happened_at(taken)
+        if happened_at is None:
             reason = "the event can't be read, or was trimmed from the log"
             await self._give_up(taken, attempts, reason)
             return
@@ -256,7 +257,7 @@ class PartitionDelivery:
                 return
             count = 1 if attempts is None else attempts.count + 1
             attempts = Attempts(count, self._window.due_at(taken))
-            if self._route.health.is_hopeless(taken.event.happened_at, attempts.first_at):
+            if self._route.health.is_hopeless(happened_at, attempts.first_at):
                 await self._give_up(taken, attempts, outcome.reason)
                 return
             await self._lease.note_failure(taken.entry, attempts)
@@ -307,3 +308,9 @@ class PartitionDelivery:
     def _log_failure(self, error: Exception) -> None:
         about = {"endpoint": self._route.endpoint, "partition": self._lease.number}
         _log.error("delivery_failed", **about, **logs.fault(error))
+
+
+def _happened_at(taken: TakenEvent) -> datetime | None:
+    """When the event happened; None if it can't be read. The event is not held meanwhile."""
+    event = taken.event
+    return None if event is None else event.happened_at

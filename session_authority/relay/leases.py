@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from datetime import datetime, timedelta
 
 from session_authority.domain.errors import StoreUnavailable
@@ -50,10 +50,12 @@ class Lease:
         if _loop_seconds() >= self._ends_at_seconds:
             raise LeaseLost
 
-    async def unsettled(self) -> Sequence[TakenEvent]:
-        """The events that a holder took and did not settle. Raises StoreUnavailable, GroupGone."""
+    async def unsettled(self, but: Container[EntryId]) -> Sequence[TakenEvent]:
+        """The events that a holder took and did not settle, but for these entries. Raises
+        StoreUnavailable, GroupGone.
+        """
         began = _loop_seconds()
-        taken = await self._deliveries.unsettled(*self._at, self._relay)
+        taken = await self._deliveries.unsettled(*self._at, self._relay, but)
         self._extend(began)
         return taken
 

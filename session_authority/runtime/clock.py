@@ -31,9 +31,9 @@ class SteadyClock:
     def __init__(self) -> None:
         self._started_at_seconds: float | None = None
 
-    def found_right(self, moment: datetime) -> None:
-        """Notes that the wall clock, which shows this moment, is right."""
-        self._started_at_seconds = moment.timestamp() - _uptime_seconds()
+    def found_right(self, moment: datetime, uptime: timedelta) -> None:
+        """Notes that the wall clock was right when it showed this moment, at this uptime."""
+        self._started_at_seconds = moment.timestamp() - uptime.total_seconds()
 
     def __call__(self) -> datetime:
         """The present moment."""

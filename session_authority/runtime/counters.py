@@ -38,9 +38,13 @@ class CallCounter(Collector):
         self.counts.setdefault(labels, 0)
         return labels
 
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        """The counter without numbers: the registry reads its name, for scrapes that name it."""
+        yield CounterMetricFamily(*self._described, labels=self._names)
+
     def collect(self) -> Iterator[CounterMetricFamily]:
         """The counter, as Prometheus reads it."""
-        family = CounterMetricFamily(*self._described, labels=self._names)
+        [family] = self.describe()
         for labels, count in list(self.counts.items()):
             family.add_metric(labels, count)
         yield family
@@ -83,9 +87,13 @@ class DurationsByLabel(Collector):
         """The durations of one kind."""
         return self._kinds.setdefault(value, Durations(self._bounds))
 
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        """The histogram without numbers, for the same reason."""
+        yield HistogramMetricFamily(*self._described, labels=[self._label])
+
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """The histogram, as Prometheus reads it."""
-        family = HistogramMetricFamily(*self._described, labels=[self._label])
+        [family] = self.describe()
         names = [*map(floatToGoString, self._bounds), "+Inf"]
         for value, kind in list(self._kinds.items()):
             upto = accumulate(kind.counts)

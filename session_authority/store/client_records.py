@@ -7,14 +7,16 @@ device, which lies there for months, both are packed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from session_authority.domain.appearances.appearance import appearance
 from session_authority.domain.appearances.hints import NO_HINTS, Brand, ClientHints
 from session_authority.domain.clients import Appearance, Client, FormFactor
+from session_authority.domain.fields import MAX_USER_AGENT_BYTES
 from session_authority.domain.places import NO_PLACE, Place
 from session_authority.internal.v1 import records_pb2
-from session_authority.store.phrases import REMEMBERED, pack, unpack
+from session_authority.store.phrases import MAX_PACKED_BYTES, REMEMBERED, pack, unpack
 
 _LOOKS = 5
 _FORM_FACTORS = {kind.value: kind for kind in FormFactor}
@@ -63,8 +65,13 @@ def _looks_of(client: Client) -> Appearance | None:
     return appearance(client) if client.user_agent or client.hints != NO_HINTS else None
 
 
-@lru_cache(REMEMBERED)
 def _packed(looks: Appearance) -> bytes | None:
+    size = len(looks.operating_system) + len(looks.browser) + len(looks.model) + len(looks.name)
+    return _looks_packed(looks) if size <= 2 * MAX_USER_AGENT_BYTES else None
+
+
+@lru_cache(REMEMBERED)
+def _looks_packed(looks: Appearance) -> bytes | None:
     """Packs the parts, one a line. The last is the name, empty if it is made as usual."""
     kind = looks.form_factor.value
     parts = [looks.operating_system, looks.browser, kind, looks.model, looks.name]
@@ -80,8 +87,12 @@ def _usual_name(parts: Sequence[str]) -> str:
     return f"{browser} on {model or system}"
 
 
-@lru_cache(REMEMBERED)
 def _unpacked(packed: bytes) -> Appearance | None:
+    return _looks_unpacked(packed) if len(packed) <= MAX_PACKED_BYTES else None
+
+
+@lru_cache(REMEMBERED)
+def _looks_unpacked(packed: bytes) -> Appearance | None:
     parts = (unpack(packed) or "").split("\n")
     if len(parts) != _LOOKS:
         return None
@@ -91,13 +102,18 @@ def _unpacked(packed: bytes) -> Appearance | None:
 
 
 def client_beside(record: records_pb2.ClientRecord, agent: bytes, looks: bytes) -> Client:
-    """The client of a record and of what stands beside it, packed. What stands in the record goes
-    first: an earlier version, which does not know what stands beside it, wrote it since.
+    """The client of a record and of what stands beside it, packed. The agent in the record goes
+    first: an earlier version, which does not know what stands beside it, wrote it since. An
+    appearance without an agent is of that version too, which read the hints alone: neither that one
+    nor the packed one is of the agent and the hints, so both are read anew.
     """
     if record.user_agent:
         return client_of(record)
-    shown = None if record.HasField("appearance") else _unpacked(looks)
-    return client_of(record, unpack(agent) or "", shown)
+    user_agent = unpack(agent) or ""
+    client = client_of(record, user_agent, _unpacked(looks))
+    if user_agent and record.HasField("appearance"):
+        return replace(client, appearance=None)
+    return client
 
 
 def _place_record(place: Place) -> records_pb2.PlaceRecord | None:

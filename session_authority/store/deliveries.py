@@ -8,7 +8,7 @@ lease next: all of them are the same consumer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -62,13 +62,22 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class TakenEvent:
-    """An event to deliver. None if what was written can't be read, or is there no more."""
+    """An event to deliver, as it is in the log: a relay may have to hold thousands of them, and
+    what is read of one takes several times as much memory.
+    """
 
     entry: EntryId
     event_id: str
-    event: Event | None
+    addresses: AddressDetail
     raw: bytes
     attempts: Attempts | None = None
+
+    @property
+    def event(self) -> Event | None:
+        """The event, read anew each time. None if what was written can't be read, or is there no
+        more.
+        """
+        return _readable(self.raw, self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +175,12 @@ class Deliveries:
         entries, _ = await self._taken(number, endpoint, relay, ">", count)
         return [self._event(number, *entry) for entry in entries]
 
-    async def unsettled(self, number: int, endpoint: str, relay: str) -> Sequence[TakenEvent]:
-        """All events that were taken and not settled, oldest first. Raises LeaseLost, GroupGone."""
+    async def unsettled(
+        self, number: int, endpoint: str, relay: str, but: Container[EntryId] = ()
+    ) -> Sequence[TakenEvent]:
+        """All events that were taken and not settled, but for these entries, oldest first. Raises
+        LeaseLost, GroupGone.
+        """
         found: list[TakenEvent] = []
         after = START
         while True:
@@ -175,7 +188,9 @@ class Deliveries:
                 number, endpoint, relay, entry_text(after), _PAGE_ENTRIES
             )
             found += [
-                self._event(number, entry, raw, attempts.get(entry)) for entry, raw in entries
+                self._event(number, entry, raw, attempts.get(entry))
+                for entry, raw in entries
+                if entry not in but
             ]
             if len(entries) < _PAGE_ENTRIES:
                 return found
@@ -220,7 +235,7 @@ class Deliveries:
     def _event(
         self, number: int, entry: EntryId, raw: bytes, attempts: Attempts | None = None
     ) -> TakenEvent:
-        return TakenEvent(entry, event_id(number, entry), self._readable(raw), raw, attempts)
+        return TakenEvent(entry, event_id(number, entry), self._addresses, raw, attempts)
 
     async def start_group(self, number: int, endpoint: str, after: EntryId | None) -> None:
         """Makes a consumer group, if there is none: it goes on after an entry, or with what happens
@@ -255,8 +270,8 @@ class Deliveries:
     ) -> None:
         """Moves an event to the endpoint's dead letters, with addresses as exact as is set."""
         raw = taken.raw
-        if taken.event is not None and self._addresses is not AddressDetail.FULL:
-            raw = codec.encode_event(taken.event)
+        if self._addresses is not AddressDetail.FULL and (event := taken.event) is not None:
+            raw = codec.encode_event(event)
         letter: list[str | bytes | int] = ["event", raw, "entry", entry_text(taken.entry)]
         letter += ["attempts", attempts, "reason", reason, "given_up", to_ms(now)]
         await self._run_settle(number, endpoint, [taken.entry], letter)
@@ -309,7 +324,7 @@ class Deliveries:
                 )
                 for letter, fields in page:
                     stored = fields_of(fields)
-                    event_of_letter = self._readable(stored[b"event"])
+                    event_of_letter = _readable(stored[b"event"], self._addresses)
                     found = _dead_letter(number, letter, stored, event_of_letter)
                     if event in (None, found.event_id):
                         yield found
@@ -365,18 +380,19 @@ class Deliveries:
                 raise unavailable(reply)
         return replies
 
-    def _readable(self, raw: bytes) -> Event | None:
-        """The event, with addresses as exact as they are kept."""
-        try:
-            return codec.decode_event(raw).kept(self._addresses) if raw else None
-        except codec.UnreadableRecord:
-            return None
-
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
         await self._writes.settled()
         await self._reads.settled()
         await self._client.aclose()
+
+
+def _readable(raw: bytes, addresses: AddressDetail) -> Event | None:
+    """The event, with addresses as exact as they are kept."""
+    try:
+        return codec.decode_event(raw).kept(addresses) if raw else None
+    except codec.UnreadableRecord:
+        return None
 
 
 def _attempts(raw: bytes) -> Attempts:

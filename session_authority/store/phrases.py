@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from session_authority.domain.fields import MAX_USER_AGENT_BYTES
+
 # Records hold the numbers of these phrases for ever: a phrase is added at the end, and none is ever
 # changed, moved or removed. There is room for 128.
 PHRASES = (
@@ -115,26 +117,39 @@ PHRASES = (
     "https://",
 )
 _FIRST = 0x80
-# Most users have one of a few hundred agents. One entry has at most 2 KiB.
+# Most users have one of a few hundred agents. One entry has at most 2 KiB, whatever Redis holds.
 REMEMBERED = 1024
+MAX_PACKED_BYTES = MAX_USER_AGENT_BYTES
 _TEXTS = (*map(chr, range(_FIRST)), *PHRASES)
 _NUMBERS = {phrase: chr(_FIRST + number) for number, phrase in enumerate(PHRASES)}
 # The longest first: an alternative that comes first wins.
 _ANY = re.compile("|".join(map(re.escape, sorted(PHRASES, key=len, reverse=True))))
 
 
-@lru_cache(REMEMBERED)
 def pack(text: str) -> bytes | None:
-    """The text in few bytes, None if it has characters that can't be packed."""
+    """The text in few bytes. None if it has characters that can't be packed, or is longer than the
+    longest agent.
+    """
+    return _pack(text) if len(text) <= MAX_USER_AGENT_BYTES else None
+
+
+@lru_cache(REMEMBERED)
+def _pack(text: str) -> bytes | None:
     if not text.isascii():
         return None
     return _ANY.sub(lambda found: _NUMBERS[found[0]], text).encode("latin-1")
 
 
-@lru_cache(REMEMBERED)
 def unpack(packed: bytes) -> str | None:
-    """The text, None if it has a phrase of a later version."""
+    """The text, cut to the length of the longest agent. None if it has a phrase of a later version,
+    or `packed` has more than MAX_PACKED_BYTES.
+    """
+    return _unpack(packed) if len(packed) <= MAX_PACKED_BYTES else None
+
+
+@lru_cache(REMEMBERED)
+def _unpack(packed: bytes) -> str | None:
     try:
-        return "".join([_TEXTS[byte] for byte in packed])
+        return "".join([_TEXTS[byte] for byte in packed])[:MAX_USER_AGENT_BYTES]
     except IndexError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from importlib import import_module
@@ -94,3 +95,15 @@ def test_all_commands_complete_in_shells(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("module", MENDABLE)
 def test_an_error_that_a_person_can_mend_is_where_commands_look_for_it(module: str) -> None:
     assert issubclass(getattr(import_module(module), MENDABLE[module]), Exception)
+
+
+def test_an_import_that_fails_leaves_the_collection_of_garbage_on(monkeypatch: pytest.MonkeyPatch):
+    def fail(_: object) -> None:
+        raise ImportError
+
+    monkeypatch.setattr(cli, "command_line", fail)
+    with pytest.raises(ImportError):
+        cli.main()
+    is_on = gc.isenabled()
+    gc.enable()
+    assert is_on

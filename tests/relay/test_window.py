@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import tracemalloc
+from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from session_authority.domain.addresses import AddressDetail
 from session_authority.relay import window
 from session_authority.relay.window import Window
 from session_authority.store.deliveries import TakenEvent
+from session_authority.store.log_position import event_id
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MS = timedelta(milliseconds=1)
 
 
 def taken(number: int, size_bytes: int) -> TakenEvent:
-    return TakenEvent((number, 0), f"evt_{number}", None, bytes(size_bytes))
+    return TakenEvent((number, 0), event_id(7, (number, 0)), AddressDetail.FULL, bytes(size_bytes))
+
+
+@pytest.mark.parametrize("size_bytes", [0, 267, 512, 648, 4096])
+def test_what_one_partition_takes_is_as_small_as_is_written(size_bytes: int) -> None:
+    """docs/operations.md says 4 MiB, and 64 times that for an endpoint."""
+    full = Window()
+    tracemalloc.start()
+    number = 0
+    while room := full.room():
+        for _ in range(room):
+            number += 1
+            full.add("ada", taken(1_768_000_000_000 + number, size_bytes), NOON + number * MS)
+    held_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held_bytes < 4 * 1024 * 1024
 
 
 def filled(size_bytes: int) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from session_authority.runtime.counters import CallCounter, DurationsByLabel
+from session_authority.runtime.metrics import Metrics
 
 BOUNDS = (0.0005, 0.01, 1.0)
 SECONDS = (0.0, 0.0005, 0.00051, 0.01, 0.5, 1.0, 1.5, 70.0)
@@ -40,3 +42,24 @@ def test_what_began_keeps_its_number():
     counter = CallCounter(CollectorRegistry(), "calls", "All calls.", ["method"])
     counter.counts[counter.begin("A")] += 2
     assert counter.counts[counter.begin("A")] == 2
+
+
+def test_each_number_is_read_alone_if_a_scrape_names_it():
+    metrics = Metrics()
+    metrics.rpcs.counts[metrics.rpcs.begin("A", "OK")] += 1
+    metrics.rpc_seconds.of("A").add(0.1)
+    metrics.deliveries.labels("shop", "delivered").inc()
+    names = {sample.name for family in metrics.registry.collect() for sample in family.samples}
+    assert {"session_authority_rpcs_total", "session_authority_rpc_seconds_bucket"} <= names
+    for name in names:
+        alone = list(metrics.registry.restricted_registry([name]).collect())
+        assert {sample.name for family in alone for sample in family.samples} == {name}
+
+
+@pytest.mark.parametrize("name", ["calls", "calls_total", "took", "took_bucket", "took_sum"])
+def test_a_name_is_given_once(name: str):
+    registry = CollectorRegistry()
+    CallCounter(registry, "calls", "All calls.")
+    DurationsByLabel(registry, "took", "How long.", "method", BOUNDS)
+    with pytest.raises(ValueError, match="Duplicated"):
+        Gauge(name, "Another one.", registry=registry)

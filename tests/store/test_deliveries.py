@@ -4,6 +4,7 @@ XREADGROUP that no server gives.
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -88,6 +89,21 @@ def reasons(events: Sequence[TakenEvent]) -> list[str]:
     return ["" if taken.event is None else taken.event.reason for taken in events]
 
 
+async def test_an_event_that_was_taken_is_held_as_it_is_in_the_log(leased: Post) -> None:
+    """What is read of it takes several times as much memory."""
+    count = 100
+    await leased.happen(*map(str, range(count)))
+    tracemalloc.start()
+    held = await leased.take(count)
+    assert reasons(held) == list(map(str, range(count)))
+    before_bytes, _ = tracemalloc.get_traced_memory()
+    raw_bytes = sum(len(taken.raw) for taken in held)
+    del held
+    after_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert before_bytes - after_bytes < raw_bytes + count * 512
+
+
 async def test_relays_count_each_other(post: Post) -> None:
     assert [await post.deliveries.enlist(MAILER, relay) for relay in (ONE, OTHER, ONE)] == [1, 2, 2]
     await post.deliveries.leave(MAILER, OTHER)
@@ -165,7 +181,11 @@ async def test_what_a_dead_relay_had_taken_goes_to_the_next(leased: Post) -> Non
 async def test_many_unsettled_events_are_all_found(leased: Post) -> None:
     await leased.happen(*(str(number) for number in range(250)))
     assert len(await leased.take(250)) == 250
-    assert reasons(await leased.unsettled()) == [str(number) for number in range(250)]
+    found = await leased.unsettled()
+    assert reasons(found) == [str(number) for number in range(250)]
+    under_way = {taken.entry for taken in found[:240]}
+    others = await leased.deliveries.unsettled(HERE, MAILER, ONE, but=under_way)
+    assert others == found[240:]
 
 
 async def test_what_is_settled_is_forgotten(leased: Post) -> None:

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from session_authority.domain.appearances.appearance import read_appearance
+from session_authority.domain.appearances.appearance import appearance, read_appearance
 from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
 from session_authority.domain.clients import Appearance, Client, FormFactor
+from session_authority.domain.fields import MAX_USER_AGENT_BYTES
 from session_authority.internal.v1 import records_pb2
-from session_authority.store.client_records import client_beside, client_record, packed_client
+from session_authority.store import client_records
+from session_authority.store.client_records import (
+    client_beside,
+    client_of,
+    client_record,
+    packed_client,
+)
 from session_authority.store.codec import decode_device, encode_device
-from session_authority.store.phrases import PHRASES, pack, unpack
+from session_authority.store.phrases import (
+    MAX_PACKED_BYTES,
+    PHRASES,
+    _pack,
+    _unpack,
+    pack,
+    unpack,
+)
 from tests.appearances import corpus
 from tests.store.samples import device
 
@@ -23,6 +38,7 @@ CHROME = (
     " Chrome/148.0.0.0 Safari/537.36"
 )
 MAC = ClientHints(platform="macOS")
+WINDOWS_11 = ClientHints(platform="Windows", platform_version="15.0.0")
 # As records of the first version that packs have them: they are read for ever.
 PACKED = b"\x80148\x98", b"\xcb\xd6148\xc6\n"
 AGENTS = sorted({line.user_agent for line in corpus.lines("agents.txt")})
@@ -31,12 +47,61 @@ AGENTS = sorted({line.user_agent for line in corpus.lines("agents.txt")})
 @given(st.lists(st.sampled_from(PHRASES) | st.text(max_size=8)).map("".join))
 def test_a_text_comes_back_or_is_not_packed(text: str) -> None:
     packed = pack(text)
-    if not text.isascii():
+    if not text.isascii() or len(text) > MAX_USER_AGENT_BYTES:
         assert packed is None
     else:
         assert packed is not None
         assert unpack(packed) == text
         assert len(packed) <= len(text)
+
+
+def test_what_is_kept_in_memory_of_forged_records_is_small() -> None:
+    """Redis may hold anything; what the service wrote is never that long."""
+    caches = (
+        _pack,
+        _unpack,
+        client_records._looks_packed,
+        client_records._looks_unpacked,
+        read_appearance,
+    )
+    for cache in caches:
+        cache.cache_clear()
+    long = "x" * 60_000
+    tracemalloc.start()
+    for number in range(40):
+        for byte in (b"\x80", b"x"):
+            for size in (500, 60_000):
+                packed = byte * size + b"%d" % number
+                client_beside(records_pb2.ClientRecord(), packed, packed)
+                client_beside(records_pb2.ClientRecord(), b"", b"Windows\n\n\n\n" + packed)
+        forged = records_pb2.ClientRecord(user_agent=f"{long}{number}")
+        forged.appearance.CopyFrom(records_pb2.AppearanceRecord(browser=f"{long}{number}"))
+        packed_client(client_of(forged))
+        forged.ClearField("appearance")
+        packed_client(client_of(forged))
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    entries = sum(cache.cache_info().currsize for cache in caches)
+    assert entries > 0
+    assert kept_bytes < entries * 2048
+
+
+@pytest.mark.parametrize("packed", [b"\x80" * MAX_PACKED_BYTES, b"x" * MAX_PACKED_BYTES])
+def test_a_text_that_is_unpacked_is_no_longer_than_an_agent(packed: bytes) -> None:
+    text = unpack(packed)
+    assert text is not None
+    assert len(text) == MAX_USER_AGENT_BYTES
+    assert unpack(packed + b"x") is None
+    agent = client_beside(records_pb2.ClientRecord(), packed, b"").user_agent
+    assert agent == text
+
+
+def test_a_client_that_is_too_long_to_be_packed_stands_in_the_record() -> None:
+    looks = Appearance("x" * 300, "y" * 300, FormFactor.PHONE)
+    client = Client("192.0.2.7", CHROME, appearance=looks)
+    record, *packed = packed_client(client)
+    assert packed == [b"", b""]
+    assert client_beside(record, *packed).appearance == looks
 
 
 def test_phrases_are_added_at_the_end() -> None:
@@ -102,8 +167,27 @@ def test_what_the_version_before_told_since_goes_before_what_is_packed() -> None
     ):
         read = decode_device(written_by_the_version_before(told, kept)).last_client
         assert read == expected
-        shown_of = told if told.hints != NO_HINTS else expected
-        assert read.appearance == read_appearance(shown_of.user_agent, shown_of.hints)
+        assert appearance(read) == read_appearance(expected.user_agent, expected.hints)
+
+
+@pytest.mark.parametrize("hints", [WINDOWS_11, MAC, ClientHints(mobile=True)])
+def test_a_change_by_the_version_before_hides_no_agent_behind_its_hints(hints: ClientHints) -> None:
+    """It does not know the agent, so it reads the hints alone when it writes the record."""
+    now = Client("192.0.2.7", CHROME, hints=hints)
+    before, agent, looks = packed_client(now)
+    kept = records_pb2.DeviceRecord(packed_agent=agent, packed_looks=looks).SerializeToString()
+    renamed = written_by_the_version_before(client_of(before), kept)
+    read = decode_device(renamed).last_client
+    assert read == now
+    assert appearance(read) == read_appearance(CHROME, hints)
+    assert decode_device(encode_device(decode_device(renamed))).last_client.appearance == (
+        read_appearance(CHROME, hints)
+    )
+
+
+def test_what_the_version_before_read_is_shown_where_the_agent_is_of_a_later_version() -> None:
+    record = client_record(Client("192.0.2.7", hints=WINDOWS_11))
+    assert client_beside(record, b"\xff", b"\xff").appearance == read_appearance("", WINDOWS_11)
 
 
 @pytest.mark.parametrize("client", [Client("192.0.2.8", CHROME), Client(user_agent="Ünïcode/1")])

@@ -22,6 +22,7 @@ from session_authority.domain.appearances.hints import NO_HINTS, ClientHints
 from session_authority.domain.appearances.platforms import read_system
 from session_authority.domain.appearances.systems import APPLE_MODELS, System
 from session_authority.domain.clients import UNKNOWN_NAME, Appearance, Client, FormFactor
+from session_authority.domain.fields import MAX_USER_AGENT_BYTES
 
 # One entry has at most 4 KiB: an agent of 512 bytes, hints of about 30 short texts, and the result.
 _REMEMBERED = 2048
@@ -29,7 +30,10 @@ _REMEMBERED = 2048
 
 def appearance(client: Client) -> Appearance:
     """What the client looks like: as it was stored with it, else read from its hints and agent."""
-    return client.appearance or read_appearance(client.user_agent, client.hints)
+    # A forged record may have a longer agent, which would cost time, and memory of those read.
+    return client.appearance or read_appearance(
+        client.user_agent[:MAX_USER_AGENT_BYTES], client.hints
+    )
 
 
 @lru_cache(maxsize=_REMEMBERED)
