@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
@@ -28,7 +28,8 @@ from session_authority.store.driver.questions import Answers, Question
 from session_authority.store.driver.read_lines import ReadLines, max_lines
 from session_authority.store.driver.shielding import Shield
 
-# How many reads are followed at once. Each has a connection of its own, and writes want some, too.
+# How many reads are followed to one node at once. Each has a connection of its own, and writes want
+# some, too.
 MAX_FOLLOWED = 8
 
 _ELSEWHERE = (MovedError, AskError, TryAgainError)
@@ -41,7 +42,7 @@ class ClusterLines:
         self._client = ref(client)
         self._lines: dict[str, ReadLines] = {}
         self._followed = Shield()
-        self._may_follow = asyncio.Semaphore(MAX_FOLLOWED)
+        self._may_follow: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._losses = BackgroundTasks()
         client.on_node_lost = self._begin_generation_of
 
@@ -61,8 +62,8 @@ class ClusterLines:
             raise _unserved()
         try:
             return await lines.ask(question)
-        except _ELSEWHERE:
-            return await self._follow(question)
+        except _ELSEWHERE as elsewhere:
+            return await self._follow(question, elsewhere)
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
         """The answer to each question, or its exception; `apart` as for the lines to one server."""
@@ -84,7 +85,7 @@ class ClusterLines:
         replies: list[Any] = await answers.future if questions else []
         elsewhere = [place for place, reply in enumerate(replies) if isinstance(reply, _ELSEWHERE)]
         if elsewhere:
-            follow = (self._follow(questions[place]) for place in elsewhere)
+            follow = (self._follow(questions[place], replies[place]) for place in elsewhere)
             # Whatever goes wrong with one question is the answer to it.
             found = await asyncio.gather(*follow, return_exceptions=True)
             for place, reply in zip(elsewhere, found, strict=True):
@@ -139,12 +140,30 @@ class ClusterLines:
         if name in self._lines:
             self._lines[name].begin_generation()
 
-    async def _follow(self, question: Question) -> Any:
-        return await self._followed.run(self._asked_of_its_node(question))
+    async def _follow(self, question: Question, elsewhere: Exception) -> Any:
+        """The answer of the node that a read was sent on to. Each node has a limit of its own: one
+        that hangs holds up no read of another.
+        """
+        client = self._cluster
+        if isinstance(elsewhere, AskError):
+            name = f"{elsewhere.host}:{elsewhere.port}"
+        else:
+            name = client.primary_of_slot(question.slot)
+        limit = self._may_follow.get(name)
+        if limit is None:
+            limit = self._may_follow[name] = asyncio.Semaphore(MAX_FOLLOWED)
+        try:
+            async with asyncio.timeout(client.connection_kwargs["socket_timeout"]):
+                await limit.acquire()  # a caller cancelled here has sent nothing
+        except TimeoutError:
+            raise TimedOut("no connection to follow with") from None
+        return await self._followed.run(self._asked_of_its_node(question, limit))
 
-    async def _asked_of_its_node(self, question: Question) -> Any:
-        async with self._may_follow:
+    async def _asked_of_its_node(self, question: Question, limit: asyncio.Semaphore) -> Any:
+        try:
             return await self._cluster.execute_command(*question.command)
+        finally:
+            limit.release()
 
 
 class _NodeConnections:
