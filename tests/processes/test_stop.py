@@ -96,7 +96,8 @@ async def test_marks_do_not_hold_the_end_up_behind_a_store_that_hangs(
 ):
     """The server drops them all, and sends no more than were on their way."""
     monkeypatch.setattr(server_module, "_LAST_WRITES", timedelta(0))
-    options = {"acceptor": acceptor, "redis_timeout": timedelta(seconds=PATIENCE)}
+    patient = timedelta(seconds=PATIENCE)
+    options: dict[str, Any] = {"acceptor": acceptor, "redis_timeout": patient}
     with valkey_server(tmp_path / "valkey") as valkey:
         async with house(valkey.url, keys, prefix, reflection=False, **options) as made:
             store, writes = made.server._store, made.server._authority._best_effort
