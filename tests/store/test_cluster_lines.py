@@ -5,19 +5,21 @@ the place of its primaries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import redis.exceptions
+from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 
 from session_authority.store import connect
 from session_authority.store.driver.cluster import Cluster
 from session_authority.store.driver.cluster_lines import MAX_FOLLOWED, ClusterLines
 from session_authority.store.driver.questions import Question
+from session_authority.store.driver.read_lines import max_lines
 from tests.store.scripted_server import ScriptedServer
 from tests.support.backends import PATIENT
 from tests.support.waiting import eventually
@@ -64,6 +66,7 @@ async def room() -> AsyncIterator[Room]:
             client.nodes_manager.nodes_cache[node.name] = node
             client.nodes_manager.slots_cache[client.keyslot(key)] = [node]
             primaries.append(Primary(server, node, key))
+        client.nodes_manager.default_node = primaries[1].node
         yield Room(client, *primaries)
         await client.aclose()
 
@@ -130,3 +133,75 @@ async def test_a_read_that_waits_to_be_followed_fails_in_time(
     replies = await batch
     assert replies[:MAX_FOLLOWED] == [b"followed"] * MAX_FOLLOWED
     assert {type(reply) for reply in replies[MAX_FOLLOWED:]} == {redis.exceptions.TimeoutError}
+
+
+async def leaves(primary: Primary, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a primary leave the map, at a look at the cluster."""
+    client = room.client
+
+    async def look(*_: Any, **__: Any) -> None:
+        client.nodes_manager.set_nodes(
+            client.nodes_manager.nodes_cache,
+            {room.there.node.name: room.there.node},
+            remove_old=True,
+        )
+        client._initialize = False
+
+    monkeypatch.setattr(RedisCluster, "initialize", look)
+    slots = client.nodes_manager.slots_cache
+    slots[client.keyslot(primary.key)] = [room.there.node]
+    client._initialize = True
+    await client.initialize()
+    assert client._look is not None
+    await client._look
+
+
+async def answered(server: ScriptedServer, asked: Sequence[asyncio.Future[Any]]) -> list[Any]:
+    """The answers to these questions, once a server has answered all that arrives meanwhile."""
+    count = 0
+
+    def all_are() -> bool:
+        nonlocal count
+        for received in server.received[count:]:
+            received.answer()
+            count += 1
+        return all(one.done() for one in asked)
+
+    await eventually(all_are, "the answers")
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_reads_under_way_are_asked_of_the_owner_when_their_node_leaves(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+    monkeypatch.setattr(room.client, "on_node_lost", lost.append)
+    asked = []
+    for number in range(1, max_lines(room.client.connection_kwargs["max_connections"]) + 2):
+        asked.append(asyncio.ensure_future(room.lines.ask(room.question(room.here))))
+        await room.here.server.arrived(number)
+    waits = asyncio.ensure_future(room.lines.ask_many([room.question(room.here)] * 20))
+    await asyncio.sleep(0)
+    await leaves(room.here, room, monkeypatch)
+    other = asyncio.ensure_future(room.lines.ask(room.question(room.there)))
+    answers = await answered(room.there.server, [*asked, waits, other])
+    assert answers == [b"answer to a"] * len(asked) + [[b"answer to a"] * 20, b"answer to b"]
+    assert lost == []
+    await asyncio.wait_for(room.lines.drained(), PATIENCE)
+
+
+async def test_nothing_is_kept_of_a_node_that_has_left(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its name nor its lines: one is free, the caller of the other has gone."""
+    left = asyncio.ensure_future(room.lines.ask(room.question(room.here)))
+    await room.here.server.arrived(1)
+    left.cancel()
+    whole = asyncio.ensure_future(room.lines.ask(room.question(room.here)))
+    (await room.here.server.arrived(2)).answer()
+    assert await whole == b"answer to a"
+    assert room.here.server.open == 2
+    await leaves(room.here, room, monkeypatch)
+    assert not room.lines._lines
+    await asyncio.wait_for(room.lines.drained(), PATIENCE)
+    await eventually(lambda: not room.here.server.open, "the lines to be hung up")

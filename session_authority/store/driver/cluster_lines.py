@@ -32,7 +32,12 @@ from session_authority.store.driver.shielding import Shield
 # some, too.
 MAX_FOLLOWED = 8
 
-_ELSEWHERE = (MovedError, AskError, TryAgainError)
+
+class _NodeLeft(Disconnected):
+    """A node is no part of the cluster any more: what was asked of it is asked of today's owner."""
+
+
+_ELSEWHERE = (MovedError, AskError, TryAgainError, _NodeLeft)
 
 
 class ClusterLines:
@@ -43,8 +48,9 @@ class ClusterLines:
         self._lines: dict[str, ReadLines] = {}
         self._followed = Shield()
         self._may_follow: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        self._losses = BackgroundTasks()
+        self._tasks = BackgroundTasks()
         client.on_node_lost = self._begin_generation_of
+        client.on_look = self._forget_nodes_that_left
 
     def question(self, *command: str | bytes) -> Question:
         """A command of one key that changes nothing, to be asked."""
@@ -97,9 +103,9 @@ class ClusterLines:
 
     async def drained(self) -> None:
         """Waits for the answers to all that was asked so far, then hangs up the free lines."""
-        await self._followed.settled()
         await asyncio.gather(*(lines.drained() for lines in self._lines.values()))
-        await self._losses.settled()
+        await self._tasks.settled()
+        await self._followed.settled()
 
     @property
     def _cluster(self) -> Cluster:
@@ -114,13 +120,11 @@ class ClusterLines:
         return self._lines.get(name) or self._lines_to(client, name)
 
     def _lines_to(self, client: Cluster, name: str) -> ReadLines:
-        self._forget_who_left(client)
-
         def failed(error: Exception) -> None:
             if isinstance(error, (Disconnected, TimedOut)) and not isinstance(
-                error, MaxConnectionsError
+                error, (MaxConnectionsError, _NodeLeft)
             ):
-                self._losses.start(self._cluster.lose(name))
+                self._tasks.start(self._cluster.lose(name))
 
         lines = self._lines[name] = ReadLines(
             # No proof: a replica of a cluster answers no read.
@@ -131,10 +135,13 @@ class ClusterLines:
         )
         return lines
 
-    def _forget_who_left(self, client: Cluster) -> None:
-        """Else each address that a node ever had would be remembered."""
+    def _forget_nodes_that_left(self) -> None:
+        """Hangs up their lines at once: a node that was deposed may go on answering."""
+        client = self._cluster
         for name in [name for name in self._lines if client.get_node(node_name=name) is None]:
-            self._lines.pop(name).begin_generation()
+            lines = self._lines.pop(name)
+            lines.begin_generation()
+            self._tasks.start(lines.drained())
 
     def _begin_generation_of(self, name: str) -> None:
         if name in self._lines:
@@ -183,7 +190,7 @@ class _NodeConnections:
         client = self._client()
         node = client.get_node(node_name=self._name) if client is not None else None
         if node is None:
-            raise Disconnected("the node has left the cluster")
+            raise _NodeLeft
         if len(node._connections) >= node.max_connections:  # noqa: SLF001
             raise MaxConnectionsError
         options = node.connection_kwargs | {"retry": Retry(NoBackoff(), 0)}
