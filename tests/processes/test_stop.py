@@ -8,7 +8,9 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,23 @@ from grpc_health.v1 import health_pb2
 
 from session_authority.processes import server as server_module
 from session_authority.processes.health_service import LIVENESS
+from session_authority.runtime.settings import Acceptor
+from session_authority.store.driver.questions import Command
+from session_authority.store.records import Commit
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.processes.harness import NOT_SERVING, PATIENCE, SERVING, House, Serve
-from tests.support.backends import Backend
+from tests.processes.harness import NOT_SERVING, PATIENCE, SERVING, House, Serve, house
+from tests.store.samples import NOW, key, session, stored_session
+from tests.support.backends import Backend, valkey_server
 from tests.support.commands import Caller, descendants, dev_server, is_running
-from tests.support.waiting import wait_for
+from tests.support.waiting import eventually, wait_for
+
+MARK = Commit(
+    "ada",
+    NOW,
+    if_sessions={key(1): stored_session(1)},
+    set_sessions={key(1): session(1)},
+    durable=False,
+)
 
 
 class Gate:
@@ -77,24 +91,35 @@ async def test_whoever_takes_too_long_is_cut_off_and_waited_for(
         await call
 
 
-async def test_what_may_be_lost_does_not_hold_the_end_up(
-    serve: Serve, valkey_backend: Backend, monkeypatch: pytest.MonkeyPatch
+async def test_marks_do_not_hold_the_end_up_behind_a_store_that_hangs(
+    keys: Path, prefix: str, acceptor: Acceptor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A store that hangs takes no marks of use."""
+    """The server drops them all, and sends no more than were on their way."""
     monkeypatch.setattr(server_module, "_LAST_WRITES", timedelta(0))
-    house = await serve(valkey_backend.url)
-    writes, ended = house.server._authority._best_effort, asyncio.Event()
+    patient = timedelta(seconds=PATIENCE)
+    options: dict[str, Any] = {"acceptor": acceptor, "redis_timeout": patient}
+    with valkey_server(tmp_path / "valkey") as valkey:
+        async with house(valkey.url, keys, prefix, reflection=False, **options) as made:
+            store, writes = made.server._store, made.server._authority._best_effort
+            sizes: list[int] = []
+            send = store._marks._send
 
-    async def hang() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
+            async def counted(commands: Sequence[Command]) -> Sequence[Any]:
+                sizes.append(len(commands))
+                return await send(commands)
 
-    writes.write("ada", b"laptop", hang)
-    await asyncio.wait_for(house.server.stop(timedelta(0)), PATIENCE)
-    assert ended.is_set(), "it still writes, to a store that is closed"
-    assert writes._metrics.best_effort_writes_dropped._value.get() == 1
+            monkeypatch.setattr(store._marks, "_send", counted)
+            os.kill(valkey.process_id, signal.SIGSTOP)
+            try:
+                for number in range(100):
+                    writes.write("ada", key(number), partial(store.commit, MARK))
+                await eventually(lambda: sizes, "marks to leave")
+                await asyncio.wait_for(made.server.stop(timedelta(0)), PATIENCE)
+            finally:
+                os.kill(valkey.process_id, signal.SIGCONT)
+            assert writes._metrics.best_effort_writes_dropped._value.get() == 100
+            await asyncio.wait_for(store._marks.settled(), PATIENCE)
+            assert len(sizes) == 1, "it sent marks that it had dropped"
 
 
 async def _list_devices(house: House) -> Any:

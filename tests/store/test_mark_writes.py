@@ -78,6 +78,22 @@ async def test_each_write_has_its_own_answer_or_refusal(line: Line) -> None:
     await writes.settled()
 
 
+async def test_a_mark_whose_caller_has_gone_is_not_sent(line: Line) -> None:
+    """Else a server that stops would send all the marks that it has dropped."""
+    writes = MarkWrites(line.send)
+    first = writes.run(("a",))
+    await turns()
+    left = [writes.run((f"b{number}",)) for number in range(70)]
+    stays = writes.run(("c",))
+    for mark in (first, *left):
+        mark.cancel()
+    await line.answer()
+    await line.answer()
+    assert line.sent == [["a"], ["c"]]
+    assert await stays == "c"
+    await writes.settled()
+
+
 async def test_a_mark_that_comes_as_the_last_one_is_answered_leaves(line: Line) -> None:
     writes = MarkWrites(line.send)
     later: list[asyncio.Future[Any]] = []

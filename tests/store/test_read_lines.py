@@ -19,6 +19,7 @@ from session_authority.store.driver.questions import Question
 from session_authority.store.driver.read_lines import ReadLines
 from tests.store.scripted_server import ScriptedServer, answer_to
 from tests.support.backends import PATIENT
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 MakeLines = Callable[..., ReadLines]
@@ -566,3 +567,14 @@ async def test_a_line_stands_on_what_the_driver_has_inside(server: ScriptedServe
     assert isinstance(connection._parser.parse_error("READONLY no"), redis.exceptions.ReadOnlyError)
     await client.connection_pool.release(connection)
     await client.aclose()
+
+
+async def test_reads_that_cannot_connect_fail_at_once() -> None:
+    """However many batches wait: none tries again what another is about to fail with."""
+    client = connect(f"redis://127.0.0.1:{free_port()}", PATIENT)
+    assert isinstance(client, Redis)
+    source = LineSource(client.connection_pool, ("DEL", "probe"))
+    lines = ReadLines(source, limit=4, timeout_seconds=PATIENCE)
+    asked = [lines.ask_many([get("a")], apart=True) for _ in range(6)]
+    replies = await asyncio.gather(*asked)
+    assert {type(reply) for [reply] in replies} == {redis.exceptions.ConnectionError}

@@ -32,7 +32,7 @@ _FRESH_SECONDS = 0.25
 
 class Cluster(RedisCluster):
     """Raises nothing but RedisError. `on_node_lost` is called with the name of a node that hung up
-    or did not answer in time.
+    or did not answer in time, `on_look` after each look at the cluster.
     """
 
     def __init__(self, nodes: Sequence[tuple[str, int]], **options: Any) -> None:
@@ -49,6 +49,7 @@ class Cluster(RedisCluster):
             node.connection_class = connection
         self.commands_parser = _Parser()
         self.on_node_lost: Callable[[str], None] = lambda _: None
+        self.on_look: Callable[[], None] = lambda: None
         self._failed: str | None = None
         self._look: asyncio.Task[None] | None = None
         self._looked = 0.0
@@ -72,6 +73,7 @@ class Cluster(RedisCluster):
             await super().initialize(last_failed_node_name=self._failed)
         except (RedisClusterException, LookupError):
             raise Disconnected("no node of the cluster answers") from None
+        self.on_look()
 
     def _is_stale(self, look: asyncio.Task[None], unknown: bool) -> bool:
         forgotten = unknown and look.exception() is None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
@@ -28,10 +28,16 @@ from session_authority.store.driver.questions import Answers, Question
 from session_authority.store.driver.read_lines import ReadLines, max_lines
 from session_authority.store.driver.shielding import Shield
 
-# How many reads are followed at once. Each has a connection of its own, and writes want some, too.
+# How many reads are followed to one node at once. Each has a connection of its own, and writes want
+# some, too.
 MAX_FOLLOWED = 8
 
-_ELSEWHERE = (MovedError, AskError, TryAgainError)
+
+class _NodeLeft(Disconnected):
+    """A node is no part of the cluster any more: what was asked of it is asked of today's owner."""
+
+
+_ELSEWHERE = (MovedError, AskError, TryAgainError, _NodeLeft)
 
 
 class ClusterLines:
@@ -41,9 +47,10 @@ class ClusterLines:
         self._client = ref(client)
         self._lines: dict[str, ReadLines] = {}
         self._followed = Shield()
-        self._may_follow = asyncio.Semaphore(MAX_FOLLOWED)
-        self._losses = BackgroundTasks()
+        self._may_follow: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._tasks = BackgroundTasks()
         client.on_node_lost = self._begin_generation_of
+        client.on_look = self._forget_nodes_that_left
 
     def question(self, *command: str | bytes) -> Question:
         """A command of one key that changes nothing, to be asked."""
@@ -61,8 +68,8 @@ class ClusterLines:
             raise _unserved()
         try:
             return await lines.ask(question)
-        except _ELSEWHERE:
-            return await self._follow(question)
+        except _ELSEWHERE as elsewhere:
+            return await self._follow(question, elsewhere)
 
     async def ask_many(self, questions: Sequence[Question], *, apart: bool = False) -> list[Any]:
         """The answer to each question, or its exception; `apart` as for the lines to one server."""
@@ -84,7 +91,7 @@ class ClusterLines:
         replies: list[Any] = await answers.future if questions else []
         elsewhere = [place for place, reply in enumerate(replies) if isinstance(reply, _ELSEWHERE)]
         if elsewhere:
-            follow = (self._follow(questions[place]) for place in elsewhere)
+            follow = (self._follow(questions[place], replies[place]) for place in elsewhere)
             # Whatever goes wrong with one question is the answer to it.
             found = await asyncio.gather(*follow, return_exceptions=True)
             for place, reply in zip(elsewhere, found, strict=True):
@@ -96,9 +103,9 @@ class ClusterLines:
 
     async def drained(self) -> None:
         """Waits for the answers to all that was asked so far, then hangs up the free lines."""
-        await self._followed.settled()
         await asyncio.gather(*(lines.drained() for lines in self._lines.values()))
-        await self._losses.settled()
+        await self._tasks.settled()
+        await self._followed.settled()
 
     @property
     def _cluster(self) -> Cluster:
@@ -113,13 +120,11 @@ class ClusterLines:
         return self._lines.get(name) or self._lines_to(client, name)
 
     def _lines_to(self, client: Cluster, name: str) -> ReadLines:
-        self._forget_who_left(client)
-
         def failed(error: Exception) -> None:
             if isinstance(error, (Disconnected, TimedOut)) and not isinstance(
-                error, MaxConnectionsError
+                error, (MaxConnectionsError, _NodeLeft)
             ):
-                self._losses.start(self._cluster.lose(name))
+                self._tasks.start(self._cluster.lose(name))
 
         lines = self._lines[name] = ReadLines(
             # No proof: a replica of a cluster answers no read.
@@ -130,21 +135,42 @@ class ClusterLines:
         )
         return lines
 
-    def _forget_who_left(self, client: Cluster) -> None:
-        """Else each address that a node ever had would be remembered."""
+    def _forget_nodes_that_left(self) -> None:
+        """Hangs up their lines at once: a node that was deposed may go on answering."""
+        client = self._cluster
         for name in [name for name in self._lines if client.get_node(node_name=name) is None]:
-            self._lines.pop(name).begin_generation()
+            lines = self._lines.pop(name)
+            lines.begin_generation()
+            self._tasks.start(lines.drained())
 
     def _begin_generation_of(self, name: str) -> None:
         if name in self._lines:
             self._lines[name].begin_generation()
 
-    async def _follow(self, question: Question) -> Any:
-        return await self._followed.run(self._asked_of_its_node(question))
+    async def _follow(self, question: Question, elsewhere: Exception) -> Any:
+        """The answer of the node that a read was sent on to. Each node has a limit of its own: one
+        that hangs holds up no read of another.
+        """
+        client = self._cluster
+        if isinstance(elsewhere, AskError):
+            name = f"{elsewhere.host}:{elsewhere.port}"
+        else:
+            name = client.primary_of_slot(question.slot)
+        limit = self._may_follow.get(name)
+        if limit is None:
+            limit = self._may_follow[name] = asyncio.Semaphore(MAX_FOLLOWED)
+        try:
+            async with asyncio.timeout(client.connection_kwargs["socket_timeout"]):
+                await limit.acquire()  # a caller cancelled here has sent nothing
+        except TimeoutError:
+            raise TimedOut("no connection to follow with") from None
+        return await self._followed.run(self._asked_of_its_node(question, limit))
 
-    async def _asked_of_its_node(self, question: Question) -> Any:
-        async with self._may_follow:
+    async def _asked_of_its_node(self, question: Question, limit: asyncio.Semaphore) -> Any:
+        try:
             return await self._cluster.execute_command(*question.command)
+        finally:
+            limit.release()
 
 
 class _NodeConnections:
@@ -164,7 +190,7 @@ class _NodeConnections:
         client = self._client()
         node = client.get_node(node_name=self._name) if client is not None else None
         if node is None:
-            raise Disconnected("the node has left the cluster")
+            raise _NodeLeft
         if len(node._connections) >= node.max_connections:  # noqa: SLF001
             raise MaxConnectionsError
         options = node.connection_kwargs | {"retry": Retry(NoBackoff(), 0)}

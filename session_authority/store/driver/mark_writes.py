@@ -33,7 +33,8 @@ class MarkWrites:
 
     def run(self, command: Command) -> asyncio.Future[Any]:
         """The future answer. Awaiting it raises what the server refused with, or what the driver
-        raises where no answer came. A caller that is cancelled disturbs nobody.
+        raises where no answer came. A caller that is cancelled disturbs nobody: a write that has
+        not left yet is not sent.
         """
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, answer))
@@ -49,14 +50,12 @@ class MarkWrites:
             self._is_sending = False  # in the same step in which nothing waited any more
 
     async def _send_batches(self) -> None:
-        while self._waiting:
-            size = min(len(self._waiting), _MAX_BATCH)
-            batch = [self._waiting.popleft() for _ in range(size)]
+        while batch := self._next_batch():
             replies: Sequence[Any]
             try:
                 replies = await self._send([command for command, _ in batch])
             except Exception as error:  # noqa: BLE001 - whatever it is, all of the batch have it
-                replies = [error] * size
+                replies = [error] * len(batch)
             for (_, answer), reply in zip(batch, replies, strict=True):
                 if answer.done():
                     continue
@@ -64,3 +63,12 @@ class MarkWrites:
                     answer.set_exception(reply)
                 else:
                     answer.set_result(reply)
+
+    def _next_batch(self) -> Sequence[tuple[Command, asyncio.Future[Any]]]:
+        """The first writes that still have a caller. Nothing waits any more if there is none."""
+        batch: list[tuple[Command, asyncio.Future[Any]]] = []
+        while self._waiting and len(batch) < _MAX_BATCH:
+            command, answer = self._waiting.popleft()
+            if not answer.done():
+                batch.append((command, answer))
+        return batch

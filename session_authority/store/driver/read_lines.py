@@ -236,15 +236,18 @@ class ReadLines:
                 self._not_connected(error)
             else:
                 self._failed(error)
+                self._flush()
         else:
             self._opening.discard(opening)
             self._idle.append(line)
             if generation != self._generation:
                 line.hang_up(PrimaryReplaced())
-        self._flush()
+            self._flush()
 
     def _not_connected(self, error: Exception) -> None:
-        others = self._busy or self._opening  # may yet take what waits
+        # Others may yet take what waits. None is made in the place of this one: where each fails
+        # at once, there would always be another.
+        others = self._busy or self._opening
         batches: list[Batch] = []
         if isinstance(error, PrimaryReplaced) or not others:
             batches = [*self._waiting]

@@ -25,6 +25,7 @@ class Reads:
 
     async def send(self, commands: Sequence[Command]) -> Sequence[Any]:
         """The answer of each command, or its exception."""
+        await self._one_at_a_time.acquire()  # a caller cancelled here has sent nothing
         return await self._shield.run(self._exchange(commands))
 
     async def ask(self, commands: Sequence[Command]) -> Sequence[Any]:
@@ -38,6 +39,8 @@ class Reads:
         return replies
 
     async def _exchange(self, commands: Sequence[Command]) -> Sequence[Any]:
-        async with self._one_at_a_time:
+        try:
             questions = [self._path.question(*command) for command in commands]
             return await self._path.ask_many(questions, apart=True)
+        finally:
+            self._one_at_a_time.release()
