@@ -29,16 +29,19 @@ def card(page: DevicesPage, texts: Texts, device: Device, title: str, found: Lis
     badge = element("span", texts.text("this_device"), class_="badge") if device.current else None
     return element(
         "li",
-        element("span", icon(KINDS[device.form_factor]), class_="kind"),
+        icon(KINDS[device.form_factor]),
         element(
             "div",
-            element("h2", element("bdi", title), " ", badge),
-            element("p", texts.text("mail.alarm"), class_="mark") if marked else None,
-            _facts(texts, device, found.now),
-            _changes(page, texts, device, title),
-            class_="about",
+            element(
+                "div",
+                element("h2", element("bdi", title), " ", badge),
+                _facts(texts, device, found.now, marked=marked),
+                _changes(page, texts, device, title),
+                class_="about",
+            ),
+            _sign_out(page, texts, device, title) if device.signed_in else None,
+            class_="content",
         ),
-        _sign_out(page, texts, device, title) if device.signed_in else None,
         class_=" ".join(["device", *(["current"] if device.current else [])]),
         id=f"device-{device.device_id}",
     )
@@ -63,14 +66,15 @@ def place_text(texts: Texts, device: Device) -> str:
     return device.city or country
 
 
-def _facts(texts: Texts, device: Device, now: datetime) -> Markup:
+def _facts(texts: Texts, device: Device, now: datetime, *, marked: bool) -> Markup:
     alarm = alarm_of(device, now)
     told = None if alarm is None else phrase(texts, "alarm.here", when=when(texts, alarm.at, now))
     facts = (_made_of(texts, device), _activity(texts, device, now), _sign_in(texts, device, now))
     return element(
         "ul",
-        None if told is None else element("li", told, class_="alarm"),
         [element("li", fact) for fact in facts if fact is not None],
+        None if told is None else element("li", told, class_="alarm"),
+        element("li", texts.text("mail.alarm"), class_="alarm") if marked else None,
         class_="facts",
     )
 

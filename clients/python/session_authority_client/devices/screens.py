@@ -43,9 +43,9 @@ def list_screen(
             _notice(texts, found, titles, query),
             _alarms(page, texts, found, titles),
             _cards(page, texts, here, titles, found),
+            _pager(page, texts, found, later=later),
             None if later else _others(page, texts, found),
             _signed_out(page, texts, out, titles, found, is_open=later and not here),
-            _pager(page, texts, found, later=later),
         ),
     )
 
@@ -109,9 +109,7 @@ def _notice(
 ) -> Markup | None:
     """What a form has done. Anybody can write a link: nothing is said that the list denies."""
     told = _result(texts, found, titles, query)
-    return told and element(
-        "p", icon("done"), element("span", told), class_="notice", role="status"
-    )
+    return told and element("p", told, class_="notice", role="status")
 
 
 def _result(
@@ -152,14 +150,20 @@ def _alarms(
         element("summary", texts.text("alarm.earlier", len(rest))),
         element("ul", [element("li", _alarm(texts, one, found, titles)) for one in rest]),
     )
+    url = page.secure_account_url
     return element(
         "section",
-        element("h2", icon("alarm"), texts.text("alarm.title"), id="alarm-title"),
-        element("p", texts.text("mail.alarm"), class_="mark") if first.event_id else None,
-        element("p", _alarm(texts, first, found, titles)),
-        element("p", texts.text("alarm.advice")),
-        link(texts.text("secure.title"), f"{page.path}/secure", style="button danger"),
-        earlier if rest else None,
+        icon("alarm"),
+        element(
+            "div",
+            element("h2", texts.text("alarm.title"), id="alarm-title"),
+            element("p", texts.text("mail.alarm")) if first.event_id else None,
+            element("p", _alarm(texts, first, found, titles)),
+            element("p", texts.text("alarm.advice")),
+            link(texts.text("not_me.secure_account"), url) if url else None,
+            earlier if rest else None,
+            class_="about",
+        ),
         class_="alarm-banner",
         aria_labelledby="alarm-title",
     )

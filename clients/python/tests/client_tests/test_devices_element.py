@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from client_tests.devices_backend import ELEMENT, GERMAN, ago, device, refusal
 from client_tests.devices_site import LAPTOP, OLD_TABLET, PHONE, REPLAYED, Site, devices_site
 from client_tests.readme import PATIENCE
+from session_authority_client.devices.icons import PATHS
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[4]
@@ -46,6 +47,13 @@ def site(opened: Site) -> Iterator[Site]:
 
 def test_its_file_is_small():
     assert len(gzip.compress(ELEMENT.read_bytes(), 9)) <= MAX_GZIPPED_BYTES
+
+
+def test_it_has_the_icons_of_the_page():
+    written = re.findall(
+        r'^(?:  |const )(\w+)(?:: | = )"(M[^"]+)"', ELEMENT.read_text(), re.MULTILINE
+    )
+    assert {name.lower(): path for name, path in written} == PATHS
 
 
 def test_a_card_says_all_of_a_device(site: Site):

@@ -407,7 +407,7 @@ async def test_an_alarm_is_told_until_28_days_have_passed(authority: FakeAuthori
         page = await seen(browser)
         assert "Security alarm" in page.text
         assert "Somebody used a copy of your sign-in on Device (2) 1 minute ago." in page.text
-        assert f"{MOUNT}/secure" in {link["href"] for link in page.all("a")}
+        assert "/password" in {link["href"] for link in page.all("a")}
         authority.pass_time(29 * DAY)
         await browser.post("/sign-in")
         assert "Security alarm" not in (await seen(browser)).text

@@ -160,7 +160,7 @@ def test_a_new_password_needs_a_recent_sign_in(authority: FakeAuthority, browser
     assert (page.url.path, "The new password of ada" in page.text) == ("/password", True)
     page = browser.post("/password", data={"password": "x"})
     assert "The password is changed." in page.text
-    assert browser.get("/devices").text.count('<span class="kind">') == 1
+    assert browser.get("/devices").text.count('<li class="device') == 1
     assert browser.cookies["device"] == device
 
 
