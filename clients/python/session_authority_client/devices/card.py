@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 from session_authority_client.devices import locales
@@ -49,9 +49,11 @@ def card(page: DevicesPage, texts: Texts, device: Device, title: str, found: Lis
 
 def when(texts: Texts, moment: datetime, now: datetime) -> Markup:
     """A time as people tell it, with the exact time for those who point at it or tab to it."""
+    # A clock that is behind tells no future.
+    just_now = now - moment < timedelta(minutes=1)
     return element(
         "time",
-        locales.relative(moment, now, texts.language),
+        texts.text("just_now") if just_now else locales.relative(moment, now, texts.language),
         datetime=time_text(moment),
         title=locales.exact(moment, texts.language),
         tabindex="0",

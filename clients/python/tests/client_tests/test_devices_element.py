@@ -144,7 +144,7 @@ def test_another_device_is_signed_out_by_keyboard(site: Site):
     assert not site.was_reloaded
     browser.tab_to("Signed out in the last 28 days (1)")
     browser.press(Keys.ENTER)
-    assert "Signed out 1 minute ago" in browser.cards[2]
+    assert "Signed out just now" in browser.cards[2]
 
 
 def test_a_name_is_changed_in_place_by_keyboard(site: Site):
@@ -324,13 +324,16 @@ def test_relative_times_are_renewed_each_minute_without_a_call(site: Site):
     """The browser's clock is set forward, and its timers are told that a minute is over."""
     phone = device("phone", active_now=True, last_active_at=ago(minutes=1))
     with site.browser.set_before_pages(CLOCK):
-        browser = site.open(LAPTOP, phone, device("tv", last_active_at=ago(minutes=9.5)))
+        used = (ago(minutes=9.5), ago())
+        browser = site.open(LAPTOP, phone, *(device(at, last_active_at=at) for at in used))
     assert "Active now" in browser.cards[1]
     assert "Active 9 minutes ago" in browser.cards[2]
+    assert "Active just now" in browser.cards[3]
     browser.run("ahead = 5 * 60_000; minute()")
     assert "Active now" in browser.cards[0]
     assert "Active 6 minutes ago" in browser.cards[1]
     assert "Active 14 minutes ago" in browser.cards[2]
+    assert "Active 5 minutes ago" in browser.cards[3]
     assert site.backend.calls("GET", "devices") == 1  # polls would keep a session from idling out
 
 

@@ -133,7 +133,7 @@ async def test_the_page_lists_the_devices(browser: httpx.AsyncClient, authority:
     page = await seen(browser)
     assert "Phone" in page.text
     assert "Active now · Berlin, Germany · 198.51.100.7" in page.text
-    assert re.search(r"Signed in 1 minute ago with password", page.text)
+    assert re.search(r"Signed in just now with password", page.text)
     assert page.text.index("This device") < page.text.index("Phone")
     [title] = page.all("html")
     assert title == {"lang": "en", "dir": "ltr"}
@@ -406,7 +406,7 @@ async def test_an_alarm_is_told_until_28_days_have_passed(authority: FakeAuthori
         await browser.post("/sign-in")
         page = await seen(browser)
         assert "Security alarm" in page.text
-        assert "Somebody used a copy of your sign-in on Device (2) 1 minute ago." in page.text
+        assert "Somebody used a copy of your sign-in on Device (2) just now." in page.text
         assert "/password" in {link["href"] for link in page.all("a")}
         authority.pass_time(29 * DAY)
         await browser.post("/sign-in")
