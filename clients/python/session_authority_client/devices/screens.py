@@ -150,7 +150,7 @@ def _alarms(
         element("summary", texts.text("alarm.earlier", len(rest))),
         element("ul", [element("li", _alarm(texts, one, found, titles)) for one in rest]),
     )
-    url = page.secure_account_url
+    url = page.password_url
     return element(
         "section",
         icon("alarm"),
@@ -208,17 +208,20 @@ def not_me_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: st
     )
 
 
-def secure_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: str) -> Response:
-    """Leads to the app's password page, and offers to sign out everywhere else. `device_id` is the
-    device that was just signed out, if one was.
+def secure_screen(
+    page: DevicesPage, texts: Texts, found: Listing, query: Mapping[str, str]
+) -> Response:
+    """Leads to the app's password page, and offers to sign out everywhere else. `query` names the
+    device that was just signed out, if one was, and says whether the password page led back here.
     """
+    device_id = query.get("device", "")
     ended = {device.device_id for device in found.everything if not device.signed_in}
     title = titles_of(found.everything, texts)[device_id] if device_id in ended else ""
     heading = texts.text("not_me.done", device=title) if title else texts.text("secure.title")
-    url = page.secure_account_url
+    url = None if query.get("done") == "password" else page.password_url
     advice = "secure.done_alone"
     if url is None:
-        advice = "not_me.next_without_password"
+        advice = "not_me.next_without_password" if found.others else "empty"
     elif title:
         advice = "not_me.next"
     others = form(

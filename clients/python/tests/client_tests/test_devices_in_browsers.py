@@ -179,6 +179,8 @@ def test_that_was_not_me_by_the_real_api(apps: Apps):
     browser.click("That wasn’t me: Phone")
     browser.click("Sign this device out")
     browser.await_control("Change your password")
+    link = "return all('dialog a')[0].getAttribute('href')"
+    assert browser.run(link) == "/password?next=/devices/secure%3Fdone%3Dpassword"
     browser.tab_to("Sign out all other devices")
     browser.press(Keys.ENTER)
     browser.await_status("2 other devices were signed out.")
