@@ -97,8 +97,8 @@ class _Exchange:
         return screens.not_me_screen(self._page, self._texts, found, device_id)
 
     def _secure(self) -> Response:
-        found, device_id = self._listing(), self._request.query().get("device", "")
-        return screens.secure_screen(self._page, self._texts, found, device_id)
+        found = self._listing()
+        return screens.secure_screen(self._page, self._texts, found, self._request.query())
 
     def _form_rename(self) -> Response:
         form = self._request.form()
@@ -140,7 +140,7 @@ class _Exchange:
 
     def _list(self) -> Response:
         found = self._listing()
-        return answers.answer(200, list_json(found, self._page.secure_account_url))
+        return answers.answer(200, list_json(found, self._page.password_url))
 
     def _rename(self) -> Response:
         device = self._named(self._route.name, self._request.json_text("name"))
@@ -154,7 +154,7 @@ class _Exchange:
     def _not_me(self) -> Response:
         self._request.check_type()
         ended = self._ended(self._route.name, "not_me")
-        url = self._page.secure_account_url
+        url = self._page.password_url
         return answers.answer(200, {"signed_out": ended, "secure_account_url": url})
 
     def _sign_out_others(self) -> Response:

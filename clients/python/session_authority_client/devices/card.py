@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 from session_authority_client.devices import locales
@@ -29,16 +29,19 @@ def card(page: DevicesPage, texts: Texts, device: Device, title: str, found: Lis
     badge = element("span", texts.text("this_device"), class_="badge") if device.current else None
     return element(
         "li",
-        element("span", icon(KINDS[device.form_factor]), class_="kind"),
+        icon(KINDS[device.form_factor]),
         element(
             "div",
-            element("h2", element("bdi", title), " ", badge),
-            element("p", texts.text("mail.alarm"), class_="mark") if marked else None,
-            _facts(texts, device, found.now),
-            _changes(page, texts, device, title),
-            class_="about",
+            element(
+                "div",
+                element("h2", element("bdi", title), " ", badge),
+                _facts(texts, device, found.now, marked=marked),
+                _changes(page, texts, device, title),
+                class_="about",
+            ),
+            _sign_out(page, texts, device, title) if device.signed_in else None,
+            class_="content",
         ),
-        _sign_out(page, texts, device, title) if device.signed_in else None,
         class_=" ".join(["device", *(["current"] if device.current else [])]),
         id=f"device-{device.device_id}",
     )
@@ -46,9 +49,11 @@ def card(page: DevicesPage, texts: Texts, device: Device, title: str, found: Lis
 
 def when(texts: Texts, moment: datetime, now: datetime) -> Markup:
     """A time as people tell it, with the exact time for those who point at it or tab to it."""
+    # A clock that is behind tells no future.
+    just_now = now - moment < timedelta(minutes=1)
     return element(
         "time",
-        locales.relative(moment, now, texts.language),
+        texts.text("just_now") if just_now else locales.relative(moment, now, texts.language),
         datetime=time_text(moment),
         title=locales.exact(moment, texts.language),
         tabindex="0",
@@ -63,14 +68,15 @@ def place_text(texts: Texts, device: Device) -> str:
     return device.city or country
 
 
-def _facts(texts: Texts, device: Device, now: datetime) -> Markup:
+def _facts(texts: Texts, device: Device, now: datetime, *, marked: bool) -> Markup:
     alarm = alarm_of(device, now)
     told = None if alarm is None else phrase(texts, "alarm.here", when=when(texts, alarm.at, now))
     facts = (_made_of(texts, device), _activity(texts, device, now), _sign_in(texts, device, now))
     return element(
         "ul",
-        None if told is None else element("li", told, class_="alarm"),
         [element("li", fact) for fact in facts if fact is not None],
+        None if told is None else element("li", told, class_="alarm"),
+        element("li", texts.text("mail.alarm"), class_="alarm") if marked else None,
         class_="facts",
     )
 

@@ -1,5 +1,5 @@
-"""The icons of the page, drawn in lines of the colour of the text. They say nothing that the text
-does not say, so they are hidden from screen readers.
+"""The icons of the page, drawn in lines of the colour of the text: those of the custom element.
+They say nothing that the text does not say, so they are hidden from screen readers.
 """
 
 from __future__ import annotations
@@ -8,43 +8,33 @@ from collections.abc import Mapping
 
 from session_authority_client.devices.markup import Markup, element
 
-_PATHS: Mapping[str, tuple[str, ...]] = {
-    "desktop": ("M5 5h14v10H5z", "M2 19h20"),
-    "phone": ("M8 3h8a1 1 0 0 1 1 1v16a1 1 0 0 1-1 1H8a1 1 0 0 1-1-1V4a1 1 0 0 1 1-1z", "M11 18h2"),
-    "tablet": (
-        "M6 3h12a1 1 0 0 1 1 1v16a1 1 0 0 1-1 1H6a1 1 0 0 1-1-1V4a1 1 0 0 1 1-1z",
-        "M11 18h2",
-    ),
-    "tv": ("M3 6h18v12H3z", "M8 21h8", "M9 2l3 4 3-4"),
-    "watch": ("M8 8h8v8H8z", "M9 8l.6-5h4.8l.6 5M9 16l.6 5h4.8l.6-5", "M12 10.5V12l1 1"),
-    "console": (
-        "M7 8h10a4 4 0 0 1 4 4v3a3 3 0 0 1-5.4 1.8L15 16H9l-.6.8A3 3 0 0 1 3 15v-3a4 4 0 0 1 4-4z",
-        "M8 10.5v3M6.5 12h3M15.5 12h.01M17.5 12h.01",
-    ),
-    "bot": ("M5 9h14v10H5z", "M12 9V5M12 5h.01", "M9.5 13h.01M14.5 13h.01M9.5 16h5"),
-    "other": (
-        "M4 5h11v9H4z",
-        "M2 18h11",
-        "M17 9h3a1 1 0 0 1 1 1v9a1 1 0 0 1-1 1h-3a1 1 0 0 1-1-1v-9a1 1 0 0 1 1-1z",
-    ),
-    "alarm": ("M12 4l9 16H3z", "M12 10v4M12 17h.01"),
-    "done": ("M5 12.5l4.5 4.5L19 7.5",),
+PATHS: Mapping[str, str] = {
+    "desktop": "M3 4h18v12H3zM8 20h8M12 16v4",
+    "phone": "M7 2h10v20H7zM11 18h2",
+    "tablet": "M4 3h16v18H4zM11 18h2",
+    "tv": "M2 7h20v12H2zM8 22h8M8 3l4 4 4-4",
+    "watch": "M7 7h10v10H7zM9 7V2h6v5M9 17v5h6v-5M12 10v2h2",
+    "console": ("M6 7h12a4 4 0 0 1 4 4v6l-5-3H7l-5 3v-6a4 4 0 0 1 4-4zM8 9v4M6 11h4M16 11h.01"),
+    "bot": "M5 8h14v11H5zM12 8V4M9 12v1M15 12v1M9 16h6",
+    "other": "M4 4h16v16H4zM9 9a3 3 0 1 1 3 3v2M12 17h.01",
+    "alarm": "M12 3 2 20h20zM12 10v4M12 17h.01",
 }
+"""What each icon draws, in a square of 24 units."""
 
 
 def icon(name: str) -> Markup:
-    """An icon by its name: a kind of device, "alarm" or "done"."""
+    """An icon by its name: a kind of device, or "alarm"."""
     return _ICONS[name]
 
 
 _ICONS = {
     name: element(
         "svg",
-        [element("path", d=line) for line in lines],
+        element("path", d=path),
         class_="icon",
         viewBox="0 0 24 24",
         aria_hidden="true",
         focusable="false",
     )
-    for name, lines in _PATHS.items()
+    for name, path in PATHS.items()
 }

@@ -71,12 +71,14 @@ _RELATIVE_DAYS = 7
 
 
 def relative(moment: datetime, now: datetime, language: str) -> str:
-    """How long ago a time was: "2 hours ago", or its date if that is a week ago."""
-    seconds = max(int((now - moment).total_seconds()), 0)
+    """How long ago a time was, a minute at the least: "2 hours ago", or its date if that is a week
+    ago.
+    """
+    seconds = int((now - moment).total_seconds())
     if seconds >= _RELATIVE_DAYS * 86_400:
         return _date(moment.astimezone(UTC).date(), language)
-    unit, length = next(((u, s) for u, s in _UNITS if seconds >= s), ("minute", 60))
-    return _ago(unit, max(seconds // length, 1), language)
+    unit, length = next((u, s) for u, s in _UNITS if seconds >= s)
+    return _ago(unit, seconds // length, language)
 
 
 @lru_cache(maxsize=1024)

@@ -43,9 +43,9 @@ def list_screen(
             _notice(texts, found, titles, query),
             _alarms(page, texts, found, titles),
             _cards(page, texts, here, titles, found),
+            _pager(page, texts, found, later=later),
             None if later else _others(page, texts, found),
             _signed_out(page, texts, out, titles, found, is_open=later and not here),
-            _pager(page, texts, found, later=later),
         ),
     )
 
@@ -109,9 +109,7 @@ def _notice(
 ) -> Markup | None:
     """What a form has done. Anybody can write a link: nothing is said that the list denies."""
     told = _result(texts, found, titles, query)
-    return told and element(
-        "p", icon("done"), element("span", told), class_="notice", role="status"
-    )
+    return told and element("p", told, class_="notice", role="status")
 
 
 def _result(
@@ -152,14 +150,20 @@ def _alarms(
         element("summary", texts.text("alarm.earlier", len(rest))),
         element("ul", [element("li", _alarm(texts, one, found, titles)) for one in rest]),
     )
+    url = page.password_url
     return element(
         "section",
-        element("h2", icon("alarm"), texts.text("alarm.title"), id="alarm-title"),
-        element("p", texts.text("mail.alarm"), class_="mark") if first.event_id else None,
-        element("p", _alarm(texts, first, found, titles)),
-        element("p", texts.text("alarm.advice")),
-        link(texts.text("secure.title"), f"{page.path}/secure", style="button danger"),
-        earlier if rest else None,
+        icon("alarm"),
+        element(
+            "div",
+            element("h2", texts.text("alarm.title"), id="alarm-title"),
+            element("p", texts.text("mail.alarm")) if first.event_id else None,
+            element("p", _alarm(texts, first, found, titles)),
+            element("p", texts.text("alarm.advice")),
+            link(texts.text("not_me.secure_account"), url) if url else None,
+            earlier if rest else None,
+            class_="about",
+        ),
         class_="alarm-banner",
         aria_labelledby="alarm-title",
     )
@@ -204,17 +208,20 @@ def not_me_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: st
     )
 
 
-def secure_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: str) -> Response:
-    """Leads to the app's password page, and offers to sign out everywhere else. `device_id` is the
-    device that was just signed out, if one was.
+def secure_screen(
+    page: DevicesPage, texts: Texts, found: Listing, query: Mapping[str, str]
+) -> Response:
+    """Leads to the app's password page, and offers to sign out everywhere else. `query` names the
+    device that was just signed out, if one was, and says whether the password page led back here.
     """
+    device_id = query.get("device", "")
     ended = {device.device_id for device in found.everything if not device.signed_in}
     title = titles_of(found.everything, texts)[device_id] if device_id in ended else ""
     heading = texts.text("not_me.done", device=title) if title else texts.text("secure.title")
-    url = page.secure_account_url
+    url = None if query.get("done") == "password" else page.password_url
     advice = "secure.done_alone"
     if url is None:
-        advice = "not_me.next_without_password"
+        advice = "not_me.next_without_password" if found.others else "empty"
     elif title:
         advice = "not_me.next"
     others = form(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from urllib.parse import unquote, urlsplit
 
-from session_authority_client._shared.local_paths import local_path
+from session_authority_client._shared.local_paths import local_path, with_next
 from session_authority_client.devices.catalogue import Message, checked_messages
 
 Headers = Mapping[str, Sequence[str]]
@@ -26,7 +26,9 @@ class DevicesPage:
     route there: the middleware answers.
 
     `secure_account_url` is the app's own page for a new password, a path or an https URL: users who
-    say "That wasn't me" are led there. Without it they are offered to sign out everywhere else.
+    say "That wasn't me" are led there. A path has `next` in its query: lead users there once the
+    password is changed, as by `visit.next_path()`, and they are offered to sign out everywhere
+    else. Without the URL they are offered that at once.
 
     `language` is that of all texts ("de"), or a function that chooses it by the headers of a
     request, such as by a cookie of the app; empty leaves it to `Accept-Language`. `messages` adds
@@ -57,6 +59,12 @@ class DevicesPage:
             raise ImportError(
                 "DevicesPage needs Babel: pip install 'session-authority-client[devices]'"
             )
+
+    @property
+    def password_url(self) -> str | None:
+        """The link to the app's page for a new password, with the way back."""
+        url = self.secure_account_url
+        return url and with_next(url, f"{self.path}/secure?done=password")
 
     def serves(self, target: str) -> bool:
         """Whether the target of a request, a path with its query, is the page or below it."""

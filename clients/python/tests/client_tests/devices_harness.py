@@ -23,6 +23,8 @@ MOUNT = "/my/devices"
 PAGE = DevicesPage(path=MOUNT, secure_account_url="/password")
 FLOW = Flow(devices=PAGE)
 API = f"{MOUNT}/api"
+# The page for a new password, with the way back.
+PASSWORD = f"/password?next={MOUNT}/secure%3Fdone%3Dpassword"
 DAY = timedelta(days=1)
 OWN = {"sec-fetch-site": "same-origin"}
 

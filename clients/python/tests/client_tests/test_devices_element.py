@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from client_tests.devices_backend import ELEMENT, GERMAN, ago, device, refusal
 from client_tests.devices_site import LAPTOP, OLD_TABLET, PHONE, REPLAYED, Site, devices_site
 from client_tests.readme import PATIENCE
+from session_authority_client.devices.icons import PATHS
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[4]
@@ -46,6 +47,13 @@ def site(opened: Site) -> Iterator[Site]:
 
 def test_its_file_is_small():
     assert len(gzip.compress(ELEMENT.read_bytes(), 9)) <= MAX_GZIPPED_BYTES
+
+
+def test_it_has_the_icons_of_the_page():
+    written = re.findall(
+        r'^(?:  |const )(\w+)(?:: | = )"(M[^"]+)"', ELEMENT.read_text(), re.MULTILINE
+    )
+    assert {name.lower(): path for name, path in written} == PATHS
 
 
 def test_a_card_says_all_of_a_device(site: Site):
@@ -136,7 +144,7 @@ def test_another_device_is_signed_out_by_keyboard(site: Site):
     assert not site.was_reloaded
     browser.tab_to("Signed out in the last 28 days (1)")
     browser.press(Keys.ENTER)
-    assert "Signed out 1 minute ago" in browser.cards[2]
+    assert "Signed out just now" in browser.cards[2]
 
 
 def test_a_name_is_changed_in_place_by_keyboard(site: Site):
@@ -316,13 +324,16 @@ def test_relative_times_are_renewed_each_minute_without_a_call(site: Site):
     """The browser's clock is set forward, and its timers are told that a minute is over."""
     phone = device("phone", active_now=True, last_active_at=ago(minutes=1))
     with site.browser.set_before_pages(CLOCK):
-        browser = site.open(LAPTOP, phone, device("tv", last_active_at=ago(minutes=9.5)))
+        used = (ago(minutes=9.5), ago())
+        browser = site.open(LAPTOP, phone, *(device(at, last_active_at=at) for at in used))
     assert "Active now" in browser.cards[1]
     assert "Active 9 minutes ago" in browser.cards[2]
+    assert "Active just now" in browser.cards[3]
     browser.run("ahead = 5 * 60_000; minute()")
     assert "Active now" in browser.cards[0]
     assert "Active 6 minutes ago" in browser.cards[1]
     assert "Active 14 minutes ago" in browser.cards[2]
+    assert "Active 5 minutes ago" in browser.cards[3]
     assert site.backend.calls("GET", "devices") == 1  # polls would keep a session from idling out
 
 

@@ -31,6 +31,36 @@ CLIENTS = [
     ClientInfo("2001:db8::7", display_name="W" * 100),
     ClientInfo("198.51.100.9", display_name=HOSTILE, place=Place(HOSTILE, "FR")),
 ]
+SCRIPTS = ["*/session-devices*.js*"]
+# What is drawn of the list: each text with its place, size, weight and color, icons, controls.
+DRAWN = """
+const list = root === document ? document.querySelector("session-devices") : root;
+const drawn = [];
+const nodes = document.createTreeWalker(list, NodeFilter.SHOW_TEXT);
+while (nodes.nextNode()) {
+  const [node, range] = [nodes.currentNode, document.createRange()];
+  range.selectNodeContents(node);
+  const box = range.getBoundingClientRect();
+  if (!node.data.trim() || !box.width || !shown(node.parentElement)) continue;
+  const style = getComputedStyle(node.parentElement);
+  drawn.push([node.data.trim(), Math.round(box.x), Math.round(box.y),
+    style.fontSize, style.fontWeight, style.color]);
+}
+for (const svg of list.querySelectorAll("svg")) {
+  const box = svg.getBoundingClientRect();
+  const { color, strokeWidth } = getComputedStyle(svg);
+  const lines = [...svg.children].map((path) => path.getAttribute("d"));
+  if (box.width && shown(svg))
+    drawn.push([lines.join(), Math.round(box.x), Math.round(box.y), box.width, color, strokeWidth]);
+}
+for (const control of [...list.querySelectorAll("a, button, summary")].filter(shown)) {
+  const { x, y, width, height } = control.getBoundingClientRect();
+  const { borderColor, borderRadius, backgroundColor } = getComputedStyle(control);
+  const box = [x, y, width, height].map(Math.round);
+  if (width) drawn.push([said(control), ...box, borderColor, borderRadius, backgroundColor]);
+}
+return drawn;
+"""
 VIOLATIONS = """
 window.violations = [];
 addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective));
@@ -149,6 +179,8 @@ def test_that_was_not_me_by_the_real_api(apps: Apps):
     browser.click("That wasn’t me: Phone")
     browser.click("Sign this device out")
     browser.await_control("Change your password")
+    link = "return all('dialog a')[0].getAttribute('href')"
+    assert browser.run(link) == "/password?next=/devices/secure%3Fdone%3Dpassword"
     browser.tab_to("Sign out all other devices")
     browser.press(Keys.ENTER)
     browser.await_status("2 other devices were signed out.")
@@ -190,6 +222,30 @@ def test_a_service_that_is_away_leaves_the_list_that_came_with_the_page(apps: Ap
     apps.browser.click("Try again")
     wait_for(lambda: len(apps.browser.cards) == 4, "its own list", PATIENCE)
     assert apps.browser.run(rendered) == 0
+
+
+@pytest.mark.parametrize("width", [1000, 375])
+def test_the_page_looks_the_same_once_its_script_runs(apps: Apps, width: int):
+    """The look that one line gives is the one with the script: nothing moves, nothing changes."""
+    apps.sign_in()
+    apps.authority.replay_tokens()
+    apps.browser.driver.get(f"{apps.plain}/devices")
+    apps.sign_in()
+    apps.browser.set_size(width)
+    block = apps.browser.driver.execute_cdp_cmd
+    block("Network.setBlockedURLs", {"urls": SCRIPTS})
+    try:
+        apps.browser.driver.get(f"{apps.scripted}/devices")
+        assert apps.browser.run("return root === document"), "the script has run"
+        before = apps.browser.run(DRAWN)
+    finally:
+        block("Network.setBlockedURLs", {"urls": []})
+    after = apps.open_scripted().run(DRAWN)
+    assert {"Security alarm", "Change your password", "This device", "Rename"} <= {
+        text for text, *_ in before
+    }
+    assert [one for one in before if one not in after] == []
+    assert [one for one in after if one not in before] == []
 
 
 # --- for everybody ----------------------------------------------------------------------------

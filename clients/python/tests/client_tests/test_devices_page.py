@@ -16,6 +16,7 @@ from client_tests.devices_harness import (
     MOUNT,
     OWN,
     PAGE,
+    PASSWORD,
     add_devices,
     listed,
     remember_devices,
@@ -133,7 +134,7 @@ async def test_the_page_lists_the_devices(browser: httpx.AsyncClient, authority:
     page = await seen(browser)
     assert "Phone" in page.text
     assert "Active now · Berlin, Germany · 198.51.100.7" in page.text
-    assert re.search(r"Signed in 1 minute ago with password", page.text)
+    assert re.search(r"Signed in just now with password", page.text)
     assert page.text.index("This device") < page.text.index("Phone")
     [title] = page.all("html")
     assert title == {"lang": "en", "dir": "ltr"}
@@ -283,10 +284,16 @@ async def test_that_was_not_me(browser: httpx.AsyncClient, authority: FakeAuthor
     assert page.names == [
         *("Change your password", "Sign out all other devices", "Back to your devices")
     ]
-    assert [link["href"] for link in page.all("a")] == ["/password", MOUNT]
+    assert [link["href"] for link in page.all("a")] == [PASSWORD, MOUNT]
     assert authority._service.state.events[-1].reason == "not_me"
+    page = await seen(browser, "/secure", done="password")
+    assert "To be safe, sign out all other devices too." in page.text
+    assert page.names == ["Sign out all other devices", "Back to your devices"]
     page = await follow(browser, await send(browser, "sign-out-others"))
     assert "1 other device was signed out." in page.text
+    page = await seen(browser, "/secure", done="password")
+    assert "No other device is signed in." in page.text
+    assert page.names == ["Back to your devices"]
 
 
 async def test_without_a_page_for_passwords_only_the_others_are_signed_out(
@@ -406,8 +413,8 @@ async def test_an_alarm_is_told_until_28_days_have_passed(authority: FakeAuthori
         await browser.post("/sign-in")
         page = await seen(browser)
         assert "Security alarm" in page.text
-        assert "Somebody used a copy of your sign-in on Device (2) 1 minute ago." in page.text
-        assert f"{MOUNT}/secure" in {link["href"] for link in page.all("a")}
+        assert "Somebody used a copy of your sign-in on Device (2) just now." in page.text
+        assert PASSWORD in {link["href"] for link in page.all("a")}
         authority.pass_time(29 * DAY)
         await browser.post("/sign-in")
         assert "Security alarm" not in (await seen(browser)).text

@@ -103,7 +103,7 @@ def test_my_devices(authority: FakeAuthority, url: str):
         with authority.unavailable():
             assert phone.get("/devices").status_code == phone.get("/password").status_code == 503
         secure = phone.get("/devices/secure")
-        assert 'href="/password"' in secure.text
+        assert 'href="/password?next=/devices/secure' in secure.text
         assert phone.post("/devices/sign-out", data={"device": mine}).url.path == "/sign-in"
         assert list(phone.cookies) == ["device"]
 
@@ -158,9 +158,14 @@ def test_a_new_password_needs_a_recent_sign_in(authority: FakeAuthority, browser
         assert "Hello ada" in browser.get("/").text  # it was given up
     page = browser.post(again.url, data={"user": "ada"})
     assert (page.url.path, "The new password of ada" in page.text) == ("/password", True)
-    page = browser.post("/password", data={"password": "x"})
-    assert "The password is changed." in page.text
-    assert browser.get("/devices").text.count('<span class="kind">') == 1
+    typed = {"password": "x"}
+    assert "The password is changed." in browser.post("/password", data=typed).text
+    link = re.search(r'href="(/password[^"]+)"', browser.get("/devices/secure").text)
+    assert link
+    assert '<form method="post">' in browser.get(link[1]).text
+    offer = browser.post(link[1], data=typed)
+    assert str(offer.url).endswith("/devices/secure?done=password")
+    assert browser.get("/devices").text.count('<li class="device') == 1
     assert browser.cookies["device"] == device
 
 

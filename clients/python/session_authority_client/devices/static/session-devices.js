@@ -12,6 +12,7 @@ export const ENGLISH = {
   empty: "No other device is signed in.",
   this_device: "This device",
   active_now: "Active now",
+  just_now: "just now",
   active: "Active {when}",
   signed_in: "Signed in {when}",
   signed_in_with: "Signed in {when} with {methods}",
@@ -103,15 +104,15 @@ const UNITS = { day: 24 * 60 * MINUTE, hour: 60 * MINUTE, minute: MINUTE };
 
 const ICONS = {
   desktop: "M3 4h18v12H3zM8 20h8M12 16v4",
-  phone: "M7 2h10v20H7zM11 18.5h2",
+  phone: "M7 2h10v20H7zM11 18h2",
   tablet: "M4 3h16v18H4zM11 18h2",
   tv: "M2 7h20v12H2zM8 22h8M8 3l4 4 4-4",
-  watch: "M7 7h10v10H7zM9 7l.5-5h5l.5 5M9 17l.5 5h5l.5-5M12 10v2.5l1.5 1",
-  console: "M6 7h12a4 4 0 0 1 4 4v6l-5-3H7l-5 3v-6a4 4 0 0 1 4-4zM7.5 9v3M6 10.5h3M16 10.5h.01",
-  bot: "M5 8h14v11H5zM12 8V4M9 12v1.5M15 12v1.5M9.5 16.5h5",
-  other: "M4 4h16v16H4zM9.5 9.7a2.5 2.5 0 1 1 3.6 2.2c-.8.4-1.1.9-1.1 1.8M12 16.5h.01",
+  watch: "M7 7h10v10H7zM9 7V2h6v5M9 17v5h6v-5M12 10v2h2",
+  console: "M6 7h12a4 4 0 0 1 4 4v6l-5-3H7l-5 3v-6a4 4 0 0 1 4-4zM8 9v4M6 11h4M16 11h.01",
+  bot: "M5 8h14v11H5zM12 8V4M9 12v1M15 12v1M9 16h6",
+  other: "M4 4h16v16H4zM9 9a3 3 0 1 1 3 3v2M12 17h.01",
 };
-const ALARM = "M12 3 2 20h20zM12 10v4.5M12 17.2h.01";
+const ALARM = "M12 3 2 20h20zM12 10v4M12 17h.01";
 
 const CSS = `
 :host {
@@ -281,9 +282,10 @@ class Language {
   /** "2 hours ago"; from a week on, the date. A clock that is behind tells no future. */
   ago(moment, now) {
     const past = now - moment;
+    if (past < MINUTE) return this.text("just_now");
     if (past >= 7 * UNITS.day) return this.date.format(moment);
-    const unit = Object.keys(UNITS).find((name) => past >= UNITS[name]) ?? "minute";
-    return this.past.format(-Math.max(Math.floor(past / UNITS[unit]), 1), unit);
+    const unit = Object.keys(UNITS).find((name) => past >= UNITS[name]);
+    return this.past.format(-Math.floor(past / UNITS[unit]), unit);
   }
 
   country(code) {
