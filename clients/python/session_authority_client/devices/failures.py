@@ -12,7 +12,7 @@ from session_authority_client.devices import answers
 from session_authority_client.devices.listing import MAX_NAME_LENGTH, BadCursor
 from session_authority_client.devices.requests import BadRequest, DevicesRequest, texts_for
 from session_authority_client.devices.routes import route_of
-from session_authority_client.devices.screens import failure_screen
+from session_authority_client.devices.screens import failure_screen, signed_out_screen
 from session_authority_client.devices.settings import DevicesPage, Headers
 from session_authority_client.errors import (
     DeviceNotFound,
@@ -77,6 +77,8 @@ def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Re
     if not route_of(page.path, request.method, request.target).is_api:
         instead = failure.instead
         if instead is None or (request.method == "POST" and leads_elsewhere(instead)):
+            if failure.code == "signed_out":
+                return signed_out_screen(page, texts, failure.headers, leads_on=instead is not None)
             return failure_screen(page, texts, failure.code, failure.headers)
         return instead
     return answers.error(failure.code, texts, *failure.headers, field=failure.field)

@@ -254,6 +254,26 @@ def failure_screen(
     )
 
 
+def signed_out_screen(
+    page: DevicesPage, texts: Texts, headers: tuple[Header, ...], *, leads_on: bool
+) -> Response:
+    """Says that the user is signed out. `leads_on`: the page leads to a sign-in. Without one there
+    is no link: it would lead to this screen.
+    """
+    way = element("div", link(texts.text("back"), page.path), class_="answers")
+    return screen(
+        page,
+        texts,
+        texts.text("title"),
+        element("h1", texts.text("title")),
+        element("p", texts.text("error.signed_out"), role="alert"),
+        element("p", texts.text("error.sign_in")),
+        way if leads_on else None,
+        status=STATUS["signed_out"],
+        headers=headers,
+    )
+
+
 def _question(
     page: DevicesPage,
     texts: Texts,

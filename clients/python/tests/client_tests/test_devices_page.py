@@ -322,6 +322,7 @@ async def test_no_form_leads_to_another_origin(authority: FakeAuthority):
         for answer in (out, await send(browser, "rename", device=here)):
             assert (answer.status_code, "location" in answer.headers) == (401, False)
             assert "You are signed out." in Seen(answer).text
+            assert [link["href"] for link in Seen(answer).all("a")] == [MOUNT]
         page = await browser.get(MOUNT, headers=NAVIGATES)
         assert page.headers["location"] == "https://id.example/sign-in"
 
@@ -330,7 +331,10 @@ async def test_somebody_without_a_session_sees_nothing(authority: FakeAuthority)
     async with browser_of(fastapi_app(authority, FLOW)) as stranger:
         answer = await stranger.get(MOUNT)
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
-        assert "You are signed out." in Seen(answer).text
+        page = Seen(answer)
+        assert "Your devicesYou are signed out.Sign in to see your devices." in page.text
+        assert "That did not work" not in page.text
+        assert page.names == [], "a link would lead back to this answer"
 
 
 @pytest.mark.parametrize("form", FORMS)
