@@ -4,7 +4,6 @@ it, and has the rest decided.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +22,6 @@ from session_authority_client.devices.settings import DevicesPage
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import Device
 
-_log = logging.getLogger("session_authority_client")
 # One call lists the devices of nearly every user.
 _DEVICES_IN_A_CALL = 1000
 
@@ -42,8 +40,8 @@ async def async_answer_devices(
     except failures.EXPECTED as error:
         visit.take_refusal()  # it is answered here
         failure = failures.failure_of(error)
-        if isinstance(error, SessionAuthorityError) and failure.code == "unavailable":
-            _log.warning("A page of devices is not served: %s", error.reason or error.code.name)
+        if isinstance(error, SessionAuthorityError) and failure.is_of_service:
+            visit.note_refusal(error)
         return failures.response(page, request, failure)
 
 

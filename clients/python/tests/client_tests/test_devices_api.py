@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
@@ -22,6 +23,7 @@ from client_tests.devices_harness import (
     add_devices,
     listed,
     post,
+    refusing,
     remember_devices,
     signed_in,
 )
@@ -239,6 +241,49 @@ async def test_a_service_that_is_away_is_told_as_that(
             assert answer.headers["retry-after"] == "1"
             assert not set_cookies(answer)
     assert len((await listed(browser))["devices"]) == 1
+
+
+CHECKS = ["ValidateSession", "BatchValidateSessions"]
+
+
+@pytest.mark.parametrize("rpcs", [CHECKS, ["ListDevices"]], ids=["check", "list"])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_ALLOWED"),
+        (grpc.StatusCode.UNAUTHENTICATED, "CALLER_UNKNOWN"),
+        (grpc.StatusCode.UNIMPLEMENTED, ""),
+    ],
+    ids=str,
+)
+async def test_a_fault_of_the_set_up_is_no_outage(
+    fast: httpx.AsyncClient,
+    authority: FakeAuthority,
+    caplog: pytest.LogCaptureFixture,
+    rpcs: list[str],
+    code: grpc.StatusCode,
+    reason: str,
+):
+    """A program would ask for ever, as nothing but another set-up helps."""
+    with refusing(authority, rpcs, code, reason):
+        for _ in range(3):
+            answer = await fast.get(f"{API}/devices")
+            assert code_of(answer) == (500, "misconfigured", None)
+            assert "retry-after" not in answer.headers
+        page = await fast.get(MOUNT, headers={"accept": "text/html"})
+        assert (page.status_code, "not set up correctly" in page.text) == (500, True)
+    [line] = [each for each in caplog.messages if "refuses" in each]
+    assert (reason or code.name) in line
+
+
+@pytest.mark.parametrize("rpcs", [CHECKS, ["ListDevices"]], ids=["check", "list"])
+async def test_too_many_requests_are_told_as_that(
+    fast: httpx.AsyncClient, authority: FakeAuthority, rpcs: list[str]
+):
+    with refusing(authority, rpcs, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"):
+        answer = await fast.get(f"{API}/devices")
+        assert code_of(answer) == (429, "too_many_requests", None)
+        assert answer.headers["retry-after"] == "1"
 
 
 async def test_nobody_is_signed_out_by_being_signed_out(authority: FakeAuthority):

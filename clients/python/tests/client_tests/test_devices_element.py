@@ -442,6 +442,13 @@ def test_a_list_that_is_refused_is_asked_for_again_after_the_time_said(site: Sit
     assert site.browser.focus_is_inside
 
 
+def test_a_list_that_no_waiting_helps_is_left_alone(site: Site):
+    site.backend.refusals["devices"] = (*refusal(500, "misconfigured", "Not set up."), 0)
+    site.browser.driver.get(site.origin)
+    site.browser.await_control("Try again")
+    assert site.browser.status == "Not set up."
+
+
 def test_a_list_is_asked_for_again_by_hand(site: Site):
     site.backend.refusals["devices"] = (*refusal(503, "unavailable", ""), 3000)
     site.browser.driver.get(site.origin)

@@ -477,7 +477,7 @@ export class SessionDevices extends HTMLElement {
     if (error.status === 401) return this.#leave();
     const wait = Math.min(error.retryAfter || 5 * 2 ** this.#failures, MAX_RETRY_SECONDS);
     this.#failures = Math.min(this.#failures + 1, 5);
-    const passing = !error.status || error.status === 429 || error.status >= 500;
+    const passing = !error.status || error.status === 429 || error.status > 500;
     if (passing) this.#retry = setTimeout(() => this.refresh(), wait * 1000);
     const reason = this.#reason(error, "error.unavailable");
     this.#showProblem(reason, passing && navigator.onLine ? wait : 0);
