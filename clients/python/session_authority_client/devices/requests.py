@@ -38,7 +38,7 @@ class DevicesRequest:
     is_whole: bool = True
 
     def query(self) -> Mapping[str, str]:
-        """The fields of its query. Of two of the same name the last counts."""
+        """The fields of its query. Of two of the same name the last counts. Raises BadRequest."""
         return _fields(self.target.partition("?")[2])
 
     def form(self) -> Mapping[str, str]:
@@ -47,9 +47,10 @@ class DevicesRequest:
         if (self.body or kind) and kind != "application/x-www-form-urlencoded":
             raise BadRequest("unsupported_type")
         try:
-            return _fields(self._whole_body().decode())
+            text = self._whole_body().decode()
         except UnicodeDecodeError:
             raise BadRequest("bad_request") from None
+        return _fields(text)
 
     def json_text(self, name: str) -> str:
         """The text of that name in the object that it sends as JSON. Raises BadRequest."""
@@ -92,10 +93,13 @@ def texts_for(page: DevicesPage, headers: Headers, asked: str = "") -> Texts:
 
 
 def _fields(text: str) -> Mapping[str, str]:
+    """The fields of a query or a form. Raises BadRequest if they are too many, or no UTF-8."""
     try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+        return dict(
+            parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+        )
     except ValueError:
-        return {}
+        raise BadRequest("bad_request") from None
 
 
 def _is_unicode(text: str) -> bool:

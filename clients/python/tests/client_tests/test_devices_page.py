@@ -226,6 +226,37 @@ async def test_a_link_puts_nothing_into_the_page(fast: httpx.AsyncClient, query:
         assert answer.status_code == (400 if query == "after" else 200)
 
 
+MANY = "&".join(f"f{number}=x" for number in range(20))
+
+
+@pytest.mark.parametrize(
+    "query", [f"alarm=e1&{MANY}", f"{MANY}&after=x", "alarm=%ff", "x=%C3", "%fe=1"]
+)
+@pytest.mark.parametrize("path", ["", "/api/devices", "/secure", "/not-me", "/api/messages"])
+async def test_a_query_that_is_not_understood_is_refused(
+    fast: httpx.AsyncClient, path: str, query: str
+):
+    """Part of a query is another query: a page without the alarm that the mail was about."""
+    answer = await fast.get(f"{MOUNT}{path}?{query}")
+    assert answer.status_code == 400
+    assert "This was not understood." in answer.text
+
+
+@pytest.mark.parametrize("body", ["name=%ff", "name=J%C3", "name=%ED%A0%80", "%ff=x", MANY])
+async def test_a_form_that_is_not_understood_changes_nothing(
+    browser: httpx.AsyncClient, authority: FakeAuthority, body: str
+):
+    [device] = add_devices(authority, [ClientInfo(display_name="Phone")])
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    for form in FORMS:
+        answer = await browser.post(
+            f"{MOUNT}/{form}", content=f"device={device}&{body}", headers={**OWN, **kind}
+        )
+        assert answer.status_code == 400
+    there = (await listed(browser))["devices"][1]
+    assert (there["name"], there["signed_in"]) == ("Phone", True)
+
+
 async def test_a_device_is_renamed_in_place(browser: httpx.AsyncClient, authority: FakeAuthority):
     [device] = add_devices(authority, [ClientInfo()])
     answer = await send(browser, "rename", device=device, name=" Sami's  phone ")
