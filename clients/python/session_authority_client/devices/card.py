@@ -102,7 +102,7 @@ def _activity(texts: Texts, device: Device, now: datetime) -> Node:
 
 
 def _sign_in(texts: Texts, device: Device, now: datetime) -> Node:
-    if device.sign_in_time is None:
+    if device.sign_in_time is None or not device.signed_in:
         return None
     moment = when(texts, device.sign_in_time, now)
     if not device.auth_methods:
@@ -148,7 +148,12 @@ def _changes(page: DevicesPage, texts: Texts, device: Device, title: str) -> Mar
         style="quiet",
         aria_label=texts.text("not_me_device", device=title),
     )
-    return element("div", rename, None if device.current else not_me, class_="changes")
+    return element(
+        "div",
+        rename if device.signed_in else None,
+        None if device.current else not_me,
+        class_="changes",
+    )
 
 
 def _sign_out(page: DevicesPage, texts: Texts, device: Device, title: str) -> Markup:

@@ -273,7 +273,9 @@ async def test_a_device_is_signed_out(browser: httpx.AsyncClient, authority: Fak
     page = await follow(browser, await send(browser, "sign-out", device=device))
     assert "Phone is signed out." in page.text
     assert "Signed out in the last 28 days (1)" in page.names
-    assert "Sign out Phone" not in page.names
+    assert {"Sign out Phone", "Rename Phone"}.isdisjoint(page.names)
+    assert "That wasn’t me: Phone" in page.names
+    assert page.text.count("Signed in ") == 1, "this device alone is signed in"
     assert "No other device is signed in." in page.text
 
 
