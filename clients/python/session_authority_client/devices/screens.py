@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
+from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.responses import Response
 from session_authority_client.devices import locales
 from session_authority_client.devices.answers import STATUS, Header
@@ -206,26 +207,26 @@ def not_me_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: st
 
 def secure_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: str) -> Response:
     """Leads to the app's password page, and offers to sign out everywhere else. `device_id` is the
-    device that was just signed out, if one was.
+    device that was just signed out and forgotten, if one was.
     """
-    ended = {device.device_id for device in found.everything if not device.signed_in}
-    title = titles_of(found.everything, texts)[device_id] if device_id in ended else ""
-    heading = texts.text("not_me.done", device=title) if title else texts.text("secure.title")
+    named = canonical_device_id(device_id)
+    is_gone = bool(named) and named not in {device.device_id for device in found.everything}
     url = page.secure_account_url
     advice = "secure.done_alone"
     if url is None:
         advice = "not_me.next_without_password"
-    elif title:
+    elif is_gone:
         advice = "not_me.next"
     others = form(
         f"{page.path}/sign-out-others",
         button(texts.text("others.button"), style="danger"),
     )
+    gone = element("p", icon("done"), texts.text("not_me.forgotten"), class_="notice")
     return _question(
         page,
         texts,
-        heading,
-        element("p", texts.text(advice)),
+        texts.text("secure.title"),
+        [gone if is_gone else None, element("p", texts.text(advice))],
         link(texts.text("not_me.secure_account"), url, style="button primary") if url else None,
         others if found.others else None,
         back=texts.text("back"),

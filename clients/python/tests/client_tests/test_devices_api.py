@@ -128,7 +128,20 @@ async def test_that_was_not_me(browser: httpx.AsyncClient, authority: FakeAuthor
     answer = await post(browser, f"/devices/{other}/not-me")
     assert answer.json() == {"signed_out": 1, "secure_account_url": "/password"}
     assert authority._service.state.events[-1].reason == "not_me"
-    assert [device["signed_in"] for device in (await listed(browser))["devices"]] == [True, False]
+    assert [device["current"] for device in (await listed(browser))["devices"]] == [True]
+    with authority.client(timeout=PATIENCE) as client:  # the stranger comes back
+        client.issue_device("ada", device_id=other)
+    assert authority._service.state.events[-1].new_device, "a mail is due"
+
+
+async def test_that_was_not_me_on_a_device_that_is_signed_out(
+    browser: httpx.AsyncClient, authority: FakeAuthority
+):
+    [other] = add_devices(authority, [ClientInfo()])
+    await post(browser, f"/devices/{other}/sign-out")
+    assert (await post(browser, f"/devices/{other}/not-me")).json()["signed_out"] == 0
+    assert len((await listed(browser))["devices"]) == 1
+    assert code_of(await post(browser, f"/devices/{other}/not-me")) == (404, "unknown_device", None)
 
 
 async def test_all_others_are_signed_out(browser: httpx.AsyncClient, authority: FakeAuthority):

@@ -215,6 +215,7 @@ def test_that_was_not_me_leads_to_the_password_then_to_all_others(site: Site):
     browser.await_control("Change your password")
     assert browser.focused == "Ada’s phone is signed out"
     assert site.backend.calls("POST", "phone/not-me") == 1
+    assert "Signed out in the last 28 days" not in browser.text, "it has left the list"
     href = "return all('a').find((node) => said(node) == 'Change your password').href"
     assert browser.run(href) == f"{site.origin}/password"
     browser.tab_to("Sign out all other devices")

@@ -290,7 +290,10 @@ async def test_a_notice_says_nothing_that_the_list_denies(
         {"done": "nothing"},
     ):
         assert 'role="status"' not in (await fast.get(MOUNT, params=query)).text
-    assert "Secure your account" in (await seen(fast, "/secure", device=device)).text
+    for named in (device, "x", ""):
+        page = await seen(fast, "/secure", device=named)
+        assert "Secure your account" in page.text
+        assert "signed out" not in page.text
 
 
 async def test_all_others_are_signed_out_once_confirmed(
@@ -312,12 +315,13 @@ async def test_that_was_not_me(browser: httpx.AsyncClient, authority: FakeAuthor
     page = await seen(browser, "/not-me", device=device)
     assert page.names == ["Sign this device out", "Cancel"]
     page = await follow(browser, await send(browser, "not-me", device=device))
-    assert "Phone is signed out" in page.text
+    assert "The device is signed out and no longer in your list." in page.text
     assert page.names == [
         *("Change your password", "Sign out all other devices", "Back to your devices")
     ]
     assert [link["href"] for link in page.all("a")] == ["/password", MOUNT]
     assert authority._service.state.events[-1].reason == "not_me"
+    assert "Phone" not in (await seen(browser)).text
     page = await follow(browser, await send(browser, "sign-out-others"))
     assert "1 other device was signed out." in page.text
 

@@ -56,7 +56,8 @@ export const ENGLISH = {
   "others.confirm": "Sign out all others",
   "not_me.ask": "Wasn’t this you on {device}?",
   "not_me.effect":
-    "This device is signed out at once. Change your password next: somebody may know it.",
+    "This device is signed out at once and leaves your list. Change your password next: " +
+    "somebody may know it.",
   "not_me.confirm": "Sign this device out",
   "not_me.done": "{device} is signed out",
   "not_me.next":
@@ -659,7 +660,8 @@ export class SessionDevices extends HTMLElement {
 
   async #notMe(device, title) {
     const { signed_out: count, secure_account_url: url } = await this.#post(device, "not-me");
-    this.#ended((other) => other.id === device.id, "not-me", device.id, count);
+    this.#list.devices = this.#list.devices.filter((other) => other.id !== device.id);
+    this.#changed("not-me", device.id, count);
     const secure = this.#secureLink(url, "primary");
     const others = button(this.#text("others.button"), "danger", () =>
       this.#act(others, () => this.#signOutOthers(), complain),
