@@ -48,9 +48,9 @@ def when(texts: Texts, moment: datetime, now: datetime) -> Markup:
     """A time as people tell it, with the exact time for those who point at it or tab to it."""
     return element(
         "time",
-        locales.relative(moment, now, texts.language),
+        locales.relative(moment, now, texts.language, texts.zone),
         datetime=time_text(moment),
-        title=locales.exact(moment, texts.language),
+        title=locales.exact(moment, texts.language, texts.zone),
         tabindex="0",
     )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from urllib.parse import parse_qsl
 
 from session_authority_client.devices import catalogue
 from session_authority_client.devices.catalogue import Texts
+from session_authority_client.devices.locales import zone_named
 from session_authority_client.devices.settings import DevicesPage, Headers
 
 # A name has at most 100 characters; in a form each may be 12 bytes.
@@ -82,14 +84,16 @@ class DevicesRequest:
 
 
 def texts_for(page: DevicesPage, headers: Headers, asked: str = "") -> Texts:
-    """The texts in the language of a request. `asked` is a language that it names in its query,
+    """The texts in the language of a request, with the time zone of its reader. `asked` is a language that it names in its query,
     which goes before all others.
     """
     choice = page.language if isinstance(page.language, str) else page.language(headers)
     wanted: Sequence[str] = [name for name in (asked, choice) if name]
     if not wanted or (asked and not choice):
         wanted = [*wanted, *catalogue.accepted(headers.get("accept-language", ()))]
-    return catalogue.texts_in(catalogue.chosen(wanted, page.messages), page.messages)
+    chosen = catalogue.chosen(wanted, page.messages)
+    zone = page.time_zone if isinstance(page.time_zone, str) else page.time_zone(headers)
+    return catalogue.texts_in(chosen, page.messages, zone_named(zone) or UTC)
 
 
 def _fields(text: str) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from session_authority_client._shared.local_paths import local_path
 from session_authority_client.devices.catalogue import Message, checked_messages
+from session_authority_client.devices.locales import zone_named
 
 Headers = Mapping[str, Sequence[str]]
 """A request's, by their lower-case names."""
@@ -33,6 +34,10 @@ class DevicesPage:
     texts or changes them, by language and key: `{"de": {"title": "Meine Geräte"}}`. A new language
     needs no more than its texts; English stands in for those that it lacks.
 
+    `time_zone` is that of the times that are shown ("Europe/Berlin"), or a function that chooses it
+    by the headers of a request, such as by a cookie that a script of the app sets; empty, or a name
+    that a function made up, is UTC. The custom element knows the reader's own zone.
+
     `scripted`: the page loads the custom element `<session-devices>`, which does the same without
     page loads where JavaScript runs. Raises ValueError, and ImportError without Babel.
     """
@@ -42,6 +47,7 @@ class DevicesPage:
     language: str | Callable[[Headers], str] = ""
     messages: Mapping[str, Mapping[str, Message]] = field(default_factory=dict)
     scripted: bool = False
+    time_zone: str | Callable[[Headers], str] = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str) or not _MOUNT.fullmatch(self.path):
@@ -52,6 +58,11 @@ class DevicesPage:
             raise ValueError("secure_account_url: must be a path of the app, or an https URL")
         if not isinstance(self.scripted, bool):
             raise TypeError("scripted: must be True or False")
+        if not callable(self.time_zone) and zone_named(self.time_zone) is None:
+            raise ValueError(
+                "time_zone: must be a name of the IANA database, like 'Europe/Berlin', or a"
+                " function; where the system has no such database, pip install tzdata"
+            )
         checked_messages(self.messages)
         if find_spec("babel") is None:
             raise ImportError(
