@@ -4,6 +4,7 @@ and the response that says so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from session_authority_client._shared.local_paths import local_path
@@ -11,8 +12,9 @@ from session_authority_client._shared.responses import NoAnswer, Response, SignI
 from session_authority_client.devices import answers
 from session_authority_client.devices.answers import STATUS
 from session_authority_client.devices.listing import MAX_NAME_LENGTH, BadCursor
+from session_authority_client.devices.renaming import can_be_mended, refused_screen
 from session_authority_client.devices.requests import BadRequest, DevicesRequest, texts_for
-from session_authority_client.devices.routes import route_of
+from session_authority_client.devices.routes import Action, route_of
 from session_authority_client.devices.screens import failure_screen, signed_out_screen
 from session_authority_client.devices.settings import DevicesPage, Headers
 from session_authority_client.errors import (
@@ -97,14 +99,28 @@ def _broken_rule(error: InvalidRequest) -> Failure:
 def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Response:
     """The response that tells a program, or a person, of a failure."""
     texts = texts_for(page, request.headers)
-    if not route_of(page.path, request.method, request.target).is_api:
+    route = route_of(page.path, request.method, request.target)
+    if not route.is_api:
         instead = failure.instead
+        if route.action is Action.FORM_RENAME and can_be_mended(failure.code):
+            typed = _typed(request)
+            if "device" in typed:
+                names = (typed["device"], typed.get("name", ""))
+                return refused_screen(page, texts, *names, failure.code, failure.headers)
         if instead is None or (request.method == "POST" and leads_elsewhere(instead)):
             if failure.code == "signed_out":
                 return signed_out_screen(page, texts, failure.headers, leads_on=instead is not None)
             return failure_screen(page, texts, failure.code, failure.headers)
         return instead
     return answers.error(failure.code, texts, *failure.headers, field=failure.field)
+
+
+def _typed(request: DevicesRequest) -> Mapping[str, str]:
+    """The fields of a form; none if it can't be understood."""
+    try:
+        return request.form()
+    except BadRequest:
+        return {}
 
 
 def leads_elsewhere(answer: Response) -> bool:

@@ -84,8 +84,8 @@ class DevicesRequest:
 
 
 def texts_for(page: DevicesPage, headers: Headers, asked: str = "") -> Texts:
-    """The texts in the language of a request, with the time zone of its reader. `asked` is a language that it names in its query,
-    which goes before all others.
+    """The texts in the language of a request, with the time zone of its reader. `asked` is a
+    language that the request names in its query, which goes before all others.
     """
     choice = page.language if isinstance(page.language, str) else page.language(headers)
     wanted: Sequence[str] = [name for name in (asked, choice) if name]
