@@ -83,7 +83,7 @@ def password(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return page(user=visit_of(request).require().user_id, changing=True)
     # Your own change goes here.
-    return see("/?done=password")
+    return see(visit_of(request).next_path("/?done=password"))
 
 
 def page(status: int = 200, **shown: object) -> HttpResponse:

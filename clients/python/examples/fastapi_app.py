@@ -90,10 +90,10 @@ async def ask_for_password(session: SignedInRecently) -> Response:
 
 
 @app.post("/password")
-async def change_password(session: SignedInRecently) -> Response:
+async def change_password(visit: Visit, session: SignedInRecently) -> Response:
     """Changes the password of the user."""
     # Your own change goes here.
-    return RedirectResponse("/?done=password", 303)
+    return RedirectResponse(visit.next_path("/?done=password"), 303)
 
 
 def page(status: int = 200, **shown: object) -> Response:

@@ -79,7 +79,7 @@ def ask_for_password() -> Response:
 def change_password() -> Response:
     """Changes the password of the user."""
     # Your own change goes here.
-    return redirect("/?done=password", 303)
+    return redirect(visit().next_path("/?done=password"), 303)
 
 
 def page(status: int = 200, **shown: object) -> Response:

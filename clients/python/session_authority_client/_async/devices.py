@@ -137,7 +137,7 @@ class _Exchange:
 
     async def _list(self) -> Response:
         found = await self._listing()
-        return answers.answer(200, list_json(found, self._page.secure_account_url))
+        return answers.answer(200, list_json(found, self._page.password_url))
 
     async def _rename(self) -> Response:
         device = await self._named(self._route.name, self._request.json_text("name"))
@@ -151,7 +151,7 @@ class _Exchange:
     async def _not_me(self) -> Response:
         self._request.check_type()
         ended = await self._forgotten(self._route.name)
-        url = self._page.secure_account_url
+        url = self._page.password_url
         return answers.answer(200, {"signed_out": ended, "secure_account_url": url})
 
     async def _sign_out_others(self) -> Response:

@@ -138,7 +138,7 @@ class _Exchange:
 
     def _list(self) -> Response:
         found = self._listing()
-        return answers.answer(200, list_json(found, self._page.secure_account_url))
+        return answers.answer(200, list_json(found, self._page.password_url))
 
     def _rename(self) -> Response:
         device = self._named(self._route.name, self._request.json_text("name"))
@@ -152,7 +152,7 @@ class _Exchange:
     def _not_me(self) -> Response:
         self._request.check_type()
         ended = self._forgotten(self._route.name)
-        url = self._page.secure_account_url
+        url = self._page.password_url
         return answers.answer(200, {"signed_out": ended, "secure_account_url": url})
 
     def _sign_out_others(self) -> Response:

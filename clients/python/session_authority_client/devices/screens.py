@@ -211,7 +211,7 @@ def secure_screen(page: DevicesPage, texts: Texts, found: Listing, device_id: st
     """
     named = canonical_device_id(device_id)
     is_gone = bool(named) and named not in {device.device_id for device in found.everything}
-    url = page.secure_account_url
+    url = page.password_url
     advice = "secure.done_alone"
     if url is None:
         advice = "not_me.next_without_password"

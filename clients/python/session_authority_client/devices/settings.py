@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from urllib.parse import unquote, urlsplit
 
-from session_authority_client._shared.local_paths import local_path
+from session_authority_client._shared.local_paths import local_path, with_next
 from session_authority_client.devices.catalogue import Message, checked_messages
 from session_authority_client.devices.locales import zone_named
 
@@ -27,7 +27,9 @@ class DevicesPage:
     route there: the middleware answers.
 
     `secure_account_url` is the app's own page for a new password, a path or an https URL: users who
-    say "That wasn't me" are led there. Without it they are offered to sign out everywhere else.
+    say "That wasn't me" are led there. Without it they are offered to sign out everywhere else. If
+    it is a path, `next` is added to its query: where to send the user afterwards, a screen that
+    offers to sign out everywhere else.
 
     `language` is that of all texts ("de"), or a function that chooses it by the headers of a
     request, such as by a cookie of the app; empty leaves it to `Accept-Language`. `messages` adds
@@ -68,6 +70,12 @@ class DevicesPage:
             raise ImportError(
                 "DevicesPage needs Babel: pip install 'session-authority-client[devices]'"
             )
+
+    @property
+    def password_url(self) -> str | None:
+        """`secure_account_url` with the way back in its query, if it is a page of the app."""
+        url = self.secure_account_url
+        return None if url is None else with_next(url, f"{self.path}/secure")
 
     def serves(self, target: str) -> bool:
         """Whether the target of a request, a path with its query, is the page or below it."""

@@ -23,6 +23,7 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 MOUNT = "/my/devices"
 PAGE = DevicesPage(path=MOUNT, secure_account_url="/password")
+PASSWORD = f"/password?next={MOUNT}/secure"
 FLOW = Flow(devices=PAGE)
 API = f"{MOUNT}/api"
 DAY = timedelta(days=1)

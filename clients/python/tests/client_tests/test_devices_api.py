@@ -20,6 +20,7 @@ from client_tests.devices_harness import (
     MOUNT,
     OWN,
     PAGE,
+    PASSWORD,
     add_devices,
     listed,
     post,
@@ -101,7 +102,7 @@ async def test_all_of_a_device_is_listed(browser: httpx.AsyncClient, authority: 
     assert there["place"] == {"city": '<b>"Köln"', "country_code": "DE"}
     assert there["address"] == "198.51.100.7"
     assert there["ends_at"] > there["signed_in_at"]
-    assert (told["secure_account_url"], told["next"], told["alarms"]) == ("/password", None, [])
+    assert (told["secure_account_url"], told["next"], told["alarms"]) == (PASSWORD, None, [])
 
 
 async def test_a_device_is_renamed(browser: httpx.AsyncClient, authority: FakeAuthority):
@@ -126,7 +127,7 @@ async def test_another_device_is_signed_out(browser: httpx.AsyncClient, authorit
 async def test_that_was_not_me(browser: httpx.AsyncClient, authority: FakeAuthority):
     [other] = add_devices(authority, [ClientInfo()])
     answer = await post(browser, f"/devices/{other}/not-me")
-    assert answer.json() == {"signed_out": 1, "secure_account_url": "/password"}
+    assert answer.json() == {"signed_out": 1, "secure_account_url": PASSWORD}
     assert authority._service.state.events[-1].reason == "not_me"
     assert [device["current"] for device in (await listed(browser))["devices"]] == [True]
     with authority.client(timeout=PATIENCE) as client:  # the stranger comes back
@@ -448,6 +449,19 @@ async def test_paths_beside_the_mount_are_the_apps(authority: FakeAuthority):
 def test_settings_that_can_not_be(settings: dict[str, Any]):
     with pytest.raises(ValueError, match=r"must|no language"):
         DevicesPage(**settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "leads_to"),
+    [
+        ("/password?a=b#new", "/password?a=b&next=/devices/secure#new"),
+        ("/password?next=/profile", "/password?next=/profile"),
+        ("https://id.example/password", "https://id.example/password"),
+        (None, None),
+    ],
+)
+def test_a_password_page_of_the_app_knows_the_way_back(url: str | None, leads_to: str | None):
+    assert DevicesPage(secure_account_url=url).password_url == leads_to
 
 
 def test_the_page_is_a_path_to_return_to():

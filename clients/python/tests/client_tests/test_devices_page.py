@@ -16,6 +16,7 @@ from client_tests.devices_harness import (
     MOUNT,
     OWN,
     PAGE,
+    PASSWORD,
     add_devices,
     listed,
     remember_devices,
@@ -359,7 +360,7 @@ async def test_that_was_not_me(browser: httpx.AsyncClient, authority: FakeAuthor
     assert page.names == [
         *("Change your password", "Sign out all other devices", "Back to your devices")
     ]
-    assert [link["href"] for link in page.all("a")] == ["/password", MOUNT]
+    assert [link["href"] for link in page.all("a")] == [PASSWORD, MOUNT]
     assert authority._service.state.events[-1].reason == "not_me"
     assert "Phone" not in (await seen(browser)).text
     page = await follow(browser, await send(browser, "sign-out-others"))

@@ -103,7 +103,9 @@ def test_my_devices(authority: FakeAuthority, url: str):
         with authority.unavailable():
             assert phone.get("/devices").status_code == phone.get("/password").status_code == 503
         secure = phone.get("/devices/secure")
-        assert 'href="/password"' in secure.text
+        assert 'href="/password?next=/devices/secure"' in secure.text
+        changed = phone.post("/password?next=/devices/secure", data={"password": "x"})
+        assert changed.url.path == "/devices/secure"
         assert phone.post("/devices/sign-out", data={"device": mine}).url.path == "/sign-in"
         assert list(phone.cookies) == ["device"]
 
