@@ -24,7 +24,8 @@ class DevicesPage:
     """The page of a user's devices, and its API, below one path of the app.
 
     `path` is where both are: "/devices" has the page, "/devices/api" the API. The app has no
-    route there: the middleware answers.
+    route there: the middleware answers. It is the path that browsers see, with the prefix below
+    which the app is served, if there is one.
 
     `secure_account_url` is the app's own page for a new password, a path or an https URL: users who
     say "That wasn't me" are led there. Without it they are offered to sign out everywhere else. If

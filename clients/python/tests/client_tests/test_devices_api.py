@@ -10,8 +10,11 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from fastapi import FastAPI
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from client_tests.devices_harness import (
     API,
@@ -420,6 +423,21 @@ async def test_paths_beside_the_mount_are_the_apps(authority: FakeAuthority):
     async with signed_in(fastapi_app, authority, Flow(devices=DevicesPage(path="/d"))) as browser:
         assert (await browser.get("/devices")).json()[0]["current"] is True
         assert (await browser.get("/d/api/devices")).json()["devices"][0]["current"] is True
+
+
+@pytest.mark.parametrize("name", sorted(APPS))
+async def test_the_path_is_the_one_that_browsers_see(authority: FakeAuthority, name: str):
+    app = APPS[name](authority, Flow(devices=DevicesPage(path="/shop/devices")))
+    if isinstance(app, FastAPI):
+        outer = FastAPI()
+        outer.mount("/shop", app)
+    else:
+        outer = DispatcherMiddleware(NotFound(), {"/shop": app})
+    async with browser_of(outer) as browser:
+        await browser.post("/shop/sign-in", params={"user": "ada"})
+        page = await browser.get("/shop/devices")
+        assert (page.status_code, 'action="/shop/devices/rename"' in page.text) == (200, True)
+        assert (await browser.get("/shop/devices/api/openapi.json")).status_code == 200
 
 
 @pytest.mark.parametrize(
