@@ -206,16 +206,16 @@ async def test_hostile_texts_are_shown_as_they_are(
         issued = client.issue_device("ada", client=hostile)
     elements = {name for name, _ in (await seen(fast)).elements}
     device = issued.device.device_id
+    kept = "".join(letter for letter in text if letter.isprintable())
     for page in (await seen(fast), await seen(fast, "/not-me", device=device)):
-        assert text in page.text
+        assert kept in page.text
         assert {name for name, _ in page.elements} <= elements
         assert not [each for _, each in page.elements if any(key[:2] == "on" for key in each)]
     page = await seen(fast)
-    assert text in {field.get("value") for field in page.all("input")}
-    assert page.text.count(text) >= 3
+    assert kept in {field.get("value") for field in page.all("input")}
+    assert page.text.count(kept) >= 3
     assert not elements & {"script", "img", "b"}
     after = await follow(fast, await send(fast, "rename", device=device, name=text))
-    kept = "".join(letter for letter in text if letter.isprintable())
     assert f"The device is now called {kept}." in after.text
 
 
