@@ -27,6 +27,7 @@ _log = logging.getLogger("session_authority_client")
 _RENEW_WITHIN = timedelta(seconds=10)
 _OUTAGE = "The Session Authority gives no answer, so who needs a session gets 503: %s (%.300r)"
 _DENIED = "The Session Authority refuses to say who is signed in: %s"
+_REFUSED = "The Session Authority refuses a call for a request: %s (%.300r)"
 
 
 class AsyncAdmission:
@@ -68,7 +69,8 @@ class AsyncAdmission:
         self._looked = True
         self._session_end.look(self._session)
         if self._failure is not None:
-            raise self._refuse(self._flow.no_answer(self._presented, self._failure)) from None
+            refused = self._flow.no_answer(self._presented, self._failure)
+            raise self._refuse(refused) from self._failure
         return self._session
 
     @property
@@ -259,6 +261,10 @@ class AsyncAdmission:
         """
         refused, self._refused = self._refused, None
         return refused
+
+    def note_refusal(self, error: SessionAuthorityError) -> None:
+        """Logs that the Session Authority refused a call, once a minute at most."""
+        self._states.error(_REFUSED, error.reason or error.code.name, str(error))
 
     def _refuse(self, refused: Refused) -> Refused:
         self._refused = refused if self._dress is None else self._dress(refused)

@@ -155,10 +155,13 @@ class AsyncVisit(AsyncAdmission):
             await self._end(before)
         return issued
 
-    async def sign_out(self, device_id: str | None = None, *, reason: str = "sign_out") -> bool:
+    async def sign_out(
+        self, device_id: str | None = None, *, reason: str = "sign_out", forget: bool = False
+    ) -> bool:
         """Signs the user out here, or on another device of the user. Without a session there is
-        nothing to do, and no error. Returns True if the user was signed in there. Raises NoAnswer,
-        TypeError, and InvalidRequest for a text that is no device ID.
+        nothing to do, and no error. With `forget` the device leaves the list, too, and a later
+        sign-in there is one on a new device. Returns True if the user was signed in there. Raises
+        NoAnswer, TypeError, and InvalidRequest for a text that is no device ID.
         """
         named = None if device_id is None else arguments.device_id("device_id", device_id)
         session = await self._session_to_end()
@@ -169,7 +172,7 @@ class AsyncVisit(AsyncAdmission):
         if session is not None:
             with self._answering():
                 revoked = await self._authority.revoke_device(
-                    session.user_id, named or session.device_id, reason=reason
+                    session.user_id, named or session.device_id, reason=reason, forget=forget
                 )
         if here:
             self._forget()

@@ -5,7 +5,6 @@ it, and has the rest decided.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,7 +23,6 @@ from session_authority_client.devices.settings import DevicesPage
 from session_authority_client.errors import SessionAuthorityError
 from session_authority_client.types import Device
 
-_log = logging.getLogger("session_authority_client")
 # One call lists the devices of nearly every user.
 _DEVICES_IN_A_CALL = 1000
 
@@ -43,8 +41,8 @@ def answer_devices(
     except failures.EXPECTED as error:
         visit.take_refusal()  # it is answered here
         failure = failures.failure_of(error)
-        if isinstance(error, SessionAuthorityError) and failure.code == "unavailable":
-            _log.warning("A page of devices is not served: %s", error.reason or error.code.name)
+        if isinstance(error, SessionAuthorityError) and failure.is_of_service:
+            visit.note_refusal(error)
         return failures.response(page, request, failure)
 
 
@@ -109,7 +107,7 @@ class _Exchange:
     def _form_sign_out(self) -> Response:
         device_id = self._request.form().get("device", "")
         here = _known_form(device_id) == self._visit.require().device_id
-        self._ended(device_id, "sign_out")
+        self._ended(device_id)
         return self._to_sign_in() if here else self._see(done="signed_out", device=device_id)
 
     def _to_sign_in(self) -> Response:
@@ -126,7 +124,7 @@ class _Exchange:
 
     def _form_not_me(self) -> Response:
         device_id = self._request.form().get("device", "")
-        self._ended(device_id, "not_me")
+        self._forgotten(device_id)
         return self._see("/secure", device=device_id)
 
     def _form_others(self) -> Response:
@@ -148,12 +146,12 @@ class _Exchange:
 
     def _sign_out_device(self) -> Response:
         self._request.check_type()
-        ended = self._ended(self._route.name, "sign_out")
+        ended = self._ended(self._route.name)
         return answers.answer(200, {"signed_out": ended})
 
     def _not_me(self) -> Response:
         self._request.check_type()
-        ended = self._ended(self._route.name, "not_me")
+        ended = self._forgotten(self._route.name)
         url = self._page.password_url
         return answers.answer(200, {"signed_out": ended, "secure_account_url": url})
 
@@ -184,16 +182,27 @@ class _Exchange:
         device = self._visit.rename(_known_form(device_id), name)
         return replace(device, current=device.device_id == here)
 
-    def _ended(self, device_id: str, reason: str) -> int:
+    def _ended(self, device_id: str) -> int:
         """Signs a device out, and returns on how many the user was signed in: 1 or 0. A device of
         another user is no device here.
         """
         named = _known_form(device_id)
-        if self._visit.sign_out(named, reason=reason):
+        if self._visit.sign_out(named):
             return 1
-        if named not in {device.device_id for device in self._devices()}:
-            raise BadRequest("unknown_device")
+        self._check_listed(named)
         return 0
+
+    def _forgotten(self, device_id: str) -> int:
+        """Signs out a device that the user does not know, and takes it off the list: else the
+        stranger's next sign-in there would be one on a known device, which no mail is sent about.
+        """
+        named = _known_form(device_id)
+        self._check_listed(named)  # it can't be looked up afterwards
+        return int(self._visit.sign_out(named, reason="not_me", forget=True))
+
+    def _check_listed(self, device_id: str) -> None:
+        if device_id not in {device.device_id for device in self._devices()}:
+            raise BadRequest("unknown_device")
 
 
 def _known_form(device_id: str) -> str:

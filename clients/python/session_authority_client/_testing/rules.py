@@ -4,6 +4,7 @@ hold.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from unicodedata import category
@@ -21,6 +22,9 @@ ALARM_MEMORY = timedelta(days=28)
 _LEEWAY = timedelta(seconds=30)
 _MAX_USER_ID_LENGTH = 255
 _MAX_DISPLAY_NAME_LENGTH = 100
+_MAX_APP_VERSION_LENGTH = 64
+_MAX_CITY_LENGTH = 100
+_COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
 # Printable for Python, but nobody sees them.
 _UNSEEN = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f")
 # Invisible, but part of how Persian words and many emoji are written.
@@ -148,6 +152,20 @@ def cleaned(value: str) -> str:
         if letter.isspace() or letter.isprintable() or ord(letter) in _JOINERS
     )
     return " ".join(shown.split())
+
+
+def shown_client(client: pb.ClientInfo) -> pb.ClientInfo:
+    """A client as the service keeps it: nothing is refused, and what nobody sees is left out."""
+    shown = pb.ClientInfo()
+    shown.CopyFrom(client)
+    shown.ip_address, shown.user_agent = cleaned(client.ip_address), cleaned(client.user_agent)
+    shown.display_name = cleaned(client.display_name)[:_MAX_DISPLAY_NAME_LENGTH].strip()
+    shown.app_version = cleaned(client.app_version)[:_MAX_APP_VERSION_LENGTH].strip()
+    if client.HasField("place"):
+        code = client.place.country_code.strip()
+        shown.place.city = cleaned(client.place.city)[:_MAX_CITY_LENGTH].strip()
+        shown.place.country_code = code.upper() if _COUNTRY.fullmatch(code) else ""
+    return shown
 
 
 def _display_name_rule(value: str) -> str:

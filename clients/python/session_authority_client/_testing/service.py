@@ -36,6 +36,7 @@ from session_authority_client._testing.rules import (
     mark_seen,
     replay_cause,
     rotate_if_due,
+    shown_client,
     uuid_of,
 )
 from session_authority_client._testing.state import (
@@ -164,9 +165,10 @@ class FakeService:
         devices = state.devices.setdefault(request.user_id, {})
         self._check_limit(devices, device_id, context)
         known, first = device_id in devices, not devices
-        device = devices.setdefault(device_id, Device(device_id, request.client, now, now, now))
+        seen = shown_client(request.client)
+        device = devices.setdefault(device_id, Device(device_id, seen, now, now, now))
         ttl = request.session_ttl.ToTimedelta() if request.HasField("session_ttl") else SESSION_TTL
-        device.client, device.signed_in_at, device.last_seen_at = request.client, now, now
+        device.client, device.signed_in_at, device.last_seen_at = seen, now, now
         device.session = Session(
             request.user_id,
             device_id,

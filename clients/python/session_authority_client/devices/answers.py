@@ -22,6 +22,7 @@ STATUS: Mapping[str, int] = {
     "too_large": 413,
     "unsupported_type": 415,
     "too_many_requests": 429,
+    "misconfigured": 500,
     "unavailable": 503,
 }
 NO_STORE = ("Cache-Control", "no-store")

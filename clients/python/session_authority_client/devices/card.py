@@ -11,13 +11,13 @@ from session_authority_client.devices.icons import icon
 from session_authority_client.devices.layout import button, form, hidden, link
 from session_authority_client.devices.listing import (
     KINDS,
-    MAX_NAME_LENGTH,
     Listing,
     alarm_of,
     is_active_now,
     name_of,
 )
 from session_authority_client.devices.markup import Markup, Node, element, phrase
+from session_authority_client.devices.renaming import rename_form
 from session_authority_client.devices.representation import time_text
 from session_authority_client.devices.settings import DevicesPage
 from session_authority_client.types import Device
@@ -53,9 +53,11 @@ def when(texts: Texts, moment: datetime, now: datetime) -> Markup:
     just_now = now - moment < timedelta(minutes=1)
     return element(
         "time",
-        texts.text("just_now") if just_now else locales.relative(moment, now, texts.language),
+        texts.text("just_now")
+        if just_now
+        else locales.relative(moment, now, texts.language, texts.zone),
         datetime=time_text(moment),
-        title=locales.exact(moment, texts.language),
+        title=locales.exact(moment, texts.language, texts.zone),
         tabindex="0",
     )
 
@@ -108,7 +110,7 @@ def _activity(texts: Texts, device: Device, now: datetime) -> Node:
 
 
 def _sign_in(texts: Texts, device: Device, now: datetime) -> Node:
-    if device.sign_in_time is None:
+    if device.sign_in_time is None or not device.signed_in:
         return None
     moment = when(texts, device.sign_in_time, now)
     if not device.auth_methods:
@@ -122,28 +124,18 @@ def _sign_in(texts: Texts, device: Device, now: datetime) -> Node:
 
 
 def _changes(page: DevicesPage, texts: Texts, device: Device, title: str) -> Markup:
-    field = f"name-{device.device_id}"
-    label = texts.text("name_of_device", device=title)
     rename = element(
         "details",
         element(
             "summary", texts.text("rename"), aria_label=texts.text("rename_device", device=title)
         ),
-        form(
-            f"{page.path}/rename",
-            hidden("device", device.device_id),
-            element("label", label, for_=field),
-            element(
-                "input",
-                id=field,
-                name="name",
-                value=name_of(device),
-                maxlength=str(MAX_NAME_LENGTH),
-                autocomplete="off",
-                aria_describedby=f"hint-{device.device_id}",
-            ),
-            element("small", texts.text("name.hint"), id=f"hint-{device.device_id}"),
-            button(texts.text("save"), aria_label=f"{texts.text('save')}: {title}"),
+        rename_form(
+            page,
+            texts,
+            device.device_id,
+            name_of(device),
+            label=texts.text("name_of_device", device=title),
+            save=f"{texts.text('save')}: {title}",
         ),
         class_="rename",
     )
@@ -154,7 +146,12 @@ def _changes(page: DevicesPage, texts: Texts, device: Device, title: str) -> Mar
         style="quiet",
         aria_label=texts.text("not_me_device", device=title),
     )
-    return element("div", rename, None if device.current else not_me, class_="changes")
+    return element(
+        "div",
+        rename if device.signed_in else None,
+        None if device.current else not_me,
+        class_="changes",
+    )
 
 
 def _sign_out(page: DevicesPage, texts: Texts, device: Device, title: str) -> Markup:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from functools import cache, lru_cache
 from importlib.resources import files
 
@@ -32,11 +33,12 @@ _MAX_SUBTAGS = 8
 
 @dataclass(frozen=True)
 class Texts:
-    """All texts in one language. `direction` is "ltr" or "rtl"."""
+    """All texts in one language, and the time zone of the reader. `direction` is "ltr" or "rtl"."""
 
     language: str
     direction: str
     messages: Mapping[str, Message]
+    zone: tzinfo = UTC
 
     def text(self, key: str, count: int | None = None, **places: str) -> str:
         """The text of a key with its places filled. `count` chooses its plural form, and fills the
@@ -102,11 +104,11 @@ def shipped(language: str) -> Mapping[str, Message]:
     return texts
 
 
-def texts_in(language: str, own: Mapping[str, Mapping[str, Message]]) -> Texts:
+def texts_in(language: str, own: Mapping[str, Mapping[str, Message]], zone: tzinfo = UTC) -> Texts:
     """All texts in a language. Those that it lacks are in English."""
     known = shipped(language) if language in LANGUAGES else {}
     messages = {**shipped(DEFAULT), **own.get(DEFAULT, {}), **known, **own.get(language, {})}
-    return Texts(language, locales.direction(language), messages)
+    return Texts(language, locales.direction(language), messages, zone)
 
 
 def chosen(wanted: Iterable[str], own: Mapping[str, object]) -> str:

@@ -4,19 +4,25 @@ and the response that says so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from session_authority_client._shared.local_paths import local_path
 from session_authority_client._shared.responses import NoAnswer, Response, SignInRequired
 from session_authority_client.devices import answers
+from session_authority_client.devices.answers import STATUS
 from session_authority_client.devices.listing import MAX_NAME_LENGTH, BadCursor
+from session_authority_client.devices.renaming import can_be_mended, refused_screen
 from session_authority_client.devices.requests import BadRequest, DevicesRequest, texts_for
-from session_authority_client.devices.routes import route_of
-from session_authority_client.devices.screens import failure_screen
+from session_authority_client.devices.routes import Action, route_of
+from session_authority_client.devices.screens import failure_screen, signed_out_screen
 from session_authority_client.devices.settings import DevicesPage, Headers
 from session_authority_client.errors import (
+    CallerNotAllowed,
+    CallerUnknown,
     DeviceNotFound,
     InvalidRequest,
+    Overloaded,
     SessionAuthorityError,
 )
 
@@ -34,6 +40,11 @@ class Failure:
     headers: tuple[tuple[str, str], ...] = ()
     instead: Response | None = None
 
+    @property
+    def is_of_service(self) -> bool:
+        """Whether the user did nothing wrong: the service, or the app's access to it, failed."""
+        return STATUS[self.code] >= 500
+
 
 EXPECTED = (BadRequest, BadCursor, NoAnswer, SignInRequired, SessionAuthorityError)
 """The exceptions that stand for a failure. All others are faults, which nobody answers."""
@@ -48,7 +59,7 @@ def failure_of(error: Exception) -> Failure:
             return Failure("bad_request", "after")
         case NoAnswer():
             retry = tuple(each for each in error.answer.headers if each[0] == "Retry-After")
-            return Failure("unavailable", headers=retry or (_RETRY_AFTER,))
+            return _of_service(error.__cause__, *(retry or (_RETRY_AFTER,)))
         case SignInRequired():
             leads_on = error.answer.status == 303
             challenge = tuple(e for e in error.answer.headers if e[0] == "WWW-Authenticate")
@@ -59,7 +70,21 @@ def failure_of(error: Exception) -> Failure:
             return Failure("unknown_device")
         case InvalidRequest():
             return _broken_rule(error)
-    return Failure("unavailable", headers=(_RETRY_AFTER,))
+    return _of_service(error, _RETRY_AFTER)
+
+
+def _of_service(error: BaseException | None, *retry: tuple[str, str]) -> Failure:
+    """The failure that is not the user's. If waiting does not help, no header says "later": a
+    program would ask for ever.
+    """
+    match error:
+        case CallerNotAllowed() | CallerUnknown():
+            return Failure("misconfigured")
+        case SessionAuthorityError() if error.code.name == "UNIMPLEMENTED":
+            return Failure("misconfigured")
+        case Overloaded():
+            return Failure("too_many_requests", headers=retry)
+    return Failure("unavailable", headers=retry)
 
 
 def _broken_rule(error: InvalidRequest) -> Failure:
@@ -74,12 +99,28 @@ def _broken_rule(error: InvalidRequest) -> Failure:
 def response(page: DevicesPage, request: DevicesRequest, failure: Failure) -> Response:
     """The response that tells a program, or a person, of a failure."""
     texts = texts_for(page, request.headers)
-    if not route_of(page.path, request.method, request.target).is_api:
+    route = route_of(page.path, request.method, request.target)
+    if not route.is_api:
         instead = failure.instead
+        if route.action is Action.FORM_RENAME and can_be_mended(failure.code):
+            typed = _typed(request)
+            if "device" in typed:
+                names = (typed["device"], typed.get("name", ""))
+                return refused_screen(page, texts, *names, failure.code, failure.headers)
         if instead is None or (request.method == "POST" and leads_elsewhere(instead)):
+            if failure.code == "signed_out":
+                return signed_out_screen(page, texts, failure.headers, leads_on=instead is not None)
             return failure_screen(page, texts, failure.code, failure.headers)
         return instead
     return answers.error(failure.code, texts, *failure.headers, field=failure.field)
+
+
+def _typed(request: DevicesRequest) -> Mapping[str, str]:
+    """The fields of a form; none if it can't be understood."""
+    try:
+        return request.form()
+    except BadRequest:
+        return {}
 
 
 def leads_elsewhere(answer: Response) -> bool:

@@ -4,9 +4,13 @@ only module that knows Babel, which it imports late: nothing else of this packag
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+import re
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache, lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+_ZONE = re.compile(r"[A-Za-z0-9_+-]{1,40}(/[A-Za-z0-9_+-]{1,40}){0,3}", re.ASCII)
 
 
 @cache
@@ -51,10 +55,34 @@ def country(code: str, language: str) -> str:
     return str(_locale(language).territories.get(code.upper(), code))
 
 
-def exact(moment: datetime, language: str) -> str:
-    """A time in full, in UTC: "November 29, 2026, 5:26 PM UTC"."""
-    utc = moment.astimezone(UTC)
-    return f"{_date(utc.date(), language)}, {_time(utc.hour, utc.minute, language)} UTC"
+def zone_named(name: str) -> tzinfo | None:
+    """The time zone of a name of the IANA database, UTC for the empty name, None for any other."""
+    if name == "":
+        return UTC
+    if not isinstance(name, str) or not _ZONE.fullmatch(name):
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # "Europe" is a folder
+        return None
+
+
+def exact(moment: datetime, language: str, zone: tzinfo = UTC) -> str:
+    """A time in full, with its zone: "November 29, 2026, 5:26 PM UTC"."""
+    local = moment.astimezone(zone)
+    day, clock = _date(local.date(), language), _time(local.hour, local.minute, language)
+    return f"{day}, {clock} {_zone_name(local, language)}"
+
+
+def _zone_name(local: datetime, language: str) -> str:
+    from babel.dates import get_timezone_gmt, get_timezone_name
+
+    if local.tzinfo is UTC:
+        return "UTC"
+    name = str(get_timezone_name(local, width="short", locale=_locale(language)))
+    # A zone without a short name in the language: "+0900", and here "GMT+09:00".
+    has_name = not name.startswith(("+", "-"))
+    return name if has_name else str(get_timezone_gmt(local, "long", locale=_locale(language)))
 
 
 @lru_cache(maxsize=4096)
@@ -70,13 +98,13 @@ _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 _RELATIVE_DAYS = 7
 
 
-def relative(moment: datetime, now: datetime, language: str) -> str:
+def relative(moment: datetime, now: datetime, language: str, zone: tzinfo = UTC) -> str:
     """How long ago a time was, a minute at the least: "2 hours ago", or its date if that is a week
     ago.
     """
     seconds = int((now - moment).total_seconds())
     if seconds >= _RELATIVE_DAYS * 86_400:
-        return _date(moment.astimezone(UTC).date(), language)
+        return _date(moment.astimezone(zone).date(), language)
     unit, length = next((u, s) for u, s in _UNITS if seconds >= s)
     return _ago(unit, seconds // length, language)
 

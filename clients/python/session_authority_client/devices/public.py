@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from session_authority_client._shared.responses import Response
 from session_authority_client.devices import answers, assets, failures, openapi
-from session_authority_client.devices.requests import DevicesRequest, texts_for
+from session_authority_client.devices.requests import BadRequest, DevicesRequest, texts_for
 from session_authority_client.devices.routes import PUBLIC, Action, route_of
 from session_authority_client.devices.settings import DevicesPage, Headers
 
@@ -20,7 +20,10 @@ def public_response(
     if route.action not in PUBLIC:
         return None
     request = DevicesRequest(method, target, headers)
-    query = request.query()
+    try:
+        query = request.query()
+    except BadRequest as error:
+        return failures.response(page, request, failures.failure_of(error))
     if route.action is Action.OPENAPI:
         return answers.answer(200, openapi.document(page.path))
     if route.action is Action.STATIC:

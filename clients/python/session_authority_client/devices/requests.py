@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from urllib.parse import parse_qsl
 
 from session_authority_client.devices import catalogue
 from session_authority_client.devices.catalogue import Texts
+from session_authority_client.devices.locales import zone_named
 from session_authority_client.devices.settings import DevicesPage, Headers
 
 # A name has at most 100 characters; in a form each may be 12 bytes.
@@ -38,7 +40,7 @@ class DevicesRequest:
     is_whole: bool = True
 
     def query(self) -> Mapping[str, str]:
-        """The fields of its query. Of two of the same name the last counts."""
+        """The fields of its query. Of two of the same name the last counts. Raises BadRequest."""
         return _fields(self.target.partition("?")[2])
 
     def form(self) -> Mapping[str, str]:
@@ -47,9 +49,10 @@ class DevicesRequest:
         if (self.body or kind) and kind != "application/x-www-form-urlencoded":
             raise BadRequest("unsupported_type")
         try:
-            return _fields(self._whole_body().decode())
+            text = self._whole_body().decode()
         except UnicodeDecodeError:
             raise BadRequest("bad_request") from None
+        return _fields(text)
 
     def json_text(self, name: str) -> str:
         """The text of that name in the object that it sends as JSON. Raises BadRequest."""
@@ -81,21 +84,26 @@ class DevicesRequest:
 
 
 def texts_for(page: DevicesPage, headers: Headers, asked: str = "") -> Texts:
-    """The texts in the language of a request. `asked` is a language that it names in its query,
-    which goes before all others.
+    """The texts in the language of a request, with the time zone of its reader. `asked` is a
+    language that the request names in its query, which goes before all others.
     """
     choice = page.language if isinstance(page.language, str) else page.language(headers)
     wanted: Sequence[str] = [name for name in (asked, choice) if name]
     if not wanted or (asked and not choice):
         wanted = [*wanted, *catalogue.accepted(headers.get("accept-language", ()))]
-    return catalogue.texts_in(catalogue.chosen(wanted, page.messages), page.messages)
+    chosen = catalogue.chosen(wanted, page.messages)
+    zone = page.time_zone if isinstance(page.time_zone, str) else page.time_zone(headers)
+    return catalogue.texts_in(chosen, page.messages, zone_named(zone) or UTC)
 
 
 def _fields(text: str) -> Mapping[str, str]:
+    """The fields of a query or a form. Raises BadRequest if they are too many, or no UTF-8."""
     try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+        return dict(
+            parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+        )
     except ValueError:
-        return {}
+        raise BadRequest("bad_request") from None
 
 
 def _is_unicode(text: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
+from session_authority_client._shared.device_ids import canonical_device_id
 from session_authority_client._shared.responses import Response
 from session_authority_client.devices import locales
 from session_authority_client.devices.answers import STATUS, Header
@@ -212,27 +213,27 @@ def secure_screen(
     page: DevicesPage, texts: Texts, found: Listing, query: Mapping[str, str]
 ) -> Response:
     """Leads to the app's password page, and offers to sign out everywhere else. `query` names the
-    device that was just signed out, if one was, and says whether the password page led back here.
+    device that was just signed out and forgotten, if one was, and says whether the password page
+    led back here.
     """
-    device_id = query.get("device", "")
-    ended = {device.device_id for device in found.everything if not device.signed_in}
-    title = titles_of(found.everything, texts)[device_id] if device_id in ended else ""
-    heading = texts.text("not_me.done", device=title) if title else texts.text("secure.title")
+    named = canonical_device_id(query.get("device", ""))
+    is_gone = bool(named) and named not in {device.device_id for device in found.everything}
     url = None if query.get("done") == "password" else page.password_url
     advice = "secure.done_alone"
     if url is None:
         advice = "not_me.next_without_password" if found.others else "empty"
-    elif title:
+    elif is_gone:
         advice = "not_me.next"
     others = form(
         f"{page.path}/sign-out-others",
         button(texts.text("others.button"), style="danger"),
     )
+    gone = element("p", icon("done"), texts.text("not_me.forgotten"), class_="notice")
     return _question(
         page,
         texts,
-        heading,
-        element("p", texts.text(advice)),
+        texts.text("secure.title"),
+        [gone if is_gone else None, element("p", texts.text(advice))],
         link(texts.text("not_me.secure_account"), url, style="button primary") if url else None,
         others if found.others else None,
         back=texts.text("back"),
@@ -257,6 +258,26 @@ def failure_screen(
             class_="answers",
         ),
         status=STATUS[code],
+        headers=headers,
+    )
+
+
+def signed_out_screen(
+    page: DevicesPage, texts: Texts, headers: tuple[Header, ...], *, leads_on: bool
+) -> Response:
+    """Says that the user is signed out. `leads_on`: the page leads to a sign-in. Without one there
+    is no link: it would lead to this screen.
+    """
+    way = element("div", link(texts.text("back"), page.path), class_="answers")
+    return screen(
+        page,
+        texts,
+        texts.text("title"),
+        element("h1", texts.text("title")),
+        element("p", texts.text("error.signed_out"), role="alert"),
+        element("p", texts.text("error.sign_in")),
+        way if leads_on else None,
+        status=STATUS["signed_out"],
         headers=headers,
     )
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from session_authority_client._shared.local_paths import local_path, with_next
 from session_authority_client.devices.catalogue import Message, checked_messages
+from session_authority_client.devices.locales import zone_named
 
 Headers = Mapping[str, Sequence[str]]
 """A request's, by their lower-case names."""
@@ -23,7 +24,8 @@ class DevicesPage:
     """The page of a user's devices, and its API, below one path of the app.
 
     `path` is where both are: "/devices" has the page, "/devices/api" the API. The app has no
-    route there: the middleware answers.
+    route there: the middleware answers. It is the path that browsers see, with the prefix below
+    which the app is served, if there is one.
 
     `secure_account_url` is the app's own page for a new password, a path or an https URL: users who
     say "That wasn't me" are led there. A path has `next` in its query: lead users there once the
@@ -35,6 +37,10 @@ class DevicesPage:
     texts or changes them, by language and key: `{"de": {"title": "Meine Geräte"}}`. A new language
     needs no more than its texts; English stands in for those that it lacks.
 
+    `time_zone` is that of the times that are shown ("Europe/Berlin"), or a function that chooses it
+    by the headers of a request, such as by a cookie that a script of the app sets; empty, or a name
+    that a function made up, is UTC. The custom element knows the reader's own zone.
+
     `scripted`: the page loads the custom element `<session-devices>`, which does the same without
     page loads where JavaScript runs. Raises ValueError, and ImportError without Babel.
     """
@@ -44,6 +50,7 @@ class DevicesPage:
     language: str | Callable[[Headers], str] = ""
     messages: Mapping[str, Mapping[str, Message]] = field(default_factory=dict)
     scripted: bool = False
+    time_zone: str | Callable[[Headers], str] = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str) or not _MOUNT.fullmatch(self.path):
@@ -54,6 +61,11 @@ class DevicesPage:
             raise ValueError("secure_account_url: must be a path of the app, or an https URL")
         if not isinstance(self.scripted, bool):
             raise TypeError("scripted: must be True or False")
+        if not callable(self.time_zone) and zone_named(self.time_zone) is None:
+            raise ValueError(
+                "time_zone: must be a name of the IANA database, like 'Europe/Berlin', or a"
+                " function; where the system has no such database, pip install tzdata"
+            )
         checked_messages(self.messages)
         if find_spec("babel") is None:
             raise ImportError(

@@ -194,6 +194,7 @@ class DevicesBackend:
             return 200, {"device": found[0]}
         ended = {"signed_out": self._end(found[0])}
         if verb == "not-me":
+            self.devices.remove(found[0])
             return 200, {**ended, "secure_account_url": self.secure_account_url}
         return 200, ended
 

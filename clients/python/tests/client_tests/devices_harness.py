@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import grpc
 import httpx
 
 from client_tests.middleware_harness import browser_of
 from session_authority_client import ClientInfo
+from session_authority_client._testing.messages import abort
 from session_authority_client._testing.state import Device as FakeDevice
 from session_authority_client._testing.state import Session as FakeSession
 from session_authority_client.devices import DevicesPage
@@ -21,6 +23,7 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 MOUNT = "/my/devices"
 PAGE = DevicesPage(path=MOUNT, secure_account_url="/password")
+PASSWORD = f"/password?next={MOUNT}/secure"
 FLOW = Flow(devices=PAGE)
 API = f"{MOUNT}/api"
 # The page for a new password, with the way back.
@@ -60,6 +63,28 @@ def remember_devices(authority: FakeAuthority, count: int, *, signed_out: int) -
             device = devices[device_id] = FakeDevice(device_id, pb.ClientInfo(), seen, seen, seen)
             if number < count - signed_out:
                 device.session = FakeSession("ada", device_id, {}, (), seen, now + DAY, None)
+
+
+@contextmanager
+def refusing(
+    authority: FakeAuthority, rpcs: Sequence[str], code: grpc.StatusCode, reason: str
+) -> Iterator[None]:
+    """Inside, the service refuses these calls."""
+    service = authority._service
+    before = service.calls.copy()
+
+    def check_available(context: grpc.ServicerContext) -> None:
+        made = service.calls - before
+        before.update(made)
+        if made.keys() & set(rpcs):
+            abort(context, code, reason)
+
+    # An attribute of the instance hides the method.
+    service.check_available = check_available  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del service.check_available  # type: ignore[method-assign]
 
 
 async def listed(browser: httpx.AsyncClient, after: str = "") -> Any:

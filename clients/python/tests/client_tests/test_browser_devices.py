@@ -86,7 +86,7 @@ def test_all_works_without_javascript(laptop: Browser, phone: Browser):
     phone.follow("That wasn", near="<laptop>")
     assert "Wasn’t this you on Ada's <laptop>?" in phone.text
     phone.click("Sign this device out")
-    assert "Ada's <laptop> is signed out" in phone.text
+    assert "The device is signed out and no longer in your list." in phone.text
     laptop.open()
     assert laptop.is_out
     phone.follow("Change your password")

@@ -7,10 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from fastapi import FastAPI
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from client_tests.devices_harness import (
     API,
@@ -23,6 +27,7 @@ from client_tests.devices_harness import (
     add_devices,
     listed,
     post,
+    refusing,
     remember_devices,
     signed_in,
 )
@@ -127,7 +132,20 @@ async def test_that_was_not_me(browser: httpx.AsyncClient, authority: FakeAuthor
     answer = await post(browser, f"/devices/{other}/not-me")
     assert answer.json() == {"signed_out": 1, "secure_account_url": PASSWORD}
     assert authority._service.state.events[-1].reason == "not_me"
-    assert [device["signed_in"] for device in (await listed(browser))["devices"]] == [True, False]
+    assert [device["current"] for device in (await listed(browser))["devices"]] == [True]
+    with authority.client(timeout=PATIENCE) as client:  # the stranger comes back
+        client.issue_device("ada", device_id=other)
+    assert authority._service.state.events[-1].new_device, "a mail is due"
+
+
+async def test_that_was_not_me_on_a_device_that_is_signed_out(
+    browser: httpx.AsyncClient, authority: FakeAuthority
+):
+    [other] = add_devices(authority, [ClientInfo()])
+    await post(browser, f"/devices/{other}/sign-out")
+    assert (await post(browser, f"/devices/{other}/not-me")).json()["signed_out"] == 0
+    assert len((await listed(browser))["devices"]) == 1
+    assert code_of(await post(browser, f"/devices/{other}/not-me")) == (404, "unknown_device", None)
 
 
 async def test_all_others_are_signed_out(browser: httpx.AsyncClient, authority: FakeAuthority):
@@ -242,6 +260,49 @@ async def test_a_service_that_is_away_is_told_as_that(
     assert len((await listed(browser))["devices"]) == 1
 
 
+CHECKS = ["ValidateSession", "BatchValidateSessions"]
+
+
+@pytest.mark.parametrize("rpcs", [CHECKS, ["ListDevices"]], ids=["check", "list"])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_ALLOWED"),
+        (grpc.StatusCode.UNAUTHENTICATED, "CALLER_UNKNOWN"),
+        (grpc.StatusCode.UNIMPLEMENTED, ""),
+    ],
+    ids=str,
+)
+async def test_a_fault_of_the_set_up_is_no_outage(
+    fast: httpx.AsyncClient,
+    authority: FakeAuthority,
+    caplog: pytest.LogCaptureFixture,
+    rpcs: list[str],
+    code: grpc.StatusCode,
+    reason: str,
+):
+    """A program would ask for ever, as nothing but another set-up helps."""
+    with refusing(authority, rpcs, code, reason):
+        for _ in range(3):
+            answer = await fast.get(f"{API}/devices")
+            assert code_of(answer) == (500, "misconfigured", None)
+            assert "retry-after" not in answer.headers
+        page = await fast.get(MOUNT, headers={"accept": "text/html"})
+        assert (page.status_code, "not set up correctly" in page.text) == (500, True)
+    [line] = [each for each in caplog.messages if "refuses" in each]
+    assert (reason or code.name) in line
+
+
+@pytest.mark.parametrize("rpcs", [CHECKS, ["ListDevices"]], ids=["check", "list"])
+async def test_too_many_requests_are_told_as_that(
+    fast: httpx.AsyncClient, authority: FakeAuthority, rpcs: list[str]
+):
+    with refusing(authority, rpcs, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"):
+        answer = await fast.get(f"{API}/devices")
+        assert code_of(answer) == (429, "too_many_requests", None)
+        assert answer.headers["retry-after"] == "1"
+
+
 async def test_nobody_is_signed_out_by_being_signed_out(authority: FakeAuthority):
     async with browser_of(fastapi_app(authority, FLOW)) as stranger:
         assert code_of(await stranger.get(f"{API}/devices")) == (401, "signed_out", None)
@@ -312,7 +373,8 @@ async def test_a_cursor_of_nowhere_is_refused(fast: httpx.AsyncClient, after: st
 async def test_hostile_texts_stay_texts(browser: httpx.AsyncClient, authority: FakeAuthority):
     add_devices(authority, [HOSTILE])
     answer = await browser.get(f"{API}/devices")
-    assert answer.json()["devices"][1]["name"] == HOSTILE.display_name
+    shown = HOSTILE.display_name.replace("\u2028", " ")  # as the service keeps it
+    assert answer.json()["devices"][1]["name"] == shown
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.text.isascii()
@@ -364,6 +426,21 @@ async def test_paths_beside_the_mount_are_the_apps(authority: FakeAuthority):
         assert (await browser.get("/d/api/devices")).json()["devices"][0]["current"] is True
 
 
+@pytest.mark.parametrize("name", sorted(APPS))
+async def test_the_path_is_the_one_that_browsers_see(authority: FakeAuthority, name: str):
+    app = APPS[name](authority, Flow(devices=DevicesPage(path="/shop/devices")))
+    if isinstance(app, FastAPI):
+        outer = FastAPI()
+        outer.mount("/shop", app)
+    else:
+        outer = DispatcherMiddleware(NotFound(), {"/shop": app})
+    async with browser_of(outer) as browser:
+        await browser.post("/shop/sign-in", params={"user": "ada"})
+        page = await browser.get("/shop/devices")
+        assert (page.status_code, 'action="/shop/devices/rename"' in page.text) == (200, True)
+        assert (await browser.get("/shop/devices/api/openapi.json")).status_code == 200
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -378,6 +455,10 @@ async def test_paths_beside_the_mount_are_the_apps(authority: FakeAuthority):
         {"secure_account_url": "//evil.example"},
         {"secure_account_url": "http://id.example/password"},
         {"secure_account_url": "https://"},
+        {"time_zone": "Europe/Berlim"},
+        {"time_zone": "../UTC"},
+        {"time_zone": "Europe"},
+        {"time_zone": 1},
         {"messages": {"de": {"title": {"one": "x"}}}},
         {"messages": {"de": {"title": 7}}},
         {"messages": {"d/e": {"title": "x"}}},

@@ -223,6 +223,7 @@ def test_that_was_not_me_leads_to_the_password_then_to_all_others(site: Site):
     browser.await_control("Change your password")
     assert browser.focused == "Ada’s phone is signed out"
     assert site.backend.calls("POST", "phone/not-me") == 1
+    assert "Signed out in the last 28 days" not in browser.text, "it has left the list"
     href = "return all('a').find((node) => said(node) == 'Change your password').href"
     assert browser.run(href) == f"{site.origin}/password"
     browser.tab_to("Sign out all other devices")
@@ -451,6 +452,13 @@ def test_a_list_that_is_refused_is_asked_for_again_after_the_time_said(site: Sit
     wait_for(lambda: site.browser.cards, "the list by itself", PATIENCE)
     assert site.browser.status == ""
     assert site.browser.focus_is_inside
+
+
+def test_a_list_that_no_waiting_helps_is_left_alone(site: Site):
+    site.backend.refusals["devices"] = (*refusal(500, "misconfigured", "Not set up."), 0)
+    site.browser.driver.get(site.origin)
+    site.browser.await_control("Try again")
+    assert site.browser.status == "Not set up."
 
 
 def test_a_list_is_asked_for_again_by_hand(site: Site):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from babel import Locale
@@ -104,6 +105,21 @@ def test_the_app_changes_and_adds_texts():
     assert texts_for(DevicesPage(), {"accept-language": ["de"]}).text("title") == "Ihre Geräte"
 
 
+@pytest.mark.parametrize(
+    ("cookie", "zone"),
+    [
+        ("Asia/Tokyo", "Asia/Tokyo"),
+        *((wrong, "UTC") for wrong in ("", "Mars/Base", "../../etc/passwd", "Asia", "a\x00" * 999)),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_the_app_chooses_the_time_zone(cookie: str, zone: str):
+    """What a browser sends may be anything: it must not break the page."""
+    by_cookie = DevicesPage(time_zone=lambda headers: "".join(headers.get("cookie", ())))
+    assert str(texts_for(by_cookie, {"cookie": [cookie]}).zone) == zone
+    assert str(texts_for(DevicesPage(time_zone="Europe/Berlin"), {}).zone) == "Europe/Berlin"
+
+
 def test_what_fills_a_place_has_no_places():
     texts = texts_in("en", {})
     assert texts.text("numbered", device="{number}", number="{device}") == "{number} ({device})"
@@ -153,5 +169,9 @@ def test_times_are_told_as_people_tell_them(ago: timedelta, english: str, german
 def test_exact_times_and_countries():
     assert re.fullmatch(r"November 29, 2026, 5:26\s?PM UTC", locales.exact(NOW, "en"))
     assert locales.exact(NOW, "de") == "29. November 2026, 17:26 UTC"
+    tokyo = ZoneInfo("Asia/Tokyo")
+    assert locales.exact(NOW, "de", ZoneInfo("Europe/Berlin")) == "29. November 2026, 18:26 MEZ"
+    assert locales.exact(NOW, "fr", tokyo).startswith("30 novembre 2026, 02:26 ")
+    assert locales.relative(NOW, NOW + timedelta(days=9), "en", tokyo) == "November 30, 2026"
     assert (locales.country("DE", "fr"), locales.country("XX<", "fr")) == ("Allemagne", "XX<")
     assert locales.direction("x-nonsense") == "ltr"

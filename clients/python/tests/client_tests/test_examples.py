@@ -104,6 +104,9 @@ def test_my_devices(authority: FakeAuthority, url: str):
             assert phone.get("/devices").status_code == phone.get("/password").status_code == 503
         secure = phone.get("/devices/secure")
         assert 'href="/password?next=/devices/secure' in secure.text
+        back = "/devices/secure?done=password"
+        changed = phone.post("/password", params={"next": back}, data={"password": "x"})
+        assert changed.url.path == "/devices/secure"
         assert phone.post("/devices/sign-out", data={"device": mine}).url.path == "/sign-in"
         assert list(phone.cookies) == ["device"]
 

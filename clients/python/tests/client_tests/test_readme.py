@@ -157,6 +157,8 @@ async def test_ten_lines_serve_the_page_of_devices(authority: FakeAuthority, nam
     async with browser_of(app) as browser:
         answer = await browser.get("/devices", headers=authority.sign_in("ada"))
         assert (answer.status_code, "Your devices" in answer.text) == (200, True)
+        stranger = await browser.get("/devices", headers={"sec-fetch-mode": "navigate"})
+        assert stranger.headers["location"] == "/sign-in?next=/devices"
 
 
 def test_every_setting_of_the_page_of_devices_is_told_of():
@@ -262,7 +264,7 @@ def test_every_setting_of_the_flow_is_told_of():
 
 def test_all_of_a_visit_is_told_of():
     visit = [name for name in dir(Visit) if not name.startswith("_")]
-    of_middleware = {"open", "close", "owns", "caching", "take_refusal"}
+    of_middleware = {"open", "close", "owns", "caching", "take_refusal", "note_refusal"}
     of_middleware |= {"hang_up_at_end", "leave"}
     assert set(first_column("The visit")) - {"visit"} == set(visit) - of_middleware
 

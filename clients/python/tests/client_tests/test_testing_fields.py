@@ -10,7 +10,13 @@ from uuid import uuid4
 
 import pytest
 
-from session_authority_client import InvalidRequest, SessionAuthority, SessionName
+from session_authority_client import (
+    ClientInfo,
+    InvalidRequest,
+    Place,
+    SessionAuthority,
+    SessionName,
+)
 from session_authority_client.testing import FakeAuthority
 
 PATIENCE = timedelta(seconds=20)
@@ -20,6 +26,37 @@ PATIENCE = timedelta(seconds=20)
 def client(authority: FakeAuthority) -> Iterator[SessionAuthority]:
     with authority.client(timeout=PATIENCE) as client:
         yield client
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ber\u202elin",
+        "  Bad\u2028\tHomburg ",
+        "\u200b\u2066",
+        "a" * 101,
+        "é" * 99 + " b",
+        "<b>Köln",
+    ],
+    ids=lambda text: ascii(text)[:20],
+)
+def test_it_shows_what_the_service_shows_of_a_client(
+    client: SessionAuthority, address: str, text: str
+):
+    user = str(uuid4())
+    sent = ClientInfo(
+        user_agent=text, display_name=text, app_version="1\u202e2", place=Place(text, "de")
+    )
+    with SessionAuthority(address, timeout=PATIENCE) as service:
+        mine, theirs = (at.issue_device(user, client=sent).device for at in (client, service))
+    shown = [
+        (
+            *(device.display_name, device.city, device.country_code),
+            *(device.last_client.user_agent, device.last_client.app_version),
+        )
+        for device in (mine, theirs)
+    ]
+    assert shown[0] == shown[1]
 
 
 LONG_CLAIMS = {"claims": {f"{i}": "é" * 128 for i in range(4)}}  # 1024 bytes of values

@@ -57,7 +57,8 @@ export const ENGLISH = {
   "others.confirm": "Sign out all others",
   "not_me.ask": "Wasn’t this you on {device}?",
   "not_me.effect":
-    "This device is signed out at once. Change your password next: somebody may know it.",
+    "This device is signed out at once and leaves your list. Change your password next: " +
+    "somebody may know it.",
   "not_me.confirm": "Sign this device out",
   "not_me.done": "{device} is signed out",
   "not_me.next":
@@ -479,7 +480,7 @@ export class SessionDevices extends HTMLElement {
     if (error.status === 401) return this.#leave();
     const wait = Math.min(error.retryAfter || 5 * 2 ** this.#failures, MAX_RETRY_SECONDS);
     this.#failures = Math.min(this.#failures + 1, 5);
-    const passing = !error.status || error.status === 429 || error.status >= 500;
+    const passing = !error.status || error.status === 429 || error.status > 500;
     if (passing) this.#retry = setTimeout(() => this.refresh(), wait * 1000);
     const reason = this.#reason(error, "error.unavailable");
     this.#showProblem(reason, passing && navigator.onLine ? wait : 0);
@@ -661,7 +662,8 @@ export class SessionDevices extends HTMLElement {
 
   async #notMe(device, title) {
     const { signed_out: count, secure_account_url: url } = await this.#post(device, "not-me");
-    this.#ended((other) => other.id === device.id, "not-me", device.id, count);
+    this.#list.devices = this.#list.devices.filter((other) => other.id !== device.id);
+    this.#changed("not-me", device.id, count);
     const secure = this.#secureLink(url, "primary");
     const others = button(this.#text("others.button"), "danger", () =>
       this.#act(others, () => this.#signOutOthers(), complain),

@@ -1,0 +1,82 @@
+"""The form that renames a device: in its card, and once more with what was typed if the name was
+refused.
+"""
+
+from __future__ import annotations
+
+from session_authority_client._shared.responses import Response
+from session_authority_client.devices.answers import STATUS, Header
+from session_authority_client.devices.catalogue import Texts
+from session_authority_client.devices.layout import button, form, hidden, link, screen
+from session_authority_client.devices.listing import MAX_NAME_LENGTH
+from session_authority_client.devices.markup import Markup, element
+from session_authority_client.devices.settings import DevicesPage
+
+# The failures after which another name, or another try, may succeed.
+_MENDABLE = frozenset({"bad_request", "name_too_long", "too_many_requests", "unavailable"})
+
+
+def rename_form(
+    page: DevicesPage, texts: Texts, device_id: str, name: str, *, label: str, save: str
+) -> Markup:
+    """The form of a card. `save` is what its button is called for those who only hear it."""
+    field, hint = f"name-{device_id}", f"hint-{device_id}"
+    return form(
+        f"{page.path}/rename",
+        hidden("device", device_id),
+        element("label", label, for_=field),
+        _field(field, name, hint),
+        element("small", texts.text("name.hint"), id=hint),
+        button(texts.text("save"), aria_label=save),
+    )
+
+
+def can_be_mended(code: str) -> bool:
+    """Whether the form is shown again after this error."""
+    return code in _MENDABLE
+
+
+def refused_screen(
+    page: DevicesPage,
+    texts: Texts,
+    device_id: str,
+    name: str,
+    code: str,
+    headers: tuple[Header, ...],
+) -> Response:
+    """Says why a device was not renamed, above the form with the name that was typed."""
+    return screen(
+        page,
+        texts,
+        texts.text("rename"),
+        element("h1", texts.text("rename")),
+        element("p", texts.text(f"error.{code}"), role="alert", id="problem"),
+        element(
+            "div",
+            form(
+                f"{page.path}/rename",
+                hidden("device", device_id),
+                element("label", texts.text("name"), for_="name"),
+                _field("name", name, "problem hint", aria_invalid="true"),
+                element("small", texts.text("name.hint"), id="hint"),
+                button(texts.text("save")),
+            ),
+            class_="rename",
+        ),
+        element("div", link(texts.text("cancel"), page.path), class_="answers"),
+        status=STATUS[code],
+        headers=headers,
+    )
+
+
+def _field(field: str, name: str, described_by: str, **attributes: str) -> Markup:
+    return element(
+        "input",
+        id=field,
+        name="name",
+        value=name,
+        maxlength=str(MAX_NAME_LENGTH),
+        autocomplete="off",
+        aria_describedby=described_by,
+        **attributes,
+    )
