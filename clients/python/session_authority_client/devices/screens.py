@@ -228,7 +228,7 @@ def secure_screen(
         f"{page.path}/sign-out-others",
         button(texts.text("others.button"), style="danger"),
     )
-    gone = element("p", icon("done"), texts.text("not_me.forgotten"), class_="notice")
+    gone = element("p", texts.text("not_me.forgotten"), class_="notice")
     return _question(
         page,
         texts,
