@@ -84,7 +84,7 @@ def refusing(
     try:
         yield
     finally:
-        del service.check_available  # type: ignore[method-assign]
+        del service.check_available
 
 
 async def listed(browser: httpx.AsyncClient, after: str = "") -> Any:

@@ -429,11 +429,10 @@ async def test_paths_beside_the_mount_are_the_apps(authority: FakeAuthority):
 @pytest.mark.parametrize("name", sorted(APPS))
 async def test_the_path_is_the_one_that_browsers_see(authority: FakeAuthority, name: str):
     app = APPS[name](authority, Flow(devices=DevicesPage(path="/shop/devices")))
+    outer: Any = DispatcherMiddleware(NotFound(), {"/shop": app})
     if isinstance(app, FastAPI):
         outer = FastAPI()
         outer.mount("/shop", app)
-    else:
-        outer = DispatcherMiddleware(NotFound(), {"/shop": app})
     async with browser_of(outer) as browser:
         await browser.post("/shop/sign-in", params={"user": "ada"})
         page = await browser.get("/shop/devices")

@@ -57,8 +57,7 @@ export const ENGLISH = {
   "others.confirm": "Sign out all others",
   "not_me.ask": "Wasn’t this you on {device}?",
   "not_me.effect":
-    "This device is signed out at once and leaves your list. Change your password next: " +
-    "somebody may know it.",
+    "This device is signed out and leaves your list. Change your password: somebody may know it.",
   "not_me.confirm": "Sign this device out",
   "not_me.done": "{device} is signed out",
   "not_me.next":
@@ -577,7 +576,7 @@ export class SessionDevices extends HTMLElement {
     this.#tell("change", { action, deviceId, signedOut });
   }
 
-  /** Shows devices as signed out without another call. */
+  /** Shows devices as signed out. */
   #ended(meant, action, deviceId, signedOut) {
     const now = new Date(Date.now() + this.#ahead).toISOString();
     const end = { signed_in: false, active_now: false, signed_out_at: now };
