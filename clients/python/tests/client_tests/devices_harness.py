@@ -23,7 +23,6 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 MOUNT = "/my/devices"
 PAGE = DevicesPage(path=MOUNT, secure_account_url="/password")
-PASSWORD = f"/password?next={MOUNT}/secure"
 FLOW = Flow(devices=PAGE)
 API = f"{MOUNT}/api"
 # The page for a new password, with the way back.

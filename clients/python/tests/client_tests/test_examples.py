@@ -90,12 +90,12 @@ def test_my_devices(authority: FakeAuthority, url: str):
         listed = phone.get("/devices").text
         assert listed.count("This device") == 1
         mine = phone.cookies["device"]
-        (theirs,) = set(re.findall(r'value="([0-9a-f-]{36})"', listed)) - {mine}
-        done = phone.post("/devices/sign-out", data={"device": theirs})
+        (elsewhere,) = set(re.findall(r'value="([0-9a-f-]{36})"', listed)) - {mine}
+        done = phone.post("/devices/sign-out", data={"device": elsewhere})
         assert "Device (2)</bdi> is signed out." in done.text
         assert laptop.get("/").url.path == "/sign-in"
         laptop.post("/sign-in", data={"user": "<ada>"})
-        assert laptop.cookies["device"] == theirs  # it is no new device
+        assert laptop.cookies["device"] == elsewhere  # it is no new device
         authority.expire_tokens()
         others = phone.post("/devices/sign-out-others", data={"x": ""})
         assert "1 other device was signed out." in others.text
