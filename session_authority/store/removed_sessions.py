@@ -6,8 +6,9 @@ by their bytes, and makes a record of those only that are of no plain form.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 from session_authority.domain.moments import MILLISECOND, to_ms
 from session_authority.domain.session_limits import SessionLimits
@@ -16,9 +17,16 @@ from session_authority.store import codec
 from session_authority.store.records import RemovedSessions
 
 
-def removed_sessions(raws: Iterable[bytes]) -> RemovedSessions:
-    """What a script removed, but for what is too long to be a session: that needs no memory."""
-    return RemovedSessions(tuple(raw for raw in raws if len(raw) <= codec.MAX_SESSION_BYTES))
+def removed_sessions(reply: Sequence[Any]) -> RemovedSessions:
+    """What a script removed, one by one, or as their length and all as one string. What is too long
+    to be a session is left out: that needs no memory.
+    """
+    match reply:
+        case [int(size), bytes(joined)]:
+            raws = [joined[start : start + size] for start in range(0, len(joined), max(size, 1))]
+        case _:
+            raws = [raw for raw in reply if len(raw) <= codec.MAX_SESSION_BYTES]
+    return RemovedSessions(tuple(raws))
 
 
 def readable(removed: RemovedSessions) -> Iterator[SessionRecord]:
