@@ -7,6 +7,7 @@ take seconds. Owns no decision: what a sign-in leaves is said by the domain.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,12 @@ AGENT = (
     " Chrome/140.0.0.0 Safari/537.36 OPR/99.0"
 )
 _USERS_A_PIPELINE = 500
+_WRITING = (
+    "aof_pending_bio_fsync",
+    "aof_rewrite_in_progress",
+    "aof_rewrite_scheduled",
+    "rdb_bgsave_in_progress",
+)
 _LIMITS = SessionLimits()
 _Fields = Mapping[Any, Any]  # as redis-py types them, in a form that Python 3.11 can read
 # Longer than a run takes.
@@ -102,6 +109,12 @@ class Population:
                     )
             pipeline.execute()
         return signed_in
+
+    def wait_for_disk(self) -> None:
+        """Waits until one Redis has written down all that was added: it answers late until then."""
+        assert isinstance(self._client, redis.Redis)
+        while any(map(self._client.info("persistence").get, _WRITING)):
+            time.sleep(0.05)
 
     def _with_token(
         self, user_id: str, device_id: UUID, key: bytes, record: SessionRecord

@@ -170,11 +170,12 @@ class Suites:
         ]
 
     def topologies(self, _: Results) -> list[Variant]:
-        """One Redis or three primaries, one worker or two."""
+        """One Redis or three primaries, one worker or two: each worker has as many calls under
+        way, as it has when all of them are busy.
+        """
         everyone = [f"user-{number}" for number in range(self._sizes.users)][:300]
         spread = self._stage.store("cluster").population.add(everyone)
         asked = questions.validations(self._crowd[:300])
-        many = self._closed(asked, 32, 2)
         two = ServerSpec(settings=(("WORKERS", "2"),))
         return [
             Variant("validation, one primary", SERVICE, self._closed(asked)),
@@ -183,8 +184,8 @@ class Suites:
                 ServerSpec(store="cluster"),
                 self._closed(questions.validations(spread)),
             ),
-            Variant("validation, one worker", SERVICE, many, pinned=False),
-            Variant("validation, two workers", two, many, pinned=False),
+            Variant("validation, one worker", SERVICE, self._closed(asked, 32, 2), pinned=False),
+            Variant("validation, two workers", two, self._closed(asked, 64, 2), pinned=False),
         ]
 
     def latencies(self, results: Results) -> list[Variant]:
@@ -242,6 +243,7 @@ class Suites:
             others = (sessions - len(people)) // _DEVICES_OF_OTHERS
             users = [f"other-{number}" for number in range(others)]
             population.add(users, _DEVICES_OF_OTHERS, tokens=False)
+            population.wait_for_disk()
             load = Open(questions.validations(people), seconds, rate)
             variants.append(Variant(f"validation, {name} sessions", ServerSpec(store=name), load))
         return variants
