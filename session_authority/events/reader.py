@@ -111,15 +111,14 @@ class Reader:
     async def run(self) -> NoReturn:
         """Reads until it is cancelled."""
         async with self._log.listening(self._hear):
-            loop = asyncio.get_running_loop()
-            next_poll = loop.time()
+            next_poll = time.monotonic()
             while True:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(next_poll):
                         await self._bell.wait()
                 self._bell.clear()
                 wanted, self._wanted = self._wanted, None
-                full = wanted is not None or loop.time() >= next_poll
+                full = wanted is not None or time.monotonic() >= next_poll
                 outcome: Look | Exception
                 try:
                     outcome = await self._round(full)
@@ -131,7 +130,7 @@ class Reader:
                     self.start_over("what was read could not be told")
                     outcome = StoreUnavailable()
                 if full:
-                    next_poll = loop.time() + self._poll_seconds
+                    next_poll = time.monotonic() + self._poll_seconds
                 settle(wanted, outcome)
 
     async def fresh_look(self) -> Look:

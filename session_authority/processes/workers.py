@@ -7,7 +7,6 @@ threads don't survive a fork. A worker whose parent is gone ends too.
 
 from __future__ import annotations
 
-import asyncio
 import multiprocessing
 import signal
 import sys
@@ -27,7 +26,7 @@ from session_authority.processes.heartbeat import Heart, Pulse
 from session_authority.processes.listening import CannotListen, refuse_taken
 from session_authority.processes.options import Mode
 from session_authority.processes.serve import serve
-from session_authority.runtime import descriptors, logs
+from session_authority.runtime import descriptors, event_loops, logs
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.settings import Settings
 from session_authority.runtime.tls import CertificateError
@@ -65,7 +64,7 @@ def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None
     for listen in listens:
         refuse_taken(listen)
     if settings.workers == 1:
-        asyncio.run(serve(settings, mode, ready))
+        event_loops.run(serve(settings, mode, ready), settings.event_loop)
         return
     _Supervisor(settings, replace(mode, share_port=True)).run(ready)
 
@@ -203,7 +202,7 @@ def _work(settings: Settings, mode: Mode, index: int, beats: Connection) -> None
         settings = settings.model_copy(update={"metrics_listen": mine})
     try:
         heart = Heart(beats)
-        asyncio.run(serve(settings, mode, lambda _: heart.start()))
+        event_loops.run(serve(settings, mode, lambda _: heart.start()), settings.event_loop)
     except (AccessError, CannotListen, CertificateError, KeyringError, UnsafeStore) as error:
         _log.error("worker_failed", worker=index, faults=str(error).splitlines())
         sys.exit(1)

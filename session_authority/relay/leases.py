@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Container, Sequence
 from datetime import datetime, timedelta
+from time import monotonic
 
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.store import Deliveries
@@ -43,25 +44,25 @@ class Lease:
         self._relay = relay
         self._store_pause_seconds = store_pause.total_seconds()
         self._ends_at_seconds = 0.0
-        self._extend(_loop_seconds())
+        self._extend(monotonic())
 
     def refuse_if_lost(self) -> None:
         """Raises LeaseLost if another relay may hold the partition by now."""
-        if _loop_seconds() >= self._ends_at_seconds:
+        if monotonic() >= self._ends_at_seconds:
             raise LeaseLost
 
     async def unsettled(self, but: Container[EntryId]) -> Sequence[TakenEvent]:
         """The events that a holder took and did not settle, but for these entries. Raises
         StoreUnavailable, GroupGone.
         """
-        began = _loop_seconds()
+        began = monotonic()
         taken = await self._deliveries.unsettled(*self._at, self._relay, but)
         self._extend(began)
         return taken
 
     async def take(self, count: int) -> Sequence[TakenEvent]:
         """Takes new events from the log. Raises StoreUnavailable, GroupGone."""
-        began = _loop_seconds()
+        began = monotonic()
         taken = await self._deliveries.take(*self._at, self._relay, count)
         self._extend(began)
         return taken
@@ -100,7 +101,3 @@ class Lease:
     def _extend(self, began_at_seconds: float) -> None:
         """The lease lasts from when the request that extended it began, at least."""
         self._ends_at_seconds = began_at_seconds + LEASE_TIME.total_seconds()
-
-
-def _loop_seconds() -> float:
-    return asyncio.get_running_loop().time()

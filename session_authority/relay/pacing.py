@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 
 import structlog
 
@@ -63,7 +64,7 @@ class EndpointHealth:
     def note_success(self) -> None:
         """Records an event that the endpoint accepted."""
         failures, self._failures, self._failing_since = self._failures, 0, None
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if (
             failures >= _OUTAGE_FAILURES
             and now - self._recovered_at_seconds >= _RECOVERY_INTERVAL_SECONDS

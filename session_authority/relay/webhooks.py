@@ -24,6 +24,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -200,12 +201,12 @@ class Sender:
         addresses = await self._addresses()
         if not addresses:
             return Refused("address not allowed")
-        deadline = asyncio.get_running_loop().time() + self._endpoint.timeout.total_seconds()
+        deadline = monotonic() + self._endpoint.timeout.total_seconds()
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             last = left == 1
             # One that swallows what it is sent must leave time for the others; the last has all
             # that remains.
-            connect = None if last else (deadline - asyncio.get_running_loop().time()) / left
+            connect = None if last else (deadline - monotonic()) / left
             request = self._client.build_request(
                 "POST",
                 self._url.copy_with(host=str(address)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -96,7 +97,7 @@ class Deadline:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        now = loop.time()
+        now = monotonic()
         self._at, self._then_at = now + seconds, now + then_seconds
         self._timer: asyncio.TimerHandle | None = None
         self._is_over = self.is_extended = False
@@ -118,7 +119,7 @@ class Deadline:
         self._timer = self._loop.call_at(self._at, self._end)
 
     def _end(self) -> None:
-        if self._loop.time() < self._at:  # it was extended
+        if monotonic() < self._at:  # it was extended
             self.set_timer()
         else:
             self._is_over = True

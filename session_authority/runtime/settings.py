@@ -43,6 +43,7 @@ from session_authority.domain.session_limits import (
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import Duration
+from session_authority.runtime.event_loops import EventLoop
 
 PREFIX = "SESSION_AUTHORITY_"
 CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG"
@@ -169,6 +170,7 @@ class Settings(BaseSettings):
     store_addresses: AddressDetail = AddressDetail.FULL
     reflection: bool = False
     acceptor: Acceptor = Acceptor.STANDING
+    event_loop: EventLoop = EventLoop.UVLOOP
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
     max_per_connection: Annotated[int, Field(ge=1, le=100_000)] = 100
     max_connections: Annotated[int, Field(ge=16, le=100_000)] = 2000

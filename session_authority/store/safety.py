@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
+from time import monotonic
 from typing import Any, TypeVar
 
 from session_authority.runtime.addresses import is_loopback
@@ -88,7 +89,7 @@ async def faults_of(
     """All that is wrong with the primaries, but for what the URL says. Changes wait for so many
     `replicas`. Takes `time_limit` at the most; raises nothing.
     """
-    shield, deadline = Shield(), asyncio.get_running_loop().time() + time_limit.total_seconds()
+    shield, deadline = Shield(), monotonic() + time_limit.total_seconds()
 
     async def within_time(work: Coroutine[Any, Any, list[T]]) -> list[T]:
         async with asyncio.timeout_at(deadline):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 from typing import Any
 
 from redis._parsers import AsyncCommandsParser
@@ -61,7 +62,7 @@ class Cluster(RedisCluster):
         if self._initialize:
             unknown = self.get_default_node() is None
             if self._look is None or (self._look.done() and self._is_stale(self._look, unknown)):
-                self._looked = asyncio.get_running_loop().time()
+                self._looked = monotonic()
                 self._look = asyncio.ensure_future(self._look_around())
                 self._look.add_done_callback(lambda look: look.cancelled() or look.exception())
             if unknown:
@@ -77,7 +78,7 @@ class Cluster(RedisCluster):
 
     def _is_stale(self, look: asyncio.Task[None], unknown: bool) -> bool:
         forgotten = unknown and look.exception() is None
-        return forgotten or asyncio.get_running_loop().time() - self._looked >= _FRESH_SECONDS
+        return forgotten or monotonic() - self._looked >= _FRESH_SECONDS
 
     async def aclose(self) -> None:
         """Hangs up."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
 from redis.exceptions import ConnectionError as Disconnected
@@ -100,7 +101,7 @@ class ReadLines:
         """Asks questions whose answers have these places among others."""
         loop = self._loop or self._begin()
         if apart:
-            batch = Batch(loop.time(), closed=True)
+            batch = Batch(monotonic(), closed=True)
             batch.add_part(questions, answers, places)
             self._enqueue(batch, loop)
             return
@@ -146,7 +147,7 @@ class ReadLines:
             batch = self._waiting[-1]
             if not batch.closed and batch.size < _MAX_BATCH:
                 return batch
-        batch = Batch(loop.time())
+        batch = Batch(monotonic())
         self._enqueue(batch, loop)
         return batch
 
@@ -266,7 +267,7 @@ class ReadLines:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """One timer for all that waits, be it for a reply or for a line."""
         self._watch = None
-        too_old = loop.time() - self._timeout
+        too_old = monotonic() - self._timeout
         late = [line for line in self._busy if line.moved_at < too_old]
         for line in late:
             line.hang_up(TimedOut("no reply"))
