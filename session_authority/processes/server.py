@@ -102,6 +102,8 @@ class Server:
         self._connections = Connections()
         metrics.standing_acceptor.set(options.acceptor is Acceptor.STANDING)
         self._server, self._methods = self._another_server(options.capacity, options.acceptor)
+        metrics.calls_in_flight.set_function(lambda: self._guards[0].places_taken)
+        metrics.calls_in_flight_limit.set(options.capacity.calls)
         self._reloading = Reloading(
             source, options, metrics, self._access_changed, self._readiness.note_readable, geoip
         )

@@ -65,6 +65,11 @@ class Durations:
         self.counts[bisect_left(self._bounds, seconds)] += 1
         self.seconds += seconds
 
+    def buckets(self) -> list[tuple[str, float]]:
+        """How many were up to each bound, as Prometheus reads a histogram."""
+        names = [*map(floatToGoString, self._bounds), "+Inf"]
+        return list(zip(names, accumulate(self.counts.copy()), strict=True))
+
 
 class DurationsByLabel(Collector):
     """Durations of several kinds, each with a value of one label."""
@@ -94,8 +99,6 @@ class DurationsByLabel(Collector):
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """The histogram, as Prometheus reads it."""
         [family] = self.describe()
-        names = [*map(floatToGoString, self._bounds), "+Inf"]
         for value, kind in list(self._kinds.items()):
-            upto = accumulate(kind.counts)
-            family.add_metric([value], list(zip(names, upto, strict=True)), kind.seconds)
+            family.add_metric([value], kind.buckets(), kind.seconds)
         yield family

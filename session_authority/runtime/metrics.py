@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from session_authority.domain.refusals import REASONS
 from session_authority.domain.verdicts import ReplayCause, SessionStatus
-from session_authority.runtime.counters import CallCounter, DurationsByLabel
+from session_authority.runtime.call_metrics import CallMetrics
+from session_authority.runtime.counters import CallCounter
 from session_authority.runtime.metrics_server import serve_metrics
 
 _NAMESPACE = "session_authority"
 _ACTIVE = (SessionStatus.ACTIVE.value,)
-_RPC_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Metrics:
@@ -120,18 +121,25 @@ class Metrics:
             namespace=_NAMESPACE,
             registry=self.registry,
         )
-        self.rpcs = CallCounter(
+        self.calls = CallMetrics(self.registry)
+        self._refused = CallCounter(
             self.registry,
-            f"{_NAMESPACE}_rpcs",
-            "Calls, by method and gRPC code.",
-            ["method", "code"],
+            f"{_NAMESPACE}_calls_refused",
+            "Calls refused before they were carried out, by the reason.",
+            ["reason"],
         )
-        self.rpc_seconds = DurationsByLabel(
-            self.registry,
-            f"{_NAMESPACE}_rpc_seconds",
-            "Time from a call's arrival to its answer.",
-            "method",
-            _RPC_SECONDS,
+        self._by_refusal = {reason: self._refused.begin(reason) for reason in REASONS}
+        self.calls_in_flight = Gauge(
+            "calls_in_flight",
+            "Places that unary calls under way take; a batch takes one for each 4 KiB.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
+        self.calls_in_flight_limit = Gauge(
+            "calls_in_flight_limit",
+            "Places that there are for unary calls under way.",
+            namespace=_NAMESPACE,
+            registry=self.registry,
         )
 
     def verdict(self, status: SessionStatus) -> None:
@@ -146,6 +154,11 @@ class Metrics:
     def replay(self, cause: ReplayCause) -> None:
         """Counts a replay that was acted upon."""
         self._replays[cause].inc()
+
+    def refused(self, reason: str | None) -> None:
+        """Counts a call that was refused, by one of REASONS; nothing for None."""
+        if reason is not None:
+            self._refused.counts[self._by_refusal[reason]] += 1
 
     def serve(self, host: str, port: int) -> None:
         """Offers them over HTTP, from a thread of its own."""

@@ -46,11 +46,10 @@ def test_what_began_keeps_its_number():
 
 def test_each_number_is_read_alone_if_a_scrape_names_it():
     metrics = Metrics()
-    metrics.rpcs.counts[metrics.rpcs.begin("A", "OK")] += 1
-    metrics.rpc_seconds.of("A").add(0.1)
+    metrics.calls.of("/a.B/C", "unary").end("ada", 0, 0.1)
     metrics.deliveries.labels("shop", "delivered").inc()
     names = {sample.name for family in metrics.registry.collect() for sample in family.samples}
-    assert {"session_authority_rpcs_total", "session_authority_rpc_seconds_bucket"} <= names
+    assert {"grpc_server_handled_total", "grpc_server_handling_seconds_bucket"} <= names
     for name in names:
         alone = list(metrics.registry.restricted_registry([name]).collect())
         assert {sample.name for family in alone for sample in family.samples} == {name}
