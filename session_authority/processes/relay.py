@@ -48,8 +48,7 @@ async def run_relay(settings: Settings, endpoints: Sequence[Endpoint]) -> None:
     stop = stop_on_signal()
     metrics = RelayMetrics()
     metrics.name_build(acceptor="")
-    if settings.metrics_listen is not None:
-        serve_metrics(metrics, settings.metrics_listen)
+    serve_metrics(metrics.registry, settings)
     name = f"{socket.gethostname()}-{secrets.token_hex(6)}"
     async with deliveries_of(settings, metrics) as (deliveries, log):
         relay = Relay(
