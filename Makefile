@@ -78,6 +78,8 @@ backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, Chromium
 	    scripts/apt_install.sh docker-compose "there is no docker-compose to read compose.yaml with"
 	@command -v systemd-analyze >/dev/null || \
 	    scripts/apt_install.sh systemd "there is no systemd-analyze to check the units with"
+	@command -v promtool >/dev/null || \
+	    scripts/apt_install.sh prometheus "there is no promtool to check metrics with"
 	@for shell in zsh dash; do \
 	    command -v "$$shell" >/dev/null || \
 	        scripts/apt_install.sh "$$shell" "there is no $$shell to paste the docs' commands into"; \
