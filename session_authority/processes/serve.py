@@ -21,6 +21,7 @@ from session_authority.processes.wiring import (
     geoip_as_set,
     listen_options_as_set,
 )
+from session_authority.rpc import Observer
 from session_authority.runtime import logs
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import SteadyClock
@@ -63,7 +64,17 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         verify = mode.verify
         verified = None if verify is None else lambda: verify(settings)
         server = Server(
-            authority, feed, store, source, metrics, mode, options, verified, geoip, clock
+            authority,
+            feed,
+            store,
+            source,
+            metrics,
+            mode,
+            options,
+            verified,
+            geoip,
+            clock,
+            Observer(access_log=settings.access_log),
         )
         if settings.metrics_listen is not None:
             serve_metrics(metrics, settings.metrics_listen)

@@ -21,6 +21,7 @@ from session_authority.domain.errors import AuthorityError, Overloaded, Stopping
 from session_authority.domain.fair_share import FairShare
 from session_authority.rpc.authorization import Authorizer
 from session_authority.rpc.peers import Peer, Peers
+from session_authority.rpc.request_ids import named, on_lines
 from session_authority.rpc.status import Refused, failure_of
 from session_authority.runtime.metrics import Metrics
 
@@ -64,7 +65,7 @@ class Stream:
         """
         if self._opening is not None:
             await asyncio.wait([self._opening])
-        await self.context.abort_with_status(status)
+        await self.context.abort_with_status(named(status, self.context))
 
     def end(self, refusal: AuthorityError) -> None:
         """Ends it with a TimeoutError; `refusal` is what its caller is told."""
@@ -190,7 +191,8 @@ class StreamMethod:
         except Exception as error:  # noqa: BLE001
             # The last line of defence: its text must not reach the caller.
             ended = stream.refusal if isinstance(error, TimeoutError) else None
-            failure = failure_of(ended or error, self._name)
+            with on_lines(context):
+                failure = failure_of(ended or error, self._name)
         else:
             self._counts[self._by_code[grpc.StatusCode.OK]] += 1
             return

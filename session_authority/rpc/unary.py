@@ -30,6 +30,7 @@ from session_authority.domain.fair_share import FairShare
 from session_authority.rpc.authorization import Authorizer, no_one_is_calling
 from session_authority.rpc.long_calls import Deadlines, unless_given_up
 from session_authority.rpc.peers import Peer, Peers
+from session_authority.rpc.request_ids import Reply, named, on_lines
 from session_authority.rpc.status import failure_of
 from session_authority.runtime.metrics import Metrics
 
@@ -142,6 +143,8 @@ class UnaryMethod:
         answer = await self.answer(context)
         if isinstance(answer, bytes):
             return answer
+        if isinstance(answer, Reply):
+            return answer.message  # gRPC has what follows it
         await context.abort_with_status(answer)
         raise AssertionError("aborting raises")
 
@@ -149,7 +152,7 @@ class UnaryMethod:
         """Notes that the answer of a call is sent, or that nobody waits for it any more."""
         self._peers.sent(context)
 
-    async def answer(self, context: Context) -> bytes | grpc.Status:
+    async def answer(self, context: Context) -> bytes | Reply | grpc.Status:
         """The answer of a call, serialized, or the status that it fails with. Nothing is sent."""
         started = time.perf_counter()
         no_one_is_calling()  # the task may have answered another call before
@@ -163,7 +166,8 @@ class UnaryMethod:
             raise
         except Exception as error:  # noqa: BLE001
             # The last line of defence: its text must not reach the caller.
-            failure = failure_of(error, self._name)
+            with on_lines(context):
+                failure = failure_of(error, self._name)
         else:
             self._counts[self._ok] += 1
             return answer
@@ -171,7 +175,7 @@ class UnaryMethod:
             self._durations.add(time.perf_counter() - started)
             self._peers.leave(peer, context)
         self._counts[self._by_code[failure.code]] += 1
-        return failure.status()
+        return named(failure.status(), context)
 
     async def _answer(self, peer: Peer, context: Context) -> bytes:
         """Admits a call, reads its request, and has it carried out: in one coroutine, as each of

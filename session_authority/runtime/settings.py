@@ -178,6 +178,7 @@ class Settings(BaseSettings):
     drain_timeout: Duration = timedelta(seconds=10)
     metrics_listen: Address | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    access_log: bool = False
 
     @classmethod
     def settings_customise_sources(
