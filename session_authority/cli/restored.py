@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from session_authority.cli.audited import audited
 from session_authority.cli.keys import KeysOption, key_folder
 from session_authority.cli.terminal import WRONG_USAGE, errors_in_one_line, fail, out, when
 from session_authority.runtime.clock import now
@@ -14,6 +15,7 @@ from session_authority.tokens import load_keyring, void_before
 
 
 @errors_in_one_line()
+@audited("restored", "at")
 def restored(
     at: Annotated[
         str | None,

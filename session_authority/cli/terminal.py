@@ -118,6 +118,7 @@ MENDABLE = {
     "session_authority.processes.health": "UnsafeStore",
     "session_authority.processes.listening": "CannotListen",
     "session_authority.processes.workers": "WorkersFailed",
+    "session_authority.runtime.audit_log": "AuditLogError",
     "session_authority.runtime.settings": "SettingsError",
     "session_authority.runtime.tls": "CertificateError",
     "session_authority.store.embedded": "EmbeddedUnavailable",

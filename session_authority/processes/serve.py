@@ -14,14 +14,18 @@ from session_authority.processes.grpc_server import acceptor_that_works
 from session_authority.processes.listening import serve_metrics
 from session_authority.processes.options import Mode, Ports
 from session_authority.processes.server import Server
-from session_authority.processes.signals import stop_on_signal, stop_with_parent
+from session_authority.processes.signals import (
+    stop_on_signal,
+    stop_with_parent,
+    survive_hangup,
+)
 from session_authority.processes.wiring import (
     build_authority,
     connect_as_set,
     geoip_as_set,
     listen_options_as_set,
+    observer_as_set,
 )
-from session_authority.rpc import Observer
 from session_authority.runtime import logs
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import SteadyClock
@@ -37,7 +41,7 @@ _log = structlog.get_logger(__name__)
 async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server, Ports]]:
     """A service from its settings: listening inside, in order ended outside.
 
-    Raises CannotListen, KeyringError, AccessError, CertificateError, GeoipError.
+    Raises CannotListen, KeyringError, AccessError, CertificateError, GeoipError, AuditLogError.
     """
     assert settings.keys is not None  # the command line sees to it
     source = KeySource(settings.keys)
@@ -63,28 +67,29 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         feed = Feed(log, clock, metrics)
         verify = mode.verify
         verified = None if verify is None else lambda: verify(settings)
-        server = Server(
-            authority,
-            feed,
-            store,
-            source,
-            metrics,
-            mode,
-            options,
-            verified,
-            geoip,
-            clock,
-            Observer(access_log=settings.access_log),
-        )
-        if settings.metrics_listen is not None:
-            serve_metrics(metrics, settings.metrics_listen)
-        bound = await server.start(
-            Ports(settings.listen, settings.bearer_listen, settings.health_listen)
-        )
-        try:
-            yield server, bound
-        finally:
-            await server.stop(settings.drain_timeout)
+        with observer_as_set(settings) as observer:
+            server = Server(
+                authority,
+                feed,
+                store,
+                source,
+                metrics,
+                mode,
+                options,
+                verified,
+                geoip,
+                clock,
+                observer,
+            )
+            if settings.metrics_listen is not None:
+                serve_metrics(metrics, settings.metrics_listen)
+            bound = await server.start(
+                Ports(settings.listen, settings.bearer_listen, settings.health_listen)
+            )
+            try:
+                yield server, bound
+            finally:
+                await server.stop(settings.drain_timeout)
     finally:
         await store.close()
 
@@ -97,6 +102,8 @@ async def serve(settings: Settings, mode: Mode, ready: Callable[[Listen], None])
     logs.watch_loop()
     stop = stop_on_signal()
     stop_with_parent(stop)
+    if settings.audit_log is not None:
+        survive_hangup()
     async with running(settings, mode) as (server, bound):
         others = {"bearer": bound.bearer, "health": bound.health}
         _log.info(

@@ -91,7 +91,7 @@ class Server:
         observer: Observer | None = None,
     ) -> None:
         self._authority = authority
-        self._observer = observer
+        self._observer = observer or Observer()
         self._metrics = metrics
         self._mode = mode
         self._options = options
@@ -111,7 +111,7 @@ class Server:
         self._store = store
         self._failovers = Failovers(feed.primaries, authority.reassert)
         self._repeated: asyncio.Task[Any] | None = None
-        self._offer(SessionAuthorityService(authority, feed))
+        self._offer(SessionAuthorityService(authority, feed, self._observer.auditor))
 
     def _offer(self, service: SessionAuthorityService) -> None:
         """Adds all services to the main server."""

@@ -27,8 +27,10 @@ from session_authority.processes.heartbeat import Heart, Pulse
 from session_authority.processes.listening import CannotListen, refuse_taken
 from session_authority.processes.options import Mode
 from session_authority.processes.serve import serve
+from session_authority.processes.signals import survive_hangup
 from session_authority.runtime import descriptors, logs
 from session_authority.runtime.addresses import Listen
+from session_authority.runtime.audit_log import AuditLogError
 from session_authority.runtime.settings import Settings
 from session_authority.runtime.tls import CertificateError
 from session_authority.tokens import KeyringError
@@ -80,6 +82,8 @@ class _Supervisor:
     def run(self, ready: Callable[[Listen], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        if self._settings.audit_log is not None:
+            survive_hangup()
         for worker in self._workers:
             worker.start_when_due()
         ready(self._settings.listen)
@@ -204,7 +208,14 @@ def _work(settings: Settings, mode: Mode, index: int, beats: Connection) -> None
     try:
         heart = Heart(beats)
         asyncio.run(serve(settings, mode, lambda _: heart.start()))
-    except (AccessError, CannotListen, CertificateError, KeyringError, UnsafeStore) as error:
+    except (
+        AccessError,
+        AuditLogError,
+        CannotListen,
+        CertificateError,
+        KeyringError,
+        UnsafeStore,
+    ) as error:
         _log.error("worker_failed", worker=index, faults=str(error).splitlines())
         sys.exit(1)
     except Exception as error:  # noqa: BLE001

@@ -16,10 +16,12 @@ from typing import Any
 import grpc
 import structlog
 
+from session_authority.rpc.auditing import Auditor
 from session_authority.rpc.request_ids import FIELD, Reply, reply, request_id_of
 from session_authority.rpc.streams import StreamMethod
 from session_authority.rpc.unary import UnaryMethod
 from session_authority.runtime import logs
+from session_authority.runtime.audit_log import AuditLog
 from session_authority.runtime.logs import LineBudget
 
 # More calls than this in a second are sampled: the first ones have a line.
@@ -56,10 +58,11 @@ _observed: ContextVar[ObservedCall | None] = ContextVar("observed", default=None
 
 
 class Observer:
-    """Hears of calls. With `access_log`, each has a line."""
+    """Hears of calls. With `access_log`, each has a line; acts go to the `audit_log`."""
 
-    def __init__(self, *, access_log: bool = False) -> None:
+    def __init__(self, *, access_log: bool = False, audit_log: AuditLog | None = None) -> None:
         self._access_log = access_log
+        self.auditor = Auditor(audit_log)
         self._budget = LineBudget(MAX_ACCESS_LINES_PER_SECOND)
 
     def observes(self, method: str) -> bool:
@@ -70,6 +73,7 @@ class Observer:
         """Tells of a call that is over; its answer is still to be sent. Whatever is wrong with the
         log, the call is answered.
         """
+        self.auditor.ended(call.method, call.context, call.request, call.response, code)
         if self._access_log:
             with suppress(OSError, ValueError):  # the second is of a stream that is closed
                 self._log_call(call, code)

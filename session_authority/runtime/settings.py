@@ -179,6 +179,7 @@ class Settings(BaseSettings):
     metrics_listen: Address | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False
+    audit_log: Folder | None = None
 
     @classmethod
     def settings_customise_sources(

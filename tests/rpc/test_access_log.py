@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from session_authority.rpc import Observer, observing
+from session_authority.rpc import Observer
 from session_authority.v1 import session_authority_pb2 as pb
 from tests.rpc.harness import SERVICE, LogStream, Stage, StageWith
 
@@ -50,7 +50,7 @@ async def test_a_flood_of_calls_is_no_flood_of_lines(
     stage: Stage, structured: LogStream, monkeypatch: pytest.MonkeyPatch
 ):
     moment = 100.0
-    monkeypatch.setattr(observing.time, "monotonic", lambda: moment)
+    monkeypatch.setattr("session_authority.rpc.observing.time.monotonic", lambda: moment)
     monkeypatch.setattr(stage.server._guards[0]._observer._budget, "_lines_per_second", 3)
     for _ in range(10):
         await stage.call("GetSigningKeys", b"")
