@@ -120,6 +120,7 @@ MENDABLE = {
     "session_authority.processes.workers": "WorkersFailed",
     "session_authority.runtime.audit_log": "AuditLogError",
     "session_authority.runtime.settings": "SettingsError",
+    "session_authority.runtime.tracing": "TracingError",
     "session_authority.runtime.tls": "CertificateError",
     "session_authority.store.embedded": "EmbeddedUnavailable",
     "session_authority.tokens": "KeyringError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +18,7 @@ from session_authority.runtime import descriptors, logs
 from session_authority.runtime.clock import now
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Settings
+from session_authority.runtime.tracing import tracing
 from session_authority.store import Deliveries, EventLog
 
 _log = structlog.get_logger(__name__)
@@ -37,7 +39,9 @@ async def deliveries_of(settings: Settings) -> AsyncIterator[tuple[Deliveries, E
 
 
 async def run_relay(settings: Settings, endpoints: Sequence[Endpoint]) -> None:
-    """Delivers events to the endpoints until SIGTERM or SIGINT. Raises CannotListen."""
+    """Delivers events to the endpoints until SIGTERM or SIGINT. Raises CannotListen,
+    TracingError.
+    """
     descriptors.raise_limit()
     logs.watch_loop()
     stop = stop_on_signal()
@@ -45,6 +49,18 @@ async def run_relay(settings: Settings, endpoints: Sequence[Endpoint]) -> None:
     if settings.metrics_listen is not None:
         serve_metrics(metrics, settings.metrics_listen)
     name = f"{socket.gethostname()}-{secrets.token_hex(6)}"
+    with tracing(settings.tracing):
+        await _deliver(settings, endpoints, name, metrics, stop)
+    _log.info("stopped")
+
+
+async def _deliver(
+    settings: Settings,
+    endpoints: Sequence[Endpoint],
+    name: str,
+    metrics: Metrics,
+    stop: asyncio.Event,
+) -> None:
     async with deliveries_of(settings) as (deliveries, log):
         relay = Relay(
             name,
@@ -57,4 +73,3 @@ async def run_relay(settings: Settings, endpoints: Sequence[Endpoint]) -> None:
         )
         _log.info("relaying", relay=name, endpoints=[endpoint.name for endpoint in endpoints])
         await relay.run(stop)
-    _log.info("stopped")

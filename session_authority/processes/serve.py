@@ -31,6 +31,7 @@ from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import SteadyClock
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Settings
+from session_authority.runtime.tracing import tracing
 from session_authority.store import EventLog, Replicas, SessionStore
 from session_authority.tokens import KeySource
 
@@ -97,13 +98,21 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
 async def serve(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
     """Runs the service until SIGTERM or SIGINT; calls `ready` with the address once it listens.
 
-    Raises what `running` raises, and UnsafeStore.
+    Raises what `running` raises, TracingError, and UnsafeStore.
     """
     logs.watch_loop()
     stop = stop_on_signal()
     stop_with_parent(stop)
     if settings.audit_log is not None:
         survive_hangup()
+    with tracing(settings.tracing):
+        await _serve(settings, mode, ready, stop)
+    _log.info("stopped")
+
+
+async def _serve(
+    settings: Settings, mode: Mode, ready: Callable[[Listen], None], stop: asyncio.Event
+) -> None:
     async with running(settings, mode) as (server, bound):
         others = {"bearer": bound.bearer, "health": bound.health}
         _log.info(
@@ -121,4 +130,3 @@ async def serve(settings: Settings, mode: Mode, ready: Callable[[Listen], None])
             for task in ended:
                 task.cancel()
         _log.info("stopping", drain_seconds=settings.drain_timeout.total_seconds())
-    _log.info("stopped")

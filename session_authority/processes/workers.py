@@ -33,6 +33,7 @@ from session_authority.runtime.addresses import Listen
 from session_authority.runtime.audit_log import AuditLogError
 from session_authority.runtime.settings import Settings
 from session_authority.runtime.tls import CertificateError
+from session_authority.runtime.tracing import TracingError
 from session_authority.tokens import KeyringError
 
 # A worker that dies is not started again at once. After so many deaths in so many seconds something
@@ -214,6 +215,7 @@ def _work(settings: Settings, mode: Mode, index: int, beats: Connection) -> None
         CannotListen,
         CertificateError,
         KeyringError,
+        TracingError,
         UnsafeStore,
     ) as error:
         _log.error("worker_failed", worker=index, faults=str(error).splitlines())

@@ -43,6 +43,7 @@ from session_authority.domain.session_limits import (
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import Duration
+from session_authority.runtime.tracing import TracingMode
 
 PREFIX = "SESSION_AUTHORITY_"
 CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG"
@@ -180,6 +181,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False
     audit_log: Folder | None = None
+    tracing: TracingMode = TracingMode.OFF
 
     @classmethod
     def settings_customise_sources(

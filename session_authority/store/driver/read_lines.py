@@ -20,10 +20,12 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import TimeoutError as TimedOut
 
 from session_authority.runtime.tasks import BackgroundTasks
+from session_authority.runtime.tracing import active
 from session_authority.store.driver.line_source import LineSource
 from session_authority.store.driver.questions import Answers, Batch, Question
 from session_authority.store.driver.read_line import ReadLine
 from session_authority.store.driver.sentinels import PrimaryReplaced
+from session_authority.store.driver.traced_batch import TracedBatch
 
 # How often reads are sent: the primary may be another one more than once in a row.
 _MAX_ATTEMPTS = 3
@@ -64,6 +66,7 @@ class ReadLines:
         self._scheduled = False
         self._watch: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._new_batch = Batch if active() is None else TracedBatch
         self._tasks = BackgroundTasks()
 
     def question(self, *command: str | bytes) -> Question:
@@ -100,7 +103,7 @@ class ReadLines:
         """Asks questions whose answers have these places among others."""
         loop = self._loop or self._begin()
         if apart:
-            batch = Batch(loop.time(), closed=True)
+            batch = self._new_batch(loop.time(), closed=True)
             batch.add_part(questions, answers, places)
             self._enqueue(batch, loop)
             return
@@ -146,7 +149,7 @@ class ReadLines:
             batch = self._waiting[-1]
             if not batch.closed and batch.size < _MAX_BATCH:
                 return batch
-        batch = Batch(loop.time())
+        batch = self._new_batch(loop.time())
         self._enqueue(batch, loop)
         return batch
 
