@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable
+from contextvars import ContextVar
 from enum import Enum
 from functools import wraps
 from inspect import signature
@@ -26,6 +27,15 @@ _NAMES = {"user": "user_id", "kid": "key_ids", "kids": "key_ids", "name": "of_ca
 _NAMES |= {"token": "token_id", "promote_now": "promote", "everything": "all"}
 
 
+# What the audit log is told of the command under way.
+_fields: ContextVar[dict[str, Any]] = ContextVar("audited", default={})  # noqa: B039 - replaced
+
+
+def audit(**fields: Any) -> None:
+    """Has the audit log told of what a command made, such as a key's ID."""
+    _fields.get().update(fields)
+
+
 def audited(action: str, *told: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorates a command: how it ended goes to the audit log, with these of its arguments. A log
     that can't be written is complained of, and keeps the command from nothing.
@@ -37,7 +47,7 @@ def audited(action: str, *told: str) -> Callable[[Callable[P, R]], Callable[P, R
             given = signature(command).bind(*args, **kwargs)
             given.apply_defaults()
             fields = {_NAMES.get(name, name): _text(given.arguments[name]) for name in told}
-            outcome = "FAILED"
+            outcome, token = "FAILED", _fields.set(fields)
             try:
                 result = command(*args, **kwargs)
                 outcome = "OK"
@@ -45,6 +55,7 @@ def audited(action: str, *told: str) -> Callable[[Callable[P, R]], Callable[P, R
                 fields["exit_code"] = end.exit_code
                 raise
             finally:
+                _fields.reset(token)
                 _note(action, outcome, fields)
             return result
 

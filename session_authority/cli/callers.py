@@ -21,7 +21,7 @@ from session_authority.access import (
     read_tokens,
     remove_tokens,
 )
-from session_authority.cli.audited import audited
+from session_authority.cli.audited import audit, audited
 from session_authority.cli.terminal import (
     WRONG_USAGE,
     Commands,
@@ -78,6 +78,7 @@ def callers_add(name: NameArgument, tokens: FileOption = None) -> None:
         fail(f"{name!r} is no caller of {policy}: name it there first")
     token = new_token()
     added = add_token(file, name, token, now())
+    audit(token_id=added.token_id)
     out.print(token, markup=False, soft_wrap=True)
     err.print(
         f"{name} has the token {added.token_id} from now on. It is not shown again.",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from session_authority.cli.audited import audited
+from session_authority.cli.audited import audit, audited
 from session_authority.cli.terminal import (
     WRONG_USAGE,
     Commands,
@@ -80,6 +80,7 @@ def keys_generate(
     folder = key_folder(directory)
     key = generate(algorithm, now())
     add_key(folder, key)
+    audit(key_ids=[key.kid])
     if promote_now:
         _promote(folder, key.kid)
     out.print(key.kid, markup=False)

@@ -118,7 +118,11 @@ class Tracer:
             "session_authority.endpoint": endpoint,
         }
         with self._tracer.start_as_current_span(
-            "POST", kind=SpanKind.CLIENT, attributes=attributes, record_exception=False
+            "POST",
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            record_exception=False,
+            set_status_on_exception=False,
         ) as span:
             yield DeliveryTrace(span)
 

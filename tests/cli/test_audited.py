@@ -41,8 +41,10 @@ def test_who_did_what_to_keys_and_callers(tmp_path: Path, monkeypatch: pytest.Mo
     me = f"user:{pwd.getpwuid(os.getuid()).pw_name}"
     assert {(line["caller"], line["peer"]) for line in found} == {(me, "ssh:192.0.2.7")}
     assert found[0]["promote"] is True
+    [kid] = found[0]["key_ids"]
+    assert found[-1]["key_ids"] == [kid]
     assert found[1]["key_ids"] == ["no-such-key"]
-    assert found[2]["of_caller"] == "gateway"
+    assert (found[2]["of_caller"], len(found[2]["token_id"])) == ("gateway", 8)
     assert "sacall_" not in audit.read_text()
 
 
