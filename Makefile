@@ -217,7 +217,7 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	compile runtime pyproject.toml requirements/oldest-python.in; \
 	compile run --extra=embedded --constraint=requirements/runtime.txt \
 	    pyproject.toml requirements/oldest-python.in; \
-	compile dev --extra=embedded --extra=dev --constraint=requirements/runtime.txt \
+	compile dev --extra=embedded --extra=tracing --extra=dev --constraint=requirements/runtime.txt \
 	    pyproject.toml requirements/oldest-python.in \
 	    requirements/newest-python.in requirements/fuzz.in; \
 	compile build --build-deps-for=wheel --only-build-deps pyproject.toml; \

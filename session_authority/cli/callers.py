@@ -21,6 +21,7 @@ from session_authority.access import (
     read_tokens,
     remove_tokens,
 )
+from session_authority.cli.audited import audit, audited
 from session_authority.cli.terminal import (
     WRONG_USAGE,
     Commands,
@@ -69,6 +70,7 @@ NameArgument = Annotated[
 
 @app.command("add")
 @errors_in_one_line()
+@audited("callers add", "name")
 def callers_add(name: NameArgument, tokens: FileOption = None) -> None:
     """Make a token for a caller, and print it: this once, it is kept nowhere."""
     file, policy = _file(tokens), load_settings().access_policy
@@ -76,6 +78,7 @@ def callers_add(name: NameArgument, tokens: FileOption = None) -> None:
         fail(f"{name!r} is no caller of {policy}: name it there first")
     token = new_token()
     added = add_token(file, name, token, now())
+    audit(token_id=added.token_id)
     out.print(token, markup=False, soft_wrap=True)
     err.print(
         f"{name} has the token {added.token_id} from now on. It is not shown again.",
@@ -143,6 +146,7 @@ def _row(name: str, policy: Policy | None, kept: Sequence[CallerToken]) -> dict[
 
 @app.command("remove")
 @errors_in_one_line()
+@audited("callers remove", "name", "token")
 def callers_remove(
     name: NameArgument,
     token: Annotated[

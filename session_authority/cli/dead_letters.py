@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from session_authority.cli.audited import audited
 from session_authority.cli.relay_options import (
     EndpointsOption,
     endpoints_of,
@@ -103,6 +104,7 @@ def _row(endpoint: str, letter: DeadLetter) -> dict[str, object]:
 
 @app.command("retry")
 @errors_in_one_line()
+@audited("relay dead retry", "event_ids", "everything", "endpoint")
 def dead_retry(
     event_ids: EventIds = None,
     everything: AllOption = False,
@@ -136,6 +138,7 @@ def dead_retry(
 
 @app.command("drop")
 @errors_in_one_line()
+@audited("relay dead drop", "event_ids", "everything", "endpoint")
 def dead_drop(
     event_ids: EventIds = None,
     everything: AllOption = False,

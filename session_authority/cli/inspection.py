@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from session_authority.cli.audited import audited
 from session_authority.cli.devices import UserArgument
 from session_authority.cli.relay_options import relay_settings
 from session_authority.cli.terminal import (
@@ -46,6 +47,7 @@ Row = dict[str, Any]
 
 
 @errors_in_one_line()
+@audited("inspect", "user", "repair")
 def inspect(
     user: UserArgument,
     repair: Annotated[

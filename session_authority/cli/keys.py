@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from session_authority.cli.audited import audit, audited
 from session_authority.cli.terminal import (
     WRONG_USAGE,
     Commands,
@@ -67,6 +68,7 @@ KeysOption = Annotated[
 
 @app.command("generate")
 @errors_in_one_line()
+@audited("keys generate", "algorithm", "promote_now")
 def keys_generate(
     directory: KeysOption = None,
     algorithm: Annotated[
@@ -78,6 +80,7 @@ def keys_generate(
     folder = key_folder(directory)
     key = generate(algorithm, now())
     add_key(folder, key)
+    audit(key_ids=[key.kid])
     if promote_now:
         _promote(folder, key.kid)
     out.print(key.kid, markup=False)
@@ -132,6 +135,7 @@ def keys_list(
 
 @app.command("promote")
 @errors_in_one_line()
+@audited("keys promote", "kid")
 def keys_promote(
     kid: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key; see `keys list`.")],
     directory: KeysOption = None,
@@ -143,6 +147,7 @@ def keys_promote(
 
 @app.command("revoke")
 @errors_in_one_line()
+@audited("keys revoke", "kids", "replace")
 def keys_revoke(
     kids: Annotated[list[str], typer.Argument(metavar="KEY_ID", help="The keys; see `keys list`.")],
     directory: KeysOption = None,
@@ -183,6 +188,7 @@ def keys_revoke(
 
 @app.command("retire")
 @errors_in_one_line()
+@audited("keys retire", "kid", "force")
 def keys_retire(
     kid: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key; see `keys list`.")],
     directory: KeysOption = None,

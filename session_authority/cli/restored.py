@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from session_authority.cli.audited import audit, audited
 from session_authority.cli.keys import KeysOption, key_folder
 from session_authority.cli.terminal import WRONG_USAGE, errors_in_one_line, fail, out, when
 from session_authority.runtime.clock import now
@@ -14,6 +15,7 @@ from session_authority.tokens import load_keyring, void_before
 
 
 @errors_in_one_line()
+@audited("restored", "at")
 def restored(
     at: Annotated[
         str | None,
@@ -38,6 +40,7 @@ def restored(
         fail("--at: is in the future", WRONG_USAGE)
     folder = key_folder(directory)
     void = void_before(folder, moment, present)
+    audit(at=moment.isoformat(), key_ids=list(void))
     for kid in void:
         out.print(f"{kid} is revoked.", markup=False, soft_wrap=True)
     told = "All tokens that were" if void else "No token is left that was"

@@ -21,6 +21,7 @@ from session_authority.processes.readiness import MAX_CLOCK_SKEW
 from session_authority.processes.wiring import connect_as_set
 from session_authority.runtime import descriptors
 from session_authority.runtime.addresses import MAX_PORT, Listen
+from session_authority.runtime.audit_log import target_fault
 from session_authority.runtime.clock import now
 from session_authority.runtime.files import exposure
 from session_authority.runtime.metrics_server import TokenError, read_token
@@ -371,6 +372,15 @@ def _report_exposure(
         tell(Fault(f"{path}: can't be read: {error.strerror}"))
 
 
+def _check_audit_log(settings: Settings, tell: _Tell) -> str:
+    if settings.audit_log is None:
+        return "off"
+    fault = target_fault(str(settings.audit_log))
+    if fault is not None:
+        tell(Fault(f"{PREFIX}AUDIT_LOG: {fault}"))
+    return str(settings.audit_log)
+
+
 KEYS, ACCESS, TLS, METRICS = "signing keys", "access", "TLS", "metrics"
 _CHECKS: dict[str, Callable[[Settings, _Tell], str]] = {
     "settings file": _check_settings_file,
@@ -381,6 +391,7 @@ _CHECKS: dict[str, Callable[[Settings, _Tell], str]] = {
     "listens on": _check_listens,
     METRICS: _check_metrics,
     "places": _check_geoip,
+    "audit log": _check_audit_log,
     "descriptors": _check_descriptors,
     "intervals": _check_intervals,
 }

@@ -23,6 +23,7 @@ from session_authority.runtime.clock import now
 from session_authority.runtime.relay_metrics import RelayMetrics
 from session_authority.runtime.settings import Settings
 from session_authority.runtime.tasks import repeat
+from session_authority.runtime.tracing import tracing
 from session_authority.store import Backlogs, Deliveries, EventLog
 
 # A look costs Redis some tenths of a millisecond of each endpoint; nobody scrapes more often.
@@ -75,7 +76,9 @@ async def _watch_backlogs(
 
 
 async def run_relay(settings: Settings, endpoints: Sequence[Endpoint]) -> None:
-    """Delivers events to the endpoints until SIGTERM or SIGINT. Raises CannotListen."""
+    """Delivers events to the endpoints until SIGTERM or SIGINT. Raises CannotListen,
+    TracingError.
+    """
     descriptors.raise_limit()
     logs.watch_loop()
     stop = stop_on_signal()
@@ -83,6 +86,18 @@ async def run_relay(settings: Settings, endpoints: Sequence[Endpoint]) -> None:
     metrics.name_build(acceptor="")
     serve_metrics(metrics.registry, settings)
     name = f"{socket.gethostname()}-{secrets.token_hex(6)}"
+    with tracing(settings.tracing):
+        await _deliver(settings, endpoints, name, metrics, stop)
+    _log.info("stopped")
+
+
+async def _deliver(
+    settings: Settings,
+    endpoints: Sequence[Endpoint],
+    name: str,
+    metrics: RelayMetrics,
+    stop: asyncio.Event,
+) -> None:
     async with deliveries_of(settings, metrics) as (deliveries, log):
         relay = Relay(
             name,
@@ -104,4 +119,3 @@ async def run_relay(settings: Settings, endpoints: Sequence[Endpoint]) -> None:
         finally:
             for task in watching:
                 task.cancel()
-    _log.info("stopped")

@@ -15,12 +15,17 @@ from session_authority.processes.grpc_server import acceptor_that_works
 from session_authority.processes.listening import serve_metrics
 from session_authority.processes.options import Mode, Ports
 from session_authority.processes.server import Server
-from session_authority.processes.signals import stop_on_signal, stop_with_parent
+from session_authority.processes.signals import (
+    stop_on_signal,
+    stop_with_parent,
+    survive_hangup,
+)
 from session_authority.processes.wiring import (
     build_authority,
     connect_as_set,
     geoip_as_set,
     listen_options_as_set,
+    observer_as_set,
     show_traffic,
 )
 from session_authority.runtime import logs
@@ -28,6 +33,7 @@ from session_authority.runtime.addresses import Listen
 from session_authority.runtime.clock import SteadyClock
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.settings import Settings
+from session_authority.runtime.tracing import tracing
 from session_authority.store import EventLog, Replicas, SessionStore
 from session_authority.tokens import KeySource
 
@@ -43,7 +49,7 @@ async def running(
     """A service from its settings: listening inside, in order ended outside. `offer` is given the
     metrics; without it they are offered as it is set.
 
-    Raises CannotListen, KeyringError, AccessError, CertificateError, GeoipError.
+    Raises CannotListen, KeyringError, AccessError, CertificateError, GeoipError, AuditLogError.
     """
     assert settings.keys is not None  # the command line sees to it
     source = KeySource(settings.keys)
@@ -71,17 +77,28 @@ async def running(
         feed = Feed(log, clock, metrics)
         verify = mode.verify
         verified = None if verify is None else lambda: verify(settings)
-        server = Server(
-            authority, feed, store, source, metrics, mode, options, verified, geoip, clock
-        )
-        offer(metrics.registry)
-        bound = await server.start(
-            Ports(settings.listen, settings.bearer_listen, settings.health_listen)
-        )
-        try:
-            yield server, bound
-        finally:
-            await server.stop(settings.drain_timeout)
+        with observer_as_set(settings) as observer:
+            server = Server(
+                authority,
+                feed,
+                store,
+                source,
+                metrics,
+                mode,
+                options,
+                verified,
+                geoip,
+                clock,
+                observer,
+            )
+            offer(metrics.registry)
+            bound = await server.start(
+                Ports(settings.listen, settings.bearer_listen, settings.health_listen)
+            )
+            try:
+                yield server, bound
+            finally:
+                await server.stop(settings.drain_timeout)
     finally:
         await store.close()
 
@@ -91,11 +108,25 @@ async def serve(
 ) -> None:
     """Runs the service until SIGTERM or SIGINT; calls `ready` with the address once it listens.
 
-    Raises what `running` raises, and UnsafeStore.
+    Raises what `running` raises, TracingError, and UnsafeStore.
     """
     logs.watch_loop()
     stop = stop_on_signal()
     stop_with_parent(stop)
+    if settings.audit_log is not None:
+        survive_hangup()
+    with tracing(settings.tracing):
+        await _serve(settings, mode, ready, stop, offer)
+    _log.info("stopped")
+
+
+async def _serve(
+    settings: Settings,
+    mode: Mode,
+    ready: Callable[[Listen], None],
+    stop: asyncio.Event,
+    offer: Offer | None,
+) -> None:
     async with running(settings, mode, offer) as (server, bound):
         others = {"bearer": bound.bearer, "health": bound.health}
         _log.info(
@@ -113,4 +144,3 @@ async def serve(
             for task in ended:
                 task.cancel()
         _log.info("stopping", drain_seconds=settings.drain_timeout.total_seconds())
-    _log.info("stopped")

@@ -42,6 +42,7 @@ from session_authority.rpc import (
     Authorizer,
     Capacity,
     Guard,
+    Observer,
     SessionAuthorityService,
 )
 from session_authority.runtime.addresses import Listen
@@ -87,8 +88,10 @@ class Server:
         verify: Verify | None = None,
         geoip: GeoipSource | None = None,
         clock: SteadyClock | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._authority = authority
+        self._observer = observer or Observer()
         self._metrics = metrics
         self._mode = mode
         self._options = options
@@ -111,7 +114,7 @@ class Server:
         self._store = store
         self._failovers = Failovers(feed.primaries, authority.reassert)
         self._repeated: asyncio.Task[Any] | None = None
-        self._offer(SessionAuthorityService(authority, feed))
+        self._offer(SessionAuthorityService(authority, feed, self._observer.auditor))
 
     def _offer(self, service: SessionAuthorityService) -> None:
         """Adds all services to the main server."""
@@ -142,7 +145,7 @@ class Server:
         """A server with a guard of its own: a guard remembers the methods of its server, and no
         port has those of another.
         """
-        guard = Guard(self._metrics, self._authorizer, capacity)
+        guard = Guard(self._metrics, self._authorizer, capacity, self._observer)
         server, methods = new_server(guard, capacity, acceptor, share_port=self._mode.share_port)
         self._guards.append(guard)
         self._servers.append(server)

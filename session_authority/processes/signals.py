@@ -15,6 +15,13 @@ def stop_on_signal() -> asyncio.Event:
     return stop
 
 
+def survive_hangup() -> None:
+    """SIGHUP ends this process no more: logrotate sends it once it has moved a file. The audit log
+    finds the new file by itself.
+    """
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+
+
 def stop_with_parent(stop: asyncio.Event) -> None:
     """Sets the event when the parent process has gone: a worker must not outlive the supervisor
     that restarts it.

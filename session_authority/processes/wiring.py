@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from session_authority.access import AccessSource
 from session_authority.authority import Authority
@@ -10,8 +12,9 @@ from session_authority.domain.session_limits import LEEWAY
 from session_authority.geoip import GeoipSource, nowhere
 from session_authority.processes.descriptor_budget import MIN_CONNECTIONS, connections_for
 from session_authority.processes.options import ListenOptions
-from session_authority.rpc import Capacity
+from session_authority.rpc import Capacity, Observer
 from session_authority.runtime import descriptors
+from session_authority.runtime.audit_log import AuditLog
 from session_authority.runtime.clock import SteadyClock, now
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.process_metrics import ProcessMetrics
@@ -59,6 +62,17 @@ def build_authority(
 def geoip_as_set(settings: Settings) -> GeoipSource | None:
     """The database of places, if one is set. Raises GeoipError."""
     return None if settings.geoip_database is None else GeoipSource(settings.geoip_database)
+
+
+@contextmanager
+def observer_as_set(settings: Settings) -> Iterator[Observer]:
+    """What operators are told of calls. Raises AuditLogError."""
+    audit_log = None if settings.audit_log is None else AuditLog(str(settings.audit_log))
+    try:
+        yield Observer(access_log=settings.access_log, audit_log=audit_log)
+    finally:
+        if audit_log is not None:
+            audit_log.close()
 
 
 def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:

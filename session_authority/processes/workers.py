@@ -28,11 +28,14 @@ from session_authority.processes.heartbeat import Heart, Pulse
 from session_authority.processes.listening import CannotListen, refuse_taken, serve_metrics
 from session_authority.processes.options import Mode
 from session_authority.processes.serve import serve
+from session_authority.processes.signals import survive_hangup
 from session_authority.processes.worker_metrics import GatheredMetrics, answer_parent
 from session_authority.runtime import descriptors, event_loops, logs
 from session_authority.runtime.addresses import Listen
+from session_authority.runtime.audit_log import AuditLogError
 from session_authority.runtime.settings import Settings
 from session_authority.runtime.tls import CertificateError
+from session_authority.runtime.tracing import TracingError
 from session_authority.tokens import KeyringError
 
 # A worker that dies is not started again at once. After so many deaths in so many seconds something
@@ -86,6 +89,8 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         serve_metrics(self._metrics.registry, self._settings)
+        if self._settings.audit_log is not None:
+            survive_hangup()
         for worker in self._workers:
             worker.start_when_due()
         ready(self._settings.listen)
@@ -218,7 +223,15 @@ def _work(
         offer = partial(answer_parent, link)
         serving = serve(settings, mode, lambda _: heart.start(), offer)
         event_loops.run(serving, settings.event_loop)
-    except (AccessError, CannotListen, CertificateError, KeyringError, UnsafeStore) as error:
+    except (
+        AccessError,
+        AuditLogError,
+        CannotListen,
+        CertificateError,
+        KeyringError,
+        TracingError,
+        UnsafeStore,
+    ) as error:
         _log.error("worker_failed", worker=index, faults=str(error).splitlines())
         sys.exit(1)
     except Exception as error:  # noqa: BLE001

@@ -37,6 +37,7 @@ from session_authority.domain.moments import to_seconds
 from session_authority.events.messages import event_message, event_type_name
 from session_authority.relay.endpoints import Endpoint
 from session_authority.runtime.addresses import is_loopback
+from session_authority.runtime.tracing import active
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 MAX_RETRY_AFTER = timedelta(hours=1)
@@ -180,7 +181,19 @@ class Sender:
 
     async def send(self, event_id: str, body: bytes, now: datetime) -> Delivered | Refused:
         """Sends one event. Raises nothing."""
-        headers = signature_headers(self._endpoint.secrets, event_id, body, now)
+        tracer = active()
+        if tracer is None:
+            return await self._attempt(event_id, body, now, {})
+        with tracer.delivery(self._endpoint.name, self._host, self._port) as trace:
+            outcome = await self._attempt(event_id, body, now, trace.headers())
+            if isinstance(outcome, Refused):
+                trace.failed(outcome.reason)
+            return outcome
+
+    async def _attempt(
+        self, event_id: str, body: bytes, now: datetime, more: Mapping[str, str]
+    ) -> Delivered | Refused:
+        headers = {**signature_headers(self._endpoint.secrets, event_id, body, now), **more}
         try:
             async with asyncio.timeout(self._endpoint.timeout.total_seconds()):
                 return await self._send(headers, body, now)
@@ -269,6 +282,10 @@ class Sender:
         return self._endpoint.private or is_public(address)
 
     async def _outcome(self, response: httpx.Response, now: datetime) -> Delivered | Refused:
+        if active() is not None:
+            from session_authority.runtime.otel import note_http_status
+
+            note_http_status(response.status_code)
         try:
             read = 0
             async for chunk in response.aiter_raw():

@@ -5,6 +5,7 @@ It refuses to decide anything of sessions.
 
 from session_authority.rpc.authorization import Authorizer
 from session_authority.rpc.interceptors import Capacity, Guard
+from session_authority.rpc.observing import Observer
 from session_authority.rpc.service import SERVICE_NAME, SessionAuthorityService
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "Authorizer",
     "Capacity",
     "Guard",
+    "Observer",
     "SessionAuthorityService",
 ]

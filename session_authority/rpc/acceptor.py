@@ -22,13 +22,14 @@ from grpc.aio import _server
 
 from session_authority.rpc import wakeups
 from session_authority.rpc.long_calls import LongCalls
+from session_authority.rpc.request_ids import Reply
 
 # A task that accepts a call starts another one unless so many are waiting for calls: however many
 # calls are under way, none waits for a task. A task ends when more than that are waiting.
 MIN_WAITING_TASKS, MAX_WAITING_TASKS = 16, 128
 _NO_FLAGS = 0
 
-Answer = Callable[[Any], Awaitable[bytes | grpc.Status]]
+Answer = Callable[[Any], Awaitable[bytes | Reply | grpc.Status]]
 """Takes the context of a call, and returns its answer, serialized, or the status that it fails
 with.
 """
@@ -186,7 +187,7 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
             self.given_up = True
             self._task.cancel()
 
-    def send(self, answer: bytes | grpc.Status) -> Awaitable[None]:
+    def send(self, answer: bytes | Reply | grpc.Status) -> Awaitable[None]:
         """Sends the answer, or the status that the call fails with, when it is awaited; that ends
         when it is sent.
         """
@@ -197,6 +198,12 @@ class _Call(cygrpc._ServicerContext):  # type: ignore[misc]  # noqa: SLF001
                 initial,
                 cygrpc.SendMessageOperation(answer, _NO_FLAGS),
                 cygrpc.SendStatusFromServerOperation((), 0, "", _NO_FLAGS),
+            )
+        elif isinstance(answer, Reply):
+            operations = (
+                initial,
+                cygrpc.SendMessageOperation(answer.message, _NO_FLAGS),
+                cygrpc.SendStatusFromServerOperation(answer.trailing_metadata, 0, "", _NO_FLAGS),
             )
         else:
             status = cygrpc.SendStatusFromServerOperation(

@@ -18,6 +18,7 @@ import structlog
 
 from session_authority.access import ROWS, Access, Caller, names_in
 from session_authority.domain.errors import CallerNotAllowed, CallerUnknown
+from session_authority.rpc.request_ids import on_lines
 from session_authority.runtime import logs
 from session_authority.runtime.addresses import is_loopback
 from session_authority.runtime.logs import LogThrottle
@@ -98,6 +99,7 @@ class Authorizer:
             )
             raise
         except CallerNotAllowed:
+            logs.caller_name.set(calling.name)
             self._log_refusal("caller_not_allowed", path, context, caller=calling.name)
             raise
         is_calling(calling)
@@ -132,9 +134,10 @@ class Authorizer:
     def _log_refusal(self, event: str, path: str, context: Context, **details: str) -> None:
         left_out = self._throttle.count(f"{event} {path} {details}", monotonic())
         if left_out is not None:
-            _log.warning(
-                event, method=path, peer=unquote(context.peer()), left_out=left_out, **details
-            )
+            with on_lines(context):
+                _log.warning(
+                    event, method=path, peer=unquote(context.peer()), left_out=left_out, **details
+                )
 
 
 def _for_the_log(error: CallerUnknown) -> dict[str, str]:

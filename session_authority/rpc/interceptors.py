@@ -15,9 +15,11 @@ from typing import Any
 
 import grpc
 
+from session_authority.access import ROWS
 from session_authority.domain.refusals import UNKNOWN_METHOD
 from session_authority.rpc.authorization import Authorizer
 from session_authority.rpc.long_calls import unless_given_up
+from session_authority.rpc.observing import ObservedStream, ObservedUnary, Observer
 from session_authority.rpc.peers import Peers
 from session_authority.rpc.status import code_number
 from session_authority.rpc.streams import StreamMethod, Streams
@@ -60,8 +62,15 @@ class Capacity:
 class Guard(grpc.aio.ServerInterceptor):
     """Wraps each method's handler once, and remembers it."""
 
-    def __init__(self, metrics: Metrics, authorizer: Authorizer, capacity: Capacity) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        authorizer: Authorizer,
+        capacity: Capacity,
+        observer: Observer | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._observer = observer or Observer()
         self._authorizer = authorizer
         self.peers = Peers()
         self._load = Load(capacity.calls)
@@ -111,7 +120,16 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def unary(self, path: str, handler: Handler) -> UnaryMethod:
         """A unary method as it is to be called."""
-        return UnaryMethod(path, handler, self._metrics, self._authorizer, self._load, self.peers)
+        parts = (self._metrics, self._authorizer, self._load, self.peers)
+        if self._is_observed(path):
+            return ObservedUnary(path, handler, self._observer, *parts)
+        return UnaryMethod(path, handler, *parts)
+
+    def _is_observed(self, path: str) -> bool:
+        """Whether the observer hears of a method: never of one that strangers may call."""
+        row = ROWS.get(path)
+        is_public = row is not None and row.public
+        return not is_public and self._observer.observes(path.rpartition("/")[2])
 
     async def _refuse(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         began_at = time.perf_counter()
@@ -155,12 +173,8 @@ class Guard(grpc.aio.ServerInterceptor):
             assert decode is not None
             return decoded(decode, body), max(1, -(-len(body) // _WATCH_BYTES_PER_PLACE))
 
-        return StreamMethod(
-            path,
-            behavior,
-            self._metrics,
-            self._authorizer,
-            self._streams,
-            self.peers,
-            None if decode is None else first,
-        )
+        wanted = None if decode is None else first
+        parts = (self._metrics, self._authorizer, self._streams, self.peers, wanted)
+        if self._is_observed(path):
+            return ObservedStream(path, behavior, self._observer, *parts)
+        return StreamMethod(path, behavior, *parts)

@@ -12,9 +12,11 @@ from session_authority.authority import Authority
 from session_authority.domain.durability import Confirmations, confirmations
 from session_authority.domain.errors import CallerNotAllowed
 from session_authority.domain.fields import FieldChecks
-from session_authority.domain.requests import AsPresented
+from session_authority.domain.requests import AsPresented, Presented
+from session_authority.domain.results import Validation
 from session_authority.events import Feed
 from session_authority.rpc import batch_results, messages
+from session_authority.rpc.auditing import Auditor
 from session_authority.rpc.authorization import caller
 from session_authority.rpc.status import failure_of
 from session_authority.v1 import session_authority_pb2 as pb
@@ -38,9 +40,10 @@ _Mutation = (
 class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
     """Implements the contract; see `session_authority.proto` for what each method promises."""
 
-    def __init__(self, authority: Authority, feed: Feed) -> None:
+    def __init__(self, authority: Authority, feed: Feed, auditor: Auditor | None = None) -> None:
         self._authority = authority
         self._feed = feed
+        self._auditor = auditor or Auditor()
 
     async def IssueDevice(
         self, request: pb.IssueDeviceRequest, context: Context
@@ -80,7 +83,8 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
 
     async def ValidateSession(self, request: pb.ValidateSessionRequest, context: Context) -> bytes:
         asked = messages.as_presented(request)
-        return await self._authority.kept_answer(asked) or await self._validate(request, asked)
+        kept = await self._authority.kept_answer(asked)
+        return kept or await self._validate(request, asked, context)
 
     async def BatchValidateSessions(
         self, request: pb.BatchValidateSessionsRequest, context: Context
@@ -95,29 +99,44 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
         for start in range(0, len(rest), _BATCH_ITEMS_AT_ONCE):
             stride = rest[start : start + _BATCH_ITEMS_AT_ONCE]
             judged = (
-                self._validate_one_of_batch(request.requests[number], asked[number])
+                self._validate_one_of_batch(request.requests[number], asked[number], context)
                 for number in stride
             )
             for number, result in zip(stride, await asyncio.gather(*judged), strict=True):
                 results[number] = result
         return b"".join(results)
 
-    async def _validate(self, request: pb.ValidateSessionRequest, asked: AsPresented) -> bytes:
+    async def _validate(
+        self, request: pb.ValidateSessionRequest, asked: AsPresented, context: Context
+    ) -> bytes:
         presented = messages.presented(request, caller().name)
-        if request.observe_only and not caller().may_observe:
-            raise CallerNotAllowed("ask with observe_only")
-        validation = await self._authority.validate_session(
-            presented, observe_only=request.observe_only
-        )
+        if request.observe_only:
+            validation = await self._observe(presented, context)
+        else:
+            validation = await self._authority.validate_session(presented)
         answer = messages.validate_session_response(validation).SerializeToString()
         self._authority.keep_answer(asked, validation, answer)
         return answer
 
+    async def _observe(self, presented: Presented, context: Context) -> Validation:
+        """A validation for an operator, which changes nothing but the audit log."""
+        user_id, status, code = "", "", grpc.StatusCode.PERMISSION_DENIED
+        try:
+            if not caller().may_observe:
+                raise CallerNotAllowed("ask with observe_only")
+            code = grpc.StatusCode.UNAVAILABLE
+            validation = await self._authority.validate_session(presented, observe_only=True)
+            user_id = validation.session.token.user_id if validation.session is not None else ""
+            status, code = validation.status.name, grpc.StatusCode.OK
+        finally:
+            self._auditor.looked(context, user_id, code, status)
+        return validation
+
     async def _validate_one_of_batch(
-        self, request: pb.ValidateSessionRequest, asked: AsPresented
+        self, request: pb.ValidateSessionRequest, asked: AsPresented, context: Context
     ) -> bytes:
         try:
-            return batch_results.answered(await self._validate(request, asked))
+            return batch_results.answered(await self._validate(request, asked, context))
         except Exception as error:  # noqa: BLE001 - a fault with one must not fail the others
             return batch_results.failed(error)
 

@@ -23,6 +23,7 @@ from session_authority.domain.fair_share import FairShare
 from session_authority.domain.refusals import refusal_of
 from session_authority.rpc.authorization import Authorizer, caller_name
 from session_authority.rpc.peers import Peer, Peers
+from session_authority.rpc.request_ids import named, on_lines
 from session_authority.rpc.status import Refused, code_number, code_of, failure_of
 from session_authority.runtime.metrics import Metrics
 
@@ -66,7 +67,7 @@ class Stream:
         """
         if self._opening is not None:
             await asyncio.wait([self._opening])
-        await self.context.abort_with_status(status)
+        await self.context.abort_with_status(named(status, self.context))
 
     def end(self, refusal: AuthorityError) -> None:
         """Ends it with a TimeoutError; `refusal` is what its caller is told."""
@@ -193,7 +194,8 @@ class StreamMethod:
         except Exception as error:  # noqa: BLE001
             # The last line of defence: its text must not reach the caller.
             ended = stream.refusal if isinstance(error, TimeoutError) else None
-            failure = failure_of(ended or error, self._name)
+            with on_lines(context):
+                failure = failure_of(ended or error, self._name)
             code = code_number(failure.code)
             self._refused(refusal_of(ended or error))
         finally:

@@ -31,6 +31,7 @@ from session_authority.domain.refusals import refusal_of
 from session_authority.rpc.authorization import Authorizer, caller_name, no_one_is_calling
 from session_authority.rpc.long_calls import Deadlines, unless_given_up
 from session_authority.rpc.peers import Peer, Peers
+from session_authority.rpc.request_ids import Reply, named, on_lines
 from session_authority.rpc.status import code_number, code_of, failure_of
 from session_authority.runtime.metrics import Metrics
 
@@ -140,6 +141,8 @@ class UnaryMethod:
         answer = await self.answer(context)
         if isinstance(answer, bytes):
             return answer
+        if isinstance(answer, Reply):
+            return answer.message  # gRPC has what follows it
         await context.abort_with_status(answer)
         raise AssertionError("aborting raises")
 
@@ -147,7 +150,7 @@ class UnaryMethod:
         """Notes that the answer of a call is sent, or that nobody waits for it any more."""
         self._peers.sent(context)
 
-    async def answer(self, context: Context) -> bytes | grpc.Status:
+    async def answer(self, context: Context) -> bytes | Reply | grpc.Status:
         """The answer of a call, serialized, or the status that it fails with. Nothing is sent."""
         started = time.perf_counter()
         self._calls.started += 1
@@ -163,10 +166,11 @@ class UnaryMethod:
             raise
         except Exception as error:  # noqa: BLE001
             # The last line of defence: its text must not reach the caller.
-            failure = failure_of(error, self._name)
+            with on_lines(context):
+                failure = failure_of(error, self._name)
             code = code_number(failure.code)
             self._refused(refusal_of(error))
-            return failure.status()
+            return named(failure.status(), context)
         finally:
             self._calls.end(caller_name(), code, time.perf_counter() - started)
             self._peers.leave(peer, context)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, TextIO
 
@@ -22,6 +22,8 @@ _MAX_KINDS = 1024
 
 # The name of the caller whose call is being answered. Each line that is logged meanwhile has it.
 caller_name: ContextVar[str | None] = ContextVar("caller_name", default=None)
+# What names that call beside it: `request_id` and, while traces are made, `trace_id` and `span_id`.
+call_fields: ContextVar[Mapping[str, str] | None] = ContextVar("call_fields", default=None)
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
@@ -30,7 +32,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
-            _add_caller,
+            _add_call,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.dev.ConsoleRenderer()
@@ -52,12 +54,14 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def _add_caller(
+def _add_call(
     _logger: object, _method: str, line: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     name = caller_name.get()
     if name is not None:
         line.setdefault("caller", name)
+    for field, value in (call_fields.get() or {}).items():
+        line.setdefault(field, value)
     return line
 
 
@@ -108,3 +112,26 @@ class LogThrottle:
         if len(self._kinds) > _MAX_KINDS:
             del self._kinds[next(iter(self._kinds))]
         return left_out if loud else None
+
+
+class LineBudget:
+    """A budget for lines of one kind: at most so many in each second."""
+
+    def __init__(self, lines_per_second: int) -> None:
+        self._lines_per_second = lines_per_second
+        self._second = 0
+        self._lines = 0
+        self._left_out = 0
+
+    def count(self, now: float) -> int | None:
+        """Returns how many lines were left out since the last one, or None if this one is left out
+        too. `now` is in seconds.
+        """
+        if int(now) != self._second:
+            self._second, self._lines = int(now), 0
+        if self._lines >= self._lines_per_second:
+            self._left_out += 1
+            return None
+        self._lines += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out

@@ -44,6 +44,7 @@ from session_authority.runtime.addresses import Listen
 from session_authority.runtime.assurance_levels import PRESETS, Assurance
 from session_authority.runtime.durations import Duration
 from session_authority.runtime.event_loops import EventLoop
+from session_authority.runtime.tracing import TracingMode
 
 PREFIX = "SESSION_AUTHORITY_"
 CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG"
@@ -181,6 +182,9 @@ class Settings(BaseSettings):
     metrics_tls: bool = False
     metrics_token_file: Folder | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    access_log: bool = False
+    audit_log: Folder | None = None
+    tracing: TracingMode = TracingMode.OFF
 
     @classmethod
     def settings_customise_sources(

@@ -13,10 +13,12 @@ import pytest
 from session_authority.domain.session_limits import SessionLimits
 from session_authority.processes import health
 from session_authority.processes.options import ListenOptions, Mode, Ports
+from session_authority.rpc import Observer
+from session_authority.runtime import logs
 from session_authority.runtime.settings import Acceptor
 from session_authority.store import Replicas
 from session_authority.tokens import Algorithm, KeySource, add_key, generate, promote
-from tests.rpc.harness import NO_REPLICAS, ONE_PORT, OPEN, START, Stage, StageWith
+from tests.rpc.harness import NO_REPLICAS, ONE_PORT, OPEN, START, LogStream, Stage, StageWith
 from tests.support.backends import Backend
 
 
@@ -50,12 +52,15 @@ async def stage_with(
             doors: ListenOptions = OPEN,
             ports: Ports = ONE_PORT,
             replicas: Replicas = NO_REPLICAS,
+            observer: Observer | None = None,
             **limits: Any,
         ) -> Stage:
             doors = replace(doors, acceptor=acceptor)
             chosen = backend or backends("fakeredis")
             mode = Mode(reflection=reflection)
-            stage = Stage(chosen, prefix, source, SessionLimits(**limits), mode, doors, replicas)
+            stage = Stage(
+                chosen, prefix, source, SessionLimits(**limits), mode, doors, replicas, observer
+            )
             return await stack.enter_async_context(stage.open(ports))
 
         yield run
@@ -66,3 +71,11 @@ async def stage(stage_with: StageWith) -> Stage:
     """A server with the default limits, on an imitation of Redis."""
     running: Stage = await stage_with()
     return running
+
+
+@pytest.fixture
+def structured() -> LogStream:
+    """What is logged from here on, with all that a line has in production."""
+    stream = LogStream()
+    logs.configure("info", stream)
+    return stream

@@ -4,6 +4,8 @@ reads its errors.
 
 from __future__ import annotations
 
+import io
+import json
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +22,7 @@ from session_authority.domain.session_limits import SessionLimits
 from session_authority.events.feed import Feed
 from session_authority.processes.options import ListenOptions, Mode, Ports
 from session_authority.processes.server import Server
-from session_authority.rpc import Capacity
+from session_authority.rpc import Capacity, Observer
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.call_metrics import CODES
 from session_authority.runtime.metrics import Metrics
@@ -112,6 +114,7 @@ class Stage:
         mode: Mode,
         doors: ListenOptions = OPEN,
         replicas: Replicas = NO_REPLICAS,
+        observer: Observer | None = None,
     ) -> None:
         client = backend.connect()
         self.backend = backend
@@ -133,7 +136,14 @@ class Stage:
         )
         self.feed = Feed(self.log, self.clock, self.metrics)
         self.server = Server(
-            self.authority, self.feed, self.store, source, self.metrics, mode, doors
+            self.authority,
+            self.feed,
+            self.store,
+            source,
+            self.metrics,
+            mode,
+            doors,
+            observer=observer,
         )
         self.address = ANYWHERE
 
@@ -249,3 +259,10 @@ def code_named(name: str) -> str:
     number = CODES.index(name)
     [code] = [code.name for code in grpc.StatusCode if code.value[0] == number]
     return code
+class LogStream(io.StringIO):
+    """Where the log goes."""
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """The lines of one event."""
+        found = [json.loads(line) for line in self.getvalue().splitlines()]
+        return [line for line in found if line["event"] == event]

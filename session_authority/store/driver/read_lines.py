@@ -21,10 +21,12 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import TimeoutError as TimedOut
 
 from session_authority.runtime.tasks import BackgroundTasks
+from session_authority.runtime.tracing import active
 from session_authority.store.driver.line_source import LineSource
 from session_authority.store.driver.questions import Answers, Batch, Question
 from session_authority.store.driver.read_line import ReadLine
 from session_authority.store.driver.sentinels import PrimaryReplaced
+from session_authority.store.driver.traced_batch import TracedBatch
 from session_authority.store.driver.traffic import Traffic
 
 # How often reads are sent: the primary may be another one more than once in a row.
@@ -70,6 +72,7 @@ class ReadLines:
         self._scheduled = False
         self._watch: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._new_batch = Batch if active() is None else TracedBatch
         self._tasks = BackgroundTasks()
 
     def question(self, *command: str | bytes) -> Question:
@@ -106,7 +109,7 @@ class ReadLines:
         """Asks questions whose answers have these places among others."""
         loop = self._loop or self._begin()
         if apart:
-            batch = Batch(monotonic(), closed=True)
+            batch = self._new_batch(monotonic(), closed=True)
             batch.add_part(questions, answers, places)
             self._enqueue(batch, loop)
             return
@@ -155,7 +158,7 @@ class ReadLines:
             batch = self._waiting[-1]
             if not batch.closed and batch.size < _MAX_BATCH:
                 return batch
-        batch = Batch(monotonic())
+        batch = self._new_batch(monotonic())
         self._enqueue(batch, loop)
         return batch
 
@@ -197,7 +200,7 @@ class ReadLines:
 
     def _answered(self, line: ReadLine, batch: Batch, replies: Sequence[Any]) -> None:
         self._busy.discard(line)
-        self._traffic.reads.add(line.time() - batch.sent_at)
+        self._traffic.reads.add(monotonic() - batch.sent_at)
         batch.answer(replies)
         if isinstance(replies[-1], Disconnected):
             line.hang_up(Disconnected("it refuses the connection"))

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError
 
+from session_authority.runtime.tracing import store_round_trip
 from session_authority.store.driver.connection import RedisClient
 from session_authority.store.driver.errors import (
     EXCHANGE_FAILURES,
@@ -38,6 +39,7 @@ class Script:
     """
 
     def __init__(self, name: str, *, asks_first: bool = False) -> None:
+        self._name = name
         names = ("before_writing", name) if asks_first else (name,)
         self.text = "".join(_SCRIPTS.joinpath(f"{name}.lua").read_text("utf-8") for name in names)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
@@ -75,9 +77,11 @@ class Script:
     ) -> T:
         rest = (len(keys), *keys, *args)
         try:
-            return await send(("EVALSHA", self.sha, *rest))
+            with store_round_trip("EVALSHA", self._name):
+                return await send(("EVALSHA", self.sha, *rest))
         except NoScriptError:  # refused before anything ran, so sending it again does nothing twice
-            return await send(("EVAL", self.text, *rest))
+            with store_round_trip("EVAL", self._name):
+                return await send(("EVAL", self.text, *rest))
 
 
 class Writes:

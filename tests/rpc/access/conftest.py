@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from session_authority.rpc import Observer
 from tests.rpc.access.harness import ALL_PORTS, Enter, House, Visitor, visiting
 from tests.rpc.harness import Stage, StageWith
 
@@ -19,11 +20,19 @@ def house(tmp_path: Path) -> House:
 
 
 @pytest.fixture
-async def stage(stage_with: StageWith, house: House) -> Stage:
+def observer() -> Observer:
+    """What operators are told of calls: nothing, unless a test wants it."""
+    return Observer()
+
+
+@pytest.fixture
+async def stage(stage_with: StageWith, house: House, observer: Observer) -> Stage:
     """A server that wants certificates on one port, tokens on another, and answers for its health
     on a third.
     """
-    running: Stage = await stage_with(doors=house.doors(), ports=ALL_PORTS, reflection=True)
+    running: Stage = await stage_with(
+        doors=house.doors(), ports=ALL_PORTS, reflection=True, observer=observer
+    )
     return running
 
 

@@ -67,7 +67,12 @@ async def test_who_is_unknown_may_ask_after_its_health_and_nothing_else(enter: E
 
 
 def test_an_rpc_that_no_row_names_is_nobodys():
-    context: Any = SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:5")
+    context: Any = SimpleNamespace(
+        peer=lambda: "ipv4:127.0.0.1:5",
+        trailing_metadata=tuple,
+        invocation_metadata=tuple,
+        set_trailing_metadata=lambda _: None,
+    )
     for path in ("/session_authority.v1.SessionAuthorityService/New", "", "/"):
         with pytest.raises(CallerNotAllowed):
             Authorizer(everybody).admit(path, context)

@@ -19,6 +19,7 @@ from session_authority_client._async.calls import AsyncCalls
 from session_authority_client._shared.batching import (
     MAX_ITEM_BYTES,
     Waiter,
+    askers_of,
     fail,
     max_wait_seconds,
     message_of,
@@ -79,7 +80,9 @@ class AsyncBatchQueue:
     ) -> pb.ValidateSessionResponse:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[pb.ValidateSessionResponse] = loop.create_future()
-        waiter = Waiter(request, size, loop.time() + seconds, future)
+        tracer = self._calls.tracer
+        asker = None if tracer is None else tracer.asking()
+        waiter = Waiter(request, size, loop.time() + seconds, future, asker)
         self._queue.append(waiter)
         if self._due is None and not self._waits_for_slot:
             self._due = loop.call_later(max_wait_seconds(seconds), self._send)
@@ -145,14 +148,15 @@ class AsyncBatchQueue:
         seconds = seconds_for(waiters, asyncio.get_running_loop().time())
         if self._calls.recorder is not None:
             self._calls.recorder.batch(len(waiters))
-        make = self._calls.make_in_slot
+        make, askers = self._calls.make_in_slot, askers_of(waiters)
         try:
             if len(waiters) == 1:
-                alone = await make("ValidateSession", waiters[0].request, seconds)
+                alone = await make("ValidateSession", waiters[0].request, seconds, askers)
                 result = pb.BatchValidateSessionsResult(response=alone)
                 settle(waiters, pb.BatchValidateSessionsResponse(results=[result]))
             else:
-                settle(waiters, await make("BatchValidateSessions", message_of(waiters), seconds))
+                message = message_of(waiters)
+                settle(waiters, await make("BatchValidateSessions", message, seconds, askers))
         except asyncio.CancelledError:  # the loop ends
             fail(waiters, client_closed())
             raise

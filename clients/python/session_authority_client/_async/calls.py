@@ -12,7 +12,7 @@ calls of tasks only; a thread can wait for a result and make a call that no thre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from session_authority_client._shared.calls import (
 from session_authority_client._shared.failures import client_closed, failure_of
 from session_authority_client._shared.limiter import Limiter
 from session_authority_client._shared.recording import Recorder, recorded
+from session_authority_client._shared.tracing import Metadata, Tracer
 from session_authority_client._shared.transport import Transport
 from session_authority_client.wire import session_authority_pb2 as pb
 
@@ -47,7 +48,9 @@ class AsyncCalls:
         transport: Transport,
         max_in_flight: int,
         recorder: Recorder | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
+        self.tracer = tracer
         self.limiter = Limiter(max_in_flight)
         self.recorder = recorder
         self._open_channel = open_channel
@@ -86,34 +89,56 @@ class AsyncCalls:
                 seconds = await self._wait(seconds)
             return await self._make_in_slot(method, request, seconds)
 
-    async def make_in_slot(self, method: str, request: Message, seconds: float) -> Any:
-        """Makes a call in a slot that was acquired before, and releases the slot."""
+    async def make_in_slot(
+        self, method: str, request: Message, seconds: float, askers: Sequence[Any] | None = None
+    ) -> Any:
+        """Makes a call in a slot that was acquired before, and releases the slot. One that many
+        callers asked for belongs to the spans of its `askers`.
+        """
         with recorded(self.recorder, method):
-            return await self._make_in_slot(method, request, seconds)
+            return await self._make_in_slot(method, request, seconds, askers)
 
-    async def _make_in_slot(self, method: str, request: Message, seconds: float) -> Any:
+    async def _make_in_slot(
+        self, method: str, request: Message, seconds: float, askers: Sequence[Any] | None = None
+    ) -> Any:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         try:
             for pause in PAUSES_SECONDS:
                 try:
-                    return await self._attempt(method, request, deadline - loop.time())
+                    left = deadline - loop.time()
+                    return await self._attempt(method, request, left, askers)
                 except grpc.RpcError as error:
                     if not was_dropped(error) or loop.time() + pause >= deadline:
                         raise
                 await asyncio.sleep(pause)
                 if self.recorder is not None:
                     self.recorder.retry(method)
-            return await self._attempt(method, request, deadline - loop.time())
+            return await self._attempt(method, request, deadline - loop.time(), askers)
         except (grpc.RpcError, asyncio.CancelledError) as error:
             raise failure_of(error, closed=self.limiter.closed) from None
         finally:
             self.limiter.release()
 
-    async def _attempt(self, method: str, request: Message, seconds: float) -> Any:
+    async def _attempt(
+        self, method: str, request: Message, seconds: float, askers: Sequence[Any] | None
+    ) -> Any:
         if self.limiter.closed:
             raise client_closed()
-        call = self._unary[method](request, timeout=seconds, metadata=self._transport.metadata())
+        metadata = self._transport.metadata()
+        if self.tracer is None:
+            return await self._send(method, request, seconds, metadata)
+        span = self.tracer.begin(method, askers)
+        try:
+            answer = await self._send(method, request, seconds, (*metadata, *span.headers))
+        except BaseException as error:
+            span.end(error)
+            raise
+        span.end()
+        return answer
+
+    async def _send(self, method: str, request: Message, seconds: float, metadata: Metadata) -> Any:
+        call = self._unary[method](request, timeout=seconds, metadata=metadata)
         loop = asyncio.get_running_loop()
         guard = loop.call_later(seconds + _LOST_AFTER_SECONDS, call.cancel)
         try:

@@ -23,6 +23,7 @@ from session_authority_client._shared import arguments, convert
 from session_authority_client._shared.failures import error_of_item
 from session_authority_client._shared.limiter import MAX_IN_FLIGHT
 from session_authority_client._shared.recording import Recorder
+from session_authority_client._shared.tracing import Tracer
 from session_authority_client._shared.transport import DEFAULT_TIMEOUT, Tls, Transport
 from session_authority_client.cache import NearCache
 from session_authority_client.errors import SessionAuthorityError
@@ -61,6 +62,8 @@ class AsyncSessionAuthority:
             service's MAX_PER_CONNECTION (100): watches count there, too.
         metrics: Counts what this client does: `metrics.ClientMetrics`, for Prometheus, or any other
             `Recorder`.
+        tracing: Makes a span for each call with OpenTelemetry's API, and tells the service of it.
+            Needs the extra `tracing`. Watches have none.
     """
 
     def __init__(
@@ -75,13 +78,17 @@ class AsyncSessionAuthority:
         cache: NearCache | None = None,
         max_in_flight: int = MAX_IN_FLIGHT,
         metrics: Recorder | None = None,
+        tracing: bool = False,
     ) -> None:
         self._transport = Transport(target, tls, token, options)
         if cache is not None:
             cache.claim()
         batching = arguments.flag("batching", batching)
         self._timeout = arguments.seconds("timeout", timeout)
-        self._calls = AsyncCalls(self._open_channel, self._transport, max_in_flight, metrics)
+        tracer = Tracer(target) if arguments.flag("tracing", tracing) else None
+        self._calls = AsyncCalls(
+            self._open_channel, self._transport, max_in_flight, metrics, tracer
+        )
         self._batch_queue = AsyncBatchQueue(self._calls, batching=batching)
         self._cache = cache
         self.endings = AsyncEndings(self._calls, cache)

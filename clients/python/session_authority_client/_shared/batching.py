@@ -31,11 +31,17 @@ MAX_WAIT_SHARE = 0.25
 class Waiter:
     """A caller in the queue. `deadline` is a time of its own clock."""
 
-    __slots__ = ("deadline", "future", "request", "size")
+    __slots__ = ("asker", "deadline", "future", "request", "size")
 
     def __init__(
-        self, request: pb.ValidateSessionRequest, size: int, deadline: float, future: Any
+        self,
+        request: pb.ValidateSessionRequest,
+        size: int,
+        deadline: float,
+        future: Any,
+        asker: Any = None,
     ) -> None:
+        self.asker = asker  # the span in which the caller asks, where spans are made
         self.request = request
         self.size = size
         self.deadline = deadline
@@ -63,6 +69,11 @@ def take_batch(queue: list[Waiter]) -> list[Waiter]:
         passed += 1
     del queue[:passed]
     return batch
+
+
+def askers_of(waiters: Sequence[Waiter]) -> list[Any]:
+    """The spans in which the callers of a batch ask."""
+    return [waiter.asker for waiter in waiters if waiter.asker is not None]
 
 
 def message_of(waiters: Sequence[Waiter]) -> pb.BatchValidateSessionsRequest:

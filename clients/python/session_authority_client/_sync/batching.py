@@ -21,6 +21,7 @@ from typing import Any
 from session_authority_client._shared.batching import (
     MAX_ITEM_BYTES,
     Waiter,
+    askers_of,
     fail,
     max_wait_seconds,
     message_of,
@@ -53,9 +54,11 @@ class BatchQueue:
         if not self._batching or size > MAX_ITEM_BYTES:
             return self._call(request, seconds)
         waiter = None
+        tracer = self._calls.tracer
+        asker = None if tracer is None else tracer.asking()
         with self._lock:
             if self._under_way or self._queue:
-                waiter = Waiter(request, size, time.monotonic() + seconds, Future())
+                waiter = Waiter(request, size, time.monotonic() + seconds, Future(), asker)
                 self._queue.append(waiter)
             else:
                 self._under_way += 1
@@ -126,7 +129,8 @@ class BatchQueue:
         done = partial(self._settle, waiters)
         if self._calls.recorder is not None:
             self._calls.recorder.batch(len(waiters))
-        self._calls.start_in_slot("BatchValidateSessions", message_of(waiters), seconds, done)
+        message, askers = message_of(waiters), askers_of(waiters)
+        self._calls.start_in_slot("BatchValidateSessions", message, seconds, done, askers)
         return True
 
     def _settle(

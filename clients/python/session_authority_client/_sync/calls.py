@@ -8,7 +8,7 @@ and make a call that no thread waits for.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoResultYet
 from contextlib import suppress
@@ -29,6 +29,7 @@ from session_authority_client._shared.calls import (
 from session_authority_client._shared.failures import client_closed, failure_of
 from session_authority_client._shared.limiter import Limiter
 from session_authority_client._shared.recording import Recorder, recorded, recorded_until_done
+from session_authority_client._shared.tracing import CallSpan, Tracer
 from session_authority_client._shared.transport import Transport
 from session_authority_client.wire import session_authority_pb2 as pb
 
@@ -45,7 +46,9 @@ class Calls:
         transport: Transport,
         max_in_flight: int,
         recorder: Recorder | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
+        self.tracer = tracer
         self.limiter = Limiter(max_in_flight)
         self.recorder = recorder
         self._channel = open_channel()
@@ -80,15 +83,34 @@ class Calls:
 
     def _attempt(self, method: str, request: Message, seconds: float) -> Any:
         metadata = self._transport.metadata()
-        return self._unary[method](request, timeout=seconds, metadata=metadata)
+        if self.tracer is None:
+            return self._unary[method](request, timeout=seconds, metadata=metadata)
+        span = self.tracer.begin(method)
+        metadata = (*metadata, *span.headers)
+        try:
+            answer = self._unary[method](request, timeout=seconds, metadata=metadata)
+        except BaseException as error:
+            span.end(error)
+            raise
+        span.end()
+        return answer
 
-    def start_in_slot(self, method: str, request: Message, seconds: float, done: Done) -> None:
-        """Starts a call that no thread waits for, in a slot that was acquired before.
+    def start_in_slot(
+        self,
+        method: str,
+        request: Message,
+        seconds: float,
+        done: Done,
+        askers: Sequence[Any] = (),
+    ) -> None:
+        """Starts a call that no thread waits for, in a slot that was acquired before. It belongs to
+        the spans of its `askers`.
 
         The slot is released before `done` is called.
         """
         done = recorded_until_done(self.recorder, method, done)
-        self._start(method, request, time.monotonic() + seconds, done, PAUSES_SECONDS)
+        deadline = time.monotonic() + seconds
+        self._start(method, request, deadline, done, askers, PAUSES_SECONDS)
 
     def _note_retry(self, method: str) -> None:
         if self.recorder is not None:
@@ -100,20 +122,27 @@ class Calls:
         request: Message,
         deadline: float,
         done: Done,
+        askers: Sequence[Any],
         pauses: tuple[float, ...],
     ) -> None:
+        span: CallSpan | None = None
         try:
             start: Any = self._unary[method]
             metadata = self._transport.metadata()
+            if self.tracer is not None:
+                span = self.tracer.begin(method, askers)
+                metadata = (*metadata, *span.headers)
             call = start.future(request, timeout=deadline - time.monotonic(), metadata=metadata)
         except BaseException as error:
+            if span is not None:
+                span.end(error)
             self.limiter.release()
             done(None, failure_of(error, closed=self.limiter.closed))
             if not isinstance(error, Exception):
                 raise
             return
-        again = partial(self._start_again, method, request, deadline, done)
-        call.add_done_callback(partial(self._end, done, again, pauses))
+        again = partial(self._start_again, method, request, deadline, done, askers)
+        call.add_done_callback(partial(self._end, done, again, span, pauses))
 
     def _start_again(
         self,
@@ -121,15 +150,17 @@ class Calls:
         request: Message,
         deadline: float,
         done: Done,
+        askers: Sequence[Any] | None,
         pauses: tuple[float, ...],
     ) -> None:
         self._note_retry(method)
-        self._start(method, request, deadline, done, pauses)
+        self._start(method, request, deadline, done, askers, pauses)
 
     def _end(
         self,
         done: Done,
         again: Callable[[tuple[float, ...]], None],
+        span: CallSpan | None,
         pauses: tuple[float, ...],
         call: Any,
     ) -> None:
@@ -137,7 +168,11 @@ class Calls:
         failure: BaseException | None = None
         try:
             response = call.result()
+            if span is not None:
+                span.end()
         except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
+            if span is not None:
+                span.end(error)
             if pauses and was_dropped(error) and not self.limiter.closed:
                 pause, *left = pauses
                 timer = Timer(pause, again, (tuple(left),))

@@ -1,0 +1,98 @@
+"""Makes a span for each call of a client, with OpenTelemetry's API, where an app asks for it.
+
+The app sets OpenTelemetry up; without that the API does nothing. No span tells of a person: no
+user, device, token or address of one. The API is imported only when a client is to make spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+from session_authority_client._shared.transport import path_of
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Tracer:
+    """Begins the spans of one client's calls to a target. Raises ValueError if OpenTelemetry's API
+    is not installed.
+    """
+
+    def __init__(self, target: str) -> None:
+        try:
+            from opentelemetry import trace
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+        except ImportError:
+            raise ValueError(
+                "tracing: needs OpenTelemetry: install session-authority-client[tracing]"
+            ) from None
+        self._trace = trace
+        self._tracer = trace.get_tracer("session-authority-client")
+        self._propagator = TraceContextTextMapPropagator()
+        self._server = _server(target)
+
+    def asking(self) -> Any:
+        """The span in which a caller asks, or None."""
+        span = self._trace.get_current_span()
+        return span.get_span_context() if span.is_recording() else None
+
+    def begin(self, method: str, askers: Sequence[Any] | None = None) -> CallSpan:
+        """A span of one attempt at a call. It belongs to the span under way; that of a batch
+        belongs to the first of its askers, and has links to the others.
+        """
+        trace = self._trace
+        name = path_of(method).removeprefix("/")
+        parent, links = None, []
+        if askers is not None:
+            first, *others = askers or [None]
+            parent = trace.set_span_in_context(
+                trace.INVALID_SPAN if first is None else trace.NonRecordingSpan(first)
+            )
+            links = [trace.Link(other) for other in others]
+        span = self._tracer.start_span(
+            name,
+            parent,
+            trace.SpanKind.CLIENT,
+            {"rpc.system.name": "grpc", "rpc.method": name, **self._server},
+            links,
+        )
+        headers: dict[str, str] = {}
+        self._propagator.inject(headers, trace.set_span_in_context(span))
+        return CallSpan(span, tuple(headers.items()), trace.StatusCode.ERROR)
+
+
+class CallSpan:
+    """The span of one attempt at a call. `headers` tell the service of it."""
+
+    __slots__ = ("_error", "_span", "headers")
+
+    def __init__(self, span: Any, headers: Metadata, error: Any) -> None:
+        self._span = span
+        self._error = error
+        self.headers = headers
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Ends it; any code but OK is an error of a client's span."""
+        code = "OK" if error is None else _code_of(error)
+        self._span.set_attribute("rpc.response.status_code", code)
+        if error is not None:
+            self._span.set_attribute("error.type", code)
+            self._span.set_status(self._error)
+        self._span.end()
+
+
+def _code_of(error: BaseException) -> str:
+    code = error.code() if isinstance(error, grpc.RpcError) and hasattr(error, "code") else None
+    return code.name if isinstance(code, grpc.StatusCode) else "CANCELLED"
+
+
+def _server(target: str) -> dict[str, str | int]:
+    """Where the calls go, as far as a target tells."""
+    place = target.rpartition("/")[2]
+    host, _, port = place.rpartition(":")
+    if not port.isdecimal():
+        return {"server.address": place}
+    return {"server.address": host.strip("[]"), "server.port": int(port)}

@@ -1,0 +1,102 @@
+"""Writes into the audit log what a command does, where the setting AUDIT_LOG names a file.
+
+A command's standard error is read by the person who gave the command, so nothing is written there.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable
+from contextvars import ContextVar
+from enum import Enum
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+
+from session_authority.cli.terminal import err
+from session_authority.runtime.audit_log import STDERR, AuditLog, AuditLogError
+from session_authority.runtime.settings import SettingsError, load_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+# By these names the log has them, as it has the fields of requests.
+_NAMES = {"user": "user_id", "kid": "key_ids", "kids": "key_ids", "name": "of_caller"}
+_NAMES |= {"token": "token_id", "promote_now": "promote", "everything": "all"}
+
+
+# What the audit log is told of the command under way.
+_fields: ContextVar[dict[str, Any]] = ContextVar("audited", default={})  # noqa: B039 - replaced
+
+
+def audit(**fields: Any) -> None:
+    """Has the audit log told of what a command made, such as a key's ID."""
+    _fields.get().update(fields)
+
+
+def audited(action: str, *told: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorates a command: how it ended goes to the audit log, with these of its arguments. A log
+    that can't be written is complained of, and keeps the command from nothing.
+    """
+
+    def decorate(command: Callable[P, R]) -> Callable[P, R]:
+        @wraps(command)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = signature(command).bind(*args, **kwargs)
+            given.apply_defaults()
+            fields = {_NAMES.get(name, name): _text(given.arguments[name]) for name in told}
+            outcome, token = "FAILED", _fields.set(fields)
+            try:
+                result = command(*args, **kwargs)
+                outcome = "OK"
+            except typer.Exit as end:
+                fields["exit_code"] = end.exit_code
+                raise
+            finally:
+                _fields.reset(token)
+                _note(action, outcome, fields)
+            return result
+
+        return run
+
+    return decorate
+
+
+def _note(action: str, outcome: str, fields: dict[str, Any]) -> None:
+    try:
+        target = load_settings().audit_log
+        if target is None or str(target) == STDERR:
+            return
+        log = AuditLog(str(target))
+    except (SettingsError, AuditLogError) as error:
+        text = str(error).splitlines()[0]
+        err.print(f"The audit log has no line of this: {text}", markup=False, soft_wrap=True)
+        return
+    try:
+        log.note(action, outcome, {**_who(), **fields}, limited=False)
+    finally:
+        log.close()
+
+
+def _who() -> dict[str, str]:
+    """Who gave the command, and from where."""
+    user = os.getuid()
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:  # as in a container
+        name = str(user)
+    came_from = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
+    return {
+        "caller": f"user:{name}",
+        "sudo_user": os.environ.get("SUDO_USER", ""),
+        "peer": f"ssh:{came_from}" if came_from else "local",
+    }
+
+
+def _text(value: Any) -> Any:
+    """A value as JSON has it. A flag that is not set says nothing."""
+    if isinstance(value, Enum):
+        return value.value
+    return value or None

@@ -1,0 +1,98 @@
+"""Which calls are acts for the audit log, and what is told of each.
+
+The table names the fields of requests and responses that are told. What is not named is not told:
+the values of claims, and the name that a user gave a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+
+from session_authority.rpc.request_ids import FIELD, request_id_of
+from session_authority.runtime import logs
+from session_authority.runtime.audit_log import AuditLog
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What is told of one RPC."""
+
+    request: tuple[str, ...]
+    """Fields of the request."""
+    response: tuple[str, ...] = ()
+    """Fields of the response."""
+    is_look: bool = False
+    """True if the RPC changes nothing."""
+
+
+ACTS: Mapping[str, Act] = MappingProxyType(
+    {
+        "UpdateSession": Act(("user_id", "device_id"), ("updated_sessions",)),
+        "ListDevices": Act(("user_id",), is_look=True),
+        "UpdateDevice": Act(("user_id", "device_id")),
+        "RevokeDevice": Act(("user_id", "device_id", "reason", "forget"), ("revoked",)),
+        "RevokeAll": Act(("user_id", "except_device_id", "reason", "forget"), ("revoked_devices",)),
+    }
+)
+
+
+class Auditor:
+    """Tells the audit log of calls."""
+
+    def __init__(self, log: AuditLog | None = None) -> None:
+        self._log = log
+
+    def ended(
+        self, method: str, context: Context, request: Any, response: Any, code: grpc.StatusCode
+    ) -> None:
+        """Tells of a call that is over, if it was an act. `request` is None if it was refused
+        before the request was read.
+        """
+        act = ACTS.get(method)
+        if self._log is None or act is None:
+            return
+        told: dict[str, Any] = {}
+        if request is not None:
+            told |= {name: getattr(request, name) for name in act.request}
+            if method == "UpdateSession":
+                told["claims"] = sorted(request.claims)
+        if response is not None:
+            told |= {name: getattr(response, name) for name in act.response}
+        limited = act.is_look or code is not grpc.StatusCode.OK
+        self._note(self._log, method, context, code, told, limited=limited)
+
+    def looked(
+        self, context: Context, user_id: str, code: grpc.StatusCode, status: str = ""
+    ) -> None:
+        """Tells of a validation that was to leave no trace: whose session it was, if that is known,
+        and what the verdict was.
+        """
+        if self._log is not None:
+            told = {"observe_only": True, "user_id": user_id, "status": status}
+            self._note(self._log, "ValidateSession", context, code, told, limited=True)
+
+    def _note(
+        self,
+        log: AuditLog,
+        method: str,
+        context: Context,
+        code: grpc.StatusCode,
+        told: Mapping[str, Any],
+        *,
+        limited: bool,
+    ) -> None:
+        known = {
+            "caller": logs.caller_name.get(),
+            "peer": unquote(context.peer()),
+            FIELD: request_id_of(context),
+        }
+        known |= logs.call_fields.get() or {}
+        log.note(method, code.name, {**known, **told}, limited=limited)

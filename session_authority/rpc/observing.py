@@ -1,0 +1,198 @@
+"""What is told of calls to operators: spans, lines of an access log, and acts for the audit log.
+
+A method is observed from outside: the guard calls it as it calls any other, and what it is told of
+here is its outcome. The methods that requests of end users wait for are observed only where an
+operator asked for it, so that otherwise they cost what they cost without this module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+
+from session_authority.rpc.auditing import Auditor
+from session_authority.rpc.request_ids import FIELD, Reply, reply, request_id_of
+from session_authority.rpc.streams import Stream, StreamMethod
+from session_authority.rpc.unary import UnaryMethod
+from session_authority.runtime import logs
+from session_authority.runtime.audit_log import AuditLog
+from session_authority.runtime.logs import LineBudget
+from session_authority.runtime.tracing import active
+
+if TYPE_CHECKING:
+    from session_authority.runtime.otel import CallTrace
+
+# More calls than this in a second are sampled: the first ones have a line.
+MAX_ACCESS_LINES_PER_SECOND = 500
+# They are observed for the access log only.
+BUSY_METHODS = frozenset(
+    {"ValidateSession", "BatchValidateSessions", "CheckSessions", "RenewSession"}
+)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_log = structlog.get_logger(__name__)
+
+
+class ObservedCall:
+    """One call: its method, its ID, and what came of it as far as it got."""
+
+    __slots__ = ("context", "fields", "method", "request", "response", "started_seconds", "trace")
+
+    def __init__(self, method: str, context: Context, trace: CallTrace | None) -> None:
+        self.method = method
+        self.trace = trace
+        self.context = context
+        self.started_seconds = time.perf_counter()
+        self.fields = {FIELD: request_id_of(context)}
+        self.request: Any = None
+        self.response: Any = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the call has taken until now."""
+        return time.perf_counter() - self.started_seconds
+
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """What is done inside belongs to the span of the call, if it has one."""
+        if self.trace is None:
+            yield
+            return
+        self.fields.update(self.trace.enter())
+        try:
+            yield
+        finally:
+            self.trace.leave()
+
+
+_observed: ContextVar[ObservedCall | None] = ContextVar("observed", default=None)
+
+
+class Observer:
+    """Hears of calls. With `access_log`, each has a line; acts go to the `audit_log`. Each has a
+    span if traces are made.
+    """
+
+    def __init__(self, *, access_log: bool = False, audit_log: AuditLog | None = None) -> None:
+        self._access_log = access_log
+        self.auditor = Auditor(audit_log)
+        self._budget = LineBudget(MAX_ACCESS_LINES_PER_SECOND)
+        self._tracer = active()
+
+    def observes(self, method: str) -> bool:
+        """Whether the calls of a method, which not everybody may call, are observed."""
+        return self._access_log or self._tracer is not None or method not in BUSY_METHODS
+
+    def begun(self, path: str, context: Context) -> ObservedCall:
+        """A call that arrives."""
+        trace = None
+        if self._tracer is not None:
+            trace = self._tracer.call(path, context.invocation_metadata() or ())
+        return ObservedCall(path.rpartition("/")[2], context, trace)
+
+    def ended(self, call: ObservedCall, code: grpc.StatusCode) -> None:
+        """Tells of a call that is over; its answer is still to be sent. Whatever is wrong with the
+        log, the call is answered.
+        """
+        if call.trace is not None:
+            # One who is refused is known by then, or a stranger.
+            call.trace.end(code.name, known=logs.caller_name.get() is not None)
+        self.auditor.ended(call.method, call.context, call.request, call.response, code)
+        if self._access_log:
+            with suppress(OSError, ValueError):  # the second is of a stream that is closed
+                self._log_call(call, code)
+
+    def _log_call(self, call: ObservedCall, code: grpc.StatusCode) -> None:
+        left_out = self._budget.count(time.monotonic())
+        if left_out is not None:
+            _log.info(
+                "call",
+                method=call.method,
+                code=code.name,
+                seconds=round(call.seconds, 6),
+                left_out=left_out,
+            )
+
+
+class ObservedUnary(UnaryMethod):
+    """A unary method that an observer hears of."""
+
+    def __init__(self, path: str, handler: Any, observer: Observer, *parts: Any) -> None:
+        super().__init__(path, handler, *parts)
+        self._observer = observer
+        self._behavior = _noting(self._behavior)
+
+    async def answer(self, context: Context) -> bytes | Reply | grpc.Status:
+        """The answer of a call, with its ID, or the status that it fails with."""
+        call = self._observer.begun(self._path, context)
+        observed, fields = _observed.set(call), logs.call_fields.set(call.fields)
+        code = grpc.StatusCode.CANCELLED
+        try:
+            answer = await super().answer(context)
+            code = answer.code if isinstance(answer, grpc.Status) else grpc.StatusCode.OK
+        except grpc.aio.AbortError:
+            code = _code_of(context)
+            raise
+        finally:
+            self._observer.ended(call, code)
+            logs.call_fields.reset(fields)
+            _observed.reset(observed)
+        return reply(answer, context) if isinstance(answer, bytes) else answer
+
+
+class ObservedStream(StreamMethod):
+    """A method that answers with a stream, and that an observer hears of once it has ended."""
+
+    def __init__(self, path: str, behavior: Any, observer: Observer, *parts: Any) -> None:
+        super().__init__(path, behavior, *parts)
+        self._observer = observer
+
+    async def run(self, request: Any, context: Context) -> None:
+        """Answers a call."""
+        call = self._observer.begun(self._path, context)
+        observed, fields = _observed.set(call), logs.call_fields.set(call.fields)
+        code = grpc.StatusCode.CANCELLED
+        try:
+            await super().run(request, context)
+            code = grpc.StatusCode.OK
+        except grpc.aio.AbortError:
+            code = _code_of(context)
+            raise
+        finally:
+            self._observer.ended(call, code)
+            logs.call_fields.reset(fields)
+            _observed.reset(observed)
+
+    async def _answer(self, request: Any, stream: Stream) -> None:
+        call = _observed.get()
+        assert call is not None
+        with call.traced():
+            await super()._answer(request, stream)
+
+
+def _noting(behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """A handler that keeps the request and the response of an observed call with it."""
+
+    async def noted(request: Any, context: Context) -> Any:
+        call = _observed.get()
+        assert call is not None
+        call.request = request
+        with call.traced():
+            call.response = await behavior(request, context)
+        return call.response
+
+    return noted
+
+
+def _code_of(context: Context) -> grpc.StatusCode:
+    """The code that a call was aborted with."""
+    given: Any = context.code()
+    number = given.value[0] if isinstance(given, grpc.StatusCode) else given
+    codes = (code for code in grpc.StatusCode if code.value[0] == number)
+    return next(codes, grpc.StatusCode.UNKNOWN)

@@ -1,0 +1,83 @@
+"""Names each call: by the ID that its caller gave it, or by one that is made here.
+
+The ID stands on the lines of the log, and goes back to the caller, who can name the call when
+asking for help. It is kept with gRPC's own state of the call. Refuses IDs of another form: they
+could fill the log, or write lines of their own into it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import grpc
+
+from session_authority.runtime import logs
+
+HEADER = "x-request-id"
+FIELD = "request_id"
+_FORM = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}", re.ASCII)
+_MADE_BYTES = 16
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class Reply(NamedTuple):
+    """The answer of a call, serialized, with what follows it."""
+
+    message: bytes
+    trailing_metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class _Status(grpc.Status):
+    """A status with more metadata than it was made with."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: Metadata
+
+
+def request_id_of(context: Context) -> str:
+    """The ID of a call, the same each time: what the caller sent, if it is one ID of the right
+    form, or else a new one. gRPC sends it back with an answer that it sends by itself.
+    """
+    known: Any = context.trailing_metadata() or ()
+    for name, value in known:
+        if name == HEADER:
+            return str(value)
+    sent = [value for name, value in context.invocation_metadata() or () if name == HEADER]
+    request_id = sent[0] if len(sent) == 1 else None
+    if not isinstance(request_id, str) or _FORM.fullmatch(request_id) is None:
+        request_id = secrets.token_hex(_MADE_BYTES)
+    context.set_trailing_metadata((*known, (HEADER, request_id)))
+    return request_id
+
+
+def reply(message: bytes, context: Context) -> Reply:
+    """An answer that goes back with the ID of its call."""
+    return Reply(message, ((HEADER, request_id_of(context)),))
+
+
+def named(status: grpc.Status, context: Context) -> grpc.Status:
+    """A status that goes back with the ID of its call."""
+    with_id = (*(status.trailing_metadata or ()), (HEADER, request_id_of(context)))
+    return _Status(status.code, status.details, with_id)
+
+
+@contextmanager
+def on_lines(context: Context) -> Iterator[None]:
+    """The lines that are logged inside have the ID of the call, unless they have it already."""
+    if logs.call_fields.get() is not None:
+        yield
+        return
+    token = logs.call_fields.set({FIELD: request_id_of(context)})
+    try:
+        yield
+    finally:
+        logs.call_fields.reset(token)

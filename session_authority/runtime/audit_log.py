@@ -1,0 +1,176 @@
+"""The audit log: which administrative act was done, by which caller, to which user, from where.
+
+It is kept apart from other logs, as it names users: on standard error or in a file, one JSON object
+a line. A line is appended in one write, so that processes share a file. The file is opened anew
+when it was moved, as logrotate does. That an act can't be logged fails no act: it is counted, and
+told in the log at most once a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from session_authority.runtime.logs import LineBudget, LogThrottle
+
+STDERR = "stderr"
+# Look-ups and refused calls beyond that are counted: anyone could fill the disk with them. An act
+# that changed something always has its line.
+MAX_LIMITED_LINES_PER_SECOND = 100
+MAX_TEXT_CHARACTERS = 256
+_COMPLAINT_SECONDS = 60.0
+_MODE = 0o600
+
+_log = structlog.get_logger(__name__)
+
+
+class AuditLogError(Exception):
+    """The file of the audit log can't be used; the message says why."""
+
+
+def target_fault(target: str) -> str | None:
+    """What keeps an audit log from being written there, as far as a look tells."""
+    path = Path(target)
+    if target == STDERR:
+        return None
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        return f"{path} is no regular file"
+    if path.exists():
+        return None if os.access(path, os.W_OK) else f"{path} can't be written"
+    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        return f"{path} is not there, and its folder can't be written"
+    return None
+
+
+class AuditFile:
+    """A file that only grows. Raises AuditLogError if it can't be opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_torn = False
+        try:
+            self._descriptor = self._open()
+        except OSError as error:
+            raise AuditLogError(f"{path}: can't be written: {error.strerror}") from None
+
+    def write(self, line: str) -> None:
+        """Appends a line. Raises OSError."""
+        if self._was_moved():
+            opened = self._open()
+            self.close()
+            self._descriptor, self._is_torn = opened, False
+        # Half a line may be there, of a write for which the disk had no room.
+        data = f"{chr(10) if self._is_torn else ''}{line}".encode()
+        written = os.write(self._descriptor, data)
+        self._is_torn = written < len(data)
+        if self._is_torn:
+            raise OSError("only a part was written")
+
+    def close(self) -> None:
+        """Closes it."""
+        os.close(self._descriptor)
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        # Without waiting, as opening a pipe that nobody reads would.
+        descriptor = os.open(self._path, flags | os.O_NONBLOCK, _MODE)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise OSError(0, "is no regular file")
+        if os.geteuid() == 0 and status.st_size == 0:
+            # A command that root gives must not take the file away from the service.
+            folder = self._path.absolute().parent.stat()
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+        return descriptor
+
+    def _was_moved(self) -> bool:
+        try:
+            there, mine = os.stat(self._path, follow_symlinks=False), os.fstat(self._descriptor)
+        except FileNotFoundError:
+            return True
+        return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
+
+
+class _StandardError:
+    """Standard error, as it is when a line is written."""
+
+    def write(self, line: str) -> None:
+        """Writes a line. Raises OSError, and ValueError if it is closed."""
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """It stays open."""
+
+
+class AuditLog:
+    """Writes down acts, to standard error or to a file. Raises AuditLogError."""
+
+    def __init__(self, target: str) -> None:
+        self._sink = _StandardError() if target == STDERR else AuditFile(Path(target))
+        self._throttle = LogThrottle(_COMPLAINT_SECONDS)
+        self._limits: dict[str, LineBudget] = {}
+        self._lost = 0
+
+    def note(self, action: str, outcome: str, fields: Mapping[str, Any], *, limited: bool) -> None:
+        """Writes one act down. Raises nothing.
+
+        Args:
+            action: The RPC or the command.
+            outcome: The code of gRPC, or `OK` or `FAILED` for a command.
+            fields: The caller, the peer, the user and whatever else is known. Texts are cut at 256
+                characters, and what is empty is left out.
+            limited: Whether the line may be left out where a caller causes too many.
+        """
+        left_out = 0
+        if limited:
+            counted = self._limit_of(str(fields.get("caller", ""))).count(monotonic())
+            if counted is None:
+                return
+            left_out = counted
+        line = {
+            "event": "audit",
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "action": action,
+            "outcome": outcome,
+            **{name: _cut(value) for name, value in fields.items() if value not in (None, "", [])},
+        }
+        if left_out:
+            line["left_out"] = left_out
+        if self._lost:
+            line["lost"] = self._lost
+        try:
+            self._sink.write(f"{json.dumps(line)}\n")
+        except (OSError, ValueError) as error:
+            self._complain(error)
+        else:
+            self._lost = 0
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._sink.close()
+
+    def _limit_of(self, caller: str) -> LineBudget:
+        """Each caller has a budget of its own; callers are as many as the policy names."""
+        return self._limits.setdefault(caller, LineBudget(MAX_LIMITED_LINES_PER_SECOND))
+
+    def _complain(self, error: Exception) -> None:
+        self._lost += 1
+        if self._throttle.count("lost", monotonic()) is not None:
+            with suppress(OSError, ValueError):  # the same disk may be full for the log
+                _log.error("audit_log_failed", error=type(error).__name__, lost=self._lost)
+
+
+def _cut(value: Any) -> Any:
+    return value[:MAX_TEXT_CHARACTERS] if isinstance(value, str) else value

@@ -1,0 +1,281 @@
+"""Makes spans with OpenTelemetry, by its semantic conventions 1.38 and later.
+
+No span tells of a person: no user, device, token or address of an end user. Spans are exported by
+a thread of their own; of a queue that is full the oldest are dropped, and no call ever waits for
+the exporter. This is the only module of the service that knows OpenTelemetry; it is imported only
+where traces are made.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import monotonic, time_ns
+from typing import Any
+
+import structlog
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from session_authority import __version__
+from session_authority.runtime.logs import LogThrottle
+from session_authority.runtime.tracing import TracingError
+
+SERVICE_NAME = "session-authority"
+_NAME_VARIABLES = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
+_PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_PROTOCOL = "grpc"
+# Of a server these are errors; others are the caller's (semantic conventions for gRPC).
+SERVER_ERRORS = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+)
+# For the last spans, when the process ends.
+_SHUTDOWN_SECONDS = 2.0
+_COMPLAINT_SECONDS = 60.0
+_PROPAGATED = frozenset({"traceparent", "tracestate"})
+
+_log = structlog.get_logger(__name__)
+_propagator = TraceContextTextMapPropagator()
+
+
+class Tracer:
+    """Makes the spans of this process."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer(SERVICE_NAME, __version__)
+
+    def call(self, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> CallTrace:
+        """The trace of a call that arrives now. Its span is begun later."""
+        return CallTrace(self._tracer, path, metadata)
+
+    @contextmanager
+    def store_round_trip(self, operation: str, script: str) -> Iterator[None]:
+        """A span around one exchange with the store, if a span is under way."""
+        if not trace.get_current_span().is_recording():
+            yield
+            return
+        attributes = {"db.system.name": "redis", "db.operation.name": operation}
+        attributes["db.stored_procedure.name"] = script
+        with self._tracer.start_as_current_span(
+            f"{operation} {script}",
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            record_exception=False,  # its text may hold keys
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield
+            except Exception as error:
+                _fail(span, type(error).__name__)
+                raise
+
+    def batch(
+        self,
+        askers: Sequence[SpanContext],
+        operations: Sequence[str],
+        begun_at_ns: int,
+        error: str | None,
+    ) -> None:
+        """A span of one exchange with the store that ends now, and in which several calls asked:
+        a child of the first, with links to the others.
+        """
+        first, *others = askers
+        names = set(operations)
+        name = operations[0] if len(names) == 1 else ""
+        attributes: dict[str, str | int] = {"db.system.name": "redis"}
+        attributes["db.operation.name"] = name or "PIPELINE"
+        if len(operations) > 1:
+            attributes["db.operation.batch.size"] = len(operations)
+            attributes["db.operation.name"] = name = f"PIPELINE {name}".strip()
+        parent = trace.set_span_in_context(trace.NonRecordingSpan(first))
+        span = self._tracer.start_span(
+            name,
+            parent,
+            SpanKind.CLIENT,
+            attributes,
+            [Link(other) for other in others],
+            start_time=begun_at_ns,
+        )
+        if error is not None:
+            _fail(span, error)
+        span.end()
+
+    @contextmanager
+    def delivery(self, endpoint: str, host: str, port: int) -> Iterator[DeliveryTrace]:
+        """A span around one attempt to deliver an event."""
+        attributes: dict[str, str | int] = {
+            "http.request.method": "POST",
+            "server.address": host,
+            "server.port": port,
+            "session_authority.endpoint": endpoint,
+        }
+        with self._tracer.start_as_current_span(
+            "POST",
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            yield DeliveryTrace(span)
+
+    def shut_down(self) -> None:
+        """Exports the last spans, if that is done soon."""
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(_SHUTDOWN_SECONDS)
+
+
+def note_http_status(status: int) -> None:
+    """The delivery under way was answered."""
+    trace.get_current_span().set_attribute("http.response.status_code", status)
+
+
+def asking() -> SpanContext | None:
+    """The span under way, if it is recorded."""
+    span = trace.get_current_span()
+    return span.get_span_context() if span.is_recording() else None
+
+
+class CallTrace:
+    """The trace of one call. A stranger's call never has a span: it could push others out."""
+
+    __slots__ = ("_begun_at_ns", "_metadata", "_path", "_span", "_token", "_tracer")
+
+    def __init__(
+        self, tracer: trace.Tracer, path: str, metadata: Iterable[tuple[str, str | bytes]]
+    ) -> None:
+        self._tracer = tracer
+        self._path = path
+        self._metadata = metadata
+        self._begun_at_ns = time_ns()
+        self._span: Span | None = None
+        self._token: Any = None
+
+    def enter(self) -> Mapping[str, str]:
+        """Begins the span, as of when the call arrived, for what is done from here on. Returns the
+        IDs for the log.
+        """
+        self._span = span = self._begin()
+        self._token = otel_context.attach(trace.set_span_in_context(span))
+        own = span.get_span_context()
+        if not own.is_valid:  # the variables OTEL_* switch tracing off
+            return {}
+        return {
+            "trace_id": trace.format_trace_id(own.trace_id),
+            "span_id": trace.format_span_id(own.span_id),
+        }
+
+    def leave(self) -> None:
+        """What is done from here on belongs to the span no more."""
+        otel_context.detach(self._token)
+
+    def end(self, code: str, *, known: bool) -> None:
+        """Ends the span. A call that was refused has a span now if its caller is known."""
+        if self._span is None:
+            if not known:
+                return
+            self._span = self._begin()
+        self._span.set_attribute("rpc.response.status_code", code)
+        if code in SERVER_ERRORS:
+            _fail(self._span, code)
+        self._span.end()
+
+    def _begin(self) -> Span:
+        name = self._path.removeprefix("/")
+        return self._tracer.start_span(
+            name,
+            _propagator.extract(_carrier(self._metadata)),
+            SpanKind.SERVER,
+            {"rpc.system.name": "grpc", "rpc.method": name},
+            start_time=self._begun_at_ns,
+        )
+
+
+class DeliveryTrace:
+    """The span of one attempt to deliver an event."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def headers(self) -> dict[str, str]:
+        """What tells the endpoint of the trace."""
+        headers: dict[str, str] = {}
+        _propagator.inject(headers)
+        return headers
+
+    def failed(self, reason: str) -> None:
+        """The event did not arrive."""
+        _fail(self._span, reason)
+
+
+def exporting() -> Tracer:
+    """A tracer whose spans go out by OTLP, as the variables OTEL_* say. Raises TracingError."""
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+    wanted = next((os.environ[name] for name in _PROTOCOL_VARIABLES if os.environ.get(name)), "")
+    if wanted not in ("", _PROTOCOL):
+        raise TracingError(f"OTEL_EXPORTER_OTLP_PROTOCOL: must be {_PROTOCOL}, the one there is")
+    try:
+        return tracer_to(BatchSpanProcessor(_Watched(OTLPSpanExporter())))
+    except ValueError as error:
+        raise TracingError(f"the variables OTEL_* can't be used: {error}") from None
+
+
+def tracer_to(processor: Any) -> Tracer:
+    """A tracer whose spans go to a processor of OpenTelemetry's."""
+    named = any(os.environ.get(name) for name in _NAME_VARIABLES)
+    attributes = {"service.version": __version__}
+    if not named:
+        attributes["service.name"] = SERVICE_NAME
+    provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    return Tracer(provider)
+
+
+class _Watched(SpanExporter):
+    """An exporter that tells the log of lost spans, at most once a minute."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self._throttle = LogThrottle(_COMPLAINT_SECONDS)
+        self._lost = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Exports spans, in a thread of OpenTelemetry's."""
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            if result is SpanExportResult.FAILURE:
+                self._complain(len(spans))
+        return result
+
+    def shutdown(self) -> None:
+        """Hangs up."""
+        self._exporter.shutdown()
+
+    def _complain(self, count: int) -> None:
+        self._lost += count
+        if self._throttle.count("lost", monotonic()) is not None:
+            _log.warning("traces_not_exported", spans=self._lost)
+            self._lost = 0
+
+
+def _carrier(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    """What metadata says of a trace."""
+    return {
+        name: value for name, value in metadata if name in _PROPAGATED and isinstance(value, str)
+    }
+
+
+def _fail(span: Span, error: str) -> None:
+    span.set_attribute("error.type", error)
+    span.set_status(StatusCode.ERROR)

@@ -1,0 +1,73 @@
+"""Whether this process makes traces, and what makes its spans.
+
+Tracing is one thing for a process, as its log is. While it is off nothing of OpenTelemetry is
+imported, and those who could make spans learn it once, when they are made: `active` is asked by
+constructors, and by what is never on the way of a validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from session_authority.runtime.otel import Tracer
+
+
+class TracingMode(Enum):
+    """Where spans go."""
+
+    OFF = "off"
+    OTLP = "otlp"
+
+
+class TracingError(Exception):
+    """Traces can't be made as they are set; the message says why."""
+
+
+_active: Tracer | None = None
+
+
+def active() -> Tracer | None:
+    """What makes the spans of this process, or None."""
+    return _active
+
+
+def install(tracer: Tracer | None) -> None:
+    """Makes this the tracer of the process: of what is made from now on."""
+    global _active
+    _active = tracer
+
+
+@contextmanager
+def tracing(mode: TracingMode) -> Iterator[None]:
+    """Makes traces inside, if that is set. Ends at once, or within two seconds for the last spans.
+
+    Raises TracingError.
+    """
+    if mode is TracingMode.OFF:
+        yield
+        return
+    try:
+        from session_authority.runtime.otel import exporting
+    except ImportError:
+        raise TracingError(
+            "TRACING=otlp needs OpenTelemetry: install session-authority[tracing]"
+        ) from None
+    tracer = exporting()
+    install(tracer)
+    try:
+        yield
+    finally:
+        install(None)
+        tracer.shut_down()
+
+
+_NOTHING: AbstractContextManager[Any] = nullcontext()
+
+
+def store_round_trip(operation: str, script: str) -> AbstractContextManager[Any]:
+    """A span around one exchange with the store; nothing while no traces are made."""
+    return _NOTHING if _active is None else _active.store_round_trip(operation, script)

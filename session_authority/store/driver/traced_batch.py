@@ -1,0 +1,63 @@
+"""A batch of reads that leaves a span: it belongs to all calls that ask in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import time_ns
+from typing import Any
+
+from session_authority.runtime.tracing import active
+from session_authority.store.driver.questions import Answers, Batch, Question
+
+
+class TracedBatch(Batch):
+    """A batch that remembers in which spans its questions were asked. Its own span lasts from when
+    it was last sent until its answers are there.
+    """
+
+    __slots__ = ("_askers", "_begun_at_ns", "_operations")
+
+    def __init__(self, since: float, *, closed: bool = False) -> None:
+        super().__init__(since, closed=closed)
+        self._askers: dict[int, Any] = {}
+        self._operations: list[str] = []
+        self._begun_at_ns = time_ns()
+
+    def add(self, question: Question, answer: Any) -> None:
+        """Lets one question travel with the batch."""
+        super().add(question, answer)
+        self._note((question,))
+
+    def add_part(
+        self, questions: Sequence[Question], answers: Answers, places: Sequence[int]
+    ) -> None:
+        """Lets several questions travel with the batch, whose answers have these places."""
+        super().add_part(questions, answers, places)
+        self._note(questions)
+
+    def packed(self) -> bytes:
+        """All questions that still have an asker: they leave now."""
+        self._begun_at_ns = time_ns()
+        return super().packed()
+
+    def answer(self, replies: Sequence[Any]) -> None:
+        """Gives each asker its answer, and leaves the span."""
+        super().answer(replies)
+        tracer = active()
+        if tracer is not None and self._askers:
+            failed = next((type(r).__name__ for r in replies if isinstance(r, Exception)), None)
+            tracer.batch([*self._askers.values()], self._operations, self._begun_at_ns, failed)
+            self._askers.clear()
+
+    def _note(self, questions: Sequence[Question]) -> None:
+        from session_authority.runtime.otel import asking
+
+        asker = asking()
+        if asker is not None:
+            self._askers[asker.span_id] = asker
+            self._operations += [_name_of(question) for question in questions]
+
+
+def _name_of(question: Question) -> str:
+    name = question.command[0]
+    return name if isinstance(name, str) else name.decode()

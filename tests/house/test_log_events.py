@@ -1,0 +1,58 @@
+"""Every event of the log is in the docs, as it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.house.log_events import ROOT, Event, client_lines, documented, logged
+
+PAGE = (ROOT / "docs/logs.md").read_text()
+DOCUMENTED = documented(PAGE)
+LOGGED = logged(ROOT / "session_authority")
+
+
+def test_the_docs_name_every_event_and_no_other():
+    assert DOCUMENTED.keys() == LOGGED.keys()
+    assert [*DOCUMENTED] == sorted(DOCUMENTED)
+
+
+@pytest.mark.parametrize("name", sorted(LOGGED))
+def test_an_event_is_logged_as_the_docs_say(name: str):
+    told = DOCUMENTED[name]
+    for event in LOGGED[name]:
+        assert event.level == told.level
+        assert event.fields <= told.fields
+    shown = frozenset[str]().union(*(event.fields for event in LOGGED[name]))
+    assert told.fields == shown or any(event.open for event in LOGGED[name])
+
+
+def test_the_docs_name_every_line_of_the_client():
+    table = PAGE.partition("## The Python")[2]
+    told = re.findall(r"^\| `([^`]+)` \| (\w+) \| [^|]*\|$", table, re.MULTILINE)
+    assert len(told) > 10
+    lines = client_lines(ROOT / "clients/python/session_authority_client")
+    for text, level in lines:
+        assert [row for row in told if text.startswith(row[0]) and row[1] == level], text
+    for begin, _ in told:
+        assert any(text.startswith(begin) for text, _ in lines), begin
+
+
+def test_an_event_is_found_however_it_is_named(tmp_path: Path):
+    (tmp_path / "a.py").write_text(
+        "def tell(event, **details):\n    _log.warning(event, left_out=0, **details)\n"
+        "def run():\n    _log.error('failed', **fault(error))\n    tell('one')\n    tell('two')\n"
+    )
+    assert logged(tmp_path) == {
+        "one": [Event("warning", frozenset({"left_out"}), open=True)],
+        "two": [Event("warning", frozenset({"left_out"}), open=True)],
+        "failed": [Event("error", frozenset({"error", "trace"}))],
+    }
+
+
+def test_an_event_that_cannot_be_told_is_a_fault(tmp_path: Path):
+    (tmp_path / "a.py").write_text("def tell(event):\n    _log.info(event)\n")
+    with pytest.raises(AssertionError, match="nobody can tell"):
+        logged(tmp_path)

@@ -1,0 +1,147 @@
+"""A real server sends its spans to a collector, and does its work whatever becomes of them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from session_authority.runtime.otel import _Watched, exporting, tracer_to
+from session_authority.runtime.tracing import TracingError
+from session_authority.v1 import session_authority_pb2 as pb
+from tests.support.commands import PATIENCE, Caller, dev_server
+from tests.support.otlp import collecting
+from tests.support.ports import free_port
+
+CALL = "session_authority.v1.SessionAuthorityService"
+
+
+def test_spans_reach_a_collector_and_acts_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    audit = tmp_path / "audit.log"
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "sessions-of-shop")
+        with (
+            dev_server(tmp_path / "data", TRACING="otlp", AUDIT_LOG=str(audit)) as server,
+            Caller(server.address) as caller,
+        ):
+            signed_in = caller.sign_in("ada")
+            assert caller.status(signed_in) == "ACTIVE"
+            server.process.send_signal(signal.SIGHUP)
+            audit.rename(tmp_path / "audit.log.1")
+            caller.stub.RevokeAll(pb.RevokeAllRequest(user_id="ada"), timeout=PATIENCE)
+            assert server.terminate() == 0
+            assert "traces_not_exported" not in server.events()
+        names = collector.names()
+        assert {f"{CALL}/{name}" for name in ("IssueDevice", "ValidateSession", "RevokeAll")} <= {
+            *names
+        }
+        assert any("HGET" in name for name in names)
+        assert any("revoke" in name for name in names)
+        assert collector.services() == {"sessions-of-shop"}
+    [line] = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert (line["action"], line["user_id"]) == ("RevokeAll", "ada")
+    [span] = [span for span in collector.spans() if span.name.endswith("/RevokeAll")]
+    assert line["trace_id"] == span.trace_id.hex()
+
+
+def test_a_collector_that_is_away_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    with (
+        dev_server(tmp_path / "data", TRACING="otlp") as server,
+        Caller(server.address) as caller,
+    ):
+        for _ in range(20):
+            caller.sign_in("ada")
+        server.wait_for_event("traces_not_exported")
+        assert server.terminate() == 0
+        assert server.events().count("traces_not_exported") == 1
+        assert not [line for line in server.errors.splitlines() if not line.startswith("{")]
+
+
+class Exporter(SpanExporter):
+    """Hangs until it is let go, or refuses."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        self.entered, self.go = threading.Event(), threading.Event()
+        if not hangs:
+            self.go.set()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.entered.set()
+        self.go.wait(PATIENCE)
+        return SpanExportResult.FAILURE
+
+
+def test_an_exporter_that_hangs_holds_up_no_call_and_fills_no_memory():
+    exporter = Exporter(hangs=True)
+    processor = BatchSpanProcessor(exporter, max_queue_size=64, max_export_batch_size=8)
+    tracer = tracer_to(processor)
+    for _ in range(1000):
+        trace = tracer.call(f"/{CALL}/GetSigningKeys", ())
+        trace.enter()
+        trace.leave()
+        trace.end("OK", known=True)
+        assert len(processor._batch_processor._queue) <= 64
+    assert exporter.entered.wait(PATIENCE)
+    exporter.go.set()
+    tracer.shut_down()
+
+
+def test_lost_spans_are_told_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, logged: list[MutableMapping[str, Any]]
+):
+    moment = 100.0
+    monkeypatch.setattr("session_authority.runtime.otel.monotonic", lambda: moment)
+    watched = _Watched(Exporter(hangs=False))
+    spans: Any = [object()] * 3
+    for step in (0.0, 30.0, 29.0, 2.0):
+        moment += step
+        watched.export(spans)
+    told = [(line["event"], line["spans"]) for line in logged]
+    assert told == [("traces_not_exported", 3), ("traces_not_exported", 9)]
+
+
+def test_a_protocol_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    with pytest.raises(TracingError, match="must be grpc"):
+        exporting()
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    block = tmp_path / "site"
+    block.mkdir()
+    (block / "sitecustomize.py").write_text("import sys\nsys.modules['opentelemetry'] = None\n")
+    code = (
+        "from session_authority.runtime.tracing import *\n"
+        "with tracing(TracingMode.OFF): pass\n"
+        "try:\n"
+        "    with tracing(TracingMode.OTLP): pass\n"
+        "except TracingError as error: print(error)"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{block}:.")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == ("TRACING=otlp needs OpenTelemetry: install session-authority[tracing]\n")
+
+
+def test_nothing_of_it_is_imported_while_it_is_off():
+    """But for what redis-py imports by itself where OpenTelemetry is installed."""
+    code = (
+        "import sys, redis.asyncio\n"
+        "before = set(sys.modules)\n"
+        "import session_authority.processes.serve, session_authority.processes.relay\n"
+        "print([n for n in sys.modules.keys() - before if n.startswith('opentelemetry')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
