@@ -192,8 +192,8 @@ def test_there_is_nothing_wrong_with_what_is_sound(sound: dict[str, str]):
     result = call("check", **sound)
     assert (result.exit_code, wrong(result)) == (0, [])
     titles = (
-        "settings file,store address,signing keys,access,TLS,listens on,metrics,places,descriptors,"
-        "intervals,store,ports"
+        "settings file,store address,signing keys,access,TLS,listens on,metrics,places,audit log,"
+        "descriptors,intervals,store,ports"
     )
     assert [line.split("  ")[0] for line in result.stdout.splitlines()] == titles.split(",")
     assert "nothing shows who they are: login" in result.stdout
@@ -212,6 +212,12 @@ def test_few_file_descriptors_are_told_and_too_few_refused(
     assert (result.exit_code, title) == (1, "descriptors")
     assert "limited to 256 (`ulimit -Hn`), which leaves too few for connections" in text
     assert call("serve", **sound).exit_code == 2
+
+
+def test_an_audit_log_that_cannot_be_written_is_found(sound: dict[str, str], tmp_path: Path):
+    result = call("check", **sound, AUDIT_LOG=str(tmp_path))
+    assert result.exit_code == 1
+    assert f"AUDIT_LOG: {tmp_path} is no regular file" in result.stdout
 
 
 def test_what_is_found_of_the_database_of_places(sound: dict[str, str], tmp_path: Path):
