@@ -76,6 +76,8 @@ backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, Chromium
 	    scripts/apt_install.sh chromium-driver "there is no chromedriver to test with"
 	@command -v docker-compose >/dev/null || \
 	    scripts/apt_install.sh docker-compose "there is no docker-compose to read compose.yaml with"
+	@command -v promtool >/dev/null || \
+	    scripts/apt_install.sh prometheus "there is no Prometheus to check alerts with"
 	@command -v systemd-analyze >/dev/null || \
 	    scripts/apt_install.sh systemd "there is no systemd-analyze to check the units with"
 	@for shell in zsh dash; do \
