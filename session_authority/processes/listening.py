@@ -9,7 +9,8 @@ import socket
 import grpc
 
 from session_authority.runtime.addresses import Listen
-from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.metrics_server import serve_metrics as serve_registry
+from session_authority.runtime.process_metrics import ProcessMetrics
 
 
 class CannotListen(Exception):
@@ -63,9 +64,9 @@ def bind(
     return listen.with_port(port)
 
 
-def serve_metrics(metrics: Metrics, listen: Listen) -> None:
+def serve_metrics(metrics: ProcessMetrics, listen: Listen) -> None:
     """Offers metrics over HTTP. Raises CannotListen."""
     try:
-        metrics.serve(listen.host, listen.port)
+        serve_registry(metrics.registry, listen.host, listen.port)
     except OSError as error:
         raise CannotListen(f"can't listen on {listen} for metrics: {error.strerror}") from None

@@ -20,6 +20,7 @@ from session_authority.processes.wiring import (
     connect_as_set,
     geoip_as_set,
     listen_options_as_set,
+    show_traffic,
 )
 from session_authority.runtime import logs
 from session_authority.runtime.addresses import Listen
@@ -46,6 +47,7 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
     geoip = geoip_as_set(settings)
     metrics = Metrics()
     client, keys = connect_as_set(settings)
+    show_traffic(client, metrics)
     store = SessionStore(
         client,
         keys,

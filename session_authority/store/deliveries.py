@@ -25,6 +25,7 @@ from session_authority.store.driver.errors import (
 from session_authority.store.driver.read_paths import read_path_of
 from session_authority.store.driver.reads import Reads
 from session_authority.store.driver.replies import fields_of
+from session_authority.store.driver.traffic import traffic_of
 from session_authority.store.driver.writes import Script, Writes
 from session_authority.store.event_log import EVENT_FIELD, EVENT_LOG_CONNECTIONS
 from session_authority.store.key_names import PARTITIONS, TAGS, KeyNames
@@ -126,7 +127,9 @@ class Deliveries:
         self._client = client
         self._keys = keys
         self._path = read_path_of(client, keys.probe)
-        self._writes = Writes(self._path, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2))
+        self._writes = Writes(
+            self._path, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2), traffic_of(client)
+        )
         self._reads = Reads(self._path)
         self._take, self._settle = Script("take"), Script("settle", asks_first=True)
         self._unlease, self._enlist = Script("unlease"), Script("enlist")

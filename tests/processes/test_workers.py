@@ -73,7 +73,7 @@ class Team:
         return self._counted(number, r"session_authority_kept_answers_total")
 
     def _calls(self, number: int) -> int:
-        return self._counted(number, r'session_authority_rpcs_total\{.*method="ListDevices".*\}')
+        return self._counted(number, r'grpc_server_handled_total\{.*method="ListDevices".*\}')
 
     def _counted(self, number: int, name: str) -> int:
         with urllib.request.urlopen(

@@ -8,7 +8,7 @@ from functools import partial
 from urllib.request import urlopen
 
 from session_authority.runtime.metrics import Metrics
-from session_authority.runtime.metrics_server import MAX_CONNECTIONS
+from session_authority.runtime.metrics_server import MAX_CONNECTIONS, serve_metrics
 from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
@@ -26,7 +26,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 def test_the_longest_open_connections_make_room():
     port = free_port()
-    Metrics().serve("127.0.0.1", port)
+    serve_metrics(Metrics().registry, "127.0.0.1", port)
     with ExitStack() as stack:
         idle = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port)))
