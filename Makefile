@@ -188,6 +188,10 @@ stubs: $(protos_venv) ## Check that what is generated and committed is fresh
 	@scripts/protos.sh --check
 	@.venv-protos/bin/python clients/python/scripts/unasync.py --check
 
+.PHONY: dashboards
+dashboards: $(venv) ## Build the dashboards for Grafana
+	@$(bin)/python -m scripts.dashboards
+
 .PHONY: stubs-compat
 stubs-compat: $(stubs_venvs) ## Check the stubs on the oldest and the newest grpcio
 	@for folder in $(dir $(stubs_venvs)); do $${folder}bin/python scripts/stubs_compat.py --quiet; done
