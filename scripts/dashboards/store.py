@@ -39,7 +39,8 @@ PAGE = Page(
                     "Errors",
                     "Within five minutes.",
                     "short",
-                    "sum(increase(session_authority_redis_errors_total{SELECTED}[5m]))",
+                    "sum(increase(session_authority_redis_errors_total{SELECTED}[5m]))"
+                    " or vector(0)",
                     red_from=1,
                 ),
                 Number(
@@ -53,7 +54,8 @@ PAGE = Page(
                     "Unreadable records",
                     "Read within a day. See `session-authority inspect`.",
                     "short",
-                    "sum(increase(session_authority_unreadable_records_total{SELECTED}[1d]))",
+                    "sum(increase(session_authority_unreadable_records_total{SELECTED}[1d]))"
+                    " or vector(0)",
                     red_from=1,
                 ),
             ),

@@ -36,7 +36,7 @@ def test_prometheus_understands_each_query(tmp_path: Path, name: str):
 def test_a_panel_says_what_it_shows_and_overlaps_no_other(name: str):
     panels = DASHBOARDS[name]["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
-    places = set()
+    places: set[tuple[int, int]] = set()
     for panel in panels:
         assert panel["type"] == "row" or panel["description"].endswith("."), panel["title"]
         at = panel["gridPos"]
