@@ -18,6 +18,7 @@ from tests.processes.harness import add_signing_key
 from tests.relay.receiver import Receiver
 from tests.support.backends import ValkeyServer, valkey_server
 from tests.support.commands import PATIENCE, Caller, Command
+from tests.support.fork_server import ROOT
 from tests.support.ports import free_port
 from tests.support.prometheus import (
     Prometheus,
@@ -130,6 +131,14 @@ def test_rules_ask_for_what_there_is(stage: Stage):
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     asked = set().union(*(names_in(rule["expr"]) for rule in rules()))
     assert asked - stage.names - recorded == set()
+
+
+def test_pages_for_the_night_name_what_there_is(stage: Stage):
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    shown = r"(?:\w+:)?(?:grpc_server|session_authority)_\w+(?::\w+)?|process_\w+"
+    for page in ("incidents.md", "operations.md"):
+        asked = set(re.findall(rf"\b(?:{shown})\b", (ROOT / "docs" / page).read_text()))
+        assert asked - stage.names - recorded == set(), page
 
 
 @pytest.mark.parametrize("name", sorted(DASHBOARDS.keys() - {CLIENTS}))
