@@ -3,6 +3,7 @@
 It refuses to decide anything. No other room speaks to Redis.
 """
 
+from session_authority.store.backlogs import Backlog, Backlogs
 from session_authority.store.deliveries import Deliveries
 from session_authority.store.driver.connection import BadRedisUrl, Limits, RedisClient, connect
 from session_authority.store.driver.error_counts import errors as redis_errors
@@ -15,6 +16,8 @@ from session_authority.store.key_names import KeyNames
 from session_authority.store.session_store import SessionStore
 
 __all__ = [
+    "Backlog",
+    "Backlogs",
     "BadRedisUrl",
     "Deliveries",
     "EventLog",
