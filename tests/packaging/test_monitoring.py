@@ -133,12 +133,27 @@ def test_rules_ask_for_what_there_is(stage: Stage):
     assert asked - stage.names - recorded == set()
 
 
-def test_pages_for_the_night_name_what_there_is(stage: Stage):
+def queries_of(page: str, names: set[str]) -> list[str]:
+    """The queries of a page: its blocks, and each piece of code that names a series."""
+    text = (ROOT / "docs" / page).read_text()
+    found = []
+    for block in re.findall(r"^```promql\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        found += re.split(r"\n(?! )", block.strip())  # what goes on is indented
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    pieces = (" ".join(piece.split()) for piece in re.findall(r"`([^`]+)`", prose))
+    return found + [one for one in pieces if names_in(one) & names and " up " not in one]
+
+
+@pytest.mark.parametrize("page", ["incidents.md", "operations.md"])
+def test_a_page_for_the_night_asks_for_what_there_is(stage: Stage, page: str):
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     shown = r"(?:\w+:)?(?:grpc_server|session_authority)_\w+(?::\w+)?|process_\w+"
-    for page in ("incidents.md", "operations.md"):
-        asked = set(re.findall(rf"\b(?:{shown})\b", (ROOT / "docs" / page).read_text()))
-        assert asked - stage.names - recorded == set(), page
+    asked = set(re.findall(rf"\b(?:{shown})\b", (ROOT / "docs" / page).read_text()))
+    assert asked - stage.names - recorded == set()
+    found = queries_of(page, stage.names | recorded)
+    assert len(found) >= {"incidents.md": 40, "operations.md": 1}[page]
+    for query in found:
+        stage.prometheus.query(query)
 
 
 @pytest.mark.parametrize("name", sorted(DASHBOARDS.keys() - {CLIENTS}))
