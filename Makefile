@@ -80,6 +80,8 @@ backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, Chromium
 	    scripts/apt_install.sh prometheus "there is no Prometheus to check alerts with"
 	@command -v systemd-analyze >/dev/null || \
 	    scripts/apt_install.sh systemd "there is no systemd-analyze to check the units with"
+	@command -v promtool >/dev/null || \
+	    scripts/apt_install.sh prometheus "there is no promtool to check metrics with"
 	@for shell in zsh dash; do \
 	    command -v "$$shell" >/dev/null || \
 	        scripts/apt_install.sh "$$shell" "there is no $$shell to paste the docs' commands into"; \

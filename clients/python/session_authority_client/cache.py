@@ -8,14 +8,15 @@ be, and why. Any number of threads may use it.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -71,6 +72,13 @@ class CacheStats:
     hits: int
     misses: int
     emptied: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """How many answers were dropped: by an `event` of their user, `emptied` with all others, as
+    they took too much `room`, as their time was `over`, or `replaced` by a renewal or a newer
+    answer.
+    """
+    staleness: float = math.inf
+    """How many seconds old the last proof of the watch is, at the most; infinite without one."""
 
 
 class Ticket(NamedTuple):
@@ -125,6 +133,7 @@ class NearCache:
         self._clock = clock
         self._wall_clock = wall_clock
         self._hits = self._misses = self._emptied = self._watch = 0
+        self._dropped = dict.fromkeys(("event", "emptied", "room", "over", "replaced"), 0)
         self._claimed = False
         self._after_fork()
         _caches.add(self)
@@ -152,7 +161,15 @@ class NearCache:
 
     def stats(self) -> CacheStats:
         """What it has done so far."""
-        return CacheStats(self.live, len(self._entries), self._hits, self._misses, self._emptied)
+        return CacheStats(
+            self.live,
+            len(self._entries),
+            self._hits,
+            self._misses,
+            self._emptied,
+            self._dropped.copy(),
+            max(self._clock() + self._max_silence - self._live_until, 0.0),
+        )
 
     def claim(self) -> None:
         """Makes it one client's own. Raises ValueError if it has a client already: two watches
@@ -225,7 +242,7 @@ class NearCache:
         key = (access_token, device_id)
         session = answer.session
         with self._lock:
-            self._discard(key)
+            self._discard(key, "replaced")
             if session is None or not answer.active or answer.renew_recommended:
                 return False
             if len(device_id) > _MAX_DEVICE_ID_CHARACTERS:
@@ -249,7 +266,7 @@ class NearCache:
     def discard(self, access_token: str, device_id: str) -> None:
         """Drops one answer: the token was just renewed."""
         with self._lock:
-            self._discard((access_token, device_id))
+            self._discard((access_token, device_id), "replaced")
 
     def forget_user(self, user_id: str) -> None:
         """Drops what is known of a user, and every answer that is on its way: what an event of the
@@ -336,6 +353,7 @@ class NearCache:
     def _empty(self) -> None:
         if self._entries:
             self._emptied += 1
+            self._dropped["emptied"] += len(self._entries)
         self._entries.clear()
         self._of_user.clear()
 
@@ -344,10 +362,12 @@ class NearCache:
         self._last_events[_counter(user_id)] = self._events
         for key in self._of_user.pop(user_id, ()):
             del self._entries[key]
+            self._dropped["event"] += 1
 
-    def _discard(self, key: tuple[str, str]) -> None:
+    def _discard(self, key: tuple[str, str], reason: str) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
+            self._dropped[reason] += 1
             assert entry.validation.session is not None
             user_id = entry.validation.session.user_id
             of_user = self._of_user[user_id]
@@ -360,12 +380,12 @@ class NearCache:
         they dry up.
         """
         while len(self._entries) > self._max_entries and (oldest := self._oldest()) is not None:
-            self._discard(oldest)
+            self._discard(oldest, "room")
         for _ in range(2):
             oldest = self._oldest()
             if oldest is None or self._entries[oldest].until > now:
                 break
-            self._discard(oldest)
+            self._discard(oldest, "over")
 
     def _oldest(self) -> tuple[str, str] | None:
         """What was used longest ago. A hit, which takes no lock, may move an entry in the very

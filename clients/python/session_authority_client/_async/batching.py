@@ -67,6 +67,8 @@ class AsyncBatchQueue:
     async def _call(
         self, request: pb.ValidateSessionRequest, seconds: float
     ) -> pb.ValidateSessionResponse:
+        if self._calls.recorder is not None:
+            self._calls.recorder.batch(1)
         response: pb.ValidateSessionResponse = await self._calls.make(
             "ValidateSession", request, seconds
         )
@@ -141,6 +143,8 @@ class AsyncBatchQueue:
 
     async def _send_batch(self, waiters: Sequence[Waiter]) -> None:
         seconds = seconds_for(waiters, asyncio.get_running_loop().time())
+        if self._calls.recorder is not None:
+            self._calls.recorder.batch(len(waiters))
         make = self._calls.make_in_slot
         try:
             if len(waiters) == 1:

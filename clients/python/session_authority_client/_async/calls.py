@@ -28,6 +28,7 @@ from session_authority_client._shared.calls import (
 )
 from session_authority_client._shared.failures import client_closed, failure_of
 from session_authority_client._shared.limiter import Limiter
+from session_authority_client._shared.recording import Recorder, recorded
 from session_authority_client._shared.transport import Transport
 from session_authority_client.wire import session_authority_pb2 as pb
 
@@ -41,9 +42,14 @@ class AsyncCalls:
     """
 
     def __init__(
-        self, open_channel: Callable[[], grpc.aio.Channel], transport: Transport, max_in_flight: int
+        self,
+        open_channel: Callable[[], grpc.aio.Channel],
+        transport: Transport,
+        max_in_flight: int,
+        recorder: Recorder | None = None,
     ) -> None:
         self.limiter = Limiter(max_in_flight)
+        self.recorder = recorder
         self._open_channel = open_channel
         self._transport = transport
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -75,12 +81,17 @@ class AsyncCalls:
     async def make(self, method: str, request: Message, seconds: float) -> Any:
         """Makes a call. Returns the response within so many seconds."""
         self._begin()
-        if not self.limiter.try_acquire():
-            seconds = await self._wait(seconds)
-        return await self.make_in_slot(method, request, seconds)
+        with recorded(self.recorder, method):
+            if not self.limiter.try_acquire():
+                seconds = await self._wait(seconds)
+            return await self._make_in_slot(method, request, seconds)
 
     async def make_in_slot(self, method: str, request: Message, seconds: float) -> Any:
         """Makes a call in a slot that was acquired before, and releases the slot."""
+        with recorded(self.recorder, method):
+            return await self._make_in_slot(method, request, seconds)
+
+    async def _make_in_slot(self, method: str, request: Message, seconds: float) -> Any:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         try:
@@ -91,6 +102,8 @@ class AsyncCalls:
                     if not was_dropped(error) or loop.time() + pause >= deadline:
                         raise
                 await asyncio.sleep(pause)
+                if self.recorder is not None:
+                    self.recorder.retry(method)
             return await self._attempt(method, request, deadline - loop.time())
         except (grpc.RpcError, asyncio.CancelledError) as error:
             raise failure_of(error, closed=self.limiter.closed) from None

@@ -22,6 +22,7 @@ from session_authority_client._async.watching import AsyncWatch
 from session_authority_client._shared import arguments, convert
 from session_authority_client._shared.failures import error_of_item
 from session_authority_client._shared.limiter import MAX_IN_FLIGHT
+from session_authority_client._shared.recording import Recorder
 from session_authority_client._shared.transport import DEFAULT_TIMEOUT, Tls, Transport
 from session_authority_client.cache import NearCache
 from session_authority_client.errors import SessionAuthorityError
@@ -58,6 +59,8 @@ class AsyncSessionAuthority:
         max_in_flight: How many calls may be under way at once. A batch is one call. Further calls
             wait, within their timeouts, and are `Unavailable` after that. Keep it below the
             service's MAX_PER_CONNECTION (100): watches count there, too.
+        metrics: Counts what this client does: `metrics.ClientMetrics`, for Prometheus, or any other
+            `Recorder`.
     """
 
     def __init__(
@@ -71,17 +74,20 @@ class AsyncSessionAuthority:
         batching: bool = True,
         cache: NearCache | None = None,
         max_in_flight: int = MAX_IN_FLIGHT,
+        metrics: Recorder | None = None,
     ) -> None:
         self._transport = Transport(target, tls, token, options)
         if cache is not None:
             cache.claim()
         batching = arguments.flag("batching", batching)
         self._timeout = arguments.seconds("timeout", timeout)
-        self._calls = AsyncCalls(self._open_channel, self._transport, max_in_flight)
+        self._calls = AsyncCalls(self._open_channel, self._transport, max_in_flight, metrics)
         self._batch_queue = AsyncBatchQueue(self._calls, batching=batching)
         self._cache = cache
         self.endings = AsyncEndings(self._calls, cache)
         if cache is not None:
+            if metrics is not None:
+                metrics.cache(cache)
             self._coalescer = AsyncCoalescer(cache, self._batch_queue)
             self._cache_watch = AsyncWatch(
                 cache, self.endings.sessions, self._transport, self._open_channel

@@ -69,6 +69,8 @@ class BatchQueue:
     def _call(
         self, request: pb.ValidateSessionRequest, seconds: float
     ) -> pb.ValidateSessionResponse:
+        if self._calls.recorder is not None:
+            self._calls.recorder.batch(1)
         response: pb.ValidateSessionResponse = self._calls.make("ValidateSession", request, seconds)
         return response
 
@@ -122,6 +124,8 @@ class BatchQueue:
             return False
         seconds = seconds_for(waiters, time.monotonic())
         done = partial(self._settle, waiters)
+        if self._calls.recorder is not None:
+            self._calls.recorder.batch(len(waiters))
         self._calls.start_in_slot("BatchValidateSessions", message_of(waiters), seconds, done)
         return True
 

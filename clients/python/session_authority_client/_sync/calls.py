@@ -28,6 +28,7 @@ from session_authority_client._shared.calls import (
 )
 from session_authority_client._shared.failures import client_closed, failure_of
 from session_authority_client._shared.limiter import Limiter
+from session_authority_client._shared.recording import Recorder, recorded, recorded_until_done
 from session_authority_client._shared.transport import Transport
 from session_authority_client.wire import session_authority_pb2 as pb
 
@@ -39,9 +40,14 @@ class Calls:
     """Makes the calls of threads."""
 
     def __init__(
-        self, open_channel: Callable[[], grpc.Channel], transport: Transport, max_in_flight: int
+        self,
+        open_channel: Callable[[], grpc.Channel],
+        transport: Transport,
+        max_in_flight: int,
+        recorder: Recorder | None = None,
     ) -> None:
         self.limiter = Limiter(max_in_flight)
+        self.recorder = recorder
         self._channel = open_channel()
         self._transport = transport
         self._unary = unary_of(self._channel)
@@ -49,6 +55,10 @@ class Calls:
 
     def make(self, method: str, request: Message, seconds: float) -> Any:
         """Makes a call. Returns the response within so many seconds."""
+        with recorded(self.recorder, method):
+            return self._make(method, request, seconds)
+
+    def _make(self, method: str, request: Message, seconds: float) -> Any:
         if not self.limiter.try_acquire():
             seconds = self._wait(seconds)
         deadline = time.monotonic() + seconds
@@ -61,6 +71,7 @@ class Calls:
                     if not was_dropped(error) or is_late or self.limiter.closed:
                         raise
                 time.sleep(pause)
+                self._note_retry(method)
             return self._attempt(method, request, deadline - time.monotonic())
         except (grpc.RpcError, ValueError) as error:
             raise failure_of(error, closed=self.limiter.closed) from None
@@ -76,7 +87,12 @@ class Calls:
 
         The slot is released before `done` is called.
         """
+        done = recorded_until_done(self.recorder, method, done)
         self._start(method, request, time.monotonic() + seconds, done, PAUSES_SECONDS)
+
+    def _note_retry(self, method: str) -> None:
+        if self.recorder is not None:
+            self.recorder.retry(method)
 
     def _start(
         self,
@@ -96,8 +112,19 @@ class Calls:
             if not isinstance(error, Exception):
                 raise
             return
-        again = partial(self._start, method, request, deadline, done)
+        again = partial(self._start_again, method, request, deadline, done)
         call.add_done_callback(partial(self._end, done, again, pauses))
+
+    def _start_again(
+        self,
+        method: str,
+        request: Message,
+        deadline: float,
+        done: Done,
+        pauses: tuple[float, ...],
+    ) -> None:
+        self._note_retry(method)
+        self._start(method, request, deadline, done, pauses)
 
     def _end(
         self,

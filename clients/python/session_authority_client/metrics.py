@@ -1,0 +1,152 @@
+"""Counts what clients do, for Prometheus: needs the extra `metrics`.
+
+    metrics = ClientMetrics()
+    client = AsyncSessionAuthority(target, metrics=metrics)
+
+Whatever else has the methods of `Recorder` can be given to a client in its place. No label tells of
+a user, a device or a token.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+
+import grpc
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from session_authority_client._shared.recording import Recorder
+from session_authority_client.cache import NearCache
+
+__all__ = ["ClientMetrics", "Recorder"]
+
+_NAMESPACE = "session_authority_client"
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
+
+
+class ClientMetrics:
+    """Counts the calls of any number of clients, of either flavour, and what their caches do.
+
+    `registry` is where the metrics are shown; a registry can have them once.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._calls = Counter(
+            "calls",
+            "Calls that ended, by the code of their status. A batch is one call.",
+            ["method", "code"],
+            namespace=_NAMESPACE,
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "call_seconds",
+            "Time of a call, its wait for its turn and its retries included.",
+            ["method"],
+            namespace=_NAMESPACE,
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._retries = Counter(
+            "retries",
+            "Calls made again, as a server that stops had dropped them.",
+            ["method"],
+            namespace=_NAMESPACE,
+            registry=registry,
+        )
+        self._batch_size = Histogram(
+            "batch_size",
+            "Validations that went together, in one call.",
+            namespace=_NAMESPACE,
+            registry=registry,
+            buckets=_SIZES,
+        )
+        self._in_flight = Gauge(
+            "in_flight",
+            "Calls under way, or waiting for their turn.",
+            namespace=_NAMESPACE,
+            registry=registry,
+        )
+        self._caches = _Caches(registry)
+
+    def begin(self, method: str) -> None:
+        """See `Recorder`."""
+        self._in_flight.inc()
+
+    def end(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
+        """See `Recorder`."""
+        self._in_flight.dec()
+        self._calls.labels(method, _NAMES[code]).inc()
+        self._seconds.labels(method).observe(seconds)
+
+    def retry(self, method: str) -> None:
+        """See `Recorder`."""
+        self._retries.labels(method).inc()
+
+    def batch(self, size: int) -> None:
+        """See `Recorder`."""
+        self._batch_size.observe(size)
+
+    def cache(self, cache: NearCache) -> None:
+        """See `Recorder`."""
+        self._caches.add(cache)
+
+
+class _Caches(Collector):
+    """What caches have counted by themselves: a hit pays for no metric."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._caches: weakref.WeakSet[NearCache] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        registry.register(self)
+
+    def add(self, cache: NearCache) -> None:
+        with self._lock:
+            self._caches.add(cache)
+
+    def describe(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            f"{_NAMESPACE}_cache_hits", "Validations answered from a near cache."
+        )
+        yield CounterMetricFamily(
+            f"{_NAMESPACE}_cache_misses", "Validations that a near cache had no answer for."
+        )
+        yield CounterMetricFamily(
+            f"{_NAMESPACE}_cache_dropped",
+            "Answers that near caches dropped, by the reason.",
+            labels=["reason"],
+        )
+        yield GaugeMetricFamily(
+            f"{_NAMESPACE}_cache_staleness_seconds",
+            "How old the last word of a near cache's watch is, of the oldest one; infinite while no"
+            " watch is live.",
+        )
+
+    def collect(self) -> Iterator[Metric]:
+        hits, misses, dropped, staleness = self.describe()
+        assert isinstance(hits, CounterMetricFamily)
+        assert isinstance(misses, CounterMetricFamily)
+        assert isinstance(dropped, CounterMetricFamily)
+        assert isinstance(staleness, GaugeMetricFamily)
+        with self._lock:
+            caches = list(self._caches)
+        if caches:
+            stats = [cache.stats() for cache in caches]
+            hits.add_metric([], sum(each.hits for each in stats))
+            misses.add_metric([], sum(each.misses for each in stats))
+            for reason in stats[0].dropped:
+                dropped.add_metric([reason], sum(each.dropped[reason] for each in stats))
+            staleness.add_metric([], max(each.staleness for each in stats))
+        yield from (hits, misses, dropped, staleness)
+
+
+# As Go writes them, and the service in its metrics.
+_NAMES = {
+    code: "OK"
+    if code is grpc.StatusCode.OK
+    else code.name.title().replace("_", "").replace("Cancelled", "Canceled")
+    for code in grpc.StatusCode
+}
