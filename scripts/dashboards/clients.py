@@ -33,7 +33,7 @@ PAGE = Page(
                     "Failed",
                     "Share of the calls of the last five minutes that did not end with OK.",
                     "percentunit",
-                    f'sum(rate({_NAME}_calls_total{{SELECTED, code!="OK"}}[5m]))'
+                    f'(sum(rate({_NAME}_calls_total{{SELECTED, code!="OK"}}[5m])) or vector(0))'
                     f" / sum(rate({_NAME}_calls_total{{SELECTED}}[5m]))",
                     red_from=0.01,
                 ),
