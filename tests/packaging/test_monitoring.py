@@ -1,5 +1,5 @@
-"""A real Prometheus scrapes a real server, a relay and a client under a little load: what dashboards
-and alerts ask for is there, and an alert comes and goes with Redis.
+"""A real Prometheus scrapes a real server, a relay and a client under a little load: what alerts
+and dashboards ask for is there, and an alert comes and goes with Redis.
 """
 
 from __future__ import annotations
