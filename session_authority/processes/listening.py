@@ -11,7 +11,7 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from session_authority.runtime.addresses import Listen
-from session_authority.runtime.metrics_server import Protection, TlsContext
+from session_authority.runtime.metrics_server import Protection, TlsContext, TokenError, read_token
 from session_authority.runtime.metrics_server import serve_metrics as serve_registry
 from session_authority.runtime.settings import Settings
 
@@ -78,8 +78,12 @@ def serve_metrics(registry: CollectorRegistry, settings: Settings) -> None:
             assert settings.tls_certificate is not None  # the settings see to it
             assert settings.tls_key is not None
             tls = TlsContext(settings.tls_certificate, settings.tls_key)
+        if settings.metrics_token_file is not None:
+            read_token(settings.metrics_token_file)
         protection = Protection(tls, settings.metrics_token_file)
         serve_registry(registry, listen.host, listen.port, protection)
+    except TokenError as error:
+        raise CannotListen(f"can't listen on {listen} for metrics: {error}") from None
     except ssl.SSLError:
         files = f"{settings.tls_certificate} and {settings.tls_key}"
         raise CannotListen(f"can't listen on {listen} for metrics: {files} don't work") from None

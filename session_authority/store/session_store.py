@@ -172,6 +172,19 @@ class SessionStore:
             key: self._reader.claims(user_id, key, raw) for key, raw in fields_of(found).items()
         }
 
+    async def readable_claims(
+        self, user_id: str
+    ) -> Mapping[bytes, Stored[SessionClaims] | Unreadable] | None:
+        """The same, with the reason where they can't be read. None if their key is of another
+        type.
+        """
+        name = self._keys.claims(user_id)
+        found = await self._read(RecordKind.CLAIMS, user_id, "HGETALL", name)
+        if isinstance(found, Unreadable):
+            return None
+        read = self._reader.readable_claims
+        return {key: read(user_id, key, raw) for key, raw in fields_of(found).items()}
+
     async def claims_of(
         self, user_id: str, key: bytes, session: Stored[SessionRecord] | None
     ) -> Stored[SessionClaims] | None:
