@@ -1,5 +1,5 @@
-# The service and the relay as one image, chosen by command: the wheel and the locked requirements
-# on a slim Python, nothing that builds.
+# The service, the relay and the gateway as one image, chosen by command: the wheels of the service
+# and of its Python client, and the locked requirements, on a slim Python with nothing that builds.
 #
 # A release names its base by digest: --build-arg BASE=docker.io/library/python@sha256:...
 ARG BASE=docker.io/library/python:3.13-slim-trixie
@@ -25,7 +25,10 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 
 COPY pyproject.toml README.md LICENSE ./
 COPY session_authority/ session_authority/
-RUN /opt/pip/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . \
+COPY clients/python/pyproject.toml clients/python/README.md clients/python/LICENSE clients/python/
+COPY clients/python/session_authority_client/ clients/python/session_authority_client/
+RUN /opt/pip/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist \
+        . ./clients/python \
     && /opt/pip/bin/pip --python /opt/session-authority/bin/python install \
         --no-deps --no-index dist/*.whl
 

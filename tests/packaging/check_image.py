@@ -138,6 +138,12 @@ def test_nothing_in_it_builds_or_tells_where_packages_came_from(container: str):
     assert not (tree / "run" / "secrets" / "ca").exists()
 
 
+def test_it_has_the_python_client(container: str):
+    """The gateway is a client of the service."""
+    command = ["python3", "-c", "import session_authority_client as client; print(client.__name__)"]
+    assert buildah(*in_container(container, command)[len(BUILDAH) :]) == "session_authority_client"
+
+
 def test_it_serves_and_is_not_root(
     container: str, image: dict[str, Any], valkey: ValkeyServer, tmp_path: Path
 ):
