@@ -15,6 +15,7 @@ ARGS ?=
 GRPCURL_VERSION := v1.8.9
 # It needs Go 1.26, or one from 1.21 on that fetches this by itself.
 HELM_VERSION := v4.3.2
+ACTIONLINT_VERSION := v1.7.12
 # It judges whether pages can be used by everybody.
 AXE_VERSION := 4.14.1
 AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
@@ -34,6 +35,7 @@ acceptor_venvs := .tools/acceptor-oldest/.complete .tools/acceptor-newest/.compl
 packaging_venv := .tools/packaging/.complete
 grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
 helm := .tools/bin/helm-$(HELM_VERSION)
+actionlint := .tools/bin/actionlint-$(ACTIONLINT_VERSION)
 axe := .tools/axe/axe-$(AXE_VERSION).min.js
 
 .PHONY: help
@@ -146,7 +148,7 @@ cancels: $(venv) ## Give many calls up at any moment, and check all others; ARGS
 
 .PHONY: lint
 checks := style types imports house contract breaking stubs stubs-compat acceptor-compat \
-    client-compat dockerfile chart
+    client-compat dockerfile chart workflows
 lint: $(checks) ## Run every check that is not a test of behaviour
 
 .PHONY: style
@@ -212,6 +214,10 @@ dockerfile: $(venv) ## Check the Dockerfile
 chart: $(helm) $(packaging_venv) ## Check the chart, and the manifests that it makes
 	@PATH="$(CURDIR)/.tools/packaging/bin:$$PATH" scripts/chart.sh --check
 
+.PHONY: workflows
+workflows: $(actionlint) ## Check the workflow of releases
+	@actionlint -shellcheck= -pyflakes= .github/workflows/*.yaml
+
 .PHONY: manifests
 manifests: $(helm) ## Render the plain manifests of packaging/kubernetes from the chart
 	@scripts/chart.sh
@@ -246,6 +252,15 @@ wheel: $(venv) ## Build the wheels, of the service and of its Python client, int
 	    rm -rf "$$project/build"; \
 	    scripts/quietly.sh $(bin)/python -m build --wheel --no-isolation --outdir dist $$project; \
 	done
+
+# As root on Debian. ARGS=--without-image leaves the image out.
+.PHONY: dist
+dist: $(venv) $(helm) $(packaging_venv) ## Build a release of the last commit into dist/
+	@PATH="$(CURDIR)/.tools/packaging/bin:$$PATH" $(bin)/python scripts/dist.py dist $(ARGS)
+
+.PHONY: dist-check
+dist-check: $(venv) $(helm) $(packaging_venv) ## Check that two builds of a release are the same
+	@PATH="$(CURDIR)/.tools/packaging/bin:$$PATH" scripts/dist_check.sh $(ARGS)
 
 .PHONY: screenshots
 screenshots: $(venv) ## Take the README's pictures of the page of devices
@@ -302,6 +317,15 @@ $(helm):
 	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
 	    -ldflags "-s -w" helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 	@ln -f $(@D)/helm $@
+
+$(actionlint):
+	@command -v go >/dev/null || \
+	    scripts/apt_install.sh golang-go "there is no Go to build actionlint with"
+	@echo "Building actionlint $(ACTIONLINT_VERSION) ..."
+	@mkdir -p $(@D)
+	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
+	    -ldflags "-s -w" github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
+	@ln -f $(@D)/actionlint $@
 
 $(axe):
 	@command -v npm >/dev/null || \
