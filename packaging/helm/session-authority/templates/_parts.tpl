@@ -41,7 +41,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
     "TLS_CERTIFICATE" "TLS_CLIENT_CA" "TLS_KEY" -}}
 {{- range $name, $value := .added -}}
 {{- if has $name $own -}}
-{{- fail (printf "%s.%s: the chart sets it by other values; see docs/kubernetes.md" $.path $name) -}}
+{{- fail (printf "%s.%s: the chart sets it; see docs/kubernetes.md" $.path $name) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $value := merge (dict) .set .added }}
