@@ -82,6 +82,8 @@ backends: $(grpcurl) $(axe) $(helm) ## Install what the full tests want: Redis, 
 	    scripts/apt_install.sh chromium-driver "there is no chromedriver to test with"
 	@command -v docker-compose >/dev/null || \
 	    scripts/apt_install.sh docker-compose "there is no docker-compose to read compose.yaml with"
+	@command -v promtool >/dev/null || \
+	    scripts/apt_install.sh prometheus "there is no Prometheus to check alerts with"
 	@command -v systemd-analyze >/dev/null || \
 	    scripts/apt_install.sh systemd "there is no systemd-analyze to check the units with"
 	@for shell in zsh dash; do \
@@ -191,6 +193,10 @@ protos: $(protos_venv) ## Generate the stubs, and the client for threads
 stubs: $(protos_venv) ## Check that what is generated and committed is fresh
 	@scripts/protos.sh --check
 	@.venv-protos/bin/python clients/python/scripts/unasync.py --check
+
+.PHONY: dashboards
+dashboards: $(venv) ## Build the dashboards for Grafana
+	@$(bin)/python -m scripts.dashboards
 
 .PHONY: stubs-compat
 stubs-compat: $(stubs_venvs) ## Check the stubs on the oldest and the newest grpcio

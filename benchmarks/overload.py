@@ -48,7 +48,8 @@ _AT_ONCE = (1, 2, 4, 8)
 _TIMES = 10
 _HEALTH_PAUSE_SECONDS = 0.1
 _COUNT = re.compile(
-    r'^session_authority_rpcs_total\{code="OK",method="ValidateSession"\} (\S+)$', re.MULTILINE
+    r'^grpc_server_handled_total\{grpc_code="OK",grpc_method="ValidateSession".*\} (\S+)$',
+    re.MULTILINE,
 )
 
 

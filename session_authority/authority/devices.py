@@ -88,6 +88,7 @@ class Devices:
         event = device_event(EventType.DEVICE_REVOKED, now, user_id, actor, device, record)
         event = replace(event, device_id=device_id, reason=reason)
         removed = await self._store.revoke_device(user_id, key, forget=forget, event=event)
+        self._resources.metrics.revoked("device")
         self._resources.reassertions.note(user_id, removed, event)
         return self._resources.count_live(removed, now) > 0
 
@@ -111,6 +112,7 @@ class Devices:
         removed = await self._store.revoke_all(
             user_id, except_key=except_key, forget=forget, event=event
         )
+        self._resources.metrics.revoked("all" if except_key is None else "all_but_one")
         self._resources.reassertions.note(user_id, removed, event)
         return self._resources.count_live(removed, now)
 

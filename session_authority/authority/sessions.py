@@ -94,7 +94,7 @@ class Sessions:
         may have been lost. Raises Conflict.
         """
         renewed = await self._renew(presented)
-        self._metrics.verdict(renewed.status)
+        self._metrics.renewed(renewed.status)
         return renewed
 
     async def _validate(self, presented: Presented, observe_only: bool) -> Validation:
@@ -303,6 +303,8 @@ class Sessions:
             self._resources.reassertions.note(token.user_id, result.removed, event)
             if verdict.cause is not None:
                 self._metrics.replay(verdict.cause)
+            if action is not ReplayAction.DENY:
+                self._metrics.revoked("replay")
             return self._resources.count_live(result.removed, judged.now)
         return 0
 

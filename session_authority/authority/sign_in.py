@@ -9,7 +9,7 @@ from uuid import UUID
 from session_authority.authority.device_events import device_event
 from session_authority.authority.resources import Resources
 from session_authority.domain.devices import ListedDevice, listed
-from session_authority.domain.errors import RequestIdReused, RequestIdSpent
+from session_authority.domain.errors import DeviceLimitReached, RequestIdReused, RequestIdSpent
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.identifiers import device_key
 from session_authority.domain.moments import whole_second
@@ -36,6 +36,8 @@ from session_authority.store.records import (
 
 # Why a session is ended whose place another one took, if a failover lost that.
 _REPLACED = "replaced"
+# What the metrics call a sign-in that an earlier request with the same ID has done.
+_REPEATED = "repeated"
 
 
 class SignIns:
@@ -51,6 +53,19 @@ class SignIns:
 
         Raises DeviceLimitReached, RequestIdReused, RequestIdSpent, InvalidRequest, Conflict.
         """
+        metrics = self._resources.metrics
+        try:
+            issued, outcome = await self._issue(request, actor)
+        except DeviceLimitReached:
+            metrics.signed_in("device_limit")
+            raise
+        metrics.signed_in(outcome)
+        if outcome != _REPEATED:
+            metrics.revoked("evicted", len(issued.evicted))
+        return issued
+
+    async def _issue(self, request: SignInRequest, actor: str) -> tuple[IssuedDevice, str]:
+        """The answer, and what the metrics call the outcome."""
         request = replace(request, client=self._resources.placed(request.client))
         device_id = request.device_id or self._resources.new_uuid()
         session_id = self._resources.random_bytes(SESSION_ID_BYTES)
@@ -61,12 +76,12 @@ class SignIns:
                 state = await self._state_for(request, device_key(device_id), now)
                 if state.issued is not None:
                     issued = await self._try_issue_again(request, state, state.issued, now)
-                else:
-                    issued = await self._try_issue(
-                        request, device_id, session_id, state, actor, now
-                    )
+                    if issued is not None:
+                        return issued, _REPEATED
+                    continue
+                issued = await self._try_issue(request, device_id, session_id, state, actor, now)
                 if issued is not None:
-                    return issued
+                    return issued, "new_device" if issued.new_device else "known_device"
 
     async def _state_for(self, request: SignInRequest, key: bytes, now: datetime) -> UserState:
         """As much of the user's state as the sign-in needs: of a user with many devices nearly

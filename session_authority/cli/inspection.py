@@ -33,7 +33,8 @@ from session_authority.runtime.clock import now
 from session_authority.runtime.settings import Settings
 from session_authority.runtime.text import printable
 from session_authority.store import Inspected, Inspection, Repaired
-from session_authority.store.records import RecordKind, Unreadable
+from session_authority.store.inspection import unreadable_claims
+from session_authority.store.records import RecordKind, Stored, Unreadable
 
 _HASHES = {
     RecordKind.SESSION: "sessions",
@@ -107,7 +108,7 @@ def _rows(found: Inspected, limits: SessionLimits, moment: datetime) -> Iterator
     """What machines read: a row for each key and each record."""
     state = found.state
     for name in found.keys:
-        readable = name.kind not in state.other_types
+        readable = name.kind not in found.other_types
         yield {
             "kind": "key",
             "name": "quiet event" if name.kind is None else _HASHES[name.kind],
@@ -135,6 +136,14 @@ def _rows(found: Inspected, limits: SessionLimits, moment: datetime) -> Iterator
             "last_seen_time": device.record.last_seen_at,
         }
     yield from _unreadable(RecordKind.DEVICE, state.unreadable_devices, ids)
+    for key, claims in (found.claims or {}).items():
+        if isinstance(claims, Stored):
+            yield _record(RecordKind.CLAIMS, key, ids) | {
+                "session_id": claims.record.session_id.hex(),
+                "claims": dict(claims.record.claims),
+                "auth_methods": list(claims.record.auth_methods),
+            }
+    yield from _unreadable(RecordKind.CLAIMS, unreadable_claims(found.claims), ids)
 
 
 def _record(kind: RecordKind, key: bytes, ids: Mapping[bytes, str]) -> Row:
@@ -192,6 +201,8 @@ def _state(row: Row) -> str:
         return f"UNREADABLE: {row['reason']}"
     if row["kind"] == RecordKind.DEVICE.value:
         return str(row["display_name"])
+    if row["kind"] == RecordKind.CLAIMS.value:
+        return ", ".join(f"{name}={value}" for name, value in sorted(row["claims"].items()))
     return "live" if row["live"] else "ended"
 
 
@@ -210,6 +221,7 @@ def _tell(repaired: Repaired, left: int, as_json: bool) -> None:
                 "kind": "repair",
                 "removed_sessions": [key.hex() for key in repaired.sessions],
                 "removed_devices": [key.hex() for key in repaired.devices],
+                "removed_claims": [key.hex() for key in repaired.claims],
                 "removed_keys": sorted(_HASHES[kind] for kind in repaired.other_types),
                 "left": left,
             }
@@ -218,6 +230,7 @@ def _tell(repaired: Repaired, left: int, as_json: bool) -> None:
     parts = (
         (len(repaired.sessions), "session record"),
         (len(repaired.devices), "device record"),
+        (len(repaired.claims), "record of claims"),
         (len(repaired.other_types), "key of another type"),
     )
     told = [f"{n} {what if n == 1 else _plural(what)}" for n, what in parts if n]
@@ -228,4 +241,5 @@ def _tell(repaired: Repaired, left: int, as_json: bool) -> None:
 
 
 def _plural(what: str) -> str:
-    return what.replace("key", "keys") if what.startswith("key") else f"{what}s"
+    noun, of, rest = what.partition(" of ")
+    return f"{noun}s{of}{rest}"

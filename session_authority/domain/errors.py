@@ -184,9 +184,10 @@ class NotReady(AuthorityError):
 
 
 class Overloaded(AuthorityError):
-    """As much is under way as the service takes."""
+    """As much is under way as the service takes, or, with `of_caller`, as one caller may have."""
 
     retry_after = timedelta(milliseconds=100)
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_caller: bool = False) -> None:
         super().__init__("too many calls are under way; try again")
+        self.of_caller = of_caller

@@ -42,6 +42,10 @@ class FairShare:
         held = self._held_by.get(caller, 0)
         return held + wanted <= HELD_PER_FREE * free or (held == 0 and wanted == 1)
 
+    def is_full(self, wanted: int) -> bool:
+        """Whether no caller could have so many places now."""
+        return self.places - self.held < wanted
+
     def take(self, caller: str, wanted: int) -> None:
         """Gives a caller places, fitting or not."""
         self.held += wanted

@@ -148,9 +148,17 @@ class Feed:
             # In this very iteration of the loop: what it would read is forgotten.
             if watcher.expired:
                 raise CursorExpired
-            message, watcher.next = reader.recent.message_from(watcher.next, wanted)
+            start = watcher.next
+            message, watcher.next = reader.recent.message_from(start, wanted)
             if message:
+                oldest_ms = reader.recent.oldest_ms(start, watcher.next)
                 await send(message)
+                self._note_lag(oldest_ms)
+
+    def _note_lag(self, oldest_ms: int | None) -> None:
+        if oldest_ms is not None:
+            lag = self._clock().timestamp() - oldest_ms / 1000
+            self._metrics.watch_lag.add(max(lag, 0.0))  # the two clocks may differ
 
     async def _catch_up(self, watcher: _Watcher, since: LogPosition | datetime, send: Send) -> int:
         """Sends what the reader has read already; where in the memory it goes on."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
@@ -278,11 +278,12 @@ class Reader:
         event, message = recorded.event, self._messages.event(recorded)
         return FoundEvent(number, entry, WrittenEvent(event.type, event.user_id, message))
 
-    def _keep(self, events: Iterable[FoundEvent], proof: Proof = NO_PROOF) -> None:
+    def _keep(self, events: Sequence[FoundEvent], proof: Proof = NO_PROOF) -> None:
         """Remembers a batch, and has everybody told."""
         written = tuple(event.written for event in events)
         cursor = self._messages.cursor(cursor_of(self.position()))
-        self.recent.add(Batch(written, cursor, proof))
+        oldest_ms = min((event.entry[0] for event in events), default=None)
+        self.recent.add(Batch(written, cursor, proof, oldest_ms))
         self._told()
 
 

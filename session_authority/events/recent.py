@@ -71,6 +71,8 @@ class Batch:
     events: tuple[WrittenEvent, ...]
     cursor: bytes
     proof: Proof = NO_PROOF
+    oldest_ms: int | None = None
+    """When the oldest of its events was committed, by Redis' clock; None without events."""
 
     @property
     def size(self) -> int:
@@ -133,6 +135,11 @@ class RecentBatches:
                 self.joined.clear()
             self.joined[start, end] = message
         return message, end
+
+    def oldest_ms(self, start: int, end: int) -> int | None:
+        """When the oldest event of these batches was committed, if they have events."""
+        moments = [batch.oldest_ms for batch in self._between(start, end)]
+        return min((ms for ms in moments if ms is not None), default=None)
 
     def _reach(self, start: int) -> int:
         """The end of as many batches as fit into one message, but of one at least."""

@@ -21,6 +21,7 @@ from session_authority.rpc.peers import Peers
 from session_authority.runtime import descriptors, logs
 from session_authority.runtime.descriptors import Connection
 from session_authority.runtime.logs import LogThrottle
+from session_authority.runtime.metrics import Metrics
 
 _LOOK_SECONDS, _HASTY_LOOK_SECONDS = 0.5, 0.1
 # With many connections a look takes long. It must take no more than this part of the time: 2 %, and
@@ -32,10 +33,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port that is listened on: how many connections it may have, and what is known of their
-    peers.
+    """A port that is listened on: what the metrics call it, how many connections it may have, and
+    what is known of their peers.
     """
 
+    name: str
     number: int
     bound: int
     peers: Peers
@@ -44,7 +46,8 @@ class Port:
 class Connections:
     """The connections of a server's ports."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._ports: dict[int, Port] = {}
         self._first_seen: dict[Connection, float] = {}
         self._look_took_seconds = 0.0
@@ -54,6 +57,8 @@ class Connections:
     def watch(self, port: Port) -> None:
         """Looks after one port more."""
         self._ports[port.number] = port
+        self._metrics.connections.labels(port.name).set(0)
+        self._metrics.connections_limit.labels(port.name).set(port.bound)
 
     async def run(self) -> NoReturn:
         """Looks again and again."""
@@ -86,6 +91,7 @@ class Connections:
         return found
 
     def _look_at(self, port: Port, found: Mapping[Connection, int]) -> None:
+        self._metrics.connections.labels(port.name).set(len(found))
         seen = [self._seen(port, connection) for connection in found]
         crowd = {one.peer for one in evicted(seen, port.bound)}
         self._hasty |= bool(crowd)

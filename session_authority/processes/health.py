@@ -92,7 +92,10 @@ class StoreProbe:
                     fault = f"the store refuses its user {', '.join(missing)}: see redis-acl"
                 times = await self._store.server_times()
                 # Noted though it may refuse what follows: then it still answers validations.
-                clock_fault = self._readiness.note_clocks(now(), times)
+                moment = now()
+                clock_fault = self._readiness.note_clocks(moment, times)
+                ahead = ((moment - time).total_seconds() for time in times)
+                self._metrics.store_clock_offset.set(max(ahead, key=abs))
                 fault = fault or clock_fault
                 answered = fault is None
                 await self._store.prove_writable()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 
 import grpc
+from prometheus_client import CollectorRegistry
 
 from session_authority.runtime.addresses import Listen
-from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.metrics_server import Protection, TlsContext
+from session_authority.runtime.metrics_server import serve_metrics as serve_registry
+from session_authority.runtime.settings import Settings
 
 
 class CannotListen(Exception):
@@ -63,9 +67,21 @@ def bind(
     return listen.with_port(port)
 
 
-def serve_metrics(metrics: Metrics, listen: Listen) -> None:
-    """Offers metrics over HTTP. Raises CannotListen."""
+def serve_metrics(registry: CollectorRegistry, settings: Settings) -> None:
+    """Offers metrics over HTTP, if and as it is set. Raises CannotListen."""
+    listen = settings.metrics_listen
+    if listen is None:
+        return
+    tls = None
     try:
-        metrics.serve(listen.host, listen.port)
+        if settings.metrics_tls:
+            assert settings.tls_certificate is not None  # the settings see to it
+            assert settings.tls_key is not None
+            tls = TlsContext(settings.tls_certificate, settings.tls_key)
+        protection = Protection(tls, settings.metrics_token_file)
+        serve_registry(registry, listen.host, listen.port, protection)
+    except ssl.SSLError:
+        files = f"{settings.tls_certificate} and {settings.tls_key}"
+        raise CannotListen(f"can't listen on {listen} for metrics: {files} don't work") from None
     except OSError as error:
         raise CannotListen(f"can't listen on {listen} for metrics: {error.strerror}") from None

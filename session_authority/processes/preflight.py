@@ -23,6 +23,7 @@ from session_authority.runtime import descriptors
 from session_authority.runtime.addresses import MAX_PORT, Listen
 from session_authority.runtime.clock import now
 from session_authority.runtime.files import exposure
+from session_authority.runtime.metrics_server import TokenError, read_token
 from session_authority.runtime.settings import PREFIX, Settings, Unsafe, config_file
 from session_authority.runtime.tls import CertificateError, TlsFiles, load_certificates
 from session_authority.store import BadRedisUrl, Limits, connect
@@ -130,15 +131,11 @@ async def check_store(settings: Settings) -> Checked:
 
 def check_ports(settings: Settings) -> Checked:
     """Looks whether the ports are free. `serve` itself finds out when it listens."""
-    metrics: Listen | None = settings.metrics_listen
     listens: dict[str, list[Listen | None]] = {
         "LISTEN": [settings.listen],
         "BEARER_LISTEN": [settings.bearer_listen],
         "HEALTH_LISTEN": [settings.health_listen],
-        "METRICS_LISTEN": [
-            metrics and metrics.with_port(metrics.port + index)
-            for index in range(settings.workers if metrics and metrics.port else 1)
-        ],
+        "METRICS_LISTEN": [settings.metrics_listen],
     }
     faults = []
     for name, each in listens.items():
@@ -291,19 +288,22 @@ def _check_listens(settings: Settings, tell: _Tell) -> str:
 
 
 def _check_metrics(settings: Settings, tell: _Tell) -> str:
-    name, listen = f"{PREFIX}METRICS_LISTEN", settings.metrics_listen
+    listen: Listen | None = settings.metrics_listen
     if listen is None:
         return "none"
-    if settings.workers > 1 and not 0 < listen.port <= MAX_PORT + 1 - settings.workers:
-        tell(Fault(f"{name}: must leave each worker a port, counting up from a named one"))
-    if not listen.is_loopback:
-        tell(
-            Fault(
-                f"{name}: {listen} can be reached from elsewhere, in plaintext and by anyone",
-                Unsafe.OPEN_METRICS,
-            )
-        )
-    return str(listen)
+    how = "over TLS" if settings.metrics_tls else "in plaintext"
+    if settings.metrics_token_file is None:
+        return f"{listen}, {how}"
+    path = settings.metrics_token_file
+    _report_exposure(path, "the token of the metrics", Unsafe.EXPOSED_SECRETS, tell)
+    try:
+        read_token(path)
+    except TokenError as error:
+        tell(Fault(f"{PREFIX}METRICS_TOKEN_FILE: {error}"))
+    if not listen.is_loopback and not settings.metrics_tls:
+        rule = "can be read on its way; set METRICS_TLS"
+        tell(Fault(f"{PREFIX}METRICS_TOKEN_FILE: the token {rule}", harmless=True))
+    return f"{listen}, {how}, with a token"
 
 
 def _check_geoip(settings: Settings, tell: _Tell) -> str:

@@ -5,7 +5,9 @@ certificates, the database of places.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -15,7 +17,7 @@ from session_authority.geoip import GeoipError, GeoipSource
 from session_authority.processes.options import ListenOptions
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.tls import CertificateError
-from session_authority.tokens import KeyringError, KeySource
+from session_authority.tokens import KeyringError, KeySource, KeyState
 
 _log = structlog.get_logger(__name__)
 
@@ -124,6 +126,7 @@ class Reloading:
     def tell_current(self) -> None:
         """Tells metrics and log of the files as they are at the start."""
         self._tell_certificate_end()
+        self._tell_keys()
         self._tell_tokens_of_nobody()
         self._tell_geoip_build()
 
@@ -148,6 +151,7 @@ class Reloading:
 
     def _look_at_keys(self) -> None:
         if self._key_files.changed():
+            self._tell_keys()
             try:
                 self._keys.current.signing  # noqa: B018 - raises if there is none
             except KeyringError as error:
@@ -157,6 +161,16 @@ class Reloading:
     def _look_at_certificates(self) -> None:
         if self._certificate_files is not None and self._certificate_files.changed():
             self._tell_certificate_end()
+
+    def _tell_keys(self) -> None:
+        ring, signing = self._keys.current, None
+        states = Counter(ring.state(key.kid) for key in ring.keys)
+        for state in KeyState:
+            self._metrics.signing_keys.labels(state.value).set(states[state])
+        with suppress(KeyringError):
+            signing = ring.signing
+        created = 0.0 if signing is None else signing.created_at.timestamp()
+        self._metrics.signing_key_created.set(created)
 
     def _tell_tokens_of_nobody(self) -> None:
         if self._access is not None and (unknown := self._access.current.unknown):

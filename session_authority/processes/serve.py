@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from session_authority.events import Feed
 from session_authority.processes.grpc_server import acceptor_that_works
@@ -20,6 +21,7 @@ from session_authority.processes.wiring import (
     connect_as_set,
     geoip_as_set,
     listen_options_as_set,
+    show_traffic,
 )
 from session_authority.runtime import logs
 from session_authority.runtime.addresses import Listen
@@ -29,12 +31,17 @@ from session_authority.runtime.settings import Settings
 from session_authority.store import EventLog, Replicas, SessionStore
 from session_authority.tokens import KeySource
 
+Offer = Callable[[CollectorRegistry], None]
+
 _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server, Ports]]:
-    """A service from its settings: listening inside, in order ended outside.
+async def running(
+    settings: Settings, mode: Mode, offer: Offer | None = None
+) -> AsyncIterator[tuple[Server, Ports]]:
+    """A service from its settings: listening inside, in order ended outside. `offer` is given the
+    metrics; without it they are offered as it is set.
 
     Raises CannotListen, KeyringError, AccessError, CertificateError, GeoipError.
     """
@@ -45,7 +52,9 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
     options = replace(options, acceptor=await acceptor_that_works(options.acceptor))
     geoip = geoip_as_set(settings)
     metrics = Metrics()
+    offer = offer or (lambda registry: serve_metrics(registry, settings))
     client, keys = connect_as_set(settings)
+    show_traffic(client, metrics)
     store = SessionStore(
         client,
         keys,
@@ -65,8 +74,7 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         server = Server(
             authority, feed, store, source, metrics, mode, options, verified, geoip, clock
         )
-        if settings.metrics_listen is not None:
-            serve_metrics(metrics, settings.metrics_listen)
+        offer(metrics.registry)
         bound = await server.start(
             Ports(settings.listen, settings.bearer_listen, settings.health_listen)
         )
@@ -78,7 +86,9 @@ async def running(settings: Settings, mode: Mode) -> AsyncIterator[tuple[Server,
         await store.close()
 
 
-async def serve(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
+async def serve(
+    settings: Settings, mode: Mode, ready: Callable[[Listen], None], offer: Offer | None = None
+) -> None:
     """Runs the service until SIGTERM or SIGINT; calls `ready` with the address once it listens.
 
     Raises what `running` raises, and UnsafeStore.
@@ -86,7 +96,7 @@ async def serve(settings: Settings, mode: Mode, ready: Callable[[Listen], None])
     logs.watch_loop()
     stop = stop_on_signal()
     stop_with_parent(stop)
-    async with running(settings, mode) as (server, bound):
+    async with running(settings, mode, offer) as (server, bound):
         others = {"bearer": bound.bearer, "health": bound.health}
         _log.info(
             "listening",

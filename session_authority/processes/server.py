@@ -99,9 +99,12 @@ class Server:
         self._authorizer = _authorizer(options, self._readiness)
         self._guards: list[Guard] = []
         self._servers: list[grpc.aio.Server] = []
-        self._connections = Connections()
+        self._connections = Connections(metrics)
         metrics.standing_acceptor.set(options.acceptor is Acceptor.STANDING)
+        metrics.name_build(options.acceptor.value)
         self._server, self._methods = self._another_server(options.capacity, options.acceptor)
+        metrics.calls_in_flight.set_function(lambda: self._guards[0].places_taken)
+        metrics.calls_in_flight_limit.set(options.capacity.calls)
         self._reloading = Reloading(
             source, options, metrics, self._access_changed, self._readiness.note_readable, geoip
         )
@@ -155,13 +158,12 @@ class Server:
         whole = self._options.capacity
         return replace(whole, connections=min(whole.connections, HEALTH_CONNECTIONS))
 
-    def _watch_connections(self, *listens: Listen | None) -> None:
+    def _watch_connections(self, **listens: Listen | None) -> None:
         """Looks after the connections of the ports: all but that for health have one guard."""
-        for listen in listens:
+        bound, peers = self._options.capacity.connections, self._guards[0].peers
+        for name, listen in listens.items():
             if listen is not None:
-                self._connections.watch(
-                    Port(listen.port, self._options.capacity.connections, self._guards[0].peers)
-                )
+                self._connections.watch(Port(name, listen.port, bound, peers))
 
     async def start(self, ports: Ports) -> Ports:
         """Listens; returns the addresses with the ports that were bound. Raises CannotListen."""
@@ -173,10 +175,9 @@ class Server:
             bearer = bind(self._server, ports.bearer, credentials)
         if ports.health is not None:
             health = bind(self._health_server(), ports.health, None)
-            self._connections.watch(
-                Port(health.port, self._health_capacity().connections, self._guards[-1].peers)
-            )
-        self._watch_connections(main, bearer)
+            bound = self._health_capacity().connections
+            self._connections.watch(Port("health", health.port, bound, self._guards[-1].peers))
+        self._watch_connections(main=main, bearer=bearer)
         self._reloading.tell_current()
         await self._probe.probe()
         await self._failovers.look()  # who is the primary before anything is promised
@@ -230,6 +231,7 @@ class Server:
             *(repeat(work, interval, "watch_failed") for work in repeated),
             repeat(self._trim_once, trim_interval.total_seconds(), "trim_failed"),
             self._connections.run(),
+            self._metrics.watch_loop(),
         )
 
     async def _probe_once(self) -> None:

@@ -14,9 +14,18 @@ from session_authority.rpc import Capacity
 from session_authority.runtime import descriptors
 from session_authority.runtime.clock import SteadyClock, now
 from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.process_metrics import ProcessMetrics
 from session_authority.runtime.settings import Settings, Unsafe
 from session_authority.runtime.tls import TlsFiles, TlsSource
-from session_authority.store import KeyNames, Limits, RedisClient, SessionStore, connect
+from session_authority.store import (
+    KeyNames,
+    Limits,
+    RedisClient,
+    SessionStore,
+    connect,
+    redis_errors,
+    traffic_of,
+)
 from session_authority.tokens import KeySource, Tokens
 
 
@@ -60,6 +69,16 @@ def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:
     )
     client = connect(settings.redis_url.get_secret_value(), limits)
     return client, KeyNames(settings.redis_prefix)
+
+
+def show_traffic(client: RedisClient, metrics: ProcessMetrics) -> None:
+    """Has the metrics show what is counted of the exchanges with Redis."""
+    traffic = traffic_of(client)
+    metrics.redis_round_trips.show(traffic.reads, "read")
+    metrics.redis_round_trips.show(traffic.commands, "command")
+    metrics.redis_batch_size.show(traffic.batch_sizes)
+    metrics.redis_waiting.set_function(traffic.waiting)
+    metrics.redis_errors.counts = redis_errors
 
 
 def listen_options_as_set(settings: Settings) -> ListenOptions:

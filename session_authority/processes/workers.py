@@ -1,8 +1,8 @@
 """Several processes on one port: the kernel spreads connections over them (SO_REUSEPORT).
 
-The parent serves nothing; it starts the workers, kills a worker that hangs, starts another in the
-place of one that died, and passes an orderly end on. Workers are spawned, never forked: gRPC's
-threads don't survive a fork. A worker whose parent is gone ends too.
+The parent serves nothing but the metrics of all; it starts the workers, kills a worker that hangs,
+starts another in the place of one that died, and passes an orderly end on. Workers are spawned,
+never forked: gRPC's threads don't survive a fork. A worker whose parent is gone ends too.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import signal
+import socket
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -24,9 +26,10 @@ import structlog
 from session_authority.access import AccessError
 from session_authority.processes.health import UnsafeStore
 from session_authority.processes.heartbeat import Heart, Pulse
-from session_authority.processes.listening import CannotListen, refuse_taken
+from session_authority.processes.listening import CannotListen, refuse_taken, serve_metrics
 from session_authority.processes.options import Mode
 from session_authority.processes.serve import serve
+from session_authority.processes.worker_metrics import GatheredMetrics, answer_parent
 from session_authority.runtime import descriptors, logs
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.settings import Settings
@@ -73,13 +76,17 @@ def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None
 class _Supervisor:
     def __init__(self, settings: Settings, mode: Mode) -> None:
         self._settings = settings
-        self._workers = [_Worker(index, settings, mode) for index in range(settings.workers)]
+        self._metrics = GatheredMetrics(settings.workers)
+        self._workers = [
+            _Worker(index, settings, mode, self._metrics) for index in range(settings.workers)
+        ]
         self._stopping = False
         self._deaths: deque[float] = deque(maxlen=_MAX_DEATHS)
 
     def run(self, ready: Callable[[Listen], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        serve_metrics(self._metrics.registry, self._settings)
         for worker in self._workers:
             worker.start_when_due()
         ready(self._settings.listen)
@@ -124,7 +131,10 @@ class _Supervisor:
 class _Worker:
     """One worker: its process, or the moment when it gets another."""
 
-    def __init__(self, index: int, settings: Settings, mode: Mode) -> None:
+    def __init__(
+        self, index: int, settings: Settings, mode: Mode, metrics: GatheredMetrics
+    ) -> None:
+        self._metrics = metrics
         self.process: SpawnProcess | None = None
         self._index = index
         self._settings = settings
@@ -139,9 +149,12 @@ class _Worker:
             return
         context = multiprocessing.get_context("spawn")
         reader, writer = context.Pipe(duplex=False)
-        with writer:  # the worker gets one of its own
+        link = self._metrics.connect(self._index)
+        with writer, link:  # the worker gets ones of its own
             self.process = context.Process(
-                target=_work, args=(self._settings, self._mode, self._index, writer), daemon=False
+                target=_work,
+                args=(self._settings, self._mode, self._index, writer, link),
+                daemon=False,
             )
             self.process.start()
         self._pulse = Pulse(reader)
@@ -193,17 +206,18 @@ class _Worker:
     def _forget(self) -> None:
         if self._pulse is not None:
             self._pulse.close()
+            self._metrics.disconnect(self._index)
         self.process = self._pulse = None
 
 
-def _work(settings: Settings, mode: Mode, index: int, beats: Connection) -> None:
+def _work(
+    settings: Settings, mode: Mode, index: int, beats: Connection, link: socket.socket
+) -> None:
     logs.configure(settings.log_level)
-    if settings.metrics_listen is not None:
-        mine = settings.metrics_listen.with_port(settings.metrics_listen.port + index)
-        settings = settings.model_copy(update={"metrics_listen": mine})
     try:
         heart = Heart(beats)
-        asyncio.run(serve(settings, mode, lambda _: heart.start()))
+        offer = partial(answer_parent, link)
+        asyncio.run(serve(settings, mode, lambda _: heart.start(), offer))
     except (AccessError, CannotListen, CertificateError, KeyringError, UnsafeStore) as error:
         _log.error("worker_failed", worker=index, faults=str(error).splitlines())
         sys.exit(1)

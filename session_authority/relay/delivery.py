@@ -24,7 +24,7 @@ from session_authority.relay.pacing import EndpointHealth, Pace, wait_for_any
 from session_authority.relay.webhooks import Delivered, Refused, cloud_event
 from session_authority.relay.window import Window
 from session_authority.runtime import logs
-from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.relay_metrics import RelayMetrics
 from session_authority.runtime.tasks import BackgroundTasks
 from session_authority.store import Deliveries
 from session_authority.store.deliveries import Attempts, GroupGone, LeaseLost, TakenEvent
@@ -66,7 +66,7 @@ class Route:
         *,
         source: str,
         clock: Callable[[], datetime],
-        metrics: Metrics,
+        metrics: RelayMetrics,
         pace: Pace,
     ) -> None:
         self.relay = relay

@@ -21,7 +21,7 @@ from session_authority.relay.endpoints import Endpoint
 from session_authority.relay.leases import Lease
 from session_authority.relay.pacing import Pace, wait_for_any
 from session_authority.runtime import logs
-from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.relay_metrics import RelayMetrics
 from session_authority.store import Deliveries, EventLog
 from session_authority.store.key_names import PARTITIONS
 
@@ -56,7 +56,7 @@ class Relay:
         *,
         source: str,
         clock: Callable[[], datetime],
-        metrics: Metrics,
+        metrics: RelayMetrics,
         pace: Pace | None = None,
     ) -> None:
         self._log = log

@@ -36,6 +36,11 @@ def caller() -> Caller:
     return calling
 
 
+def caller_name() -> str | None:
+    """The name of the caller that was admitted, if one was."""
+    return logs.caller_name.get()
+
+
 def is_calling(caller: Caller) -> None:
     """Remembers, here and in what is started from here, who makes the call."""
     _calling.set(caller)

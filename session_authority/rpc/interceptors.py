@@ -8,15 +8,18 @@ what they send. Methods that standing tasks answer are called in the same way, b
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
+from session_authority.domain.refusals import UNKNOWN_METHOD
 from session_authority.rpc.authorization import Authorizer
 from session_authority.rpc.long_calls import unless_given_up
 from session_authority.rpc.peers import Peers
+from session_authority.rpc.status import code_number
 from session_authority.rpc.streams import StreamMethod, Streams
 from session_authority.rpc.unary import (
     MAX_BODY_TIME,
@@ -33,6 +36,7 @@ from session_authority.runtime.metrics import Metrics
 
 # A watch weighs as much as one for each so many bytes: it keeps them for as long as it lasts.
 _WATCH_BYTES_PER_PLACE = 64 * 1024
+_UNIMPLEMENTED = code_number(grpc.StatusCode.UNIMPLEMENTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,11 @@ class Guard(grpc.aio.ServerInterceptor):
         await self._load.none.wait()
 
     @property
+    def places_taken(self) -> int:
+        """The places that unary calls under way take."""
+        return self._load.share.held
+
+    @property
     def is_streaming(self) -> bool:
         """Whether any stream is under way."""
         return bool(self._streams.all())
@@ -105,7 +114,12 @@ class Guard(grpc.aio.ServerInterceptor):
         return UnaryMethod(path, handler, self._metrics, self._authorizer, self._load, self.peers)
 
     async def _refuse(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        began_at = time.perf_counter()
+        calls = self._metrics.calls.of_unknown_methods()
+        calls.started += 1
+        self._metrics.refused(UNKNOWN_METHOD)
         self.peers.leave_with_task(self.peers.enter(context))
+        calls.end(None, _UNIMPLEMENTED, time.perf_counter() - began_at)
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 
     def _guard(self, path: str, handler: Handler) -> Handler:

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import structlog
@@ -192,3 +193,9 @@ def code_number(code: grpc.StatusCode) -> int:
     """The code's number on the wire."""
     number: int = code.value[0]
     return number
+
+
+def code_of(context: Any) -> int:
+    """The number of the code that a handler has ended its call with by itself."""
+    code = context.code()
+    return code_number(code) if isinstance(code, grpc.StatusCode) else int(code or 0)

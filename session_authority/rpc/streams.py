@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from contextvars import copy_context
@@ -19,9 +20,10 @@ import grpc
 from session_authority.domain.displacement import displaced
 from session_authority.domain.errors import AuthorityError, Overloaded, Stopping
 from session_authority.domain.fair_share import FairShare
-from session_authority.rpc.authorization import Authorizer
+from session_authority.domain.refusals import refusal_of
+from session_authority.rpc.authorization import Authorizer, caller_name
 from session_authority.rpc.peers import Peer, Peers
-from session_authority.rpc.status import Refused, failure_of
+from session_authority.rpc.status import Refused, code_number, code_of, failure_of
 from session_authority.runtime.metrics import Metrics
 
 # A client that watches health needs one for each name.
@@ -101,7 +103,7 @@ class Streams:
         if caller is None:
             self._make_room(list(others), stream.peer)
         elif not share.fits(caller.name, weight, sole=sole):
-            raise Overloaded
+            raise Overloaded(of_caller=not share.is_full(weight))
         else:
             share.take(caller.name, weight)
         others[stream] = None
@@ -116,7 +118,7 @@ class Streams:
         """Makes sure that a stranger may have one more. Raises Overloaded."""
         mine = sum(stream.peer is newcomer for stream in others)
         if mine >= MAX_PUBLIC_STREAMS_PER_CONNECTION:
-            raise Overloaded
+            raise Overloaded(of_caller=True)
         if len(others) < self._max:
             return
         chosen = displaced([stream.peer.name for stream in others], newcomer.name)
@@ -167,21 +169,22 @@ class StreamMethod:
         self._streams = streams
         self._peers = peers
         self._first = first
-        self._counts = metrics.rpcs.counts
-        self._by_code = {
-            code: metrics.rpcs.begin(self._name, code.name) for code in grpc.StatusCode
-        }
+        self._calls = metrics.calls.of(path, "bidi_stream" if first is None else "server_stream")
+        self._refused = metrics.refused
 
     async def run(self, request: Any, context: Context) -> None:
         """Answers a call."""
+        began_at = time.perf_counter()
+        self._calls.started += 1
         peer = self._peers.enter(context)
         stream = Stream(self._path, context, peer)
+        code = code_number(grpc.StatusCode.CANCELLED)
         try:
             await self._serve(request, stream)
-        except asyncio.CancelledError:
-            self._counts[self._by_code[grpc.StatusCode.CANCELLED]] += 1
-            raise
+            code = code_number(grpc.StatusCode.OK)
+            return
         except grpc.aio.AbortError:
+            code = code_of(context)
             raise
         except grpc.aio.InternalError:
             # gRPC fails a write when the caller has gone. If it is still there, it is told.
@@ -191,12 +194,11 @@ class StreamMethod:
             # The last line of defence: its text must not reach the caller.
             ended = stream.refusal if isinstance(error, TimeoutError) else None
             failure = failure_of(ended or error, self._name)
-        else:
-            self._counts[self._by_code[grpc.StatusCode.OK]] += 1
-            return
+            code = code_number(failure.code)
+            self._refused(refusal_of(ended or error))
         finally:
+            self._calls.end(caller_name(), code, time.perf_counter() - began_at)
             self._peers.leave_with_task(peer)
-        self._counts[self._by_code[failure.code]] += 1
         await stream.abort(failure.status())
 
     async def _serve(self, request: Any, stream: Stream) -> None:

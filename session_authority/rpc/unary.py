@@ -27,10 +27,11 @@ from session_authority.domain.errors import (
     Overloaded,
 )
 from session_authority.domain.fair_share import FairShare
-from session_authority.rpc.authorization import Authorizer, no_one_is_calling
+from session_authority.domain.refusals import refusal_of
+from session_authority.rpc.authorization import Authorizer, caller_name, no_one_is_calling
 from session_authority.rpc.long_calls import Deadlines, unless_given_up
 from session_authority.rpc.peers import Peer, Peers
-from session_authority.rpc.status import failure_of
+from session_authority.rpc.status import code_number, code_of, failure_of
 from session_authority.runtime.metrics import Metrics
 
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -54,6 +55,7 @@ _MAX_CALL_TIME = timedelta(seconds=10)
 # From the arrival of an admitted call until its whole request is there. A client on a slow link
 # sends 64 KiB in this time at 0.5 Mbit/s, and the largest batch at 34 Mbit/s.
 MAX_BODY_TIME = timedelta(seconds=1)
+_OK, _CANCELLED = code_number(grpc.StatusCode.OK), code_number(grpc.StatusCode.CANCELLED)
 # The share that calls of nobody would have.
 _STRANGERS = ""
 # Requests of one caller that are on their way. They keep no other caller from calling, but memory.
@@ -78,7 +80,7 @@ class Load:
         """Counts a request that is on its way. Raises Overloaded."""
         count = self.arriving.get(caller, 0)
         if count >= _MAX_ARRIVING_PER_CALLER and limited:
-            raise Overloaded
+            raise Overloaded(of_caller=True)
         self.arriving[caller] = count + 1
 
     def expect_no_more(self, caller: str) -> None:
@@ -127,12 +129,8 @@ class UnaryMethod:
         self._decode = handler.request_deserializer
         self._encode = unless_serialized(handler.response_serializer)
         self._limit = limit_of(path)
-        self._counts = metrics.rpcs.counts
-        self._by_code = {
-            code: metrics.rpcs.begin(self._name, code.name) for code in grpc.StatusCode
-        }
-        self._ok = self._by_code[grpc.StatusCode.OK]
-        self._durations = metrics.rpc_seconds.of(self._name)
+        self._calls = metrics.calls.of(path, "unary")
+        self._refused = metrics.refused
 
     async def run(self, _: object, context: Context) -> bytes:
         """Answers a call for grpc.aio, which sends the answer when this returns."""
@@ -152,26 +150,26 @@ class UnaryMethod:
     async def answer(self, context: Context) -> bytes | grpc.Status:
         """The answer of a call, serialized, or the status that it fails with. Nothing is sent."""
         started = time.perf_counter()
+        self._calls.started += 1
         no_one_is_calling()  # the task may have answered another call before
         peer = self._peers.enter(context)
+        code = _CANCELLED  # a task that is cancelled says nothing else
         try:
             answer = await self._answer(peer, context)
-        except asyncio.CancelledError:
-            self._counts[self._by_code[grpc.StatusCode.CANCELLED]] += 1
-            raise
+            code = _OK
+            return answer
         except grpc.aio.AbortError:  # of a handler that aborts by itself
+            code = code_of(context)
             raise
         except Exception as error:  # noqa: BLE001
             # The last line of defence: its text must not reach the caller.
             failure = failure_of(error, self._name)
-        else:
-            self._counts[self._ok] += 1
-            return answer
+            code = code_number(failure.code)
+            self._refused(refusal_of(error))
+            return failure.status()
         finally:
-            self._durations.add(time.perf_counter() - started)
+            self._calls.end(caller_name(), code, time.perf_counter() - started)
             self._peers.leave(peer, context)
-        self._counts[self._by_code[failure.code]] += 1
-        return failure.status()
 
     async def _answer(self, peer: Peer, context: Context) -> bytes:
         """Admits a call, reads its request, and has it carried out: in one coroutine, as each of
@@ -185,7 +183,8 @@ class UnaryMethod:
         sole = self._authorizer.has_one_caller
         load = self._load
         if self._limited and not load.share.fits(name, 1, sole=sole):
-            raise Overloaded  # before anything is read
+            # Before anything is read.
+            raise Overloaded(of_caller=not load.share.is_full(1))
         body_seconds = min(seconds, MAX_BODY_TIME.total_seconds())
         deadline = load.deadlines.within(body_seconds, seconds)
         try:
@@ -201,7 +200,7 @@ class UnaryMethod:
                 deadline.extend()
                 weight = self._weight(body, sole=sole)
                 if weight and not load.share.fits(name, weight, sole=sole):
-                    raise Overloaded
+                    raise Overloaded(of_caller=not load.share.is_full(weight))
                 load.begin(name, weight)
                 try:
                     return self._encode(await self._behavior(decoded(self._decode, body), context))

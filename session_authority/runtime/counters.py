@@ -29,6 +29,7 @@ class CallCounter(Collector):
         self, registry: CollectorRegistry, name: str, documentation: str, names: Sequence[str] = ()
     ) -> None:
         self.counts: dict[Labels, int] = {}
+        """One for all of `labels`; may be replaced by numbers that are counted elsewhere."""
         self._described = name, documentation
         self._names = names
         registry.register(self)
@@ -65,37 +66,46 @@ class Durations:
         self.counts[bisect_left(self._bounds, seconds)] += 1
         self.seconds += seconds
 
+    def buckets(self) -> list[tuple[str, float]]:
+        """How many were up to each bound, as Prometheus reads a histogram."""
+        names = [*map(floatToGoString, self._bounds), "+Inf"]
+        return list(zip(names, accumulate(self.counts.copy()), strict=True))
+
 
 class DurationsByLabel(Collector):
-    """Durations of several kinds, each with a value of one label."""
+    """Durations of several kinds, each with values of the same labels; or of one, without labels.
+    What has other bounds than times, such as sizes, is counted in the same way.
+    """
 
     def __init__(
         self,
         registry: CollectorRegistry,
         name: str,
         documentation: str,
-        label: str,
+        names: Sequence[str],
         bounds: Sequence[float],
     ) -> None:
         self._described = name, documentation
-        self._label = label
+        self._names = names
         self._bounds = bounds
-        self._kinds: dict[str, Durations] = {}
+        self._kinds: dict[Labels, Durations] = {}
         registry.register(self)
 
-    def of(self, value: str) -> Durations:
+    def of(self, *labels: str) -> Durations:
         """The durations of one kind."""
-        return self._kinds.setdefault(value, Durations(self._bounds))
+        return self._kinds.setdefault(labels, Durations(self._bounds))
+
+    def show(self, durations: Durations, *labels: str) -> None:
+        """Shows durations of one kind that are counted elsewhere."""
+        self._kinds[labels] = durations
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
         """The histogram without numbers, for the same reason."""
-        yield HistogramMetricFamily(*self._described, labels=[self._label])
+        yield HistogramMetricFamily(*self._described, labels=self._names)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """The histogram, as Prometheus reads it."""
         [family] = self.describe()
-        names = [*map(floatToGoString, self._bounds), "+Inf"]
-        for value, kind in list(self._kinds.items()):
-            upto = accumulate(kind.counts)
-            family.add_metric([value], list(zip(names, upto, strict=True)), kind.seconds)
+        for labels, kind in list(self._kinds.items()):
+            family.add_metric(labels, kind.buckets(), kind.seconds)
         yield family

@@ -1,142 +1,175 @@
-"""What the service counts, in Prometheus' terms. Label values come from fixed sets; no user, device
-or token is one.
+"""What the service counts, in Prometheus' terms. Label values come from fixed sets, or are names of
+callers in the access policy; no user, device or token is one.
 """
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-
+from session_authority.domain.refusals import REASONS
 from session_authority.domain.verdicts import ReplayCause, SessionStatus
-from session_authority.runtime.counters import CallCounter, DurationsByLabel
-from session_authority.runtime.metrics_server import serve_metrics
+from session_authority.runtime.call_metrics import CallMetrics
+from session_authority.runtime.process_metrics import ProcessMetrics
 
-_NAMESPACE = "session_authority"
 _ACTIVE = (SessionStatus.ACTIVE.value,)
-_RPC_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_WATCH_LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIGN_INS = ("new_device", "known_device", "repeated", "device_limit")
+REVOCATIONS = ("device", "all", "all_but_one", "evicted", "replay")
 
 
-class Metrics:
-    """The counters of one process, in a registry of their own."""
+class Metrics(ProcessMetrics):
+    """The numbers of one process of the service."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._verdicts = CallCounter(
-            self.registry,
-            f"{_NAMESPACE}_verdicts",
-            "Tokens judged, by what they were worth.",
-            ["status"],
+        super().__init__()
+        self._add_sessions()
+        self._add_store()
+        self._add_files()
+        self._add_watches()
+        self._add_calls()
+
+    def _add_sessions(self) -> None:
+        self._verdicts = self.counter(
+            "verdicts", "Tokens judged, by what they were worth.", ["status"]
         )
         self._by_status = {status: self._verdicts.begin(status.value) for status in SessionStatus}
-        self._kept_answers = CallCounter(
-            self.registry,
-            f"{_NAMESPACE}_kept_answers",
+        self._kept_answers = self.counter(
+            "kept_answers",
             "Validations answered with a kept answer, after Redis showed that the session's record"
             " is the same.",
         )
         self._kept_answers.begin()
-        replays = Counter(
-            "replays",
-            "Replays acted upon, by cause.",
-            ["cause"],
-            namespace=_NAMESPACE,
-            registry=self.registry,
+        self._renewals = self.counter(
+            "renewals", "Renewals, by what the presented token was worth.", ["outcome"]
         )
+        for status in SessionStatus:
+            self._renewals.begin(status.value)
+        self._sign_ins = self.counter(
+            "sign_ins",
+            "Sign-ins: on a new device, a known one, repeated with the same request ID, or refused"
+            " at the limit of devices.",
+            ["outcome"],
+        )
+        self._by_sign_in = {outcome: self._sign_ins.begin(outcome) for outcome in SIGN_INS}
+        self._revocations = self.counter(
+            "revocations",
+            "Revocations: of a device, of all, of all but one; of a device that had to make room;"
+            " and those that a replay caused.",
+            ["kind"],
+        )
+        self._by_revocation = {kind: self._revocations.begin(kind) for kind in REVOCATIONS}
+        replays = self.rare("replays", "Replays acted upon, by cause.", ["cause"])
         self._replays = {cause: replays.labels(cause.value) for cause in ReplayCause}
-        self.forwards = Counter(
+        self.forwards = self.rare(
             "records_forwarded",
             "Session records that a token moved forward, because the store had lost writes.",
-            namespace=_NAMESPACE,
-            registry=self.registry,
         )
-        self.conflicts = Counter(
+        self.conflicts = self.rare(
             "commit_conflicts",
             "Commits that found something changed, and were decided again.",
-            namespace=_NAMESPACE,
-            registry=self.registry,
         )
-        self.unreadable_records = Counter(
+        self.best_effort_writes_dropped = self.rare(
+            "best_effort_writes_dropped",
+            "Marks and touches not written, because too many were waiting or the store was away."
+            " Harmless.",
+        )
+
+    def _add_store(self) -> None:
+        self.unreadable_records = self.rare(
             "unreadable_records",
             "Reads of a record in Redis that could not be read, by its kind: session, device,"
             " request. See `session-authority inspect`.",
             ["kind"],
-            namespace=_NAMESPACE,
-            registry=self.registry,
         )
-        self.best_effort_writes_dropped = Counter(
-            "best_effort_writes_dropped",
-            "Marks and touches not written, because too many were waiting or the store was away."
-            " Harmless.",
-            namespace=_NAMESPACE,
-            registry=self.registry,
+        self.store_up = self.gauge(
+            "store_up", "1 if Redis answered the last probe and its clock agrees."
         )
-        self.store_up = Gauge(
-            "store_up",
-            "1 if Redis answered the last probe and its clock agrees.",
-            namespace=_NAMESPACE,
-            registry=self.registry,
+        self.store_clock_offset = self.gauge(
+            "store_clock_offset_seconds",
+            "How far this process's clock is ahead of the primary's that differs most; negative if"
+            " it is behind.",
         )
-        self.standing_acceptor = Gauge(
-            "standing_acceptor",
-            "1 if standing tasks accept the calls of the busiest methods, 0 if grpc.aio's own loop"
-            " accepts all.",
-            namespace=_NAMESPACE,
-            registry=self.registry,
-        )
-        self.files_broken = Gauge(
+
+    def _add_files(self) -> None:
+        self.files_broken = self.gauge(
             "files_broken",
             "1 while changed files of this kind (keys, access, certificates, geoip_database) can't"
             " be used, and the old ones still are.",
             ["what"],
-            namespace=_NAMESPACE,
-            registry=self.registry,
         )
-        self.certificate_end = Gauge(
+        self.certificate_end = self.gauge(
             "certificate_end_seconds",
             "When the service's TLS certificate ends, in seconds since 1970; 0 without one.",
-            namespace=_NAMESPACE,
-            registry=self.registry,
         )
-        self.geoip_built = Gauge(
+        self.geoip_built = self.gauge(
             "geoip_database_built_seconds",
             "When the database of places was made, in seconds since 1970; 0 without one.",
-            namespace=_NAMESPACE,
-            registry=self.registry,
         )
-        self.watchers = Gauge(
-            "watchers", "Watches of events under way.", namespace=_NAMESPACE, registry=self.registry
+        self.signing_keys = self.gauge(
+            "signing_keys",
+            "Keys, by their state: published, signing, verifying, revoked.",
+            ["state"],
         )
-        self.watches_expired = Counter(
+        self.signing_key_created = self.gauge(
+            "signing_key_created_timestamp_seconds",
+            "When the key that signs was made, in seconds since 1970; 0 while none signs.",
+        )
+
+    def _add_watches(self) -> None:
+        self.watchers = self.gauge("watchers", "Watches of events under way.")
+        self.watches_expired = self.rare(
             "watches_expired",
             "Watches ended because something may have been missed: too slow, or the store's history"
             " changed.",
-            namespace=_NAMESPACE,
-            registry=self.registry,
         )
-        self.deliveries = Counter(
-            "deliveries",
-            "Attempts to deliver an event to an endpoint: delivered, failed; and events that were"
-            " given_up.",
-            ["endpoint", "outcome"],
-            namespace=_NAMESPACE,
-            registry=self.registry,
+        self.watch_lag = self.durations(
+            "watch_lag_seconds",
+            "Time from an event's commit, by Redis' clock, until a message with it was handed to"
+            " the connection of a watcher.",
+            _WATCH_LAG_SECONDS,
+        ).of()
+
+    def _add_calls(self) -> None:
+        self.standing_acceptor = self.gauge(
+            "standing_acceptor",
+            "1 if standing tasks accept the calls of the busiest methods, 0 if grpc.aio's own loop"
+            " accepts all.",
         )
-        self.rpcs = CallCounter(
-            self.registry,
-            f"{_NAMESPACE}_rpcs",
-            "Calls, by method and gRPC code.",
-            ["method", "code"],
+        self.calls = CallMetrics(self.registry)
+        self._refused = self.counter(
+            "calls_refused",
+            "Calls refused before they were carried out, by the reason.",
+            ["reason"],
         )
-        self.rpc_seconds = DurationsByLabel(
-            self.registry,
-            f"{_NAMESPACE}_rpc_seconds",
-            "Time from a call's arrival to its answer.",
-            "method",
-            _RPC_SECONDS,
+        self._by_refusal = {reason: self._refused.begin(reason) for reason in REASONS}
+        self.calls_in_flight = self.gauge(
+            "calls_in_flight",
+            "Places that unary calls under way take; a batch takes one for each 4 KiB.",
+        )
+        self.calls_in_flight_limit = self.gauge(
+            "calls_in_flight_limit", "Places that there are for unary calls under way."
+        )
+        self.connections = self.gauge(
+            "connections", "Connections of callers, by the port: main, bearer, health.", ["port"]
+        )
+        self.connections_limit = self.gauge(
+            "connections_limit", "Connections that a port may have.", ["port"]
         )
 
     def verdict(self, status: SessionStatus) -> None:
         """Counts a judged token."""
         self._verdicts.counts[self._by_status[status]] += 1
+
+    def renewed(self, status: SessionStatus) -> None:
+        """Counts a renewal, by what its token was worth."""
+        self.verdict(status)
+        self._renewals.counts[self._by_status[status]] += 1
+
+    def signed_in(self, outcome: str) -> None:
+        """Counts a sign-in, by one of SIGN_INS."""
+        self._sign_ins.counts[self._by_sign_in[outcome]] += 1
+
+    def revoked(self, kind: str, number: int = 1) -> None:
+        """Counts revocations, by one of REVOCATIONS."""
+        self._revocations.counts[self._by_revocation[kind]] += number
 
     def kept(self, number: int) -> None:
         """Counts tokens that a kept answer found to be active."""
@@ -147,6 +180,7 @@ class Metrics:
         """Counts a replay that was acted upon."""
         self._replays[cause].inc()
 
-    def serve(self, host: str, port: int) -> None:
-        """Offers them over HTTP, from a thread of its own."""
-        serve_metrics(self.registry, host, port)
+    def refused(self, reason: str | None) -> None:
+        """Counts a call that was refused, by one of REASONS; nothing for None."""
+        if reason is not None:
+            self._refused.counts[self._by_refusal[reason]] += 1

@@ -1,10 +1,21 @@
-"""Offers metrics over HTTP, to few connections at once: Prometheus needs one."""
+"""Offers metrics over HTTP: in plaintext or over TLS, to anyone or to those with a token.
+
+Strangers can't make it cost much: few connections at once, small requests, little time for each,
+and few renderings a second. Beyond that the last rendering is shown again.
+"""
 
 from __future__ import annotations
 
+import hmac
+import io
 import socket
+import ssl
 import threading
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -15,10 +26,109 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 MAX_CONNECTIONS = 16
 # A client must send the next part of its question, or take the next of the answer, in this time.
 _TIMEOUT_SECONDS = 5.0
+# Prometheus sends half a kilobyte.
+MAX_REQUEST_BYTES = 16 * 1024
+# How often the metrics are written anew: one Prometheus asks every few seconds, a flood costs the
+# service no more than this. So many at once are no flood.
+_RENDERINGS_PER_SECOND, _RENDERINGS_AT_ONCE = 5.0, 20.0
+MIN_TOKEN_CHARACTERS = 16
+_MAX_TOKEN_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """How the metrics are protected. `tls` gives the context for a connection that is made now;
+    `token_file` holds what a scrape must bring as a bearer token.
+    """
+
+    tls: Callable[[], ssl.SSLContext] | None = None
+    token_file: Path | None = None
+
+
+UNPROTECTED = Protection()
+
+
+class TokenError(Exception):
+    """The file of the token can't be used. Holds no token."""
+
+
+def read_token(path: Path) -> bytes:
+    """The token of a file, without white space around it. Raises TokenError."""
+    try:
+        with path.open("rb") as file:
+            token = file.read(_MAX_TOKEN_BYTES + 1).strip()
+    except OSError as error:
+        raise TokenError(f"{path}: can't be read: {error.strerror}") from None
+    if not MIN_TOKEN_CHARACTERS <= len(token) <= _MAX_TOKEN_BYTES or not all(
+        b"!"[0] <= byte <= b"~"[0] for byte in token
+    ):
+        raise TokenError(
+            f"{path}: must hold one token of {MIN_TOKEN_CHARACTERS} to {_MAX_TOKEN_BYTES}"
+            " characters of ASCII without white space"
+        )
+    return token
+
+
+class TlsContext:
+    """The TLS of a certificate and its key, read again when the files change. A change that is
+    broken changes nothing.
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        """Raises OSError, ssl.SSLError."""
+        self._files = certificate, key
+        self._state = self._look()
+        self._context = self._load()
+
+    def __call__(self) -> ssl.SSLContext:
+        """The context for a connection that is made now."""
+        with suppress(OSError, ssl.SSLError):
+            state = self._look()
+            if state != self._state:
+                self._context, self._state = self._load(), state
+        return self._context
+
+    def _look(self) -> list[tuple[int, int]]:
+        return [(path.stat().st_mtime_ns, path.stat().st_ino) for path in self._files]
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(*self._files)
+        return context
+
+
+class _Limited(io.RawIOBase):
+    """What a client sends, up to a limit: then it seems to have hung up."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._left = MAX_REQUEST_BYTES
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads as much as is there and allowed."""
+        part: bytes = self._source.read1(min(len(buffer), self._left))
+        buffer[: len(part)] = part
+        self._left -= len(part)
+        return len(part)
+
+    def close(self) -> None:
+        """Closes what it reads from."""
+        self._source.close()
+        super().close()
 
 
 class _Handler(WSGIRequestHandler):
     timeout = _TIMEOUT_SECONDS
+
+    def setup(self) -> None:
+        """Bounds what is read."""
+        super().setup()
+        self.rfile = io.BufferedReader(_Limited(self.rfile))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its own name
         """Logs nothing: the log is JSON, and who looks at metrics is not in it."""
@@ -27,9 +137,16 @@ class _Handler(WSGIRequestHandler):
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], family: socket.AddressFamily) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        family: socket.AddressFamily,
+        tls: Callable[[], ssl.SSLContext] | None,
+    ) -> None:
         self.address_family = family
+        self._tls = tls
         self._open: dict[Any, None] = {}
         self._lock = threading.Lock()
         super().__init__(address, _Handler)
@@ -43,6 +160,16 @@ class _Server(ThreadingMixIn, WSGIServer):
                 _hang_up(oldest)
             self._open[request] = None
         super().process_request(request, client_address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answers one request; over TLS, greets first, in this thread too."""
+        if self._tls is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(_TIMEOUT_SECONDS)
+        # A copy: the connection itself stays known by its own descriptor, to be hung up on.
+        with self._tls().wrap_socket(request.dup(), server_side=True) as secure:
+            super().finish_request(secure, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         """Closes a connection."""
@@ -59,11 +186,81 @@ def _hang_up(request: Any) -> None:
         request.shutdown(socket.SHUT_RDWR)
 
 
-def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> None:
-    """Answers from a thread of its own. Raises OSError if the address can't be listened on."""
+class _App:
+    """What stands before the rendering: the token, and how often metrics are written anew."""
+
+    def __init__(self, registry: CollectorRegistry, token_file: Path | None) -> None:
+        self._render = make_wsgi_app(registry)
+        self._token_file = token_file
+        self._lock = threading.Lock()
+        self._allowed = _RENDERINGS_AT_ONCE
+        self._counted_at = time.monotonic()
+        # By the form that was wanted. A scrape that names metrics is not kept.
+        self._last: dict[tuple[bool, bool], tuple[str, Any, list[bytes]]] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if not self._may_see(environ.get("HTTP_AUTHORIZATION", "")):
+            return _refuse(start_response, "401 Unauthorized", ("WWW-Authenticate", "Bearer"))
+        form = (
+            "openmetrics" in environ.get("HTTP_ACCEPT", ""),
+            "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""),
+        )
+        with self._lock:
+            names_some = bool(environ.get("QUERY_STRING"))
+            if self._may_render():
+                answer = self._rendered(environ)
+                if environ["REQUEST_METHOD"] == "GET" and not names_some:
+                    self._last[form] = answer
+            elif names_some or form not in self._last:
+                return _refuse(start_response, "503 Service Unavailable", ("Retry-After", "1"))
+            else:
+                answer = self._last[form]
+        status, headers, body = answer
+        start_response(status, headers)
+        return body
+
+    def _rendered(self, environ: dict[str, Any]) -> tuple[str, Any, list[bytes]]:
+        begun: list[Any] = []
+        body = self._render(environ, lambda status, headers: begun.extend((status, headers)))
+        return begun[0], begun[1], list(body)
+
+    def _may_render(self) -> bool:
+        now = time.monotonic()
+        gained = (now - self._counted_at) * _RENDERINGS_PER_SECOND
+        self._allowed = min(self._allowed + gained, _RENDERINGS_AT_ONCE)
+        self._counted_at = now
+        if self._allowed < 1:
+            return False
+        self._allowed -= 1
+        return True
+
+    def _may_see(self, header: str) -> bool:
+        if self._token_file is None:
+            return True
+        scheme, _, token = header.partition(" ")
+        try:
+            wanted = read_token(self._token_file)
+        except TokenError:
+            return False
+        given = token.strip().encode("utf-8", "replace")
+        return scheme.lower() == "bearer" and hmac.compare_digest(given, wanted)
+
+
+def _refuse(start_response: Any, status: str, header: tuple[str, str]) -> list[bytes]:
+    start_response(status, [header, ("Content-Type", "text/plain; charset=utf-8")])
+    return [f"{status}\n".encode()]
+
+
+def serve_metrics(
+    registry: CollectorRegistry, host: str, port: int, protection: Protection = UNPROTECTED
+) -> int:
+    """Answers from a thread of its own. Returns the port. Raises OSError if the address can't be
+    listened on.
+    """
     family, address = next(
         (found[0], found[4]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     )
-    server = _Server((str(address[0]), int(address[1])), family)
-    server.set_app(make_wsgi_app(registry))
+    server = _Server((str(address[0]), int(address[1])), family, protection.tls)
+    server.set_app(_App(registry, protection.token_file))
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_port

@@ -64,7 +64,6 @@ class Unsafe(Enum):
 
     PLAINTEXT = "plaintext"
     OPEN_ACCESS = "open-access"
-    OPEN_METRICS = "open-metrics"
     PLAINTEXT_STORE = "plaintext-store"
     EVICTING_STORE = "evicting-store"
     VOLATILE_STORE = "volatile-store"
@@ -177,6 +176,8 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     drain_timeout: Duration = timedelta(seconds=10)
     metrics_listen: Address | None = None
+    metrics_tls: bool = False
+    metrics_token_file: Folder | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
@@ -264,6 +265,8 @@ class Settings(BaseSettings):
             faults.append("TLS_CERTIFICATE and TLS_KEY must be set together")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             faults.append("TLS_CLIENT_CA needs TLS_CERTIFICATE and TLS_KEY")
+        if self.metrics_tls and (self.tls_certificate is None or self.tls_key is None):
+            faults.append("METRICS_TLS needs TLS_CERTIFICATE and TLS_KEY")
         if self.bearer_listen is not None and self.tls_client_ca is None:
             faults.append(
                 "BEARER_LISTEN is for beside TLS_CLIENT_CA; without it LISTEN takes bearer"
@@ -279,12 +282,9 @@ class Settings(BaseSettings):
         over both.
         """
         ports = [
-            (name, listen.host, port)
+            (name, listen.host, listen.port)
             for name in ("listen", "bearer_listen", "health_listen", "metrics_listen")
             if (listen := getattr(self, name)) is not None and listen.port
-            for port in range(
-                listen.port, listen.port + (self.workers if name == "metrics_listen" else 1)
-            )
         ]
         everywhere = {"0.0.0.0", "::"}  # noqa: S104 - the question is who listens there
         return [

@@ -25,6 +25,7 @@ from session_authority.store.driver.errors import (
 from session_authority.store.driver.read_paths import read_path_of
 from session_authority.store.driver.reads import Reads
 from session_authority.store.driver.replies import fields_of
+from session_authority.store.driver.traffic import traffic_of
 from session_authority.store.driver.writes import Script, Writes
 from session_authority.store.event_log import EVENT_FIELD, EVENT_LOG_CONNECTIONS
 from session_authority.store.key_names import PARTITIONS, TAGS, KeyNames
@@ -40,7 +41,7 @@ from session_authority.store.log_position import (
 # are to replace a dead relay within ten; its holder extends a lease every three.
 LEASE_TIME = timedelta(seconds=7)
 MAX_DEAD_LETTERS_PER_PARTITION = 1000
-_CONSUMER = "relay"
+CONSUMER = "relay"
 _PAGE_ENTRIES = 100
 
 
@@ -124,10 +125,12 @@ class Deliveries:
     ) -> None:
         self._addresses = addresses
         self._client = client
-        self._keys = keys
+        self.keys = keys
         self._path = read_path_of(client, keys.probe)
-        self._writes = Writes(self._path, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2))
-        self._reads = Reads(self._path)
+        self._writes = Writes(
+            self._path, max(1, max_connections - EVENT_LOG_CONNECTIONS - 2), traffic_of(client)
+        )
+        self.reads = Reads(self._path)
         self._take, self._settle = Script("take"), Script("settle", asks_first=True)
         self._unlease, self._enlist = Script("unlease"), Script("enlist")
 
@@ -142,7 +145,7 @@ class Deliveries:
         await self._set_alive(endpoint, relay, "0")
 
     async def _set_alive(self, endpoint: str, relay: str, here: str) -> int:
-        keys = [self._keys.relays(endpoint)]
+        keys = [self.keys.relays(endpoint)]
         args: list[str | int] = [relay, LEASE_TIME // MILLISECOND, here]
         count: int = await self._writes.run(lambda: self._enlist.run(self._client, keys, args))
         return count
@@ -151,7 +154,7 @@ class Deliveries:
         """Takes a partition's lease, if it is free or was taken by the same relay; whether that has
         it now.
         """
-        key = self._keys.lease(number, endpoint)
+        key = self.keys.lease(number, endpoint)
         command = ("SET", key, relay, "NX", "PX", LEASE_TIME // MILLISECOND)
         if await self._writes.run(lambda: self._client.execute_command(*command)) is not None:
             return True
@@ -163,7 +166,7 @@ class Deliveries:
 
     async def release(self, number: int, endpoint: str, relay: str) -> None:
         """Gives a lease back."""
-        keys = [self._keys.lease(number, endpoint)]
+        keys = [self.keys.lease(number, endpoint)]
         await self._writes.run(lambda: self._unlease.run(self._client, keys, [relay]))
 
     async def take(
@@ -200,15 +203,15 @@ class Deliveries:
         self, number: int, endpoint: str, relay: str, after: str, count: int
     ) -> tuple[list[tuple[EntryId, bytes]], Mapping[EntryId, Attempts]]:
         keys = [
-            self._keys.lease(number, endpoint),
-            self._keys.stream(number),
-            self._keys.attempts(number, endpoint),
+            self.keys.lease(number, endpoint),
+            self.keys.stream(number),
+            self.keys.attempts(number, endpoint),
         ]
         args: list[str | int] = [
             relay,
             LEASE_TIME // MILLISECOND,
             endpoint,
-            _CONSUMER,
+            CONSUMER,
             after,
             count,
         ]
@@ -245,7 +248,7 @@ class Deliveries:
 
         async def create() -> None:
             try:
-                stream = self._keys.stream(number)
+                stream = self.keys.stream(number)
                 await self._client.execute_command(
                     "XGROUP", "CREATE", stream, endpoint, start, "MKSTREAM"
                 )
@@ -284,9 +287,9 @@ class Deliveries:
         letter: Sequence[str | bytes | int] = (),
     ) -> None:
         keys = [
-            self._keys.stream(number),
-            self._keys.attempts(number, endpoint),
-            self._keys.dead_letters(number, endpoint),
+            self.keys.stream(number),
+            self.keys.attempts(number, endpoint),
+            self.keys.dead_letters(number, endpoint),
         ]
         args = [
             endpoint,
@@ -302,7 +305,7 @@ class Deliveries:
     ) -> None:
         """Remembers that attempts failed, for the relay that goes on."""
         key, text = (
-            self._keys.attempts(number, endpoint),
+            self.keys.attempts(number, endpoint),
             f"{attempts.count} {to_ms(attempts.first_at)}",
         )
         await self._writes.run(
@@ -318,8 +321,8 @@ class Deliveries:
                 continue
             after = "-"
             while True:
-                key = self._keys.dead_letters(number, endpoint)
-                [page] = await self._reads.ask(
+                key = self.keys.dead_letters(number, endpoint)
+                [page] = await self.reads.ask(
                     [("XRANGE", key, after, "+", "COUNT", str(_PAGE_ENTRIES))]
                 )
                 for letter, fields in page:
@@ -334,7 +337,7 @@ class Deliveries:
 
     async def drop(self, endpoint: str, letter: DeadLetter) -> bool:
         """Forgets a dead letter; whether it was there."""
-        key = self._keys.dead_letters(letter.partition, endpoint)
+        key = self.keys.dead_letters(letter.partition, endpoint)
         return bool(
             await self._writes.run(lambda: self._client.execute_command("XDEL", key, letter.entry))
         )
@@ -342,21 +345,16 @@ class Deliveries:
     async def state(self, endpoint: str) -> DeliveryState:
         """How the endpoint is doing."""
         numbers = range(PARTITIONS)
-        groups = await self._groups()
-        dead = await self._reads.ask(
-            [("XLEN", self._keys.dead_letters(n, endpoint)) for n in numbers]
+        groups = await groups_of(self.reads, self.keys)
+        dead = await self.reads.ask(
+            [("XLEN", self.keys.dead_letters(n, endpoint)) for n in numbers]
         )
-        holders = await self._reads.ask([("GET", self._keys.lease(n, endpoint)) for n in numbers])
-        mine = {
-            n: g
-            for n, reply in enumerate(groups)
-            for g in map(_info, reply)
-            if g["name"] == endpoint
-        }
+        holders = await self.reads.ask([("GET", self.keys.lease(n, endpoint)) for n in numbers])
+        mine = {n: group[endpoint] for n, group in enumerate(groups) if endpoint in group}
         unknown = {n: g["last-delivered-id"] for n, g in mine.items() if g.get("lag") is None}
-        uncounted = await self._reads.ask(
+        uncounted = await self.reads.ask(
             [
-                ("XRANGE", self._keys.stream(n), f"({last}", "+", "COUNT", "1000")
+                ("XRANGE", self.keys.stream(n), f"({last}", "+", "COUNT", "1000")
                 for n, last in unknown.items()
             ]
         )
@@ -369,21 +367,10 @@ class Deliveries:
             partitions=sum(holder is not None for holder in holders),
         )
 
-    async def _groups(self) -> Sequence[Any]:
-        """The consumer groups of each partition's stream: none where a stream is not there yet."""
-        commands = [("XINFO", "GROUPS", self._keys.stream(n)) for n in range(PARTITIONS)]
-        replies = list(await self._reads.send(commands))
-        for number, reply in enumerate(replies):
-            if isinstance(reply, ResponseError) and "no such key" in str(reply):
-                replies[number] = ()
-            elif isinstance(reply, Exception):
-                raise unavailable(reply)
-        return replies
-
     async def close(self) -> None:
         """Waits for what was sent, then hangs up."""
         await self._writes.settled()
-        await self._reads.settled()
+        await self.reads.settled()
         await self._client.aclose()
 
 
@@ -418,6 +405,21 @@ def _dead_letter(
         reason=found[b"reason"].decode(),
         given_up_at=from_ms(int(found[b"given_up"])),
     )
+
+
+async def groups_of(reads: Reads, keys: KeyNames) -> list[dict[str, dict[str, Any]]]:
+    """The consumer groups of each partition's stream, by their names: none where a stream is not
+    there yet. Raises StoreUnavailable.
+    """
+    found: list[dict[str, dict[str, Any]]] = []
+    for reply in await reads.send([("XINFO", "GROUPS", keys.stream(n)) for n in range(PARTITIONS)]):
+        if isinstance(reply, ResponseError) and "no such key" in str(reply):
+            found.append({})
+        elif isinstance(reply, Exception):
+            raise unavailable(reply)
+        else:
+            found.append({group["name"]: group for group in map(_info, reply)})
+    return found
 
 
 def _info(group: Any) -> dict[str, Any]:

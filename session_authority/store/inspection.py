@@ -14,11 +14,19 @@ from datetime import datetime, timedelta
 from session_authority.domain.errors import Conflict
 from session_authority.domain.events import Event, EventType
 from session_authority.domain.moments import MILLISECOND
+from session_authority.domain.session_claims import SessionClaims
 from session_authority.store.driver.connection import RedisClient
 from session_authority.store.driver.read_paths import read_path_of
 from session_authority.store.driver.reads import Reads
 from session_authority.store.key_names import KeyNames
-from session_authority.store.records import Commit, Committed, RecordKind, Unreadable, UserState
+from session_authority.store.records import (
+    Commit,
+    Committed,
+    RecordKind,
+    Stored,
+    Unreadable,
+    UserState,
+)
 from session_authority.store.session_store import SessionStore
 
 REASON = "unreadable_record"
@@ -30,6 +38,10 @@ _QUIET = (
     EventType.SUPERSEDED_TOKEN_PRESENTED,
     EventType.SESSION_REPLAYED,
 )
+
+
+# By device key; None if their key is of another type.
+ClaimsByDevice = Mapping[bytes, Stored[SessionClaims] | Unreadable] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +61,20 @@ class Inspected:
 
     user_id: str
     state: UserState
+    claims: ClaimsByDevice
     keys: Sequence[StoredKey]
+
+    @property
+    def other_types(self) -> frozenset[RecordKind]:
+        """The kinds whose key is of another type."""
+        return _other_types(self.state, self.claims)
 
     @property
     def unreadable_count(self) -> int:
         """How many records, and keys of another type, can't be read."""
         state = self.state
         records = len(state.unreadable_sessions) + len(state.unreadable_devices)
-        return records + len(state.other_types)
+        return records + len(unreadable_claims(self.claims)) + len(self.other_types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +83,14 @@ class Repaired:
 
     sessions: Sequence[bytes] = ()
     devices: Sequence[bytes] = ()
+    claims: Sequence[bytes] = ()
     other_types: frozenset[RecordKind] = frozenset()
 
     @property
     def count(self) -> int:
         """How many records and keys it removed."""
-        return len(self.sessions) + len(self.devices) + len(self.other_types)
+        records = len(self.sessions) + len(self.devices) + len(self.claims)
+        return records + len(self.other_types)
 
 
 class Inspection:
@@ -86,6 +106,7 @@ class Inspection:
     async def inspect(self, user_id: str) -> Inspected:
         """All that there is, but for what a `request_id` led to: those keys have no known names."""
         state = await self._store.user(user_id)
+        claims = await self._store.readable_claims(user_id)
         names: dict[str, RecordKind | None] = {
             self._keys.sessions(user_id): RecordKind.SESSION,
             self._keys.devices(user_id): RecordKind.DEVICE,
@@ -100,7 +121,7 @@ class Inspection:
             for (name, kind), life in zip(names.items(), lives, strict=True)
             if int(life) != -2  # it is not there
         )
-        return Inspected(user_id, state, tuple(keys))
+        return Inspected(user_id, state, claims, tuple(keys))
 
     async def repair(self, user_id: str, now: datetime) -> Repaired:
         """Removes what can't be read, with the events of a revocation, so that watchers forget what
@@ -108,11 +129,15 @@ class Inspection:
         """
         for _ in range(_MAX_ATTEMPTS):
             state = await self._store.user(user_id)
-            sessions, devices = (
+            stored = await self._store.readable_claims(user_id)
+            sessions, devices, claims = (
                 _damaged(state.unreadable_sessions),
                 _damaged(state.unreadable_devices),
+                _damaged(unreadable_claims(stored)),
             )
-            repaired = Repaired(tuple(sessions), tuple(devices), state.other_types)
+            repaired = Repaired(
+                tuple(sessions), tuple(devices), tuple(claims), _other_types(state, stored)
+            )
             if not repaired.count:
                 return repaired
             events = [_revoked(user_id, state, key, now) for key in sessions]
@@ -124,8 +149,10 @@ class Inspection:
                 now,
                 if_sessions=sessions,
                 if_devices=devices,
+                if_claims=claims,
                 set_sessions=dict.fromkeys(sessions),
                 set_devices=dict.fromkeys(devices),
+                set_claims=dict.fromkeys(claims),
                 events=tuple(events),
             )
             if isinstance(await self._store.commit(commit), Committed):
@@ -136,6 +163,15 @@ class Inspection:
         """Waits for what was sent, then hangs up."""
         await self._reads.settled()
         await self._store.close()
+
+
+def unreadable_claims(claims: ClaimsByDevice) -> dict[bytes, Unreadable]:
+    """The claims that can't be read. Tokens of their session keep the claims that they have."""
+    return {key: one for key, one in (claims or {}).items() if isinstance(one, Unreadable)}
+
+
+def _other_types(state: UserState, claims: ClaimsByDevice) -> frozenset[RecordKind]:
+    return state.other_types | ({RecordKind.CLAIMS} if claims is None else set())
 
 
 def _damaged(records: Mapping[bytes, Unreadable]) -> dict[bytes, Unreadable]:

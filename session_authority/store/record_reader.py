@@ -100,8 +100,14 @@ class RecordReader:
         """The stored claims of a session on the device with this key. Those that can't be read are
         of no session: its tokens go on with the claims that they have.
         """
-        found = self._read(RecordKind.CLAIMS, user_id, key, raw, codec.decode_claims)
+        found = self.readable_claims(user_id, key, raw)
         return found if isinstance(found, Stored) else Stored(_OF_NO_SESSION, raw)
+
+    def readable_claims(
+        self, user_id: str, key: bytes, raw: bytes
+    ) -> Stored[SessionClaims] | Unreadable:
+        """The same, with the reason if they can't be read."""
+        return self._read(RecordKind.CLAIMS, user_id, key, raw, codec.decode_claims)
 
     def issued(self, user_id: str, raw: bytes) -> Stored[IssuedRecord] | Unreadable:
         """What a `request_id` led to."""

@@ -128,7 +128,9 @@ class Commit:
     if_devices: Mapping[bytes, Stored[DeviceRecord] | Unreadable | None] = field(
         default_factory=dict
     )
-    if_claims: Mapping[bytes, Stored[SessionClaims] | None] = field(default_factory=dict)
+    if_claims: Mapping[bytes, Stored[SessionClaims] | Unreadable | None] = field(
+        default_factory=dict
+    )
     if_session_count: int | None = None
     once: Once | None = None
     set_sessions: Mapping[bytes, SessionRecord | None] = field(default_factory=dict)

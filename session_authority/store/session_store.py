@@ -46,6 +46,7 @@ from session_authority.store.driver.read_lines import max_lines
 from session_authority.store.driver.read_paths import read_path_of
 from session_authority.store.driver.replication import NO_REPLICAS, Replicas, run_and_wait
 from session_authority.store.driver.replies import fields_of, time_of
+from session_authority.store.driver.traffic import traffic_of
 from session_authority.store.driver.writes import Script, Writes
 from session_authority.store.event_log import (
     EVENT_LOG_CONNECTIONS,
@@ -107,7 +108,7 @@ class SessionStore:
         self._reads = read_path_of(client, keys.probe)
         self._marks = MarkWrites(self._ask_apart)
         others = max_lines(max_connections) + EVENT_LOG_CONNECTIONS + 1 + 1  # one for marks
-        self._writes = Writes(self._reads, max(1, max_connections - others))
+        self._writes = Writes(self._reads, max(1, max_connections - others), traffic_of(client))
         self._rehearsal = Rehearsal(client, keys, self._writes)
 
     def question(self, user_id: str, key: bytes) -> Question:
@@ -170,6 +171,19 @@ class SessionStore:
         return {
             key: self._reader.claims(user_id, key, raw) for key, raw in fields_of(found).items()
         }
+
+    async def readable_claims(
+        self, user_id: str
+    ) -> Mapping[bytes, Stored[SessionClaims] | Unreadable] | None:
+        """The same, with the reason where they can't be read. None if their key is of another
+        type.
+        """
+        name = self._keys.claims(user_id)
+        found = await self._read(RecordKind.CLAIMS, user_id, "HGETALL", name)
+        if isinstance(found, Unreadable):
+            return None
+        read = self._reader.readable_claims
+        return {key: read(user_id, key, raw) for key, raw in fields_of(found).items()}
 
     async def claims_of(
         self, user_id: str, key: bytes, session: Stored[SessionRecord] | None

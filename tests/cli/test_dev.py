@@ -42,14 +42,6 @@ def test_metrics_that_others_could_reach_are_refused(tmp_path: Path):
     assert text.startswith("SESSION_AUTHORITY_METRICS_LISTEN: 0.0.0.0:9464 can be reached")
 
 
-def test_metrics_need_a_port_for_each_worker(tmp_path: Path):
-    for address in ("127.0.0.1:0", "127.0.0.1:65535"):
-        code, text = fault(
-            call("dev", "--data-dir", str(tmp_path), METRICS_LISTEN=address, WORKERS="2")
-        )
-        assert (code, "must leave each worker a port" in text) == (2, True)
-
-
 def test_a_key_folder_that_is_a_file_is_one_line(tmp_path: Path):
     (tmp_path / "keys").write_text("")
     code, _ = fault(call("dev", "--data-dir", str(tmp_path), REDIS_URL="redis://127.0.0.1:1"))

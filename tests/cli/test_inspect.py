@@ -15,10 +15,16 @@ from typer.testing import CliRunner, Result
 
 from session_authority import cli
 from session_authority.domain.events import EventType
+from session_authority.domain.session_claims import SessionClaims
 from session_authority.internal.v1 import records_pb2
 from session_authority.runtime.clock import now
 from session_authority.store import KeyNames, Limits, SessionStore, connect
-from session_authority.store.codec import encode_device, encode_session, sealed
+from session_authority.store.codec import (
+    encode_claims,
+    encode_device,
+    encode_session,
+    sealed,
+)
 from session_authority.store.records import Commit
 from tests.cli.harness import call, fault
 from tests.store.samples import DAY, device, key, session
@@ -55,8 +61,12 @@ class Desk:
 
     def corrupt(self, kind: str, number: int, raw: bytes = b"rubbish") -> None:
         """Replaces a record."""
-        name = self.keys.sessions(USER) if kind == "session" else self.keys.devices(USER)
-        self.admin.hset(name, key(number), raw)
+        hashes = {
+            "session": self.keys.sessions,
+            "device": self.keys.devices,
+            "claims": self.keys.claims,
+        }
+        self.admin.hset(hashes[kind](USER), key(number), raw)
 
     def in_store(self, work: Callable[[SessionStore], Coroutine[Any, Any, T]]) -> T:
         """Does something with a store of its own."""
@@ -185,7 +195,39 @@ def test_a_repair_removes_what_cant_be_read_and_tells_watchers(desk: Desk) -> No
     assert len(desk.events()) == 2
 
 
-@pytest.mark.parametrize("kind", ["sessions", "devices"])
+def test_stored_claims_are_shown(desk: Desk) -> None:
+    of = session(1).session_id
+    record = SessionClaims(of, {"plan": "gold", "locale": "fi"}, ("pwd", "otp"))
+    desk.corrupt("claims", 1, encode_claims(record))
+    [row] = [row for row in desk.rows() if row["kind"] == "claims"]
+    assert row == {
+        "kind": "claims",
+        "device_key": key(1).hex(),
+        "device_id": str(device(1).device_id),
+        "readable": True,
+        "session_id": of.hex(),
+        "claims": {"plan": "gold", "locale": "fi"},
+        "auth_methods": ["pwd", "otp"],
+    }
+    [line] = [one for one in desk.inspect().stdout.splitlines() if one.startswith("claims")]
+    assert line.rstrip().endswith(" locale=fi, plan=gold")
+
+
+def test_claims_that_cant_be_read_are_repaired_and_sign_nobody_out(desk: Desk) -> None:
+    desk.corrupt("claims", 1, encode_claims(SessionClaims(session(1).session_id, {"a": "b"})))
+    desk.corrupt("claims", 2)
+    desk.corrupt("claims", 3)
+    shown = desk.inspect()
+    assert shown.exit_code == 1
+    assert shown.stdout.count("UNREADABLE: a ClaimsRecord of 7 bytes") == 2
+    repaired = desk.inspect("--repair", "--yes")
+    assert repaired.exit_code == 0
+    assert repaired.stdout.endswith("\nRemoved 2 records of claims.\n")
+    assert desk.admin.hkeys(desk.keys.claims(USER)) == [key(1)]
+    assert (desk.readable(), desk.events()) == ((ALL, ALL), [])
+
+
+@pytest.mark.parametrize("kind", ["sessions", "devices", "claims"])
 def test_a_repair_removes_a_key_of_another_type(desk: Desk, kind: str) -> None:
     name = getattr(desk.keys, kind)(USER)
     desk.admin.delete(name)
@@ -198,6 +240,7 @@ def test_a_repair_removes_a_key_of_another_type(desk: Desk, kind: str) -> None:
         "kind": "repair",
         "removed_sessions": [],
         "removed_devices": [],
+        "removed_claims": [],
         "removed_keys": [kind],
         "left": 0,
     }

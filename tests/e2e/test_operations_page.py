@@ -1,8 +1,11 @@
-"""The commands of docs/operations.md, pasted as they stand."""
+"""The commands of docs/operations.md and docs/incidents.md, pasted as they stand; and their figures
+and links.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +35,34 @@ from tests.support.commands import environment
 from tests.support.fork_server import ROOT, write_executable
 from tests.support.shells import SHELLS, blocks, require
 
-PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
+DOCS = ROOT / "docs"
+PAGE = (DOCS / "operations.md").read_text("utf-8")
+INCIDENTS = (DOCS / "incidents.md").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
+# What a validation costs, as the README has it from the last report.
+COSTS = (
+    "`ValidateSession`",
+    "each session of a batch of 100",
+    "each validation of 64 callers of the Python client",
+    "each token that is seen for the first time, batched",
+)
+
+
+def pasted(
+    block: str, shell: str, folder: Path, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """What came of a block, with the command on the path."""
+    command = folder / "bin" / "session-authority"
+    command.parent.mkdir()
+    write_executable(command)
+    path = f"{command.parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        [shell, "-euc", block],
+        env={**environment(folder, **settings), "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -44,17 +74,7 @@ def test_to_say_that_redis_was_restored(tmp_path: Path, shell: str):
     old = generate(Algorithm.EDDSA, now() - timedelta(days=1))
     add_key(folder, old)
     promote(folder, old.kid, now())
-    command = tmp_path / "bin" / "session-authority"
-    command.parent.mkdir()
-    write_executable(command)
-    settings = environment(tmp_path, KEYS=str(folder))
-    done = subprocess.run(
-        [shell, "-euc", block],
-        env={**settings, "PATH": f"{command.parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = pasted(block, shell, tmp_path, KEYS=str(folder))
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{old.kid} is revoked." in done.stdout
     ring = load_keyring(folder)
@@ -88,3 +108,57 @@ def test_the_bounds_of_memory_are_those_of_the_code():
     text = " ".join(PAGE.split())
     assert f"{events:,} events of each partition and endpoint, or {limit} MiB of them" in text
     assert f"at most {in_memory} MiB, and {in_memory * PARTITIONS} MiB for an endpoint" in text
+
+
+def test_sizes_are_planned_with_the_figures_of_the_last_report():
+    begin, end = "<!-- sizing: begin -->", "<!-- sizing: end -->"
+    sizing = PAGE.partition(begin)[2].partition(end)[0]
+    for cost in COSTS:
+        [microseconds] = re.findall(rf"^\| {re.escape(cost)} \| (\d+) \|", README, re.MULTILINE)
+        assert f"{microseconds} µs" in sizing, cost
+    for cost in (
+        "the same with device details and .*",
+        "the same with `hash-max-listpack-value.*`",
+    ):
+        report = (ROOT / "benchmarks" / "results" / "report.md").read_text("utf-8")
+        [size] = re.findall(rf"^\| {cost} \| [^|]+ \| \d+ \| (\d+) \|", report, re.MULTILINE)
+        assert re.search(rf"\b{size}\b", sizing), cost
+
+
+def anchor(heading: str) -> str:
+    """The name by which a heading is linked to."""
+    return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", ["operations.md", "incidents.md"])
+def test_links_lead_somewhere(name: str):
+    links = re.findall(r"\]\(([^)\s]+)\)", (DOCS / name).read_text("utf-8"))
+    assert links
+    for link in links:
+        path, _, section = link.partition("#")
+        if "://" in link:
+            continue
+        target = DOCS / (path or name)
+        assert target.exists(), link
+        if section:
+            headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE)
+            assert section in map(anchor, headings), link
+
+
+def documented(name: str) -> str:
+    """The command that a part of the page on incidents begins with."""
+    return blocks(INCIDENTS.partition(f"\n### {name}\n")[2].partition("\n### ")[0])[0]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_to_void_a_leaked_key_at_night(tmp_path: Path, shell: str):
+    require(shell)
+    folder = tmp_path / "keys"
+    leaked = generate(Algorithm.EDDSA, now() - timedelta(days=1))
+    add_key(folder, leaked)
+    promote(folder, leaked.kid, now())
+    done = pasted(documented("A key leaked"), shell, tmp_path, KEYS=str(folder))
+    assert (done.returncode, done.stderr) == (0, "")
+    ring = load_keyring(folder)
+    assert ring.state(leaked.kid) is KeyState.REVOKED
+    assert ring.signing.kid != leaked.kid

@@ -18,7 +18,7 @@ from tests.faults.recorder import now
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/guarantees.md")
-SMALL = {"lost-replies-issue": 20, "records": 20}
+SMALL = {"lost-replies-issue": 20, "records": 20, "rolling-restarts": 1}
 
 
 async def _nothing(_: Path, __: Order, ___: Tally) -> None:

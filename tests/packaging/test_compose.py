@@ -72,7 +72,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def services(deployment: Path) -> dict[str, Any]:
+def services_of_all_profiles(deployment: Path) -> dict[str, Any]:
     """What the compose implementation makes of the file."""
     if shutil.which("docker-compose") is None:
         missing("docker-compose")
@@ -86,6 +86,22 @@ def services(deployment: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
     return found
+
+
+@pytest.fixture(scope="module")
+def services(services_of_all_profiles: dict[str, Any]) -> dict[str, Any]:
+    """Those that are always started."""
+    return {name: one for name, one in services_of_all_profiles.items() if "profiles" not in one}
+
+
+@pytest.fixture(scope="module")
+def monitoring(services_of_all_profiles: dict[str, Any]) -> dict[str, Any]:
+    """Those of the profile `monitoring`."""
+    return {
+        name: one
+        for name, one in services_of_all_profiles.items()
+        if one.get("profiles") == ["monitoring"]
+    }
 
 
 def settings_of(service: dict[str, Any], folder: Path, port: int) -> dict[str, str]:
@@ -153,3 +169,48 @@ def test_serve_finds_nothing_wrong_with_its_files_and_its_store(
         assert relay["RELAY_ENDPOINTS"] == str(deployment / "relay" / "endpoints.toml")
         status = call("relay", "status", **relay)
         assert status.exit_code == 0, status.output
+
+
+def mounted(service: dict[str, Any], path: str) -> Path:
+    """Where a file of a container lies in this repository."""
+    pairs = [volume.split(":")[:2] for volume in service["volumes"]]
+    [(source, target)] = [pair for pair in pairs if Path(path).is_relative_to(pair[1])]
+    found = Path(source) / Path(path).relative_to(target)
+    assert found.is_relative_to(ROOT)
+    return found
+
+
+def read_yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def test_prometheus_scrapes_each_service_that_shows_metrics(
+    services: dict[str, Any], monitoring: dict[str, Any]
+):
+    [option] = [one for one in monitoring["prometheus"]["command"] if "config.file" in one]
+    config = read_yaml(mounted(monitoring["prometheus"], option.partition("=")[2]))
+    listens = {
+        name: service.get("environment", {}).get(f"{PREFIX}METRICS_LISTEN", "")
+        for name, service in services.items()
+    }
+    shown = [f"{name}:{listen.rpartition(':')[2]}" for name, listen in listens.items() if listen]
+    jobs = [job["static_configs"] for job in config["scrape_configs"]]
+    assert sorted(shown) == sorted(target for [job] in jobs for target in job["targets"])
+    assert len(shown) == 2
+
+
+def test_grafana_finds_prometheus_and_the_dashboards(monitoring: dict[str, Any]):
+    folder = mounted(monitoring["grafana"], "/etc/grafana/provisioning")
+    [source] = read_yaml(folder / "datasources" / "prometheus.yaml")["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    [provider] = read_yaml(folder / "dashboards" / "session-authority.yaml")["providers"]
+    path = mounted(monitoring["grafana"], provider["options"]["path"])
+    assert {file.stem for file in path.glob("*.json")} == {"service", "store", "relay", "clients"}
+
+
+def test_monitoring_can_be_reached_on_loopback_only(monitoring: dict[str, Any]):
+    ports = {name: service["ports"] for name, service in monitoring.items()}
+    assert ports == {
+        "prometheus": ["127.0.0.1:9090:9090/tcp"],
+        "grafana": ["127.0.0.1:3000:3000/tcp"],
+    }

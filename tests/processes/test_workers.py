@@ -27,11 +27,14 @@ from tests.support.commands import Caller, DevServer, descendants, dev_server, i
 from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
+REVOKED = 'session_authority_revocations_total{kind="all"}'
+KEPT = "session_authority_kept_answers_total"
+
 pytestmark = pytest.mark.slow
 
 
 class Team:
-    """A dev server with two workers. Which of them has a connection is seen in what it counts."""
+    """A dev server with two workers. Which of them has a connection is seen in its gauge."""
 
     def __init__(self, server: DevServer, metrics_port: int) -> None:
         self.server = server
@@ -47,11 +50,13 @@ class Team:
 
     def worker_of(self, caller: Caller) -> int:
         """Which worker has this caller's connection."""
-        before = [self._calls(number) for number in range(2)]
+        before = self._connections()
         caller.stub.ListDevices(
             pb.ListDevicesRequest(user_id="nobody"), timeout=30, wait_for_ready=True
         )
-        [worker] = [number for number in range(2) if self._calls(number) > before[number]]
+        wait_for(lambda: self._connections() != before, "the connection to be seen")
+        now = self._connections()
+        [worker] = [number for number in range(2) if now[number] > before[number]]
         return worker
 
     @contextmanager
@@ -68,20 +73,33 @@ class Team:
             wait_for(both, "both workers to be given a connection")
             yield found[0], found[1]
 
-    def kept_answers(self, number: int) -> int:
-        """How many validations a worker answered with what it keeps."""
-        return self._counted(number, r"session_authority_kept_answers_total")
+    def counted(self, series: str) -> float:
+        """The number of a series of all workers together, 0 if there is none."""
+        return sum(map(float, re.findall(rf"^{re.escape(series)} (\S+)$", self.page(), re.M)))
 
-    def _calls(self, number: int) -> int:
-        return self._counted(number, r'session_authority_rpcs_total\{.*method="ListDevices".*\}')
+    def workers_up(self) -> dict[str, float]:
+        """Which workers answer."""
+        pattern = r'^session_authority_worker_up\{worker="(\d)"\} (\S+)$'
+        found = re.findall(pattern, self.page(), re.MULTILINE)
+        return {worker: float(number) for worker, number in found}
 
-    def _counted(self, number: int, name: str) -> int:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{self._metrics_port + number}/metrics", timeout=30
-        ) as page:
-            text = page.read().decode()
-        counts = re.findall(rf"^{name} (\S+)$", text, re.MULTILINE)
-        return sum(int(float(count)) for count in counts)
+    def page(self) -> str:
+        """All metrics."""
+        address = f"http://127.0.0.1:{self._metrics_port}/metrics"
+        with urllib.request.urlopen(address, timeout=30) as page:
+            text: str = page.read().decode()
+            return text
+
+    def _connections(self) -> list[float]:
+        """The connections of each worker."""
+        found = dict(
+            re.findall(
+                r'^session_authority_connections\{port="main",worker="(\d)"\} (\S+)$',
+                self.page(),
+                re.MULTILINE,
+            )
+        )
+        return [float(found.get(str(number), 0)) for number in range(2)]
 
 
 def _command_line(process_id: int) -> bytes:
@@ -93,7 +111,7 @@ def _command_line(process_id: int) -> bytes:
 
 @contextmanager
 def team(data_dir: Path) -> Iterator[Team]:
-    port, metrics_port = free_port(), free_port(neighbours=2)
+    port, metrics_port = free_port(), free_port()
     with dev_server(
         data_dir, f"127.0.0.1:{port}", WORKERS="2", METRICS_LISTEN=f"127.0.0.1:{metrics_port}"
     ) as server:
@@ -110,6 +128,14 @@ def test_two_workers_are_one_service(tmp_path: Path):
                 revoke = pb.RevokeAllRequest(user_id="ada")
                 assert elsewhere.stub.RevokeAll(revoke, timeout=30).revoked_devices == 1
                 assert through.status(signed_in) == "NO_SESSION"
+        # A page that was just asked for again and again is a moment old.
+        wait_for(lambda: both.counted(REVOKED) == 2, "one by each worker to be counted")
+        assert both.workers_up() == {"0": 1, "1": 1}
+        assert set(re.findall(r'^process_open_fds\{worker="(\w+)"\}', both.page(), re.M)) == {
+            "0",
+            "1",
+            "parent",
+        }
 
         workers = both.process_ids()
         assert len(workers) == 2
@@ -119,6 +145,8 @@ def test_two_workers_are_one_service(tmp_path: Path):
         assert died["exit_code"] == -signal.SIGKILL
         both.server.wait_for_event("listening", 3)
         assert len(both.process_ids() - workers) == 1
+        wait_for(lambda: both.workers_up() == {"0": 1, "1": 1}, "the new worker to be heard")
+        assert both.counted(REVOKED) == 2, "what a worker counted outlives it"
         with both.one_caller_each() as (first, second):
             assert second.status(first.sign_in()) == "ACTIVE"
 
@@ -133,10 +161,10 @@ def test_what_a_worker_keeps_is_worth_nothing_once_another_revoked(tmp_path: Pat
     with team(tmp_path / "data") as both, both.one_caller_each() as callers:
         for revoking in callers:
             signed_in = revoking.sign_in()
-            before = [both.kept_answers(number) for number in range(2)]
+            before = both.counted(KEPT)
             for caller in callers:
                 assert [caller.status(signed_in) for _ in range(3)] == ["ACTIVE"] * 3
-            assert [both.kept_answers(number) for number in range(2)] == [b + 2 for b in before]
+            wait_for(lambda n=before + 4: both.counted(KEPT) == n, "each to keep what it read")  # type: ignore[misc]
             revoking.stub.RevokeAll(pb.RevokeAllRequest(user_id="ada"), timeout=30)
             assert [caller.status(signed_in) for caller in callers] == ["NO_SESSION"] * 2
 
@@ -147,6 +175,7 @@ def test_a_hung_worker_is_replaced(tmp_path: Path):
         before = both.process_ids()
         stopped = min(before)
         os.kill(stopped, signal.SIGSTOP)
+        wait_for(lambda: sorted(both.workers_up().values()) == [0, 1], "one to be missed")
         hung = both.server.wait_for_event("worker_hung")
         died = both.server.wait_for_event("worker_died")
         assert (died["worker"], died["exit_code"]) == (hung["worker"], -signal.SIGKILL)

@@ -17,7 +17,7 @@ from session_authority.domain.events import Event, EventType
 from session_authority.relay import Delivered, Endpoint, Refused, Relay
 from session_authority.relay.pacing import Pace
 from session_authority.runtime.backoff import Backoff
-from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.relay_metrics import RelayMetrics
 from session_authority.store import Deliveries, EventLog, KeyNames, Limits, SessionStore, connect
 from session_authority.store.deliveries import DeadLetter
 from session_authority.store.key_names import PARTITIONS
@@ -115,7 +115,7 @@ class RelayHarness:
         self.client = connect(url, PATIENT)
         self.store = SessionStore(self.client, self.keys)
         self.clock = Clock(NOW)
-        self.metrics = Metrics()
+        self.metrics = RelayMetrics()
 
     async def happen(
         self, user: str, *reasons: str, kind: EventType = EventType.DEVICE_REVOKED

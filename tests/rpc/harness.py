@@ -22,6 +22,7 @@ from session_authority.processes.options import ListenOptions, Mode, Ports
 from session_authority.processes.server import Server
 from session_authority.rpc import Capacity
 from session_authority.runtime.addresses import Listen
+from session_authority.runtime.call_metrics import CODES
 from session_authority.runtime.metrics import Metrics
 from session_authority.store import EventLog, KeyNames, Replicas, SessionStore
 from session_authority.tokens import KeySource, Tokens
@@ -232,12 +233,19 @@ class Stage:
         for family in self.metrics.registry.collect():
             for sample in family.samples:
                 if (
-                    sample.name == "session_authority_rpcs_total"
-                    and sample.labels["method"] == method
+                    sample.name == "grpc_server_handled_total"
+                    and sample.labels["grpc_method"] == method
                     and sample.value
                 ):
-                    found[sample.labels["code"]] = int(sample.value)
+                    found[code_named(sample.labels["grpc_code"])] = int(sample.value)
         return found
 
 
 StageWith = Callable[..., Any]
+
+
+def code_named(name: str) -> str:
+    """The name of a code for Python, by that in a metric."""
+    number = CODES.index(name)
+    [code] = [code.name for code in grpc.StatusCode if code.value[0] == number]
+    return code

@@ -15,7 +15,7 @@ from session_authority.domain.errors import CursorExpired
 from session_authority.processes import health_service
 from session_authority.rpc import Authorizer, Capacity, Guard
 from session_authority.runtime.metrics import Metrics
-from tests.rpc.harness import PATIENCE, Stage, refusal_of
+from tests.rpc.harness import PATIENCE, Stage, code_named, refusal_of
 from tests.support.waiting import eventually
 
 # More than a client takes before it reads.
@@ -63,9 +63,9 @@ class Streams:
 
     def ended(self) -> dict[str, int]:
         """How many streams ended with each code, as the metrics tell."""
-        [family] = self._metrics.rpcs.collect()
+        _, family, *_ = self._metrics.calls.collect()
         return {
-            sample.labels["code"]: int(sample.value)
+            code_named(sample.labels["grpc_code"]): int(sample.value)
             for sample in family.samples
             if sample.name.endswith("_total") and sample.value
         }

@@ -442,9 +442,11 @@ PAIR = {"TLS_CERTIFICATE": "c.pem", "TLS_KEY": "k.pem"}
             ["LISTEN and HEALTH_LISTEN must not have the port 7 both"],
         ),
         (
-            {"LISTEN": "127.0.0.1:9", "METRICS_LISTEN": "[::]:7", "WORKERS": "3"},
-            ["LISTEN and METRICS_LISTEN must not have the port 9 both"],
+            {"LISTEN": "127.0.0.1:7", "METRICS_LISTEN": "[::]:7"},
+            ["LISTEN and METRICS_LISTEN must not have the port 7 both"],
         ),
+        ({"LISTEN": "127.0.0.1:9", "METRICS_LISTEN": "[::]:7", "WORKERS": "3"}, []),
+        ({"METRICS_TLS": "true"}, ["METRICS_TLS needs TLS_CERTIFICATE and TLS_KEY"]),
         ({"LISTEN": "127.0.0.1:7", "HEALTH_LISTEN": "127.0.0.2:7"}, []),
         ({"LISTEN": "127.0.0.1:0", "HEALTH_LISTEN": "127.0.0.1:0"}, []),
         (

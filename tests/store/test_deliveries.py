@@ -14,7 +14,16 @@ import pytest
 from session_authority.domain.addresses import AddressDetail
 from session_authority.domain.clients import Client
 from session_authority.domain.errors import StoreUnavailable
-from session_authority.store import Deliveries, KeyNames, RedisClient, SessionStore, connect
+from session_authority.domain.moments import from_ms
+from session_authority.store import (
+    Backlog,
+    Backlogs,
+    Deliveries,
+    KeyNames,
+    RedisClient,
+    SessionStore,
+    connect,
+)
 from session_authority.store.deliveries import (
     Attempts,
     DeadLetter,
@@ -282,6 +291,7 @@ async def test_without_a_store_nothing_is_said() -> None:
         deliveries.lease(0, MAILER, ONE),
         deliveries.take(0, MAILER, ONE, 1),
         deliveries.state(MAILER),
+        Backlogs(deliveries).look([MAILER]),
         anext(deliveries.dead_letters(MAILER)),
     ):
         with pytest.raises(StoreUnavailable):
@@ -314,3 +324,24 @@ async def test_older_events_are_delivered_with_addresses_as_exact_as_they_are_ke
     await whole_again.close()
     await deliveries.close()
     await store.close()
+
+
+async def test_how_far_an_endpoint_is_behind(leased: Post) -> None:
+    backlogs, nothing = Backlogs(leased.deliveries), Backlog(0, None, 0)
+    assert await backlogs.look([MAILER, AUDIT]) == {MAILER: nothing, AUDIT: nothing}
+    await leased.happen("a", "b", "c", "d", "e")
+    a, b = await leased.take(2)
+    await leased.deliveries.put_aside(HERE, MAILER, a, 1, "timeout", NOW)
+    behind = Backlog(events=4, oldest_at=from_ms(b.entry[0]), dead_letters=1)
+    assert await backlogs.look([MAILER, AUDIT]) == {MAILER: behind, AUDIT: nothing}
+    assert await leased.unsettled() == [b], "to look changes nothing"
+    await leased.deliveries.settle(HERE, MAILER, [b.entry])
+    [c] = await leased.take(1)
+    await leased.deliveries.settle(HERE, MAILER, [c.entry])
+    stream = leased.keys.stream(HERE)
+    last = await leased.admin.execute_command("XREVRANGE", stream, "+", "-", "COUNT", 2)
+    (e, _), (d, _) = last
+    # Now the server does not know how many there are: they are counted.
+    await leased.admin.execute_command("XDEL", stream, d)
+    found = (await backlogs.look([MAILER]))[MAILER]
+    assert (found.events, found.oldest_at) == (1, from_ms(int(e.split(b"-")[0])))

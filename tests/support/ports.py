@@ -26,12 +26,9 @@ def _own_ports() -> Iterator[int]:
 _ports = _own_ports()
 
 
-def free_port(neighbours: int = 1) -> int:
-    """The first of so many neighbouring ports that nobody listens on."""
-    while True:
-        found = [next(_ports) for _ in range(neighbours)]
-        if found[-1] - found[0] == neighbours - 1 and all(map(_is_free, found)):
-            return found[0]
+def free_port() -> int:
+    """A port that nobody listens on."""
+    return next(port for port in _ports if _is_free(port))
 
 
 def _is_free(port: int) -> bool:

@@ -27,6 +27,7 @@ from session_authority.store.driver.line_source import LineSource
 from session_authority.store.driver.questions import Answers, Question
 from session_authority.store.driver.read_lines import ReadLines, max_lines
 from session_authority.store.driver.shielding import Shield
+from session_authority.store.driver.traffic import traffic_of
 
 # How many reads are followed to one node at once. Each has a connection of its own, and writes want
 # some, too.
@@ -132,6 +133,7 @@ class ClusterLines:
             limit=max_lines(client.connection_kwargs["max_connections"]) + 1,  # one for the log
             timeout_seconds=client.connection_kwargs["socket_timeout"],
             failed=failed,
+            traffic=traffic_of(client),
         )
         return lines
 

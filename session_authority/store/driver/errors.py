@@ -27,6 +27,7 @@ from redis.exceptions import TimeoutError as TimedOut
 
 from session_authority.domain.errors import StoreUnavailable
 from session_authority.runtime.logs import LogThrottle
+from session_authority.store.driver.error_counts import note_error
 
 # Not carried out: the primary has just moved, or is about to.
 REFUSED = (ReadOnlyError, TryAgainError, ClusterDownError)
@@ -94,6 +95,7 @@ def unavailable(error: Exception) -> StoreUnavailable:
     """
     if isinstance(error, WritesRefused):
         error = error.refusal
+    note_error(error)
     refused = isinstance(error, ResponseError) and not isinstance(
         error, (*REFUSED, MaxConnectionsError)
     )

@@ -76,13 +76,13 @@ class _Part:
 
 class Batch:
     """Questions that travel together. `since` is when the first was asked, in the loop's seconds;
-    `attempts` is how often the batch was sent in vain.
+    `sent_at` is when it was sent last; `attempts` is how often that was in vain.
     """
 
-    __slots__ = ("_asked", "attempts", "closed", "since", "size")
+    __slots__ = ("_asked", "attempts", "closed", "sent_at", "since", "size")
 
     def __init__(self, since: float, *, closed: bool = False) -> None:
-        self.since = since
+        self.since = self.sent_at = since
         self.attempts = 0
         self.size = 0
         self.closed = closed

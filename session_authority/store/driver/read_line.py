@@ -68,7 +68,7 @@ class ReadLine(asyncio.Protocol):
         self._poll = select.poll()
         self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
         self._transport.set_protocol(self)
-        self._time = asyncio.get_running_loop().time
+        self.time = asyncio.get_running_loop().time
 
     def is_silent(self) -> bool:
         """True if there is nothing to read: before anything is asked, something to read means that
@@ -79,7 +79,7 @@ class ReadLine(asyncio.Protocol):
     def send(self, batch: Batch, packed: bytes) -> None:
         """Asks the questions of a batch. The line must have none on it."""
         self.batch = batch
-        self.moved_at = self._time()
+        self.moved_at = self.time()
         self._transport.write(packed)
 
     def hang_up(self, reason: Exception) -> None:
@@ -106,7 +106,7 @@ class ReadLine(asyncio.Protocol):
         if missing < 0 or (missing == 0 and reader.has_data()):
             self.hang_up(Disconnected("it said more than was asked"))
         elif missing:
-            self.moved_at = self._time()
+            self.moved_at = self.time()
         else:
             self.batch, self._replies = None, []
             self._answered(self, batch, replies)

@@ -24,6 +24,7 @@ from session_authority.store.driver.line_source import LineSource
 from session_authority.store.driver.questions import Answers, Batch, Question
 from session_authority.store.driver.read_line import ReadLine
 from session_authority.store.driver.sentinels import PrimaryReplaced
+from session_authority.store.driver.traffic import Traffic
 
 # How often reads are sent: the primary may be another one more than once in a row.
 _MAX_ATTEMPTS = 3
@@ -40,7 +41,8 @@ def max_lines(max_connections: int) -> int:
 
 class ReadLines:
     """Up to `limit` lines. A read that is not answered in `timeout_seconds` fails, wherever it
-    waits. `failed` hears of the errors that lines were lost with, or could not be made for.
+    waits. `failed` hears of the errors that lines were lost with, or could not be made for;
+    `traffic` counts.
     """
 
     def __init__(
@@ -50,7 +52,10 @@ class ReadLines:
         limit: int,
         timeout_seconds: float,
         failed: Callable[[Exception], object] = lambda _: None,
+        traffic: Traffic | None = None,
     ) -> None:
+        self._traffic = traffic or Traffic()
+        self._traffic.count_waiting_in(self._count_waiting)
         self._source = source
         self._limit = limit
         self._timeout = timeout_seconds
@@ -136,6 +141,9 @@ class ReadLines:
         await self._tasks.settled()
         await self._source.settled()
 
+    def _count_waiting(self) -> int:
+        return sum([batch.size for batch in [*self._waiting]])
+
     def _begin(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.get_running_loop()
         return self._loop
@@ -173,6 +181,8 @@ class ReadLines:
             if packed:
                 self._busy.add(line)
                 line.send(batch, packed)
+                batch.sent_at = line.moved_at
+                self._traffic.batch_sizes.add(batch.size)
             else:
                 self._idle.append(line)
 
@@ -186,6 +196,7 @@ class ReadLines:
 
     def _answered(self, line: ReadLine, batch: Batch, replies: Sequence[Any]) -> None:
         self._busy.discard(line)
+        self._traffic.reads.add(line.time() - batch.sent_at)
         batch.answer(replies)
         if isinstance(replies[-1], Disconnected):
             line.hang_up(Disconnected("it refuses the connection"))

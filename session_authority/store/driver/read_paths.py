@@ -28,6 +28,7 @@ from session_authority.store.driver.questions import Question
 from session_authority.store.driver.read_lines import ReadLines, max_lines
 from session_authority.store.driver.sentinels import SentinelPool
 from session_authority.store.driver.shielding import Shield
+from session_authority.store.driver.traffic import traffic_of
 
 _WITH_SOCKETS = (Connection, SSLConnection, UnixDomainSocketConnection)
 
@@ -79,6 +80,7 @@ def _made(client: RedisClient, probe: str) -> ReadPath:
         LineSource(pool, proof=("DEL", probe)),
         limit=max_lines(pool.max_connections) + 2,  # one for the log, one for marks of use
         timeout_seconds=pool.connection_kwargs["socket_timeout"],
+        traffic=traffic_of(client),
     )
     if isinstance(pool, SentinelPool):
         pool.on_move = lines.begin_generation

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
+from time import perf_counter
 from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError
@@ -22,6 +23,7 @@ from session_authority.store.driver.errors import (
 from session_authority.store.driver.read_paths import ReadPath
 from session_authority.store.driver.replication import Replicas, run_and_wait
 from session_authority.store.driver.shielding import Shield
+from session_authority.store.driver.traffic import Traffic
 
 T = TypeVar("T")
 
@@ -83,8 +85,11 @@ class Writes:
     raises.
     """
 
-    def __init__(self, reads: ReadPath, max_connections: int) -> None:
+    def __init__(self, reads: ReadPath, max_connections: int, traffic: Traffic) -> None:
         self._reads = reads
+        self._traffic = traffic
+        self._waiting = 0
+        traffic.count_waiting_in(self._count_waiting)
         # The pools raise when they are empty; waiting here instead keeps a burst from failing.
         self._connections = asyncio.Semaphore(max_connections)
         self._shield = Shield()
@@ -92,10 +97,18 @@ class Writes:
 
     async def run(self, command: Callable[[], Awaitable[T]]) -> T:
         """The result of a command, which is run to its end even if the caller is cancelled."""
-        await self._connections.acquire()  # a caller cancelled here has sent nothing
+        self._waiting += 1
+        try:
+            await self._connections.acquire()  # a caller cancelled here has sent nothing
+        finally:
+            self._waiting -= 1
         return await self._shield.run(self._guarded(command))
 
+    def _count_waiting(self) -> int:
+        return self._waiting
+
     async def _guarded(self, command: Callable[[], Awaitable[T]]) -> T:
+        began_at = perf_counter()
         try:
             with driver_errors_translated():
                 try:
@@ -105,6 +118,7 @@ class Writes:
                         await self._reads.hang_up()
                     raise
         finally:
+            self._traffic.command_took(began_at)
             self._connections.release()
 
     async def _sent(self, command: Callable[[], Awaitable[T]]) -> T:

@@ -10,7 +10,12 @@ from tests.faults.campaigns.lost_replies import losing_replies_to
 from tests.faults.campaigns.played import playing, store_flaps, store_stopped_for_long
 from tests.faults.campaigns.policy_flips import policy_flips
 from tests.faults.campaigns.races import races
-from tests.faults.campaigns.restarts import hung_workers, restarted_servers, restarted_workers
+from tests.faults.campaigns.restarts import (
+    hung_workers,
+    restarted_servers,
+    restarted_workers,
+    rolling_restarts,
+)
 from tests.faults.campaigns.rotations import rotations
 from tests.faults.campaigns.splits import split_cluster, split_sentinel
 from tests.faults.campaigns.stores import debian, oldest, on_redis
@@ -93,6 +98,12 @@ CAMPAIGNS = (
         "rolling restarts of two servers under the client's load",
         50,
         restarted_servers,
+    ),
+    Campaign(
+        "rolling-restarts",
+        "three servers restarted in turn, all in each trial, under the client's load",
+        20,
+        rolling_restarts,
     ),
     Campaign(
         "restarts-workers",

@@ -83,11 +83,17 @@ class Caller:
 
 @asynccontextmanager
 async def _under_load(
-    folder: Path, order: Order, tally: Tally, workers: int = 1, *, may_fail: bool = False
+    folder: Path,
+    order: Order,
+    tally: Tally,
+    servers: int = 2,
+    workers: int = 1,
+    *,
+    may_fail: bool = False,
 ) -> AsyncIterator[Sequence[ServerProcess]]:
-    """Two servers that callers use over one client."""
+    """Servers that callers use over one client."""
     async with standalone(
-        folder, TOKEN_TTL="2h", WORKERS=str(workers), REDIS_TIMEOUT=_STORE_TIMEOUT
+        folder, servers, TOKEN_TTL="2h", WORKERS=str(workers), REDIS_TIMEOUT=_STORE_TIMEOUT
     ) as stage:
         target = "ipv4:" + ",".join(server.address for server in stage.servers)
         async with AsyncSessionAuthority(target, timeout=_TIMEOUT) as client:
@@ -104,16 +110,29 @@ async def restarted_servers(folder: Path, order: Order, tally: Tally) -> None:
     """Lets one server after the other end in order, and starts it again."""
     async with _under_load(folder, order, tally) as servers:
         while order.left(tally, 1):
-            server = servers[tally.trials % len(servers)]
-            await asyncio.to_thread(server.stop)
-            await asyncio.to_thread(server.start)
-            await asyncio.to_thread(server.wait_until_serving)
-            # Else the client has no server at all while the next one restarts: it tries to connect
-            # again after two seconds at the most.
-            connected = partial(_has_connections, server)
-            await eventually(connected, "the client to connect", _PATIENCE_SECONDS)
-            await asyncio.sleep(_UNTIL_USED_SECONDS)
+            await _restart(servers[tally.trials % len(servers)])
             tally.trials += 1
+
+
+async def rolling_restarts(folder: Path, order: Order, tally: Tally) -> None:
+    """Restarts three servers in turn, as an upgrade does; all three are one trial."""
+    async with _under_load(folder, order, tally, servers=3) as servers:
+        while order.left(tally, 1):
+            for server in servers:
+                await _restart(server)
+            tally.trials += 1
+
+
+async def _restart(server: ServerProcess) -> None:
+    """Lets a server end in order, and starts it again; returns when the client uses it again."""
+    await asyncio.to_thread(server.stop)
+    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(server.wait_until_serving)
+    # Else the client may have no server at all while the next one restarts: it tries to connect
+    # again after two seconds at the most.
+    connected = partial(_has_connections, server)
+    await eventually(connected, "the client to connect", _PATIENCE_SECONDS)
+    await asyncio.sleep(_UNTIL_USED_SECONDS)
 
 
 async def restarted_workers(folder: Path, order: Order, tally: Tally) -> None:
@@ -130,7 +149,7 @@ async def hung_workers(folder: Path, order: Order, tally: Tally) -> None:
 
 async def _replace_workers(folder: Path, order: Order, tally: Tally, *signals: int) -> None:
     random, hangs = Random(f"{order.seed} workers"), signal.SIGSTOP in signals
-    async with _under_load(folder, order, tally, _WORKERS, may_fail=hangs) as servers:
+    async with _under_load(folder, order, tally, workers=_WORKERS, may_fail=hangs) as servers:
         for server in servers:
             await _listens(server, _WORKERS)
         while order.left(tally, 1):

@@ -1,0 +1,26 @@
+"""Why calls are refused before they are carried out, in the words of the metrics."""
+
+from __future__ import annotations
+
+from session_authority.domain import errors
+
+UNKNOWN_METHOD = "unknown_method"
+_CALLER_SHARE = "caller_share"
+_REASONS: dict[type[Exception], str] = {
+    errors.CallerUnknown: "caller_unknown",
+    errors.CallerNotAllowed: "caller_not_allowed",
+    errors.DeadlineTooShort: "deadline_too_short",
+    errors.MalformedMessage: "malformed_message",
+    errors.MessageTooLarge: "message_too_large",
+    errors.NotReady: "not_ready",
+    errors.Overloaded: "too_many_calls",
+    errors.Stopping: "stopping",
+}
+REASONS = (*_REASONS.values(), _CALLER_SHARE, UNKNOWN_METHOD)
+
+
+def refusal_of(error: Exception) -> str | None:
+    """The reason of a refusal; None for an error that is none."""
+    if isinstance(error, errors.Overloaded) and error.of_caller:
+        return _CALLER_SHARE
+    return _REASONS.get(type(error))

@@ -1,0 +1,179 @@
+"""Gathers the metrics of the workers, for one endpoint of all.
+
+Each worker has a pair of sockets with its parent, and a thread that answers there. The parent asks
+all workers at once and waits for none for long: a worker that hangs or starts is left out of the
+gauges, and counts as much as it did when it was last heard. What a worker counted between then and
+its death is lost.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from time import monotonic
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from session_authority.runtime.metrics import Metrics
+from session_authority.runtime.summed_metrics import Family, pack, summed, together, unpack
+
+# Prometheus waits for 10 seconds, and a sound worker needs a hundredth of one.
+PATIENCE_SECONDS = 2.0
+# How the gauges of the process that starts the workers are labelled.
+PARENT = "parent"
+# A question is a number; an answer has the same number, and how many bytes follow.
+_QUESTION, _HEAD = struct.Struct("!Q"), struct.Struct("!QI")
+_MAX_PART_BYTES = 256 * 1024
+
+
+def answer_parent(end: socket.socket, registry: CollectorRegistry) -> None:
+    """Answers the parent from now on, in a thread of its own."""
+    threading.Thread(target=_answer, args=(end, registry), daemon=True).start()
+
+
+def _answer(end: socket.socket, registry: CollectorRegistry) -> None:
+    end.setblocking(True)
+    with suppress(OSError), end:  # the parent is gone: then this process ends, too
+        while question := end.recv(_QUESTION.size, socket.MSG_WAITALL):
+            packed = pack(registry)
+            end.sendall(_HEAD.pack(*_QUESTION.unpack(question), len(packed)) + packed)
+
+
+class WorkerLink:
+    """The parent's end to one worker after the other: each time it is started anew, it is
+    connected anew.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.last: Sequence[Family] = ()
+        """What the worker said last."""
+        self.socket: socket.socket | None = None
+        self._asked = self._answered = 0
+        self._received = bytearray()
+
+    def connect(self) -> socket.socket:
+        """Returns the other end, for a process that is about to start."""
+        self.socket, other = socket.socketpair()
+        self.socket.setblocking(False)
+        self._asked = self._answered = 0
+        self._received.clear()
+        return other
+
+    def disconnect(self) -> Sequence[Family]:
+        """Hangs up on a process that is gone. Returns what it said last."""
+        if self.socket is not None:
+            self.socket.close()
+        self.socket, last, self.last = None, self.last, ()
+        return last
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is no answer yet to the last question."""
+        return self.socket is not None and self._answered < self._asked
+
+    def ask(self) -> None:
+        """Asks, unless an earlier question waits still: a process that hangs is not asked more and
+        more.
+        """
+        if self.socket is not None and not self.waits:
+            with suppress(OSError):
+                self.socket.send(_QUESTION.pack(self._asked + 1))
+                self._asked += 1
+
+    def hear(self) -> None:
+        """Receives what has come."""
+        assert self.socket is not None
+        try:
+            part = self.socket.recv(_MAX_PART_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        if not part:  # it is gone, and its parent will notice
+            self._answered = self._asked
+            return
+        self._received += part
+        if len(self._received) >= _HEAD.size:
+            number, size = _HEAD.unpack_from(self._received)
+            if len(self._received) >= _HEAD.size + size:
+                self.last = unpack(bytes(self._received[_HEAD.size : _HEAD.size + size]))
+                del self._received[: _HEAD.size + size]
+                self._answered = number
+
+
+class GatheredMetrics(Collector):
+    """The metrics of all workers, and of this process, which starts them."""
+
+    def __init__(self, workers: int) -> None:
+        self._links = [WorkerLink(str(index)) for index in range(workers)]
+        self._gone: list[Family] = []
+        self._own = CollectorRegistry()
+        ProcessCollector(registry=self._own)
+        self._lock = threading.Lock()
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def connect(self, index: int) -> socket.socket:
+        """Returns the end for a worker that is about to start."""
+        with self._lock:
+            return self._links[index].connect()
+
+    def disconnect(self, index: int) -> None:
+        """Keeps what a worker counted that is gone."""
+        with self._lock:
+            self._gone = summed([*self._gone, *self._links[index].disconnect()])
+
+    def describe(self) -> Iterator[Metric]:
+        """All of them without numbers, for scrapes that name some."""
+        for metric in (_up(), *Metrics().registry.collect()):
+            yield Metric(metric.name, metric.documentation, metric.type)
+
+    def collect(self) -> Iterator[Metric]:
+        """All of them, as Prometheus reads them."""
+        with self._lock:
+            heard = self._gather()
+            own = unpack(pack(self._own))
+            present = {link.name: link.last for link in self._links if link in heard}
+            up = _up()
+            for link in self._links:
+                up.add_metric([link.name], int(link in heard))
+            counted = [*self._gone, *own]
+            for link in self._links:
+                counted += link.last
+            return iter([up, *together(counted, present | {PARENT: own})])
+
+    def _gather(self) -> list[WorkerLink]:
+        """Asks all workers. Returns those that have answered."""
+        late = [link for link in self._links if link.waits]
+        for link in self._links:
+            link.ask()
+        with selectors.DefaultSelector() as selector:
+            for link in self._links:
+                if link.waits and link.socket is not None:
+                    selector.register(link.socket, selectors.EVENT_READ, link)
+            until = monotonic() + PATIENCE_SECONDS
+            while selector.get_map() and (left := until - monotonic()) > 0:
+                for key, _ in selector.select(left):
+                    link = key.data
+                    link.hear()
+                    if not link.waits and link in late:  # what it says is old
+                        late.remove(link)
+                        link.ask()
+                    if not link.waits:
+                        selector.unregister(key.fileobj)
+        return [link for link in self._links if link.socket and link.last and not link.waits]
+
+
+def _up() -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "session_authority_worker_up",
+        "1 if the worker answered this scrape, 0 while it hangs or is started again.",
+        labels=["worker"],
+    )

@@ -1,0 +1,100 @@
+"""Makes the metrics of one service of those of its processes.
+
+Counters and histograms are summed. What a process counted stays in the sum when it is gone, as a
+sum that goes back would look like a restart. Gauges are of one process, and a sum of them rarely
+means anything, so each has a label more: which process it is of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+
+_ADDS_UP = ("counter", "histogram")
+
+Series = tuple[str, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric of one process: its name, what it means, its type, and its numbers."""
+
+    name: str
+    documentation: str
+    type: str
+    numbers: Mapping[Series, float]
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the numbers of several processes have a sum that means something."""
+        return self.type in _ADDS_UP
+
+
+def pack(registry: CollectorRegistry) -> bytes:
+    """The metrics of this process, for another process to unpack."""
+    return json.dumps(
+        [
+            [m.name, m.documentation, m.type, [[s.name, s.labels, s.value] for s in m.samples]]
+            for m in registry.collect()
+        ]
+    ).encode()
+
+
+def unpack(packed: bytes) -> list[Family]:
+    """The metrics that another process packed. Raises ValueError."""
+    found: list[Any] = json.loads(packed)
+    return [
+        Family(
+            name,
+            text,
+            kind,
+            {(sample, tuple(labels.items())): value for sample, labels, value in numbers},
+        )
+        for name, text, kind, numbers in found
+    ]
+
+
+def summed(families: Iterable[Family]) -> list[Family]:
+    """Counters and histograms of several processes, those of the same name in one."""
+    found: dict[str, Family] = {}
+    sums: dict[str, dict[Series, float]] = {}
+    for family in families:
+        if family.adds_up:
+            found.setdefault(family.name, family)
+            numbers = sums.setdefault(family.name, {})
+            for series, value in family.numbers.items():
+                numbers[series] = numbers.get(series, 0.0) + value
+    return [replace(family, numbers=sums[name]) for name, family in found.items()]
+
+
+def together(
+    cumulative: Iterable[Family], present: Mapping[str, Iterable[Family]]
+) -> Iterator[Metric]:
+    """The metrics of all processes together.
+
+    Args:
+        cumulative: What each process has counted, as far as it is known.
+        present: What each process shows now, by the name that its gauges get.
+    """
+    for family in summed(cumulative):
+        metric = _empty(family)
+        for (sample, labels), value in family.numbers.items():
+            metric.add_sample(sample, dict(labels), value)
+        yield metric
+    gauges: dict[str, Metric] = {}
+    for worker, families in present.items():
+        for family in families:
+            if not family.adds_up:
+                metric = gauges.setdefault(family.name, _empty(family))
+                for (sample, labels), value in family.numbers.items():
+                    metric.add_sample(sample, {**dict(labels), "worker": worker}, value)
+    yield from gauges.values()
+
+
+def _empty(family: Family) -> Metric:
+    return Metric(family.name, family.documentation, family.type)

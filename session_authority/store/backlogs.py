@@ -1,0 +1,94 @@
+"""How far the deliveries to endpoints are behind, for an operator to see.
+
+A look costs one question for each partition, one for each endpoint there, and two more where the
+endpoint is behind. It needs no permission that a relay has not got, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from session_authority.domain.moments import from_ms
+from session_authority.store.deliveries import CONSUMER, Deliveries, groups_of
+from session_authority.store.key_names import PARTITIONS
+from session_authority.store.log_position import EntryId, entry_id
+
+# Where the server does not count what a group has not read (Redis before 7), so many are counted.
+MAX_COUNTED_PER_PARTITION = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The events that an endpoint has not got yet: how many, when the oldest happened, by Redis'
+    clock, and how many were given up.
+    """
+
+    events: int
+    oldest_at: datetime | None
+    dead_letters: int
+
+
+class Backlogs:
+    """Looks at the deliveries to some endpoints."""
+
+    def __init__(self, deliveries: Deliveries) -> None:
+        self._keys, self._reads = deliveries.keys, deliveries.reads
+
+    async def look(self, endpoints: Sequence[str]) -> dict[str, Backlog]:
+        """The backlog of each endpoint. Raises StoreUnavailable."""
+        groups = await groups_of(self._reads, self._keys)
+        return {name: await self._of(name, [g.get(name, {}) for g in groups]) for name in endpoints}
+
+    async def _of(self, endpoint: str, groups: Sequence[Mapping[str, Any]]) -> Backlog:
+        """The backlog of an endpoint, by its group in each partition: empty where there is none."""
+        dead = await self._reads.ask(
+            [("XLEN", self._keys.dead_letters(n, endpoint)) for n in range(PARTITIONS)]
+        )
+        taken = {n: int(group["pending"]) for n, group in enumerate(groups) if group}
+        unread: dict[int, Any] = {n: group.get("lag") for n, group in enumerate(groups) if group}
+        oldest = await self._oldest_taken(endpoint, [n for n, count in taken.items() if count])
+        behind = [n for n, lag in unread.items() if lag is None or int(lag)]
+        first, found = await self._unread(groups, behind)
+        counted = sum(int(found[n] if unread[n] is None else unread[n]) for n in behind)
+        moments = [entry[0] for entry in (oldest, first) if entry is not None]
+        return Backlog(
+            events=sum(taken.values()) + counted,
+            oldest_at=from_ms(min(moments)) if moments else None,
+            dead_letters=sum(map(int, dead)),
+        )
+
+    async def _oldest_taken(self, endpoint: str, numbers: Sequence[int]) -> EntryId | None:
+        """The oldest event that a relay took from these partitions and that has not arrived."""
+        replies = await self._reads.ask(
+            [
+                ("XREADGROUP", "GROUP", endpoint, CONSUMER, "COUNT", "1", "STREAMS", stream, "0")
+                for stream in map(self._keys.stream, numbers)
+            ]
+        )
+        entries = [entry_id(reply[0][1][0][0]) for reply in replies if reply and reply[0][1]]
+        return min(entries, default=None)
+
+    async def _unread(
+        self, groups: Sequence[Mapping[str, Any]], numbers: Sequence[int]
+    ) -> tuple[EntryId | None, dict[int, int]]:
+        """The oldest event that no relay has taken from these partitions, and how many there are:
+        where the server keeps count, at most one.
+        """
+        replies = await self._reads.ask(
+            [
+                (
+                    *("XRANGE", self._keys.stream(n), f"({groups[n]['last-delivered-id']}", "+"),
+                    *("COUNT", str(MAX_COUNTED_PER_PARTITION if _uncounted(groups[n]) else 1)),
+                )
+                for n in numbers
+            ]
+        )
+        found = dict(zip(numbers, map(len, replies), strict=True))
+        return min((entry_id(reply[0][0]) for reply in replies if reply), default=None), found
+
+
+def _uncounted(group: Mapping[str, Any]) -> bool:
+    return group.get("lag") is None

@@ -1,0 +1,59 @@
+"""What is counted of the exchanges with the server: how long they took, how many reads travelled
+together, how much waits.
+
+The driver counts by the batch, and always; the metrics show it if they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from weakref import WeakKeyDictionary, WeakMethod
+
+from session_authority.runtime.counters import Durations
+from session_authority.store.driver.connection import RedisClient
+
+# From a loopback's tenth of a millisecond to the longest time-out that makes sense.
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Traffic:
+    """The exchanges of one client. Only the event loop's thread counts; any thread may read."""
+
+    def __init__(self) -> None:
+        self.reads = Durations(SECONDS)
+        """From the sending of a batch of reads to its last reply."""
+        self.commands = Durations(SECONDS)
+        """Of what is sent alone: writes and scripts, with the time until there is a connection."""
+        self.batch_sizes = Durations(BATCH_SIZES)
+        self._queues: list[WeakMethod[Callable[[], int]]] = []
+
+    def count_waiting_in(self, queue: Callable[[], int]) -> None:
+        """From now on `waiting` counts what this method of an object returns, while the object
+        lives. The method is called by other threads too.
+        """
+        self._queues = [known for known in self._queues if known() is not None]
+        self._queues.append(WeakMethod(queue))
+
+    def waiting(self) -> int:
+        """How many exchanges wait for a connection."""
+        found = [queue() for queue in self._queues]
+        return sum(length() for length in found if length is not None)
+
+    def command_took(self, began_at: float) -> None:
+        """Counts a command that was sent alone, by when it began, in the seconds of
+        `perf_counter`.
+        """
+        self.commands.add(perf_counter() - began_at)
+
+
+_shared: WeakKeyDictionary[RedisClient, Traffic] = WeakKeyDictionary()
+
+
+def traffic_of(client: RedisClient) -> Traffic:
+    """The traffic of a client: the same one for all parts of a process that share the client."""
+    traffic = _shared.get(client)
+    if traffic is None:
+        traffic = _shared[client] = Traffic()
+    return traffic
