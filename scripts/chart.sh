@@ -19,7 +19,8 @@ for values in "$manifests"/values/*.yaml; do
     {
         echo "# Generated from the chart by make manifests; values/$name says how."
         helm template session-authority "$chart" --namespace session-authority \
-            --values "$values" --kube-version "${versions[0]}"
+            --values "$values" --kube-version "${versions[0]}" 2>"$rendered/said" ||
+            { cat "$rendered/said" >&2; exit 1; }
     } | sed --regexp-extended "$plain" >"$rendered/$name"
     if [ $# -eq 0 ]; then
         cp "$rendered/$name" "$manifests/$name"

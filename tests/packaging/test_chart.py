@@ -195,6 +195,27 @@ def test_every_secret_is_documented_with_its_entries(full: Kinds):
     assert set(mounted.values()) == documented.keys()
 
 
+def test_prometheus_gets_all_rules():
+    [rules] = rendered("monitoring.rules=true")["PrometheusRule"].values()
+    files = sorted((ROOT / "packaging" / "monitoring").glob("[ar]*.yaml"))
+    assert [path.stem for path in files] == ["alerts", "recording"]
+    groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    assert rules["spec"]["groups"] == groups
+
+
+def test_prometheus_knows_the_parts_by_the_names_that_alerts_know(full: Kinds):
+    [monitor] = full["PodMonitor"].values()
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    assert {rule["replacement"] for rule in endpoint["relabelings"]} == {
+        "session-authority",
+        "session-authority-$1",
+    }
+    for _, pod in pods(full):
+        [container] = pod["containers"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert variables(pod)["METRICS_LISTEN"] == f"0.0.0.0:{ports[endpoint['port']]}"
+
+
 def test_what_selects_pods_selects_those_of_its_part(full: Kinds):
     """A Service, a budget and a policy each find the pods that they are for, and no others."""
     labels = {
