@@ -5,21 +5,27 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+commit=$(git rev-parse HEAD)
+# The base of an image is kept here.
+mkdir -p .tools/image
 
-for place in here elsewhere/deeper; do
-    git clone --quiet --shared . "$work/$place"
-    mkdir -p "$work/$place/.tools"
-    # The base and the layers of an image are kept here.
-    mkdir -p .tools/image
+build() {
+    local place=$1 mask=$2
+    git clone --quiet --shared --no-checkout . "$work/$place"
+    git -C "$work/$place" checkout --quiet --detach "$commit"
+    mkdir "$work/$place/.tools"
     ln -s "$PWD/.tools/image" "$work/$place/.tools/image"
     echo "Building a release, to compare it ..."
-    # Files that are made for all to write, or for nobody else to read, make no difference.
     (
-        if [ "$place" = here ]; then umask 077; else umask 000; fi
-        scripts/quietly.sh "$PWD/.venv/bin/python" "$work/$place/scripts/dist.py" \
-            "$work/$place/dist" "$@"
+        umask "$mask"
+        scripts/quietly.sh .venv/bin/python "$work/$place/scripts/dist.py" \
+            "$work/$place/dist" "${@:3}"
     )
-done
+}
+
+# Files that are made for nobody else to read, or for all to write, make no difference.
+build here 077 "$@"
+build elsewhere/deeper 000 "$@"
 diff "$work/here/dist/SHA256SUMS" "$work/elsewhere/deeper/dist/SHA256SUMS" || {
     echo "Two builds of one commit differ." >&2
     exit 1
