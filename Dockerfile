@@ -1,10 +1,12 @@
-# The service and the relay as one image, chosen by command: the wheel and the locked requirements
-# on a slim Python, nothing that builds.
+# The service, the relay and the gateway as one image, chosen by command: the wheels of the service
+# and of its Python client, and the locked requirements, on a slim Python with nothing that builds.
 #
 # A release names its base by digest: --build-arg BASE=docker.io/library/python@sha256:...
 ARG BASE=docker.io/library/python:3.13-slim-trixie
 FROM ${BASE} AS build
 
+# With a date, what is compiled does not depend on when it was installed.
+ARG SOURCE_DATE_EPOCH
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_NO_INPUT=1
@@ -25,7 +27,12 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 
 COPY pyproject.toml README.md LICENSE ./
 COPY session_authority/ session_authority/
-RUN /opt/pip/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . \
+COPY clients/python/pyproject.toml clients/python/README.md clients/python/LICENSE clients/python/
+COPY clients/python/session_authority_client/ clients/python/session_authority_client/
+# Modes of a checkout are its owner's matter.
+RUN chmod -R u=rwX,go=rX . \
+    && /opt/pip/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist \
+        . ./clients/python \
     && /opt/pip/bin/pip --python /opt/session-authority/bin/python install \
         --no-deps --no-index dist/*.whl
 
@@ -41,7 +48,7 @@ LABEL org.opencontainers.image.title="Session Authority" \
       org.opencontainers.image.revision="${REVISION}"
 
 # The base brings pip, and what installs it.
-RUN python3 -c 'import importlib.util as u, pathlib, shutil; \
+RUN python3 -B -c 'import importlib.util as u, pathlib, shutil; \
         found = (u.find_spec(name) for name in ("pip", "ensurepip", "setuptools", "wheel")); \
         [shutil.rmtree(pathlib.Path(spec.origin).parent) for spec in found if spec]' \
     && rm -f /usr/bin/pip* /usr/local/bin/pip*

@@ -13,6 +13,9 @@ PYTHON ?= python3
 ARGS ?=
 # Debian 12's Go is 1.19, which builds no newer grpcurl that is still offered.
 GRPCURL_VERSION := v1.8.9
+# It needs Go 1.26, or one from 1.21 on that fetches this by itself.
+HELM_VERSION := v4.3.2
+ACTIONLINT_VERSION := v1.7.12
 # It judges whether pages can be used by everybody.
 AXE_VERSION := 4.14.1
 AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
@@ -29,7 +32,10 @@ protos_venv := .venv-protos/.complete
 bench_venv := .tools/bench/.complete
 stubs_venvs := .tools/stubs-oldest/.complete .tools/stubs-newest/.complete
 acceptor_venvs := .tools/acceptor-oldest/.complete .tools/acceptor-newest/.complete
+packaging_venv := .tools/packaging/.complete
 grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
+helm := .tools/bin/helm-$(HELM_VERSION)
+actionlint := .tools/bin/actionlint-$(ACTIONLINT_VERSION)
 axe := .tools/axe/axe-$(AXE_VERSION).min.js
 
 .PHONY: help
@@ -67,7 +73,7 @@ axe: $(axe) ## Install axe-core below .tools, for the tests of pages
 	@:
 
 .PHONY: backends
-backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, Chromium, axe, ...
+backends: $(grpcurl) $(axe) $(helm) ## Install what the full tests want: Redis, Chromium, ...
 	@command -v redis-server >/dev/null || \
 	    scripts/apt_install.sh redis-server "there is no redis-server to test against"
 	@command -v chromium >/dev/null || \
@@ -146,7 +152,7 @@ cancels: $(venv) ## Give many calls up at any moment, and check all others; ARGS
 
 .PHONY: lint
 checks := style types imports house contract breaking stubs stubs-compat acceptor-compat \
-    client-compat dockerfile
+    client-compat dockerfile chart workflows
 lint: $(checks) ## Run every check that is not a test of behaviour
 
 .PHONY: style
@@ -212,6 +218,18 @@ client-compat: $(venv) $(stubs_venvs) ## Check the Python client's wheel, instal
 dockerfile: $(venv) ## Check the Dockerfile
 	@$(bin)/hadolint Dockerfile
 
+.PHONY: chart
+chart: $(helm) $(packaging_venv) ## Check the chart, and the manifests that it makes
+	@PATH="$(CURDIR)/.tools/packaging/bin:$$PATH" scripts/chart.sh --check
+
+.PHONY: workflows
+workflows: $(actionlint) ## Check the workflow of releases
+	@actionlint -shellcheck= -pyflakes= .github/workflows/*.yaml
+
+.PHONY: manifests
+manifests: $(helm) ## Render the plain manifests of packaging/kubernetes from the chart
+	@scripts/chart.sh
+
 .PHONY: requirements
 requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the newest versions
 	@compile() { \
@@ -232,7 +250,8 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	compile stubs-oldest requirements/stubs-oldest.in; \
 	compile stubs-newest requirements/stubs-newest.in; \
 	compile acceptor-oldest requirements/acceptor-oldest.in; \
-	compile acceptor-newest requirements/acceptor-newest.in
+	compile acceptor-newest requirements/acceptor-newest.in; \
+	compile packaging requirements/packaging.in
 
 # What an earlier build left in build/ would go along, though its source is gone.
 .PHONY: wheel
@@ -241,6 +260,15 @@ wheel: $(venv) ## Build the wheels, of the service and of its Python client, int
 	    rm -rf "$$project/build"; \
 	    scripts/quietly.sh $(bin)/python -m build --wheel --no-isolation --outdir dist $$project; \
 	done
+
+# As root on Debian. ARGS=--without-image leaves the image out.
+.PHONY: dist
+dist: $(venv) $(helm) $(packaging_venv) ## Build a release of the last commit into dist/
+	@PATH="$(CURDIR)/.tools/packaging/bin:$$PATH" $(bin)/python scripts/dist.py dist $(ARGS)
+
+.PHONY: dist-check
+dist-check: $(venv) $(helm) $(packaging_venv) ## Check that two builds of a release are the same
+	@PATH="$(CURDIR)/.tools/packaging/bin:$$PATH" scripts/dist_check.sh $(ARGS)
 
 .PHONY: screenshots
 screenshots: $(venv) ## Take the README's pictures of the page of devices
@@ -288,6 +316,24 @@ $(grpcurl):
 	    -ldflags "-s -w -X main.version=$(GRPCURL_VERSION)" \
 	    github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 	@ln -f $(@D)/grpcurl $@
+
+$(helm):
+	@command -v go >/dev/null || \
+	    scripts/apt_install.sh golang-go "there is no Go to build helm with"
+	@echo "Building helm $(HELM_VERSION) (a few minutes, once) ..."
+	@mkdir -p $(@D)
+	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
+	    -ldflags "-s -w" helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+	@ln -f $(@D)/helm $@
+
+$(actionlint):
+	@command -v go >/dev/null || \
+	    scripts/apt_install.sh golang-go "there is no Go to build actionlint with"
+	@echo "Building actionlint $(ACTIONLINT_VERSION) ..."
+	@mkdir -p $(@D)
+	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
+	    -ldflags "-s -w" github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
+	@ln -f $(@D)/actionlint $@
 
 $(axe):
 	@command -v npm >/dev/null || \

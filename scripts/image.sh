@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Builds the image of the Dockerfile where there is no engine: scripts/image.sh FOLDER
+# Builds the image of the Dockerfile where there is no engine: scripts/image.sh FOLDER [ARCHIVE]
+#
+# With ARCHIVE the image is written there, in the OCI format, and not kept. It is dated by
+# SOURCE_DATE_EPOCH alone, so the same sources on the same base give the same bytes.
 #
 # FOLDER keeps the stand-in base and the layers, so that another run is quick. The base is Debian
 # with Python, made of Debian's packages; BASE=IMAGE names another one. pip's own configuration
 # (`pip config list`) says where packages come from; it goes along as a secret, in no layer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-folder=$1 python=${PYTHON:-python3}
+folder=$1 archive=${2:-} python=${PYTHON:-python3}
 mkdir -p "$folder"
 work=$(mktemp -d "$folder/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -42,10 +45,22 @@ fi
 
 "$python" scripts/pip_settings.py "$work/pip.conf" "$work/ca"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-echo "Building the image ..."
-# Of the two formats only Docker's has HEALTHCHECK.
-scripts/quietly.sh "${image_tool[@]}" bud --isolation chroot --format docker --layers \
-    --pull-never --secret "id=pip,src=$work/pip.conf" --secret "id=ca,src=$work/ca" \
-    --build-arg "BASE=$base" --build-arg "VERSION=$version" \
-    --build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
-    --tag localhost/session-authority .
+revision=${REVISION:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
+build=("${image_tool[@]}" bud --isolation chroot)
+if [ -z "${BASE:-}" ]; then build+=(--pull-never); fi
+build+=(--secret "id=pip,src=$work/pip.conf" --secret "id=ca,src=$work/ca")
+build+=(--build-arg "BASE=$base" --build-arg "VERSION=$version" --build-arg "REVISION=$revision")
+echo "Building the image ..." >&2
+if [ -z "$archive" ]; then
+    # Of the two formats only Docker's has HEALTHCHECK.
+    scripts/quietly.sh "${build[@]}" --format docker --layers \
+        --tag localhost/session-authority .
+    exit
+fi
+dated=(--timestamp "$SOURCE_DATE_EPOCH" --build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH")
+scripts/quietly.sh "${build[@]}" --format oci "${dated[@]}" \
+    --tag "localhost/session-authority:$version" .
+rm -f "$archive"
+scripts/quietly.sh "${image_tool[@]}" push --quiet "localhost/session-authority:$version" \
+    "oci-archive:$archive:session-authority:$version"
+scripts/quietly.sh "${image_tool[@]}" rmi "localhost/session-authority:$version"

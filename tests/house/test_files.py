@@ -29,6 +29,7 @@ SUFFIXES = {
     ".sh",
     ".svg",
     ".toml",
+    ".tpl",
     ".ts",
     ".txt",
     ".typed",

@@ -161,6 +161,7 @@ def test_the_service_is_locked_as_it_is_tested():
         "bench",
         "build",
         "dev",
+        "packaging",
         "protos",
         "run",
         "runtime",

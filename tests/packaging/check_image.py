@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from tests.cli.harness import call
+from tests.packaging.manifests import MANIFESTS, entries_of_secrets, kinds, pods, variables
+from tests.packaging.secret_volumes import SecretVolume
 from tests.processes.harness import add_signing_key
 from tests.relay.receiver import Receiver
 from tests.support.backends import ValkeyServer, valkey_server
@@ -138,6 +140,12 @@ def test_nothing_in_it_builds_or_tells_where_packages_came_from(container: str):
     assert not (tree / "run" / "secrets" / "ca").exists()
 
 
+def test_it_has_the_python_client(container: str):
+    """The gateway is a client of the service."""
+    command = ["python3", "-c", "import session_authority_client as client; print(client.__name__)"]
+    assert buildah(*in_container(container, command)[len(BUILDAH) :]) == "session_authority_client"
+
+
 def test_it_serves_and_is_not_root(
     container: str, image: dict[str, Any], valkey: ValkeyServer, tmp_path: Path
 ):
@@ -170,6 +178,41 @@ def test_it_serves_and_is_not_root(
         ]
         assert buildah(*check) == "SERVING"
         assert call("health", HEALTH_LISTEN=health).stdout == "SERVING\n"
+        assert server.terminate() == 0
+    finally:
+        server.kill()
+
+
+def test_it_serves_from_secrets_as_kubernetes_mounts_them(
+    container: str, valkey: ValkeyServer, tmp_path: Path
+):
+    """With the settings of the plain manifest. Secrets are root's, and readable for the group of
+    the pod; an update swaps a link.
+    """
+    [(_, pod)] = pods(kinds((MANIFESTS / "minimal.yaml").read_text()))
+    assert pod["securityContext"]["fsGroup"] == USER
+    entries = entries_of_secrets(tmp_path / "made", POLICY.rpartition("certificates")[0])
+    volumes = {}
+    for volume in pod["volumes"]:
+        name, mode = volume["name"], volume["secret"]["defaultMode"]
+        volumes[name] = SecretVolume(tmp_path / "files" / name, mode, USER)
+        volumes[name].write(entries[name])
+    settings = {**variables(pod), "REDIS_URL": valkey.url}
+    for listen in ("LISTEN", "HEALTH_LISTEN", "METRICS_LISTEN"):
+        settings[listen] = f"127.0.0.1:{free_port()}"
+    command = in_container(
+        container, ["session-authority", "serve"], tmp_path / "files", **settings
+    )
+    server = Container(tmp_path / "run", command, {})
+    try:
+        server.wait_for_event("serving")
+        assert call("health", HEALTH_LISTEN=settings["HEALTH_LISTEN"]).stdout == "SERVING\n"
+        more = tmp_path / "made" / "keys"
+        add_signing_key(more)
+        volumes["keys"].write({file.name: file.read_bytes() for file in more.iterdir()})
+        server.wait_for_event("keys_changed")
+        volumes["policy"].write({"access.toml": POLICY.encode() + b"# changed\n"})
+        server.wait_for_event("access_changed")
         assert server.terminate() == 0
     finally:
         server.kill()

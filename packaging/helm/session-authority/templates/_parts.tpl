@@ -1,0 +1,163 @@
+{{/* Names and parts that the deployments share. Each takes the root, or a dict with `root`. */}}
+
+{{- define "session-authority.name" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{/* The labels by which pods are found; they never change. */}}
+{{- define "session-authority.selector" -}}
+app.kubernetes.io/name: session-authority
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "session-authority.labels" -}}
+{{ include "session-authority.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace "+" "_") }}
+{{- end }}
+
+{{- define "session-authority.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Settings as variables: what the chart sets, then what the values add at a path. */}}
+{{- define "session-authority.variables" -}}
+{{- $own := list "ACCESS_POLICY" "BEARER_LISTEN" "CALLER_TOKENS" "CONFIG" "DRAIN_TIMEOUT"
+    "GATEWAY_CONFIG" "HEALTH_LISTEN" "KEYS" "LISTEN" "METRICS_LISTEN" "REDIS_URL" "RELAY_ENDPOINTS"
+    "TLS_CERTIFICATE" "TLS_CLIENT_CA" "TLS_KEY" -}}
+{{- range $name, $value := .added -}}
+{{- if has $name $own -}}
+{{- fail (printf "%s.%s: the chart sets it; see docs/kubernetes.md" $.path $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $value := merge (dict) .set .added }}
+- name: SESSION_AUTHORITY_{{ $name }}
+  value: {{ (kindIs "string" $value | ternary $value (toJson $value)) | quote }}
+{{- end }}
+{{- end }}
+
+{{/* How a container is locked in: it can write nothing and gain nothing. */}}
+{{- define "session-authority.locked" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- define "session-authority.metadata" -}}
+labels:
+  {{- include "session-authority.labels" . | nindent 2 }}
+  {{- with .root.Values.pod.labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .root.Values.pod.annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* What all pods have: no rights, no token, the end of their grace, and where they run. */}}
+{{- define "session-authority.pod" -}}
+serviceAccountName: {{ include "session-authority.name" .root }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  # Files of Secrets are root's, and readable for this group.
+  fsGroup: 65532
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile:
+    type: RuntimeDefault
+# The pause before the end, calls under way, and what is written last.
+terminationGracePeriodSeconds: {{ add .pause .root.Values.drainSeconds 10 }}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .root.Values.pod }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+topologySpreadConstraints:
+  {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+  - topologyKey: {{ $key }}
+    maxSkew: 1
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "session-authority.selector" $ | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+  {{- end }}
+{{- end }}
+
+{{/* A volume of a Secret, readable for the pod's group alone. */}}
+{{- define "session-authority.secret-volume" -}}
+- name: {{ .name }}
+  secret:
+    secretName: {{ .secret }}
+    defaultMode: 0440
+{{- end }}
+
+{{- define "session-authority.redis-url" -}}
+- name: SESSION_AUTHORITY_REDIS_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.secrets.redis }}
+      key: url
+{{- end }}
+
+{{/* Rules of network policies. */}}
+{{- define "session-authority.to-dns" -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+{{- end }}
+
+{{- define "session-authority.to-redis" -}}
+- ports:
+    {{- range .Values.networkPolicy.redisPorts }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with .Values.networkPolicy.redis }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{- define "session-authority.from-scrapers" -}}
+- ports:
+    - {port: metrics, protocol: TCP}
+  from:
+    {{- toYaml .Values.networkPolicy.scrapers | nindent 4 }}
+{{- end }}
