@@ -31,6 +31,9 @@ _log = structlog.get_logger(__name__)
 # headers of its own.
 _MAX_HEADER_BYTES = 128 * 1024
 _BACKLOG = 2048
+# Proxies keep idle connections for up to an hour (Envoy), and must be the ones that close them: a
+# question on a connection that is just being closed would fail.
+_KEEP_ALIVE_SECONDS = 3700
 # How often a gateway that has had no answer yet asks the service.
 _PROBE_SECONDS = 1.0
 # It is no token, so that the service answers from its first check, without a look into Redis.
@@ -117,6 +120,7 @@ async def _serve_http(
             proxy_headers=False,
             server_header=False,
             date_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             timeout_graceful_shutdown=max(1, round(drain_timeout.total_seconds())),
         )
