@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -38,6 +39,7 @@ _KEEP_ALIVE_SECONDS = 3700
 _PROBE_SECONDS = 1.0
 # It is no token, so that the service answers from its first check, without a look into Redis.
 _NO_TOKEN = "-"
+_CLIENT = "session_authority_client"
 
 
 class _HttpServer(uvicorn.Server):
@@ -47,6 +49,24 @@ class _HttpServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Captures none."""
         yield
+
+
+class _ClientLog(logging.Handler):
+    """Writes what the client logs, such as an outage, into the log of the process. Its lines name
+    no end user and no token.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line."""
+        _log.log(record.levelno, record.getMessage())
+
+
+def _show_client_log() -> None:
+    logger = logging.getLogger(_CLIENT)
+    logger.addHandler(_ClientLog())
+    # A line for each request that is refused would let clients fill the log.
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
 
 
 @asynccontextmanager
@@ -73,6 +93,7 @@ async def run_gateway(config: GatewayConfig, metrics_listen: Listen | None) -> N
     """Answers proxies until SIGTERM or SIGINT. Raises CannotListen."""
     descriptors.raise_limit()
     logs.watch_loop()
+    _show_client_log()
     stop = stop_on_signal()
     metrics, health = GatewayMetrics(), Health()
     if metrics_listen is not None:
