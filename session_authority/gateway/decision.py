@@ -15,7 +15,7 @@ import structlog
 from session_authority.gateway import answers
 from session_authority.gateway.answers import Answer
 from session_authority.gateway.credentials import Onward, onward
-from session_authority.gateway.identity import ANONYMOUS, identity_headers
+from session_authority.gateway.identity import ANONYMOUS, IdentityHeaders
 from session_authority.gateway.metrics import GatewayMetrics
 from session_authority.gateway.requests import GatewayRequest, Kind
 from session_authority.gateway.routes import (
@@ -67,6 +67,7 @@ class Gateway:
         self.routes = routes or Routes()
         self.metrics = metrics or GatewayMetrics()
         self._assertions = assertions
+        self._identity_headers = IdentityHeaders()
         self._visits = {
             SignIn.REDIRECT: AsyncVisits(authority, flow),
             SignIn.STATUS: AsyncVisits(authority, replace(flow, sign_in_url=None)),
@@ -158,7 +159,7 @@ class Gateway:
 
     def _identity(self, session: Session, route: Route) -> tuple[tuple[str, str], ...]:
         assertion = self._assertions(session, route) if self._assertions is not None else ""
-        return identity_headers(session, assertion)
+        return self._identity_headers.of(session, assertion)
 
 
 def _time_left(request: GatewayRequest) -> timedelta | None:

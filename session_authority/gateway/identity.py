@@ -32,12 +32,37 @@ _NAMES = frozenset(name.lower() for name in IDENTITY_HEADERS)
 # All that is visible in ASCII but "%".
 _PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
+# The near cache gives each request of a session the same object.
+_MAX_KEPT_SESSIONS = 4096
+
 ANONYMOUS: Pairs = tuple((name, "") for name in IDENTITY_HEADERS)
 """The headers of a request that has no identity."""
 
 
-def identity_headers(session: Session, assertion: str) -> Pairs:
-    """The headers that tell of a session. An empty `assertion` is none."""
+class IdentityHeaders:
+    """Makes the headers that tell of a session, and keeps them while the session is the same
+    object.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Session, Pairs]] = {}
+
+    def of(self, session: Session, assertion: str) -> Pairs:
+        """The headers. An empty `assertion` is none."""
+        found = self._kept.get(id(session))
+        # As long as the session is kept here, no other object has its ID.
+        if found is not None and found[0] is session:
+            pairs = found[1]
+        else:
+            pairs = _headers_of(session)
+            if len(self._kept) >= _MAX_KEPT_SESSIONS:
+                self._kept.clear()
+            self._kept[id(session)] = (session, pairs)
+        return (*pairs, (ASSERTION, assertion))
+
+
+def _headers_of(session: Session) -> Pairs:
+    """All of them but the assertion."""
     values = (
         _visible(session.user_id),
         _visible(session.session_id),
@@ -45,9 +70,8 @@ def identity_headers(session: Session, assertion: str) -> Pairs:
         " ".join(map(_visible, session.auth_methods)),
         f"{session.sign_in_time.astimezone(UTC).replace(tzinfo=None).isoformat()}Z",
         json.dumps(dict(session.claims), separators=(",", ":"), sort_keys=True),
-        assertion,
     )
-    return tuple(zip(IDENTITY_HEADERS, values, strict=True))
+    return tuple(zip(IDENTITY_HEADERS[:-1], values, strict=True))
 
 
 def forged(names: Iterable[str]) -> list[str]:

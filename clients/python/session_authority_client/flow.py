@@ -115,10 +115,9 @@ class Presented:
 
     `status` is what the token is worth, where nobody need be asked. `app`: it came from an app,
     which keeps its token and its device ID itself; such a response never has cookies. `page`: a
-    browser wants something to show. `target` is the path with its query; `way_back` the same if a
-    browser can return there after a sign-in, else empty. `repeatable`: it may be sent again, as it
-    changes nothing. `brief` is the ID of the session that ends with the browser; empty if none
-    does. `passive`: the end user did nothing, a page asks by itself.
+    browser wants something to show. `target` is the path with its query. `repeatable`: it may be
+    sent again, as it changes nothing. `brief` is the ID of the session that ends with the browser;
+    empty if none does. `passive`: the end user did nothing, a page asks by itself.
     """
 
     status: SessionStatus | None
@@ -128,10 +127,14 @@ class Presented:
     client: ClientInfo
     page: bool
     target: str = field(default="", repr=False)
-    way_back: str = field(default="", repr=False)
     repeatable: bool = True
     brief: str = ""
     passive: bool = False
+
+    @property
+    def way_back(self) -> str:
+        """The target if a browser can return there after a sign-in, else empty."""
+        return local_path(self.target, "") if self.repeatable else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +256,6 @@ class Flow:
             ),
             page=page,
             target=target,
-            way_back=local_path(target, "") if method in ("GET", "HEAD") else "",
             repeatable=method in ("GET", "HEAD"),
             brief=brief,
             passive=is_named(target, self.passive_paths),
