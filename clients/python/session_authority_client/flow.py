@@ -115,10 +115,9 @@ class Presented:
 
     `status` is what the token is worth, where nobody need be asked. `app`: it came from an app,
     which keeps its token and its device ID itself; such a response never has cookies. `page`: a
-    browser wants something to show. `target` is the path with its query; `way_back` the same if a
-    browser can return there after a sign-in, else empty. `repeatable`: it may be sent again, as it
-    changes nothing. `brief` is the ID of the session that ends with the browser; empty if none
-    does. `passive`: the end user did nothing, a page asks by itself.
+    browser wants something to show. `target` is the path with its query. `repeatable`: it may be
+    sent again, as it changes nothing. `brief` is the ID of the session that ends with the browser;
+    empty if none does. `passive`: the end user did nothing, a page asks by itself.
     """
 
     status: SessionStatus | None
@@ -128,10 +127,14 @@ class Presented:
     client: ClientInfo
     page: bool
     target: str = field(default="", repr=False)
-    way_back: str = field(default="", repr=False)
     repeatable: bool = True
     brief: str = ""
     passive: bool = False
+
+    @property
+    def way_back(self) -> str:
+        """The target if a browser can return there after a sign-in, else empty."""
+        return local_path(self.target, "") if self.repeatable else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +256,6 @@ class Flow:
             ),
             page=page,
             target=target,
-            way_back=local_path(target, "") if method in ("GET", "HEAD") else "",
             repeatable=method in ("GET", "HEAD"),
             brief=brief,
             passive=is_named(target, self.passive_paths),
@@ -262,6 +264,10 @@ class Flow:
     def devices_at(self, target: str) -> DevicesPage | None:
         """The page of devices if it answers the request to this target, else None."""
         return self.devices if self.devices is not None and self.devices.serves(target) else None
+
+    def trusts(self, peer: str) -> bool:
+        """True if the app believes what a proxy at this address says; empty is a unix socket."""
+        return self._proxies.trusts(peer)
 
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
         # No page can make an app of a browser: both headers are for scripts, which browsers ask the

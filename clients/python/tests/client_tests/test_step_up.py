@@ -124,7 +124,7 @@ def test_programs_are_told_what_was_required_alone():
 def test_pages_are_sent_to_sign_in_with_the_reason_and_a_way_back(
     sign_in_url: str, way_back: str, location: str
 ):
-    page, flow = replace(BROWSER, way_back=way_back), Flow(sign_in_url=sign_in_url)
+    page, flow = replace(BROWSER, target=way_back), Flow(sign_in_url=sign_in_url)
     refused = flow.step_up_required(page, StepUp(FIVE_MINUTES), "old")
     assert isinstance(refused, StepUpRequired)
     assert (refused.answer.status, dict(refused.answer.headers)["Location"]) == (303, location)
@@ -140,7 +140,7 @@ def test_pages_are_sent_to_sign_in_with_the_reason_and_a_way_back(
     ],
 )
 def test_the_sign_in_page_reads_what_is_wanted(wanted: StepUp):
-    page = replace(BROWSER, way_back="/a?max_age=7&reason=x")
+    page = replace(BROWSER, target="/a?max_age=7&reason=x")
     location = dict(FLOW.step_up_required(page, wanted, "").answer.headers)["Location"]
     assert re.fullmatch(r"[!-~]+", location)
     assert step_up_in(location) == wanted
