@@ -5,6 +5,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 __all__ = ["Proxies"]
@@ -61,6 +62,7 @@ def _network(proxy: str) -> IPv4Network | IPv6Network:
         raise ValueError(f"trusted_proxies: {error}") from None
 
 
+@lru_cache(maxsize=1024)
 def _plain(address: str) -> str:
     """An address without a zone or port; an IPv4 one that came as IPv6 as what it is. Empty if it
     is none.
