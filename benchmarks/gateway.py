@@ -69,7 +69,7 @@ class _Get(HttpConnection):
 
 def _cluster(name: str, path: Path) -> dict[str, object]:
     endpoint = {"endpoint": {"address": {"pipe": {"path": str(path)}}}}
-    http2 = {"explicit_http_config": {"http2_protocol_options": {}}}
+    http2: dict[str, object] = {"explicit_http_config": {"http2_protocol_options": {}}}
     kind = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     return {
         "name": name,
@@ -280,11 +280,12 @@ def checks(bench: Bench, cookies: Sequence[str], rounds: int) -> None:
     pairs = []
     for number in range(rounds):
         turns = [
-            lambda: bench.check(floor, bench.floor_port, bench.floor),
-            lambda: bench.check(check, bench.port, bench.gateway),
+            (floor, bench.floor_port, bench.floor),
+            (check, bench.port, bench.gateway),
         ]
-        found = [turn() for turn in (turns if number % 2 == 0 else reversed(turns))]
-        pairs.append(found if number % 2 == 0 else found[::-1])
+        step = 1 if number % 2 == 0 else -1
+        found = [bench.check(*turn) for turn in turns[::step]]
+        pairs.append(found[::step])
     ratios = sorted(of / by for by, of in pairs)
     _say(
         f"CPU of a check on a cache hit: {statistics.median(of for _, of in pairs):.0f} µs,"
