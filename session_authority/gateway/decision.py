@@ -11,11 +11,10 @@ from datetime import timedelta
 from time import monotonic
 
 import structlog
-
 from session_authority.gateway import answers
 from session_authority.gateway.answers import Answer
 from session_authority.gateway.credentials import Onward, onward
-from session_authority.gateway.identity import ANONYMOUS, IdentityHeaders
+from session_authority.gateway.identity import ANONYMOUS, IdentityHeaders, Pairs
 from session_authority.gateway.metrics import GatewayMetrics
 from session_authority.gateway.requests import GatewayRequest, Kind
 from session_authority.gateway.routes import (
@@ -85,13 +84,25 @@ class Gateway:
         """The answer to a request to a route whose options are wrong: a denial, with a line in the
         log.
         """
-        now = monotonic()
-        if now >= self._next_fault_log:
-            self._next_fault_log = now + _FAULT_LOG_SECONDS
-            _log.error("route options are wrong, so its requests are denied", fault=str(fault))
+        self._log_fault("route options are wrong, so its requests are denied", fault)
         answer = answers.denied(request, _told(500, "misconfigured"), code="misconfigured")
         self.metrics.count(answer, 0.0)
         return answer
+
+    def not_understood(self, fault: Exception) -> Answer:
+        """The answer to a question that does not say what the original was: a denial, with a line
+        in the log.
+        """
+        self._log_fault("a proxy's question is not understood, so the request is denied", fault)
+        answer = answers.not_understood(_told(400, "not_understood"))
+        self.metrics.count(answer, 0.0)
+        return answer
+
+    def _log_fault(self, event: str, fault: Exception) -> None:
+        now = monotonic()
+        if now >= self._next_fault_log:
+            self._next_fault_log = now + _FAULT_LOG_SECONDS
+            _log.error(event, fault=str(fault))
 
     async def _decide(self, request: GatewayRequest, route: Route) -> Answer:
         keep = route.credentials is Credentials.KEEP
@@ -157,7 +168,7 @@ class Gateway:
             return visit.session
         return visit.require(max_age=route.max_age, auth_methods=route.auth_methods or None)
 
-    def _identity(self, session: Session, route: Route) -> tuple[tuple[str, str], ...]:
+    def _identity(self, session: Session, route: Route) -> Pairs:
         assertion = self._assertions(session, route) if self._assertions is not None else ""
         return self._identity_headers.of(session, assertion)
 

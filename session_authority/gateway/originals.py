@@ -1,4 +1,5 @@
-"""Owns how the original of a request is read from a proxy's question over HTTP.
+"""Owns how the original of a request is read from a proxy's question over HTTP, and what any
+original must be.
 
 The proxy tells of the original in headers. Those are believed of a trusted proxy alone, and only
 where each is there once: a second value may be the client's own. What can't be understood is a
@@ -58,7 +59,7 @@ def forwarded(flow: Flow, question: Question) -> GatewayRequest:
         host = _agreed("host", headers, "host")
     if not host:
         raise BadQuestion("X-Forwarded-Host must tell the original's host")
-    return _request(method, scheme, host, target, question)
+    return original(method, scheme, host, target, question.headers, question.peer)
 
 
 def passed_on(question: Question, target: str) -> GatewayRequest:
@@ -67,7 +68,7 @@ def passed_on(question: Question, target: str) -> GatewayRequest:
     Raises BadQuestion.
     """
     host = _agreed("host", question.headers, "host")
-    return _request(question.method, question.scheme, host, target, question)
+    return original(question.method, question.scheme, host, target, question.headers, question.peer)
 
 
 def _original_url(headers: Headers) -> tuple[str, str, str]:
@@ -92,9 +93,16 @@ def _agreed(what: str, headers: Headers, *names: str, also: str = "") -> str:
     return values.pop() if values else ""
 
 
-def _request(
-    method: str, scheme: str, host: str, target: str, question: Question
+def original(
+    method: str,
+    scheme: str,
+    host: str,
+    target: str,
+    headers: Headers,
+    peer: str,
+    deadline: float | None = None,
 ) -> GatewayRequest:
+    """The original with all that a proxy says of it. Raises BadQuestion."""
     if not _METHOD.fullmatch(method):
         raise BadQuestion("the original's method is none")
     if scheme.lower() not in _SCHEMES:
@@ -110,6 +118,4 @@ def _request(
         raise BadQuestion("the original's target is no path")
     if _CONTROL.search(target):
         raise BadQuestion("the original's target has white space or control characters")
-    return GatewayRequest(
-        method, _SCHEMES[scheme.lower()], host, target, question.headers, question.peer
-    )
+    return GatewayRequest(method, _SCHEMES[scheme.lower()], host, target, headers, peer, deadline)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.fuzz.target import Target
 
-TARGETS = ("tokens", "cursors", "pages", "records", "clients", "keys", "requests")
+TARGETS = ("tokens", "cursors", "pages", "records", "clients", "keys", "requests", "checks")
 # As requirements/fuzz.in has it.
 HAS_WHEEL = (
     sys.version_info < (3, 14) and sys.platform == "linux" and platform.machine() == "x86_64"

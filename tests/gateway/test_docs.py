@@ -16,6 +16,7 @@ from session_authority.gateway.configuration import GatewayConfig, load_gateway_
 from session_authority.gateway.identity import IDENTITY_HEADERS
 from session_authority.gateway.routes import Route, Routes
 
+NAMED = ("apps", "oauth_callers")
 TEXT = (Path(__file__).parents[2] / "docs" / "gateway_file.md").read_text("utf-8")
 
 
@@ -47,7 +48,7 @@ def fields(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, Any]
         if inner is None:
             yield before + name, field.default
         else:
-            yield from fields(inner, before + (f"{name}.NAME." if name == "apps" else f"{name}."))
+            yield from fields(inner, before + (f"{name}.NAME." if name in NAMED else f"{name}."))
 
 
 def test_every_field_of_the_file_is_a_row():
