@@ -67,7 +67,7 @@ axe: $(axe) ## Install axe-core below .tools, for the tests of pages
 	@:
 
 .PHONY: backends
-backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, Chromium, axe, ...
+backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, Chromium, proxies, ...
 	@command -v redis-server >/dev/null || \
 	    scripts/apt_install.sh redis-server "there is no redis-server to test against"
 	@command -v chromium >/dev/null || \
@@ -78,6 +78,10 @@ backends: $(grpcurl) $(axe) ## Install what the full tests want: Redis, Chromium
 	    scripts/apt_install.sh docker-compose "there is no docker-compose to read compose.yaml with"
 	@command -v systemd-analyze >/dev/null || \
 	    scripts/apt_install.sh systemd "there is no systemd-analyze to check the units with"
+	@command -v nginx >/dev/null || \
+	    scripts/apt_install.sh nginx "there is no nginx to test the gateway with"
+	@command -v haproxy >/dev/null || \
+	    scripts/apt_install.sh haproxy "there is no haproxy to test the gateway with"
 	@for shell in zsh dash; do \
 	    command -v "$$shell" >/dev/null || \
 	        scripts/apt_install.sh "$$shell" "there is no $$shell to paste the docs' commands into"; \
