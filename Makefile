@@ -257,7 +257,7 @@ clean: ## Remove everything that the other targets made, except .dev-data
 $(venv): requirements/dev.txt pyproject.toml scripts/venv.sh
 	@scripts/venv.sh .venv requirements/dev.txt
 	@scripts/quietly.sh $(bin)/python -m pip install --disable-pip-version-check --no-input \
-	    --no-deps --no-build-isolation --editable .
+	    --no-deps --no-build-isolation --editable . --editable clients/python
 	@touch $(running) $@
 
 $(running): requirements/run.txt requirements/build.txt pyproject.toml scripts/venv.sh

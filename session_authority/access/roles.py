@@ -20,6 +20,7 @@ class Role(Enum):
     VALIDATOR = "validator"
     MANAGER = "manager"
     WATCHER = "watcher"
+    GATEWAY = "gateway"
     OPERATOR = "operator"
 
 
@@ -41,17 +42,17 @@ def _row(*roles: Role) -> Row:
 ROWS: Mapping[str, Row] = MappingProxyType(
     {
         f"/{_SERVICE}/IssueDevice": _row(Role.ISSUER),
-        f"/{_SERVICE}/RenewSession": _row(Role.ISSUER),
+        f"/{_SERVICE}/RenewSession": _row(Role.ISSUER, Role.GATEWAY),
         f"/{_SERVICE}/UpdateSession": _row(Role.ISSUER),
-        f"/{_SERVICE}/ValidateSession": _row(Role.VALIDATOR),
-        f"/{_SERVICE}/BatchValidateSessions": _row(Role.VALIDATOR),
+        f"/{_SERVICE}/ValidateSession": _row(Role.VALIDATOR, Role.GATEWAY),
+        f"/{_SERVICE}/BatchValidateSessions": _row(Role.VALIDATOR, Role.GATEWAY),
         f"/{_SERVICE}/CheckSessions": _row(Role.VALIDATOR),
         f"/{_SERVICE}/GetSigningKeys": _row(Role.ISSUER, Role.VALIDATOR),
         f"/{_SERVICE}/ListDevices": _row(Role.MANAGER),
         f"/{_SERVICE}/UpdateDevice": _row(Role.MANAGER),
         f"/{_SERVICE}/RevokeDevice": _row(Role.MANAGER),
         f"/{_SERVICE}/RevokeAll": _row(Role.MANAGER),
-        f"/{_SERVICE}/WatchEvents": _row(Role.WATCHER),
+        f"/{_SERVICE}/WatchEvents": _row(Role.WATCHER, Role.GATEWAY),
         "/grpc.health.v1.Health/Check": Row(public=True),
         "/grpc.health.v1.Health/List": Row(public=True),
         "/grpc.health.v1.Health/Watch": Row(public=True),

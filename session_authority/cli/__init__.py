@@ -37,6 +37,7 @@ COMMANDS = {
     "redis-acl": ("redis", "redis_acl"),
     "devices": ("devices", "app"),
     "events": ("events", "app"),
+    "gateway": ("gateway", "gateway"),
     "inspect": ("inspection", "inspect"),
     "keys": ("keys", "app"),
     "relay": ("relay", "app"),

@@ -174,6 +174,7 @@ class Settings(BaseSettings):
     max_connections: Annotated[int, Field(ge=16, le=100_000)] = 2000
     max_watchers: Annotated[int, Field(ge=1, le=100_000)] = 1000
     relay_endpoints: Folder | None = None
+    gateway_config: Folder | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     drain_timeout: Duration = timedelta(seconds=10)
     metrics_listen: Address | None = None

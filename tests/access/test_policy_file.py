@@ -43,7 +43,7 @@ def test_a_good_file(policy: WritePolicy):
     }
 
 
-ROLES = "issuer, validator, manager, watcher, operator"
+ROLES = "issuer, validator, manager, watcher, gateway, operator"
 RPCS = (
     "IssueDevice, RenewSession, UpdateSession, ValidateSession, BatchValidateSessions,"
     " CheckSessions,"

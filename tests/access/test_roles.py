@@ -36,6 +36,7 @@ MAY_CALL = {
     "validator": {"ValidateSession", "BatchValidateSessions", "CheckSessions", "GetSigningKeys"},
     "manager": {"ListDevices", "UpdateDevice", "RevokeDevice", "RevokeAll"},
     "watcher": {"WatchEvents"},
+    "gateway": {"RenewSession", "ValidateSession", "BatchValidateSessions", "WatchEvents"},
     "operator": {
         "IssueDevice",
         "RenewSession",

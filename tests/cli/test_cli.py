@@ -81,6 +81,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("sessions", "show"): ("--access-token FILE", "--device", "standard input", "Exit code 1"),
     ("events",): ("tail",),
     ("events", "tail"): ("--address", "--json", "--user", "--type", "--since", "--count"),
+    ("gateway",): ("--config FILE", "--check", "as many as you like"),
     ("relay",): ("--endpoints FILE", "status", "secret", "dead", "share the work"),
     ("relay", "status"): ("--endpoints",),
     ("relay", "secret"): ("sign with",),

@@ -15,9 +15,6 @@ from typing import Any
 from urllib.parse import quote
 
 from session_authority_client._async.client import AsyncSessionAuthority
-from session_authority_client._async.devices import async_answer_devices
-from session_authority_client._async.visit import AsyncVisit
-from session_authority_client._async.visits import AsyncVisits
 from session_authority_client._shared.asgi_connection import Connection, turn_of_others
 from session_authority_client._shared.refusals import (
     find,
@@ -25,9 +22,15 @@ from session_authority_client._shared.refusals import (
     is_chosen_close,
     is_only,
 )
-from session_authority_client._shared.responses import Response
-from session_authority_client.devices.public import public_response
-from session_authority_client.devices.requests import MAX_BODY_BYTES, DevicesRequest
+from session_authority_client.adapter import (
+    MAX_BODY_BYTES,
+    AsyncVisit,
+    AsyncVisits,
+    DevicesRequest,
+    Response,
+    async_answer_devices,
+    public_response,
+)
 from session_authority_client.flow import VARIES, Flow, Refused
 
 __all__ = ["SessionAuthorityMiddleware", "visit_of"]

@@ -26,13 +26,15 @@ from django.http import (
 from django.utils.cache import patch_vary_headers
 
 from session_authority_client._shared.refusals import find, is_chosen, is_only
-from session_authority_client._shared.responses import Response
 from session_authority_client._shared.step_up import StepUp, step_up_of
-from session_authority_client._sync.devices import answer_devices
 from session_authority_client._sync.primitives import Cut
-from session_authority_client._sync.visit import Visit
-from session_authority_client._sync.visits import Visits
-from session_authority_client.devices.public import public_response
+from session_authority_client.adapter import (
+    Response,
+    Visit,
+    Visits,
+    answer_devices,
+    public_response,
+)
 from session_authority_client.flow import (
     VARIES,
     Flow,

@@ -263,6 +263,10 @@ class Flow:
         """The page of devices if it answers the request to this target, else None."""
         return self.devices if self.devices is not None and self.devices.serves(target) else None
 
+    def trusts(self, peer: str) -> bool:
+        """True if the app believes what a proxy at this address says; empty is a unix socket."""
+        return self._proxies.trusts(peer)
+
     def _is_app(self, bearer: re.Match[str] | None, devices: Sequence[str]) -> bool:
         # No page can make an app of a browser: both headers are for scripts, which browsers ask the
         # app about before (CORS).

@@ -21,8 +21,6 @@ from typing import Any
 import grpc
 
 from session_authority_client._async.client import AsyncSessionAuthority
-from session_authority_client._async.visit import AsyncVisit
-from session_authority_client._async.visits import AsyncVisits
 from session_authority_client._shared.grpc_streams import (
     AsyncStreamEnd,
     PlainStreamEnd,
@@ -30,8 +28,12 @@ from session_authority_client._shared.grpc_streams import (
     session_ended,
 )
 from session_authority_client._sync.client import SessionAuthority
-from session_authority_client._sync.visit import Visit
-from session_authority_client._sync.visits import Visits
+from session_authority_client.adapter import (
+    AsyncVisit,
+    AsyncVisits,
+    Visit,
+    Visits,
+)
 from session_authority_client.flow import Flow, NoAnswer, Refused
 
 __all__ = ["AsyncSessionInterceptor", "SessionInterceptor", "current_async_visit", "current_visit"]

@@ -15,14 +15,17 @@ from typing import Any
 from urllib.parse import quote
 
 from session_authority_client._shared.refusals import find, is_chosen, is_only
-from session_authority_client._shared.responses import Response
 from session_authority_client._sync.client import SessionAuthority
-from session_authority_client._sync.devices import answer_devices
-from session_authority_client._sync.visit import Visit
-from session_authority_client._sync.visits import Visits
+from session_authority_client.adapter import (
+    MAX_BODY_BYTES,
+    DevicesRequest,
+    Response,
+    Visit,
+    Visits,
+    answer_devices,
+    public_response,
+)
 from session_authority_client.devices import DevicesPage
-from session_authority_client.devices.public import public_response
-from session_authority_client.devices.requests import MAX_BODY_BYTES, DevicesRequest
 from session_authority_client.flow import VARIES, Flow, Headers, Refused
 
 __all__ = ["SessionAuthorityMiddleware", "headers_of", "request_of", "target_of", "visit_of"]

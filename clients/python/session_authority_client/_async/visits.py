@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from datetime import timedelta
 from threading import Lock
+from time import monotonic
 
 from session_authority_client._async.client import AsyncSessionAuthority
 from session_authority_client._async.primitives import async_home
@@ -42,19 +44,42 @@ class AsyncVisits:
         self._renewals: AsyncSingleFlight[Renewal] = AsyncSingleFlight(late=False)
         self._states = ThrottledLog()
 
-    async def open(self, method: str, headers: Headers, peer: str, target: str = "") -> AsyncVisit:
-        """Opens the visit of a request. `peer` is the address at the other end of its connection,
-        empty at a unix socket. `target` is the path with its query, as the client sent it.
+    async def open(
+        self,
+        method: str,
+        headers: Headers,
+        peer: str,
+        target: str = "",
+        *,
+        timeout: timedelta | None = None,
+    ) -> AsyncVisit:
+        """Opens the visit of a request, and asks the Session Authority about its token.
 
-        Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority.
+        Args:
+            method: The method of the request; "WEBSOCKET" for a handshake whose method is unknown.
+            headers: The headers of the request: lists of values by lower-case names.
+            peer: The address at the other end of its connection, empty at a unix socket.
+            target: The path with its query, as the client sent it.
+            timeout: The time for all that the opening and the closing of this visit ask the Session
+                Authority; without it each call has that of the client.
+
+        Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority. An outage
+        is raised by what looks at the session.
         """
+        ends = None if timeout is None else monotonic() + timeout.total_seconds()
         try:
             presented = self._flow.presented(method, headers, peer, target)
         except InsecureHost:
             self._states.error(_INSECURE, "".join(headers.get("host", ())))
             raise
         visit = AsyncVisit(
-            self._authority(), self._flow, self._renewals, presented, self._dress, self._states
+            self._authority(),
+            self._flow,
+            self._renewals,
+            presented,
+            self._dress,
+            self._states,
+            ends,
         )
         await visit.open()
         return visit

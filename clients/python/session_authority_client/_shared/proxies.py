@@ -26,7 +26,7 @@ class Proxies:
 
     def address(self, headers: _Headers, peer: str) -> str:
         """The end user's: the nearest one that no trusted proxy has. Empty if unknown."""
-        if not self._trusts(peer):
+        if not self.trusts(peer):
             return _plain(peer)
         hops = [
             hop.strip()
@@ -35,18 +35,19 @@ class Proxies:
         ]
         hops = hops[-_MAX_HOPS:]
         for hop in reversed(hops):
-            if not _plain(hop) or not self._trusts(hop):
+            if not _plain(hop) or not self.trusts(hop):
                 return _plain(hop)
         return _plain(hops[0] if hops else peer)
 
     def is_secure(self, headers: _Headers, peer: str, scheme: str) -> bool:
         """True if the end user's connection is HTTPS, as far as the nearest trusted proxy says."""
-        if self._trusts(peer):
+        if self.trusts(peer):
             told = ",".join(headers.get("x-forwarded-proto", ())).rpartition(",")[2].strip()
             scheme = told or scheme
         return scheme.lower() == "https"
 
-    def _trusts(self, peer: str) -> bool:
+    def trusts(self, peer: str) -> bool:
+        """True if the app believes what a proxy at this address says."""
         if not peer:
             return self._unix
         plain = _plain(peer)

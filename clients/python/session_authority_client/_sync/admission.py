@@ -26,6 +26,7 @@ _log = logging.getLogger("session_authority_client")
 # renewed long ago, and the token that this request brought would look stolen. So this is far less
 # than ALARM_AFTER, 5 minutes.
 _RENEW_WITHIN = timedelta(seconds=10)
+_SHORTEST_CALL = timedelta(milliseconds=1)
 _OUTAGE = "The Session Authority gives no answer, so who needs a session gets 503: %s (%.300r)"
 _DENIED = "The Session Authority refuses to say who is signed in: %s"
 _REFUSED = "The Session Authority refuses a call for a request: %s (%.300r)"
@@ -42,10 +43,12 @@ class Admission:
         presented: Presented,
         dress: Callable[[Refused], Refused] | None,
         states: ThrottledLog,
+        ends: float | None = None,
     ) -> None:
         self._authority = authority
         self._dress = dress
         self._states = states
+        self._ends = ends  # by the monotonic clock
         self._refused: Refused | None = None
         self._flow = flow
         self._renewals = renewals
@@ -157,6 +160,7 @@ class Admission:
                 presented.device_id,
                 client=presented.client,
                 passive=presented.passive,
+                timeout=self._time_left_to_ask(),
             )
             self._status, self._session = found.status, found.session
             conduct = CONDUCT[found.status]
@@ -241,6 +245,7 @@ class Admission:
                 presented.device_id,
                 client=presented.client,
                 passive=presented.passive,
+                timeout=self._time_left_to_ask(),
             ),
         )
         self._status = renewal.status
@@ -252,6 +257,12 @@ class Admission:
         else:
             self._take_back(cookies)
         return renewal
+
+    def _time_left_to_ask(self) -> timedelta | None:
+        """The time of a call that opens or closes the visit; None leaves it to the client."""
+        if self._ends is None:
+            return None
+        return max(timedelta(seconds=self._ends - monotonic()), _SHORTEST_CALL)
 
     def _take_back(self, cookies: list[str]) -> None:
         self._cookies, self._ended = cookies, bool(cookies)

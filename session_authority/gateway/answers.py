@@ -1,0 +1,160 @@
+"""Owns the gateway's answers, whatever the proxy speaks: an allowed request with the headers that
+the app gets, or a denial as the client must see it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from session_authority.gateway.credentials import Onward
+from session_authority.gateway.identity import ANONYMOUS, Pairs, forged
+from session_authority.gateway.requests import GatewayRequest, Kind
+from session_authority_client import Session
+from session_authority_client.adapter import Refused, Response
+from session_authority_client.flow import Flow, NoAnswer
+
+# gRPC's codes (google.rpc.Code) by the status of a denial.
+_GRPC_CODES = {
+    HTTPStatus.BAD_REQUEST: 3,
+    HTTPStatus.SEE_OTHER: 16,
+    HTTPStatus.UNAUTHORIZED: 16,
+    HTTPStatus.FORBIDDEN: 7,
+    HTTPStatus.INTERNAL_SERVER_ERROR: 13,
+    HTTPStatus.SERVICE_UNAVAILABLE: 14,
+}
+_UNKNOWN = 2
+# Lengths and cookies are written for each protocol anew; these are no headers of an answer.
+_OF_THE_MESSAGE = frozenset({"content-length", "set-cookie"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the proxy is to do with a request.
+
+    Args:
+        allowed: Whether the request goes on to the app.
+        status: The status that the client must see if the request is denied; 200 if it is allowed.
+            A denied gRPC call has 200, too: its status is among the headers.
+        denial_status: The status of a denial for protocols in which 2xx allows the request; never
+            2xx for a denied request.
+        headers: What is added to the response to the client, also if the app answers.
+        body: The body of a denial.
+        upstream: The headers of the request to the app, each in place of all that the client sent
+            by that name. All identity headers are always there, empty for the anonymous.
+        removed: The names of headers that must not reach the app.
+        cookies: The lines of `Set-Cookie` for the client, also if the app answers.
+        session: The session of the user, if there is one that is good.
+        device_id: The ID of the browser or app, as far as it is known.
+        outage: Whether the denial says nothing of the session: the service gave no answer.
+        retry_after: The seconds after which the client may come again.
+        code: Why the request is denied, in one word, for logs.
+        kind: What sent the request.
+    """
+
+    allowed: bool
+    status: int
+    denial_status: int = 200
+    headers: Pairs = ()
+    body: bytes = b""
+    upstream: Pairs = ANONYMOUS
+    removed: tuple[str, ...] = ()
+    cookies: tuple[str, ...] = field(default=(), repr=False)
+    session: Session | None = None
+    device_id: str = ""
+    outage: bool = False
+    retry_after: int | None = None
+    code: str = ""
+    kind: Kind = Kind.HTTP
+
+
+def allowed(
+    request: GatewayRequest,
+    flow: Flow,
+    carried: Onward,
+    *,
+    identity: Pairs = ANONYMOUS,
+    headers: Pairs = (),
+    cookies: tuple[str, ...] = (),
+    session: Session | None = None,
+    device_id: str = "",
+) -> Answer:
+    """The answer to a request that goes on to the app."""
+    credentials = (
+        ("Cookie", carried.cookie),
+        ("Authorization", carried.authorization),
+        (flow.device_header, carried.device),
+    )
+    gone = [name.lower() for name, value in credentials if not value]
+    return Answer(
+        allowed=True,
+        status=200,
+        headers=headers,
+        upstream=(*identity, *((name, value) for name, value in credentials if value)),
+        removed=(*gone, *forged(request.headers)),
+        cookies=cookies,
+        session=session,
+        device_id=device_id,
+        kind=request.kind,
+    )
+
+
+def refused(request: GatewayRequest, refusal: Refused, *, cookies: tuple[str, ...] = ()) -> Answer:
+    """The answer to a request that the flow refuses."""
+    return denied(
+        request,
+        refusal.answer,
+        code=refusal.code,
+        cookies=cookies,
+        outage=isinstance(refusal, NoAnswer),
+    )
+
+
+def denied(
+    request: GatewayRequest,
+    response: Response,
+    *,
+    code: str,
+    cookies: tuple[str, ...] = (),
+    outage: bool = False,
+) -> Answer:
+    """The answer to a request that ends here, with a response for a browser or a program, made
+    one of gRPC where a call of gRPC is denied.
+    """
+    headers = tuple(
+        (name, value) for name, value in response.headers if name.lower() not in _OF_THE_MESSAGE
+    )
+    retry = next((value for name, value in headers if name.lower() == "retry-after"), None)
+    status, body = response.status, response.body
+    # The page that sends a browser back here, with its strict cookies, is a page of 200.
+    denial_status = status if not 200 <= status < 300 else HTTPStatus.UNAUTHORIZED.value
+    kind = request.kind
+    if kind in (Kind.GRPC, Kind.GRPC_WEB):
+        headers = (
+            ("Content-Type", _grpc_type(request, kind)),
+            ("grpc-status", str(_GRPC_CODES.get(HTTPStatus(denial_status), _UNKNOWN))),
+            ("grpc-message", code),
+            ("Cache-Control", "no-store"),
+            *((("Retry-After", retry),) if retry else ()),
+        )
+        status, body = 200, b""
+    return Answer(
+        allowed=False,
+        status=status,
+        denial_status=denial_status,
+        headers=headers,
+        body=body,
+        removed=tuple(forged(request.headers)),
+        cookies=cookies,
+        outage=outage,
+        retry_after=int(retry) if retry else None,
+        code=code,
+        kind=kind,
+    )
+
+
+def _grpc_type(request: GatewayRequest, kind: Kind) -> str:
+    """The kind of contents that the caller reads: its own, if that is one of gRPC's."""
+    asked = request.headers["content-type"][0]
+    known = asked.replace("+", "").replace("-", "").replace("/", "").isalnum() and asked.isascii()
+    return asked if known and len(asked) < 100 else f"application/{kind.value}"

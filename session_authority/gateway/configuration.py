@@ -1,0 +1,296 @@
+"""Owns the gateway's file of configuration: a TOML file with listeners, the service's address, the
+flow and the apps.
+
+Every fault of a file is named at once, by the field and the rule. No secret is in it: a token and a
+key are files that it names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from session_authority.gateway.routes import Routes
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.durations import Duration
+from session_authority.runtime.files import exposure
+from session_authority.runtime.toml_files import faults_of, raise_faults, read_toml
+from session_authority_client import NearCache
+from session_authority_client.cookies import Cookies, SameSite
+from session_authority_client.devices import DevicesPage
+from session_authority_client.environment import Credentials, credentials_from_environment
+from session_authority_client.flow import Flow
+
+_NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+
+class GatewayConfigError(Exception):
+    """The file of configuration has faults; the text has a line for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    folder: Path
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    """A file, by its path from the folder of the configuration."""
+    assert isinstance(info.context, _Context)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("must be the path of a file")
+    return info.context.folder / value
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    return path
+
+
+def _secret(path: Path) -> Path:
+    raise_faults(exposure(_file(path), "the secret"))
+    return path
+
+
+_File = Annotated[Path, BeforeValidator(_path), AfterValidator(_file)]
+_SecretFile = Annotated[Path, BeforeValidator(_path), AfterValidator(_secret)]
+_Path = Annotated[Path, BeforeValidator(_path)]
+_Address = Annotated[Listen, BeforeValidator(Listen.parse)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True
+    )
+
+
+class AuthorityTable(_Table):
+    """Where the service is, and how the gateway shows who it is.
+
+    `near_cache` is how many sessions the gateway keeps; 0 asks about each request. `timeout` is the
+    time of one call.
+    """
+
+    address: Annotated[str, Field(min_length=1)]
+    ca: _File | None = None
+    certificate: _File | None = None
+    key: _SecretFile | None = None
+    token_file: _SecretFile | None = None
+    timeout: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(seconds=60))] = timedelta(
+        milliseconds=300
+    )
+    near_cache: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    near_cache_max_age: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=60)
+
+    @model_validator(mode="after")
+    def _credentials(self) -> AuthorityTable:
+        try:
+            self.credentials()
+        except ValueError as error:
+            told = str(error)
+            for name in ("CA", "CERT", "KEY", "TOKEN_FILE"):
+                told = told.replace(f"AUTHORITY_{name}", _VARIABLES[name])
+            raise ValueError(told) from None
+        return self
+
+    def credentials(self) -> Credentials:
+        """What a client needs to show who it is. Raises ValueError, OSError."""
+        given = {
+            f"AUTHORITY_{name}": str(getattr(self, field))
+            for name, field in _VARIABLES.items()
+            if getattr(self, field) is not None
+        }
+        return credentials_from_environment(given)
+
+    def cache(self) -> NearCache | None:
+        """A new near cache; None without one."""
+        if not self.near_cache:
+            return None
+        return NearCache(max_entries=self.near_cache, max_age=self.near_cache_max_age)
+
+
+_VARIABLES = {"CA": "ca", "CERT": "certificate", "KEY": "key", "TOKEN_FILE": "token_file"}
+
+
+class ListenTable(_Table):
+    """Where one protocol is spoken: at a host and port, at a unix socket, or both."""
+
+    listen: _Address | None = None
+    unix_socket: _Path | None = None
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> ListenTable:
+        if self.listen is None and self.unix_socket is None:
+            raise ValueError("listen or unix_socket must be set")
+        return self
+
+
+class GrpcTable(ListenTable):
+    """Where Envoy asks over gRPC. `on_outage` is how it learns that the service gives no answer:
+    by a failed call, to which `status_on_error` and `failure_mode_allow` apply, or by a response.
+    """
+
+    on_outage: Literal["abort", "response"] = "abort"
+
+
+class CookiesTable(_Table):
+    """The cookies, as `Cookies` of the client has them."""
+
+    token: str = "session"
+    device: str = "device"
+    same_site: Literal["Strict", "Lax"] = "Strict"
+    device_same_site: Literal["Strict", "Lax"] | None = None
+    insecure: bool = False
+
+    @model_validator(mode="after")
+    def _checked(self) -> CookiesTable:
+        self.cookies()
+        return self
+
+    def cookies(self) -> Cookies:
+        """The cookies. Raises ValueError."""
+        rule = self.device_same_site
+        return Cookies(
+            token=self.token,
+            device=self.device,
+            same_site=SameSite(self.same_site),
+            insecure=self.insecure,
+            device_same_site=SameSite(rule) if rule else None,
+        )
+
+
+class DevicesTable(_Table):
+    """The page of devices, as `DevicesPage` of the client has it."""
+
+    path: str = "/devices"
+    secure_account_url: str | None = None
+    language: str = ""
+    time_zone: str = ""
+    scripted: bool = False
+
+    @model_validator(mode="after")
+    def _checked(self) -> DevicesTable:
+        self.page()
+        return self
+
+    def page(self) -> DevicesPage:
+        """The page. Raises ValueError."""
+        try:
+            return DevicesPage(**self.model_dump())
+        except (ImportError, TypeError) as error:
+            raise ValueError(str(error)) from None
+
+
+class FlowTable(_Table):
+    """The flow, as `Flow` of the client has it."""
+
+    sign_in_url: str | None = None
+    trusted_proxies: list[str] = []
+    device_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "X-Device-Id"
+    bearer: bool = True
+    check_origin: bool = True
+    trusted_origins: list[str] = []
+    return_paths: list[str] = []
+    passive_paths: list[str] = []
+    cookies: CookiesTable = CookiesTable()
+
+    @model_validator(mode="after")
+    def _checked(self) -> FlowTable:
+        self.flow(None)
+        return self
+
+    def flow(self, devices: DevicesTable | None) -> Flow:
+        """The flow. Raises ValueError."""
+        try:
+            return Flow(
+                cookies=self.cookies.cookies(),
+                devices=None if devices is None else devices.page(),
+                **self.model_dump(exclude={"cookies"}),
+            )
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+
+class AppTable(_Table):
+    """An app behind the proxies. `audience` is whom its assertions are for, if not its name."""
+
+    audience: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+
+
+class GatewayConfig(_Table):
+    """What the file says."""
+
+    authority: AuthorityTable
+    http: ListenTable | None = None
+    grpc: GrpcTable | None = None
+    flow: FlowTable = FlowTable()
+    devices: DevicesTable | None = None
+    apps: dict[Annotated[str, Field(pattern=_NAME)], AppTable] = {}
+    drain_timeout: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=10)
+
+    @model_validator(mode="after")
+    def _some_listener(self) -> GatewayConfig:
+        if self.http is None and self.grpc is None:
+            raise ValueError("there must be a table [http] or [grpc] that says where to listen")
+        return self
+
+    def client_flow(self) -> Flow:
+        """The flow, with the page of devices if there is one."""
+        return self.flow.flow(self.devices)
+
+    def routes(self) -> Routes:
+        """The reader of routes, which knows the apps."""
+        return Routes({name: table.audience or name for name, table in self.apps.items()})
+
+
+def load_gateway_config(path: Path) -> GatewayConfig:
+    """The configuration in a TOML file. Raises GatewayConfigError with every fault."""
+    try:
+        found = read_toml(path)
+    except ValueError as error:
+        raise GatewayConfigError(str(error)) from None
+    try:
+        return GatewayConfig.model_validate(found, context=_Context(path.parent))
+    except ValidationError as error:
+        faults = faults_of(error, _in_words)
+        raise GatewayConfigError("\n".join(f"{path}: {fault}" for fault in faults)) from None
+
+
+# The rules in words, for what pydantic finds: by the kind of the error.
+_RULES: dict[str, str] = {
+    "extra_forbidden": "is not known",
+    "missing": "must be given",
+    "model_type": "must be a table",
+    "dict_type": "must be a table",
+    "string_type": "must be a text",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "list_type": "must be a list",
+    "string_too_short": "must not be empty",
+}
+_PATTERNS = {
+    _NAME: "must be named by lower-case letters, digits, '.', '_' and '-'",
+}
+
+
+def _in_words(fault: ErrorDetails) -> tuple[str, str]:
+    """Where a fault is, and its rule."""
+    where = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "the file"
+    rule = _RULES.get(fault["type"], fault["msg"])
+    if fault["type"] == "string_pattern_mismatch":
+        rule = _PATTERNS.get(fault["ctx"]["pattern"], "must be the name of a header")
+    return where, rule

@@ -1,0 +1,55 @@
+"""Owns what a client's credentials become on their way to the app: by default they end here, as an
+app that has the identity needs no token, and can leak none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from session_authority.gateway.requests import Headers
+from session_authority_client.flow import Flow
+
+_BEARER = re.compile(r"bearer\b", re.IGNORECASE | re.ASCII)
+_BLANK = " \t"
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """The headers with credentials as the app gets them, by lower-case names; empty if the header
+    must not go on.
+    """
+
+    cookie: str
+    authorization: str
+    device: str
+
+
+def onward(flow: Flow, headers: Headers, *, keep: bool) -> Onward:
+    """What goes on: the app's own cookies without those of the session, and an `Authorization` that
+    is none of ours. With `keep` all goes on.
+    """
+    cookies = headers.get("cookie", ())
+    authorization = headers.get("authorization", ())
+    devices = headers.get(flow.device_header.lower(), ())
+    if keep:
+        # Of two neither counted here, so neither counts there.
+        return Onward("; ".join(cookies), _only(authorization), _only(devices))
+    ours = {flow.cookies.token_name, flow.cookies.device_name, flow.cookies.brief_name}
+    kept = [
+        pair.strip(_BLANK)
+        for line in cookies
+        for pair in line.split(";")
+        if pair.strip(_BLANK) and pair.partition("=")[0].strip(_BLANK) not in ours
+    ]
+    tokens = flow.bearer and any(_BEARER.match(value.lstrip()) for value in authorization)
+    return Onward(
+        cookie="; ".join(kept),
+        authorization="" if tokens else _only(authorization),
+        device="" if flow.bearer else _only(devices),
+    )
+
+
+def _only(values: Sequence[str]) -> str:
+    return values[0] if len(values) == 1 else ""

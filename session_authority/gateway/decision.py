@@ -1,0 +1,171 @@
+"""Owns the gateway's decision about one request: asks the flow of the client, which asks the
+service, and puts the answer together. Knows no protocol of a proxy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from time import monotonic
+
+import structlog
+
+from session_authority.gateway import answers
+from session_authority.gateway.answers import Answer
+from session_authority.gateway.credentials import Onward, onward
+from session_authority.gateway.identity import ANONYMOUS, identity_headers
+from session_authority.gateway.metrics import GatewayMetrics
+from session_authority.gateway.requests import GatewayRequest, Kind
+from session_authority.gateway.routes import (
+    Credentials,
+    Need,
+    Preflights,
+    Route,
+    RouteFault,
+    Routes,
+    SignIn,
+)
+from session_authority_client import AsyncSessionAuthority, Session
+from session_authority_client.adapter import VARIES, AsyncVisit, AsyncVisits, Refused, Response
+from session_authority_client.flow import Flow
+
+_log = structlog.get_logger(__name__)
+
+Assertions = Callable[[Session, Route], str]
+"""Makes the assertion of a session for the app of a route; an empty text is none."""
+
+_VARY = ("Vary", ", ".join(VARIES))
+# An app's own rules for caches are not known here: only the gateway's own come from a visit.
+_APP_DECIDES = ("cache-control",)
+# A fault of a proxy's configuration is met with each request: one line in so long is enough.
+_FAULT_LOG_SECONDS = 60.0
+
+
+class Gateway:
+    """Decides about requests. The client and its cache are the caller's to close.
+
+    Args:
+        authority: The client of the service.
+        flow: How the apps want it.
+        routes: Reads the options of the proxies' routes.
+        assertions: Makes the assertions for apps; None for none.
+        metrics: Counts the answers.
+    """
+
+    def __init__(
+        self,
+        authority: AsyncSessionAuthority,
+        flow: Flow,
+        *,
+        routes: Routes | None = None,
+        assertions: Assertions | None = None,
+        metrics: GatewayMetrics | None = None,
+    ) -> None:
+        self.flow = flow
+        self.routes = routes or Routes()
+        self.metrics = metrics or GatewayMetrics()
+        self._assertions = assertions
+        self._visits = {
+            SignIn.REDIRECT: AsyncVisits(authority, flow),
+            SignIn.STATUS: AsyncVisits(authority, replace(flow, sign_in_url=None)),
+        }
+        self._next_fault_log = 0.0
+
+    async def decide(self, request: GatewayRequest, route: Route) -> Answer:
+        """The answer to a request. Raises nothing that a request or the service can bring about."""
+        began = monotonic()
+        answer = await self._decide(request, route)
+        self.metrics.count(answer, monotonic() - began)
+        return answer
+
+    def misrouted(self, request: GatewayRequest, fault: RouteFault) -> Answer:
+        """The answer to a request to a route whose options are wrong: a denial, with a line in the
+        log.
+        """
+        now = monotonic()
+        if now >= self._next_fault_log:
+            self._next_fault_log = now + _FAULT_LOG_SECONDS
+            _log.error("route options are wrong, so its requests are denied", fault=str(fault))
+        answer = answers.denied(request, _told(500, "misconfigured"), code="misconfigured")
+        self.metrics.count(answer, 0.0)
+        return answer
+
+    async def _decide(self, request: GatewayRequest, route: Route) -> Answer:
+        keep = route.credentials is Credentials.KEEP
+        carried = onward(self.flow, request.headers, keep=keep)
+        if route.session is Need.DISABLED:
+            return answers.allowed(request, self.flow, carried)
+        if request.kind is Kind.PREFLIGHT:
+            if route.preflights is Preflights.PASS:
+                return answers.allowed(request, self.flow, carried)
+            return answers.denied(request, _told(403, "preflight"), code="preflight")
+        try:
+            visit = await self._visits[route.sign_in].open(
+                request.method,
+                request.headers_at_origin(),
+                request.peer,
+                request.target,
+                timeout=_time_left(request),
+            )
+        except Refused as refusal:
+            return answers.refused(request, refusal)
+        try:
+            return await self._judge(request, route, visit, carried)
+        finally:
+            visit.leave()
+
+    async def _judge(
+        self, request: GatewayRequest, route: Route, visit: AsyncVisit, carried: Onward
+    ) -> Answer:
+        try:
+            self._admitted(route, visit)
+            # A renewal may find that the session has just ended.
+            cookies = tuple(await visit.close())
+            session = self._admitted(route, visit)
+        except Refused as refusal:
+            cookies = tuple(await visit.close())
+            headers = visit.caching((), "").added
+            answer = answers.refused(request, refusal, cookies=cookies)
+            told = {name.lower() for name, _ in answer.headers}
+            more = tuple(pair for pair in headers if pair[0].lower() not in told)
+            return replace(answer, headers=(*answer.headers, *more), device_id=visit.device_id)
+        headers = (_VARY, *visit.caching(_APP_DECIDES, "").added)
+        accept_ch = self.flow.accept_ch(
+            request.method, request.headers, request.peer, request.scheme
+        )
+        if accept_ch:
+            headers = (*headers, ("Accept-CH", accept_ch))
+        return answers.allowed(
+            request,
+            self.flow,
+            carried,
+            identity=ANONYMOUS if session is None else self._identity(session, route),
+            headers=headers,
+            cookies=cookies,
+            session=session,
+            device_id=visit.device_id,
+        )
+
+    def _admitted(self, route: Route, visit: AsyncVisit) -> Session | None:
+        """The session; None on a route that needs none. Raises Refused."""
+        if route.session is Need.OPTIONAL:
+            return visit.session
+        return visit.require(max_age=route.max_age, auth_methods=route.auth_methods or None)
+
+    def _identity(self, session: Session, route: Route) -> tuple[tuple[str, str], ...]:
+        assertion = self._assertions(session, route) if self._assertions is not None else ""
+        return identity_headers(session, assertion)
+
+
+def _time_left(request: GatewayRequest) -> timedelta | None:
+    if request.deadline is None:
+        return None
+    return timedelta(seconds=max(request.deadline - monotonic(), 0.0))
+
+
+def _told(status: int, code: str) -> Response:
+    body = json.dumps({"error": code}).encode()
+    headers = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
+    return Response(status, headers, body)

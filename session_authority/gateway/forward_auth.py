@@ -1,0 +1,140 @@
+"""Owns the questions over HTTP: what each kind of proxy asks, and the form of the answer.
+
+The options of a route are a part of the path that the proxy's configuration names,
+`/forward-auth:session=optional&max_age=5m`. They are not in the query: some proxies send the query
+of the original there, which is the client's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from session_authority.gateway.answers import Answer
+from session_authority.gateway.decision import Gateway
+from session_authority.gateway.identity import IDENTITY_HEADERS
+from session_authority.gateway.originals import BadQuestion, Question, forwarded, passed_on
+from session_authority.gateway.requests import GatewayRequest
+from session_authority.gateway.routes import RouteFault
+
+_PATH = re.compile(r"/(forward-auth|auth-request|ext-authz)(?::([^/]*))?(/.*)?", re.DOTALL)
+# Proxies that join the lines of Set-Cookie can pass these on, one by one: the token, the device ID
+# and the mark of a session that ends with the browser.
+MAX_COOKIES = 3
+# The only statuses of a denial that nginx passes on; any other is its own 500.
+_NGINX_STATUSES = frozenset({401, 403})
+_FOR_NGINX = {303: 401}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response to a proxy."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = b""
+
+
+class ForwardAuth:
+    """Answers proxies that ask over HTTP."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._device_header = gateway.flow.device_header
+
+    async def reply(self, question: Question) -> Reply | None:
+        """The response to a question; None if its path is that of no question."""
+        path, _, query = question.target.partition("?")
+        found = _PATH.fullmatch(path)
+        if found is None:
+            return None
+        form, options, rest = found[1], found[2] or "", found[3] or ""
+        try:
+            if form == "ext-authz":
+                # The query is the original's, as the path below the prefix is.
+                target = f"{rest or '/'}?{query}" if "?" in question.target else rest or "/"
+                request = passed_on(question, target)
+            elif rest not in ("", "/"):
+                return None
+            else:
+                request = forwarded(self._gateway.flow, question)
+                _check_query(query, request)
+        except BadQuestion as fault:
+            return Reply(400, (("Content-Type", "text/plain"), *_NO_STORE), f"{fault}\n".encode())
+        return self._reply(form, await self._answer(request, options))
+
+    async def _answer(self, request: GatewayRequest, options: str) -> Answer:
+        try:
+            route = self._gateway.routes.read_text(options)
+        except RouteFault as fault:
+            return self._gateway.misrouted(request, fault)
+        return await self._gateway.decide(request, route)
+
+    def _reply(self, form: str, answer: Answer) -> Reply:
+        upstream = dict(answer.upstream)
+        told = (
+            *((name, upstream.get(name, "")) for name in self._always()),
+            *(("Set-Cookie", cookie) for cookie in answer.cookies),
+            *_numbered(answer.cookies),
+        )
+        return _FORMS[form](answer, told)
+
+    def _always(self) -> Iterator[str]:
+        """The names of the headers that each answer has, so that a proxy which copies them leaves
+        none of the client's own in their place.
+        """
+        yield from IDENTITY_HEADERS
+        yield from ("Cookie", "Authorization", self._device_header)
+
+
+_NO_STORE = (("Cache-Control", "no-store"),)
+_Told = tuple[tuple[str, str], ...]
+
+
+def _plain(answer: Answer, told: _Told) -> Reply:
+    """For proxies that pass a denial on as it is."""
+    if answer.allowed:
+        return Reply(200, (*answer.headers, *told))
+    return Reply(answer.denial_status, (*answer.headers, *told, *_details(answer)), answer.body)
+
+
+def _for_nginx(answer: Answer, told: _Told) -> Reply:
+    """For nginx, which knows three answers. The headers say the rest."""
+    if answer.allowed:
+        return Reply(204, (*answer.headers, *told, *_details(answer)))
+    status = _FOR_NGINX.get(answer.denial_status, answer.denial_status)
+    status = status if status in _NGINX_STATUSES else 403
+    kept = tuple(pair for pair in answer.headers if pair[0].lower() != "location")
+    return Reply(status, (*kept, *told, *_details(answer)), answer.body)
+
+
+_FORMS: Mapping[str, Callable[[Answer, _Told], Reply]] = {
+    "forward-auth": _plain,
+    "ext-authz": _plain,
+    "auth-request": _for_nginx,
+}
+
+
+def _details(answer: Answer) -> _Told:
+    """The status that the client is to see, and where it is to go."""
+    status = 200 if answer.allowed else answer.denial_status
+    location = next((value for name, value in answer.headers if name == "Location"), "")
+    return (("X-Session-Status", str(status)), ("X-Session-Location", location))
+
+
+def _numbered(cookies: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for number in range(MAX_COOKIES):
+        cookie = cookies[number] if number < len(cookies) else ""
+        yield f"X-Session-Set-Cookie-{number + 1}", cookie
+
+
+def _check_query(query: str, request: GatewayRequest) -> None:
+    """Some proxies send the original's query along, which says nothing here. Any other is an
+    option in the wrong place. Raises BadQuestion.
+    """
+    if query and query != request.target.partition("?")[2]:
+        raise BadQuestion(
+            "the options of a route belong in the path, like /forward-auth:session=optional, as the"
+            " query may be the client's"
+        )

@@ -1,0 +1,110 @@
+"""Owns how the original of a request is read from a proxy's question over HTTP.
+
+The proxy tells of the original in headers. Those are believed of a trusted proxy alone, and only
+where each is there once: a second value may be the client's own. What can't be understood is a
+fault, which denies.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from session_authority.gateway.requests import GatewayRequest, Headers
+from session_authority_client.flow import Flow
+
+_METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}", re.ASCII)
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,64}\])(:[0-9]{1,5})?", re.ASCII)
+_ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.ASCII | re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+class BadQuestion(ValueError):
+    """A proxy's question that does not say what the original was, or that nobody may ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question of a proxy over HTTP: the request that the proxy itself sent."""
+
+    method: str
+    scheme: str
+    target: str
+    headers: Headers
+    peer: str
+
+
+def forwarded(flow: Flow, question: Question) -> GatewayRequest:
+    """The original as `X-Forwarded-*` tells it, or `X-Original-Method`, `-URI`, `-URL`. Raises
+    BadQuestion.
+    """
+    if not flow.trusts(question.peer):
+        raise BadQuestion(
+            f"{question.peer or 'a unix socket'} is none of trusted_proxies, so what it says of the"
+            " original request is not believed"
+        )
+    scheme, host, target = _original_url(question.headers)
+    method = _told(question.headers, "x-forwarded-method", "x-original-method")
+    if not method:
+        raise BadQuestion("X-Forwarded-Method or X-Original-Method must tell the original's method")
+    target = target or _told(question.headers, "x-forwarded-uri", "x-original-uri")
+    if not target:
+        raise BadQuestion("X-Forwarded-Uri or X-Original-URI must tell the original's target")
+    scheme = scheme or _told(question.headers, "x-forwarded-proto") or question.scheme
+    host = host or _told(question.headers, "x-forwarded-host") or _told(question.headers, "host")
+    return _request(method, scheme, host, target, question)
+
+
+def passed_on(question: Question, target: str) -> GatewayRequest:
+    """The original, where the proxy asks with its method, headers and target.
+
+    Raises BadQuestion.
+    """
+    scheme = _told(question.headers, "x-forwarded-proto") or question.scheme
+    host = _told(question.headers, "host")
+    return _request(question.method, scheme, host, target, question)
+
+
+def _original_url(headers: Headers) -> tuple[str, str, str]:
+    """Scheme, host and target of `X-Original-URL`; empty without one."""
+    url = _told(headers, "x-original-url")
+    if not url:
+        return "", "", ""
+    found = _ABSOLUTE.fullmatch(url)
+    if found is None:
+        raise BadQuestion("X-Original-URL: must be a URL")
+    return found[1], found[2], found[3] or "/"
+
+
+def _told(headers: Headers, *names: str) -> str:
+    """What one of these headers says; empty if there is none of them. Raises BadQuestion if there
+    are two that differ.
+    """
+    values = {value.strip(" \t") for name in names for value in headers.get(name, ())}
+    if len(values) > 1:
+        raise BadQuestion(f"{names[0]}: differs from another value, so neither counts")
+    return values.pop() if values else ""
+
+
+def _request(
+    method: str, scheme: str, host: str, target: str, question: Question
+) -> GatewayRequest:
+    if not _METHOD.fullmatch(method):
+        raise BadQuestion("the original's method is none")
+    if scheme.lower() not in _SCHEMES:
+        raise BadQuestion("the original's scheme is neither http nor https")
+    if not _HOST.fullmatch(host):
+        raise BadQuestion("the original's host is none")
+    # Clients may send the absolute form, even to a server (RFC 9112, section 3.2.2). Which host is
+    # meant, the proxy has decided.
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is not None:
+        target = absolute[3] if absolute[3].startswith("/") else f"/{absolute[3]}"
+    if not target.startswith("/") and target != "*":
+        raise BadQuestion("the original's target is no path")
+    if _CONTROL.search(target):
+        raise BadQuestion("the original's target has white space or control characters")
+    return GatewayRequest(
+        method, _SCHEMES[scheme.lower()], host, target, question.headers, question.peer
+    )

@@ -1,0 +1,79 @@
+"""Owns what the gateway knows of a request that a proxy asks about, whatever the proxy speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+Headers = Mapping[str, Sequence[str]]
+"""The headers of a request: their values by lower-case names."""
+
+
+class Kind(Enum):
+    """What sent a request, as far as the form of a denial depends on that."""
+
+    HTTP = "http"
+    PREFLIGHT = "preflight"
+    GRPC = "grpc"
+    GRPC_WEB = "grpc-web"
+    WEBSOCKET = "websocket"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRequest:
+    """The request of an end user's browser or app, as it reached the proxy.
+
+    `target` is the path with its query, as the client sent it. `peer` is the address that the
+    request came from, as the flow's `trusted_proxies` judge it; empty at a unix socket. `deadline`
+    is the moment of the monotonic clock at which the proxy stops waiting for the answer.
+    """
+
+    method: str
+    scheme: str
+    host: str
+    target: str
+    headers: Headers = field(repr=False)
+    peer: str
+    deadline: float | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What sent the request."""
+        if _is_preflight(self.method, self.headers):
+            return Kind.PREFLIGHT
+        content = "".join(self.headers.get("content-type", ())[:1]).lower()
+        if content.startswith("application/grpc-web"):
+            return Kind.GRPC_WEB
+        if content.startswith("application/grpc"):
+            return Kind.GRPC
+        return Kind.WEBSOCKET if _is_handshake(self.headers) else Kind.HTTP
+
+    def headers_at_origin(self) -> Headers:
+        """The headers with the host that the browser asked for, and with the `Upgrade` of a
+        WebSocket's handshake: a proxy that asks over HTTP drops that header, as it is about one
+        connection alone.
+        """
+        upgrade = {"upgrade": ("websocket",)} if _is_handshake(self.headers) else {}
+        return {**self.headers, "host": (self.host,), **upgrade}
+
+
+def _is_preflight(method: str, headers: Headers) -> bool:
+    """Whether a browser asks if a script of another origin may send a request (Fetch, "CORS")."""
+    return (
+        method == "OPTIONS"
+        and len(headers.get("origin", ())) == 1
+        and len(headers.get("access-control-request-method", ())) == 1
+    )
+
+
+def _is_handshake(headers: Headers) -> bool:
+    """Whether a request opens a WebSocket. Any of these signs is enough: the origin of a handshake
+    is always checked.
+    """
+    return (
+        "websocket" in ",".join(headers.get("upgrade", ())).lower()
+        or "sec-websocket-key" in headers
+        or "sec-websocket-version" in headers
+        or "websocket" in headers.get("sec-fetch-mode", ())
+    )

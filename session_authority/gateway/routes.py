@@ -1,0 +1,172 @@
+"""Owns the options of a route: what the proxy's configuration wants of the requests to it.
+
+Options come from the proxy's configuration alone, never from a request of a client. An option that
+is unknown or wrong is a fault, and a fault denies: a misspelt `max_age` must not open a route.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+from session_authority.runtime.durations import parse_duration
+
+_E = TypeVar("_E", bound=Enum)
+_METHOD = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+;=%]{1,128}", re.ASCII)
+# One for each route of each proxy; a bound, as nothing else keeps their number down.
+_MAX_KEPT_ROUTES = 1000
+_MAX_OPTIONS = 20
+
+
+class RouteFault(ValueError):
+    """The options of a route break a rule."""
+
+
+class Need(Enum):
+    """Whether a route needs a session. `DISABLED` routes pass, without asking and without identity;
+    `OPTIONAL` ones have the identity of a session that is good.
+    """
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    DISABLED = "disabled"
+
+
+class SignIn(Enum):
+    """How a browser's page without a session is denied: with a redirect, if there is a URL for
+    that, or with 401.
+    """
+
+    REDIRECT = "redirect"
+    STATUS = "401"
+
+
+class Preflights(Enum):
+    """Whether CORS preflights pass, without identity, or are denied with 403."""
+
+    PASS = "pass"
+    DENY = "deny"
+
+
+class Credentials(Enum):
+    """Whether the client's token and device ID go on to the app."""
+
+    REMOVE = "remove"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What one route wants. `max_age` and `auth_methods` are those of a step-up. `audience` is
+    whom an assertion is for; empty without an `app`.
+    """
+
+    session: Need = Need.REQUIRED
+    max_age: timedelta | None = None
+    auth_methods: tuple[str, ...] = ()
+    sign_in: SignIn = SignIn.REDIRECT
+    app: str = ""
+    audience: str = ""
+    preflights: Preflights = Preflights.PASS
+    credentials: Credentials = Credentials.REMOVE
+
+
+class Routes:
+    """Reads the options of routes. `audiences` are those of the apps that there are, by name."""
+
+    def __init__(self, audiences: Mapping[str, str] | None = None) -> None:
+        self._audiences = dict(audiences or {})
+        self._kept: dict[frozenset[tuple[str, str]], Route] = {}
+
+    def read(self, options: Mapping[str, str]) -> Route:
+        """The route with these options. Raises RouteFault."""
+        key = frozenset(options.items())
+        route = self._kept.get(key)
+        if route is None:
+            route = self._read(options)
+            if len(self._kept) < _MAX_KEPT_ROUTES:
+                self._kept[key] = route
+        return route
+
+    def read_text(self, text: str) -> Route:
+        """The route with the options of a text like that of a query: `session=optional&app=shop`.
+        Raises RouteFault.
+        """
+        if not text:
+            return self.read({})
+        try:
+            pairs = parse_qsl(
+                text,
+                keep_blank_values=True,
+                strict_parsing=True,
+                errors="strict",
+                max_num_fields=_MAX_OPTIONS,
+            )
+        except ValueError:
+            raise RouteFault("the options must be NAME=VALUE, joined by &") from None
+        if len({name for name, _ in pairs}) != len(pairs):
+            raise RouteFault("an option is given twice")
+        return self.read(dict(pairs))
+
+    def _read(self, options: Mapping[str, str]) -> Route:
+        unknown = sorted(set(options) - set(_READERS) - {"app"})
+        if unknown:
+            known = ", ".join(sorted({*_READERS, "app"}))
+            raise RouteFault(f"{unknown[0][:100]!r} is no option of a route; there are {known}")
+        app = options.get("app", "")
+        if app and app not in self._audiences:
+            raise RouteFault(f"app: the configuration of the gateway names no app {app[:100]!r}")
+        values: dict[str, Any] = {}
+        for name, value in options.items():
+            if name != "app":
+                field, read = _READERS[name]
+                values[field] = read(name, value)
+        route = Route(**values, app=app, audience=self._audiences.get(app, ""))
+        if route.session is not Need.REQUIRED and (route.auth_methods or route.max_age is not None):
+            raise RouteFault("max_age and auth_methods are for session=required alone")
+        return route
+
+
+def _one_of(kinds: type[_E]) -> Callable[[str, str], _E]:
+    def read(name: str, value: str) -> _E:
+        try:
+            return kinds(value)
+        except ValueError:
+            choices = ", ".join(kind.value for kind in kinds)
+            raise RouteFault(f"{name}: must be one of {choices}") from None
+
+    return read
+
+
+def _age(name: str, value: str) -> timedelta:
+    try:
+        found = parse_duration(value)
+    except ValueError as error:
+        raise RouteFault(f"{name}: {error}") from None
+    assert isinstance(found, timedelta)
+    if found < timedelta(0):
+        raise RouteFault(f"{name}: must not be negative")
+    return found
+
+
+def _methods(name: str, value: str) -> tuple[str, ...]:
+    methods = tuple(dict.fromkeys(re.split("[ ,]+", value.strip(" ,"))))
+    if not all(map(_METHOD.fullmatch, methods)):
+        raise RouteFault(f"{name}: must be names like otp,hwk")
+    return methods
+
+
+# By the name of the option: the field of a route, and how its value is read.
+_READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
+    "session": ("session", _one_of(Need)),
+    "max_age": ("max_age", _age),
+    "auth_methods": ("auth_methods", _methods),
+    "sign_in": ("sign_in", _one_of(SignIn)),
+    "preflight": ("preflights", _one_of(Preflights)),
+    "credentials": ("credentials", _one_of(Credentials)),
+}

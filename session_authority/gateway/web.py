@@ -1,0 +1,108 @@
+"""Owns the gateway's HTTP port: the questions of proxies, the page of devices, and health.
+
+Nothing here reads the body of a question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+from urllib.parse import quote
+
+from session_authority.gateway.forward_auth import ForwardAuth, Reply
+from session_authority.gateway.originals import Question
+from session_authority_client import AsyncSessionAuthority
+from session_authority_client.asgi import SessionAuthorityMiddleware
+from session_authority_client.flow import Flow
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_OF_THE_MESSAGE = frozenset({"content-length", "connection", "transfer-encoding"})
+
+
+class Health:
+    """Whether the gateway wants requests: once the service has answered it, until it drains."""
+
+    def __init__(self) -> None:
+        self.ready = False
+
+    def reply(self, path: str) -> Reply | None:
+        """The response to a probe; None if this is none. An outage of the service makes no gateway
+        unready: its answer is 503, which says more than a proxy without gateways could.
+        """
+        if path == "/healthz":
+            return _text(200, "ok\n")
+        if path == "/readyz":
+            return _text(200, "ready\n") if self.ready else _text(503, "not ready\n")
+        return None
+
+
+class GatewayApp:
+    """The ASGI app. `apps` are further apps, by the paths that they answer."""
+
+    def __init__(
+        self,
+        forward_auth: ForwardAuth,
+        authority: AsyncSessionAuthority,
+        flow: Flow,
+        health: Health,
+        apps: Iterable[tuple[str, App]] = (),
+    ) -> None:
+        self._forward_auth = forward_auth
+        self._health = health
+        self._flow = flow
+        self._devices = SessionAuthorityMiddleware(_nothing, authority, flow)
+        self._apps = dict(apps)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A connection."""
+        if scope["type"] != "http":
+            return
+        question = _question(scope)
+        path = question.target.partition("?")[0]
+        if app := self._apps.get(path):
+            await app(scope, receive, send)
+            return
+        reply = self._health.reply(path) or await self._forward_auth.reply(question)
+        if reply is None and self._flow.devices_at(question.target) is not None:
+            await self._devices(scope, receive, send)
+        else:
+            await _send(scope, reply or _text(404, "there is nothing here\n"), send)
+
+
+def _question(scope: Scope) -> Question:
+    headers: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    query: bytes = scope.get("query_string", b"")
+    target = (path + b"?" + query if query else path).decode("latin-1")
+    peer = (scope.get("client") or ("",))[0]
+    return Question(scope["method"], scope.get("scheme", "http"), target, headers, peer)
+
+
+def _text(status: int, text: str) -> Reply:
+    headers = (("Content-Type", "text/plain"), ("Cache-Control", "no-store"))
+    return Reply(status, headers, text.encode())
+
+
+async def _send(scope: Scope, reply: Reply, send: Send) -> None:
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in reply.headers
+        if name.lower() not in _OF_THE_MESSAGE
+    ]
+    if reply.status != 204:
+        headers.append((b"content-length", str(len(reply.body)).encode()))
+    silent = scope["method"] == "HEAD" or reply.status == 204
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if silent else reply.body})
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """The app below the page of devices, which has no other page."""
+    await _send(scope, _text(404, "there is nothing here\n"), send)

@@ -1,0 +1,199 @@
+"""Puts a gateway together and runs it, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from session_authority.gateway.configuration import GatewayConfig, ListenTable
+from session_authority.gateway.decision import Gateway
+from session_authority.gateway.forward_auth import ForwardAuth
+from session_authority.gateway.metrics import GatewayMetrics
+from session_authority.gateway.web import App, GatewayApp, Health
+from session_authority.processes.listening import CannotListen, refuse_taken
+from session_authority.processes.signals import stop_on_signal
+from session_authority.runtime import descriptors, logs
+from session_authority.runtime.addresses import Listen
+from session_authority.runtime.metrics_server import serve_metrics
+from session_authority_client import AsyncSessionAuthority, SessionAuthorityError
+
+_log = structlog.get_logger(__name__)
+
+# Browsers send at most as much as a proxy lets through, which is 64 KiB and less; the proxy adds
+# headers of its own.
+_MAX_HEADER_BYTES = 128 * 1024
+_BACKLOG = 2048
+# How often a gateway that has had no answer yet asks the service.
+_PROBE_SECONDS = 1.0
+# It is no token, so that the service answers from its first check, without a look into Redis.
+_NO_TOKEN = "-"
+
+
+class _HttpServer(uvicorn.Server):
+    """A server that leaves signals to the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield
+
+
+@asynccontextmanager
+async def authority_of(config: GatewayConfig) -> AsyncIterator[AsyncSessionAuthority]:
+    """The client of the service, with its cache."""
+    table = config.authority
+    client = AsyncSessionAuthority(
+        table.address, timeout=table.timeout, cache=table.cache(), **table.credentials()
+    )
+    async with client:
+        yield client
+
+
+async def answers_of(authority: AsyncSessionAuthority) -> str:
+    """Asks the service one thing, and returns why that failed; empty if it has answered."""
+    try:
+        await authority.validate_session(_NO_TOKEN, "")
+    except SessionAuthorityError as error:
+        return error.reason or error.code.name
+    return ""
+
+
+async def run_gateway(config: GatewayConfig, metrics_listen: Listen | None) -> None:
+    """Answers proxies until SIGTERM or SIGINT. Raises CannotListen."""
+    descriptors.raise_limit()
+    logs.watch_loop()
+    stop = stop_on_signal()
+    metrics, health = GatewayMetrics(), Health()
+    if metrics_listen is not None:
+        _serve_metrics(metrics, metrics_listen)
+    sockets = [] if config.http is None else _sockets(config.http)
+    try:
+        async with authority_of(config) as authority:
+            flow = config.client_flow()
+            gateway = Gateway(authority, flow, routes=config.routes(), metrics=metrics)
+            becoming = asyncio.create_task(_become_ready(authority, health))
+            app = GatewayApp(ForwardAuth(gateway), authority, flow, health)
+            serving = asyncio.create_task(_serve_http(app, config.drain_timeout, sockets, stop))
+            await stop.wait()
+            health.ready = False
+            becoming.cancel()
+            await serving
+    finally:
+        _close(sockets)
+    _log.info("stopped")
+
+
+async def _become_ready(authority: AsyncSessionAuthority, health: Health) -> None:
+    """Waits for the first answer of the service."""
+    last = ""
+    while failure := await answers_of(authority):
+        if failure != last:
+            _log.warning("the service gives no answer yet", reason=failure)
+        last = failure
+        await asyncio.sleep(_PROBE_SECONDS)
+    health.ready = True
+    _log.info("ready")
+
+
+async def _serve_http(
+    app: App, drain_timeout: timedelta, sockets: Sequence[socket.socket], stop: asyncio.Event
+) -> None:
+    """Serves HTTP until it is to stop, then for as long as answers are under way."""
+    server = _HttpServer(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+            timeout_graceful_shutdown=max(1, round(drain_timeout.total_seconds())),
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=list(sockets)))
+    _log.info("listening", http=[_name_of(each) for each in sockets])
+    await stop.wait()
+    server.should_exit = True
+    await serving
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for each in sockets:
+        name = each.getsockname() if each.fileno() >= 0 else ""
+        each.close()
+        if isinstance(name, str) and name:
+            Path(name).unlink(missing_ok=True)
+
+
+def _sockets(table: ListenTable) -> Sequence[socket.socket]:
+    """The sockets that a protocol is spoken at. Raises CannotListen."""
+    found = []
+    if table.listen is not None:
+        found.append(_tcp_socket(table.listen))
+    if table.unix_socket is not None:
+        found.append(_unix_socket(table.unix_socket))
+    return found
+
+
+def _tcp_socket(listen: Listen) -> socket.socket:
+    refuse_taken(listen)
+    [(family, kind, _, _, address), *_] = socket.getaddrinfo(
+        listen.host, listen.port, type=socket.SOCK_STREAM
+    )
+    made = socket.socket(family, kind)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError as error:
+        made.close()
+        raise CannotListen(f"can't listen on {listen}: {error.strerror}") from None
+    made.listen(_BACKLOG)
+    return made
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    """A socket that the group may use, too: a proxy runs as another user."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_stale(path):
+            path.unlink()
+        made.bind(str(path))
+        path.chmod(0o660)
+    except OSError as error:
+        made.close()
+        raise CannotListen(f"can't listen on {path}: {os.strerror(error.errno or 0)}") from None
+    made.listen(_BACKLOG)
+    return made
+
+
+def _is_stale(path: Path) -> bool:
+    """Whether a socket is there that nobody listens at: its process was killed."""
+    if not path.is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):
+        probe.connect(str(path))
+        return False
+    return True
+
+
+def _name_of(listening: socket.socket) -> str:
+    name = listening.getsockname()
+    return name if isinstance(name, str) else str(Listen(name[0], name[1]))
+
+
+def _serve_metrics(metrics: GatewayMetrics, listen: Listen) -> None:
+    try:
+        serve_metrics(metrics.registry, listen.host, listen.port)
+    except OSError as error:
+        raise CannotListen(f"can't listen on {listen} for metrics: {error.strerror}") from None
