@@ -15,6 +15,9 @@ local IDENTITY = {
     "x-session-user", "x-session-id", "x-session-device", "x-session-auth-methods",
     "x-session-sign-in-time", "x-session-claims", "x-session-assertion",
 }
+-- What the app gets of them; the token and the device ID end here, unless the route says
+-- credentials=keep.
+local CREDENTIALS = {"cookie", "authorization", "x-device-id"}
 -- Between the client and this proxy alone (RFC 9110, section 7.6.1), and what is set here.
 local KEPT_BACK = {
     ["connection"] = true, ["content-length"] = true, ["expect"] = true, ["forwarded"] = true,
@@ -23,10 +26,10 @@ local KEPT_BACK = {
     ["x-forwarded-host"] = true, ["x-forwarded-method"] = true, ["x-forwarded-proto"] = true,
     ["x-forwarded-uri"] = true,
 }
--- Of the gateway's answer: HAProxy makes its own.
+-- Of the gateway's answer: what is for the app, and what HAProxy makes itself.
 local NOT_ANSWERED = {
-    ["connection"] = true, ["content-length"] = true, ["date"] = true, ["server"] = true,
-    ["transfer-encoding"] = true,
+    ["authorization"] = true, ["connection"] = true, ["content-length"] = true, ["cookie"] = true,
+    ["date"] = true, ["server"] = true, ["transfer-encoding"] = true, ["x-device-id"] = true,
 }
 
 -- Headers count from 0 here, and from 1 in the answers of some versions.
@@ -43,6 +46,8 @@ local function first(headers, name)
 end
 
 local function deny(txn, status, headers, body)
+    -- A call of gRPC has its status in a header, and is always answered 200.
+    if headers["grpc-status"] then status = 200 end
     local reply = txn:reply{status = status, body = body or ""}
     for name, values in pairs(headers) do
         if not NOT_ANSWERED[name] and name:sub(1, 10) ~= "x-session-" then
@@ -67,12 +72,22 @@ local function session(txn)
     asked["x-forwarded-uri"] = {txn.f:pathq()}
 
     local answer = core.httpclient():get{
-        url = gateway .. "/forward-auth?" .. route, headers = asked, timeout = TIMEOUT_MS,
+        url = gateway .. "/forward-auth:" .. route, headers = asked, timeout = TIMEOUT_MS,
     }
     if answer.status >= 200 and answer.status <= 299 then
         for _, name in ipairs(IDENTITY) do
             txn.http:req_set_header(name, first(answer.headers, name))
         end
+        for _, name in ipairs(CREDENTIALS) do
+            local value = first(answer.headers, name)
+            if value == "" then
+                txn.http:req_del_header(name)
+            else
+                txn.http:req_set_header(name, value)
+            end
+        end
+        local vary = first(answer.headers, "vary")
+        if vary ~= "" then txn:set_var("txn.session_vary", vary) end
         for number = 1, 3 do
             local cookie = first(answer.headers, "x-session-set-cookie-" .. number)
             if cookie ~= "" then txn:set_var("txn.cookie_" .. number, cookie) end
