@@ -101,8 +101,10 @@ class Gateway:
             if route.preflights is Preflights.PASS:
                 return answers.allowed(request, self.flow, carried)
             return answers.denied(request, _told(403, "preflight"), code="preflight")
+        # A redirect is for pages alone, which calls of gRPC and WebSockets are not.
+        sign_in = route.sign_in if request.kind is Kind.HTTP else SignIn.STATUS
         try:
-            visit = await self._visits[route.sign_in].open(
+            visit = await self._visits[sign_in].open(
                 request.method,
                 request.headers_at_origin(),
                 request.peer,

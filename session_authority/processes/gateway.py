@@ -87,7 +87,7 @@ async def run_gateway(config: GatewayConfig, metrics_listen: Listen | None) -> N
             becoming.cancel()
             await serving
     finally:
-        _close(sockets)
+        _close(sockets, config.http)
     _log.info("stopped")
 
 
@@ -128,12 +128,11 @@ async def _serve_http(
     await serving
 
 
-def _close(sockets: Sequence[socket.socket]) -> None:
+def _close(sockets: Sequence[socket.socket], table: ListenTable | None) -> None:
     for each in sockets:
-        name = each.getsockname() if each.fileno() >= 0 else ""
         each.close()
-        if isinstance(name, str) and name:
-            Path(name).unlink(missing_ok=True)
+    if table is not None and table.unix_socket is not None:
+        table.unix_socket.unlink(missing_ok=True)
 
 
 def _sockets(table: ListenTable) -> Sequence[socket.socket]:
