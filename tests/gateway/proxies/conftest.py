@@ -11,13 +11,13 @@ from tests.gateway.proxies.programs import PROGRAMS
 from tests.gateway.proxies.stage import Stage, stage_in
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with ExitStack() as stack:
         yield stack.enter_context(stage_in(tmp_path_factory.mktemp("stage")))
 
 
-@pytest.fixture(scope="module", params=sorted(PROGRAMS))
+@pytest.fixture(scope="session", params=sorted(PROGRAMS))
 def proxy(request: pytest.FixtureRequest) -> str:
     """Each proxy by its name."""
     name: str = request.param
