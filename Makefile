@@ -58,6 +58,11 @@ run: export SESSION_AUTHORITY_ALARM_AFTER := $(SESSION_AUTHORITY_ALARM_AFTER)
 run: $(running) ## Run the development server; ARGS go to `session-authority dev`
 	@exec $(bin)/session-authority dev $(ARGS)
 
+# ARGS="--proxy nginx" takes another proxy: nginx, caddy, haproxy or traefik.
+.PHONY: gateway-demo
+gateway-demo: $(venv) ## Run the gateway and Envoy in front of a small app; ARGS: --proxy nginx
+	@PYTHONPATH=.:clients/python exec $(bin)/python -m scripts.gateway_demo $(ARGS)
+
 .PHONY: grpcurl
 grpcurl: $(grpcurl) ## Build grpcurl into .tools/bin
 	@:

@@ -1,4 +1,4 @@
-"""An app behind the gateway: it knows nothing of sessions, cookies or tokens. See docs/gateway.md."""
+"""An app behind the gateway, which knows nothing of sessions. See docs/gateway.md."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield stack.enter_context(stage_in(tmp_path_factory.mktemp("stage")))
 
 
-@pytest.fixture(scope="session", params=sorted(PROGRAMS))
+@pytest.fixture(scope="session", params=PROGRAMS)
 def proxy(request: pytest.FixtureRequest) -> str:
     """Each proxy by its name."""
     name: str = request.param

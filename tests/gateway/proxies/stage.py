@@ -27,7 +27,7 @@ class Stage:
             running_gateway(folder / "gateway", self.authority.address, self.ports)
         )
 
-    def proxy(self, name: str, change: Callable[[str], str] = str, **ports: int) -> int:
+    def proxy(self, name: str, change: Callable[[str], str] = str) -> int:
         """The port of a proxy with the shipped configuration."""
         if name not in self._proxies:
             started = running(name, self._folder / name, self.ports, change)
