@@ -29,6 +29,7 @@ protos_venv := .venv-protos/.complete
 bench_venv := .tools/bench/.complete
 stubs_venvs := .tools/stubs-oldest/.complete .tools/stubs-newest/.complete
 acceptor_venvs := .tools/acceptor-oldest/.complete .tools/acceptor-newest/.complete
+xds_venv := .tools/xds-protos/.complete
 grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
 axe := .tools/axe/axe-$(AXE_VERSION).min.js
 
@@ -151,7 +152,7 @@ cancels: $(venv) ## Give many calls up at any moment, and check all others; ARGS
 
 .PHONY: lint
 checks := style types imports house contract breaking stubs stubs-compat acceptor-compat \
-    client-compat dockerfile
+    client-compat ext-authz-compat dockerfile
 lint: $(checks) ## Run every check that is not a test of behaviour
 
 .PHONY: style
@@ -205,6 +206,10 @@ acceptor-compat: $(acceptor_venvs) ## Check standing tasks on the oldest and the
 	    $${folder}bin/python scripts/acceptor_compat.py --quiet; \
 	done
 
+.PHONY: ext-authz-compat
+ext-authz-compat: $(xds_venv) ## Check that the gateway speaks to Envoy in Envoy's own messages
+	@$(dir $(xds_venv))bin/python scripts/ext_authz_compat.py --quiet
+
 .PHONY: client-compat
 client-compat: $(venv) $(stubs_venvs) ## Check the Python client's wheel, installed alone
 	@scripts/client_compat.sh $(dir $(stubs_venvs))
@@ -233,7 +238,8 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	compile stubs-oldest requirements/stubs-oldest.in; \
 	compile stubs-newest requirements/stubs-newest.in; \
 	compile acceptor-oldest requirements/acceptor-oldest.in; \
-	compile acceptor-newest requirements/acceptor-newest.in
+	compile acceptor-newest requirements/acceptor-newest.in; \
+	compile xds-protos requirements/xds-protos.in
 
 # What an earlier build left in build/ would go along, though its source is gone.
 .PHONY: wheel

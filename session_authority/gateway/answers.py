@@ -110,6 +110,18 @@ def refused(request: GatewayRequest, refusal: Refused, *, cookies: tuple[str, ..
     )
 
 
+def not_understood(response: Response) -> Answer:
+    """The answer to a question that names no request."""
+    return Answer(
+        allowed=False,
+        status=response.status,
+        denial_status=response.status,
+        headers=tuple(response.headers),
+        body=response.body,
+        code="not_understood",
+    )
+
+
 def denied(
     request: GatewayRequest,
     response: Response,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -35,6 +36,7 @@ from session_authority_client.devices import DevicesPage
 from session_authority_client.environment import Credentials, credentials_from_environment
 from session_authority_client.flow import Flow
 
+_T = TypeVar("_T")
 _NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
@@ -208,21 +210,26 @@ class FlowTable(_Table):
     passive_paths: list[str] = []
     cookies: CookiesTable = CookiesTable()
 
-    @model_validator(mode="after")
-    def _checked(self) -> FlowTable:
-        self.flow(None)
-        return self
+    @field_validator(
+        "sign_in_url", "trusted_proxies", "trusted_origins", "return_paths", "passive_paths"
+    )
+    @classmethod
+    def _alone(cls, value: _T, info: ValidationInfo) -> _T:
+        """Checks each field by itself, so that all faults are named at once."""
+        name = str(info.field_name)
+        try:
+            Flow(**{name: value})  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix(f"{name}: ")) from None
+        return value
 
     def flow(self, devices: DevicesTable | None) -> Flow:
-        """The flow. Raises ValueError."""
-        try:
-            return Flow(
-                cookies=self.cookies.cookies(),
-                devices=None if devices is None else devices.page(),
-                **self.model_dump(exclude={"cookies"}),
-            )
-        except TypeError as error:
-            raise ValueError(str(error)) from None
+        """The flow."""
+        return Flow(
+            cookies=self.cookies.cookies(),
+            devices=None if devices is None else devices.page(),
+            **self.model_dump(exclude={"cookies"}),
+        )
 
 
 class AppTable(_Table):

@@ -84,13 +84,25 @@ class Gateway:
         """The answer to a request to a route whose options are wrong: a denial, with a line in the
         log.
         """
-        now = monotonic()
-        if now >= self._next_fault_log:
-            self._next_fault_log = now + _FAULT_LOG_SECONDS
-            _log.error("route options are wrong, so its requests are denied", fault=str(fault))
+        self._log_fault("route options are wrong, so its requests are denied", fault)
         answer = answers.denied(request, _told(500, "misconfigured"), code="misconfigured")
         self.metrics.count(answer, 0.0)
         return answer
+
+    def not_understood(self, fault: Exception) -> Answer:
+        """The answer to a question that does not say what the original was: a denial, with a line
+        in the log.
+        """
+        self._log_fault("a proxy's question is not understood, so the request is denied", fault)
+        answer = answers.not_understood(_told(400, "not_understood"))
+        self.metrics.count(answer, 0.0)
+        return answer
+
+    def _log_fault(self, event: str, fault: Exception) -> None:
+        now = monotonic()
+        if now >= self._next_fault_log:
+            self._next_fault_log = now + _FAULT_LOG_SECONDS
+            _log.error(event, fault=str(fault))
 
     async def _decide(self, request: GatewayRequest, route: Route) -> Answer:
         keep = route.credentials is Credentials.KEEP

@@ -1,4 +1,5 @@
-"""Owns how the original of a request is read from a proxy's question over HTTP.
+"""Owns how the original of a request is read from a proxy's question over HTTP, and what an original
+must be at all.
 
 The proxy tells of the original in headers. Those are believed of a trusted proxy alone, and only
 where each is there once: a second value may be the client's own. What can't be understood is a
@@ -53,7 +54,7 @@ def forwarded(flow: Flow, question: Question) -> GatewayRequest:
         raise BadQuestion("X-Forwarded-Uri or X-Original-URI must tell the original's target")
     scheme = scheme or _told(question.headers, "x-forwarded-proto") or question.scheme
     host = host or _told(question.headers, "x-forwarded-host") or _told(question.headers, "host")
-    return _request(method, scheme, host, target, question)
+    return original(method, scheme, host, target, question.headers, question.peer)
 
 
 def passed_on(question: Question, target: str) -> GatewayRequest:
@@ -63,7 +64,7 @@ def passed_on(question: Question, target: str) -> GatewayRequest:
     """
     scheme = _told(question.headers, "x-forwarded-proto") or question.scheme
     host = _told(question.headers, "host")
-    return _request(question.method, scheme, host, target, question)
+    return original(question.method, scheme, host, target, question.headers, question.peer)
 
 
 def _original_url(headers: Headers) -> tuple[str, str, str]:
@@ -87,9 +88,16 @@ def _told(headers: Headers, *names: str) -> str:
     return values.pop() if values else ""
 
 
-def _request(
-    method: str, scheme: str, host: str, target: str, question: Question
+def original(
+    method: str,
+    scheme: str,
+    host: str,
+    target: str,
+    headers: Headers,
+    peer: str,
+    deadline: float | None = None,
 ) -> GatewayRequest:
+    """The original with all that a proxy says of it. Raises BadQuestion."""
     if not _METHOD.fullmatch(method):
         raise BadQuestion("the original's method is none")
     if scheme.lower() not in _SCHEMES:
@@ -105,6 +113,4 @@ def _request(
         raise BadQuestion("the original's target is no path")
     if _CONTROL.search(target):
         raise BadQuestion("the original's target has white space or control characters")
-    return GatewayRequest(
-        method, _SCHEMES[scheme.lower()], host, target, question.headers, question.peer
-    )
+    return GatewayRequest(method, _SCHEMES[scheme.lower()], host, target, headers, peer, deadline)

@@ -13,11 +13,13 @@ from pathlib import Path
 import structlog
 import uvicorn
 
-from session_authority.gateway.configuration import GatewayConfig, ListenTable
+from session_authority.gateway.configuration import GatewayConfig, GrpcTable, ListenTable
 from session_authority.gateway.decision import Gateway
+from session_authority.gateway.ext_authz.check import Checks
 from session_authority.gateway.forward_auth import ForwardAuth
 from session_authority.gateway.metrics import GatewayMetrics
 from session_authority.gateway.web import App, GatewayApp, Health
+from session_authority.processes.ext_authz_server import ExtAuthzServer
 from session_authority.processes.listening import CannotListen, refuse_taken
 from session_authority.processes.signals import stop_on_signal
 from session_authority.runtime import descriptors, logs
@@ -75,20 +77,32 @@ async def run_gateway(config: GatewayConfig, metrics_listen: Listen | None) -> N
     if metrics_listen is not None:
         _serve_metrics(metrics, metrics_listen)
     sockets = [] if config.http is None else _sockets(config.http)
+    ext_authz: ExtAuthzServer | None = None
     try:
         async with authority_of(config) as authority:
             flow = config.client_flow()
             gateway = Gateway(authority, flow, routes=config.routes(), metrics=metrics)
+            if config.grpc is not None:
+                ext_authz = await _serve_ext_authz(gateway, config.grpc)
             becoming = asyncio.create_task(_become_ready(authority, health))
             app = GatewayApp(ForwardAuth(gateway), authority, flow, health)
             serving = asyncio.create_task(_serve_http(app, config.drain_timeout, sockets, stop))
             await stop.wait()
             health.ready = False
             becoming.cancel()
+            if ext_authz is not None:
+                await ext_authz.stop(config.drain_timeout.total_seconds())
             await serving
     finally:
         _close(sockets, config.http)
     _log.info("stopped")
+
+
+async def _serve_ext_authz(gateway: Gateway, table: GrpcTable) -> ExtAuthzServer:
+    """Answers Envoy. Raises CannotListen."""
+    server = ExtAuthzServer(Checks(gateway, error_responses=table.on_outage == "response"))
+    _log.info("listening", grpc=await server.start(table))
+    return server
 
 
 async def _become_ready(authority: AsyncSessionAuthority, health: Health) -> None:

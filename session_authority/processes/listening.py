@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import suppress
+from pathlib import Path
 
 import grpc
 
@@ -41,6 +43,13 @@ def refuse_taken(listen: Listen) -> None:
             number = error.errno or 0
             reason = _REASONS.get(number, os.strerror(number))
             raise CannotListen(f"can't listen on {listen}: {reason}") from None
+
+
+def refuse_taken_socket(path: Path) -> None:
+    """Raises CannotListen if a process listens at a unix socket: gRPC would take its place."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):
+        probe.connect(str(path))
+        raise CannotListen(f"can't listen on {path}: another process does")
 
 
 def bind(

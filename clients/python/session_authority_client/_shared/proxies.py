@@ -5,7 +5,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 __all__ = ["Proxies"]
 
@@ -22,7 +22,7 @@ class Proxies:
 
     def __init__(self, trusted: Sequence[str]) -> None:
         self._unix = "unix" in trusted
-        self._networks = tuple(ip_network(proxy) for proxy in trusted if proxy != "unix")
+        self._networks = tuple(_network(proxy) for proxy in trusted if proxy != "unix")
 
     def address(self, headers: _Headers, peer: str) -> str:
         """The end user's: the nearest one that no trusted proxy has. Empty if unknown."""
@@ -52,6 +52,13 @@ class Proxies:
             return self._unix
         plain = _plain(peer)
         return bool(plain) and any(ip_address(plain) in network for network in self._networks)
+
+
+def _network(proxy: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(proxy)
+    except ValueError as error:
+        raise ValueError(f"trusted_proxies: {error}") from None
 
 
 def _plain(address: str) -> str:

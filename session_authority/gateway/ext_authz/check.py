@@ -1,0 +1,61 @@
+"""Owns the RPC that Envoy calls, from the bytes of a question to the bytes of its answer."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from google.protobuf.message import DecodeError
+
+from session_authority.gateway.answers import Answer
+from session_authority.gateway.decision import Gateway
+from session_authority.gateway.ext_authz import replies
+from session_authority.gateway.ext_authz.questions import request_of
+from session_authority.gateway.originals import BadQuestion
+from session_authority.gateway.routes import RouteFault
+from session_authority.internal.v1 import external_authorization_pb2 as pb
+
+SERVICE, METHOD = "envoy.service.auth.v3.Authorization", "Check"
+# Of the time that Envoy waits, so that the answer arrives before Envoy gives up.
+_SPARE_SECONDS = 0.020
+# A call without a deadline may have centuries left.
+_MAX_SECONDS = 3600.0
+
+
+class Checks:
+    """Answers Envoy's questions. With `error_responses` an outage is a response, which Envoy knows
+    from 1.37 on; without them the call is to fail, so that Envoy's own configuration decides.
+    """
+
+    def __init__(self, gateway: Gateway, *, error_responses: bool = False) -> None:
+        self._gateway = gateway
+        self._error_responses = error_responses
+
+    async def reply(self, message: bytes, seconds_left: float | None) -> bytes | None:
+        """The serialized answer to a serialized question, None if the call is to fail with
+        UNAVAILABLE. `seconds_left` is how long Envoy waits from now on.
+        """
+        answer = await self.answer(message, _deadline(seconds_left))
+        if answer.outage:
+            return replies.failed(answer) if self._error_responses else None
+        return replies.allowed(answer) if answer.allowed else replies.denied(answer)
+
+    async def answer(self, message: bytes, deadline: float | None) -> Answer:
+        """The gateway's answer to a serialized question. `deadline` is by the monotonic clock."""
+        try:
+            attributes = pb.CheckRequest.FromString(message).attributes
+            request = request_of(attributes, self._gateway.flow.cookies, deadline)
+        except DecodeError:
+            return self._gateway.not_understood(BadQuestion("it is no CheckRequest"))
+        except BadQuestion as fault:
+            return self._gateway.not_understood(fault)
+        try:
+            route = self._gateway.routes.read(attributes.context_extensions)
+        except RouteFault as fault:
+            return self._gateway.misrouted(request, fault)
+        return await self._gateway.decide(request, route)
+
+
+def _deadline(seconds_left: float | None) -> float | None:
+    if seconds_left is None or seconds_left > _MAX_SECONDS:
+        return None
+    return monotonic() + max(seconds_left - _SPARE_SECONDS, 0.0)

@@ -1,0 +1,69 @@
+"""Owns how the original of a request is read from Envoy's question.
+
+Envoy says what it knows in fields of its own, so nothing of it is the client's word but the
+headers. What can't be understood is a fault, which denies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from session_authority.gateway.originals import BadQuestion, original
+from session_authority.gateway.requests import GatewayRequest
+from session_authority.internal.v1 import external_authorization_pb2 as pb
+from session_authority_client.cookies import Cookies
+
+
+def request_of(
+    attributes: pb.AttributeContext, cookies: Cookies, deadline: float | None
+) -> GatewayRequest:
+    """The original that Envoy asks about. Raises BadQuestion."""
+    http = attributes.request.http
+    headers = _headers(http)
+    lines = headers.get("cookie")
+    if lines is not None and _are_ambiguous(lines, cookies):
+        del headers["cookie"]
+    return original(
+        http.method.decode("latin-1"),
+        http.scheme.decode("latin-1") or "http",
+        http.host.decode("latin-1"),
+        http.path.decode("latin-1"),
+        headers,
+        attributes.source.address.socket_address.address,
+        deadline,
+    )
+
+
+def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, list[str]]:
+    """All headers by their lower-case names, without those of HTTP/2 that are none. Envoy fills
+    `header_map` or `headers`, as it is configured. Where both are filled, the lines as they came
+    count.
+    """
+    found: dict[str, list[str]] = {}
+    for line in http.header_map.headers:
+        name = line.key.decode("latin-1").lower()
+        found.setdefault(name, []).append((line.raw_value or line.value).decode("latin-1"))
+    given = found.keys() | ()
+    for name, value in http.headers.items():
+        lower = name.lower()
+        if lower not in given:
+            found.setdefault(lower, []).append(value.decode("latin-1"))
+    return {name: lines for name, lines in found.items() if not name.startswith(":")}
+
+
+def _are_ambiguous(lines: Iterable[str], cookies: Cookies) -> bool:
+    """Whether commas hide a cookie of ours, or are a part of one: Envoy may have joined two lines,
+    of which one was planted, and nothing tells which. A comma never starts a cookie here, as other
+    cookies may have commas in what a sibling site chose as their value.
+    """
+    given = tuple(lines)
+    if not any("," in line for line in given):
+        return False
+    apart = [line.replace(",", ";") for line in given]
+    return (*cookies.read(given), cookies.read_brief(given)) != (
+        *cookies.read(apart),
+        cookies.read_brief(apart),
+    )
+
+
+__all__ = ["BadQuestion", "request_of"]

@@ -1,0 +1,105 @@
+"""Owns the form in which Envoy gets an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from session_authority.gateway.answers import Answer
+from session_authority.gateway.identity import Pairs
+from session_authority.internal.v1 import external_authorization_pb2 as pb
+
+_APPEND = pb.HeaderValueOption.HEADER_APPEND_ACTION_APPEND_IF_EXISTS_OR_ADD
+_OVERWRITE = pb.HeaderValueOption.HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS_OR_ADD
+# Headers of a response that may have several lines; the app may have some of its own.
+_ADDED = frozenset({"accept-ch", "set-cookie", "vary", "www-authenticate"})
+# gRPC's codes. Of a denial, Envoy only asks whether the code is zero.
+_OK, _PERMISSION_DENIED, _UNAVAILABLE = 0, 7, 14
+# One of about 2 KB for each user who was here last: what they are allowed seldom changes.
+_KEPT_REPLIES = 4096
+
+
+def allowed(answer: Answer) -> bytes:
+    """A request that goes on."""
+    reply = _plainly_allowed if not answer.cookies else _plainly_allowed.__wrapped__
+    return reply(answer.upstream, answer.removed, (*_response_headers(answer),), _metadata(answer))
+
+
+@lru_cache(maxsize=_KEPT_REPLIES)
+def _plainly_allowed(
+    upstream: Pairs, removed: tuple[str, ...], response: Pairs, metadata: Pairs
+) -> bytes:
+    return pb.CheckResponse(
+        status=pb.CheckResponse.Status(code=_OK),
+        ok_response=pb.OkHttpResponse(
+            headers=[_option(name, value, _OVERWRITE) for name, value in upstream],
+            headers_to_remove=removed,
+            response_headers_to_add=[_of_response(*pair) for pair in response],
+        ),
+        dynamic_metadata=dict(metadata),
+    ).SerializeToString()
+
+
+def denied(answer: Answer) -> bytes:
+    """A request that ends here."""
+    return pb.CheckResponse(
+        status=pb.CheckResponse.Status(code=_PERMISSION_DENIED),
+        denied_response=_response(answer),
+        dynamic_metadata=dict(_metadata(answer)),
+    ).SerializeToString()
+
+
+def failed(answer: Answer) -> bytes:
+    """A request that could not be judged. Envoy takes this for an error and not for a denial, so
+    that `failure_mode_allow` applies, and passes status and headers on.
+    """
+    return pb.CheckResponse(
+        status=pb.CheckResponse.Status(code=_UNAVAILABLE), error_response=_response(answer)
+    ).SerializeToString()
+
+
+def _response(answer: Answer) -> pb.DeniedHttpResponse:
+    return pb.DeniedHttpResponse(
+        status=pb.DeniedHttpResponse.HttpStatus(code=answer.status),
+        headers=[_of_response(*pair) for pair in _response_headers(answer)],
+        body=answer.body.decode(errors="replace"),
+    )
+
+
+def _response_headers(answer: Answer) -> Iterator[tuple[str, str]]:
+    yield from answer.headers
+    for cookie in answer.cookies:
+        yield "Set-Cookie", cookie
+
+
+def _of_response(name: str, value: str) -> pb.HeaderValueOption:
+    return _option(name, value, _APPEND if name.lower() in _ADDED else _OVERWRITE)
+
+
+def _option(
+    name: str, value: str, action: pb.HeaderValueOption.HeaderAppendAction
+) -> pb.HeaderValueOption:
+    return pb.HeaderValueOption(
+        header=pb.HeaderValue(key=name.encode(), value=_text(value)),
+        append_action=action,
+        keep_empty_value=True,
+    )
+
+
+def _text(value: str) -> bytes:
+    """A value as the client sent it. Envoy reads none that is no UTF-8."""
+    if value.isascii():
+        return value.encode()
+    return value.encode("latin-1", "replace").decode(errors="replace").encode()
+
+
+def _metadata(answer: Answer) -> Pairs:
+    """What access logs may show of a request, and why it was denied."""
+    session = answer.session
+    named = (
+        ("user", "" if session is None else session.user_id),
+        ("session", "" if session is None else session.session_id),
+        ("device", answer.device_id),
+        ("denial", answer.code),
+    )
+    return tuple(pair for pair in named if pair[1])
