@@ -13,6 +13,8 @@ from typing import Any
 from tests.gateway.proxies.upstream import MARK
 
 PATIENCE = 30.0  # seconds, on a machine that has much else to do
+# Not the address of the proxies, which the gateway trusts. Envoy has another name for 127.0.0.1.
+CLIENT = "127.0.0.2"
 _marks = count(1)
 
 Headers = Sequence[tuple[str, str]]
@@ -63,7 +65,7 @@ def send(
         lines.append("Connection: close")
     if body or method not in ("GET", "HEAD", "OPTIONS"):
         lines.append(f"Content-Length: {len(body)}")
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE, (CLIENT, 0)) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
         response = http.client.HTTPResponse(connection, method=method)
         response.begin()
