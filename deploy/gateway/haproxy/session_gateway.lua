@@ -9,8 +9,8 @@
 -- which `http-response` hands to the browser.
 
 local gateway = table.pack(...)[1] or "http://127.0.0.1:8081"
--- Longer than the gateway waits for the service, so that the gateway answers first. HAProxy asks four
--- times before it gives up.
+-- Longer than the gateway waits for the service, so that the gateway answers first. HAProxy asks
+-- four times before it gives up.
 local TIMEOUT_MS = 1250
 local IDENTITY = {
     "x-session-user", "x-session-id", "x-session-device", "x-session-auth-methods",
