@@ -238,6 +238,15 @@ class AppTable(_Table):
     audience: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
 
+class AssertionsTable(_Table):
+    """How `X-Session-Assertion` is made: with the keys of a folder that `session-authority keys`
+    keeps, by the name of the `issuer` that apps expect.
+    """
+
+    keys: _Path
+    issuer: Annotated[str, Field(min_length=1, max_length=256)]
+
+
 class GatewayConfig(_Table):
     """What the file says."""
 
@@ -246,6 +255,7 @@ class GatewayConfig(_Table):
     grpc: GrpcTable | None = None
     flow: FlowTable = FlowTable()
     devices: DevicesTable | None = None
+    assertions: AssertionsTable | None = None
     apps: dict[Annotated[str, Field(pattern=_NAME)], AppTable] = {}
     drain_timeout: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=10)
 

@@ -11,11 +11,12 @@ from datetime import timedelta
 from time import monotonic
 
 import structlog
+from cachetools import LRUCache
 
 from session_authority.gateway import answers
 from session_authority.gateway.answers import Answer
 from session_authority.gateway.credentials import Onward, onward
-from session_authority.gateway.identity import ANONYMOUS, identity_headers
+from session_authority.gateway.identity import ANONYMOUS, Pairs, identity_headers
 from session_authority.gateway.metrics import GatewayMetrics
 from session_authority.gateway.requests import GatewayRequest, Kind
 from session_authority.gateway.routes import (
@@ -41,6 +42,8 @@ _VARY = ("Vary", ", ".join(VARIES))
 _APP_DECIDES = ("cache-control",)
 # A fault of a proxy's configuration is met with each request: one line in so long is enough.
 _FAULT_LOG_SECONDS = 60.0
+# Each takes about 2 KB.
+_MAX_IDENTITIES = 10_000
 
 
 class Gateway:
@@ -72,6 +75,7 @@ class Gateway:
             SignIn.STATUS: AsyncVisits(authority, replace(flow, sign_in_url=None)),
         }
         self._next_fault_log = 0.0
+        self._identities: LRUCache[str, tuple[Session, str, Pairs]] = LRUCache(_MAX_IDENTITIES)
 
     async def decide(self, request: GatewayRequest, route: Route) -> Answer:
         """The answer to a request. Raises nothing that a request or the service can bring about."""
@@ -168,9 +172,16 @@ class Gateway:
             return visit.session
         return visit.require(max_age=route.max_age, auth_methods=route.auth_methods or None)
 
-    def _identity(self, session: Session, route: Route) -> tuple[tuple[str, str], ...]:
+    def _identity(self, session: Session, route: Route) -> Pairs:
+        """The identity headers. They are kept for the next request: a near cache gives the same
+        session again.
+        """
         assertion = self._assertions(session, route) if self._assertions is not None else ""
-        return identity_headers(session, assertion)
+        kept = self._identities.get(session.session_id)
+        if kept is None or kept[0] is not session or kept[1] != assertion:
+            kept = (session, assertion, identity_headers(session, assertion))
+            self._identities[session.session_id] = kept
+        return kept[2]
 
 
 def _time_left(request: GatewayRequest) -> timedelta | None:

@@ -1,5 +1,5 @@
-"""Owns how the original of a request is read from a proxy's question over HTTP, and what an original
-must be at all.
+"""Owns how the original of a request is read from a proxy's question over HTTP, and what any
+original must be.
 
 The proxy tells of the original in headers. Those are believed of a trusted proxy alone, and only
 where each is there once: a second value may be the client's own. What can't be understood is a

@@ -71,7 +71,7 @@ class GatewayApp:
         if reply is None and self._flow.devices_at(question.target) is not None:
             await self._devices(scope, receive, send)
         else:
-            await _send(scope, reply or _text(404, "there is nothing here\n"), send)
+            await send_reply(scope, reply or _text(404, "there is nothing here\n"), send)
 
 
 def _question(scope: Scope) -> Question:
@@ -90,7 +90,8 @@ def _text(status: int, text: str) -> Reply:
     return Reply(status, headers, text.encode())
 
 
-async def _send(scope: Scope, reply: Reply, send: Send) -> None:
+async def send_reply(scope: Scope, reply: Reply, send: Send) -> None:
+    """Sends a response as a whole."""
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in reply.headers
@@ -105,4 +106,4 @@ async def _send(scope: Scope, reply: Reply, send: Send) -> None:
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """The app below the page of devices, which has no other page."""
-    await _send(scope, _text(404, "there is nothing here\n"), send)
+    await send_reply(scope, _text(404, "there is nothing here\n"), send)

@@ -1,4 +1,4 @@
-"""The server of gRPC that Envoy asks, with standing tasks where the installed gRPC can have them."""
+"""The server of gRPC that Envoy asks, with standing tasks where the installed gRPC has them."""
 
 from __future__ import annotations
 

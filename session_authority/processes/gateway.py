@@ -17,9 +17,11 @@ from session_authority.gateway.configuration import GatewayConfig, GrpcTable, Li
 from session_authority.gateway.decision import Gateway
 from session_authority.gateway.ext_authz.check import Checks
 from session_authority.gateway.forward_auth import ForwardAuth
+from session_authority.gateway.jwks import JWKS_PATH, jwks_app
 from session_authority.gateway.metrics import GatewayMetrics
 from session_authority.gateway.web import App, GatewayApp, Health
 from session_authority.processes.ext_authz_server import ExtAuthzServer
+from session_authority.processes.gateway_keys import AssertionKeys
 from session_authority.processes.listening import CannotListen, refuse_taken
 from session_authority.processes.signals import stop_on_signal
 from session_authority.runtime import descriptors, logs
@@ -69,27 +71,41 @@ async def answers_of(authority: AsyncSessionAuthority) -> str:
 
 
 async def run_gateway(config: GatewayConfig, metrics_listen: Listen | None) -> None:
-    """Answers proxies until SIGTERM or SIGINT. Raises CannotListen."""
+    """Answers proxies until SIGTERM or SIGINT. Raises CannotListen, and KeyringError if the keys
+    of assertions are broken.
+    """
     descriptors.raise_limit()
     logs.watch_loop()
     stop = stop_on_signal()
     metrics, health = GatewayMetrics(), Health()
     if metrics_listen is not None:
         _serve_metrics(metrics, metrics_listen)
+    keys = None if config.assertions is None else AssertionKeys(config.assertions)
     sockets = [] if config.http is None else _sockets(config.http)
     ext_authz: ExtAuthzServer | None = None
     try:
         async with authority_of(config) as authority:
             flow = config.client_flow()
-            gateway = Gateway(authority, flow, routes=config.routes(), metrics=metrics)
+            gateway = Gateway(
+                authority,
+                flow,
+                routes=config.routes(),
+                assertions=None if keys is None else keys.assertions,
+                metrics=metrics,
+            )
             if config.grpc is not None:
                 ext_authz = await _serve_ext_authz(gateway, config.grpc)
-            becoming = asyncio.create_task(_become_ready(authority, health))
-            app = GatewayApp(ForwardAuth(gateway), authority, flow, health)
+            background = [asyncio.create_task(_become_ready(authority, health))]
+            apps: list[tuple[str, App]] = []
+            if keys is not None:
+                background.append(asyncio.create_task(keys.keep_up()))
+                apps.append((JWKS_PATH, jwks_app(keys.jwks)))
+            app = GatewayApp(ForwardAuth(gateway), authority, flow, health, apps)
             serving = asyncio.create_task(_serve_http(app, config.drain_timeout, sockets, stop))
             await stop.wait()
             health.ready = False
-            becoming.cancel()
+            for task in background:
+                task.cancel()
             if ext_authz is not None:
                 await ext_authz.stop(config.drain_timeout.total_seconds())
             await serving

@@ -4,6 +4,7 @@ token looks like. No other room knows JWT.
 It refuses to say whether a token's session is still good.
 """
 
+from session_authority.tokens.assertions import AssertionSigner
 from session_authority.tokens.codec import MAX_TOKEN_BYTES, Tokens, TokenTooLarge
 from session_authority.tokens.keyfiles import exposed
 from session_authority.tokens.keyring import (
@@ -22,6 +23,7 @@ from session_authority.tokens.keys import Algorithm, KeyringError, KeyState, Sig
 __all__ = [
     "MAX_TOKEN_BYTES",
     "Algorithm",
+    "AssertionSigner",
     "KeySource",
     "KeyState",
     "Keyring",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -40,7 +41,7 @@ async def checks(fake: FakeAuthority) -> AsyncIterator[Checks]:
 
 async def ask(address: str, message: bytes) -> Reply:
     async with grpc.aio.insecure_channel(address) as channel:
-        call = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+        call: Any = channel.unary_unary(f"/{SERVICE}/{METHOD}")
         answer: bytes = await call(message, timeout=PATIENCE_SECONDS, wait_for_ready=True)
         return Reply(answer)
 
@@ -49,16 +50,15 @@ async def ask(address: str, message: bytes) -> Reply:
 async def test_envoy_is_answered_at_both_addresses(
     accepting: Acceptor, tmp_path: Path, fake: FakeAuthority, checks: Checks
 ):
-    table = GrpcTable.model_construct(
-        listen=Listen("127.0.0.1", free_port()), unix_socket=tmp_path / "gateway.sock"
-    )
+    path = tmp_path / "gateway.sock"
+    table = GrpcTable.model_construct(listen=Listen("127.0.0.1", free_port()), unix_socket=path)
     server = ExtAuthzServer(checks)
     listening = await server.start(table, accepting)
     try:
-        assert listening == [str(table.listen), str(table.unix_socket)]
-        assert table.unix_socket.stat().st_mode & 0o777 == 0o660
+        assert listening == [str(table.listen), str(path)]
+        assert path.stat().st_mode & 0o777 == 0o660
         asked = question([("cookie", browser_cookies(fake))])
-        for address in (str(table.listen), f"unix:{table.unix_socket}"):
+        for address in (str(table.listen), f"unix:{path}"):
             heard = await ask(address, asked)
             assert (heard.allowed, heard.upstream["X-Session-User"]) == (True, "ada")
             assert (await ask(address, b"\xff")).status == 400
@@ -67,7 +67,7 @@ async def test_envoy_is_answered_at_both_addresses(
         assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
     finally:
         await server.stop(0)
-    assert not table.unix_socket.exists()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("accepting", Acceptor)
@@ -91,12 +91,13 @@ async def test_a_fault_of_ours_denies_without_its_text(accepting: Acceptor, chec
 
 async def test_an_address_that_is_taken_is_refused(tmp_path: Path, checks: Checks):
     first, second = ExtAuthzServer(checks), ExtAuthzServer(checks)
-    table = GrpcTable.model_construct(unix_socket=tmp_path / "gateway.sock")
+    path = tmp_path / "gateway.sock"
+    table = GrpcTable.model_construct(unix_socket=path)
     await first.start(table)
     try:
         with pytest.raises(CannotListen):
             await second.start(table)
         await second.stop(0)
-        assert table.unix_socket.exists()
+        assert path.exists()
     finally:
         await first.stop(0)

@@ -1,0 +1,87 @@
+"""Owns what an app may trust without trusting the network: a short token about the session, made
+for that app.
+
+It is signed once for a session and an app, and then sent along with each request until it has half
+of its life left. It names the session and proves nothing about the request. The client's access
+token is no part of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from cachetools import LRUCache
+
+from session_authority.gateway.routes import Route
+from session_authority_client import Session
+
+LIFETIME_SECONDS = 60
+# Requests may wait in queues, and clocks differ.
+_LEAST_LEFT_SECONDS = 30
+# Each takes about 2 KB.
+_MAX_KEPT = 10_000
+
+
+class Signer(Protocol):
+    """What signs; `version` changes with its keys."""
+
+    @property
+    def version(self) -> int:
+        """Counts how often the keys changed."""
+
+    def sign(self, claims: Mapping[str, object]) -> str:
+        """The text of a token with these claims."""
+
+
+class _Kept(NamedTuple):
+    session: Session
+    version: int
+    text: str
+    until: float
+
+
+class Assertions:
+    """Makes the assertions of one issuer. A route without an app has none, as nobody could tell
+    whom it is for. `clock` gives seconds since the Unix epoch.
+    """
+
+    def __init__(self, signer: Signer, issuer: str, clock: Callable[[], float] = time.time) -> None:
+        self._signer = signer
+        self._issuer = issuer
+        self._clock = clock
+        self._kept: LRUCache[tuple[str, str], _Kept] = LRUCache(_MAX_KEPT)
+
+    def __call__(self, session: Session, route: Route) -> str:
+        """The assertion of a session for the app of a route; empty without an app."""
+        if not route.audience:
+            return ""
+        key, now = (session.session_id, route.audience), self._clock()
+        kept = self._kept.get(key)
+        if (
+            kept is None
+            or not kept.until - LIFETIME_SECONDS <= now < kept.until
+            or kept.version != self._signer.version
+            or (kept.session is not session and kept.session != session)
+        ):
+            text = self._signer.sign(self._claims(session, route.audience, int(now)))
+            until = now + LIFETIME_SECONDS - _LEAST_LEFT_SECONDS
+            kept = self._kept[key] = _Kept(session, self._signer.version, text, until)
+        return kept.text
+
+    def _claims(self, session: Session, audience: str, now: int) -> dict[str, object]:
+        claims: dict[str, object] = {
+            "iss": self._issuer,
+            "aud": audience,
+            "sub": session.user_id,
+            "sid": session.session_id,
+            "device": session.device_id,
+            "amr": list(session.auth_methods),
+            "auth_time": int(session.sign_in_time.timestamp()),
+            "iat": now,
+            "exp": now + LIFETIME_SECONDS,
+        }
+        if session.claims:
+            claims["claims"] = dict(session.claims)
+        return claims

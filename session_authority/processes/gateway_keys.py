@@ -1,0 +1,48 @@
+"""The keys that a gateway signs assertions with, as their files change."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from session_authority.gateway.assertions import Assertions
+from session_authority.gateway.configuration import AssertionsTable
+from session_authority.tokens import AssertionSigner, KeyringError, KeySource
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+class AssertionKeys:
+    """Makes assertions, and looks at the key files again. Raises KeyringError if they are broken
+    at the start.
+    """
+
+    def __init__(self, table: AssertionsTable) -> None:
+        self._source = KeySource(table.keys)
+        self._signer = AssertionSigner(self._source)
+        self._fault = ""
+        self.assertions = Assertions(self._signer, table.issuer)
+        self.jwks = self._signer.jwks
+
+    async def keep_up(self) -> None:
+        """Looks again and again, until it is cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self.look()
+
+    def look(self) -> None:
+        """Reads the keys again if their files changed. Broken files are logged once, and change
+        nothing.
+        """
+        try:
+            if self._source.refresh():
+                _log.info("assertion_keys_changed", signing=self._source.current.signing.kid)
+            self._fault = ""
+        except (KeyringError, OSError) as error:
+            fault = str(error) if isinstance(error, KeyringError) else str(error.strerror)
+            if fault != self._fault:
+                _log.error("assertion_keys_not_changed", reason=fault)
+            self._fault = fault
