@@ -55,9 +55,13 @@ def forged(names: Iterable[str]) -> list[str]:
     overwritten. Many servers read `X_Session_User` as `X-Session-User`.
     """
     return sorted(
-        name
-        for name in names
-        if name.lower().replace("_", "-").startswith(_OURS) and name.lower() not in _NAMES
+        [
+            name
+            for name in names
+            if name[:1] in "xX"
+            and name.lower().replace("_", "-").startswith(_OURS)
+            and name.lower() not in _NAMES
+        ]
     )
 
 

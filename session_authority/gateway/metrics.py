@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from session_authority.gateway.answers import Answer
+from session_authority.gateway.requests import Kind
 
 # From an answer out of the near cache to a time-out of the service.
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -21,6 +22,8 @@ class GatewayMetrics:
             ("status", "kind"),
             registry=self.registry,
         )
+        # To look one up by its labels costs as much as to count.
+        self._counters: dict[tuple[int, Kind], Counter] = {}
         self._seconds = Histogram(
             "session_authority_gateway_seconds",
             "How long the gateway took for an answer.",
@@ -30,6 +33,10 @@ class GatewayMetrics:
 
     def count(self, answer: Answer, seconds: float) -> None:
         """Counts an answer that took so many seconds."""
-        status = 200 if answer.allowed else answer.denial_status
-        self._answers.labels(str(status), answer.kind.value).inc()
+        key = (200 if answer.allowed else answer.denial_status, answer.kind)
+        counter = self._counters.get(key)
+        if counter is None:
+            counter = self._answers.labels(str(key[0]), key[1].value)
+            self._counters[key] = counter
+        counter.inc()
         self._seconds.observe(seconds)

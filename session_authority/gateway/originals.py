@@ -45,15 +45,20 @@ def forwarded(flow: Flow, question: Question) -> GatewayRequest:
             f"{question.peer or 'a unix socket'} is none of trusted_proxies, so what it says of the"
             " original request is not believed"
         )
-    scheme, host, target = _original_url(question.headers)
-    method = _told(question.headers, "x-forwarded-method", "x-original-method")
+    headers, url = question.headers, _original_url(question.headers)
+    method = _agreed("method", headers, "x-forwarded-method", "x-original-method")
     if not method:
         raise BadQuestion("X-Forwarded-Method or X-Original-Method must tell the original's method")
-    target = target or _told(question.headers, "x-forwarded-uri", "x-original-uri")
+    target = _agreed("target", headers, "x-forwarded-uri", "x-original-uri", also=url[2])
     if not target:
         raise BadQuestion("X-Forwarded-Uri or X-Original-URI must tell the original's target")
-    scheme = scheme or _told(question.headers, "x-forwarded-proto") or question.scheme
-    host = host or _told(question.headers, "x-forwarded-host") or _told(question.headers, "host")
+    scheme = _agreed("scheme", headers, "x-forwarded-proto", also=url[0]) or question.scheme
+    host = _agreed("host", headers, "x-forwarded-host", also=url[1])
+    if not host and "x-forwarded-method" not in headers:
+        # nginx is told to keep the original's, as it is told all else.
+        host = _agreed("host", headers, "host")
+    if not host:
+        raise BadQuestion("X-Forwarded-Host must tell the original's host")
     return original(method, scheme, host, target, question.headers, question.peer)
 
 
@@ -62,14 +67,13 @@ def passed_on(question: Question, target: str) -> GatewayRequest:
 
     Raises BadQuestion.
     """
-    scheme = _told(question.headers, "x-forwarded-proto") or question.scheme
-    host = _told(question.headers, "host")
-    return original(question.method, scheme, host, target, question.headers, question.peer)
+    host = _agreed("host", question.headers, "host")
+    return original(question.method, question.scheme, host, target, question.headers, question.peer)
 
 
 def _original_url(headers: Headers) -> tuple[str, str, str]:
     """Scheme, host and target of `X-Original-URL`; empty without one."""
-    url = _told(headers, "x-original-url")
+    url = _agreed("URL", headers, "x-original-url")
     if not url:
         return "", "", ""
     found = _ABSOLUTE.fullmatch(url)
@@ -78,13 +82,14 @@ def _original_url(headers: Headers) -> tuple[str, str, str]:
     return found[1], found[2], found[3] or "/"
 
 
-def _told(headers: Headers, *names: str) -> str:
-    """What one of these headers says; empty if there is none of them. Raises BadQuestion if there
-    are two that differ.
+def _agreed(what: str, headers: Headers, *names: str, also: str = "") -> str:
+    """What these headers say; empty if there is none of them. Raises BadQuestion if two differ: a
+    proxy sets some of them, and a client may have sent the others.
     """
     values = {value.strip(" \t") for name in names for value in headers.get(name, ())}
+    values |= {also} if also else set()
     if len(values) > 1:
-        raise BadQuestion(f"{names[0]}: differs from another value, so neither counts")
+        raise BadQuestion(f"the original's {what} is told in two ways, so neither counts")
     return values.pop() if values else ""
 
 

@@ -36,26 +36,30 @@ class GatewayRequest:
     headers: Headers = field(repr=False)
     peer: str
     deadline: float | None = None
+    kind: Kind = field(init=False)
 
-    @property
-    def kind(self) -> Kind:
-        """What sent the request."""
-        if _is_preflight(self.method, self.headers):
-            return Kind.PREFLIGHT
-        content = "".join(self.headers.get("content-type", ())[:1]).lower()
-        if content.startswith("application/grpc-web"):
-            return Kind.GRPC_WEB
-        if content.startswith("application/grpc"):
-            return Kind.GRPC
-        return Kind.WEBSOCKET if _is_handshake(self.headers) else Kind.HTTP
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", _kind_of(self.method, self.headers))
 
     def headers_at_origin(self) -> Headers:
         """The headers with the host that the browser asked for, and with the `Upgrade` of a
         WebSocket's handshake: a proxy that asks over HTTP drops that header, as it is about one
         connection alone.
         """
-        upgrade = {"upgrade": ("websocket",)} if _is_handshake(self.headers) else {}
-        return {**self.headers, "host": (self.host,), **upgrade}
+        if _is_handshake(self.headers):
+            return {**self.headers, "host": (self.host,), "upgrade": ("websocket",)}
+        return {**self.headers, "host": (self.host,)}
+
+
+def _kind_of(method: str, headers: Headers) -> Kind:
+    if _is_preflight(method, headers):
+        return Kind.PREFLIGHT
+    content = "".join(headers.get("content-type", ())[:1]).lower()
+    if content.startswith("application/grpc-web"):
+        return Kind.GRPC_WEB
+    if content.startswith("application/grpc"):
+        return Kind.GRPC
+    return Kind.WEBSOCKET if _is_handshake(headers) else Kind.HTTP
 
 
 def _is_preflight(method: str, headers: Headers) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -35,10 +36,14 @@ _log = structlog.get_logger(__name__)
 # headers of its own.
 _MAX_HEADER_BYTES = 128 * 1024
 _BACKLOG = 2048
+# Proxies keep idle connections for up to an hour (Envoy), and must be the ones that close them: a
+# question on a connection that is just being closed would fail.
+_KEEP_ALIVE_SECONDS = 3700
 # How often a gateway that has had no answer yet asks the service.
 _PROBE_SECONDS = 1.0
 # It is no token, so that the service answers from its first check, without a look into Redis.
 _NO_TOKEN = "-"
+_CLIENT = "session_authority_client"
 
 
 class _HttpServer(uvicorn.Server):
@@ -48,6 +53,24 @@ class _HttpServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Captures none."""
         yield
+
+
+class _ClientLog(logging.Handler):
+    """Writes what the client logs, such as an outage, into the log of the process. Its lines name
+    no end user and no token.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line."""
+        _log.log(record.levelno, record.getMessage())
+
+
+def _show_client_log() -> None:
+    logger = logging.getLogger(_CLIENT)
+    logger.addHandler(_ClientLog())
+    # A line for each request that is refused would let clients fill the log.
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
 
 
 @asynccontextmanager
@@ -76,6 +99,7 @@ async def run_gateway(config: GatewayConfig, metrics_listen: Listen | None) -> N
     """
     descriptors.raise_limit()
     logs.watch_loop()
+    _show_client_log()
     stop = stop_on_signal()
     metrics, health = GatewayMetrics(), Health()
     if metrics_listen is not None:
@@ -147,6 +171,7 @@ async def _serve_http(
             proxy_headers=False,
             server_header=False,
             date_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             timeout_graceful_shutdown=max(1, round(drain_timeout.total_seconds())),
         )

@@ -68,6 +68,7 @@ async def test_a_proxy_at_a_unix_socket_may_be_trusted(form: str, authority: Asy
     [
         ("X-Forwarded-Method", None),
         ("X-Forwarded-Uri", None),
+        ("X-Forwarded-Host", None),
         ("X-Forwarded-Method", "G T"),
         ("X-Forwarded-Method", ""),
         ("X-Forwarded-Proto", "ftp"),
@@ -86,7 +87,8 @@ async def test_an_original_that_is_not_told_is_denied(
 ):
     told = {**TOLD, name: value}
     headers = [(name, value) for name, value in told.items() if value is not None]
-    heard = await proxy.send("GET", form, [*headers, ("Cookie", browser_cookies(fake))])
+    headers += [("Host", "gateway"), ("Cookie", browser_cookies(fake))]
+    heard = await proxy.send("GET", form, headers)
     assert heard.status == 400
     assert heard.all("X-Session-User") == []
 
@@ -101,6 +103,10 @@ async def test_an_original_that_is_not_told_is_denied(
         ("X-Forwarded-Uri", "/public"),
         ("X-Original-URI", "/public"),
         ("X-Forwarded-Proto", "http"),
+        ("X-Original-URL", "https://evil.example/page?x=1"),
+        ("X-Original-URL", "http://app.example/page?x=1"),
+        ("X-Original-URL", "https://app.example/public"),
+        ("X-Original-URL", "/page"),
     ],
 )
 async def test_a_second_word_of_the_clients_own_is_not_believed(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -15,6 +17,7 @@ from session_authority_client.testing import FakeAuthority
 from tests.gateway.harness import browser_cookies
 from tests.support.commands import Command, run
 from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 PATIENCE = 40.0
 
@@ -166,7 +169,22 @@ def test_it_is_ready_once_the_service_answers_and_ends_in_order(tmp_path: Path):
         counted = httpx.get(f"http://{metrics}/metrics", timeout=PATIENCE).text
         assert 'session_authority_gateway_answers_total{kind="http",status="401"} 1.0' in counted
         assert "session_authority_gateway_seconds_count 1.0" in counted
-        assert running.terminate() == 0
+
+        cookie = browser_cookies(fake)
+        with fake.unavailable():
+            away = httpx.get(f"{running.url}/forward-auth", headers=told(Cookie=cookie))
+        assert away.status_code == 503
+        (outage,) = [entry for entry in running.log if "gives no answer, so" in entry["event"]]
+        assert outage["level"] == "error"
+        assert "session" not in outage["event"].partition(":")[2]
+
+        fake.calls.clear()
+        with ThreadPoolExecutor() as threads, fake.slow(timedelta(seconds=1)):
+            url, headers = f"{running.url}/forward-auth", told(Cookie=cookie)
+            last = threads.submit(httpx.get, url, headers=headers, timeout=PATIENCE)
+            wait_for(lambda: fake.calls["ValidateSession"], "the last question", PATIENCE)
+            assert running.terminate() == 0
+            assert last.result().headers["X-Session-User"] == "ada"
         assert running.events()[-1] == "stopped"
         assert not Path(running.addresses[1]).exists()
     finally:

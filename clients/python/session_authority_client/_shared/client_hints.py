@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from session_authority_client.types import ClientBrand, ClientHints
 
@@ -19,6 +20,18 @@ ACCEPT_CH = (
 )
 # A browser's list of brands has about 150 characters.
 MAX_HEADER_CHARACTERS = 1024
+
+_NAMES = (
+    "sec-ch-ua",
+    "sec-ch-ua-full-version-list",
+    "sec-ch-ua-platform",
+    "sec-ch-ua-platform-version",
+    "sec-ch-ua-model",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-form-factors",
+)
+_NO_LINES: tuple[tuple[str, ...], ...] = ((),) * len(_NAMES)
+_MAX_KEPT_HINTS = 256
 
 _STRING = r'"(?:[ !#-\[\]-~]|\\["\\])*"'
 _NUMBER = r"-?\d{1,15}(?:\.\d{1,3})?"
@@ -39,9 +52,17 @@ class _Malformed(Exception):
 
 def read_hints(headers: Mapping[str, Sequence[str]]) -> ClientHints | None:
     """The hints of a request, by its headers' lower-case names; None if it has none."""
+    lines = tuple([tuple(headers.get(name, ())) for name in _NAMES])
+    return None if lines == _NO_LINES else _read(lines)
+
+
+# Browsers of one version send the same hints with each request.
+@lru_cache(maxsize=_MAX_KEPT_HINTS)
+def _read(lines: tuple[tuple[str, ...], ...]) -> ClientHints | None:
+    headers = dict(zip(_NAMES, lines, strict=True))
 
     def strings(name: str) -> list[tuple[str, Mapping[str, str]]]:
-        return _strings(headers.get(f"sec-ch-ua{name}", ()))
+        return _strings(headers[f"sec-ch-ua{name}"])
 
     def string(name: str) -> str:
         found = strings(name)
@@ -53,7 +74,7 @@ def read_hints(headers: Mapping[str, Sequence[str]]) -> ClientHints | None:
         platform=string("-platform"),
         platform_version=string("-platform-version"),
         model=string("-model"),
-        mobile=_BOOLEANS.get(",".join(headers.get("sec-ch-ua-mobile", ())).strip(" ")),
+        mobile=_BOOLEANS.get(",".join(headers["sec-ch-ua-mobile"]).strip(" ")),
         form_factors=tuple(kind for kind, _ in strings("-form-factors")),
     )
     return None if hints == ClientHints() else hints

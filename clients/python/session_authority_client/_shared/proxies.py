@@ -5,12 +5,23 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 __all__ = ["Proxies"]
 
 # Anybody can make the header long.
 _MAX_HOPS = 64
+# An IPv6 address in brackets, with a zone and a port; zones are names of interfaces.
+_MAX_ADDRESS_CHARACTERS = 100
+_MAX_KEPT_ADDRESSES = 4096
 
 _Headers = Mapping[str, Sequence[str]]
 
@@ -50,8 +61,8 @@ class Proxies:
         """True if the app believes what a proxy at this address says."""
         if not peer:
             return self._unix
-        plain = _plain(peer)
-        return bool(plain) and any(ip_address(plain) in network for network in self._networks)
+        address = _address(peer)
+        return address is not None and any(address in network for network in self._networks)
 
 
 def _network(proxy: str) -> IPv4Network | IPv6Network:
@@ -65,12 +76,25 @@ def _plain(address: str) -> str:
     """An address without a zone or port; an IPv4 one that came as IPv6 as what it is. Empty if it
     is none.
     """
-    if address.startswith("["):
-        address = address[1:].partition("]")[0]
-    elif address.count(":") == 1:
-        address = address.partition(":")[0]
+    found = _address(address)
+    return "" if found is None else str(found)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """The same as an address; None if it is none. Of a text that is too long for one, nothing is
+    kept.
+    """
+    return _parsed(text) if len(text) <= _MAX_ADDRESS_CHARACTERS else None
+
+
+@lru_cache(maxsize=_MAX_KEPT_ADDRESSES)
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
     try:
-        parsed = ip_address(address.partition("%")[0])
+        parsed = ip_address(text.partition("%")[0])
     except ValueError:
-        return ""
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+        return None
+    return getattr(parsed, "ipv4_mapped", None) or parsed
