@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from session_authority.gateway.oauth_callers import OAuthCaller, OAuthCallers
 from session_authority.gateway.routes import Routes
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.durations import Duration
@@ -37,6 +38,7 @@ from session_authority_client.environment import Credentials, credentials_from_e
 from session_authority_client.flow import Flow
 
 _T = TypeVar("_T")
+_HEX = r"^[0-9a-f]{64}$"
 _NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
@@ -72,6 +74,9 @@ _File = Annotated[Path, BeforeValidator(_path), AfterValidator(_file)]
 _SecretFile = Annotated[Path, BeforeValidator(_path), AfterValidator(_secret)]
 _Path = Annotated[Path, BeforeValidator(_path)]
 _Address = Annotated[Listen, BeforeValidator(Listen.parse)]
+
+
+_Hash = Annotated[str, Field(pattern=_HEX)]
 
 
 class _Table(BaseModel):
@@ -247,6 +252,15 @@ class AssertionsTable(_Table):
     issuer: Annotated[str, Field(min_length=1, max_length=256)]
 
 
+class OAuthCallerTable(_Table):
+    """A program that may introspect tokens. The hashes are the SHA-256 of its secrets, in
+    hexadecimal: two while a secret is replaced.
+    """
+
+    secret_sha256: Annotated[list[_Hash], Field(min_length=1)]
+    may_revoke: bool = False
+
+
 class GatewayConfig(_Table):
     """What the file says."""
 
@@ -256,6 +270,7 @@ class GatewayConfig(_Table):
     flow: FlowTable = FlowTable()
     devices: DevicesTable | None = None
     assertions: AssertionsTable | None = None
+    oauth_callers: dict[Annotated[str, Field(pattern=_NAME)], OAuthCallerTable] = {}
     apps: dict[Annotated[str, Field(pattern=_NAME)], AppTable] = {}
     drain_timeout: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=10)
 
@@ -268,6 +283,15 @@ class GatewayConfig(_Table):
     def client_flow(self) -> Flow:
         """The flow, with the page of devices if there is one."""
         return self.flow.flow(self.devices)
+
+    def callers(self) -> OAuthCallers:
+        """The programs that may introspect and revoke."""
+        return OAuthCallers(
+            {
+                name: OAuthCaller(tuple(map(bytes.fromhex, table.secret_sha256)), table.may_revoke)
+                for name, table in self.oauth_callers.items()
+            }
+        )
 
     def routes(self) -> Routes:
         """The reader of routes, which knows the apps."""
@@ -300,6 +324,7 @@ _RULES: dict[str, str] = {
     "string_too_short": "must not be empty",
 }
 _PATTERNS = {
+    _HEX: "must be a SHA-256 in 64 lower-case hexadecimal digits",
     _NAME: "must be named by lower-case letters, digits, '.', '_' and '-'",
 }
 

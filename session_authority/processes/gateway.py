@@ -20,6 +20,7 @@ from session_authority.gateway.ext_authz.check import Checks
 from session_authority.gateway.forward_auth import ForwardAuth
 from session_authority.gateway.jwks import JWKS_PATH, jwks_app
 from session_authority.gateway.metrics import GatewayMetrics
+from session_authority.gateway.oauth import OAuth
 from session_authority.gateway.web import App, GatewayApp, Health
 from session_authority.processes.ext_authz_server import ExtAuthzServer
 from session_authority.processes.gateway_keys import AssertionKeys
@@ -124,6 +125,8 @@ async def run_gateway(config: GatewayConfig, metrics_listen: Listen | None) -> N
             if keys is not None:
                 background.append(asyncio.create_task(keys.keep_up()))
                 apps.append((JWKS_PATH, jwks_app(keys.jwks)))
+            if config.oauth_callers:
+                apps += OAuth(authority, config.callers()).apps()
             app = GatewayApp(ForwardAuth(gateway), authority, flow, health, apps)
             serving = asyncio.create_task(_serve_http(app, config.drain_timeout, sockets, stop))
             await stop.wait()

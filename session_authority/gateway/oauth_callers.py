@@ -1,0 +1,109 @@
+"""Owns who may introspect and revoke: programs with an ID and a secret (RFC 6749, section 2.3.1).
+
+Secrets are random texts, and only their hashes are known here. Guessing is slowed down for each
+address that guesses, so that it locks out no caller elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote_plus
+
+from cachetools import LRUCache
+
+MAX_FAILURES = 10
+FAILURE_WINDOW_SECONDS = 60.0
+_MAX_ADDRESSES = 10_000
+_NO_HASH = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthCaller:
+    """A program that may introspect. `hashes` are the SHA-256 of its secrets: two while a secret
+    is replaced.
+    """
+
+    hashes: tuple[bytes, ...]
+    may_revoke: bool = False
+
+
+class NotAuthenticated(Exception):
+    """A caller has not shown who it is."""
+
+
+class TooManyFailures(Exception):
+    """An address has failed so often that nobody is let in from there for now."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__("too many failures")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AmbiguousCaller(Exception):
+    """A caller shows who it is in two ways, or in a way that can't be read."""
+
+
+class OAuthCallers:
+    """Tells the callers by their secrets."""
+
+    def __init__(
+        self, callers: Mapping[str, OAuthCaller], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._callers = dict(callers)
+        self._clock = clock
+        self._failures: LRUCache[str, tuple[float, int]] = LRUCache(_MAX_ADDRESSES)
+
+    def authenticate(
+        self, address: str, authorization: Sequence[str], form: Mapping[str, str]
+    ) -> OAuthCaller:
+        """The caller, by its `Authorization: Basic` or by its form. `address` is where it calls
+        from. Raises AmbiguousCaller, NotAuthenticated, TooManyFailures.
+        """
+        began, failures = self._failures.get(address, (0.0, 0))
+        left = began + FAILURE_WINDOW_SECONDS - self._clock()
+        if failures >= MAX_FAILURES and left > 0:
+            raise TooManyFailures(max(1, round(left)))
+        name, secret = _credentials(authorization, form)
+        caller = self._callers.get(name)
+        presented = hashlib.sha256(secret.encode()).digest()
+        # All hashes are compared, also for a name that nobody has: the time says nothing.
+        hashes = (_NO_HASH,) if caller is None else caller.hashes
+        found = [hmac.compare_digest(presented, known) for known in hashes]
+        if caller is None or not any(found):
+            self._count_failure(address)
+            raise NotAuthenticated
+        return caller
+
+    def _count_failure(self, address: str) -> None:
+        now = self._clock()
+        began, failures = self._failures.get(address, (now, 0))
+        if now - began >= FAILURE_WINDOW_SECONDS:
+            began, failures = now, 0
+        self._failures[address] = (began, failures + 1)
+
+
+def _credentials(authorization: Sequence[str], form: Mapping[str, str]) -> tuple[str, str]:
+    if "client_secret" in form:
+        if authorization:
+            raise AmbiguousCaller
+        return form.get("client_id", ""), form["client_secret"]
+    if not authorization:
+        raise NotAuthenticated
+    scheme, _, text = authorization[0].partition(" ")
+    if len(authorization) > 1:
+        raise AmbiguousCaller
+    if scheme.lower() != "basic":
+        raise NotAuthenticated
+    try:
+        name, colon, secret = base64.b64decode(text.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise AmbiguousCaller from None
+    if not colon or form.get("client_id", unquote_plus(name)) != unquote_plus(name):
+        raise AmbiguousCaller
+    return unquote_plus(name), unquote_plus(secret)
