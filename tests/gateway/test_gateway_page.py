@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from session_authority.gateway import routes
 from session_authority.gateway.answers import Answer
