@@ -65,6 +65,11 @@ run: export SESSION_AUTHORITY_ALARM_AFTER := $(SESSION_AUTHORITY_ALARM_AFTER)
 run: $(running) ## Run the development server; ARGS go to `session-authority dev`
 	@exec $(bin)/session-authority dev $(ARGS)
 
+# ARGS="--proxy nginx" takes another proxy: nginx, caddy, haproxy or traefik.
+.PHONY: gateway-demo
+gateway-demo: $(venv) ## Run the gateway and Envoy in front of a small app; ARGS: --proxy nginx
+	@PYTHONPATH=.:clients/python exec $(bin)/python -m scripts.gateway_demo $(ARGS)
+
 .PHONY: grpcurl
 grpcurl: $(grpcurl) ## Build grpcurl into .tools/bin
 	@:
@@ -74,7 +79,7 @@ axe: $(axe) ## Install axe-core below .tools, for the tests of pages
 	@:
 
 .PHONY: backends
-backends: $(grpcurl) $(axe) $(helm) ## Install what the full tests want: Redis, Chromium, ...
+backends: $(grpcurl) $(axe) $(helm) ## Install what the full tests want: Redis, proxies, ...
 	@command -v redis-server >/dev/null || \
 	    scripts/apt_install.sh redis-server "there is no redis-server to test against"
 	@command -v chromium >/dev/null || \
@@ -87,8 +92,10 @@ backends: $(grpcurl) $(axe) $(helm) ## Install what the full tests want: Redis, 
 	    scripts/apt_install.sh prometheus "there is no Prometheus to check alerts with"
 	@command -v systemd-analyze >/dev/null || \
 	    scripts/apt_install.sh systemd "there is no systemd-analyze to check the units with"
-	@command -v promtool >/dev/null || \
-	    scripts/apt_install.sh prometheus "there is no promtool to check metrics with"
+	@command -v nginx >/dev/null || \
+	    scripts/apt_install.sh nginx "there is no nginx to test the gateway with"
+	@command -v haproxy >/dev/null || \
+	    scripts/apt_install.sh haproxy "there is no haproxy to test the gateway with"
 	@for shell in zsh dash; do \
 	    command -v "$$shell" >/dev/null || \
 	        scripts/apt_install.sh "$$shell" "there is no $$shell to paste the docs' commands into"; \

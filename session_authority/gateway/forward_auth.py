@@ -117,10 +117,14 @@ _FORMS: Mapping[str, Callable[[Answer, _Told], Reply]] = {
 
 
 def _details(answer: Answer) -> _Told:
-    """The status that the client is to see, and where it is to go."""
+    """The status that the client is to see, why, and where it is to go."""
     status = 200 if answer.allowed else answer.denial_status
     location = next((value for name, value in answer.headers if name == "Location"), "")
-    return (("X-Session-Status", str(status)), ("X-Session-Location", location))
+    return (
+        ("X-Session-Status", str(status)),
+        ("X-Session-Code", answer.code),
+        ("X-Session-Location", location),
+    )
 
 
 def _numbered(cookies: tuple[str, ...]) -> Iterator[tuple[str, str]]:

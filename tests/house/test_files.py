@@ -14,6 +14,7 @@ TRACKED = subprocess.run(
 ).stdout.split("\0")[:-1]
 # A new kind belongs here if it is a source that people write, never something built or downloaded.
 SUFFIXES = {
+    ".cfg",
     ".css",
     ".conf",
     ".in",
@@ -35,7 +36,10 @@ SUFFIXES = {
     ".typed",
     ".yaml",
 }
-NAMES = {".ci/run", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile"}
+NAMES = {
+    *(".ci/run", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile"),
+    "deploy/gateway/caddy/Caddyfile",
+}
 AT_THE_ROOT = {
     *(".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile"),
     *("README.md", "SECURITY.md", "buf.yaml", "compose.yaml", "pyproject.toml"),
@@ -55,9 +59,12 @@ def kind_faults(name: str) -> list[str]:
 
 
 def wide_lines(name: str, text: str) -> Iterator[str]:
-    """The lines over the columns that could be wrapped: not a row of a table, nor a lone link."""
+    """The lines over the columns that could be wrapped: not a row of a table, nor a lone link, nor
+    one word.
+    """
     for number, line in enumerate(text.splitlines(), 1):
-        wrappable = not (name.endswith(".md") and line.startswith(("|", "[")))
+        row_or_link = name.endswith(".md") and line.startswith(("|", "["))
+        wrappable = " " in line.strip() and not row_or_link
         if wrappable and len(line) > MAX_COLUMNS:
             yield f"{name}:{number}: {len(line)} columns"
 
@@ -88,5 +95,6 @@ def test_a_foreign_file_is_noticed(name: str):
 
 
 def test_a_wide_line_is_noticed():
-    assert list(wide_lines("a.md", "x" * 101)) == ["a.md:1: 101 columns"]
-    assert list(wide_lines("a.md", "x" * 100 + "\n|" + "x" * 200)) == []
+    assert list(wide_lines("a.md", "x " * 50 + "x")) == ["a.md:1: 101 columns"]
+    assert list(wide_lines("a.md", "x " * 50 + "\n|" + "x " * 200)) == []
+    assert list(wide_lines("a.yaml", "  " + "x" * 200)) == []

@@ -1,0 +1,108 @@
+-- Asks Session Authority's gateway about a request, and does what its answer says. Knows nothing of
+-- sessions. For HAProxy 2.6 and later:
+--
+--     lua-load-per-thread /etc/haproxy/session_gateway.lua http://127.0.0.1:8081
+--     http-request set-var(txn.session_route) str("session=required")
+--     http-request lua.session
+--
+-- The action sets the identity headers of the request, and the variables `txn.cookie_1` to `_3`,
+-- which `http-response` hands to the browser.
+
+local gateway = table.pack(...)[1] or "http://127.0.0.1:8081"
+-- Longer than the gateway waits for the service, so that the gateway answers first. HAProxy asks
+-- four times before it gives up.
+local TIMEOUT_MS = 1250
+local IDENTITY = {
+    "x-session-user", "x-session-id", "x-session-device", "x-session-auth-methods",
+    "x-session-sign-in-time", "x-session-claims", "x-session-assertion",
+}
+-- What the app gets of them; the token and the device ID end here, unless the route says
+-- credentials=keep.
+local CREDENTIALS = {"cookie", "authorization", "x-device-id"}
+-- Between the client and this proxy alone (RFC 9110, section 7.6.1), and what is set here.
+local KEPT_BACK = {
+    ["connection"] = true, ["content-length"] = true, ["expect"] = true, ["forwarded"] = true,
+    ["host"] = true, ["keep-alive"] = true, ["proxy-connection"] = true, ["te"] = true,
+    ["trailer"] = true, ["transfer-encoding"] = true, ["x-forwarded-for"] = true,
+    ["x-forwarded-host"] = true, ["x-forwarded-method"] = true, ["x-forwarded-proto"] = true,
+    ["x-forwarded-uri"] = true,
+}
+-- Of the gateway's answer: what is for the app, and what HAProxy makes itself.
+local NOT_ANSWERED = {
+    ["authorization"] = true, ["connection"] = true, ["content-length"] = true, ["cookie"] = true,
+    ["date"] = true, ["server"] = true, ["transfer-encoding"] = true, ["x-device-id"] = true,
+}
+
+-- Headers count from 0 here, and from 1 in the answers of some versions.
+local function each(values)
+    local found = {}
+    for index = 0, #values do
+        if values[index] ~= nil then found[#found + 1] = values[index] end
+    end
+    return found
+end
+
+local function first(headers, name)
+    return headers[name] and each(headers[name])[1] or ""
+end
+
+local function deny(txn, status, headers, body)
+    -- A call of gRPC has its status in a header, and is always answered 200.
+    if headers["grpc-status"] then status = 200 end
+    local reply = txn:reply{status = status, body = body or ""}
+    for name, values in pairs(headers) do
+        if not NOT_ANSWERED[name] and name:sub(1, 10) ~= "x-session-" then
+            for _, value in ipairs(each(values)) do reply:add_header(name, value) end
+        end
+    end
+    txn:done(reply)
+end
+
+local function session(txn)
+    local route = txn:get_var("txn.session_route") or "session=required"
+    local asked = {}
+    local host
+    for name, values in pairs(txn.http:req_get_headers()) do
+        if name == "host" then host = each(values)[1] end
+        if not KEPT_BACK[name] then asked[name] = each(values) end
+    end
+    asked["x-forwarded-for"] = {txn.f:src()}
+    asked["x-forwarded-host"] = {host}
+    asked["x-forwarded-method"] = {txn.f:method()}
+    asked["x-forwarded-proto"] = {txn.f:ssl_fc() == 1 and "https" or "http"}
+    asked["x-forwarded-uri"] = {txn.f:pathq()}
+
+    local answer = core.httpclient():get{
+        url = gateway .. "/forward-auth:" .. route, headers = asked, timeout = TIMEOUT_MS,
+    }
+    if answer.status >= 200 and answer.status <= 299 then
+        for _, name in ipairs(IDENTITY) do
+            txn.http:req_set_header(name, first(answer.headers, name))
+        end
+        for _, name in ipairs(CREDENTIALS) do
+            local value = first(answer.headers, name)
+            if value == "" then
+                txn.http:req_del_header(name)
+            else
+                txn.http:req_set_header(name, value)
+            end
+        end
+        local vary = first(answer.headers, "vary")
+        if vary ~= "" then txn:set_var("txn.session_vary", vary) end
+        for number = 1, 3 do
+            local cookie = first(answer.headers, "x-session-set-cookie-" .. number)
+            if cookie ~= "" then txn:set_var("txn.cookie_" .. number, cookie) end
+        end
+    elseif answer.status >= 300 and answer.status < 500 or answer.status == 503 then
+        deny(txn, answer.status, answer.headers, answer.body)
+    else
+        -- Nobody knows who the user is, so nobody is let through, and nobody is signed out.
+        deny(txn, 503, {
+            ["content-type"] = {"application/json"},
+            ["cache-control"] = {"no-store"},
+            ["retry-after"] = {"1"},
+        }, '{"error": "unavailable"}')
+    end
+end
+
+core.register_action("session", {"http-req"}, session, 0)
