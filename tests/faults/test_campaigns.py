@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.faults.campaigns import __main__ as command
 from tests.faults.campaigns import cancel_storm, results
 from tests.faults.campaigns.campaign import Campaign, Order, Tally
 from tests.faults.campaigns.catalogue import CAMPAIGNS
@@ -52,15 +56,76 @@ def test_a_campaign_has_a_name_of_its_own_that_a_file_can_hold() -> None:
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
-    found = {name: Result(1, 20, 3_000, 0, 4, 5) for name in ("b", "a")}
+    found = {name: Result((1, 2), "build", 20, 3_000, 0, 4, 5) for name in ("b", "a")}
     results.write(found, tmp_path / "results.toml")
     assert results.read(tmp_path / "results.toml") == found
 
 
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        ("new", Result((1, 2), "new", 30, 500, 1, 7, 9)),
+        ("old", Result((2,), "new", 10, 200, 1, 3, 4)),
+    ],
+)
+def test_runs_of_one_build_add_up(tmp_path: Path, build: str, expected: Result) -> None:
+    path = tmp_path / "results.toml"
+    results.add("a", Result((1,), build, 20, 300, 0, 4, 5), path)
+    results.add("a", Result((2,), "new", 10, 200, 1, 3, 4), path)
+    assert results.read(path) == {"a": expected}
+
+
+def test_campaigns_that_end_at_the_same_time_lose_no_result(tmp_path: Path) -> None:
+    path = tmp_path / "results.toml"
+    seeds = range(100)
+    with ThreadPoolExecutor(8) as threads:
+        for seed in seeds:
+            threads.submit(results.add, "a", Result((seed,), "build", 1, 2, 0, 0, 0), path)
+    assert sorted(results.read(path)["a"].seeds) == list(seeds)
+
+
 def test_a_campaign_that_was_not_run_has_no_row() -> None:
     campaigns = [Campaign(name, f"fault {name}", 100, _nothing) for name in ("a", "b")]
-    text = results.table(campaigns, {"b": Result(7, 2_000, 30_000, 1, 40, 5)})
-    assert text.splitlines()[2:] == ["| fault b | 2,000 | 100 | 30,000 | 1 | 40 | 7 |"]
+    row = Result((7, 8), "12345678", 2_000, 30_000, 1, 40, 5)
+    text = results.table(campaigns, {"b": row})
+    assert text.splitlines()[2:] == [
+        "| fault b | 2,000 | 100 | 30,000 | 1 | 40 | 7, 8 | 12345678 |"
+    ]
+
+
+async def _ended_early(_: Path, __: Order, tally: Tally) -> None:
+    """Ends as a campaign that is interrupted after some trials."""
+    tally.trials, tally.calls = 3, 30
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Result]]:
+    """Runs the command with a campaign that is ended early; what its results are then."""
+    campaign = Campaign("early", "ended early", 100, _ended_early)
+    monkeypatch.setattr(command, "CAMPAIGNS", (campaign,))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def run(seed: int, ends: type[BaseException]) -> dict[str, Result]:
+        path = tmp_path / "results.toml"
+        monkeypatch.setattr("sys.argv", ["campaigns", f"--seed={seed}", f"--results={path}"])
+        with pytest.raises(ends):
+            command.main()
+        return results.read(path)
+
+    return run
+
+
+def test_a_run_that_is_ended_early_has_counted(run: Callable[..., dict[str, Result]]) -> None:
+    assert run(1, KeyboardInterrupt)["early"].trials == 3
+    found = run(2, KeyboardInterrupt)["early"]
+    assert (found.seeds, found.trials, found.calls) == ((1, 2), 6, 60)
+    assert found.build == results.build()
+
+
+def test_no_seed_counts_twice(run: Callable[..., dict[str, Result]]) -> None:
+    before = run(1, KeyboardInterrupt)
+    assert run(1, SystemExit) == before
 
 
 async def test_a_storm_without_its_dirt_is_no_storm(
