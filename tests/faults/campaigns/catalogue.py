@@ -7,7 +7,12 @@ from tests.faults.campaigns.cancel_storm import cancel_storm
 from tests.faults.campaigns.clocks import skewed_clocks
 from tests.faults.campaigns.damaged_records import damaged_records
 from tests.faults.campaigns.lost_replies import losing_replies_to
-from tests.faults.campaigns.played import playing, store_flaps, store_stopped_for_long
+from tests.faults.campaigns.played import (
+    FAILOVER_PAUSE,
+    playing,
+    store_flaps,
+    store_stopped_for_long,
+)
 from tests.faults.campaigns.policy_flips import policy_flips
 from tests.faults.campaigns.races import races
 from tests.faults.campaigns.restarts import hung_workers, restarted_servers, restarted_workers
@@ -45,28 +50,42 @@ CAMPAIGNS = (
         "sentinel-killed",
         "primary killed (Sentinel)",
         100,
-        playing(sentinel, SENTINEL["primary killed"], SENTINEL["primary restarted"]),
+        playing(
+            sentinel,
+            SENTINEL["primary killed"],
+            SENTINEL["primary restarted"],
+            pause=FAILOVER_PAUSE,
+        ),
     ),
     Campaign(
         "sentinel-hung",
         "primary hung and woken (Sentinel)",
         100,
-        playing(sentinel, SENTINEL["primary hung"], each_round=5),
+        playing(sentinel, SENTINEL["primary hung"], each_round=5, pause=FAILOVER_PAUSE),
     ),
     Campaign(
         "acknowledged",
         "primary killed or hung (Sentinel, `REPLICAS_ACK=2`); nothing `REPLICATED` is lost",
         100,
-        playing(acknowledged, SENTINEL["primary killed"], SENTINEL["primary hung"], each_round=5),
+        playing(
+            acknowledged,
+            SENTINEL["primary killed"],
+            SENTINEL["primary hung"],
+            each_round=5,
+            pause=FAILOVER_PAUSE,
+        ),
     ),
     Campaign(
-        "cluster-killed", "primary killed (cluster)", 100, playing(cluster, CLUSTER["node killed"])
+        "cluster-killed",
+        "primary killed (cluster)",
+        100,
+        playing(cluster, CLUSTER["node killed"], pause=FAILOVER_PAUSE),
     ),
     Campaign(
         "cluster-hung",
         "primary hung and woken (cluster)",
         100,
-        playing(cluster, CLUSTER["node hung"]),
+        playing(cluster, CLUSTER["node hung"], pause=FAILOVER_PAUSE),
     ),
     Campaign(
         "split-sentinel",

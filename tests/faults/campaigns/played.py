@@ -15,18 +15,26 @@ from random import Random
 from tests.faults.campaigns.campaign import Order, Run, Tally
 from tests.faults.play import Script, play
 from tests.faults.stage import Stage
-from tests.faults.troubles import Trouble
+from tests.faults.troubles import Trouble, named
 
 OpenStage = Callable[[Path], AbstractAsyncContextManager[Stage]]
 # Few clients: the trials are the faults, and each must be noticed, not the load.
 _SCRIPT = Script(0, inf, {}, users=8, pause=0.3, trouble_pause=0.4)
+FAILOVER_PAUSE = 0.6  # for faults of 10 s and more, in which a thousand calls are made all the same
 _ROUND = 10
 _SEEDS = 1_000  # a run's seed is part of its users' names
 
 
-def playing(open_stage: OpenStage, *troubles: Trouble, each_round: int = _ROUND) -> Run:
-    """The campaign that makes these faults, each as a trial."""
-    script = replace(_SCRIPT, troubles={trouble.name: trouble for trouble in troubles})
+def playing(
+    open_stage: OpenStage,
+    *troubles: Trouble,
+    each_round: int = _ROUND,
+    pause: float = _SCRIPT.pause,
+) -> Run:
+    """The campaign that makes these faults, each as a trial. The `pause` is that of the script: the
+    longer a fault takes, the longer it may be.
+    """
+    script = replace(_SCRIPT, troubles=named(*troubles), pause=pause)
 
     async def run(folder: Path, order: Order, tally: Tally) -> None:
         seed = order.seed * _SEEDS
