@@ -10,14 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.faults.campaigns import __main__ as command
-from tests.faults.campaigns import cancel_storm, results
+from tests.faults.campaigns import cancel_storm, results, rotations
 from tests.faults.campaigns.campaign import Campaign, Order, Tally
 from tests.faults.campaigns.catalogue import CAMPAIGNS
 from tests.faults.campaigns.results import Result
+from tests.faults.campaigns.rounds import AT_ONCE
 from tests.faults.recorder import now
 
 ROOT = Path(__file__).parents[2]
@@ -151,6 +153,26 @@ async def test_a_storm_without_its_dirt_is_no_storm(
     monkeypatch.setattr(cancel_storm.Storm, "blow", blow)
     with pytest.raises(OSError, match="no wires"):
         await cancel_storm.cancel_storm(tmp_path, Order(1, 10, now() + 60), Tally())
+
+
+async def test_rotations_leave_calls_no_time_to_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many clients there are, only so many have requests under way."""
+    monkeypatch.setattr(rotations, "UNTIL_RENEWED_SECONDS", 0)
+    under_way: set[object] = set()
+    most = 0
+
+    async def call() -> None:
+        nonlocal most
+        mine = object()
+        under_way.add(mine)
+        most = max(most, len(under_way))
+        for _ in range(3 * AT_ONCE):
+            await asyncio.sleep(0)
+        under_way.remove(mine)
+
+    clients: Any = [SimpleNamespace(sign_in=call, renew=call)] * (3 * AT_ONCE)
+    await rotations._round(clients, 0)
+    assert most == AT_ONCE
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ class Tally:
         self.counts["lost"] += len(report.lost)
         self.counts["REPLICATED"] += sum(call.replicated for call in calls)
         self.counts["without an answer"] += sum(call.is_unknown for call in calls)
+        self.counts.update(f"{call.outcome} {call.reason}".strip() for call in calls if call.failed)
         for violation in report.violations:
             self.violate(str(violation))
 
