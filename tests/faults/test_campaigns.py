@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +15,17 @@ from typing import Any
 import pytest
 
 from tests.faults.campaigns import __main__ as command
-from tests.faults.campaigns import cancel_storm, results, rotations
+from tests.faults.campaigns import cancel_storm, played, results, rotations
 from tests.faults.campaigns.campaign import Campaign, Order, Tally
 from tests.faults.campaigns.catalogue import CAMPAIGNS
 from tests.faults.campaigns.results import Result
 from tests.faults.campaigns.rounds import AT_ONCE
+from tests.faults.history import Fault, History
+from tests.faults.play import Script
 from tests.faults.recorder import now
+from tests.faults.stage import TERMS
+from tests.faults.troubles import STANDALONE
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/guarantees.md")
@@ -125,6 +130,22 @@ def test_a_run_that_is_ended_early_has_counted(run: Callable[..., dict[str, Resu
     assert found.build == results.build()
 
 
+async def _waits_for_nothing(_: Path, __: Order, ___: Tally) -> None:
+    async def wait() -> None:
+        await eventually(lambda: False, "nothing", 0)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(wait())
+
+
+async def test_a_rig_that_waits_in_vain_has_failed(capfd: pytest.CaptureFixture[str]) -> None:
+    tally = Tally()
+    campaign = Campaign("in-vain", "waits in vain", 100, _waits_for_nothing)
+    await command._run(campaign, Order(1, 10, now() + 60), tally)
+    assert tally.counts["times the rig failed"] == 1
+    assert "for nothing" in capfd.readouterr().err
+
+
 def test_no_seed_counts_twice(run: Callable[..., dict[str, Result]]) -> None:
     before = run(1, KeyboardInterrupt)
     assert run(1, SystemExit) == before
@@ -173,6 +194,32 @@ async def test_rotations_leave_calls_no_time_to_be_late(monkeypatch: pytest.Monk
     clients: Any = [SimpleNamespace(sign_in=call, renew=call)] * (3 * AT_ONCE)
     await rotations._round(clients, 0)
     assert most == AT_ONCE
+
+
+async def test_stages_that_play_at_the_same_time_share_the_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    seeds: dict[Any, list[int]] = {}
+
+    @asynccontextmanager
+    async def open_stage(folder: Path) -> AsyncIterator[Any]:
+        opened.append(folder)
+        yield folder
+
+    async def play(stage: Any, script: Script) -> History:
+        seeds.setdefault(stage, []).append(script.seed)
+        await asyncio.sleep(0)
+        faults = [Fault("fault", 0, 1) for _ in range(int(script.most_troubles))]
+        return History(TERMS, faults=faults)
+
+    monkeypatch.setattr(played, "play", play)
+    tally = Tally()
+    run = played.playing(open_stage, STANDALONE["full"], each_round=5, stages=2)
+    await run(tmp_path, Order(3, 32, now() + 60), tally)
+    assert tally.trials == 32
+    assert len(set(opened)) == len(seeds) == 2
+    assert sorted(seed for own in seeds.values() for seed in own) == list(range(3001, 3008))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ async def _run(campaign: Campaign, order: Order, tally: Tally) -> None:
     with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
         try:
             await campaign.run(Path(folder), order, tally)
-        except (Exception, pytest.fail.Exception):  # noqa: BLE001 - what was counted still counts
+        # What was counted still counts.
+        except (Exception, BaseExceptionGroup, pytest.fail.Exception):  # noqa: BLE001
             traceback.print_exc()
             tally.counts["times the rig failed"] += 1
 

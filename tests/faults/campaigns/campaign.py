@@ -61,11 +61,13 @@ class Order:
     until_broken: bool = False
     """Ends with the first round that has a violation."""
 
-    def left(self, tally: Tally, most: int) -> int:
-        """How many trials the next round has, and `most` at the most; 0 if it is over."""
+    def left(self, tally: Tally, most: int, under_way: int = 0) -> int:
+        """How many trials the next round has while others are `under_way`, and `most` at the most;
+        0 if it is over.
+        """
         if now() > self.ends_at or (self.until_broken and tally.violations):
             return 0
-        return min(most, self.trials - tally.trials)
+        return max(0, min(most, self.trials - tally.trials - under_way))
 
 
 Run = Callable[[Path, Order, Tally], Awaitable[None]]

@@ -55,13 +55,14 @@ CAMPAIGNS = (
             SENTINEL["primary killed"],
             SENTINEL["primary restarted"],
             pause=FAILOVER_PAUSE,
+            stages=2,
         ),
     ),
     Campaign(
         "sentinel-hung",
         "primary hung and woken (Sentinel)",
         100,
-        playing(sentinel, SENTINEL["primary hung"], each_round=5, pause=FAILOVER_PAUSE),
+        playing(sentinel, SENTINEL["primary hung"], each_round=5, pause=FAILOVER_PAUSE, stages=2),
     ),
     Campaign(
         "acknowledged",
@@ -73,6 +74,7 @@ CAMPAIGNS = (
             SENTINEL["primary hung"],
             each_round=5,
             pause=FAILOVER_PAUSE,
+            stages=2,
         ),
     ),
     Campaign(

@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from itertools import count
 from math import inf
 from pathlib import Path
 from random import Random
@@ -30,24 +31,44 @@ def playing(
     *troubles: Trouble,
     each_round: int = _ROUND,
     pause: float = _SCRIPT.pause,
+    stages: int = 1,
 ) -> Run:
-    """The campaign that makes these faults, each as a trial. The `pause` is that of the script: the
-    longer a fault takes, the longer it may be.
+    """The campaign that makes these faults, each as a trial.
+
+    Args:
+        open_stage: Opens a stage.
+        troubles: The faults.
+        each_round: How many of them a run has.
+        pause: That of the script: the longer a fault takes, the longer it may be.
+        stages: How many are played on at the same time, for faults that mostly wait.
     """
     script = replace(_SCRIPT, troubles=named(*troubles), pause=pause)
 
     async def run(folder: Path, order: Order, tally: Tally) -> None:
-        seed = order.seed * _SEEDS
-        async with open_stage(folder) as stage:
-            while most := order.left(tally, each_round):
-                seed += 1
-                history = await play(stage, replace(script, seed=seed, most_troubles=most))
-                tally.judge(history)
+        seeds = count(order.seed * _SEEDS + 1)
+        under_way = 0
+
+        async def play_on(stage: Stage) -> None:
+            nonlocal under_way
+            while most := order.left(tally, each_round, under_way):
+                under_way += most
+                played = replace(script, seed=next(seeds), most_troubles=most)
+                history = await play(stage, played)
+                # In a thread: the clients of other stages would wait, and be late.
+                await asyncio.to_thread(tally.judge, history)
+                under_way -= most
                 tally.trials += len(history.faults)
                 for fault in history.faults:
                     tally.counts[f"ms of {fault.name}"] += round(
                         1000 * (fault.ended - fault.started)
                     )
+
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+            for number in range(stages):
+                own = folder / f"stage-{number}"
+                own.mkdir()
+                stage = await stack.enter_async_context(open_stage(own))
+                group.create_task(play_on(stage))
 
     return run
 

@@ -66,7 +66,9 @@ split_sentinel = playing(
     Trouble(primary_split, ends_watches=True, loses_writes=True),
     each_round=5,
     pause=FAILOVER_PAUSE,
+    stages=2,
 )
+# On one stage, as each node of it has its own address.
 split_cluster = playing(
     partial(cluster, sources=_SOURCES),
     Trouble(node_split, ends_watches=True, loses_writes=True),
