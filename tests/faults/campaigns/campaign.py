@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.checker import judge
+from tests.faults.checker import Report, judge
 from tests.faults.history import DAMAGE, History
 from tests.faults.recorder import now
 
@@ -28,7 +28,10 @@ class Tally:
 
     def judge(self, history: History) -> None:
         """Applies the checks of the rig."""
-        report = judge(history)
+        self.add(history, judge(history))
+
+    def add(self, history: History, report: Report) -> None:
+        """Counts what the checks found in a history."""
         calls = [call for call in history.calls if call.server != DAMAGE]
         self.calls += len(calls)
         self.counts["lost"] += len(report.lost)

@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 from tests.faults.campaigns.campaign import Order, Run, Tally
+from tests.faults.checker import judge
 from tests.faults.play import Script, play
 from tests.faults.stage import Stage
 from tests.faults.troubles import Trouble, named
@@ -55,7 +56,8 @@ def playing(
                 played = replace(script, seed=next(seeds), most_troubles=most)
                 history = await play(stage, played)
                 # In a thread: the clients of other stages would wait, and be late.
-                await asyncio.to_thread(tally.judge, history)
+                report = await asyncio.to_thread(judge, history)
+                tally.add(history, report)
                 under_way -= most
                 tally.trials += len(history.faults)
                 for fault in history.faults:
