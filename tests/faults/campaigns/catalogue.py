@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.faults.campaigns.campaign import Campaign
 from tests.faults.campaigns.cancel_storm import cancel_storm
 from tests.faults.campaigns.clocks import skewed_clocks
 from tests.faults.campaigns.damaged_records import damaged_records
 from tests.faults.campaigns.lost_replies import losing_replies_to
 from tests.faults.campaigns.played import (
-    FAILOVER_PAUSE,
+    LONG_FAULTS,
     playing,
     store_flaps,
     store_stopped_for_long,
@@ -22,6 +24,9 @@ from tests.faults.campaigns.stores import debian, oldest, on_redis
 from tests.faults.replicated import CLUSTER, SENTINEL, acknowledged, cluster, sentinel
 from tests.faults.stage import standalone
 from tests.faults.troubles import STANDALONE, Trouble, store_emptied
+
+# Changes are REPLICATED once both replicas are back: the next fault leaves them some time.
+ACKNOWLEDGED = replace(LONG_FAULTS, trouble_pause=2.0)
 
 CAMPAIGNS = (
     *(
@@ -54,7 +59,7 @@ CAMPAIGNS = (
             sentinel,
             SENTINEL["primary killed"],
             SENTINEL["primary restarted"],
-            pause=FAILOVER_PAUSE,
+            script=LONG_FAULTS,
             stages=2,
         ),
     ),
@@ -62,7 +67,7 @@ CAMPAIGNS = (
         "sentinel-hung",
         "primary hung and woken (Sentinel)",
         100,
-        playing(sentinel, SENTINEL["primary hung"], each_round=5, pause=FAILOVER_PAUSE, stages=2),
+        playing(sentinel, SENTINEL["primary hung"], each_round=5, script=LONG_FAULTS, stages=2),
     ),
     Campaign(
         "acknowledged",
@@ -73,7 +78,7 @@ CAMPAIGNS = (
             SENTINEL["primary killed"],
             SENTINEL["primary hung"],
             each_round=5,
-            pause=FAILOVER_PAUSE,
+            script=ACKNOWLEDGED,
             stages=2,
         ),
     ),
@@ -81,13 +86,13 @@ CAMPAIGNS = (
         "cluster-killed",
         "primary killed (cluster)",
         100,
-        playing(cluster, CLUSTER["node killed"], pause=FAILOVER_PAUSE),
+        playing(cluster, CLUSTER["node killed"], script=LONG_FAULTS),
     ),
     Campaign(
         "cluster-hung",
         "primary hung and woken (cluster)",
         100,
-        playing(cluster, CLUSTER["node hung"], pause=FAILOVER_PAUSE),
+        playing(cluster, CLUSTER["node hung"], script=LONG_FAULTS),
     ),
     Campaign(
         "split-sentinel",

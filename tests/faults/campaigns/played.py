@@ -22,7 +22,8 @@ from tests.faults.troubles import Trouble, named
 OpenStage = Callable[[Path], AbstractAsyncContextManager[Stage]]
 # Few clients: the trials are the faults, and each must be noticed, not the load.
 _SCRIPT = Script(0, inf, {}, users=8, pause=0.3, trouble_pause=0.4)
-FAILOVER_PAUSE = 0.6  # for faults of 10 s and more, in which a thousand calls are made all the same
+# For faults of 10 s and more, in which a thousand calls are made all the same.
+LONG_FAULTS = replace(_SCRIPT, pause=0.6)
 _ROUND = 10
 _SEEDS = 1_000  # a run's seed is part of its users' names
 
@@ -31,7 +32,7 @@ def playing(
     open_stage: OpenStage,
     *troubles: Trouble,
     each_round: int = _ROUND,
-    pause: float = _SCRIPT.pause,
+    script: Script = _SCRIPT,
     stages: int = 1,
 ) -> Run:
     """The campaign that makes these faults, each as a trial.
@@ -40,10 +41,10 @@ def playing(
         open_stage: Opens a stage.
         troubles: The faults.
         each_round: How many of them a run has.
-        pause: That of the script: the longer a fault takes, the longer it may be.
+        script: What goes on meanwhile. Its seed and its troubles are the campaign's.
         stages: How many are played on at the same time, for faults that mostly wait.
     """
-    script = replace(_SCRIPT, troubles=named(*troubles), pause=pause)
+    script = replace(script, troubles=named(*troubles))
 
     async def run(folder: Path, order: Order, tally: Tally) -> None:
         seeds = count(order.seed * _SEEDS + 1)
