@@ -79,6 +79,10 @@ class Callers:
             self._left -= 1
             self.outcomes[await self._one()] += 1
 
+    async def have_made(self, calls: int) -> None:
+        """Waits until so many calls were begun."""
+        await eventually(lambda: CALLS - self._left >= calls, "more calls to be made")
+
     async def _one(self) -> str:
         chance = self._chance
         method = chance.choice(sorted(REQUESTS))
@@ -107,7 +111,8 @@ class Callers:
 
 async def nothing() -> AsyncIterator[bytes]:
     """No request."""
-    for request in ():
+    requests: tuple[bytes, ...] = ()
+    for request in requests:
         yield request
 
 
@@ -135,10 +140,7 @@ async def test_no_call_stays_counted(stage_with: StageWith, seed: int) -> None:
 
         async def cut() -> None:
             for number in range(1, CUTS + 1):
-                await eventually(
-                    lambda number=number: callers._left <= CALLS * (1 - number / (CUTS + 1)),
-                    "more calls to be made",
-                )
+                await callers.have_made(CALLS * number // (CUTS + 1))
                 await wire.cut()
 
         await asyncio.gather(cut(), *(callers.call() for _ in range(AT_ONCE)))
