@@ -243,14 +243,16 @@ async def ask(
 
 class Watcher:
     """Watches the events of one server, and goes on after every break: where it was, or from its
-    start if it hears that it may have missed something.
+    start if it hears that it may have missed something. Such a start is told in whole seconds, so
+    there may be events of a run before: only those of some users are noted.
     """
 
-    def __init__(self, server: Server, recorder: Recorder) -> None:
+    def __init__(self, server: Server, recorder: Recorder, users: Sequence[str]) -> None:
         self.is_live = False
         self._server = server
         self._history = recorder.history
         self._told = recorder.history.told.setdefault(server.name, [])
+        self._users = set(users)
         self._cursor = ""
         self._since: datetime | None = None
         self._start = datetime.now(UTC)
@@ -263,7 +265,8 @@ class Watcher:
                 request.start_time.FromDatetime(self._since)
             try:
                 async for message in self._server.stub.WatchEvents(request, wait_for_ready=True):
-                    self._told.extend(map(_event, message.events))
+                    told = map(_event, message.events)
+                    self._told.extend(event for event in told if event.user in self._users)
                     self._cursor = message.cursor
                     self.is_live = True
             except grpc.aio.AioRpcError as error:

@@ -121,7 +121,7 @@ async def play(stage: Stage, script: Script) -> History:
         opened = (_balanced(servers, recorder), *(_caching(s, recorder) for s in servers))
         clients = [await stack.enter_async_context(client) for client in opened]
         cast = Cast(script, servers, random)
-        watchers = [Watcher(server, recorder) for server in servers]
+        watchers = [Watcher(server, recorder, cast.users) for server in servers]
         with running(*(watcher.watch() for watcher in watchers)):
             await eventually(lambda: all(w.is_live for w in watchers), "the watchers to watch", 60)
             lives = cast.lives(script, servers, random) + cast.questions(script, clients, random)

@@ -143,18 +143,21 @@ async def standalone(
     folder: Path,
     servers: int = 2,
     *,
-    wire: Callable[[str], Proxy] = Proxy,
+    wire: Callable[[str], Proxy] | None = Proxy,
     store: Callable[[Path], AbstractContextManager[Any]] = durable_valkey,
     process: type[ServerProcess] = ServerProcess,
     **settings: str,
 ) -> AsyncIterator[Stage]:
-    """A store with an append-only file, and servers behind wires; `settings` are the servers'."""
+    """A store with an append-only file, and servers behind wires, unless `wire` is None: what goes
+    over a wire passes through this process. `settings` are the servers'.
+    """
     async with AsyncExitStack() as stack:
         context = store(folder / "store")
         opened = await asyncio.to_thread(context.__enter__)
         stack.push_async_callback(asyncio.to_thread, context.__exit__, None, None, None)
-        wires = [await stack.enter_async_context(wire(opened.url)) for _ in range(servers)]
-        admin_url, urls = opened.admin_url, [one.url for one in wires]
+        made = [wire(opened.url) for _ in range(servers)] if wire is not None else []
+        wires = [await stack.enter_async_context(one) for one in made]
+        admin_url, urls = opened.admin_url, [one.url for one in wires] or [opened.url] * servers
         stage = await serving(
             stack, folder, urls, lambda: connect(admin_url, PATIENT), opened, process, **settings
         )

@@ -47,19 +47,23 @@ class ScriptedServer:
         self.open = self.most_open = 0
         self.refusal = b":0\r\n"
         self.proofs_held = False
-        self._unproven: list[asyncio.StreamWriter] = []
+        self.unproven: list[asyncio.StreamWriter] = []
         self._writers: set[asyncio.StreamWriter] = set()
+
+    def release_proof(self) -> None:
+        """Answers the oldest of the proofs that were held."""
+        self.unproven.pop(0).write(self.refusal)
 
     def release_proofs(self) -> None:
         """Answers the proofs that were held, and those to come."""
         self.proofs_held = False
-        for writer in self._unproven:
+        for writer in self.unproven:
             writer.write(self.refusal)
 
     def hang_up_unproven(self) -> None:
         """Closes the connections whose proofs were held, and answers the proofs to come."""
         self.proofs_held = False
-        for writer in self._unproven:
+        for writer in self.unproven:
             writer.close()
 
     async def arrived(self, number: int) -> Received:
@@ -102,7 +106,7 @@ class ScriptedServer:
                     if command[0] != b"DEL":
                         commands.append(command[-1].decode())
                     elif self.proofs_held:
-                        self._unproven.append(writer)
+                        self.unproven.append(writer)
                     else:
                         writer.write(self.refusal)
                 if commands:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
 from session_authority.store import Limits, connect
+from session_authority.store.driver.errors import WritesRefused
 from session_authority.store.driver.line_source import LineSource
 from session_authority.store.driver.questions import Question
 from session_authority.store.driver.read_lines import ReadLines
@@ -240,6 +242,48 @@ async def test_a_server_that_takes_no_writes_is_asked_nothing(
     with pytest.raises(redis.exceptions.ConnectionError):
         await lines.ask(get("a"))
     assert server.received == []
+
+
+async def test_no_line_is_made_in_the_place_of_one_that_was_refused(
+    make_lines: MakeLines, server: ScriptedServer
+) -> None:
+    """Else there is always another under way, and the reads that wait never hear of it."""
+    server.refusal = b"-READONLY You can't write against a read only replica.\r\n"
+    server.proofs_held = True
+    lines = make_lines(limit=4)
+    asked = [asyncio.ensure_future(lines.ask_many([get("a")], apart=True)) for _ in range(2)]
+    await eventually(lambda: len(server.unproven) == 2, "two lines to be proven")
+    for left in (1, 0):
+        server.release_proof()
+        hung_up = partial(lambda left: server.open == left, left)
+        await eventually(hung_up, "the refused line to be hung up")
+        await turns(20)
+    replies = await asyncio.gather(*asked)
+    assert {type(reply) for [reply] in replies} == {WritesRefused}
+    assert server.connections == 2
+
+
+async def test_a_read_that_comes_while_a_refused_line_is_given_back_is_tried_then(
+    make_lines: MakeLines, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, given_back = make_lines(limit=1), asyncio.Event()
+    pool: Any = lines._source._connections
+    release = pool.release
+
+    async def release_late(connection: AbstractConnection) -> None:
+        await given_back.wait()
+        await release(connection)
+
+    monkeypatch.setattr(pool, "release", release_late)
+    server.refusal, right = b"-READONLY no\r\n", server.refusal
+    with pytest.raises(WritesRefused):
+        await lines.ask(get("a"))
+    server.refusal = right
+    answer = lines.ask(get("b"))
+    await turns()
+    given_back.set()
+    (await server.arrived(1)).answer()
+    assert await answer == answer_to("b").split(b"\r\n")[1]
 
 
 # ----- callers that give up

@@ -190,6 +190,13 @@ class ReadLines:
             else:
                 self._idle.append(line)
 
+    def _flush_if_alone(self) -> None:
+        """The same once a line that could not be made has left its room, for reads that came too
+        late to fail with it. If others are under way, those will do: see `_not_connected`.
+        """
+        if not (self._busy or self._opening):
+            self._flush()
+
     def _free_line(self) -> ReadLine | None:
         while self._idle:
             line = self._idle.pop()
@@ -243,7 +250,7 @@ class ReadLines:
     async def _connect(self, opening: object) -> None:
         generation = self._generation  # of before it connects: it may yet reach the old primary
         try:
-            line = await self._source.make(self._answered, self._lost, self._flush)
+            line = await self._source.make(self._answered, self._lost, self._flush_if_alone)
         except Exception as error:  # noqa: BLE001
             # Whatever it is, every one of the askers must learn of it.
             if opening in self._opening:

@@ -3,7 +3,8 @@
 python -m tests.faults.campaigns [NAME ...] --trials 2000 --seed 1 --minutes 5 [--results FILE]
 
 A name may be the beginning of several. Without names all campaigns are run. `campaign` says what a
-campaign is, `catalogue` lists all of them, `results` keeps what the last long run counted.
+campaign is, `catalogue` lists all of them, `results` keeps what the last long runs counted. A run
+that is ended early has counted the rounds that were over.
 """
 
 from __future__ import annotations
@@ -32,34 +33,37 @@ _SHARED_MEMORY = Path("/dev/shm")
 _MEMORY = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
 
 
-async def _result(campaign: Campaign, order: Order) -> tuple[Result, Tally]:
-    tally, started = Tally(), now()
+async def _run(campaign: Campaign, order: Order, tally: Tally) -> None:
     with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
         try:
             await campaign.run(Path(folder), order, tally)
-        except (Exception, pytest.fail.Exception):  # noqa: BLE001 - what was counted still counts
+        # What was counted still counts.
+        except (Exception, BaseExceptionGroup, pytest.fail.Exception):  # noqa: BLE001
             traceback.print_exc()
             tally.counts["times the rig failed"] += 1
-    result = Result(
-        order.seed,
-        tally.trials,
-        tally.calls,
-        len(tally.violations),
-        tally.counts["lost"],
-        round(now() - started),
-    )
-    return result, tally
 
 
 def _failed(campaign: Campaign, given: argparse.Namespace) -> bool:
     """Runs a campaign; returns True if it found something."""
-    trials, ends_at = given.trials or campaign.wanted, now() + 60 * given.minutes
-    order = Order(given.seed, trials, ends_at, given.until_broken)
-    result, tally = asyncio.run(_result(campaign, order))
-    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.counts.items()))
-    print(f"{campaign.name}: {result} {counts}", flush=True)
-    if given.results is not None and result.trials:
-        results.write(results.read(given.results) | {campaign.name: result}, given.results)
+    trials, started, build = given.trials or campaign.wanted, now(), results.build()
+    order = Order(given.seed, trials, started + 60 * given.minutes, given.until_broken)
+    tally = Tally()
+    try:
+        asyncio.run(_run(campaign, order, tally))
+    finally:
+        result = Result(
+            (given.seed,),
+            build,
+            tally.trials,
+            tally.calls,
+            len(tally.violations),
+            tally.counts["lost"],
+            round(now() - started),
+        )
+        counts = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.counts.items()))
+        print(f"{campaign.name}: {result} {counts}", flush=True)
+        if given.results is not None and result.trials:
+            results.add(campaign.name, result, given.results)
     return bool(result.violations or tally.counts["times the rig failed"])
 
 
@@ -84,18 +88,21 @@ def main() -> None:
     parser.add_argument("--trials", type=int, help="of each; if not given, as many as are wanted")
     parser.add_argument("--minutes", type=float, default=10, help="of each, at the most")
     parser.add_argument("--until-broken", action="store_true")
-    parser.add_argument("--results", type=Path, help="a file of results that gets new rows")
+    parser.add_argument("--results", type=Path, help="a file of results to add to")
     parser.add_argument("--json", type=Path, help="where the names of broken campaigns go")
     given = parser.parse_args()
+    chosen = [one for one in CAMPAIGNS if one.name.startswith(tuple(given.names or [""]))]
+    found = results.read(given.results) if given.results is not None else {}
+    for name in (one.name for one in chosen if one.name in found):
+        if found[name].is_of(given.seed, results.build()):
+            parser.error(f"{given.results} has {name} with this seed: choose another one")
     logging.getLogger("session_authority_client").setLevel(logging.CRITICAL)
     # A campaign that is ended ends what it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if network.is_own():
         network.set_up()
     broken = []
-    for campaign in CAMPAIGNS:
-        if given.names and not campaign.name.startswith(tuple(given.names)):
-            continue
+    for campaign in chosen:
         if campaign.own_network and not network.is_own():
             failed = _failed_elsewhere(campaign, given)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.checker import judge
+from tests.faults.checker import Report, judge
 from tests.faults.history import DAMAGE, History
 from tests.faults.recorder import now
 
@@ -28,12 +28,16 @@ class Tally:
 
     def judge(self, history: History) -> None:
         """Applies the checks of the rig."""
-        report = judge(history)
+        self.add(history, judge(history))
+
+    def add(self, history: History, report: Report) -> None:
+        """Counts what the checks found in a history."""
         calls = [call for call in history.calls if call.server != DAMAGE]
         self.calls += len(calls)
         self.counts["lost"] += len(report.lost)
         self.counts["REPLICATED"] += sum(call.replicated for call in calls)
         self.counts["without an answer"] += sum(call.is_unknown for call in calls)
+        self.counts.update(f"{call.outcome} {call.reason}".strip() for call in calls if call.failed)
         for violation in report.violations:
             self.violate(str(violation))
 
@@ -60,11 +64,13 @@ class Order:
     until_broken: bool = False
     """Ends with the first round that has a violation."""
 
-    def left(self, tally: Tally, most: int) -> int:
-        """How many trials the next round has, and `most` at the most; 0 if it is over."""
+    def left(self, tally: Tally, most: int, under_way: int = 0) -> int:
+        """How many trials the next round has while others are `under_way`, and `most` at the most;
+        0 if it is over.
+        """
         if now() > self.ends_at or (self.until_broken and tally.violations):
             return 0
-        return min(most, self.trials - tally.trials)
+        return max(0, min(most, self.trials - tally.trials - under_way))
 
 
 Run = Callable[[Path, Order, Tally], Awaitable[None]]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.faults.campaigns.campaign import Campaign
 from tests.faults.campaigns.cancel_storm import cancel_storm
 from tests.faults.campaigns.clocks import skewed_clocks
 from tests.faults.campaigns.damaged_records import damaged_records
 from tests.faults.campaigns.lost_replies import losing_replies_to
-from tests.faults.campaigns.played import playing, store_flaps, store_stopped_for_long
+from tests.faults.campaigns.played import (
+    LONG_FAULTS,
+    playing,
+    store_flaps,
+    store_stopped_for_long,
+)
 from tests.faults.campaigns.policy_flips import policy_flips
 from tests.faults.campaigns.races import races
 from tests.faults.campaigns.restarts import (
@@ -22,6 +29,9 @@ from tests.faults.campaigns.stores import debian, oldest, on_redis
 from tests.faults.replicated import CLUSTER, SENTINEL, acknowledged, cluster, sentinel
 from tests.faults.stage import standalone
 from tests.faults.troubles import STANDALONE, Trouble, store_emptied
+
+# Changes are REPLICATED once both replicas are back: the next fault leaves them some time.
+ACKNOWLEDGED = replace(LONG_FAULTS, trouble_pause=2.0)
 
 CAMPAIGNS = (
     *(
@@ -50,28 +60,44 @@ CAMPAIGNS = (
         "sentinel-killed",
         "primary killed (Sentinel)",
         100,
-        playing(sentinel, SENTINEL["primary killed"], SENTINEL["primary restarted"]),
+        playing(
+            sentinel,
+            SENTINEL["primary killed"],
+            SENTINEL["primary restarted"],
+            script=LONG_FAULTS,
+            stages=2,
+        ),
     ),
     Campaign(
         "sentinel-hung",
         "primary hung and woken (Sentinel)",
         100,
-        playing(sentinel, SENTINEL["primary hung"], each_round=5),
+        playing(sentinel, SENTINEL["primary hung"], each_round=5, script=LONG_FAULTS, stages=2),
     ),
     Campaign(
         "acknowledged",
         "primary killed or hung (Sentinel, `REPLICAS_ACK=2`); nothing `REPLICATED` is lost",
         100,
-        playing(acknowledged, SENTINEL["primary killed"], SENTINEL["primary hung"], each_round=5),
+        playing(
+            acknowledged,
+            SENTINEL["primary killed"],
+            SENTINEL["primary hung"],
+            each_round=5,
+            script=ACKNOWLEDGED,
+            stages=2,
+        ),
     ),
     Campaign(
-        "cluster-killed", "primary killed (cluster)", 100, playing(cluster, CLUSTER["node killed"])
+        "cluster-killed",
+        "primary killed (cluster)",
+        100,
+        playing(cluster, CLUSTER["node killed"], script=LONG_FAULTS),
     ),
     Campaign(
         "cluster-hung",
         "primary hung and woken (cluster)",
         100,
-        playing(cluster, CLUSTER["node hung"]),
+        playing(cluster, CLUSTER["node hung"], script=LONG_FAULTS),
     ),
     Campaign(
         "split-sentinel",

@@ -84,6 +84,25 @@ OF_CAMPAIGNS = (
         Edit("session_authority/store/codec.py", " or sealed(body) != raw:", ":"),
     ),
     _mutant(
+        "sentinel-hung",
+        "a server keeps to the primary that it knew for 25 s",
+        Edit(
+            "session_authority/store/driver/sentinels.py",
+            "        while True:\n            switches = self._switches\n",
+            "        now = asyncio.get_running_loop().time()\n"
+            "        if self.master_address and now < getattr(self, 'until', 0):\n"
+            "            return self.master_address\n"
+            # One server may do so, or both, or none.
+            "        self.until = now + 25 * (int(1000 * now) % 2)\n"
+            "        while True:\n            switches = self._switches\n",
+        ),
+        Edit(
+            "session_authority/store/driver/sentinels.py",
+            "if group == self.service_name and len(addresses) == 4:",
+            "if not group:",
+        ),
+    ),
+    _mutant(
         "clocks",
         "a server whose clock is wrong answers all the same",
         Edit(

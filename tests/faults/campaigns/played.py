@@ -6,40 +6,72 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from itertools import count
 from math import inf
 from pathlib import Path
 from random import Random
 
 from tests.faults.campaigns.campaign import Order, Run, Tally
+from tests.faults.checker import judge
 from tests.faults.play import Script, play
 from tests.faults.stage import Stage
-from tests.faults.troubles import Trouble
+from tests.faults.troubles import Trouble, named
 
 OpenStage = Callable[[Path], AbstractAsyncContextManager[Stage]]
 # Few clients: the trials are the faults, and each must be noticed, not the load.
 _SCRIPT = Script(0, inf, {}, users=8, pause=0.3, trouble_pause=0.4)
+# For faults of 10 s and more, in which a thousand calls are made all the same.
+LONG_FAULTS = replace(_SCRIPT, pause=0.6)
 _ROUND = 10
 _SEEDS = 1_000  # a run's seed is part of its users' names
 
 
-def playing(open_stage: OpenStage, *troubles: Trouble, each_round: int = _ROUND) -> Run:
-    """The campaign that makes these faults, each as a trial."""
-    script = replace(_SCRIPT, troubles={trouble.name: trouble for trouble in troubles})
+def playing(
+    open_stage: OpenStage,
+    *troubles: Trouble,
+    each_round: int = _ROUND,
+    script: Script = _SCRIPT,
+    stages: int = 1,
+) -> Run:
+    """The campaign that makes these faults, each as a trial.
+
+    Args:
+        open_stage: Opens a stage.
+        troubles: The faults.
+        each_round: How many of them a run has.
+        script: What goes on meanwhile. Its seed and its troubles are the campaign's.
+        stages: How many are played on at the same time, for faults that mostly wait.
+    """
+    script = replace(script, troubles=named(*troubles))
 
     async def run(folder: Path, order: Order, tally: Tally) -> None:
-        seed = order.seed * _SEEDS
-        async with open_stage(folder) as stage:
-            while most := order.left(tally, each_round):
-                seed += 1
-                history = await play(stage, replace(script, seed=seed, most_troubles=most))
-                tally.judge(history)
+        seeds = count(order.seed * _SEEDS + 1)
+        under_way = 0
+
+        async def play_on(stage: Stage) -> None:
+            nonlocal under_way
+            while most := order.left(tally, each_round, under_way):
+                under_way += most
+                played = replace(script, seed=next(seeds), most_troubles=most)
+                history = await play(stage, played)
+                # In a thread: the clients of other stages would wait, and be late.
+                report = await asyncio.to_thread(judge, history)
+                tally.add(history, report)
+                under_way -= most
                 tally.trials += len(history.faults)
                 for fault in history.faults:
                     tally.counts[f"ms of {fault.name}"] += round(
                         1000 * (fault.ended - fault.started)
                     )
+
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+            for number in range(stages):
+                own = folder / f"stage-{number}"
+                own.mkdir()
+                stage = await stack.enter_async_context(open_stage(own))
+                group.create_task(play_on(stage))
 
     return run
 

@@ -91,7 +91,7 @@ class Trial:
 async def races(folder: Path, order: Order, tally: Tally) -> None:
     """Makes the history of another user in each trial."""
     random = Random(f"{order.seed} races")
-    async with standalone(folder, servers=_SERVERS, TOKEN_TTL="2h") as stage:
+    async with standalone(folder, _SERVERS, wire=None, TOKEN_TTL="2h") as stage:
         number = 0
         while most := order.left(tally, _ROUND):
             users = [f"race-{order.seed}-{number + each}" for each in range(most)]

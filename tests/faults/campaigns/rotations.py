@@ -1,5 +1,8 @@
 """Renewals with requests in flight: tabs that renew at once, clients that give up calls, lose
 replies, and are killed and come back with the token before. Each new generation is a trial.
+
+Only so many clients have requests under way at the same time: a machine that is too busy for all of
+them makes the campaign slower. It must not leave calls without an answer that no client gave up.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from uuid import UUID
 
 from tests.faults.campaigns.campaign import Order, Tally
 from tests.faults.campaigns.rounds import (
+    AT_ONCE,
     UNTIL_RENEWED_SECONDS,
     Round,
     answered,
@@ -83,15 +87,20 @@ class Client:
         return str(UUID(int=self._random.getrandbits(128), version=4))
 
 
-async def _round(this_round: Round, clients: list[Client], seconds: float) -> None:
-    """Each client renews as soon as its token is old enough; the clients are spread over time."""
+async def _round(clients: list[Client], seconds: float) -> None:
+    """Each client renews as soon as its token is old enough and it is its turn; the clients are
+    spread over time.
+    """
+    turn = asyncio.Semaphore(AT_ONCE)
 
     async def live(number: int, client: Client) -> None:
         await asyncio.sleep(seconds * number / len(clients))
-        await client.sign_in()
+        async with turn:
+            await client.sign_in()
         for _ in range(_GENERATIONS):
             await asyncio.sleep(UNTIL_RENEWED_SECONDS)
-            await client.renew()
+            async with turn:
+                await client.renew()
 
     await side_by_side((live(*each) for each in enumerate(clients)), at_once=len(clients))
 
@@ -99,14 +108,14 @@ async def _round(this_round: Round, clients: list[Client], seconds: float) -> No
 async def rotations(folder: Path, order: Order, tally: Tally) -> None:
     """Renews so often."""
     random, number = Random(f"{order.seed} rotations"), 0
-    async with standalone(folder, TOKEN_TTL="2h") as stage:
+    async with standalone(folder, wire=None, TOKEN_TTL="2h") as stage:
         while most := order.left(tally, _CLIENTS * _GENERATIONS):
             count = -(-most // _GENERATIONS)
             users = [f"tabs-{order.seed}-{number + each}" for each in range(count)]
             number += count
             async with round_on(stage) as this_round:
                 clients = [Client(this_round, user, Random(random.random())) for user in users]
-                await _round(this_round, clients, UNTIL_RENEWED_SECONDS)
+                await _round(clients, UNTIL_RENEWED_SECONDS)
                 tally.judge(await this_round.history(users))
             tally.trials += sum(client.generations for client in clients)
             tally.hold(not this_round.events("SESSION_REPLAYED"), "an alarm about honest clients")

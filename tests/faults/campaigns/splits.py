@@ -10,7 +10,7 @@ from functools import partial
 from random import Random
 
 from tests.faults.campaigns import network
-from tests.faults.campaigns.played import playing
+from tests.faults.campaigns.played import LONG_FAULTS, playing
 from tests.faults.replicated import (
     all_well,
     cluster,
@@ -65,9 +65,13 @@ split_sentinel = playing(
     partial(sentinel, source=_REST),
     Trouble(primary_split, ends_watches=True, loses_writes=True),
     each_round=5,
+    script=LONG_FAULTS,
+    stages=2,
 )
+# On one stage, as each node of it has its own address.
 split_cluster = playing(
     partial(cluster, sources=_SOURCES),
     Trouble(node_split, ends_watches=True, loses_writes=True),
     each_round=5,
+    script=LONG_FAULTS,
 )
