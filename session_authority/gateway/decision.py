@@ -11,6 +11,7 @@ from datetime import timedelta
 from time import monotonic
 
 import structlog
+
 from session_authority.gateway import answers
 from session_authority.gateway.answers import Answer
 from session_authority.gateway.credentials import Onward, onward

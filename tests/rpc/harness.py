@@ -259,6 +259,8 @@ def code_named(name: str) -> str:
     number = CODES.index(name)
     [code] = [code.name for code in grpc.StatusCode if code.value[0] == number]
     return code
+
+
 class LogStream(io.StringIO):
     """Where the log goes."""
 
