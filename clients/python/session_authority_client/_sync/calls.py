@@ -150,7 +150,7 @@ class Calls:
         request: Message,
         deadline: float,
         done: Done,
-        askers: Sequence[Any] | None,
+        askers: Sequence[Any],
         pauses: tuple[float, ...],
     ) -> None:
         self._note_retry(method)
