@@ -85,7 +85,7 @@ class Gateway:
         """The answer to a request to a route whose options are wrong: a denial, with a line in the
         log.
         """
-        self._log_fault("route options are wrong, so its requests are denied", fault)
+        self._log_fault("route_options_wrong", fault)
         answer = answers.denied(request, _told(500, "misconfigured"), code="misconfigured")
         self.metrics.count(answer, 0.0)
         return answer
@@ -94,7 +94,7 @@ class Gateway:
         """The answer to a question that does not say what the original was: a denial, with a line
         in the log.
         """
-        self._log_fault("a proxy's question is not understood, so the request is denied", fault)
+        self._log_fault("question_not_understood", fault)
         answer = answers.not_understood(_told(400, "not_understood"))
         self.metrics.count(answer, 0.0)
         return answer

@@ -105,7 +105,7 @@ class OAuth:
             return _error(429, "temporarily_unavailable", "too many failures", wait)
         except SessionAuthorityError as error:
             if isinstance(error, CallerNotAllowed):
-                _log.error("the service does not let this gateway do what a caller asks for")
+                _log.error("gateway_not_allowed")
             seconds = max(error.retry_after or _SHORTEST_WAIT, _SHORTEST_WAIT).total_seconds()
             wait = ("Retry-After", str(math.ceil(seconds)))
             return _error(503, "temporarily_unavailable", "", wait)

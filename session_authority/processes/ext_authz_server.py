@@ -20,6 +20,7 @@ from session_authority.processes.listening import (
     refuse_taken_socket,
 )
 from session_authority.rpc import Capacity
+from session_authority.runtime import logs
 from session_authority.runtime.settings import Acceptor
 
 _log = structlog.get_logger(__name__)
@@ -125,7 +126,7 @@ class ExtAuthzServer:
 
 
 def _tell(error: Exception) -> None:
-    _log.error("a check failed", exc_info=error)
+    _log.error("check_failed", **logs.fault(error))
 
 
 def _nothing(_: Any) -> None:

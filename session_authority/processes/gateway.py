@@ -153,7 +153,7 @@ async def _become_ready(authority: AsyncSessionAuthority, health: Health) -> Non
     last = ""
     while failure := await answers_of(authority):
         if failure != last:
-            _log.warning("the service gives no answer yet", reason=failure)
+            _log.warning("authority_does_not_answer", reason=failure)
         last = failure
         await asyncio.sleep(_PROBE_SECONDS)
     health.ready = True

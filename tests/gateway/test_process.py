@@ -159,7 +159,7 @@ def test_it_is_ready_once_the_service_answers_and_ends_in_order(tmp_path: Path):
     fake.stop()
     running = GatewayProcess(tmp_path, config_for(fake.address), METRICS_LISTEN=metrics)
     try:
-        running.wait_for_event("the service gives no answer yet")
+        running.wait_for_event("authority_does_not_answer")
         assert httpx.get(f"{running.url}/readyz", timeout=PATIENCE).status_code == 503
         assert httpx.get(f"{running.url}/healthz", timeout=PATIENCE).status_code == 200
         fake.start()
