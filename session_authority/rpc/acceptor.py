@@ -22,7 +22,7 @@ from grpc.aio import _server
 
 from session_authority.rpc import wakeups
 from session_authority.rpc.long_calls import LongCalls
-from session_authority.rpc.request_ids import Reply
+from session_authority.rpc.replies import Reply
 
 # A task that accepts a call starts another one unless so many are waiting for calls: however many
 # calls are under way, none waits for a task. A task ends when more than that are waiting.

@@ -17,7 +17,8 @@ import grpc
 import structlog
 
 from session_authority.rpc.auditing import Auditor
-from session_authority.rpc.request_ids import FIELD, Reply, reply, request_id_of
+from session_authority.rpc.replies import Reply
+from session_authority.rpc.request_ids import FIELD, reply, request_id_of
 from session_authority.rpc.streams import Stream, StreamMethod
 from session_authority.rpc.unary import UnaryMethod
 from session_authority.runtime import logs

@@ -12,10 +12,11 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
+from session_authority.rpc.replies import Metadata, Reply
 from session_authority.runtime import logs
 
 HEADER = "x-request-id"
@@ -24,14 +25,6 @@ _FORM = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}", re.ASCII)
 _MADE_BYTES = 16
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Metadata = tuple[tuple[str, str | bytes], ...]
-
-
-class Reply(NamedTuple):
-    """The answer of a call, serialized, with what follows it."""
-
-    message: bytes
-    trailing_metadata: Metadata
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ from session_authority.domain.refusals import refusal_of
 from session_authority.rpc.authorization import Authorizer, caller_name, no_one_is_calling
 from session_authority.rpc.long_calls import Deadlines, unless_given_up
 from session_authority.rpc.peers import Peer, Peers
-from session_authority.rpc.request_ids import Reply, named, on_lines
+from session_authority.rpc.replies import Reply
+from session_authority.rpc.request_ids import named, on_lines
 from session_authority.rpc.status import code_number, code_of, failure_of
 from session_authority.runtime.metrics import Metrics
 
