@@ -165,5 +165,11 @@ CAMPAIGNS = (
         "on-valkey", "all faults, on Valkey 9.1", 20, playing(standalone, *STANDALONE.values())
     ),
     Campaign("on-redis-7", "all faults, on Redis 7.0", 20, on_redis(debian)),
-    Campaign("on-redis-6", "all faults, on Redis 6.2, the oldest supported", 20, on_redis(oldest)),
+    Campaign(
+        "on-redis-6",
+        "all faults but a missing permission, on Redis 6.2, the oldest supported",
+        20,
+        # Its scripts can't ask for permissions: a sign-in that fails may leave its event behind.
+        on_redis(oldest, "permission taken"),
+    ),
 )

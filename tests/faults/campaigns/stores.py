@@ -93,10 +93,11 @@ def oldest() -> str | None:
     return str(_OLDEST)
 
 
-def on_redis(find: Callable[[], str | None]) -> Run:
-    """The campaign that makes every fault of a single store on this one. Without the program there
-    is no trial.
+def on_redis(find: Callable[[], str | None], *left_out: str) -> Run:
+    """The campaign that makes every fault of a single store on this one, but those `left_out`.
+    Without the program there is no trial.
     """
+    troubles = [trouble for name, trouble in STANDALONE.items() if name not in left_out]
 
     async def run(folder: Path, order: Order, tally: Tally) -> None:
         program = find()
@@ -104,6 +105,6 @@ def on_redis(find: Callable[[], str | None]) -> Run:
             print("this server is not on this machine; make backends stores installs it")
             return
         open_stage = partial(standalone, store=partial(_running, program))
-        await playing(open_stage, *STANDALONE.values())(folder, order, tally)
+        await playing(open_stage, *troubles)(folder, order, tally)
 
     return run
