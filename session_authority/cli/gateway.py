@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from session_authority.cli.terminal import errors_in_one_line, existing_file, fail, out
-from session_authority.runtime import logs
+from session_authority.runtime import event_loops, logs
 from session_authority.runtime.settings import SettingsError, load_settings
 
 _MISSING = (
@@ -68,4 +68,4 @@ def gateway(
         out.print("the file is good, and the service answers", markup=False)
         return
     logs.configure(settings.log_level)
-    asyncio.run(run_gateway(found, settings.metrics_listen))
+    event_loops.run(run_gateway(found, settings.metrics_listen), settings.event_loop)
