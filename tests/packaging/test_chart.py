@@ -16,6 +16,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from session_authority.gateway.configuration import load_gateway_config
+from session_authority.processes.gateway_keys import AssertionKeys
 from session_authority.runtime.settings import Settings
 from tests.cli.harness import call
 from tests.cli.test_serve import POLICY, wrong
@@ -139,11 +140,25 @@ def test_a_gateway_takes_the_configuration_of_the_docs(full: Kinds, tmp_path: Pa
     entries = entries_of_secrets(tmp_path / "made", POLICY)
     example = re.search(r"^```toml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     assert example
-    held = {"gateway.toml": example[1].encode(), **entries["tls"], **entries["client-ca"]}
-    [volume], [mount] = pod["volumes"], container["volumeMounts"]
-    SecretVolume(tmp_path / "mounted", volume["secret"]["defaultMode"]).write(held)
-    path = Path(variables(pod)["GATEWAY_CONFIG"]).relative_to(mount["mountPath"])
-    config = load_gateway_config(tmp_path / "mounted" / path)
+    [keys] = re.findall(r'^.*`\[assertions\]`.* has `(keys = "/.+?")`', PAGE, re.MULTILINE)
+    assertions = f'[assertions]\nissuer = "https://app.example"\n{keys}\n'
+    mounted = str(tmp_path / "etc" / "session-authority")
+    text = (example[1] + assertions).replace("/etc/session-authority", mounted)
+    held = {
+        "gateway": {"gateway.toml": text.encode(), **entries["tls"], **entries["client-ca"]},
+        "assertion-keys": entries["keys"],
+    }
+    folders = {
+        mount["name"]: Path(mount["mountPath"].replace("/etc/session-authority", mounted))
+        for mount in container["volumeMounts"]
+    }
+    for volume in pod["volumes"]:
+        written = SecretVolume(folders[volume["name"]], volume["secret"]["defaultMode"])
+        written.write(held[volume["name"]])
+    path = variables(pod)["GATEWAY_CONFIG"].replace("/etc/session-authority", mounted)
+    config = load_gateway_config(Path(path))
+    assert config.assertions
+    assert AssertionKeys(config.assertions).jwks()
     assert config.http
     assert config.grpc
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
