@@ -15,13 +15,13 @@ WORKDIR /src
 # What changes seldom comes first, so that it is built seldom. The environment of the image has no
 # pip: that of another one fills it. Where packages come from is the builder's own: the secrets are
 # files of pip's configuration, in no layer.
-COPY requirements/build.txt requirements/runtime.txt requirements/
+COPY requirements/build.txt requirements/image.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca \
     python3 -m venv /opt/pip \
     && python3 -m venv --without-pip /opt/session-authority \
     && /opt/pip/bin/pip --python /opt/session-authority/bin/python install \
-        --require-hashes --only-binary :all: --requirement requirements/runtime.txt \
+        --require-hashes --only-binary :all: --requirement requirements/image.txt \
     && /opt/pip/bin/pip install \
         --require-hashes --only-binary :all: --requirement requirements/build.txt
 
@@ -35,6 +35,8 @@ RUN chmod -R u=rwX,go=rX . \
         . ./clients/python \
     && /opt/pip/bin/pip --python /opt/session-authority/bin/python install \
         --no-deps --no-index dist/*.whl
+COPY scripts/prune_packages.py scripts/
+RUN python3 scripts/prune_packages.py /opt/session-authority/lib/python3*/site-packages
 
 
 FROM ${BASE}

@@ -256,6 +256,8 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	compile dev --extra=embedded --extra=tracing --extra=dev --constraint=requirements/runtime.txt \
 	    pyproject.toml requirements/oldest-python.in \
 	    requirements/newest-python.in requirements/fuzz.in; \
+	compile image --extra=tracing --constraint=requirements/dev.txt \
+	    pyproject.toml requirements/oldest-python.in requirements/image.in; \
 	compile build --build-deps-for=wheel --only-build-deps pyproject.toml; \
 	compile protos requirements/protos.in; \
 	compile bench --constraint=requirements/dev.txt requirements/bench.in; \

@@ -83,9 +83,9 @@ class Release:
                 bundle.writestr(entry, path.read_bytes())
 
     def bill_of_materials(self) -> None:
-        """Lists the packages that the service runs with, by their locked versions."""
+        """Lists the packages of the image, by their locked versions."""
         run(
-            *("cyclonedx-py", "requirements", "requirements/runtime.txt"),
+            *("cyclonedx-py", "requirements", "requirements/image.txt"),
             *("--pyproject", "pyproject.toml", "--mc-type", "application"),
             *("--output-reproducible", "--output-format", "JSON"),
             *("--output-file", self._folder / f"{self._stem}.cdx.json"),

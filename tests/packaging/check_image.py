@@ -13,9 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from session_authority_client.testing import FakeAuthority
 from tests.cli.harness import call
+from tests.gateway.harness import browser_cookies
+from tests.gateway.test_process import PATIENCE, config_for
 from tests.packaging.manifests import MANIFESTS, entries_of_secrets, kinds, pods, variables
 from tests.packaging.secret_volumes import SecretVolume
 from tests.processes.harness import add_signing_key
@@ -79,7 +83,7 @@ class Container(Command):
         return subprocess.Popen(arguments, cwd=folder, stdout=out, stderr=err, process_group=0)
 
     def process_id(self) -> int:
-        """The process that serves, or relays."""
+        """The process of the command."""
         pids = sorted(descendants(self.process.pid))
         [*_, pid] = (pid for pid in pids if "session-authority" in command_line(pid)[:2][-1])
         return pid
@@ -140,12 +144,6 @@ def test_nothing_in_it_builds_or_tells_where_packages_came_from(container: str):
     assert not (tree / "run" / "secrets" / "ca").exists()
 
 
-def test_it_has_the_python_client(container: str):
-    """The gateway is a client of the service."""
-    command = ["python3", "-c", "import session_authority_client as client; print(client.__name__)"]
-    assert buildah(*in_container(container, command)[len(BUILDAH) :]) == "session_authority_client"
-
-
 def test_it_serves_and_is_not_root(
     container: str, image: dict[str, Any], valkey: ValkeyServer, tmp_path: Path
 ):
@@ -158,6 +156,7 @@ def test_it_serves_and_is_not_root(
     hand_over(files)
     health = f"127.0.0.1:{free_port()}"
     settings = {
+        "TRACING": "otlp",
         "LISTEN": f"127.0.0.1:{free_port()}",
         "HEALTH_LISTEN": health,
         "REDIS_URL": valkey.url,
@@ -235,3 +234,32 @@ def test_it_relays_by_command(container: str, valkey: ValkeyServer, tmp_path: Pa
             assert relay.terminate() == 0
         finally:
             relay.kill()
+
+
+def test_it_is_a_gateway_by_command(container: str, tmp_path: Path):
+    """With the page of devices, whose languages and time zones are data of packages."""
+    files = tmp_path / "files"
+    files.mkdir()
+    with FakeAuthority() as fake:
+        config = config_for(fake.address, f"/tmp/{tmp_path.name}.sock")
+        (files / "gateway.toml").write_text(config)
+        hand_over(files)
+        settings = {"GATEWAY_CONFIG": f"{FILES}/gateway.toml"}
+        command = ["session-authority", "gateway"]
+        check = in_container(container, [*command, "--check"], files, **settings)[len(BUILDAH) :]
+        assert buildah(*check) == "the file is good, and the service answers"
+        started = in_container(container, command, files, **settings)
+        gateway = Container(tmp_path / "run", started, {})
+        try:
+            url = f"http://{gateway.wait_for_event('listening')['http'][0]}"
+            gateway.wait_for_event("ready")
+            assert user_of(gateway.process_id()) == {USER}
+            assert httpx.get(f"{url}/readyz", timeout=PATIENCE).status_code == 200
+            headers = {"Cookie": browser_cookies(fake), "Accept": "text/html"}
+            for language, title in (("de-AT", "Ihre Geräte"), ("en-GB", "Your devices")):
+                asked = {**headers, "Accept-Language": language}
+                page = httpx.get(f"{url}/account/devices", headers=asked, timeout=PATIENCE)
+                assert (page.status_code, title in page.text) == (200, True)
+            assert gateway.terminate() == 0
+        finally:
+            gateway.kill()

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from session_authority.gateway.configuration import load_gateway_config
+from session_authority.processes.gateway_keys import AssertionKeys
 from session_authority.runtime.settings import Settings
 from tests.cli.harness import call
 from tests.cli.test_serve import POLICY, wrong
@@ -122,8 +124,52 @@ def test_what_the_chart_sets_is_refused_as_a_setting(full: Kinds):
 
 def test_pods_have_settings_that_there_are(full: Kinds):
     found = {part: variables(pod) for part, pod in pods(full)}
-    for part in ("session-authority", "session-authority-relay"):
+    for part in found:
         assert {name.lower() for name in found[part]} <= Settings.model_fields.keys()
+    read = (
+        (ROOT / "docs" / "gateway_file.md").read_text().partition("other settings the gateway")[2]
+    )
+    read_by_gateway = {"GATEWAY_CONFIG", *re.findall("`([A-Z_]+)`", read.partition(".")[0])}
+    assert found["session-authority-gateway"].keys() <= read_by_gateway
+
+
+def test_a_gateway_takes_the_configuration_of_the_docs(full: Kinds, tmp_path: Path):
+    """With the ports, the folder and the drain that the chart gives it."""
+    pod = dict(pods(full))["session-authority-gateway"]
+    [container] = pod["containers"]
+    entries = entries_of_secrets(tmp_path / "made", POLICY)
+    example = re.search(r"^```toml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    assert example
+    [keys] = re.findall(r'^.*`\[assertions\]`.* has `(keys = "/.+?")`', PAGE, re.MULTILINE)
+    assertions = f'[assertions]\nissuer = "https://app.example"\n{keys}\n'
+    mounted = str(tmp_path / "etc" / "session-authority")
+    text = (example[1] + assertions).replace("/etc/session-authority", mounted)
+    held = {
+        "gateway": {"gateway.toml": text.encode(), **entries["tls"], **entries["client-ca"]},
+        "assertion-keys": entries["keys"],
+    }
+    folders = {
+        mount["name"]: Path(mount["mountPath"].replace("/etc/session-authority", mounted))
+        for mount in container["volumeMounts"]
+    }
+    for volume in pod["volumes"]:
+        written = SecretVolume(folders[volume["name"]], volume["secret"]["defaultMode"])
+        written.write(held[volume["name"]])
+    path = variables(pod)["GATEWAY_CONFIG"].replace("/etc/session-authority", mounted)
+    config = load_gateway_config(Path(path))
+    assert config.assertions
+    assert AssertionKeys(config.assertions).jwks()
+    assert config.http
+    assert config.grpc
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    listens = {"http": config.http.listen, "grpc": config.grpc.listen}
+    assert {name: ports[name] for name in listens} == {
+        name: listen and listen.port for name, listen in listens.items()
+    }
+    seconds = config.drain_timeout.total_seconds()
+    ends = container["lifecycle"]["preStop"]["sleep"]["seconds"] + seconds
+    assert pod["terminationGracePeriodSeconds"] >= ends + 5
+    assert config.flow.trusted_proxies
 
 
 def test_settings_become_variables():

@@ -37,7 +37,28 @@ def exposure(unit: Path) -> float:
 
 def test_there_is_a_unit_for_each_command_that_stays():
     started = [re.findall(rf"^ExecStart={INSTALLED} (.*)$", u.read_text(), re.M) for u in UNITS]
-    assert sorted(started) == [["relay"], ["serve"]]
+    assert sorted(started) == [["gateway"], ["relay"], ["serve"]]
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "page", "written"),
+    [
+        ("serve", "LogsDirectory", "logs.md", r"`/var/log/([^/`]+)/[^`]+`"),
+        ("gateway", "RuntimeDirectory", "gateway.md", r'unix_socket = "/run/([^/"]+)/[^"]+"'),
+    ],
+)
+def test_what_the_docs_let_it_write_has_a_folder(
+    command: str, setting: str, page: str, written: str
+):
+    """Nothing else can be written."""
+    [text] = [
+        text
+        for text in (unit.read_text() for unit in UNITS)
+        if f"\nExecStart={INSTALLED} {command}\n" in text
+    ]
+    assert "\nProtectSystem=strict\n" in text
+    folders = re.findall(rf"^{setting}=(.*)$", text, re.M)
+    assert set(re.findall(written, (ROOT / "docs" / page).read_text())) == set(folders) != set()
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
