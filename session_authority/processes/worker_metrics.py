@@ -56,7 +56,7 @@ def _packed(registry: CollectorRegistry) -> bytes:
     """The metrics, or nothing if they can't be had: one that fails must not end the thread."""
     try:
         return pack(registry)
-    except Exception as error:  # of any collector
+    except Exception as error:  # noqa: BLE001 - of any collector
         if _throttle.count("failed", monotonic()) is not None:
             _log.error("worker_metrics_failed", **fault(error))
         return b""

@@ -100,7 +100,7 @@ async def test_keys_connections_and_clocks_are_shown(stage_with: StageWith, sour
 async def test_the_lag_of_the_loop_is_not_measured_by_its_own_clock(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """uvloop's clock stands still during a turn of the loop."""
+    """Uvloop's clock stands still during a turn of the loop."""
     monkeypatch.setattr(process_metrics, "_LAG_INTERVAL_SECONDS", 0.001)
     loop = asyncio.get_running_loop()
     sound = loop.time
