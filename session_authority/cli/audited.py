@@ -32,7 +32,9 @@ _fields: ContextVar[dict[str, Any]] = ContextVar("audited", default={})  # noqa:
 
 
 def audit(**fields: Any) -> None:
-    """Has the audit log told of what a command made, such as a key's ID."""
+    """Has the audit log told of what a command made, such as a key's ID; or of its `outcome`, where
+    the exit code tells what was found.
+    """
     _fields.get().update(fields)
 
 
@@ -75,6 +77,7 @@ def _note(action: str, outcome: str, fields: dict[str, Any]) -> None:
         err.print(f"The audit log has no line of this: {text}", markup=False, soft_wrap=True)
         return
     try:
+        outcome = fields.pop("outcome", outcome)
         log.note(action, outcome, {**_who(), **fields}, limited=False)
     finally:
         log.close()

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from session_authority.cli.audited import audited
+from session_authority.cli.audited import audit, audited
 from session_authority.cli.devices import UserArgument
 from session_authority.cli.relay_options import relay_settings
 from session_authority.cli.terminal import (
@@ -83,11 +83,17 @@ def inspect(
     if repair and left:
         if not yes:
             typer.confirm("Remove what can't be read?", abort=True, err=True)
-        repaired = _run(settings, lambda inspection: inspection.repair(user, now()))
-        left -= repaired.count
+        repaired, left = _run(settings, lambda inspection: _repair(inspection, user))
         _tell(repaired, left, as_json)
     if left:
+        audit(outcome="OK", unreadable=left)  # it looked, which is what the log is to tell
         raise typer.Exit(FAILED)
+
+
+async def _repair(inspection: Inspection, user: str) -> tuple[Repaired, int]:
+    """What was removed, and how much can't be read still: another repair may be under way."""
+    repaired = await inspection.repair(user, now())
+    return repaired, (await inspection.inspect(user)).unreadable_count
 
 
 def _run(settings: Settings, work: Callable[[Inspection], Coroutine[Any, Any, _T]]) -> _T:

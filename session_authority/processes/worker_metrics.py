@@ -16,10 +16,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from time import monotonic
 
+import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from session_authority.runtime.logs import LogThrottle, fault
 from session_authority.runtime.metrics import Metrics
 from session_authority.runtime.summed_metrics import Family, pack, summed, together, unpack
 
@@ -27,9 +29,14 @@ from session_authority.runtime.summed_metrics import Family, pack, summed, toget
 PATIENCE_SECONDS = 2.0
 # How the gauges of the process that starts the workers are labelled.
 PARENT = "parent"
-# A question is a number; an answer has the same number, and how many bytes follow.
+# A question is a number; an answer has the same number, and how many bytes follow: none if the
+# worker can't tell its metrics.
 _QUESTION, _HEAD = struct.Struct("!Q"), struct.Struct("!QI")
 _MAX_PART_BYTES = 256 * 1024
+_LOG_INTERVAL_SECONDS = 60.0
+
+_log = structlog.get_logger(__name__)
+_throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
 
 
 def answer_parent(end: socket.socket, registry: CollectorRegistry) -> None:
@@ -41,8 +48,18 @@ def _answer(end: socket.socket, registry: CollectorRegistry) -> None:
     end.setblocking(True)
     with suppress(OSError), end:  # the parent is gone: then this process ends, too
         while question := end.recv(_QUESTION.size, socket.MSG_WAITALL):
-            packed = pack(registry)
+            packed = _packed(registry)
             end.sendall(_HEAD.pack(*_QUESTION.unpack(question), len(packed)) + packed)
+
+
+def _packed(registry: CollectorRegistry) -> bytes:
+    """The metrics, or nothing if they can't be had: one that fails must not end the thread."""
+    try:
+        return pack(registry)
+    except Exception as error:  # noqa: BLE001 - of any collector
+        if _throttle.count("failed", monotonic()) is not None:
+            _log.error("worker_metrics_failed", **fault(error))
+        return b""
 
 
 class WorkerLink:
@@ -54,6 +71,8 @@ class WorkerLink:
         self.name = name
         self.last: Sequence[Family] = ()
         """What the worker said last."""
+        self.is_sound = False
+        """Whether its last answer had its metrics."""
         self.socket: socket.socket | None = None
         self._asked = self._answered = 0
         self._received = bytearray()
@@ -68,9 +87,8 @@ class WorkerLink:
 
     def disconnect(self) -> Sequence[Family]:
         """Hangs up on a process that is gone. Returns what it said last."""
-        if self.socket is not None:
-            self.socket.close()
-        self.socket, last, self.last = None, self.last, ()
+        self._hang_up()
+        last, self.last = self.last, ()
         return last
 
     @property
@@ -83,8 +101,11 @@ class WorkerLink:
         more.
         """
         if self.socket is not None and not self.waits:
-            with suppress(OSError):
+            try:
                 self.socket.send(_QUESTION.pack(self._asked + 1))
+            except OSError:
+                self._hang_up()
+            else:
                 self._asked += 1
 
     def hear(self) -> None:
@@ -96,16 +117,23 @@ class WorkerLink:
             return
         except OSError:
             part = b""
-        if not part:  # it is gone, and its parent will notice
-            self._answered = self._asked
+        if not part:  # it is gone, or its thread is: it counts as down until it is started anew
+            self._hang_up()
             return
         self._received += part
         if len(self._received) >= _HEAD.size:
             number, size = _HEAD.unpack_from(self._received)
             if len(self._received) >= _HEAD.size + size:
-                self.last = unpack(bytes(self._received[_HEAD.size : _HEAD.size + size]))
+                self.is_sound = size > 0
+                if self.is_sound:
+                    self.last = unpack(bytes(self._received[_HEAD.size : _HEAD.size + size]))
                 del self._received[: _HEAD.size + size]
                 self._answered = number
+
+    def _hang_up(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+        self.socket, self.is_sound = None, False
 
 
 class GatheredMetrics(Collector):
@@ -150,7 +178,7 @@ class GatheredMetrics(Collector):
             return iter([up, *together(counted, present | {PARENT: own})])
 
     def _gather(self) -> list[WorkerLink]:
-        """Asks all workers. Returns those that have answered."""
+        """Asks all workers. Returns those that have answered with their metrics."""
         late = [link for link in self._links if link.waits]
         for link in self._links:
             link.ask()
@@ -168,7 +196,7 @@ class GatheredMetrics(Collector):
                         link.ask()
                     if not link.waits:
                         selector.unregister(key.fileobj)
-        return [link for link in self._links if link.socket and link.last and not link.waits]
+        return [link for link in self._links if link.is_sound and not link.waits]
 
 
 def _up() -> GaugeMetricFamily:

@@ -6,7 +6,7 @@ the values of claims, and the name that a user gave a device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -78,6 +78,12 @@ class Auditor:
         if self._log is not None:
             told = {"observe_only": True, "user_id": user_id, "status": status}
             self._note(self._log, "ValidateSession", context, code, told, limited=True)
+
+    def watched(self, context: Context, user_ids: Sequence[str]) -> None:
+        """Tells of a watch of certain users' events that begins: it may last for days."""
+        if self._log is not None and user_ids:
+            told = {"user_ids": list(user_ids)}
+            self._note(self._log, "WatchEvents", context, grpc.StatusCode.OK, told, limited=True)
 
     def _note(
         self,

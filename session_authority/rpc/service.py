@@ -19,6 +19,7 @@ from session_authority.rpc import batch_results, messages
 from session_authority.rpc.auditing import Auditor
 from session_authority.rpc.authorization import caller
 from session_authority.rpc.status import failure_of
+from session_authority.rpc.streams import Stream
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
@@ -235,6 +236,7 @@ class SessionAuthorityService(pb_grpc.SessionAuthorityServiceServicer):
     ) -> pb.GetSigningKeysResponse:
         return messages.signing_keys_response(self._authority.signing_keys())
 
-    async def WatchEvents(self, request: pb.WatchEventsRequest, context: Context) -> None:
+    async def WatchEvents(self, request: pb.WatchEventsRequest, context: Stream) -> None:
         since, only = messages.watch_request(request)
+        self._auditor.watched(context.context, request.user_ids)
         await self._feed.watch(since, only, context.write)

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,8 @@ STDERR = "stderr"
 # that changed something always has its line.
 MAX_LIMITED_LINES_PER_SECOND = 100
 MAX_TEXT_CHARACTERS = 256
+# Of a list: a caller may send thousands of long names in a call that is refused for it.
+MAX_NAMES, MAX_NAME_CHARACTERS = 32, 64
 _COMPLAINT_SECONDS = 60.0
 _MODE = 0o600
 
@@ -130,7 +132,7 @@ class AuditLog:
             action: The RPC or the command.
             outcome: The code of gRPC, or `OK` or `FAILED` for a command.
             fields: The caller, the peer, the user and whatever else is known. Texts are cut at 256
-                characters, and what is empty is left out.
+                characters, lists at 32 names of 64, and what is empty is left out.
             limited: Whether the line may be left out where a caller causes too many.
         """
         left_out = 0
@@ -173,4 +175,11 @@ class AuditLog:
 
 
 def _cut(value: Any) -> Any:
-    return value[:MAX_TEXT_CHARACTERS] if isinstance(value, str) else value
+    """A value as JSON has it, of a bounded size, whatever it is."""
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        names = [str(name)[:MAX_NAME_CHARACTERS] for name in value[:MAX_NAMES]]
+        more = len(value) - len(names)
+        return [*names, f"({more} more)"] if more else names
+    return str(value)[:MAX_TEXT_CHARACTERS]

@@ -76,7 +76,7 @@ class Metrics(ProcessMetrics):
         self.unreadable_records = self.rare(
             "unreadable_records",
             "Reads of a record in Redis that could not be read, by its kind: session, device,"
-            " request. See `session-authority inspect`.",
+            " claims, request. See `session-authority inspect`.",
             ["kind"],
         )
         self.store_up = self.gauge(

@@ -1,7 +1,8 @@
 """Offers metrics over HTTP: in plaintext or over TLS, to anyone or to those with a token.
 
-Strangers can't make it cost much: few connections at once, small requests, little time for each,
-and few renderings a second. Beyond that the last rendering is shown again.
+What strangers can make it cost is bounded: few connections at once, small requests, little time for
+each, and few renderings a second. Beyond that the last rendering is shown again while it is fresh.
+No request can use up the renderings of another kind of request.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -28,9 +30,12 @@ MAX_CONNECTIONS = 16
 _TIMEOUT_SECONDS = 5.0
 # Prometheus sends half a kilobyte.
 MAX_REQUEST_BYTES = 16 * 1024
-# How often the metrics are written anew: one Prometheus asks every few seconds, a flood costs the
-# service no more than this. So many at once are no flood.
+# How often the metrics are written anew in one form: one Prometheus asks every few seconds, a flood
+# costs the service no more than this for each of five budgets. So many at once are no flood.
 _RENDERINGS_PER_SECOND, _RENDERINGS_AT_ONCE = 5.0, 20.0
+# An older page is not shown: its numbers would stand still, and no alert would fire.
+_MAX_PAGE_AGE_SECONDS = 2.0
+_OPEN_METRICS = "application/openmetrics-text"
 MIN_TOKEN_CHARACTERS = 16
 _MAX_TOKEN_BYTES = 4096
 
@@ -186,6 +191,51 @@ def _hang_up(request: Any) -> None:
         request.shutdown(socket.SHUT_RDWR)
 
 
+class _Budget:
+    """How many renderings are left to requests of one kind."""
+
+    def __init__(self) -> None:
+        self._left = _RENDERINGS_AT_ONCE
+        self._counted_at = time.monotonic()
+
+    def take(self) -> bool:
+        """Takes one rendering, if one is left."""
+        now = time.monotonic()
+        gained = (now - self._counted_at) * _RENDERINGS_PER_SECOND
+        self._left = min(self._left + gained, _RENDERINGS_AT_ONCE)
+        self._counted_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+_Answer = tuple[str, Any, list[bytes]]
+
+
+class _Page:
+    """All metrics in one form: how often they may be written anew, and the last that were."""
+
+    def __init__(self, is_open_metrics: bool, is_gzipped: bool) -> None:
+        # What is asked for is fixed: a request that words it oddly changes nothing for others.
+        self.headers = {
+            "HTTP_ACCEPT": f"{_OPEN_METRICS}; version=1.0.0" if is_open_metrics else "text/plain",
+            "HTTP_ACCEPT_ENCODING": "gzip" if is_gzipped else "identity",
+        }
+        self.budget = _Budget()
+        self.rendered_at = 0.0
+        self.last: _Answer | None = None
+
+    def keep(self, answer: _Answer) -> None:
+        """Keeps what was written just now."""
+        self.last, self.rendered_at = answer, time.monotonic()
+
+    def fresh(self) -> _Answer | None:
+        """What was written last, unless it is too old to be shown."""
+        is_old = time.monotonic() - self.rendered_at > _MAX_PAGE_AGE_SECONDS
+        return None if is_old else self.last
+
+
 class _App:
     """What stands before the rendering: the token, and how often metrics are written anew."""
 
@@ -193,46 +243,44 @@ class _App:
         self._render = make_wsgi_app(registry)
         self._token_file = token_file
         self._lock = threading.Lock()
-        self._allowed = _RENDERINGS_AT_ONCE
-        self._counted_at = time.monotonic()
-        # By the form that was wanted. A scrape that names metrics is not kept.
-        self._last: dict[tuple[bool, bool], tuple[str, Any, list[bytes]]] = {}
+        # By whether OpenMetrics and gzip are wanted.
+        self._pages = {form: _Page(*form) for form in product((False, True), repeat=2)}
+        # Of scrapes that name metrics, and of all else that is not shown again.
+        self._others = _Budget()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if not self._may_see(environ.get("HTTP_AUTHORIZATION", "")):
             return _refuse(start_response, "401 Unauthorized", ("WWW-Authenticate", "Bearer"))
-        form = (
-            "openmetrics" in environ.get("HTTP_ACCEPT", ""),
-            "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""),
-        )
         with self._lock:
-            names_some = bool(environ.get("QUERY_STRING"))
-            if self._may_render():
-                answer = self._rendered(environ)
-                if environ["REQUEST_METHOD"] == "GET" and not names_some:
-                    self._last[form] = answer
-            elif names_some or form not in self._last:
-                return _refuse(start_response, "503 Service Unavailable", ("Retry-After", "1"))
+            page = self._page_for(environ)
+            if page is None:
+                answer = self._rendered(environ) if self._others.take() else None
+            elif page.budget.take():
+                answer = self._rendered(environ | page.headers)
+                page.keep(answer)
             else:
-                answer = self._last[form]
+                answer = page.fresh()
+        if answer is None:
+            return _refuse(start_response, "503 Service Unavailable", ("Retry-After", "1"))
         status, headers, body = answer
         start_response(status, headers)
         return body
 
-    def _rendered(self, environ: dict[str, Any]) -> tuple[str, Any, list[bytes]]:
+    def _page_for(self, environ: dict[str, Any]) -> _Page | None:
+        """The page that is wanted; None if it is not the whole of the metrics."""
+        is_whole = environ["REQUEST_METHOD"] == "GET" and not environ.get("QUERY_STRING")
+        if not is_whole or environ.get("PATH_INFO") == "/favicon.ico":
+            return None
+        form = (
+            _OPEN_METRICS in environ.get("HTTP_ACCEPT", ""),
+            "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""),
+        )
+        return self._pages[form]
+
+    def _rendered(self, environ: dict[str, Any]) -> _Answer:
         begun: list[Any] = []
         body = self._render(environ, lambda status, headers: begun.extend((status, headers)))
         return begun[0], begun[1], list(body)
-
-    def _may_render(self) -> bool:
-        now = time.monotonic()
-        gained = (now - self._counted_at) * _RENDERINGS_PER_SECOND
-        self._allowed = min(self._allowed + gained, _RENDERINGS_AT_ONCE)
-        self._counted_at = now
-        if self._allowed < 1:
-            return False
-        self._allowed -= 1
-        return True
 
     def _may_see(self, header: str) -> bool:
         if self._token_file is None:

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -32,6 +33,15 @@ SERVICE_NAME = "session-authority"
 _NAME_VARIABLES = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
 _PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "grpc"
+# By the specification of OpenTelemetry's variables.
+_SAMPLERS = (
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+)
 # Of a server these are errors; others are the caller's (semantic conventions for gRPC).
 SERVER_ERRORS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
@@ -223,10 +233,30 @@ def exporting() -> Tracer:
     wanted = next((os.environ[name] for name in _PROTOCOL_VARIABLES if os.environ.get(name)), "")
     if wanted not in ("", _PROTOCOL):
         raise TracingError(f"OTEL_EXPORTER_OTLP_PROTOCOL: must be {_PROTOCOL}, the one there is")
+    _check_sampler()
     try:
         return tracer_to(BatchSpanProcessor(_Watched(OTLPSpanExporter())))
     except ValueError as error:
         raise TracingError(f"the variables OTEL_* can't be used: {error}") from None
+
+
+def _check_sampler() -> None:
+    """OpenTelemetry would record every trace instead. Raises TracingError."""
+    sampler = os.environ.get(OTEL_TRACES_SAMPLER, "").lower()
+    if not sampler:
+        return
+    if sampler not in _SAMPLERS:
+        raise TracingError(f"{OTEL_TRACES_SAMPLER}: must be one of {', '.join(_SAMPLERS)}")
+    argument = os.environ.get(OTEL_TRACES_SAMPLER_ARG) or "1.0"
+    if "ratio" in sampler and not _is_ratio(argument):
+        raise TracingError(f"{OTEL_TRACES_SAMPLER_ARG}: must be a number from 0 to 1")
+
+
+def _is_ratio(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 def tracer_to(processor: Any) -> Tracer:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
+from time import monotonic
 from typing import NoReturn
 
 from prometheus_client import (
@@ -98,11 +99,10 @@ class ProcessMetrics:
 
     async def watch_loop(self) -> NoReturn:
         """Measures how late the event loop is, for as long as it runs."""
-        time = asyncio.get_running_loop().time
         while True:
-            due = time() + _LAG_INTERVAL_SECONDS
+            due = monotonic() + _LAG_INTERVAL_SECONDS
             await asyncio.sleep(_LAG_INTERVAL_SECONDS)
-            self._loop_lag.add(max(time() - due, 0.0))
+            self._loop_lag.add(max(monotonic() - due, 0.0))
 
 
 def _version_of(package: str) -> str:

@@ -56,6 +56,8 @@ def tracing(mode: TracingMode) -> Iterator[None]:
         raise TracingError(
             "TRACING=otlp needs OpenTelemetry: install session-authority[tracing]"
         ) from None
+    except ValueError as error:  # OpenTelemetry reads some of them when it is imported
+        raise TracingError(f"the variables OTEL_* can't be used: {error}") from None
     tracer = exporting()
     install(tracer)
     try:

@@ -79,6 +79,9 @@ class RecordReader:
     ) -> None:
         self._addresses = addresses
         self._metrics = metrics
+        if metrics is not None:
+            for kind in RecordKind:  # from 0 on: Prometheus sees no increase in a first 1
+                metrics.unreadable_records.labels(kind.value)
         self._throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
 
     def session(self, user_id: str, key: bytes, raw: bytes) -> Stored[SessionRecord] | Unreadable:

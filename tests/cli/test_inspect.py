@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -193,6 +194,30 @@ def test_a_repair_removes_what_cant_be_read_and_tells_watchers(desk: Desk) -> No
     assert {e.device_id for e in events} == {device(1).device_id.bytes, b""}
     assert desk.inspect("--repair").exit_code == 0
     assert len(desk.events()) == 2
+
+
+def test_what_another_repair_removed_is_not_left(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_repair(*_: Any, **__: Any) -> bool:
+        desk.admin.hdel(desk.keys.sessions(USER), key(1))
+        return True
+
+    desk.corrupt("session", 1)
+    monkeypatch.setattr("typer.confirm", other_repair)
+    repaired = desk.inspect("--repair")
+    assert (repaired.exit_code, repaired.stderr) == (0, "")
+
+
+def test_a_look_that_finds_something_did_not_fail(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    audit = tmp_path / "audit.log"
+    monkeypatch.setenv("SESSION_AUTHORITY_AUDIT_LOG", str(audit))
+    desk.corrupt("session", 1)
+    assert desk.inspect().exit_code == 1
+    line = json.loads(audit.read_text())
+    assert (line["outcome"], line["exit_code"], line["unreadable"]) == ("OK", 1, 1)
 
 
 def test_stored_claims_are_shown(desk: Desk) -> None:

@@ -219,7 +219,10 @@ CASES = (
         "UnreadableRecords",
         "one more",
         _kinds(
-            "session_authority_unreadable_records_total", "kind", session="0x5 1x90", device="7x95"
+            "session_authority_unreadable_records_total",
+            "kind",
+            session="_x2 0x3 1x90",  # from the start of a server on
+            device="7x95",
         ),
         {"4m": False, "10m": True, "80m": False},
     ),

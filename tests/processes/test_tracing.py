@@ -119,6 +119,43 @@ def test_a_protocol_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch):
         exporting()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_TRACES_SAMPLER", "nonsense"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1%"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
+        ("OTEL_TRACES_SAMPLER_ARG", "nan"),
+    ],
+)
+def test_a_sampler_that_cannot_be_had_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(TracingError, match=f"^{variable}: must be"):
+        exporting()
+
+
+@pytest.mark.parametrize("sampler", ["", "always_on", "TraceIdRatio", "parentbased_traceidratio"])
+def test_a_sampler_that_there_is_is_taken(monkeypatch: pytest.MonkeyPatch, sampler: str):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.01")
+    exporting().shut_down()
+
+
+def test_a_variable_that_is_read_at_the_import_is_named(monkeypatch: pytest.MonkeyPatch):
+    code = (
+        "from session_authority.runtime.tracing import *\n"
+        "try:\n"
+        "    with tracing(TracingMode.OTLP): pass\n"
+        "except TracingError as error: print(error)"
+    )
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "x")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("the variables OTEL_* can't be used: OTEL_SPAN_ATTRIBUTE_COUNT")
+
+
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     block = tmp_path / "site"
     block.mkdir()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from session_authority.processes import worker_metrics
 from session_authority.processes.worker_metrics import GatheredMetrics, answer_parent
+from session_authority.runtime.logs import LogThrottle
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.one_acceptor
@@ -110,6 +114,55 @@ def test_a_worker_that_hangs_holds_nobody_up_and_keeps_its_count(impatient: Gath
     wait_for(lambda: counted() == (0, 1), "the sound one to be heard")
     hung.answers()
     wait_for(lambda: counted() == (1, 5), "the late answer, and the new one")
+
+
+class _Broken(Collector):
+    """Raises while it is told to."""
+
+    is_broken = True
+
+    def collect(self) -> Iterator[Metric]:
+        if self.is_broken:
+            raise RuntimeError
+        return iter(())
+
+
+def test_a_worker_that_cannot_tell_its_metrics_is_down_until_it_can(
+    impatient: GatheredMetrics,
+    logged: list[MutableMapping[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(worker_metrics, "_throttle", LogThrottle(60.0))
+    worker, broken = Worker(impatient, 0), _Broken()
+    worker.calls.labels("OK").inc(4)
+    worker.busy.labels("main").set(1)
+    worker.answers()
+    up, busy = "session_authority_worker_up worker=0", "busy port=main worker=0"
+    wait_for(lambda: shown(impatient)[up] == 1, "the worker to be heard")
+    broken.is_broken = False
+    worker.registry.register(broken)
+    broken.is_broken = True
+    for _ in range(2):
+        found = shown(impatient)
+        assert (found[up], found["calls_total code=OK"]) == (0, 4)
+        assert busy not in found
+    assert [line["event"] for line in logged] == ["worker_metrics_failed"]
+    broken.is_broken = False
+    wait_for(lambda: shown(impatient)[up] == 1, "the worker to be heard again")
+
+
+def test_a_worker_whose_end_is_closed_is_down(impatient: GatheredMetrics):
+    worker = Worker(impatient, 0)
+    worker.calls.labels("OK").inc(4)
+    worker.busy.labels("main").set(1)
+    worker.answers()
+    up = "session_authority_worker_up worker=0"
+    wait_for(lambda: shown(impatient)[up] == 1, "the worker to be heard")
+    worker.end.shutdown(socket.SHUT_RDWR)
+    for _ in range(2):
+        found = shown(impatient)
+        assert (found[up], found["calls_total code=OK"]) == (0, 4)
+        assert "busy port=main worker=0" not in found
 
 
 def test_an_answer_that_stops_in_the_middle_holds_nobody_up(impatient: GatheredMetrics):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import count
+
 import pytest
 
 from session_authority.domain.session_limits import DeviceLimitAction
@@ -92,6 +95,25 @@ async def test_keys_connections_and_clocks_are_shown(stage_with: StageWith, sour
     assert sample("process_open_fds")
     build = counted(stage, "build_info", "acceptor")
     assert build == {stage.server._options.acceptor.value: 1}
+
+
+async def test_the_lag_of_the_loop_is_not_measured_by_its_own_clock(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Uvloop's clock stands still during a turn of the loop."""
+    monkeypatch.setattr(process_metrics, "_LAG_INTERVAL_SECONDS", 0.001)
+    loop = asyncio.get_running_loop()
+    sound = loop.time
+    reads = count()
+    monkeypatch.setattr(loop, "time", lambda: sound() + 1000 * next(reads))
+    metrics = process_metrics.ProcessMetrics()
+    watching = asyncio.create_task(metrics.watch_loop())
+    sample, name = metrics.registry.get_sample_value, "session_authority_event_loop_lag_seconds"
+    for _ in range(1000):  # what awaits a condition goes by this clock
+        await asyncio.sleep(0)
+    watching.cancel()
+    assert sample(f"{name}_count")
+    assert (sample(f"{name}_sum") or 0) < 500
 
 
 async def test_the_loop_and_watches_are_timed(

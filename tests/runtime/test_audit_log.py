@@ -48,6 +48,17 @@ def test_an_act_is_one_line_in_a_file_for_its_owner(tmp_path: Path):
     }
 
 
+def test_whatever_is_told_makes_a_short_line(tmp_path: Path):
+    path = tmp_path / "audit.log"
+    many = [f"{number:03}{'x' * 100}" for number in range(40)]
+    note(AuditLog(str(path)), claims=many, names=tuple(many[:2]), ids=path, raw=b"\xff", flag=True)
+    [line] = lines(path)
+    cut = [name[: audit_log.MAX_NAME_CHARACTERS] for name in many]
+    assert line["claims"] == [*cut[: audit_log.MAX_NAMES], "(8 more)"]
+    assert line["names"] == cut[:2]
+    assert (line["ids"], line["raw"], line["flag"]) == (str(path), "b'\\xff'", True)
+
+
 def test_two_processes_share_a_file(tmp_path: Path):
     path = tmp_path / "audit.log"
     first, second = AuditLog(str(path)), AuditLog(str(path))

@@ -112,8 +112,60 @@ def test_a_flood_of_scrapes_costs_few_renderings(monkeypatch: pytest.MonkeyPatch
     for _ in range(20):
         assert b"collected_total" in fetched(port)
     assert counting.collected == before + 3
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/metrics?name[]=collected_total"),
+        ("GET", "/metrics?x"),
+        ("HEAD", "/metrics"),
+        ("POST", "/metrics"),
+        ("GET", "/favicon.ico"),
+    ],
+)
+def test_other_requests_keep_no_scrape_from_fresh_numbers(
+    monkeypatch: pytest.MonkeyPatch, method: str, path: str
+):
+    monkeypatch.setattr("session_authority.runtime.metrics_server._RENDERINGS_PER_SECOND", 0.0)
+    monkeypatch.setattr("session_authority.runtime.metrics_server._RENDERINGS_AT_ONCE", 3.0)
+    counting, registry = _Counting(), CollectorRegistry()
+    registry.register(counting)
+    port = served(registry=registry)
+    first = fetched(port)
+    statuses = []
+    for _ in range(5):
+        request = Request(f"http://127.0.0.1:{port}{path}", method=method)
+        try:
+            urlopen(request, timeout=PATIENCE).close()
+        except HTTPError as refused:
+            statuses.append(refused.code)
+    assert statuses[-2:] == [503, 503], "these have a budget of their own"
+    second = fetched(port)
+    assert b"collected_total" in second
+    assert second != first
+    gzipped = fetched(port, **{"Accept-Encoding": "gzip"})
+    assert gzipped.startswith(b"\x1f\x8b"), "each form has a budget of its own"
+
+
+def test_a_form_that_is_asked_for_oddly_is_the_same_for_all():
+    port = served()
+    for version in ("x", "99"):
+        fetched(port, Accept=f"application/openmetrics-text; version={version}")
+    request = Request(f"http://127.0.0.1:{port}/metrics")
+    request.add_header("Accept", "application/openmetrics-text; version=99")
+    with urlopen(request, timeout=PATIENCE) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1")
+
+
+def test_a_page_that_is_too_old_is_not_shown_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("session_authority.runtime.metrics_server._RENDERINGS_PER_SECOND", 0.0)
+    monkeypatch.setattr("session_authority.runtime.metrics_server._RENDERINGS_AT_ONCE", 1.0)
+    port = served()
+    assert fetched(port) == fetched(port)
+    monkeypatch.setattr("session_authority.runtime.metrics_server._MAX_PAGE_AGE_SECONDS", -1.0)
     with pytest.raises(HTTPError, match="503"):
-        urlopen(f"http://127.0.0.1:{port}/metrics?name[]=collected_total", timeout=PATIENCE)
+        fetched(port)
 
 
 def test_a_scrape_must_bring_the_token(tmp_path: Path):

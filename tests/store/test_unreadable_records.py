@@ -252,7 +252,15 @@ async def test_operators_learn_of_it_once_a_minute(
     assert (second["left_out"], third["left_out"]) == (2, 1)
     assert third["reason"] == "the key holds another type"
     assert "ada@" not in str(logged)
-    assert counted(metrics) == {"session": 6.0}
+    assert counted(metrics) == {"session": 6.0, "device": 0.0, "claims": 0.0, "request": 0.0}
+
+
+async def test_each_kind_is_at_zero_before_there_is_one(
+    watched: tuple[SessionStore, Metrics],
+) -> None:
+    """The first would be no increase for Prometheus otherwise, and no alert would fire."""
+    _, metrics = watched
+    assert counted(metrics) == dict.fromkeys(RecordKind, 0.0)
 
 
 def counted(metrics: Metrics) -> dict[str, float]:
@@ -274,7 +282,7 @@ async def test_each_kind_is_counted(
     await room.run("SET", room.keys.request("ada", REQUEST), RUBBISH)
     state = await store.user("ada", REQUEST)
     assert isinstance(state.unreadable_issued, Unreadable)
-    assert counted(metrics) == {"session": 1.0, "device": 2.0, "request": 1.0}
+    assert counted(metrics) == {"session": 1.0, "device": 2.0, "claims": 0.0, "request": 1.0}
 
 
 async def test_a_quiet_event_is_left_where_its_mark_is_of_another_type(room: Room) -> None:

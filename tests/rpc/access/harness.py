@@ -131,10 +131,11 @@ class Visitor:
         body = body_of(path_of(name)) if request is None else request.SerializeToString()
         return await call(body, timeout=PATIENCE, metadata=self._metadata)
 
-    def watch(self, name: str = "WatchEvents") -> Any:
+    def watch(self, name: str = "WatchEvents", request: Message | None = None) -> Any:
         """Starts a stream with one request."""
         call = self.channel.unary_stream(path_of(name))
-        return call(body_of(path_of(name)), timeout=PATIENCE, metadata=self._metadata)
+        body = body_of(path_of(name)) if request is None else request.SerializeToString()
+        return call(body, timeout=PATIENCE, metadata=self._metadata)
 
     async def outcome(
         self, name: str, metadata: Sequence[tuple[str, Any]] | None = None

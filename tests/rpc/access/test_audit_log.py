@@ -110,6 +110,19 @@ async def test_an_operator_who_looks_is_seen(stage: Stage, enter: Enter, lines: 
     assert not [line for line in lines() if signed_in.access_token in str(line)]
 
 
+async def test_an_operator_who_watches_a_user_is_seen_at_once(
+    stage: Stage, enter: Enter, lines: Lines
+):
+    ops = await enter("ops")
+    for user_ids in ([], ["ada", "bob"]):
+        watch = ops.watch(request=pb.WatchEventsRequest(user_ids=user_ids))
+        await watch.read()
+        watch.cancel()
+    [line] = lines()
+    told = (line["action"], line["caller"], line["outcome"], line["user_ids"])
+    assert told == ("WatchEvents", "ops", "OK", ["ada", "bob"])
+
+
 async def test_values_of_claims_and_names_of_devices_stay_out(
     stage: Stage, enter: Enter, lines: Lines
 ):
