@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -153,16 +154,29 @@ def committed() -> Iterator[Path]:
         yield Path(folder)
 
 
+def empty(folder: Path) -> None:
+    """Makes the folder, or removes the release that is in it, whole or half built. Ends the program
+    if the folder holds anything else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = list(folder.iterdir())
+    ours = re.compile(rf"SHA256SUMS|({NAME}-|{NAME.replace('-', '_')}(_client)?-)\d.*")
+    if foreign := sorted(
+        path.name for path in found if path.is_dir() or ours.fullmatch(path.name) is None
+    ):
+        sys.exit(f"{folder} holds files that are of no release, such as {foreign[0]}")
+    for path in found:
+        path.unlink()
+
+
 def main() -> None:
-    """Builds a release into an empty folder."""
+    """Builds a release into a folder that is empty or holds a release, which goes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--without-image", action="store_true")
     options = parser.parse_args()
     folder = options.folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
+    empty(folder)
     if run("git", "status", "--porcelain"):
         print("Changes that are not committed are left out.", file=sys.stderr)
     epoch = int(run("git", "log", "-1", "--format=%ct"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Annotated
 
 import structlog
 import typer
@@ -22,6 +23,11 @@ from session_authority.processes import preflight, workers
 from session_authority.processes.options import Mode
 from session_authority.runtime import logs
 from session_authority.runtime.settings import SettingsError, Unsafe, load_settings
+
+RunningOption = Annotated[
+    bool,
+    typer.Option("--running", help="The service runs here: don't look whether its ports are free."),
+]
 
 _log = structlog.get_logger(__name__)
 
@@ -49,19 +55,20 @@ def serve(listen: ListenOption = None) -> None:
 
 
 @errors_in_one_line()
-def check(listen: ListenOption = None, as_json: JsonOption = False) -> None:
+def check(
+    listen: ListenOption = None, as_json: JsonOption = False, running: RunningOption = False
+) -> None:
     """Look at everything that [bold]serve[/bold] looks at before it starts, and show what is wrong:
     exit code 1 if anything is. Looks also whether the ports are free, which they are not while the
-    service runs.
+    service runs: [bold]--running[/bold] leaves them out.
 
     Starts nothing and changes nothing.
     """
     settings = load_settings(listen=listen)
     logs.configure("error")
-    checked = [
-        *asyncio.run(preflight.check_everything(settings)),
-        preflight.check_ports(settings),
-    ]
+    checked = asyncio.run(preflight.check_everything(settings))
+    if not running:
+        checked.append(preflight.check_ports(settings))
     rows = [row for one in checked for row in _rows(one, settings.allow_unsafe)]
     if as_json:
         for row in rows:

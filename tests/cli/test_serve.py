@@ -308,8 +308,11 @@ def test_a_port_that_is_taken_is_found(sound: dict[str, str], tmp_path: Path, na
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         found = wrong(call("check", **sound | {name: f"127.0.0.1:{port}"}))
+        beside = call("check", "--running", **sound | {name: f"127.0.0.1:{port}"})
     why = f"can't listen on 127.0.0.1:{port}: the port is taken"
     assert found == [("ports", f"SESSION_AUTHORITY_{name}: {why}")]
+    assert beside.exit_code == 0, "the service itself may have it"
+    assert "ports" not in beside.stdout
 
 
 def test_every_name_that_allows_something_is_there_for_a_reason():

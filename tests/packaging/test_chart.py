@@ -4,6 +4,7 @@ service. `make chart` checks that Kubernetes takes what it makes.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -106,6 +107,8 @@ def test_every_value_is_documented_with_its_default():
         ('monitoring.interval="often"', "monitoring/interval"),
         ("disruptionBudget.maxUnavailable=0", "disruptionBudget/maxUnavailable"),
         ('pod.labels={"a":1}', "pod/labels"),
+        ('environment={"SESSION_AUTHORITY_TRACING":"otlp"}', "SESSION_AUTHORITY_TRACING"),
+        ('environment={"OTEL_SDK_DISABLED":["x"]}', "environment/OTEL_SDK_DISABLED"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(value: str, named: str):
@@ -249,12 +252,81 @@ def test_prometheus_gets_all_rules():
     assert rules["spec"]["groups"] == groups
 
 
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ('settings.METRICS_TOKEN_FILE="/token"', "monitoring.authorization"),
+        ('relay.settings.METRICS_TOKEN_FILE="/token"', "monitoring.authorization"),
+        ("settings.METRICS_TLS=true", "monitoring.tlsConfig"),
+        ('settings.METRICS_TLS="on"', "monitoring.tlsConfig"),
+    ],
+)
+def test_a_monitor_that_no_pod_would_answer_is_refused(setting: str, named: str):
+    refused = helm("monitoring.podMonitor=true", setting)
+    assert refused.returncode != 0
+    assert named in refused.stderr
+
+
+def test_prometheus_scrapes_each_part_as_it_asks():
+    token, tls = {"credentials": {"name": "policy", "key": "token"}}, {"serverName": "service"}
+    values = [
+        "monitoring.podMonitor=true",
+        "settings.METRICS_TLS=true",
+        'settings.METRICS_TOKEN_FILE="/token"',
+        f"monitoring.authorization={json.dumps(token)}",
+        f"monitoring.tlsConfig={json.dumps(tls)}",
+    ]
+    [monitor] = rendered(*values)["PodMonitor"].values()
+    endpoints = monitor["spec"]["podMetricsEndpoints"]
+    [service] = (each for each in endpoints if each["relabelings"][0]["regex"] == "service")
+    assert (service["scheme"], service["authorization"], service["tlsConfig"]) == (
+        "https",
+        token,
+        tls,
+    )
+    others = [each["scheme"] for each in endpoints if each is not service]
+    assert others == ["http", "http"], "they have no certificate"
+
+
+@pytest.mark.parametrize("part", ["service", "relay", "gateway"])
+def test_no_scraper_lets_nobody_at_the_metrics(part: str):
+    values = ["networkPolicy.scrapers=[]", "relay.enabled=true", "gateway.enabled=true"]
+    name = "session-authority" + ("" if part == "service" else f"-{part}")
+    spec = rendered(*values)["NetworkPolicy"][name]["spec"]
+    opened = [port["port"] for rule in spec["ingress"] or [] for port in rule["ports"]]
+    assert "Ingress" in spec["policyTypes"]
+    assert "metrics" not in opened
+
+
+def test_traces_reach_their_collector():
+    endpoint = "http://collector:4317"
+    plain = rendered("relay.enabled=true")
+    traced = rendered(
+        "relay.enabled=true", f'environment={{"OTEL_EXPORTER_OTLP_ENDPOINT":"{endpoint}"}}'
+    )
+    for name, pod in pods(traced):
+        assert variables(pod)["OTEL_EXPORTER_OTLP_ENDPOINT"] == endpoint
+        assert 4317 in _reached(traced, name)
+        assert 4317 not in _reached(plain, name)
+
+
+def _reached(manifest: Kinds, name: str) -> list[int]:
+    """The ports that a part may call elsewhere."""
+    rules = manifest["NetworkPolicy"][name]["spec"]["egress"]
+    return [port["port"] for rule in rules for port in rule["ports"]]
+
+
 def test_prometheus_knows_the_parts_by_the_names_that_alerts_know(full: Kinds):
     [monitor] = full["PodMonitor"].values()
-    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
-    assert {rule["replacement"] for rule in endpoint["relabelings"]} == {
-        "session-authority",
-        "session-authority-$1",
+    jobs = {}
+    for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+        kept, named = endpoint["relabelings"]
+        assert kept["action"] == "keep"
+        jobs[kept["regex"]] = named["replacement"]
+    assert jobs == {
+        "service": "session-authority",
+        "relay": "session-authority-relay",
+        "gateway": "session-authority-gateway",
     }
     for _, pod in pods(full):
         [container] = pod["containers"]

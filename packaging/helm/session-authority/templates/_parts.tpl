@@ -34,7 +34,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- end -}}
 {{- end }}
 
-{{/* Settings as variables: what the chart sets, then what the values add at a path. */}}
+{{/* Settings as variables: what the chart sets, then what the values add at a path. Behind them the
+     variables of other names. */}}
 {{- define "session-authority.variables" -}}
 {{- $own := list "ACCESS_POLICY" "BEARER_LISTEN" "CALLER_TOKENS" "CONFIG" "DRAIN_TIMEOUT"
     "GATEWAY_CONFIG" "HEALTH_LISTEN" "KEYS" "LISTEN" "METRICS_LISTEN" "REDIS_URL" "RELAY_ENDPOINTS"
@@ -46,6 +47,13 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- end -}}
 {{- range $name, $value := merge (dict) .set .added }}
 - name: SESSION_AUTHORITY_{{ $name }}
+  value: {{ (kindIs "string" $value | ternary $value (toJson $value)) | quote }}
+{{- end }}
+{{- range $name, $value := .environment }}
+{{- if hasPrefix "SESSION_AUTHORITY_" $name -}}
+{{- fail (printf "environment.%s: is a setting; it belongs to settings" $name) -}}
+{{- end }}
+- name: {{ $name }}
   value: {{ (kindIs "string" $value | ternary $value (toJson $value)) | quote }}
 {{- end }}
 {{- end }}
@@ -155,9 +163,27 @@ topologySpreadConstraints:
   {{- end }}
 {{- end }}
 
+{{/* An empty `from` would let in everybody, so no scraper is no rule. */}}
 {{- define "session-authority.from-scrapers" -}}
+{{- with .Values.networkPolicy.scrapers -}}
 - ports:
     - {port: metrics, protocol: TCP}
   from:
-    {{- toYaml .Values.networkPolicy.scrapers | nindent 4 }}
+    {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end }}
+
+{{/* To the collector of traces, once an exporter is named. */}}
+{{- define "session-authority.to-tracing" -}}
+{{- if or (hasKey .Values.environment "OTEL_EXPORTER_OTLP_ENDPOINT")
+    (hasKey .Values.environment "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") -}}
+- ports:
+    {{- range .Values.networkPolicy.tracingPorts }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with .Values.networkPolicy.tracing }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
 {{- end }}
