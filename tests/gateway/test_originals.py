@@ -239,11 +239,14 @@ async def test_forged_headers_are_named_for_removal(authority: AsyncSessionAutho
             "x-session_id",
             "x-session-admin",
             "x-session-user",
+            "x.session.user",
+            "X-Session.User",
+            "x~session~user",
             "x-sessions",
         )
     }
     for need in Need:
         answer = await gateway.decide(original(headers), Route(session=need))
         gone = set(answer.removed) | {name.lower() for name, _ in answer.upstream}
-        assert gone >= {"x_session_user", "x-session_id", "x-session-admin", "x-session-user"}
+        assert gone >= headers.keys() - {"x-sessions"}
         assert "x-sessions" not in gone
