@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from session_authority.gateway.answers import Answer
 from session_authority.gateway.decision import Gateway
-from session_authority.gateway.identity import IDENTITY_HEADERS
 from session_authority.gateway.originals import BadQuestion, Question, forwarded, passed_on
 from session_authority.gateway.requests import GatewayRequest
 from session_authority.gateway.routes import RouteFault
@@ -25,6 +24,7 @@ MAX_COOKIES = 3
 # The only statuses of a denial that nginx passes on; any other is its own 500.
 _NGINX_STATUSES = frozenset({401, 403})
 _FOR_NGINX = {303: 401}
+_ENVOY_REMOVES = "X-Envoy-Auth-Headers-To-Remove"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,6 @@ class ForwardAuth:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._device_header = gateway.flow.device_header
 
     async def reply(self, question: Question) -> Reply | None:
         """The response to a question; None if its path is that of no question."""
@@ -62,7 +61,7 @@ class ForwardAuth:
                 _check_query(query, request)
         except BadQuestion as fault:
             return Reply(400, (("Content-Type", "text/plain"), *_NO_STORE), f"{fault}\n".encode())
-        return self._reply(form, await self._answer(request, options))
+        return _FORMS[form](await self._answer(request, options))
 
     async def _answer(self, request: GatewayRequest, options: str) -> Answer:
         try:
@@ -71,49 +70,59 @@ class ForwardAuth:
             return self._gateway.misrouted(request, fault)
         return await self._gateway.decide(request, route)
 
-    def _reply(self, form: str, answer: Answer) -> Reply:
-        upstream = dict(answer.upstream)
-        told = (
-            *((name, upstream.get(name, "")) for name in self._always()),
-            *(("Set-Cookie", cookie) for cookie in answer.cookies),
-            *_numbered(answer.cookies),
-        )
-        return _FORMS[form](answer, told)
-
-    def _always(self) -> Iterator[str]:
-        """The names of the headers that each answer has, so that a proxy which copies them leaves
-        none of the client's own in their place.
-        """
-        yield from IDENTITY_HEADERS
-        yield from ("Cookie", "Authorization", self._device_header)
-
 
 _NO_STORE = (("Cache-Control", "no-store"),)
 _Told = tuple[tuple[str, str], ...]
 
 
-def _plain(answer: Answer, told: _Told) -> Reply:
-    """For proxies that pass a denial on as it is."""
+def _plain(answer: Answer) -> Reply:
+    """For proxies that pass a denial on as it is, so a denial has only what is for the browser. A
+    script can read all of its headers but `Set-Cookie`.
+    """
     if answer.allowed:
-        return Reply(200, (*answer.headers, *told))
-    return Reply(answer.denial_status, (*answer.headers, *told, *_details(answer)), answer.body)
+        return Reply(200, (*answer.headers, *_for_proxy(answer)))
+    return Reply(answer.denial_status, (*answer.headers, *_cookies(answer)), answer.body)
 
 
-def _for_nginx(answer: Answer, told: _Told) -> Reply:
-    """For nginx, which knows three answers. The headers say the rest."""
+def _for_envoy(answer: Answer) -> Reply:
+    """For Envoy, which takes off what an allowed answer names: it copies headers, and leaves the
+    client's own where there are none.
+    """
+    reply = _plain(answer)
+    if not (answer.allowed and answer.removed):
+        return reply
+    removal = (_ENVOY_REMOVES, ",".join(answer.removed))
+    return Reply(reply.status, (*reply.headers, removal), reply.body)
+
+
+def _for_nginx(answer: Answer) -> Reply:
+    """For nginx, which knows three answers. The headers say the rest, and reach no browser."""
+    told = (*_for_proxy(answer), *_details(answer))
     if answer.allowed:
-        return Reply(204, (*answer.headers, *told, *_details(answer)))
+        return Reply(204, (*answer.headers, *told))
     status = _FOR_NGINX.get(answer.denial_status, answer.denial_status)
     status = status if status in _NGINX_STATUSES else 403
     kept = tuple(pair for pair in answer.headers if pair[0].lower() != "location")
-    return Reply(status, (*kept, *told, *_details(answer)), answer.body)
+    return Reply(status, (*kept, *told), answer.body)
 
 
-_FORMS: Mapping[str, Callable[[Answer, _Told], Reply]] = {
+_FORMS: Mapping[str, Callable[[Answer], Reply]] = {
     "forward-auth": _plain,
-    "ext-authz": _plain,
+    "ext-authz": _for_envoy,
     "auth-request": _for_nginx,
 }
+
+
+def _for_proxy(answer: Answer) -> _Told:
+    """What a proxy hands on to the app, and the cookies. Identity headers are always there, so that
+    a proxy which copies them leaves none of the client's own. Credentials are never there empty: an
+    app reads an empty device ID as one, and takes a browser for an app.
+    """
+    return (*answer.upstream, *_cookies(answer), *_numbered(answer.cookies))
+
+
+def _cookies(answer: Answer) -> _Told:
+    return tuple(("Set-Cookie", cookie) for cookie in answer.cookies)
 
 
 def _details(answer: Answer) -> _Told:

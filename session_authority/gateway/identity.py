@@ -9,6 +9,7 @@ has is percent-encoded, as is "%" itself, so that no two users look the same.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import UTC
 from urllib.parse import quote
@@ -28,6 +29,7 @@ IDENTITY_HEADERS = (
     ASSERTION,
 )
 _OURS = "x-session-"
+_NO_ALPHANUMERIC = re.compile("[^a-z0-9]")
 _NAMES = frozenset(name.lower() for name in IDENTITY_HEADERS)
 # All that is visible in ASCII but "%".
 _PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
@@ -76,14 +78,14 @@ def _headers_of(session: Session) -> Pairs:
 
 def forged(names: Iterable[str]) -> list[str]:
     """The names of a client's headers that an app could read as identity, beside those that are
-    overwritten. Many servers read `X_Session_User` as `X-Session-User`.
+    overwritten. Many servers read `X_Session_User` as `X-Session-User`, and PHP `X.Session.User`.
     """
     return sorted(
         [
             name
             for name in names
             if name[:1] in "xX"
-            and name.lower().replace("_", "-").startswith(_OURS)
+            and _NO_ALPHANUMERIC.sub("-", name.lower()).startswith(_OURS)
             and name.lower() not in _NAMES
         ]
     )

@@ -1,7 +1,7 @@
 """Owns who may introspect and revoke: programs with an ID and a secret (RFC 6749, section 2.3.1).
 
-Secrets are random texts, and only their hashes are known here. Guessing is slowed down for each
-address that guesses, so that it locks out no caller elsewhere.
+Secrets are random texts, and only their hashes are known here. An address that guesses is refused
+for a while, but never a caller with a right secret: several may call from one address.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NotAuthenticated(Exception):
 
 
 class TooManyFailures(Exception):
-    """An address has failed so often that nobody is let in from there for now."""
+    """A caller has not shown who it is, as its address has often not of late."""
 
     def __init__(self, retry_after_seconds: int) -> None:
         super().__init__("too many failures")
@@ -65,20 +65,24 @@ class OAuthCallers:
         """The caller, by its `Authorization: Basic` or by its form. `address` is where it calls
         from. Raises AmbiguousCaller, NotAuthenticated, TooManyFailures.
         """
-        began, failures = self._failures.get(address, (0.0, 0))
-        left = began + FAILURE_WINDOW_SECONDS - self._clock()
-        if failures >= MAX_FAILURES and left > 0:
-            raise TooManyFailures(max(1, round(left)))
         name, secret = _credentials(authorization, form)
         caller = self._callers.get(name)
         presented = hashlib.sha256(secret.encode()).digest()
         # All hashes are compared, also for a name that nobody has: the time says nothing.
         hashes = (_NO_HASH,) if caller is None else caller.hashes
         found = [hmac.compare_digest(presented, known) for known in hashes]
-        if caller is None or not any(found):
-            self._count_failure(address)
-            raise NotAuthenticated
-        return caller
+        if caller is not None and any(found):
+            return caller
+        self._check_failures(address)
+        self._count_failure(address)
+        raise NotAuthenticated
+
+    def _check_failures(self, address: str) -> None:
+        """Raises TooManyFailures."""
+        began, failures = self._failures.get(address, (0.0, 0))
+        left = began + FAILURE_WINDOW_SECONDS - self._clock()
+        if failures >= MAX_FAILURES and left > 0:
+            raise TooManyFailures(max(1, round(left)))
 
     def _count_failure(self, address: str) -> None:
         now = self._clock()

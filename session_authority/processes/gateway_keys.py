@@ -8,7 +8,7 @@ import structlog
 
 from session_authority.gateway.assertions import Assertions
 from session_authority.gateway.configuration import AssertionsTable
-from session_authority.tokens import AssertionSigner, KeyringError, KeySource
+from session_authority.tokens import AssertionSigner, KeyringError
 
 _log = structlog.get_logger(__name__)
 
@@ -21,8 +21,7 @@ class AssertionKeys:
     """
 
     def __init__(self, table: AssertionsTable) -> None:
-        self._source = KeySource(table.keys)
-        self._signer = AssertionSigner(self._source)
+        self._signer = AssertionSigner(table.keys)
         self._fault = ""
         self.assertions = Assertions(self._signer, table.issuer)
         self.jwks = self._signer.jwks
@@ -38,8 +37,9 @@ class AssertionKeys:
         nothing.
         """
         try:
-            if self._source.refresh():
-                _log.info("assertion_keys_changed", signing=self._source.current.signing.kid)
+            signing = self._signer.refresh()
+            if signing is not None:
+                _log.info("assertion_keys_changed", signing=signing)
             self._fault = ""
         except (KeyringError, OSError) as error:
             fault = str(error) if isinstance(error, KeyringError) else str(error.strerror)

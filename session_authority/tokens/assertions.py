@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from session_authority.domain.base64url import encode_base64url
 from session_authority.tokens.encoding import encode_json
-from session_authority.tokens.keyring import KeySource
-from session_authority.tokens.keys import Algorithm, KeyringError
+from session_authority.tokens.keyring import Keyring, KeySource
+from session_authority.tokens.keys import Algorithm, KeyringError, KeyState
 
 
 class AssertionSigner:
-    """Signs with the key that signs now. Raises KeyringError if there is none, or if its public
-    part can't be shown to apps.
+    """Signs with the key that signs now, of the keys in a folder or file. Raises KeyringError if
+    there is none, or if its public part can't be shown to apps.
     """
 
-    def __init__(self, source: KeySource) -> None:
-        self._source = source
-        if source.current.signing.algorithm is Algorithm.HS256:
-            raise KeyringError("assertions need a key with a public part, such as one of ES256")
+    def __init__(self, path: Path) -> None:
+        self._source = KeySource(path, _check_public)
+        _ = self._source.current.signing
+
+    def refresh(self) -> str | None:
+        """Reads the keys again if their files changed. Returns the ID of the key that signs then,
+        None if nothing changed. Raises KeyringError, OSError.
+        """
+        return self._source.current.signing.kid if self._source.refresh() else None
 
     @property
     def version(self) -> int:
@@ -40,3 +46,9 @@ class AssertionSigner:
     def jwks(self) -> bytes:
         """The JSON text of the set of public keys, those that signed before included."""
         return json.dumps({"keys": self._source.current.public_jwks()}).encode()
+
+
+def _check_public(ring: Keyring) -> None:
+    signing = [key for key in ring.keys if ring.state(key.kid) is KeyState.SIGNING]
+    if any(key.algorithm is Algorithm.HS256 for key in signing):
+        raise KeyringError("assertions need a key with a public part, such as one of ES256")

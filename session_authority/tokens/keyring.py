@@ -9,7 +9,7 @@ starts no thread to watch the files.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -129,10 +129,17 @@ class KeySource(Reread[Keyring]):
     A change counts at once, as each key file is written as a whole.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Callable[[Keyring], None] = lambda _: None) -> None:
+        """Raises KeyringError, also what `check` raises of keys: such keys count as broken ones."""
         self.path = path
         self._sought: datetime | None = None
-        super().__init__([path], lambda: load_keyring(path), KeyringError, at_once=True)
+
+        def load() -> Keyring:
+            ring = load_keyring(path)
+            check(ring)
+            return ring
+
+        super().__init__([path], load, KeyringError, at_once=True)
 
     def _look(self) -> object:
         return fingerprint(self.path)

@@ -33,16 +33,33 @@ def check(heard: Heard, form: str, status: int, *, code: str = "") -> None:
     if status < 300:
         assert heard.status == (204 if form == "/auth-request" else 200)
         return
-    shown = status
     if form == "/auth-request":
         shown = 401 if status in (401, 303) else 403
-    assert (heard.status, heard["X-Session-Status"]) == (shown, str(status))
+        assert (heard.status, heard["X-Session-Status"]) == (shown, str(status))
+    else:
+        assert heard.status == status
+        check_for_scripts(heard)
     if code:
         assert json.loads(heard.body)["error"] == code
 
 
+def check_for_scripts(heard: Heard) -> None:
+    """Scripts of a page can read a denial without learning a token, a device ID or a reason."""
+    ours = ("x-session-", "cookie", "authorization", "x-device-id")
+    assert [name for name, _ in heard.headers if name.startswith(ours)] == []
+
+
 def check_anonymous(heard: Heard) -> None:
+    """An allowed request has all identity headers, empty, and a denial has none with a value."""
+    if heard.status not in (200, 204):
+        assert not any(value for name in IDENTITY_HEADERS for value in heard.all(name))
+        return
     assert {name: heard[name] for name in IDENTITY_HEADERS} == dict.fromkeys(IDENTITY_HEADERS, "")
+
+
+def location_of(heard: Heard, form: str) -> str:
+    """Where the client is sent."""
+    return heard["X-Session-Location" if form == "/auth-request" else "Location"]
 
 
 @pytest.fixture(params=FORMS)
@@ -54,7 +71,7 @@ def form(request: pytest.FixtureRequest) -> str:
 async def test_a_page_without_a_session_leads_to_the_sign_in(form: str, proxy: Proxy):
     heard = await proxy.ask(form, [*PAGE, *FORGED])
     check(heard, form, 303)
-    assert heard["X-Session-Location"] == "/sign-in?next=/page%3Fx%3D1"
+    assert location_of(heard, form) == "/sign-in?next=/page%3Fx%3D1"
     assert heard.all("Location") == (
         [] if form == "/auth-request" else ["/sign-in?next=/page%3Fx%3D1"]
     )
@@ -81,7 +98,9 @@ async def test_an_app_gets_the_identity_of_a_good_session_and_no_token(
     assert heard["X-Session-Sign-In-Time"].endswith("Z")
     assert json.loads(heard["X-Session-Claims"]) == {"name": "Ädá"}
     assert heard["X-Session-Claims"].isascii()
-    assert (heard["Cookie"], heard["Authorization"], heard["X-Device-Id"]) == ("theme=dark", "", "")
+    # An app takes a browser with an empty device ID for an app.
+    onward = [heard.all(name) for name in ("Cookie", "Authorization", "X-Device-Id")]
+    assert onward == [["theme=dark"], [], []]
     assert heard.cookies == {}
     assert heard[ASSERTION] == ""
 
@@ -122,6 +141,30 @@ async def test_a_renewal_sets_its_cookies_on_the_allowed_answer(
     assert heard["Cache-Control"] == "no-store"
     again = cookie_header(heard.cookies[TOKEN], heard.cookies[DEVICE])
     check(await proxy.ask(form, [("Cookie", again)]), form, 200)
+
+
+async def test_a_renewal_before_a_denial_shows_its_token_to_no_script(
+    form: str, proxy: Proxy, fake: FakeAuthority
+):
+    cookie = browser_cookies(fake, age=timedelta(hours=1))
+    fake.pass_time(timedelta(minutes=10))
+    fake.expire_tokens()
+    heard = await proxy.ask(form, [("Cookie", cookie), *SCRIPT], options="max_age=5m")
+    check(heard, form, 401, code="insufficient_user_authentication")
+    token = heard.cookies[TOKEN]
+    assert token
+    if form != "/auth-request":
+        seen = [value for name, value in heard.headers if name != "set-cookie"]
+        assert not any(token in value for value in [*seen, heard.body.decode()])
+
+
+async def test_envoy_is_told_over_http_what_to_take_off(proxy: Proxy, fake: FakeAuthority):
+    """Envoy leaves the client's own header where an answer has none of that name."""
+    app = fake.sign_in("ada")
+    heard = await proxy.ask("/ext-authz", [*app.items(), ("X-Session-Admin", "root")])
+    check(heard, "/ext-authz", 200)
+    gone = heard["X-Envoy-Auth-Headers-To-Remove"].split(",")
+    assert set(gone) == {"cookie", "authorization", "x-device-id", "x-session-admin"}
 
 
 async def test_a_replayed_token_is_denied_and_its_cookies_taken_back(
@@ -196,7 +239,7 @@ async def test_a_step_up_is_required_by_the_route(form: str, proxy: Proxy, fake:
         check(heard, form, 401, code="insufficient_user_authentication")
         heard = await proxy.ask(form, [("Cookie", cookie), *PAGE], options=options)
         check(heard, form, 303)
-        assert "reason=step_up" in heard["X-Session-Location"]
+        assert "reason=step_up" in location_of(heard, form)
     heard = await proxy.ask(form, [("Cookie", cookie)], options="max_age=2h&auth_methods=otp,pwd")
     check(heard, form, 200)
 

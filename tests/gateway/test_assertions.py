@@ -134,6 +134,17 @@ def test_a_key_without_a_public_part_is_refused(tmp_path: Path):
         keys_of(keys_in(tmp_path / "keys", Algorithm.HS256))
 
 
+def test_a_key_without_a_public_part_takes_no_keys_place(tmp_path: Path):
+    folder = keys_in(tmp_path / "keys", Algorithm.ES256)
+    keys = keys_of(folder)
+    before = keys.jwks()
+    keys_in(folder, Algorithm.HS256)
+    keys.look()
+    assert keys.jwks() == before
+    head = jwt.get_unverified_header(keys.assertions(SESSION, ROUTE))
+    assert head["alg"] == "ES256"
+
+
 def test_it_is_signed_once_until_half_of_its_life_is_left():
     signer, now = Counting(), [1_000_000.0]
     assertions = Assertions(signer, ISSUER, clock=lambda: now[0])

@@ -10,6 +10,7 @@ from time import monotonic
 import pytest
 
 from session_authority.gateway.decision import Gateway
+from session_authority.gateway.ext_authz import replies
 from session_authority.gateway.ext_authz.check import Checks
 from session_authority.gateway.ext_authz.questions import request_of
 from session_authority.gateway.identity import IDENTITY_HEADERS
@@ -147,6 +148,25 @@ async def test_the_deadline_is_passed_on_less_what_the_answer_takes(
     assert seen[1:] == [None, None]
 
 
+@pytest.mark.parametrize(("waits", "capped"), [(20.0, True), (0.5, False), (None, True)])
+async def test_a_patient_proxy_makes_no_call_longer_than_the_files_timeout(
+    waits: float | None, capped: bool, fake: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+):
+    cookie = browser_cookies(fake)
+    own, seen = timedelta(seconds=10), []
+    validate = AsyncSessionAuthority.validate_session
+
+    async def asked(self, *args, **more):
+        seen.append(more["timeout"])
+        return await validate(self, *args, **more)
+
+    monkeypatch.setattr(AsyncSessionAuthority, "validate_session", asked)
+    async with fake.async_client(timeout=own) as client:
+        await Checks(Gateway(client, FLOW)).reply(question([("cookie", cookie)]), waits)
+    # None is the client's own time.
+    assert [None if left is None else left < own for left in seen] == [None if capped else True]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -226,6 +246,25 @@ def test_the_client_is_where_the_request_came_from():
         assert request.peer == CLIENT
         presented = FLOW.presented(request.method, request.headers, request.peer, request.target)
         assert presented.client.ip_address == CLIENT
+
+
+@pytest.mark.parametrize(
+    ("headers", "kept"),
+    [
+        ([("cookie", "theme=dark")], True),
+        ([("cookie", "a=" + "x" * 5000)], False),
+        ([("authorization", "Basic " + "x" * 5000)], False),
+        ([(f"x-session-{number}", "root") for number in range(400)], False),
+        ([("x-session-" + "x" * 5000, "root")], False),
+    ],
+)
+async def test_no_client_fills_memory_with_long_replies(
+    headers: list[tuple[str, str]], kept: bool, checks: Checks
+):
+    """What is kept for the next request is bounded by count, so each must be short."""
+    replies._plainly_allowed.cache_clear()
+    assert (await ask(checks, headers, options={"session": "disabled"})).allowed
+    assert replies._plainly_allowed.cache_info().currsize == int(kept)
 
 
 def test_bytes_that_are_no_utf8_are_read_as_they_came():

@@ -19,7 +19,7 @@ from tests.gateway.harness import (
     proxy_before,
     token_of,
 )
-from tests.gateway.test_answers import check, check_anonymous
+from tests.gateway.test_answers import check, check_anonymous, location_of
 
 TELLING = ("/forward-auth", "/auth-request")
 TOLD = {
@@ -170,7 +170,7 @@ async def test_no_path_leads_a_browser_elsewhere_after_the_sign_in(
         target = "/" + target
     heard = await proxy.ask(form, page, target=target)
     check(heard, form, 303)
-    assert heard["X-Session-Location"] in (
+    assert location_of(heard, form) in (
         "/sign-in",
         "/sign-in?next=/http%3A//evil.example//x",
         "/sign-in?next=/%2A",
@@ -196,7 +196,7 @@ async def test_doubled_credentials_are_none(form: str, proxy: Proxy, fake: FakeA
             if not options:
                 check(heard, form, 401)
             check_anonymous(heard)
-            assert token_of(first) not in heard["Cookie"] + heard["Authorization"]
+            assert token_of(first) not in [*heard.all("Cookie"), *heard.all("Authorization")]
 
 
 async def test_64_kib_of_cookies_are_answered(form: str, proxy: Proxy, fake: FakeAuthority):
@@ -239,11 +239,14 @@ async def test_forged_headers_are_named_for_removal(authority: AsyncSessionAutho
             "x-session_id",
             "x-session-admin",
             "x-session-user",
+            "x.session.user",
+            "X-Session.User",
+            "x~session~user",
             "x-sessions",
         )
     }
     for need in Need:
         answer = await gateway.decide(original(headers), Route(session=need))
         gone = set(answer.removed) | {name.lower() for name, _ in answer.upstream}
-        assert gone >= {"x_session_user", "x-session_id", "x-session-admin", "x-session-user"}
+        assert gone >= headers.keys() - {"x-sessions"}
         assert "x-sessions" not in gone

@@ -15,14 +15,23 @@ _OVERWRITE = pb.HeaderValueOption.HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS_OR_AD
 _ADDED = frozenset({"accept-ch", "set-cookie", "vary", "www-authenticate"})
 # gRPC's codes. Of a denial, Envoy only asks whether the code is zero.
 _OK, _PERMISSION_DENIED, _UNAVAILABLE = 0, 7, 14
-# One of about 2 KB for each user who was here last: what they are allowed seldom changes.
+# One of about 2 KB for each user who was here last: what they are allowed seldom changes. A client
+# chooses the length of its other cookies, so long replies are made anew: 32 MB at the most.
 _KEPT_REPLIES = 4096
+_MAX_KEPT_CHARS = 4096
 
 
 def allowed(answer: Answer) -> bytes:
     """A request that goes on."""
-    reply = _plainly_allowed if not answer.cookies else _plainly_allowed.__wrapped__
+    reply = _plainly_allowed if _is_kept(answer) else _plainly_allowed.__wrapped__
     return reply(answer.upstream, answer.removed, (*_response_headers(answer),), _metadata(answer))
+
+
+def _is_kept(answer: Answer) -> bool:
+    if answer.cookies:
+        return False
+    chars = sum(len(name) + len(value) for name, value in answer.upstream)
+    return chars + sum(map(len, answer.removed)) <= _MAX_KEPT_CHARS
 
 
 @lru_cache(maxsize=_KEPT_REPLIES)

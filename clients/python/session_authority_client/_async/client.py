@@ -129,6 +129,11 @@ class AsyncSessionAuthority:
             await self._coalescer.close()
             await self._cache_watch.close()
 
+    @property
+    def timeout(self) -> timedelta:
+        """The time of each call that is given no other, retries included."""
+        return timedelta(seconds=self._timeout)
+
     async def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
         return await self._calls.make(method, request, self._seconds(timeout))
 

@@ -259,10 +259,13 @@ class Admission:
         return renewal
 
     def _time_left_to_ask(self) -> timedelta | None:
-        """The time of a call that opens or closes the visit; None leaves it to the client."""
+        """The time of a call that opens or closes the visit; None leaves it to the client. The
+        patience of a caller that waits for longer than the client does not make a call longer.
+        """
         if self._ends is None:
             return None
-        return max(timedelta(seconds=self._ends - monotonic()), _SHORTEST_CALL)
+        left = max(timedelta(seconds=self._ends - monotonic()), _SHORTEST_CALL)
+        return left if left < self._authority.timeout else None
 
     def _take_back(self, cookies: list[str]) -> None:
         self._cookies, self._ended = cookies, bool(cookies)

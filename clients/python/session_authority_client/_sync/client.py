@@ -130,6 +130,11 @@ class SessionAuthority:
             self._coalescer.close()
             self._cache_watch.close()
 
+    @property
+    def timeout(self) -> timedelta:
+        """The time of each call that is given no other, retries included."""
+        return timedelta(seconds=self._timeout)
+
     def _call(self, method: str, request: Message, timeout: timedelta | None) -> Any:
         return self._calls.make(method, request, self._seconds(timeout))
 

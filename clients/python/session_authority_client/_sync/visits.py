@@ -62,7 +62,7 @@ class Visits:
             peer: The address at the other end of its connection, empty at a unix socket.
             target: The path with its query, as the client sent it.
             timeout: The time for all that the opening and the closing of this visit ask the Session
-                Authority; without it each call has that of the client.
+                Authority. Each call has that of the client at most.
 
         Raises CrossOrigin, InsecureHost, ReturnHop before it asks the Session Authority. An outage
         is raised by what looks at the session.
