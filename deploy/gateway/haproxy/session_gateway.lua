@@ -5,13 +5,17 @@
 --     http-request set-var(txn.session_route) str("session=required")
 --     http-request lua.session
 --
--- The action sets the identity headers of the request, and the variables `txn.cookie_1` to `_3`,
--- which `http-response` hands to the browser.
+-- The action sets the identity headers of the request, the variables `txn.cookie_1` to `_3`, which
+-- `http-response` hands to the browser, and `txn.session_judged` if the request may go on: HAProxy
+-- goes on after an error in Lua, so a line after the action must refuse what was not judged.
 
 local gateway = table.pack(...)[1] or "http://127.0.0.1:8081"
 -- Longer than the gateway waits for the service, so that the gateway answers first. HAProxy asks
 -- four times before it gives up.
 local TIMEOUT_MS = 1250
+-- HAProxy's client of HTTP writes beyond the end of its list of headers, which kills the process,
+-- where a request has nearly as many as `tune.http.maxhdr` says (101 if it is not set).
+local MOST_HEADERS = 90
 local IDENTITY = {
     "x-session-user", "x-session-id", "x-session-device", "x-session-auth-methods",
     "x-session-sign-in-time", "x-session-claims", "x-session-assertion",
@@ -62,9 +66,14 @@ local function session(txn)
     local route = txn:get_var("txn.session_route") or "session=required"
     local asked = {}
     local host
+    local count = 0
     for name, values in pairs(txn.http:req_get_headers()) do
         if name == "host" then host = each(values)[1] end
         if not KEPT_BACK[name] then asked[name] = each(values) end
+        count = count + #each(values)
+    end
+    if count > MOST_HEADERS then
+        return deny(txn, 400, {["content-type"] = {"text/plain"}}, "too many headers")
     end
     asked["x-forwarded-for"] = {txn.f:src()}
     asked["x-forwarded-host"] = {host}
@@ -93,6 +102,7 @@ local function session(txn)
             local cookie = first(answer.headers, "x-session-set-cookie-" .. number)
             if cookie ~= "" then txn:set_var("txn.cookie_" .. number, cookie) end
         end
+        txn:set_var("txn.session_judged", true)
     elseif answer.status >= 300 and answer.status < 500 or answer.status == 503 then
         deny(txn, answer.status, answer.headers, answer.body)
     else

@@ -7,6 +7,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -37,6 +38,13 @@ TRICKS = [
     "/public/..;x=y/shelf",
     "/public/.;/../shelf",
     "/public/%2e%2e;/shelf",
+    "/public/..%3b/shelf",
+    "/public/..%3B/shelf",
+    "/public/%2e%2e%3b/shelf",
+    "/public/..%3bx=y/shelf",
+    "/PUBLIC/x",
+    "/Public/x",
+    "/SIGN-IN",
     "/public/..%00/shelf",
     "/public/..#/../shelf",
     "/shelf#/../public/x",
@@ -82,6 +90,29 @@ def test_an_honest_path_arrives(stage: Stage, proxy: str, target: str):
     # Traefik reads the semicolon of a query as an ampersand: docs/gateway.md says so.
     wanted = target.replace("b;c", "b&c") if proxy == "traefik" else target
     assert (response.status, arrival.target) == (200, wanted)
+
+
+# Where the sign-in must be fresh, or what an app may read as that.
+FRESH = [
+    "/account/password",
+    "/accoun%74/password",
+    "/account;a/password",
+    "/account;a=b/password",
+    "/account%3ba/password",
+    "/account%3Ba/password",
+    "/;a/account/password",
+    "/news;/../account/password",
+    "/news/..%3b/account/password",
+]
+
+
+@pytest.mark.parametrize("target", FRESH)
+def test_no_path_gets_past_a_stricter_route(stage: Stage, proxy: str, target: str):
+    visit = browser(stage.authority)
+    stage.authority.pass_time(timedelta(minutes=6))
+    response = send(stage.proxy(proxy), target, [*visit.headers, *PAGE])
+    assert response.status in (303, 400, 404, 418)
+    assert stage.upstream.arrivals(response.mark) == []
 
 
 @pytest.mark.parametrize("target", TRICKS)
