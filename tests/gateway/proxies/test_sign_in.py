@@ -41,7 +41,9 @@ def kept(response: Response) -> Headers:
 def test_a_person_signs_in(ports: dict[int, int], proxy: str, tmp_path: Path):
     with running(proxy, tmp_path / proxy, ports) as port:
 
-        def ask(target: str, *more: tuple[str, str], method: str = "GET", body: bytes = b""):
+        def ask(
+            target: str, *more: tuple[str, str], method: str = "GET", body: bytes = b""
+        ) -> Response:
             headers = [*PAGE, *more]
             return send(port, target, headers, method=method, host="localhost", body=body)
 
