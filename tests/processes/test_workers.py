@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -299,7 +300,9 @@ def test_workers_that_keep_dying_end_the_service(monkeypatch: pytest.MonkeyPatch
         )
 
 
-def _block_the_loop(_settings: Settings, _mode: Mode, _index: int, beats: Connection) -> None:
+def _block_the_loop(
+    _settings: Settings, _mode: Mode, _index: int, beats: Connection, _link: socket.socket
+) -> None:
     """The work of a worker whose event loop begins something that does not end."""
 
     async def block() -> None:
