@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -34,6 +35,7 @@ class _Nobody:
     """Stands for the client of the service, which knows nobody or is away."""
 
     away = False
+    timeout = timedelta(seconds=1)
 
     async def validate_session(self, *_: object, **__: object) -> Validation:
         if self.away:
