@@ -1,4 +1,4 @@
-"""What a client tells whoever counts its calls, such as `metrics.ClientMetrics`, of both flavours.
+"""What both clients tell the code that counts their calls, such as `metrics.ClientMetrics`.
 
 Without a recorder nothing is measured.
 """
