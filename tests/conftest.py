@@ -110,6 +110,9 @@ def _is_tried_already(item: pytest.Item) -> bool:
 settings.register_profile("budget", max_examples=budget(34), deadline=None)
 settings.load_profile("budget")
 
+# The root's, then those that commands of this project change.
+_LOGGERS = (None, "asyncio", "grpc", "session_authority_client")
+
 
 @pytest.fixture
 def logged() -> Iterator[list[MutableMapping[str, Any]]]:
@@ -121,7 +124,7 @@ def logged() -> Iterator[list[MutableMapping[str, Any]]]:
 @pytest.fixture(autouse=True)
 def no_logger_outlives_its_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A command that is run in this process sets up logging, to a stream that is closed when it
-    ends.
+    ends, or silences a library.
     """
     configure = structlog.configure
     monkeypatch.setattr(
@@ -129,13 +132,14 @@ def no_logger_outlives_its_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[N
         "configure",
         lambda **given: configure(**{**given, "cache_logger_on_first_use": False}),
     )
-    loggers = [logging.getLogger(name) for name in (None, "asyncio", "grpc")]
-    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [(each.level, each.propagate, list(each.handlers)) for each in loggers]
     yield
     structlog.reset_defaults()
     caller_name.set(None)
-    for logger, (level, handlers) in zip(loggers, before, strict=True):
+    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
         logger.setLevel(level)
+        logger.propagate = propagate
         logger.handlers[:] = handlers
 
 
