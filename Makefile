@@ -103,9 +103,10 @@ backends: $(grpcurl) $(axe) $(helm) ## Install what the full tests want: Redis, 
 
 ## ----- to change it
 
-# Hundreds of processes are started, which would compile all of it each time where Python is told
-# to keep nothing.
-pytest := env -u PYTHONDONTWRITEBYTECODE $(bin)/pytest
+# Many processes are started. Where Python is told to keep no compiled code, each would compile all
+# of it again, and a start would take twice as long as a user's.
+compiled := env -u PYTHONDONTWRITEBYTECODE
+pytest := $(compiled) $(bin)/pytest
 
 # A file's tests stay on one worker. A worker that dies of a test that hangs ends the run:
 # pytest-xdist can't replace it (its issues 784, 1327). ARGS="-n 0" runs everything in one process.
@@ -117,7 +118,7 @@ test: $(venv) ## Run the tests, and say what was skipped; ARGS go to pytest
 bench: $(venv) $(bench_venv) ## Measure what calls cost; ARGS: --quick, or watch, memory, client
 	@command -v redis-benchmark >/dev/null || \
 	    scripts/apt_install.sh redis-tools "there is no redis-benchmark to compare with"
-	@PYTHONPATH=clients/python $(bin)/python -m benchmarks $(ARGS)
+	@PYTHONPATH=clients/python $(compiled) $(bin)/python -m benchmarks $(ARGS)
 
 # What each target is given. What a run finds and learns stays in .fuzz.
 FUZZ_SECONDS ?= 20
