@@ -92,15 +92,23 @@ class Cookies:
 
     def read(self, headers: Iterable[str]) -> tuple[str, str]:
         """The token and the device ID of a request's `Cookie` headers; empty if there is none."""
-        pairs = [pair.partition("=") for header in headers for pair in header.split(";")]
-        return self._only(pairs, self.token_name), self._only(pairs, self.device_name)
+        return self.read_all(headers)[:2]
 
-    def read_brief(self, headers: Iterable[str]) -> str:
-        """The ID of the session that ends with the browser; empty if there is none."""
-        pairs = [pair.partition("=") for header in headers for pair in header.split(";")]
-        return self._only(pairs, self.brief_name)
+    def read_all(self, headers: Iterable[str]) -> tuple[str, str, str]:
+        """The token, the device ID, and the ID of the session that ends with the browser. Each is
+        empty if there is none.
+        """
+        pairs = [
+            (name.strip(_BLANK), value)
+            for header in headers
+            for name, equals, value in [pair.partition("=") for pair in header.split(";")]
+            if equals
+        ]
+        names = (self.token_name, self.device_name, self.brief_name)
+        token, device_id, brief = (self._only(pairs, name) for name in names)
+        return token, device_id, brief
 
-    def _only(self, pairs: Iterable[tuple[str, str, str]], name: str) -> str:
+    def _only(self, pairs: Iterable[tuple[str, str]], name: str) -> str:
         """Its value. Of two that differ one was planted, and nothing tells which: then there is
         none.
 
@@ -111,11 +119,7 @@ class Cookies:
         Only blanks are stripped: other white space before a name would make one of ours of one
         without the prefix's rules.
         """
-        found = [
-            value.strip(_BLANK)
-            for key, equals, value in pairs
-            if equals and key.strip(_BLANK) == name
-        ]
+        found = [value.strip(_BLANK) for key, value in pairs if key == name]
         return found[-1] if found and (self.insecure or len(set(found)) == 1) else ""
 
     def are_kept_back(self, token: str, device_id: str) -> bool:

@@ -234,8 +234,7 @@ class Flow:
             token, device_id = bearer[1] if bearer else "", devices[0] if len(devices) == 1 else ""
         else:
             self._check_host(headers, page)
-            token, device_id = self.cookies.read(headers.get("cookie", ()))
-            brief = self.cookies.read_brief(headers.get("cookie", ()))
+            token, device_id, brief = self.cookies.read_all(headers.get("cookie", ()))
             kept_back = self.cookies.are_kept_back(token, device_id)
             if kept_back and is_return(method, headers, target, self.return_paths):
                 raise ReturnHop("return_hop", HOP)

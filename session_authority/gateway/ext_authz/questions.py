@@ -42,13 +42,16 @@ def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in http.header_map.headers:
         name = line.key.decode("latin-1").lower()
-        found.setdefault(name, []).append((line.raw_value or line.value).decode("latin-1"))
+        if not name.startswith(":"):
+            found.setdefault(name, []).append((line.raw_value or line.value).decode("latin-1"))
     given = found.keys() | ()
-    for name, value in http.headers.items():
-        lower = name.lower()
-        if lower not in given:
-            found.setdefault(lower, []).append(value.decode("latin-1"))
-    return {name: lines for name, lines in found.items() if not name.startswith(":")}
+    joined = http.headers
+    # Protobuf's own loop over the names costs a third of the loop over `items()`.
+    for key in joined:
+        name = key.lower()
+        if not name.startswith(":") and name not in given:
+            found.setdefault(name, []).append(joined[key].decode("latin-1"))
+    return found
 
 
 def _are_ambiguous(lines: Iterable[str], cookies: Cookies) -> bool:
@@ -60,10 +63,7 @@ def _are_ambiguous(lines: Iterable[str], cookies: Cookies) -> bool:
     if not any("," in line for line in given):
         return False
     apart = [line.replace(",", ";") for line in given]
-    return (*cookies.read(given), cookies.read_brief(given)) != (
-        *cookies.read(apart),
-        cookies.read_brief(apart),
-    )
+    return cookies.read_all(given) != cookies.read_all(apart)
 
 
 __all__ = ["BadQuestion", "request_of"]

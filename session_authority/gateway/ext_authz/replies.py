@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 
 from session_authority.gateway.answers import Answer
 from session_authority.gateway.identity import Pairs
@@ -30,8 +31,7 @@ def allowed(answer: Answer) -> bytes:
 def _is_kept(answer: Answer) -> bool:
     if answer.cookies:
         return False
-    chars = sum(len(name) + len(value) for name, value in answer.upstream)
-    return chars + sum(map(len, answer.removed)) <= _MAX_KEPT_CHARS
+    return sum(map(len, (*chain(*answer.upstream), *answer.removed))) <= _MAX_KEPT_CHARS
 
 
 @lru_cache(maxsize=_KEPT_REPLIES)

@@ -6,6 +6,8 @@ import re
 from uuid import UUID
 
 _USUAL = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_NIL = str(UUID(int=0))
 _SPELLED = re.compile(
     rf"[ \t\r\n]*(?:{_USUAL}|[0-9a-fA-F]{{32}}|\{{{_USUAL}\}}|urn:uuid:{_USUAL})[ \t\r\n]*",
     re.ASCII | re.IGNORECASE,
@@ -16,6 +18,9 @@ def canonical_device_id(text: str) -> str:
     """The device ID that the text spells, in the form of 36 characters in lower case. Empty if the
     text can't name a device: the nil UUID can't.
     """
+    # Nearly all are: what is given need not be parsed.
+    if _CANONICAL.fullmatch(text) is not None:
+        return "" if text == _NIL else text
     if _SPELLED.fullmatch(text) is None:
         return ""
     value = UUID(text.strip(" \t\r\n").lower())
