@@ -36,7 +36,7 @@ def onward(flow: Flow, headers: Headers, *, keep: bool) -> Onward:
     if keep:
         # Of two neither counted here, so neither counts there.
         return Onward("; ".join(cookies), _only(authorization), _only(devices))
-    ours = {flow.cookies.token_name, flow.cookies.device_name, flow.cookies.brief_name}
+    ours = flow.cookies.names
     kept = [
         pair.strip(_BLANK)
         for line in cookies

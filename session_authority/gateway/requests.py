@@ -46,7 +46,7 @@ class GatewayRequest:
         WebSocket's handshake: a proxy that asks over HTTP drops that header, as it is about one
         connection alone.
         """
-        if _is_handshake(self.headers):
+        if self.kind is not Kind.HTTP and _is_handshake(self.headers):
             return {**self.headers, "host": (self.host,), "upgrade": ("websocket",)}
         return {**self.headers, "host": (self.host,)}
 

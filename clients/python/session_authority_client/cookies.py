@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 
@@ -56,39 +56,47 @@ class Cookies:
     same_site: SameSite = SameSite.STRICT
     insecure: bool = False
     device_same_site: SameSite | None = None
+    _names: tuple[str, str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for field, name in (("token", self.token), ("device", self.device)):
+        for setting, name in (("token", self.token), ("device", self.device)):
             if not _NAME.fullmatch(name) or name.lower().startswith(("__host-", "__secure-")):
-                raise ValueError(f"{field}: must be a cookie's name, without a prefix")
+                raise ValueError(f"{setting}: must be a cookie's name, without a prefix")
             if len(name) > _MAX_NAME_LENGTH:
-                raise ValueError(f"{field}: must have at most {_MAX_NAME_LENGTH} characters")
+                raise ValueError(f"{setting}: must have at most {_MAX_NAME_LENGTH} characters")
         if self.device in (self.token, self.token + _BRIEF):
             raise ValueError("token and device: are two cookies")
         of_device = self.same_site if self.device_same_site is None else self.device_same_site
-        for field, given in (("same_site", self.same_site), ("device_same_site", of_device)):
+        for setting, given in (("same_site", self.same_site), ("device_same_site", of_device)):
             try:  # frameworks have text there
-                object.__setattr__(self, field, SameSite(given))
+                object.__setattr__(self, setting, SameSite(given))
             except ValueError:
-                raise ValueError(f"{field}: must be SameSite.STRICT or SameSite.LAX") from None
+                raise ValueError(f"{setting}: must be SameSite.STRICT or SameSite.LAX") from None
+        prefix = "" if self.insecure else "__Host-"
+        names = (prefix + self.token, prefix + self.device, prefix + self.token + _BRIEF)
+        object.__setattr__(self, "_names", names)
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """What the browser calls the cookies: the token's, the device ID's, and the mark's of a
+        session that ends with the browser.
+        """
+        return self._names
 
     @property
     def token_name(self) -> str:
         """What the browser calls the one with the token."""
-        return self._full(self.token)
+        return self._names[0]
 
     @property
     def device_name(self) -> str:
         """What it calls the one with the device ID."""
-        return self._full(self.device)
+        return self._names[1]
 
     @property
     def brief_name(self) -> str:
         """What it calls the mark of a session that ends with the browser."""
-        return self._full(self.token + _BRIEF)
-
-    def _full(self, name: str) -> str:
-        return name if self.insecure else f"__Host-{name}"
+        return self._names[2]
 
     def read(self, headers: Iterable[str]) -> tuple[str, str]:
         """The token and the device ID of a request's `Cookie` headers; empty if there is none."""
@@ -104,9 +112,8 @@ class Cookies:
             for name, equals, value in [pair.partition("=") for pair in header.split(";")]
             if equals
         ]
-        names = (self.token_name, self.device_name, self.brief_name)
-        token, device_id, brief = (self._only(pairs, name) for name in names)
-        return token, device_id, brief
+        token, device_id, brief = self._names
+        return self._only(pairs, token), self._only(pairs, device_id), self._only(pairs, brief)
 
     def _only(self, pairs: Iterable[tuple[str, str]], name: str) -> str:
         """Its value. Of two that differ one was planted, and nothing tells which: then there is
@@ -135,8 +142,7 @@ class Cookies:
 
     def is_set_by(self, line: str) -> bool:
         """Whether a `Set-Cookie` header is about one of ours."""
-        ours = (self.token_name, self.device_name, self.brief_name)
-        return line.partition("=")[0].strip(_BLANK) in ours
+        return line.partition("=")[0].strip(_BLANK) in self._names
 
     def hand_out(
         self, token: str, device_id: str, end: datetime, now: datetime, *, brief: str = ""
