@@ -1,7 +1,7 @@
-"""The end user's address, from the many forms in which proxies and libraries write one; and how
-exactly it is kept.
+"""Reads the end user's address from the forms in which proxies and libraries write one, and decides
+how exactly the service keeps it.
 
-It is only shown, so there is no wrong one: what is no address is none.
+The address is only shown to people. So a text that is no address is no error: it counts as empty.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class AddressDetail(Enum):
 
 
 def kept_address(shown: str, detail: AddressDetail) -> str:
-    """A shown address as it is kept: whole, its network (/24 of IPv4, /48 of IPv6), or empty. A
-    network that was kept before stays one.
+    """The part of a shown address that the service keeps: all of it, its network (/24 of IPv4, /48
+    of IPv6), or nothing. A network that was stored earlier stays a network.
     """
     if detail is AddressDetail.FULL or not shown:
         return shown
@@ -64,8 +64,8 @@ def kept_address(shown: str, detail: AddressDetail) -> str:
 
 
 def placed_address(shown: str) -> IPv4Address | IPv6Address | None:
-    """The address by which a place can be looked up; None if it can be anywhere, as a private
-    address can.
+    """The address by which a place can be looked up. None if the address says nothing of a place,
+    as a private address does.
     """
     if not shown or not _canonical(shown):
         return None
@@ -76,10 +76,10 @@ def placed_address(shown: str) -> IPv4Address | IPv6Address | None:
 
 
 def shown_address(text: str) -> str:
-    """The IPv4 or IPv6 address that the text names, in its usual form; empty if it names none.
+    """The IPv4 or IPv6 address in the text, in its usual form. Empty if the text has no address.
 
-    A port, brackets and a zone are left out, an IPv4 address that is written as IPv6 is what it is,
-    and of a list the first counts, which is the client of `X-Forwarded-For`.
+    A port, brackets and a zone are removed. An IPv4 address that is written as IPv6 becomes IPv4.
+    Of a list, the first address counts: it is the client of `X-Forwarded-For`.
     """
     if not text:
         return ""
@@ -87,7 +87,7 @@ def shown_address(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    """The part of the text that is the address, if one is there."""
+    """The part of the text where the address is, if the text has one."""
     first = next((hop for hop in text.split(",") if hop.strip()), "")
     if forwarded := _FORWARDED.search(first):
         first = forwarded[1]

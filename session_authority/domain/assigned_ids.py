@@ -1,9 +1,10 @@
-"""Device IDs that a validation assigns to a request without one, and how they are known again.
+"""Makes the device IDs that a validation assigns to a request without one, and recognizes them.
 
-A client should keep such an ID for its next sign-in. A client that sends it beside a token of
-another device is denied, and must raise no alarm, whenever it does so: the service made that pair
-itself. Such an ID looks random, and this room alone knows it again. The mark is no secret: a client
-that makes such an ID up only spares itself the alarm, as a client without any device ID does.
+A client should keep such an ID for its next sign-in. Some clients send it at once, beside a token
+of another device. Such a request is denied, but must raise no alarm: the service itself made that
+pair. An assigned ID looks random, and only this module recognizes it. The mark in it is no secret:
+a client that forges such an ID only avoids the alarm, and a client that sends no device ID avoids
+the alarm, too.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def assign_device_id(random: bytes) -> UUID:
 
 
 def is_assigned(device_id: UUID) -> bool:
-    """Returns True if a validation assigned the ID. Of four billion other IDs, one is taken for
-    such.
+    """Returns True if a validation assigned the ID. For other IDs this is wrong once in four
+    billion.
     """
     return _mark(device_id.bytes[:RANDOM_BYTES]) == device_id.bytes[RANDOM_BYTES:]
 

@@ -1,4 +1,4 @@
-"""Base64 for URLs without padding (RFC 7515 §2), read in one spelling only."""
+"""Base64 for URLs without padding (RFC 7515 §2). Each value has one accepted spelling."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _ENDS = {
 
 
 def encode_base64url(data: bytes) -> str:
-    """The text that stands for these bytes."""
+    """Encodes the bytes."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 def decode_base64url(text: str) -> bytes:
-    """The bytes whose only encoding is `text`. Raises ValueError if there are none."""
+    """Decodes the text. Raises ValueError unless the text is the one encoding of some bytes."""
     letters = text.encode("ascii")
     padding, last = _ENDS.get(len(letters) % 4, (b"", frozenset()))
     if last is not None and letters[-1] not in last:

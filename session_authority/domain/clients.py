@@ -29,8 +29,8 @@ class FormFactor(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """What people read of a client: "Android 16", "Chrome 148", a phone, "Pixel 10 Pro", and the
-    name that these make: "Chrome 148 on Pixel 10 Pro". Unknown parts are empty.
+    """How a client is described to people: "Android 16", "Chrome 148", a phone, "Pixel 10 Pro", and
+    the name made of these parts: "Chrome 148 on Pixel 10 Pro". Unknown parts are empty.
     """
 
     operating_system: str = ""
@@ -42,10 +42,10 @@ class Appearance:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What the caller knows of the end user's browser or app. Empty means unknown. `place` is where
-    the caller says it is, else where its address is.
+    """The facts that the caller knows about the end user's browser or app. Empty means unknown.
 
-    `appearance` is what was stored with the client, if it was read from the store.
+    `place` comes from the caller, or else from the address. `appearance` is set if the client was
+    read from the store: it is the description that was stored.
     """
 
     ip_address: str = ""
@@ -57,7 +57,7 @@ class Client:
     appearance: Appearance | None = field(default=None, compare=False)
 
     def updated_by(self, newer: Client) -> Client:
-        """This client with everything that `newer` knows."""
+        """This client, with each fact that `newer` knows taken from `newer`."""
         return Client(
             ip_address=newer.ip_address or self.ip_address,
             user_agent=newer.user_agent or self.user_agent,
@@ -71,7 +71,7 @@ class Client:
         )
 
     def kept(self, detail: AddressDetail) -> Client:
-        """This client with its address as exact as it is kept."""
+        """This client, with its address cut to the part that the service keeps."""
         if detail is AddressDetail.FULL:
             return self
         return replace(self, ip_address=kept_address(self.ip_address, detail))

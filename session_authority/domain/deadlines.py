@@ -1,4 +1,4 @@
-"""How much of a caller's time may be spent on its call."""
+"""Decides how much of a call's deadline the service may use for its work."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ MIN_SPARED_SECONDS, MAX_SPARED_SECONDS = 0.01, 0.25
 
 
 def seconds_to_work(left_seconds: float) -> float:
-    """The seconds that may be spent of those that are left until the deadline; less than 0 if there
-    are too few to begin.
+    """How many of the seconds until the deadline the service may use. Negative if too few are left
+    to begin.
     """
     spared = min(max(left_seconds / SPARED_PARTS, MIN_SPARED_SECONDS), MAX_SPARED_SECONDS)
     return left_seconds - spared

@@ -16,7 +16,7 @@ from session_authority.domain.verdicts import ReplayCause
 
 # How long a theft alarm is listed.
 ALARM_MEMORY = timedelta(days=28)
-# So much of a session's ID tells the sign-ins on one device apart.
+# This many bytes of a session's ID distinguish the sign-ins on one device.
 _SIGN_IN_ID_BYTES = 8
 
 
@@ -32,11 +32,11 @@ class SignInMethods:
 
     @classmethod
     def of(cls, session_id: bytes, auth_methods: tuple[str, ...]) -> SignInMethods:
-        """Those of the session."""
+        """The methods of the session's own sign-in."""
         return cls(session_id[:_SIGN_IN_ID_BYTES], auth_methods)
 
     def are_of(self, session: SessionRecord) -> bool:
-        """True if the session began with this sign-in."""
+        """Returns True if the session began with this sign-in."""
         return session.session_id[:_SIGN_IN_ID_BYTES] == self.session_id
 
 
@@ -68,30 +68,30 @@ class DeviceRecord:
     later: bytes = b""
 
     def shown_name(self) -> str:
-        """What to call it: the user's name for it, else the app's, else one made from the client
-        hints and the user agent.
+        """The device's name: the one that the user gave, or else the app's, or else a name made of
+        the client hints and the user agent.
         """
         if self.display_name or self.last_client.display_name:
             return self.display_name or self.last_client.display_name
         return appearance(self.last_client).name
 
     def auth_methods_of(self, session: SessionRecord) -> tuple[str, ...]:
-        """How the user signed in to a session on it; empty if that is not known."""
+        """How the user signed in to a session on the device. Empty if that is not known."""
         methods = self.last_sign_in
         return () if methods is None or not methods.are_of(session) else methods.auth_methods
 
     def recent_alarm(self, now: datetime) -> Alarm | None:
-        """The last theft alarm, as long as it is listed."""
+        """The last theft alarm on the device, if there is one that is still listed."""
         alarm = self.last_alarm
         return None if alarm is None or now - alarm.happened_at > ALARM_MEMORY else alarm
 
     def kept(self, detail: AddressDetail) -> DeviceRecord:
-        """The device with its client's address as exact as it is kept."""
+        """The device, with its client's address cut to the part that the service keeps."""
         client = self.last_client.kept(detail)
         return self if client is self.last_client else replace(self, last_client=client)
 
     def touched(self, client: Client, now: datetime) -> DeviceRecord:
-        """The device after it was used by `client`."""
+        """The device after `client` used it."""
         return replace(
             self,
             last_client=self.last_client.updated_by(client),
@@ -117,7 +117,7 @@ class ListedDevice:
 
     @property
     def last_seen_at(self) -> datetime:
-        """When it was last active."""
+        """When the device was last active."""
         return (
             self.device.last_seen_at
             if self.session is None
@@ -125,7 +125,7 @@ class ListedDevice:
         )
 
     def sort_key(self) -> tuple[float, bytes]:
-        """What the list is sorted by: the newest activity first, then the key."""
+        """The key by which the list is sorted: newest activity first, then the device key."""
         return (-self.last_seen_at.timestamp(), self.key)
 
 
@@ -136,7 +136,7 @@ def listed(
     limits: SessionLimits,
     now: datetime,
 ) -> ListedDevice:
-    """The device as it is shown at `now`: a session past its end is none."""
+    """The device as it is shown at `now`. A session past its end is left out."""
     alarm = device.recent_alarm(now)
     if session is None or not session.is_live(limits, now):
         return ListedDevice(key, device, None, None, last_alarm=alarm)
@@ -160,7 +160,7 @@ def list_devices(
     limits: SessionLimits,
     now: datetime,
 ) -> Sequence[ListedDevice]:
-    """All devices to show, in order. Every session has a device: both are written in one step."""
+    """All devices to show, in order. Each session has a device, as both are written in one step."""
     shown = (
         replace(listed(k, d, sessions.get(k), limits, now), current=k == current_key)
         for k, d in devices.items()

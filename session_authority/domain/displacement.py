@@ -1,8 +1,8 @@
-"""Which stream of strangers makes room for another one, when all their places are taken.
+"""Decides which stream of an unknown caller ends when all places for unknown callers are occupied.
 
-Strangers have no names to be fair by, but addresses and connections. So the newcomer takes a place
-from the address, and there from the connection, that has the most; nobody who is content with one
-watch loses it to a flood from elsewhere. Pure.
+Unknown callers have no names, only addresses and connections. So a new stream ends the oldest
+stream of the address, and there of the connection, that has the most streams. A caller with one
+watch does not lose it to a flood from other addresses. Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 
 def displaced(connections: Sequence[str], newcomer: str) -> int | None:
-    """The index of the stream that must go, None if the newcomer must.
+    """The index of the stream that ends. None if the new stream is refused instead.
 
     Args:
         connections: The peer of each stream that is under way, such as `ipv4:192.0.2.1:50000`, the

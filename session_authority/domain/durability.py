@@ -1,7 +1,7 @@
 """How safe the writes of a call are: on the primary alone, or on replicas too.
 
-A write on the primary alone is lost if the primary is lost before a replica has it. The store notes
-each write that waits for replicas; what answers the call collects the notes.
+A write on the primary alone is lost if the primary is lost before a replica has the write. The
+store notes each write that waits for replicas. The code that answers the call collects the notes.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ class Durability(Enum):
 
 
 class Confirmations:
-    """What replicas confirmed of the writes of a call."""
+    """The confirmations of replicas for the writes of one call."""
 
     def __init__(self) -> None:
         self._noted: list[bool] = []
 
     @property
     def durability(self) -> Durability | None:
-        """The durability of all of the writes together, None if there were none."""
+        """The durability of all writes together. None if the call wrote nothing."""
         if not self._noted:
             return None
         return Durability.REPLICATED if all(self._noted) else Durability.LOCAL
 
     def note(self, *, confirmed: bool) -> None:
-        """Notes whether enough replicas have a write."""
+        """Notes whether enough replicas have one write."""
         self._noted.append(confirmed)
 
 
@@ -44,9 +44,10 @@ _of_call: ContextVar[Confirmations | None] = ContextVar("confirmations", default
 
 @contextmanager
 def confirmations(*, required: bool, offered: bool) -> Iterator[Confirmations]:
-    """Collects what is noted inside. If `required`, raises NotReplicated at the end of a block
-    that wrote something which too few replicas have; InvalidRequest at once if that is not
-    `offered`.
+    """Collects the notes of the block.
+
+    If `required`, raises NotReplicated at the end of the block if too few replicas have one of its
+    writes. Raises InvalidRequest at once if replication is `required` but not `offered`.
     """
     if required and not offered:
         rule = "this service waits for no replicas (its setting REPLICAS_ACK is 0)"

@@ -20,12 +20,12 @@ class FieldViolation:
 
 
 class AuthorityError(Exception):
-    """A request that can't be answered as asked. Never raised itself."""
+    """The base of all reasons for which a request fails. It is never raised itself."""
 
 
 class InvalidRequest(AuthorityError):
-    """Fields break their rules; all of them are named. `metadata` has what a caller can mend the
-    request with by itself.
+    """Fields of the request break their rules. All of these fields are named. `metadata` has values
+    with which a program can correct the request.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class InvalidRequest(AuthorityError):
 
 
 class MalformedMessage(AuthorityError):
-    """The bytes are no message of the called method."""
+    """The request's bytes are no message of the called method."""
 
     def __init__(self) -> None:
         super().__init__("the request is not a well-formed message of this method")
@@ -60,7 +60,7 @@ class RequestIdReused(AuthorityError):
 
 
 class RequestIdSpent(AuthorityError):
-    """The session that a `request_id` started was since used, replaced or ended."""
+    """The session that this `request_id` started was used, replaced or ended since then."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -70,7 +70,7 @@ class RequestIdSpent(AuthorityError):
 
 
 class DeviceLimitReached(AuthorityError):
-    """One more device than the user may be signed in on."""
+    """The user is signed in on as many devices as the limit allows."""
 
     def __init__(self, max_devices: int) -> None:
         super().__init__(f"the user is signed in on {max_devices} devices, which is the limit")
@@ -92,7 +92,7 @@ class SessionNotFound(AuthorityError):
 
 
 class Conflict(AuthorityError):
-    """Other requests kept changing what this one had read; nothing was written."""
+    """Other requests kept changing the records that this request had read. Nothing was written."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -120,7 +120,7 @@ class StoreUnavailable(AuthorityError):
 
 
 class NotReplicated(AuthorityError):
-    """It is done on the primary, but too few replicas had confirmed it in time."""
+    """The change is done on the primary, but too few replicas confirmed it in time."""
 
     retry_after = timedelta(milliseconds=500)
 
@@ -145,9 +145,7 @@ class DeadlineTooShort(AuthorityError):
 
 
 class CallerUnknown(AuthorityError):
-    """Nobody knows who calls. `shown` are the names in a certificate that the call came with: for
-    the log only.
-    """
+    """The caller is unknown. `shown` are the names in its certificate, for the log only."""
 
     def __init__(
         self,
@@ -159,14 +157,14 @@ class CallerUnknown(AuthorityError):
 
 
 class CallerNotAllowed(AuthorityError):
-    """The caller is known, and may not do this."""
+    """The caller is known, but has no permission for this call."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"the caller may not {what}")
 
 
 class Stopping(AuthorityError):
-    """The process that serves a stream ends."""
+    """The server process that serves the stream is stopping."""
 
     retry_after = timedelta(0)
 
@@ -175,7 +173,7 @@ class Stopping(AuthorityError):
 
 
 class NotReady(AuthorityError):
-    """This server can't trust its clock, its store or what it read of its files."""
+    """The server can't trust its clock, its store, or the files that it has read."""
 
     retry_after = timedelta(milliseconds=500)
 
@@ -184,7 +182,9 @@ class NotReady(AuthorityError):
 
 
 class Overloaded(AuthorityError):
-    """As much is under way as the service takes, or, with `of_caller`, as one caller may have."""
+    """The service has as many calls under way as it accepts. With `of_caller`, this caller has as
+    many as one caller may have.
+    """
 
     retry_after = timedelta(milliseconds=100)
 

@@ -34,12 +34,12 @@ class EventType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One happening: enough to write a mail from. Fields that do not apply to the type are left as
-    they are.
+    """One event, with enough facts to write a mail. Fields that do not apply to its type keep their
+    defaults.
 
-    `client` is who signed in or presented a token, `device_client` the device as last seen;
-    `device_display_name` is what the device is called. `user_id` is NOBODY if it concerns
-    everybody.
+    `client` is the client that signed in or presented a token. `device_client` is the device's
+    client as it was last seen, and `device_display_name` is the device's name. `user_id` is NOBODY
+    if the event concerns all users.
     """
 
     type: EventType
@@ -60,47 +60,47 @@ class Event:
     key_id: str = ""
 
     def kept(self, detail: AddressDetail) -> Event:
-        """The event with its clients' addresses as exact as they are kept."""
+        """The event, with its clients' addresses cut to the part that the service keeps."""
         client, device_client = self.client.kept(detail), self.device_client.kept(detail)
         return replace(self, client=client, device_client=device_client)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """An event as it was written, with the ID by which it is known wherever it is told."""
+    """An event as it was written, with its ID. The ID is the same for every receiver."""
 
     event_id: str
     event: Event
 
 
 class Concerning(Protocol):
-    """What an event is chosen by."""
+    """The facts by which a filter selects an event."""
 
     @property
     def type(self) -> EventType:
-        """Its kind."""
+        """The type of the event."""
 
     @property
     def user_id(self) -> str:
-        """The user whom it concerns; NOBODY if it concerns everybody."""
+        """The user whom the event concerns. NOBODY if it concerns all users."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events somebody wants to be told of. Empty means all; what concerns everybody passes
-    any user's filter.
+    """The events that a watcher wants. Empty means all events. An event that concerns all users
+    passes the filter of each user.
     """
 
     types: frozenset[EventType] = frozenset()
     user_ids: frozenset[str] = frozenset()
 
     def passes(self, event: Concerning) -> bool:
-        """It is one of them."""
+        """Returns True if the watcher wants this event."""
         if self.types and event.type not in self.types:
             return False
         return not self.user_ids or event.user_id == NOBODY or event.user_id in self.user_ids
 
     @property
     def is_open(self) -> bool:
-        """Everything passes."""
+        """Returns True if every event passes."""
         return not (self.types or self.user_ids)

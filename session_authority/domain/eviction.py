@@ -1,9 +1,9 @@
-"""Which connections of a port are closed, so that newcomers find room. Pure.
+"""Decides which connections of a port are closed to make room for new connections. Pure.
 
-First go strangers: connections on which no caller was let in. Those without a call go before those
-with one, and the longest silent one goes first. A quarter of a port's connections is kept free in
-this way. Only when nearly all are taken, by callers, do idle connections of the caller go that has
-the most. A connection on which a caller has a call is never closed.
+Connections of unknown callers are closed first: those without a call before those with a call, and
+the longest silent one first. In this way a quarter of a port's connections stays free. When known
+callers hold nearly all connections, idle connections of the caller with the most connections are
+closed. A connection on which a known caller has a call is never closed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# The part of a port's connections that strangers can't keep, and that idle callers can't.
+# The parts of a port's connections that unknown callers, or idle callers, can't keep.
 _FREE_OF_STRANGERS, _FREE_OF_IDLE_CALLERS = 4, 16
 
 
@@ -29,7 +29,7 @@ class Seen:
 
 
 def evicted(connections: Sequence[Seen], bound: int) -> list[Seen]:
-    """The connections that must go, of a port that may have so many."""
+    """The connections to close, of a port with a limit of connections."""
     over = len(connections) - (bound - max(bound // _FREE_OF_STRANGERS, 1))
     strangers = [seen for seen in connections if seen.caller is None]
     strangers.sort(key=lambda seen: (seen.calls > 0, seen.active_at))

@@ -1,14 +1,15 @@
-"""Who may have one more place of a limited number, when callers compete for them.
+"""Shares a limited number of places fairly between callers.
 
-A call that is under way can't be taken back cheaply, so a caller must leave places to others before
-they come: it may hold as much as eight times what is free (the dynamic threshold of switches with a
-shared buffer; Choudhury and Hahne, 1998). Alone it can use eight ninths; of several that want
-everything each comes to hold the same. Pure: nothing here awaits, reads a clock or knows gRPC.
+A call that is under way can't be stopped cheaply, so a caller must leave free places for other
+callers before they come. A caller may hold up to eight times as many places as are free (the
+dynamic threshold of switches with a shared buffer; Choudhury and Hahne, 1998). A single caller can
+use eight ninths of the places. Callers that all want every place come to hold equal shares. Pure:
+nothing here awaits, reads a clock or knows gRPC.
 """
 
 from __future__ import annotations
 
-# A caller may hold this many times what is left free after that.
+# A caller may hold this many times the number of places that are still free afterwards.
 HELD_PER_FREE = 8
 
 
@@ -25,16 +26,16 @@ class FairShare:
         return self._held_by.get(caller, 0)
 
     def most(self, *, sole: bool) -> int:
-        """How many places a caller can hold that is alone. A `sole` caller is the only one that
-        there can be: it has nobody to leave places to.
+        """How many places a caller can hold while no other caller holds any. A `sole` caller is the
+        only caller that there can be, so it need not leave places free.
         """
         if sole:
             return self.places
         return max(HELD_PER_FREE * self.places // (HELD_PER_FREE + 1), 1)
 
     def fits(self, caller: str, wanted: int, *, sole: bool) -> bool:
-        """Whether a caller may hold so many places more. The last free one is for a caller that
-        holds none.
+        """Returns True if the caller may hold this many more places. The last free place is for a
+        caller that holds none.
         """
         free = self.places - self.held - wanted
         if free < 0 or sole:
@@ -43,11 +44,11 @@ class FairShare:
         return held + wanted <= HELD_PER_FREE * free or (held == 0 and wanted == 1)
 
     def is_full(self, wanted: int) -> bool:
-        """Whether no caller could have so many places now."""
+        """Returns True if no caller could get this many places now."""
         return self.places - self.held < wanted
 
     def take(self, caller: str, wanted: int) -> None:
-        """Gives a caller places, fitting or not."""
+        """Gives a caller places, whether they fit or not."""
         self.held += wanted
         self._held_by[caller] = self._held_by.get(caller, 0) + wanted
 

@@ -88,7 +88,7 @@ class FieldChecks:
         return value
 
     def device_id(self, value: str, field: str = "device_id") -> UUID:
-        """A UUID that must be there. Where a malformed one means "assign one", parse it instead."""
+        """A required UUID. Where a malformed ID means "assign one", use `parse_uuid` instead."""
         parsed = parse_uuid(value)
         if parsed is None:
             self._broken(field, "must be a UUID, like 123e4567-e89b-42d3-a456-426614174000")
@@ -106,7 +106,7 @@ class FieldChecks:
         display_name: str,
         app_version: str,
     ) -> Client:
-        """The client as it can be shown. It refuses nothing: what it can't show, it leaves out."""
+        """The client as it can be shown. Facts that can't be shown are left out."""
         return Client(
             ip_address=shown_address(ip_address),
             user_agent=cut_user_agent(user_agent),
@@ -115,8 +115,8 @@ class FieldChecks:
         )
 
     def display_name(self, value: str) -> str:
-        """The name that a user gives: cleaned, and then at most 100 characters. May be empty, but
-        not of characters alone that nobody sees.
+        """The name that a user gives: cleaned, and then at most 100 characters. It may be empty,
+        but it may not consist of invisible characters alone.
         """
         name = cleaned(value)
         if len(name) > MAX_DISPLAY_NAME_CHARACTERS:
@@ -162,7 +162,7 @@ class FieldChecks:
         return tuple(value)
 
     def session_ttl(self, value: timedelta | None, longest: timedelta) -> timedelta:
-        """From one second to the service's own; absent means that."""
+        """From one second to the service's own time. Absent means the service's own."""
         if value is None:
             return longest
         if not MIN_SESSION_TTL <= value <= longest:
@@ -209,14 +209,14 @@ class FieldChecks:
         return [self.user_id(user_id, f"user_ids[{i}]") for i, user_id in enumerate(value)]
 
     def event_type(self, value: EventType | None, field: str) -> EventType:
-        """A type that the contract names; None is one that it does not."""
+        """A type that the contract names. None stands for an unknown type."""
         if value is None:
             self._broken(field, "must be a type of event that there is")
             return EventType.UNKNOWN
         return value
 
     def start_time(self, seconds: int, *, has_cursor: bool) -> datetime:
-        """A moment that a calendar has; not together with a cursor."""
+        """A valid moment. It can't be given together with a cursor."""
         if has_cursor:
             self._broken("start_time", "must not be given together with a cursor")
         if not 0 <= seconds <= LAST_SECOND:
@@ -225,7 +225,7 @@ class FieldChecks:
         return from_seconds(seconds)
 
     def batch(self, size: int, field: str = "requests") -> None:
-        """1–500 requests, or other entries that are named as their field is."""
+        """1–500 entries. An error names them by the name of their field."""
         if not 1 <= size <= MAX_BATCH:
             self._broken(field, f"must be 1 to {MAX_BATCH} {field}, not {size}")
 

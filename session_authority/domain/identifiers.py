@@ -18,10 +18,10 @@ _NIL = UUID(int=0)
 
 
 def parse_uuid(text: str) -> UUID | None:
-    """The UUID that `text` spells, or None: in the usual form of 36 characters (RFC 9562), without
-    its dashes, in braces, or as a URN; in either case, and with blanks around it.
+    """The UUID in the text. None if the text has no UUID, or has the nil UUID, which names nothing.
 
-    The nil UUID names nothing.
+    The text may have the usual form of 36 characters (RFC 9562), or be without dashes, in braces,
+    or a URN. Upper and lower case are equal, and blanks around the UUID are ignored.
     """
     spelled = text.strip(_BLANKS)
     if _UUID_TEXT.fullmatch(spelled) is None:
@@ -31,9 +31,9 @@ def parse_uuid(text: str) -> UUID | None:
 
 
 def device_key(device_id: UUID) -> bytes:
-    """What tokens and the store call a device: the first 16 bytes of SHA-256 of the UUID's
-    16 bytes.
+    """The device key, by which tokens and the store name a device: the first 16 bytes of SHA-256 of
+    the UUID's 16 bytes.
 
-    A token so gives no device ID away, and a stolen token is not enough to make a request.
+    So a token does not reveal the device ID, and a stolen token alone can't make a request.
     """
     return hashlib.sha256(device_id.bytes).digest()[:DEVICE_KEY_BYTES]

@@ -1,8 +1,8 @@
-"""The idle time of one session, where its sign-in asked for less than the service's.
+"""The idle timeout of a session whose sign-in asked for a shorter time than the service's.
 
-A session record has one byte for it. So there are 255 steps: each minute up to 2 hours, then 5
-minutes up to 4 hours, 15 minutes up to 12 hours, hours up to 2 days, days up to 45. What people ask
-for is among them; what is not becomes the next shorter step.
+A session record has one byte for it, so there are 255 steps: minutes up to 2 hours, 5 minutes up to
+4 hours, 15 minutes up to 12 hours, hours up to 2 days, days up to 45 days. A time between two steps
+becomes the shorter step.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SHORTEST = STEPS[0]
 
 
 def step_of(asked: timedelta) -> int:
-    """The number, from 1, of the longest step that is no longer than what was asked for, which is a
-    minute at least.
+    """The number of the longest step that is not longer than the given time, counted from 1. The
+    given time must be at least a minute.
     """
     return bisect_right(STEPS, asked)
 
 
 def shortened(asked: timedelta) -> timedelta:
-    """That step."""
+    """The longest step that is not longer than the given time."""
     return STEPS[step_of(asked) - 1]

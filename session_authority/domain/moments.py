@@ -13,25 +13,25 @@ LAST_MS = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
 
 
 def to_ms(moment: datetime) -> int:
-    """Milliseconds since the epoch, cut."""
+    """The whole milliseconds since the epoch."""
     return (moment - EPOCH) // MILLISECOND
 
 
 def from_ms(milliseconds: int) -> datetime:
-    """The moment so many milliseconds after the epoch."""
+    """The moment this many milliseconds after the epoch."""
     return EPOCH + milliseconds * MILLISECOND
 
 
 def to_seconds(moment: datetime) -> int:
-    """Seconds since the epoch, cut."""
+    """The whole seconds since the epoch."""
     return (moment - EPOCH) // SECOND
 
 
 def from_seconds(seconds: int) -> datetime:
-    """The moment so many seconds after the epoch."""
+    """The moment this many seconds after the epoch."""
     return EPOCH + seconds * SECOND
 
 
 def whole_second(moment: datetime) -> datetime:
-    """The moment cut to its second, as tokens tell it."""
+    """The moment cut to whole seconds, as tokens carry it."""
     return moment.replace(microsecond=0)

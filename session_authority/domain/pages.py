@@ -1,8 +1,8 @@
-"""Pages of the device list: how much goes onto one, and the token that tells where the next starts.
+"""Cuts the device list into pages, and makes the token that says where the next page starts.
 
-A page token is opaque and versioned, and holds a digest of the request it continues, so that one
-that was made up, cut, or taken from another user's list is refused. It is no secret and guards
-nothing: it can only move within a list that the caller may read anyway.
+A page token is opaque and versioned. It holds a digest of the request that it continues, so a token
+that is forged, cut, or from another user's list is refused. The token is no secret and protects
+nothing: it only selects a page of a list that the caller may read anyway.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FORM = struct.Struct(">Bd16s8s")  # version, the last device's sort key (time, 
 def first_page(
     devices: Sequence[ListedDevice], size: int, bytes_of: Callable[[ListedDevice], int]
 ) -> tuple[ListedDevice, ...]:
-    """The first devices of a list: at most `size`, and as many as fit, but one at least."""
+    """The first devices of a list: as many as fit into an answer, from one to `size`."""
     held = 0
     for number, device in enumerate(devices[:size]):
         held += bytes_of(device)
@@ -50,7 +50,7 @@ def parse_page_token(text: str, scope: bytes) -> tuple[float, bytes] | None:
 
 
 def list_scope(user_id: str, include_signed_out: bool) -> bytes:
-    """What a list is a list of."""
+    """The text that identifies a list, for the digest in its page tokens."""
     return hashlib.sha256(f"{int(include_signed_out)}:{user_id}".encode()).digest()
 
 

@@ -1,7 +1,7 @@
-"""Where an end user is, as exact as people want to see it: a city and a country.
+"""The place of an end user, as people see it: a city and a country.
 
-Owns what a place may say, and what a record of a database of places says of one. It is only shown,
-so nothing is refused: what can't be shown is left out.
+Owns the rules of a place, and reads places from the records of a database. A place is only shown to
+people, so nothing is refused: parts that can't be shown are left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from session_authority.domain.text import cleaned, cut
 
 MAX_CITY_CHARACTERS = 100
-# The one language of cities: databases have it for nearly all of them.
+# Cities are shown in this language: databases have English names for nearly all cities.
 _LANGUAGE = "en"
 # ISO 3166-1 alpha-2, and XK, which is Kosovo's wherever software names it.
 COUNTRY_CODES = frozenset(
@@ -49,13 +49,13 @@ def shown_place(city: str, country_code: str) -> Place:
 
 
 def place_of_record(record: object) -> Place:
-    """What a record of a City or Country database says of the place. The record may be anything."""
+    """The place in a record of a City or Country database. The record may have any contents."""
     city = _at(record, "city", "names", _LANGUAGE)
     return shown_place(city, _at(record, "country", "iso_code"))
 
 
 def _at(record: object, *path: str) -> str:
-    """The text at the end of a path through maps; empty if there is none."""
+    """The text at the end of a path through nested maps. Empty if there is none."""
     for name in path:
         if not isinstance(record, Mapping):
             return ""

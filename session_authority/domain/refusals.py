@@ -1,4 +1,4 @@
-"""Why calls are refused before they are carried out, in the words of the metrics."""
+"""The reasons for which calls are refused before they begin, by the names that metrics use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REASONS = (*_REASONS.values(), _CALLER_SHARE, UNKNOWN_METHOD)
 
 
 def refusal_of(error: Exception) -> str | None:
-    """The reason of a refusal; None for an error that is none."""
+    """The reason of a refusal. None if the error is no refusal."""
     if isinstance(error, errors.Overloaded) and error.of_caller:
         return _CALLER_SHARE
     return _REASONS.get(type(error))

@@ -1,4 +1,4 @@
-"""What a renewal hands out, and what using a token proves."""
+"""Decides what a renewal hands out, and what the use of a token proves."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from session_authority.domain.verdicts import SessionStatus, Verdict, is_durable
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What a renewal leads to.
+    """The decision on a renewal.
 
-    `record` is what the record becomes (None: stays). It must be committed before a token is handed
-    out; where `hand_out` is false it only marks what was seen, and losing it is harmless.
-    `reissue` hands out the presented token once more, with the claims that the store has.
+    `record` is the new record of the session. None leaves the record as it is. If `hand_out` is
+    true, the record must be committed before a token is handed out. Otherwise the record only has a
+    new mark, and losing it is harmless. `reissue` hands out the presented token once more, with the
+    claims from the store.
     """
 
     verdict: Verdict
@@ -34,10 +35,10 @@ def mark(
     *,
     passive: bool = False,
 ) -> SessionRecord:
-    """The record after an active token of its session was presented: what that proves, and when it
-    was. If `passive`, the session does not count as used.
+    """The record after an active token of its session was presented, with the marks that this use
+    proves. If `passive`, the session does not count as used.
 
-    Equal to `record` if there is nothing new. Losing a mark is harmless.
+    The result equals `record` if the use proves nothing new. Losing a mark is harmless.
     """
     holder, first_seen, last_seen = (
         record.holder,
@@ -62,16 +63,17 @@ def mark(
 
 
 def _is_settled(record: SessionRecord, token: Token, limits: SessionLimits, now: datetime) -> bool:
-    """Returns True if the token's copy of the record's generation is the one that its client uses.
+    """Returns True if the token is the copy of the record's generation that the client uses.
 
-    A copy is never handed out later than `GRACE` after its generation's date, so the token is old
-    enough where the date is: unless the store fell back to an older date, with copies under way.
+    A copy is never handed out later than `GRACE` after the date of its generation. So a token is
+    old enough if that date is old enough, unless the store went back to an older date while copies
+    were under way.
     """
     return now - record.dated_at >= limits.alarm_after and is_durable(token, limits, now)
 
 
 def _touched(record: SessionRecord, limits: SessionLimits, now: datetime) -> datetime:
-    """When it was last seen, as far as that is worth a write."""
+    """The new last-seen time, or the old one if the difference is not worth a write."""
     return now if now - record.last_seen_at >= limits.touch_interval else record.last_seen_at
 
 
@@ -86,11 +88,11 @@ def renew(
     passive: bool = False,
     claims: Mapping[str, str] | None = None,
 ) -> Renewal:
-    """What presenting a token for renewal leads to: the next generation, another copy of the
-    current one, the same token with newer claims, or nothing new.
+    """Decides a renewal. It leads to the next generation, to another copy of the current one, to
+    the same token with newer claims, or to nothing new.
 
     The arguments are those of `judge` and `mark`, and the claims that the store has for the session
-    (None: the token's are right).
+    (None if the token's claims are current).
     """
     renewal = _renew(record, token, presented_key, limits, now, assigned=assigned, claims=claims)
     if not passive or renewal.record is None:
@@ -131,11 +133,11 @@ def _keep(
     claims: Mapping[str, str] | None,
     now: datetime,
 ) -> Renewal:
-    """The renewal of a token that is too young for the next generation: requests with the token of
-    the generation before may still be under way, and must not look like a replay.
+    """The renewal of a token that is too young for the next generation. Requests with a token of
+    the previous generation may still be under way, and must not look like a replay.
 
-    If its claims are old, it is made once more with the new ones. Nothing else of it changes, so
-    which of the two a client has makes no difference to a verdict, and nothing is decided by it.
+    If the token's claims are old, the token is made once more with the new claims. Nothing else in
+    it changes, so both tokens get the same verdicts.
     """
     if claims is None:
         return Renewal(verdict, record=used)
@@ -156,11 +158,11 @@ def _with_claims_in_tokens(record: SessionRecord) -> SessionRecord:
 def _rotate(
     record: SessionRecord, token: Token, limits: SessionLimits, now: datetime
 ) -> SessionRecord:
-    """The next generation. The copy that asks for it is by its age the settled one: no other of its
-    generation is good.
+    """The next generation. The copy that renews is old enough to be the settled one, so no other
+    copy of its generation stays good.
 
-    Else two holders who never present what the other has not yet moved on from could share a
-    session for ever.
+    Otherwise two holders could share a session for ever, if each one renews before the other one
+    presents its token.
     """
     return replace(
         _with_claims_in_tokens(record),
@@ -175,10 +177,11 @@ def _rotate(
 
 
 def copy_again(record: SessionRecord, limits: SessionLimits, now: datetime) -> SessionRecord:
-    """The record when another copy of its generation, which is not yet seen, is handed out.
+    """The record after another copy of its generation, which is not yet seen, was handed out.
 
-    Dated anew if it is older than GRACE: else the first copy that is presented could become the
-    holder at once, and the other one, still on its way, would look like a thief's.
+    The generation gets a new date if its date is older than `GRACE`. Otherwise the first copy that
+    is presented could become the holder at once, and the other copy, still under way, would look
+    like a thief's.
     """
     if now - record.dated_at <= limits.grace:
         return replace(record, last_seen_at=_touched(record, limits, now))

@@ -1,4 +1,4 @@
-"""What the use cases are asked, in the terms of the domain: every value is checked."""
+"""The requests to the use cases, in the terms of the domain. Every value is checked."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Presented:
 
 
 class AsPresented(NamedTuple):
-    """What a validation was asked, as it came: nothing of it is checked yet. The names are those of
-    `Presented`.
+    """The fields of a validation's request, as they came. Nothing is checked yet. The names are
+    those of `Presented`.
     """
 
     access_token: str
@@ -41,7 +41,7 @@ class AsPresented(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SessionName:
-    """Names a session without a token of it."""
+    """Names a session without one of its tokens."""
 
     user_id: str
     device_id: UUID
@@ -50,8 +50,8 @@ class SessionName:
 
 @dataclass(frozen=True, slots=True)
 class SignInRequest:
-    """A checked request to sign a user in. `device_id` None means: assign one, and
-    `idle_timeout` None: the service's.
+    """A checked request to sign a user in. If `device_id` is None, the service assigns one. If
+    `idle_timeout` is None, the service's own counts.
     """
 
     user_id: str
@@ -64,11 +64,11 @@ class SignInRequest:
     idle_timeout: timedelta | None = None
 
     def digest(self) -> bytes:
-        """SHA-256 of its contents, by which a retry is told from another request under the same
-        `request_id`.
+        """SHA-256 of the request's contents. It distinguishes a retry from another request with the
+        same `request_id`.
 
-        The end user's client is no part of it: a phone that tries again may have left the Wi-Fi,
-        and an app may have been updated.
+        The end user's client is not included: a phone that tries again may have left the Wi-Fi, and
+        an app may have been updated.
         """
         contents: list[object] = [
             self.user_id,

@@ -1,4 +1,4 @@
-"""What the use cases answer, in the terms of the domain."""
+"""The answers of the use cases, in the terms of the domain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from session_authority.domain.verdicts import SessionStatus
 
 @dataclass(frozen=True, slots=True)
 class IssuedDevice:
-    """A sign-in."""
+    """The answer to a sign-in."""
 
     device: ListedDevice
     access_token: str
@@ -26,8 +26,8 @@ class IssuedDevice:
 
 @dataclass(frozen=True, slots=True)
 class ActiveSession:
-    """A good session, as a token names it. `expires_at` is when it ends if it is not used again,
-    `absolute_end` when it ends however much it is used.
+    """A good session, as its token names it. Without another use the session ends at `expires_at`.
+    At `absolute_end` it ends in any case.
     """
 
     token: Token
@@ -38,8 +38,8 @@ class ActiveSession:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What a presented token is worth. `session` is set if it is ACTIVE, and `steadiness` if the
-    answer may be given again.
+    """The answer to a validation. `session` is set if the status is ACTIVE. `steadiness` is set if
+    the answer may be given again.
     """
 
     status: SessionStatus
@@ -53,7 +53,7 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """Whether a session lives. The ends are set if it is ACTIVE, as those of `ActiveSession`."""
+    """The state of a named session. If it is ACTIVE, its ends are set as in `ActiveSession`."""
 
     status: SessionStatus
     expires_at: datetime | None = None
@@ -62,7 +62,7 @@ class SessionState:
 
 @dataclass(frozen=True, slots=True)
 class RenewedSession:
-    """What a renewal led to. `access_token` is set if one is handed out."""
+    """The answer to a renewal. `access_token` is set if a token is handed out."""
 
     status: SessionStatus
     session: ActiveSession | None = None

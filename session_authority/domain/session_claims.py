@@ -1,6 +1,6 @@
-"""The claims of a session that its older tokens don't have, and the decision to change them.
+"""The claims of a session that are newer than its tokens, and the decision to change claims.
 
-The claims of a session are in its tokens alone, until they are changed.
+The claims of a session are stored in its tokens alone, until a caller changes them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from session_authority.domain.sessions import SessionRecord, StoredClaims
 
 @dataclass(frozen=True, slots=True)
 class SessionClaims:
-    """The claims that every next token of a session gets.
+    """The claims that all further tokens of a session get.
 
-    `auth_methods` are those of the sign-in, where they leave too little room in a token for claims
-    of any size, and empty otherwise.
+    `auth_methods` are the methods of the sign-in if they are so long that a token has too little
+    room for claims. Otherwise `auth_methods` is empty.
     """
 
     session_id: bytes
@@ -30,8 +30,8 @@ class SessionClaims:
 class ClaimsChange:
     """The decision to change claims. Keys are device keys.
 
-    `claims` are what the live sessions that are meant shall have; `changed` are the records of
-    those that don't have them yet.
+    `claims` are the new claims of each live session that the change concerns. `changed` are the
+    new records of the sessions that did not have these claims yet.
     """
 
     claims: Mapping[bytes, SessionClaims]
@@ -47,8 +47,8 @@ def change_claims(
     limits: SessionLimits,
     now: datetime,
 ) -> ClaimsChange:
-    """Decides a change of the claims of a user's sessions: of that on one device, or, if `key` is
-    None, of all. `stored` are the claims that the store has.
+    """Decides a change of claims: of the session on the device with this key, or of all sessions of
+    the user if `key` is None. `stored` are the claims that the store has.
     """
     wanted: dict[bytes, SessionClaims] = {}
     changed: dict[bytes, SessionRecord] = {}
@@ -64,7 +64,7 @@ def change_claims(
 
 
 def _claims_of(record: SessionRecord, stored: SessionClaims | None) -> SessionClaims | None:
-    """The stored claims, unless they are of an earlier session on the device."""
+    """The stored claims of the session. None if the store has none of this session."""
     if record.stored_claims is StoredClaims.NONE or stored is None:
         return None
     return stored if stored.session_id == record.session_id else None

@@ -10,7 +10,7 @@ from session_authority.domain.idle_timeouts import SHORTEST
 
 
 class ReplayAction(Enum):
-    """What happens when a replay is caught."""
+    """The action when a replay is caught."""
 
     REVOKE_ALL = "revoke_all"
     REVOKE_DEVICE = "revoke_device"
@@ -18,14 +18,14 @@ class ReplayAction(Enum):
 
 
 class ReplayAlarm(Enum):
-    """Which use of a token that should be gone raises the alarm."""
+    """Which use of a superseded token raises the alarm."""
 
     PRESENTED = "presented"
     RENEWED = "renewed"
 
 
 class DeviceLimitAction(Enum):
-    """What happens when a user signs in on one device too many."""
+    """The action when a user signs in on more devices than the limit."""
 
     EVICT_OLDEST = "evict_oldest"
     REJECT = "reject"
@@ -33,7 +33,7 @@ class DeviceLimitAction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """How long things last and what happens then. See the settings of the same names."""
+    """The intervals and actions of the settings with the same names."""
 
     token_ttl: timedelta = timedelta(hours=1)
     session_ttl: timedelta = timedelta(days=30)
@@ -55,7 +55,7 @@ class SessionLimits:
         return max(SHORTEST, 2 * self.touch_interval)
 
 
-# How far a token's end is stretched for verifiers whose clocks differ (RFC 7519 §4.1.4).
+# The leeway after a token's end, for verifiers whose clocks differ (RFC 7519 §4.1.4).
 LEEWAY = timedelta(seconds=30)
 # How far ahead of the store's generation a token may be after a failover that lost writes.
 MAX_LOST_GENERATIONS = 1000
@@ -63,7 +63,7 @@ MAX_LOST_GENERATIONS = 1000
 DEVICE_MEMORY = timedelta(days=180)
 # How long a `request_id` is remembered.
 REQUEST_MEMORY = timedelta(minutes=15)
-# How long it is remembered that a key's revocation was told of: longer than any session.
+# How long the service remembers that it announced a key's revocation: longer than any session.
 KEY_EVENT_MEMORY = timedelta(days=500)
 # At most one quiet event for each session in this time.
 QUIET_EVENT_INTERVAL = timedelta(hours=1)

@@ -1,4 +1,4 @@
-"""What is known of a session, and what a token of it says."""
+"""The record of a session, and the contents of its tokens."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MAX_COPY = 0xFFFF
 
 
 class StoredClaims(Enum):
-    """Whether the store has claims of a session, beside its record: then every token that is made
-    has those. NEWER: perhaps no token has them yet.
+    """Says whether the store has claims of a session beside the record. If so, every new token gets
+    them. NEWER means that perhaps no token has them yet.
     """
 
     NONE = 0
@@ -26,7 +26,7 @@ class StoredClaims(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """What the store knows of one live session of a user on a device.
+    """The store's record of one live session of a user on a device.
 
     `replaced` is the start of the ID of the session that this sign-in replaced on the device, if
     that one was live. `dated_at` is when the current generation was made, `first_seen_at` when a
@@ -54,14 +54,14 @@ class SessionRecord:
     later: bytes = b""
 
     def absolute_end(self, limits: SessionLimits) -> datetime:
-        """When the session ends however much it is used: at the end that its sign-in gave, or
-        earlier if the longest time that sessions may last was lowered since.
+        """The moment at which the session ends in any case. It is earlier than the end from the
+        sign-in if the setting for the longest session was lowered since then.
         """
         return min(self.ends_at, self.signed_in_at + limits.session_ttl)
 
     def expires_at(self, limits: SessionLimits) -> datetime:
-        """When the session ends if it is not used again: its absolute or its idle end, whichever is
-        first.
+        """The moment at which the session ends without another use: its absolute end or its idle
+        end, whichever is earlier.
         """
         idle = limits.idle_timeout
         if self.idle_timeout is not None:
@@ -69,14 +69,14 @@ class SessionRecord:
         return min(self.absolute_end(limits), self.last_seen_at + idle)
 
     def is_live(self, limits: SessionLimits, now: datetime) -> bool:
-        """It has reached neither its absolute nor its idle end."""
+        """Returns True if the session has reached neither its absolute nor its idle end."""
         return now < self.expires_at(limits)
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What an access token says. Identity is the first five fields; `copy` tells two holders of one
-    generation apart.
+    """The contents of an access token. The first five fields are its identity. `copy` distinguishes
+    two holders of one generation.
     """
 
     user_id: str

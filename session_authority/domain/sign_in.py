@@ -1,4 +1,4 @@
-"""The decision on a sign-in: the fresh session, and what makes room for it."""
+"""The decision on a sign-in: the new session, and the sessions that end to make room for it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from session_authority.domain.sessions import REPLACED_ID_BYTES, SessionRecord
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """The decision on a sign-in: what becomes of the user's sessions and devices.
+    """The decision on a sign-in, for all sessions and devices of the user.
 
-    Keys are device keys. `replaced` says that the device had a live session. `ended` are sessions
-    past their end, found on the way; `evicted` are live ones that make room; `pruned` are devices
-    that are remembered no longer.
+    Keys are device keys. `replaced` is true if the device had a live session. `ended` are the
+    sessions past their end. `evicted` are the live sessions that end to make room. `pruned` are the
+    devices that the service forgets.
     """
 
     session: SessionRecord
@@ -50,9 +50,10 @@ def decide_sign_in(
 ) -> SignIn:
     """Decides a sign-in on the device with this key.
 
-    `unreadable` are the keys of devices of which some record can't be read. Such a device is known,
-    but its session is none, and is left alone unless this is the device. Some records may be left
-    out where `needs_all_records` says so. Raises DeviceLimitReached where one more is refused.
+    `unreadable` are the keys of devices with a record that can't be read. Such a device counts as
+    known, and as signed out. Its records are left alone unless the sign-in is on this device. The
+    caller may leave records out if `needs_all_records` allows that. Raises DeviceLimitReached if
+    the limit refuses another device.
     """
     live = {k: s for k, s in sessions.items() if s.is_live(limits, now)}
     replaced = live.get(key)
@@ -101,12 +102,11 @@ def needs_all_records(
     limits: SessionLimits,
     now: datetime,
 ) -> bool:
-    """Returns True if a sign-in on the device with this key can't be decided by the records that
-    were read.
+    """Returns True if the decision on a sign-in needs records that were not read.
 
-    The others may be needed to make room, to know whether an old device has a session, or because
-    no device was read: it may be the user's first. `unread_sessions` and `unread_devices` say how
-    many there are.
+    They may be needed to make room, to know whether an old device has a session, or to know whether
+    this is the user's first device. `unread_sessions` and `unread_devices` say how many records
+    were not read.
     """
     if not unread_sessions and not unread_devices:
         return False
@@ -120,7 +120,7 @@ def needs_all_records(
 
 
 def _make_room(others: Mapping[bytes, SessionRecord], limits: SessionLimits) -> tuple[bytes, ...]:
-    """Which sessions make room for one more: the longest unused ones."""
+    """The sessions that end to make room for a new one: those that were unused for longest."""
     surplus = len(others) - limits.max_devices + 1
     if surplus <= 0:
         return ()
@@ -136,8 +136,8 @@ def _forgettable(
     now: datetime,
     joining: bytes,
 ) -> tuple[bytes, ...]:
-    """Devices without a live session that are too old, or too many: at most 2 × `max_devices` are
-    remembered.
+    """The devices to forget: devices without a live session that are too old, or that exceed the
+    limit of 2 × `max_devices`.
     """
     spare = sorted(
         (k for k in devices if k not in kept), key=lambda k: (devices[k].last_seen_at, k)
@@ -160,8 +160,8 @@ def new_session(
     now: datetime,
     idle_timeout: timedelta | None = None,
 ) -> SessionRecord:
-    """The record of a fresh session: generation 1, not yet seen. `replaced` is the live session
-    that was on the device.
+    """The record of a new session: generation 1, not yet seen. `replaced` is the live session that
+    was on the device before.
     """
     return SessionRecord(
         session_id=session_id,

@@ -1,8 +1,8 @@
-"""Until when a validation gives the same answer, provided that the session's record stays as it was
-read.
+"""Computes until when a validation gives the same answer, if the session's record stays the same.
 
-The answer may be kept and given again, after a read has shown that the record is the same: nothing
-but time can then change what `judge` and `mark` say. This room knows when time first does.
+The service may keep the answer, and give it again after a read has shown that the record is the
+same. Then only time can change the results of `judge` and `mark`. This module computes the first
+moment at which time does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import datetime
 from session_authority.domain.session_limits import LEEWAY, ReplayAlarm, SessionLimits
 from session_authority.domain.sessions import SessionRecord, StoredClaims, Token
 
-# The first moment at which something is different; None for a thing that time does not change.
+# The first moment at which a condition changes. None if time does not change it.
 _Change = Callable[[SessionRecord, Token, SessionLimits], datetime | None]
 
 
@@ -32,15 +32,15 @@ class Steadiness:
     passive_until: datetime
 
     def holds_at(self, now: datetime, *, passive: bool) -> bool:
-        """Returns True if the answer to a request of now is the same."""
+        """Returns True if a request at this moment gets the same answer."""
         return self.since <= now < (self.passive_until if passive else self.until)
 
 
 def steadiness(
     record: SessionRecord, raw: bytes, token: Token, limits: SessionLimits, now: datetime
 ) -> Steadiness | None:
-    """The steadiness of the answer to a token on its own device; None if it holds for nobody.
-    `raw` is the record as the store has it.
+    """The steadiness of the answer to a token on its own device. None if the answer holds for no
+    time. `raw` is the record as the store has it.
     """
     passive_until = steady_until(record, token, limits, now, passive=True)
     if passive_until is None:
@@ -57,10 +57,11 @@ def steady_until(
     *,
     passive: bool = False,
 ) -> datetime | None:
-    """The moment before which a token that is presented on its own device is ACTIVE, with the same
-    advice to renew as now, and proves nothing that must be written, if the record stays.
+    """The moment until which the answer to a token on its own device stays the same, if the record
+    stays the same. Until then the token is ACTIVE, the advice to renew is unchanged, and a use of
+    the token proves nothing that must be written.
 
-    None if that is not so now, or if the token is not of the record's generation.
+    None if this does not hold now, or if the token is not of the record's generation.
     """
     if not _is_newest(record, token):
         return None
@@ -94,12 +95,12 @@ def _session_is_over(record: SessionRecord, _: Token, limits: SessionLimits) -> 
 def _token_is_durable(
     record: SessionRecord, token: Token, limits: SessionLimits
 ) -> datetime | None:
-    """When presenting the token first proves that its client keeps it."""
+    """The first moment at which a use of the token proves that its client keeps it."""
     return None if record.first_seen_at is not None else token.issued_at + limits.durable_after
 
 
 def _copy_is_settled(record: SessionRecord, token: Token, limits: SessionLimits) -> datetime | None:
-    """When presenting the token first makes it the only good copy."""
+    """The first moment at which a use of the token makes it the only good copy."""
     if record.holder is not None or limits.replay_alarm is not ReplayAlarm.PRESENTED:
         return None
     return max(record.dated_at + limits.alarm_after, token.issued_at + limits.durable_after)

@@ -1,6 +1,7 @@
-"""Text that people are shown: which characters they can see, and how text of others is cleaned.
+"""Cleans text from outside before it is shown to people.
 
-Owns the rule that odd text is mended and never refused. Compares nothing: it does not normalise.
+Owns the rule that odd text is cleaned and never refused. The module compares no texts, so it does
+not normalise them.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ _MAX_READ_CHARACTERS = 1024
 
 
 def is_printable(text: str) -> bool:
-    """True if a terminal or a page shows every character, and obeys none."""
+    """Returns True if a terminal or a page shows every character, and takes none for a command."""
     return all(c.isprintable() or c in _JOINERS for c in _TAGGED_FLAG.sub("", text))
 
 
 def is_name(text: str) -> bool:
-    """True if the text can name something, and be compared: there is no character that nobody sees,
-    but spaces of any width, joiners between others, and what chooses the form of a symbol.
+    """Returns True if the text can be a name that is compared. Such a text has no invisible
+    characters, except spaces of any width, joiners between other characters, and characters that
+    choose the form of a symbol.
     """
     if text.isascii() and text.isprintable():
         return text != "" and text == text.strip(" ")
@@ -54,12 +56,12 @@ def _may_follow(before: str, character: str) -> bool:
 
 
 def cleaned(text: str) -> str:
-    """The text as it can be shown in one line. White space of any kind becomes one plain space, and
-    none is left at the ends. Characters that nobody sees go: control characters, marks that turn
-    the writing direction, soft hyphens, private and unassigned characters. Joiners stay where a
-    script or an emoji needs them.
+    """The text in a form that can be shown in one line.
 
-    Empty if nothing is left that can be seen.
+    White space of any kind becomes one plain space, and is removed at the ends. Invisible
+    characters are removed: control characters, marks that change the writing direction, soft
+    hyphens, private and unassigned characters. Joiners stay where a script or an emoji needs them.
+    The result is empty if no visible character is left.
     """
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip(" ")
@@ -70,8 +72,8 @@ def cleaned(text: str) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """At most `limit` characters of it, without a space at the end. Nothing is cut through that is
-    shown as one: a letter with its marks, an emoji of several characters, a flag.
+    """The first characters of the text, at most `limit`, without a space at the end. Characters
+    that are shown as one stay together: a letter with its marks, an emoji, a flag.
     """
     if len(text) <= limit:
         return text
@@ -88,13 +90,13 @@ def _shown(character: str) -> str:
 
 
 def _is_visible(character: str) -> bool:
-    """True for what is there by itself: no space, no joiner, no mark that changes another."""
+    """Returns True for a character that is seen by itself: no space, no joiner, no mark."""
     return unicodedata.category(character)[0] not in "ZCM"
 
 
 def _without_loose_joiners(text: str) -> str:
-    """Without the joiners that join nothing. They stay after a virama, and between two characters
-    of other scripts than ours. Takes one pass, however many joiners there are.
+    """The text without the joiners that join nothing. Joiners stay after a virama, and between two
+    characters outside ASCII. One pass is enough for any number of joiners.
     """
     if not any(joiner in text for joiner in _JOINERS):
         return text

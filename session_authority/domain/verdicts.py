@@ -26,7 +26,7 @@ from session_authority.domain.sessions import (
 
 
 class SessionStatus(Enum):
-    """What a presented token is worth; the names are those of the public contract."""
+    """The statuses of a presented token, by the names of the public contract."""
 
     ACTIVE = "active"
     TOKEN_MISSING = "token_missing"
@@ -51,11 +51,11 @@ class ReplayCause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a presented token is worth.
+    """The decision on a presented token.
 
-    `cause` says why the token is REPLAYED, or why a quiet SUPERSEDED one would be if it were
-    presented for renewal. `forwarded` is set where the store lost writes in a failover: the record
-    that the token proves, to be committed in place of the one that was read.
+    `cause` says why the token is REPLAYED. For a quiet SUPERSEDED it says why a renewal with the
+    same token would be REPLAYED. `forwarded` is set if the store lost writes in a failover. It is
+    the record that the token proves, to be committed in place of the record that was read.
     """
 
     status: SessionStatus
@@ -74,10 +74,10 @@ def judge(
     assigned: bool = False,
     renews: bool = False,
 ) -> Verdict:
-    """The verdict table, from the row "none" on, for a verified token that was presented with a
+    """Applies the verdict table, from the row "none" on, to a verified token that came with a
     device key.
 
-    Whether the token itself has expired is asked before: a renewal does not mind.
+    The end of the token itself is checked earlier, as a renewal accepts an expired token.
 
     Args:
         record: The record of the token's user and the *token's* device key.
@@ -107,8 +107,8 @@ def judge(
 
 
 def _judge_elsewhere(verdict: Verdict, assigned: bool) -> Verdict:
-    """The verdict on a token that came from another device than its own, from the `verdict` on it
-    there.
+    """The verdict on a token that came from another device. `verdict` is the one that the token
+    would get on its own device.
     """
     is_live = verdict.status in (SessionStatus.ACTIVE, SessionStatus.REPLAYED)
     # Nothing can be won with a token of a session that is over on its device, or with a device ID
@@ -190,10 +190,10 @@ def _judge_generation(
 def state_of(
     record: SessionRecord | None, session_id: bytes, limits: SessionLimits, now: datetime
 ) -> SessionStatus:
-    """Whether a session lives that is named without a token, for which nothing can be wrong with a
-    token. `record` is that of the session's user and device.
+    """The status of a session that is named without a token. `record` is the record of the
+    session's user and device.
 
-    A later sign-in on the device ends it: whether that one lives is of no matter.
+    A later sign-in on the device ends the session, even if the later session has ended, too.
     """
     if record is None:
         return SessionStatus.NO_SESSION
