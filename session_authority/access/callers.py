@@ -36,7 +36,7 @@ _TITLE = "# caller  token ID  added  SHA-256 of the token\n"
 
 @dataclass(frozen=True, slots=True)
 class CallerToken:
-    """What is kept of a token. `digest` is its SHA-256; the ID is the start of that."""
+    """The stored facts of a token. `digest` is its SHA-256, and the ID is the start of `digest`."""
 
     caller: str
     added_at: datetime
@@ -48,7 +48,9 @@ class CallerToken:
         return self.digest.hex()[:_ID_CHARACTERS]
 
     def matches(self, digest: bytes) -> bool:
-        """Whether this is the token of that digest. Takes as long whatever the answer."""
+        """Returns True if this is the token with that digest. The time does not depend on the
+        answer.
+        """
         return hmac.compare_digest(self.digest, digest)
 
 
@@ -58,7 +60,7 @@ def digest_of(token: str) -> bytes:
 
 
 def is_name(name: object) -> bool:
-    """Whether a caller may have this name."""
+    """Returns True if a caller may have this name."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with the files of this room."""
+"""The errors of policy files and of files with caller tokens."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _SHOWN_TOKEN = re.compile(r"sacall_[A-Za-z0-9_-]+", re.ASCII)
 
 
 class AccessError(Exception):
-    """A policy or a file of caller tokens that can't be used; the message has a line for each
-    fault. Whatever looks like a token is left out of it, and what a terminal would obey is written
-    out: names in a file can hold anything.
+    """A policy, or a file of caller tokens, can't be used. The message has a line for each fault.
+
+    Text that looks like a token is left out of the message. Control characters are escaped, as a
+    name in a file can have any characters.
     """
 
     def __init__(self, *faults: str) -> None:

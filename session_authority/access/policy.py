@@ -17,8 +17,10 @@ from session_authority.runtime.files import Reread
 
 
 class Access:
-    """Who may call, and what. With `anyone` set, every call is made by that caller. `unknown` are
-    names that only tokens have. `has_one_caller` is True if no second caller can be told apart.
+    """The callers, and their permissions.
+
+    If `anyone` is set, every call counts as a call of that caller. `unknown` are the names that
+    tokens have but the policy lacks. `has_one_caller` is True if all calls come from one caller.
     """
 
     def __init__(

@@ -38,8 +38,8 @@ _DNS = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a policy file says: all callers by their names, and those that a certificate's names
-    stand for.
+    """The contents of a policy file: all callers by their names, and the callers that the names in
+    certificates stand for.
     """
 
     callers: Mapping[str, Caller]
@@ -71,7 +71,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _known(value: object, known: Mapping[str, T], what: str) -> list[T]:
-    """What the texts stand for. Raises ValueError with a line for each that is not known."""
+    """The values that the texts stand for. Raises ValueError with a line for each unknown text."""
     texts, rule = _texts(value), f"is no {what}; there are {', '.join(known)}"
     raise_faults([f"{text!r} {rule}" for text in texts if text not in known])
     return [known[text] for text in texts]

@@ -14,7 +14,7 @@ _SERVICE = "session_authority.v1.SessionAuthorityService"
 
 
 class Role(Enum):
-    """What a caller is there for."""
+    """The role of a caller."""
 
     ISSUER = "issuer"
     VALIDATOR = "validator"
@@ -26,8 +26,8 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Who may call one RPC: callers of these roles, or, if it is `public`, anyone who can
-    connect.
+    """The permission for one RPC: callers with these roles may call it. If the RPC is `public`,
+    every client that can connect may call it.
     """
 
     roles: frozenset[Role] = frozenset()

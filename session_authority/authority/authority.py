@@ -36,8 +36,8 @@ from session_authority.tokens import Tokens
 
 
 class Authority:
-    """What the service can do. All times are aware and UTC, cut to milliseconds; `actor` names the
-    calling service.
+    """The use cases of the service. All times are aware, in UTC, and cut to milliseconds. `actor`
+    is the name of the caller.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Authority:
     async def validate_session(
         self, presented: Presented, *, observe_only: bool = False
     ) -> Validation:
-        """What a token is worth on a device, right now."""
+        """Judges a token on a device, at this moment."""
         return await self._sessions.validate_session(presented, observe_only=observe_only)
 
     def keep_answer(self, asked: AsPresented, validation: Validation, answer: bytes) -> None:
@@ -107,7 +107,7 @@ class Authority:
         return await self._updates.update_session(user_id, device_id, claims, actor)
 
     async def check_session(self, name: SessionName) -> SessionState:
-        """Whether a session lives that is named without a token."""
+        """The state of a session that is named without a token."""
         return await self._checks.check_session(name)
 
     async def list_devices(

@@ -43,7 +43,7 @@ class BestEffortWrites:
         task.add_done_callback(lambda _: self._pending.discard(device))
 
     async def settle_within(self, seconds: float) -> None:
-        """Waits until every write is done. Those that take longer are dropped and counted."""
+        """Waits until every write is done. Writes that take longer are dropped and counted."""
         late = await self._tasks.settle_within(seconds)
         self._metrics.best_effort_writes_dropped.inc(late)
 

@@ -87,8 +87,8 @@ class KeptAnswers:
         return answers
 
     def _find(self, asked: AsPresented, now: datetime) -> _KeptAnswer | None:
-        """What is kept for a request of now, to be compared with the store. An operator's look is
-        always a new one.
+        """The kept answer to a request at this moment, to be compared with the store. A request
+        with `observe_only` never gets a kept answer.
         """
         kept = self._tokens.recall(asked.access_token, now)
         if (

@@ -1,4 +1,4 @@
-"""What all use cases work with: the store, the tokens, the limits, the clock and randomness."""
+"""The resources of all use cases: the store, the tokens, the limits, the clock, randomness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether sessions still live that open connections name. It takes no token, and writes nothing."""
+"""Checks sessions that open connections name. The check needs no token, and writes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SessionChecks:
         self._resources = resources
 
     async def check_session(self, name: SessionName) -> SessionState:
-        """Whether a session lives, right now."""
+        """The state of the session at this moment."""
         limits = self._resources.limits
         stored = await self._resources.store.session(name.user_id, device_key(name.device_id))
         record = None if stored is None else stored.record

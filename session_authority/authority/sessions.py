@@ -82,8 +82,8 @@ class Sessions:
     async def validate_session(
         self, presented: Presented, *, observe_only: bool = False
     ) -> Validation:
-        """What a token is worth on a device, right now. With `observe_only` nothing is written,
-        whatever the token is worth. Raises Conflict.
+        """Judges a token on a device, at this moment. With `observe_only` nothing is written.
+        Raises Conflict.
         """
         validation = await self._validate(presented, observe_only)
         self._metrics.verdict(validation.status)
@@ -218,7 +218,9 @@ class Sessions:
         )
 
     def _token_of(self, presented: Presented) -> Token | SessionStatus:
-        """The verified token, or why there is none. Whether it has expired is asked elsewhere."""
+        """The verified token, or the status that says why there is none. The token's end is
+        checked elsewhere.
+        """
         if not presented.access_token:
             return SessionStatus.TOKEN_MISSING
         token = self._resources.tokens.verify(presented.access_token, self._resources.clock())

@@ -36,7 +36,7 @@ from session_authority.store.records import (
 
 # Why a session is ended whose place another one took, if a failover lost that.
 _REPLACED = "replaced"
-# What the metrics call a sign-in that an earlier request with the same ID has done.
+# The metrics' name for a sign-in that an earlier request with the same ID has done.
 _REPEATED = "repeated"
 
 
@@ -283,8 +283,8 @@ class SignIns:
         )
 
     def _claims_to_keep(self, first: Token) -> SessionClaims | None:
-        """What must be stored of a session, by its first token, so that it can be known later
-        whether other claims would fit. Nearly always nothing: any claims would.
+        """The claims to store with a session, given its first token. They say later whether other
+        claims would fit into a token. Nearly always nothing is stored, as any claims would fit.
         """
         if self._resources.has_room_for_any_claims(first):
             return None

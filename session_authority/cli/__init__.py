@@ -44,7 +44,7 @@ COMMANDS = {
     "restored": ("restored", "restored"),
     "sessions": ("sessions", "app"),
 }
-# What completes command lines in shells asks by these for all commands.
+# A shell's completion sets this variable to ask for all commands.
 _COMPLETION = "_SESSION_AUTHORITY_COMPLETE"
 
 app: typer.Typer

@@ -27,7 +27,7 @@ _NAMES = {"user": "user_id", "kid": "key_ids", "kids": "key_ids", "name": "of_ca
 _NAMES |= {"token": "token_id", "promote_now": "promote", "everything": "all"}
 
 
-# What the audit log is told of the command under way.
+# The facts for the audit log about the command that runs.
 _fields: ContextVar[dict[str, Any]] = ContextVar("audited", default={})  # noqa: B039 - replaced
 
 
@@ -84,7 +84,7 @@ def _note(action: str, outcome: str, fields: dict[str, Any]) -> None:
 
 
 def _who() -> dict[str, str]:
-    """Who gave the command, and from where."""
+    """The person who gave the command, and the address."""
     user = os.getuid()
     try:
         name = pwd.getpwuid(user).pw_name

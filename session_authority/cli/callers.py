@@ -131,7 +131,7 @@ def _certificates(name: str, policy: Policy | None) -> list[str]:
 
 
 def _row(name: str, policy: Policy | None, kept: Sequence[CallerToken]) -> dict[str, object]:
-    """What machines read of a caller."""
+    """A caller, in the form that programs read."""
     return {
         "caller": name,
         "may_call": _rpcs(name, policy),

@@ -90,7 +90,7 @@ def dead_list(
 
 
 def _row(endpoint: str, letter: DeadLetter) -> dict[str, object]:
-    """What machines read of a dead letter."""
+    """A dead letter, in the form that programs read."""
     return {
         "endpoint": endpoint,
         "event_id": letter.event_id,
@@ -111,8 +111,8 @@ def dead_retry(
     endpoint: EndpointOption = None,
     endpoints: EndpointsOption = None,
 ) -> None:
-    """Send events once more, now. What arrives is dead no longer; exit code 1 if anything does not
-    arrive.
+    """Send dead letters once more, now. An event that arrives is no dead letter any more. The exit
+    code is 1 if an event does not arrive.
     """
     settings = relay_settings()
     by_name = {found.name: found for found in endpoints_of(settings, endpoints)}

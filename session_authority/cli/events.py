@@ -59,8 +59,8 @@ def events_tail(
 ) -> None:
     """Show events as they happen, until Ctrl-C.
 
-    Goes on across restarts of the server, and misses nothing. What concerns everybody is always
-    shown.
+    Goes on across restarts of the server, and misses no event. Events that concern all users are
+    always shown.
     """
     from session_authority.console import tail
     from session_authority.console.following import TailFailed

@@ -61,11 +61,11 @@ def inspect(
     yes: Annotated[bool, typer.Option("--yes", help="Repair without asking first.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what Redis holds of a user, and what of it can't be read. Exit code 1 if there is
-    something that can't be read, and that was not repaired.
+    """Show the records of a user in Redis, and the records that can't be read. The exit code is 1
+    if a record can't be read and was not repaired.
 
-    It asks the Redis of the settings itself, whether or not the service runs. What was signed out
-    by a repair is told to watchers.
+    The command asks Redis itself, so it also works while no service runs. If a repair ends a
+    session, watchers get an event.
     """
     if repair and as_json and not yes:
         fail("--repair: asks first, which programs can't answer: give --yes, too", WRONG_USAGE)
@@ -91,7 +91,9 @@ def inspect(
 
 
 async def _repair(inspection: Inspection, user: str) -> tuple[Repaired, int]:
-    """What was removed, and how much can't be read still: another repair may be under way."""
+    """The removed records, and the number of records that still can't be read: another repair may
+    be under way.
+    """
     repaired = await inspection.repair(user, now())
     return repaired, (await inspection.inspect(user)).unreadable_count
 
@@ -113,7 +115,7 @@ def _run(settings: Settings, work: Callable[[Inspection], Coroutine[Any, Any, _T
 
 
 def _rows(found: Inspected, limits: SessionLimits, moment: datetime) -> Iterator[Row]:
-    """What machines read: a row for each key and each record."""
+    """The form that programs read: a row for each key and each record."""
     state = found.state
     for name in found.keys:
         readable = name.kind not in found.other_types

@@ -213,7 +213,7 @@ def keys_retire(
 
 
 def _row(ring: Keyring, key: SigningKey) -> dict[str, object]:
-    """What machines read of a key."""
+    """A key, in the form that programs read."""
     return {
         "key_id": key.kid,
         "algorithm": key.algorithm.value,

@@ -80,7 +80,7 @@ def status(endpoints: EndpointsOption = None, as_json: JsonOption = False) -> No
 
 
 def _row(state: DeliveryState) -> dict[str, int]:
-    """What machines read of an endpoint."""
+    """The state of an endpoint, in the form that programs read."""
     return {
         "waiting": state.waiting,
         "under_way": state.taken,

@@ -83,7 +83,7 @@ def check(
 
 
 def _rows(checked: preflight.Checked, allowed: frozenset[Unsafe]) -> Iterator[dict[str, str]]:
-    """What was found, or each fault."""
+    """A row for each finding, or for each fault."""
     if not checked.faults:
         yield {"check": checked.title, "result": "ok", "text": checked.found}
     for fault in checked.faults:

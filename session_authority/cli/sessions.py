@@ -36,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-# What the statuses say, as far as a table can.
+# The meaning of each status, in a few words.
 MEANINGS = {
     "ACTIVE": "the session is good",
     "TOKEN_MISSING": "no token came",

@@ -67,7 +67,7 @@ def channel_to(target: Target) -> grpc.Channel:
 
 
 class _Details(grpc.ClientCallDetails):
-    """What a call is made with, and one more piece of metadata."""
+    """The details of a call, with one more entry of metadata."""
 
     def __init__(self, details: grpc.ClientCallDetails, name: str, value: str) -> None:
         self.method = details.method

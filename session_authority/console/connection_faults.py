@@ -28,7 +28,7 @@ _REASONS = {
     ),
     "Expected SETTINGS frame": "the program that listens there is no gRPC server",
 }
-# What gRPC says of a peer that hung up, which is all that it learns of some mix-ups.
+# gRPC's words for a peer that hung up. After some mistakes gRPC learns nothing else.
 _HUNG_UP = ("Socket closed", "Connection reset", "Broken pipe", "CERTIFICATE_REQUIRED")
 
 

@@ -71,8 +71,8 @@ class EventTable:
         return captured.get().removesuffix("\n")
 
     def _widths(self) -> tuple[int, ...]:
-        """Those of all columns but the last, to which a terminal leaves at least a quarter of a
-        usual line.
+        """The widths of all columns but the last. A terminal leaves at least a quarter of a usual
+        line to the last column.
         """
         if not self._out.is_terminal:
             return (*_FIXED, 36, 28, 64)

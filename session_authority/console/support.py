@@ -1,8 +1,7 @@
-"""Answers and does what people ask a support desk for: the devices of a user, signing devices out,
-and what a token is worth. Each function is a call or two of the contract, as any other caller may
-make it with the same roles.
+"""Does the work of a support desk: lists the devices of a user, signs devices out, judges a token.
 
-What it returns are messages in protobuf's JSON mapping, with the names of the contract.
+Each function makes one or two calls of the contract. Any other caller with the same roles may make
+them, too. The results are messages in protobuf's JSON mapping, with the names of the contract.
 """
 
 from __future__ import annotations
@@ -62,9 +61,7 @@ def revoke_all(target: Target, user_id: str, reason: str, except_device_id: str 
 
 
 def worth_of(target: Target, access_token: str, device_id: str) -> dict[str, Any]:
-    """What a token is worth on a device, without leaving a trace or raising an alarm. Raises
-    CallFailed.
-    """
+    """Judges a token on a device, without a trace and without an alarm. Raises CallFailed."""
     request = pb.ValidateSessionRequest(
         access_token=access_token, device_id=device_id, observe_only=True
     )

@@ -36,7 +36,7 @@ EVENT_TYPES = tuple(
 def question(
     types: Iterable[str], user_ids: Iterable[str], since: str | None, now: datetime
 ) -> pb.WatchEventsRequest:
-    """What to ask the server for. Raises ValueError, naming the option and its rule."""
+    """The request to the server. Raises ValueError that names the option and its rule."""
     names = [given.upper().removeprefix("EVENT_TYPE_") for given in types]
     for name in names:
         if name not in EVENT_TYPES:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 from binascii import a2b_base64
 
-# What the letters of URLs are in plain base64, whose own two letters and padding are none here.
+# Translates the letters of base64url to those of base64. The two letters that only base64 has, and
+# padding, are invalid here.
 _PLAIN_LETTERS = bytes.maketrans(b"-_+/=", b"+/!!!")
 # By how many letters are left behind the last whole group of four: the padding, and the letters
 # that the last one may be. It has bits that stand for nothing, and these must be 0.

@@ -15,7 +15,7 @@ UNKNOWN_NAME = "Unknown device"
 
 
 class FormFactor(Enum):
-    """What kind of thing a device is."""
+    """The kind of a device."""
 
     UNKNOWN = "unknown"
     DESKTOP = "desktop"
@@ -66,7 +66,7 @@ class Client:
             hints=self._hints_updated_by(newer),
             # The old place is not that of the new address.
             place=newer.place if newer.ip_address or newer.place != NO_PLACE else self.place,
-            # What is read anew follows the rules of today.
+            # A description that is made anew follows the present rules.
             appearance=None if newer.user_agent or newer.hints != NO_HINTS else self.appearance,
         )
 

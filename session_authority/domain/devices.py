@@ -52,9 +52,10 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """What is remembered of a device of a user. It outlives the sessions on it. `display_name` is
-    the user's own choice. `later` is what a later version of the service wrote of it: it is kept as
-    it is, and never read.
+    """The record of a user's device. The record outlives the sessions on the device.
+
+    `display_name` is the name that the user chose. `later` holds bytes that a later version of the
+    service wrote. They are kept unchanged and never read.
     """
 
     device_id: UUID

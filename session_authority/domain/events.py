@@ -1,4 +1,4 @@
-"""What happened to a session, for services that notify users or forget cached answers."""
+"""The events of sessions, for services that notify users or that drop cached answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOBODY = ""
 
 
 class EventType(Enum):
-    """What happened. UNKNOWN was written by a later version of the service."""
+    """The type of an event. UNKNOWN is a type that a later version of the service wrote."""
 
     UNKNOWN = "unknown"
     DEVICE_SIGNED_IN = "device_signed_in"

@@ -113,7 +113,7 @@ def needs_all_records(
     live = {k for k, s in sessions.items() if s.is_live(limits, now)}
     may_be_too_many = len(live - {key}) + unread_sessions >= limits.max_devices
     remembered = {*devices, key}
-    # Whether a session that was not read keeps it is not known.
+    # A session that was not read may still need the device.
     some_is_old = any(k not in live and _is_old(d, now) for k, d in devices.items() if k != key)
     too_many_remembered = len(remembered) + unread_devices > 2 * limits.max_devices
     return may_be_too_many or some_is_old or too_many_remembered or not devices

@@ -1,14 +1,13 @@
-"""Tells watchers what happens, however many watch.
+"""Sends events to any number of watchers.
 
-What the one reader of the log finds goes into one short memory that all watchers read from, each at
-its own pace. A watcher that falls further behind is sent away, so that no watcher costs more
-memory than another. Every event is serialised once, and a message that several watchers get is put
-together once.
+One reader of the log puts events into one short memory. All watchers read from this memory, each at
+its own pace. A watcher that falls further behind is ended, so no watcher costs more memory than
+another. Every event is serialised once, and a message for several watchers is built once.
 
-A watch depends on the partitions of its users, and on that of events which concern everybody: what
-becomes of the others neither ends nor refuses it.
+A watch depends on the partitions of its users, and on the partition of events that concern all
+users. Faults of other partitions neither end nor refuse the watch.
 
-The reader runs only while somebody watches.
+The reader runs only while there is a watcher.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class _Watcher:
 
 
 class Feed:
-    """What happens, for anybody who watches."""
+    """The events of all partitions, for all watchers."""
 
     def __init__(
         self,
@@ -132,7 +131,7 @@ class Feed:
         self, watcher: _Watcher, since: LogPosition | datetime | None, send: Send
     ) -> NoReturn:
         reader, wanted = self._reader, watcher.wanted
-        # What had happened when this was called is behind it, if all could be read.
+        # All events from before this call are behind this moment, if all partitions could be read.
         look = await reader.fresh_look()
         watcher.begun = True
         if since is not None:

@@ -18,7 +18,7 @@ Pages = Mapping[int, Page | HistoryGone | StoreUnavailable]
 
 
 class History:
-    """What is in the log, read in pages that leave other calls their turn."""
+    """The events in the log, read in pages so that other calls get their turn."""
 
     def __init__(self, log: EventLog, clock: Callable[[], datetime]) -> None:
         self._log = log
@@ -53,8 +53,8 @@ class History:
             # what it has not been told of may be trimmed meanwhile.
             as_of = min(max(since, now - memory + 2 * trim_margin(memory)), now)
             return await self._log.at(since, as_of)
-        # A cursor must be younger than the oldest event that is kept. What followed the cursor was
-        # kept for the shorter of two times, if the time was changed since.
+        # A cursor must be younger than the oldest event that is kept. If the time to keep events
+        # was changed since the cursor was made, the shorter of the two times counts.
         memory = min(since.memory, memory)
         if since.as_of < now - memory + trim_margin(memory):
             raise CursorExpired

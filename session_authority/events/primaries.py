@@ -1,5 +1,5 @@
-"""Who serves each partition, as far as is known: a reader of the log must know when it is another
-one.
+"""Notes which primary serves each partition. A reader of the log must know when another primary
+takes over.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Primaries:
         self._names = list(names)
 
     def are_others(self, names: Iterable[str | None]) -> bool:
-        """Whether a partition is served by another primary than before. One that can't be asked
-        counts as the same.
+        """Returns True if another primary than before serves a partition. A primary that gives no
+        answer counts as the same.
         """
         return self.changes(names) != Changes()
 

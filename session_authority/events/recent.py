@@ -15,7 +15,7 @@ from session_authority.store.log_position import EntryId
 
 # How far behind a watcher may fall.
 MAX_RECENT_EVENTS, MAX_RECENT_BYTES = 8192, 8 * 1024 * 1024
-# What an event and a batch take beside their bytes (measured: 180 and 270).
+# The memory of an event, and of a batch, beside their bytes (measured: 180 and 270).
 _EVENT_BYTES, _BATCH_BYTES = 200, 300
 # How much goes into one message. Clients of gRPC take 4 MiB, unless they are set to take more.
 MAX_MESSAGE_EVENTS, MAX_MESSAGE_BYTES = 500, 1024 * 1024
@@ -56,7 +56,7 @@ NO_PROOF = Proof(b"", frozenset())
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a watcher is told of, and the partitions in which that can be."""
+    """The events that a watcher wants, and the partitions that can have such events."""
 
     only: EventFilter
     partitions: frozenset[int]
@@ -64,8 +64,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one look at the log brought, and where it led. A heartbeat has no events: it
-    proves that all was read.
+    """The events of one read of the log, and the place that the read reached. A heartbeat has no
+    events: it proves that everything was read.
     """
 
     events: tuple[WrittenEvent, ...]

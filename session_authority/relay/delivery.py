@@ -44,7 +44,7 @@ class Sends(Protocol):
 
 
 class Route:
-    """What the deliveries of all partitions to one endpoint share.
+    """The parts that the deliveries of all partitions to one endpoint share.
 
     Args:
         relay: The name of this relay, which holds the leases.

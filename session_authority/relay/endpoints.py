@@ -21,8 +21,8 @@ _SHOWN_SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9+/=_-]+", re.ASCII)
 
 
 class EndpointsError(Exception):
-    """Endpoints that can't be used; the message has a line for each fault. Whatever looks like a
-    secret is left out of it.
+    """The endpoints can't be used. The message has a line for each fault. Text that looks like a
+    secret is left out.
     """
 
     def __init__(self, faults: str) -> None:

@@ -19,7 +19,7 @@ from session_authority.store.log_position import EntryId
 
 
 class Lease:
-    """A lease that was acquired just now. What it does raises LeaseLost once another relay may hold
+    """A lease that was acquired just now. Its methods raise LeaseLost once another relay may hold
     the partition.
 
     Args:

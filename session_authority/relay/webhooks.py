@@ -321,8 +321,8 @@ def _is_of_tls(error: BaseException | None) -> bool:
 
 
 def _retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """What Retry-After asks for: seconds, or a date (RFC 9110 §10.2.3). At most an hour; nonsense
-    asks for nothing.
+    """The pause that `Retry-After` asks for, in seconds or as a date (RFC 9110 §10.2.3). At most an
+    hour. None if the value is invalid.
     """
     if not value:
         return None

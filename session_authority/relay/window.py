@@ -19,8 +19,9 @@ _MAX_EVENTS = 128
 _MAX_COUNTED_EVENTS_PER_USER = 8
 # All events that were taken must fit into memory, whether they count or not.
 _MAX_EVENTS_IN_MEMORY = 4096
-# As they are in the log, where most have a few hundred bytes. What is taken at once may pass it.
-# Beside its bytes each takes up to 512 bytes of memory, so all take at most 4 MiB.
+# The bytes of events as they are in the log, where most have a few hundred bytes. One read may
+# exceed this. Beside its bytes each event takes up to 512 bytes of memory, so all events take at
+# most 4 MiB.
 MAX_BYTES_IN_MEMORY = 2 * 1024 * 1024
 
 

@@ -1,7 +1,7 @@
 """Short tokens about a session, for apps behind a gateway, signed by a key of the gateway's own.
 
-Owns their JWT form (RFC 7519) and the public keys that apps verify them with (RFC 7517). What they
-say is for the gateway.
+Owns their JWT form (RFC 7519) and the public keys with which apps verify them (RFC 7517). The
+gateway decides their contents.
 """
 
 from __future__ import annotations

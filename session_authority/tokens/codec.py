@@ -1,8 +1,8 @@
-"""Access tokens: signing them, and telling a token of this service from everything else.
+"""Signs access tokens, and recognizes the tokens of this service.
 
-Owns the JWT form of `domain.sessions.Token` (RFC 7519, RFC 9068) and every check of one but two:
-whether the token is over, and what its session is worth, are asked by the caller. What is not
-exactly what this module signs is no token.
+Owns the JWT form of `domain.sessions.Token` (RFC 7519, RFC 9068) and every check of a token but
+two: callers of this module check the end of the token and its session. A text that differs in any
+way from the texts that this module signs is no token.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from session_authority.tokens.keys import MAX_RSA_BITS, SigningKey
 from session_authority.tokens.token_memory import MEMORY_BYTES, Remembered, TokenMemory
 
 MAX_TOKEN_BYTES = 4096
-# What a token may have at sign-in: browsers keep cookies of 4,096 bytes, their names included.
+# The longest token at sign-in: browsers keep cookies of 4,096 bytes, their names included.
 _ROOM_BYTES = 4000
 # Base64url of the header with the longest name of a key, and of the signature of the longest key.
 _LARGEST_HEADER_BYTES = 223
@@ -129,8 +129,8 @@ class Tokens:
             self._remembered.keep(_digest(text), kept, size_bytes)
 
     def recall(self, text: str, now: datetime) -> object | None:
-        """What is kept of a token, if `verify` would still say that it is one; else None. Verifies
-        no signature.
+        """The kept value of a token, if `verify` would still accept the token. Otherwise None.
+        This verifies no signature.
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             return None

@@ -61,7 +61,7 @@ def _read_file(path: Path) -> list[SigningKey]:
 
 
 def _all_or_faults(reads: Iterable[Callable[[], SigningKey]]) -> list[SigningKey]:
-    """What all of them read, or one KeyringError with the faults of all."""
+    """The results of all reads. Raises one KeyringError with the faults of all reads."""
     keys: list[SigningKey] = []
     faults: list[str] = []
     for read in reads:
@@ -125,13 +125,13 @@ def fingerprint(path: Path) -> object:
 
 
 def exposed(path: Path) -> list[str]:
-    """What lets others read or change the keys of a folder or file, each with the command that
-    mends it.
+    """The file modes that let other users read or change the keys of a folder or file, each with
+    the command that corrects it.
 
     A file may be read by its group, as Kubernetes gives secrets to pods that are not root's. A
     folder on a file system that is mounted for reading only, as Kubernetes does, may have any mode:
     there is nothing to change, and names are no secret. Links are followed. Raises KeyringError for
-    what can't be looked at.
+    a path that can't be examined.
     """
     try:
         files = _key_files(path) if _is_folder(path) else [path]

@@ -130,8 +130,8 @@ class SigningKey:
         return _SIGNERS[self.algorithm].verify(data, self.public, signature)
 
     def public_jwk(self) -> dict[str, str] | None:
-        """What others verify tokens with (RFC 7517), or None for a secret that both sides would
-        share.
+        """The public key with which other services verify tokens (RFC 7517). None if the key is a
+        secret that both sides would share.
         """
         if self.algorithm is Algorithm.HS256:
             return None

@@ -1,8 +1,9 @@
-"""What a client looks like to people: its system, browser or app, kind, model, and name.
+"""Describes a client to people: its system, its browser or app, its kind, its model, its name.
 
-Client hints go first: browsers freeze the versions in their user agents. Agents are read with own
-rules: one is read on the way of a sign-in, so it must take far less than a millisecond, which the
-most complete library doesn't do. ua-parser names the browsers that the own tables don't know.
+Client hints count before the user agent, as browsers freeze the versions in their user agents. User
+agents are read with rules of our own: each sign-in reads one, so this must take far less than a
+millisecond. The most complete library takes longer. ua-parser names the browsers that our tables
+lack.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _REMEMBERED = 2048
 
 
 def appearance(client: Client) -> Appearance:
-    """What the client looks like: as it was stored with it, else read from its hints and agent."""
+    """The description of the client: the stored one, or else one from its hints and its agent."""
     # A forged record may have a longer agent, which would cost time, and memory of those read.
     return client.appearance or read_appearance(
         client.user_agent[:MAX_USER_AGENT_BYTES], client.hints

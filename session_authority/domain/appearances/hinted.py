@@ -23,7 +23,7 @@ _BRANDS = {
 # Brands of an engine, of a view inside an app, or of a second name.
 _ENGINES = frozenset({"Chromium", "Yowser", "Edge Side Panel"})
 _SHARED = frozenset({"Google Chrome", "Microsoft Edge"})
-# What an agent says that names no browser of its own.
+# The names in a user agent that stand for no browser.
 _PLAIN = frozenset({"Chrome", "Chromium", "Edge", "Safari"})
 _PLATFORMS = {
     "Windows": "Windows", "macOS": "macOS", "Mac OS X": "macOS", "Android": "Android",

@@ -36,8 +36,8 @@ WINDOWS = {
 }
 _PC = FormFactor.DESKTOP
 _CONSOLE = FormFactor.CONSOLE
-# What a part of the description begins with, in the order in which the patterns are tried. The
-# first group is the version, where agents tell it truly.
+# The beginnings of the parts of a description, in the order in which the patterns are tried. The
+# first group is the version, where agents give the true one.
 SYSTEMS: tuple[tuple[re.Pattern[str], str, FormFactor], ...] = tuple(
     (re.compile(pattern + r"(?![A-Za-z])"), family, kind)
     for pattern, family, kind in (
