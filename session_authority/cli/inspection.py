@@ -61,8 +61,8 @@ def inspect(
     yes: Annotated[bool, typer.Option("--yes", help="Repair without asking first.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the records of a user in Redis, and the records that can't be read. The exit code is 1
-    if a record can't be read and was not repaired.
+    """Show the records of a user in Redis, and the records that can't be read. Exit code 1 means
+    that a record can't be read and was not repaired.
 
     The command asks Redis itself, so it also works while no service runs. If a repair ends a
     session, watchers get an event.

@@ -30,26 +30,26 @@ _OF_THE_MESSAGE = frozenset({"content-length", "set-cookie"})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the proxy is to do with a request.
+    """The gateway's answer to a proxy about one request.
 
     Args:
-        allowed: Whether the request goes on to the app.
-        status: The status that the client must see if the request is denied; 200 if it is allowed.
-            A denied gRPC call has 200, too: its status is among the headers.
-        denial_status: The status of a denial for protocols in which 2xx allows the request; never
-            2xx for a denied request.
-        headers: What is added to the response to the client, also if the app answers.
+        allowed: True if the request goes on to the app.
+        status: The status that the client gets if the request is denied. 200 if it is allowed. A
+            denied gRPC call has 200, too, as its own status is among the headers.
+        denial_status: The status of a denial for protocols in which 2xx allows the request. It is
+            never 2xx for a denied request.
+        headers: The headers to add to the response to the client, also if the app answers.
         body: The body of a denial.
-        upstream: The headers of the request to the app, each in place of all that the client sent
-            by that name. All identity headers are always there, empty for the anonymous.
+        upstream: The headers of the request to the app. Each replaces all headers of that name that
+            the client sent. All identity headers are always present, and empty without a session.
         removed: The names of headers that must not reach the app.
         cookies: The lines of `Set-Cookie` for the client, also if the app answers.
-        session: The session of the user, if there is one that is good.
-        device_id: The ID of the browser or app, as far as it is known.
-        outage: Whether the denial says nothing of the session: the service gave no answer.
-        retry_after: The seconds after which the client may come again.
-        code: Why the request is denied, in one word, for logs.
-        kind: What sent the request.
+        session: The good session of the user, if there is one.
+        device_id: The ID of the browser or app, if it is known.
+        outage: True if the service gave no answer, so that the denial says nothing of the session.
+        retry_after: The seconds after which the client may try again.
+        code: The reason of a denial in one word, for logs.
+        kind: The kind of the request.
     """
 
     allowed: bool

@@ -25,7 +25,7 @@ _MAX_KEPT = 10_000
 
 
 class Signer(Protocol):
-    """What signs; `version` changes with its keys."""
+    """Signs assertions. `version` changes with the keys."""
 
     @property
     def version(self) -> int:

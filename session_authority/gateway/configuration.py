@@ -115,7 +115,7 @@ class AuthorityTable(_Table):
         return self
 
     def credentials(self) -> Credentials:
-        """What a client needs to show who it is. Raises ValueError, OSError."""
+        """The credentials with which the client calls the service. Raises ValueError, OSError."""
         given = {
             f"AUTHORITY_{name}": str(getattr(self, field))
             for name, field in _VARIABLES.items()
@@ -262,7 +262,7 @@ class OAuthCallerTable(_Table):
 
 
 class GatewayConfig(_Table):
-    """What the file says."""
+    """The contents of the gateway's file."""
 
     authority: AuthorityTable
     http: ListenTable | None = None

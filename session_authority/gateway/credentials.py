@@ -27,8 +27,8 @@ class Onward:
 
 
 def onward(flow: Flow, headers: Headers, *, keep: bool) -> Onward:
-    """What goes on: the app's own cookies without those of the session, and an `Authorization` that
-    is none of ours. With `keep` all goes on.
+    """The headers with credentials that go on to the app: the app's own cookies without the cookies
+    of the session, and an `Authorization` without our token. With `keep` all of them go on.
     """
     cookies = headers.get("cookie", ())
     authorization = headers.get("authorization", ())

@@ -114,9 +114,11 @@ _FORMS: Mapping[str, Callable[[Answer], Reply]] = {
 
 
 def _for_proxy(answer: Answer) -> _Told:
-    """What a proxy hands on to the app, and the cookies. Identity headers are always there, so that
-    a proxy which copies them leaves none of the client's own. Credentials are never there empty: an
-    app reads an empty device ID as one, and takes a browser for an app.
+    """The headers for the proxy to copy to the app, and the cookies.
+
+    Identity headers are always present, so that a proxy that copies them overwrites the client's
+    own. A header with credentials is never empty: an app would read an empty device ID as a device
+    ID, and mistake a browser for an app.
     """
     return (*answer.upstream, *_cookies(answer), *_numbered(answer.cookies))
 

@@ -144,7 +144,7 @@ class OAuth:
 
 
 def _told(session: Session) -> dict[str, object]:
-    """What RFC 7662 calls the members of a session, and what it has no names for."""
+    """The members of a session by their names in RFC 7662, and members that it has no names for."""
     return {
         "active": True,
         "token_type": "Bearer",

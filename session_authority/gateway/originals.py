@@ -1,9 +1,8 @@
-"""Owns how the original of a request is read from a proxy's question over HTTP, and what any
-original must be.
+"""Reads the original request from a proxy's question over HTTP, and checks any original.
 
-The proxy tells of the original in headers. Those are believed of a trusted proxy alone, and only
-where each is there once: a second value may be the client's own. What can't be understood is a
-fault, which denies.
+The proxy describes the original in headers. They count only if they come from a trusted proxy, and
+only if each is there once, as a second value may be the client's own. A question that can't be
+understood is a fault, and the request is denied.
 """
 
 from __future__ import annotations
@@ -83,8 +82,8 @@ def _original_url(headers: Headers) -> tuple[str, str, str]:
 
 
 def _agreed(what: str, headers: Headers, *names: str, also: str = "") -> str:
-    """What these headers say; empty if there is none of them. Raises BadQuestion if two differ: a
-    proxy sets some of them, and a client may have sent the others.
+    """The value of these headers. Empty if there is none of them. Raises BadQuestion if two of them
+    differ: a proxy sets some of them, and a client may have sent the others.
     """
     values = {value.strip(" \t") for name in names for value in headers.get(name, ())}
     values |= {also} if also else set()

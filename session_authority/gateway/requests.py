@@ -11,7 +11,7 @@ Headers = Mapping[str, Sequence[str]]
 
 
 class Kind(Enum):
-    """What sent a request, as far as the form of a denial depends on that."""
+    """The kind of a request, on which the form of a denial depends."""
 
     HTTP = "http"
     PREFLIGHT = "preflight"
@@ -63,7 +63,9 @@ def _kind_of(method: str, headers: Headers) -> Kind:
 
 
 def _is_preflight(method: str, headers: Headers) -> bool:
-    """Whether a browser asks if a script of another origin may send a request (Fetch, "CORS")."""
+    """Returns True if a browser asks whether a script of another origin may send a request (Fetch,
+    "CORS").
+    """
     return (
         method == "OPTIONS"
         and len(headers.get("origin", ())) == 1
@@ -72,8 +74,8 @@ def _is_preflight(method: str, headers: Headers) -> bool:
 
 
 def _is_handshake(headers: Headers) -> bool:
-    """Whether a request opens a WebSocket. Any of these signs is enough: the origin of a handshake
-    is always checked.
+    """Returns True if the request opens a WebSocket. Any of these signs is enough, as the origin of
+    a handshake is always checked.
     """
     return (
         "websocket" in ",".join(headers.get("upgrade", ())).lower()

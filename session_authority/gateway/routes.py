@@ -28,8 +28,8 @@ class RouteFault(ValueError):
 
 
 class Need(Enum):
-    """Whether a route needs a session. `DISABLED` routes pass, without asking and without identity;
-    `OPTIONAL` ones have the identity of a session that is good.
+    """The need of a route for a session. A `DISABLED` route lets all requests pass, without a check
+    and without identity. On an `OPTIONAL` route a request with a good session has its identity.
     """
 
     REQUIRED = "required"
@@ -47,14 +47,14 @@ class SignIn(Enum):
 
 
 class Preflights(Enum):
-    """Whether CORS preflights pass, without identity, or are denied with 403."""
+    """The answer to CORS preflights: they pass without identity, or are denied with 403."""
 
     PASS = "pass"
     DENY = "deny"
 
 
 class Credentials(Enum):
-    """Whether the client's token and device ID go on to the app."""
+    """Says if the client's token and device ID go on to the app."""
 
     REMOVE = "remove"
     KEEP = "keep"
@@ -62,8 +62,8 @@ class Credentials(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What one route wants. `max_age` and `auth_methods` are those of a step-up. `audience` is
-    whom an assertion is for; empty without an `app`.
+    """The options of one route. `max_age` and `auth_methods` are those of a step-up. `audience` is
+    the audience of an assertion. It is empty without an `app`.
     """
 
     session: Need = Need.REQUIRED

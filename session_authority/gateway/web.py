@@ -25,7 +25,7 @@ _OF_THE_MESSAGE = frozenset({"content-length", "connection", "transfer-encoding"
 
 
 class Health:
-    """Whether the gateway wants requests: once the service has answered it, until it drains."""
+    """The health of the gateway: it is healthy from the service's first answer until it drains."""
 
     def __init__(self) -> None:
         self.ready = False

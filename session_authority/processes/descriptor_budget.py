@@ -10,7 +10,7 @@ from session_authority.runtime.settings import Settings
 
 # With fewer a port is of no use.
 MIN_CONNECTIONS = 16
-# What the process itself has open, and what it opens to read files.
+# The descriptors that the process itself holds, and those that it opens to read files.
 _OWN_DESCRIPTORS = 128
 # Connections to Redis that are being replaced count beside those that replace them.
 _PER_REDIS_CONNECTION = 2

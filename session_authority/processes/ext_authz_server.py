@@ -30,7 +30,7 @@ _CAPACITY = Capacity(per_connection=10_000)
 
 
 class _Failure(NamedTuple):
-    """What a call fails with."""
+    """The status with which a call fails."""
 
     code: grpc.StatusCode
     details: str
@@ -104,7 +104,7 @@ class ExtAuthzServer:
         return server
 
     async def _answer(self, context: Any) -> bytes | grpc.Status:
-        """What a standing task answers."""
+        """The answer of a standing task."""
         message = await context.read()
         reply = await self._reply(message if isinstance(message, bytes) else b"", context)
         return cast(bytes | grpc.Status, reply)

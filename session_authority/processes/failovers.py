@@ -22,7 +22,7 @@ class Failovers:
         self._owed = False
 
     async def look(self) -> None:
-        """Looks once. What fails is done with the next look."""
+        """Checks once. Work that fails is done at the next check."""
         try:
             self._owed |= self._primaries.are_others(await self._ask())
             if self._owed:

@@ -235,7 +235,7 @@ def _unix_socket(path: Path) -> socket.socket:
 
 
 def _is_stale(path: Path) -> bool:
-    """Whether a socket is there that nobody listens at: its process was killed."""
+    """Returns True if there is a socket without a listening process, as after a kill."""
     if not path.is_socket():
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):

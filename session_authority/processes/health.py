@@ -1,5 +1,5 @@
-"""Whether the service can serve, as its health tells: what the last probe of the store said, and
-whether the process may answer.
+"""The health of the service: the result of the last probe of the store, and the readiness of the
+process.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class Pulse:
         self._limit_seconds = STARTED_AFTER_SECONDS
 
     def is_hung(self, passed_seconds: float) -> bool:
-        """Whether the worker was silent for too long, `passed_seconds` after this was last
-        asked.
+        """Returns True if the worker was silent for too long. `passed_seconds` is the time since
+        the last call of this method.
         """
         if self._beats():
             self._silent_seconds, self._limit_seconds = 0.0, HUNG_AFTER_SECONDS

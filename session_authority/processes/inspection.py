@@ -12,7 +12,7 @@ from session_authority.store import Inspection, SessionStore
 
 @asynccontextmanager
 async def inspection_of(settings: Settings) -> AsyncIterator[Inspection]:
-    """What the Redis that is set holds of users."""
+    """The inspection of the Redis in the settings."""
     client, keys = connect_as_set(settings)
     store = SessionStore(
         client,

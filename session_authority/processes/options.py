@@ -28,7 +28,7 @@ class Mode:
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """Whom the ports let in, over what, and how many at once."""
+    """The rules of the ports: the callers that they accept, TLS, and the number of connections."""
 
     access: AccessSource | None = None
     """Who may call what. Without it anyone may do everything."""

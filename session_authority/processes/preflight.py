@@ -1,7 +1,7 @@
-"""What `serve` refuses to start with: one list of checks, which `check` shows as a table.
+"""The checks before `serve` starts. One list has them all, and `check` shows them as a table.
 
-Each check looks at one thing and names every fault of it. A fault that has a name may be allowed by
-it. Nothing secret is ever shown.
+Each check examines one thing, and names all its faults. A fault with a name can be allowed by that
+name. No secret is ever shown.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from session_authority.tokens import KeyringError, exposed, load_keyring
 # Half a year: addresses move to other cities and countries.
 _OLD_DATABASE = timedelta(days=183)
 _STORE_TIME_LIMIT = timedelta(seconds=5)
-# What of the store can be allowed, and what may pass by itself.
+# The faults of the store that can be allowed, and those that may pass by themselves.
 _STORE_UNSAFE = {
     FaultName.EVICTING: Unsafe.EVICTING_STORE,
     FaultName.VOLATILE: Unsafe.VOLATILE_STORE,
     FaultName.PLAINTEXT: Unsafe.PLAINTEXT_STORE,
 }
 _PASSING = frozenset({FaultName.UNREACHABLE, FaultName.NO_ROOM})
-# What keeps others from being seen.
+# Faults that hide other faults.
 _HIDING = frozenset({FaultName.UNREACHABLE})
 # Each answer tells by itself which replicas have what it did.
 _HARMLESS = frozenset({FaultName.FEW_REPLICAS})
@@ -63,7 +63,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check looked at, what it found wrong, and, in words, what it found."""
+    """The result of a check: its subject, its faults, and its findings in words."""
 
     title: str
     faults: tuple[Fault, ...]
@@ -151,7 +151,9 @@ def check_ports(settings: Settings) -> Checked:
 
 
 async def store_refusals(settings: Settings) -> list[str]:
-    """What of the store's faults nothing allows. Raises StoreUnavailable if it does not answer."""
+    """The faults of the store that no setting allows. Raises StoreUnavailable if the store gives no
+    answer.
+    """
     checked = await check_store(settings)
     if any(fault.hiding for fault in checked.faults):
         raise StoreUnavailable

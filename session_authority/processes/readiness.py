@@ -1,8 +1,8 @@
-"""Whether this process may answer at all: its clock is right, its store is safe, and it knows what
-its keys and its access policy say.
+"""Decides whether this process may answer calls: its clock is right, its store is safe, and it
+could read its keys and its access policy.
 
-Every call asks it, so asking costs two looks at clocks. It measures nothing and reads nothing by
-itself: the probe of the store and the looks at files tell it what they found.
+Every call checks the readiness, so a check only reads two clocks. This module measures nothing and
+reads no file. The probe of the store, and the checks of files, report their results to it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Readiness:
-    """Refuses to answer until the store was found safe and its clock right, and from then on while
-    the clock is off or files can't be read.
+    """Refuses calls until the store was found safe and the clock right. Later it refuses calls
+    while the clock is wrong or files can't be read.
 
-    Between two probes it compares the wall clock with one that nobody sets, so that a step is
-    noticed by the very next call. A store that does not answer is not its business: calls that need
-    that store fail by themselves, and on a cluster the others need not.
+    Between two probes it compares the wall clock with a clock that is never set, so the very next
+    call notices a step of the wall clock. A store that gives no answer is no reason to refuse:
+    calls that need this store fail by themselves, and on a cluster other calls succeed.
 
     Args:
-        must_verify: Whether the store must be found safe before anything is answered.
+        must_verify: True if no call is answered before the store was found safe.
         clock: The process's wall clock.
-        uptime: A clock that nobody sets.
-        found_right: Hears of each moment at which the wall clock was found to be right, and of the
+        uptime: A clock that is never set.
+        found_right: Called with each moment at which the wall clock was found right, and with the
             uptime at that moment.
     """
 
@@ -109,7 +109,7 @@ class Readiness:
         return f"{what} can't be read for {limit:g} s, so nobody knows what changed"
 
     def _clock_fault(self, moment: datetime, passed: timedelta) -> str | None:
-        """What is wrong with the wall clock at this moment and uptime, by the last probe."""
+        """The fault of the wall clock at this moment and uptime, by the last probe."""
         assert self._ahead is not None  # the store has answered
         started_at = moment - passed
         if self._first_start_at <= started_at <= self._last_start_at:

@@ -40,11 +40,11 @@ class Source(Protocol):
 
 
 class WatchedFiles:
-    """Looks for changes of files. Broken files are logged once, loudly, and change nothing.
+    """Watches files for changes. Broken files are logged once as an error, and change nothing.
 
-    `readable` is called with the kind of the files at each look at which they could be read, be
-    they broken: it is known then that an operator must mend them. What files that can't be read
-    hold, nobody knows.
+    `readable` is called with the kind of the files after each check that could read them, even if
+    their contents are broken: then an operator must correct them. Files that can't be read may
+    have any contents.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ def geoip_as_set(settings: Settings) -> GeoipSource | None:
 
 @contextmanager
 def observer_as_set(settings: Settings) -> Iterator[Observer]:
-    """What operators are told of calls. Raises AuditLogError."""
+    """The observer of calls, as the settings want it. Raises AuditLogError."""
     audit_log = None if settings.audit_log is None else AuditLog(str(settings.audit_log))
     try:
         yield Observer(access_log=settings.access_log, audit_log=audit_log)
@@ -96,7 +96,7 @@ def show_traffic(client: RedisClient, metrics: ProcessMetrics) -> None:
 
 
 def listen_options_as_set(settings: Settings) -> ListenOptions:
-    """Who is let in and over what. Raises AccessError, CertificateError."""
+    """The rules of the ports, as the settings want them. Raises AccessError, CertificateError."""
     access = tls = None
     if settings.access_policy is not None:
         access = AccessSource(settings.access_policy, settings.caller_tokens)

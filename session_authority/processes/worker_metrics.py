@@ -1,9 +1,9 @@
 """Gathers the metrics of the workers, for one endpoint of all.
 
 Each worker has a pair of sockets with its parent, and a thread that answers there. The parent asks
-all workers at once and waits for none for long: a worker that hangs or starts is left out of the
-gauges, and counts as much as it did when it was last heard. What a worker counted between then and
-its death is lost.
+all workers at once, and waits only a short time. A worker that hangs or starts is left out of the
+gauges, and its last known counts stay in the sums. The counts of a worker between its last answer
+and its death are lost.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class WorkerLink:
 
     @property
     def waits(self) -> bool:
-        """Whether there is no answer yet to the last question."""
+        """Returns True if the last question has no answer yet."""
         return self.socket is not None and self._answered < self._asked
 
     def ask(self) -> None:

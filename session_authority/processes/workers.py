@@ -178,7 +178,7 @@ class _Worker:
             self.process.join(_END_SECONDS)
 
     def has_died(self) -> bool:
-        """Whether its process has died. Says so once for each."""
+        """Returns True if the worker's process has died. It logs each death once."""
         if self.process is None or self.process.exitcode is None:
             return False
         _log.error("worker_died", worker=self._index, exit_code=self.process.exitcode)
@@ -186,7 +186,9 @@ class _Worker:
         return True
 
     def lives(self) -> bool:
-        """Whether its process has been there for longer than those that can't live."""
+        """Returns True if the process has lived for longer than a process that fails at its
+        start.
+        """
         return (
             self.process is not None
             and self.process.exitcode is None

@@ -67,8 +67,8 @@ class StandingServer(cygrpc.AioServer):  # type: ignore[misc]
         self.add_registered_method_handlers({path: None})
 
     def _make_request_call_future(self, name: bytes | None) -> Any:
-        """What grpc.aio waits for until a call of a method arrives. For a standing method that is
-        the end of the server: no call of it ever comes to grpc.aio.
+        """The future for which grpc.aio waits until a call of a method arrives. For a standing
+        method the future completes at the end of the server, as grpc.aio never gets its calls.
         """
         method = None if name is None else self._methods.get(name)
         if method is None:

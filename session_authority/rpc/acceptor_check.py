@@ -62,7 +62,7 @@ class _Echo:
 
 
 class _Failure(NamedTuple):
-    """What a call fails with."""
+    """The status with which a call fails."""
 
     code: grpc.StatusCode = grpc.StatusCode.NOT_FOUND
     details: str = "no"

@@ -1,7 +1,7 @@
-"""Which calls are acts for the audit log, and what is told of each.
+"""Decides which calls are acts for the audit log, and which fields of them the log gets.
 
-The table names the fields of requests and responses that are told. What is not named is not told:
-the values of claims, and the name that a user gave a device.
+The table names the fields of requests and responses that the log gets. The log gets no other field:
+no value of a claim, and no name that a user gave a device.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What is told of one RPC."""
+    """The fields of one RPC that the audit log gets."""
 
     request: tuple[str, ...]
     """Fields of the request."""

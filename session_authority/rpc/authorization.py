@@ -1,8 +1,8 @@
-"""Who makes a call, and whether they may: asked before anything of the call is read.
+"""Finds the caller of each call, and checks its permission before anything of the call is read.
 
-A caller is known by the names in its certificate, or else by the bearer token that the call brings.
-Who turned out to be calling is kept beside the call for as long as it runs: for its handler, for
-what it starts, and for the log.
+A caller is identified by the names in its certificate, or else by the call's bearer token. The
+caller stays attached to the call while the call runs: for its handler, for the tasks that the
+handler starts, and for the log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 def caller() -> Caller:
-    """Who makes the call that is being answered. Raises LookupError if nobody was admitted."""
+    """The caller of the present call. Raises LookupError if no caller was admitted."""
     calling = _calling.get()
     if calling is None:
         raise LookupError("nobody was admitted")

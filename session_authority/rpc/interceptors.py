@@ -1,8 +1,8 @@
-"""What every call passes before it reaches its handler.
+"""Interceptors: the checks that every call passes before it reaches its handler.
 
-The guard asks the authorizer who calls, and only then reads the request: it stands between grpc.aio
-and a unary method as a method that takes a stream, so that strangers can't make the process hold
-what they send. Methods that standing tasks answer are called in the same way, by another caller.
+The guard asks the authorizer for the caller, and reads the request only afterwards. For this it
+offers each unary method to grpc.aio as a method that takes a stream. So unknown callers can't make
+the process hold their data. The acceptor calls the methods of standing tasks in the same way.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _UNIMPLEMENTED = code_number(grpc.StatusCode.UNIMPLEMENTED)
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How much may be under way in one process: unary calls, and streams of each method; of all on
-    one connection; and how many connections a port may have.
+    """The limits of one process: unary calls and streams of each method that are under way, calls
+    of one connection, and connections of a port.
 
-    What a connection wants beyond that waits with its client, which costs this process nothing.
-    Refusing a call costs nearly as much as answering it: against clients that come back at once,
-    limits on what is answered would not help. But clients on gRPC's core 1.83 and later now and
-    then lose a call that was given up while it waited there, which then never ends: so the limit is
-    one that only a flood reaches, and what RFC 9113 (section 6.5.2) recommends at the least.
+    Calls of a connection beyond its limit wait in the client, which costs this process nothing.
+    Refusing a call costs nearly as much as answering it, so refusals would not help against clients
+    that try again at once. But clients on gRPC's core 1.83 and later sometimes lose a call that was
+    cancelled while it waited in the client. Such a call never ends. So the limit is so high that
+    only a flood reaches it, and at least as high as RFC 9113 (section 6.5.2) recommends.
     """
 
     calls: int = 256
@@ -91,7 +91,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     @property
     def is_streaming(self) -> bool:
-        """Whether any stream is under way."""
+        """Returns True if a stream is under way."""
         return bool(self._streams.all())
 
     def end_streams(self) -> None:
@@ -126,7 +126,9 @@ class Guard(grpc.aio.ServerInterceptor):
         return UnaryMethod(path, handler, *parts)
 
     def _is_observed(self, path: str) -> bool:
-        """Whether the observer hears of a method: never of one that strangers may call."""
+        """Returns True if the observer observes this method. It observes no method that unknown
+        callers may call.
+        """
         row = ROWS.get(path)
         is_public = row is not None and row.public
         return not is_public and self._observer.observes(path.rpartition("/")[2])

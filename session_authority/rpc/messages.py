@@ -65,7 +65,7 @@ _MAX_REMEMBERED_BYTES = 1024
 
 
 def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor: str) -> Presented:
-    """What a request presents: a device ID that is malformed counts as missing.
+    """The token and device ID of a request. A malformed device ID counts as missing.
 
     Raises InvalidRequest.
     """
@@ -78,7 +78,7 @@ def presented(message: pb.ValidateSessionRequest | pb.RenewSessionRequest, actor
 
 
 def as_presented(message: pb.ValidateSessionRequest) -> AsPresented:
-    """What a request presents, as it came."""
+    """The token and device ID of a request, as they came."""
     return AsPresented(
         message.access_token, message.device_id, message.passive, message.observe_only
     )
@@ -224,7 +224,7 @@ def session_name(message: pb.SessionName) -> SessionName:
 
 
 def session_state(state: SessionState) -> pb.SessionState:
-    """Whether a session lives."""
+    """The message for the state of a session."""
     message = pb.SessionState(status=_STATUS[state.status])
     if state.expires_at is not None and state.absolute_end is not None:
         message.expire_time.CopyFrom(timestamp(state.expires_at))

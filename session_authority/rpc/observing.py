@@ -1,8 +1,8 @@
-"""What is told of calls to operators: spans, lines of an access log, and acts for the audit log.
+"""Observes calls for operators: spans, lines of an access log, and acts for the audit log.
 
-A method is observed from outside: the guard calls it as it calls any other, and what it is told of
-here is its outcome. The methods that requests of end users wait for are observed only where an
-operator asked for it, so that otherwise they cost what they cost without this module.
+A method is observed from outside: the guard calls it like any other method, and reports its outcome
+to this module. Requests of end users wait for some methods. These are observed only if an operator
+asks for it. Otherwise they cost the same as without this module.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ObservedCall:
 
     @contextmanager
     def traced(self) -> Iterator[None]:
-        """What is done inside belongs to the span of the call, if it has one."""
+        """Makes the work inside a part of the call's span, if the call has a span."""
         if self.trace is None:
             yield
             return
@@ -87,7 +87,7 @@ class Observer:
         self._tracer = active()
 
     def observes(self, method: str) -> bool:
-        """Whether the calls of a method, which not everybody may call, are observed."""
+        """Returns True if the calls of this method are observed. The method needs a permission."""
         return self._access_log or self._tracer is not None or method not in BUSY_METHODS
 
     def begun(self, path: str, context: Context) -> ObservedCall:
@@ -98,9 +98,7 @@ class Observer:
         return ObservedCall(path.rpartition("/")[2], context, trace)
 
     def ended(self, call: ObservedCall, code: grpc.StatusCode) -> None:
-        """Tells of a call that is over; its answer is still to be sent. Whatever is wrong with the
-        log, the call is answered.
-        """
+        """Logs a call that is over. Its answer is sent afterwards, even if the log has a fault."""
         if call.trace is not None:
             # One who is refused is known by then, or a stranger.
             call.trace.end(code.name, known=logs.caller_name.get() is not None)

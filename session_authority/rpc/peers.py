@@ -1,9 +1,9 @@
-"""What is known of each connection from the calls that came over it: whose it is, when it was last
-used, and which answers its peer has not taken.
+"""Notes the facts of each connection: its caller, its last use, and the answers that its peer has
+not read.
 
-An answer that nobody reads waits in gRPC's core, with all that belongs to its call. It holds no
-place of another call, but memory: so the peers are named that let answers lie, for their
-connections to be closed. Refuses to know sockets.
+An answer that the peer does not read waits in gRPC's core, together with its call. It blocks no
+other call, but it takes memory. So this module names the peers that do not read, and their
+connections are closed. This module does not know sockets.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Peers:
         return peer
 
     def leave(self, peer: Peer, call: object) -> None:
-        """The handler of a call is over. What remains is up to the peer, until `sent` is called."""
+        """Notes that the handler of a call is over. From now until `sent` the peer is to read."""
         self._unsent[call] = (monotonic(), peer)
 
     def leave_with_task(self, peer: Peer) -> None:
@@ -77,7 +77,7 @@ class Peers:
         peer.calls -= 1
 
     def get(self, name: str) -> Peer | None:
-        """What is known of a peer."""
+        """The notes on a peer. None if there are none."""
         return self._peers.get(name)
 
     def slow(self, now: float) -> set[str]:

@@ -1,5 +1,5 @@
-"""What answers a call where its message alone is not all. Needs nothing else of the service: the
-standing acceptor is tried on other versions of gRPC, too.
+"""A reply that is more than its message. This module imports nothing else of the service, as the
+standing acceptor is also tested on other versions of gRPC.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""From the errors of the domain to gRPC statuses with machine-readable details (AIP-193).
+"""Maps the errors of the domain to gRPC statuses with machine-readable details (AIP-193).
 
-One table. What it does not name is a fault of the service: INTERNAL, with a fixed text.
+One table maps them all. An error that the table lacks is a fault of the service: INTERNAL, with a
+fixed text.
 """
 
 from __future__ import annotations
@@ -136,9 +137,10 @@ class Failure:
 
 
 def failure_of(error: Exception, method: str) -> Failure:
-    """What the caller of a method is told of whatever it raised.
+    """The failure that the caller of a method gets for an exception.
 
-    A call that ran out of time waited for the store. What the table does not name is a fault.
+    A call that ran out of time was waiting for the store. An exception that the table lacks is a
+    fault of the service.
     """
     if isinstance(error, TimeoutError):
         error = errors.StoreUnavailable()

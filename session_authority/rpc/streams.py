@@ -130,7 +130,7 @@ class Streams:
         del self._streams[gone.path][gone]  # its place is free at once
 
     def all(self) -> list[Stream]:
-        """Those that are under way."""
+        """The streams that are under way."""
         return [stream for streams in self._streams.values() for stream in streams]
 
     def end_all(self) -> None:

@@ -17,9 +17,9 @@ class Assurance(Enum):
 
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-# What a level sets: SESSION_TTL is its overall timeout, IDLE_TIMEOUT its inactivity timeout (SP
-# 800-63B-4 §2.1.3, §2.2.3, §2.3.3; it names none for AAL1). TOKEN_TTL is ours: a token should not
-# outlast the idle session that it speaks of.
+# The settings of each level. SESSION_TTL is its overall timeout, IDLE_TIMEOUT its inactivity
+# timeout (SP 800-63B-4 §2.1.3, §2.2.3, §2.3.3; AAL1 has none there). TOKEN_TTL is our choice: a
+# token should not outlast an idle session.
 PRESETS: Mapping[Assurance, Mapping[str, timedelta]] = MappingProxyType(
     {
         Assurance.AAL1: {"token_ttl": _HOUR, "session_ttl": 30 * _DAY, "idle_timeout": 7 * _DAY},

@@ -41,7 +41,9 @@ class AuditLogError(Exception):
 
 
 def target_fault(target: str) -> str | None:
-    """What keeps an audit log from being written there, as far as a look tells."""
+    """The reason why an audit log can't be written to this target, as far as a check can find it.
+    None if there is no reason.
+    """
     path = Path(target)
     if target == STDERR:
         return None
@@ -126,7 +128,7 @@ class AuditLog:
         self._lost = 0
 
     def note(self, action: str, outcome: str, fields: Mapping[str, Any], *, limited: bool) -> None:
-        """Writes one act down. Raises nothing.
+        """Writes one act to the log. Raises nothing.
 
         Args:
             action: The RPC or the command.

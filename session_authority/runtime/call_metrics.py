@@ -1,9 +1,9 @@
-"""What is counted of gRPC calls, by the names that the field's dashboards know: those of
-go-grpc-middleware. Beside them, the calls of each caller, and why calls are refused.
+"""Counts gRPC calls, by the names of go-grpc-middleware, which the field's dashboards know. It also
+counts the calls of each caller, and the reasons for refusals.
 
-A call is counted in two plain numbers and one histogram, by the event loop's thread alone; what
-else is shown follows from those when Prometheus asks. Refuses to know gRPC: methods and codes come
-as text and numbers.
+The event loop's thread counts each call in two plain numbers and one histogram. The other metrics
+are computed from these when Prometheus asks. This module does not know gRPC: methods and codes are
+texts and numbers.
 """
 
 from __future__ import annotations

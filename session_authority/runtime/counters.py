@@ -1,9 +1,9 @@
-"""Counters for what happens with every call, as Prometheus reads them.
+"""Counters for things that happen with every call, in a form that Prometheus reads.
 
-Those of prometheus_client take a lock for each number, and a call pays for five. Here one thread
-counts, with plain numbers, and any other thread may read: a reader sees each number whole, and at
-worst one call in one number and not yet in another. All else of the service counts rarely, and uses
-prometheus_client's own.
+The counters of prometheus_client take a lock for each number, and a call needs five numbers. Here
+one thread counts with plain numbers, and other threads may read. A reader sees each number whole.
+At worst a call is in one number and not yet in another. The rest of the service counts rarely, and
+uses the counters of prometheus_client.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Durations:
 
 
 class DurationsByLabel(Collector):
-    """Durations of several kinds, each with values of the same labels; or of one, without labels.
-    What has other bounds than times, such as sizes, is counted in the same way.
+    """Durations of several kinds, each with values of the same labels, or of one kind without
+    labels. Sizes and other values with bounds of their own are counted in the same way.
     """
 
     def __init__(

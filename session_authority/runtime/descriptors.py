@@ -78,8 +78,8 @@ def hang_up(connection: Connection, descriptor: int) -> bool:
 
 @contextmanager
 def _copy(number: int) -> Iterator[socket.socket | None]:
-    """A copy of a descriptor, if it is a socket's. What is looked at and ended is the copy: the
-    number itself may be given to another file at any moment.
+    """Yields a copy of a descriptor if it is a socket's. The caller examines and closes the copy,
+    as the system may give the number itself to another file at any moment.
     """
     try:
         copied = os.dup(number)

@@ -18,10 +18,10 @@ class EventLoop(Enum):
 
 
 def run(main: Coroutine[Any, Any, T], event_loop: EventLoop) -> T:
-    """Runs it on a loop of its own, as `asyncio.run` does, and returns its result.
+    """Runs the coroutine on a loop of its own, as `asyncio.run` does, and returns its result.
 
-    What measures time takes it from `time.monotonic`: `uvloop.Loop.time` stands still during a turn
-    of the loop, so that after a stall it is late.
+    Code that measures time uses `time.monotonic`. `uvloop.Loop.time` stands still during a turn of
+    the loop, so it is late after a stall.
     """
     if event_loop is EventLoop.ASYNCIO:
         return asyncio.run(main)

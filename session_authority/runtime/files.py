@@ -1,7 +1,7 @@
-"""Owns what this project does with files: it checks who else may get at them, replaces one as a
-whole, and reads them again when they change.
+"""Owns the project's work with files: checks which other users can read or change them, replaces a
+file as a whole, and reads files again when they change.
 
-What a file means is for the room that reads it.
+The meaning of a file belongs to the room that reads it.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ T = TypeVar("T")
 
 
 def exposure(path: Path, what: str, *, secret: bool = True, alone: bool = False) -> list[str]:
-    """What lets others at a file or folder, each fault with the command that mends it. Links are
-    followed. Raises OSError for a file that can't be looked at.
+    """The file modes that expose a file or folder to other users, each with the command that
+    corrects it. Links are followed. Raises OSError for a file that can't be examined.
 
-    A secret may be read by its group, as Kubernetes gives secrets to pods that don't run as root; a
-    file that is no secret may be read by all. Nobody else may change its folder, or they could
-    replace the file.
+    The group may read a secret, as Kubernetes gives secrets to pods that don't run as root. Every
+    user may read a file that is no secret. No other user may change the folder, as such a user
+    could replace the file.
 
     Args:
         path: The file or folder.
-        what: What is in it, in words.
-        secret: Whether others must not read it.
-        alone: Whether to leave out the folder that it is in.
+        what: The contents, in words.
+        secret: True if other users must not read the file.
+        alone: True to leave out the folder of the file.
     """
     return [*_exposure(path, what, secret), *([] if alone else _exposed_folder(path.parent, what))]
 
 
 def _exposed_folder(folder: Path, what: str) -> list[str]:
-    """What lets others put something else into a folder. In one like /tmp, or on what can't be
-    written, they can't.
+    """The faults that let other users replace files in a folder. There are none in a folder with
+    the sticky bit, such as /tmp, or on a file system that can't be written.
     """
     status = folder.stat()
     if status.st_mode & stat.S_ISVTX or os.statvfs(folder).f_flag & os.ST_RDONLY:
@@ -108,18 +108,18 @@ def sync_folder(folder: Path) -> None:
 
 
 class Reread(Generic[T]):
-    """The content of files, which are read again when they change.
+    """The contents of files, which are read again when they change.
 
-    A change counts once two looks in a row saw the same: a file that is still being written may
-    look whole. With `at_once` it counts at the first look, for files that are always replaced as a
-    whole. `version` counts the changes; `pending` is True after a change that was seen once. Raises
-    the `error` for broken files, at the start too.
+    A change counts once two checks in a row saw the same files, as a file that is still being
+    written may look whole. With `at_once` a change counts at the first check. This is for files
+    that are always replaced as a whole. `version` counts the changes. `pending` is True after a
+    change that only one check has seen. Raises the `error` for broken files, at the start too.
 
     Args:
-        paths: The files; None is no file.
-        read: Reads them; raises the error.
-        error: The error of files that can't be looked at.
-        at_once: Whether a change counts at the first look.
+        paths: The files. None stands for no file.
+        read: Reads the files. Raises the error.
+        error: The error for files that can't be examined.
+        at_once: True if a change counts at the first check.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ _MAX_KINDS = 1024
 
 # The name of the caller whose call is being answered. Each line that is logged meanwhile has it.
 caller_name: ContextVar[str | None] = ContextVar("caller_name", default=None)
-# What names that call beside it: `request_id` and, while traces are made, `trace_id` and `span_id`.
+# Fields that identify the call: `request_id` and, while traces are made, `trace_id` and `span_id`.
 call_fields: ContextVar[Mapping[str, str] | None] = ContextVar("call_fields", default=None)
 
 
@@ -66,8 +66,8 @@ def _add_call(
 
 
 def fault(error: BaseException) -> dict[str, Any]:
-    """What a log may say of an unexpected exception: its type, and the frames it came through, the
-    innermost last.
+    """The facts of an unexpected exception that a log may have: its type, and the frames that it
+    passed, the innermost last.
     """
     frames = traceback.extract_tb(error.__traceback__)[-_MAX_FRAMES:]
     return {

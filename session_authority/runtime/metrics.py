@@ -1,5 +1,5 @@
-"""What the service counts, in Prometheus' terms. Label values come from fixed sets, or are names of
-callers in the access policy; no user, device or token is one.
+"""The metrics of the service. Label values come from fixed sets, or are names of callers in the
+access policy. No user, device or token is a label value.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Offers metrics over HTTP: in plaintext or over TLS, to anyone or to those with a token.
+"""Serves metrics over HTTP, in plaintext or over TLS, to every client or to clients with a token.
 
-What strangers can make it cost is bounded: few connections at once, small requests, little time for
-each, and few renderings a second. Beyond that the last rendering is shown again while it is fresh.
-No request can use up the renderings of another kind of request.
+The cost that unknown clients can cause is bounded: few connections at once, small requests, little
+time for each request, and few renderings a second. Beyond these limits the server sends the last
+rendering again while it is fresh. Requests of one kind can't use up the renderings of another kind.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class TlsContext:
 
 
 class _Limited(io.RawIOBase):
-    """What a client sends, up to a limit: then it seems to have hung up."""
+    """The bytes that a client sends, up to a limit. At the limit the client seems to have closed
+    the connection.
+    """
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -217,7 +219,7 @@ class _Page:
     """All metrics in one form: how often they may be written anew, and the last that were."""
 
     def __init__(self, is_open_metrics: bool, is_gzipped: bool) -> None:
-        # What is asked for is fixed: a request that words it oddly changes nothing for others.
+        # These headers have fixed values, so an oddly spelled request has no effect on others.
         self.headers = {
             "HTTP_ACCEPT": f"{_OPEN_METRICS}; version=1.0.0" if is_open_metrics else "text/plain",
             "HTTP_ACCEPT_ENCODING": "gzip" if is_gzipped else "identity",
@@ -231,13 +233,13 @@ class _Page:
         self.last, self.rendered_at = answer, time.monotonic()
 
     def fresh(self) -> _Answer | None:
-        """What was written last, unless it is too old to be shown."""
+        """The last rendering. None if it is too old to be sent."""
         is_old = time.monotonic() - self.rendered_at > _MAX_PAGE_AGE_SECONDS
         return None if is_old else self.last
 
 
 class _App:
-    """What stands before the rendering: the token, and how often metrics are written anew."""
+    """Checks the token, and limits how often metrics are rendered."""
 
     def __init__(self, registry: CollectorRegistry, token_file: Path | None) -> None:
         self._render = make_wsgi_app(registry)

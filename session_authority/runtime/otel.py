@@ -184,7 +184,7 @@ class CallTrace:
         }
 
     def leave(self) -> None:
-        """What is done from here on belongs to the span no more."""
+        """Ends the part of the work that belongs to the span."""
         otel_context.detach(self._token)
 
     def end(self, code: str, *, known: bool) -> None:
@@ -216,7 +216,7 @@ class DeliveryTrace:
         self._span = span
 
     def headers(self) -> dict[str, str]:
-        """What tells the endpoint of the trace."""
+        """The headers that carry the trace to the endpoint."""
         headers: dict[str, str] = {}
         _propagator.inject(headers)
         return headers
@@ -300,7 +300,7 @@ class _Watched(SpanExporter):
 
 
 def _carrier(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
-    """What metadata says of a trace."""
+    """The trace context in a call's metadata."""
     return {
         name: value for name, value in metadata if name in _PROPAGATED and isinstance(value, str)
     }

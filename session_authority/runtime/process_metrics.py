@@ -1,4 +1,4 @@
-"""What every process of ours counts, whatever it does: itself, its event loop, and its exchanges
+"""The metrics of every process of the service: the process itself, its event loop, its exchanges
 with Redis.
 """
 

@@ -1,4 +1,4 @@
-"""What a relay counts. Label values are names of endpoints, and come from fixed sets."""
+"""The metrics of a relay. Label values are names of endpoints, or come from fixed sets."""
 
 from __future__ import annotations
 

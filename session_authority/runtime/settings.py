@@ -62,7 +62,7 @@ class SettingsError(Exception):
 
 
 class Unsafe(Enum):
-    """What `serve` refuses to start with, unless it is allowed by this name."""
+    """The unsafe settings with which `serve` starts only if each is allowed by this name."""
 
     PLAINTEXT = "plaintext"
     OPEN_ACCESS = "open-access"
@@ -196,8 +196,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What was given on the command line, then variables, then the file, then what the level of
-        assurance sets.
+        """The sources in their order: the command line, environment variables, the file, the preset
+        of the assurance level.
         """
         assert isinstance(init_settings, InitSettingsSource)
         file = config_file()
@@ -304,8 +304,8 @@ class Settings(BaseSettings):
         ]
 
     def beside_preset(self) -> dict[str, tuple[timedelta, timedelta]]:
-        """What is set otherwise than the level of assurance has it: by name, what is set and what
-        the level has.
+        """The settings that differ from the preset of the assurance level: by name, the set value
+        and the preset value.
         """
         preset = PRESETS[self.assurance] if self.assurance is not None else {}
         return {
@@ -332,7 +332,7 @@ class Settings(BaseSettings):
 
 
 class _Preset(PydanticBaseSettingsSource):
-    """What the level of assurance sets, for whatever nobody set otherwise."""
+    """The preset of the assurance level, for settings that no other source sets."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         """The value of one setting."""

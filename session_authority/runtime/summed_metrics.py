@@ -1,8 +1,8 @@
 """Makes the metrics of one service of those of its processes.
 
-Counters and histograms are summed. What a process counted stays in the sum when it is gone, as a
-sum that goes back would look like a restart. Gauges are of one process, and a sum of them rarely
-means anything, so each has a label more: which process it is of.
+Counters and histograms are summed. The counts of a process stay in the sum after the process has
+ended, as a sum that goes back would look like a restart. Gauges belong to one process, and their
+sum rarely has a meaning. So each gauge gets one more label with its process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Family:
 
     @property
     def adds_up(self) -> bool:
-        """Whether the numbers of several processes have a sum that means something."""
+        """Returns True if the sum over several processes has a meaning."""
         return self.type in _ADDS_UP
 
 
@@ -78,8 +78,8 @@ def together(
     """The metrics of all processes together.
 
     Args:
-        cumulative: What each process has counted, as far as it is known.
-        present: What each process shows now, by the name that its gauges get.
+        cumulative: The last known counts of each process.
+        present: The present metrics of each process, by the name that its gauges get.
     """
     for family in summed(cumulative):
         metric = _empty(family)

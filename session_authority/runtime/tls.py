@@ -31,7 +31,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from session_authority.runtime.files import Reread
 
 MIN_RSA_BITS = 2048
-# What gRPC's clients ask for. Of other curves, and of Ed25519, they hang up in the handshake.
+# The curves that gRPC's clients accept. With other curves, and with Ed25519, the handshake fails.
 _CURVES = (SECP256R1, SECP384R1)
 
 

@@ -1,7 +1,7 @@
-"""Owns how a TOML file that a person wrote is read into a model, and how its faults are named: all
-of them at once, each by where it is and by its rule.
+"""Reads TOML files that people write into models. Names all faults of a file at once, each by its
+place and its rule.
 
-What a file means, and the words of its rules, are for the room that reads it.
+The meaning of a file, and the words of its rules, belong to the room that reads it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def faults_of(
     """A line for each fault, table by table, unknown fields first.
 
     Args:
-        error: What the model found. A validator that finds several faults raises one ValueError
+        error: The error of the model. A validator that finds several faults raises one ValueError
             with a line for each.
-        in_words: Where a fault is, and its rule.
+        in_words: Returns the place of a fault, and its rule, in words.
     """
     found = error.errors(include_url=False)
     tables = list(dict.fromkeys([(), *(fault["loc"][:-1] for fault in found)]))

@@ -1,8 +1,8 @@
-"""Whether this process makes traces, and what makes its spans.
+"""Switches tracing on or off for the process, and offers the object that makes spans.
 
-Tracing is one thing for a process, as its log is. While it is off nothing of OpenTelemetry is
-imported, and those who could make spans learn it once, when they are made: `active` is asked by
-constructors, and by what is never on the way of a validation.
+Tracing is global in a process, as its log is. While tracing is off, nothing of OpenTelemetry is
+imported. Objects that could make spans call `active` once, in their constructors. Other calls of
+`active` are never part of a validation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _active: Tracer | None = None
 
 
 def active() -> Tracer | None:
-    """What makes the spans of this process, or None."""
+    """The tracer that makes the spans of this process. None while tracing is off."""
     return _active
 
 

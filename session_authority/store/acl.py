@@ -1,9 +1,9 @@
-"""What the service and its relay may do in Redis: the rules of a user that may do that and nothing
-else.
+"""The permissions in Redis of the service and its relay, as rules of a Redis user.
 
-The one place that lists their commands. A user with them reads and changes sessions, but can't
-flush, list keys, see or change how the server is set up, or reach what is not below the prefix.
-Good for Redis from 6.2 and Valkey from 7.2, standalone, behind Sentinels or a Cluster.
+This module is the only list of their commands. A user with these rules reads and changes sessions.
+Such a user can't flush Redis, list keys, see or change the server's configuration, or reach a key
+outside of the prefix. The rules work on Redis from 6.2 and Valkey from 7.2: standalone, behind
+Sentinels, and as a cluster.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _IN_SCRIPTS = (
 )
 _NEWS = "ping subscribe"
 _SERVER = "info"
-# What the driver sends by itself; AUTH is everybody's. `select` where a URL names a database, the
-# rest to a Cluster.
+# The commands that the driver sends by itself. AUTH needs no permission. `select` is for a URL that
+# names a database, the other commands are for a cluster.
 _DRIVER = "select asking cluster|slots command"
 
 

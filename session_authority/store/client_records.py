@@ -1,7 +1,7 @@
-"""How a client looks in Redis: as its caller described it, and as people read it.
+"""The form of a client in Redis: the facts from the caller, and the description for people.
 
-What people read is stored, so that a list of devices reads no user agent. In the record of a
-device, which lies there for months, both are packed.
+The description is stored so that a list of devices need not read user agents. A device's record
+stays for months, so both are packed in it.
 """
 
 from __future__ import annotations

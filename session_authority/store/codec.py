@@ -1,4 +1,4 @@
-"""How records look in Redis.
+"""The form of records in Redis.
 
 A session record is a struct of at most 63 bytes: Redis keeps a hash compact only while every value
 is below 64. Its times are offsets from the sign-in in units of 10 ms, so they are cut to that; a
@@ -14,9 +14,10 @@ record that was read encodes to the same bytes again. Everything else is protobu
 Formats 1 and 2 are 3 and 4 without marks, appended bytes and CRC. They are read, not written.
 
 A later version may be rolled back, so it keeps these rules (docs/records.md gives the reasons):
-1. What an earlier reader may ignore is a mark or appended bytes. An earlier reader judges by the
-   fields that it knows, and writes marks and appended bytes back as it found them.
-2. What an earlier reader must not ignore is another format. An earlier reader denies the session.
+1. A fact that an earlier reader may ignore is a mark or appended bytes. An earlier reader judges by
+   the fields that it knows, and writes marks and appended bytes back as it found them.
+2. A fact that an earlier reader must not ignore needs another format. An earlier reader denies such
+   a session.
 3. Byte 0 and the CRC keep their place and their meaning in every format.
 4. In a `DeviceRecord`, 1. is a field of a new number, and 2. a higher number in `format`.
 """
@@ -79,8 +80,8 @@ _NO_SESSION = bytes(REPLACED_ID_BYTES)
 _NO_COPY = 0
 _NOT_SEEN = 0xFFFFFFFF
 _LAST_OFFSET = _NOT_SEEN - 1
-# No clock of this service shows a later time. What is reckoned from one that is read, like an idle
-# end, so has a datetime too.
+# No clock of this service shows a later time. So a time that is computed from a stored time, such
+# as an idle end, has a datetime, too.
 _LAST_MS = to_ms(datetime(9000, 1, 1, tzinfo=UTC))
 _LATE_HIGH = _LAST_MS >> 32
 

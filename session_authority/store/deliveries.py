@@ -1,9 +1,9 @@
-"""Who delivers which events to which endpoint, and how far that has come.
+"""Stores which relay delivers events to which endpoint, and how far the delivery has come.
 
-For each endpoint every partition's stream has a consumer group of the endpoint's name, and a lease
-that one relay at a time holds. The holder takes events, and settles each once it is delivered or
-put aside. What a relay that died had taken and not settled is found by the relay that gets the
-lease next: all of them are the same consumer.
+For each endpoint, every partition's stream has a consumer group with the endpoint's name, and a
+lease that one relay at a time holds. The holder takes events, and settles each event once it is
+delivered or put aside. If a relay dies, the next holder of the lease finds the events that were
+taken but not settled, as all relays are the same consumer.
 """
 
 from __future__ import annotations
@@ -336,7 +336,7 @@ class Deliveries:
                 after = f"({page[-1][0].decode()}"
 
     async def drop(self, endpoint: str, letter: DeadLetter) -> bool:
-        """Forgets a dead letter; whether it was there."""
+        """Removes a dead letter. Returns True if the letter was there."""
         key = self.keys.dead_letters(letter.partition, endpoint)
         return bool(
             await self._writes.run(lambda: self._client.execute_command("XDEL", key, letter.entry))

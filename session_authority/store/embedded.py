@@ -22,7 +22,7 @@ from typing import IO
 
 # A socket's path has at most 107 bytes on Linux, 103 on macOS.
 _MAX_SOCKET_PATH_BYTES = 100
-# What needs no quotes in a configuration, and no escapes in a URL.
+# Characters that need no quotes in a configuration, and no escapes in a URL.
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 _ORPHAN_TIMEOUT_SECONDS = 10.0
 # A server with few files answers after about 30 ms.

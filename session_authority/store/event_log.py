@@ -67,15 +67,15 @@ def trim_margin(memory: timedelta) -> timedelta:
 
 
 class HistoryGone(Exception):
-    """What followed a position in the log can't be told any more: it was trimmed, or the log is
-    another one.
+    """The events after a position are not in the log any more. The log was trimmed, or it is
+    another log.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What follows an entry of a stream. `last` is the last entry read, `more` says that there are
-    others.
+    """The entries after an entry of a stream. `last` is the last entry of the page. `more` is True
+    if the stream has further entries.
     """
 
     events: tuple[tuple[EntryId, RecordedEvent], ...]
@@ -216,13 +216,13 @@ class EventLog:
     async def _is_whole(
         self, number: int, after: EntryId, found: int, limit: int, now: datetime
     ) -> bool:
-        """Whether nothing is missing after an entry that is not there, or after a moment, or before
-        the first of a stream.
+        """Returns True if no entry is missing after an entry that is gone, after a moment, or
+        before the first entry of a stream.
 
-        What is old may have been trimmed, and nobody misses it: a stream remembers how far it came,
-        even if nothing is left in it, so one that ends before the entry is another one. And what
-        went because the stream was too long may have been young; then the stream is still that
-        long.
+        Old entries may have been trimmed, and no reader needs them. A stream remembers its last
+        entry even when it is empty. So a stream that ends before the entry is another stream. Young
+        entries may have been removed because the stream was too long. Then the stream still has
+        that length.
         """
         if after != START and not is_moment(after):
             if from_ms(after[0]) > now - self.memory + trim_margin(self.memory):

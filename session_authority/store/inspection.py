@@ -57,7 +57,7 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What Redis holds of a user: the records, and the keys that are there."""
+    """A user's data in Redis: the records, and the keys that exist."""
 
     user_id: str
     state: UserState
@@ -79,7 +79,9 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What a repair removed: device keys of records, and keys of another type by their kind."""
+    """The results of a repair: the device keys of removed records, and the removed keys of another
+    type by their kind.
+    """
 
     sessions: Sequence[bytes] = ()
     devices: Sequence[bytes] = ()
@@ -94,8 +96,8 @@ class Repaired:
 
 
 class Inspection:
-    """What Redis holds of users. Every method raises StoreUnavailable if Redis is away, slow or
-    refusing.
+    """Reads and repairs the data of users in Redis. Every method raises StoreUnavailable if Redis
+    is away, slow or refusing.
     """
 
     def __init__(self, client: RedisClient, keys: KeyNames, store: SessionStore) -> None:
@@ -175,7 +177,7 @@ def _other_types(state: UserState, claims: ClaimsByDevice) -> frozenset[RecordKi
 
 
 def _damaged(records: Mapping[bytes, Unreadable]) -> dict[bytes, Unreadable]:
-    """Those that no version can read."""
+    """The records that no version can read."""
     return {key: record for key, record in records.items() if not record.later}
 
 

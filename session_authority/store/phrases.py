@@ -84,7 +84,7 @@ PHRASES = (
     " (iOS ",
     ".0.0.0",
     ".0",
-    # What people read.
+    # Phrases of descriptions for people.
     "\ndesktop\n",
     "\nphone\n",
     "\ntablet\n",

@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 
 
 def user_hash(user_id: str) -> str:
-    """What a log may call a user: the start of the SHA-256 of the user ID."""
+    """The name of a user in logs: the start of the SHA-256 of the user ID."""
     return hashlib.sha256(user_id.encode()).hexdigest()[:_USER_HASH_DIGITS]
 
 
@@ -89,7 +89,7 @@ class RecordReader:
         return self._read(RecordKind.SESSION, user_id, key, raw, codec.decode_session)
 
     def device(self, user_id: str, key: bytes, raw: bytes) -> Stored[DeviceRecord] | Unreadable:
-        """What is remembered of the device with this key."""
+        """The record of the device with this key."""
 
         def decode(raw: bytes) -> DeviceRecord:
             record = codec.decode_device(raw)
@@ -100,8 +100,8 @@ class RecordReader:
         return self._read(RecordKind.DEVICE, user_id, key, raw, decode)
 
     def claims(self, user_id: str, key: bytes, raw: bytes) -> Stored[SessionClaims]:
-        """The stored claims of a session on the device with this key. Those that can't be read are
-        of no session: its tokens go on with the claims that they have.
+        """The stored claims of a session on the device with this key. Claims that can't be read
+        count as claims of no session: the session's tokens keep the claims that they have.
         """
         found = self.readable_claims(user_id, key, raw)
         return found if isinstance(found, Stored) else Stored(_OF_NO_SESSION, raw)
@@ -113,7 +113,7 @@ class RecordReader:
         return self._read(RecordKind.CLAIMS, user_id, key, raw, codec.decode_claims)
 
     def issued(self, user_id: str, raw: bytes) -> Stored[IssuedRecord] | Unreadable:
-        """What a `request_id` led to."""
+        """The record of the sign-in with a `request_id`."""
         return self._read(RecordKind.REQUEST, user_id, None, raw, codec.decode_issued)
 
     def note_other_type(self, kind: RecordKind, user_id: str) -> None:

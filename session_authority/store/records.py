@@ -1,4 +1,4 @@
-"""What goes into the store and comes out of it."""
+"""The values that the store takes and returns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class RecordKind(StrEnum):
-    """What a record is of."""
+    """The kind of a record."""
 
     SESSION = "session"
     DEVICE = "device"
@@ -49,7 +49,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class IssuedRecord:
-    """What a `request_id` led to. `evicted` are device keys."""
+    """The result of the sign-in with a `request_id`. `evicted` are device keys."""
 
     request_digest: bytes
     session_id: bytes
@@ -61,11 +61,11 @@ class IssuedRecord:
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """What is stored of a user, by device key, and what the asked-for `request_id` led to.
+    """The stored records of a user, by device key, and the record of the given `request_id`.
 
-    `other_types` are the hashes, by their kind, in whose place there is a key of another type.
-    `unread_sessions` and `unread_devices` say how many records there are beside those that were
-    read: none, unless the state was read for one device.
+    `other_types` are the kinds of hashes in whose place there is a key of another type.
+    `unread_sessions` and `unread_devices` are the numbers of records that were not read. They are
+    zero unless the state was read for one device.
     """
 
     sessions: Mapping[bytes, Stored[SessionRecord]]
@@ -79,11 +79,11 @@ class UserState:
     unread_devices: int = 0
 
     def session_at(self, key: bytes) -> Stored[SessionRecord] | Unreadable | None:
-        """What is there of a session on a device, for a commit to replace."""
+        """The stored session on a device, which a commit is to replace."""
         return self.sessions.get(key) or self.unreadable_sessions.get(key)
 
     def device_at(self, key: bytes) -> Stored[DeviceRecord] | Unreadable | None:
-        """What is there of a device, for a commit to replace."""
+        """The stored device, which a commit is to replace."""
         return self.devices.get(key) or self.unreadable_devices.get(key)
 
     def session_count(self) -> int:

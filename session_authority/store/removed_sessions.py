@@ -18,8 +18,8 @@ from session_authority.store.records import RemovedSessions
 
 
 def removed_sessions(reply: Sequence[Any]) -> RemovedSessions:
-    """What a script removed, one by one, or as their length and all as one string. What is too long
-    to be a session is left out: that needs no memory.
+    """The sessions that a script removed. The script returns them one by one, or as their length
+    and one string with all of them. A value that is too long for a session is left out.
     """
     match reply:
         case [int(size), bytes(joined)]:

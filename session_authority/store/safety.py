@@ -1,7 +1,7 @@
-"""What makes a Redis unsafe to keep sessions in, asked of the running servers with no more than the
-service's permissions.
+"""Finds the faults that make a Redis unsafe for sessions. It asks the running servers, and needs no
+more than the service's permissions.
 
-Nothing here is said in a server's or the driver's words: those can hold a password or a key.
+No text here contains words of a server or of the driver, as they can hold a password or a key.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class _Server:
 
 
 def plaintext_fault(url: str) -> StoreFault | None:
-    """What is wrong if a URL leads over a network without TLS, be it only to Sentinels. Raises
-    BadRedisUrl.
+    """The fault of a URL that leads over a network without TLS, even if only to Sentinels. None for
+    other URLs. Raises BadRedisUrl.
     """
     tls, hosts = hosts_of(url)
     return None if tls else _seen_by_others(hosts, "the URL")
@@ -214,7 +214,9 @@ def _volatile(who: str, info: Mapping[str, str]) -> StoreFault | None:
 
 
 def _few_replicas(who: str, info: Mapping[str, str], replicas: int) -> StoreFault | None:
-    """What keeps changes from being on so many replicas."""
+    """The fault of a primary that has too few replicas, or that goes on writing without them. None
+    if there is no such fault.
+    """
     there = int(info.get("connected_slaves", 0))
     if there < replicas:
         text = f"{who} has {there} replicas, but changes are to be on {replicas}: none will be"

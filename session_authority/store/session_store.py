@@ -143,7 +143,7 @@ class SessionStore:
         return None if isinstance(found, Unreadable) else found
 
     async def device(self, user_id: str, key: bytes) -> Stored[DeviceRecord] | None:
-        """What is remembered of one device. What can't be read counts as forgotten."""
+        """The record of one device. A record that can't be read counts as forgotten."""
         name = self._keys.devices(user_id)
         raw = await self._read(RecordKind.DEVICE, user_id, "HGET", name, key)
         if raw is None or isinstance(raw, Unreadable):
@@ -161,8 +161,8 @@ class SessionStore:
         return session, device
 
     async def claims(self, user_id: str) -> Mapping[bytes, Stored[SessionClaims]]:
-        """The claims that are stored for a user's sessions, by device key. Those that can't be read
-        are of no session.
+        """The stored claims of a user's sessions, by device key. Claims that can't be read count as
+        claims of no session.
         """
         name = self._keys.claims(user_id)
         found = await self._read(RecordKind.CLAIMS, user_id, "HGETALL", name)
@@ -214,8 +214,8 @@ class SessionStore:
         return state_of(self._reader, user_id, sessions, devices, *requests)
 
     async def user_at(self, user_id: str, key: bytes, request_id: UUID | None = None) -> UserState:
-        """What is stored of a user on one device, and on a few others that are drawn at random. Of
-        a user with few devices that is all.
+        """The stored records of a user on one device, and on a few other devices that are drawn at
+        random. For a user with few devices these are all records.
         """
         names = self._keys.sessions(user_id), self._keys.devices(user_id)
         reads: list[Awaitable[Any]] = [
@@ -348,8 +348,8 @@ class SessionStore:
     async def _run(
         self, script: Script, keys: list[str], args: list[str | bytes | int], durable: bool
     ) -> tuple[list[Any], bool]:
-        """What a script returns, and whether enough replicas confirmed what it wrote: of nothing
-        that is not the case.
+        """Runs a script. Returns its result, and True if enough replicas confirmed its writes. A
+        script without writes is never confirmed.
         """
         client, replicas = self._client, self.replicas
         if durable and replicas.count:
@@ -357,8 +357,8 @@ class SessionStore:
         return await self._writes.run(lambda: script.run(client, keys, args)), False
 
     async def _run_mark(self, keys: list[str], args: list[str | bytes | int]) -> list[Any]:
-        """What the commit of a mark returns. One that the server refuses goes the way of others,
-        which knows what to do about each refusal.
+        """Commits a mark, and returns the script's result. If the server refuses, the commit is
+        tried in the usual way, which handles each refusal.
         """
         with driver_errors_translated():
             try:
@@ -384,7 +384,7 @@ class SessionStore:
         note(confirmed=confirmed)
 
     async def server_times(self) -> Sequence[datetime]:
-        """What time it is on every primary that answers."""
+        """The time on every primary that answers."""
         return await self._writes.run(self._ask_the_time)
 
     async def prove_writable(self) -> None:
@@ -491,8 +491,8 @@ class SessionStore:
 
 
 def _failure(error: Exception) -> StoreUnavailable | None:
-    """What the caller learns of a question's failure: nothing if the key holds another type, and so
-    no session.
+    """The error for the caller after a question failed. None if the key has another type, as it
+    then holds no session.
     """
     return None if code_of(error) == WRONG_TYPE else unavailable(error)
 

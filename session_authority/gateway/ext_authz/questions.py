@@ -1,7 +1,7 @@
-"""Owns how the original of a request is read from Envoy's question.
+"""Reads the original request from Envoy's question.
 
-Envoy says what it knows in fields of its own, so nothing of it is the client's word but the
-headers. What can't be understood is a fault, which denies.
+Envoy has fields of its own for the facts that it knows, so only the headers come from the client. A
+question that can't be understood is a fault, and the request is denied.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, list[str]]:
 
 
 def _are_ambiguous(lines: Iterable[str], cookies: Cookies) -> bool:
-    """Whether commas hide a cookie of ours, or are a part of one: Envoy may have joined two lines,
-    of which one was planted, and nothing tells which. A comma never starts a cookie here, as other
-    cookies may have commas in what a sibling site chose as their value.
+    """Returns True if commas hide one of our cookies, or are a part of one. Envoy may have joined
+    two lines. One of them may be forged, and nothing says which one. A comma never starts a cookie
+    here, as other cookies may have commas in a value that a sibling site chose.
     """
     given = tuple(lines)
     if not any("," in line for line in given):

@@ -103,7 +103,7 @@ def _text(value: str) -> bytes:
 
 
 def _metadata(answer: Answer) -> Pairs:
-    """What access logs may show of a request, and why it was denied."""
+    """The facts of a request that access logs may show, and the reason of a denial."""
     session = answer.session
     named = (
         ("user", "" if session is None else session.user_id),

@@ -174,7 +174,7 @@ class Cluster(RedisCluster):
         return {self.primary_of(key): key for key in keys}
 
     async def lose(self, name: str) -> None:
-        """What the driver does when a single command fails, but not when a pipeline does."""
+        """Does what the driver does after a single command fails, but omits after a pipeline."""
         self._failed, self._initialize = name, True
         self.on_node_lost(name)
         node = self.get_node(node_name=name)

@@ -93,7 +93,7 @@ class ClusterLines:
         elsewhere = [place for place, reply in enumerate(replies) if isinstance(reply, _ELSEWHERE)]
         if elsewhere:
             follow = (self._follow(questions[place], replies[place]) for place in elsewhere)
-            # Whatever goes wrong with one question is the answer to it.
+            # Any error of one question is the answer to that question.
             found = await asyncio.gather(*follow, return_exceptions=True)
             for place, reply in zip(elsewhere, found, strict=True):
                 replies[place] = reply

@@ -143,8 +143,8 @@ def connect(url: str, limits: Limits) -> RedisClient:
 
 
 def hosts_of(url: str) -> tuple[bool, list[str]]:
-    """Whether a URL wants TLS, and the hosts that it names: none if it leads to a socket. Raises
-    BadRedisUrl.
+    """Returns True if the URL asks for TLS, and the hosts that it names. A URL of a unix socket
+    names none. Raises BadRedisUrl.
     """
     connect(url, Limits())
     form = _FORM.fullmatch(url)

@@ -51,7 +51,7 @@ _REFUSED_WRITES = {
     FILES_NOT_WRITTEN: "takes no writes: it can't write its files",
     NO_REPLICAS: "takes no writes: too few of its replicas are in step",
 }
-# What does not pass by itself.
+# Errors that do not pass by themselves.
 REFUSALS = frozenset({_WANTS_PASSWORD, _WRONG_PASSWORD, _MISSING_PERMISSION})
 
 _log = structlog.get_logger(__name__)
@@ -90,8 +90,8 @@ def driver_errors_translated() -> _Translation:
 
 
 def unavailable(error: Exception) -> StoreUnavailable:
-    """What callers may know of a driver's error. Its text can hold keys and passwords: only its
-    type is logged.
+    """The error for callers in place of a driver's error. The driver's text can hold keys and
+    passwords, so only the type of the error is logged.
     """
     if isinstance(error, WritesRefused):
         error = error.refusal
@@ -110,8 +110,8 @@ def unavailable(error: Exception) -> StoreUnavailable:
 
 
 def doubts_primary(error: Exception) -> bool:
-    """Whether an error is reason to doubt that the server that was asked is the primary: it did not
-    answer in time or hung up, or it takes no writes.
+    """Returns True if the error is a reason to doubt that the server is the primary: the server did
+    not answer in time, closed the connection, or accepts no writes.
     """
     return (
         isinstance(error, (Disconnected, TimedOut, ReadOnlyError, MasterDownError))
@@ -121,8 +121,8 @@ def doubts_primary(error: Exception) -> bool:
 
 
 def lacks_room(error: Exception) -> bool:
-    """Whether a write was refused by a primary as it can't keep more: its memory is full, or it
-    can't write its files. What it says of what it keeps is true all the same.
+    """Returns True if a primary refused a write because its memory is full or because it can't
+    write its files. Reads from such a primary are still correct.
     """
     return isinstance(error, OutOfMemoryError) or code_of(error) == FILES_NOT_WRITTEN
 
@@ -138,9 +138,7 @@ def code_of(error: Exception) -> str:
 
 
 def in_plain_words(error: BaseException) -> str:
-    """What an operator may know of a driver's error: what the server does, never in its own
-    words.
-    """
+    """A driver's error, described for an operator. The text never contains words of the server."""
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)

@@ -1,8 +1,8 @@
-"""What is asked of the server, and who waits for the answers.
+"""The questions to the server, and the callers that wait for the answers.
 
-A batch is what travels together: one write, then as many replies as there are questions. Its
-answers are given all at once, so a batch with one reply too many gives none. A caller that gives up
-before its batch leaves is left out of it; one that gives up later disturbs nobody.
+A batch is one write with several questions, and as many replies. The answers are given all at once,
+so a batch with one reply too many gives no answer. A caller that gives up before the batch is sent
+is left out of the batch. A caller that gives up later does not affect other callers.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Answers:
 
 
 class _Part:
-    """Those of several answers that come with one batch."""
+    """The part of a caller's answers that comes with one batch."""
 
     __slots__ = ("_places", "answers")
 
@@ -128,6 +128,6 @@ class Batch:
         self.answer([error] * self.size)
 
     def waited_for(self) -> Iterable[asyncio.Future[Any]]:
-        """What completes when the batch is answered."""
+        """The futures that complete when the batch is answered."""
         for _, _, answer in self._asked:
             yield answer.answers.future if isinstance(answer, _Part) else answer

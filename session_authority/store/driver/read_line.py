@@ -1,10 +1,11 @@
-"""A connection that carries batches of reads, one at a time, without a task: its replies are read
-where they arrive.
+"""A connection that carries batches of reads, one at a time. It needs no task, as replies are read
+when they arrive.
 
-The driver makes the connection and greets the server; then the line is the protocol of the
-connection's transport in the place of the driver's streams. What the server says unasked is never
-taken for an answer: before each use the socket is polled for silence, a batch with a reply too many
-gives no answer, and a line on which anything went wrong is hung up with the batch that is on it.
+The driver makes the connection and greets the server. Then the read line becomes the protocol of
+the connection's transport, in place of the driver's streams. Data that the server sends without a
+question never counts as an answer. Before each use the socket is polled for such data. A batch with
+one reply too many gives no answer. After any error the connection is closed, together with the
+batch that is under way on it.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class ReadLine(asyncio.Protocol):
             self._lost(self, reason)
 
     def data_received(self, data: bytes) -> None:
-        """Reads replies. Those of a batch are answers once they are whole, with nothing behind."""
+        """Reads replies. A batch is answered once its replies are whole and no data follows."""
         batch, replies, reader = self.batch, self._replies, self._reader
         if batch is None:
             self.hang_up(Disconnected("it said something unasked"))

@@ -1,12 +1,12 @@
-"""The lines to one server: which of them a batch of reads takes, and what happens when one fails.
+"""The read lines to one server. Chooses the line for a batch of reads, and handles lines that fail.
 
-Reads that arrive while a line is free leave at the end of the same turn of the event loop. While
-all lines are busy, reads gather and leave together when one gets free. A read never joins a batch
-that was already sent, so its answer is never older than its question.
+Reads that arrive while a line is free are sent at the end of the same turn of the event loop. While
+all lines are busy, reads gather, and are sent together when a line gets free. A read never joins a
+batch that was already sent, so an answer is never older than its question.
 
-All lines are hung up when the primary may be another one, as a demoted one would go on answering:
-they belong to a generation, and any part of the process that meets a time-out, a refusal or another
-primary begins the next. What was on its way is asked again.
+All lines are closed when another server may have become the primary, as a demoted primary goes on
+answering. Lines belong to a generation. Any part of the process that meets a time-out, a refusal or
+another primary begins the next generation. Reads that were under way are sent again.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ class ReadLines:
         try:
             line = await self._source.make(self._answered, self._lost, self._flush_if_alone)
         except Exception as error:  # noqa: BLE001
-            # Whatever it is, every one of the askers must learn of it.
+            # Every caller that waits for this batch must get the error.
             if opening in self._opening:
                 self._opening.discard(opening)
                 self._not_connected(error)

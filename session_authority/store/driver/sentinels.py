@@ -102,7 +102,9 @@ class Sentinels(Sentinel):
 
 
 async def _view_of(sentinel: Redis, group: str) -> View | None:
-    """What one Sentinel says; None if it says nothing of the group. Raises what it refuses with."""
+    """The view of one Sentinel. None if the Sentinel does not know the group. Raises the error with
+    which the Sentinel refuses.
+    """
     try:
         masters: Any = await sentinel.sentinel_masters()
     except EXCHANGE_FAILURES as error:
@@ -192,7 +194,7 @@ class SentinelPool(SentinelConnectionPool):
         if known is not None:
             _log.warning("primary_changed", old=_text(known), new=_text(address))
             self.on_move()
-        # Those in use too: an exchange with the old one would be waited for in vain.
+        # Connections in use are closed, too: the old primary would not answer on them.
         connections: list[Any] = [*self._available_connections, *self._in_use_connections]
         for connection in connections:
             if (connection.host, connection.port) != address:

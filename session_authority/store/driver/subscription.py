@@ -21,9 +21,10 @@ _RETRY_SECONDS = 0.5
 async def messages_on(
     client: Redis | Cluster, channel: str, failed: Callable[[Exception], object] = unavailable
 ) -> AsyncGenerator[bytes | None]:
-    """What is published on a channel; None whenever messages may have been missed. Never ends.
+    """Yields the messages of a channel, and None whenever messages may have been missed. Never
+    ends.
 
-    `failed` is told why nothing is heard for a moment: as a rule for the log, as those who wait
+    `failed` is called with the reason when the subscription is interrupted, for the log. Receivers
     poll meanwhile.
     """
     while True:

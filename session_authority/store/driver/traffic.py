@@ -1,7 +1,7 @@
-"""What is counted of the exchanges with the server: how long they took, how many reads travelled
-together, how much waits.
+"""Counts the exchanges with the server: their durations, the reads in each batch, the reads that
+wait.
 
-The driver counts by the batch, and always; the metrics show it if they are asked for.
+The driver always counts, once for each batch. Metrics show the numbers on request.
 """
 
 from __future__ import annotations

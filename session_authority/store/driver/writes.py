@@ -29,7 +29,7 @@ from session_authority.store.driver.traffic import Traffic
 T = TypeVar("T")
 
 _SCRIPTS = files("session_authority.store").joinpath("scripts")
-# What a primary that has just moved needs to be found.
+# The pause before the next try, while clients find a primary that has just moved.
 _REFUSED_PAUSE_SECONDS = 0.05
 
 
@@ -47,14 +47,14 @@ class Script:
     def command(
         self, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> tuple[str | bytes, ...]:
-        """What runs the script by its hash."""
+        """The command that runs the script by its hash."""
         texts = (str(arg) if isinstance(arg, int) else arg for arg in args)
         return ("EVALSHA", self.sha, str(len(keys)), *keys, *texts)
 
     async def run(
         self, client: RedisClient, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> Any:
-        """What the script returns."""
+        """Runs the script, and returns its result."""
         return await self._sent(lambda command: client.execute_command(*command), keys, args)
 
     async def run_and_wait(
@@ -64,7 +64,7 @@ class Script:
         args: Sequence[str | bytes | int],
         replicas: Replicas,
     ) -> tuple[Any, bool]:
-        """What the script returns, and whether enough replicas have what it wrote."""
+        """Runs the script. Returns its result, and True if enough replicas have its writes."""
         return await self._sent(
             lambda command: run_and_wait(client, keys[0], command, replicas), keys, args
         )
