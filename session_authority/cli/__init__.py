@@ -108,7 +108,7 @@ def _options(
 
 def main() -> None:
     """The entry point of the `session-authority` command."""
-    # What is imported stays: looking for rubbish in it would take a tenth of the time.
+    # Imported modules stay in memory. Collecting garbage among them would take a tenth of the time.
     gc.disable()
     try:
         line = command_line(_wanted(sys.argv[1:]))

@@ -133,9 +133,9 @@ class AuditLog:
         Args:
             action: The RPC or the command.
             outcome: The code of gRPC, or `OK` or `FAILED` for a command.
-            fields: The caller, the peer, the user and whatever else is known. Texts are cut at 256
-                characters, lists at 32 names of 64, and what is empty is left out.
-            limited: Whether the line may be left out where a caller causes too many.
+            fields: The caller, the peer, the user and further facts. Texts are cut at 256
+                characters, lists at 32 names of 64. Empty values are left out.
+            limited: True if the line may be left out when a caller causes too many lines.
         """
         left_out = 0
         if limited:

@@ -1,5 +1,5 @@
 -- Purpose: signs a user out on one device or on all, whatever their state: it compares nothing, so
---          it can't lose a race. What can fail comes before the first change. A key of another type
+--          it can't lose a race. All that can fail precedes the first change. A key of another type
 --          is removed: it holds no record, and would be in the way of the next.
 -- KEYS:    1 sessions hash   2 devices hash   3 hash of claims, which go with their sessions
 --          4 event stream
