@@ -1,4 +1,4 @@
-"""What an adapter needs: middleware for another framework, or a gateway in front of apps.
+"""The interface for adapters: middleware for other frameworks, or a gateway in front of apps.
 
 An adapter opens a visit before the app, and closes it when the response's headers go out:
 

@@ -173,8 +173,8 @@ class _Response:
             await self._pass(message)
 
     def _stands(self, message: _Message, refused: Refused, *, late: bool) -> bool:
-        """Whether what the app sends after it refused is what it wants. `late`: it refused since
-        its last message.
+        """Returns True if the app chose the message that it sends after a refusal. `late`: the app
+        refused after its last message.
         """
         kind = message["type"]
         if kind == "websocket.close":
@@ -241,12 +241,12 @@ class _Response:
 
 
 def _is_failure(message: _Message) -> bool:
-    """Whether a message begins a response that is no success."""
+    """Returns True if a message begins a response that is no success."""
     return not 200 <= message.get("status", 200) < 300
 
 
 def _is_end(message: _Message) -> bool:
-    """Whether a message says nothing but that there are no more contents."""
+    """Returns True if a message only says that there are no more contents."""
     return (
         message["type"] in ("http.response.body", "websocket.http.response.body")
         and not message.get("body")
@@ -269,7 +269,7 @@ def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def _can_answer(scope: _Scope) -> bool:
-    """Whether a handshake can be refused with more than 403."""
+    """Returns True if a handshake can be refused with more than 403."""
     return "websocket.http.response" in (scope.get("extensions") or {})
 
 

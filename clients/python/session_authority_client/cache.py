@@ -40,8 +40,8 @@ _OF_A_USER = frozenset(
     for kind in EventType
     if kind not in (EventType.UNSPECIFIED, EventType.SIGNING_KEY_REVOKED)
 )
-# What one server of the service knows others may not know yet: that a key was revoked, or that the
-# store's primary is another one. For so long they may accept what they should not.
+# One server of the service may know earlier than another that a key was revoked, or that the store
+# has another primary. For this time the other server may accept tokens that it should refuse.
 _SETTLING_SECONDS = 15.0
 # How far the server's clock may seem to run ahead of ours within one watch. Clocks that are kept in
 # time by changing their pace gain a second on each other in half an hour at the most, which is how
@@ -65,7 +65,7 @@ if not hasattr(time, "CLOCK_BOOTTIME"):
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What a cache has done so far. Threads that count at the same instant may lose a count."""
+    """The counts of a cache. Threads that count at the same instant may lose a count."""
 
     live: bool
     entries: int
@@ -156,11 +156,11 @@ class NearCache:
 
     @property
     def live(self) -> bool:
-        """Whether it may answer: a watch has lately proven that it tells everything."""
+        """Returns True if the cache may answer: its watch has lately proven that it is complete."""
         return self._clock() < self._live_until
 
     def stats(self) -> CacheStats:
-        """What it has done so far."""
+        """The counts of this cache."""
         return CacheStats(
             self.live,
             len(self._entries),
@@ -185,7 +185,9 @@ class NearCache:
         return self._max_silence
 
     def vouches_for(self, session: Session) -> bool:
-        """Whether an answer that certainly still holds is of this session, whatever its token."""
+        """Returns True if the cache has an answer for this session that certainly still holds, with
+        any of its tokens.
+        """
         with self._lock:
             now = self._clock()
             return now < self._live_until and any(
@@ -197,8 +199,8 @@ class NearCache:
             )
 
     def still(self, ticket: Ticket, name: SessionName) -> bool:
-        """Whether the watch of a ticket is live, and has told no event of a user since: what was
-        read after the ticket still holds.
+        """Returns True if the watch of a ticket is live and has brought no event of the user since
+        the ticket. Then an answer that was read after the ticket still holds.
         """
         with self._lock:
             same = ticket.watch == self._watch and self._clock() < self._live_until
@@ -290,7 +292,9 @@ class NearCache:
             self._began = self._clock()
 
     def tell(self, message: pb.WatchEventsResponse) -> None:
-        """What the watch said: first what happened, then that there was nothing else."""
+        """Handles a message of the watch: first its events, then its proof that there were no
+        others.
+        """
         with self._lock:
             for event in message.events:
                 if event.type in _OF_A_USER and event.user_id:
@@ -388,8 +392,8 @@ class NearCache:
             self._discard(oldest, "over")
 
     def _oldest(self) -> tuple[str, str] | None:
-        """What was used longest ago. A hit, which takes no lock, may move an entry in the very
-        moment of asking.
+        """The key of the entry that was unused for longest. A hit takes no lock, so it may move an
+        entry at the same moment.
         """
         while True:
             with suppress(RuntimeError):

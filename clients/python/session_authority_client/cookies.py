@@ -78,24 +78,24 @@ class Cookies:
 
     @property
     def names(self) -> tuple[str, str, str]:
-        """What the browser calls the cookies: the token's, the device ID's, and the mark's of a
-        session that ends with the browser.
+        """The names of the cookies: for the token, for the device ID, and for the mark of a session
+        that ends with the browser.
         """
         return self._names
 
     @property
     def token_name(self) -> str:
-        """What the browser calls the one with the token."""
+        """The name of the cookie with the token."""
         return self._names[0]
 
     @property
     def device_name(self) -> str:
-        """What it calls the one with the device ID."""
+        """The name of the cookie with the device ID."""
         return self._names[1]
 
     @property
     def brief_name(self) -> str:
-        """What it calls the mark of a session that ends with the browser."""
+        """The name of the cookie that marks a session that ends with the browser."""
         return self._names[2]
 
     def read(self, headers: Iterable[str]) -> tuple[str, str]:
@@ -130,8 +130,8 @@ class Cookies:
         return found[-1] if found and (self.insecure or len(set(found)) == 1) else ""
 
     def are_kept_back(self, token: str, device_id: str) -> bool:
-        """Whether strict cookies may be missing that the browser has: it sends all of them or
-        none.
+        """Returns True if the browser may have strict cookies that it did not send. A browser sends
+        all of them or none.
         """
         strict = {
             found
@@ -141,7 +141,7 @@ class Cookies:
         return strict == {""}
 
     def is_set_by(self, line: str) -> bool:
-        """Whether a `Set-Cookie` header is about one of ours."""
+        """Returns True if a `Set-Cookie` header sets one of our cookies."""
         return line.partition("=")[0].strip(_BLANK) in self._names
 
     def hand_out(

@@ -96,7 +96,7 @@ class SessionAuthorityMiddleware:
     """Knows who is signed in, request by request. Django's own CsrfViewMiddleware may be there,
     too.
 
-    What views refuse is answered, and what middleware below this one does.
+    It answers the refusals of views, and of middleware below it.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -246,8 +246,8 @@ def _dress(refused: Refused) -> Refused:
 
 
 def _is_made_of(status: int, refused: Refused) -> bool:
-    """Whether nobody chose a response's status but Django or a framework in it, which made it of
-    the exception.
+    """Returns True if Django, or a framework in it, chose the response's status for the exception,
+    and the app did not.
     """
     if status == _CONVERTED:
         return _was_converted(refused)
@@ -255,8 +255,8 @@ def _is_made_of(status: int, refused: Refused) -> bool:
 
 
 def _was_converted(refused: Refused) -> bool:
-    """Whether Django caught it, and not an app that then went its own way: who did is the first
-    that a traceback names.
+    """Returns True if Django caught the exception, and not an app that then continued. The first
+    frame of the traceback is the one that caught it.
     """
     caught = refused.__traceback__
     return (

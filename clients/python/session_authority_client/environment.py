@@ -61,8 +61,8 @@ def credentials_from_environment(environment: Mapping[str, str] = os.environ) ->
 
 
 def _pem(name: str, file: Path | None, form: re.Pattern[bytes], kind: str) -> bytes | None:
-    """What a file holds, None without one. A file that holds nothing of its kind is refused: the
-    connection would be plaintext, or trust other CAs.
+    """The contents of a file. None if there is no file. A file without PEM data of its kind is
+    refused, as the connection would be in plaintext, or would trust other CAs.
     """
     if file is None:
         return None

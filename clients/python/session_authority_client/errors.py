@@ -1,7 +1,7 @@
-"""Why a call failed: one exception for each reason that a caller can act on.
+"""The errors of calls: one exception for each reason on which a caller can act.
 
-A session that is not good is no error: it is an answer. Whatever is `Unavailable` says nothing of
-the session: answer your own caller with 503, and never with 401.
+A session that is not good is no error: it is an answer. `Unavailable` and its subclasses say
+nothing of the session: answer your own caller with 503, and never with 401.
 """
 
 from __future__ import annotations
@@ -129,8 +129,9 @@ class Unavailable(SessionAuthorityError):
 
 
 class NotReplicated(Unavailable):
-    """What was asked for is done, but too few replicas had it in time, and `require_replicated`
-    insists. Repeat the call: a sign-in with the same `request_id`, a renewal with the same token.
+    """The change is done, but too few replicas had it in time, and the call had
+    `require_replicated`. Repeat the call: a sign-in with the same `request_id`, a renewal with the
+    same token.
     """
 
 

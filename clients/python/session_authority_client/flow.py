@@ -1,10 +1,10 @@
-"""What a request means and what its response must say: the decisions of all middleware, without any
-I/O.
+"""The decisions of all middleware about requests and responses, without any I/O.
 
-What was presented leads to what to ask; the answer leads to whether to go on, what becomes of the
-cookies, and which response an app that needs a session gives. A device ID is handed out only
-together with a token: a browser that keeps its cookies back (SameSite=Strict, after a click in a
-mail) must not get a fresh one in place of its own.
+A request presents a token and a device ID, and the flow decides what to ask the service. The answer
+decides whether the request goes on, what happens to the cookies, and which response an app that
+needs a session gives. A device ID is handed out only together with a token. A browser that holds
+its cookies back (SameSite=Strict, after a click in a mail) must not get a new ID in place of its
+own.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ Headers = Mapping[str, Sequence[str]]
 
 
 class Conduct(Enum):
-    """What a verdict leads to."""
+    """The action after a verdict."""
 
     GO_ON = "go on"
     RENEW = "renew, and do what that says"
@@ -104,20 +104,21 @@ CONDUCT: Mapping[SessionStatus, Conduct] = {
 }
 
 
-# What a response depends on: no cache may give one user's page to another, or to nobody.
+# The headers on which a response depends. No cache may give one user's page to another client.
 VARIES = ("Cookie", "Authorization", "X-Device-Id")
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """What a request brought. `token` and `device_id` are empty if there was none, or nothing that
-    could be one.
+    """The facts of a request. `token` and `device_id` are empty if the request had none, or none in
+    a valid form.
 
-    `status` is what the token is worth, where nobody need be asked. `app`: it came from an app,
-    which keeps its token and its device ID itself; such a response never has cookies. `page`: a
-    browser wants something to show. `target` is the path with its query. `repeatable`: it may be
-    sent again, as it changes nothing. `brief` is the ID of the session that ends with the browser;
-    empty if none does. `passive`: the end user did nothing, a page asks by itself.
+    `status` is set if it is known without a call of the service. `app` is True if an app sent the
+    request. An app keeps its token and its device ID itself, and its responses never have cookies.
+    `page` is True if a browser wants a page. `target` is the path with its query. `repeatable` is
+    True if the request may be sent again, as it changes nothing. `brief` is the ID of the session
+    that ends with the browser. It is empty if none does. `passive` is True if the page sent the
+    request by itself, without the end user.
     """
 
     status: SessionStatus | None
@@ -215,8 +216,8 @@ class Flow:
     # --- what was presented -----------------------------------------------------------------------
 
     def presented(self, method: str, headers: Headers, peer: str, target: str = "") -> Presented:
-        """What a request brought. `peer` is the address at the other end of its connection; empty
-        at a unix socket. `target` is the path with its query, as the client sent it.
+        """Reads a request. `peer` is the address at the other end of its connection. It is empty at
+        a unix socket. `target` is the path with its query, as the client sent it.
 
         Raises CrossOrigin, InsecureHost, ReturnHop.
         """

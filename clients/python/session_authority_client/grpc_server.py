@@ -1,11 +1,11 @@
 """Interceptors for apps that are gRPC servers themselves, of asyncio or of threads.
 
-Their clients send `authorization: Bearer ...` and `x-device-id` as metadata. Whoever is not signed
-in gets UNAUTHENTICATED, with `token_expired` for a text where the client is to renew, else
-`sign_in_required`; UNAVAILABLE if that is unknown. Handlers find the visit with `current_visit`; if
-`current_visit().require(max_age=...)` finds the sign-in too old or too weak, the text is
-`insufficient_user_authentication`. A stream is judged as it begins, and ends with the session:
-UNAUTHENTICATED, `session_ended`.
+Their clients send `authorization: Bearer ...` and `x-device-id` as metadata. A client that is not
+signed in gets UNAUTHENTICATED. Its text is `token_expired` if the client should renew, and
+`sign_in_required` otherwise. If the service gives no answer, the client gets UNAVAILABLE. Handlers
+get the visit from `current_visit`. If `current_visit().require(max_age=...)` finds the sign-in too
+old or too weak, the text is `insufficient_user_authentication`. A stream is judged as it begins,
+and ends with the session: UNAUTHENTICATED, `session_ended`.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ def _inner(handler: _Handler) -> Any:
 
 
 def _streams(handler: _Handler) -> bool:
-    """Whether calls may last: those that answer once to one request do not."""
+    """Returns True if the calls of a method may last. Unary calls do not."""
     return bool(handler.request_streaming or handler.response_streaming)
 
 

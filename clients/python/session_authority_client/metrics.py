@@ -96,7 +96,7 @@ class ClientMetrics:
 
 
 class _Caches(Collector):
-    """What caches have counted by themselves: a hit pays for no metric."""
+    """The counts that caches keep themselves, so that a hit has no cost for metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._caches: weakref.WeakSet[NearCache] = weakref.WeakSet()

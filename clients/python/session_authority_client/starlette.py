@@ -25,8 +25,8 @@ async def visit_of(connection: HTTPConnection) -> AsyncVisit:
 
 
 async def require_session(connection: HTTPConnection) -> Session:
-    """Who is signed in. Without anybody the client is answered 401, or sent to sign in; 503 if that
-    is unknown.
+    """The session of the user. If no user is signed in, the client gets 401, or is sent to the
+    sign-in. If that is unknown, the client gets 503.
     """
     return asgi.visit_of(connection.scope).require()
 

@@ -10,8 +10,8 @@ It speaks the whole contract, and gives the verdicts of the real one with its de
 `pass_time` to see what becomes of a token after minutes or weeks. It knows less: tokens are no
 JWTs, and there are no signing keys. Every caller may do everything. Sessions have an idle end only
 if their sign-in asked for one, and then to the second. Pages, watches and optional device IDs are
-not checked. User agents are not parsed. Nobody is told of an ended token. What must be sure of
-those is tested with `session-authority dev`.
+not checked. User agents are not parsed. No event tells of an ended token. Test these things with
+`session-authority dev`.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ class FakeAuthority:
     ) -> dict[str, str]:
         """Signs a user in on a new device that is an app. Returns the headers of its requests.
 
-        For tests of what is behind the sign-in: any test client accepts the headers. What browsers
-        have, cookies and redirects, needs a sign-in through the app. `age` is how long ago the user
-        signed in; the token is new. Raises InvalidRequest.
+        For tests of pages behind the sign-in: any test client accepts the headers. Tests with
+        cookies and redirects, as browsers have them, need a sign-in through the app. `age` is how
+        long ago the user signed in; the token is new. Raises InvalidRequest.
         """
         with self.client(timeout=_OWN_TIMEOUT) as client:
             issued = client.issue_device(user_id, claims=claims, auth_methods=auth_methods)

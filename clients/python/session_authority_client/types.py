@@ -1,5 +1,5 @@
-"""What goes in and comes out: plain values, without anything of gRPC or protobuf. All times are
-aware and UTC.
+"""The values that calls take and return, without types of gRPC or protobuf. All times are aware and
+in UTC.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ __all__ = [
 
 
 class SessionStatus(Enum):
-    """What a token is worth. `UNSPECIFIED` is one that this version does not know: it is not
-    active.
+    """The status of a token. `UNSPECIFIED` stands for a status that this version does not know. It
+    is not active.
     """
 
     UNSPECIFIED = 0
@@ -57,7 +57,7 @@ class SessionStatus(Enum):
 
 
 class FormFactor(Enum):
-    """What kind of thing a device is."""
+    """The kind of a device."""
 
     UNSPECIFIED = 0
     DESKTOP = 1
@@ -70,8 +70,8 @@ class FormFactor(Enum):
 
 
 class EventType(Enum):
-    """What happened. `UNSPECIFIED` is something that this version does not know: drop whatever you
-    cache.
+    """The type of an event. `UNSPECIFIED` stands for a type that this version does not know: then
+    drop everything that you cache.
     """
 
     UNSPECIFIED = 0
@@ -97,7 +97,7 @@ class ReplayCause(Enum):
 
 
 class ReplayAction(Enum):
-    """What was done about a replay."""
+    """The service's action after a replay."""
 
     UNSPECIFIED = 0
     REVOKE_ALL = 1
@@ -126,8 +126,8 @@ class ClientBrand:
 
 @dataclass(frozen=True, slots=True)
 class ClientHints:
-    """What a browser says in its `Sec-CH-UA` headers. Empty, or None for `mobile`, means that it
-    doesn't say.
+    """The values of a browser's `Sec-CH-UA` headers. A value that the browser did not send is
+    empty, or None for `mobile`.
     """
 
     brands: Sequence[ClientBrand] = ()
@@ -150,9 +150,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """What is known of the end user's browser or app. Only to be shown: nothing is decided by it.
+    """The facts about the end user's browser or app. They are only shown, and decide nothing.
 
-    A `place` that an app gives goes before the one that the service has for the address.
+    A `place` from the app replaces the place that the service finds for the address.
     """
 
     ip_address: str = ""
@@ -201,8 +201,8 @@ class Device:
 
 
 class Claims(dict[str, str]):
-    """What is known of a user, as a dict that nobody can change: many may share it. `dict(claims)`
-    is one that can be.
+    """The facts about a user, as a dict that can't be changed, so that threads can share it.
+    `dict(claims)` is a copy that can be changed.
     """
 
     def __hash__(self) -> int:  # type: ignore[override]
@@ -260,7 +260,7 @@ class SessionName:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """Whether a session lives. True in a condition if, and only if, it does.
+    """The state of a session. It is true in a condition if, and only if, the session lives.
 
     The ends are those of `Session`; None if it does not live.
     """
@@ -293,7 +293,7 @@ class IssuedDevice:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Whether a request is who it says. True in a condition if, and only if, it is `active`."""
+    """The result of a validation. It is true in a condition if, and only if, it is `active`."""
 
     active: bool
     status: SessionStatus
@@ -309,7 +309,7 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What renewing a token led to. True in a condition if, and only if, the session is good.
+    """The result of a renewal. It is true in a condition if, and only if, the session is good.
 
     `access_token` is None if the client keeps the one that it has.
     """

@@ -233,7 +233,7 @@ class _Exchange:
 
 
 def _write_nothing(_: bytes) -> None:
-    """What an app gets to write with whose response was replaced."""
+    """The `write` of an app whose response was replaced. It writes nothing."""
 
 
 class _Body:

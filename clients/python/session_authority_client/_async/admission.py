@@ -1,5 +1,5 @@
-"""What a request brought and what it is worth, from its first byte to the headers of its response:
-the half of a visit that middleware drives.
+"""The part of a visit that middleware drives: it reads a request's token, asks about it, and writes
+the cookies of the response.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class AsyncAdmission:
 
     @property
     def status(self) -> SessionStatus:
-        """What the token of the request is worth, for logs. UNSPECIFIED while that is unknown."""
+        """The status of the request's token, for logs. UNSPECIFIED while it is unknown."""
         return self._status
 
     @property
@@ -194,8 +194,8 @@ class AsyncAdmission:
         return self._cookies or ()
 
     def caching(self, names: Collection[str], content_type: str) -> Caching:
-        """What the response says to caches, once the visit is closed. `names` are those of the
-        app's headers, `content_type` is the kind of its contents.
+        """The headers of the response for caches, once the visit is closed. `names` are the names
+        of the app's headers, `content_type` is the type of its contents.
         """
         return caching(
             names,
@@ -207,8 +207,8 @@ class AsyncAdmission:
         )
 
     def owns(self, line: str) -> bool:
-        """Whether a `Set-Cookie` header of the app is about one of the two cookies. Then it must
-        not go out: it would sign the user out.
+        """Returns True if a `Set-Cookie` header of the app sets one of the two cookies. Such a
+        header must not be sent, as it would sign the user out.
         """
         if not self._flow.cookies.is_set_by(line):
             return False

@@ -168,9 +168,9 @@ class AsyncSessionAuthority:
 
         Args:
             user_id: The user, who has just proven their identity.
-            device_id: What the browser or app presented.
-            client: What is known of the browser or app, only to be shown.
-            claims: What the app wants to find in each validation.
+            device_id: The device ID that the browser or app presented.
+            client: The facts about the browser or app, only to be shown.
+            claims: The facts about the user that each validation returns.
             auth_methods: How the user proved their identity, such as "pwd".
             session_ttl: The life of the session, if not the service's own.
             idle_timeout: How long the session may last unused, if not the service's own: from 1 or
@@ -280,9 +280,9 @@ class AsyncSessionAuthority:
         """Says whether device, user and token are good: right now, or as far as a cache can know.
 
         Args:
-            access_token: What the browser or app presented.
-            device_id: What the browser or app presented.
-            client: What is known of the browser or app, only to be shown.
+            access_token: The token that the browser or app presented.
+            device_id: The device ID that the browser or app presented.
+            client: The facts about the browser or app, only to be shown.
             observe_only: Changes nothing, and never looks into the cache. For operators.
             passive: The end user did nothing, a page asks by itself: the session does not count as
                 used. The cache is left out: its answer may have an end of the session that a use

@@ -41,7 +41,7 @@ class AsyncCoalescer:
             error = await flight.exception(deadline - monotonic())
             if error is None:
                 return await flight.result()
-            # Who has more time than the first caller asks again.
+            # A caller with more time than the first caller asks again.
             if first or not had_too_little_time(error) or monotonic() >= deadline:
                 raise copy_of(error)
 

@@ -1,6 +1,5 @@
-"""What the generated modules need of asyncio. Written by hand, as is its twin for threads.
-
-Each name here has one there without "Async".
+"""The parts of asyncio that the generated modules need. This module is written by hand, and so is
+the module for threads beside it, which has the same names without "Async".
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class AsyncCut:
             self._wait.reschedule(asyncio.get_running_loop().time())
 
     async def each(self, items: AsyncIterable[_T]) -> AsyncGenerator[_T, None]:
-        """The items until then. What makes them is closed."""
+        """Yields the items until the end. Then the source of the items is closed."""
         source = aiter(items)
         try:
             while not self._is_cut:

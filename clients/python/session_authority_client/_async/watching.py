@@ -1,9 +1,9 @@
 """Keeps a near cache informed, in a task: watches from now on, on a connection of its own, and
 again whenever that ends.
 
-A cache whose watch broke is empty, so there is nothing to resume: each watch starts now. A watch
-that proves nothing for too long is given up like one that broke. Whatever fails, the cache is off
-until the next watch works, and the log says so.
+A cache whose watch broke is empty, so there is nothing to resume: each watch starts at the present
+moment. A watch that proves nothing for too long counts as broken. After any failure the cache is
+off until the next watch works, and the log says so.
 
 Written by hand beside `_sync/watching.py`: the wait of a task has a timeout and can be cancelled.
 A thread that waits for gRPC wakes up only if another thread cancels the call.

@@ -98,8 +98,8 @@ def device_id(name: str, value: str) -> str:
 
 
 def presented(name: str, value: str) -> str:
-    """What an end user's request brought, who may have written anything: the service says what it
-    is worth. Raises TypeError.
+    """A value from an end user's request. It may have any contents: the service judges it. Raises
+    TypeError.
     """
     if not isinstance(value, str):
         raise _not(name, "a str (empty if there is none)", value)
@@ -116,7 +116,7 @@ def texts(name: str, values: Iterable[str]) -> list[str]:
 
 
 def claims(values: Mapping[str, str] | None) -> dict[str, str] | None:
-    """What is known of a user. Raises TypeError and InvalidRequest."""
+    """The facts about a user. Raises TypeError and InvalidRequest."""
     if values is None:
         return None
     if not isinstance(values, Mapping):

@@ -18,7 +18,7 @@ _Message = MutableMapping[str, Any]
 # Private codes begin at 4000 (RFC 6455, section 7.4.2); 401 is the status of a request.
 CLOSE_CODE = 4401
 CLOSE_REASON = "session_ended"
-# What an app may still do for a client that is gone, before it is cancelled.
+# The time that an app gets after its client is gone, before the app is cancelled.
 _WEBSOCKET_GRACE_SECONDS = 10.0
 _STREAM_GRACE_SECONDS = 1.0
 # From this version on, what an app sends to a client that is gone is an error (ASGI, HTTP 2.4).
@@ -26,14 +26,14 @@ _RAISING_SPEC = (2, 4)
 
 
 async def turn_of_others() -> None:
-    """What is sent and dropped awaits this: an app that does nothing but send would let nothing
-    else run, nor could it be cancelled.
+    """Lets other tasks run. Each message that is dropped awaits this. Otherwise an app that only
+    sends messages would block all other tasks, and could not be cancelled.
     """
     await asyncio.sleep(0)
 
 
 class HungUp(ConnectionError):
-    """What an app gets that sends to a client that is gone."""
+    """The app sent a message to a client that is gone."""
 
 
 class Connection:
@@ -73,7 +73,7 @@ class Connection:
         return {"type": "http.disconnect"}
 
     async def send(self, message: _Message) -> None:
-        """What the app sends. Raises HungUp."""
+        """Sends a message of the app. Raises HungUp."""
         if self._hung_up:
             if self._raises:
                 raise HungUp(CLOSE_REASON)

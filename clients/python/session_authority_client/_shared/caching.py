@@ -1,5 +1,5 @@
-"""What responses say to caches: the browser's, with its pages for the way back, and shared ones in
-front of the app, which read headers of their own before `Cache-Control`.
+"""The headers of responses for caches: the browser's cache, with its pages for the way back, and
+shared caches in front of the app, which read headers of their own before `Cache-Control`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _PAGES = ("text/html", "application/xhtml+xml")
 
 @dataclass(frozen=True, slots=True)
 class Caching:
-    """What becomes of a response's headers for caches: if it `drops` the app's own, and what is
-    added.
+    """The change of a response's headers for caches. `drops` is True if the app's own are removed.
+    `added` are new headers.
     """
 
     drops: bool
     added: Sequence[tuple[str, str]]
 
     def keeps(self, name: str) -> bool:
-        """Whether a header of the app goes out."""
+        """Returns True if a header of the app stays in the response."""
         return not (self.drops and is_about_caching(name))
 
 
 def is_about_caching(name: str) -> bool:
-    """Whether a cache decides by this header if it keeps a response, and for how long."""
+    """Returns True if this header says whether a cache keeps a response, and for how long."""
     lower = name.lower()
     return lower.endswith("cache-control") or lower in _CACHING
 
@@ -44,7 +44,7 @@ def caching(
     looked: bool,
     ended: bool,
 ) -> Caching:
-    """What a response says to caches.
+    """Decides the headers of a response for caches.
 
     Args:
         names: The names of the app's headers.

@@ -10,12 +10,15 @@ from session_authority_client.wire import session_authority_pb2 as pb
 
 
 def flight_key(request: pb.ValidateSessionRequest, ticket: Ticket) -> tuple[str, str, int, int]:
-    """What must be equal for two callers to share a request: the question, and all news."""
+    """The key that is equal if two callers can share a request: the question, and the state of the
+    cache's news.
+    """
     return request.access_token, request.device_id, ticket.watch, ticket.events
 
 
 def had_too_little_time(error: BaseException) -> bool:
-    """Whether a call failed only since it had too little time: a caller with more may ask again.
+    """Returns True if a call failed only because it had too little time. A caller with more time
+    may ask again.
 
     The service refuses a call that it can't answer in time as if the service was away.
     """

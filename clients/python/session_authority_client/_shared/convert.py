@@ -36,7 +36,7 @@ def _of(kind: type[_E], number: int) -> _E:
 
 
 def client_message(client: t.ClientInfo | None) -> pb.ClientInfo | None:
-    """What to tell the service of an end user's client."""
+    """The message with the facts about an end user's client."""
     if client is None:
         return None
     if not isinstance(client, t.ClientInfo):
@@ -174,7 +174,7 @@ def issued_device(message: pb.IssueDeviceResponse) -> t.IssuedDevice:
 
 
 def validation(message: pb.ValidateSessionResponse) -> t.Validation:
-    """What a token is worth. Active only if the service says so in both of its ways."""
+    """The result of a validation. It is active only if both fields of the answer say so."""
     status = _of(t.SessionStatus, message.status)
     active = message.active and status is t.SessionStatus.ACTIVE and message.HasField("session")
     return t.Validation(
@@ -189,8 +189,8 @@ def validation(message: pb.ValidateSessionResponse) -> t.Validation:
 
 
 def renewal(message: pb.RenewSessionResponse) -> t.Renewal:
-    """What renewing led to. There is a session only if the service says in both of its ways that it
-    is good.
+    """The result of a renewal. It has a session only if both fields of the answer say that the
+    session is good.
     """
     status = _of(t.SessionStatus, message.status)
     active = status is t.SessionStatus.ACTIVE and message.HasField("session")
@@ -206,7 +206,7 @@ def renewal(message: pb.RenewSessionResponse) -> t.Renewal:
 
 
 def session_state(message: pb.SessionState) -> t.SessionState:
-    """Whether a session lives."""
+    """The state of a session."""
     return t.SessionState(
         _of(t.SessionStatus, message.status),
         _maybe(message, "expire_time"),
@@ -233,7 +233,7 @@ def event_types(kinds: Sequence[t.EventType]) -> Any:
 
 
 def event_batch(message: pb.WatchEventsResponse) -> t.EventBatch:
-    """What a watch brought."""
+    """The events of one message of a watch."""
     return t.EventBatch(
         tuple(map(_event, message.events)),
         message.cursor,

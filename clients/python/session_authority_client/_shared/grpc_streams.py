@@ -20,7 +20,7 @@ ENDED_CODE, ENDED_TEXT = grpc.StatusCode.UNAUTHENTICATED, "session_ended"
 
 
 def session_ended() -> SignInRequired:
-    """What a handler raises whose session has ended."""
+    """The error of a handler whose session has ended."""
     return SignInRequired(ENDED_TEXT, refusal(401, "sign_in_required"))
 
 

@@ -72,7 +72,7 @@ def _is_local(text: str) -> bool:
 
 
 def _stays(path: str) -> bool:
-    """Whether a path, as it is by now, names no other origin."""
+    """Returns True if the path names no other origin."""
     normal = normalize("NFKC", path)
     if normal.startswith("//") or "\\" in normal:
         return False

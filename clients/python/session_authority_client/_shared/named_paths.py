@@ -24,7 +24,9 @@ def checked_paths(setting: str, given: Sequence[str]) -> Iterator[str]:
 
 
 def is_named(target: str, paths: Sequence[str]) -> bool:
-    """Whether the path of a request's target is one of those. Its query does not count."""
+    """Returns True if the path of a request's target is one of these paths. The query does not
+    count.
+    """
     path = unquote(target.partition("?")[0])
     return any(
         path.startswith(named[:-1]) if named.endswith("*") else path == named for named in paths

@@ -1,5 +1,5 @@
-"""Whether a browser goes to a page, or a program fetches something: pages are for people, codes for
-programs.
+"""Distinguishes a browser that goes to a page from a program that fetches data. People get pages,
+programs get codes.
 
 All browsers of today say so themselves (`Sec-Fetch-Mode`), but over plain HTTP only to this
 machine. Without that word a page is only what the request names: browsers list `text/html` in
@@ -20,7 +20,7 @@ _QUALITY = re.compile(r"q *= *([0-9]*\.?[0-9]+)", re.ASCII)
 
 
 def wants_page(method: str, headers: Mapping[str, Sequence[str]]) -> bool:
-    """Whether a request is a browser's that goes to a page."""
+    """Returns True if a browser goes to a page with this request."""
     if modes := headers.get("sec-fetch-mode", ()):
         return "navigate" in modes
     if method not in _SAFE_PAGE_METHODS or any(name in headers for name in _SCRIPT_HEADERS):

@@ -68,7 +68,7 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What is asked for together. `ticket` tells when, as far as the cache is concerned."""
+    """The sessions that one call checks. `ticket` is the moment of the call for the cache."""
 
     sessions: Sequence[OpenSession]
     sent: float
@@ -141,7 +141,7 @@ class OpenSessions:
     # --- for the watch ----------------------------------------------------------------------------
 
     def tell(self, message: pb.WatchEventsResponse) -> None:
-        """What happened, after the cache was told of it."""
+        """Handles the events of a watch. The cache has handled them before."""
         if not message.events or not self._of_user:
             return
         ended: list[OpenSession] = []
@@ -324,7 +324,7 @@ class OpenSessions:
 
 
 def _concerns(event: pb.Event, name: SessionName) -> bool:
-    """Whether an event of a session's user may have ended the session."""
+    """Returns True if an event of the session's user may have ended the session."""
     if event.type == pb.EVENT_TYPE_DEVICE_SIGNED_IN:
         return event.session_id != name.session_id and (
             event.device.device_id in ("", name.device_id)

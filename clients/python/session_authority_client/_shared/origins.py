@@ -1,5 +1,5 @@
-"""Whether a request was sent by a page of another origin. Browsers say so themselves, and no script
-can say it for them.
+"""Finds requests that a page of another origin sent. Browsers mark such requests, and no script can
+change the marks.
 
 All browsers of today send `Sec-Fetch-Site`. Older ones, and all over plain HTTP, send `Origin`,
 which is compared with `Host`. A client that sends neither is no browser.
@@ -40,11 +40,11 @@ def normal(origin: str) -> str | None:
 
 
 def is_foreign(method: str, headers: Mapping[str, Sequence[str]], trusted: Collection[str]) -> bool:
-    """Whether another origin's page sends what may change something. `trusted` are normal origins
-    that may.
+    """Returns True if a page of another origin sent a request that may change something. `trusted`
+    are normalized origins whose pages may send such requests.
 
-    A WebSocket's handshake may, though it is a GET: browsers let every page open one, and send the
-    cookies.
+    The handshake of a WebSocket counts as such a request, though it is a GET: browsers let every
+    page open a WebSocket, and send the cookies.
     """
     upgrades = ",".join(headers.get("upgrade", ())).lower()
     if method in _SAFE_METHODS and "websocket" not in upgrades:
@@ -61,8 +61,8 @@ def is_foreign(method: str, headers: Mapping[str, Sequence[str]], trusted: Colle
 
 
 def _is_at(origin: str, hosts: Sequence[str]) -> bool:
-    """Whether this origin is where the request went. What ends TLS in front may hide the scheme, so
-    the host decides.
+    """Returns True if the request went to this origin. Only the host is compared, as a proxy that
+    ends TLS may hide the scheme.
     """
     scheme = origin.partition(":")[0]
     return (

@@ -1,6 +1,4 @@
-"""What the proxies in front of an app say of the end user's connection, as far as the app trusts
-them.
-"""
+"""Reads the end user's address and scheme from the headers of proxies that the app trusts."""
 
 from __future__ import annotations
 
@@ -27,8 +25,8 @@ _Headers = Mapping[str, Sequence[str]]
 
 
 class Proxies:
-    """Those that an app trusts: addresses and networks, "unix" for one at a unix socket. Raises
-    ValueError for anything else.
+    """The proxies that an app trusts: addresses, networks, or "unix" for a proxy at a unix socket.
+    Raises ValueError for other values.
     """
 
     def __init__(self, trusted: Sequence[str]) -> None:

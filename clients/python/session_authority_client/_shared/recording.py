@@ -1,4 +1,4 @@
-"""What both clients tell the code that counts their calls, such as `metrics.ClientMetrics`.
+"""The interface with which both clients report their calls, for example to `metrics.ClientMetrics`.
 
 Without a recorder nothing is measured.
 """

@@ -1,4 +1,4 @@
-"""Whether a response that follows a refusal stands. Decides nothing else, and knows no framework.
+"""Decides whether the app's response after a refusal is sent. Knows no framework.
 
 Frameworks answer exceptions that they don't know themselves. So a visit notes what it refused, and
 middleware gives the refusal's own response in place of one that nobody chose.
@@ -14,23 +14,23 @@ _E = TypeVar("_E", bound=BaseException)
 _PACKAGE = "session_authority_client."
 _ERRORS = 400
 _SERVER_ERRORS = 500
-# What an app may tell a user who is not signed in.
+# The statuses that an app may choose for a user who is not signed in.
 _DENIALS = frozenset({401, 403, 404})
 _INTERNAL_ERROR = 1011  # RFC 6455, section 7.4.1
 _PRIVATE_SERVER_ERRORS = 4500  # 4000 and the status: a custom of frameworks
 
 
 def is_chosen(status: int, refused_status: int, refused: BaseException, *, fault: bool) -> bool:
-    """True if an app chose to answer with this status after a refusal, or if it has another
-    `fault`. What answers exceptions that it doesn't know says 500, or another error that tells
-    nothing of a session.
+    """Returns True if an app chose this status after a refusal, or if the app has another `fault`.
+    A framework that answers an unknown exception chooses 500, or another error that says nothing
+    of a session.
     """
     chosen = status < _ERRORS or status in _DENIALS or status == refused_status
     return fault or chosen or (status < _SERVER_ERRORS and _was_caught_at_once(refused))
 
 
 def _was_caught_at_once(refused: BaseException) -> bool:
-    """Whether the code that called this package caught the refusal, so that it knows of it."""
+    """Returns True if the code that called this package caught the refusal itself."""
     caught = refused.__traceback__
     inner = caught.tb_next if caught is not None else None
     while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE):

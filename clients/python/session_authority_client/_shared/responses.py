@@ -28,7 +28,7 @@ _PAGE = """<!doctype html>
 <p>{text}</p>
 </html>
 """
-# What a page says to people: a heading, and some sentences with a way on.
+# The texts of a page for people: a heading, and some sentences with the next step.
 _TEXTS = {
     "unavailable": (
         "Please try again in a moment",
@@ -62,7 +62,7 @@ _TEXTS = {
         ),
     ),
 }
-# What a code alone does not tell programs.
+# Explanations for programs, beside the codes.
 _MESSAGES = {
     "insecure_cookies": (
         "insecure cookies are for http://localhost only: open the app there, or serve it over HTTPS"

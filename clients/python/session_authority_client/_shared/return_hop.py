@@ -36,8 +36,8 @@ HOP = Response(
 def is_return(
     method: str, headers: Mapping[str, Sequence[str]], target: str, paths: Sequence[str]
 ) -> bool:
-    """Whether a person comes back from another site to one of the paths. Not in a frame: a page of
-    another site that shows this one must not get the strict cookies into it.
+    """Returns True if a person comes back from another site to one of the paths. False in a frame:
+    a page of another site that frames this one must not make the browser send strict cookies.
     """
     return (
         method == "GET"

@@ -1,5 +1,5 @@
-"""Who is told when the session of one visit ends: the app's callbacks, and the middleware that then
-hangs up.
+"""Calls the app's callbacks when the session of one visit ends, and the middleware, which then
+closes the connection.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Stop = Callable[[], None]
 
 
 class SessionEnd:
-    """What hangs on the end of one visit's session. `listen` has a listener told of an end."""
+    """The actions at the end of one visit's session. `listen` registers a listener for the end."""
 
     __slots__ = ("_hang_up", "_keeps_open", "_listen", "_stop_hanging_up", "_stops")
 

@@ -30,8 +30,8 @@ _MAX_QUERY_FIELDS = 100
 
 @dataclass(frozen=True, slots=True)
 class StepUp:
-    """What a sign-in must be: at most `max_age` old, if that is not None; and by one of
-    `auth_methods` at least (RFC 8176), if there are any.
+    """The sign-in that an app requires: at most `max_age` old, if that is not None, and by at least
+    one of `auth_methods` (RFC 8176), if there are any.
     """
 
     max_age: timedelta | None = None
@@ -55,9 +55,9 @@ class StepUp:
         return "&".join(fields)
 
     def lack_of(self, session: Session, age: timedelta) -> str:
-        """What a session lacks that was signed in `age` ago, in words; empty if it lacks nothing.
-        The age may be `CLOCK_TOLERANCE` more. A sign-in of the future is recent: the clock of the
-        app is slow.
+        """The reason, in words, why a session with a sign-in `age` ago is not enough. Empty if it
+        is enough. The age may exceed the limit by `CLOCK_TOLERANCE`. A sign-in in the future counts
+        as recent, as the app's clock may be slow.
         """
         old = self.max_age is not None and age - CLOCK_TOLERANCE > self.max_age
         weak = self.auth_methods and not set(self.auth_methods) & set(session.auth_methods)
@@ -72,8 +72,8 @@ _ANY = StepUp()
 
 
 def step_up_of(max_age: timedelta | None, auth_methods: Collection[str] | None) -> StepUp:
-    """What an app requires. Raises ValueError for a negative age, for no methods, and for one text
-    in place of several; TypeError for other types.
+    """The step-up that an app requires. Raises ValueError for a negative age, for no methods, and
+    for one text in place of several texts. Raises TypeError for other types.
     """
     if max_age is None and auth_methods is None:
         return _ANY
@@ -97,8 +97,8 @@ def _checked(given: Collection[str]) -> tuple[str, ...]:
 
 
 def step_up_in(target: str) -> StepUp | None:
-    """What the query of a request's target says of the sign-in that is wanted; None if it is no
-    step-up. Anybody can write a query, so what is none of ours is left out.
+    """The step-up in the query of a request's target. None if there is none. An attacker can write
+    a query, so unknown values are left out.
     """
     try:
         pairs = parse_qsl(target.partition("?")[2], max_num_fields=_MAX_QUERY_FIELDS)

@@ -84,9 +84,9 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.http2.max_pings_without_data", 0),
     # A service that was away for long is found again soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # What gRPC gives an attempt to connect, all handshakes included. A call waits for it as long
-    # as its own deadline allows. A lost SYN is sent again after 1 and 3 seconds; an attempt that
-    # took longer than 5 would find a service that comes back later than a new one.
+    # The time for an attempt to connect, all handshakes included. A call waits for it as long as
+    # its own deadline allows. A lost SYN is sent again after 1 and 3 seconds. If a service comes
+    # back, a new attempt finds it sooner than an attempt that lasts longer than 5 seconds.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Clients to one address would share a connection, and with it the number of calls that the
@@ -163,7 +163,7 @@ class Transport:
         return list({**dict(_OPTIONS), **dict(self.options)}.items())
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with each call."""
+        """The metadata of each call."""
         if self.token is None:
             return ()
         token = self.token if isinstance(self.token, str) else _current(self.token)
@@ -171,7 +171,7 @@ class Transport:
 
 
 def _is_token(token: str) -> bool:
-    """Whether a header may hold it. gRPC would refuse another text, too, and would print it."""
+    """Returns True if a header may hold the token. gRPC refuses other texts, but prints them."""
     token = token.strip()
     return bool(token) and token.isascii() and token.isprintable()
 
@@ -203,7 +203,7 @@ def path_of(method: str) -> str:
 
 
 def _is_local(target: str) -> bool:
-    """Whether a target is this machine; of several addresses, all."""
+    """Returns True if all addresses of a target are on this machine."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
     addresses = (

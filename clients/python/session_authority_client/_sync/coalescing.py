@@ -42,7 +42,7 @@ class Coalescer:
             error = flight.exception(deadline - monotonic())
             if error is None:
                 return flight.result()
-            # Who has more time than the first caller asks again.
+            # A caller with more time than the first caller asks again.
             if first or not had_too_little_time(error) or monotonic() >= deadline:
                 raise copy_of(error)
 

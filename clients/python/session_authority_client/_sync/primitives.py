@@ -1,6 +1,5 @@
-"""What the generated modules need of threads. Written by hand, as is its twin for asyncio.
-
-Each name here has one there with "Async" before it.
+"""The parts of threading that the generated modules need. This module is written by hand, and so is
+the module for asyncio beside it, which has the same names with "Async" before them.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Cut:
         self._is_cut = True
 
     def each(self, items: Iterable[_T]) -> Generator[_T, None, None]:
-        """The items until then. What makes them is closed."""
+        """Yields the items until the end. Then the source of the items is closed."""
         source = iter(items)
         try:
             while not self._is_cut:

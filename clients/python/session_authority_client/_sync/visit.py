@@ -68,8 +68,8 @@ class Visit(Admission):
         return self._session_end.listen(self.require(), callback)
 
     def until_ended(self, items: Iterable[_T]) -> Iterator[_T]:
-        """The items of a stream until the session has ended. What makes them is closed then: a task
-        at once, also while it waits; a thread before its next item.
+        """Yields the items of a stream until the session has ended. Then the source of the items is
+        closed: in a task at once, even while it waits, and in a thread before its next item.
 
         Raises SignInRequired, NoAnswer.
         """
@@ -107,7 +107,7 @@ class Visit(Admission):
 
         Args:
             user_id: The user.
-            claims: What the app wants to find in each session.
+            claims: The facts about the user that the app finds in each session.
             auth_methods: How the user proved their identity, such as "pwd".
             session_ttl: The life of the session, if not the service's own.
             request_id: Repeated, it signs in once.

@@ -76,7 +76,7 @@ def _of_auth_methods(methods: Sequence[str]) -> Broken:
 
 
 def _of_time(name: str, asked: Duration, shortest: timedelta, longest: timedelta) -> Broken:
-    # What no timedelta can hold breaks the rule as well as a billion seconds do.
+    # A duration that no timedelta can hold breaks the rule, as a billion seconds do.
     seconds = min(max(asked.seconds, -(10**9)), 10**9)
     if shortest <= timedelta(seconds=seconds, microseconds=asked.nanos // 1000) <= longest:
         return []

@@ -28,8 +28,8 @@ def stamp(moment: datetime) -> Timestamp:
 
 
 def what_is_asked(request: pb.IssueDeviceRequest) -> pb.IssueDeviceRequest:
-    """What makes a sign-in the same one under its `request_id`: the end user's client does not, nor
-    what is wanted of replicas.
+    """The request without the parts that may differ under one `request_id`: the end user's client,
+    and the wish for replicas.
     """
     bare = pb.IssueDeviceRequest()
     bare.CopyFrom(request)
@@ -81,7 +81,7 @@ def device_message(state: State, device: Device, current: str = "") -> pb.Device
 
 
 def checked_session(state: State, name: pb.SessionName) -> pb.CheckSessionsResult:
-    """Whether the session lives that a request names, or which rules its name breaks."""
+    """The state of the session that a request names, or the rules that the name breaks."""
     if broken := of_session_name(name):
         error = pb.RequestError(
             code=grpc.StatusCode.INVALID_ARGUMENT.value[0],
@@ -133,7 +133,7 @@ def prove(message: pb.WatchEventsResponse, state: State) -> None:
 
 
 def is_wanted(event: pb.Event, request: pb.WatchEventsRequest) -> bool:
-    """Whether a watch asked for an event."""
+    """Returns True if a watch asked for the event."""
     return (not request.types or event.type in request.types) and (
         not request.user_ids or event.user_id in request.user_ids
     )

@@ -34,7 +34,7 @@ _JOINERS = dict.fromkeys((0x200C, 0x200D))
 def judge(
     state: State, text: str, device_id: str, *, renewing: bool = False, observe_only: bool = False
 ) -> tuple[pb.SessionStatus, Token | None]:
-    """What a token is worth on a device. Returns the token if it is good."""
+    """Judges a token on a device. Returns the status, and the token if it is good."""
     token, presented, now = state.tokens.get(text), uuid_of(device_id), state.now()
     if token is None:
         missing = pb.SESSION_STATUS_TOKEN_INVALID if text else pb.SESSION_STATUS_TOKEN_MISSING
@@ -71,7 +71,7 @@ def replay_cause(state: State, token: Token, presented: str | None) -> pb.Replay
 
 
 def _judge_on_its_device(live: Session, token: Token, now: datetime) -> pb.SessionStatus:
-    """What a token is worth to the session that is live on its device."""
+    """Judges a token against the live session on its device."""
     seen_for = None if live.first_seen_at is None else now - live.first_seen_at
     if token.session is not live:
         if token.session is not live.replaced:

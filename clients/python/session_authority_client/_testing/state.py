@@ -1,4 +1,4 @@
-"""What the fake service remembers, and its clock."""
+"""The state of the fake service, and its clock."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class State:
         return moment - self.passed
 
     def is_live(self, device: Device) -> bool:
-        """Whether the user is signed in on the device."""
+        """Returns True if the user is signed in on the device."""
         return device.session is not None and self.now() < device.session.expires_at
 
     def hand_out(self, session: Session, ttl: timedelta) -> tuple[str, Token]:

@@ -42,8 +42,8 @@ class Asset:
 
 
 def asset(name: str) -> Asset | None:
-    """A file by its name; None if there is none."""
-    # What is remembered must not be for others to choose.
+    """The file with this name. None if there is none."""
+    # Only these names are cached, as clients choose the name.
     return _read(name) if name in (STYLE, ELEMENT) else None
 
 

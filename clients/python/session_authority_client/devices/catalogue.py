@@ -1,8 +1,8 @@
 """The texts that users read, in all languages: `messages/LANGUAGE.json`, flat, by key.
 
-A text has places like `{device}`. A text that depends on a count is an object with a text for each
-plural category of its language (Unicode CLDR). What fills a place is never read as a text with
-places.
+A text has placeholders such as `{device}`. A text that depends on a count is an object with a text
+for each plural category of its language (Unicode CLDR). A value that fills a placeholder is never
+read as a text with placeholders.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Texts:
         return _parts(self._form(key, count))
 
     def has(self, key: str) -> bool:
-        """Whether there is a text of that key."""
+        """Returns True if there is a text with that key."""
         return key in self.messages
 
     def _form(self, key: str, count: int | None) -> str:
@@ -105,7 +105,7 @@ def shipped(language: str) -> Mapping[str, Message]:
 
 
 def texts_in(language: str, own: Mapping[str, Mapping[str, Message]], zone: tzinfo = UTC) -> Texts:
-    """All texts in a language. Those that it lacks are in English."""
+    """All texts in a language. Texts that the language lacks are in English."""
     known = shipped(language) if language in LANGUAGES else {}
     messages = {**shipped(DEFAULT), **own.get(DEFAULT, {}), **known, **own.get(language, {})}
     return Texts(language, locales.direction(language), messages, zone)

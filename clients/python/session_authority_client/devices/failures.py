@@ -42,7 +42,7 @@ class Failure:
 
     @property
     def is_of_service(self) -> bool:
-        """Whether the user did nothing wrong: the service, or the app's access to it, failed."""
+        """Returns True if the service failed, or the app's access to it, and not the user."""
         return STATUS[self.code] >= 500
 
 
@@ -124,8 +124,8 @@ def _typed(request: DevicesRequest) -> Mapping[str, str]:
 
 
 def leads_elsewhere(answer: Response) -> bool:
-    """Whether a response sends a browser to another origin. After a form, the policy of content
-    lets no browser go there.
+    """Returns True if a response sends a browser to another origin. After a form, the content
+    security policy forbids that.
     """
     return not local_path(dict(answer.headers).get("Location", "/"), "")
 

@@ -1,4 +1,4 @@
-"""What all screens of the page share: the head, the frame, and headers that let nothing else in."""
+"""The common parts of all screens: the head, the frame, and headers that allow no other content."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def with_element(page: DevicesPage, texts: Texts, alarm: str, *children: Node) -
         src=page.path,
         language=texts.language,
         alarm=alarm or None,
-        # Who is signed out there is led on to the sign-in.
+        # A user who is signed out there is sent to the sign-in.
         sign_in=page.path,
     )
 

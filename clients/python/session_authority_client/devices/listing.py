@@ -111,7 +111,7 @@ def name_of(device: Device) -> str:
 
 
 def is_active_now(device: Device, now: datetime) -> bool:
-    """Whether the device is in use: it asks for the list, or was used a few minutes ago."""
+    """Returns True if the device is in use: it shows this list, or was used minutes ago."""
     seen = device.last_seen_time
     recent = seen is not None and now - seen <= _ACTIVE_WITHIN
     return device.signed_in and (device.current or recent)

@@ -32,7 +32,7 @@ def rename_form(
 
 
 def can_be_mended(code: str) -> bool:
-    """Whether the form is shown again after this error."""
+    """Returns True if the form is shown again after this error."""
     return code in _MENDABLE
 
 

@@ -1,4 +1,4 @@
-"""What the API says of devices and alarms: values that become JSON."""
+"""Devices and alarms as the API shows them: values that become JSON."""
 
 from __future__ import annotations
 

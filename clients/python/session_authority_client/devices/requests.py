@@ -1,4 +1,4 @@
-"""What a request to the page or its API says: languages, query, forms and JSON, read strictly."""
+"""Reads requests to the page and to its API strictly: languages, query, forms and JSON."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 
 class Action(Enum):
-    """What a request is for."""
+    """The action that a request wants."""
 
     PAGE = "page"
     ASK_OTHERS = "ask: others"
@@ -55,9 +55,9 @@ PUBLIC = frozenset({Action.STATIC, Action.OPENAPI, Action.MESSAGES})
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a request is for. `action` is None if there is nothing at its path, or if the path does
-    not have its method: then `allowed` names those that it has. `name` is the device ID or the
-    file's name in the path. `is_api`: a program asks.
+    """The route of a request. `action` is None if nothing is at its path, or if the path does not
+    have its method: then `allowed` names the methods of the path. `name` is the device ID or the
+    file's name in the path. `is_api` is True if a program sent the request.
     """
 
     action: Action | None

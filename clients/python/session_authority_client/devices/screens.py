@@ -108,7 +108,9 @@ def _pager(page: DevicesPage, texts: Texts, found: Listing, *, later: bool) -> M
 def _notice(
     texts: Texts, found: Listing, titles: Mapping[str, str], query: Mapping[str, str]
 ) -> Markup | None:
-    """What a form has done. Anybody can write a link: nothing is said that the list denies."""
+    """The result of a form. An attacker can write such a link, so the screen says nothing that the
+    list contradicts.
+    """
     told = _result(texts, found, titles, query)
     return told and element("p", told, class_="notice", role="status")
 

@@ -1,4 +1,4 @@
-"""What an app may choose about its page of devices."""
+"""The settings of an app's page of devices."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class DevicesPage:
         return url and with_next(url, f"{self.path}/secure?done=password")
 
     def serves(self, target: str) -> bool:
-        """Whether the target of a request, a path with its query, is the page or below it."""
+        """Returns True if the target of a request, a path with its query, is the page or below."""
         path = unquote(target.partition("?")[0])
         return path == self.path or path.startswith(f"{self.path}/")
 

@@ -1,4 +1,4 @@
-"""What a device is called, so that no two of a list are called the same."""
+"""The titles of devices, so that no two devices of a list have the same title."""
 
 from __future__ import annotations
 
