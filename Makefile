@@ -105,6 +105,10 @@ backends: $(grpcurl) $(axe) $(helm) ## Install what the full tests want: Redis, 
 	    scripts/apt_install.sh nginx "there is no nginx to test the gateway with"
 	@command -v haproxy >/dev/null || \
 	    scripts/apt_install.sh haproxy "there is no haproxy to test the gateway with"
+	@command -v grpc_ruby_plugin >/dev/null || \
+	    scripts/apt_install.sh protobuf-compiler-grpc "there is no protoc to generate stubs with"
+	@test -e /usr/include/google/protobuf/duration.proto || \
+	    scripts/apt_install.sh libprotobuf-dev "protoc has no google/protobuf/duration.proto"
 	@for shell in zsh dash; do \
 	    command -v "$$shell" >/dev/null || \
 	        scripts/apt_install.sh "$$shell" "there is no $$shell to paste the docs' commands into"; \
@@ -216,6 +220,13 @@ stubs: $(venv) $(protos_venv) $(plugins) ## Check that what is generated and com
 .PHONY: dashboards
 dashboards: $(venv) ## Build the dashboards for Grafana
 	@$(bin)/python -m scripts.dashboards
+
+# Maven and Cargo download what they need, once.
+.PHONY: stub-builds
+stub-builds: $(venv) ## Build the stubs for Java and Rust as docs/protocol.md says
+	@command -v mvn >/dev/null || \
+	    scripts/apt_install.sh maven "there is no Maven to build the stubs for Java with"
+	@$(pytest) -q -rs -p no:cacheprovider tests/e2e/check_stubs.py $(ARGS)
 
 .PHONY: stubs-compat
 stubs-compat: $(stubs_venvs) ## Check the stubs on the oldest and the newest grpcio

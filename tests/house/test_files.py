@@ -15,6 +15,7 @@ TRACKED = subprocess.run(
 # A new kind belongs here if it is a source that people write, never something built or downloaded.
 SUFFIXES = {
     ".cfg",
+    ".csproj",
     ".css",
     ".conf",
     ".go",
@@ -28,6 +29,7 @@ SUFFIXES = {
     ".proto",
     ".py",
     ".pyi",
+    ".rs",
     ".service",
     ".sh",
     ".sum",
@@ -37,6 +39,7 @@ SUFFIXES = {
     ".ts",
     ".txt",
     ".typed",
+    ".xml",
     ".yaml",
 }
 NAMES = {
