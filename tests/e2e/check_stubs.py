@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.e2e.stubs_harness import generate
+from tests.e2e.protocol_harness import generate
 from tests.support.backends import missing
 
 pytestmark = pytest.mark.one_acceptor

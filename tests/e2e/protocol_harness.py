@@ -1,5 +1,5 @@
-"""Runs the commands of docs/protocol.md that generate stubs, in a copy of the files that they
-need.
+"""Reads docs/protocol.md, and runs its commands that generate stubs, in a copy of the files that
+they need.
 """
 
 from __future__ import annotations
