@@ -16,6 +16,10 @@ from session_authority_client._async import batching as loop_batching
 from session_authority_client._shared import batching, failures, limiter, open_sessions, transport
 from session_authority_client.cache import NearCache
 from session_authority_client.cookies import MAX_COOKIE_AGE, Cookies
+from session_authority_client.devices.answers import STATUS
+from session_authority_client.devices.listing import PAGE_SIZE
+from session_authority_client.devices.requests import MAX_BODY_BYTES
+from session_authority_client.devices.routes import PUBLIC, ROUTES
 from session_authority_client.flow import CONDUCT, VARIES, Conduct
 from session_authority_client.types import EventType, SessionStatus
 from session_authority_client.wire import status_pb2 as own_status_pb2
@@ -40,7 +44,7 @@ def rows(name: str) -> list[list[str]]:
 
 def words(cell: str) -> list[str]:
     """The names in a cell."""
-    return re.findall(r"`([A-Za-z_.0-9]+)`", cell)
+    return re.findall(r"`([A-Za-z_.0-9/*-]+)`", cell)
 
 
 def kind_of(error: type[errors.SessionAuthorityError]) -> str:
@@ -129,6 +133,23 @@ def test_the_figures_in_sentences_are_those_of_the_client():
         f"`{Cookies().take_back(device=False)[0]}`",
     ):
         assert said in " ".join(PAGE.split()), said
+
+
+def test_the_api_of_devices_has_the_routes_of_the_client():
+    listed = {words(row[0])[0]: words(row[1]) for row in rows("devices")}
+    assert listed == {
+        "/".join(path): list(methods) for path, methods in ROUTES.items() if path[:1] == ("api",)
+    }
+    open_to_all = {words(row[0])[0] for row in rows("devices") if "no session" in row[2]}
+    actions = {"/".join(path): action for path, of in ROUTES.items() for action in of.values()}
+    assert open_to_all == {path for path in listed if actions[path] in PUBLIC}
+
+
+def test_the_errors_of_devices_are_those_of_the_client():
+    listed = {words(row[0])[0]: int(row[1]) for row in rows("device errors")}
+    assert listed == STATUS
+    for said in (f"a page of {PAGE_SIZE} devices", f"at most {MAX_BODY_BYTES:,} bytes"):
+        assert said in " ".join(PAGE.split())
 
 
 def fields_of(message: Descriptor) -> dict[str, tuple[int, int, bool]]:
