@@ -16,8 +16,8 @@ GRPCURL_VERSION := v1.8.9
 # It needs Go 1.26, or one from 1.21 on that fetches this by itself.
 HELM_VERSION := v4.3.2
 ACTIONLINT_VERSION := v1.7.12
-# What generates the stubs of the clients for Go and TypeScript. From 2.14 on protoc-gen-es wants
-# Node 22.
+# What generates the stubs of the clients for Go and TypeScript. protoc-gen-go-grpc needs Go 1.25.
+# From 2.14 on protoc-gen-es needs Node 22.
 PROTOC_GEN_GO_VERSION := v1.36.12
 PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
 PROTOC_GEN_ES_VERSION := 2.13.0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from session_authority.v1 import session_authority_pb2 as pb
-from tests.e2e.protocol_harness import ROOT, generate, section
+from tests.e2e.protocol_harness import PAGE, ROOT, generate, section
 from tests.support.backends import missing
 from tests.support.ca import CA
 from tests.support.commands import DevServer, dev_server
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.one_acceptor
 METHODS = [
     method.name for method in pb.DESCRIPTOR.services_by_name["SessionAuthorityService"].methods
 ]
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 POLICY = """
 [callers.login]
 roles = ["issuer"]
@@ -85,6 +86,12 @@ protoc -I protos --csharp_out=stubs/csharp protos/session_authority/v1/*.proto
     assert {path.name for path in stubs.iterdir()} == {"Errors.cs", "SessionAuthority.cs"}
     for path in stubs.iterdir():
         assert "namespace SessionAuthority.V1 {" in path.read_text("utf-8")
+
+
+def test_the_plugins_of_the_page_are_those_of_make():
+    pinned = dict(re.findall(r"^(PROTOC_GEN_\w+)_VERSION := (\S+)$", MAKEFILE, re.MULTILINE))
+    said = re.findall(r"/(protoc-gen-[a-z-]+)@(\S+)", PAGE)
+    assert {name.upper().replace("-", "_"): version for name, version in said} == pinned
 
 
 # --- grpcurl --------------------------------------------------------------------------------------
