@@ -38,7 +38,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What a presented token is worth. Every answer but ACTIVE means: treat the request as not signed
+// The status of a presented token. Every status but ACTIVE means: treat the request as not signed
 // in.
 type SessionStatus int32
 
@@ -189,11 +189,11 @@ func (Durability) EnumDescriptor() ([]byte, []int) {
 	return file_session_authority_v1_session_authority_proto_rawDescGZIP(), []int{1}
 }
 
-// What kind of thing a device is, as far as its client hints and its user agent tell.
+// The kind of a device, from its client hints and its user agent.
 type FormFactor int32
 
 const (
-	// They don't tell.
+	// Unknown.
 	FormFactor_FORM_FACTOR_UNSPECIFIED FormFactor = 0
 	// A desktop or laptop computer.
 	FormFactor_FORM_FACTOR_DESKTOP FormFactor = 1
@@ -262,11 +262,11 @@ func (FormFactor) EnumDescriptor() ([]byte, []int) {
 	return file_session_authority_v1_session_authority_proto_rawDescGZIP(), []int{2}
 }
 
-// What an event tells.
+// The type of an event.
 type EventType int32
 
 const (
-	// Something that this server does not know yet: a newer one wrote it, during an upgrade.
+	// A type that this server does not know yet: a newer server wrote the event during an upgrade.
 	EventType_EVENT_TYPE_UNSPECIFIED EventType = 0
 	// A user signed in on a device.
 	EventType_EVENT_TYPE_DEVICE_SIGNED_IN EventType = 1
@@ -283,11 +283,11 @@ const (
 	EventType_EVENT_TYPE_ALL_REVOKED EventType = 5
 	// A user was signed out on a device to make room for a sign-in on another.
 	EventType_EVENT_TYPE_DEVICE_EVICTED EventType = 6
-	// A signing key was revoked: every token that it signed is worthless now, whoever's it is.
+	// A signing key was revoked: every token that it signed is worthless now, for all users.
 	EventType_EVENT_TYPE_SIGNING_KEY_REVOKED EventType = 7
-	// A token that a newer one superseded long ago was presented, and not for renewal, where
-	// `REPLAY_ALARM` is `renewed`. Typically an upload that was queued. Nobody was signed out. At
-	// most one an hour for a session.
+	// A token that was superseded long ago was presented, but not for renewal, while `REPLAY_ALARM`
+	// is `renewed`. Typically it came with a queued upload. No user was signed out. At most one an
+	// hour for a session.
 	EventType_EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED EventType = 8
 	// UpdateSession changed the claims of the session on one device, or of all sessions of the user:
 	// then the event has neither device nor session. The claims are not in it.
@@ -410,7 +410,7 @@ func (ReplayCause) EnumDescriptor() ([]byte, []int) {
 	return file_session_authority_v1_session_authority_proto_rawDescGZIP(), []int{4}
 }
 
-// What a replay led to, as `REPLAY_ACTION` is set.
+// The service's action after a replay, as `REPLAY_ACTION` is set.
 type ReplayAction int32
 
 const (
@@ -467,31 +467,31 @@ func (ReplayAction) EnumDescriptor() ([]byte, []int) {
 	return file_session_authority_v1_session_authority_proto_rawDescGZIP(), []int{5}
 }
 
-// What the caller knows of the end user's browser or app. All optional; it is shown to the user,
-// never trusted, and never refuses a call. In texts white space of any kind becomes one space;
-// control characters, characters that nobody sees and unassigned ones are left out; a text that is
-// too long is cut.
+// The facts that the caller knows about the end user's browser or app. All fields are optional.
+// They are shown to the user and never trusted, and no value makes a call fail. In texts, white
+// space of any kind becomes one space. Control characters, invisible characters and unassigned
+// characters are left out. A text that is too long is cut.
 type ClientInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The end user's IPv4 or IPv6 address (not the gateway's): "203.0.113.7", "2001:db8::7". A port,
 	// brackets and a zone are left out; of a list, or a `Forwarded` header, the first entry counts.
-	// What is no address counts as none. In answers it is as exact as the service is set
-	// (`STORE_ADDRESSES`): the address, its network ("203.0.113.0/24", "2001:db8:7::/48"), or empty.
+	// Other texts count as no address. In answers the setting `STORE_ADDRESSES` decides how exact it
+	// is: the address, its network ("203.0.113.0/24", "2001:db8:7::/48"), or empty.
 	IpAddress string `protobuf:"bytes,1,opt,name=ip_address,json=ipAddress,proto3" json:"ip_address,omitempty"`
 	// The `User-Agent` header. Cut at 512 bytes.
 	UserAgent string `protobuf:"bytes,2,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
-	// What the app calls its device: "Pixel 8". Cut at 100 characters. A name given by
-	// UpdateDevice goes first.
+	// The name that the app gives its device: "Pixel 8". Cut at 100 characters. A name from
+	// UpdateDevice replaces it.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// The version of the app: "4.12.0". Cut at 64 characters.
 	AppVersion string `protobuf:"bytes,4,opt,name=app_version,json=appVersion,proto3" json:"app_version,omitempty"`
-	// The `Sec-CH-UA` headers. They go before the user agent, of which browsers freeze the versions
-	// and leave out the model. Where they tell another system than the agent, somebody has set the
-	// agent of that browser, and the agent alone is shown.
+	// The `Sec-CH-UA` headers. They count before the user agent, in which browsers freeze the
+	// versions and leave out the model. If they name another system than the agent, a person has
+	// changed the agent of that browser, and only the agent is shown.
 	ClientHints *ClientHints `protobuf:"bytes,5,opt,name=client_hints,json=clientHints,proto3" json:"client_hints,omitempty"`
-	// Where the end user is, if the caller knows it. It goes before what the service's database of
-	// places (`GEOIP_DATABASE`) has for the address. In answers it is the place that is known, from
-	// either of them.
+	// The place of the end user, if the caller knows it. It replaces the place that the service's
+	// database of places (`GEOIP_DATABASE`) has for the address. In answers it is the known place,
+	// from either source.
 	Place         *Place `protobuf:"bytes,6,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -574,8 +574,8 @@ type Place struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The city, in English as the service's database has it: "Berlin". Cut at 100 characters.
 	City string `protobuf:"bytes,1,opt,name=city,proto3" json:"city,omitempty"`
-	// The country: a code of ISO 3166-1 alpha-2, or XK for Kosovo: "DE". In requests letters of
-	// either case; another text counts as none.
+	// The country: a code of ISO 3166-1 alpha-2, or XK for Kosovo: "DE". Requests may use letters of
+	// either case. Other texts count as no country.
 	CountryCode   string `protobuf:"bytes,2,opt,name=country_code,json=countryCode,proto3" json:"country_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -625,9 +625,8 @@ func (x *Place) GetCountryCode() string {
 	return ""
 }
 
-// What a browser tells of itself in User-Agent Client Hints, without the quotes of the headers. All
-// optional. Of each text the first 40 characters of ASCII are kept, of the lists 4 brands and 2
-// form factors.
+// A browser's User-Agent Client Hints, without the quotes of the headers. All fields are optional.
+// The service keeps the first 40 ASCII characters of each text, 4 brands and 2 form factors.
 type ClientHints struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `Sec-CH-UA-Full-Version-List`, else `Sec-CH-UA`. Brands that browsers make up ("Not.A/Brand")
@@ -779,15 +778,15 @@ type Device struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Names the browser or app. A lower-case UUID.
 	DeviceId string `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
-	// What to show: the name that the user gave it, else the one that the app gave, else one made
-	// from the client hints and the user agent ("Chrome 148 on Windows 11"), else "Unknown device".
+	// The name to show: the user's own name for the device, or else the app's, or else a name made of
+	// the client hints and the user agent ("Chrome 148 on Windows 11"), or else "Unknown device".
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// The operating system and its major version, where the client hints or the user agent tell it:
-	// "iOS 17", "Windows". Empty if unknown.
+	// The operating system and its major version, from the client hints or the user agent: "iOS 17",
+	// "Windows". Empty if unknown.
 	OperatingSystem string `protobuf:"bytes,3,opt,name=operating_system,json=operatingSystem,proto3" json:"operating_system,omitempty"`
 	// The browser, app or program and its major version: "Safari 17". Empty if unknown.
 	Browser string `protobuf:"bytes,4,opt,name=browser,proto3" json:"browser,omitempty"`
-	// What kind of thing it is, from the client hints and the user agent.
+	// The kind of the device, from the client hints and the user agent.
 	FormFactor FormFactor `protobuf:"varint,5,opt,name=form_factor,json=formFactor,proto3,enum=session_authority.v1.FormFactor" json:"form_factor,omitempty"`
 	// The client as last seen.
 	LastClient *ClientInfo `protobuf:"bytes,6,opt,name=last_client,json=lastClient,proto3" json:"last_client,omitempty"`
@@ -1179,7 +1178,8 @@ type IssueDeviceRequest struct {
 	// space at the ends. It is compared as it is: two spellings of one name (another case, another
 	// Unicode form) are two users, so normalise it first if one person may come with both.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// What the browser or app sent as its device ID. Empty or malformed means: assign one.
+	// The device ID that the browser or app sent. If it is empty or malformed, the service assigns
+	// one.
 	DeviceId string `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
 	// The end user's browser or app.
 	Client *ClientInfo `protobuf:"bytes,3,opt,name=client,proto3" json:"client,omitempty"`
@@ -1490,10 +1490,10 @@ func (x *RenewSessionRequest) GetRequireReplicated() bool {
 	return false
 }
 
-// What a renewal led to.
+// The answer to a renewal.
 type RenewSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the presented token is worth. Never TOKEN_EXPIRED.
+	// The status of the presented token. Never TOKEN_EXPIRED.
 	Status SessionStatus `protobuf:"varint,1,opt,name=status,proto3,enum=session_authority.v1.SessionStatus" json:"status,omitempty"`
 	// The session. Set if ACTIVE.
 	Session *Session `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
@@ -1668,7 +1668,7 @@ func (x *UpdateSessionRequest) GetRequireReplicated() bool {
 	return false
 }
 
-// What it led to.
+// The answer to a change of claims.
 type UpdateSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many live sessions have these claims now. 0 if no device was named and the user is signed
@@ -1738,8 +1738,8 @@ type ValidateSessionRequest struct {
 	// out.
 	ObserveOnly bool `protobuf:"varint,4,opt,name=observe_only,json=observeOnly,proto3" json:"observe_only,omitempty"`
 	// The end user did nothing: a page asks by itself, for instance how long the session still lasts.
-	// The session and its device don't count as used, so the idle end stays where it is. All else is
-	// as always: a replayed token raises its alarm.
+	// The session and its device don't count as used, so the idle end stays the same. The rest is as
+	// always: a replayed token raises its alarm.
 	Passive       bool `protobuf:"varint,5,opt,name=passive,proto3" json:"passive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1810,12 +1810,12 @@ func (x *ValidateSessionRequest) GetPassive() bool {
 	return false
 }
 
-// Whether it is.
+// The answer to a validation.
 type ValidateSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `status` is ACTIVE.
+	// True if `status` is ACTIVE.
 	Active bool `protobuf:"varint,1,opt,name=active,proto3" json:"active,omitempty"`
-	// What the token is worth.
+	// The status of the token.
 	Status SessionStatus `protobuf:"varint,2,opt,name=status,proto3,enum=session_authority.v1.SessionStatus" json:"status,omitempty"`
 	// The device ID that was presented, or a fresh one.
 	DeviceId string `protobuf:"bytes,3,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
@@ -2081,7 +2081,7 @@ type isBatchValidateSessionsResult_Outcome interface {
 }
 
 type BatchValidateSessionsResult_Response struct {
-	// What ValidateSession would have answered.
+	// The answer that ValidateSession would have given.
 	Response *ValidateSessionResponse `protobuf:"bytes,1,opt,name=response,proto3,oneof"`
 }
 
@@ -2452,12 +2452,12 @@ type isCheckSessionsResult_Outcome interface {
 }
 
 type CheckSessionsResult_State struct {
-	// Whether it lives.
+	// The state of the session.
 	State *SessionState `protobuf:"bytes,1,opt,name=state,proto3,oneof"`
 }
 
 type CheckSessionsResult_Error struct {
-	// Why that is unknown: it says nothing of the session.
+	// The reason why the state is unknown. It says nothing of the session.
 	Error *RequestError `protobuf:"bytes,2,opt,name=error,proto3,oneof"`
 }
 
@@ -2465,11 +2465,12 @@ func (*CheckSessionsResult_State) isCheckSessionsResult_Outcome() {}
 
 func (*CheckSessionsResult_Error) isCheckSessionsResult_Outcome() {}
 
-// Whether a session lives.
+// The state of a session.
 type SessionState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// ACTIVE: it lives. NO_SESSION: it was ended, or never was. SESSION_ENDED: another sign-in on the
-	// device took its place. SESSION_EXPIRED: it reached its absolute or its idle end. No other.
+	// ACTIVE: the session lives. NO_SESSION: it was ended, or never existed. SESSION_ENDED: another
+	// sign-in on the device replaced it. SESSION_EXPIRED: it reached its absolute or its idle end.
+	// There is no other status.
 	Status SessionStatus `protobuf:"varint,1,opt,name=status,proto3,enum=session_authority.v1.SessionStatus" json:"status,omitempty"`
 	// When it ends if it is not used again. Set if ACTIVE.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
@@ -2894,10 +2895,10 @@ func (x *RevokeDeviceRequest) GetRequireReplicated() bool {
 	return false
 }
 
-// What it led to.
+// The answer to a sign-out on one device.
 type RevokeDeviceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The user was signed in there, and no longer is.
+	// True if this call signed the user out. False if the user was not signed in on the device.
 	Revoked bool `protobuf:"varint,1,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	// Where the writes of this call are; of a repeated call those of the first. Unset if there were
 	// none.
@@ -3034,10 +3035,10 @@ func (x *RevokeAllRequest) GetRequireReplicated() bool {
 	return false
 }
 
-// What it led to.
+// The answer to a sign-out on all devices.
 type RevokeAllResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// On how many devices the user was signed in, and no longer is.
+	// The number of devices on which this call signed the user out.
 	RevokedDevices int32 `protobuf:"varint,1,opt,name=revoked_devices,json=revokedDevices,proto3" json:"revoked_devices,omitempty"`
 	// Where the writes of this call are; of a repeated call those of the first. Unset if there were
 	// none.
@@ -3404,23 +3405,23 @@ func (x *WatchEventsResponse) GetReadUptime() *durationpb.Duration {
 // Something that happened to a user's sessions: enough to write a mail from.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names the event, the same every time it is told. Printable ASCII without full stops, at most 64
-	// characters.
+	// The ID of the event. It is the same each time that the event is sent. Printable ASCII without
+	// full stops, at most 64 characters.
 	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	// What happened.
+	// The type of the event.
 	Type EventType `protobuf:"varint,2,opt,name=type,proto3,enum=session_authority.v1.EventType" json:"type,omitempty"`
-	// When.
+	// The moment of the event.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// The user. Empty if it is of no user: SIGNING_KEY_REVOKED.
+	// The user. Empty if the event concerns no single user: SIGNING_KEY_REVOKED.
 	UserId string `protobuf:"bytes,4,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// The device that it is about. Absent if it is about all, or if nothing is remembered of it.
+	// The device that the event concerns. Absent if the event concerns all devices, or if the service
+	// has no record of the device.
 	Device *EventDevice `protobuf:"bytes,5,opt,name=device,proto3" json:"device,omitempty"`
-	// Who did it, as far as it was an end user's browser or app: who signed in, or who presented the
-	// token.
+	// The end user's browser or app that caused the event: it signed in, or presented the token.
 	Client *EventClient `protobuf:"bytes,6,opt,name=client,proto3" json:"client,omitempty"`
-	// The session that it is about. Empty if it is about all of them.
+	// The session that the event concerns. Empty if it concerns all sessions of the user.
 	SessionId string `protobuf:"bytes,7,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// The service whose call led to it.
+	// The caller whose call led to the event.
 	Actor string `protobuf:"bytes,8,opt,name=actor,proto3" json:"actor,omitempty"`
 	// Why, in that service's words.
 	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -3579,12 +3580,12 @@ func (x *Event) GetKeyId() string {
 // A device at the time of an event.
 type EventDevice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names it. A lower-case UUID.
+	// The device ID, a lower-case UUID.
 	DeviceId string `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
-	// What to call it, as in ListDevices.
+	// The name of the device, as in ListDevices.
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// Its browser or app as last seen. For a replay that is the user's own, not that of whoever
-	// presented the token.
+	// The device's browser or app as last seen. After a replay this is the user's own, and not the
+	// one that presented the token.
 	LastClient    *EventClient `protobuf:"bytes,3,opt,name=last_client,json=lastClient,proto3" json:"last_client,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3641,17 +3642,16 @@ func (x *EventDevice) GetLastClient() *EventClient {
 	return nil
 }
 
-// A browser or app, and what its client hints and its user agent tell.
+// A browser or app, with the facts from its client hints and its user agent.
 type EventClient struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the caller knew of it.
+	// The facts that the caller knew.
 	Info *ClientInfo `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
-	// The operating system and its major version, where the client tells it: "iOS 17", "Windows".
-	// Empty if unknown.
+	// The operating system and its major version: "iOS 17", "Windows". Empty if unknown.
 	OperatingSystem string `protobuf:"bytes,2,opt,name=operating_system,json=operatingSystem,proto3" json:"operating_system,omitempty"`
 	// The browser, app or program and its major version: "Safari 17". Empty if unknown.
 	Browser string `protobuf:"bytes,3,opt,name=browser,proto3" json:"browser,omitempty"`
-	// What kind of thing it is.
+	// The kind of the device.
 	FormFactor FormFactor `protobuf:"varint,4,opt,name=form_factor,json=formFactor,proto3,enum=session_authority.v1.FormFactor" json:"form_factor,omitempty"`
 	// The model, as its maker calls it: "Pixel 10 Pro". Empty if unknown.
 	Model string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`

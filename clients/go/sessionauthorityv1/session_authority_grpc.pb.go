@@ -105,21 +105,21 @@ type SessionAuthorityServiceClient interface {
 	RevokeDevice(ctx context.Context, in *RevokeDeviceRequest, opts ...grpc.CallOption) (*RevokeDeviceResponse, error)
 	// Signs the user out on all devices, or on all but one ("sign out everywhere else").
 	RevokeAll(ctx context.Context, in *RevokeAllRequest, opts ...grpc.CallOption) (*RevokeAllResponse, error)
-	// The public keys that access tokens verify with, as a JWKS, for whoever checks signatures
-	// elsewhere. A valid signature says who the token was made for, not that the session still lives:
-	// only ValidateSession knows that.
+	// The public keys of access tokens, as a JWKS, for services that check signatures themselves. A
+	// valid signature names the user that the token was made for. Only ValidateSession knows whether
+	// the session still lives.
 	GetSigningKeys(ctx context.Context, in *GetSigningKeysRequest, opts ...grpc.CallOption) (*GetSigningKeysResponse, error)
-	// Tells what happens to sessions, within milliseconds: for caches that must learn of a logout,
-	// and for whoever notifies users.
+	// Sends the events of sessions within milliseconds, for caches that must learn of a logout, and
+	// for services that notify users.
 	//
-	// The first message comes at once, and every message has a cursor. To resume, give the last one
-	// that you have dealt with: nothing is missed, and what happened around it may be told twice,
-	// with the same event ID. Without a cursor the watch starts now. Events of one user come in their
-	// order; those of different users may not.
+	// The first message comes at once, and every message has a cursor. To resume a watch, send the
+	// cursor of the last message that you have handled. Then no event is missed. Events around the
+	// cursor may come twice, with the same event ID. Without a cursor the watch starts at the present
+	// moment. Events of one user come in order. Events of different users may come in any order.
 	//
-	// About every 10 seconds a message has a `read_time`: only if everything that happened before
-	// then was read and sent. As long as they keep coming, nothing was missed. If the watch fails
-	// with CURSOR_EXPIRED, something may have been.
+	// About every 10 seconds a message has a `read_time`. It proves that every event before that
+	// moment was read and sent. As long as such messages come, no event was missed. If the watch
+	// fails with CURSOR_EXPIRED, events may have been missed.
 	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
 }
 
@@ -317,21 +317,21 @@ type SessionAuthorityServiceServer interface {
 	RevokeDevice(context.Context, *RevokeDeviceRequest) (*RevokeDeviceResponse, error)
 	// Signs the user out on all devices, or on all but one ("sign out everywhere else").
 	RevokeAll(context.Context, *RevokeAllRequest) (*RevokeAllResponse, error)
-	// The public keys that access tokens verify with, as a JWKS, for whoever checks signatures
-	// elsewhere. A valid signature says who the token was made for, not that the session still lives:
-	// only ValidateSession knows that.
+	// The public keys of access tokens, as a JWKS, for services that check signatures themselves. A
+	// valid signature names the user that the token was made for. Only ValidateSession knows whether
+	// the session still lives.
 	GetSigningKeys(context.Context, *GetSigningKeysRequest) (*GetSigningKeysResponse, error)
-	// Tells what happens to sessions, within milliseconds: for caches that must learn of a logout,
-	// and for whoever notifies users.
+	// Sends the events of sessions within milliseconds, for caches that must learn of a logout, and
+	// for services that notify users.
 	//
-	// The first message comes at once, and every message has a cursor. To resume, give the last one
-	// that you have dealt with: nothing is missed, and what happened around it may be told twice,
-	// with the same event ID. Without a cursor the watch starts now. Events of one user come in their
-	// order; those of different users may not.
+	// The first message comes at once, and every message has a cursor. To resume a watch, send the
+	// cursor of the last message that you have handled. Then no event is missed. Events around the
+	// cursor may come twice, with the same event ID. Without a cursor the watch starts at the present
+	// moment. Events of one user come in order. Events of different users may come in any order.
 	//
-	// About every 10 seconds a message has a `read_time`: only if everything that happened before
-	// then was read and sent. As long as they keep coming, nothing was missed. If the watch fails
-	// with CURSOR_EXPIRED, something may have been.
+	// About every 10 seconds a message has a `read_time`. It proves that every event before that
+	// moment was read and sent. As long as such messages come, no event was missed. If the watch
+	// fails with CURSOR_EXPIRED, events may have been missed.
 	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error
 	mustEmbedUnimplementedSessionAuthorityServiceServer()
 }

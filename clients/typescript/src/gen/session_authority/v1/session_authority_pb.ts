@@ -32,10 +32,10 @@ export const file_session_authority_v1_session_authority: GenFile = /*@__PURE__*
   fileDesc("CixzZXNzaW9uX2F1dGhvcml0eS92MS9zZXNzaW9uX2F1dGhvcml0eS5wcm90bxIUc2Vzc2lvbl9hdXRob3JpdHkudjEixAEKCkNsaWVudEluZm8SEgoKaXBfYWRkcmVzcxgBIAEoCRISCgp1c2VyX2FnZW50GAIgASgJEhQKDGRpc3BsYXlfbmFtZRgDIAEoCRITCgthcHBfdmVyc2lvbhgEIAEoCRI3CgxjbGllbnRfaGludHMYBSABKAsyIS5zZXNzaW9uX2F1dGhvcml0eS52MS5DbGllbnRIaW50cxIqCgVwbGFjZRgGIAEoCzIbLnNlc3Npb25fYXV0aG9yaXR5LnYxLlBsYWNlIisKBVBsYWNlEgwKBGNpdHkYASABKAkSFAoMY291bnRyeV9jb2RlGAIgASgJIrEBCgtDbGllbnRIaW50cxIxCgZicmFuZHMYASADKAsyIS5zZXNzaW9uX2F1dGhvcml0eS52MS5DbGllbnRCcmFuZBIQCghwbGF0Zm9ybRgCIAEoCRIYChBwbGF0Zm9ybV92ZXJzaW9uGAMgASgJEg0KBW1vZGVsGAQgASgJEhMKBm1vYmlsZRgFIAEoCEgAiAEBEhQKDGZvcm1fZmFjdG9ycxgGIAMoCUIJCgdfbW9iaWxlIiwKC0NsaWVudEJyYW5kEgwKBG5hbWUYASABKAkSDwoHdmVyc2lvbhgCIAEoCSKEBQoGRGV2aWNlEhEKCWRldmljZV9pZBgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSGAoQb3BlcmF0aW5nX3N5c3RlbRgDIAEoCRIPCgdicm93c2VyGAQgASgJEjUKC2Zvcm1fZmFjdG9yGAUgASgOMiAuc2Vzc2lvbl9hdXRob3JpdHkudjEuRm9ybUZhY3RvchI1CgtsYXN0X2NsaWVudBgGIAEoCzIgLnNlc3Npb25fYXV0aG9yaXR5LnYxLkNsaWVudEluZm8SEgoKc2Vzc2lvbl9pZBgHIAEoCRIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMc2lnbl9pbl90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5sYXN0X3NlZW5fdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2N1cnJlbnQYDCABKAgSEQoJc2lnbmVkX2luGA0gASgIEg0KBW1vZGVsGA4gASgJEjgKFGFic29sdXRlX2V4cGlyZV90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRjaXR5GBAgASgJEhQKDGNvdW50cnlfY29kZRgRIAEoCRIUCgxhdXRoX21ldGhvZHMYEiADKAkSNQoKbGFzdF9hbGFybRgTIAEoCzIhLnNlc3Npb25fYXV0aG9yaXR5LnYxLkRldmljZUFsYXJtIncKC0RldmljZUFsYXJtEi8KC2NyZWF0ZV90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI3CgxyZXBsYXlfY2F1c2UYAiABKA4yIS5zZXNzaW9uX2F1dGhvcml0eS52MS5SZXBsYXlDYXVzZSKpAwoHU2Vzc2lvbhIPCgd1c2VyX2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRISCgpzZXNzaW9uX2lkGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKA0SOQoGY2xhaW1zGAUgAygLMikuc2Vzc2lvbl9hdXRob3JpdHkudjEuU2Vzc2lvbi5DbGFpbXNFbnRyeRIwCgxzaWduX2luX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEXRva2VuX2V4cGlyZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFAoMYXV0aF9tZXRob2RzGAkgAygJEjgKFGFic29sdXRlX2V4cGlyZV90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtDbGFpbXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIoYDChJJc3N1ZURldmljZVJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSMAoGY2xpZW50GAMgASgLMiAuc2Vzc2lvbl9hdXRob3JpdHkudjEuQ2xpZW50SW5mbxJECgZjbGFpbXMYBCADKAsyNC5zZXNzaW9uX2F1dGhvcml0eS52MS5Jc3N1ZURldmljZVJlcXVlc3QuQ2xhaW1zRW50cnkSFAoMYXV0aF9tZXRob2RzGAUgAygJEi4KC3Nlc3Npb25fdHRsGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhIKCnJlcXVlc3RfaWQYByABKAkSLwoMaWRsZV90aW1lb3V0GAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhoKEnJlcXVpcmVfcmVwbGljYXRlZBgJIAEoCBotCgtDbGFpbXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIq0CChNJc3N1ZURldmljZVJlc3BvbnNlEiwKBmRldmljZRgBIAEoCzIcLnNlc3Npb25fYXV0aG9yaXR5LnYxLkRldmljZRIUCgxhY2Nlc3NfdG9rZW4YAiABKAkSNQoRdG9rZW5fZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEmRldmljZV9pZF9hc3NpZ25lZBgEIAEoCBISCgpuZXdfZGV2aWNlGAUgASgIEjUKD2V2aWN0ZWRfZGV2aWNlcxgGIAMoCzIcLnNlc3Npb25fYXV0aG9yaXR5LnYxLkRldmljZRI0CgpkdXJhYmlsaXR5GAcgASgOMiAuc2Vzc2lvbl9hdXRob3JpdHkudjEuRHVyYWJpbGl0eSKdAQoTUmVuZXdTZXNzaW9uUmVxdWVzdBIUCgxhY2Nlc3NfdG9rZW4YASABKAkSEQoJZGV2aWNlX2lkGAIgASgJEjAKBmNsaWVudBgDIAEoCzIgLnNlc3Npb25fYXV0aG9yaXR5LnYxLkNsaWVudEluZm8SDwoHcGFzc2l2ZRgEIAEoCBIaChJyZXF1aXJlX3JlcGxpY2F0ZWQYBSABKAgiqAIKFFJlbmV3U2Vzc2lvblJlc3BvbnNlEjMKBnN0YXR1cxgBIAEoDjIjLnNlc3Npb25fYXV0aG9yaXR5LnYxLlNlc3Npb25TdGF0dXMSLgoHc2Vzc2lvbhgCIAEoCzIdLnNlc3Npb25fYXV0aG9yaXR5LnYxLlNlc3Npb24SDwoHcm90YXRlZBgDIAEoCBIUCgxhY2Nlc3NfdG9rZW4YBCABKAkSNQoRdG9rZW5fZXhwaXJlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhcKD3Jldm9rZWRfZGV2aWNlcxgGIAEoBRI0CgpkdXJhYmlsaXR5GAcgASgOMiAuc2Vzc2lvbl9hdXRob3JpdHkudjEuRHVyYWJpbGl0eSLNAQoUVXBkYXRlU2Vzc2lvblJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSRgoGY2xhaW1zGAMgAygLMjYuc2Vzc2lvbl9hdXRob3JpdHkudjEuVXBkYXRlU2Vzc2lvblJlcXVlc3QuQ2xhaW1zRW50cnkSGgoScmVxdWlyZV9yZXBsaWNhdGVkGAQgASgIGi0KC0NsYWltc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiZwoVVXBkYXRlU2Vzc2lvblJlc3BvbnNlEhgKEHVwZGF0ZWRfc2Vzc2lvbnMYASABKAUSNAoKZHVyYWJpbGl0eRgCIAEoDjIgLnNlc3Npb25fYXV0aG9yaXR5LnYxLkR1cmFiaWxpdHkimgEKFlZhbGlkYXRlU2Vzc2lvblJlcXVlc3QSFAoMYWNjZXNzX3Rva2VuGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRIwCgZjbGllbnQYAyABKAsyIC5zZXNzaW9uX2F1dGhvcml0eS52MS5DbGllbnRJbmZvEhQKDG9ic2VydmVfb25seRgEIAEoCBIPCgdwYXNzaXZlGAUgASgIIvEBChdWYWxpZGF0ZVNlc3Npb25SZXNwb25zZRIOCgZhY3RpdmUYASABKAgSMwoGc3RhdHVzGAIgASgOMiMuc2Vzc2lvbl9hdXRob3JpdHkudjEuU2Vzc2lvblN0YXR1cxIRCglkZXZpY2VfaWQYAyABKAkSGgoSZGV2aWNlX2lkX2Fzc2lnbmVkGAQgASgIEi4KB3Nlc3Npb24YBSABKAsyHS5zZXNzaW9uX2F1dGhvcml0eS52MS5TZXNzaW9uEhkKEXJlbmV3X3JlY29tbWVuZGVkGAYgASgIEhcKD3Jldm9rZWRfZGV2aWNlcxgHIAEoBSJeChxCYXRjaFZhbGlkYXRlU2Vzc2lvbnNSZXF1ZXN0Ej4KCHJlcXVlc3RzGAEgAygLMiwuc2Vzc2lvbl9hdXRob3JpdHkudjEuVmFsaWRhdGVTZXNzaW9uUmVxdWVzdCJjCh1CYXRjaFZhbGlkYXRlU2Vzc2lvbnNSZXNwb25zZRJCCgdyZXN1bHRzGAEgAygLMjEuc2Vzc2lvbl9hdXRob3JpdHkudjEuQmF0Y2hWYWxpZGF0ZVNlc3Npb25zUmVzdWx0IqABChtCYXRjaFZhbGlkYXRlU2Vzc2lvbnNSZXN1bHQSQQoIcmVzcG9uc2UYASABKAsyLS5zZXNzaW9uX2F1dGhvcml0eS52MS5WYWxpZGF0ZVNlc3Npb25SZXNwb25zZUgAEjMKBWVycm9yGAIgASgLMiIuc2Vzc2lvbl9hdXRob3JpdHkudjEuUmVxdWVzdEVycm9ySABCCQoHb3V0Y29tZSKgAQoMUmVxdWVzdEVycm9yEgwKBGNvZGUYASABKAUSMQoGcmVhc29uGAIgASgOMiEuc2Vzc2lvbl9hdXRob3JpdHkudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgDIAEoCRI+ChBmaWVsZF92aW9sYXRpb25zGAQgAygLMiQuc2Vzc2lvbl9hdXRob3JpdHkudjEuRmllbGRWaW9sYXRpb24iNAoORmllbGRWaW9sYXRpb24SDQoFZmllbGQYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkiSwoUQ2hlY2tTZXNzaW9uc1JlcXVlc3QSMwoIc2Vzc2lvbnMYASADKAsyIS5zZXNzaW9uX2F1dGhvcml0eS52MS5TZXNzaW9uTmFtZSJFCgtTZXNzaW9uTmFtZRIPCgd1c2VyX2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRISCgpzZXNzaW9uX2lkGAMgASgJIlMKFUNoZWNrU2Vzc2lvbnNSZXNwb25zZRI6CgdyZXN1bHRzGAEgAygLMikuc2Vzc2lvbl9hdXRob3JpdHkudjEuQ2hlY2tTZXNzaW9uc1Jlc3VsdCKKAQoTQ2hlY2tTZXNzaW9uc1Jlc3VsdBIzCgVzdGF0ZRgBIAEoCzIiLnNlc3Npb25fYXV0aG9yaXR5LnYxLlNlc3Npb25TdGF0ZUgAEjMKBWVycm9yGAIgASgLMiIuc2Vzc2lvbl9hdXRob3JpdHkudjEuUmVxdWVzdEVycm9ySABCCQoHb3V0Y29tZSKuAQoMU2Vzc2lvblN0YXRlEjMKBnN0YXR1cxgBIAEoDjIjLnNlc3Npb25fYXV0aG9yaXR5LnYxLlNlc3Npb25TdGF0dXMSLwoLZXhwaXJlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjgKFGFic29sdXRlX2V4cGlyZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKDAQoSTGlzdERldmljZXNSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSGQoRY3VycmVudF9kZXZpY2VfaWQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkSGgoSaW5jbHVkZV9zaWduZWRfb3V0GAUgASgIInEKE0xpc3REZXZpY2VzUmVzcG9uc2USLQoHZGV2aWNlcxgBIAMoCzIcLnNlc3Npb25fYXV0aG9yaXR5LnYxLkRldmljZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEgoKdG90YWxfc2l6ZRgDIAEoBSJrChNVcGRhdGVEZXZpY2VSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJEhQKDGRpc3BsYXlfbmFtZRgDIAEoCRIaChJyZXF1aXJlX3JlcGxpY2F0ZWQYBCABKAgiegoUVXBkYXRlRGV2aWNlUmVzcG9uc2USLAoGZGV2aWNlGAEgASgLMhwuc2Vzc2lvbl9hdXRob3JpdHkudjEuRGV2aWNlEjQKCmR1cmFiaWxpdHkYAiABKA4yIC5zZXNzaW9uX2F1dGhvcml0eS52MS5EdXJhYmlsaXR5InUKE1Jldm9rZURldmljZVJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSDgoGcmVhc29uGAMgASgJEg4KBmZvcmdldBgEIAEoCBIaChJyZXF1aXJlX3JlcGxpY2F0ZWQYBSABKAgiXQoUUmV2b2tlRGV2aWNlUmVzcG9uc2USDwoHcmV2b2tlZBgBIAEoCBI0CgpkdXJhYmlsaXR5GAIgASgOMiAuc2Vzc2lvbl9hdXRob3JpdHkudjEuRHVyYWJpbGl0eSJ5ChBSZXZva2VBbGxSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSGAoQZXhjZXB0X2RldmljZV9pZBgCIAEoCRIOCgZyZWFzb24YAyABKAkSDgoGZm9yZ2V0GAQgASgIEhoKEnJlcXVpcmVfcmVwbGljYXRlZBgFIAEoCCJiChFSZXZva2VBbGxSZXNwb25zZRIXCg9yZXZva2VkX2RldmljZXMYASABKAUSNAoKZHVyYWJpbGl0eRgCIAEoDjIgLnNlc3Npb25fYXV0aG9yaXR5LnYxLkR1cmFiaWxpdHkiFwoVR2V0U2lnbmluZ0tleXNSZXF1ZXN0IlsKFkdldFNpZ25pbmdLZXlzUmVzcG9uc2USLgoEa2V5cxgBIAMoCzIgLnNlc3Npb25fYXV0aG9yaXR5LnYxLlNpZ25pbmdLZXkSEQoJandrc19qc29uGAIgASgJIkEKClNpZ25pbmdLZXkSDgoGa2V5X2lkGAEgASgJEhEKCWFsZ29yaXRobRgCIAEoCRIQCghqd2tfanNvbhgDIAEoCSKWAQoSV2F0Y2hFdmVudHNSZXF1ZXN0Eg4KBmN1cnNvchgBIAEoCRIuCgV0eXBlcxgCIAMoDjIfLnNlc3Npb25fYXV0aG9yaXR5LnYxLkV2ZW50VHlwZRIQCgh1c2VyX2lkcxgDIAMoCRIuCgpzdGFydF90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKxAQoTV2F0Y2hFdmVudHNSZXNwb25zZRIrCgZldmVudHMYASADKAsyGy5zZXNzaW9uX2F1dGhvcml0eS52MS5FdmVudBIOCgZjdXJzb3IYAiABKAkSLQoJcmVhZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgtyZWFkX3VwdGltZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLrAwoFRXZlbnQSEAoIZXZlbnRfaWQYASABKAkSLQoEdHlwZRgCIAEoDjIfLnNlc3Npb25fYXV0aG9yaXR5LnYxLkV2ZW50VHlwZRIvCgtjcmVhdGVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHdXNlcl9pZBgEIAEoCRIxCgZkZXZpY2UYBSABKAsyIS5zZXNzaW9uX2F1dGhvcml0eS52MS5FdmVudERldmljZRIxCgZjbGllbnQYBiABKAsyIS5zZXNzaW9uX2F1dGhvcml0eS52MS5FdmVudENsaWVudBISCgpzZXNzaW9uX2lkGAcgASgJEg0KBWFjdG9yGAggASgJEg4KBnJlYXNvbhgJIAEoCRISCgpuZXdfZGV2aWNlGAogASgIEhQKDGZpcnN0X2RldmljZRgLIAEoCBI3CgxyZXBsYXlfY2F1c2UYDCABKA4yIS5zZXNzaW9uX2F1dGhvcml0eS52MS5SZXBsYXlDYXVzZRI5Cg1yZXBsYXlfYWN0aW9uGA0gASgOMiIuc2Vzc2lvbl9hdXRob3JpdHkudjEuUmVwbGF5QWN0aW9uEhgKEGV4Y2VwdF9kZXZpY2VfaWQYDiABKAkSDgoGa2V5X2lkGA8gASgJIm4KC0V2ZW50RGV2aWNlEhEKCWRldmljZV9pZBgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSNgoLbGFzdF9jbGllbnQYAyABKAsyIS5zZXNzaW9uX2F1dGhvcml0eS52MS5FdmVudENsaWVudCLSAQoLRXZlbnRDbGllbnQSLgoEaW5mbxgBIAEoCzIgLnNlc3Npb25fYXV0aG9yaXR5LnYxLkNsaWVudEluZm8SGAoQb3BlcmF0aW5nX3N5c3RlbRgCIAEoCRIPCgdicm93c2VyGAMgASgJEjUKC2Zvcm1fZmFjdG9yGAQgASgOMiAuc2Vzc2lvbl9hdXRob3JpdHkudjEuRm9ybUZhY3RvchINCgVtb2RlbBgFIAEoCRIMCgRjaXR5GAYgASgJEhQKDGNvdW50cnlfY29kZRgHIAEoCSryAgoNU2Vzc2lvblN0YXR1cxIeChpTRVNTSU9OX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFVNFU1NJT05fU1RBVFVTX0FDVElWRRABEiAKHFNFU1NJT05fU1RBVFVTX1RPS0VOX01JU1NJTkcQAhIgChxTRVNTSU9OX1NUQVRVU19UT0tFTl9JTlZBTElEEAMSIAocU0VTU0lPTl9TVEFUVVNfVE9LRU5fRVhQSVJFRBAEEh0KGVNFU1NJT05fU1RBVFVTX05PX1NFU1NJT04QBRIiCh5TRVNTSU9OX1NUQVRVU19TRVNTSU9OX0VYUElSRUQQBhIdChlTRVNTSU9OX1NUQVRVU19TVVBFUlNFREVEEAcSGwoXU0VTU0lPTl9TVEFUVVNfUkVQTEFZRUQQCBIgChxTRVNTSU9OX1NUQVRVU19TRVNTSU9OX0VOREVEEAkSHwobU0VTU0lPTl9TVEFUVVNfV1JPTkdfREVWSUNFEAoqWQoKRHVyYWJpbGl0eRIaChZEVVJBQklMSVRZX1VOU1BFQ0lGSUVEEAASFAoQRFVSQUJJTElUWV9MT0NBTBABEhkKFURVUkFCSUxJVFlfUkVQTElDQVRFRBACKs0BCgpGb3JtRmFjdG9yEhsKF0ZPUk1fRkFDVE9SX1VOU1BFQ0lGSUVEEAASFwoTRk9STV9GQUNUT1JfREVTS1RPUBABEhUKEUZPUk1fRkFDVE9SX1BIT05FEAISFgoSRk9STV9GQUNUT1JfVEFCTEVUEAMSEgoORk9STV9GQUNUT1JfVFYQBBIXChNGT1JNX0ZBQ1RPUl9DT05TT0xFEAUSGAoURk9STV9GQUNUT1JfV0VBUkFCTEUQBhITCg9GT1JNX0ZBQ1RPUl9CT1QQByrYAgoJRXZlbnRUeXBlEhoKFkVWRU5UX1RZUEVfVU5TUEVDSUZJRUQQABIfChtFVkVOVF9UWVBFX0RFVklDRV9TSUdORURfSU4QARIfChtFVkVOVF9UWVBFX1NFU1NJT05fUkVQTEFZRUQQAhIkCiBFVkVOVF9UWVBFX0VOREVEX1RPS0VOX1BSRVNFTlRFRBADEh0KGUVWRU5UX1RZUEVfREVWSUNFX1JFVk9LRUQQBBIaChZFVkVOVF9UWVBFX0FMTF9SRVZPS0VEEAUSHQoZRVZFTlRfVFlQRV9ERVZJQ0VfRVZJQ1RFRBAGEiIKHkVWRU5UX1RZUEVfU0lHTklOR19LRVlfUkVWT0tFRBAHEikKJUVWRU5UX1RZUEVfU1VQRVJTRURFRF9UT0tFTl9QUkVTRU5URUQQCBIeChpFVkVOVF9UWVBFX1NFU1NJT05fVVBEQVRFRBAJKq0BCgtSZXBsYXlDYXVzZRIcChhSRVBMQVlfQ0FVU0VfVU5TUEVDSUZJRUQQABIhCh1SRVBMQVlfQ0FVU0VfU1VQRVJTRURFRF9UT0tFThABEhwKGFJFUExBWV9DQVVTRV9TRUNPTkRfQ09QWRACEhwKGFJFUExBWV9DQVVTRV9MRUZUX0RFVklDRRADEiEKHVJFUExBWV9DQVVTRV9SRVBMQUNFRF9TRVNTSU9OEAQqhAEKDFJlcGxheUFjdGlvbhIdChlSRVBMQVlfQUNUSU9OX1VOU1BFQ0lGSUVEEAASHAoYUkVQTEFZX0FDVElPTl9SRVZPS0VfQUxMEAESHwobUkVQTEFZX0FDVElPTl9SRVZPS0VfREVWSUNFEAISFgoSUkVQTEFZX0FDVElPTl9ERU5ZEAMyjgoKF1Nlc3Npb25BdXRob3JpdHlTZXJ2aWNlEmIKC0lzc3VlRGV2aWNlEiguc2Vzc2lvbl9hdXRob3JpdHkudjEuSXNzdWVEZXZpY2VSZXF1ZXN0Gikuc2Vzc2lvbl9hdXRob3JpdHkudjEuSXNzdWVEZXZpY2VSZXNwb25zZRJlCgxSZW5ld1Nlc3Npb24SKS5zZXNzaW9uX2F1dGhvcml0eS52MS5SZW5ld1Nlc3Npb25SZXF1ZXN0Giouc2Vzc2lvbl9hdXRob3JpdHkudjEuUmVuZXdTZXNzaW9uUmVzcG9uc2USaAoNVXBkYXRlU2Vzc2lvbhIqLnNlc3Npb25fYXV0aG9yaXR5LnYxLlVwZGF0ZVNlc3Npb25SZXF1ZXN0Gisuc2Vzc2lvbl9hdXRob3JpdHkudjEuVXBkYXRlU2Vzc2lvblJlc3BvbnNlEm4KD1ZhbGlkYXRlU2Vzc2lvbhIsLnNlc3Npb25fYXV0aG9yaXR5LnYxLlZhbGlkYXRlU2Vzc2lvblJlcXVlc3QaLS5zZXNzaW9uX2F1dGhvcml0eS52MS5WYWxpZGF0ZVNlc3Npb25SZXNwb25zZRKAAQoVQmF0Y2hWYWxpZGF0ZVNlc3Npb25zEjIuc2Vzc2lvbl9hdXRob3JpdHkudjEuQmF0Y2hWYWxpZGF0ZVNlc3Npb25zUmVxdWVzdBozLnNlc3Npb25fYXV0aG9yaXR5LnYxLkJhdGNoVmFsaWRhdGVTZXNzaW9uc1Jlc3BvbnNlEmgKDUNoZWNrU2Vzc2lvbnMSKi5zZXNzaW9uX2F1dGhvcml0eS52MS5DaGVja1Nlc3Npb25zUmVxdWVzdBorLnNlc3Npb25fYXV0aG9yaXR5LnYxLkNoZWNrU2Vzc2lvbnNSZXNwb25zZRJiCgtMaXN0RGV2aWNlcxIoLnNlc3Npb25fYXV0aG9yaXR5LnYxLkxpc3REZXZpY2VzUmVxdWVzdBopLnNlc3Npb25fYXV0aG9yaXR5LnYxLkxpc3REZXZpY2VzUmVzcG9uc2USZQoMVXBkYXRlRGV2aWNlEikuc2Vzc2lvbl9hdXRob3JpdHkudjEuVXBkYXRlRGV2aWNlUmVxdWVzdBoqLnNlc3Npb25fYXV0aG9yaXR5LnYxLlVwZGF0ZURldmljZVJlc3BvbnNlEmUKDFJldm9rZURldmljZRIpLnNlc3Npb25fYXV0aG9yaXR5LnYxLlJldm9rZURldmljZVJlcXVlc3QaKi5zZXNzaW9uX2F1dGhvcml0eS52MS5SZXZva2VEZXZpY2VSZXNwb25zZRJcCglSZXZva2VBbGwSJi5zZXNzaW9uX2F1dGhvcml0eS52MS5SZXZva2VBbGxSZXF1ZXN0Gicuc2Vzc2lvbl9hdXRob3JpdHkudjEuUmV2b2tlQWxsUmVzcG9uc2USawoOR2V0U2lnbmluZ0tleXMSKy5zZXNzaW9uX2F1dGhvcml0eS52MS5HZXRTaWduaW5nS2V5c1JlcXVlc3QaLC5zZXNzaW9uX2F1dGhvcml0eS52MS5HZXRTaWduaW5nS2V5c1Jlc3BvbnNlEmQKC1dhdGNoRXZlbnRzEiguc2Vzc2lvbl9hdXRob3JpdHkudjEuV2F0Y2hFdmVudHNSZXF1ZXN0Gikuc2Vzc2lvbl9hdXRob3JpdHkudjEuV2F0Y2hFdmVudHNSZXNwb25zZTABQusBChdjb20uc2Vzc2lvbmF1dGhvcml0eS52MUIVU2Vzc2lvbkF1dGhvcml0eVByb3RvUAFaTGdpdGh1Yi5jb20vc2Vzc2lvbi1hdXRob3JpdHkvc2Vzc2lvbi1hdXRob3JpdHkvY2xpZW50cy9nby9zZXNzaW9uYXV0aG9yaXR5djGiAgNTQViqAhNTZXNzaW9uQXV0aG9yaXR5LlYxygITU2Vzc2lvbkF1dGhvcml0eVxWMeICH1Nlc3Npb25BdXRob3JpdHlcVjFcR1BCTWV0YWRhdGHqAhRTZXNzaW9uQXV0aG9yaXR5OjpWMWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_session_authority_v1_errors]);
 
 /**
- * What the caller knows of the end user's browser or app. All optional; it is shown to the user,
- * never trusted, and never refuses a call. In texts white space of any kind becomes one space;
- * control characters, characters that nobody sees and unassigned ones are left out; a text that is
- * too long is cut.
+ * The facts that the caller knows about the end user's browser or app. All fields are optional.
+ * They are shown to the user and never trusted, and no value makes a call fail. In texts, white
+ * space of any kind becomes one space. Control characters, invisible characters and unassigned
+ * characters are left out. A text that is too long is cut.
  *
  * @generated from message session_authority.v1.ClientInfo
  */
@@ -43,8 +43,8 @@ export type ClientInfo = Message<"session_authority.v1.ClientInfo"> & {
   /**
    * The end user's IPv4 or IPv6 address (not the gateway's): "203.0.113.7", "2001:db8::7". A port,
    * brackets and a zone are left out; of a list, or a `Forwarded` header, the first entry counts.
-   * What is no address counts as none. In answers it is as exact as the service is set
-   * (`STORE_ADDRESSES`): the address, its network ("203.0.113.0/24", "2001:db8:7::/48"), or empty.
+   * Other texts count as no address. In answers the setting `STORE_ADDRESSES` decides how exact it
+   * is: the address, its network ("203.0.113.0/24", "2001:db8:7::/48"), or empty.
    *
    * @generated from field: string ip_address = 1;
    */
@@ -58,8 +58,8 @@ export type ClientInfo = Message<"session_authority.v1.ClientInfo"> & {
   userAgent: string;
 
   /**
-   * What the app calls its device: "Pixel 8". Cut at 100 characters. A name given by
-   * UpdateDevice goes first.
+   * The name that the app gives its device: "Pixel 8". Cut at 100 characters. A name from
+   * UpdateDevice replaces it.
    *
    * @generated from field: string display_name = 3;
    */
@@ -73,18 +73,18 @@ export type ClientInfo = Message<"session_authority.v1.ClientInfo"> & {
   appVersion: string;
 
   /**
-   * The `Sec-CH-UA` headers. They go before the user agent, of which browsers freeze the versions
-   * and leave out the model. Where they tell another system than the agent, somebody has set the
-   * agent of that browser, and the agent alone is shown.
+   * The `Sec-CH-UA` headers. They count before the user agent, in which browsers freeze the
+   * versions and leave out the model. If they name another system than the agent, a person has
+   * changed the agent of that browser, and only the agent is shown.
    *
    * @generated from field: session_authority.v1.ClientHints client_hints = 5;
    */
   clientHints?: ClientHints | undefined;
 
   /**
-   * Where the end user is, if the caller knows it. It goes before what the service's database of
-   * places (`GEOIP_DATABASE`) has for the address. In answers it is the place that is known, from
-   * either of them.
+   * The place of the end user, if the caller knows it. It replaces the place that the service's
+   * database of places (`GEOIP_DATABASE`) has for the address. In answers it is the known place,
+   * from either source.
    *
    * @generated from field: session_authority.v1.Place place = 6;
    */
@@ -112,8 +112,8 @@ export type Place = Message<"session_authority.v1.Place"> & {
   city: string;
 
   /**
-   * The country: a code of ISO 3166-1 alpha-2, or XK for Kosovo: "DE". In requests letters of
-   * either case; another text counts as none.
+   * The country: a code of ISO 3166-1 alpha-2, or XK for Kosovo: "DE". Requests may use letters of
+   * either case. Other texts count as no country.
    *
    * @generated from field: string country_code = 2;
    */
@@ -128,9 +128,8 @@ export const PlaceSchema: GenMessage<Place> = /*@__PURE__*/
   messageDesc(file_session_authority_v1_session_authority, 1);
 
 /**
- * What a browser tells of itself in User-Agent Client Hints, without the quotes of the headers. All
- * optional. Of each text the first 40 characters of ASCII are kept, of the lists 4 brands and 2
- * form factors.
+ * A browser's User-Agent Client Hints, without the quotes of the headers. All fields are optional.
+ * The service keeps the first 40 ASCII characters of each text, 4 brands and 2 form factors.
  *
  * @generated from message session_authority.v1.ClientHints
  */
@@ -228,16 +227,16 @@ export type Device = Message<"session_authority.v1.Device"> & {
   deviceId: string;
 
   /**
-   * What to show: the name that the user gave it, else the one that the app gave, else one made
-   * from the client hints and the user agent ("Chrome 148 on Windows 11"), else "Unknown device".
+   * The name to show: the user's own name for the device, or else the app's, or else a name made of
+   * the client hints and the user agent ("Chrome 148 on Windows 11"), or else "Unknown device".
    *
    * @generated from field: string display_name = 2;
    */
   displayName: string;
 
   /**
-   * The operating system and its major version, where the client hints or the user agent tell it:
-   * "iOS 17", "Windows". Empty if unknown.
+   * The operating system and its major version, from the client hints or the user agent: "iOS 17",
+   * "Windows". Empty if unknown.
    *
    * @generated from field: string operating_system = 3;
    */
@@ -251,7 +250,7 @@ export type Device = Message<"session_authority.v1.Device"> & {
   browser: string;
 
   /**
-   * What kind of thing it is, from the client hints and the user agent.
+   * The kind of the device, from the client hints and the user agent.
    *
    * @generated from field: session_authority.v1.FormFactor form_factor = 5;
    */
@@ -497,7 +496,8 @@ export type IssueDeviceRequest = Message<"session_authority.v1.IssueDeviceReques
   userId: string;
 
   /**
-   * What the browser or app sent as its device ID. Empty or malformed means: assign one.
+   * The device ID that the browser or app sent. If it is empty or malformed, the service assigns
+   * one.
    *
    * @generated from field: string device_id = 2;
    */
@@ -689,13 +689,13 @@ export const RenewSessionRequestSchema: GenMessage<RenewSessionRequest> = /*@__P
   messageDesc(file_session_authority_v1_session_authority, 9);
 
 /**
- * What a renewal led to.
+ * The answer to a renewal.
  *
  * @generated from message session_authority.v1.RenewSessionResponse
  */
 export type RenewSessionResponse = Message<"session_authority.v1.RenewSessionResponse"> & {
   /**
-   * What the presented token is worth. Never TOKEN_EXPIRED.
+   * The status of the presented token. Never TOKEN_EXPIRED.
    *
    * @generated from field: session_authority.v1.SessionStatus status = 1;
    */
@@ -799,7 +799,7 @@ export const UpdateSessionRequestSchema: GenMessage<UpdateSessionRequest> = /*@_
   messageDesc(file_session_authority_v1_session_authority, 11);
 
 /**
- * What it led to.
+ * The answer to a change of claims.
  *
  * @generated from message session_authority.v1.UpdateSessionResponse
  */
@@ -865,8 +865,8 @@ export type ValidateSessionRequest = Message<"session_authority.v1.ValidateSessi
 
   /**
    * The end user did nothing: a page asks by itself, for instance how long the session still lasts.
-   * The session and its device don't count as used, so the idle end stays where it is. All else is
-   * as always: a replayed token raises its alarm.
+   * The session and its device don't count as used, so the idle end stays the same. The rest is as
+   * always: a replayed token raises its alarm.
    *
    * @generated from field: bool passive = 5;
    */
@@ -881,20 +881,20 @@ export const ValidateSessionRequestSchema: GenMessage<ValidateSessionRequest> = 
   messageDesc(file_session_authority_v1_session_authority, 13);
 
 /**
- * Whether it is.
+ * The answer to a validation.
  *
  * @generated from message session_authority.v1.ValidateSessionResponse
  */
 export type ValidateSessionResponse = Message<"session_authority.v1.ValidateSessionResponse"> & {
   /**
-   * `status` is ACTIVE.
+   * True if `status` is ACTIVE.
    *
    * @generated from field: bool active = 1;
    */
   active: boolean;
 
   /**
-   * What the token is worth.
+   * The status of the token.
    *
    * @generated from field: session_authority.v1.SessionStatus status = 2;
    */
@@ -1003,7 +1003,7 @@ export type BatchValidateSessionsResult = Message<"session_authority.v1.BatchVal
    */
   outcome: {
     /**
-     * What ValidateSession would have answered.
+     * The answer that ValidateSession would have given.
      *
      * @generated from field: session_authority.v1.ValidateSessionResponse response = 1;
      */
@@ -1187,7 +1187,7 @@ export type CheckSessionsResult = Message<"session_authority.v1.CheckSessionsRes
    */
   outcome: {
     /**
-     * Whether it lives.
+     * The state of the session.
      *
      * @generated from field: session_authority.v1.SessionState state = 1;
      */
@@ -1195,7 +1195,7 @@ export type CheckSessionsResult = Message<"session_authority.v1.CheckSessionsRes
     case: "state";
   } | {
     /**
-     * Why that is unknown: it says nothing of the session.
+     * The reason why the state is unknown. It says nothing of the session.
      *
      * @generated from field: session_authority.v1.RequestError error = 2;
      */
@@ -1212,14 +1212,15 @@ export const CheckSessionsResultSchema: GenMessage<CheckSessionsResult> = /*@__P
   messageDesc(file_session_authority_v1_session_authority, 23);
 
 /**
- * Whether a session lives.
+ * The state of a session.
  *
  * @generated from message session_authority.v1.SessionState
  */
 export type SessionState = Message<"session_authority.v1.SessionState"> & {
   /**
-   * ACTIVE: it lives. NO_SESSION: it was ended, or never was. SESSION_ENDED: another sign-in on the
-   * device took its place. SESSION_EXPIRED: it reached its absolute or its idle end. No other.
+   * ACTIVE: the session lives. NO_SESSION: it was ended, or never existed. SESSION_ENDED: another
+   * sign-in on the device replaced it. SESSION_EXPIRED: it reached its absolute or its idle end.
+   * There is no other status.
    *
    * @generated from field: session_authority.v1.SessionStatus status = 1;
    */
@@ -1459,13 +1460,13 @@ export const RevokeDeviceRequestSchema: GenMessage<RevokeDeviceRequest> = /*@__P
   messageDesc(file_session_authority_v1_session_authority, 29);
 
 /**
- * What it led to.
+ * The answer to a sign-out on one device.
  *
  * @generated from message session_authority.v1.RevokeDeviceResponse
  */
 export type RevokeDeviceResponse = Message<"session_authority.v1.RevokeDeviceResponse"> & {
   /**
-   * The user was signed in there, and no longer is.
+   * True if this call signed the user out. False if the user was not signed in on the device.
    *
    * @generated from field: bool revoked = 1;
    */
@@ -1539,13 +1540,13 @@ export const RevokeAllRequestSchema: GenMessage<RevokeAllRequest> = /*@__PURE__*
   messageDesc(file_session_authority_v1_session_authority, 31);
 
 /**
- * What it led to.
+ * The answer to a sign-out on all devices.
  *
  * @generated from message session_authority.v1.RevokeAllResponse
  */
 export type RevokeAllResponse = Message<"session_authority.v1.RevokeAllResponse"> & {
   /**
-   * On how many devices the user was signed in, and no longer is.
+   * The number of devices on which this call signed the user out.
    *
    * @generated from field: int32 revoked_devices = 1;
    */
@@ -1745,58 +1746,58 @@ export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__P
  */
 export type Event = Message<"session_authority.v1.Event"> & {
   /**
-   * Names the event, the same every time it is told. Printable ASCII without full stops, at most 64
-   * characters.
+   * The ID of the event. It is the same each time that the event is sent. Printable ASCII without
+   * full stops, at most 64 characters.
    *
    * @generated from field: string event_id = 1;
    */
   eventId: string;
 
   /**
-   * What happened.
+   * The type of the event.
    *
    * @generated from field: session_authority.v1.EventType type = 2;
    */
   type: EventType;
 
   /**
-   * When.
+   * The moment of the event.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 3;
    */
   createTime?: Timestamp | undefined;
 
   /**
-   * The user. Empty if it is of no user: SIGNING_KEY_REVOKED.
+   * The user. Empty if the event concerns no single user: SIGNING_KEY_REVOKED.
    *
    * @generated from field: string user_id = 4;
    */
   userId: string;
 
   /**
-   * The device that it is about. Absent if it is about all, or if nothing is remembered of it.
+   * The device that the event concerns. Absent if the event concerns all devices, or if the service
+   * has no record of the device.
    *
    * @generated from field: session_authority.v1.EventDevice device = 5;
    */
   device?: EventDevice | undefined;
 
   /**
-   * Who did it, as far as it was an end user's browser or app: who signed in, or who presented the
-   * token.
+   * The end user's browser or app that caused the event: it signed in, or presented the token.
    *
    * @generated from field: session_authority.v1.EventClient client = 6;
    */
   client?: EventClient | undefined;
 
   /**
-   * The session that it is about. Empty if it is about all of them.
+   * The session that the event concerns. Empty if it concerns all sessions of the user.
    *
    * @generated from field: string session_id = 7;
    */
   sessionId: string;
 
   /**
-   * The service whose call led to it.
+   * The caller whose call led to the event.
    *
    * @generated from field: string actor = 8;
    */
@@ -1867,22 +1868,22 @@ export const EventSchema: GenMessage<Event> = /*@__PURE__*/
  */
 export type EventDevice = Message<"session_authority.v1.EventDevice"> & {
   /**
-   * Names it. A lower-case UUID.
+   * The device ID, a lower-case UUID.
    *
    * @generated from field: string device_id = 1;
    */
   deviceId: string;
 
   /**
-   * What to call it, as in ListDevices.
+   * The name of the device, as in ListDevices.
    *
    * @generated from field: string display_name = 2;
    */
   displayName: string;
 
   /**
-   * Its browser or app as last seen. For a replay that is the user's own, not that of whoever
-   * presented the token.
+   * The device's browser or app as last seen. After a replay this is the user's own, and not the
+   * one that presented the token.
    *
    * @generated from field: session_authority.v1.EventClient last_client = 3;
    */
@@ -1897,21 +1898,20 @@ export const EventDeviceSchema: GenMessage<EventDevice> = /*@__PURE__*/
   messageDesc(file_session_authority_v1_session_authority, 39);
 
 /**
- * A browser or app, and what its client hints and its user agent tell.
+ * A browser or app, with the facts from its client hints and its user agent.
  *
  * @generated from message session_authority.v1.EventClient
  */
 export type EventClient = Message<"session_authority.v1.EventClient"> & {
   /**
-   * What the caller knew of it.
+   * The facts that the caller knew.
    *
    * @generated from field: session_authority.v1.ClientInfo info = 1;
    */
   info?: ClientInfo | undefined;
 
   /**
-   * The operating system and its major version, where the client tells it: "iOS 17", "Windows".
-   * Empty if unknown.
+   * The operating system and its major version: "iOS 17", "Windows". Empty if unknown.
    *
    * @generated from field: string operating_system = 2;
    */
@@ -1925,7 +1925,7 @@ export type EventClient = Message<"session_authority.v1.EventClient"> & {
   browser: string;
 
   /**
-   * What kind of thing it is.
+   * The kind of the device.
    *
    * @generated from field: session_authority.v1.FormFactor form_factor = 4;
    */
@@ -1961,7 +1961,7 @@ export const EventClientSchema: GenMessage<EventClient> = /*@__PURE__*/
   messageDesc(file_session_authority_v1_session_authority, 40);
 
 /**
- * What a presented token is worth. Every answer but ACTIVE means: treat the request as not signed
+ * The status of a presented token. Every status but ACTIVE means: treat the request as not signed
  * in.
  *
  * @generated from enum session_authority.v1.SessionStatus
@@ -2098,13 +2098,13 @@ export const DurabilitySchema: GenEnum<Durability> = /*@__PURE__*/
   enumDesc(file_session_authority_v1_session_authority, 1);
 
 /**
- * What kind of thing a device is, as far as its client hints and its user agent tell.
+ * The kind of a device, from its client hints and its user agent.
  *
  * @generated from enum session_authority.v1.FormFactor
  */
 export enum FormFactor {
   /**
-   * They don't tell.
+   * Unknown.
    *
    * @generated from enum value: FORM_FACTOR_UNSPECIFIED = 0;
    */
@@ -2167,13 +2167,13 @@ export const FormFactorSchema: GenEnum<FormFactor> = /*@__PURE__*/
   enumDesc(file_session_authority_v1_session_authority, 2);
 
 /**
- * What an event tells.
+ * The type of an event.
  *
  * @generated from enum session_authority.v1.EventType
  */
 export enum EventType {
   /**
-   * Something that this server does not know yet: a newer one wrote it, during an upgrade.
+   * A type that this server does not know yet: a newer server wrote the event during an upgrade.
    *
    * @generated from enum value: EVENT_TYPE_UNSPECIFIED = 0;
    */
@@ -2225,16 +2225,16 @@ export enum EventType {
   DEVICE_EVICTED = 6,
 
   /**
-   * A signing key was revoked: every token that it signed is worthless now, whoever's it is.
+   * A signing key was revoked: every token that it signed is worthless now, for all users.
    *
    * @generated from enum value: EVENT_TYPE_SIGNING_KEY_REVOKED = 7;
    */
   SIGNING_KEY_REVOKED = 7,
 
   /**
-   * A token that a newer one superseded long ago was presented, and not for renewal, where
-   * `REPLAY_ALARM` is `renewed`. Typically an upload that was queued. Nobody was signed out. At
-   * most one an hour for a session.
+   * A token that was superseded long ago was presented, but not for renewal, while `REPLAY_ALARM`
+   * is `renewed`. Typically it came with a queued upload. No user was signed out. At most one an
+   * hour for a session.
    *
    * @generated from enum value: EVENT_TYPE_SUPERSEDED_TOKEN_PRESENTED = 8;
    */
@@ -2304,7 +2304,7 @@ export const ReplayCauseSchema: GenEnum<ReplayCause> = /*@__PURE__*/
   enumDesc(file_session_authority_v1_session_authority, 4);
 
 /**
- * What a replay led to, as `REPLAY_ACTION` is set.
+ * The service's action after a replay, as `REPLAY_ACTION` is set.
  *
  * @generated from enum session_authority.v1.ReplayAction
  */
@@ -2482,9 +2482,9 @@ export const SessionAuthorityService: GenService<{
     output: typeof RevokeAllResponseSchema;
   },
   /**
-   * The public keys that access tokens verify with, as a JWKS, for whoever checks signatures
-   * elsewhere. A valid signature says who the token was made for, not that the session still lives:
-   * only ValidateSession knows that.
+   * The public keys of access tokens, as a JWKS, for services that check signatures themselves. A
+   * valid signature names the user that the token was made for. Only ValidateSession knows whether
+   * the session still lives.
    *
    * @generated from rpc session_authority.v1.SessionAuthorityService.GetSigningKeys
    */
@@ -2494,17 +2494,17 @@ export const SessionAuthorityService: GenService<{
     output: typeof GetSigningKeysResponseSchema;
   },
   /**
-   * Tells what happens to sessions, within milliseconds: for caches that must learn of a logout,
-   * and for whoever notifies users.
+   * Sends the events of sessions within milliseconds, for caches that must learn of a logout, and
+   * for services that notify users.
    *
-   * The first message comes at once, and every message has a cursor. To resume, give the last one
-   * that you have dealt with: nothing is missed, and what happened around it may be told twice,
-   * with the same event ID. Without a cursor the watch starts now. Events of one user come in their
-   * order; those of different users may not.
+   * The first message comes at once, and every message has a cursor. To resume a watch, send the
+   * cursor of the last message that you have handled. Then no event is missed. Events around the
+   * cursor may come twice, with the same event ID. Without a cursor the watch starts at the present
+   * moment. Events of one user come in order. Events of different users may come in any order.
    *
-   * About every 10 seconds a message has a `read_time`: only if everything that happened before
-   * then was read and sent. As long as they keep coming, nothing was missed. If the watch fails
-   * with CURSOR_EXPIRED, something may have been.
+   * About every 10 seconds a message has a `read_time`. It proves that every event before that
+   * moment was read and sent. As long as such messages come, no event was missed. If the watch
+   * fails with CURSOR_EXPIRED, events may have been missed.
    *
    * @generated from rpc session_authority.v1.SessionAuthorityService.WatchEvents
    */
