@@ -16,6 +16,8 @@ GRPCURL_VERSION := v1.8.9
 # It needs Go 1.26, or one from 1.21 on that fetches this by itself.
 HELM_VERSION := v4.3.2
 ACTIONLINT_VERSION := v1.7.12
+# It reads comments and docstrings with parsers in C.
+VALE_VERSION := v3.21.0
 # What generates the stubs of the clients for Go and TypeScript. protoc-gen-go-grpc needs Go 1.25.
 # From 2.14 on protoc-gen-es needs Node 22.
 PROTOC_GEN_GO_VERSION := v1.36.12
@@ -42,6 +44,7 @@ xds_venv := .tools/xds-protos/.complete
 grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
 helm := .tools/bin/helm-$(HELM_VERSION)
 actionlint := .tools/bin/actionlint-$(ACTIONLINT_VERSION)
+vale := .tools/bin/vale-$(VALE_VERSION)
 protoc_gen_go := .tools/bin/protoc-gen-go-$(PROTOC_GEN_GO_VERSION)
 protoc_gen_go_grpc := .tools/bin/protoc-gen-go-grpc-$(PROTOC_GEN_GO_GRPC_VERSION)
 protoc_gen_es := .tools/bin/protoc-gen-es-$(PROTOC_GEN_ES_VERSION)
@@ -174,7 +177,7 @@ cancels: $(venv) ## Give many calls up at any moment, and check all others; ARGS
 
 .PHONY: lint
 checks := style types imports house contract breaking stubs stubs-compat acceptor-compat \
-    client-compat ext-authz-compat dockerfile chart workflows
+    client-compat ext-authz-compat dockerfile chart workflows words
 lint: $(checks) ## Run every check that is not a test of behaviour
 
 .PHONY: style
@@ -258,6 +261,13 @@ chart: $(helm) $(packaging_venv) ## Check the chart, and the manifests that it m
 .PHONY: workflows
 workflows: $(actionlint) ## Check the workflow of releases
 	@actionlint -shellcheck= -pyflakes= .github/workflows/*.yaml
+
+# Generated code has the words of its source.
+.PHONY: words
+words: $(venv) $(vale) ## Check spelling, and the rules of plain English that a program can check
+	@$(bin)/codespell $$(git ls-files)
+	@vale --output=line --glob='!*_pb2*' session_authority protos \
+	    clients/python/session_authority_client CONTRIBUTING.md docs/design.md docs/protocol.md
 
 .PHONY: manifests
 manifests: $(helm) ## Render the plain manifests of packaging/kubernetes from the chart
@@ -343,15 +353,18 @@ $(protos_venv): requirements/protos.txt scripts/venv.sh
 	@scripts/venv.sh .tools/$* requirements/$*.txt
 	@touch $@
 
-# A program that Go builds: its file, its version, its package, more for the linker. PATH finds it
-# by the name without the version.
+# A program that Go builds: its file, its version, its package, options for the linker, and "cgo" if
+# it has parts in C. PATH finds it by the name without the version.
 define go_tool
 $(1):
 	@command -v go >/dev/null || \
 	    scripts/apt_install.sh golang-go "there is no Go to build $(notdir $(3)) with"
+	@$(if $(5),command -v cc >/dev/null || \
+	    scripts/apt_install.sh build-essential "there is no C compiler to build $(notdir $(3)) with")
 	@echo "Building $(notdir $(3)) $(2) ..."
 	@mkdir -p $$(@D)
-	@GOBIN="$$(CURDIR)/$$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
+	@GOBIN="$$(CURDIR)/$$(@D)" GOFLAGS=-trimpath CGO_ENABLED=$(if $(5),1,0) \
+	    scripts/quietly.sh go install \
 	    -ldflags "-s -w $(4)" $(3)@$(2)
 	@ln -f $$(@D)/$(notdir $(3)) $$@
 endef
@@ -361,6 +374,7 @@ $(eval $(call go_tool,$(grpcurl),$(GRPCURL_VERSION),\
 $(eval $(call go_tool,$(helm),$(HELM_VERSION),helm.sh/helm/v4/cmd/helm))
 $(eval $(call go_tool,$(actionlint),$(ACTIONLINT_VERSION),\
     github.com/rhysd/actionlint/cmd/actionlint))
+$(eval $(call go_tool,$(vale),$(VALE_VERSION),github.com/vale-cli/vale/v3/cmd/vale,,cgo))
 $(eval $(call go_tool,$(protoc_gen_go),$(PROTOC_GEN_GO_VERSION),\
     google.golang.org/protobuf/cmd/protoc-gen-go))
 $(eval $(call go_tool,$(protoc_gen_go_grpc),$(PROTOC_GEN_GO_GRPC_VERSION),\

@@ -41,16 +41,17 @@ SUFFIXES = {
     ".typed",
     ".xml",
     ".yaml",
+    ".yml",
 }
 NAMES = {
-    *(".ci/run", ".dockerignore", ".gitignore", "Dockerfile", "LICENSE", "Makefile"),
+    *(".ci/run", ".dockerignore", ".gitignore", ".vale.ini", "Dockerfile", "LICENSE", "Makefile"),
     "clients/typescript/.npmrc",
     "deploy/gateway/caddy/Caddyfile",
 }
 AT_THE_ROOT = {
-    *(".dockerignore", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE"),
-    *("Makefile", "README.md", "SECURITY.md", "buf.gen.yaml", "buf.yaml", "compose.yaml"),
-    "pyproject.toml",
+    *(".dockerignore", ".gitignore", ".vale.ini", "CHANGELOG.md", "CONTRIBUTING.md"),
+    *("Dockerfile", "LICENSE", "Makefile", "README.md", "SECURITY.md", "buf.gen.yaml"),
+    *("buf.yaml", "compose.yaml", "pyproject.toml"),
 }
 # `make protos` writes these.
 GENERATED = ("clients/go/sessionauthorityv1/", "clients/typescript/src/gen/")
