@@ -1,7 +1,7 @@
-"""Owns who may call what: callers, what names them, and which RPCs each may call. All of it is
-data, and what no row allows is denied.
+"""Owns the permissions of callers: the callers, the names that identify them, and the RPCs that
+each may call. All of this is data, and a call that no row allows is denied.
 
-It refuses to know gRPC and the clock: how a call shows its caller is for the rpc room.
+It does not know gRPC and the clock. The rpc room finds the caller of a call.
 """
 
 from session_authority.access.callers import (

@@ -1,8 +1,8 @@
 """Bearer tokens of callers that cannot bring a certificate: made, kept as hashes, checked, removed.
 
-A token is 256 random bits behind a prefix that secret scanners can be taught. The file has a line
-for each: the caller, the token's ID, when it was added, and the SHA-256 of the token. Nobody can
-make a token from that, and as many of one caller as need be are good at once, so that one can be
+A token is 256 random bits behind a prefix that secret scanners can recognize. The file has a line
+for each token: the caller, the token's ID, when it was added, and the SHA-256 of the token. A token
+can't be computed from its line. A caller may have several good tokens at once, so a token can be
 replaced without a gap.
 """
 
@@ -44,7 +44,7 @@ class CallerToken:
 
     @property
     def token_id(self) -> str:
-        """Names it, for people."""
+        """The ID of the token, for people."""
         return self.digest.hex()[:_ID_CHARACTERS]
 
     def matches(self, digest: bytes) -> bool:
@@ -98,7 +98,7 @@ def read_tokens(path: Path) -> tuple[CallerToken, ...]:
 
 
 def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken:
-    """Lets a caller use a token from now on; makes the file if there is none. Raises
+    """Adds a token of a caller to the file. Creates the file if there is none. Raises
     AccessError.
     """
     if not is_name(caller):
@@ -111,8 +111,8 @@ def add_token(path: Path, caller: str, token: str, now: datetime) -> CallerToken
 
 
 def remove_tokens(path: Path, caller: str, token_id: str | None = None) -> Sequence[CallerToken]:
-    """Takes one token of a caller away, or all of them; those that it took. Raises AccessError if
-    there is none.
+    """Removes one token of a caller, or all of them. Returns the removed tokens. Raises AccessError
+    if there is none.
     """
     path = path.resolve()
     with _alone(path):
@@ -140,8 +140,8 @@ def _parsed(line: str) -> CallerToken | None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Nobody else changes the file meanwhile. The lock is on a file beside it, as the file itself
-    is replaced.
+    """Keeps other processes from changing the file meanwhile. The lock is on a second file, as the
+    file itself is replaced.
     """
     try:
         handle = os.open(
@@ -162,7 +162,7 @@ def _write(path: Path, tokens: Sequence[CallerToken]) -> None:
         for token in tokens
     ]
     try:
-        # An operator who is root must not take the file away from the service.
+        # If root changes the file, the service must still be able to read it.
         replace_file(path, "".join([_TITLE, *lines]).encode(), keep_access=True)
     except OSError as error:
         raise AccessError(f"{path}: can't be written: {error.strerror}") from None

@@ -1,7 +1,7 @@
 """The names in a certificate that may stand for a caller.
 
-Read from the certificate itself: what the TLS library hands over as text is cut at the first NUL,
-so that one name could pass for another.
+They are read from the certificate itself. The TLS library cuts names at the first NUL, so one name
+could pass for another.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def names_in(pem: bytes) -> tuple[str, ...]:
     """The URIs and the DNS names, these in lower case, among a certificate's subject alternative
     names (RFC 5280 §4.2.1.6).
 
-    Of a certificate that can't be read there are none. A name of one kind never looks like one of
-    the other: who signs certificates may look at one kind only.
+    A certificate that can't be read has no names. A URI never looks like a DNS name, and a DNS name
+    never looks like a URI, as a CA may check only one of the two.
     """
     return _remembered(pem) if len(pem) <= _MAX_REMEMBERED_BYTES else _read(pem)
 

@@ -1,4 +1,4 @@
-"""Owns who may call what, as the policy file and the callers' tokens say together. Default deny.
+"""Owns the permissions that the policy file and the callers' tokens give together. Default deny.
 
 A file that turns wrong later changes nothing.
 """
@@ -56,7 +56,7 @@ class Access:
 
 
 def everybody() -> Access:
-    """The access of development: anyone who can connect may do everything."""
+    """The access of development: every client that can connect may call everything."""
     return Access(anyone=Caller.of("anonymous", Role))
 
 
@@ -65,7 +65,7 @@ def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = Fal
     AccessError with every fault.
 
     A token of a caller that the policy does not name is a fault, unless `nobodys_tokens` are
-    allowed: they open nothing.
+    allowed. Such a token has no permission.
     """
     faults: list[str] = []
     found: Policy | None = None
@@ -93,10 +93,10 @@ def load_access(policy: Path, tokens: Path | None, *, nobodys_tokens: bool = Fal
 
 
 class AccessSource(Reread[Access]):
-    """The access of files, as they change: until broken ones are mended, who may call what stays as
-    it was. Raises AccessError.
+    """The access from files that may change. While a changed file is broken, the permissions stay
+    as they were. Raises AccessError.
 
-    Tokens of callers that the policy does not name open nothing.
+    Tokens of callers that the policy does not name have no permission.
     """
 
     def __init__(self, policy: Path, tokens: Path | None) -> None:

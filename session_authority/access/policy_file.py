@@ -1,6 +1,7 @@
-"""Owns the policy file: a TOML file that names callers, their roles, and what proves who they are.
+"""Owns the policy file: a TOML file that names callers, their roles, and the names in their
+certificates.
 
-Every fault of a file is named at once. Which RPCs a role may call is for `roles`.
+All faults of a file are named at once. `roles` decides which RPCs a role may call.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Owns the one table of RPCs, `ROWS`: which roles may call each of them. Default deny.
 
-Which callers have which roles is for the policy file.
+The policy file decides which callers have which roles.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _row(),
     }
 )
-# How the file names them: those of the service by name, others by service and name.
+# The names of RPCs in the file: an RPC of the service by its name, others by service and name.
 RPC_PATHS = {
     path.removeprefix(f"/{_SERVICE}/").removeprefix("/"): path
     for path, row in ROWS.items()
@@ -74,8 +74,8 @@ def rows_missing(paths: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A service that calls. `paths` are the RPCs that it may call; `may_observe`: it may ask and
-    leave no trace.
+    """A caller. `paths` are the RPCs that it may call. `may_observe` is True if it may validate
+    with `observe_only`.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Caller:
     may_observe: bool = False
 
     def rpcs(self) -> list[str]:
-        """The names of what it may call, as the policy file has them."""
+        """The names of the RPCs that the caller may call, as the policy file has them."""
         return [name for name, path in RPC_PATHS.items() if path in self.paths]
 
     @classmethod

@@ -1,7 +1,7 @@
 """Owns the database that says where an address is: a file in MaxMind's DB format, which its owner
 replaces from time to time.
 
-It refuses to fail a call: an address of which the file says nothing, or nonsense, has no place.
+It never makes a call fail: an address without a valid entry in the file has no place.
 """
 
 from session_authority.geoip.database import (

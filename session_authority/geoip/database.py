@@ -1,8 +1,8 @@
 """One database of places, held in memory.
 
-The file itself is not mapped: one that is overwritten in place would end the process (SIGBUS), or
-be read half old and half new. The compiled reader takes some ten microseconds for an address; the
-one in Python, where there is no other, a hundred times as many.
+The file is not mapped into memory. If a mapped file is overwritten in place, the process ends
+(SIGBUS), or reads a mixture of old and new. The compiled reader needs about ten microseconds for an
+address. The reader in Python, which is used where there is no other, needs a hundred times as long.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def open_database(path: Path) -> GeoipDatabase:
 
 
 def _read(path: Path) -> bytes | None:
-    """The contents; None if they can't be a database. A large file is looked at before it is
-    read.
+    """The contents of the file. None if they can't be a database. The end of a large file is
+    checked before the file is read.
     """
     # Without O_NONBLOCK a pipe would be waited for.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -110,7 +110,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _reader_of(contents: bytes) -> Any:
-    """A reader of the contents, which no change of the file reaches."""
+    """A reader of the contents in memory, on which a change of the file has no effect."""
     if not _HAS_COMPILED_READER or not hasattr(os, "memfd_create"):
         return maxminddb.open_database(io.BytesIO(contents), maxminddb.MODE_FD)
     descriptor = os.memfd_create("geoip", os.MFD_CLOEXEC)

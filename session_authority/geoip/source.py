@@ -1,4 +1,4 @@
-"""The database of places that is in force, read again when its file changes."""
+"""The present database of places. It is read again when its file changes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class GeoipSource(Reread[GeoipDatabase]):
         super().__init__([path], lambda: open_database(path), GeoipError)
 
     def place_of(self, address: IPv4Address | IPv6Address) -> Place:
-        """Where the address is, as far as the database that is in force says."""
+        """The place of the address, by the present database."""
         return self.current.place_of(address)
 
     def is_readable(self) -> bool:
-        """Returns True if the file can be opened. It may be too large to be read for that."""
+        """Returns True if the file can be opened. The file is not read, as it may be large."""
         try:
             for path in self._files():
                 path.open("rb").close()

@@ -1,5 +1,5 @@
-"""Owns what every process of this project stands on: settings, clock, addresses, durations, logs,
-metrics, files, TLS, text, background tasks and back-off.
+"""Owns the foundations of every process of this project: settings, clock, addresses, durations,
+logs, metrics, files, TLS, text, background tasks and back-off.
 
-It refuses to speak to Redis or gRPC, and to know who is signed in.
+It does not speak to Redis or gRPC, and does not know sessions.
 """

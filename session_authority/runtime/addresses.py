@@ -1,4 +1,4 @@
-"""Owns hosts and ports: where a process listens, and which hosts are this very machine."""
+"""Owns hosts and ports: where a process listens, and which hosts are this machine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Listen:
 
     @property
     def is_loopback(self) -> bool:
-        """True if only this machine can reach it."""
+        """Returns True if only this machine can reach the address."""
         return is_loopback(self.host)
 
     def with_port(self, port: int) -> Listen:
@@ -48,8 +48,8 @@ class Listen:
 
 
 def is_loopback(host: str, *, mapped: bool = True) -> bool:
-    """True for a name or an address that leads to this very machine: `localhost`, 127.0.0.0/8,
-    `::1`, and with `mapped` an IPv4 address as IPv6 writes it (RFC 4291 §2.5.5.2).
+    """Returns True for a name or an address of this machine: `localhost`, 127.0.0.0/8, `::1`, and
+    with `mapped` an IPv4 address in its IPv6 form (RFC 4291 §2.5.5.2).
     """
     if host.lower().rstrip(".") == "localhost":
         return True

@@ -1,9 +1,9 @@
 """The audit log: which administrative act was done, by which caller, to which user, from where.
 
-It is kept apart from other logs, as it names users: on standard error or in a file, one JSON object
-a line. A line is appended in one write, so that processes share a file. The file is opened anew
-when it was moved, as logrotate does. That an act can't be logged fails no act: it is counted, and
-told in the log at most once a minute.
+The audit log is separate from other logs, as it names users. It goes to standard error or to a
+file, one JSON object a line. A line is appended in one write, so processes can share a file. If the
+file was moved, as logrotate does, it is opened anew. An act never fails because it can't be logged:
+such lines are counted, and reported in the log at most once a minute.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import structlog
 from session_authority.runtime.logs import LineBudget, LogThrottle
 
 STDERR = "stderr"
-# Look-ups and refused calls beyond that are counted: anyone could fill the disk with them. An act
-# that changed something always has its line.
+# The most lines for look-ups and refused calls; further ones are only counted, as they could fill
+# the disk. An act that changed something always gets its line.
 MAX_LIMITED_LINES_PER_SECOND = 100
 MAX_TEXT_CHARACTERS = 256
-# Of a list: a caller may send thousands of long names in a call that is refused for it.
+# The limits of a list: a caller may send thousands of long names in a call that is refused.
 MAX_NAMES, MAX_NAME_CHARACTERS = 32, 64
 _COMPLAINT_SECONDS = 60.0
 _MODE = 0o600
@@ -93,7 +93,7 @@ class AuditFile:
             os.close(descriptor)
             raise OSError(0, "is no regular file")
         if os.geteuid() == 0 and status.st_size == 0:
-            # A command that root gives must not take the file away from the service.
+            # If root runs a command, the service must still be able to write the file.
             folder = self._path.absolute().parent.stat()
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
         return descriptor
@@ -119,7 +119,7 @@ class _StandardError:
 
 
 class AuditLog:
-    """Writes down acts, to standard error or to a file. Raises AuditLogError."""
+    """Writes acts to standard error or to a file. Raises AuditLogError."""
 
     def __init__(self, target: str) -> None:
         self._sink = _StandardError() if target == STDERR else AuditFile(Path(target))
@@ -166,7 +166,7 @@ class AuditLog:
         self._sink.close()
 
     def _limit_of(self, caller: str) -> LineBudget:
-        """Each caller has a budget of its own; callers are as many as the policy names."""
+        """The budget of a caller. There are as many budgets as the policy names callers."""
         return self._limits.setdefault(caller, LineBudget(MAX_LIMITED_LINES_PER_SECOND))
 
     def _complain(self, error: Exception) -> None:
@@ -177,7 +177,7 @@ class AuditLog:
 
 
 def _cut(value: Any) -> Any:
-    """A value as JSON has it, of a bounded size, whatever it is."""
+    """The value in a form for JSON, cut to a bounded size."""
     if isinstance(value, bool | int | float):
         return value
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

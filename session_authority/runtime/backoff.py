@@ -9,8 +9,8 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays that double with each failure, from `first` up to `longest`, with jitter: clients that
-    failed together must not come back together.
+    """Delays that double with each failure, from `first` up to `longest`. They have jitter, so that
+    clients that failed together do not try again together.
     """
 
     first: timedelta

@@ -38,8 +38,8 @@ CODES = (
     "DataLoss",
     "Unauthenticated",
 )
-# Callers that the access policy does not name: strangers, and calls refused before it is known who
-# calls.
+# The label for callers that the access policy does not name, and for calls that are refused before
+# their caller is known.
 UNKNOWN_CALLER = "unknown"
 # Names of callers come from the policy. This bounds what a policy that changes for ever can cost.
 MAX_CALLERS = 1000
@@ -58,7 +58,7 @@ class MethodName(NamedTuple):
     name: str
 
 
-# Anyone can make names of methods up: they all count as this one.
+# Clients can invent names of methods. All unknown methods count as this one.
 UNKNOWN_METHOD = MethodName("unary", "unknown", "unknown")
 
 
@@ -108,7 +108,7 @@ class CallMetrics(Collector):
         return self._methods.setdefault(name, MethodCalls())
 
     def describe(self) -> Iterator[Metric]:
-        """All of them without numbers: the registry reads their names."""
+        """All metrics without numbers, from which the registry reads their names."""
         yield CounterMetricFamily(
             "grpc_server_started", "Calls that began, refused ones too.", labels=_NAMES
         )
@@ -130,7 +130,7 @@ class CallMetrics(Collector):
         )
 
     def collect(self) -> Iterator[Metric]:
-        """All of them, as Prometheus reads them."""
+        """All metrics, as Prometheus reads them."""
         started, handled, handling, by_caller = self.describe()
         assert isinstance(handling, HistogramMetricFamily)
         assert isinstance(started, CounterMetricFamily)

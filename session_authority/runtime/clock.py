@@ -1,4 +1,4 @@
-"""Owns the process's clocks. Every other room is handed them, or in tests other ones."""
+"""Owns the process's clocks. Other rooms get them as arguments, and tests pass other clocks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def now() -> datetime:
 
 
 def uptime() -> timedelta:
-    """How long the machine has run, its sleep included where it can tell. Nobody sets this clock,
-    and it only runs forward.
+    """How long the machine has run, including its sleep where the system counts it. This clock is
+    never set, and only runs forward.
     """
     return timedelta(seconds=_uptime_seconds())
 
 
 class SteadyClock:
-    """The present moment in UTC, cut to milliseconds, and right even after somebody has set the
-    wall clock: counted by a clock that nobody sets, from the last moment at which the wall clock
-    was right. The wall clock itself until it was found to be so.
+    """The present moment in UTC, cut to milliseconds. It stays right after the wall clock was set:
+    it is counted by a clock that is never set, from the last moment at which the wall clock was
+    found right. Until then it is the wall clock.
     """
 
     def __init__(self) -> None:

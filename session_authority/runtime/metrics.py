@@ -161,7 +161,7 @@ class Metrics(ProcessMetrics):
         self._verdicts.counts[key] += 1
 
     def renewed(self, status: SessionStatus) -> None:
-        """Counts a renewal, by what its token was worth."""
+        """Counts a renewal, by the status of its token."""
         self.verdict(status)
         self._renewals.counts[self._by_status[status]] += 1
 
@@ -183,6 +183,6 @@ class Metrics(ProcessMetrics):
         self._replays[cause].inc()
 
     def refused(self, reason: str | None) -> None:
-        """Counts a call that was refused, by one of REASONS; nothing for None."""
+        """Counts a refused call by one of REASONS. None counts nothing."""
         if reason is not None:
             self._refused.counts[self._by_refusal[reason]] += 1

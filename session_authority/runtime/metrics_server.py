@@ -30,8 +30,9 @@ MAX_CONNECTIONS = 16
 _TIMEOUT_SECONDS = 5.0
 # Prometheus sends half a kilobyte.
 MAX_REQUEST_BYTES = 16 * 1024
-# How often the metrics are written anew in one form: one Prometheus asks every few seconds, a flood
-# costs the service no more than this for each of five budgets. So many at once are no flood.
+# How often the metrics are rendered in one form. One Prometheus asks every few seconds. A flood of
+# requests costs the service no more than this for each of five budgets. This many at once are
+# allowed.
 _RENDERINGS_PER_SECOND, _RENDERINGS_AT_ONCE = 5.0, 20.0
 # An older page is not shown: its numbers would stand still, and no alert would fire.
 _MAX_PAGE_AGE_SECONDS = 2.0
@@ -113,18 +114,18 @@ class _Limited(io.RawIOBase):
         self._left = MAX_REQUEST_BYTES
 
     def readable(self) -> bool:
-        """It is."""
+        """Returns True: the bytes can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Reads as much as is there and allowed."""
+        """Reads the available bytes, up to the limit."""
         part: bytes = self._source.read1(min(len(buffer), self._left))
         buffer[: len(part)] = part
         self._left -= len(part)
         return len(part)
 
     def close(self) -> None:
-        """Closes what it reads from."""
+        """Closes the stream that it reads from."""
         self._source.close()
         super().close()
 
@@ -133,12 +134,12 @@ class _Handler(WSGIRequestHandler):
     timeout = _TIMEOUT_SECONDS
 
     def setup(self) -> None:
-        """Bounds what is read."""
+        """Limits the bytes that are read."""
         super().setup()
         self.rfile = io.BufferedReader(_Limited(self.rfile))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its own name
-        """Logs nothing: the log is JSON, and who looks at metrics is not in it."""
+        """Logs nothing: the log is JSON, and has no line for requests for metrics."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -169,12 +170,12 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().process_request(request, client_address)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Answers one request; over TLS, greets first, in this thread too."""
+        """Answers one request. Over TLS, this thread also makes the handshake first."""
         if self._tls is None:
             super().finish_request(request, client_address)
             return
         request.settimeout(_TIMEOUT_SECONDS)
-        # A copy: the connection itself stays known by its own descriptor, to be hung up on.
+        # The TLS socket gets a copy: the server closes the connection by its own descriptor.
         with self._tls().wrap_socket(request.dup(), server_side=True) as secure:
             super().finish_request(secure, client_address)
 
@@ -185,7 +186,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing of clients that hang up."""
+        """Logs nothing about clients that close their connection."""
 
 
 def _hang_up(request: Any) -> None:

@@ -1,9 +1,9 @@
 """Makes spans with OpenTelemetry, by its semantic conventions 1.38 and later.
 
-No span tells of a person: no user, device, token or address of an end user. Spans are exported by
-a thread of their own; of a queue that is full the oldest are dropped, and no call ever waits for
-the exporter. This is the only module of the service that knows OpenTelemetry; it is imported only
-where traces are made.
+No span has facts about a person: no user, device, token or address of an end user. A separate
+thread exports spans. If its queue is full, the oldest spans are dropped, and no call ever waits for
+the exporter. This is the only module of the service that knows OpenTelemetry, and it is imported
+only where traces are made.
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ def asking() -> SpanContext | None:
 
 
 class CallTrace:
-    """The trace of one call. A stranger's call never has a span: it could push others out."""
+    """The trace of one call. A call of an unknown caller never has a span, as such spans could push
+    out others.
+    """
 
     __slots__ = ("_begun_at_ns", "_metadata", "_path", "_span", "_token", "_tracer")
 

@@ -266,7 +266,7 @@ class Settings(BaseSettings):
         return self
 
     def _listen_faults(self) -> list[str]:
-        """The rules of who is let in, and where."""
+        """The faults of the settings of ports and callers."""
         faults = []
         if (self.tls_certificate is None) != (self.tls_key is None):
             faults.append("TLS_CERTIFICATE and TLS_KEY must be set together")
@@ -315,7 +315,7 @@ class Settings(BaseSettings):
         }
 
     def session_limits(self) -> SessionLimits:
-        """The part that decisions are taken with."""
+        """The settings that decisions need."""
         return SessionLimits(
             token_ttl=self.token_ttl,
             session_ttl=self.session_ttl,

@@ -41,8 +41,8 @@ class BackgroundTasks:
             await asyncio.wait(self._running)
 
     async def settle_within(self, seconds: float) -> int:
-        """The same, for so long at the most. Cancels the tasks that are under way then, and returns
-        how many there were.
+        """Waits like `settled`, but at most this long. Then it cancels the tasks that are still
+        under way, and returns their number.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""Owns how foreign text is shown: to a terminal it must be text, never a command."""
+"""Makes text from outside safe for terminals: a terminal must show it and obey none of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from session_authority.domain.text import is_printable
 
 
 def printable(text: str) -> str:
-    """The text with every control character, and whatever else moves characters around, written
-    out.
+    """The text with escapes in place of control characters, and of other characters that move text
+    around.
     """
     if is_printable(text):
         return text

@@ -1,9 +1,9 @@
-"""The service's certificate, its key, and the CA that vouches for callers: read from files,
-again when they change.
+"""The service's certificate, its key, and the CA of its callers. They are read from files, and
+again when the files change.
 
-Everything is checked before it is used: what can't work, like a key of another certificate, is an
-error with a name here, and not a handshake that fails for everybody. A change that is broken, or
-half-written, changes nothing.
+Everything is checked before it is used. A fault, such as the key of another certificate, is an
+error with a name here, and not a handshake that fails for all callers. A change that is broken or
+half-written changes nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where they are. With `client_ca`, callers must bring a certificate that it signed."""
+    """The paths of the files. With `client_ca`, callers need a certificate that this CA signed."""
 
     certificate: Path
     key: Path
@@ -65,8 +65,8 @@ class Certificates:
 
 
 class TlsSource(Reread[Certificates]):
-    """The certificates of files, as they change: until broken ones are mended, they stay as they
-    were. Raises CertificateError.
+    """The certificates from files that may change. While changed files are broken, the certificates
+    stay as they were. Raises CertificateError.
     """
 
     def __init__(self, files: TlsFiles, clock: Callable[[], datetime]) -> None:
@@ -75,9 +75,7 @@ class TlsSource(Reread[Certificates]):
 
 
 def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True) -> Certificates:
-    """Reads them all, for a server or for who calls one. Raises CertificateError with every
-    fault.
-    """
+    """Reads all files, for a server or for a client. Raises CertificateError with every fault."""
     reading = _Reading(now)
     chain, certificates = reading.chain(files.certificate, for_server)
     key = reading.key(files.key, certificates[0] if certificates else None)
@@ -90,7 +88,7 @@ def load_certificates(files: TlsFiles, now: datetime, *, for_server: bool = True
 
 
 def load_cas(path: Path, now: datetime) -> bytes:
-    """The PEM of those whom to trust. Raises CertificateError."""
+    """The PEM of the CAs to trust. Raises CertificateError."""
     reading = _Reading(now)
     pem = reading.cas(path)
     if reading.faults:

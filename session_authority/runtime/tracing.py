@@ -36,14 +36,15 @@ def active() -> Tracer | None:
 
 
 def install(tracer: Tracer | None) -> None:
-    """Makes this the tracer of the process: of what is made from now on."""
+    """Makes this the tracer of the process, for objects that are made from now on."""
     global _active
     _active = tracer
 
 
 @contextmanager
 def tracing(mode: TracingMode) -> Iterator[None]:
-    """Makes traces inside, if that is set. Ends at once, or within two seconds for the last spans.
+    """Makes traces inside the block, if tracing is set. The end takes no time, or up to two seconds
+    for the last spans.
 
     Raises TracingError.
     """
