@@ -1,5 +1,5 @@
-"""Owns the gateway's answers, whatever the proxy speaks: an allowed request with the headers that
-the app gets, or a denial as the client must see it.
+"""Owns the gateway's answers, for every protocol of a proxy: an allowed request with the headers
+for the app, or a denial with the response for the client.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def refused(request: GatewayRequest, refusal: Refused, *, cookies: tuple[str, ..
 
 
 def not_understood(response: Response) -> Answer:
-    """The answer to a question that names no request."""
+    """The answer to a question that does not describe a request."""
     return Answer(
         allowed=False,
         status=response.status,
@@ -130,8 +130,8 @@ def denied(
     cookies: tuple[str, ...] = (),
     outage: bool = False,
 ) -> Answer:
-    """The answer to a request that ends here, with a response for a browser or a program, made
-    one of gRPC where a call of gRPC is denied.
+    """The answer to a denied request. It has a response for a browser or a program. For a call of
+    gRPC the response becomes one of gRPC.
     """
     headers = tuple(
         (name, value) for name, value in response.headers if name.lower() not in _OF_THE_MESSAGE
@@ -166,7 +166,7 @@ def denied(
 
 
 def _grpc_type(request: GatewayRequest, kind: Kind) -> str:
-    """The kind of contents that the caller reads: its own, if that is one of gRPC's."""
+    """The content type for the client: that of its request, if it is one of gRPC's."""
     asked = request.headers["content-type"][0]
     known = asked.replace("+", "").replace("-", "").replace("/", "").isalnum() and asked.isascii()
     return asked if known and len(asked) < 100 else f"application/{kind.value}"

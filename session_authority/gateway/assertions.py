@@ -1,9 +1,9 @@
-"""Owns what an app may trust without trusting the network: a short token about the session, made
-for that app.
+"""Owns assertions: short tokens about a session for one app, which the app can trust without
+trusting the network.
 
-It is signed once for a session and an app, and then sent along with each request until it has half
-of its life left. It names the session and proves nothing about the request. The client's access
-token is no part of it.
+An assertion is signed once for a session and an app. It is sent with each request until half of its
+life is over. It names the session and proves nothing about the request. It does not contain the
+client's access token.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class _Kept(NamedTuple):
 
 
 class Assertions:
-    """Makes the assertions of one issuer. A route without an app has none, as nobody could tell
-    whom it is for. `clock` gives seconds since the Unix epoch.
+    """Makes the assertions of one issuer. A route without an app has no assertion, as it would have
+    no audience. `clock` gives seconds since the Unix epoch.
     """
 
     def __init__(self, signer: Signer, issuer: str, clock: Callable[[], float] = time.time) -> None:

@@ -86,7 +86,7 @@ class _Table(BaseModel):
 
 
 class AuthorityTable(_Table):
-    """Where the service is, and how the gateway shows who it is.
+    """The address of the service, and the gateway's credentials.
 
     `near_cache` is how many sessions the gateway keeps; 0 asks about each request. `timeout` is the
     time of one call.
@@ -134,7 +134,7 @@ _VARIABLES = {"CA": "ca", "CERT": "certificate", "KEY": "key", "TOKEN_FILE": "to
 
 
 class ListenTable(_Table):
-    """Where one protocol is spoken: at a host and port, at a unix socket, or both."""
+    """The addresses of one protocol: a host and port, a unix socket, or both."""
 
     listen: _Address | None = None
     unix_socket: _Path | None = None
@@ -147,8 +147,9 @@ class ListenTable(_Table):
 
 
 class GrpcTable(ListenTable):
-    """Where Envoy asks over gRPC. `on_outage` is how it learns that the service gives no answer:
-    by a failed call, to which `status_on_error` and `failure_mode_allow` apply, or by a response.
+    """The addresses for Envoy's calls over gRPC. `on_outage` says how Envoy learns that the service
+    gives no answer: by a failed call, to which `status_on_error` and `failure_mode_allow` apply, or
+    by a response.
     """
 
     on_outage: Literal["abort", "response"] = "abort"
@@ -238,14 +239,14 @@ class FlowTable(_Table):
 
 
 class AppTable(_Table):
-    """An app behind the proxies. `audience` is whom its assertions are for, if not its name."""
+    """An app behind the proxies. `audience` is the audience of its assertions, if not its name."""
 
     audience: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
 
 class AssertionsTable(_Table):
-    """How `X-Session-Assertion` is made: with the keys of a folder that `session-authority keys`
-    keeps, by the name of the `issuer` that apps expect.
+    """The settings of `X-Session-Assertion`: a folder with keys of `session-authority keys`, and
+    the `issuer` that apps expect.
     """
 
     keys: _Path

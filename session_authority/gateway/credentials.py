@@ -1,5 +1,5 @@
-"""Owns what a client's credentials become on their way to the app: by default they end here, as an
-app that has the identity needs no token, and can leak none.
+"""Decides which of a client's credentials go on to the app. By default none do: an app that has the
+identity needs no token, and can't leak one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def onward(flow: Flow, headers: Headers, *, keep: bool) -> Onward:
     authorization = headers.get("authorization", ())
     devices = headers.get(flow.device_header.lower(), ())
     if keep:
-        # Of two neither counted here, so neither counts there.
+        # If there are two values, neither counted here, so neither goes on.
         return Onward("; ".join(cookies), _only(authorization), _only(devices))
     ours = flow.cookies.names
     kept = [

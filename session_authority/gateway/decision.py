@@ -1,5 +1,5 @@
-"""Owns the gateway's decision about one request: asks the flow of the client, which asks the
-service, and puts the answer together. Knows no protocol of a proxy.
+"""Owns the gateway's decision about one request. It asks the flow of the client, which asks the
+service, and builds the answer. It knows no protocol of a proxy.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ Assertions = Callable[[Session, Route], str]
 _VARY = ("Vary", ", ".join(VARIES))
 # An app's own rules for caches are not known here: only the gateway's own come from a visit.
 _APP_DECIDES = ("cache-control",)
-# A fault of a proxy's configuration is met with each request: one line in so long is enough.
+# A fault of a proxy's configuration occurs with each request. One line in this time is enough.
 _FAULT_LOG_SECONDS = 60.0
 
 
 class Gateway:
-    """Decides about requests. The client and its cache are the caller's to close.
+    """Decides about requests. The owner of the client closes the client and its cache.
 
     Args:
         authority: The client of the service.
-        flow: How the apps want it.
+        flow: The settings of the flow.
         routes: Reads the options of the proxies' routes.
         assertions: Makes the assertions for apps; None for none.
         metrics: Counts the answers.
@@ -75,7 +75,7 @@ class Gateway:
         self._next_fault_log = 0.0
 
     async def decide(self, request: GatewayRequest, route: Route) -> Answer:
-        """The answer to a request. Raises nothing that a request or the service can bring about."""
+        """The answer to a request. No request and no fault of the service makes this raise."""
         began = monotonic()
         answer = await self._decide(request, route)
         self.metrics.count(answer, monotonic() - began)
@@ -114,7 +114,7 @@ class Gateway:
             if route.preflights is Preflights.PASS:
                 return answers.allowed(request, self.flow, carried)
             return answers.denied(request, _told(403, "preflight"), code="preflight")
-        # A redirect is for pages alone, which calls of gRPC and WebSockets are not.
+        # Only pages get a redirect. Calls of gRPC and WebSockets are no pages.
         sign_in = route.sign_in if request.kind is Kind.HTTP else SignIn.STATUS
         try:
             visit = await self._visits[sign_in].open(

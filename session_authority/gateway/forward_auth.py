@@ -1,8 +1,8 @@
-"""Owns the questions over HTTP: what each kind of proxy asks, and the form of the answer.
+"""Owns the questions over HTTP: the question of each kind of proxy, and the form of the answer.
 
 The options of a route are a part of the path that the proxy's configuration names,
-`/forward-auth:session=optional&max_age=5m`. They are not in the query: some proxies send the query
-of the original there, which is the client's.
+`/forward-auth:session=optional&max_age=5m`. They are not in the query, as some proxies send the
+query of the original request there, and the client chooses that query.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from session_authority.gateway.requests import GatewayRequest
 from session_authority.gateway.routes import RouteFault
 
 _PATH = re.compile(r"/(forward-auth|auth-request|ext-authz)(?::([^/]*))?(/.*)?", re.DOTALL)
-# Proxies that join the lines of Set-Cookie can pass these on, one by one: the token, the device ID
-# and the mark of a session that ends with the browser.
+# Headers with one cookie each, for proxies that join the lines of `Set-Cookie`: the token, the
+# device ID, and the mark of a session that ends with the browser.
 MAX_COOKIES = 3
 # The only statuses of a denial that nginx passes on; any other is its own 500.
 _NGINX_STATUSES = frozenset({401, 403})
@@ -43,7 +43,7 @@ class ForwardAuth:
         self._gateway = gateway
 
     async def reply(self, question: Question) -> Reply | None:
-        """The response to a question; None if its path is that of no question."""
+        """The response to a question. None if the path belongs to no question."""
         path, _, query = question.target.partition("?")
         found = _PATH.fullmatch(path)
         if found is None:
@@ -76,8 +76,8 @@ _Told = tuple[tuple[str, str], ...]
 
 
 def _plain(answer: Answer) -> Reply:
-    """For proxies that pass a denial on as it is, so a denial has only what is for the browser. A
-    script can read all of its headers but `Set-Cookie`.
+    """The reply for proxies that pass a denial on unchanged. So a denial has only headers for the
+    browser: a script can read all of them except `Set-Cookie`.
     """
     if answer.allowed:
         return Reply(200, (*answer.headers, *_for_proxy(answer)))
@@ -85,8 +85,8 @@ def _plain(answer: Answer) -> Reply:
 
 
 def _for_envoy(answer: Answer) -> Reply:
-    """For Envoy, which takes off what an allowed answer names: it copies headers, and leaves the
-    client's own where there are none.
+    """The reply for Envoy. Envoy copies headers to the request, and keeps the client's own where
+    the reply has none. So an allowed reply names the headers that Envoy removes.
     """
     reply = _plain(answer)
     if not (answer.allowed and answer.removed):
@@ -96,7 +96,9 @@ def _for_envoy(answer: Answer) -> Reply:
 
 
 def _for_nginx(answer: Answer) -> Reply:
-    """For nginx, which knows three answers. The headers say the rest, and reach no browser."""
+    """The reply for nginx, which knows three statuses. Headers, which no browser gets, have the
+    rest.
+    """
     told = (*_for_proxy(answer), *_details(answer))
     if answer.allowed:
         return Reply(204, (*answer.headers, *told))
@@ -128,7 +130,7 @@ def _cookies(answer: Answer) -> _Told:
 
 
 def _details(answer: Answer) -> _Told:
-    """The status that the client is to see, why, and where it is to go."""
+    """The status for the client, the reason, and the address of a redirect."""
     status = 200 if answer.allowed else answer.denial_status
     location = next((value for name, value in answer.headers if name == "Location"), "")
     return (
@@ -145,8 +147,8 @@ def _numbered(cookies: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _check_query(query: str, request: GatewayRequest) -> None:
-    """Some proxies send the original's query along, which says nothing here. Any other is an
-    option in the wrong place. Raises BadQuestion.
+    """Checks the query of a question. Some proxies send the query of the original, which is
+    ignored. Any other query is an option in the wrong place. Raises BadQuestion.
     """
     if query and query != request.target.partition("?")[2]:
         raise BadQuestion(

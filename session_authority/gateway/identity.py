@@ -1,9 +1,8 @@
-"""Owns the headers that tell an app who its user is, and which headers of a client must not reach
-an app.
+"""Owns the identity headers for apps, and the list of client headers that must not reach an app.
 
-An app trusts these headers, so all of them are always set, empty for the anonymous: what a client
-sent under their names is overwritten. Values are visible ASCII: whatever else a user ID or a method
-has is percent-encoded, as is "%" itself, so that no two users look the same.
+An app trusts these headers. So all of them are always set, and empty without a session: headers of
+these names from a client are overwritten. Values are visible ASCII. Other characters of a user ID
+or a method are percent-encoded, and so is "%", so that no two users look the same.
 """
 
 from __future__ import annotations
@@ -38,13 +37,11 @@ _PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 _MAX_KEPT_SESSIONS = 4096
 
 ANONYMOUS: Pairs = tuple((name, "") for name in IDENTITY_HEADERS)
-"""The headers of a request that has no identity."""
+"""The identity headers of a request without an identity."""
 
 
 class IdentityHeaders:
-    """Makes the headers that tell of a session, and keeps them while the session is the same
-    object.
-    """
+    """Makes the identity headers of a session. Keeps them while the session is the same object."""
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[Session, Pairs]] = {}
@@ -64,7 +61,7 @@ class IdentityHeaders:
 
 
 def _headers_of(session: Session) -> Pairs:
-    """All of them but the assertion."""
+    """All identity headers except the assertion."""
     values = (
         _visible(session.user_id),
         _visible(session.session_id),
@@ -77,8 +74,9 @@ def _headers_of(session: Session) -> Pairs:
 
 
 def forged(names: Iterable[str]) -> list[str]:
-    """The names of a client's headers that an app could read as identity, beside those that are
-    overwritten. Many servers read `X_Session_User` as `X-Session-User`, and PHP `X.Session.User`.
+    """The names of a client's headers that an app could read as identity, without the names that
+    are overwritten. Many servers read `X_Session_User` as `X-Session-User`, and PHP also reads
+    `X.Session.User` so.
     """
     return sorted(
         [

@@ -1,4 +1,4 @@
-"""Owns the page of the public keys that apps verify assertions with (RFC 7517)."""
+"""Owns the page with the public keys for the verification of assertions (RFC 7517)."""
 
 from __future__ import annotations
 

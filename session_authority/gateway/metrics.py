@@ -1,4 +1,4 @@
-"""Owns what the gateway counts of itself."""
+"""Owns the gateway's metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from session_authority.gateway.answers import Answer
 from session_authority.gateway.requests import Kind
 
-# From an answer out of the near cache to a time-out of the service.
+# From the time of an answer from the near cache to a time-out of the service.
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 

@@ -1,9 +1,9 @@
 """Owns token introspection (RFC 7662) and revocation (RFC 7009), for frameworks and gateways that
 speak only that.
 
-A token alone proves nothing here: a request must bring the device ID, too, as the parameter
-`device_id`. With it, an introspection is a validation like any other, and finds a replay. Without
-it a token is never active, and the service isn't asked, so that nobody raises an alarm.
+A token alone proves nothing here: a request must also have the device ID as the parameter
+`device_id`. With the device ID an introspection is a usual validation, and finds a replay. Without
+it a token is never active, and the service isn't asked, so that no alarm is raised.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Form = Mapping[str, str]
 
 
 class BadForm(Exception):
-    """A request that is none; the text says why."""
+    """The request is no valid form. The text says why."""
 
 
 class OAuth:
@@ -136,7 +136,7 @@ class OAuth:
         return Reply(200, _HEADERS[1:])
 
     async def _session_of(self, token: str, device_id: str) -> Session | None:
-        """The session that the token is good for, an expired one for a renewal."""
+        """The session of the token. An expired token that can be renewed has a session, too."""
         found = await self._authority.validate_session(token, device_id)
         if found.status is not SessionStatus.TOKEN_EXPIRED:
             return found.session
@@ -166,7 +166,7 @@ def _token(form: Form) -> str:
 
 
 async def _form(scope: Scope, receive: Receive) -> Form:
-    """The form that a request brings. Raises BadForm."""
+    """The form in a request. Raises BadForm."""
     if scope["method"] != "POST":
         raise BadForm("the method must be POST")
     kinds = [value for name, value in scope["headers"] if name.lower() == b"content-type"]

@@ -1,7 +1,9 @@
-"""Owns who may introspect and revoke: programs with an ID and a secret (RFC 6749, section 2.3.1).
+"""Owns the programs that may introspect and revoke. Each has an ID and a secret (RFC 6749, section
+2.3.1).
 
 Secrets are random texts, and only their hashes are known here. An address that guesses is refused
-for a while, but never a caller with a right secret: several may call from one address.
+for a while. A caller with the right secret is never refused, as several programs may call from one
+address.
 """
 
 from __future__ import annotations
@@ -34,11 +36,11 @@ class OAuthCaller:
 
 
 class NotAuthenticated(Exception):
-    """A caller has not shown who it is."""
+    """The caller has no valid credentials."""
 
 
 class TooManyFailures(Exception):
-    """A caller has not shown who it is, as its address has often not of late."""
+    """The caller has no valid credentials, and its address has lately failed often."""
 
     def __init__(self, retry_after_seconds: int) -> None:
         super().__init__("too many failures")
@@ -46,11 +48,11 @@ class TooManyFailures(Exception):
 
 
 class AmbiguousCaller(Exception):
-    """A caller shows who it is in two ways, or in a way that can't be read."""
+    """The caller has credentials in two places, or credentials that can't be read."""
 
 
 class OAuthCallers:
-    """Tells the callers by their secrets."""
+    """Identifies callers by their secrets."""
 
     def __init__(
         self, callers: Mapping[str, OAuthCaller], clock: Callable[[], float] = time.monotonic
@@ -68,7 +70,7 @@ class OAuthCallers:
         name, secret = _credentials(authorization, form)
         caller = self._callers.get(name)
         presented = hashlib.sha256(secret.encode()).digest()
-        # All hashes are compared, also for a name that nobody has: the time says nothing.
+        # All hashes are compared, even for an unknown name, so that the time reveals nothing.
         hashes = (_NO_HASH,) if caller is None else caller.hashes
         found = [hmac.compare_digest(presented, known) for known in hashes]
         if caller is not None and any(found):

@@ -21,7 +21,7 @@ _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 class BadQuestion(ValueError):
-    """A proxy's question that does not say what the original was, or that nobody may ask."""
+    """A proxy's question does not describe the original, or is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Question:
 
 
 def forwarded(flow: Flow, question: Question) -> GatewayRequest:
-    """The original as `X-Forwarded-*` tells it, or `X-Original-Method`, `-URI`, `-URL`. Raises
-    BadQuestion.
+    """The original request from `X-Forwarded-*`, or from `X-Original-Method`, `-URI`, `-URL`.
+    Raises BadQuestion.
     """
     if not flow.trusts(question.peer):
         raise BadQuestion(
@@ -62,7 +62,7 @@ def forwarded(flow: Flow, question: Question) -> GatewayRequest:
 
 
 def passed_on(question: Question, target: str) -> GatewayRequest:
-    """The original, where the proxy asks with its method, headers and target.
+    """The original request, if the proxy's question has its method, headers and target.
 
     Raises BadQuestion.
     """
@@ -101,15 +101,15 @@ def original(
     peer: str,
     deadline: float | None = None,
 ) -> GatewayRequest:
-    """The original with all that a proxy says of it. Raises BadQuestion."""
+    """The checked original request from the facts of a proxy. Raises BadQuestion."""
     if not _METHOD.fullmatch(method):
         raise BadQuestion("the original's method is none")
     if scheme.lower() not in _SCHEMES:
         raise BadQuestion("the original's scheme is neither http nor https")
     if not _HOST.fullmatch(host):
         raise BadQuestion("the original's host is none")
-    # Clients may send the absolute form, even to a server (RFC 9112, section 3.2.2). Which host is
-    # meant, the proxy has decided.
+    # Clients may send the absolute form, even to a server (RFC 9112, section 3.2.2). The proxy has
+    # decided which host is meant.
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is not None:
         target = absolute[3] if absolute[3].startswith("/") else f"/{absolute[3]}"

@@ -1,4 +1,4 @@
-"""Owns what the gateway knows of a request that a proxy asks about, whatever the proxy speaks."""
+"""Owns the facts of a request that a proxy asks about, for every protocol of a proxy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Owns the options of a route: what the proxy's configuration wants of the requests to it.
+"""Owns the options of a route: the proxy's configuration sets them for its requests.
 
-Options come from the proxy's configuration alone, never from a request of a client. An option that
-is unknown or wrong is a fault, and a fault denies: a misspelt `max_age` must not open a route.
+Options come only from the proxy's configuration, and never from a request of a client. An unknown
+or wrong option is a fault, and the request is denied: a misspelt `max_age` must not open a route.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from session_authority.runtime.durations import parse_duration
 
 _E = TypeVar("_E", bound=Enum)
 _METHOD = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+;=%]{1,128}", re.ASCII)
-# One for each route of each proxy; a bound, as nothing else keeps their number down.
+# The most routes that are kept. Nothing else limits their number.
 _MAX_KEPT_ROUTES = 1000
 _MAX_OPTIONS = 20
 
@@ -38,8 +38,8 @@ class Need(Enum):
 
 
 class SignIn(Enum):
-    """How a browser's page without a session is denied: with a redirect, if there is a URL for
-    that, or with 401.
+    """The denial of a browser's page without a session: a redirect, if there is a URL for it, or
+    401.
     """
 
     REDIRECT = "redirect"

@@ -31,8 +31,9 @@ class Health:
         self.ready = False
 
     def reply(self, path: str) -> Reply | None:
-        """The response to a probe; None if this is none. An outage of the service makes no gateway
-        unready: its answer is 503, which says more than a proxy without gateways could.
+        """The response to a probe. None if the request is no probe. An outage of the service does
+        not make the gateway unready: its answer of 503 says more than a proxy without a gateway
+        could.
         """
         if path == "/healthz":
             return _text(200, "ok\n")
@@ -105,5 +106,5 @@ async def send_reply(scope: Scope, reply: Reply, send: Send) -> None:
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """The app below the page of devices, which has no other page."""
+    """The empty app below the page of devices: the gateway has no other page."""
     await send_reply(scope, _text(404, "there is nothing here\n"), send)

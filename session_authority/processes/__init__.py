@@ -1,5 +1,5 @@
-"""Owns what runs: puts rooms together to the service, its workers and the relay, and checks what is
-unsafe before a start.
+"""Owns the processes: assembles the service, its workers, the relay and the gateway from rooms, and
+checks for unsafe settings before a start.
 
-It refuses to decide anything of sessions.
+It decides nothing about sessions.
 """

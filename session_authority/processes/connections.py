@@ -1,9 +1,9 @@
-"""Keeps room for newcomers among the connections of this process's ports, and hangs up on peers
-that don't take their answers.
+"""Keeps free connections on this process's ports, and closes the connections of peers that do not
+read their answers.
 
-gRPC bounds how many connections a port has, and closes a new one beyond that at once: strangers
-could fill the bound and lock callers out. So a look at the connections, well before the bound is
-reached, chooses which of them go.
+gRPC limits the connections of a port, and closes a new connection beyond the limit at once. Unknown
+clients could fill the limit and lock callers out. So this module checks the connections well before
+the limit is reached, and chooses connections to close.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from session_authority.runtime.logs import LogThrottle
 from session_authority.runtime.metrics import Metrics
 
 _LOOK_SECONDS, _HASTY_LOOK_SECONDS = 0.5, 0.1
-# With many connections a look takes long. It must take no more than this part of the time: 2 %, and
-# 10 % while it is needed.
+# With many connections a check takes long. Checks must take no more than this part of the time:
+# 2 %, and 10 % while connections must be closed.
 _PAUSE_PER_LOOK, _HASTY_PAUSE_PER_LOOK = 50, 10
 
 _log = structlog.get_logger(__name__)
@@ -33,9 +33,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port that is listened on: what the metrics call it, how many connections it may have, and
-    what is known of their peers.
-    """
+    """A listening port: its name in metrics, its limit of connections, the notes on its peers."""
 
     name: str
     number: int
@@ -55,13 +53,13 @@ class Connections:
         self._throttle = LogThrottle()
 
     def watch(self, port: Port) -> None:
-        """Looks after one port more."""
+        """Adds a port to check."""
         self._ports[port.number] = port
         self._metrics.connections.labels(port.name).set(0)
         self._metrics.connections_limit.labels(port.name).set(port.bound)
 
     async def run(self) -> NoReturn:
-        """Looks again and again."""
+        """Checks the connections again and again."""
         while True:
             await asyncio.sleep(self._pause_seconds())
             try:
@@ -75,7 +73,7 @@ class Connections:
         return max(_LOOK_SECONDS, _PAUSE_PER_LOOK * self._look_took_seconds)
 
     async def look(self) -> None:
-        """Looks once, and hangs up where it must."""
+        """Checks once, and closes connections where necessary."""
         began_at = monotonic()
         found = await asyncio.to_thread(self._find)
         self._first_seen = {one: self._first_seen.get(one, began_at) for one in found}
@@ -95,7 +93,7 @@ class Connections:
         seen = [self._seen(port, connection) for connection in found]
         crowd = {one.peer for one in evicted(seen, port.bound)}
         self._hasty |= bool(crowd)
-        # After the look: if it was this process that stood still, the answers are gone by now.
+        # This comes after the check: if this process had stood still, the answers are sent by now.
         slow = port.peers.slow(monotonic())
         for reason, peers in (("crowded", crowd), ("answers_not_read", slow)):
             closed = sum(
@@ -116,8 +114,8 @@ class Connections:
         return Seen(connection.peer, max(peer.last_call_at, first_seen), peer.calls, peer.caller)
 
     def _forget(self, found: Mapping[Connection, int], began_at: float) -> None:
-        """Forgets the peers of connections that were gone when the look began. Where connections
-        can't be seen, no peer is forgotten.
+        """Forgets the peers of connections that were gone when the check began. On a system that
+        does not list connections, no peer is forgotten.
         """
         if found:
             names = {connection.peer for connection in found}

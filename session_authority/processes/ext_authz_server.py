@@ -1,4 +1,4 @@
-"""The server of gRPC that Envoy asks, with standing tasks where the installed gRPC has them."""
+"""The gRPC server for Envoy's questions, with standing tasks if the installed gRPC has them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ExtAuthzServer:
         return listening
 
     async def stop(self, grace_seconds: float) -> None:
-        """Lets calls end for so long."""
+        """Stops the server. Calls may end within the grace period."""
         if self._server is not None:
             await self._server.stop(grace_seconds)
         if self._socket is not None:
@@ -130,4 +130,4 @@ def _tell(error: Exception) -> None:
 
 
 def _nothing(_: Any) -> None:
-    """Nothing is to be done once an answer is sent."""
+    """Does nothing after an answer is sent."""

@@ -1,4 +1,4 @@
-"""Notices that a replica was promoted, and has done again what it may lack."""
+"""Notices that a replica was promoted, and repeats the changes that it may lack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from session_authority.events.primaries import Primaries
 
 
 class Failovers:
-    """`primaries` names who serves each partition; `reassert` does again what was done lately."""
+    """Repeats changes after a failover. `primaries` names the primary of each partition. `reassert`
+    repeats the latest changes.
+    """
 
     def __init__(
         self,

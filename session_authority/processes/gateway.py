@@ -33,14 +33,14 @@ from session_authority_client import AsyncSessionAuthority, SessionAuthorityErro
 
 _log = structlog.get_logger(__name__)
 
-# Browsers send at most as much as a proxy lets through, which is 64 KiB and less; the proxy adds
+# A browser sends at most as much as a proxy lets through, which is 64 KiB or less. The proxy adds
 # headers of its own.
 _MAX_HEADER_BYTES = 128 * 1024
 _BACKLOG = 2048
 # Proxies keep idle connections for up to an hour (Envoy), and must be the ones that close them: a
 # question on a connection that is just being closed would fail.
 _KEEP_ALIVE_SECONDS = 3700
-# How often a gateway that has had no answer yet asks the service.
+# The interval of a gateway's questions until the service has answered for the first time.
 _PROBE_SECONDS = 1.0
 # It is no token, so that the service answers from its first check, without a look into Redis.
 _NO_TOKEN = "-"
@@ -86,7 +86,7 @@ async def authority_of(config: GatewayConfig) -> AsyncIterator[AsyncSessionAutho
 
 
 async def answers_of(authority: AsyncSessionAuthority) -> str:
-    """Asks the service one thing, and returns why that failed; empty if it has answered."""
+    """Asks the service once. Returns the reason if that failed, and an empty text otherwise."""
     try:
         await authority.validate_session(_NO_TOKEN, "")
     except SessionAuthorityError as error:
@@ -163,7 +163,7 @@ async def _become_ready(authority: AsyncSessionAuthority, health: Health) -> Non
 async def _serve_http(
     app: App, drain_timeout: timedelta, sockets: Sequence[socket.socket], stop: asyncio.Event
 ) -> None:
-    """Serves HTTP until it is to stop, then for as long as answers are under way."""
+    """Serves HTTP until the stop, and then until the answers under way are sent."""
     server = _HttpServer(
         uvicorn.Config(
             app,
@@ -194,7 +194,7 @@ def _close(sockets: Sequence[socket.socket], table: ListenTable | None) -> None:
 
 
 def _sockets(table: ListenTable) -> Sequence[socket.socket]:
-    """The sockets that a protocol is spoken at. Raises CannotListen."""
+    """The listening sockets of a protocol. Raises CannotListen."""
     found = []
     if table.listen is not None:
         found.append(_tcp_socket(table.listen))

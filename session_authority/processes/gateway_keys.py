@@ -16,8 +16,8 @@ _LOOK_SECONDS = 1.0
 
 
 class AssertionKeys:
-    """Makes assertions, and looks at the key files again. Raises KeyringError if they are broken
-    at the start.
+    """Makes assertions, and reads the key files again when they change. Raises KeyringError if they
+    are broken at the start.
     """
 
     def __init__(self, table: AssertionsTable) -> None:
@@ -27,7 +27,7 @@ class AssertionKeys:
         self.jwks = self._signer.jwks
 
     async def keep_up(self) -> None:
-        """Looks again and again, until it is cancelled."""
+        """Checks the files again and again until it is cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self.look()

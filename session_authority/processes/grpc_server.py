@@ -28,10 +28,10 @@ _log = structlog.get_logger(__name__)
 
 
 async def acceptor_that_works(wanted: Acceptor) -> Acceptor:
-    """The acceptor that was set, or grpc.aio's own if the installed grpc can't have another."""
+    """The acceptor in the settings, or grpc.aio's own if the installed grpc supports no other."""
     if wanted is Acceptor.STANDING:
         try:
-            # With another release of grpc not even the import may succeed.
+            # With another release of grpc even the import may fail.
             from session_authority.rpc.acceptor_check import check
 
             await check()
@@ -44,7 +44,7 @@ async def acceptor_that_works(wanted: Acceptor) -> Acceptor:
 def new_server(
     guard: Guard, capacity: Capacity, acceptor: Acceptor, *, share_port: bool
 ) -> tuple[grpc.aio.Server, MethodsByName]:
-    """A server whose calls pass a guard, and that which its methods are to be added to."""
+    """A server whose calls pass a guard, and the object to which its methods are added."""
     options = server_options(capacity, share_port=share_port)
     if acceptor is Acceptor.STOCK:
         server = grpc.aio.server(interceptors=[guard], options=options)
@@ -62,9 +62,8 @@ def _log_fault(error: Exception) -> None:
 class MethodsByName:
     """A server that finds methods by their names alone.
 
-    Generated code registers each method too, and grpc.aio then waits for the next call of each on
-    its own: for every call that arrives it sets up and takes down as many waits as there are
-    methods.
+    Generated code also registers each method. grpc.aio then waits for the next call of each method
+    separately: for every call it sets up, and ends, as many waits as there are methods.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
@@ -79,7 +78,7 @@ class MethodsByName:
 
 
 class StandingMethods(MethodsByName):
-    """The same, but standing tasks answer the busiest methods."""
+    """A server like `MethodsByName`, but standing tasks answer the busiest methods."""
 
     def __init__(self, server: grpc.aio.Server, core: StandingServer, guard: Guard) -> None:
         super().__init__(server)
@@ -95,33 +94,33 @@ class StandingMethods(MethodsByName):
 
 
 def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, int]]:
-    """Limits of the gRPC server; those of single methods are the guard's."""
+    """The limits of the gRPC server. The guard has the limits of single methods."""
     return [
         ("grpc.max_receive_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
         ("grpc.max_send_message_length", MAX_BATCH_BYTES + _SPARE_BYTES),
         ("grpc.max_metadata_size", 16 * 1024),
         ("grpc.absolute_max_metadata_size", 16 * 1024),
         ("grpc.max_concurrent_streams", capacity.per_connection),
-        # Of each port; gRPC closes others when they come.
+        # The limit of each port. gRPC closes further connections at once.
         ("grpc.max_allowed_incoming_connections", capacity.connections),
-        # Calls that are just being taken down don't count against a client that keeps to that.
+        # Calls that are just ending do not count against a client that obeys this limit.
         ("grpc.http2.max_deallocating_streams", 1000),
-        # A client that connects and then says nothing is hung up on.
+        # A client that connects and sends nothing is disconnected.
         ("grpc.server_handshake_timeout_ms", 5_000),
-        # Calls that wait for this process to get to them: from the first number on more and more
-        # are refused, from the second on all, and those that have waited so many seconds are given
-        # up.
+        # Calls that wait for this process. From the first number on, more and more of them are
+        # refused, and from the second number on, all. A call that has waited this many seconds is
+        # dropped.
         ("grpc.server.max_pending_requests", 1000),
         ("grpc.server.max_pending_requests_hard_limit", 2000),
         ("grpc.server_max_unrequested_time_in_server", 5),
-        # Clients may ping as often as this to keep idle connections open. A client that goes on
-        # more often is hung up on.
+        # Clients may ping this often to keep idle connections open. A client that keeps pinging
+        # more often is disconnected.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        # Connections move on now and then, so that new servers get their share.
+        # Connections end now and then, so that new servers get a share of them.
         ("grpc.max_connection_age_ms", 30 * 60_000),
         ("grpc.max_connection_age_grace_ms", 30_000),
         ("grpc.so_reuseport", int(share_port)),
@@ -131,8 +130,8 @@ def server_options(capacity: Capacity, *, share_port: bool) -> list[tuple[str, i
 def server_credentials(
     tls: TlsSource | None, *, ask_for_certificates: bool = True
 ) -> grpc.ServerCredentials | None:
-    """The credentials of a port: always the certificates that are in force when a connection is
-    made. None is plaintext.
+    """The credentials of a port. Each connection gets the certificates that are current when it is
+    made. None means plaintext.
     """
     if tls is None:
         return None
@@ -148,7 +147,7 @@ def server_credentials(
         return _configuration(current)
 
     wanted = ask_for_certificates and given.client_ca is not None
-    # Its types know nothing of None, by which it hears that nothing changed.
+    # gRPC's types lack None, which means that nothing changed.
     ask: Any = news
     return grpc.dynamic_ssl_server_credentials(
         _configuration(given), ask, require_client_authentication=wanted

@@ -30,9 +30,7 @@ Verify = Callable[[], Awaitable[Sequence[str]]]
 
 
 class UnsafeStore(Exception):
-    """The store turned out to be one that sessions must not be kept in; the message has a line for
-    each fault.
-    """
+    """The store is not safe for sessions. The message has a line for each fault."""
 
 
 class StoreProbe:
@@ -59,11 +57,11 @@ class StoreProbe:
         self.serving: bool | None = None
 
     async def failure(self) -> None:
-        """Waits, as a rule for ever, until the service must end. Raises UnsafeStore."""
+        """Waits until the service must end, which usually never happens. Raises UnsafeStore."""
         await asyncio.shield(self._unsafe)
 
     async def probe(self) -> None:
-        """Asks once, and tells what changed."""
+        """Asks the store once, and reports changes."""
         store_fault = await self._store_fault()
         self._metrics.store_up.set(int(store_fault is None))
         reason = store_fault or self._readiness.fault()
@@ -84,7 +82,7 @@ class StoreProbe:
             await self._servicer.set(name, status)
 
     async def _store_fault(self) -> str | None:
-        """Why the store can't be used, if it can't."""
+        """The reason why the store can't be used. None if it can."""
         fault, answered = None, False
         try:
             async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
@@ -108,7 +106,7 @@ class StoreProbe:
         return (await self._verified() if answered else None) or fault
 
     async def _verified(self) -> str | None:
-        """Why the store must not be used, if that has just turned out."""
+        """The reason why the store must not be used, if this call has found one."""
         if self._verify is None:
             return None
         try:

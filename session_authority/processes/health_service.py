@@ -1,8 +1,8 @@
-"""Answers `grpc.health.v1` from what the service says of itself.
+"""Answers `grpc.health.v1` with the health that the service reports.
 
-gRPC's own servicer writes to a watcher while it holds the lock that every change needs: one watcher
-that does not read would keep the health of all from changing, and the process from stopping. Here
-no watcher holds anything, and one that does not read in time is sent away.
+gRPC's own servicer writes to a watcher while it holds the lock that every change needs. One watcher
+that does not read would block all changes of health, and the stop of the process. Here no watcher
+holds a lock, and the watch of a watcher that does not read in time is ended.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from session_authority.domain.errors import DeadlineTooShort
 from session_authority.rpc.peers import MAX_ANSWER_SECONDS
 from session_authority.rpc.status import Refused
 
-# The name of the process itself. An answer that comes at all proves that the event loop turns, so
-# no other fault changes its status: a restart mends only a loop that hangs.
+# The name of the process itself. Any answer proves that the event loop runs. No other fault changes
+# this status, as a restart helps only against a loop that hangs.
 LIVENESS = "liveness"
 
 
@@ -75,7 +75,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             self._tell()
 
     async def enter_graceful_shutdown(self) -> None:
-        """Says NOT_SERVING of every name but LIVENESS from now on."""
+        """Sets the health of every name except LIVENESS to NOT_SERVING."""
         self._stopping = True
         for service in self._statuses.keys() - {LIVENESS}:
             self._statuses[service] = health_pb2.HealthCheckResponse.NOT_SERVING

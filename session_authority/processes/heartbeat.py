@@ -1,7 +1,7 @@
-"""Tells a process that starts workers which of them hang.
+"""Finds workers that hang, for the process that starts them.
 
 The event loop of each worker writes beats into a pipe. Silence means that the loop is blocked, or
-that the process is stopped. This module only judges: `workers` ends hung workers and replaces them.
+that the process is stopped. This module only finds hung workers. `workers` ends and replaces them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from session_authority.runtime.tasks import repeat
 BEAT_SECONDS = 0.5
 # A loop under load is late by tenths of seconds; no work that it does itself takes seconds.
 HUNG_AFTER_SECONDS = 10.0
-# Until its first beat a worker loads code, keys and rules, perhaps on a machine with much to do.
+# Until its first beat a worker loads code, keys and rules, perhaps on a busy machine.
 STARTED_AFTER_SECONDS = 60.0
-# If a supervisor looks again later than this, it did not run itself, and its workers perhaps
-# neither: they were stopped together, or the machine was.
+# If the time between two checks is longer, the supervisor itself did not run, and perhaps its
+# workers did not either: they were stopped together, or the machine was.
 MAX_STEP_SECONDS = 1.0
 
 
@@ -29,7 +29,7 @@ class Heart:
 
     def __init__(self, writer: Connection) -> None:
         self._writer = writer
-        # If the supervisor stands still, the pipe fills. The worker must not wait for it.
+        # While the supervisor does not run, the pipe fills. The worker must not wait for it.
         os.set_blocking(writer.fileno(), False)
         self._beating: asyncio.Task[NoReturn] | None = None
 

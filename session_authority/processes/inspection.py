@@ -1,4 +1,4 @@
-"""Puts together what looks into Redis without a running service."""
+"""Assembles the inspection of Redis, which needs no running service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking ports, for calls and for metrics."""
+"""Opens ports for calls and for metrics."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _REASONS = {
 
 
 def refuse_taken(listen: Listen) -> None:
-    """Raises CannotListen if somebody listens there. Several workers would share the port with a
-    stranger, and nobody would notice; with one worker, gRPC would print a line of its own.
+    """Raises CannotListen if another process listens there. Several workers would silently share
+    the port with that process. With one worker, gRPC would print a line of its own.
     """
     try:
         [(family, kind, _, _, address), *_] = socket.getaddrinfo(
@@ -50,7 +50,7 @@ def refuse_taken(listen: Listen) -> None:
 
 
 def refuse_taken_socket(path: Path) -> None:
-    """Raises CannotListen if a process listens at a unix socket: gRPC would take its place."""
+    """Raises CannotListen if a process listens at a unix socket, as gRPC would replace it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):
         probe.connect(str(path))
         raise CannotListen(f"can't listen on {path}: another process does")
@@ -59,8 +59,8 @@ def refuse_taken_socket(path: Path) -> None:
 def bind(
     server: grpc.aio.Server, listen: Listen, credentials: grpc.ServerCredentials | None
 ) -> Listen:
-    """Listens; in plaintext without credentials. Returns the address with the port that was bound.
-    Raises CannotListen.
+    """Listens at the address. Without credentials the port is plaintext. Returns the address with
+    the bound port. Raises CannotListen.
     """
     try:
         if credentials is None:
@@ -77,7 +77,7 @@ def bind(
 
 
 def serve_metrics(registry: CollectorRegistry, settings: Settings) -> None:
-    """Offers metrics over HTTP, if and as it is set. Raises CannotListen."""
+    """Serves metrics over HTTP if the settings want it. Raises CannotListen."""
     listen = settings.metrics_listen
     if listen is None:
         return

@@ -1,4 +1,4 @@
-"""How a server is run: where it listens, whom it lets in, and what its mode changes."""
+"""The options of a server: its addresses, its callers, and the effects of its mode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from session_authority.runtime.tls import TlsSource
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How `dev` and `serve` differ once they run."""
+    """The differences between `dev` and `serve` while they run."""
 
     reflection: bool
     """True if the server tells its contract to `grpcurl` and its like."""
@@ -31,22 +31,22 @@ class ListenOptions:
     """The rules of the ports: the callers that they accept, TLS, and the number of connections."""
 
     access: AccessSource | None = None
-    """Who may call what. Without it anyone may do everything."""
+    """The permissions of callers. Without it every client may call everything."""
     tls: TlsSource | None = None
-    """The certificates. Without them all is plaintext."""
+    """The certificates. Without them all connections are plaintext."""
     capacity: Capacity = field(default_factory=Capacity)
     acceptor: Acceptor = Acceptor.STANDING
-    """How the calls of the busiest methods are accepted. It is taken for able to work."""
+    """The acceptor for the busiest methods. It must be known to work."""
     plaintext_tokens: bool = False
-    """True if bearer tokens are accepted over unencrypted connections from elsewhere too."""
+    """True if bearer tokens are accepted over unencrypted connections from other machines, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where to listen, or where the server listens."""
+    """The addresses at which the server is to listen, or listens."""
 
     main: Listen
     bearer: Listen | None = None
-    """For calls with bearer tokens, where `main` wants certificates."""
+    """The address for calls with bearer tokens, if `main` requires certificates."""
     health: Listen | None = None
-    """In plaintext, for questions after the server's health and nothing else."""
+    """The address for health checks alone, in plaintext."""

@@ -43,15 +43,14 @@ _STORE_UNSAFE = {
 _PASSING = frozenset({FaultName.UNREACHABLE, FaultName.NO_ROOM})
 # Faults that hide other faults.
 _HIDING = frozenset({FaultName.UNREACHABLE})
-# Each answer tells by itself which replicas have what it did.
+# Each answer names its own durability.
 _HARMLESS = frozenset({FaultName.FEW_REPLICAS})
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong. `unsafe` is the name by which it may be allowed; one that is `passing` may
-    be gone in a moment, one that is `hiding` keeps others from being seen, and one that is
-    `harmless` keeps nothing from starting.
+    """A fault. `unsafe` is the name by which it may be allowed. A `passing` fault may be gone in a
+    moment. A `hiding` fault hides other faults. A `harmless` fault does not prevent a start.
     """
 
     text: str
@@ -81,19 +80,19 @@ def refusals(checked: Iterable[Checked], allowed: frozenset[Unsafe]) -> list[str
 
 
 def text_of(fault: Fault) -> str:
-    """A fault, and how to allow it if that can be done."""
+    """The text of a fault, with the name that allows it, if there is one."""
     if fault.unsafe is None:
         return fault.text
     return f"{fault.text} (or allow it: {PREFIX}ALLOW_UNSAFE={fault.unsafe.value})"
 
 
 async def check_everything(settings: Settings) -> list[Checked]:
-    """All checks, in the order in which a person would set things up."""
+    """All checks, in the order in which a person sets a service up."""
     return [*check_files(settings), await check_store(settings)]
 
 
 def check_files(settings: Settings) -> Iterator[Checked]:
-    """The checks that ask nobody."""
+    """The checks that make no connection."""
     for title, check in _CHECKS.items():
         faults: list[Fault] = []
         found = check(settings, faults.append)
@@ -101,7 +100,7 @@ def check_files(settings: Settings) -> Iterator[Checked]:
 
 
 async def check_store(settings: Settings) -> Checked:
-    """Asks Redis what it is and how it is set up."""
+    """Checks the version and the configuration of Redis."""
     title = "store"
     if settings.redis_url is None or _url_fault(settings) is not None:
         return Checked(title, ())  # told by another check
@@ -131,7 +130,7 @@ async def check_store(settings: Settings) -> Checked:
 
 
 def check_ports(settings: Settings) -> Checked:
-    """Looks whether the ports are free. `serve` itself finds out when it listens."""
+    """Checks that the ports are free. `serve` itself notices this when it listens."""
     listens: dict[str, list[Listen | None]] = {
         "LISTEN": [settings.listen],
         "BEARER_LISTEN": [settings.bearer_listen],

@@ -14,7 +14,7 @@ from session_authority.domain.errors import NotReady, StoreUnavailable
 from session_authority.runtime.clock import now, uptime
 
 MAX_CLOCK_SKEW = timedelta(seconds=5)
-# How long files may be unreadable: a revocation may be in them.
+# How long files may be unreadable. A revocation may be in them.
 MAX_UNREADABLE = timedelta(seconds=5)
 
 _FOR_EVER = timedelta.max
@@ -60,8 +60,8 @@ class Readiness:
         self._first_unreadable_at = _FOR_EVER
 
     def note_clocks(self, moment: datetime, primaries: Iterable[datetime]) -> str | None:
-        """Notes what time it was here and on every primary. Returns what is wrong with the clock,
-        if anything is.
+        """Notes the time of this process and of every primary. Returns the fault of the clock, if
+        there is one.
         """
         ahead = [moment - time for time in primaries]
         self._ahead = min(ahead), max(ahead)
@@ -76,25 +76,25 @@ class Readiness:
         return fault
 
     def note_store(self, fault: str | None) -> None:
-        """Notes what makes the store unsafe; None if it is safe."""
+        """Notes the reason why the store is unsafe. None if it is safe."""
         self._store_fault = fault
 
     def note_readable(self, what: str) -> None:
-        """Notes that it is known what these files hold, as of now. From then on that must be noted
-        again and again.
+        """Notes that these files could be read just now. After the first call, further calls must
+        follow again and again.
         """
         self._unreadable_at[what] = self._uptime() + MAX_UNREADABLE
         self._first_unreadable_at = min(self._unreadable_at.values())
 
     def refuse_if_unfit(self) -> None:
-        """Raises NotReady if this process must not answer now, StoreUnavailable if the store has
-        not answered since the start.
+        """Raises NotReady if this process must not answer now. Raises StoreUnavailable if the store
+        has not answered since the start.
         """
         if self.fault() is not None:
             raise StoreUnavailable if self._ahead is None else NotReady
 
     def fault(self) -> str | None:
-        """Why this process must not answer now, in words for the log; None if it may."""
+        """The reason why this process must not answer now, in words for the log. None if it may."""
         if self._ahead is None:
             return "the store has not answered yet"
         if self._store_fault is not None:

@@ -1,4 +1,4 @@
-"""Puts a relay together and runs it, until it is told to stop."""
+"""Assembles a relay, and runs it until it must stop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from session_authority.runtime.tasks import repeat
 from session_authority.runtime.tracing import tracing
 from session_authority.store import Backlogs, Deliveries, EventLog
 
-# A look costs Redis some tenths of a millisecond of each endpoint; nobody scrapes more often.
+# A check costs Redis some tenths of a millisecond for each endpoint. Scrapes are not more frequent.
 BACKLOG_INTERVAL = timedelta(seconds=15)
 
 _log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 async def deliveries_of(
     settings: Settings, metrics: RelayMetrics | None = None
 ) -> AsyncIterator[tuple[Deliveries, EventLog]]:
-    """The state of deliveries, and the log, in the Redis that is set."""
+    """The state of deliveries, and the event log, in the Redis of the settings."""
     client, keys = connect_as_set(settings)
     if metrics is not None:
         show_traffic(client, metrics)
@@ -53,7 +53,7 @@ async def deliveries_of(
 async def show_backlogs(
     backlogs: Backlogs, endpoints: Sequence[str], metrics: RelayMetrics
 ) -> None:
-    """Has the metrics show how far the deliveries to endpoints are behind."""
+    """Shows in metrics how far the deliveries to endpoints are behind."""
     try:
         found = await backlogs.look(endpoints)
     except StoreUnavailable:  # it is logged

@@ -1,5 +1,5 @@
-"""Reads files again when they change, and tells the log, which is this room's own: access, keys,
-certificates, the database of places.
+"""Reads files again when they change, and logs it: access, keys, certificates, the database of
+places.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _log = structlog.get_logger(__name__)
 
 
 class Source(Protocol):
-    """Files that may change; `version` counts how often they did, `pending` is a change that is not
-    in force yet.
+    """Files that may change. `version` counts the changes. `pending` is True for a change that does
+    not count yet.
     """
 
     version: int
@@ -36,7 +36,7 @@ class Source(Protocol):
         """
 
     def is_readable(self) -> bool:
-        """Returns True if the files can be read, whatever they hold."""
+        """Returns True if the files can be read. Their contents may be broken."""
 
 
 class WatchedFiles:
@@ -63,7 +63,7 @@ class WatchedFiles:
         self._broken = metrics.files_broken.labels(what)
 
     def changed(self) -> bool:
-        """Returns True if there is something new, and it is in force."""
+        """Returns True if the files have changed, and the change counts."""
         try:
             self._source.refresh()
         except (KeyringError, AccessError, CertificateError, GeoipError, OSError) as error:
@@ -90,8 +90,8 @@ class WatchedFiles:
 
 
 class Reloading:
-    """All files that a running server reads again. `access_changed` is called when others may call
-    than before, `readable` whenever it is known what the keys or the access policy hold.
+    """All files that a running server reads again. `access_changed` is called when permissions have
+    changed. `readable` is called after each check that could read the keys or the access policy.
     """
 
     def __init__(
@@ -118,20 +118,20 @@ class Reloading:
         self._certificate_files = (
             None if self._tls is None else WatchedFiles("certificates", self._tls, metrics)
         )
-        # Nobody signs in or out by it, so the service goes on while it can't be read.
+        # This file signs no user in or out, so the service goes on while it can't be read.
         self._geoip_files = (
             None if geoip is None else WatchedFiles("geoip_database", geoip, metrics)
         )
 
     def tell_current(self) -> None:
-        """Tells metrics and log of the files as they are at the start."""
+        """Reports the files at the start to metrics and log."""
         self._tell_certificate_end()
         self._tell_keys()
         self._tell_tokens_of_nobody()
         self._tell_geoip_build()
 
     def looks(self) -> Sequence[Callable[[], Awaitable[None] | None]]:
-        """A look at each kind of files, to be repeated. None of them waits for another."""
+        """The checks of each kind of files, to be repeated. No check waits for another."""
         return (
             self._look_at_access,
             self._look_at_keys,
@@ -155,7 +155,7 @@ class Reloading:
             try:
                 self._keys.current.signing  # noqa: B018 - raises if there is none
             except KeyringError as error:
-                # A key that was removed must be gone; but nobody can sign in now.
+                # A removed key must not be used any more. But without a key no user can sign in.
                 _log.error("no_key_signs", reason=str(error))
 
     def _look_at_certificates(self) -> None:

@@ -46,8 +46,8 @@ _log = structlog.get_logger(__name__)
 async def running(
     settings: Settings, mode: Mode, offer: Offer | None = None
 ) -> AsyncIterator[tuple[Server, Ports]]:
-    """A service from its settings: listening inside, in order ended outside. `offer` is given the
-    metrics; without it they are offered as it is set.
+    """A service from its settings. It listens inside the block, and ends in order after it. `offer`
+    gets the metrics. Without `offer` they are served as the settings say.
 
     Raises CannotListen, KeyringError, AccessError, CertificateError, GeoipError, AuditLogError.
     """

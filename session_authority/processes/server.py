@@ -1,4 +1,4 @@
-"""A running service: its ports, its health, what it repeats, and an orderly end.
+"""A running service: its ports, its health, its repeated work, and its orderly end.
 
 At the end health turns to NOT_SERVING first, then calls under way finish, then everything is
 closed.
@@ -55,20 +55,21 @@ from session_authority.tokens import KeySource
 from session_authority.v1 import session_authority_pb2 as pb
 from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 
-# Probes come one at a time; what else comes to the port for health alone is no probe.
+# Probes come one at a time. Other connections to the port for health are no probes.
 HEALTH_CONNECTIONS = 64
 # How often the store is probed, and files are looked at.
 PROBE_INTERVAL = timedelta(milliseconds=500)
-# For streams to hear of the end, once all other calls are over.
+# The time in which streams learn of the end, once all other calls are over.
 _STREAM_NOTICE_SECONDS = 0.1
-# For handlers that were cut off: gRPC cancels them, but does not wait for them.
+# The time for cancelled handlers to end: gRPC cancels them, but does not wait for them.
 _CANCELLED_HANDLERS_SECONDS = 1.0
-# For marks of use and last-seen times, of which a store that hangs could keep a server for minutes.
+# The time to write marks and last-seen times. Without it a store that hangs could keep a server for
+# minutes.
 _LAST_WRITES = timedelta(seconds=2)
 
 
 class UncoveredRpcs(Exception):
-    """The access table says nothing of some RPCs: nobody would know who may call them."""
+    """The access table lacks some RPCs, so their permissions are unknown."""
 
 
 class Server:
@@ -152,7 +153,7 @@ class Server:
         return server, methods
 
     def _health_server(self) -> grpc.aio.Server:
-        """Another server, that has health and nothing else."""
+        """Another server that only serves health."""
         server, methods = self._another_server(self._health_capacity(), Acceptor.STOCK)
         self._offer_health(methods)
         return server
@@ -162,14 +163,14 @@ class Server:
         return replace(whole, connections=min(whole.connections, HEALTH_CONNECTIONS))
 
     def _watch_connections(self, **listens: Listen | None) -> None:
-        """Looks after the connections of the ports: all but that for health have one guard."""
+        """Checks the connections of the ports. All ports but the one for health share a guard."""
         bound, peers = self._options.capacity.connections, self._guards[0].peers
         for name, listen in listens.items():
             if listen is not None:
                 self._connections.watch(Port(name, listen.port, bound, peers))
 
     async def start(self, ports: Ports) -> Ports:
-        """Listens; returns the addresses with the ports that were bound. Raises CannotListen."""
+        """Listens. Returns the addresses with the bound ports. Raises CannotListen."""
         tls = self._options.tls
         main = bind(self._server, ports.main, server_credentials(tls))
         bearer = health = None
@@ -195,16 +196,16 @@ class Server:
         await self._probe.failure()
 
     async def stop(self, grace: timedelta) -> None:
-        """Turns to NOT_SERVING, lets calls under way finish for as long as `grace`, and writes what
-        is pending, as far as the store takes it soon.
+        """Sets health to NOT_SERVING, lets calls under way finish within `grace`, and writes
+        pending marks if the store accepts them soon.
         """
         if self._repeated is not None:
             self._repeated.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._repeated
         await self._health.enter_graceful_shutdown()
-        # Each is stopped once and no more: a second call of grpc.aio's `stop` can find the server
-        # destroyed by the first, and crash the process.
+        # Each server is stopped only once: a second call of grpc.aio's `stop` may find a server
+        # that the first call destroyed, and crash the process.
         stopping = asyncio.gather(*(s.stop(grace.total_seconds()) for s in self._servers))
         await self._idle(grace.total_seconds())
         if any(guard.is_streaming for guard in self._guards):
@@ -221,7 +222,7 @@ class Server:
             await asyncio.wait_for(idle, timeout_seconds)
 
     async def _repeat(self) -> None:
-        """Probes the store and looks for changed files, again and again. None waits for another."""
+        """Probes the store and checks files, again and again. No check waits for another."""
         repeated: list[Callable[[], Any]] = [
             self._probe_once,
             self._end_streams_if_unfit,
@@ -244,8 +245,8 @@ class Server:
                 await self._authority.tell_of_revoked_keys()
 
     async def _trim_once(self) -> None:
-        """Forgets old events, which nobody else does where nothing new happens. Not while the
-        clocks differ: that of the store may be the wrong one.
+        """Removes old events of partitions without new ones. It does nothing while the clocks
+        differ, as the store's clock may be the wrong one.
         """
         if self._readiness.fault() is None:
             with contextlib.suppress(AuthorityError):  # the next time does it

@@ -8,7 +8,7 @@ import signal
 
 
 def stop_on_signal() -> asyncio.Event:
-    """An event that is set once SIGTERM or SIGINT comes."""
+    """The event that is set when SIGTERM or SIGINT comes."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -16,16 +16,14 @@ def stop_on_signal() -> asyncio.Event:
 
 
 def survive_hangup() -> None:
-    """SIGHUP ends this process no more: logrotate sends it once it has moved a file. The audit log
-    finds the new file by itself.
+    """Makes this process survive SIGHUP, which logrotate sends after it has moved a file. The audit
+    log finds the new file by itself.
     """
     signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 def stop_with_parent(stop: asyncio.Event) -> None:
-    """Sets the event when the parent process has gone: a worker must not outlive the supervisor
-    that restarts it.
-    """
+    """Sets the event when the parent process has ended: no worker may outlive its supervisor."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -1,4 +1,4 @@
-"""From settings to the parts of a process: the store's client, the use cases, the ports."""
+"""Makes the parts of a process from settings: the store's client, the use cases, the ports."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def observer_as_set(settings: Settings) -> Iterator[Observer]:
 
 
 def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:
-    """A client of the Redis that is set, and the names of what is in it."""
+    """A client of the Redis in the settings, and the names of its keys."""
     assert settings.redis_url is not None  # the command line sees to it
     limits = Limits(
         reply_timeout=settings.redis_timeout, max_connections=settings.redis_connections
@@ -86,7 +86,7 @@ def connect_as_set(settings: Settings) -> tuple[RedisClient, KeyNames]:
 
 
 def show_traffic(client: RedisClient, metrics: ProcessMetrics) -> None:
-    """Has the metrics show what is counted of the exchanges with Redis."""
+    """Shows the counts of the exchanges with Redis in metrics."""
     traffic = traffic_of(client)
     metrics.redis_round_trips.show(traffic.reads, "read")
     metrics.redis_round_trips.show(traffic.commands, "command")

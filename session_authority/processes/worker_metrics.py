@@ -27,10 +27,10 @@ from session_authority.runtime.summed_metrics import Family, pack, summed, toget
 
 # Prometheus waits for 10 seconds, and a sound worker needs a hundredth of one.
 PATIENCE_SECONDS = 2.0
-# How the gauges of the process that starts the workers are labelled.
+# The label of the gauges of the process that starts the workers.
 PARENT = "parent"
-# A question is a number; an answer has the same number, and how many bytes follow: none if the
-# worker can't tell its metrics.
+# A question is a number. An answer has the same number, and the number of bytes that follow: zero
+# if the worker has no metrics to send.
 _QUESTION, _HEAD = struct.Struct("!Q"), struct.Struct("!QI")
 _MAX_PART_BYTES = 256 * 1024
 _LOG_INTERVAL_SECONDS = 60.0
@@ -53,7 +53,7 @@ def _answer(end: socket.socket, registry: CollectorRegistry) -> None:
 
 
 def _packed(registry: CollectorRegistry) -> bytes:
-    """The metrics, or nothing if they can't be had: one that fails must not end the thread."""
+    """The metrics. Empty if they can't be collected, as an error must not end the thread."""
     try:
         return pack(registry)
     except Exception as error:  # noqa: BLE001 - of any collector
@@ -63,8 +63,8 @@ def _packed(registry: CollectorRegistry) -> bytes:
 
 
 class WorkerLink:
-    """The parent's end to one worker after the other: each time it is started anew, it is
-    connected anew.
+    """The parent's end of the connection to a worker. Each time the worker is started anew, the
+    link is connected anew.
     """
 
     def __init__(self, name: str) -> None:
@@ -86,7 +86,7 @@ class WorkerLink:
         return other
 
     def disconnect(self) -> Sequence[Family]:
-        """Hangs up on a process that is gone. Returns what it said last."""
+        """Closes the connection to a process that has ended. Returns its last metrics."""
         self._hang_up()
         last, self.last = self.last, ()
         return last
@@ -97,8 +97,8 @@ class WorkerLink:
         return self.socket is not None and self._answered < self._asked
 
     def ask(self) -> None:
-        """Asks, unless an earlier question waits still: a process that hangs is not asked more and
-        more.
+        """Asks for metrics, unless an earlier question is still open, so that questions do not pile
+        up at a process that hangs.
         """
         if self.socket is not None and not self.waits:
             try:
@@ -109,7 +109,7 @@ class WorkerLink:
                 self._asked += 1
 
     def hear(self) -> None:
-        """Receives what has come."""
+        """Receives the bytes that have arrived."""
         assert self.socket is not None
         try:
             part = self.socket.recv(_MAX_PART_BYTES)
@@ -154,17 +154,17 @@ class GatheredMetrics(Collector):
             return self._links[index].connect()
 
     def disconnect(self, index: int) -> None:
-        """Keeps what a worker counted that is gone."""
+        """Keeps the counts of a worker that has ended."""
         with self._lock:
             self._gone = summed([*self._gone, *self._links[index].disconnect()])
 
     def describe(self) -> Iterator[Metric]:
-        """All of them without numbers, for scrapes that name some."""
+        """All metrics without numbers, for scrapes that name some of them."""
         for metric in (_up(), *Metrics().registry.collect()):
             yield Metric(metric.name, metric.documentation, metric.type)
 
     def collect(self) -> Iterator[Metric]:
-        """All of them, as Prometheus reads them."""
+        """All metrics, as Prometheus reads them."""
         with self._lock:
             heard = self._gather()
             own = unpack(pack(self._own))

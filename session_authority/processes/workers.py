@@ -38,12 +38,12 @@ from session_authority.runtime.tls import CertificateError
 from session_authority.runtime.tracing import TracingError
 from session_authority.tokens import KeyringError
 
-# A worker that dies is not started again at once. After so many deaths in so many seconds something
-# keeps them from living, which an operator should see: then a worker is started seldom as
-# long as another one lives, and else no more.
+# A worker that dies is not started again at once. After this many deaths in this many seconds there
+# is a lasting fault, which an operator should see. Then a worker is started seldom while another
+# worker lives, and otherwise not at all.
 _RESTART_DELAY_SECONDS, _LONG_RESTART_DELAY_SECONDS = 1.0, 10.0
 _MAX_DEATHS, _DEATHS_SECONDS = 10, 60.0
-# How often the workers' beats are looked at.
+# How often the workers' beats are checked.
 _LOOK_SECONDS = 0.5
 # How much longer than its drain a worker may take to end, and how long once it was killed.
 _END_SECONDS = 5.0
@@ -52,7 +52,7 @@ _log = structlog.get_logger(__name__)
 
 
 class WorkersFailed(Exception):
-    """The workers die as fast as they are started."""
+    """The workers die as soon as they are started."""
 
 
 def run(settings: Settings, mode: Mode, ready: Callable[[Listen], None]) -> None:
@@ -115,8 +115,8 @@ class _Supervisor:
             raise WorkersFailed("the workers keep dying; the log says of what")
 
     def _replace(self, worker: _Worker) -> bool:
-        """Has another process started in the place of one that died. Returns False if the workers
-        die too often for that, and none lives.
+        """Plans another process in place of one that died. Returns False if the workers die too
+        often for that, and no worker lives.
         """
         self._deaths.append(time.monotonic())
         often = (
@@ -148,7 +148,7 @@ class _Worker:
         self._due_at_seconds = 0.0
 
     def start_when_due(self) -> None:
-        """Starts a process, unless there is one or the delay goes on."""
+        """Starts a process, unless there is one or the delay is not over."""
         if self.process is not None or time.monotonic() < self._due_at_seconds:
             return
         context = multiprocessing.get_context("spawn")
@@ -169,7 +169,7 @@ class _Worker:
         self._due_at_seconds = time.monotonic() + delay_seconds
 
     def kill_if_hung(self, passed_seconds: float) -> None:
-        """Kills its process if the event loop there has stopped: so it can't end by itself."""
+        """Kills the worker's process if its event loop has stopped, as it can't end by itself."""
         if self.process is None or self._pulse is None or self.process.exitcode is not None:
             return
         if self._pulse.is_hung(passed_seconds):
@@ -201,7 +201,7 @@ class _Worker:
             self.process.terminate()
 
     def join(self, timeout_seconds: float) -> None:
-        """Waits for that end; kills the process if it takes longer."""
+        """Waits for the end of the process. Kills the process if it takes too long."""
         if self.process is not None:
             self.process.join(timeout_seconds)
             if self.process.exitcode is None:
@@ -237,6 +237,6 @@ def _work(
         _log.error("worker_failed", worker=index, faults=str(error).splitlines())
         sys.exit(1)
     except Exception as error:  # noqa: BLE001
-        # The parent starts another; what went wrong must be told in one line.
+        # The parent starts another worker. The log must have the error in one line.
         _log.error("worker_failed", worker=index, **logs.fault(error))
         sys.exit(1)

@@ -15,15 +15,15 @@ from session_authority.gateway.routes import RouteFault
 from session_authority.internal.v1 import external_authorization_pb2 as pb
 
 SERVICE, METHOD = "envoy.service.auth.v3.Authorization", "Check"
-# Of the time that Envoy waits, so that the answer arrives before Envoy gives up.
+# This part of Envoy's time limit is kept back, so that the answer arrives before Envoy gives up.
 _SPARE_SECONDS = 0.020
-# A call without a deadline may have centuries left.
+# A call without a deadline may seem to have centuries left.
 _MAX_SECONDS = 3600.0
 
 
 class Checks:
-    """Answers Envoy's questions. With `error_responses` an outage is a response, which Envoy knows
-    from 1.37 on; without them the call is to fail, so that Envoy's own configuration decides.
+    """Answers Envoy's questions. With `error_responses` an outage is a response, which Envoy
+    understands from 1.37 on. Without it the call fails, and Envoy's own configuration decides.
     """
 
     def __init__(self, gateway: Gateway, *, error_responses: bool = False) -> None:
@@ -31,8 +31,8 @@ class Checks:
         self._error_responses = error_responses
 
     async def reply(self, message: bytes, seconds_left: float | None) -> bytes | None:
-        """The serialized answer to a serialized question, None if the call is to fail with
-        UNAVAILABLE. `seconds_left` is how long Envoy waits from now on.
+        """The serialized answer to a serialized question. None if the call must fail with
+        UNAVAILABLE. `seconds_left` is the time that Envoy still waits.
         """
         answer = await self.answer(message, _deadline(seconds_left))
         if answer.outage:

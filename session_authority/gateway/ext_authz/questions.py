@@ -35,9 +35,9 @@ def request_of(
 
 
 def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, list[str]]:
-    """All headers by their lower-case names, without those of HTTP/2 that are none. Envoy fills
-    `header_map` or `headers`, as it is configured. Where both are filled, the lines as they came
-    count.
+    """All headers by their lower-case names, without the pseudo-headers of HTTP/2. Envoy fills
+    `header_map` or `headers`, as it is configured. If both are filled, `header_map` counts, as it
+    has the lines as they came.
     """
     found: dict[str, list[str]] = {}
     for line in http.header_map.headers:

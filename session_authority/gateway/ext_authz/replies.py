@@ -1,4 +1,4 @@
-"""Owns the form in which Envoy gets an answer."""
+"""Owns the form of the answers to Envoy."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _OVERWRITE = pb.HeaderValueOption.HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS_OR_AD
 _ADDED = frozenset({"accept-ch", "set-cookie", "vary", "www-authenticate"})
 # gRPC's codes. Of a denial, Envoy only asks whether the code is zero.
 _OK, _PERMISSION_DENIED, _UNAVAILABLE = 0, 7, 14
-# One of about 2 KB for each user who was here last: what they are allowed seldom changes. A client
-# chooses the length of its other cookies, so long replies are made anew: 32 MB at the most.
+# Replies for the latest users are kept, each with about 2 KB, as they seldom change. A client
+# chooses the length of its other cookies, so long replies are not kept: 32 MB at the most.
 _KEPT_REPLIES = 4096
 _MAX_KEPT_CHARS = 4096
 
 
 def allowed(answer: Answer) -> bytes:
-    """A request that goes on."""
+    """The reply for a request that goes on."""
     reply = _plainly_allowed if _is_kept(answer) else _plainly_allowed.__wrapped__
     return reply(answer.upstream, answer.removed, (*_response_headers(answer),), _metadata(answer))
 
@@ -50,7 +50,7 @@ def _plainly_allowed(
 
 
 def denied(answer: Answer) -> bytes:
-    """A request that ends here."""
+    """The reply for a denied request."""
     return pb.CheckResponse(
         status=pb.CheckResponse.Status(code=_PERMISSION_DENIED),
         denied_response=_response(answer),
@@ -59,8 +59,8 @@ def denied(answer: Answer) -> bytes:
 
 
 def failed(answer: Answer) -> bytes:
-    """A request that could not be judged. Envoy takes this for an error and not for a denial, so
-    that `failure_mode_allow` applies, and passes status and headers on.
+    """The reply for a request that could not be judged. For Envoy this is an error and no denial,
+    so `failure_mode_allow` applies. Envoy passes status and headers on.
     """
     return pb.CheckResponse(
         status=pb.CheckResponse.Status(code=_UNAVAILABLE), error_response=_response(answer)
@@ -96,7 +96,7 @@ def _option(
 
 
 def _text(value: str) -> bytes:
-    """A value as the client sent it. Envoy reads none that is no UTF-8."""
+    """A value as the client sent it. Envoy reads only values in UTF-8."""
     if value.isascii():
         return value.encode()
     return value.encode("latin-1", "replace").decode(errors="replace").encode()
