@@ -1,15 +1,15 @@
-"""Owns the command line: starts the service, asks after its health, keeps its keys, shows and
-delivers its events. It refuses to do any of that itself.
+"""Owns the command line. Commands start the service, check its health, manage its keys, show and
+deliver its events. The work itself is done in other rooms.
 
-Exit codes: 0 done; 1 what was asked for is not so or can't be done; 2 wrong usage or settings.
+Exit codes: 0 for success; 1 if the answer is no or the work failed; 2 for wrong usage or settings.
 """
 
 from __future__ import annotations
 
 import os
 
-# Read when gRPC is imported. Without it every stranger whose handshake fails leaves a line that is
-# no JSON in the log.
+# gRPC reads this when it is imported. Otherwise each failed handshake of an unknown client leaves a
+# line in the log that is no JSON.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import gc
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def _wanted(arguments: list[str]) -> Iterable[str]:
-    """The commands that these arguments may mean: all, unless the first argument says which."""
+    """The commands that these arguments may mean: all, unless the first argument names one."""
     first = arguments[0] if arguments and _COMPLETION not in os.environ else ""
     if first in {"version", "--version"}:
         return ()

@@ -1,4 +1,4 @@
-"""Writes into the audit log what a command does, where the setting AUDIT_LOG names a file.
+"""Writes the acts of commands into the audit log, if the setting AUDIT_LOG names a file.
 
 A command's standard error is read by the person who gave the command, so nothing is written there.
 """
@@ -22,7 +22,7 @@ from session_authority.runtime.settings import SettingsError, load_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# By these names the log has them, as it has the fields of requests.
+# The names of arguments in the log, which are also those of the fields of requests.
 _NAMES = {"user": "user_id", "kid": "key_ids", "kids": "key_ids", "name": "of_caller"}
 _NAMES |= {"token": "token_id", "promote_now": "promote", "everything": "all"}
 
@@ -32,15 +32,15 @@ _fields: ContextVar[dict[str, Any]] = ContextVar("audited", default={})  # noqa:
 
 
 def audit(**fields: Any) -> None:
-    """Has the audit log told of what a command made, such as a key's ID; or of its `outcome`, where
-    the exit code tells what was found.
+    """Adds fields to the command's line in the audit log, such as the ID of a new key. `outcome`
+    replaces the outcome if the exit code only reports a finding.
     """
     _fields.get().update(fields)
 
 
 def audited(action: str, *told: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorates a command: how it ended goes to the audit log, with these of its arguments. A log
-    that can't be written is complained of, and keeps the command from nothing.
+    """Decorates a command: its outcome goes to the audit log, with these of its arguments. A log
+    that can't be written causes a warning, and does not stop the command.
     """
 
     def decorate(command: Callable[P, R]) -> Callable[P, R]:
@@ -99,7 +99,7 @@ def _who() -> dict[str, str]:
 
 
 def _text(value: Any) -> Any:
-    """A value as JSON has it. A flag that is not set says nothing."""
+    """The value in a form for JSON. None for a flag that is not set."""
     if isinstance(value, Enum):
         return value.value
     return value or None

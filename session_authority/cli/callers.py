@@ -1,6 +1,4 @@
-"""`session-authority callers`: keeps the bearer tokens of callers that can't bring a
-certificate.
-"""
+"""`session-authority callers`: manages the bearer tokens of callers without certificates."""
 
 from __future__ import annotations
 
@@ -72,7 +70,7 @@ NameArgument = Annotated[
 @errors_in_one_line()
 @audited("callers add", "name")
 def callers_add(name: NameArgument, tokens: FileOption = None) -> None:
-    """Make a token for a caller, and print it: this once, it is kept nowhere."""
+    """Make a token for a caller, and print it. It is shown only once, and stored nowhere."""
     file, policy = _file(tokens), load_settings().access_policy
     if policy is not None and name not in read_policy(policy).callers:
         fail(f"{name!r} is no caller of {policy}: name it there first")
@@ -89,7 +87,7 @@ def callers_add(name: NameArgument, tokens: FileOption = None) -> None:
 @app.command("list")
 @errors_in_one_line()
 def callers_list(tokens: FileOption = None, as_json: JsonOption = False) -> None:
-    """List the callers, what each may call, and what shows who it is."""
+    """List the callers, the RPCs that each may call, and the names that identify each."""
     settings = load_settings()
     file, policy = tokens or settings.caller_tokens, settings.access_policy
     if file is None and policy is None:
@@ -160,8 +158,8 @@ def callers_remove(
     ] = None,
     tokens: KnownFileOption = None,
 ) -> None:
-    """Take a caller's tokens away. Calls with them are refused within a second, watches with them
-    end.
+    """Remove tokens of a caller. Within a second, calls with them are refused, and watches with
+    them end.
     """
     for gone in remove_tokens(_file(tokens), name, token):
         out.print(f"{name} has the token {gone.token_id} no longer.", markup=False)

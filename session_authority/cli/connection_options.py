@@ -127,9 +127,9 @@ _OPTIONS = [
 
 
 def calls_server(*, for_health: bool = False) -> Callable[[Command], Command]:
-    """Adds the options to a command, and hands it the server that they name as its first argument.
+    """Adds the options to a command. Its first argument becomes the server that the options name.
 
-    With `for_health`, the server of the settings is called where it tells its health.
+    With `for_health` the address is that of health checks, if the settings have one.
     """
 
     def decorate(command: Command) -> Command:
@@ -152,7 +152,7 @@ def calls_server(*, for_health: bool = False) -> Callable[[Command], Command]:
 
 
 def _listens_at(for_health: bool) -> Listen:
-    """Where a server with these settings listens."""
+    """The address at which a server with these settings listens."""
     settings = load_settings()
     listen: Listen = (for_health and settings.health_listen) or settings.listen
     return listen

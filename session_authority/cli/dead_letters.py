@@ -65,7 +65,7 @@ def dead_list(
     ] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """List what could not be delivered, and why."""
+    """List the events that could not be delivered, with the reasons."""
     settings = relay_settings()
     names = _names(settings, endpoint, endpoints)
     titles = ("endpoint", "event ID", "type", "user", "attempts", "reason", "given up")

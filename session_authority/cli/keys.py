@@ -76,7 +76,7 @@ def keys_generate(
     ] = Algorithm.EDDSA,
     promote_now: Annotated[bool, typer.Option("--promote", help="Let it sign at once.")] = False,
 ) -> None:
-    """Make a key. It is published, and signs once it is promoted."""
+    """Make a key. The key is published, and signs after it was promoted."""
     folder = key_folder(directory)
     key = generate(algorithm, now())
     add_key(folder, key)
@@ -140,7 +140,7 @@ def keys_promote(
     kid: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key; see `keys list`.")],
     directory: KeysOption = None,
 ) -> None:
-    """Let a key sign from now on. The one that did goes on verifying."""
+    """Let a key sign from now on. The previous key goes on verifying."""
     _promote(key_folder(directory), kid)
     out.print(f"{kid} signs.", markup=False)
 
@@ -159,10 +159,10 @@ def keys_revoke(
         ),
     ] = False,
 ) -> None:
-    """Void all that a leaked key signed, at once and for good.
+    """Void all tokens that a leaked key signed, at once and for good.
 
-    Its users must sign in again. The key that signs needs a successor: [bold]--replace[/bold] sees
-    to it.
+    Users with such tokens must sign in again. The signing key needs a successor:
+    [bold]--replace[/bold] chooses or makes one.
     """
     folder = key_folder(directory)
     revoke_keys(folder, kids, now(), replace)

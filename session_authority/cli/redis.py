@@ -1,5 +1,5 @@
-"""Redis as commands see it: whether its URL can be used, and `session-authority redis-acl`, which
-prints what the service and its relay need to be allowed there.
+"""Redis for commands: the check of its URL, and `session-authority redis-acl`, which prints the
+permissions that the service and its relay need there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _USER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class AclFormat(StrEnum):
-    """Where the line is put."""
+    """The place for the printed line."""
 
     SETUSER = "setuser"
     FILE = "file"

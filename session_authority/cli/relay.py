@@ -59,7 +59,7 @@ def relay(context: typer.Context, endpoints: EndpointsOption = None) -> None:
 @app.command()
 @errors_in_one_line()
 def status(endpoints: EndpointsOption = None, as_json: JsonOption = False) -> None:
-    """Show how each endpoint is doing."""
+    """Show the state of each endpoint."""
     settings = relay_settings()
     found = endpoints_of(settings, endpoints)
 
@@ -92,5 +92,5 @@ def _row(state: DeliveryState) -> dict[str, int]:
 
 @app.command()
 def secret() -> None:
-    """Make a secret to sign with: one for each endpoint."""
+    """Make a secret for signatures. Each endpoint needs one of its own."""
     out.print(new_secret(), markup=False)

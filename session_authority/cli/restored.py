@@ -30,9 +30,10 @@ def restored(
 ) -> None:
     """Void every token that was issued before Redis was restored from a backup.
 
-    The backup does not know of sessions that were revoked since it was made, and brings them back.
-    Which ones can't be told, so all users must sign in again. Run it before the servers start on
-    the restored Redis. To run it again with the same [bold]--at[/bold] does no harm.
+    The backup lacks the revocations since it was made, so it brings revoked sessions back. Nothing
+    says which sessions these are, so all users must sign in again. Run the command before the
+    servers start on the restored Redis. To run it again with the same [bold]--at[/bold] does no
+    harm.
     """
     present = now()
     moment = present if at is None else _moment(at)

@@ -34,11 +34,11 @@ _log = structlog.get_logger(__name__)
 
 @errors_in_one_line()
 def serve(listen: ListenOption = None) -> None:
-    """Run the service against a Redis of yours, with keys, TLS and an access policy of yours.
+    """Run the service with your own Redis, keys, TLS and access policy.
 
-    Refuses to start with anything unsafe, naming all of it at once; [bold]check[/bold] shows the
-    same without starting. See the README for the settings, and docs/security.md for what they guard
-    against.
+    The service does not start with unsafe settings, and names all of them at once.
+    [bold]check[/bold] shows the same without a start. The README leads to the settings, and
+    docs/security.md explains the dangers that they prevent.
     """
     settings = load_settings(listen=listen)
     logs.configure(settings.log_level)

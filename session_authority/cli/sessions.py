@@ -77,8 +77,8 @@ def sessions_show(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a token is worth on a device, without counting as a use or raising an alarm. Exit
-    code 1 if the session is not good.
+    """Judge a token on a device. This does not count as a use, and raises no alarm. Exit code 1
+    means that the session is not good.
 
     The token is read from a file or from standard input: other users of the machine can see
     arguments.
@@ -102,7 +102,7 @@ def sessions_show(
 
 
 def _read(path: Path | None) -> bytes:
-    """The token, unseen."""
+    """Reads the token without showing it."""
     if path is None and sys.stdin.isatty():
         return getpass.getpass("Access token: ").encode()
     try:

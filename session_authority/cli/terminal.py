@@ -51,8 +51,8 @@ def fail(text: str, code: int = FAILED) -> NoReturn:
 
 
 def existing_file(option: typer.CallbackParam, path: Path | None) -> Path | None:
-    """The value of an option that names a file. The command fails if there is none, and does not
-    repeat what was given: it may be the secret itself that belongs into the file.
+    """The value of an option that names a file. If there is no such file, the command fails. The
+    error does not repeat the value, as a user may have given the secret itself in place of a file.
     """
     if path is not None and not os.path.exists(path):  # False for text that can't be a file's name
         fail(f"{option.opts[0]}: there is no such file", WRONG_USAGE)
@@ -60,8 +60,8 @@ def existing_file(option: typer.CallbackParam, path: Path | None) -> Path | None
 
 
 class Commands(TyperGroup):
-    """Commands that don't repeat arguments that they don't know, but for words that can be no
-    secret: `--token-file Bearer abc`. Their help names no Python types.
+    """Commands that do not repeat unknown arguments, as in `--token-file Bearer abc`, except words
+    that can't be a secret. Their help names no Python types.
     """
 
     def make_context(self, *given: Any, **more: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Owns what calls a running server for people: the connection, the demo, and the tail of events.
+"""Owns the calls of a running server for people: the connection, the demo, the tail of events, the
+support desk.
 
-It is a client like any other and refuses to know the service's rooms.
+It is a client like any other, and does not know the service's rooms.
 """

@@ -1,5 +1,5 @@
-"""Asks a running server, over gRPC as any other caller: after its health, and for whatever else a
-command wants of it.
+"""Connects to a running server over gRPC, as any other caller does, for its health and for other
+commands.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from session_authority.console.connection_faults import why_unreachable
 from session_authority.runtime.addresses import Listen
 from session_authority.runtime.text import printable
 
-# Where a server that listens everywhere is found.
+# The address for a server that listens at all addresses.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server, and what to show it. All that is bytes is PEM.
+    """A server, and the credentials for it. All fields of type bytes are PEM.
 
     With `tls` set the connection is encrypted, and the server's certificate must be signed by
     `ca`, or by one that gRPC trusts anyway, and be for `server_name`, or for the address if
@@ -40,14 +40,14 @@ class Target:
         return str(self.address)
 
     def reachable(self) -> Target:
-        """The same server where it can be called from this machine."""
+        """The same server, at an address that this machine can call."""
         host = _EVERYWHERE.get(self.address.host, self.address.host)
         return replace(self, address=Listen(host, self.address.port))
 
 
 def channel_to(target: Target) -> grpc.Channel:
-    """A channel straight to the server: a proxy for the web has no business here."""
-    # And a connection of its own: else all channels of a process to one address share one.
+    """A channel straight to the server, without a web proxy."""
+    # Each channel gets a connection of its own. By default, channels to one address share one.
     options: list[tuple[str, Any]] = [
         ("grpc.enable_http_proxy", 0),
         ("grpc.use_local_subchannel_pool", 1),
@@ -104,7 +104,7 @@ class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInter
 
 
 def failure_of(target: Target, error: grpc.RpcError) -> str:
-    """Why a call failed: the code, and the reason in words."""
+    """The reason of a failed call: the code, and a text."""
     code, details = error.code(), printable(error.details() or "")
     if code is grpc.StatusCode.UNAVAILABLE:
         details = why_unreachable(

@@ -1,5 +1,5 @@
-"""Says in plain words why a connection can't be made: nothing listens, the wrong protocol, the
-wrong certificate. gRPC's own words name none of that for a person.
+"""Explains in plain words why a connection failed: nothing listens, the wrong protocol, the wrong
+certificate. gRPC's own words do not explain this to a person.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SPEAKS_TLS = "the server speaks TLS: give --tls, or its CA with --tls-ca"
 _SPEAKS_PLAINTEXT = "the server speaks plaintext: leave --tls, --tls-ca and --tls-cert out"
 _WANTS_CERTIFICATE = "the server wants a certificate: give --tls-cert and --tls-key"
 _REFUSES_CERTIFICATE = "the server does not accept the certificate of --tls-cert"
-# By a part of what gRPC says.
+# The explanations, by a part of gRPC's words.
 _REASONS = {
     "Connection refused": "nothing listens there: connection refused",
     "lookup failed": "there is no host of this name",
@@ -49,7 +49,7 @@ def why_unreachable(
 
 
 def _speaks_tls(address: Listen) -> bool:
-    """True if the server shakes hands. Nothing that matters is sent, so nothing is verified."""
+    """Returns True if a TLS handshake succeeds. No data is sent, so no certificate is verified."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,7 +1,6 @@
 """One line for each event: a row of a table for people, JSON for machines.
 
-Names and user agents are what strangers chose, so nothing of them reaches a terminal that is not
-printable.
+Unknown people choose names and user agents. So only their printable characters reach a terminal.
 """
 
 from __future__ import annotations

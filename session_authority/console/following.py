@@ -19,7 +19,7 @@ from session_authority.v1 import session_authority_pb2_grpc as pb_grpc
 _FIRST_ANSWER_SECONDS = 5.0
 _SILENCE_SECONDS = 30.0  # three heartbeats
 _BACKOFF = Backoff(first=timedelta(milliseconds=200), longest=timedelta(seconds=5))
-# The contract may tell an event twice; people should not take that for a second alarm.
+# A watch may get an event twice. People should not mistake it for a second alarm.
 _REMEMBERED_EVENTS = 10_000
 # Calling again can't help.
 _FINAL_CODES = frozenset(
@@ -39,12 +39,12 @@ class TailFailed(Exception):
 def follow(
     target: Target, ask: pb.WatchEventsRequest, say: Callable[[str], None]
 ) -> Iterator[Sequence[pb.Event]]:
-    """The events of one message after the other, each event once; none with the first, and when it
-    shows a sign of life.
+    """Yields the events of one message after the other, each event once. The first message, and
+    each heartbeat, has no events.
 
-    When the server goes away it is called again, from the last cursor. `say` is told, once, unless
-    it was back at once: connections move on now and then. Raises TailFailed if there is no server
-    at the start, or it does not want to tell.
+    When the connection breaks, the server is called again from the last cursor. `say` gets a text
+    about it once, unless the server was back at once, as connections end now and then. Raises
+    TailFailed if there is no server at the start, or if the server refuses the watch.
     """
     status = health(target, _FIRST_ANSWER_SECONDS)
     if status != "SERVING":

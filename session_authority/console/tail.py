@@ -1,8 +1,7 @@
-"""Shows what happens to sessions, live: a table for people, JSON for machines; one event a line
-either way.
+"""Shows the events of sessions live, one event a line: as a table for people, as JSON for programs.
 
-It follows a server across restarts, from its last cursor. Names and user agents are what strangers
-chose, so nothing of them reaches a terminal that is not printable.
+It follows a server across restarts, from its last cursor. Unknown people choose names and user
+agents, so only their printable characters reach a terminal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Owns the delivery of events to HTTP endpoints, as signed webhooks, at least once.
 
-It refuses to keep state of its own: how far deliveries have come is the store's. The service does
-not need this room, and this room does not need the service.
+It keeps no state of its own: the store knows how far deliveries have come. The service does not
+need this room, and this room does not need the service.
 """
 
 from session_authority.relay.endpoints import Endpoint, EndpointsError, new_secret

@@ -40,7 +40,7 @@ class Sends(Protocol):
         """Sends one event."""
 
     async def close(self) -> None:
-        """Hangs up."""
+        """Closes the connections."""
 
 
 class Route:

@@ -1,5 +1,5 @@
-"""Owns when a delivery is tried again: how long to wait after a failure, when an endpoint has
-recovered, and when an event is given up.
+"""Decides when a delivery is tried again: the pause after a failure, the moment at which an
+endpoint has recovered, and the moment at which an event is given up.
 
 It sends nothing and stores nothing.
 """
@@ -47,7 +47,7 @@ class Pace:
 
 
 class EndpointHealth:
-    """How an endpoint has answered of late."""
+    """The latest results of an endpoint."""
 
     def __init__(
         self, endpoint: str, give_up_after: timedelta, clock: Callable[[], datetime]

@@ -1,7 +1,7 @@
-"""Owns which relay delivers which partitions: any number of relays share the work, and each holds
-leases of as many partitions as the others, for each endpoint.
+"""Shares the partitions among relays. Any number of relays share the work. For each endpoint, each
+relay holds leases of about as many partitions as the others.
 
-How the events of a partition are delivered is for `delivery`.
+`delivery` delivers the events of a partition.
 """
 
 from __future__ import annotations

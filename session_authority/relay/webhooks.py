@@ -1,9 +1,9 @@
-"""Owns how one event is sent to an endpoint: a CloudEvent, signed, to an address that is allowed.
+"""Sends one event to an endpoint: a signed CloudEvent, to an allowed address.
 
-A person who can name an endpoint must not reach what only this machine can reach: a name is looked
-up for each attempt, addresses that are not public are left out unless the endpoint's host is
-allowed by name, and the connection goes to the address that was checked. Redirects are not
-followed, and nothing of an answer but its status and Retry-After is looked at.
+A person who can name an endpoint must not reach services that only this machine can reach. So the
+name is looked up for each attempt. Addresses that are not public are left out, unless the
+endpoint's host is allowed by name. The connection goes to the address that was checked. Redirects
+are not followed, and only the status and `Retry-After` of an answer are read.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The event did not arrive, or nobody knows. `reason` is for operators; `retry_after` what the
-    endpoint asked for.
+    """The event did not arrive, or its arrival is unknown. `reason` is for operators. `retry_after`
+    is the pause that the endpoint asked for.
     """
 
     reason: str
@@ -121,7 +121,7 @@ def signature_headers(
 
 
 def is_public(address: Address) -> bool:
-    """It is on the public Internet, and leads nowhere else."""
+    """Returns True if the address is on the public Internet, and does not lead elsewhere."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
@@ -133,8 +133,8 @@ def is_public(address: Address) -> bool:
 
 
 class Resolver:
-    """Looks hosts up as the system does, in a thread of its own: a name server that hangs holds up
-    nobody else's look-ups.
+    """Looks hosts up as the system does, in a thread of its own. A name server that hangs does not
+    delay the look-ups of other endpoints.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Owns which events of a partition are under way, and in which order.
+"""Owns the order of the events of a partition that are under way.
 
-The events of one user go one after the other; those of different users don't wait for each other.
-It sends nothing and knows no store.
+The events of one user are sent one after the other. Events of different users don't wait for each
+other. This module sends nothing and knows no store.
 """
 
 from __future__ import annotations
