@@ -65,6 +65,10 @@ run: export SESSION_AUTHORITY_ALARM_AFTER := $(SESSION_AUTHORITY_ALARM_AFTER)
 run: $(running) ## Run the development server; ARGS go to `session-authority dev`
 	@exec $(bin)/session-authority dev $(ARGS)
 
+.PHONY: demo
+demo: $(running) ## Play a session's life against `make run`; ARGS go to `session-authority demo`
+	@exec $(bin)/session-authority demo $(ARGS)
+
 # ARGS="--proxy nginx" takes another proxy: nginx, caddy, haproxy or traefik.
 .PHONY: gateway-demo
 gateway-demo: $(venv) ## Run the gateway and Envoy in front of a small app; ARGS: --proxy nginx
@@ -286,7 +290,7 @@ dist-check: $(venv) $(helm) $(packaging_venv) ## Check that two builds of a rele
 	@PATH="$(CURDIR)/.tools/packaging/bin:$$PATH" scripts/dist_check.sh $(ARGS)
 
 .PHONY: screenshots
-screenshots: $(venv) ## Take the README's pictures of the page of devices
+screenshots: $(venv) ## Take the docs' pictures of the page of devices
 	@PYTHONPATH=.:clients/python $(bin)/python scripts/screenshots.py
 
 # The stand-in base and the layers stay below .tools, which makes another run quick.

@@ -37,7 +37,7 @@ def serve(listen: ListenOption = None) -> None:
     """Run the service against a Redis of yours, with keys, TLS and an access policy of yours.
 
     Refuses to start with anything unsafe, naming all of it at once; [bold]check[/bold] shows the
-    same without starting. See the README for the settings, and docs/security.md for what they guard
+    same without starting. docs/settings.md has the settings; docs/security.md says what they guard
     against.
     """
     settings = load_settings(listen=listen)
