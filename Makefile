@@ -19,6 +19,9 @@ ACTIONLINT_VERSION := v1.7.12
 # It judges whether pages can be used by everybody.
 AXE_VERSION := 4.14.1
 AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
+# It draws the diagrams of the docs. The theme of the site wants one of 11.
+MERMAID_VERSION := 11.17.2
+MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 
 export PYTHON
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
@@ -33,11 +36,13 @@ bench_venv := .tools/bench/.complete
 stubs_venvs := .tools/stubs-oldest/.complete .tools/stubs-newest/.complete
 acceptor_venvs := .tools/acceptor-oldest/.complete .tools/acceptor-newest/.complete
 packaging_venv := .tools/packaging/.complete
+docs_venv := .tools/docs/.complete
 xds_venv := .tools/xds-protos/.complete
 grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
 helm := .tools/bin/helm-$(HELM_VERSION)
 actionlint := .tools/bin/actionlint-$(ACTIONLINT_VERSION)
 axe := .tools/axe/axe-$(AXE_VERSION).min.js
+mermaid := .tools/mermaid/mermaid-$(MERMAID_VERSION).min.js
 
 .PHONY: help
 help: ## List the targets
@@ -164,7 +169,7 @@ cancels: $(venv) ## Give many calls up at any moment, and check all others; ARGS
 
 .PHONY: lint
 checks := style types imports house contract breaking stubs stubs-compat acceptor-compat \
-    client-compat ext-authz-compat dockerfile chart workflows
+    client-compat ext-authz-compat dockerfile chart workflows docs
 lint: $(checks) ## Run every check that is not a test of behaviour
 
 .PHONY: style
@@ -270,7 +275,15 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	compile acceptor-oldest requirements/acceptor-oldest.in; \
 	compile acceptor-newest requirements/acceptor-newest.in; \
 	compile packaging requirements/packaging.in; \
+	compile docs requirements/docs.in; \
 	compile xds-protos requirements/xds-protos.in
+
+# The theme prints an advertisement without this variable.
+.PHONY: docs
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(venv) $(docs_venv) $(mermaid) ## Build the site of the docs into build/docs, and check it
+	@MERMAID="$(CURDIR)/$(mermaid)" scripts/quietly.sh .tools/docs/bin/mkdocs build --strict
+	@$(bin)/python -m scripts.docs_site.check build/docs
 
 # What an earlier build left in build/ would go along, though its source is gone.
 .PHONY: wheel
@@ -353,6 +366,18 @@ $(actionlint):
 	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
 	    -ldflags "-s -w" github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
 	@ln -f $(@D)/actionlint $@
+
+$(mermaid):
+	@command -v npm >/dev/null || \
+	    scripts/apt_install.sh npm "there is no npm to fetch Mermaid with"
+	@echo "Fetching Mermaid $(MERMAID_VERSION) ..."
+	@mkdir -p $(@D)
+	@cd $(@D) && "$(CURDIR)/scripts/quietly.sh" npm pack mermaid@$(MERMAID_VERSION)
+	@cd $(@D) && tar --extract --gzip --file=mermaid-$(MERMAID_VERSION).tgz --to-stdout \
+	    package/dist/mermaid.min.js >mermaid.js
+	@echo "$(MERMAID_SHA256)  $(@D)/mermaid.js" | sha256sum --check --quiet
+	@rm $(@D)/mermaid-$(MERMAID_VERSION).tgz
+	@mv $(@D)/mermaid.js $@
 
 $(axe):
 	@command -v npm >/dev/null || \

@@ -162,6 +162,7 @@ def test_the_service_is_locked_as_it_is_tested():
         "bench",
         "build",
         "dev",
+        "docs",
         "image",
         "packaging",
         "protos",
