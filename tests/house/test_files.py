@@ -41,9 +41,9 @@ NAMES = {
     "deploy/gateway/caddy/Caddyfile",
 }
 AT_THE_ROOT = {
-    *(".dockerignore", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE"),
-    *("Makefile", "README.md", "SECURITY.md", "buf.yaml", "compose.yaml", "mkdocs.yaml"),
-    "pyproject.toml",
+    *("CONTRIBUTING.md", "mkdocs.yaml"),
+    *(".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile"),
+    *("README.md", "SECURITY.md", "buf.yaml", "compose.yaml", "pyproject.toml"),
 }
 MAX_BYTES = 300_000
 MAX_COLUMNS = 100
