@@ -122,7 +122,7 @@ def test_the_test_of_a_page_reads_that_page(page: str, test: str):
     text = (ROOT / test).read_text("utf-8")
     if "from client_tests.readme import" in text:
         text += (ROOT / CLIENT / "readme.py").read_text("utf-8")
-    assert f'"{Path(page).name}"' in text
+    assert page in text or f'"{Path(page).name}"' in text
 
 
 def test_each_page_of_docs_is_in_the_index():
