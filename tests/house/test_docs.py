@@ -128,7 +128,8 @@ def test_the_test_of_a_page_reads_that_page(page: str, test: str):
 def test_each_page_of_docs_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
     linked = set(re.findall(r"\]\(([a-z_]+\.md)", index))
-    assert linked == {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert pages - linked == set()  # `make docs` finds a link that leads nowhere
 
 
 @pytest.mark.parametrize(
