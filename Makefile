@@ -26,6 +26,9 @@ PROTOC_GEN_ES_VERSION := 2.13.0
 # It judges whether pages can be used by everybody.
 AXE_VERSION := 4.14.1
 AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
+# It draws the diagrams of the docs. The theme of the site wants one of 11.
+MERMAID_VERSION := 11.17.2
+MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 
 export PYTHON
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
@@ -40,6 +43,7 @@ bench_venv := .tools/bench/.complete
 stubs_venvs := .tools/stubs-oldest/.complete .tools/stubs-newest/.complete
 acceptor_venvs := .tools/acceptor-oldest/.complete .tools/acceptor-newest/.complete
 packaging_venv := .tools/packaging/.complete
+docs_venv := .tools/docs/.complete
 xds_venv := .tools/xds-protos/.complete
 grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
 helm := .tools/bin/helm-$(HELM_VERSION)
@@ -50,6 +54,7 @@ protoc_gen_go_grpc := .tools/bin/protoc-gen-go-grpc-$(PROTOC_GEN_GO_GRPC_VERSION
 protoc_gen_es := .tools/bin/protoc-gen-es-$(PROTOC_GEN_ES_VERSION)
 plugins := $(protoc_gen_go) $(protoc_gen_go_grpc) $(protoc_gen_es)
 axe := .tools/axe/axe-$(AXE_VERSION).min.js
+mermaid := .tools/mermaid/mermaid-$(MERMAID_VERSION).min.js
 
 .PHONY: help
 help: ## List the targets
@@ -76,6 +81,10 @@ run: export SESSION_AUTHORITY_DURABLE_AFTER := $(SESSION_AUTHORITY_DURABLE_AFTER
 run: export SESSION_AUTHORITY_ALARM_AFTER := $(SESSION_AUTHORITY_ALARM_AFTER)
 run: $(running) ## Run the development server; ARGS go to `session-authority dev`
 	@exec $(bin)/session-authority dev $(ARGS)
+
+.PHONY: demo
+demo: $(running) ## Play a session's life against `make run`; ARGS go to `session-authority demo`
+	@exec $(bin)/session-authority demo $(ARGS)
 
 # ARGS="--proxy nginx" takes another proxy: nginx, caddy, haproxy or traefik.
 .PHONY: gateway-demo
@@ -177,8 +186,13 @@ cancels: $(venv) ## Give many calls up at any moment, and check all others; ARGS
 
 .PHONY: lint
 checks := style types imports house contract breaking stubs stubs-compat acceptor-compat \
-    client-compat ext-authz-compat dockerfile chart workflows words
-lint: $(checks) ## Run every check that is not a test of behaviour
+    client-compat ext-authz-compat dockerfile chart workflows words docs
+# Each check that leaves something out writes a line into the file that SKIPPED names.
+lint: export SKIPPED := $(CURDIR)/.tools/skipped
+lint: ## Run every check that is not a test of behaviour, and say what ran
+	@mkdir -p $(dir $(SKIPPED)) && : >$(SKIPPED)
+	@$(MAKE) $(checks) || { echo "lint: a check failed; its output stands above." >&2; exit 1; }
+	@scripts/lint_summary.sh $(checks) <$(SKIPPED)
 
 .PHONY: style
 style: $(venv) ## Check style and formatting
@@ -297,7 +311,15 @@ requirements: $(venv) ## Lock the requirements anew; ARGS=--upgrade takes the ne
 	compile acceptor-oldest requirements/acceptor-oldest.in; \
 	compile acceptor-newest requirements/acceptor-newest.in; \
 	compile packaging requirements/packaging.in; \
+	compile docs requirements/docs.in; \
 	compile xds-protos requirements/xds-protos.in
+
+# The theme prints an advertisement without this variable.
+.PHONY: docs
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(venv) $(docs_venv) $(mermaid) ## Build the site of the docs into build/docs, and check it
+	@MERMAID="$(CURDIR)/$(mermaid)" scripts/quietly.sh .tools/docs/bin/mkdocs build --strict
+	@$(bin)/python -m scripts.docs_site.check build/docs
 
 # What an earlier build left in build/ would go along, though its source is gone.
 .PHONY: wheel
@@ -317,7 +339,7 @@ dist-check: $(venv) $(helm) $(packaging_venv) ## Check that two builds of a rele
 	@PATH="$(CURDIR)/.tools/packaging/bin:$$PATH" scripts/dist_check.sh $(ARGS)
 
 .PHONY: screenshots
-screenshots: $(venv) ## Take the README's pictures of the page of devices
+screenshots: $(venv) ## Take the docs' pictures of the page of devices
 	@PYTHONPATH=.:clients/python $(bin)/python scripts/screenshots.py
 
 # The stand-in base and the layers stay below .tools, which makes another run quick.
@@ -388,6 +410,18 @@ $(protoc_gen_es):
 	    --prefer-offline --no-audit --no-fund @bufbuild/protoc-gen-es@$(PROTOC_GEN_ES_VERSION)
 	@ln -sf ../protoc-gen-es/node_modules/.bin/protoc-gen-es $(@D)/protoc-gen-es
 	@ln -sf protoc-gen-es $@
+
+$(mermaid):
+	@command -v npm >/dev/null || \
+	    scripts/apt_install.sh npm "there is no npm to fetch Mermaid with"
+	@echo "Fetching Mermaid $(MERMAID_VERSION) ..."
+	@mkdir -p $(@D)
+	@cd $(@D) && "$(CURDIR)/scripts/quietly.sh" npm pack mermaid@$(MERMAID_VERSION)
+	@cd $(@D) && tar --extract --gzip --file=mermaid-$(MERMAID_VERSION).tgz --to-stdout \
+	    package/dist/mermaid.min.js >mermaid.js
+	@echo "$(MERMAID_SHA256)  $(@D)/mermaid.js" | sha256sum --check --quiet
+	@rm $(@D)/mermaid-$(MERMAID_VERSION).tgz
+	@mv $(@D)/mermaid.js $@
 
 $(axe):
 	@command -v npm >/dev/null || \

@@ -10,6 +10,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+skip() {
+    echo "Nothing compared: $1."
+    echo "breaking: $1" >>"${SKIPPED:-/dev/null}"
+    exit 0
+}
+
 against=
 # Newest version first, a release before its own release candidates.
 releases=(tag --list 'v[0-9]*' --sort=-version:refname)
@@ -21,12 +27,10 @@ for ref in $newest main origin/main; do
     fi
 done
 if [ -z "$against" ]; then
-    echo "No release tag and no main here: nothing to compare the contract with."
-    exit 0
+    skip "no release tag and no main to compare the contract with"
 fi
 if ! git cat-file -e "$against:protos" 2>/dev/null; then
-    echo "$against has no contract yet: nothing to compare with."
-    exit 0
+    skip "$against has no contract to compare with"
 fi
 
 old=$(mktemp -d)

@@ -1,4 +1,4 @@
-"""Takes the README's pictures of the page of devices, for `make screenshots`.
+"""Takes the docs' pictures of the page of devices, for `make screenshots`.
 
 It runs a development service, tells it at which time each device signs in, and photographs the
 page as the middleware serves it, in Chromium.

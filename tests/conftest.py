@@ -21,6 +21,7 @@ from session_authority.runtime.logs import caller_name
 from session_authority.runtime.settings import PREFIX, Acceptor
 from tests.support.backends import STARTERS, Backend
 from tests.support.budget import budget
+from tests.support.results import Results
 
 _prefixes = count()
 
@@ -32,6 +33,17 @@ for _name in ("COLUMNS", "LINES"):
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers for each core, as most tests wait most of their time."""
     return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends a run with one plain line, unless the run is a quiet one."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
+    results = Results.of(reporter.stats)
+    if config.option.verbose >= 0:
+        reporter.write_line(results.line())
+    results.note_skipped()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -66,8 +66,8 @@ def command_line(names: Iterable[str]) -> typer.Typer:
             "The service that other services ask whether a user's session on a device is still"
             " good.\n\nStart with [bold]dev[/bold], then let [bold]demo[/bold] play a session's"
             " life. Settings are SESSION_AUTHORITY_* variables or a TOML file named by"
-            " SESSION_AUTHORITY_CONFIG; see the README.\n\nExit codes: 0 done; 1 what was asked for"
-            " is not so or can't be done; 2 wrong usage or settings."
+            " SESSION_AUTHORITY_CONFIG; see docs/settings.md.\n\nExit codes: 0 done; 1 the answer"
+            " is no, or it can't be done; 2 wrong usage or settings."
         ),
         rich_markup_mode="rich",
         no_args_is_help=True,

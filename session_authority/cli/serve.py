@@ -37,7 +37,7 @@ def serve(listen: ListenOption = None) -> None:
     """Run the service with your own Redis, keys, TLS and access policy.
 
     The service does not start with unsafe settings, and names all of them at once.
-    [bold]check[/bold] shows the same without a start. The README leads to the settings, and
+    [bold]check[/bold] shows the same without a start. docs/settings.md has the settings, and
     docs/security.md explains the dangers that they prevent.
     """
     settings = load_settings(listen=listen)

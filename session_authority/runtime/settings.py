@@ -125,7 +125,7 @@ Prefix = Annotated[
 
 
 class Settings(BaseSettings):
-    """Every setting of the service, with its default. See the README for what each means."""
+    """Every setting of the service, with its default. docs/settings.md says what each means."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,

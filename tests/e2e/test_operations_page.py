@@ -1,5 +1,5 @@
-"""The commands of docs/operations.md and docs/incidents.md, pasted as they stand; and their figures
-and links.
+"""The commands of docs/operations.md and docs/troubleshooting.md, pasted as they stand; and their
+figures and links.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.support.shells import SHELLS, blocks, require
 
 DOCS = ROOT / "docs"
 PAGE = (DOCS / "operations.md").read_text("utf-8")
-INCIDENTS = (DOCS / "incidents.md").read_text("utf-8")
+TROUBLESHOOTING = (DOCS / "troubleshooting.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 # What a validation costs, as the README has it from the last report.
 COSTS = (
@@ -130,7 +130,7 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("name", ["operations.md", "incidents.md"])
+@pytest.mark.parametrize("name", ["operations.md", "incidents.md", "troubleshooting.md"])
 def test_links_lead_somewhere(name: str):
     links = re.findall(r"\]\(([^)\s]+)\)", (DOCS / name).read_text("utf-8"))
     assert links
@@ -146,8 +146,8 @@ def test_links_lead_somewhere(name: str):
 
 
 def documented(name: str) -> str:
-    """The command that a part of the page on incidents begins with."""
-    return blocks(INCIDENTS.partition(f"\n### {name}\n")[2].partition("\n### ")[0])[0]
+    """The command that a part of the page on troubleshooting begins with."""
+    return blocks(TROUBLESHOOTING.partition(f"\n## {name}\n")[2].partition("\n## ")[0])[0]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -51,7 +51,7 @@ NAMES = {
 AT_THE_ROOT = {
     *(".dockerignore", ".gitignore", ".vale.ini", "CHANGELOG.md", "CONTRIBUTING.md"),
     *("Dockerfile", "LICENSE", "Makefile", "README.md", "SECURITY.md", "buf.gen.yaml"),
-    *("buf.yaml", "compose.yaml", "pyproject.toml"),
+    *("buf.yaml", "compose.yaml", "mkdocs.yaml", "pyproject.toml"),
 }
 # `make protos` writes these.
 GENERATED = ("clients/go/sessionauthorityv1/", "clients/typescript/src/gen/")

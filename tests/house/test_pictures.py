@@ -1,4 +1,4 @@
-"""The README's pictures: they are there, small, and as `make screenshots` writes them."""
+"""The pictures of "My devices": they are there, small, and as `make screenshots` writes them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 from scripts.palette_png import with_palette
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
-PICTURES = re.findall(r'src="(docs/images/[^"]+)"', README)
+SOURCE = re.compile(r'<img src="([^"]+)"')
+PAGE = ROOT / "docs" / "my_devices.md"
+PICTURES = [PAGE.parent / name for name in SOURCE.findall(PAGE.read_text("utf-8"))]
 MAX_BYTES = 60_000
 WIDTH, HEIGHT = 7, 5
 _CHANNELS = 3
@@ -69,13 +70,18 @@ def test_a_palette_changes_no_pixel(kind: int):
     assert found == wanted
 
 
-def test_the_readme_shows_the_page_light_dark_and_on_a_phone():
-    assert {Path(name).stem for name in PICTURES} == {
+def test_the_readme_shows_one_of_them():
+    [shown] = SOURCE.findall((ROOT / "README.md").read_text("utf-8"))
+    assert ROOT / shown in PICTURES
+
+
+def test_the_page_is_shown_light_dark_and_on_a_phone():
+    assert {path.stem for path in PICTURES} == {
         "devices-light",
         "devices-dark",
         "devices-phone",
     }
-    for name in PICTURES:
-        picture = (ROOT / name).read_bytes()
+    for path in PICTURES:
+        picture = path.read_bytes()
         assert len(picture) <= MAX_BYTES
         assert picture[24:26] == b"\x08\x03", "it has no palette"

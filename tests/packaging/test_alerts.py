@@ -83,13 +83,13 @@ def test_an_alert_says_how_bad_it_is_and_links_to_its_section(name: str):
 
 
 def test_each_alert_has_its_section_and_each_section_its_alert():
-    headings = re.findall(rf"^### ({PREFIX}\w+)$", PAGE, re.MULTILINE)
+    headings = re.findall(rf"^## ({PREFIX}\w+)$", PAGE, re.MULTILINE)
     assert headings == list(ALERTS)
 
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_a_section_tells_what_it_means_where_to_look_and_what_to_do(name: str):
-    section = PAGE.partition(f"### {name}\n")[2].partition("\n##")[0]
+    section = PAGE.partition(f"## {name}\n")[2].partition("\n##")[0]
     parts = re.findall(r"^- \*\*([^*]+)\*\*", section, re.MULTILINE)
     assert parts == ["Means:", "Look:", "Do:"]
     look = section.partition("- **Look:**")[2].partition("- **Do:**")[0]

@@ -5,7 +5,6 @@ the store.
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -33,8 +32,6 @@ from tests.rpc.requests import (
     WITHOUT_FIELDS,
     Case,
 )
-
-README = Path(__file__).parents[2] / "README.md"
 
 # A request of each method that is good as it stands, but for what a case breaks.
 # What takes nothing can only be called with bytes that are no message, or too many of them.
@@ -360,12 +357,6 @@ def test_every_field_of_every_request_has_a_case_or_can_hold_nothing_bad():
             else:
                 wanted = {f"{name}.{field.name}"}
             assert wanted <= tried | anything_goes
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_has_a_row_in_the_readme(method: str):
-    rows = [line for line in README.read_text().splitlines() if line.startswith("|")]
-    assert any(f"`{method}`" in row for row in rows)
 
 
 def test_every_reason_comes_from_an_error_and_every_error_has_one():

@@ -22,7 +22,7 @@ from session_authority.runtime.settings import (
     load_settings,
 )
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 DURATION_RULE = "must be a duration, like 90s, 15m, 12h, 30d or ISO 8601's PT15M"
 ADDRESS_RULE = "must be HOST:PORT, like 127.0.0.1:50051 or [::1]:50051"
 SECRET = "hunter2"
@@ -176,8 +176,8 @@ def test_every_setting_has_a_default_that_is_consistent():
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_in_the_readme_with_its_default(name: str):
-    rows = [line.split("|")[1:] for line in README.read_text().splitlines() if line.startswith("|")]
+def test_every_setting_is_on_its_page_with_its_default(name: str):
+    rows = [line.split("|")[1:] for line in PAGE.read_text().splitlines() if line.startswith("|")]
     [row] = [row for row in rows if f"`{name.upper()}`" in row[0]]
     default, shown = Settings.model_fields[name].default, row[1].strip().strip("`")
     if default is None or default == frozenset():

@@ -1,5 +1,5 @@
-"""The README's own grpcurl lines, pasted as they stand into each shell, against a server that
-`make run` would start.
+"""The grpcurl lines of docs/session_life.md, pasted as they stand into each shell, against a server
+that `make run` would start.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from tests.support.shells import SHELLS, WHOLE, Pasted, blocks, require
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "session_life.md").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 
 
 def section() -> str:
     """The section of a session's life."""
-    return README.partition("<!-- life: begin -->")[2].partition("<!-- life: end -->")[0]
+    return PAGE.partition("<!-- life: begin -->")[2].partition("<!-- life: end -->")[0]
 
 
 def expected() -> list[str]:
-    """What the README says below its blocks that they print."""
+    """The output that the page shows below its blocks."""
     promises: list[str] = []
     for shown in re.findall(r"```text\n(.*?)```", section(), re.DOTALL):
         promises += re.findall(r'SESSION_STATUS_\w+|"[^"]+"(?:: "?\w+"?)?', shown)
@@ -44,7 +44,7 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pasted
     if not list(ROOT.glob(".tools/bin/grpcurl-v*")):
         missing("grpcurl (`make grpcurl` builds it)")
     settings = dict(re.findall(r"(SESSION_AUTHORITY_\w+) \?= (\S+)", MAKEFILE))
-    assert settings, "make run sets short intervals, of which the README tells"
+    assert settings, "make run sets the short intervals that the page names"
     folder = tmp_path_factory.mktemp("lives")
     with ExitStack() as stack:
         under_way: dict[str, Pasted] = {}
@@ -63,7 +63,7 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pasted
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_life_goes_as_the_readme_tells(lives: dict[str, Pasted], shell: str) -> None:
+def test_life_goes_as_the_page_says(lives: dict[str, Pasted], shell: str) -> None:
     require(shell)
     told = lives[shell].wait(180)
     rest = lives[shell].printed
@@ -75,7 +75,7 @@ def test_life_goes_as_the_readme_tells(lives: dict[str, Pasted], shell: str) -> 
             rest = rest.partition(promise)[2]
 
 
-def test_readme_promises_a_whole_life() -> None:
+def test_the_page_shows_a_whole_life() -> None:
     statuses = [promise for promise in expected() if promise.startswith("SESSION_STATUS")]
     assert [status.removeprefix("SESSION_STATUS_") for status in statuses] == [
         "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "SUPERSEDED", "REPLAYED", "NO_SESSION",
