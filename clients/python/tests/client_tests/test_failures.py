@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -51,16 +51,17 @@ class Ended(grpc.RpcError):
         message: str = self._given["message"]
         return message
 
-    def trailing_metadata(self) -> Sequence[tuple[str, bytes]]:
+    def trailing_metadata(self) -> Any:
         """The trailers of the call."""
         details = self._given["details_base64"]
         return () if details is None else [("grpc-status-details-bin", b64decode(details))]
 
 
 # The codes that gRPC itself is told to try again.
+CONFIG: Any = transport._SERVICE_CONFIG
 RETRIED = [
     grpc.StatusCode[code]
-    for method in transport._SERVICE_CONFIG["methodConfig"]
+    for method in CONFIG["methodConfig"]
     for code in method["retryPolicy"]["retryableStatusCodes"]
 ]
 
