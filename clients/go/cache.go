@@ -76,13 +76,13 @@ func (c *Client) forgetToken(accessToken, deviceID string) {
 // that was sent before a revocation answers no caller that comes after the revocation.
 type cacheKeeper struct {
 	client  *Client
-	kept    *nearcache.Cache[Validation]
+	kept    *nearcache.Cache[*Validation]
 	flights singleflight.Group
 	start   sync.Once
 }
 
 func newCacheKeeper(client *Client, config CacheConfig) (*cacheKeeper, error) {
-	kept, err := nearcache.New[Validation](nearcache.Settings(config), uptime.New().Now)
+	kept, err := nearcache.New[*Validation](nearcache.Settings(config), uptime.New().Now)
 	if err != nil {
 		return nil, err
 	}
@@ -145,16 +145,16 @@ func (k *cacheKeeper) ask(
 	if err != nil {
 		return Validation{}, err
 	}
-	k.kept.Store(ticket, accessToken, deviceID, answerOf(found))
+	k.kept.Store(ticket, accessToken, deviceID, answerOf(&found))
 	return found, nil
 }
 
-func answerOf(found Validation) nearcache.Answer[Validation] {
+func answerOf(found *Validation) nearcache.Answer[*Validation] {
 	ends := found.Session.TokenExpireTime
 	if found.Session.ExpireTime.Before(ends) {
 		ends = found.Session.ExpireTime
 	}
-	return nearcache.Answer[Validation]{
+	return nearcache.Answer[*Validation]{
 		Value:            found,
 		Active:           found.Active,
 		RenewRecommended: found.RenewRecommended,
