@@ -40,7 +40,6 @@ func newScripted(t testing.TB) *scripted {
 	t.Helper()
 	s := &scripted{calls: map[string]int{}}
 	s.start(t, "127.0.0.1:0")
-	t.Cleanup(func() { s.server.Stop() })
 	return s
 }
 
@@ -53,7 +52,9 @@ func (s *scripted) start(t testing.TB, address string, options ...grpc.ServerOpt
 	s.address = listener.Addr().String()
 	s.server = grpc.NewServer(options...)
 	pb.RegisterSessionAuthorityServiceServer(s.server, s)
-	go func(server *grpc.Server) { _ = server.Serve(listener) }(s.server)
+	server := s.server
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
 }
 
 func (s *scripted) client(t testing.TB, opts ...sa.Option) *sa.Client {
