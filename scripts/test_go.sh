@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the client for Go: its form, its faults that tools see, its tests. Each folder with a go.mod
-# is a module of its own. Needs Go 1.21, which fetches the Go that a go.mod wants.
+# Checks the client for Go: its form, its faults that tools see, its tests. Each folder with a
+# go.mod is a module of its own. Needs Go 1.21, which fetches the Go that a go.mod wants.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -41,8 +41,8 @@ func (r *retryThrottle) failed() bool {
 	return r.spent < maxRetryTokens/2
 }
 
-// mayRetry says whether a call that failed may be made again, as the service did not carry it out or
-// gave it up. own is the context of the call.
+// mayRetry says whether a call that failed may be made again, as the service did not carry it out
+// or gave it up. own is the context of the call.
 //
 // A server that stops ends the calls that reach it within some milliseconds with CANCELLED.
 func (c *Client) mayRetry(own context.Context, code codes.Code) bool {

@@ -16,8 +16,8 @@ import (
 
 const testDevice = "123e4567-e89b-42d3-a456-426614174000"
 
-// scripted is a service on loopback that does as a test tells it. A nil function answers nothing but
-// an active session.
+// scripted is a service on loopback that does as a test tells it. A nil function answers nothing
+// but an active session.
 type scripted struct {
 	pb.UnimplementedSessionAuthorityServiceServer
 	address string
