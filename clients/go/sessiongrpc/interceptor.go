@@ -3,8 +3,8 @@
 //
 // Clients send "authorization: Bearer ..." and "x-device-id" as metadata. A client that is not
 // signed in gets UNAUTHENTICATED, with the text "token_expired" where it is to renew, else
-// "sign_in_required"; UNAVAILABLE if that is unknown. A stream is judged as it begins, and ends with
-// its session: UNAUTHENTICATED, "session_ended".
+// "sign_in_required"; UNAVAILABLE if that is unknown. A stream is judged as it begins, and ends
+// with its session: UNAUTHENTICATED, "session_ended".
 package sessiongrpc
 
 import (

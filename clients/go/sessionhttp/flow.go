@@ -169,8 +169,8 @@ func (f *Flow) check() error {
 // Close stops following the ends of sessions. It does not close the client.
 func (f *Flow) Close() { f.endings.Close() }
 
-// AppHeader returns the header where apps that are no browsers put their device ID. It returns false
-// if the flow looks at cookies alone. It is for adapters.
+// AppHeader returns the header where apps that are no browsers put their device ID. It returns
+// false if the flow looks at cookies alone. It is for adapters.
 func (f *Flow) AppHeader() (device string, hasBearer bool) {
 	return f.settings.DeviceHeader, !f.settings.NoBearer
 }

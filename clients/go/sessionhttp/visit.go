@@ -96,8 +96,9 @@ func (v *Visit) issue(
 	}
 	client := v.flow.client(&v.presented)
 	asked := sessionauthority.IssueDeviceOptions{
-		DeviceID: v.presented.deviceID, Client: &client, Claims: how.Claims, AuthMethods: how.AuthMethods, SessionTTL: how.SessionTTL,
-		IdleTimeout: how.IdleTimeout, RequestID: how.RequestID,
+		DeviceID: v.presented.deviceID, Client: &client, Claims: how.Claims,
+		AuthMethods: how.AuthMethods, SessionTTL: how.SessionTTL, IdleTimeout: how.IdleTimeout,
+		RequestID: how.RequestID,
 	}
 	issued, err := v.flow.authority.IssueDevice(ctx, userID, &asked)
 	limit, has := idleLimit(err, how.IdleTimeout, isOfSettings)
@@ -207,7 +208,9 @@ func (v *Visit) Devices(ctx context.Context) ([]sessionauthority.Device, error) 
 	return v.listDevices(ctx, false)
 }
 
-func (v *Visit) listDevices(ctx context.Context, signedOut bool) ([]sessionauthority.Device, error) {
+func (v *Visit) listDevices(
+	ctx context.Context, signedOut bool,
+) ([]sessionauthority.Device, error) {
 	session, err := v.Require()
 	if err != nil {
 		return nil, err

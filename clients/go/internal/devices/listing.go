@@ -88,7 +88,9 @@ func List(
 			all = append(all, device)
 		}
 	}
-	slices.SortFunc(all, func(a, b sessionauthority.Device) int { return keyOf(&a).compare(keyOf(&b)) })
+	slices.SortFunc(all, func(a, b sessionauthority.Device) int {
+		return keyOf(&a).compare(keyOf(&b))
+	})
 	page := all
 	for len(page) > 0 && keyOf(&page[0]).compare(start) <= 0 {
 		page = page[1:]
