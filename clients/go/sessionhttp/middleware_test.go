@@ -31,7 +31,9 @@ type site struct {
 	browser *http.Client
 }
 
-func newSite(t *testing.T, settings sessionhttp.Settings, routes map[string]http.HandlerFunc) *site {
+func newSite(
+	t *testing.T, settings sessionhttp.Settings, routes map[string]http.HandlerFunc,
+) *site {
 	t.Helper()
 	service := fakeauthority.New()
 	settings.Cookies.Insecure = true
@@ -118,7 +120,8 @@ func greet(w http.ResponseWriter, r *http.Request) {
 
 func TestAHandlerThatWritesNothingAfterARefusalHasTheMiddlewareAnswer(t *testing.T) {
 	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{"/": greet})
-	if status, body := s.send("GET", "/", ""); status != 401 || body != `{"error": "sign_in_required"}` {
+	const denied = `{"error": "sign_in_required"}`
+	if status, body := s.send("GET", "/", ""); status != 401 || body != denied {
 		t.Error(status, body)
 	}
 	if status, body := s.signIn().send("GET", "/", ""); status != 200 || body != "hello ada" {
