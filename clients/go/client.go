@@ -22,10 +22,16 @@ type Client struct {
 	conn      *grpc.ClientConn
 	service   pb.SessionAuthorityServiceClient
 	slots     *semaphore.Weighted
+	batches   *batchQueue
+	cache     *cacheKeeper    // nil without a cache
 	ending    context.Context // ends when the client is closed
 	end       context.CancelFunc
 	closeOnce sync.Once
 	closeErr  error
+
+	mu      sync.Mutex
+	shut    bool
+	running sync.WaitGroup // the goroutines of the client
 }
 
 // NewClient returns a client of the service at target: "host:port", or "dns:///host:port" to spread
@@ -51,18 +57,43 @@ func NewClient(target string, opts ...Option) (*Client, error) {
 		slots:    semaphore.NewWeighted(int64(made.maxInFlight)),
 	}
 	c.ending, c.end = context.WithCancel(context.Background())
+	c.batches = &batchQueue{client: c}
+	if made.cache != nil {
+		if c.cache, err = newCacheKeeper(c, *made.cache); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+	}
 	return c, nil
 }
 
-// Close closes the connection. Calls and watches that are under way end with ErrClientClosed, as
-// does every later call.
+// Close closes the connections, and returns when no goroutine of the client is left. Calls and
+// watches that are under way end with ErrClientClosed, as does every later call.
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
+		c.mu.Lock()
+		c.shut = true
+		c.mu.Unlock()
 		c.end()
 		c.closeErr = c.conn.Close()
 	})
+	c.running.Wait()
 	return c.closeErr
 }
+
+// enter has Close wait for the caller, which is a goroutine of the client, until it calls leave. It
+// returns false if the client is closed: then the goroutine must end.
+func (c *Client) enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shut {
+		return false
+	}
+	c.running.Add(1)
+	return true
+}
+
+func (c *Client) leave() { c.running.Done() }
 
 // Timeout returns the time of each call that is given no other, retries included.
 func (c *Client) Timeout() time.Duration { return c.settings.timeout }
@@ -190,10 +221,3 @@ func sleep(ctx context.Context, pause time.Duration) bool {
 		return false
 	}
 }
-
-// forget drops what is known of a user whom this client has changed, or tried to change: the next
-// validation need not wait for the event.
-func (c *Client) forget(userID string) {}
-
-// forgetToken drops what is known of a token that was just renewed.
-func (c *Client) forgetToken(accessToken, deviceID string) {}

@@ -23,9 +23,6 @@ func timeOf(stamp *timestamppb.Timestamp) time.Time {
 func presented(text string) string { return strings.ToValidUTF8(text, "?") }
 
 func clientMessage(client *ClientInfo) *pb.ClientInfo {
-	if client == nil {
-		return nil
-	}
 	message := &pb.ClientInfo{
 		IpAddress:   presented(client.IPAddress),
 		UserAgent:   presented(client.UserAgent),

@@ -27,6 +27,7 @@ type settings struct {
 	timeout     time.Duration
 	maxInFlight int
 	batching    bool
+	cache       *CacheConfig
 	logger      *slog.Logger
 }
 

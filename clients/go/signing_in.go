@@ -18,7 +18,7 @@ type IssueDeviceOptions struct {
 	// assigned.
 	DeviceID string
 	// Client is shown to the user.
-	Client *ClientInfo
+	Client ClientInfo
 	// Claims are what the app wants to find in each validation. They never are permissions.
 	Claims map[string]string
 	// AuthMethods says how the user proved their identity: "pwd".
@@ -52,7 +52,7 @@ func (c *Client) IssueDevice(
 	request := &pb.IssueDeviceRequest{
 		UserId:            userID,
 		DeviceId:          presented(o.DeviceID),
-		Client:            clientMessage(o.Client),
+		Client:            clientMessage(&o.Client),
 		Claims:            o.Claims,
 		AuthMethods:       o.AuthMethods,
 		RequestId:         o.RequestID,
@@ -95,7 +95,7 @@ func checkSignIn(userID string, o *IssueDeviceOptions) error {
 // RenewSessionOptions are what a renewal may have beside its token.
 type RenewSessionOptions struct {
 	// Client is shown to the user.
-	Client *ClientInfo
+	Client ClientInfo
 	// Passive says that the end user did nothing: the session does not count as used.
 	Passive bool
 	// RequireReplicated has the call fail with ErrNotReplicated if too few replicas have the change
@@ -114,7 +114,7 @@ func (c *Client) RenewSession(
 	request := &pb.RenewSessionRequest{
 		AccessToken:       presented(accessToken),
 		DeviceId:          presented(deviceID),
-		Client:            clientMessage(o.Client),
+		Client:            clientMessage(&o.Client),
 		Passive:           o.Passive,
 		RequireReplicated: o.RequireReplicated,
 	}

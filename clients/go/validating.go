@@ -26,6 +26,12 @@ type ValidateSessionOptions struct {
 func (c *Client) ValidateSession(
 	ctx context.Context, accessToken, deviceID string, opts *ValidateSessionOptions,
 ) (Validation, error) {
+	cached := c.cache != nil && (opts == nil || !opts.ObserveOnly && !opts.Passive)
+	if cached {
+		if found, ok := c.cache.kept.Get(accessToken, deviceID); ok {
+			return found, nil
+		}
+	}
 	o := valueOf(opts)
 	request := &pb.ValidateSessionRequest{
 		AccessToken: presented(accessToken),
@@ -34,11 +40,12 @@ func (c *Client) ValidateSession(
 		ObserveOnly: o.ObserveOnly,
 		Passive:     o.Passive,
 	}
-	response, err := call(ctx, c, o.Timeout, c.service.ValidateSession, request)
-	if err != nil {
-		return Validation{}, err
+	own, done := c.begin(ctx, o.Timeout)
+	defer done()
+	if cached {
+		return c.cache.validate(own, ctx, accessToken, deviceID, request)
 	}
-	return validationOf(response), nil
+	return c.batches.validate(own, ctx, request)
 }
 
 // ValidationResult is the answer for one pair among many, or its own error.
