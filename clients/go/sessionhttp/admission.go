@@ -203,9 +203,10 @@ func (v *Visit) renew(ctx context.Context) (*sessionauthority.Renewal, error) {
 	key := flightKey{p.token, p.deviceID, p.passive}
 	renewal, err := v.flow.renewals.share(ctx, key,
 		func(ctx context.Context) (*sessionauthority.Renewal, error) {
-			client := v.flow.client(p)
 			return v.flow.authority.RenewSession(ctx, p.token, p.deviceID,
-				&sessionauthority.RenewSessionOptions{Client: &client, Passive: p.passive})
+				&sessionauthority.RenewSessionOptions{
+					Client: v.flow.client(p), Passive: p.passive,
+				})
 		})
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	sessionauthority "github.com/session-authority/session-authority/clients/go"
+	"github.com/session-authority/session-authority/clients/go/internal/requests"
 	"github.com/session-authority/session-authority/clients/go/internal/vectors"
 )
 
@@ -94,6 +95,36 @@ func TestPresented(t *testing.T) {
 			"return_path": found.wayBack(), "ip_address": info.IPAddress,
 			"user_agent": info.UserAgent,
 		}})
+	})
+}
+
+func TestOrigins(t *testing.T) {
+	vectors.Run(t, "origins", func(t *testing.T, c *vectors.Case) {
+		var given struct {
+			Operation, Origin string
+			Request           sent
+		}
+		vectors.Decode(t, c.Given, &given)
+		switch given.Operation {
+		case "normalize":
+			found := any(nil)
+			if normal, known := requests.NormalOrigin(vectors.Bytes(given.Origin)); known {
+				found = normal
+			}
+			vectors.Equal(t, c.Expected, map[string]any{"origin": found})
+		case "configure":
+			found := any(nil)
+			if _, err := NewFlow(nobody{}, settingsOf(&c.Settings)); err != nil {
+				found = "trusted_origins"
+			}
+			vectors.Equal(t, c.Expected, map[string]any{"error": found})
+		case "request":
+			flow := flowOf(t, nobody{}, settingsOf(&c.Settings))
+			_, refused := flow.present(given.Request.request())
+			vectors.Equal(t, c.Expected, map[string]any{"refused": refused != nil})
+		default:
+			t.Fatalf("unknown operation %q", given.Operation)
+		}
 	})
 }
 

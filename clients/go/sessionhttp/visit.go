@@ -94,9 +94,9 @@ func (v *Visit) issue(
 	if isOfSettings {
 		how.IdleTimeout = v.flow.settings.BriefIdleTimeout
 	}
-	client := v.flow.client(&v.presented)
 	asked := sessionauthority.IssueDeviceOptions{
-		DeviceID: v.presented.deviceID, Client: &client, Claims: how.Claims,
+		DeviceID: v.presented.deviceID, Client: v.flow.client(&v.presented),
+		Claims:      how.Claims,
 		AuthMethods: how.AuthMethods, SessionTTL: how.SessionTTL, IdleTimeout: how.IdleTimeout,
 		RequestID: how.RequestID,
 	}
