@@ -10,6 +10,7 @@ package sessiongrpc
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -86,6 +87,7 @@ func (i *Interceptor) Stream(
 		return statusOf(result.err)
 	case <-ended:
 		visit.Leave()
+		go noteLatePanic(handled)
 		return errEnded
 	}
 }
@@ -95,6 +97,13 @@ var errEnded = status.Error(codes.Unauthenticated, "session_ended")
 type result struct {
 	err      error
 	panicked any
+}
+
+// noteLatePanic logs a panic of a handler whose call has ended before.
+func noteLatePanic(handled <-chan result) {
+	if late := <-handled; late.panicked != nil {
+		slog.Error("a handler panicked after its session had ended", "panic", late.panicked)
+	}
 }
 
 // handle runs a handler in a goroutine of its own: one that waits for anything else than its stream

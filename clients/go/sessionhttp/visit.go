@@ -96,10 +96,10 @@ func (v *Visit) issue(
 	}
 	asked := sessionauthority.IssueDeviceOptions{
 		DeviceID: v.presented.deviceID, Client: v.flow.client(&v.presented),
-		Claims:      how.Claims,
-		AuthMethods: how.AuthMethods, SessionTTL: how.SessionTTL, IdleTimeout: how.IdleTimeout,
-		RequestID: how.RequestID,
+		Claims: how.Claims, AuthMethods: how.AuthMethods, SessionTTL: how.SessionTTL,
+		IdleTimeout: how.IdleTimeout, RequestID: how.RequestID,
 	}
+	defer v.flow.endings.Doubt(userID) // it may have replaced a session on this device
 	issued, err := v.flow.authority.IssueDevice(ctx, userID, &asked)
 	limit, has := idleLimit(err, how.IdleTimeout, isOfSettings)
 	if !has {
