@@ -61,9 +61,11 @@ func newError(code codes.Code, reason, message string) *Error {
 
 // errorOf returns the error for the status of a failed call.
 func errorOf(err error) *Error {
-	st, ok := status.FromError(err)
-	if !ok {
-		st = status.FromContextError(err)
+	st := status.FromContextError(err)
+	// gRPC wraps the status of a call that it has made several times in words of its own.
+	var answered interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &answered) && answered.GRPCStatus() != nil {
+		st = answered.GRPCStatus()
 	}
 	found := &Error{}
 	for _, detail := range st.Details() {

@@ -141,3 +141,18 @@ func active(device string) *pb.ValidateSessionResponse {
 		},
 	}
 }
+
+// answerBatch has each request of a batch fail.
+func (s *scripted) answerBatch(item *pb.RequestError) {
+	s.batch = func(
+		_ context.Context, r *pb.BatchValidateSessionsRequest,
+	) (*pb.BatchValidateSessionsResponse, error) {
+		response := &pb.BatchValidateSessionsResponse{}
+		for range r.GetRequests() {
+			response.Results = append(response.Results, &pb.BatchValidateSessionsResult{
+				Outcome: &pb.BatchValidateSessionsResult_Error{Error: item},
+			})
+		}
+		return response, nil
+	}
+}

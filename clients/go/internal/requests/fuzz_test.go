@@ -40,7 +40,9 @@ func FuzzLocalPath(f *testing.F) {
 }
 
 func FuzzNextIn(f *testing.F) {
-	for _, seed := range []string{"/sign-in?next=/a", "?next=/a&next=/b", "?next=%2F%2Fx", "?&&=", "?%"} {
+	for _, seed := range []string{
+		"/sign-in?next=/a", "?next=/a&next=/b", "?next=%2F%2Fx", "?&&=", "?%",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, target string) {
@@ -68,7 +70,8 @@ func FuzzOrigin(f *testing.F) {
 }
 
 func FuzzHeaders(f *testing.F) {
-	f.Add("10.0.0.1, 192.0.2.1:80, [2001:db8::1%eth0]:1", "https", `"Chrome";v="148", "a\"b"`, "text/html")
+	f.Add("10.0.0.1, 192.0.2.1:80, [2001:db8::1%eth0]:1", "https", `"Chrome";v="148", "a\"b"`,
+		"text/html")
 	f.Add("unknown,,", "http, https", `?1`, "text/html;q=0, */json;q=1")
 	f.Add(strings.Repeat("1.1.1.1,", 200), "", `"`, ";;;,")
 	proxies, err := requests.NewProxies([]string{"10.0.0.0/8", "2001:db8::/32", "unix"})
