@@ -29,6 +29,11 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	listen := cmp.Or(os.Getenv("LISTEN"), "localhost:8000")
+	log.Fatal(http.ListenAndServe(listen, newApp(flow)))
+}
+
+func newApp(flow *sessionhttp.Flow) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", firstPage)
 	mux.HandleFunc("GET /sign-in", askToSignIn)
@@ -37,8 +42,7 @@ func main() {
 	recent := sessionhttp.MaxAge(5 * time.Minute)
 	mux.Handle("GET /password", sessionhttp.Require(http.HandlerFunc(askForPassword), recent))
 	mux.Handle("POST /password", sessionhttp.Require(http.HandlerFunc(changePassword), recent))
-	listen := cmp.Or(os.Getenv("LISTEN"), "localhost:8000")
-	log.Fatal(http.ListenAndServe(listen, flow.Middleware(mux)))
+	return flow.Middleware(mux)
 }
 
 // firstPage is the first page of a user.
