@@ -16,7 +16,9 @@ var cachingHeaders = map[string]bool{
 // isAboutCaching tells whether a cache decides by this header if it keeps a response, and for how
 // long.
 func isAboutCaching(name string) bool {
-	return cachingHeaders[name] || strings.HasSuffix(strings.ToLower(name), "cache-control")
+	const ending = "cache-control"
+	end := len(name) - len(ending)
+	return cachingHeaders[name] || (end >= 0 && strings.EqualFold(name[end:], ending))
 }
 
 // setCaching writes what a response says to caches: the browser's, with its pages for the way back,
