@@ -37,6 +37,7 @@ class Service:
         self._events: list[pb.Event] = []
         self._epoch = 0
         self._over = False
+        self.address = ""
         # The method, how many requests at once, and the seconds that it was given.
         self.calls: list[tuple[str, int, float]] = []
         self.metadata: list[dict[str, Any]] = []
@@ -170,6 +171,29 @@ class Service:
             ]
         )
 
+    def renew_session(
+        self, request: pb.RenewSessionRequest, _: grpc.ServicerContext
+    ) -> pb.RenewSessionResponse:
+        """Finds each token too young for another."""
+        with self._lock:
+            self.calls.append(("RenewSession", 1, 0.0))
+        found = self._validate(
+            pb.ValidateSessionRequest(
+                access_token=request.access_token, device_id=request.device_id
+            )
+        )
+        assert isinstance(found, pb.ValidateSessionResponse)
+        return pb.RenewSessionResponse(status=found.status, session=found.session)
+
+    def revoke_all(
+        self, request: pb.RevokeAllRequest, _: grpc.ServicerContext
+    ) -> pb.RevokeAllResponse:
+        """Ends a user's session."""
+        with self._lock:
+            self.calls.append(("RevokeAll", 1, 0.0))
+        self.revoke(request.user_id)
+        return pb.RevokeAllResponse(revoked_devices=1)
+
     def watch(
         self, _: pb.WatchEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchEventsResponse]:
@@ -215,6 +239,16 @@ def running(options: Sequence[tuple[str, int]] = ()) -> Iterator[tuple[Service, 
             pb.BatchValidateSessionsRequest.FromString,
             pb.BatchValidateSessionsResponse.SerializeToString,
         ),
+        "RenewSession": grpc.unary_unary_rpc_method_handler(
+            service.renew_session,
+            pb.RenewSessionRequest.FromString,
+            pb.RenewSessionResponse.SerializeToString,
+        ),
+        "RevokeAll": grpc.unary_unary_rpc_method_handler(
+            service.revoke_all,
+            pb.RevokeAllRequest.FromString,
+            pb.RevokeAllResponse.SerializeToString,
+        ),
         "WatchEvents": grpc.unary_stream_rpc_method_handler(
             service.watch,
             pb.WatchEventsRequest.FromString,
@@ -224,8 +258,9 @@ def running(options: Sequence[tuple[str, int]] = ()) -> Iterator[tuple[Service, 
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    service.address = f"127.0.0.1:{port}"
     try:
-        yield service, f"127.0.0.1:{port}"
+        yield service, service.address
     finally:
         service.end()
         server.stop(1).wait()
