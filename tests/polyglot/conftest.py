@@ -12,7 +12,7 @@ import pytest
 from client_tests import service_harness
 from client_tests.harness import Fake
 from session_authority_client.testing import FakeAuthority
-from tests.polyglot.testee import PATIENCE, Testee
+from tests.polyglot.testee import PATIENCE, Process, Testee
 from tests.polyglot.testees import missing, program_of, wanted_recipes
 
 
@@ -28,16 +28,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("testee_name", list(wanted_recipes()), scope="session")
 
 
+@pytest.fixture(scope="session")
+def processes() -> Iterator[dict[str, Process]]:
+    """The testees that run. All end in order, or the last test fails."""
+    running: dict[str, Process] = {}
+    yield running
+    ends = {name: process.end() for name, process in running.items()}
+    assert ends == dict.fromkeys(running, 0)
+
+
 @pytest.fixture
-async def testee(testee_name: str, request: pytest.FixtureRequest) -> AsyncIterator[Testee]:
-    """One that runs. The mark `commands` names the commands that a scenario needs beside the usual
-    ones.
+async def testee(
+    testee_name: str, processes: dict[str, Process], request: pytest.FixtureRequest
+) -> AsyncIterator[Testee]:
+    """A testee that runs. The mark `commands` names the commands that a scenario needs beside the
+    usual ones.
     """
-    async with Testee(program_of(testee_name)) as running:
-        needed = {name for marker in request.node.iter_markers("commands") for name in marker.args}
-        if absent := needed - running.commands:
-            missing(testee_name, f"it knows no {', '.join(sorted(absent))}")
-        yield running
+    program = program_of(testee_name)
+    if testee_name not in processes or not processes[testee_name].running:
+        processes[testee_name] = Process(program)
+    process = processes[testee_name]
+    needed = {name for marker in request.node.iter_markers("commands") for name in marker.args}
+    if absent := needed - process.commands:
+        missing(testee_name, f"it knows no {', '.join(sorted(absent))}")
+    async with Testee(process) as testee:
+        yield testee
 
 
 @pytest.fixture
@@ -45,6 +60,7 @@ def connect(testee: Testee) -> Connect:
     async def make(target: str, *, client: str = "a", **fields: Any) -> None:
         patient = {"timeout_ms": PATIENCE * 500}
         await testee.do("connect", client=client, target=target, **{**patient, **fields})
+        testee.clients.append(client)
 
     return make
 

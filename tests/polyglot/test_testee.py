@@ -9,7 +9,8 @@ import pytest
 from client_tests.harness import Fake, Hang
 from session_authority_client.testing import FakeAuthority
 from tests.polyglot.conftest import Connect
-from tests.polyglot.testee import Refused, Testee
+from tests.polyglot.testee import PATIENCE, Process, Refused, Testee
+from tests.polyglot.testees import program_of
 from tests.support.waiting import eventually
 
 DEVICE = "6f1c2f0e-5d53-4c0b-8f43-0c1d2e3f4a5b"
@@ -41,13 +42,13 @@ async def test_a_command_that_lacks_a_field_is_a_clear_error(
 
 
 async def test_a_line_that_is_no_json_object_is_a_clear_error(testee: Testee):
-    testee.send("{")
-    testee.send([1])
-    await eventually(lambda: len(testee.unexpected) == 2, "two errors")
-    assert [(line["id"], line["error"]["kind"]) for line in testee.unexpected] == [
-        (None, "bad_command")
-    ] * 2
-    testee.unexpected.clear()
+    process = testee.process
+    process.send("{")
+    process.send("[1]")
+    await eventually(lambda: len(process.unexpected) == 2, "two errors")
+    told = [(line["id"], line["error"]["kind"]) for line in process.unexpected]
+    process.unexpected.clear()
+    assert told == [(None, "bad_command")] * 2
 
 
 async def test_commands_are_under_way_at_once(testee: Testee, connect: Connect, fake: Fake):
@@ -63,16 +64,15 @@ async def test_commands_are_under_way_at_once(testee: Testee, connect: Connect, 
         await slow.reply()
 
 
-async def test_a_testee_ends_with_its_input_whatever_is_under_way(
-    testee: Testee, connect: Connect, fake: Fake
-):
-    await connect(fake.address, batching=False)
+async def test_a_testee_ends_with_its_input_whatever_is_under_way(testee_name: str, fake: Fake):
+    testee = Testee(Process(program_of(testee_name)))
+    await testee.do("connect", client="a", target=fake.address, timeout_ms=60_000, batching=False)
     hang = Hang()
     fake.acts.append(hang)
     testee.begin("validate", client="a", access_token="t", device_id=DEVICE)
     await eventually(hang.began.is_set, "the call")
-    assert await testee.end() == 0
-    assert await asyncio.to_thread(hang.over.wait, 20)
+    assert await asyncio.to_thread(testee.process.end) == 0
+    assert await asyncio.to_thread(hang.over.wait, PATIENCE)
 
 
 async def test_a_life_of_a_session_is_told_as_it_is(
