@@ -9,7 +9,7 @@ from client_tests.service_harness import DEVICE, Service
 from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
 from tests.polyglot.conftest import Connect
-from tests.polyglot.test_deadlines import item
+from tests.polyglot.samples import item
 from tests.polyglot.testee import Testee
 
 SINGLE, BATCH = "ValidateSession", "BatchValidateSessions"

@@ -10,9 +10,9 @@ import grpc
 import pytest
 
 from client_tests.harness import Act, Fake, Hang, fails
-from client_tests.service_harness import DEVICE, Service
+from client_tests.service_harness import Service
 from tests.polyglot.conftest import Connect
-from tests.polyglot.test_retries import CALLS
+from tests.polyglot.samples import CALLS, item
 from tests.polyglot.testee import PATIENCE, Refused, Testee
 from tests.support.waiting import eventually
 
@@ -33,11 +33,6 @@ def late(act: Act, begun: threading.Event, go: threading.Event) -> Act:
         return act(request, context)
 
     return wait
-
-
-def item(user: str) -> dict[str, str]:
-    """A token of a user."""
-    return {"access_token": f"token of {user}", "device_id": DEVICE}
 
 
 def queued(service: Service) -> Callable[[], int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import grpc
 import pytest
@@ -12,24 +11,10 @@ from client_tests.harness import Act, Fake, away, fails, refuses
 from session_authority.rpc.status import Failure
 from session_authority.v1 import errors_pb2
 from tests.polyglot.conftest import Connect
-from tests.polyglot.test_testee import DEVICE
+from tests.polyglot.samples import CALLS
 from tests.polyglot.testee import Refused, Testee
 
 UNAVAILABLE, CANCELLED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED
-TOKEN = {"access_token": "t", "device_id": DEVICE}
-CALLS: dict[str, tuple[str, dict[str, Any]]] = {
-    "IssueDevice": ("sign_in", {"user_id": "ada"}),
-    "RenewSession": ("renew", TOKEN),
-    "ValidateSession": ("validate", TOKEN),
-    "BatchValidateSessions": ("validate_batch", {"items": [TOKEN]}),
-    "CheckSessions": (
-        "check",
-        {"sessions": [{"user_id": "ada", "device_id": DEVICE, "session_id": "0" * 32}]},
-    ),
-    "ListDevices": ("list", {"user_id": "ada"}),
-    "RevokeDevice": ("revoke", {"user_id": "ada", "device_id": DEVICE}),
-    "RevokeAll": ("revoke_all", {"user_id": "ada"}),
-}
 # An empty answer to these is no answer of the service: the client may say so.
 _EMPTY_IS_ODD = {"IssueDevice", "BatchValidateSessions", "CheckSessions"}
 OVERLOADED = Failure(

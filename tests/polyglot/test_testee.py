@@ -7,13 +7,12 @@ import asyncio
 import pytest
 
 from client_tests.harness import Fake, Hang
+from client_tests.service_harness import DEVICE
 from session_authority_client.testing import FakeAuthority
 from tests.polyglot.conftest import Connect
 from tests.polyglot.testee import PATIENCE, Process, Refused, Testee
 from tests.polyglot.testees import program_of
 from tests.support.waiting import eventually
-
-DEVICE = "6f1c2f0e-5d53-4c0b-8f43-0c1d2e3f4a5b"
 
 
 async def test_an_unknown_command_is_a_clear_error_and_the_testee_goes_on(

@@ -44,6 +44,7 @@ class Service:
         self.requests: list[pb.ValidateSessionRequest] = []
         self.at_once = self.most_at_once = 0  # calls that it deals with
         self.watches = 0
+        self.watching = 0  # watches that are open
         # The tokens of answers that were decided, and are not sent yet.
         self.on_their_way: list[str] = []
         self.open = threading.Event()  # answers are held back while it is not set
@@ -202,7 +203,9 @@ class Service:
             context.abort(self.watch_code, "as the test wants")
         with self._lock:
             self.watches += 1
+            self.watching += 1
             told, epoch = len(self._events), self._epoch
+        context.add_callback(self._watch_ended)
         while context.is_active():
             self.flowing.wait(30)
             with self._lock:
@@ -221,6 +224,10 @@ class Service:
                 self._lock.wait_for(news, PROOF_SECONDS)
         if not self._over:
             context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
+
+    def _watch_ended(self) -> None:
+        with self._lock:
+            self.watching -= 1
 
 
 @contextmanager
