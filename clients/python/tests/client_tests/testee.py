@@ -12,6 +12,7 @@ import json
 import re
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -97,6 +98,7 @@ def error_reply(error: Exception) -> Reply:
     kind = _KINDS.get(type(error))
     if kind is not None:
         return {"kind": kind, "message": str(error)}
+    traceback.print_exception(error)  # to standard error, for the runner to show
     return {"kind": "crashed", "message": f"{type(error).__name__}: {error}"}
 
 
