@@ -16,6 +16,11 @@ GRPCURL_VERSION := v1.8.9
 # It needs Go 1.26, or one from 1.21 on that fetches this by itself.
 HELM_VERSION := v4.3.2
 ACTIONLINT_VERSION := v1.7.12
+# What generates the stubs of the clients for Go and TypeScript. From 2.14 on protoc-gen-es wants
+# Node 22.
+PROTOC_GEN_GO_VERSION := v1.36.12
+PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
+PROTOC_GEN_ES_VERSION := 2.13.0
 # It judges whether pages can be used by everybody.
 AXE_VERSION := 4.14.1
 AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
@@ -37,6 +42,10 @@ xds_venv := .tools/xds-protos/.complete
 grpcurl := .tools/bin/grpcurl-$(GRPCURL_VERSION)
 helm := .tools/bin/helm-$(HELM_VERSION)
 actionlint := .tools/bin/actionlint-$(ACTIONLINT_VERSION)
+protoc_gen_go := .tools/bin/protoc-gen-go-$(PROTOC_GEN_GO_VERSION)
+protoc_gen_go_grpc := .tools/bin/protoc-gen-go-grpc-$(PROTOC_GEN_GO_GRPC_VERSION)
+protoc_gen_es := .tools/bin/protoc-gen-es-$(PROTOC_GEN_ES_VERSION)
+plugins := $(protoc_gen_go) $(protoc_gen_go_grpc) $(protoc_gen_es)
 axe := .tools/axe/axe-$(AXE_VERSION).min.js
 
 .PHONY: help
@@ -195,12 +204,12 @@ breaking: $(venv) ## Check that the protos break no client of the last release
 	@scripts/check_breaking.sh
 
 .PHONY: protos
-protos: $(protos_venv) ## Generate the stubs, and the client for threads
+protos: $(venv) $(protos_venv) $(plugins) ## Generate the stubs, and the client for threads
 	@scripts/protos.sh
 	@.venv-protos/bin/python clients/python/scripts/unasync.py
 
 .PHONY: stubs
-stubs: $(protos_venv) ## Check that what is generated and committed is fresh
+stubs: $(venv) $(protos_venv) $(plugins) ## Check that what is generated and committed is fresh
 	@scripts/protos.sh --check
 	@.venv-protos/bin/python clients/python/scripts/unasync.py --check
 
@@ -322,33 +331,37 @@ $(protos_venv): requirements/protos.txt scripts/venv.sh
 	@scripts/venv.sh .tools/$* requirements/$*.txt
 	@touch $@
 
-$(grpcurl):
+# A program that Go builds: its file, its version, its package, more for the linker. PATH finds it
+# by the name without the version.
+define go_tool
+$(1):
 	@command -v go >/dev/null || \
-	    scripts/apt_install.sh golang-go "there is no Go to build grpcurl with"
-	@echo "Building grpcurl $(GRPCURL_VERSION) ..."
-	@mkdir -p $(@D)
-	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
-	    -ldflags "-s -w -X main.version=$(GRPCURL_VERSION)" \
-	    github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
-	@ln -f $(@D)/grpcurl $@
+	    scripts/apt_install.sh golang-go "there is no Go to build $(notdir $(3)) with"
+	@echo "Building $(notdir $(3)) $(2) ..."
+	@mkdir -p $$(@D)
+	@GOBIN="$$(CURDIR)/$$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
+	    -ldflags "-s -w $(4)" $(3)@$(2)
+	@ln -f $$(@D)/$(notdir $(3)) $$@
+endef
 
-$(helm):
-	@command -v go >/dev/null || \
-	    scripts/apt_install.sh golang-go "there is no Go to build helm with"
-	@echo "Building helm $(HELM_VERSION) (a few minutes, once) ..."
-	@mkdir -p $(@D)
-	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
-	    -ldflags "-s -w" helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
-	@ln -f $(@D)/helm $@
+$(eval $(call go_tool,$(grpcurl),$(GRPCURL_VERSION),\
+    github.com/fullstorydev/grpcurl/cmd/grpcurl,-X main.version=$(GRPCURL_VERSION)))
+$(eval $(call go_tool,$(helm),$(HELM_VERSION),helm.sh/helm/v4/cmd/helm))
+$(eval $(call go_tool,$(actionlint),$(ACTIONLINT_VERSION),\
+    github.com/rhysd/actionlint/cmd/actionlint))
+$(eval $(call go_tool,$(protoc_gen_go),$(PROTOC_GEN_GO_VERSION),\
+    google.golang.org/protobuf/cmd/protoc-gen-go))
+$(eval $(call go_tool,$(protoc_gen_go_grpc),$(PROTOC_GEN_GO_GRPC_VERSION),\
+    google.golang.org/grpc/cmd/protoc-gen-go-grpc))
 
-$(actionlint):
-	@command -v go >/dev/null || \
-	    scripts/apt_install.sh golang-go "there is no Go to build actionlint with"
-	@echo "Building actionlint $(ACTIONLINT_VERSION) ..."
+$(protoc_gen_es):
+	@command -v npm >/dev/null || \
+	    scripts/apt_install.sh npm "there is no npm to install protoc-gen-es with"
 	@mkdir -p $(@D)
-	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS=-trimpath CGO_ENABLED=0 scripts/quietly.sh go install \
-	    -ldflags "-s -w" github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
-	@ln -f $(@D)/actionlint $@
+	@scripts/quietly.sh npm install --prefix .tools/protoc-gen-es --no-save --ignore-scripts \
+	    --prefer-offline --no-audit --no-fund @bufbuild/protoc-gen-es@$(PROTOC_GEN_ES_VERSION)
+	@ln -sf ../protoc-gen-es/node_modules/.bin/protoc-gen-es $(@D)/protoc-gen-es
+	@ln -sf protoc-gen-es $@
 
 $(axe):
 	@command -v npm >/dev/null || \

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Generates the Python stubs from protos/, or with --check compares the committed ones with fresh
-# ones.
+# Generates the stubs for Python, Go and TypeScript from protos/, or with --check compares the
+# committed ones with fresh ones. buf.gen.yaml says what Go and TypeScript get. TypeScript also gets
+# the messages of google.rpc; Go's gRPC brings them.
 #
 # The Python client gets its own, under another package: in one process with the server, or with
 # another version of the client's own contract, two files of one name would not be taken. On the
@@ -11,6 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv-protos/bin/python
+export PATH="$PWD/.tools/bin:$PATH"
 
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
@@ -22,8 +24,8 @@ mapfile -t services < <(cd protos && grep -lE '^service ' "${files[@]}")
 
 client=clients/python
 mkdir -p "$fresh/protos/session_authority_client/wire"
-for file in protos/session_authority/v1/*.proto "$client"/protos/*.proto; do
-    sed -e 's#^package session_authority\.v1;#package session_authority_client.wire;#' \
+for file in protos/session_authority/v1/*.proto clients/protos/google/rpc/*.proto; do
+    sed -e 's#^package [a-z0-9_.]*;#package session_authority_client.wire;#' \
         -e 's#"session_authority/v1/#"session_authority_client/wire/#' "$file" \
         > "$fresh/protos/session_authority_client/wire/$(basename "$file")"
 done
@@ -33,10 +35,17 @@ mkdir "$fresh/clients" "$fresh/$client"
         --python_out="$fresh/$client" --pyi_out="$fresh/$client"
 rm -r "$fresh/protos"
 
+.venv/bin/buf generate --output "$fresh"
+"$python" -m grpc_tools.protoc --proto_path=clients/protos \
+    --es_out="$fresh/clients/typescript/src/gen" --es_opt=target=ts,import_extension=js \
+    google/rpc/status.proto
+
 # Not what pip leaves in clients/python/build.
 generated() {
     (cd "$1" && find session_authority "$client/session_authority_client" \
-        -name '*_pb2.py' -o -name '*_pb2.pyi' -o -name '*_pb2_grpc.py' | sort)
+        clients/go/sessionauthorityv1 clients/typescript/src/gen \
+        -name '*_pb2.py' -o -name '*_pb2.pyi' -o -name '*_pb2_grpc.py' \
+        -o -name '*.pb.go' -o -name '*_pb.ts' | sort)
 }
 
 if [ "${1:-}" = --check ]; then

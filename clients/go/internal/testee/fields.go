@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	sa "github.com/session-authority/session-authority/clients/go"
+)
+
+// refusal is a command that can't be done.
+type refusal struct{ kind, message string }
+
+func (e *refusal) Error() string { return e.message }
+
+func badCommand(message string) error { return &refusal{"BadCommand", message} }
+
+// fields are those of a command.
+type fields map[string]json.RawMessage
+
+// read reads a field. It returns false if the field is absent or null.
+func (f fields) read(name string, into any) (bool, error) {
+	text, isThere := f[name]
+	if !isThere || string(text) == "null" {
+		return false, nil
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return false, badCommand(name + ": is of another kind")
+	}
+	return true, nil
+}
+
+// need reads fields that must be there: names and where they go, in turn.
+func (f fields) need(namesAndTargets ...any) error {
+	for i := 0; i < len(namesAndTargets); i += 2 {
+		name := namesAndTargets[i].(string)
+		isThere, err := f.read(name, namesAndTargets[i+1])
+		if err != nil {
+			return err
+		}
+		if !isThere {
+			return badCommand(name + ": is missing")
+		}
+	}
+	return nil
+}
+
+// may reads fields that may be absent.
+func (f fields) may(namesAndTargets ...any) error {
+	for i := 0; i < len(namesAndTargets); i += 2 {
+		if _, err := f.read(namesAndTargets[i].(string), namesAndTargets[i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// timeout returns the time of a call, 0 for the client's own.
+func (f fields) timeout() (time.Duration, error) {
+	var milliseconds float64
+	err := f.may("timeout_ms", &milliseconds)
+	return duration(milliseconds), err
+}
+
+func duration(milliseconds float64) time.Duration {
+	return time.Duration(milliseconds * float64(time.Millisecond))
+}
+
+// moment returns a moment in Unix milliseconds, with fractions.
+func moment(at time.Time) float64 { return float64(at.UnixMicro()) / 1e3 }
+
+// kinds has the words for errors; the most exact ones come first.
+var kinds = []struct {
+	err  error
+	name string
+}{
+	{sa.ErrOverloaded, "Overloaded"},
+	{sa.ErrNotReplicated, "NotReplicated"},
+	{sa.ErrUnavailable, "Unavailable"},
+	{sa.ErrRequestIDReused, "RequestIdReused"},
+	{sa.ErrInvalidRequest, "InvalidRequest"},
+	{sa.ErrRequestIDSpent, "RequestIdSpent"},
+	{sa.ErrDeviceLimitReached, "DeviceLimitReached"},
+	{sa.ErrDeviceNotFound, "DeviceNotFound"},
+	{sa.ErrSessionNotFound, "SessionNotFound"},
+	{sa.ErrConflict, "Conflict"},
+	{sa.ErrCursorExpired, "CursorExpired"},
+	{sa.ErrCallerUnknown, "CallerUnknown"},
+	{sa.ErrCallerNotAllowed, "CallerNotAllowed"},
+	{sa.ErrInternal, "InternalError"},
+}
+
+func errorLine(err error) map[string]any {
+	line := map[string]any{
+		"kind": "Crashed", "code": nil, "reason": "", "message": err.Error(),
+		"retry_after_ms": nil, "violations": []any{},
+	}
+	var refused *refusal
+	if errors.As(err, &refused) {
+		line["kind"] = refused.kind
+	}
+	var failed *sa.Error
+	if !errors.As(err, &failed) {
+		return line
+	}
+	line["kind"] = "SessionAuthorityError"
+	for _, kind := range kinds {
+		if errors.Is(err, kind.err) {
+			line["kind"] = kind.name
+			break
+		}
+	}
+	line["code"], line["reason"], line["message"] =
+		codeName(failed.Code), failed.Reason, failed.Message
+	if failed.RetryAfter != nil {
+		line["retry_after_ms"] = float64(*failed.RetryAfter) / float64(time.Millisecond)
+	}
+	violations := []any{}
+	for _, one := range failed.Violations {
+		violations = append(violations,
+			map[string]string{"field": one.Field, "description": one.Description})
+	}
+	line["violations"] = violations
+	return line
+}
+
+// codeName returns the name of a code as the contract of gRPC writes it: "NOT_FOUND".
+func codeName(code codes.Code) string {
+	if code == codes.Canceled {
+		return "CANCELLED"
+	}
+	var name strings.Builder
+	for i, letter := range code.String() {
+		if i > 0 && 'A' <= letter && letter <= 'Z' {
+			name.WriteByte('_')
+		}
+		name.WriteRune(letter)
+	}
+	return strings.ToUpper(name.String())
+}

@@ -1,0 +1,160 @@
+package sessionauthoritytest
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"maps"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "github.com/session-authority/session-authority/clients/go/sessionauthorityv1"
+)
+
+// session is a sign-in. Until its token is renewed it has one generation.
+type session struct {
+	userID      string
+	deviceID    string
+	sessionID   string
+	claims      map[string]string
+	authMethods []string
+	signedInAt  time.Time
+	endsAt      time.Time
+	replaced    *session
+	idleTimeout time.Duration // 0: none
+	generation  uint32
+	renewedAt   time.Time
+	lastSeenAt  time.Time
+	firstSeenAt time.Time // zero: not yet
+	toldAt      time.Time
+	holder      *copyMark
+	predecessor *copyMark
+	updated     map[string]string // the claims of the last update, nil without one
+	newerClaims bool
+}
+
+// expiresAt returns when the session ends if it is not used again.
+func (s *session) expiresAt() time.Time {
+	if s.idleTimeout == 0 {
+		return s.endsAt
+	}
+	if idle := s.lastSeenAt.Add(s.idleTimeout); idle.Before(s.endsAt) {
+		return idle
+	}
+	return s.endsAt
+}
+
+// copyMark tells two tokens of one generation apart.
+type copyMark struct{ _ byte }
+
+// token is one that was handed out. Each is a copy of its own of its generation, unless it was made
+// once more with newer claims.
+type token struct {
+	session    *session
+	generation uint32
+	issuedAt   time.Time
+	endsAt     time.Time
+	claims     map[string]string
+	mark       *copyMark
+	aged       bool
+	expired    bool
+	replayed   bool
+}
+
+// device is an entry of a user's list, with its session if the user is signed in there.
+type device struct {
+	deviceID    string
+	client      *pb.ClientInfo
+	createdAt   time.Time
+	signedInAt  time.Time
+	lastSeenAt  time.Time
+	displayName string
+	session     *session
+	alarmedAt   time.Time // zero: no alarm
+	alarmCause  pb.ReplayCause
+}
+
+// signIn is one that had a request ID: the same request gets the same response.
+type signIn struct {
+	request  *pb.IssueDeviceRequest
+	session  *session
+	response *pb.IssueDeviceResponse
+}
+
+// state is everything that the fake knows. It forgets by getting a new one.
+type state struct {
+	devices  map[string]map[string]*device
+	tokens   map[string]*token
+	signIns  map[string]*signIn
+	events   []*pb.Event
+	assigned map[string]bool
+	passed   time.Duration
+}
+
+func newState() *state {
+	return &state{
+		devices:  map[string]map[string]*device{},
+		tokens:   map[string]*token{},
+		signIns:  map[string]*signIn{},
+		assigned: map[string]bool{},
+	}
+}
+
+// now returns the time of the fake.
+func (s *state) now() time.Time { return time.Now().Add(s.passed) }
+
+// told returns a moment as an app is told it: by the clock of the machine, which no test moves. So
+// what has happened lies further back after time passed, and what is to come is nearer.
+func (s *state) told(moment time.Time) *timestamppb.Timestamp {
+	return timestamppb.New(moment.Add(-s.passed))
+}
+
+func (s *state) isLive(d *device) bool {
+	return d.session != nil && s.now().Before(d.session.expiresAt())
+}
+
+// handOut makes a token of the session's generation.
+func (s *state) handOut(of *session, ttl time.Duration) (string, *token) {
+	now := s.now()
+	endsAt := now.Add(ttl)
+	if of.endsAt.Before(endsAt) {
+		endsAt = of.endsAt
+	}
+	return s.remember(&token{
+		session: of, generation: of.generation, issuedAt: now, endsAt: endsAt, claims: of.claims,
+		mark: &copyMark{},
+	})
+}
+
+// reissue makes the same token with the session's claims.
+func (s *state) reissue(old *token) (string, *token) {
+	made := *old
+	made.claims = made.session.claims
+	return s.remember(&made)
+}
+
+func (s *state) remember(made *token) (string, *token) {
+	text := "fake." + rand.Text()
+	s.tokens[text] = made
+	return text, made
+}
+
+// endSessions ends a user's sessions on all devices but one. It returns on how many.
+func (s *state) endSessions(userID, spared string) int32 {
+	ended := int32(0)
+	for _, d := range s.devices[userID] {
+		if s.isLive(d) && d.deviceID != spared {
+			d.session = nil
+			ended++
+		}
+	}
+	return ended
+}
+
+func newSessionID() string {
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never fails
+	return hex.EncodeToString(id)
+}
+
+func sameClaims(one, other map[string]string) bool { return maps.Equal(one, other) }

@@ -1,0 +1,82 @@
+// Package webhook verifies that a webhook comes from a Session Authority, by the signature of the
+// Standard Webhooks specification. It reads no body's contents.
+package webhook
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Tolerance is how far the time of a webhook may be from the receiver's: an older one may be a copy
+// that a stranger sends again.
+const Tolerance = 5 * time.Minute
+
+const (
+	idHeader        = "webhook-id"
+	timestampHeader = "webhook-timestamp"
+	signatureHeader = "webhook-signature"
+	secretPrefix    = "whsec_"
+	version         = "v1,"
+)
+
+// ErrInvalid is the error of every webhook that is not good: answer it with 401.
+var ErrInvalid = errors.New("webhook: not valid")
+
+// Verify returns nil if a webhook was signed with the secret, and within Tolerance of now. body must
+// be the bytes as they came. The secret is "whsec_" and base64, as the service is given it; a secret
+// that is no base64 gives an error of its own.
+//
+// A webhook may come more than once: its ID, the header "webhook-id", is then the same.
+func Verify(secret string, header http.Header, body []byte, now time.Time) error {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, secretPrefix))
+	if err != nil || len(key) == 0 {
+		return errors.New("webhook: the secret must be whsec_ and base64")
+	}
+	id, timestamp := header.Get(idHeader), header.Get(timestampHeader)
+	if id == "" {
+		return fmt.Errorf("%w: it has no ID", ErrInvalid)
+	}
+	seconds, err := strconv.ParseInt(timestamp, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%w: its timestamp is no number", ErrInvalid)
+	}
+	if age := now.Sub(time.Unix(seconds, 0)); age > Tolerance || age < -Tolerance {
+		return fmt.Errorf("%w: its time is too far from now", ErrInvalid)
+	}
+	expected := []byte(sign(key, id, timestamp, body))
+	for one := range strings.SplitSeq(header.Get(signatureHeader), " ") {
+		if hmac.Equal([]byte(one), expected) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: no signature is of this secret", ErrInvalid)
+}
+
+// Sign returns the headers of a webhook, for tests of what receives webhooks. While secrets are
+// changed there is a signature with each.
+func Sign(secrets [][]byte, id string, body []byte, now time.Time) http.Header {
+	timestamp := strconv.FormatInt(now.Unix(), 10)
+	var signatures []string
+	for _, secret := range secrets {
+		signatures = append(signatures, sign(secret, id, timestamp, body))
+	}
+	header := http.Header{}
+	header.Set(idHeader, id)
+	header.Set(timestampHeader, timestamp)
+	header.Set(signatureHeader, strings.Join(signatures, " "))
+	return header
+}
+
+func sign(key []byte, id, timestamp string, body []byte) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(id + "." + timestamp + "."))
+	mac.Write(body)
+	return version + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
