@@ -69,19 +69,15 @@ func lead(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// stream is open until the session has ended.
+// stream is an event stream, which the middleware ends with the session.
 func stream(w http.ResponseWriter, r *http.Request) {
-	ended, err := sessionhttp.FromContext(r.Context()).Ended()
-	if err != nil {
+	if _, err := sessionhttp.FromContext(r.Context()).Require(); err != nil {
 		return
 	}
-	_, _ = io.WriteString(w, "open\n")
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(w, "data: open\n\n")
 	_ = http.NewResponseController(w).Flush()
-	select {
-	case <-ended:
-		_, _ = io.WriteString(w, "ended\n")
-	case <-r.Context().Done():
-	}
+	<-r.Context().Done()
 }
 
 // request makes a request to the app, in this process.
