@@ -210,9 +210,10 @@ func TestACallNeedsASession(t *testing.T) {
 
 func TestACookieIsNoSessionInGRPC(t *testing.T) {
 	a := newApp(t, sessionhttp.Settings{})
-	a.signedIn(t)
-	ctx := metadata.AppendToOutgoingContext(t.Context(),
-		"cookie", "__Host-session="+a.service.Tokens("ada")[0])
+	sent, _ := metadata.FromOutgoingContext(a.signedIn(t))
+	cookie := "__Host-session=" + a.service.Tokens("ada")[0] +
+		"; __Host-device=" + sent.Get("x-device-id")[0]
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "cookie", cookie)
 	_, err := a.call(ctx, whoAmI)
 	expect(t, err, codes.Unauthenticated, "sign_in_required")
 }

@@ -212,6 +212,22 @@ func TestTheTokenIsRenewedAsTheHeadersOfAStreamGoOut(t *testing.T) {
 	}
 }
 
+func TestAFlushBeforeTheFirstPartSendsTheCookies(t *testing.T) {
+	more := make(chan struct{})
+	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
+		"/": func(w http.ResponseWriter, r *http.Request) {
+			w.(http.Flusher).Flush()
+			<-more
+		},
+	})
+	s.signIn().service.RenewRecommended = true
+	response := s.open("GET", "/", "")
+	if lines := response.Header["Set-Cookie"]; len(lines) != 2 {
+		t.Error(lines)
+	}
+	close(more)
+}
+
 func TestACookieOfTheAppWithOurNameIsLeftOut(t *testing.T) {
 	s := newSite(t, sessionhttp.Settings{}, map[string]http.HandlerFunc{
 		"/": func(w http.ResponseWriter, r *http.Request) {
@@ -325,6 +341,11 @@ func TestAWebSocketIsClosedWith4401WhenTheSessionEnds(t *testing.T) {
 			fmt.Fprint(buffer, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"+
 				"Connection: Upgrade\r\n\r\n")
 			_ = buffer.Flush()
+			visit := sessionhttp.FromContext(r.Context())
+			_, err = visit.SignIn(r.Context(), "bob", sessionhttp.SignIn{})
+			if !errors.Is(err, sessionhttp.ErrHeadersAreOut) {
+				t.Error("no header can bring the cookies", err)
+			}
 			_, err = buffer.ReadByte()
 			left <- err
 		},

@@ -80,8 +80,6 @@ type openSessions struct {
 type round struct {
 	sessions []*openSession
 	sent     time.Time
-	watch    int
-	isLive   bool
 }
 
 func (o *openSessions) listen(
@@ -209,7 +207,7 @@ func (o *openSessions) lost(watch int, now time.Time, interval time.Duration) {
 
 // takeDue returns the sessions that are to be asked for now.
 func (o *openSessions) takeDue(now time.Time) round {
-	taken := round{sent: now, watch: o.watch, isLive: o.isLive}
+	taken := round{sent: now}
 	for len(o.schedule) > 0 && !o.schedule[0].due.After(now) && len(taken.sessions) < maxNames {
 		opened := heap.Pop(&o.schedule).(*openSession)
 		if len(opened.listeners) > 0 {
@@ -221,12 +219,11 @@ func (o *openSessions) takeDue(now time.Time) round {
 	return taken
 }
 
-// answered returns the listeners of the sessions that have ended, and the first error of those that
-// the service could not tell of.
+// answered returns the listeners of the sessions that have ended, and an error of those that the
+// service could not tell of. A watch that began meanwhile has all sessions asked for again.
 func (o *openSessions) answered(
 	asked round, results []sessionauthority.StateResult, now time.Time,
 ) (ended []*listener, failed error) {
-	isWatched := asked.isLive && o.isLive && asked.watch == o.watch
 	var unknown []*openSession
 	for index, opened := range asked.sessions {
 		result := &results[index]
@@ -240,7 +237,7 @@ func (o *openSessions) answered(
 				opened.absoluteEnd = result.State.AbsoluteExpireTime
 			}
 			due := now.Add(max(result.State.ExpireTime.Sub(now), minPause))
-			if next := asked.sent.Add(o.interval); !isWatched && next.Before(due) {
+			if next := asked.sent.Add(o.interval); !o.isLive && next.Before(due) {
 				due = next
 			}
 			o.planBy(opened, due)
