@@ -19,6 +19,7 @@ SUFFIXES = {
     ".css",
     ".conf",
     ".go",
+    ".html",
     ".in",
     ".js",
     ".json",

@@ -21,6 +21,7 @@ var commands = map[string]handler{
 	"check":          check,
 	"watch":          watch,
 	"stats":          stats,
+	"http":           request,
 }
 
 type none struct{}

@@ -16,7 +16,7 @@ var handled = []string{
 	"cookies",    // sessionhttp
 	"errors",     // sessionauthority
 	"next_paths", // internal/requests
-	"origins",    // internal/requests
+	"origins",    // sessionhttp
 	"presented",  // sessionhttp
 	"signatures", // sessionauthority
 }

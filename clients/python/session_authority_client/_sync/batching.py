@@ -82,8 +82,8 @@ class BatchQueue:
         try:
             return future.result(max_wait_seconds(seconds))
         except NoResultYet:
-            if future.done():  # the call itself failed with an exception of that kind
-                raise
+            if future.done():  # at this very moment, or with an exception of that kind
+                return future.result()
         with self._lock:
             waits = waiter in self._queue
         if waits:

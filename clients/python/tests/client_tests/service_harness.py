@@ -37,12 +37,14 @@ class Service:
         self._events: list[pb.Event] = []
         self._epoch = 0
         self._over = False
+        self.address = ""
         # The method, how many requests at once, and the seconds that it was given.
         self.calls: list[tuple[str, int, float]] = []
         self.metadata: list[dict[str, Any]] = []
         self.requests: list[pb.ValidateSessionRequest] = []
         self.at_once = self.most_at_once = 0  # calls that it deals with
         self.watches = 0
+        self.watching = 0  # watches that are open
         # The tokens of answers that were decided, and are not sent yet.
         self.on_their_way: list[str] = []
         self.open = threading.Event()  # answers are held back while it is not set
@@ -170,6 +172,29 @@ class Service:
             ]
         )
 
+    def renew_session(
+        self, request: pb.RenewSessionRequest, _: grpc.ServicerContext
+    ) -> pb.RenewSessionResponse:
+        """Finds each token too young for another."""
+        with self._lock:
+            self.calls.append(("RenewSession", 1, 0.0))
+        found = self._validate(
+            pb.ValidateSessionRequest(
+                access_token=request.access_token, device_id=request.device_id
+            )
+        )
+        assert isinstance(found, pb.ValidateSessionResponse)
+        return pb.RenewSessionResponse(status=found.status, session=found.session)
+
+    def revoke_all(
+        self, request: pb.RevokeAllRequest, _: grpc.ServicerContext
+    ) -> pb.RevokeAllResponse:
+        """Ends a user's session."""
+        with self._lock:
+            self.calls.append(("RevokeAll", 1, 0.0))
+        self.revoke(request.user_id)
+        return pb.RevokeAllResponse(revoked_devices=1)
+
     def watch(
         self, _: pb.WatchEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchEventsResponse]:
@@ -178,7 +203,9 @@ class Service:
             context.abort(self.watch_code, "as the test wants")
         with self._lock:
             self.watches += 1
+            self.watching += 1
             told, epoch = len(self._events), self._epoch
+        context.add_callback(self._watch_ended)
         while context.is_active():
             self.flowing.wait(30)
             with self._lock:
@@ -198,6 +225,10 @@ class Service:
         if not self._over:
             context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
 
+    def _watch_ended(self) -> None:
+        with self._lock:
+            self.watching -= 1
+
 
 @contextmanager
 def running(options: Sequence[tuple[str, int]] = ()) -> Iterator[tuple[Service, str]]:
@@ -215,6 +246,16 @@ def running(options: Sequence[tuple[str, int]] = ()) -> Iterator[tuple[Service, 
             pb.BatchValidateSessionsRequest.FromString,
             pb.BatchValidateSessionsResponse.SerializeToString,
         ),
+        "RenewSession": grpc.unary_unary_rpc_method_handler(
+            service.renew_session,
+            pb.RenewSessionRequest.FromString,
+            pb.RenewSessionResponse.SerializeToString,
+        ),
+        "RevokeAll": grpc.unary_unary_rpc_method_handler(
+            service.revoke_all,
+            pb.RevokeAllRequest.FromString,
+            pb.RevokeAllResponse.SerializeToString,
+        ),
         "WatchEvents": grpc.unary_stream_rpc_method_handler(
             service.watch,
             pb.WatchEventsRequest.FromString,
@@ -224,8 +265,9 @@ def running(options: Sequence[tuple[str, int]] = ()) -> Iterator[tuple[Service, 
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    service.address = f"127.0.0.1:{port}"
     try:
-        yield service, f"127.0.0.1:{port}"
+        yield service, service.address
     finally:
         service.end()
         server.stop(1).wait()

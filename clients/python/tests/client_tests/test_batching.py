@@ -7,14 +7,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
 
-from client_tests.harness import Connect, inner, until
+from client_tests.harness import PATIENCE, Connect, OnThreads, inner, until
 from client_tests.service_harness import DEVICE, Service
 from session_authority_client import (
     AsyncSessionAuthority,
@@ -26,6 +26,7 @@ from session_authority_client import (
     Validation,
 )
 from session_authority_client._shared import batching
+from session_authority_client._sync import batching as sync_batching
 
 LONG = timedelta(seconds=30)
 SINGLE, BATCH = "ValidateSession", "BatchValidateSessions"
@@ -342,6 +343,30 @@ def test_many_threads_and_no_answer_goes_astray(scripted: tuple[Service, str]) -
     assert not wrong
     assert len(scripted[0].requests) == 32 * 30
     assert len(scripted[0].calls) < 32 * 30
+
+
+class _JustInTime(Future[Any]):
+    """Its result comes right after the patience of a thread that waits for it is over."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        if timeout is None or self.done():
+            return super().result(timeout)
+        super().result(PATIENCE.total_seconds())
+        raise TimeoutError
+
+
+async def test_an_answer_that_comes_as_a_thread_loses_patience_is_the_answer(
+    scripted: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_batching, "Future", _JustInTime)
+    service, address = scripted
+    async with OnThreads(address, timeout=LONG) as client:
+        first = await hold_one(service, client)
+        second = ask(client, "second")
+        await wait_in_queue(client, 1)
+        service.open.set()
+        assert (await second).session.user_id == "second"  # type: ignore[union-attr]
+        assert (await first).active
 
 
 def test_the_service_takes_such_batches() -> None:

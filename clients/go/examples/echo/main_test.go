@@ -1,0 +1,9 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/session-authority/session-authority/clients/go/examples/walk"
+)
+
+func TestAUserSignsInSeesTheDevicesAndSignsOut(t *testing.T) { walk.Through(t, newApp) }

@@ -1,0 +1,80 @@
+// Package walk tries an example program: a user signs in, sees their devices, and signs out.
+package walk
+
+import (
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/session-authority/session-authority/clients/go/sessionauthoritytest"
+	"github.com/session-authority/session-authority/clients/go/sessionhttp"
+)
+
+// Through walks through an app.
+func Through(t *testing.T, newApp func(*sessionhttp.Flow) http.Handler) {
+	authority := sessionauthoritytest.New(t)
+	flow, err := sessionhttp.NewFlow(authority.Client(), sessionhttp.Settings{
+		SignInURL: "/sign-in",
+		Devices:   &sessionhttp.DevicesPage{},
+		Cookies:   sessionhttp.Cookies{Insecure: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(flow.Close)
+	server := httptest.NewServer(newApp(flow))
+	t.Cleanup(server.Close)
+	jar, _ := cookiejar.New(nil)
+	person := &person{t, server.URL, &http.Client{Jar: jar, CheckRedirect: func(*http.Request,
+		[]*http.Request) error {
+		return http.ErrUseLastResponse
+	}}}
+
+	person.expect("GET", "/", 303, "")
+	person.expect("GET", "/devices", 303, "")
+	person.expect("GET", "/sign-in?next=/devices", 200, "Sign in")
+	person.expect("POST", "/sign-in?next=/devices", 303, "")
+	person.expect("GET", "/", 200, "ello ada")
+	person.expect("GET", "/devices", 200, "<session-devices")
+	person.expect("GET", "/devices/api/devices", 200, `"current":true`)
+	authority.Stop()
+	person.expect("GET", "/", 503, "try again")
+	authority.Start()
+	person.expect("GET", "/", 200, "ello ada")
+	authority.SignOut("ada")
+	person.expect("GET", "/", 303, "")
+}
+
+// person is a browser.
+type person struct {
+	t       *testing.T
+	site    string
+	browser *http.Client
+}
+
+func (p *person) expect(method, path string, status int, words string) {
+	p.t.Helper()
+	form := strings.NewReader(url.Values{"user": {"ada"}}.Encode())
+	request, err := http.NewRequest(method, p.site+path, form)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	request.Header.Set("Accept", "text/html")
+	request.Header.Set("Sec-Fetch-Site", "same-origin")
+	if method == http.MethodPost {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	response, err := p.browser.Do(request)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != status || !strings.Contains(string(body), words) {
+		p.t.Errorf("%s %s: %d %.300s (%v)", method, path, response.StatusCode, body, err)
+	}
+}

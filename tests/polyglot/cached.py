@@ -1,0 +1,85 @@
+"""What scenarios of the near cache share: warming it, and the one promise that it makes.
+
+No validation that is sent later than the bound after a revocation answered is answered "active".
+The runner's own clock measures: a command reaches the client later than it was sent, so whatever
+the machine does, the runner never blames a client that kept the promise.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from client_tests.service_harness import Service
+from tests.polyglot.conftest import Connect
+from tests.polyglot.samples import item
+from tests.polyglot.testee import Testee
+from tests.support.waiting import eventually
+
+# The client's own bound, and a short one: the scripted service proves every 0.05 s.
+BOUND_SECONDS, SHORT_SECONDS = 15.0, 0.5
+SHORT = {"max_silence_ms": 1000 * SHORT_SECONDS}
+
+
+class Cached:
+    """A client with a cache, before a scripted service."""
+
+    def __init__(self, testee: Testee, service: Service) -> None:
+        self.testee = testee
+        self.service = service
+
+    async def ask(self, user: str, **fields: Any) -> Any:
+        """A validation of a user's token."""
+        return await self.testee.do("validate", client="a", **{**item(user), **fields})
+
+    async def stats(self) -> Any:
+        """The cache's own counts."""
+        return await self.testee.do("stats", client="a")
+
+    def asked(self, user: str) -> int:
+        """How often the service was asked for a user."""
+        return [request.access_token for request in self.service.requests].count(f"token of {user}")
+
+    async def is_hit(self, user: str) -> bool:
+        """Asks, and returns True if the cache answered that the user is signed in."""
+        before = self.asked(user)
+        answer = await self.ask(user)
+        here = self.asked(user) == before
+        assert answer["active"] or not here, "a refusal is never the cache's"
+        return here
+
+    async def warm(self, *users: str) -> None:
+        """Waits until the cache answers for each of the users."""
+        for user in users:
+            await eventually(partial(self.is_hit, user), f"a hit for {user}")
+
+    async def keeps_nothing(self, user: str) -> bool:
+        """Returns True if the service is asked each time."""
+        return [await self.is_hit(user) for _ in range(3)] == [False] * 3
+
+    async def told(self, entries: int) -> None:
+        """Waits until events have dropped all but so many answers."""
+
+        async def dropped() -> bool:
+            found: int = (await self.stats())["entries"]
+            return found == entries
+
+        await eventually(dropped, f"{entries} entries")
+
+    async def denied_within(self, user: str, revoked_at: float, bound_seconds: float) -> None:
+        """Asks until the user is denied. Fails for an "active" beyond the bound."""
+        while True:
+            sent = time.monotonic()
+            if not (await self.ask(user))["active"]:
+                return
+            late = sent - revoked_at - bound_seconds
+            assert late <= 0, f"active {late:.3f} s beyond the bound"
+
+
+async def cached(testee: Testee, connect: Connect, service: Service, **cache: Any) -> Cached:
+    """A client with a cache that is live, and has answered for `bob`."""
+    await connect(service.address, cache=cache)
+    made = Cached(testee, service)
+    await made.warm("bob")
+    return made

@@ -1,0 +1,86 @@
+"""What the scenarios are tried on: each testee in turn, a service that does as it is told, and a
+service whose clock a test sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Protocol
+
+import pytest
+
+from client_tests import service_harness
+from client_tests.harness import Fake
+from session_authority_client.testing import FakeAuthority
+from tests.polyglot.testee import PATIENCE, Process, Testee
+from tests.polyglot.testees import missing, program_of, wanted_recipes
+
+
+class Connect(Protocol):
+    """Has the testee make a client, which is named `a` unless it is given a name."""
+
+    async def __call__(self, target: str, **fields: Any) -> None: ...
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs each scenario with each testee."""
+    if "testee_name" in metafunc.fixturenames:
+        metafunc.parametrize("testee_name", list(wanted_recipes()), scope="session")
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[dict[str, Process]]:
+    """The testees that run. All end in order, or the last test fails."""
+    running: dict[str, Process] = {}
+    yield running
+    ends = {name: process.end() for name, process in running.items()}
+    assert ends == dict.fromkeys(running, 0)
+
+
+@pytest.fixture
+async def testee(
+    testee_name: str, processes: dict[str, Process], request: pytest.FixtureRequest
+) -> AsyncIterator[Testee]:
+    """A testee that runs. The mark `commands` names the commands that a scenario needs beside the
+    usual ones.
+    """
+    program = program_of(testee_name)
+    if testee_name not in processes or not processes[testee_name].running:
+        processes[testee_name] = Process(program)
+    process = processes[testee_name]
+    needed = {name for marker in request.node.iter_markers("commands") for name in marker.args}
+    if absent := needed - process.commands:
+        missing(testee_name, f"it knows no {', '.join(sorted(absent))}")
+    async with Testee(process) as testee:
+        yield testee
+
+
+@pytest.fixture
+def connect(testee: Testee) -> Connect:
+    async def make(target: str, *, client: str = "a", **fields: Any) -> None:
+        patient = {"timeout_ms": PATIENCE * 500}
+        await testee.do("connect", client=client, target=target, **{**patient, **fields})
+        testee.clients.append(client)
+
+    return make
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    """A service that does as it is told, call by call."""
+    with Fake() as server:
+        yield server
+
+
+@pytest.fixture
+def scripted() -> Iterator[service_harness.Service]:
+    """A service that keeps the contract where it matters to caches."""
+    with service_harness.running() as (service, _):
+        yield service
+
+
+@pytest.fixture
+def authority() -> Iterator[FakeAuthority]:
+    """A service that gives the verdicts of the real one, and whose clock a test sets."""
+    with FakeAuthority() as running:
+        yield running
