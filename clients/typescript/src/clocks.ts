@@ -8,8 +8,8 @@ import { uptime } from "node:os";
 /** Two clocks, in milliseconds. */
 export interface Clocks {
   /**
-   * Never goes back. Passes while the machine sleeps, too, where the machine can tell. A caller that
-   * has just read the wall clock gives its reading: to read a clock is most of what a hit costs.
+   * Never goes back. Passes while the machine sleeps, too, where the machine can tell. A caller
+   * that has just read the wall clock gives its reading: to read a clock is most of a hit's cost.
    */
   now(wall?: number): number;
   /** The time of day since 1970, which may be set. */
