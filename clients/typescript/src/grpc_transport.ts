@@ -7,6 +7,7 @@
 import {
   type DescMessage,
   type DescMethod,
+  type DescMethodServerStreaming,
   type DescMethodUnary,
   fromBinary,
   type MessageShape,
@@ -139,7 +140,7 @@ class GrpcTransport implements Transport {
   }
 
   async *stream<I extends DescMessage, O extends DescMessage>(
-    method: DescMethod & { readonly input: I; readonly output: O },
+    method: DescMethodServerStreaming<I, O>,
     request: MessageShape<I>,
     options: AttemptOptions,
   ): AsyncIterable<MessageShape<O>> {
